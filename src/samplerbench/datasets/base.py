@@ -1,0 +1,49 @@
+"""What a data set is: a law that can be drawn from, and, where it is known, its exact denoiser.
+
+Draws for different purposes (training, validation, evaluation, floor, exact start) come from
+different keys of `noise.generator` and so never overlap.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import prod
+
+import numpy as np
+from torch import Tensor
+
+from samplerbench.models import Denoiser
+from samplerbench.noise import generator
+from samplerbench.schedules import NoiseSchedule
+
+
+class Dataset(ABC):
+    """A law on R^dim. Members are frozen dataclasses in files of their own."""
+
+    @property
+    @abstractmethod
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one datum: (dim,), or (channels, height, width). States are flattened."""
+
+    @property
+    def dim(self) -> int:
+        """The length of a flattened datum."""
+        return prod(self.event_shape)
+
+    @abstractmethod
+    def sample(self, count: int, generator: np.random.Generator) -> Tensor:
+        """Independent draws of the law, shape (count, dim), float64."""
+
+    def oracle(self, schedule: NoiseSchedule) -> Denoiser | None:
+        """The exact denoiser on a path, or None where the law has no closed form."""
+        return None
+
+    def draws(self, count: int, purpose: str, *key: int) -> Tensor:
+        """The draws that belong to a purpose and its seeds, shape (count, dim), float64.
+
+        Args:
+            count: how many.
+            purpose: "train", "validation", "evaluation", "floor": different words, different draws.
+            key: seeds.
+        """
+        return self.sample(count, generator("data", purpose, *key))

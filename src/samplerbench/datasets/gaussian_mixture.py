@@ -1,0 +1,110 @@
+"""Gaussian mixtures: the laws whose score is known at every noise level.
+
+q = Σ_k w_k·N(μ_k, C_k),   Σ w_k = 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplerbench.datasets.base import Dataset
+from samplerbench.errors import require
+from samplerbench.models import Denoiser, IsotropicMixtureOracle, MixtureOracle
+from samplerbench.schedules import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class GaussianMixture(Dataset):
+    """Σ w_k·N(μ_k, C_k).
+
+    Args:
+        weights: K positive numbers that add up to 1.
+        means: K points.
+        covariances: K matrices, symmetric and positive semi-definite.
+    """
+
+    weights: tuple[float, ...]
+    means: tuple[tuple[float, ...], ...]
+    covariances: tuple[tuple[tuple[float, ...], ...], ...]
+
+    def __post_init__(self) -> None:
+        weights, means, covariances = self._tensors()
+        require(len(weights) > 0, "weights", list(self.weights), "not empty")
+        require(
+            bool((weights > 0).all()) and abs(float(weights.sum()) - 1) < 1e-9,
+            "weights",
+            list(self.weights),
+            "positive, with sum 1",
+        )
+        count, dim = len(weights), means.shape[-1]
+        require(
+            means.shape == (count, dim) and dim > 0 and bool(means.isfinite().all()),
+            "means",
+            means.tolist(),
+            f"{count} finite points of the same dimension, one per weight",
+        )
+        require(
+            covariances.shape == (count, dim, dim)
+            and bool(covariances.isfinite().all())
+            and torch.allclose(covariances, covariances.mT)
+            and float(torch.linalg.eigvalsh(covariances).min()) >= -1e-12,
+            "covariances",
+            covariances.tolist(),
+            f"{count} symmetric positive semi-definite {dim}×{dim} matrices",
+        )
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        def tensor(values: object, name: str) -> Tensor:
+            try:
+                return torch.tensor(values, dtype=torch.float64)
+            except (TypeError, ValueError):
+                message = "numbers, the same count in every row"
+                require(False, name, values, message)
+                raise
+
+        return (
+            tensor(self.weights, "weights"),
+            tensor(self.means, "means"),
+            tensor(self.covariances, "covariances"),
+        )
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (len(self.means[0]),)
+
+    def sample(self, count: int, generator: np.random.Generator) -> Tensor:
+        """A component by its weight, then a normal draw, shape (count, dim), float64."""
+        weights, means, covariances = self._tensors()
+        component = torch.from_numpy(
+            np.searchsorted(weights.cumsum(0).numpy()[:-1], generator.random(count), side="right")
+        )
+        z = torch.from_numpy(generator.standard_normal((count, self.dim)))
+        eigenvalues, basis = torch.linalg.eigh(covariances)
+        root = basis * eigenvalues.clamp_min(0).sqrt().unsqueeze(-2)
+        return means[component] + torch.einsum("nde,ne->nd", root[component], z)
+
+    def oracle(self, schedule: NoiseSchedule) -> Denoiser:
+        """The exact denoiser; the cheaper one where all covariances are multiples of I."""
+        weights, means, covariances = self._tensors()
+        variances = covariances.diagonal(dim1=-2, dim2=-1).mean(-1)
+        identity = torch.eye(self.dim, dtype=torch.float64)
+        if torch.equal(covariances, variances[:, None, None] * identity):
+            return IsotropicMixtureOracle(schedule, weights, means, variances)
+        return MixtureOracle(schedule, weights, means, covariances)
+
+
+def isotropic(
+    weights: tuple[float, ...], means: tuple[tuple[float, ...], ...], variance: float
+) -> GaussianMixture:
+    """A mixture whose components all have covariance variance·I."""
+    require(0 <= variance < math.inf, "variance", variance, "at least 0")
+    dim = len(means[0])
+    covariance = tuple(
+        tuple(variance if row == column else 0.0 for column in range(dim)) for row in range(dim)
+    )
+    return GaussianMixture(weights, means, (covariance,) * len(weights))

@@ -1,0 +1,1 @@
+"""Evaluation: cells, their statistics, and the store that holds their results."""

@@ -1,0 +1,1 @@
+"""Figures: they read the results table or a trajectory, nothing else."""

@@ -1,0 +1,188 @@
+"""Grids: where on its schedule a sampler stops.
+
+A grid turns a schedule and a number of steps into `Levels`, steps + 1 rows of (t, α, σ) from much
+noise to none. The last row is always the data, α = 1 and σ = 0, where no model is ever called: the
+step to it is one explicit evaluation of the denoiser, and it is counted. So N steps of a one-stage
+sampler cost N evaluations on every schedule, also where the path itself ends at σ > 0.
+
+Noise levels in a grid's settings are noise-to-signal ratios κ = σ/α; on variance-exploding
+schedules, where α = 1, that is σ in the units of the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.schedules import NoiseSchedule
+
+Scale = TypeVar("Scale", float, Tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class Level(Generic[Scale]):
+    """One noise level: the time and the two scales of x_t = α·x₀ + σ·ε.
+
+    Python floats in a sampler's loop; tensors of shape (*batch, 1) where every sample has a level
+    of its own, as in training.
+    """
+
+    t: Scale
+    alpha: Scale
+    sigma: Scale
+
+    def in_units_of(self, std: float) -> Level[Scale]:
+        """The level of x/std, where x₀ is measured in units of std: (t, α, σ/std)."""
+        return Level(self.t, self.alpha, self.sigma / std)
+
+
+AnyLevel = Level[float] | Level[Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The levels a sampler visits, in order.
+
+    Args:
+        t: times, float64, shape (steps + 1,).
+        alpha: signal scales, same shape.
+        sigma: noise scales, same shape; the noise-to-signal ratio never increases.
+    """
+
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+
+    def __post_init__(self) -> None:
+        if not self.t.shape == self.alpha.shape == self.sigma.shape or self.t.ndim != 1:
+            raise ValueError("t, alpha and sigma must be vectors of the same length")
+        if len(self.t) < 2:
+            raise ValueError("levels need at least two rows: one step")
+        stacked = torch.stack([self.t, self.alpha, self.sigma])
+        if stacked.dtype != torch.float64 or not stacked.isfinite().all():
+            raise ValueError("levels must be finite and float64")
+        if (self.alpha < 0).any() or (self.sigma < 0).any():
+            raise ValueError("alpha and sigma must not be negative")
+        before, after = self.sigma[:-1] * self.alpha[1:], self.sigma[1:] * self.alpha[:-1]
+        if (after > before * (1 + 1e-12)).any():
+            raise ValueError("the noise-to-signal ratio must not increase along the levels")
+
+    @property
+    def steps(self) -> int:
+        """The number of intervals."""
+        return len(self.t) - 1
+
+    @cached_property
+    def rows(self) -> list[Level[float]]:
+        """The levels as Python floats."""
+        columns = (self.t.tolist(), self.alpha.tolist(), self.sigma.tolist())
+        return [Level(*row) for row in zip(*columns, strict=True)]
+
+    def pairs(self) -> Iterator[tuple[int, Level[float], Level[float]]]:
+        """(step, this level, next level), one a step."""
+        for step in range(self.steps):
+            yield step, self.rows[step], self.rows[step + 1]
+
+
+def to_data(schedule: NoiseSchedule, times: Tensor) -> Levels:
+    """The levels at decreasing times > 0 (or at a σ > 0), followed by the data."""
+    alpha, sigma = schedule(times)
+    zero, one = times.new_zeros(1), times.new_ones(1)
+    return Levels(torch.cat([times, zero]), torch.cat([alpha, one]), torch.cat([sigma, zero]))
+
+
+def uniform(
+    schedule: NoiseSchedule, steps: int, *, t_max: float = 1.0, t_min: float = 0.0
+) -> Levels:
+    """Times at equal distances from t_max down.
+
+    Where the path reaches the data (σ(t_min) = 0), the N + 1 times t_max, …, t_min include it;
+    elsewhere the N times t_max, …, t_min are followed by the step to the data.
+    """
+    return to_data(schedule, _times(schedule, steps, t_max, t_min, power=1))
+
+
+def quadratic(
+    schedule: NoiseSchedule, steps: int, *, t_max: float = 1.0, t_min: float = 0.0
+) -> Levels:
+    """Times whose square roots are at equal distances, denser near the data.
+
+    Song, Meng, Ermon, "Denoising diffusion implicit models", ICLR 2021, Appendix D.2.
+    """
+    return to_data(schedule, _times(schedule, steps, t_max, t_min, power=2))
+
+
+def _times(schedule: NoiseSchedule, steps: int, t_max: float, t_min: float, power: int) -> Tensor:
+    require(steps >= 1, "steps", steps, "at least 1")
+    require(0 < t_max <= 1, "t_max", t_max, "above 0 and at most 1")
+    require(0 <= t_min < t_max, "t_min", t_min, f"at least 0 and below t_max={t_max}")
+    ends_at_data = float(schedule.variance(torch.tensor(t_min, dtype=torch.float64))) == 0
+    count = steps + 1 if ends_at_data else steps
+    roots = torch.linspace(t_max ** (1 / power), t_min ** (1 / power), count, dtype=torch.float64)
+    times = roots**power
+    return times[:-1] if ends_at_data else times
+
+
+def karras(
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    noise_max: float,
+    noise_min: float,
+    rho: float = 7.0,
+) -> Levels:
+    """κ_i = (κ_max^{1/ρ} + i/(N − 1)·(κ_min^{1/ρ} − κ_max^{1/ρ}))^ρ, i = 0, …, N − 1, then the data.
+
+    Karras et al., "Elucidating the design space of diffusion-based generative models", NeurIPS
+    2022 (arXiv 2206.00364), Eq. 5. N levels are N evaluations of a one-stage sampler; the last one
+    is the step from κ_min to the data. One step goes from κ_max to the data.
+
+    Args:
+        noise_max: largest noise-to-signal ratio, at most the schedule's own at t = 1.
+        noise_min: smallest one before the data.
+        rho: how much denser the grid is at low noise; 1 is uniform in κ.
+    """
+    require(0 < rho < math.inf, "rho", rho, "positive")
+    _require_noise(schedule, steps, noise_max, noise_min)
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    top, bottom = noise_max ** (1 / rho), noise_min ** (1 / rho)
+    return _at_noise(schedule, (top + ramp * (bottom - top)) ** rho)
+
+
+def log_snr(schedule: NoiseSchedule, steps: int, *, noise_max: float, noise_min: float) -> Levels:
+    """ln κ at equal distances from κ_max to κ_min, N levels, then the data.
+
+    Lu et al., "DPM-Solver", NeurIPS 2022, Section 3.4 (their λ is −ln κ).
+    """
+    _require_noise(schedule, steps, noise_max, noise_min)
+    logs = torch.linspace(math.log(noise_max), math.log(noise_min), steps, dtype=torch.float64)
+    return _at_noise(schedule, logs.exp())
+
+
+def _at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:
+    # rounding may leave the first time a few ulp above 1, where the path is not defined
+    return to_data(schedule, schedule.time_at(noise_to_signal).clamp(max=1.0))
+
+
+def _require_noise(schedule: NoiseSchedule, steps: int, noise_max: float, noise_min: float) -> None:
+    require(steps >= 1, "steps", steps, "at least 1")
+    ends = schedule.noise_to_signal(torch.tensor([1.0, 0.0], dtype=torch.float64)).tolist()
+    require(
+        0 < noise_max < math.inf and noise_max <= ends[0] * (1 + 1e-9),
+        "noise_max",
+        noise_max,
+        f"positive, finite and at most {ends[0]:.6g}, the schedule's noise-to-signal ratio at t=1",
+    )
+    require(
+        max(ends[1] * (1 - 1e-9), 0) <= noise_min < noise_max and noise_min > 0,
+        "noise_min",
+        noise_min,
+        f"positive, below noise_max={noise_max} and at least {ends[1]:.6g}, the schedule's own",
+    )

@@ -1,0 +1,240 @@
+"""Score models: what a sampler may ask of the thing it samples from.
+
+    score     s(x, level) = ∇ log q(x),   q the law of x_t = α·x₀ + σ·ε at that level
+    denoiser  x̂₀(x, level) = E[x₀ | x_t = x] = (x + σ²·s(x))/α                     (Tweedie)
+
+Tweedie's formula (Robbins 1956; Efron, "Tweedie's formula and selection bias", JASA 2011) makes
+either out of the other. Samplers of diffusion models speak x̂₀; Langevin samplers speak s.
+
+For a Gaussian mixture Σ w_k·N(μ_k, C_k) the noised law is Σ w_k·N(α·μ_k, S_k), S_k = α²·C_k + σ²·I,
+and with the responsibilities r_k(x) ∝ w_k·N(x; α·μ_k, S_k)
+
+    x̂₀ = Σ r_k·(μ_k + α·C_k·S_k⁻¹·(x − α·μ_k)):
+
+the *oracle*, exact at every level. With C_k = 0 it is the ideal denoiser of the finite data set
+{μ_k} (Karras et al. 2022, arXiv 2206.00364, Appendix B.3).
+
+States have shape (*batch, dim); a level is of floats, or of tensors of shape (*batch, 1).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from samplerbench.grids import AnyLevel
+from samplerbench.schedules import NoiseSchedule
+from samplerbench.targets import Target
+
+
+class Score(nn.Module, ABC):
+    """Something with a score."""
+
+    @abstractmethod
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """∇ log q(x) at the level, shape (*batch, dim)."""
+
+
+class Denoiser(Score):
+    """Something that knows E[x₀ | x_t], and the schedule it knows it for."""
+
+    schedule: NoiseSchedule
+
+    @abstractmethod
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """x̂₀ = E[x₀ | x_t = x], shape (*batch, dim)."""
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """(α·x̂₀ − x)/σ²."""
+        return (level.alpha * self.denoiser(x, level) - x) / level.sigma**2
+
+
+class Learned(Denoiser):
+    """A network, the target it was trained on, and the scale of the data.
+
+    The data scale belongs here: with u₀ = (x₀ − mean)/std the state x = α·x₀ + σ·ε becomes
+    u = (x − α·mean)/std = α·u₀ + (σ/std)·ε, and that, at the level (α, σ/std), is all that the
+    target and the network see. Samplers, oracle and metrics stay in the units of the data.
+
+    Args:
+        network: (u, level) ↦ y, shape (*batch, dim) each.
+        target: what y means.
+        schedule: the path, in the units of the data.
+        mean: of the data, shape (dim,); zeros leave it where it is.
+        std: one positive number; 1 leaves the scale as it is.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        target: Target,
+        schedule: NoiseSchedule,
+        mean: Tensor,
+        std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.target = target
+        self.schedule = schedule
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("std", torch.tensor(float(std)))
+        self._std = float(std)
+
+    def standardise(self, x0: Tensor) -> Tensor:
+        """u₀ = (x₀ − mean)/std."""
+        return (x0 - self.mean.to(x0)) / self._std
+
+    def standard_level(self, level: AnyLevel) -> AnyLevel:
+        """The same level where the data have unit standard deviation: (t, α, σ/std)."""
+        return level.in_units_of(self._std)
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """std·denoise(u, network(u)) + mean, the network in its own precision, the rest in x's."""
+        mean = self.mean.to(x)
+        u = (x - level.alpha * mean) / self._std
+        standard = self.standard_level(level)
+        y = self.network(u.to(self.mean.dtype), standard).to(x.dtype)
+        return self.target.denoise(u, y, standard) * self._std + mean
+
+    def _load_from_state_dict(self, *args: object) -> None:
+        super()._load_from_state_dict(*args)
+        self._std = float(self.std)
+
+
+class IsotropicMixtureOracle(Denoiser):
+    """The exact denoiser of Σ w_k·N(μ_k, c_k·I); with c_k = 0 the ideal denoiser of a finite set.
+
+    Distances are expanded, ‖x − αμ‖² = ‖x‖² − 2α·x·μ + α²‖μ‖², so that the cost is two matrix
+    products with the K means.
+
+    Args:
+        schedule: the path.
+        weights: positive, shape (K,); normalised here.
+        means: shape (K, dim).
+        variances: c_k ≥ 0, shape (K,).
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    variances: Tensor
+    centre: Tensor
+
+    def __init__(
+        self, schedule: NoiseSchedule, weights: Tensor, means: Tensor, variances: Tensor
+    ) -> None:
+        super().__init__()
+        self.schedule = schedule
+        # around the centre the expanded distances lose fewer digits
+        centre = means.double().mean(0)
+        self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log())
+        self.register_buffer("means", means.double() - centre)
+        self.register_buffer("variances", variances.double())
+        self.register_buffer("centre", centre)
+
+    def _log_joint(self, u: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """log(w_k·N(x; αμ_k, S_k)) of the centred state, and S_k, shape (*batch, K) or (K,)."""
+        means, variances = self.means.to(u), self.variances.to(u)
+        spread = level.alpha**2 * variances + level.sigma**2
+        cross = (2 * level.alpha) * (u @ means.T)
+        squares = level.alpha**2 * means.square().sum(-1)
+        distance = u.square().sum(-1, keepdim=True) - cross + squares
+        dim = u.shape[-1]
+        constant = self.log_weights.to(u) - 0.5 * dim * torch.log(2 * math.pi * spread)
+        return constant - 0.5 * distance / spread, spread
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """Σ r_k·((1 − α·g_k)·μ_k + g_k·x), g_k = α·c_k/S_k."""
+        centre = self.centre.to(x)
+        u = x - level.alpha * centre
+        log_joint, spread = self._log_joint(u, level)
+        weight = log_joint.softmax(-1)
+        gain = level.alpha * self.variances.to(u) / spread
+        shrunk = weight * (1 - level.alpha * gain)
+        return shrunk @ self.means.to(u) + (weight * gain).sum(-1, keepdim=True) * u + centre
+
+    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """log q(x), shape (*batch,)."""
+        return self._log_joint(x - level.alpha * self.centre.to(x), level)[0].logsumexp(-1)
+
+
+class MixtureOracle(Denoiser):
+    """The exact denoiser of Σ w_k·N(μ_k, C_k) with any covariances.
+
+    Works in the eigenbasis of each C_k = Q_k·diag(λ_k)·Q_kᵀ, where every S_k is diagonal.
+
+    Args:
+        schedule: the path.
+        weights: positive, shape (K,); normalised here.
+        means: shape (K, dim).
+        covariances: symmetric, positive semi-definite, shape (K, dim, dim).
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    eigenvalues: Tensor
+    basis: Tensor
+
+    def __init__(
+        self, schedule: NoiseSchedule, weights: Tensor, means: Tensor, covariances: Tensor
+    ) -> None:
+        super().__init__()
+        self.schedule = schedule
+        eigenvalues, basis = torch.linalg.eigh(covariances.double())
+        self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log())
+        self.register_buffer("means", means.double())
+        self.register_buffer("eigenvalues", eigenvalues.clamp_min(0))
+        self.register_buffer("basis", basis)
+
+    def _log_joint(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor, Tensor]:
+        """log(w_k·N(x; αμ_k, S_k)), Q_kᵀ(x − αμ_k) and the eigenvalues of S_k."""
+        alpha, sigma = _one_more_axis(level.alpha), _one_more_axis(level.sigma)
+        offset = x.unsqueeze(-2) - alpha * self.means.to(x)
+        rotated = torch.einsum("...kd,kde->...ke", offset, self.basis.to(x))
+        spread = alpha**2 * self.eigenvalues.to(x) + sigma**2
+        terms = rotated.square() / spread + torch.log(2 * math.pi * spread)
+        return self.log_weights.to(x) - 0.5 * terms.sum(-1), rotated, spread
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """Σ r_k·(μ_k + α·C_k·S_k⁻¹·(x − α·μ_k))."""
+        log_joint, rotated, spread = self._log_joint(x, level)
+        gain = _one_more_axis(level.alpha) * self.eigenvalues.to(x) / spread
+        moved = torch.einsum("...ke,kde->...kd", gain * rotated, self.basis.to(x))
+        weight = log_joint.softmax(-1)
+        return weight @ self.means.to(x) + torch.einsum("...k,...kd->...d", weight, moved)
+
+    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """log q(x), shape (*batch,)."""
+        return self._log_joint(x, level)[0].logsumexp(-1)
+
+
+def _one_more_axis(scale: float | Tensor) -> float | Tensor:
+    return scale.unsqueeze(-1) if isinstance(scale, Tensor) else scale
+
+
+class Counted(Denoiser):
+    """Wraps a denoiser and counts its calls: the number of function evaluations, NFE.
+
+    One evaluation is one call for a whole batch, as in the literature.
+    """
+
+    def __init__(self, model: Denoiser) -> None:
+        super().__init__()
+        self.model = model
+        self.schedule = model.schedule
+        self.evaluations = 0
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """The wrapped denoiser's x̂₀."""
+        self.evaluations += 1
+        return self.model.denoiser(x, level)
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """The wrapped model's score."""
+        self.evaluations += 1
+        return self.model.score(x, level)

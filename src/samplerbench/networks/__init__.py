@@ -1,0 +1,1 @@
+"""Networks: one file per member, see `base.Network` for the contract."""

@@ -1,0 +1,1 @@
+"""Objectives: one file per training loss, see `base.Objective` for the contract."""

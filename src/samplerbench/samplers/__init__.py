@@ -1,0 +1,1 @@
+"""Samplers: one file per member, see `base.Sampler` for the contract."""
