@@ -134,35 +134,39 @@ def karras(
     schedule: NoiseSchedule,
     steps: int,
     *,
-    noise_max: float,
     noise_min: float,
+    noise_max: float | None = None,
     rho: float = 7.0,
 ) -> Levels:
-    """κ_i = (κ_max^{1/ρ} + i/(N − 1)·(κ_min^{1/ρ} − κ_max^{1/ρ}))^ρ, i = 0, …, N − 1, then the data.
+    """κ_i = (κ_max^{1/ρ} + i/(N − 1)·(κ_min^{1/ρ} − κ_max^{1/ρ}))^ρ, then the data.
 
-    Karras et al., "Elucidating the design space of diffusion-based generative models", NeurIPS
-    2022 (arXiv 2206.00364), Eq. 5. N levels are N evaluations of a one-stage sampler; the last one
-    is the step from κ_min to the data. One step goes from κ_max to the data.
+    i = 0, …, N − 1: N levels, N evaluations of a one-stage sampler; the last one is the step from
+    κ_min to the data. One step goes from κ_max to the data. Karras et al., "Elucidating the design
+    space of diffusion-based generative models", NeurIPS 2022 (arXiv 2206.00364), Eq. 5.
 
     Args:
-        noise_max: largest noise-to-signal ratio, at most the schedule's own at t = 1.
-        noise_min: smallest one before the data.
+        schedule: the path.
+        steps: N.
+        noise_min: smallest noise-to-signal ratio before the data.
+        noise_max: largest one; the schedule's own at t = 1 where none is given.
         rho: how much denser the grid is at low noise; 1 is uniform in κ.
     """
     require(0 < rho < math.inf, "rho", rho, "positive")
-    _require_noise(schedule, steps, noise_max, noise_min)
+    low, high = _noise_range(schedule, steps, noise_min, noise_max)
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    top, bottom = noise_max ** (1 / rho), noise_min ** (1 / rho)
+    top, bottom = high ** (1 / rho), low ** (1 / rho)
     return _at_noise(schedule, (top + ramp * (bottom - top)) ** rho)
 
 
-def log_snr(schedule: NoiseSchedule, steps: int, *, noise_max: float, noise_min: float) -> Levels:
-    """ln κ at equal distances from κ_max to κ_min, N levels, then the data.
+def log_snr(
+    schedule: NoiseSchedule, steps: int, *, noise_min: float, noise_max: float | None = None
+) -> Levels:
+    """The logarithm of κ at equal distances from κ_max to κ_min, N levels, then the data.
 
-    Lu et al., "DPM-Solver", NeurIPS 2022, Section 3.4 (their λ is −ln κ).
+    Lu et al., "DPM-Solver", NeurIPS 2022, Section 3.4 (their λ is −ln κ). Arguments as in `karras`.
     """
-    _require_noise(schedule, steps, noise_max, noise_min)
-    logs = torch.linspace(math.log(noise_max), math.log(noise_min), steps, dtype=torch.float64)
+    low, high = _noise_range(schedule, steps, noise_min, noise_max)
+    logs = torch.linspace(math.log(high), math.log(low), steps, dtype=torch.float64)
     return _at_noise(schedule, logs.exp())
 
 
@@ -171,18 +175,22 @@ def _at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:
     return to_data(schedule, schedule.time_at(noise_to_signal).clamp(max=1.0))
 
 
-def _require_noise(schedule: NoiseSchedule, steps: int, noise_max: float, noise_min: float) -> None:
+def _noise_range(
+    schedule: NoiseSchedule, steps: int, noise_min: float, noise_max: float | None
+) -> tuple[float, float]:
     require(steps >= 1, "steps", steps, "at least 1")
-    ends = schedule.noise_to_signal(torch.tensor([1.0, 0.0], dtype=torch.float64)).tolist()
+    ends = schedule.noise_to_signal(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+    high = ends[1] if noise_max is None else noise_max
     require(
-        0 < noise_max < math.inf and noise_max <= ends[0] * (1 + 1e-9),
+        0 < high < math.inf and high <= ends[1] * (1 + 1e-9),
         "noise_max",
         noise_max,
-        f"positive, finite and at most {ends[0]:.6g}, the schedule's noise-to-signal ratio at t=1",
+        f"given, positive, finite and at most {ends[1]:.6g}, the schedule's own ratio at t=1",
     )
     require(
-        max(ends[1] * (1 - 1e-9), 0) <= noise_min < noise_max and noise_min > 0,
+        0 < noise_min < high and noise_min >= ends[0] * (1 - 1e-9),
         "noise_min",
         noise_min,
-        f"positive, below noise_max={noise_max} and at least {ends[1]:.6g}, the schedule's own",
+        f"positive, below noise_max={high:.6g} and at least {ends[0]:.6g}, the schedule's own",
     )
+    return noise_min, high

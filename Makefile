@@ -1,0 +1,43 @@
+# Everything a newcomer needs: `make run` and `make test` set up what they use.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# one thread an operation: tests run side by side, and two busy threads a core are far slower
+TEST_ENV := OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 MPLBACKEND=Agg
+
+.PHONY: run test test-slow bench lint clean
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.run  ## the main job: train, sweep, table, figure
+	$(BIN)/samplerbench $(ARGS)
+
+test: $(VENV)/.test  ## the whole test suite but the slow tests
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow and not bench" $(ARGS)
+
+test-slow: $(VENV)/.test  ## the tests that take minutes
+	$(TEST_ENV) $(BIN)/python -m pytest -m "slow and not bench" $(ARGS)
+
+bench: $(VENV)/.test  ## speed, as ratios; run it on an idle machine
+	$(TEST_ENV) $(BIN)/python -m pytest tests/benchmarks -m bench --benchmark-enable -s $(ARGS)
+
+lint: $(VENV)/.test  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("samplerbench needs Python 3.11, 3.12 or 3.13; try make PYTHON=python3.11" if not (3, 11) <= sys.version_info < (3, 14) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e ".[test]"
+	touch $(VENV)/.run $@
+
+clean:
+	rm -rf $(VENV)

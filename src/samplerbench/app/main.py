@@ -1,0 +1,77 @@
+"""The command line: `samplerbench` and `python -m samplerbench`.
+
+A mistake of the user's ends with one line on standard error and status 2, before any work is done;
+`debug=true` shows where it was noticed. Nothing heavy is imported before the config is composed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from samplerbench.errors import InvalidSetting
+
+
+def conf_directory() -> Path:
+    """The folder of the config groups: inside an installed wheel, beside src/ in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+def _run_name() -> str:
+    """A folder name that no other run has: the clock for people, 64 random bits for the rest."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(8).hex()}"
+
+
+OmegaConf.register_new_resolver("samplerbench.run_name", _run_name, use_cache=True, replace=True)
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
+def _job(config: DictConfig) -> None:
+    from samplerbench.app.job import run
+
+    single = HydraConfig.get().mode == RunMode.RUN
+    try:
+        run(config)
+    except InvalidSetting as error:
+        # in a multirun the other jobs go on, and Hydra raises the error again at the end
+        if not single or config.get("debug"):
+            raise
+        sys.exit(_complain(str(error)))
+
+
+def main() -> None:
+    """Run the command line and leave with its status: 0, 1 for a failure, 2 for bad input."""
+    # Hydra then raises its errors instead of printing several lines and leaving with status 1
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in sys.argv[1:])
+    try:
+        _job()
+    except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
+        if debug:
+            raise
+        sys.exit(_complain(str(error)))
+    except KeyboardInterrupt:
+        print("samplerbench: interrupted; finished cells are kept", file=sys.stderr)
+        sys.exit(130)
+
+
+def _complain(message: str) -> int:
+    """Print the message as one line; the status for bad input."""
+    # Hydra adds where it looked and where to read more; the first part says what was wrong
+    message = re.split(r"\n(?:Config search path|See https|    full_key)", message)[0]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    text = " ".join(lines)
+    print(f"samplerbench: {text}", file=sys.stderr)
+    return 2

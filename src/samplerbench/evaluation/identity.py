@@ -1,0 +1,65 @@
+"""Identity: a short hash of everything that decides a result, and of nothing else.
+
+Two results with the same identity have the same bits on the same machine; worker, order and
+folder are not part of it. Settings are described by their class or function and their values, so
+renaming a yaml file changes nothing and changing a number changes the hash.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+
+from samplerbench import __version__
+
+#: What of the software decides the bits: streams of numbers (NumPy), kernels (torch), our formulas.
+VERSIONS = {
+    "samplerbench": __version__,
+    "torch": str(torch.__version__),
+    "numpy": np.__version__,
+}
+
+
+def describe(thing: object) -> Any:
+    """A settings object as plain, JSON-ready data.
+
+    Frozen dataclasses give their class and fields, `functools.partial` its function and keywords.
+
+    Raises:
+        TypeError: for anything whose value cannot be read off.
+    """
+    if thing is None or isinstance(thing, bool | int | float | str):
+        return thing
+    if isinstance(thing, Mapping):
+        return {str(key): describe(thing[key]) for key in sorted(thing, key=str)}
+    if is_dataclass(thing) and not isinstance(thing, type):
+        values = {field.name: describe(getattr(thing, field.name)) for field in fields(thing)}
+        return {"class": _path(type(thing)), **values}
+    if isinstance(thing, functools.partial):
+        return {
+            "function": _path(thing.func),
+            "args": describe(thing.args),
+            **{key: describe(thing.keywords[key]) for key in sorted(thing.keywords)},
+        }
+    if callable(thing) and hasattr(thing, "__qualname__"):
+        return _path(thing)
+    if isinstance(thing, Sequence):
+        return [describe(item) for item in thing]
+    raise TypeError(f"cannot describe a {type(thing).__name__} for an identity")
+
+
+def identity(thing: object) -> str:
+    """16 hexadecimal digits that stand for the description of a thing."""
+    text = json.dumps(describe(thing), sort_keys=True, ensure_ascii=False, allow_nan=True)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _path(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"

@@ -1,0 +1,310 @@
+"""The sweep: every cell of a grid of denoisers × starts × samplers × steps × repetitions.
+
+A cell is a law Φ(denoiser, start, sampler, steps); a repetition is one independent set of n samples
+of it. Within a repetition all cells share the start's draws and the samplers' noise (common random
+numbers), so the difference between two cells is paired. Samples are made in blocks of one fixed
+shape: sample i sits in row i mod block of block ⌊i/block⌋, the last block is filled up and cut, and
+so neither n nor the other cells change a sample's bits.
+
+The *floor* is the same metric for n fresh draws of the law itself: what a perfect sampler would
+show at this n, since two finite samples of one law are never at distance zero.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from samplerbench import __version__
+from samplerbench.datasets.base import Dataset
+from samplerbench.errors import require
+from samplerbench.evaluation.identity import VERSIONS, describe, identity
+from samplerbench.evaluation.store import Row
+from samplerbench.grids import Levels
+from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.models import Counted, Denoiser
+from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.schedules import NoiseSchedule
+from samplerbench.starts import Start
+
+Grid = Callable[[NoiseSchedule, int], Levels]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The names a row carries for people; they decide nothing."""
+
+    run: str = ""
+    experiment: str = ""
+    dataset: str = ""
+    network: str = ""
+    objective: str = ""
+    schedule: str = ""
+    target: str = ""
+    grid: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One set of n samples. Names refer to the mappings of the sweep; the floor has denoiser law."""
+
+    denoiser: str
+    start: str
+    sampler: str
+    settings: Sampler | None
+    steps: int
+    repetition: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid of cells and what they share.
+
+    Args:
+        dataset: the law.
+        schedule: the path; every denoiser is for it.
+        grid: makes the levels for a number of steps.
+        denoisers: by name.
+        starts: by name.
+        samplers: (name, sampler) pairs; a name may come with several settings.
+        steps: numbers of steps.
+        metrics: by name.
+        reference: evaluation points, shape (m, dim), which no other draw overlaps.
+        n_samples: n, per cell and repetition.
+        repetitions: independent sets of samples per cell.
+        floor_repetitions: independent sets of fresh draws for the floor.
+        seed: of starts, samplers' noise and floor draws.
+        data_seed: of the reference.
+        train_seed: of the training; for the table.
+        metric_seed: of random directions and the like.
+        training_id: identity of the learned denoiser's training.
+        block: rows of a block.
+        dtype: of the state.
+        device: where states live.
+        workers: threads that work on cells side by side; does not change a bit.
+        labels: names for the table.
+    """
+
+    dataset: Dataset
+    schedule: NoiseSchedule
+    grid: Grid
+    denoisers: Mapping[str, Denoiser]
+    starts: Mapping[str, Start]
+    samplers: Sequence[tuple[str, Sampler]]
+    steps: Sequence[int]
+    metrics: Mapping[str, Metric]
+    reference: Tensor
+    n_samples: int
+    repetitions: int
+    floor_repetitions: int = 0
+    seed: int = 0
+    data_seed: int = 0
+    train_seed: int = 0
+    metric_seed: int = 0
+    training_id: str = ""
+    block: int = 1000
+    dtype: torch.dtype = torch.float64
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    workers: int = 1
+    labels: Labels = Labels()
+
+    def __post_init__(self) -> None:
+        for name in ("n_samples", "repetitions", "block", "workers"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.floor_repetitions >= 0, "floor_repetitions", self.floor_repetitions, ">= 0")
+        require(len(self.steps) > 0, "steps", list(self.steps), "not empty")
+        for steps in self.steps:
+            require(steps >= 1, "steps", steps, "at least 1")
+
+    def cells(self) -> list[Cell]:
+        """All cells: the floor first, then the grid, the repetitions of a cell side by side."""
+        floor = [Cell("law", "", "", None, 0, r) for r in range(self.floor_repetitions)]
+        grid = [
+            Cell(denoiser, start, name, sampler, steps, repetition)
+            for denoiser in self.denoisers
+            for start in self.starts
+            for name, sampler in self.samplers
+            for steps in self.steps
+            for repetition in range(self.repetitions)
+        ]
+        return floor + grid
+
+    def levels(self, steps: int) -> Levels:
+        """The levels for a number of steps."""
+        return self.grid(self.schedule, steps)
+
+    def samples(self, cell: Cell, denoiser: Denoiser, noise_for: str = "sampler") -> Iterator[Tensor]:
+        """The cell's samples, block by block, shape (block or fewer, dim)."""
+        if cell.settings is None:
+            raise ValueError("the floor has no sampler")
+        levels = self.levels(cell.steps)
+        start = self.starts[cell.start]
+        for block in range(math.ceil(self.n_samples / self.block)):
+            key = (self.seed, cell.repetition, block)
+            x = start.draw(self.dataset, self.block, levels.rows[0], key)
+            x = x.to(self.device, self.dtype)
+            x = final_state(cell.settings, denoiser, x, levels, KeyedNoise((noise_for, *key)))
+            yield x[: self.n_samples - block * self.block]
+
+    def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
+        """Evaluate all cells.
+
+        Args:
+            on_row: called in this thread with each row as soon as it is there; it stores it.
+
+        Returns:
+            The rows, in the order of `cells`, one per cell and metric.
+        """
+        reference = self.reference.to(self.device)
+        distances = {
+            name: metric.against(reference, seed=self.metric_seed)
+            for name, metric in self.metrics.items()
+        }
+        cells = self.cells()
+        rows: dict[int, list[Row]] = {}
+        with ThreadPoolExecutor(self.workers) as pool:
+            futures = {
+                pool.submit(self._evaluate, cell, distances): index
+                for index, cell in enumerate(cells)
+            }
+            try:
+                pending = set(futures)
+                while pending:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        rows[futures[future]] = future.result()
+                        for row in rows[futures[future]]:
+                            on_row(row)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [row for index in range(len(cells)) for row in rows[index]]
+
+    @torch.no_grad()
+    def _evaluate(self, cell: Cell, distances: Mapping[str, Distance]) -> list[Row]:
+        """The rows of one cell; a cell that fails is a row that says so, never an exception."""
+        began = time.perf_counter()
+        nfe, status, message = 0, "ok", ""
+        samples = None
+        try:
+            if cell.settings is None:
+                draws = self.dataset.draws(self.n_samples, "floor", self.seed, cell.repetition)
+                samples = draws.to(self.device, self.dtype)
+            else:
+                model = Counted(self.denoisers[cell.denoiser])
+                reason = cell.settings.why_incompatible(model.model, self.levels(cell.steps))
+                if reason is not None:
+                    status, message = "incompatible", reason
+                else:
+                    samples = torch.cat(list(self.samples(cell, model)))
+                    nfe = model.evaluations // math.ceil(self.n_samples / self.block)
+            if samples is not None:
+                bad = int((~samples.isfinite()).any(-1).sum())
+                if bad:
+                    status, message = "diverged", f"{bad} of {len(samples)} samples are not finite"
+        except Exception as error:  # a defect of one cell must not cost the others
+            status, message = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
+        sampled = time.perf_counter()
+        rows = []
+        for name, distance in distances.items():
+            measured, result, why = None, status, message
+            measuring = time.perf_counter()
+            if samples is not None and status == "ok":
+                try:
+                    measured = distance(samples)
+                except Exception as error:
+                    result, why = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
+            seconds = sampled - began + time.perf_counter() - measuring
+            rows.append(self._row(cell, name, nfe, measured, seconds, result, why))
+        return rows
+
+    def samples_identity(self, cell: Cell) -> str:
+        """Identity of the cell's samples: all that decides their bits."""
+        shared = {
+            "dataset": describe(self.dataset),
+            "n": self.n_samples,
+            "seed": self.seed,
+            "repetition": cell.repetition,
+            "dtype": str(self.dtype),
+            "device": self.device.type,
+            "versions": VERSIONS,
+        }
+        if cell.settings is None:
+            return identity({"floor": True, **shared})
+        return identity(
+            {
+                "denoiser": cell.denoiser if cell.denoiser == "oracle" else self.training_id,
+                "schedule": describe(self.schedule),
+                "grid": describe(self.grid),
+                "start": describe(self.starts[cell.start]),
+                "sampler": describe(cell.settings),
+                "steps": cell.steps,
+                "block": self.block,
+                **shared,
+            }
+        )
+
+    def _row(
+        self,
+        cell: Cell,
+        metric: str,
+        nfe: int,
+        measured: Measurement | None,
+        seconds: float,
+        status: str,
+        message: str,
+    ) -> Row:
+        samples_id = self.samples_identity(cell)
+        settings = describe(self.metrics[metric])
+        reference = {"reference": "data", "n": len(self.reference), "data_seed": self.data_seed}
+        value = {"samples": samples_id, "metric": settings, "seed": self.metric_seed, **reference}
+        sampler = {} if cell.settings is None else describe(cell.settings)
+        sampler.pop("class", None)
+        on_law = cell.settings is None
+        return Row(
+            cell_id=identity(value),
+            samples_id=samples_id,
+            training_id=self.training_id if cell.denoiser == "learned" else "",
+            run=self.labels.run,
+            experiment=self.labels.experiment,
+            dataset=self.labels.dataset,
+            network=self.labels.network if cell.denoiser == "learned" else "",
+            objective=self.labels.objective if cell.denoiser == "learned" else "",
+            schedule="" if on_law else self.labels.schedule,
+            target=self.labels.target if cell.denoiser == "learned" else "",
+            grid="" if on_law else self.labels.grid,
+            denoiser=cell.denoiser,
+            start=cell.start,
+            sampler=cell.sampler,
+            sampler_settings=json.dumps(sampler, sort_keys=True) if sampler else "",
+            eta=float(getattr(cell.settings, "eta", math.nan)),
+            steps=cell.steps,
+            nfe=nfe,
+            seed=self.seed,
+            data_seed=self.data_seed,
+            train_seed=self.train_seed,
+            repetition=cell.repetition,
+            n_samples=self.n_samples,
+            reference="data",
+            n_reference=len(self.reference),
+            metric=metric,
+            metric_settings=json.dumps(settings, sort_keys=True),
+            value=measured.value if measured else math.nan,
+            lower=measured.lower if measured else math.nan,
+            upper=measured.upper if measured else math.nan,
+            seconds=seconds,
+            block=self.block,
+            device=self.device.type,
+            dtype=str(self.dtype).removeprefix("torch."),
+            version=__version__,
+            status=status,
+            message=message,
+        )

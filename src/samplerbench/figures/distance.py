@@ -1,0 +1,132 @@
+"""Distance to the data against the number of steps: what other tools draw as one curve.
+
+Here it comes with the floor (n fresh draws of the law itself), an interval at every point, and the
+oracle beside the learned score and the exact start beside the prior, so that a reader sees which
+part of a curve is the sampler's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from samplerbench.evaluation.statistics import summary
+from samplerbench.figures.style import COLOURS, styled
+
+_LINES = {"learned": "-", "oracle": (0, (4, 2))}
+_START_TITLES = {
+    "prior": "Start: the prior N(0, σ²I)",
+    "exact": "Start: exact, α·x₀ + σ·ε",
+}
+
+
+def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
+    """One panel per start; one colour per sampler setting, one line style per denoiser.
+
+    Args:
+        table: rows of the results store.
+        metric: which of its metrics to draw.
+
+    Raises:
+        ValueError: if the table has no finished value of that metric.
+    """
+    lines = summary(table[table["metric"] == metric])
+    cells = lines[lines["denoiser"] != "law"]
+    if cells.empty:
+        raise ValueError(f"no finished cell with metric {metric!r} to draw")
+    starts = [name for name in ("prior", "exact") if name in set(cells["start"])]
+    starts += sorted(set(cells["start"]) - set(starts))
+    settings = list(
+        cells[["sampler", "eta"]].drop_duplicates().itertuples(index=False, name=None)
+    )
+    colours = dict(zip(settings, _cycle(len(settings)), strict=True))
+    with mpl.rc_context(styled()):
+        figure = Figure(figsize=(4.6 * len(starts) + 1.7, 4.2), layout="constrained")
+        panels: Sequence[Axes] = figure.subplots(1, len(starts), sharey=True, squeeze=False)[0]
+        floor = table[(table["metric"] == metric) & (table["denoiser"] == "law")]["value"].dropna()
+        for start, axes in zip(starts, panels, strict=True):
+            if not floor.empty:
+                low, high = floor.quantile([0.025, 0.975])
+                axes.axhspan(low, high, color="0.85", lw=0)
+                axes.axhline(floor.mean(), color="0.55", lw=1)
+            for (denoiser, sampler, eta), curve in cells[cells["start"] == start].groupby(
+                ["denoiser", "sampler", "eta"], dropna=False
+            ):
+                error = [curve["mean"] - curve["lower"], curve["upper"] - curve["mean"]]
+                axes.errorbar(
+                    curve["steps"],
+                    curve["mean"],
+                    yerr=error if curve["sd"].notna().all() else None,
+                    color=_colour(colours, sampler, eta),
+                    ls=_LINES.get(denoiser, ":"),
+                    marker="o" if denoiser == "learned" else "s",
+                    mfc=None if denoiser == "learned" else "white",
+                    elinewidth=0.8,
+                    capsize=1.5,
+                )
+            axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(FixedLocator(sorted(set(cells["steps"]))))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.set_xlabel("number of steps N")
+            axes.set_ylim(bottom=0)
+        panels[0].set_ylabel(f"{_metric_title(metric)} to the data")
+        figure.legend(
+            handles=_legend(colours, sorted(set(cells["denoiser"])), not floor.empty),
+            loc="outside right center",
+        )
+        first = cells.iloc[0]
+        figure.suptitle(
+            f"{first['dataset']}, n = {first['n_samples']:,} samples, "
+            f"{cells['count'].min()} repetitions; bars: 95 % intervals of the mean",
+            fontsize=9,
+            color="0.3",
+        )
+    return figure
+
+
+def _metric_title(metric: str) -> str:
+    return "max-sliced W₂" if metric.startswith("max_sliced") else metric.replace("_", " ")
+
+
+def _cycle(count: int) -> list[str]:
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+
+
+def _colour(colours: dict[tuple[str, float], str], sampler: str, eta: float) -> str:
+    for (name, value), colour in colours.items():
+        if name == sampler and (value == eta or (value != value and eta != eta)):
+            return colour
+    raise KeyError((sampler, eta))
+
+
+def _legend(
+    colours: dict[tuple[str, float], str], denoisers: Sequence[str], with_floor: bool
+) -> list[Line2D | Patch]:
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=colour, label=sampler if eta != eta else f"{sampler} η = {eta:g}")
+        for (sampler, eta), colour in colours.items()
+    ]
+    handles += [
+        Line2D(
+            [],
+            [],
+            color="0.3",
+            ls=_LINES.get(name, ":"),
+            marker="o" if name == "learned" else "s",
+            mfc=None if name == "learned" else "white",
+            label=f"{name} score",
+        )
+        for name in denoisers
+    ]
+    if with_floor:
+        handles.append(Patch(color="0.85", label="floor: fresh draws\nof the law, 95 %"))
+    return handles

@@ -1,0 +1,35 @@
+"""The style all figures share, and the one way to make and save them.
+
+Figures are made without pyplot: no global state, no window, safe in threads.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+_STYLE = files("samplerbench.figures") / "samplerbench.mplstyle"
+
+#: Okabe and Ito's palette in the order of the style file.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def styled() -> mpl.RcParams:
+    """The matplotlib parameters of the style, for `matplotlib.rc_context`."""
+    with _STYLE.open() as file:
+        return mpl.rc_params_from_file(file.name, use_default_template=False)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure, whole or not at all; the suffix of the path says in which format."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    FigureCanvasAgg(figure)
+    with mpl.rc_context(styled()):
+        figure.savefig(temporary)
+    temporary.replace(path)
+    return path
