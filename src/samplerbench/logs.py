@@ -1,0 +1,451 @@
+"""Where a run is logged: wandb, CSV files, TensorBoard or nowhere.
+
+A run is one training and one grid of cells. A `Logger` holds plain settings; `open_log` opens it
+for one run and gives a `Log`, which takes what a run has to show:
+
+- losses, through Lightning's own logger object (`Log.lightning`),
+- the config, when the log is opened,
+- the table of all cells, figures, and curves against the number of steps or of evaluations.
+
+    with open_log(Wandb(), directory=run_dir, name="edm", group=None, config=config) as log:
+        Trainer(logger=log.lightning).fit(module, data)
+        log.table("cells", cells)
+        log.figure("distance", run_dir / "distance.png")
+        log.curves("distance", cells, x="steps", y="value", by=["denoiser", "start", "eta"])
+
+Logs are views: `cells.parquet` is the record. Everything lands under the run's directory. Loggers
+are imported when a log is opened, never before: `--help` has to stay fast.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from samplerbench.errors import require
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import wandb
+    from pytorch_lightning.loggers import Logger as LightningLogger
+
+message = logging.getLogger(__name__)
+
+Mode = Literal["online", "offline", "disabled"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a log is told about its run.
+
+    Args:
+        directory: every file of the log goes below it.
+        name: what a person calls the run.
+        group: what the runs of one multirun share.
+        config: the resolved config, plain values only.
+    """
+
+    directory: Path
+    name: str
+    group: str | None
+    config: Mapping[str, object]
+
+
+class Log(ABC):
+    """The open log of one run."""
+
+    @property
+    @abstractmethod
+    def lightning(self) -> LightningLogger | Literal[False]:
+        """What Lightning's Trainer takes as `logger`."""
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """Where to look at the log: a folder, an address, or nothing."""
+
+    @abstractmethod
+    def table(self, key: str, frame: pd.DataFrame) -> None:
+        """Log a whole table, once."""
+
+    @abstractmethod
+    def figure(self, key: str, png: Path) -> None:
+        """Log a picture."""
+
+    @abstractmethod
+    def curves(self, key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> None:
+        """Log `y` against `x`, one curve for each combination of the columns `by`.
+
+        A curve is named like "distance/learned/prior/eta=0.5". Rows with the same x are averaged
+        (repetitions); a point that is not finite is left out.
+        """
+
+    @abstractmethod
+    def close(self, failed: bool) -> None:
+        """Write what is left and release everything; called by `open_log`."""
+
+
+class Logger(ABC):
+    """The settings of a log."""
+
+    @abstractmethod
+    def open(self, run: Run) -> Log:
+        """Start the log of one run."""
+
+
+@contextmanager
+def open_log(
+    settings: Logger,
+    *,
+    directory: Path,
+    name: str,
+    group: str | None,
+    config: Mapping[str, object],
+) -> Iterator[Log]:
+    """The log of one run; closed at the end, as failed where an exception leaves the block."""
+    log = settings.open(Run(directory, name, group, config))
+    try:
+        yield log
+    except BaseException:
+        log.close(failed=True)
+        raise
+    log.close(failed=False)
+
+
+def points(
+    key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]
+) -> dict[float, dict[str, float]]:
+    """The points of `Log.curves`: for each x, in order, the value of every curve there."""
+    curves: dict[float, dict[str, float]] = {}
+    # An unknown value (a sampler without eta) is a group of its own, and not a part of the name.
+    for at, group in frame.groupby([x, *by], dropna=False, sort=True):
+        value = float(group[y].astype(float).mean(skipna=False))
+        if math.isfinite(value):
+            parts = [_part(column, of) for column, of in zip(by, at[1:], strict=True)]
+            curve = "/".join([key, *filter(None, parts)])
+            curves.setdefault(float(group[x].iloc[0]), {})[curve] = value
+    return curves
+
+
+def _part(column: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or value != value:
+        return ""
+    return f"{column}={value:g}" if isinstance(value, float) else f"{column}={value}"
+
+
+@dataclass(frozen=True)
+class Wandb(Logger):
+    """Weights & Biases; offline unless told otherwise: no account, no network, no question asked.
+
+    Online, where the server cannot be reached or there is no key, the run goes on offline with one
+    warning. No code, git state, console output or machine data is captured.
+
+    Args:
+        project: name of the project.
+        entity: team or user; the account's own by default.
+        mode: online, offline or disabled.
+        init_timeout: seconds to wait for the server at the start (wandb's own 90 hang a run).
+        finish_timeout: seconds to wait for uploads at the end; what is left stays on disk.
+    """
+
+    project: str = "samplerbench"
+    entity: str | None = None
+    mode: Mode = "offline"
+    init_timeout: float = 6.0
+    finish_timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        named = 0 < len(self.project) <= 128 and not set(self.project) & set("/\\#?%:")
+        require(named, "project", self.project, "1 to 128 characters, none of / \\ # ? % :")
+        modes = get_args(Mode)
+        require(self.mode in modes, "mode", self.mode, f"one of {', '.join(modes)}")
+        for field, seconds in (
+            ("init_timeout", self.init_timeout),
+            ("finish_timeout", self.finish_timeout),
+        ):
+            require(0 < seconds < math.inf, field, seconds, "more than 0 seconds, and finite")
+
+    def open(self, run: Run) -> Log:
+        return WandbLog(self, run)
+
+
+class WandbLog(Log):
+    """One wandb run in a wandb service of its own, which ends with the log.
+
+    So two runs in one process share neither a run nor the settings of the first one, and nothing
+    is left in the background.
+    """
+
+    def __init__(self, settings: Wandb, run: Run) -> None:
+        import wandb
+
+        self._directory = run.directory.absolute()
+        folder = self._directory / "wandb"
+        with ExitStack() as stack:
+            # wandb reads these three from nowhere but the environment.
+            stack.enter_context(
+                _environment(
+                    {
+                        # Copies of the tables, which `wandb sync` uploads later, and the service's
+                        # own log. By default both lie in the home folder.
+                        "WANDB_DATA_DIR": str(folder / "data"),
+                        "WANDB_CACHE_DIR": str(folder / "cache"),
+                        # Error reports leave as the process ends, and hang without a network.
+                        "WANDB_ERROR_REPORTING": "false",
+                    }
+                )
+            )
+            stack.callback(wandb.teardown)
+            identity = secrets.token_hex(4)
+            try:
+                self._run = _start(settings, run, settings.mode, identity)
+            except (wandb.Error, TimeoutError) as error:
+                wandb.teardown()
+                for attempt in folder.glob(f"run-*-{identity}"):
+                    shutil.rmtree(attempt)
+                reason = str(error).strip().splitlines()[0].rstrip(".")
+                message.warning("wandb: %s. This run is logged offline, in %s", reason, folder)
+                self._run = _start(settings, run, "offline", identity)
+            # The losses' x axis, as Lightning's logger sets it for the runs that it starts itself.
+            self._run.define_metric("trainer/global_step")
+            self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+            self._stack = stack.pop_all()
+
+    @cached_property
+    def lightning(self) -> LightningLogger:
+        from pytorch_lightning.loggers import WandbLogger
+
+        # Given the run, Lightning does not start one and set WANDB_MODE for the whole process.
+        return WandbLogger(
+            experiment=self._run, project=self._run.project, save_dir=self._directory
+        )
+
+    @property
+    def where(self) -> str:
+        folder = Path(self._run.dir).parent
+        return self._run.url or (str(folder) if folder.exists() else "")
+
+    def table(self, key: str, frame: pd.DataFrame) -> None:
+        import wandb
+
+        most = wandb.Table.MAX_ROWS
+        if len(frame) > most:
+            message.warning("wandb: shows the first %d of %d rows of %s", most, len(frame), key)
+        # NaN is no JSON: wandb writes it all the same, and others cannot read the file.
+        plain = frame.astype(object).where(frame.notna(), None)
+        self._run.log({key: wandb.Table(dataframe=plain, allow_mixed_types=True)})
+
+    def figure(self, key: str, png: Path) -> None:
+        import wandb
+
+        self._run.log({key: wandb.Image(str(png))})
+
+    def curves(self, key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> None:
+        # A metric with its own x, never `step=`: wandb drops a log with an earlier step, silently.
+        # One log for each x, not for each point: many logs are rate-limited online.
+        rows = points(key, frame, x, y, by)
+        self._run.define_metric(x, hidden=True)
+        for curve in dict.fromkeys(curve for row in rows.values() for curve in row):
+            self._run.define_metric(curve, step_metric=x)
+        for at, row in rows.items():
+            self._run.log({x: at, **row})
+
+    def close(self, failed: bool) -> None:
+        with self._stack:
+            try:
+                self._run.finish(exit_code=int(failed))
+            except TimeoutError:
+                folder = Path(self._run.dir).parent
+                message.warning("wandb: not all was uploaded; later: wandb sync %s", folder)
+
+
+def _start(settings: Wandb, run: Run, mode: Mode, identity: str) -> wandb.Run:
+    import wandb
+
+    options = wandb.Settings(
+        mode=mode,
+        # Silent also means that it never asks for a key: it raises an error instead.
+        silent=True,
+        init_timeout=settings.init_timeout,
+        finish_timeout=settings.finish_timeout,
+        finish_timeout_raises=True,
+        console="off",
+        save_code=False,
+        disable_code=True,
+        disable_git=True,
+        symlink=False,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
+    wandb.setup(settings=options)
+    return wandb.init(
+        settings=options,
+        dir=str(run.directory.absolute()),
+        id=identity,
+        project=settings.project,
+        entity=settings.entity,
+        name=run.name,
+        group=run.group,
+        config=dict(run.config),
+        reinit="create_new",
+    )
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables with these values, and with their former ones afterwards."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@dataclass(frozen=True)
+class Csv(Logger):
+    """CSV files: csv/metrics.csv with the losses, csv/KEY.csv for a table, csv/hparams.yaml."""
+
+    def open(self, run: Run) -> Log:
+        return CsvLog(run)
+
+
+class CsvLog(Log):
+    """A folder of CSV files. A figure is a file already, and the curves are in the table."""
+
+    def __init__(self, run: Run) -> None:
+        from pytorch_lightning.loggers import CSVLogger
+
+        self._lightning = CSVLogger(run.directory, name="csv", version="")
+        self._lightning.log_hyperparams(dict(run.config))
+
+    @property
+    def lightning(self) -> LightningLogger:
+        return self._lightning
+
+    @property
+    def where(self) -> str:
+        return self._lightning.log_dir
+
+    def table(self, key: str, frame: pd.DataFrame) -> None:
+        frame.to_csv(Path(self._lightning.log_dir) / f"{key}.csv", index=False)
+
+    def figure(self, key: str, png: Path) -> None:
+        pass
+
+    def curves(self, key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> None:
+        pass
+
+    def close(self, failed: bool) -> None:
+        self._lightning.finalize("failed" if failed else "success")
+
+
+@dataclass(frozen=True)
+class TensorBoard(Logger):
+    """TensorBoard event files in tensorboard/. It is an extra: samplerbench[tensorboard]."""
+
+    def __post_init__(self) -> None:
+        require(
+            find_spec("tensorboard") is not None,
+            "tensorboard",
+            "missing",
+            "installed: pip install 'samplerbench[tensorboard]'",
+        )
+
+    def open(self, run: Run) -> Log:
+        return TensorBoardLog(run)
+
+
+class TensorBoardLog(Log):
+    """One folder of event files; the x of a curve is its global step, rounded."""
+
+    def __init__(self, run: Run) -> None:
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        self._lightning = TensorBoardLogger(
+            run.directory, name="tensorboard", version="", default_hp_metric=False
+        )
+        self._lightning.log_hyperparams(dict(run.config))
+
+    @property
+    def lightning(self) -> LightningLogger:
+        return self._lightning
+
+    @property
+    def where(self) -> str:
+        return self._lightning.log_dir
+
+    def table(self, key: str, frame: pd.DataFrame) -> None:
+        self._lightning.experiment.add_text(key, _markdown(frame))
+
+    def figure(self, key: str, png: Path) -> None:
+        from matplotlib.image import imread
+
+        self._lightning.experiment.add_image(key, imread(png), dataformats="HWC")
+
+    def curves(self, key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> None:
+        for at, row in points(key, frame, x, y, by).items():
+            for curve, value in row.items():
+                self._lightning.experiment.add_scalar(curve, value, global_step=round(at))
+
+    def close(self, failed: bool) -> None:
+        self._lightning.finalize("failed" if failed else "success")
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    cells = [[str(column) for column in frame.columns], ["---"] * len(frame.columns)]
+    cells += [[str(value) for value in row] for row in frame.itertuples(index=False)]
+    # A bar or a line break would end a cell.
+    clean = [[c.replace("|", "\\|").replace("\n", " ") for c in row] for row in cells]
+    return "\n".join(f"| {' | '.join(row)} |" for row in clean)
+
+
+@dataclass(frozen=True)
+class NoLogger(Logger):
+    """No log at all."""
+
+    def open(self, run: Run) -> Log:
+        return NoLog()
+
+
+class NoLog(Log):
+    """Takes everything and keeps nothing."""
+
+    @property
+    def lightning(self) -> Literal[False]:
+        return False
+
+    @property
+    def where(self) -> str:
+        return ""
+
+    def table(self, key: str, frame: pd.DataFrame) -> None:
+        pass
+
+    def figure(self, key: str, png: Path) -> None:
+        pass
+
+    def curves(self, key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> None:
+        pass
+
+    def close(self, failed: bool) -> None:
+        pass

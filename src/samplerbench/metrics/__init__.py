@@ -1,0 +1,1 @@
+"""Metrics: one file per member, see `base.Metric` for the contract."""

@@ -1,0 +1,114 @@
+"""What a distance between two clouds of points is.
+
+A cloud x₁, …, x_n in R^dim stands for its empirical measure (1/n) Σᵢ δ(xᵢ): equal weights, any
+order. A metric D compares two of them, in two steps, because one reference meets many samples:
+
+    distance = metric.against(reference, seed=metric_seed)   # what needs the reference only, once
+    distance(samples)                                        # often, from any number of threads
+
+A measurement carries bounds on the metric itself, lower ≤ D(samples, reference) ≤ upper, nan
+where a method has none: a maximum over finitely many directions, for example, bounds the maximum
+over the sphere from below and not from above. Values are in the units of the data.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from samplerbench.errors import InvalidSetting, require
+
+_LARGEST = 1e15
+"""Coordinates beyond it are refused: their squares, summed, would overflow in float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """The result of one distance.
+
+    Attributes:
+        value: the estimate, in data units.
+        lower: a bound on the metric from below, nan if there is none.
+        upper: a bound on the metric from above, nan if there is none.
+        direction: the unit vector `(dim,)` that attains the value, in float64 on the CPU; None
+            for a metric without directions.
+        evaluations: how many one-dimensional distances it took.
+    """
+
+    value: float
+    lower: float
+    upper: float
+    direction: Tensor | None
+    evaluations: int
+
+
+class Distance(ABC):
+    """A metric with one argument fixed: the distance of samples to a reference."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    @final
+    def __call__(self, samples: Tensor) -> Measurement:
+        """Measure samples `(n, dim)`.
+
+        Raises:
+            ValueError: the samples are empty, not finite, or of another dimension.
+        """
+        return self.measure(finite_points(samples, "samples", self.dim))
+
+    @abstractmethod
+    def measure(self, samples: Tensor) -> Measurement:
+        """Measure samples `(n, dim)` that have been checked; threads share the distance."""
+
+
+class Metric(ABC):
+    """A metric and its settings. Members are frozen dataclasses: their fields identify a value."""
+
+    @abstractmethod
+    def why_incompatible(self, dim: int) -> str | None:
+        """Say in one line why the metric cannot be used in that dimension; None if it can."""
+
+    @final
+    def against(self, reference: Tensor, *, seed: int) -> Distance:
+        """Fix the reference `(m, dim)`; `seed` decides all that is random in the metric.
+
+        Raises:
+            ValueError: the reference is empty, not finite or of a dimension the metric cannot
+                handle; the seed is negative.
+        """
+        points = finite_points(reference, "reference")
+        require(seed >= 0, "seed", seed, "at least 0")
+        reason = self.why_incompatible(points.shape[1])
+        if reason is not None:
+            raise ValueError(reason)
+        return self.prepare(points, seed)
+
+    @abstractmethod
+    def prepare(self, reference: Tensor, seed: int) -> Distance:
+        """Build the distance to a reference `(m, dim)` that has been checked."""
+
+
+def finite_points(points: Tensor, name: str, dim: int | None = None) -> Tensor:
+    """Return the cloud `(n, dim)` without its graph, in float32 if it is that, else in float64.
+
+    Raises:
+        ValueError: it is empty, has another shape, or holds a value that is not finite or too
+            large to be squared.
+    """
+    allowed = f"(n, {'dim' if dim is None else dim}) with n ≥ 1"
+    fits = points.ndim == 2 and points.numel() > 0 and dim in (None, points.shape[1])
+    require(fits, f"{name}.shape", tuple(points.shape), allowed)
+    points = points.detach()
+    if points.dtype != torch.float32:
+        points = points.double()
+    usable = points.abs() < _LARGEST
+    if not usable.all():
+        row, column = (~usable).nonzero()[0].tolist()
+        allowed = f"finite and smaller than {_LARGEST:g} in size"
+        raise InvalidSetting(f"{name}[{row}, {column}]", float(points[row, column]), allowed)
+    return points

@@ -1,0 +1,178 @@
+"""What every metric promises; the members are those of conf/metric."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.base import Metric
+
+FILES = sorted((Path(__file__).parents[2] / "conf" / "metric").glob("*.yaml"))
+
+
+def _member(file: Path) -> tuple[type[Metric], dict[str, Any]]:
+    settings = yaml.safe_load(file.read_text())
+    module, name = settings.pop("_target_").rsplit(".", 1)
+    return getattr(import_module(module), name), settings
+
+
+@pytest.fixture(params=FILES, ids=lambda file: file.stem)
+def configured(request: pytest.FixtureRequest) -> tuple[type[Metric], dict[str, Any]]:
+    return _member(request.param)
+
+
+@pytest.fixture
+def metric(configured: tuple[type[Metric], dict[str, Any]]) -> Metric:
+    kind, settings = configured
+    if "directions" in settings:
+        settings |= {"directions": 40}
+    if "precision" in settings:
+        settings |= {"precision": "float64"}
+    return kind(**settings)
+
+
+@pytest.fixture
+def clouds() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(60, 2, generator=generator, dtype=torch.float64)
+    y = torch.randn(90, 2, generator=generator, dtype=torch.float64)
+    return x * torch.tensor([1.0, 2.0]) + 1, y
+
+
+def test_config_states_every_setting_and_its_default(
+    configured: tuple[type[Metric], dict[str, Any]],
+) -> None:
+    kind, settings = configured
+    assert [field.name for field in fields(kind)] == list(settings)  # type: ignore[arg-type]
+    assert kind(**settings) == kind()
+
+
+def test_bounds_enclose_the_value_at_its_direction(
+    metric: Metric, clouds: tuple[Tensor, Tensor]
+) -> None:
+    x, y = clouds
+    result = metric.against(y, seed=3)(x)
+    assert not result.lower > result.value
+    assert not result.upper < result.value
+    assert result.direction is not None
+    assert result.direction.dtype == torch.float64
+    assert float(result.direction.norm()) == pytest.approx(1, abs=1e-14)
+    fine = 20000  # W₂ along the direction, by the definition: quantile by quantile
+    q = (torch.arange(fine, dtype=torch.float64) + 0.5) / fine
+    xs, ys = ((cloud @ result.direction).sort().values for cloud in clouds)
+    gaps = xs[(q * len(xs)).long()] - ys[(q * len(ys)).long()]
+    assert result.value == pytest.approx(float(gaps.square().mean().sqrt()), rel=1e-3)
+
+
+def test_of_itself_is_zero(metric: Metric, clouds: tuple[Tensor, Tensor]) -> None:
+    x, _ = clouds
+    shuffled = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))]
+    for samples in (x, shuffled):
+        result = metric.against(x, seed=0)(samples)
+        assert result.value == pytest.approx(0, abs=1e-12)
+        assert not result.upper > 1e-9
+
+
+def test_of_a_shift_is_at_most_the_shift(metric: Metric, clouds: tuple[Tensor, Tensor]) -> None:
+    x, _ = clouds
+    value = metric.against(x, seed=0)(x + torch.tensor([3.0, -4.0])).value
+    assert 5 * math.cos(math.pi / 40) < value <= 5 * (1 + 1e-12)
+
+
+def test_same_seed_same_bits(metric: Metric, clouds: tuple[Tensor, Tensor]) -> None:
+    x, y = clouds
+    first, again = metric.against(y, seed=3), metric.against(y.clone(), seed=3)
+    value = first(x).value
+    assert value == first(x).value == again(x).value
+    first(x[:50])  # what it remembers of another size changes nothing
+    assert value == first(x).value
+
+
+def test_clouds_are_left_as_they_are(metric: Metric, clouds: tuple[Tensor, Tensor]) -> None:
+    before = [cloud.clone() for cloud in clouds]
+    metric.against(clouds[1], seed=0)(clouds[0])
+    for cloud, copy in zip(clouds, before, strict=True):
+        assert torch.equal(cloud, copy)
+
+
+def test_precisions_and_graphs_may_mix(metric: Metric, clouds: tuple[Tensor, Tensor]) -> None:
+    x, y = clouds
+    value = metric.against(y, seed=0)(x).value
+    mixed = metric.against(y.float(), seed=0)(x.clone().requires_grad_()).value
+    assert mixed == pytest.approx(value, rel=1e-5)
+
+
+def test_threads_share_a_distance(metric: Metric, clouds: tuple[Tensor, Tensor]) -> None:
+    x, y = clouds
+    distance = metric.against(y, seed=3)
+    samples = [x[: 30 + 6 * (k % 5)] + 0.1 * k for k in range(20)]
+    expected = [metric.against(y, seed=3)(cloud).value for cloud in samples]
+    with ThreadPoolExecutor(4) as pool:
+        found = [result.value for result in pool.map(distance, samples)]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (torch.ones(4, 3), r"samples.shape=\(4, 3\): must be \(n, 2\) with n ≥ 1"),
+        (torch.ones(0, 2), r"samples.shape=\(0, 2\): must be \(n, 2\) with n ≥ 1"),
+        (torch.ones(2), r"samples.shape=\(2,\): must be"),
+        (torch.tensor([[0.0, 1.0], [math.nan, 0.0]]), r"samples\[1, 0\]=nan: must be finite"),
+        (torch.tensor([[0.0, -math.inf]]), r"samples\[0, 1\]=-inf: must be finite"),
+    ],
+)
+def test_refuses_impossible_samples(metric: Metric, samples: Tensor, message: str) -> None:
+    distance = metric.against(torch.randn(5, 2), seed=0)
+    with pytest.raises(InvalidSetting, match=message) as caught:
+        distance(samples)
+    assert "\n" not in str(caught.value)
+
+
+def test_refuses_impossible_references(metric: Metric) -> None:
+    with pytest.raises(InvalidSetting, match=r"reference\.shape"):
+        metric.against(torch.ones(0, 2), seed=0)
+    with pytest.raises(InvalidSetting, match="reference"):
+        metric.against(torch.full((3, 2), math.nan), seed=0)
+    with pytest.raises(InvalidSetting, match="seed=-1: must be at least 0"):
+        metric.against(torch.ones(3, 2), seed=-1)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("wrong", [-1, 0, math.nan])
+def test_refuses_impossible_settings(file: Path, wrong: float) -> None:
+    kind, settings = _member(file)
+    for name in settings:
+        if name == "relative_tolerance" and wrong == 0:
+            continue
+        with pytest.raises(InvalidSetting, match=f"{name}={wrong}: must be "):
+            replace(kind(), **{name: wrong})  # type: ignore[type-var]
+
+
+def test_other_dimensions(metric: Metric) -> None:
+    cloud = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    reason = metric.why_incompatible(5)
+    assert metric.why_incompatible(2) is None
+    if reason is None:
+        assert metric.against(cloud, seed=0)(cloud + 1).value > 0.1
+    else:
+        assert "5" in reason
+        assert "\n" not in reason
+        with pytest.raises(ValueError, match=reason):
+            metric.against(cloud, seed=0)
+
+
+def test_settings_are_values(metric: Metric) -> None:
+    assert pickle.loads(pickle.dumps(metric)) == metric
+    assert hash(metric) == hash(replace(metric))  # type: ignore[type-var]

@@ -1,0 +1,133 @@
+"""The certified maximum against scans of the circle, closed forms and invariances."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.metrics.base import Measurement
+from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
+from samplerbench.metrics.projections import sliced_wasserstein
+
+
+def _circle(count: int) -> Tensor:
+    phi = torch.arange(count, dtype=torch.float64) * (math.pi / count)
+    return torch.stack([phi.cos(), phi.sin()], dim=1)
+
+
+def _scan(x: Tensor, y: Tensor, count: int) -> float:
+    return max(
+        float(sliced_wasserstein(x, y, part).max()) for part in torch.split(_circle(count), 1000)
+    )
+
+
+def _certify(x: Tensor, y: Tensor, relative_tolerance: float = 1e-6) -> Measurement:
+    return MaxSlicedCertified(relative_tolerance).against(y, seed=0)(x)
+
+
+def _normal(n: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, 2)))
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 40), (40, 120), (120, 40), (41, 60), (1, 30), (2, 1)])
+def test_a_fine_scan_lies_between_the_bounds(n: int, m: int) -> None:
+    x, y = _normal(n) @ torch.tensor([[1.0, 0.6], [0.0, 0.5]]).double(), 0.9 * _normal(m, seed=1)
+    result, scan = _certify(x, y), _scan(x, y, 20_000)
+    assert result.direction is not None
+    assert result.upper - result.lower <= 1e-6 * result.upper + 1e-9
+    assert scan <= result.upper
+    # W₂ changes by at most ‖x‖ + ‖y‖ (r.m.s.) times the angle, half a grid step.
+    radius = float((x.square().mean() * 2).sqrt() + (y.square().mean() * 2).sqrt())
+    assert result.lower <= scan + radius * math.pi / 40_000
+    along = float(sliced_wasserstein(x, y, result.direction[None]))
+    assert result.value == result.lower == pytest.approx(along, rel=1e-12)
+
+
+coordinates = st.integers(-3, 3).map(float)
+points = st.lists(st.tuples(coordinates, coordinates), min_size=1, max_size=6)
+
+
+@given(points, points)
+@settings(max_examples=40, deadline=None)
+def test_bounds_hold_with_ties(x: list[tuple[float, float]], y: list[tuple[float, float]]) -> None:
+    # Points on a small lattice: projections coincide, and clouds do.
+    a, b = torch.tensor(x).double(), torch.tensor(y).double()
+    result = _certify(a, b)
+    scan = _scan(a, b, 180)
+    assert scan <= result.upper * (1 + 1e-12) + 1e-12
+    assert result.value <= result.upper
+
+
+def test_bounds_hold_where_the_cap_ends_the_search() -> None:
+    x, y = _normal(500), _normal(500, seed=1)
+    exact = _certify(x, y)
+    capped = MaxSlicedCertified(evaluations=20).against(y, seed=0)(x)
+    assert capped.evaluations == 20 < exact.evaluations
+    assert capped.lower <= exact.upper
+    assert capped.upper >= exact.lower
+    assert capped.upper - capped.lower > 1e-6 * capped.upper
+
+
+@pytest.mark.parametrize("shift", [(3.0, -4.0), (0.0, 1e-5), (1e6, 1e6)])
+def test_of_a_shift_is_the_shift(shift: tuple[float, float]) -> None:
+    x = _normal(300)
+    result = _certify(x + torch.tensor(shift, dtype=torch.float64), x)
+    # x + shift is rounded to 1e-16 of its size.
+    rounding = 1e-15 * (1 + math.hypot(*shift))
+    assert result.value == pytest.approx(math.hypot(*shift), rel=1e-6, abs=1e-9 + rounding)
+    assert result.upper >= math.hypot(*shift) * (1 - 1e-12) - rounding
+
+
+def test_rotation_and_translation_invariant() -> None:
+    x, y = _normal(100) * torch.tensor([2.0, 1.0]), _normal(150, seed=1) + 0.3
+    value = _certify(x, y).value
+    for angle in (0.4, 1.1, 2.9):
+        c, s = math.cos(angle), math.sin(angle)
+        rotation = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
+        assert _certify(x @ rotation + 50, y @ rotation + 50).value == pytest.approx(
+            value, rel=2e-6
+        )
+
+
+def test_symmetric() -> None:
+    x, y = _normal(100) * 2, _normal(151, seed=1)
+    assert _certify(x, y).value == pytest.approx(_certify(y, x).value, rel=2e-6)
+
+
+def test_scales() -> None:
+    x, y = _normal(100) * 2, _normal(151, seed=1)
+    value = _certify(x, y).value
+    assert _certify(1e5 * x, 1e5 * y).value == pytest.approx(1e5 * value, rel=2e-6)
+
+
+def test_gaussian_closed_form() -> None:
+    """Along θ, W₂² = ⟨θ, m⟩² + (√⟨θ, Aθ⟩ − √⟨θ, Bθ⟩)² for N(0, A) and N(m, B)."""
+    n = 40_000
+    a = torch.tensor([[1.5, 0.4], [0.0, 0.3]], dtype=torch.float64)
+    b = torch.tensor([[0.4, 0.0], [-0.3, 1.0]], dtype=torch.float64)
+    mean = torch.tensor([0.3, 0.8], dtype=torch.float64)
+    circle = _circle(20_000)
+    widths = [(circle @ root.T).norm(dim=1) for root in (a, b)]
+    expected = float(((circle @ mean).square() + (widths[0] - widths[1]).square()).max().sqrt())
+    result = _certify(_normal(n) @ a, mean + _normal(n, seed=1) @ b)
+    # By the triangle inequality the error is at most the distance of each sample to its law. Along
+    # a line that has E W₂² ≈ σ² (ln ln n + 1) / n; the factor 2 is for the maximum over directions.
+    per_sigma = 2 * math.sqrt((math.log(math.log(n)) + 1) / n)
+    allowed = per_sigma * sum(float(width.max()) for width in widths)
+    assert allowed < 0.1 * expected
+    assert result.value == pytest.approx(expected, abs=allowed)
+
+
+def test_few_evaluations_on_the_grid_mixture() -> None:
+    law, rng = grid_mixture(), np.random.default_rng(0)
+    reference = law.sample(10_000, rng)
+    result = MaxSlicedCertified().against(reference, seed=0)(law.sample(2000, rng))
+    assert result.upper - result.lower <= 1e-6 * result.upper + 1e-9
+    assert result.evaluations <= 45
