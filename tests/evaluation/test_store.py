@@ -1,0 +1,59 @@
+"""The store: whole fragments, and a table that is only a view of them."""
+
+import math
+from dataclasses import fields
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from samplerbench.evaluation.store import Row, Store
+
+DEFAULTS = {"str": "", "int": 0, "float": 0.5}
+
+
+def row(**values: object) -> Row:
+    plain = {field.name: DEFAULTS[field.type] for field in fields(Row)}
+    return Row(**{**plain, "status": "ok", **values})
+
+
+def test_rows_come_back_as_they_went_in(tmp_path):
+    store = Store(tmp_path)
+    store.write(row(cell_id="a", value=1 / 3, lower=math.nan, message="β ≠ 1", steps=3))
+    table = store.compact()
+    read = pd.read_parquet(tmp_path / "cells.parquet")
+    pd.testing.assert_frame_equal(table, read, check_exact=True, check_dtype=False)
+    assert read.loc[0, "value"] == 1 / 3
+    assert math.isnan(read.loc[0, "lower"])
+    assert read.loc[0, "message"] == "β ≠ 1"
+    assert list(read.columns) == [field.name for field in fields(Row)]
+
+
+def test_the_table_does_not_depend_on_the_order_of_writing(tmp_path):
+    rows = [row(cell_id=str(i), steps=i % 3, repetition=i, eta=float(i % 2)) for i in range(12)]
+    for name, order in (("a", rows), ("b", rows[::-1])):
+        store = Store(tmp_path / name)
+        for one in order:
+            store.write(one)
+        store.compact()
+    first, second = ((tmp_path / name / "cells.parquet").read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_an_empty_store_is_a_typed_empty_table(tmp_path):
+    Store(tmp_path).compact()
+    assert pq.read_schema(tmp_path / "cells.parquet").field("value").type == "double"
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.write(row(cell_id="a", value=1.0))
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("samplerbench.evaluation.store.os.fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        store.write(row(cell_id="a", value=2.0))
+    assert store.table().loc[0, "value"] == 1.0
+    assert [path.name for path in store.fragments.glob("*.json")] == ["a.json"]

@@ -1,0 +1,205 @@
+"""The sweep: bits that depend on nothing but a cell's identity, and rows that never go missing."""
+
+import functools
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import pytest
+import torch
+
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.errors import InvalidSetting
+from samplerbench.evaluation.store import as_table
+from samplerbench.evaluation.sweep import Labels, Sweep
+from samplerbench.grids import karras
+from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
+from samplerbench.models import Denoiser
+from samplerbench.samplers.base import Step
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.heun import Heun
+from samplerbench.schedules import EDM
+from samplerbench.starts import Exact, FixedGaussian, Prior
+
+DATASET = gaussian([1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]])
+SCHEDULE = EDM(10.0)
+
+
+@pytest.fixture
+def sweep():
+    return Sweep(
+        dataset=DATASET,
+        schedule=SCHEDULE,
+        grid=functools.partial(karras, noise_min=0.02, rho=5.0),
+        denoisers={"oracle": DATASET.oracle(SCHEDULE)},
+        starts={"prior": Prior(), "exact": Exact()},
+        samplers=[("ddim", DDIM(0.0)), ("ddim", DDIM(1.0))],
+        steps=[3, 5],
+        metrics={"max_sliced_certified": MaxSlicedCertified()},
+        reference=DATASET.draws(500, "evaluation", 0),
+        n_samples=150,
+        repetitions=2,
+        floor_repetitions=3,
+        block=100,
+    )
+
+
+def table(sweep: Sweep) -> pd.DataFrame:
+    return as_table(vars(row) for row in sweep.run()).drop(columns="seconds")
+
+
+def test_one_row_for_every_cell_and_metric(sweep):
+    rows = sweep.run()
+    assert len(rows) == len(sweep.cells()) == 3 + 2 * 2 * 2 * 2
+    assert len({row.cell_id for row in rows}) == len(rows)
+    assert {row.status for row in rows} == {"ok"}
+
+
+def test_workers_do_not_change_a_bit(sweep):
+    pd.testing.assert_frame_equal(
+        table(sweep), table(replace(sweep, workers=4)), check_exact=True
+    )
+
+
+def test_other_cells_do_not_change_a_bit(sweep):
+    alone = replace(
+        sweep, steps=[5], samplers=[("ddim", DDIM(1.0))], starts={"exact": Exact()}, repetitions=1
+    )
+    both = table(sweep).merge(table(alone), on="cell_id", suffixes=("", "_alone"))
+    assert len(both) == 1 + 3
+    assert (both["value"] == both["value_alone"]).all()
+
+
+def test_fewer_samples_are_a_prefix(sweep):
+    """Sample i sits in row i mod block, whatever n is."""
+    cell = sweep.cells()[-1]
+    oracle = sweep.denoisers["oracle"]
+    many = torch.cat(list(sweep.samples(cell, oracle)))
+    few = torch.cat(list(replace(sweep, n_samples=120).samples(cell, oracle)))
+    assert many.shape == (150, 2)
+    assert torch.equal(many[:120], few)
+
+
+def test_repetitions_and_blocks_have_draws_of_their_own(sweep):
+    oracle = sweep.denoisers["oracle"]
+    first, second = (
+        torch.cat(list(sweep.samples(cell, oracle))) for cell in sweep.cells()[-2:]
+    )
+    together = torch.cat([first, second])
+    assert len(together.unique(dim=0)) == len(together)
+
+
+def test_repetitions_share_start_and_noise_between_cells(sweep):
+    """Common random numbers: cells of one repetition that differ little have close samples."""
+    close = replace(sweep, samplers=[("a", DDIM(0.5)), ("b", DDIM(0.5001))], repetitions=1)
+    first, second = (
+        torch.cat(list(close.samples(cell, close.denoisers["oracle"])))
+        for cell in [cell for cell in close.cells() if cell.start == "exact" and cell.steps == 5]
+    )
+    assert (first - second).abs().max() < 0.01
+    assert not torch.equal(first, second)
+
+
+def test_nfe_is_counted(sweep):
+    rows = replace(sweep, samplers=[("heun", Heun())], steps=[5], n_samples=350).run()
+    assert {row.nfe for row in rows if row.sampler == "heun"} == {9}
+    assert {row.nfe for row in rows if row.denoiser == "law"} == {0}
+
+
+def test_the_exact_oracle_reaches_the_floor(sweep):
+    """With many small steps from the exact start only sampling noise is left."""
+    big = replace(
+        sweep,
+        samplers=[("ddim", DDIM(0.0))],
+        starts={"exact": Exact()},
+        steps=[100],
+        n_samples=1000,
+        repetitions=8,
+        floor_repetitions=8,
+    )
+    values = as_table(vars(row) for row in big.run()).groupby("denoiser")["value"]
+    assert abs(values.mean()["oracle"] - values.mean()["law"]) < 3 * values.std().max()
+    assert values.mean()["law"] < 0.3
+
+
+class Broken(Denoiser):
+    """Gives NaN below σ = 1, or raises."""
+
+    def __init__(self, raises):
+        super().__init__()
+        self.schedule = SCHEDULE
+        self.raises = raises
+
+    def denoiser(self, x, level):
+        if self.raises:
+            raise RuntimeError("first line\nsecond line")
+        return x * (float("nan") if level.sigma < 1 else 0.5)
+
+
+def test_a_cell_that_diverges_or_fails_is_a_row(sweep):
+    broken = {"nan": Broken(False), "raises": Broken(True), **sweep.denoisers}
+    rows = as_table(vars(row) for row in replace(sweep, denoisers=broken).run())
+    by = rows.set_index("denoiser")
+    assert set(by.loc["nan", "status"]) == {"diverged"}
+    assert set(by.loc["nan", "message"]) == {"150 of 150 samples are not finite"}
+    assert set(by.loc["raises", "status"]) == {"failed"}
+    assert set(by.loc["raises", "message"]) == {"RuntimeError: first line"}
+    assert by.loc[["nan", "raises"], "value"].isna().all()
+    assert set(by.loc[["oracle", "law"], "status"]) == {"ok"}
+
+
+@dataclass(frozen=True)
+class Picky(DDIM):
+    def why_incompatible(self, model, levels):
+        return "needs more steps" if levels.steps < 5 else None
+
+    def steps(self, model, x, levels, noise):
+        yield Step(x, x)
+
+
+def test_an_incompatible_cell_is_a_row_with_its_reason(sweep):
+    rows = replace(sweep, samplers=[("picky", Picky())]).run()
+    status = {(row.steps, row.status, row.message) for row in rows if row.sampler}
+    assert status == {(3, "incompatible", "needs more steps"), (5, "ok", "")}
+
+
+CHANGES = {
+    "n_samples": 151,
+    "seed": 1,
+    "block": 50,
+    "dtype": torch.float32,
+    "grid": functools.partial(karras, noise_min=0.03, rho=5.0),
+    "schedule": EDM(11.0),
+    "dataset": gaussian([1.0, -0.5], [[4.0, 0.0], [0.0, 1.0]]),
+    "starts": {"prior": FixedGaussian(), "exact": FixedGaussian(1.0)},
+    "data_seed": 1,
+    "metric_seed": 1,
+    "metrics": {"max_sliced_certified": MaxSlicedCertified(relative_tolerance=1e-3)},
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_identity_changes_with_all_that_decides_a_value(sweep, field):
+    def ids(some: Sweep) -> set[str]:
+        cells = [cell for cell in some.cells() if cell.denoiser == "oracle"]
+        return {some._row(c, "max_sliced_certified", 0, None, 0.0, "ok", "").cell_id for c in cells}
+
+    assert ids(sweep).isdisjoint(ids(replace(sweep, **{field: CHANGES[field]})))
+
+
+def test_identity_ignores_what_decides_nothing(sweep):
+    same = replace(sweep, workers=3, labels=Labels(run="other", dataset="other"), train_seed=9)
+    for cell in sweep.cells():
+        assert sweep.samples_identity(cell) == same.samples_identity(cell)
+
+
+def test_a_learned_denoiser_is_identified_by_its_training(sweep):
+    cell = replace(sweep.cells()[-1], denoiser="learned")
+    first = replace(sweep, training_id="a").samples_identity(cell)
+    assert first != replace(sweep, training_id="b").samples_identity(cell)
+    assert first != sweep.samples_identity(sweep.cells()[-1])
+
+
+@pytest.mark.parametrize("field", ["n_samples", "repetitions", "block", "workers", "steps"])
+def test_impossible_settings_are_refused(sweep, field):
+    with pytest.raises(InvalidSetting, match=field):
+        replace(sweep, **{field: [0] if field == "steps" else 0})
