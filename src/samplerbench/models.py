@@ -25,6 +25,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from samplerbench.errors import require
 from samplerbench.grids import AnyLevel
 from samplerbench.schedules import NoiseSchedule
 from samplerbench.targets import Target
@@ -79,6 +80,8 @@ class Learned(Denoiser):
         std: float = 1.0,
     ) -> None:
         super().__init__()
+        require(0 < std < math.inf, "std", std, "positive and finite")
+        require(bool(mean.isfinite().all()), "mean", mean.tolist(), "finite")
         self.network = network
         self.target = target
         self.schedule = schedule

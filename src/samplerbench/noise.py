@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import index
 from typing import Protocol
 
 import numpy as np
@@ -30,14 +31,18 @@ def generator(*key: int | str) -> np.random.Generator:
     Args:
         key: integers and words; the purpose ("train", "start", "sampler", …) is one of the words.
     """
-    digest = blake2b(repr(key).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+    return np.random.Generator(np.random.Philox(key=_hash(key, 16)))
 
 
 def torch_generator(*key: int | str) -> torch.Generator:
     """The same for torch's own generator, for shuffling and for random numbers in training."""
-    digest = blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.Generator().manual_seed(_hash(key, 8) >> 1)
+
+
+def _hash(key: tuple[int | str, ...], size: int) -> int:
+    # index() lets NumPy's integers be the same key as Python's, and refuses floats
+    plain = tuple(part if isinstance(part, str) else int(index(part)) for part in key)
+    return int.from_bytes(blake2b(repr(plain).encode(), digest_size=size).digest(), "little")
 
 
 class Noise(Protocol):
@@ -74,4 +79,5 @@ class KeyedNoise:
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         """Uniform numbers on [0, 1), shaped like `like`."""
         numbers = generator(*self.key, "uniform", step, draw).random(tuple(like.shape))
-        return torch.from_numpy(numbers).to(like)
+        # a float64 just below 1 would round up to 1 in a shorter format
+        return torch.from_numpy(numbers).to(like).clamp(max=1 - torch.finfo(like.dtype).eps / 2)

@@ -29,20 +29,18 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
         floor = lines[lines["denoiser"] == "law"]
         cells = lines[lines["denoiser"] != "law"]
         first = rows.iloc[0]
-        grid = Table(
-            title=f"{metric}: {first['dataset']}, n = {first['n_samples']:,} samples against "
-            f"{first['n_reference']:,} data points; mean ± half of the 95 % interval",
-            title_justify="left",
-            box=None,
-            pad_edge=False,
+        out.print(
+            f"\n{metric} on {first['dataset']}: n = {first['n_samples']:,} samples against "
+            f"{first['n_reference']:,} data points; mean ± half of the 95 % interval"
         )
+        grid = Table(box=None, pad_edge=False)
         for name in ("start", "denoiser", "sampler"):
             grid.add_column(name)
         steps = sorted(set(cells["steps"]))
         for count in steps:
             grid.add_column(f"N={count}", justify="right")
         keys = ["start", "denoiser", "sampler", "eta"]
-        ordered = cells.sort_values(["start", "denoiser"], ascending=[False, True], kind="stable")
+        ordered = cells.sort_values(keys, ascending=[False, True, True, True])
         for (start, denoiser, sampler, eta), line in ordered.groupby(
             keys, dropna=False, sort=False
         ):
@@ -54,7 +52,7 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
             only = floor.iloc[0]
             out.print(
                 f"floor: {only['mean']:.2f} on average, sd {only['sd']:.2f} over "
-                f"{only['count']} sets of {first['n_samples']:,} fresh draws of the law itself"
+                f"{only['count']} sets of {first['n_samples']:,} fresh draws of the law itself\n"
             )
     bad = table[table["status"] != "ok"]
     for (status, message), rows in bad.groupby(["status", "message"]):

@@ -34,14 +34,16 @@ class GaussianMixture(Dataset):
 
     def __post_init__(self) -> None:
         weights, means, covariances = self._tensors()
-        require(len(weights) > 0, "weights", list(self.weights), "not empty")
+        require(
+            weights.ndim == 1 and len(weights) > 0, "weights", self.weights, "a list, not empty"
+        )
         require(
             bool((weights > 0).all()) and abs(float(weights.sum()) - 1) < 1e-9,
             "weights",
             list(self.weights),
             "positive, with sum 1",
         )
-        count, dim = len(weights), means.shape[-1]
+        count, dim = len(weights), means.shape[-1] if means.ndim == 2 else 0
         require(
             means.shape == (count, dim) and dim > 0 and bool(means.isfinite().all()),
             "means",
@@ -52,7 +54,8 @@ class GaussianMixture(Dataset):
             covariances.shape == (count, dim, dim)
             and bool(covariances.isfinite().all())
             and torch.allclose(covariances, covariances.mT)
-            and float(torch.linalg.eigvalsh(covariances).min()) >= -1e-12,
+            and float(torch.linalg.eigvalsh(covariances).min())
+            >= -1e-12 * float(covariances.abs().max()),
             "covariances",
             covariances.tolist(),
             f"{count} symmetric positive semi-definite {dim}×{dim} matrices",
@@ -91,7 +94,7 @@ class GaussianMixture(Dataset):
     def oracle(self, schedule: NoiseSchedule) -> Denoiser:
         """The exact denoiser; the cheaper one where all covariances are multiples of I."""
         weights, means, covariances = self._tensors()
-        variances = covariances.diagonal(dim1=-2, dim2=-1).mean(-1)
+        variances = covariances[:, 0, 0]  # the mean of the diagonal may round
         identity = torch.eye(self.dim, dtype=torch.float64)
         if torch.equal(covariances, variances[:, None, None] * identity):
             return IsotropicMixtureOracle(schedule, weights, means, variances)

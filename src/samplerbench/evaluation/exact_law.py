@@ -130,7 +130,8 @@ def gaussian_max_sliced_w2(
 
 def _square_root(covariance: Tensor) -> Tensor:
     eigenvalues, basis = torch.linalg.eigh(covariance.double())
-    return (basis * eigenvalues.clamp_min(0).sqrt()) @ basis.mT
+    root: Tensor = (basis * eigenvalues.clamp_min(0).sqrt()) @ basis.mT
+    return root
 
 
 class _Recorder:

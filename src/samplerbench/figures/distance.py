@@ -44,7 +44,10 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
     starts = [name for name in ("prior", "exact") if name in set(cells["start"])]
     starts += sorted(set(cells["start"]) - set(starts))
     settings = list(
-        cells[["sampler", "eta"]].drop_duplicates().itertuples(index=False, name=None)
+        cells[["sampler", "eta"]]
+        .drop_duplicates()
+        .sort_values(["sampler", "eta"])
+        .itertuples(index=False, name=None)
     )
     colours = dict(zip(settings, _cycle(len(settings)), strict=True))
     with mpl.rc_context(styled()):

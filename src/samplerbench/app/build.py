@@ -1,0 +1,279 @@
+"""From the composed config to the objects of one job, all of them checked before any work.
+
+One object a line; what several need is built once and passed on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import Tensor
+
+from samplerbench.app.construct import construct, construct_grid, convert
+from samplerbench.datamodule import TensorData
+from samplerbench.datasets.base import Dataset
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.evaluation.identity import VERSIONS, identity
+from samplerbench.evaluation.sweep import Labels, Sweep
+from samplerbench.logs import Logger
+from samplerbench.models import Denoiser
+from samplerbench.objectives.base import Objective
+from samplerbench.schedules import NoiseSchedule
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, and on what."""
+
+    objective: Objective
+    data: TensorData
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one job needs, built and checked.
+
+    Args:
+        sweep: the grid of cells; its learned denoiser, where it has one, is not trained yet.
+        training: trains the sweep's learned denoiser; None where it has none.
+        logger: where the run is logged.
+        config: the resolved config, plain values only.
+    """
+
+    sweep: Sweep
+    training: Training | None
+    logger: Logger
+    config: dict[str, Any]
+
+
+def names(config: DictConfig, key: str, allowed: Sequence[str]) -> list[str]:
+    """One name or a list of names, each allowed and none twice."""
+    value = config[key]
+    listed = [value] if isinstance(value, str) else list(value or [])
+    message = f"one or several of {', '.join(allowed)}"
+    require(len(listed) > 0 and len(set(listed)) == len(listed), key, value, message)
+    for name in listed:
+        require(name in allowed, key, name, message)
+    return listed
+
+
+def members(config: DictConfig, key: str) -> dict[str, Any]:
+    """One object for each member chosen from a group that can hold several."""
+    require(bool(config.get(key)), key, config.get(key), f"at least one member of conf/{key}/")
+    return {str(name): construct(node, f"{key}.{name}") for name, node in config[key].items()}
+
+
+def finite(points: Tensor, key: str) -> Tensor:
+    """The points, if there are any and all of them are finite."""
+    require(len(points) > 0, key, f"{len(points)} points", "a data set that is not empty")
+    bad = int((~points.isfinite()).any(-1).sum())
+    require(bad == 0, key, f"{bad} points with NaN or infinite entries", "finite everywhere")
+    return points
+
+
+def count(config: DictConfig, key: str, least: int = 1) -> int:
+    """A whole number from the config."""
+    number: int = convert(config[key], int, key)
+    require(number >= least, key, number, f"at least {least}")
+    return number
+
+
+def processor_count() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chosen_dtype(name: object) -> torch.dtype:
+    """The dtype of the state."""
+    require(name in DTYPES, "dtype", name, f"one of {', '.join(DTYPES)}")
+    return DTYPES[str(name)]
+
+
+def chosen_device(name: object) -> torch.device:
+    """The device, if this machine has it."""
+    try:
+        device = torch.device(str(name))
+    except RuntimeError:
+        raise InvalidSetting("device", name, "cpu, cuda or another of torch's devices") from None
+    if device.type == "cuda":
+        require(torch.cuda.is_available(), "device", name, "cpu: torch sees no CUDA device here")
+    return device
+
+
+def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
+    """Build and check everything.
+
+    Args:
+        config: the composed config.
+        choices: which member of each group was chosen, for the table's labels.
+        run: the run's name, for the same.
+
+    Raises:
+        InvalidSetting: naming the key, its value and what is allowed.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    torch.set_num_threads(count(config, "threads"))
+    device = chosen_device(config.device)
+    seeds = {
+        key: count(config, key, least=0) for key in ("seed", "data_seed", "train_seed", "metric_seed")
+    }
+
+    dataset: Dataset = construct(config.dataset, "dataset")
+    schedule = construct(config.schedule, "schedule")
+    grid = construct(config.grid, "grid")
+    starts = members(config, "start")
+    metrics = members(config, "metric")
+    samplers = [
+        (str(name), sampler)
+        for name, node in (config.get("sampler") or {}).items()
+        for sampler in construct_grid(node, f"sampler.{name}")
+    ]
+    require(len(samplers) > 0, "sampler", config.get("sampler"), "at least one member of conf/sampler/")
+    steps = config.steps if isinstance(config.steps, ListConfig) else [config.steps]
+    steps = [convert(value, int, "steps") for value in steps]
+    require(len(set(steps)) == len(steps) > 0, "steps", steps, "numbers of steps, none twice")
+    logger = construct(config.logger, "logger")
+
+    data_seed = seeds["data_seed"]
+    reference = finite(
+        dataset.draws(count(config, "n_reference"), "evaluation", data_seed), "dataset"
+    )
+    denoisers: dict[str, Denoiser] = {}
+    training = None
+    training_id = ""
+    for name in names(config, "denoiser", ("learned", "oracle")):
+        if name == "learned":
+            training = build_training(config, dataset, schedule, data_seed, seeds["train_seed"])
+            training_id = identity(
+                {
+                    **{key: plain[key] for key in TRAINING},
+                    "train_seed": seeds["train_seed"],
+                    "data_seed": data_seed,
+                    "device": device.type,
+                    "threads": torch.get_num_threads(),
+                    "versions": VERSIONS,
+                }
+            )
+            denoisers[name] = training.objective.model
+        else:
+            oracle = dataset.oracle(schedule)
+            if oracle is None:
+                reason = f"learned: the data set {choices.get('dataset')} has no exact denoiser"
+                raise InvalidSetting("denoiser", name, reason)
+            denoisers[name] = oracle.to(device)
+
+    workers = count(config, "workers") if config.workers is not None else processor_count()
+    sweep = Sweep(
+        dataset=dataset,
+        schedule=schedule,
+        grid=grid,
+        denoisers=denoisers,
+        starts=starts,
+        samplers=samplers,
+        steps=steps,
+        metrics=metrics,
+        reference=reference,
+        n_samples=count(config, "n_samples"),
+        repetitions=count(config, "repetitions"),
+        floor_repetitions=count(config, "floor_repetitions", least=0),
+        training_id=training_id,
+        block=count(config, "block"),
+        dtype=chosen_dtype(config.dtype),
+        device=device,
+        workers=workers if device.type == "cpu" else 1,
+        labels=Labels(
+            run=run,
+            experiment=str(choices.get("experiment") or "main"),
+            **{
+                key: str(choices.get(key, ""))
+                for key in ("dataset", "network", "objective", "schedule", "target", "grid")
+            },
+        ),
+        **seeds,
+    )
+    check(sweep)
+    return Job(sweep, training, logger, plain)
+
+
+#: The parts of the config that decide what is learned.
+TRAINING = (
+    "dataset",
+    "schedule",
+    "network",
+    "target",
+    "level_law",
+    "weighting",
+    "objective",
+    "trainer",
+    "n_train",
+    "n_validation",
+)
+
+
+def build_training(
+    config: DictConfig, dataset: Dataset, schedule: NoiseSchedule, data_seed: int, train_seed: int
+) -> Training:
+    """The objective with its model, and the batches."""
+    train = finite(dataset.draws(count(config, "n_train"), "train", data_seed), "dataset")
+    validation = finite(
+        dataset.draws(count(config, "n_validation"), "validation", data_seed), "dataset"
+    )
+    target = construct(config.target, "target")
+    level_law = construct(config.level_law, "level_law")
+    weighting = construct(config.weighting, "weighting")
+    recipe = construct(config.trainer, "trainer")
+    network = construct(config.network, "network", dim=dataset.dim, seed=train_seed)
+    data = TensorData(
+        train,
+        validation,
+        batch_size=recipe.batch_size,
+        replacement=recipe.replacement,
+        train_seed=train_seed,
+    )
+    objective = construct(
+        config.objective,
+        "objective",
+        network=network,
+        target=target,
+        schedule=schedule,
+        level_law=level_law,
+        weighting=weighting,
+        recipe=recipe,
+        mean=data.mean,
+        std=data.std,
+        train_seed=train_seed,
+    )
+    return Training(objective, data)
+
+
+def check(sweep: Sweep) -> None:
+    """Ask what cannot work before anything runs.
+
+    A sampler that cannot run at some steps gives rows that say so; one that cannot run at all is a
+    mistake in the config.
+    """
+    for name, metric in sweep.metrics.items():
+        reason = metric.why_incompatible(sweep.dataset.dim)
+        if reason is not None:
+            raise InvalidSetting("metric", name, f"another one: {reason}")
+    try:
+        levels = [sweep.levels(steps) for steps in sweep.steps]
+    except InvalidSetting as error:
+        group = "" if error.field == "steps" else "grid."
+        raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
+    for name, sampler in sweep.samplers:
+        reasons = [
+            sampler.why_incompatible(model, rows)
+            for model in sweep.denoisers.values()
+            for rows in levels
+        ]
+        if all(reasons):
+            raise InvalidSetting("sampler", name, f"another one: {reasons[0]}")

@@ -1,0 +1,119 @@
+"""One job: train, sweep, and show the result in every way asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from samplerbench.app.build import Job, build
+from samplerbench.app.console import console, print_cells
+from samplerbench.errors import InvalidSetting
+from samplerbench.evaluation.store import Row, Store
+from samplerbench.figures.distance import distance_against_steps
+from samplerbench.figures.style import save
+from samplerbench.logs import Log, open_log
+from samplerbench.training import train
+
+
+def run(config: DictConfig) -> None:
+    """Run the composed config in Hydra's output folder.
+
+    Raises:
+        InvalidSetting: before any work, if the config cannot be run.
+        SystemExit: with status 1, at the end, if a cell failed.
+    """
+    hydra = HydraConfig.get()
+    directory = Path(hydra.runtime.output_dir)
+    job = build(config, hydra.runtime.choices, directory.name)
+    claim(directory, config)
+    many = hydra.mode == RunMode.MULTIRUN
+    with open_log(
+        job.logger,
+        directory=directory,
+        name=hydra.job.override_dirname or job.sweep.labels.experiment,
+        group=directory.parent.name if many else None,
+        config=job.config,
+    ) as log:
+        failed = execute(job, directory, log)
+    if failed:
+        sys.exit(1)
+
+
+def claim(directory: Path, config: DictConfig) -> None:
+    """Make the folder this run's, by a file that only one run can create: the resolved config.
+
+    Raises:
+        InvalidSetting: if another run has the folder; nothing of it is touched.
+    """
+    try:
+        with (directory / "config.yaml").open("x") as file:
+            file.write(OmegaConf.to_yaml(config, resolve=True))
+    except FileExistsError:
+        allowed = "a folder that holds no run; what is there is kept"
+        raise InvalidSetting("hydra.run.dir", directory, allowed) from None
+
+
+def execute(job: Job, directory: Path, log: Log) -> bool:
+    """Train and sweep; returns whether a cell failed."""
+    out = console()
+    sweep = job.sweep
+    if job.training is not None:
+        recipe = job.training.objective.recipe
+        labels = sweep.labels
+        out.print(
+            f"training {labels.network} with {labels.objective} on {labels.dataset}: "
+            f"{recipe.steps:,} steps of {recipe.batch_size:,}"
+        )
+        model = train(
+            job.training.objective,
+            job.training.data,
+            directory=directory / "checkpoints",
+            logger=log.lightning or None,
+            accelerator="cpu" if sweep.device.type == "cpu" else "gpu",
+            progress=sys.stderr.isatty(),
+        )
+        model.to(sweep.device)
+    store = Store(directory)
+    cells = len(sweep.cells())
+    out.print(
+        f"sweep: {cells:,} cells of n = {sweep.n_samples:,} samples, "
+        f"{sweep.repetitions} repetitions, in blocks of {sweep.block:,}, "
+        f"{sweep.workers} at a time on {sweep.device}"
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=out) as progress:
+        task = progress.add_task("sweep", total=cells * len(sweep.metrics))
+
+        def keep(row: Row) -> None:
+            store.write(row)
+            progress.advance(task)
+
+        try:
+            sweep.run(keep)
+        finally:  # also when it is interrupted: what is there can be read
+            table = store.compact()
+    print_cells(out, table)
+    log.table("cells", table.drop(columns=["metric_settings"]))
+    ok = table[(table["status"] == "ok") & (table["denoiser"] != "law")]
+    for metric in sweep.metrics:
+        if (ok["metric"] == metric).any():
+            path = directory / f"distance_{metric}.png"
+            log.figure(f"distance/{metric}", save(distance_against_steps(table, metric), path))
+            rows = ok[ok["metric"] == metric]
+            log.curves(metric, rows, "steps", "value", ["denoiser", "start", "sampler", "eta"])
+            out.print(f"figure: {shown(path)}")
+    out.print(f"table:  {shown(directory / 'cells.parquet')}")
+    if log.where:
+        out.print(f"log:    {shown(log.where)}")
+    return bool((table["status"] == "failed").any())
+
+
+def shown(place: Path | str) -> str:
+    """A path as it is short to read: below the current folder; an address as it is."""
+    return str(place).removeprefix(f"{Path.cwd()}{os.sep}")

@@ -1,0 +1,112 @@
+"""Batches: rows of one tensor, gathered by index, never collated item by item.
+
+Without replacement each pass visits the data in an order of its own and drops the rows that do not
+fill a batch; with replacement every batch is drawn afresh. Batch k depends on (train_seed, k) only,
+so a resumed run sees what an uninterrupted one would have seen, and nothing reads the global
+generator. To Lightning all the steps are one epoch: a thousand short epochs cost more than the
+network. The tensor may lie on the accelerator; the indices follow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.noise import torch_generator
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """The batches `first`, …, `steps` − 1 of a training, as an iterable with a length.
+
+    Args:
+        x0: the data, shape (n, dim).
+        batch_size: rows per batch; without replacement at most n of them.
+        replacement: whether rows are drawn with replacement.
+        train_seed: what the order depends on.
+        steps: number of batches in the whole training.
+        first: number of the first batch here; above 0 in a resumed run.
+    """
+
+    x0: Tensor
+    batch_size: int
+    replacement: bool
+    train_seed: int
+    steps: int
+    first: int = 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order, current = torch.empty(0, dtype=torch.int64), -1
+        count = len(self.x0)
+        size = self.batch_size if self.replacement else min(self.batch_size, count)
+        in_pass = count // size if size else 0
+        for step in range(self.first, self.steps):
+            if self.replacement:
+                generator = torch_generator("batch", self.train_seed, step)
+                index = torch.randint(count, (size,), generator=generator)
+            else:
+                number, place = divmod(step, in_pass)
+                if number != current:
+                    generator = torch_generator("order", self.train_seed, number)
+                    order, current = torch.randperm(count, generator=generator), number
+                index = order[place * size : (place + 1) * size]
+            yield self.x0[index.to(self.x0.device)]
+
+
+class TensorData(pl.LightningDataModule):
+    """Training and validation data that lie in memory.
+
+    Args:
+        x0: training data, shape (n, dim), kept as float32.
+        validation: held-out data, shape (m, dim), one batch; None for no validation.
+        batch_size: rows per batch.
+        replacement: whether rows are drawn with replacement.
+        train_seed: what the order depends on.
+    """
+
+    def __init__(
+        self,
+        x0: Tensor,
+        validation: Tensor | None,
+        *,
+        batch_size: int,
+        replacement: bool,
+        train_seed: int,
+    ) -> None:
+        super().__init__()
+        require(x0.ndim == 2 and len(x0) > 0, "n_train", len(x0), "at least 1")
+        require(bool(x0.isfinite().all()), "dataset", "draws with NaN or infinity", "finite")
+        self.x0 = x0.float()
+        self.validation = None if validation is None else validation.float()
+        self.batch_size = batch_size
+        self.replacement = replacement
+        self.train_seed = train_seed
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of the training data, shape (dim,)."""
+        return self.x0.double().mean(0)
+
+    @property
+    def std(self) -> float:
+        """Their standard deviation: the root of the variance's mean over coordinates."""
+        std = float(self.x0.double().var(0, correction=0).mean().sqrt())
+        return std if std > 0 else 1.0
+
+    def train_dataloader(self) -> Batches:
+        """All the batches of a training, or what is left of it where it was interrupted."""
+        assert self.trainer is not None
+        steps, first = self.trainer.max_steps, self.trainer.global_step
+        return Batches(self.x0, self.batch_size, self.replacement, self.train_seed, steps, first)
+
+    def val_dataloader(self) -> list[Tensor]:
+        """The validation data as one batch."""
+        return [] if self.validation is None else [self.validation]

@@ -1,0 +1,61 @@
+"""What a network is: a function of a state and its noise level, with values in the same space.
+
+    y = network(u, level),   u and y of shape (*batch, dim).
+
+A network sees u = (x − α·mean)/std at the level (α, σ/std): the data have been standardised by
+`models.Learned`, and u has variance α² + σ². What y means is the target's business, not the
+network's. Parameters are initialised from a generator of the network's own, so building one neither
+reads nor moves torch's global generator, and a seed gives the same weights wherever it is used.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from samplerbench.grids import AnyLevel
+
+# standard deviation of a standard normal number that is drawn again until it lies in [−2, 2]
+_TRUNCATED_STD = 0.87962566103423978
+
+
+class Network(nn.Module, ABC):
+    """A network with parameters to learn.
+
+    Attributes:
+        needs_level: whether the output depends on the level.
+    """
+
+    needs_level: ClassVar[bool]
+
+    @abstractmethod
+    def forward(self, u: Tensor, level: AnyLevel) -> Tensor:
+        """The network's output y, shape (*batch, dim).
+
+        Args:
+            u: the state, float32, shape (*batch, dim).
+            level: of Python floats, or of tensors of shape (*batch, 1).
+        """
+
+
+def lecun_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer with zero biases and truncated normal weights of variance 1/inputs.
+
+    LeCun, Bottou, Orr, Müller, "Efficient backprop", 1998, Eq. 16, in the form that Flax gives it:
+    normal numbers cut at two standard deviations and scaled back to the variance.
+
+    Args:
+        inputs: width of the input.
+        outputs: width of the output.
+        generator: where the weights come from.
+    """
+    layer = nn.Linear(inputs, outputs, device="meta")  # no memory: its own numbers would be global
+    layer.to_empty(device="cpu")
+    std = 1 / (math.sqrt(inputs) * _TRUNCATED_STD)
+    nn.init.trunc_normal_(layer.weight, 0.0, std, -2 * std, 2 * std, generator)
+    nn.init.zeros_(layer.bias)
+    return layer

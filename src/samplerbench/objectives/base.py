@@ -1,0 +1,150 @@
+"""What an objective is: a loss, and how Lightning minimises it.
+
+An objective holds the model that is trained and says what its loss is on a batch of clean data. The
+rest is here: Adam, its rate
+
+    lr_k = lr·min(1, (k + 1)/warmup)·(f + (1 − f)·½·(1 + cos(π·k/steps))),   k = 0, …, steps − 1,
+
+the validation loss, and what is logged. f = 1 is a constant rate, f = 0 a cosine to zero.
+
+Random numbers are keyed by (train_seed, step), so step k draws the same ones whether or not the run
+was interrupted before it, and torch's global generator is not touched. The validation loss has the
+same noise and levels every time, and the same for all seeds: its changes are the network's.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.models import Score
+from samplerbench.noise import torch_generator
+
+Model = TypeVar("Model", bound=Score)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train; what a `trainer` config holds.
+
+    Args:
+        steps: of the optimiser.
+        batch_size: data per step.
+        replacement: whether the data of a batch are drawn with replacement; otherwise every datum
+            comes once before any comes twice.
+        lr: the largest learning rate.
+        lr_final: f, what is left of it at the end, as a share.
+        warmup: steps over which the rate rises.
+        weight_decay: of AdamW; 0 makes it Adam.
+        ema_decay: of the average of the weights over steps, which is what training returns; null
+            returns the last weights.
+        precision: Lightning's word for the arithmetic: "32-true", "bf16-mixed", …
+        log_every: steps between two entries of the training loss, each their mean.
+        validate_every: steps between two validations; null for none.
+    """
+
+    steps: int
+    batch_size: int
+    lr: float
+    lr_final: float = 1.0
+    warmup: int = 0
+    weight_decay: float = 0.0
+    replacement: bool = False
+    ema_decay: float | None = None
+    precision: str = "32-true"
+    log_every: int = 50
+    validate_every: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps", self.steps, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        require(0 < self.lr < math.inf, "lr", self.lr, "positive")
+        require(0 <= self.lr_final <= 1, "lr_final", self.lr_final, "between 0 and 1")
+        require(self.warmup >= 0, "warmup", self.warmup, "at least 0")
+        require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "at least 0")
+        decay = self.ema_decay
+        require(decay is None or 0 <= decay < 1, "ema_decay", decay, "at least 0 and below 1")
+        known = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+        require(self.precision in known, "precision", self.precision, f"one of {', '.join(known)}")
+        require(self.log_every >= 1, "log_every", self.log_every, "at least 1")
+        every = self.validate_every
+        require(every is None or every >= 1, "validate_every", every, "at least 1, or null")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, as a share of `lr`."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        fall = 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
+        return rise * (self.lr_final + (1 - self.lr_final) * fall)
+
+
+class Objective(pl.LightningModule, ABC, Generic[Model]):
+    """A model and the loss that trains it.
+
+    Args:
+        model: what is trained.
+        recipe: the optimiser's settings.
+        train_seed: of the random numbers in the loss.
+    """
+
+    def __init__(self, model: Model, recipe: Recipe, train_seed: int) -> None:
+        super().__init__()
+        self.model: Model = model
+        self.recipe = recipe
+        self.train_seed = train_seed
+        self._losses: list[Tensor] = []  # since the last entry of the log
+
+    @abstractmethod
+    def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss on a batch, a scalar.
+
+        Args:
+            x0: clean data, float32, in their own units, shape (n, dim).
+            generator: where every random number of the loss comes from; on the CPU.
+        """
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """The loss on a batch; every `log_every` steps their mean is logged.
+
+        Raises:
+            InvalidSetting: if the loss is no longer finite.
+        """
+        step = self.global_step
+        loss = self.loss(batch, torch_generator("loss", self.train_seed, step))
+        # Lightning's log costs half a millisecond a call: keep the losses, and call it rarely
+        self._losses.append(loss.detach())
+        if (step + 1) % self.recipe.log_every == 0 or step + 1 == self.recipe.steps:
+            mean = torch.stack(self._losses).mean()
+            self._losses.clear()
+            self._require_finite(mean, step)
+            self.log("train/loss", mean, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Log the loss on held-out data."""
+        loss = self.loss(batch, torch_generator("validation", batch_idx))
+        self.log("validation/loss", loss, prog_bar=True, batch_size=len(batch))
+
+    def configure_optimizers(self) -> pl.utilities.types.OptimizerLRScheduler:
+        """AdamW and the rate of every step."""
+        recipe = self.recipe
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(
+            parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, recipe.rate)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _require_finite(self, mean: Tensor, step: int) -> None:
+        if not math.isfinite(mean.item()):
+            allowed = f"smaller: the training loss is not finite by step {step + 1}"
+            raise InvalidSetting("lr", self.recipe.lr, allowed)

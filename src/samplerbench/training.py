@@ -1,0 +1,120 @@
+"""Training: from an objective and its data to a denoiser.
+
+Lightning runs the steps; its weight-averaging callback keeps the exponential moving average
+
+    θ̄_1 = θ_1,   θ̄_{k+1} = decay·θ̄_k + (1 − decay)·θ_{k+1},
+
+which validation uses and which is what training returns (Polyak and Juditsky, "Acceleration of
+stochastic approximation by averaging", 1992; with constant decay as in Song et al. 2021, arXiv
+2011.13456, Section 4). Its horizon is 1/(1 − decay) steps. Only parameters are averaged: buffers
+are constants here.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
+from pytorch_lightning.loggers import Logger
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from samplerbench.objectives.base import Model, Objective
+
+WEIGHTS = "model.pt"
+
+
+def train(
+    objective: Objective[Model],
+    data: pl.LightningDataModule,
+    *,
+    directory: Path,
+    logger: Logger | None = None,
+    callbacks: Sequence[Callback] = (),
+    accelerator: str = "cpu",
+    progress: bool = True,
+    resume: Path | None = None,
+) -> Model:
+    """Train the objective's model by its recipe and write its weights to `directory`.
+
+    The same objective, data and seeds give the same bits on the same machine with the same number
+    of threads, also when the run was interrupted and resumed from a `ModelCheckpoint`.
+
+    Args:
+        objective: the loss, with its model and recipe; its model is changed in place.
+        data: batches of clean data.
+        directory: where the weights go, as `model.pt`.
+        logger: Lightning's, for the losses; None logs nothing.
+        callbacks: more of Lightning's callbacks.
+        accelerator: Lightning's word for where to run: "cpu", "gpu", "auto".
+        progress: whether a progress bar is shown.
+        resume: a checkpoint of Lightning's to go on from.
+
+    Returns:
+        The model, with averaged weights, in float32, on the CPU, not to be trained further.
+
+    Raises:
+        InvalidSetting: if the loss is no longer finite.
+    """
+    recipe = objective.recipe
+    own: list[Callback] = []
+    if recipe.ema_decay is not None:
+        # Lightning's EMAWeightAveraging is this with one small operation per tensor, not one in all
+        average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
+        own.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
+    with _quiet():
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=recipe.precision,  # type: ignore[arg-type]  # Recipe has checked it
+            max_steps=recipe.steps,
+            max_epochs=1,
+            logger=logger if logger is not None else False,
+            callbacks=[*callbacks, *own],
+            log_every_n_steps=recipe.log_every,
+            val_check_interval=recipe.validate_every,
+            limit_val_batches=0 if recipe.validate_every is None else None,
+            check_val_every_n_epoch=None if recipe.validate_every else 1,
+            num_sanity_val_steps=0,
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            default_root_dir=directory,
+        )
+        trainer.fit(objective, datamodule=data, ckpt_path=resume, weights_only=True)
+    model = objective.model.float().cpu().eval().requires_grad_(False)
+    directory.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), directory / WEIGHTS)
+    return model
+
+
+def load(model: Model, path: Path) -> Model:
+    """Read the weights that `train` wrote into a model built in the same way.
+
+    Args:
+        model: with the same network, target and schedule; its weights and data scale are replaced.
+        path: of the weights.
+    """
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return model.float().eval().requires_grad_(False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what Lightning says at each start and what is on purpose here."""
+    log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*srun.*")
+            warnings.filterwarnings("ignore", ".*LeafSpec.*")
+            yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,66 @@
+"""Every yaml composes and builds; a new member is found by walking conf/."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from samplerbench.app.build import build
+from samplerbench.app.main import conf_directory
+
+CONF = conf_directory()
+NOT_OURS = {"hydra", "experiment"}
+MEMBERS = [
+    (path.parent.name, path.stem)
+    for path in sorted(CONF.glob("*/*.yaml"))
+    if path.parent.name not in NOT_OURS
+]
+EXPERIMENTS = [
+    path.relative_to(CONF / "experiment").with_suffix("").as_posix()
+    for path in sorted((CONF / "experiment").rglob("*.yaml"))
+]
+# what a member needs of the others; all else stays as the main job has it
+NEEDS = {
+    ("schedule", "vp_cosine"): ["grid=uniform"],
+    ("schedule", "rectified"): ["grid=uniform"],
+    ("schedule", "geometric_ve"): ["grid.noise_min=0.03"],
+    ("target", "noise"): [],
+}
+
+
+@pytest.fixture(scope="module")
+def composed():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda *words: compose("config", list(words))
+
+
+@pytest.mark.parametrize(("group", "member"), MEMBERS, ids="/".join)
+def test_every_member_builds(composed, group, member):
+    needs = NEEDS.get((group, member), [])
+    config = composed(f"{group}={member}", "n_train=50", "n_reference=50", *needs)
+    job = build(config, {}, "test")
+    assert job.sweep.cells()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_builds(composed, name):
+    job = build(composed(f"experiment={name}"), {"experiment": name}, "test")
+    assert job.sweep.labels.experiment == name
+
+
+@pytest.mark.parametrize(("group", "member"), MEMBERS, ids="/".join)
+def test_every_member_says_what_it_is(group, member):
+    lines = (CONF / group / f"{member}.yaml").read_text().splitlines()
+    comments = [line for line in lines[:2] if line.startswith("# ") and "@package" not in line]
+    assert comments, "the first line of a member says what it is"
+
+
+@pytest.mark.parametrize(("group", "member"), MEMBERS, ids="/".join)
+def test_only_this_package_is_named(group, member):
+    def targets(node):
+        if isinstance(node, dict):
+            yield from ([node["_target_"]] if "_target_" in node else [])
+            for value in node.values():
+                yield from targets(value)
+
+    node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{member}.yaml"))
+    assert all(target.startswith("samplerbench.") for target in targets(node))

@@ -1,0 +1,223 @@
+"""The command line: what a user types, and what a user sees."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from samplerbench.app.main import main
+from samplerbench.evaluation.store import CLOCKS
+
+TINY = ("experiment=tiny", "logger=none")
+ORACLE = (*TINY, "denoiser=oracle", "steps=4", "sampler.ddim.eta=0", "start=exact")
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run a command line in an empty folder: (status, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["samplerbench", *words])
+        try:
+            main()
+            status = 0
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return command
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = (folder / "multirun").iterdir()
+    return run
+
+
+def test_the_tiny_main_job_leaves_everything(run, tmp_path):
+    status, out, err = run("experiment=tiny")
+    assert status == 0, err
+    folder = only_run(tmp_path)
+    table = pd.read_parquet(folder / "cells.parquet")
+    # learned and oracle × prior and exact × four η × two N × two repetitions, and the floor
+    assert len(table) == 2 * 2 * 4 * 2 * 2 + 4
+    assert set(table["status"]) == {"ok"}
+    assert (table["value"] > 0).all()
+    assert set(table["experiment"]) == {"tiny"}
+    assert set(table["run"]) == {folder.name}
+    figure = folder / "distance_max_sliced_certified.png"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert yaml.safe_load((folder / "config.yaml").read_text())["n_samples"] == 200
+    assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+    assert "floor" in out
+    assert "N=9" in out
+    assert str(figure.relative_to(tmp_path)) in out.replace("\n", "")
+
+
+def test_the_same_command_gives_the_same_bits(run, tmp_path):
+    for _ in range(2):
+        assert run(*TINY, "steps=4")[0] == 0
+    first, second = (
+        pd.read_parquet(path).drop(columns=["run", *CLOCKS])
+        for path in tmp_path.glob("multirun/*/cells.parquet")
+    )
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+def test_another_seed_gives_other_bits(run, tmp_path):
+    for seed in (0, 1):
+        assert run(*ORACLE, f"seed={seed}")[0] == 0
+    first, second = (
+        set(pd.read_parquet(path)["value"]) for path in tmp_path.glob("multirun/*/cells.parquet")
+    )
+    assert not first & second
+
+
+def test_a_multirun_is_one_folder_of_runs(run, tmp_path):
+    status, _, err = run("-m", *ORACLE, "schedule=edm,vp_cosine", "grid=uniform", "seed=0,1")
+    assert status == 0, err
+    tables = [pd.read_parquet(path) for path in only_run(tmp_path).glob("*/cells.parquet")]
+    assert len(tables) == 4
+    assert {(t["schedule"].iloc[-1], t["seed"].iloc[0]) for t in tables} == {
+        (schedule, seed) for schedule in ("edm", "vp_cosine") for seed in (0, 1)
+    }
+
+
+def test_samplers_side_by_side(run, tmp_path):
+    status, _, err = run(*ORACLE[:4], "sampler=[ddim,heun,euler]", "sampler.ddim.eta=[0,1]")
+    assert status == 0, err
+    table = pd.read_parquet(only_run(tmp_path) / "cells.parquet")
+    assert set(table["sampler"]) == {"", "ddim", "euler", "heun"}
+    assert dict(table.groupby("sampler")["nfe"].max()) == {"": 0, "ddim": 4, "euler": 4, "heun": 7}
+
+
+@pytest.mark.parametrize(
+    "metric", ["max_sliced", "max_sliced_refined", "max_sliced_pot"], ids=str
+)
+def test_other_metrics(run, tmp_path, metric):
+    status, _, err = run(*ORACLE, f"metric={metric}", f"metric.{metric}.directions=50")
+    assert status == 0, err
+    table = pd.read_parquet(only_run(tmp_path) / "cells.parquet")
+    assert set(table["metric"]) == {metric}
+    assert table["value"].notna().all()
+
+
+BAD = [
+    (["sampler.ddim.eta=-1"], "sampler.ddim.eta=-1", "at least 0"),
+    (["sampler.ddim.eta=[0,-1]"], "sampler.ddim.eta=-1", "at least 0"),
+    (["sampler.ddim.eta=abc"], "sampler.ddim.eta=abc", "number"),
+    (["sampler.ddim.eta=[]"], "sampler.ddim.eta=[]", "at least one"),
+    (["+sampler.ddim.etta=1"], "sampler.ddim.etta=1", "eta"),
+    (["sampler=ddmi"], "sampler/ddmi", "ddim"),
+    (["smapler=ddim"], "smapler", "sampler"),
+    (["steps=0"], "steps=0", "at least 1"),
+    (["steps=[4,0]"], "steps=0", "at least 1"),
+    (["steps=2.5"], "steps=2.5", "integer"),
+    (["steps=[]"], "steps=[]", "numbers of steps"),
+    (["steps=[4,4]"], "steps=[4, 4]", "none twice"),
+    (["schedule.sigma_max=-3"], "schedule.sigma_max=-3", "positive"),
+    (["grid.noise_min=-0.1"], "grid.noise_min=-0.1", "positive"),
+    (["grid.noise_max=100"], "grid.noise_max=100", "at most 10"),
+    (["schedule=vp_cosine"], "grid.noise_max=None", "finite"),
+    (["n_samples=0"], "n_samples=0", "at least 1"),
+    (["n_train=0"], "n_train=0", "at least 1"),
+    (["repetitions=-1"], "repetitions=-1", "at least 1"),
+    (["block=0"], "block=0", "at least 1"),
+    (["seed=-1"], "seed=-1", "at least 0"),
+    (["seed=one"], "seed=one", "integer"),
+    (["dtype=float8"], "dtype=float8", "float64"),
+    (["device=cuba"], "device=cuba", "cpu"),
+    (["denoiser=orakel"], "denoiser=orakel", "oracle"),
+    (["denoiser=[]"], "denoiser=[]", "oracle"),
+    (["dataset=gaussian", "dataset.mean=[1,.nan]"], "dataset.means", "finite"),
+    (["dataset=gaussian", "dataset.covariance=[[1,0],[0,-1]]"], "dataset.covariances", "semi-def"),
+    (["dataset=gaussian", "dataset.mean=[]"], "dataset.means", "dimension"),
+    (
+        ["dataset=gaussian", "dataset.mean=[0]", "dataset.covariance=[[1]]"],
+        "metric=max_sliced_certified",
+        "2",
+    ),
+    (["metric.max_sliced_certified.relative_tolerance=-1"], "relative_tolerance=-1", "at least 0"),
+    (["trainer.lr=-1"], "trainer.lr=-1", "positive"),
+    (["trainer.steps=0"], "trainer.steps=0", "at least 1"),
+    (["workers=0"], "workers=0", "at least 1"),
+    (["logger._target_=os.system"], "logger._target_=os.system", "samplerbench."),
+    (["n_samples=???"], "n_samples", "missing"),
+    (["steps=[4"], "steps=[4", ""),
+]
+
+
+@pytest.mark.parametrize(("words", "named", "allowed"), BAD, ids=[" ".join(b[0]) for b in BAD])
+def test_bad_input_is_one_line_and_status_2(run, tmp_path, words, named, allowed):
+    status, out, err = run(*TINY, *words)
+    assert status == 2
+    assert "Traceback" not in out + err
+    assert len(err.strip().splitlines()) == 1, err
+    assert named in err
+    assert allowed in err
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_debug_shows_the_traceback(run):
+    from samplerbench.errors import InvalidSetting
+
+    with pytest.raises(InvalidSetting, match="eta"):
+        run(*TINY, "sampler.ddim.eta=-1", "debug=true")
+
+
+def test_in_a_multirun_the_other_jobs_go_on(run, tmp_path):
+    status, _, err = run("-m", *ORACLE, "sampler.ddim.eta=0,-1,1")
+    assert status == 2
+    assert "sampler.ddim.eta=-1" in err.strip().splitlines()[-1]
+    assert len(list(tmp_path.rglob("cells.parquet"))) == 2
+
+
+def test_a_folder_that_holds_a_run_is_not_touched(run, tmp_path):
+    assert run(*ORACLE, "hydra.run.dir=multirun/mine")[0] == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "multirun/mine").rglob("*.parquet")}
+    status, _, err = run(*ORACLE, "seed=1", "hydra.run.dir=multirun/mine")
+    assert status == 2
+    assert "hydra.run.dir=multirun/mine" in err.replace(str(tmp_path) + "/", "")
+    assert {p: p.read_bytes() for p in (tmp_path / "multirun/mine").rglob("*.parquet")} == before
+
+
+def test_run_folders_never_collide():
+    from samplerbench.app.main import _run_name
+
+    assert len({_run_name() for _ in range(10_000)}) == 10_000
+
+
+def test_help_lists_the_groups_and_what_they_hold(run):
+    status, out, _ = run("--help")
+    assert status == 0
+    for group in Path("conf").iterdir() if Path("conf").is_dir() else []:
+        assert group.name in out
+    assert re.search(r"sampler: .*ddim.*euler.*heun", out)
+    assert re.search(r"schedule: .*edm.*rectified.*vp_cosine", out)
+
+
+def test_python_m_is_the_same_command(tmp_path):
+    module = subprocess.run(
+        [sys.executable, "-m", "samplerbench", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert "sampler: ddim" in module.stdout.replace("\n", " ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_heavy_is_imported_for_help():
+    code = "import sys, samplerbench.app.main; print([m for m in sys.modules if m in sys.argv])"
+    heavy = ["torch", "pytorch_lightning", "wandb", "matplotlib", "pandas", "scipy"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

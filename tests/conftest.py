@@ -1,0 +1,161 @@
+"""What the tests share: every schedule, every sampler found in the package, laws with an oracle."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+
+import samplerbench.samplers
+from samplerbench import grids
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.grids import Levels
+from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.base import Sampler
+from samplerbench.schedules import (
+    EDM,
+    GeometricVE,
+    GeometricVEKernel,
+    NoiseSchedule,
+    Rectified,
+    VPCosine,
+    VPLinear,
+)
+
+torch.set_num_threads(1)
+
+SCHEDULES = [EDM(10.0), GeometricVE(), GeometricVEKernel(), VPLinear(), VPCosine(), Rectified()]
+# parameters that turn noise on, and the values at which every sampler that has one is tested
+NOISY = {"eta": (0.3, 1.0), "churn": (0.3,), "temperature": (0.5,)}
+
+
+def _samplers() -> list[Sampler]:
+    found: list[Sampler] = []
+    package = samplerbench.samplers
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        for member in vars(import_module(module.name)).values():
+            if not (inspect.isclass(member) and issubclass(member, Sampler)):
+                continue
+            if inspect.isabstract(member) or member.__module__ != module.name:
+                continue
+            found.append(member())
+            names = [field.name for field in fields(member)]
+            found += [member(**{n: v}) for n in NOISY if n in names for v in NOISY[n]]
+    return found
+
+
+SAMPLERS = _samplers()
+
+
+@pytest.fixture
+def all_samplers() -> list[Sampler]:
+    return SAMPLERS
+
+
+@pytest.fixture(params=SCHEDULES, ids=lambda s: type(s).__name__)
+def schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
+    return request.param
+
+
+@pytest.fixture(params=SAMPLERS, ids=repr)
+def sampler(request: pytest.FixtureRequest) -> Sampler:
+    return request.param
+
+
+@pytest.fixture(params=[s for s in SAMPLERS if not s.stochastic], ids=repr)
+def deterministic(request: pytest.FixtureRequest) -> Sampler:
+    return request.param
+
+
+@pytest.fixture(params=[s for s in SAMPLERS if s.stochastic], ids=repr)
+def stochastic(request: pytest.FixtureRequest) -> Sampler:
+    return request.param
+
+
+@pytest.fixture
+def interior() -> Callable[..., Levels]:
+    """Levels that stop short of the data, from σ/α = 1.9 to .2: a range all schedules have.
+
+    They are spaced uniformly in time, or by Karras' formula in σ/α ("noise").
+    """
+
+    def build(schedule: NoiseSchedule, steps: int, spacing: str = "times") -> Levels:
+        ends = torch.tensor([1.9, 0.2], dtype=torch.float64)
+        if spacing == "times":
+            times = torch.linspace(*schedule.time_at(ends).tolist(), steps + 1, dtype=ends.dtype)
+        else:
+            roots = torch.linspace(*(ends ** (1 / 3)).tolist(), steps + 1, dtype=ends.dtype)
+            times = schedule.time_at(roots**3)
+        return Levels(times, *schedule(times))
+
+    return build
+
+
+@pytest.fixture
+def full() -> Callable[[NoiseSchedule, int], Levels]:
+    """Levels from t = 1 to the data: α = 0 comes first where the schedule loses the signal."""
+    return grids.uniform
+
+
+@pytest.fixture
+def normal_law() -> GaussianMixture:
+    """A Gaussian in R³ with a mean, correlations, and no width at all in one direction."""
+    basis = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))[0]
+    covariance = basis @ np.diag([0.0, 0.4, 1.7]) @ basis.T
+    return gaussian((0.7, -1.2, 0.3), (0.5 * (covariance + covariance.T)).tolist())
+
+
+@pytest.fixture
+def mixture_law() -> GaussianMixture:
+    """A Gaussian mixture in R² whose components differ in shape and overlap when noised."""
+    return GaussianMixture(
+        (0.2, 0.5, 0.3),
+        ((1.5, 0.0), (-1.0, 1.0), (0.0, -1.5)),
+        (((0.3, 0.1), (0.1, 0.2)), ((0.1, 0.0), (0.0, 0.5)), ((0.2, -0.1), (-0.1, 0.2))),
+    )
+
+
+@pytest.fixture
+def simple_mixture() -> GaussianMixture:
+    """A mixture whose components are round, of different sizes, for the cheaper oracle."""
+    rounds = tuple(((c, 0.0), (0.0, c)) for c in (0.1, 0.2, 0.4))
+    return GaussianMixture((0.2, 0.5, 0.3), ((1.5, 0.0), (-1.0, 1.0), (0.0, -1.5)), rounds)
+
+
+@pytest.fixture
+def states() -> Callable[..., torch.Tensor]:
+    """Reproducible float64 standard normal numbers of any shape."""
+
+    def draw(*shape: int) -> torch.Tensor:
+        like = torch.empty(shape, dtype=torch.float64)
+        return KeyedNoise(("states",)).normal(like, 0)
+
+    return draw
+
+
+@pytest.fixture
+def log_slope() -> Callable[[list[int], list[float]], float]:
+    """Minus the slope of log-error over log-steps: the order."""
+
+    def fit(steps: list[int], errors: list[float]) -> float:
+        return -float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
+
+    return fit
+
+
+@pytest.fixture
+def gaussian_moments() -> Callable[[GaussianMixture], tuple[torch.Tensor, torch.Tensor]]:
+    """Mean and covariance of a Gaussian law."""
+
+    def moments(law: GaussianMixture) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = torch.tensor(law.means[0], dtype=torch.float64)
+        return mean, torch.tensor(law.covariances[0], dtype=torch.float64)
+
+    return moments

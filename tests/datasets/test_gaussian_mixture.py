@@ -1,0 +1,140 @@
+"""Laws: D1 as published, moments of draws, seeds that never overlap, refusals."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import pytest
+import torch
+
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
+from samplerbench.datasets.grid_mixture import WEIGHTS, grid_mixture
+from samplerbench.errors import InvalidSetting
+
+PURPOSES = ("train", "validation", "evaluation", "floor")
+
+
+def moments(law):
+    """Mean and covariance of a mixture."""
+    weights, means, covariances = (
+        torch.tensor(v, dtype=torch.float64) for v in (law.weights, law.means, law.covariances)
+    )
+    mean = weights @ means
+    offsets = means - mean
+    within = torch.einsum("k,kde->de", weights, covariances)
+    return mean, within + torch.einsum("k,kd,ke->de", weights, offsets, offsets)
+
+
+def test_grid_mixture_is_d1():
+    law = grid_mixture()
+    published = (
+        ".0991055, .1378562, .1249738, .1137685, .0913863, .1188078, .0151706, .1571894, .1417420"
+    )
+    assert [float(w) for w in published.split(",")] == list(WEIGHTS)
+    assert law.weights == pytest.approx(WEIGHTS, rel=1e-6)
+    assert sum(law.weights) == pytest.approx(1, abs=1e-15)
+    assert law.means[:4] == ((-10, -10), (0, -10), (10, -10), (-10, 0))  # x fastest
+    assert law.means[8] == (10, 10)
+    assert set(law.covariances) == {((0.1, 0.0), (0.0, 0.1))}
+    assert law.event_shape == (2,)
+    assert law.dim == 2
+    mean, covariance = moments(law)
+    assert mean.tolist() == pytest.approx([1.57, -0.48], abs=0.005)
+    assert covariance.diagonal().sqrt().tolist() == pytest.approx([7.7, 8.2], abs=0.05)
+    assert grid_mixture(3.0, 0.5).means[0] == (-3, -3)
+    assert grid_mixture(3.0, 0.5).covariances[0] == ((0.5, 0.0), (0.0, 0.5))
+
+
+@pytest.mark.parametrize("count", [100_000])
+@pytest.mark.parametrize("which", ["d1", "any", "normal"])
+def test_moments_of_draws(which, count, mixture_law, normal_law):
+    law = {"d1": grid_mixture(), "any": mixture_law, "normal": normal_law}[which]
+    x = law.draws(count, "evaluation", 0)
+    assert x.shape == (count, law.dim)
+    assert x.dtype == torch.float64
+    mean, covariance = moments(law)
+    assert ((x.mean(0) - mean).abs() < 5 * (covariance.diagonal() / count).sqrt()).all()
+    centred = x - mean
+    products = centred[:, :, None] * centred[:, None, :]
+    error = products.std(0) / count**0.5
+    assert ((products.mean(0) - covariance).abs() < 5 * error + 1e-12).all()
+
+
+def test_components_of_draws():
+    """Each of D1's wells has its weight, its own mean and its own spread."""
+    law, count = grid_mixture(), 100_000
+    x = law.draws(count, "evaluation", 1)
+    nearest = torch.cdist(x, torch.tensor(law.means).double()).argmin(1)
+    for index, (weight, mean) in enumerate(zip(law.weights, law.means, strict=True)):
+        inside = x[nearest == index]
+        assert abs(len(inside) / count - weight) < 5 * (weight * (1 - weight) / count) ** 0.5
+        error = (0.1 / len(inside)) ** 0.5
+        assert ((inside.mean(0) - torch.tensor(mean)).abs() < 5 * error).all()
+        assert ((inside.var(0) - 0.1).abs() < 5 * 0.1 * (2 / len(inside)) ** 0.5).all()
+
+
+def test_purposes_and_seeds_never_overlap():
+    law = grid_mixture()
+    sets = [law.draws(2000, purpose, seed) for purpose in PURPOSES for seed in (0, 1)]
+    sets += [law.draws(2000, "floor", 0, 1)]
+    for one, two in combinations(sets, 2):
+        assert not torch.isin(one, two).any()
+    assert torch.equal(sets[0], law.draws(2000, "train", 0))
+
+
+def test_singular_gaussian():
+    law = gaussian((1, 2), ((4, 2), (2, 1)))  # on the line through (1, 2) along (2, 1)
+    x = law.draws(1000, "train", 0)
+    assert ((x[:, 0] - 1) - 2 * (x[:, 1] - 2)).abs().max() < 1e-7
+    assert x[:, 0].std() == pytest.approx(2, rel=0.1)
+    point = gaussian((1, 2), ((0, 0), (0, 0)))
+    assert (point.draws(10, "train", 0) == torch.tensor([1.0, 2.0])).all()
+
+
+def test_singular_at_any_scale():
+    """Rounding leaves eigenvalues a little below 0, in proportion to the largest."""
+    for scale in (1e-6, 1.0, 1e6):
+        basis = torch.linalg.qr(torch.arange(9.0).reshape(3, 3).double().cos())[0]
+        rank_one = scale * torch.outer(basis[0], basis[0]) * 3
+        gaussian((0, 0, 0), rank_one.tolist())
+
+
+def mixture(weights=(0.5, 0.5), means=((0.0,), (1.0,)), covariances=(((1.0,),), ((1.0,),))):
+    return GaussianMixture(weights, means, covariances)
+
+
+@pytest.mark.parametrize(
+    ("build", "field", "allowed"),
+    [
+        (lambda: mixture(weights=()), "weights", "not empty"),
+        (lambda: mixture(weights=0.5), "weights", "a list"),
+        (lambda: mixture(weights=(0.5, 0.6)), "weights", "positive, with sum 1"),
+        (lambda: mixture(weights=(1.5, -0.5)), "weights", "positive, with sum 1"),
+        (lambda: mixture(weights=(1.0, 0.0)), "weights", "positive, with sum 1"),
+        (lambda: mixture(weights=(math.nan, 0.5)), "weights", "positive, with sum 1"),
+        (lambda: mixture(weights=("a", "b")), "weights", "numbers"),
+        (lambda: mixture(means=((0.0,), (math.nan,))), "means", "2 finite points"),
+        (lambda: mixture(means=((0.0,),)), "means", "2 finite points"),
+        (lambda: mixture(means=(0.0, 1.0)), "means", "2 finite points"),
+        (lambda: mixture(means=5.0), "means", "2 finite points"),
+        (lambda: mixture(means=((0.0,), (1.0, 2.0))), "means", "the same count in every row"),
+        (lambda: mixture(means=((), ())), "means", "2 finite points"),
+        (lambda: mixture(covariances=(((1.0,),),)), "covariances", "2 symmetric"),
+        (lambda: mixture(covariances=(((1.0,),), ((math.inf,),))), "covariances", "2 symmetric"),
+        (lambda: mixture(covariances=(((1.0,),), ((-1.0,),))), "covariances", "semi-definite"),
+        (lambda: gaussian((0, 0), ((1, 0.5), (0.4, 1))), "covariances", "1 symmetric"),
+        (lambda: gaussian((0, 0), ((1, 2), (2, 1))), "covariances", "semi-definite 2×2"),
+        (lambda: gaussian((0, 0), ((1e-8, 2e-8), (2e-8, 1e-8))), "covariances", "semi-definite"),
+        (lambda: gaussian((0, 0), ((1, 0, 0), (0, 1, 0))), "covariances", "1 symmetric"),
+        (lambda: isotropic((1.0,), ((0.0,),), -0.1), "variance", "at least 0"),
+        (lambda: grid_mixture(variance=math.nan), "variance", "at least 0"),
+        (lambda: grid_mixture(spacing=math.inf), "means", "9 finite points"),
+    ],
+)
+def test_refusals(build, field, allowed):
+    with pytest.raises(InvalidSetting, match=allowed) as error:
+        build()
+    assert error.value.field == field
+    assert "\n" not in str(error.value)

@@ -1,0 +1,98 @@
+"""What every sampler promises, on every schedule, from t = 1 (no signal left, on some) to data."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from samplerbench.models import Counted
+from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.base import final_state
+
+STEPS = 5
+NOISE = KeyedNoise((0, "contract"))
+# network evaluations of N steps; a sampler that is not listed is not checked
+EVALUATIONS = {"DDIM": lambda n: n, "Euler": lambda n: n, "Heun": lambda n: 2 * n - 1}
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.fixture
+def model(simple_mixture, schedule):
+    return simple_mixture.oracle(schedule)
+
+
+@pytest.fixture
+def levels(full, schedule):
+    return full(schedule, STEPS)
+
+
+def test_compatible(sampler, model, levels):
+    assert sampler.why_incompatible(model, levels) is None
+
+
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3)], ids=str)
+def test_steps(sampler, model, levels, states, batch):
+    x = levels.rows[0].sigma * states(*batch, 2)
+    before = x.clone()
+    steps = list(sampler.steps(model, x, levels, NOISE))
+    assert len(steps) == levels.steps == STEPS
+    for step in steps:
+        assert step.x.shape == step.x0_hat.shape == (*batch, 2)
+        assert step.x.isfinite().all()
+        assert step.x0_hat.isfinite().all()
+    assert torch.equal(steps[-1].x, steps[-1].x0_hat)
+    assert torch.equal(x, before), "the start was changed in place"
+    for step, later in pairwise(steps):
+        assert step.x.data_ptr() != later.x.data_ptr(), "a yielded state was changed in place"
+
+
+def test_bits_depend_on_the_key_alone(sampler, model, levels, states):
+    x = levels.rows[0].sigma * states(4, 2)
+    first, again, other = (
+        final_state(sampler, model, x, levels, KeyedNoise((seed, "bits"))) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert torch.equal(first, other) != sampler.stochastic
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_independent_of_neighbours(sampler, model, levels, states, dtype):
+    x = (levels.rows[0].sigma * states(16, 2)).to(dtype)
+    other = 3 * x.flip(0) + 1
+    other[5] = x[5]
+    one, two = (final_state(sampler, model, start, levels, NOISE) for start in (x, other))
+    assert torch.equal(one[5], two[5])
+    if not sampler.stochastic:  # at η = 1 a start without signal is forgotten
+        assert not torch.equal(one[4], two[4])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_dtype_and_device(sampler, model, levels, states, dtype, device):
+    x = (levels.rows[0].sigma * states(3, 2)).to(device, dtype)
+    for step in sampler.steps(model.to(device), x, levels, NOISE):
+        assert step.x.dtype == step.x0_hat.dtype == dtype
+        assert step.x.device == step.x0_hat.device == x.device
+
+
+@pytest.mark.parametrize("steps", [1, 2, STEPS])
+def test_evaluations(sampler, schedule, model, full, states, steps):
+    expected = EVALUATIONS.get(type(sampler).__name__)
+    if expected is None:
+        pytest.skip("no formula is stated")
+    counted, levels = Counted(model), full(schedule, steps)
+    final_state(sampler, counted, states(3, 2), levels, NOISE)
+    assert counted.evaluations == expected(steps)
+
+
+def test_global_generators_are_left_alone(sampler, model, levels, states):
+    def state():
+        return repr((torch.get_rng_state().tolist(), np.random.get_state(), random.getstate()))  # noqa: NPY002
+
+    before = state()
+    final_state(sampler, model, states(3, 2), levels, NOISE)
+    assert state() == before

@@ -1,0 +1,86 @@
+"""Laws of DDIM's steps in closed form, and of every sampler by Monte Carlo."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.evaluation.exact_law import noised_law, output_law
+from samplerbench.grids import Levels
+from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.schedules import EDM
+
+IDENTITY = torch.eye(3, dtype=torch.float64)
+
+
+@pytest.fixture
+def step(schedule, interior):
+    """One step on the path: (levels, this level, next level)."""
+    levels = interior(schedule, 1)
+    return levels, *levels.rows
+
+
+def test_ancestral_step_is_bayes_rule(step, schedule):
+    """For data that are one point, DDIM(1) draws x_s from q(x_s | x_t, x₀)."""
+    levels, now, to = step
+    law = gaussian((0.7, -1.2, 0.3), torch.zeros(3, 3).tolist())
+    x0, x = (
+        torch.tensor(law.means[0], dtype=torch.float64),
+        torch.tensor([1.0, 0.4, -2.0], dtype=torch.float64),
+    )
+    mean, covariance = output_law(DDIM(1.0), law.oracle(schedule), levels, x, 0 * IDENTITY)
+    # prior x_s ~ N(α_s·x₀, σ_s²), likelihood x_t ~ N(k·x_s, v)
+    k = now.alpha / to.alpha
+    v = now.sigma**2 - k**2 * to.sigma**2
+    precision = 1 / to.sigma**2 + k**2 / v
+    torch.testing.assert_close(covariance, IDENTITY / precision, rtol=1e-12, atol=1e-14)
+    posterior = (to.alpha * x0 / to.sigma**2 + k * x / v) / precision
+    torch.testing.assert_close(mean, posterior, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.2, 1.0, 50.0])
+def test_step_keeps_the_noise_level(step, schedule, eta):
+    """For data that are one point the step is exact at every η, also where ς is clipped to σ_s."""
+    levels, now, to = step
+    law = gaussian((0.7, -1.2, 0.3), torch.zeros(3, 3).tolist())
+    moments = torch.tensor(law.means[0], dtype=torch.float64), 0 * IDENTITY
+    start, exact = (noised_law(*moments, level) for level in (now, to))
+    torch.testing.assert_close(
+        output_law(DDIM(eta), law.oracle(schedule), levels, *start), exact, rtol=1e-12, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.2, 0.5, 1.0])
+def test_covariance_of_a_step(step, schedule, normal_law, gaussian_moments, eta):
+    """Σ_s = K·Σ_t·Kᵀ + ς²·I, with the paper's ς, here in x/α: ς̄ = η·(κ_s/κ_t)·√(κ_t² − κ_s²)."""
+    levels, now, to = step
+    mean, covariance = gaussian_moments(normal_law)
+    start = noised_law(mean, covariance, now)
+    one, two = now.sigma / now.alpha, to.sigma / to.alpha
+    fresh = to.alpha * eta * two / one * (one**2 - two**2) ** 0.5
+    keep = (to.sigma**2 - fresh**2) ** 0.5 / now.sigma
+    denoise = now.alpha * covariance @ torch.linalg.inv(start[1])  # dx̂₀/dx
+    map_ = keep * IDENTITY + (to.alpha - keep * now.alpha) * denoise
+    expected = map_ @ start[1] @ map_.T + fresh**2 * IDENTITY
+    got = output_law(DDIM(eta), normal_law.oracle(schedule), levels, *start)
+    torch.testing.assert_close(got, (to.alpha * mean, expected), rtol=1e-11, atol=1e-13)
+
+
+def test_monte_carlo_agrees(sampler, interior, normal_law, gaussian_moments, states):
+    schedule, count = EDM(), 40_000
+    levels = interior(schedule, 6)
+    data = Levels(*(torch.cat([v, v.new_tensor([end])]) for v, end in (
+        (levels.t, 0.0), (levels.alpha, 1.0), (levels.sigma, 0.0))))  # fmt: skip
+    oracle, moments = normal_law.oracle(schedule), gaussian_moments(normal_law)
+    first = levels.rows[0]
+    mean, covariance = output_law(sampler, oracle, data, *noised_law(*moments, first))
+    x0 = normal_law.draws(count, "evaluation", 3)
+    start = first.alpha * x0 + first.sigma * states(count, 3)
+    out = final_state(sampler, oracle, start, data, KeyedNoise((3, "monte carlo")))
+    width = covariance.diagonal()
+    assert ((out.mean(0) - mean).abs() <= 5 * (width / count).sqrt() + 1e-9).all()
+    error = (torch.outer(width, width) + covariance.square()).div(count).sqrt()
+    assert ((out.T.cov() - covariance).abs() <= 5 * error + 1e-9).all()

@@ -1,0 +1,145 @@
+"""Grids: the published formulas, the last row, and their settings."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from samplerbench.errors import InvalidSetting
+from samplerbench.grids import Level, Levels, karras, log_snr, quadratic, to_data, uniform
+from samplerbench.schedules import EDM, GeometricVE, Rectified, VPCosine, VPLinear
+
+NOISE_GRIDS = [partial(g, noise_max=1.9, noise_min=0.05) for g in (karras, log_snr)]
+
+
+@pytest.fixture(params=[uniform, quadratic, *NOISE_GRIDS], ids=["uniform", "quadratic", *"kl"])
+def grid(request):
+    return request.param
+
+
+@pytest.mark.parametrize("steps", [1, 2, 17])
+def test_every_grid_on_every_schedule(grid, schedule, steps):
+    """N intervals, noise decreasing to the data, levels on the path: N one-stage evaluations."""
+    levels = grid(schedule, steps)
+    assert levels.steps == steps == len(list(levels.pairs()))
+    assert levels.rows[-1] == Level(0.0, 1.0, 0.0)
+    noisy = levels.t[:-1]
+    assert (levels.sigma[:-1] > 0).all()
+    assert (levels.t[:-2] > levels.t[1:-1]).all()
+    assert noisy.min() >= 0
+    assert noisy.max() <= 1
+    alpha, sigma = schedule(noisy)
+    assert torch.equal(alpha, levels.alpha[:-1])
+    assert torch.equal(sigma, levels.sigma[:-1])
+
+
+@pytest.mark.parametrize("steps", [4, 100])
+def test_karras_is_the_notebooks_formula(steps):
+    """G1: υ_i = (υ_max^{1/ρ} + i/(N−1)·(υ_min^{1/ρ} − υ_max^{1/ρ}))^ρ, ρ = 5, .02 to 10."""
+    levels = karras(EDM(), steps, noise_max=10.0, noise_min=0.02, rho=5.0)
+    top, bottom = 10 ** (1 / 5), 0.02 ** (1 / 5)
+    formula = [(top + i / (steps - 1) * (bottom - top)) ** 5 for i in range(steps)]
+    assert levels.sigma.tolist() == pytest.approx([*formula, 0.0], rel=1e-12)
+
+
+@pytest.mark.parametrize("grid", NOISE_GRIDS, ids=["karras", "log_snr"])
+def test_ratios_do_not_depend_on_the_schedule(grid, schedule):
+    levels, other = grid(schedule, 9), grid(EDM(), 9)
+    torch.testing.assert_close(levels.sigma / levels.alpha, other.sigma, rtol=1e-12, atol=0)
+    assert other.sigma[:: len(other.sigma) - 2].tolist() == pytest.approx([1.9, 0.05], rel=1e-12)
+
+
+def test_log_snr_ratio():
+    sigma = log_snr(EDM(), 12, noise_max=10.0, noise_min=0.02).sigma[:-1]
+    torch.testing.assert_close(
+        sigma[1:] / sigma[:-1], torch.full((11,), 500.0 ** (-1 / 11)).double(), rtol=1e-6, atol=0
+    )
+    assert (sigma.log().diff().diff().abs() < 1e-12).all()
+
+
+def test_uniform_and_quadratic_times():
+    assert uniform(Rectified(), 4).t.tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert uniform(Rectified(), 3, t_max=0.9, t_min=0.3).t.tolist() == pytest.approx(
+        [0.9, 0.6, 0.3, 0.0]
+    )
+    assert quadratic(Rectified(), 4).t.tolist() == pytest.approx([1, 9 / 16, 1 / 4, 1 / 16, 0])
+    # a path that keeps noise at t = 0 stops there, and the step to the data is the last one
+    assert uniform(GeometricVE(), 3).t.tolist() == [1.0, 0.5, 0.0, 0.0]
+    assert uniform(GeometricVE(), 3).sigma[-2:].tolist() == pytest.approx([0.03, 0.0])
+
+
+def test_schedules_own_ends_are_allowed():
+    """noise_max and noise_min as the schedule itself computes them, rounding included."""
+    ve, vp = GeometricVE(0.03, 2.0), VPLinear()
+    top = float(vp.noise_to_signal(torch.ones(1, dtype=torch.float64)))
+    assert log_snr(ve, 5, noise_min=0.03).sigma[0].item() == pytest.approx(2.0, rel=1e-14)
+    assert karras(ve, 5, noise_max=2.0, noise_min=0.03).t[0].item() <= 1
+    assert karras(vp, 5, noise_max=top, noise_min=0.03).t[0].item() <= 1
+
+
+def test_levels_in_other_units():
+    assert Level(0.5, 0.8, 0.6).in_units_of(2.0) == Level(0.5, 0.8, 0.3)
+
+
+def test_rows_are_floats():
+    assert all(type(v) is float for v in (lambda r: (r.t, r.alpha, r.sigma))(
+        to_data(EDM(), torch.ones(1, dtype=torch.float64)).rows[0]))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("t", "alpha", "sigma", "message"),
+    [
+        ([1.0, 0.0], [1.0, 1.0], [1.0], "same length"),
+        ([0.0], [1.0], [0.0], "at least two rows"),
+        ([1.0, 0.0], [1.0, 1.0], [math.nan, 0.0], "finite"),
+        ([1.0, 0.0], [1.0, 1.0], [1.0, -1.0], "negative"),
+        ([1.0, 0.0], [1.0, 1.0], [1.0, 1.1], "must not increase"),
+        ([1.0, 0.5], [0.5, 0.4], [1.0, 0.9], "must not increase"),
+    ],
+)
+def test_impossible_levels(t, alpha, sigma, message):
+    with pytest.raises(ValueError, match=message):
+        Levels(*(torch.tensor(v, dtype=torch.float64) for v in (t, alpha, sigma)))
+
+
+def test_levels_are_float64():
+    with pytest.raises(ValueError, match="float64"):
+        Levels(*(torch.tensor(v) for v in ([1.0, 0.0], [1.0, 1.0], [1.0, 0.0])))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "grid", "settings", "message"),
+    [
+        (EDM(), uniform, {"steps": 0}, "steps=0: must be at least 1"),
+        (EDM(), quadratic, {"steps": -1}, "steps=-1: must be at least 1"),
+        (EDM(), karras, {"steps": 0}, "steps=0: must be at least 1"),
+        (EDM(), log_snr, {"steps": 0}, "steps=0: must be at least 1"),
+        (EDM(), uniform, {"t_max": 1.1}, "t_max=1.1: must be above 0 and at most 1"),
+        (EDM(), uniform, {"t_max": 0.0}, "t_max=0.0: must be above 0 and at most 1"),
+        (EDM(), quadratic, {"t_min": -0.1}, "t_min=-0.1: must be at least 0 and below t_max=1.0"),
+        (EDM(), uniform, {"t_min": 1.0}, "t_min=1.0: must be at least 0 and below t_max=1.0"),
+        (EDM(), karras, {"rho": 0.0}, "rho=0.0: must be positive"),
+        (EDM(5.0), karras, {}, "noise_max=10.0: must be .*positive, finite and at most 5,"),
+        (VPCosine(), karras, {"noise_max": None}, "noise_max=None: must be given"),
+        (VPCosine(), karras, {"noise_max": math.inf}, "noise_max=inf: must be .*finite"),
+        (EDM(), log_snr, {"noise_max": -1.0}, "noise_max=-1.0: must be .*positive"),
+        (EDM(), karras, {"noise_min": 0.0}, "noise_min=0.0: must be positive, below"),
+        (EDM(), log_snr, {"noise_min": -0.1}, "noise_min=-0.1: must be positive, below"),
+        (
+            EDM(),
+            karras,
+            {"noise_min": 10.0},
+            "noise_min=10.0: must be positive, below noise_max=10 ",
+        ),
+        (EDM(), karras, {"noise_min": math.nan}, "noise_min=nan: must be positive"),
+        (GeometricVE(0.05, 20.0), karras, {}, "noise_min=0.02: .* at least 0.05"),
+    ],
+)
+def test_bad_settings(schedule, grid, settings, message):
+    defaults = {"noise_max": 10.0, "noise_min": 0.02} if grid in (karras, log_snr) else {}
+    with pytest.raises(InvalidSetting, match=message) as error:
+        grid(schedule, **{"steps": 5} | defaults | settings)
+    assert "\n" not in str(error.value)
