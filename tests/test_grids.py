@@ -73,11 +73,14 @@ def test_uniform_and_quadratic_times():
 
 def test_schedules_own_ends_are_allowed():
     """noise_max and noise_min as the schedule itself computes them, rounding included."""
-    ve, vp = GeometricVE(0.03, 2.0), VPLinear()
-    top = float(vp.noise_to_signal(torch.ones(1, dtype=torch.float64)))
-    assert log_snr(ve, 5, noise_min=0.03).sigma[0].item() == pytest.approx(2.0, rel=1e-14)
-    assert karras(ve, 5, noise_max=2.0, noise_min=0.03).t[0].item() <= 1
-    assert karras(vp, 5, noise_max=top, noise_min=0.03).t[0].item() <= 1
+    one, rounded_up = torch.ones(1, dtype=torch.float64), 0
+    for index in range(1, 20):
+        for path in (GeometricVE(0.03, 0.7 * index), VPLinear(0.1, 1.3 * index)):
+            top = path.noise_to_signal(one)
+            rounded_up += path.time_at(top).item() > 1
+            assert karras(path, 5, noise_max=top.item(), noise_min=0.03).t[0].item() <= 1
+            assert log_snr(path, 5, noise_min=0.03).sigma[0].item() <= path(one)[1].item()
+    assert rounded_up > 0, "the case that this test is for"
 
 
 def test_levels_in_other_units():

@@ -30,6 +30,8 @@ def test_every_part_of_the_address_matters():
     draws += [noise.normal(SMALL, 1), noise.normal(SMALL, 0, 1), noise.normal(SMALL, 11, 1)]
     draws += [noise.normal(SMALL, 1, 11), noise.uniform(SMALL, 0), KeyedNoise(()).normal(SMALL, 0)]
     draws += [torch.from_numpy(generator(1, 23).standard_normal(SMALL.shape))]
+    # uniforms that came from the normals' own stream would depend on them
+    draws += [torch.from_numpy(generator(1, 23, "normal", 0, 0).random(SMALL.shape))]
     numbers = torch.cat([draw.flatten() for draw in draws])
     assert len(numbers.unique()) == len(numbers)
 

@@ -70,10 +70,10 @@ def test_variance_is_preserved(vp):
 
 def test_small_noise_does_not_cancel():
     """σ² = 1 − α² loses its digits near the data; the code must not."""
-    t = torch.tensor([1e-9], dtype=torch.float64)
-    assert VPLinear().variance(t).item() == pytest.approx(1e-10, rel=1e-6)  # β_min·t
+    t = torch.tensor([1e-12], dtype=torch.float64)
+    assert VPLinear().variance(t).item() == pytest.approx(1e-13, rel=1e-6, abs=0)  # β_min·t
     slope = math.pi * math.tan(0.5 * math.pi * 0.008 / 1.008) / 1.008  # −dα²/dt at 0
-    assert VPCosine().variance(t).item() == pytest.approx(slope * 1e-9, rel=1e-5)
+    assert VPCosine().variance(t).item() == pytest.approx(slope * 1e-12, rel=1e-5, abs=0)
 
 
 def test_cosine_formula():

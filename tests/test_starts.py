@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 
+from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.exact_law import noised_law
+from samplerbench.grids import Level
 from samplerbench.starts import Exact, FixedGaussian, Prior
 
 COUNT = 40_000
@@ -50,6 +52,20 @@ def test_starts_share_their_noise(schedule, full, normal_law):
             flat = (signal / level.alpha - torch.tensor(normal_law.means[0])) @ direction
             assert flat.abs().max() < 1e-6
             assert signal.std(0).min() > 0
+
+
+def test_signal_and_noise_have_streams_of_their_own():
+    class Stream(Dataset):
+        event_shape = (2,)
+
+        def sample(self, count, generator):
+            return torch.from_numpy(generator.standard_normal((count, 2)))
+
+    level = Level(0.5, 1.0, 1.0)
+    x = Exact().draw(Stream(), 500, level, (0, 0, 0))
+    eps = Prior().draw(Stream(), 500, level, (0, 0, 0))
+    assert not torch.isin(x - eps, eps).any()
+    assert abs(((x - eps) * eps).mean()) < 5 / 1000**0.5
 
 
 @pytest.mark.parametrize("key", [(1, 0, 0), (0, 1, 0), (0, 0, 1)], ids=str)

@@ -96,9 +96,7 @@ def test_samplers_side_by_side(run, tmp_path):
     assert dict(table.groupby("sampler")["nfe"].max()) == {"": 0, "ddim": 4, "euler": 4, "heun": 7}
 
 
-@pytest.mark.parametrize(
-    "metric", ["max_sliced", "max_sliced_refined", "max_sliced_pot"], ids=str
-)
+@pytest.mark.parametrize("metric", ["max_sliced", "max_sliced_refined", "max_sliced_pot"], ids=str)
 def test_other_metrics(run, tmp_path, metric):
     status, _, err = run(*ORACLE, f"metric={metric}", f"metric.{metric}.directions=50")
     assert status == 0, err
@@ -134,7 +132,7 @@ BAD = [
     (["device=cuba"], "device=cuba", "cpu"),
     (["denoiser=orakel"], "denoiser=orakel", "oracle"),
     (["denoiser=[]"], "denoiser=[]", "oracle"),
-    (["dataset=gaussian", "dataset.mean=[1,.nan]"], "dataset.means", "finite"),
+    (["dataset=gaussian", "dataset.mean=[1,nan]"], "dataset.means", "finite"),
     (["dataset=gaussian", "dataset.covariance=[[1,0],[0,-1]]"], "dataset.covariances", "semi-def"),
     (["dataset=gaussian", "dataset.mean=[]"], "dataset.means", "dimension"),
     (

@@ -11,7 +11,7 @@ from samplerbench.evaluation.statistics import CELL, summary
 
 
 def rows(values, **cell):
-    plain = {name: "" for name in CELL} | {"eta": math.nan, "steps": 4, "n_samples": 10}
+    plain = dict.fromkeys(CELL, "") | {"eta": math.nan, "steps": 4, "n_samples": 10}
     shared = plain | {"nfe": 4, "seconds": 1.0, "status": "ok"} | cell
     return pd.DataFrame([shared | {"value": value} for value in values])
 

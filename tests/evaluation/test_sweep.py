@@ -55,9 +55,7 @@ def test_one_row_for_every_cell_and_metric(sweep):
 
 
 def test_workers_do_not_change_a_bit(sweep):
-    pd.testing.assert_frame_equal(
-        table(sweep), table(replace(sweep, workers=4)), check_exact=True
-    )
+    pd.testing.assert_frame_equal(table(sweep), table(replace(sweep, workers=4)), check_exact=True)
 
 
 def test_other_cells_do_not_change_a_bit(sweep):
@@ -81,9 +79,7 @@ def test_fewer_samples_are_a_prefix(sweep):
 
 def test_repetitions_and_blocks_have_draws_of_their_own(sweep):
     oracle = sweep.denoisers["oracle"]
-    first, second = (
-        torch.cat(list(sweep.samples(cell, oracle))) for cell in sweep.cells()[-2:]
-    )
+    first, second = (torch.cat(list(sweep.samples(cell, oracle))) for cell in sweep.cells()[-2:])
     together = torch.cat([first, second])
     assert len(together.unique(dim=0)) == len(together)
 

@@ -22,7 +22,7 @@ from samplerbench.evaluation.identity import VERSIONS, identity
 from samplerbench.evaluation.sweep import Labels, Sweep
 from samplerbench.logs import Logger
 from samplerbench.models import Denoiser
-from samplerbench.objectives.base import Objective
+from samplerbench.objectives.denoising import Denoising
 from samplerbench.schedules import NoiseSchedule
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -32,7 +32,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class Training:
     """What is trained, and on what."""
 
-    objective: Objective
+    objective: Denoising
     data: TensorData
 
 
@@ -123,7 +123,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     torch.set_num_threads(count(config, "threads"))
     device = chosen_device(config.device)
     seeds = {
-        key: count(config, key, least=0) for key in ("seed", "data_seed", "train_seed", "metric_seed")
+        key: count(config, key, least=0)
+        for key in ("seed", "data_seed", "train_seed", "metric_seed")
     }
 
     dataset: Dataset = construct(config.dataset, "dataset")
@@ -136,7 +137,9 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         for name, node in (config.get("sampler") or {}).items()
         for sampler in construct_grid(node, f"sampler.{name}")
     ]
-    require(len(samplers) > 0, "sampler", config.get("sampler"), "at least one member of conf/sampler/")
+    require(
+        len(samplers) > 0, "sampler", config.get("sampler"), "at least one member of conf/sampler/"
+    )
     steps = config.steps if isinstance(config.steps, ListConfig) else [config.steps]
     steps = [convert(value, int, "steps") for value in steps]
     require(len(set(steps)) == len(steps) > 0, "steps", steps, "numbers of steps, none twice")
@@ -200,7 +203,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         **seeds,
     )
     check(sweep)
-    return Job(sweep, training, logger, plain)
+    return Job(sweep, training, logger, {str(key): value for key, value in plain.items()})
 
 
 #: The parts of the config that decide what is learned.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 import pandas as pd
 from rich.console import Console
@@ -35,16 +36,16 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
         )
         grid = Table(box=None, pad_edge=False)
         for name in ("start", "denoiser", "sampler"):
-            grid.add_column(name)
+            grid.add_column(name, no_wrap=True)
         steps = sorted(set(cells["steps"]))
         for count in steps:
-            grid.add_column(f"N={count}", justify="right")
+            grid.add_column(f"N={count}", justify="right", no_wrap=True)
         keys = ["start", "denoiser", "sampler", "eta"]
         ordered = cells.sort_values(keys, ascending=[False, True, True, True])
-        for (start, denoiser, sampler, eta), line in ordered.groupby(
-            keys, dropna=False, sort=False
-        ):
-            found = {cell.steps: _cell(cell.mean, cell.upper) for cell in line.itertuples()}
+        for key, line in ordered.groupby(keys, dropna=False, sort=False):
+            start, denoiser, sampler, eta = cast(tuple[str, str, str, float], key)
+            texts = map(_cell, line["mean"], line["upper"])
+            found = dict(zip(line["steps"], texts, strict=True))
             name = sampler if eta != eta else f"{sampler} η={eta:g}"
             grid.add_row(start, denoiser, name, *(found.get(count, "–") for count in steps))
         out.print(grid)
@@ -61,4 +62,4 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
 
 def _cell(mean: float, upper: float) -> str:
     half = upper - mean
-    return f"{mean:.2f}" if half != half else f"{mean:.2f}±{half:.2f}"
+    return f"{mean:.2f}" if half != half else f"{mean:.2f}±{half:.2f}".replace("±0.", "±.")

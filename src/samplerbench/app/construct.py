@@ -76,7 +76,7 @@ def _call(values: dict[str, Any], key: str, shared: dict[str, Any]) -> Any:
 def _checked(function: Callable[..., Any], values: dict[str, Any], key: str) -> dict[str, Any]:
     """The values, each converted to the type of its parameter."""
     parameters = inspect.signature(function).parameters
-    annotated = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    annotated = function.__init__ if inspect.isclass(function) else function
     hints = typing.get_type_hints(annotated)
     checked = {}
     for name, value in values.items():
@@ -95,5 +95,5 @@ def convert(value: Any, kind: Any, key: str) -> Any:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        message = first["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+        message = first["msg"].removeprefix("Input should be ")
         raise InvalidSetting(key, value, message.split(",")[0]) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -44,7 +44,7 @@ def _job(config: DictConfig) -> None:
     single = HydraConfig.get().mode == RunMode.RUN
     try:
         run(config)
-    except InvalidSetting as error:
+    except (InvalidSetting, OmegaConfBaseException) as error:
         # in a multirun the other jobs go on, and Hydra raises the error again at the end
         if not single or config.get("debug"):
             raise
@@ -58,6 +58,10 @@ def main() -> None:
     debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in sys.argv[1:])
     try:
         _job()
+    except OverrideParseException as error:
+        if debug:
+            raise
+        sys.exit(_complain(f"{error.override}: {error}"))
     except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise

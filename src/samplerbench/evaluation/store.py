@@ -77,10 +77,8 @@ class Row:
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 _TYPES = get_type_hints(Row)
 _SCHEMA = pa.schema([(field.name, _ARROW[_TYPES[field.name]]) for field in fields(Row)])
-_ORDER = (
-    ["dataset", "metric", "denoiser", "start", "sampler", "sampler_settings"]
-    + ["steps", "repetition", "cell_id"]
-)
+_ORDER = ["dataset", "metric", "denoiser", "start", "sampler", "sampler_settings", "steps"]
+_ORDER += ["repetition", "cell_id"]
 
 
 class Store:

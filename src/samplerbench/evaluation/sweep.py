@@ -54,7 +54,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Cell:
-    """One set of n samples. Names refer to the mappings of the sweep; the floor has denoiser law."""
+    """One set of n samples, by names in the sweep's mappings; the floor's denoiser is law."""
 
     denoiser: str
     start: str
@@ -141,7 +141,9 @@ class Sweep:
         """The levels for a number of steps."""
         return self.grid(self.schedule, steps)
 
-    def samples(self, cell: Cell, denoiser: Denoiser, noise_for: str = "sampler") -> Iterator[Tensor]:
+    def samples(
+        self, cell: Cell, denoiser: Denoiser, noise_for: str = "sampler"
+    ) -> Iterator[Tensor]:
         """The cell's samples, block by block, shape (block or fewer, dim)."""
         if cell.settings is None:
             raise ValueError("the floor has no sampler")

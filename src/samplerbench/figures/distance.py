@@ -8,6 +8,7 @@ part of a curve is the sampler's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import matplotlib as mpl
 import pandas as pd
@@ -21,6 +22,7 @@ from samplerbench.evaluation.statistics import summary
 from samplerbench.figures.style import COLOURS, styled
 
 _LINES = {"learned": "-", "oracle": (0, (4, 2))}
+_SHIFT = 1.012
 _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
@@ -59,12 +61,15 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
                 low, high = floor.quantile([0.025, 0.975])
                 axes.axhspan(low, high, color="0.85", lw=0)
                 axes.axhline(floor.mean(), color="0.55", lw=1)
-            for (denoiser, sampler, eta), curve in cells[cells["start"] == start].groupby(
+            groups = cells[cells["start"] == start].groupby(
                 ["denoiser", "sampler", "eta"], dropna=False
-            ):
+            )
+            for place, (key, curve) in enumerate(groups):
+                denoiser, sampler, eta = cast(tuple[str, str, float], key)
                 error = [curve["mean"] - curve["lower"], curve["upper"] - curve["mean"]]
                 axes.errorbar(
-                    curve["steps"],
+                    # side by side, not on top of each other: equal shifts on the log axis
+                    curve["steps"] * _SHIFT ** (place - (len(groups) - 1) / 2),
                     curve["mean"],
                     yerr=error if curve["sd"].notna().all() else None,
                     color=_colour(colours, sampler, eta),
