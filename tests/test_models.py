@@ -261,3 +261,17 @@ def test_learned_gives_the_same_bits_after_loading(states):
     x, level = states(9, 2), Level(0.5, 0.8, 0.6)
     assert torch.equal(before.denoiser(x, level), after.denoiser(x, level))
     assert before.standard_level(level) == after.standard_level(level)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.002])
+def test_a_float32_state_does_not_cost_the_oracle_its_accuracy(sigma):
+    """Expanded distances cancel in float32 at small σ; the oracle must not."""
+    data = grid_mixture().draws(500, "train", 0)
+    oracle = IsotropicMixtureOracle(EDM(10.0), torch.ones(500), data, torch.zeros(500))
+    x = (data + sigma * torch.randn(data.shape, generator=torch.Generator().manual_seed(0))).float()
+    level = Level(sigma / 10, 1.0, sigma)
+    single, double = oracle.denoiser(x, level), oracle.denoiser(x.double(), level)
+    assert single.dtype == torch.float32
+    assert (single - double).abs().max() < 1e-6 * data.abs().max()
+    per_sample = Level(*(torch.full((500, 1), s, dtype=torch.float64) for s in (0.1, 1.0, sigma)))
+    torch.testing.assert_close(oracle.denoiser(x, per_sample), single)

@@ -114,7 +114,8 @@ class IsotropicMixtureOracle(Denoiser):
     """The exact denoiser of Σ w_k·N(μ_k, c_k·I); with c_k = 0 the ideal denoiser of a finite set.
 
     Distances are expanded, ‖x − αμ‖² = ‖x‖² − 2α·x·μ + α²‖μ‖², so that the cost is two matrix
-    products with the K means.
+    products with the K means. That cancels where σ is small, so the arithmetic is float64 for every
+    state; the result has the state's dtype.
 
     Args:
         schedule: the path.
@@ -146,35 +147,39 @@ class IsotropicMixtureOracle(Denoiser):
         α and σ have shape (1,) or (n,). Components run along the first axis: sums over a short last
         axis are ten times slower on a CPU.
         """
-        means, dim = self.means.to(u), u.shape[-1]
-        spread = alpha**2 * self.variances.to(u)[:, None] + sigma**2
+        spread = alpha**2 * self.variances[:, None] + sigma**2
         columns = u.T.contiguous()
-        squares = columns.square().sum(0) + alpha**2 * means.square().sum(-1)[:, None]
-        distance = squares.sub_((means @ columns).mul_(2 * alpha))
-        constant = self.log_weights.to(u)[:, None] - 0.5 * dim * torch.log(2 * math.pi * spread)
+        squares = columns.square().sum(0) + alpha**2 * self.means.square().sum(-1)[:, None]
+        distance = squares.sub_((self.means @ columns).mul_(2 * alpha))
+        log_volume = 0.5 * u.shape[-1] * torch.log(2 * math.pi * spread)
+        constant = self.log_weights[:, None] - log_volume
         return distance.mul_(-0.5 / spread).add_(constant), spread
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·((1 − α·g_k)·μ_k + g_k·x), g_k = α·c_k/S_k."""
-        alpha, sigma = _flat(level.alpha, x), _flat(level.sigma, x)
-        u = (x - level.alpha * self.centre.to(x)).reshape(-1, x.shape[-1])
+        u, alpha, sigma = self._centred(x, level)
         log_joint, spread = self._log_joint(u, alpha, sigma)
         weight = log_joint.softmax(0)
-        share = weight * (alpha * self.variances.to(x)[:, None] / spread)
-        x0_hat = (weight - alpha * share).T @ self.means.to(x) + share.sum(0)[:, None] * u
-        return (x0_hat + self.centre.to(x)).reshape(x.shape)
+        share = weight * (alpha * self.variances[:, None] / spread)
+        x0_hat = (weight - alpha * share).T @ self.means + share.sum(0)[:, None] * u
+        return (x0_hat + self.centre).reshape(x.shape).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         """log q(x), shape (*batch,)."""
-        u = (x - level.alpha * self.centre.to(x)).reshape(-1, x.shape[-1])
-        log_joint, _ = self._log_joint(u, _flat(level.alpha, x), _flat(level.sigma, x))
-        return log_joint.logsumexp(0).reshape(x.shape[:-1])
+        log_joint, _ = self._log_joint(*self._centred(x, level))
+        return log_joint.logsumexp(0).reshape(x.shape[:-1]).to(x.dtype)
+
+    def _centred(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor, Tensor]:
+        """x − α·centre as float64, shape (n, dim), and α, σ of shape (1,) or (n,)."""
+        alpha, sigma = _flat(level.alpha, x), _flat(level.sigma, x)
+        return x.double().reshape(-1, x.shape[-1]) - alpha[:, None] * self.centre, alpha, sigma
 
 
 class MixtureOracle(Denoiser):
     """The exact denoiser of Σ w_k·N(μ_k, C_k) with any covariances.
 
-    Works in the eigenbasis of each C_k = Q_k·diag(λ_k)·Q_kᵀ, where every S_k is diagonal.
+    Works in the eigenbasis of each C_k = Q_k·diag(λ_k)·Q_kᵀ, where every S_k is diagonal, and in
+    float64; the result has the state's dtype.
 
     Args:
         schedule: the path.
@@ -202,34 +207,35 @@ class MixtureOracle(Denoiser):
     def _log_joint(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor, Tensor]:
         """log(w_k·N(x; αμ_k, S_k)), Q_kᵀ(x − αμ_k) and the eigenvalues of S_k."""
         alpha, sigma = _one_more_axis(level.alpha), _one_more_axis(level.sigma)
-        offset = x.unsqueeze(-2) - alpha * self.means.to(x)
-        rotated = torch.einsum("...kd,kde->...ke", offset, self.basis.to(x))
-        spread = alpha**2 * self.eigenvalues.to(x) + sigma**2
+        offset = x.double().unsqueeze(-2) - alpha * self.means
+        rotated = torch.einsum("...kd,kde->...ke", offset, self.basis)
+        spread = alpha**2 * self.eigenvalues + sigma**2
         terms = rotated.square() / spread + torch.log(2 * math.pi * spread)
-        return self.log_weights.to(x) - 0.5 * terms.sum(-1), rotated, spread
+        return self.log_weights - 0.5 * terms.sum(-1), rotated, spread
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·(μ_k + α·C_k·S_k⁻¹·(x − α·μ_k))."""
         log_joint, rotated, spread = self._log_joint(x, level)
-        gain = _one_more_axis(level.alpha) * self.eigenvalues.to(x) / spread
-        moved = torch.einsum("...ke,kde->...kd", gain * rotated, self.basis.to(x))
+        gain = _one_more_axis(level.alpha) * self.eigenvalues / spread
+        moved = torch.einsum("...ke,kde->...kd", gain * rotated, self.basis)
         weight = log_joint.softmax(-1)
-        return weight @ self.means.to(x) + torch.einsum("...k,...kd->...d", weight, moved)
+        x0_hat = weight @ self.means + torch.einsum("...k,...kd->...d", weight, moved)
+        return x0_hat.to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         """log q(x), shape (*batch,)."""
-        return self._log_joint(x, level)[0].logsumexp(-1)
+        return self._log_joint(x, level)[0].logsumexp(-1).to(x.dtype)
 
 
 def _flat(scale: float | Tensor, x: Tensor) -> Tensor:
-    """A level's scale for states that are flattened to (n, dim): shape (1,) or (n,)."""
+    """A level's scale as float64 for states flattened to (n, dim): shape (1,) or (n,)."""
     if isinstance(scale, Tensor):
-        return scale.to(x).expand(*x.shape[:-1], 1).reshape(-1)
-    return x.new_tensor([scale])
+        return scale.double().expand(*x.shape[:-1], 1).reshape(-1)
+    return torch.tensor([scale], dtype=torch.float64, device=x.device)
 
 
 def _one_more_axis(scale: float | Tensor) -> float | Tensor:
-    return scale.unsqueeze(-1) if isinstance(scale, Tensor) else scale
+    return scale.double().unsqueeze(-1) if isinstance(scale, Tensor) else scale
 
 
 class Counted(Denoiser):
