@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
+from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.grids import Level
 from samplerbench.models import Counted, IsotropicMixtureOracle, Learned, MixtureOracle
