@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import pkgutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,3 +165,32 @@ def gaussian_moments() -> Callable[[GaussianMixture], tuple[torch.Tensor, torch.
         return mean, torch.tensor(law.covariances[0], dtype=torch.float64)
 
     return moments
+
+
+def _wandb_runs(directory: Path) -> list[dict[str, Any]]:
+    """The offline runs below a folder, in order, by wandb's own reader of its transaction logs."""
+    runs = []
+    for path in sorted((directory / "wandb").glob("*run-*/run-*.wandb"), key=os.path.getmtime):
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        records = [json.loads(line) for line in out.splitlines()]
+        of: dict[str, list[dict[str, Any]]] = {}
+        for record in records:
+            of.setdefault(record["type"], []).append(record[record["type"]])
+        runs.append(
+            {
+                **of["run"][0],
+                "config": {k: v for c in of["run"] for k, v in c["config"]["update"].items()},
+                "history": [row["item"] for row in of.get("history", [])],
+                "metrics": {m["name"]: m for m in of.get("metric", []) if "name" in m},
+                "exit": of["exit"][0].get("exit_code", 0),
+                "files": path.parent / "files",
+            }
+        )
+    return runs
+
+
+@pytest.fixture
+def wandb_runs():
+    """Reads offline wandb runs back: folder ↦ runs."""
+    return _wandb_runs

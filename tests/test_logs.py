@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ import samplerbench.logs
 from samplerbench.errors import InvalidSetting
 from samplerbench.logs import Csv, Log, Logger, NoLogger, TensorBoard, Wandb, open_log, points
 
+CheckRun = Callable[[subprocess.CompletedProcess[str]], float]
+WandbRuns = Callable[[Path], list[dict[str, Any]]]
 KEY = "0123456789abcdef" * 2 + "01234567"
 CONFIG = {"seed": 3, "sampler": {"_target_": "samplerbench.samplers.ddim.DDIM", "eta": [0.0, 0.5]}}
 CELLS = pd.DataFrame(
@@ -81,29 +83,6 @@ def write(log: Log, directory: Path) -> None:
     log.curves("distance", CELLS, x="steps", y="value", by=["denoiser", "start", "eta"])
 
 
-def wandb_runs(directory: Path) -> list[dict[str, Any]]:
-    """The offline runs below a folder, in order, by wandb's own reader of its transaction logs."""
-    runs = []
-    for path in sorted((directory / "wandb").glob("*run-*/run-*.wandb"), key=os.path.getmtime):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        records = [json.loads(line) for line in out.splitlines()]
-        of: dict[str, list[dict[str, Any]]] = {}
-        for record in records:
-            of.setdefault(record["type"], []).append(record[record["type"]])
-        runs.append(
-            {
-                **of["run"][0],
-                "config": {k: v for c in of["run"] for k, v in c["config"]["update"].items()},
-                "history": [row["item"] for row in of.get("history", [])],
-                "metrics": {m["name"]: m for m in of.get("metric", []) if "name" in m},
-                "exit": of["exit"][0].get("exit_code", 0),
-                "files": path.parent / "files",
-            }
-        )
-    return runs
-
-
 def column(run: dict[str, Any], key: str, x: str) -> dict[float, float]:
     return {row[x]: row[key] for row in run["history"] if key in row}
 
@@ -149,6 +128,7 @@ def address(server: socket.socket) -> str:
 
 
 def test_wandb_offline_holds_everything_and_two_runs_in_one_process_stay_two(
+    wandb_runs: WandbRuns,
     tmp_path: Path,
 ) -> None:
     before = dict(os.environ)
@@ -183,7 +163,7 @@ def test_wandb_offline_holds_everything_and_two_runs_in_one_process_stay_two(
         assert not any("trainer/global_step" in row for row in run["history"] if "steps" in row)
 
 
-def test_an_exception_marks_the_wandb_run_failed(tmp_path: Path) -> None:
+def test_an_exception_marks_the_wandb_run_failed(wandb_runs: WandbRuns, tmp_path: Path) -> None:
     def job() -> None:
         with open_log(Wandb(), directory=tmp_path, name="bad", group=None, config={}) as log:
             log.table("cells", CELLS)
@@ -213,48 +193,56 @@ RUN = """
 """
 
 
-def check_offline_run(result: subprocess.CompletedProcess[str], tmp_path: Path) -> float:
-    """Nothing left behind anywhere; gives the seconds that opening took."""
-    assert result.returncode == 0, result.stderr
-    opened, left = result.stdout.splitlines()
-    assert left.split() == ["left"], "a process of wandb is still there"
-    for name in ("home", "tmp", "cwd"):
-        assert [p for p in (tmp_path / name).rglob("*") if p.is_file()] == [], name
-    [run] = wandb_runs(tmp_path / "run")
-    assert value(run, "cells.nrows") == 2
-    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert files
-    assert not [path for path in files if KEY.encode() in path.read_bytes()]
-    return float(opened.split()[1])
+@pytest.fixture
+def check_offline_run(wandb_runs: WandbRuns, tmp_path: Path) -> CheckRun:
+    """Checks that a process left one whole offline run, and gives the seconds it took to open."""
+
+    def check(result: subprocess.CompletedProcess[str]) -> float:
+        """Nothing left behind anywhere; gives the seconds that opening took."""
+        assert result.returncode == 0, result.stderr
+        opened, left = result.stdout.splitlines()
+        assert left.split() == ["left"], "a process of wandb is still there"
+        for name in ("home", "tmp", "cwd"):
+            assert [p for p in (tmp_path / name).rglob("*") if p.is_file()] == [], name
+        [run] = wandb_runs(tmp_path / "run")
+        assert value(run, "cells.nrows") == 2
+        files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+        assert files
+        assert not [path for path in files if KEY.encode() in path.read_bytes()]
+        return float(opened.split()[1])
+
+    return check
 
 
 def test_wandb_offline_stays_in_its_folder_and_off_the_network(
-    tmp_path: Path, server: socket.socket
+    check_offline_run: CheckRun, tmp_path: Path, server: socket.socket
 ) -> None:
     code = RUN.format(settings="", run=tmp_path / "run")
     result = python(code, tmp_path, WANDB_API_KEY=KEY, WANDB_BASE_URL=address(server))
-    check_offline_run(result, tmp_path)
+    check_offline_run(result)
     assert result.stderr == ""
     with pytest.raises(BlockingIOError):  # nobody has come
         server.accept()
 
 
 def test_wandb_online_with_a_dead_server_goes_on_offline(
-    tmp_path: Path, server: socket.socket
+    check_offline_run: CheckRun, tmp_path: Path, server: socket.socket
 ) -> None:
     code = RUN.format(settings='mode="online", init_timeout=1', run=tmp_path / "run")
     result = python(code, tmp_path, WANDB_API_KEY=KEY, WANDB_BASE_URL=address(server))
-    check_offline_run(result, tmp_path)
+    check_offline_run(result)
     [line] = result.stderr.splitlines()
     assert line.startswith("wandb: ")
     assert "This run is logged offline, in " in line
     server.accept()
 
 
-def test_wandb_online_without_a_key_goes_on_offline(tmp_path: Path, server: socket.socket) -> None:
+def test_wandb_online_without_a_key_goes_on_offline(
+    check_offline_run: CheckRun, tmp_path: Path, server: socket.socket
+) -> None:
     code = RUN.format(settings='mode="online"', run=tmp_path / "run")
     result = python(code, tmp_path, WANDB_BASE_URL=address(server))
-    check_offline_run(result, tmp_path)
+    check_offline_run(result)
     [line] = result.stderr.splitlines()
     assert "No API key configured" in line
     with pytest.raises(BlockingIOError):
@@ -262,13 +250,15 @@ def test_wandb_online_without_a_key_goes_on_offline(tmp_path: Path, server: sock
 
 
 @pytest.mark.slow
-def test_wandb_online_without_a_network_goes_on_offline_within_20_seconds(tmp_path: Path) -> None:
+def test_wandb_online_without_a_network_goes_on_offline_within_20_seconds(
+    check_offline_run: CheckRun, tmp_path: Path
+) -> None:
     code = RUN.format(settings='mode="online"', run=tmp_path / "run")
     started = time.monotonic()
     # A name that no network resolves, so the test means the same everywhere.
     result = python(code, tmp_path, WANDB_API_KEY=KEY, WANDB_BASE_URL="https://wandb.invalid")
     assert time.monotonic() - started < 20
-    assert check_offline_run(result, tmp_path) > 5, "it did not try"
+    assert check_offline_run(result) > 5, "it did not try"
     assert len(result.stderr.splitlines()) == 1, result.stderr
 
 

@@ -1,5 +1,6 @@
 """The command line: what a user types, and what a user sees."""
 
+import json
 import re
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def only_run(folder: Path) -> Path:
     return run
 
 
-def test_the_tiny_main_job_leaves_everything(run, tmp_path):
+def test_the_tiny_main_job_leaves_everything(run, tmp_path, wandb_runs):
     status, out, err = run("experiment=tiny")
     assert status == 0, err
     folder = only_run(tmp_path)
@@ -53,7 +54,21 @@ def test_the_tiny_main_job_leaves_everything(run, tmp_path):
     figure = folder / "distance_max_sliced_certified.png"
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert yaml.safe_load((folder / "config.yaml").read_text())["n_samples"] == 200
-    assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+    (log,) = wandb_runs(folder)
+    assert log["config"]["n_samples"] == 200
+    history = {key: value for line in log["history"] for key, value in line.items()}
+    assert {"train/loss", "validation/loss"} <= set(history)
+    cells = json.loads((log["files"] / history["cells.path"]).read_text())
+    assert len(cells["data"]) == len(table)
+    drawn = log["files"] / history["distance/max_sliced_certified.path"]
+    assert drawn.read_bytes() == figure.read_bytes()
+    curve = {
+        line["steps"]: line["max_sliced_certified/oracle/exact/ddim/eta=0.5"]
+        for line in log["history"]
+        if "max_sliced_certified/oracle/exact/ddim/eta=0.5" in line
+    }
+    of = table.query("denoiser == 'oracle' and start == 'exact' and eta == 0.5")
+    assert curve == pytest.approx(dict(of.groupby("steps")["value"].mean()))
     assert "floor" in out
     assert "N=9" in out
     assert str(figure.relative_to(tmp_path)) in out.replace("\n", "")
