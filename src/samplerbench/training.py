@@ -2,12 +2,12 @@
 
 Lightning runs the steps; its weight-averaging callback keeps the exponential moving average
 
-    θ̄_1 = θ_1,   θ̄_{k+1} = decay·θ̄_k + (1 − decay)·θ_{k+1},
+    θ̄_1 = θ_1,   θ̄_{k+m} = decay^m·θ̄_k + (1 − decay^m)·θ_{k+m},
 
 which validation uses and which is what training returns (Polyak and Juditsky, "Acceleration of
 stochastic approximation by averaging", 1992; with constant decay as in Song et al. 2021, arXiv
-2011.13456, Section 4). Its horizon is 1/(1 − decay) steps. Only parameters are averaged: buffers
-are constants here.
+2011.13456, Section 4), m = 1 or more steps at a time. Its horizon is 1/(1 − decay) steps. Only
+parameters are averaged: buffers are constants here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
+from pytorch_lightning.callbacks import Callback, Checkpoint, EMAWeightAveraging, RichProgressBar
 from pytorch_lightning.loggers import Logger
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from samplerbench.objectives.base import Model, Objective
 
@@ -64,9 +63,16 @@ def train(
     recipe = objective.recipe
     own: list[Callback] = []
     if recipe.ema_decay is not None:
-        # Lightning's EMAWeightAveraging is this with one small operation per tensor, not one in all
-        average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
-        own.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
+        own.append(
+            EMAWeightAveraging(
+                use_buffers=False,
+                decay=recipe.ema_decay**recipe.ema_every,
+                update_every_n_steps=recipe.ema_every,
+            )
+        )
+    if progress:
+        # drawn a hundred times in all: at every step it costs as much as a small network
+        own.append(RichProgressBar(refresh_rate=max(1, recipe.steps // 100)))
     with _quiet():
         trainer = pl.Trainer(
             accelerator=accelerator,
@@ -78,7 +84,7 @@ def train(
             callbacks=[*callbacks, *own],
             log_every_n_steps=recipe.log_every,
             val_check_interval=recipe.validate_every,
-            limit_val_batches=0 if recipe.validate_every is None else None,
+            limit_val_batches=None if recipe.validate_every else 0,
             check_val_every_n_epoch=None if recipe.validate_every else 1,
             num_sanity_val_steps=0,
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
@@ -115,6 +121,9 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*srun.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")
+            warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero.*")
+            # ours are: batch k is the same whatever came before it
+            warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
             yield
     finally:
         log.setLevel(level)

@@ -95,7 +95,7 @@ class Denoising(Objective[Learned]):
         self.levels_per_datum = levels_per_datum
 
     def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
-        u0 = self.model.standardise(x0).repeat(self.levels_per_datum, 1)
+        u0 = self.model.standardise(x0).tile(self.levels_per_datum, 1)
         # drawn on the CPU and then moved: the same numbers on every device
         eps = torch.randn(u0.shape, generator=generator, dtype=u0.dtype)
         t = self.level_law.sample(len(u0), self.model.schedule, generator).unsqueeze(-1)

@@ -1,0 +1,167 @@
+"""What Lightning costs: a training step through `train` against a bare PyTorch loop.
+
+The two alternate step by step in one run, with the same network, batch, optimiser and average, so
+that a busy machine slows both; the ratio is of the medians. Run with `make bench`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor
+
+from samplerbench.datamodule import TensorData
+from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.grids import Level
+from samplerbench.level_laws import LogNormal
+from samplerbench.networks.base import Network
+from samplerbench.networks.ncsn_mlp import NCSNMLP
+from samplerbench.networks.residual_mlp import ResidualMLP
+from samplerbench.objectives.base import Recipe
+from samplerbench.objectives.denoising import Denoising
+from samplerbench.schedules import EDM
+from samplerbench.targets import EDMTarget, ScoreTarget, Target
+from samplerbench.training import train
+from samplerbench.weightings import Uniform, Variance, Weighting
+
+pytestmark = pytest.mark.bench
+
+WARMUP = 10
+
+
+class Bare:
+    """The plain loop: what one writes without any framework."""
+
+    def __init__(self, network: Network, trained: Denoising, x0: Tensor) -> None:
+        self.network, self.x0, self.recipe = network, x0, trained.recipe
+        self.score = isinstance(trained.model.target, ScoreTarget)
+        self.mean, self.std = trained.model.mean, float(trained.model.std)
+        self.law, self.copies = trained.level_law, trained.levels_per_datum
+        self.parameters = list(network.parameters())
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=self.recipe.lr, weight_decay=0.0, fused=True
+        )
+        self.generator = torch.Generator().manual_seed(0)
+        self.count = 0
+
+    def step(self) -> None:
+        index = torch.randint(len(self.x0), (self.recipe.batch_size,), generator=self.generator)
+        u0 = ((self.x0[index] - self.mean) / self.std).repeat(self.copies, 1)
+        eps = torch.randn(u0.shape, generator=self.generator)
+        assert isinstance(self.law, LogNormal)
+        z = torch.randn(len(u0), 1, generator=self.generator)
+        sigma = (self.law.mean + self.law.std * z).exp().clamp(0.02, 10) / self.std
+        y = self.network(u0 + sigma * eps, Level(sigma, torch.ones_like(sigma), sigma))
+        if self.score:
+            error = sigma * y + eps
+        else:
+            error = y - (sigma * u0 - eps) / (1 + sigma.square()).sqrt()
+        loss = error.square().sum(-1).mean()
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        every, decay = self.recipe.ema_every, self.recipe.ema_decay
+        if decay is not None and self.count % every == 0:
+            now = [p.detach() for p in self.parameters]
+            torch._foreach_lerp_(self.average, now, 1 - decay**every)
+        self.count += 1
+
+
+class Alternate(Callback):
+    """After each of Lightning's steps, one of the bare loop's."""
+
+    def __init__(self, bare: Bare) -> None:
+        self.bare = bare
+        self.wall: list[tuple[float, float]] = []
+        self.processor: list[tuple[float, float]] = []
+        self._since: tuple[float, float] | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object
+    ) -> None:
+        # what other callbacks do after this one falls into Lightning's next interval
+        wall, processor = time.perf_counter(), time.thread_time()
+        self.bare.step()
+        after = time.perf_counter(), time.thread_time()
+        if self._since is not None:
+            self.wall.append((wall - self._since[0], after[0] - wall))
+            self.processor.append((processor - self._since[1], after[1] - processor))
+        self._since = after
+
+
+CASES: dict[str, tuple[type[NCSNMLP] | type[ResidualMLP], Target, Weighting, bool, int, Recipe]] = {
+    "ncsn": (
+        NCSNMLP,
+        ScoreTarget(),
+        Variance(),
+        False,
+        2,
+        Recipe(steps=60, batch_size=2048, lr=1e-2, replacement=True, ema_decay=0.99),
+    ),
+    "default": (
+        ResidualMLP,
+        EDMTarget(),
+        Uniform(),
+        True,
+        1,
+        Recipe(
+            steps=400,
+            batch_size=1024,
+            lr=1e-2,
+            lr_final=0.0,
+            warmup=50,
+            ema_decay=0.995,
+            ema_every=10,
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_through_lightning(case: str, benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    member, target, weighting, standardise, copies, recipe = CASES[case]
+    x0 = grid_mixture().draws(10_000, "train", 0)
+    data = TensorData(
+        x0,
+        None,
+        batch_size=recipe.batch_size,
+        replacement=recipe.replacement,
+        train_seed=0,
+    )
+    network = member(2, 0)
+    trained = Denoising(
+        network=network,
+        target=target,
+        schedule=EDM(10.0),
+        level_law=LogNormal(1.4, 1.2, 0.02, 10.0),
+        weighting=weighting,
+        recipe=recipe,
+        mean=data.mean,
+        std=data.std,
+        train_seed=0,
+        standardise=standardise,
+        levels_per_datum=copies,
+    )
+    alternate = Alternate(Bare(deepcopy(network), trained, data.x0))
+
+    def run() -> None:
+        train(trained, data, directory=tmp_path, logger=CSVLogger(tmp_path), callbacks=[alternate])
+
+    benchmark.pedantic(run, rounds=1)
+    # on a busy machine only the processor's time of this one thread is to be trusted
+    for clock, pairs in (("wall", alternate.wall), ("processor", alternate.processor)):
+        lightning, bare = (statistics.median(c) for c in zip(*pairs[WARMUP:], strict=True))
+        benchmark.extra_info[f"{clock}_lightning_ms"] = round(1e3 * lightning, 3)
+        benchmark.extra_info[f"{clock}_bare_ms"] = round(1e3 * bare, 3)
+        benchmark.extra_info[f"{clock}_ratio"] = round(lightning / bare, 3)

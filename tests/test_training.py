@@ -1,0 +1,235 @@
+"""Training: the average is what is returned, a seed is a run, and the network does learn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+
+from samplerbench.datamodule import TensorData
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.errors import InvalidSetting
+from samplerbench.grids import Level
+from samplerbench.level_laws import LogNormal
+from samplerbench.networks.residual_mlp import ResidualMLP
+from samplerbench.noise import torch_generator
+from samplerbench.objectives.base import Recipe
+from samplerbench.objectives.denoising import Denoising
+from samplerbench.schedules import EDM
+from samplerbench.targets import EDMTarget
+from samplerbench.training import WEIGHTS, load, train
+from samplerbench.weightings import Uniform
+
+LAW = gaussian((3.0, -1.0), ((4.0, 1.0), (1.0, 0.5)))
+SCHEDULE = EDM(10.0)
+RECIPE = Recipe(steps=12, batch_size=32, lr=3e-3, ema_decay=0.8, log_every=4)
+
+
+def data(recipe, seed=0):
+    x0, validation = LAW.draws(500, "train"), LAW.draws(100, "validation")
+    return TensorData(
+        x0,
+        validation,
+        batch_size=recipe.batch_size,
+        replacement=recipe.replacement,
+        train_seed=seed,
+    )
+
+
+def objective(recipe, seed=0):
+    module = data(recipe)
+    return Denoising(
+        network=ResidualMLP(2, 0, width=32),
+        target=EDMTarget(),
+        schedule=SCHEDULE,
+        level_law=LogNormal(0.0, 1.2, 0.02, 10.0),
+        weighting=Uniform(),
+        recipe=recipe,
+        mean=module.mean,
+        std=module.std,
+        train_seed=seed,
+    )
+
+
+def run(directory, recipe=RECIPE, seed=0, callbacks=(), resume=None, logger=None):
+    return train(
+        objective(recipe, seed),
+        data(recipe, seed),
+        directory=directory,
+        callbacks=callbacks,
+        progress=False,
+        resume=resume,
+        logger=logger,
+    )
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+class Record(Callback):
+    """Keeps the weights after every step, and the rates."""
+
+    def __init__(self):
+        self.weights, self.rates, self.batches = [], [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.weights.append(weights(pl_module.model).clone())
+        self.batches.append(batch)
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_the_average_of_the_weights_is_returned(every, tmp_path):
+    record = Record()
+    state = torch.get_rng_state()
+    model = run(tmp_path, replace(RECIPE, ema_every=every), callbacks=[record])
+    assert torch.equal(state, torch.get_rng_state())
+    average = record.weights[0].clone()
+    for after in record.weights[every::every]:
+        average = 0.8**every * average + (1 - 0.8**every) * after
+    assert len(record.weights) == 12
+    torch.testing.assert_close(weights(model), average, rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(average, record.weights[-1], atol=1e-4)
+    assert all(p.dtype == torch.float32 and not p.requires_grad for p in model.parameters())
+    assert not model.training
+    for name, buffer in model.named_buffers():  # constants, to the last bit
+        assert torch.equal(buffer, dict(objective(RECIPE).model.named_buffers())[name])
+
+
+def test_without_averaging_the_last_weights_are_returned(tmp_path):
+    record = Record()
+    model = run(tmp_path, replace(RECIPE, ema_decay=None), callbacks=[record])
+    assert torch.equal(weights(model), record.weights[-1])
+
+
+def test_a_seed_is_a_run(tmp_path):
+    first, second, other = (weights(run(tmp_path, seed=seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, second)
+    assert not torch.allclose(first, other, atol=1e-4)
+
+
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path):
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            trainer.should_stop = trainer.global_step == 7
+
+    recipe = replace(RECIPE, lr_final=0.0, warmup=3)
+    whole, rest = Record(), Record()
+    expected = run(tmp_path, recipe, callbacks=[whole])
+    keep = ModelCheckpoint(tmp_path, "half", every_n_train_steps=7)
+    stopped = run(tmp_path, recipe, callbacks=[keep, Stop()])
+    assert not torch.equal(weights(stopped), weights(expected))
+    resumed = run(tmp_path, recipe, callbacks=[rest], resume=tmp_path / "half.ckpt")
+    assert len(rest.batches) == 5
+    assert all(torch.equal(a, b) for a, b in zip(rest.batches, whole.batches[7:], strict=True))
+    assert rest.rates == whole.rates[7:]
+    assert torch.equal(weights(resumed), weights(expected))
+
+
+def test_weights_are_written_and_read_back(tmp_path):
+    model = run(tmp_path)
+    again = load(objective(RECIPE, 5).model, tmp_path / WEIGHTS)
+    x = LAW.draws(10, "test")
+    level = Level(0.1, 1.0, 1.0)
+    assert torch.equal(model.denoiser(x, level), again.denoiser(x, level))
+
+
+def test_the_rate_rises_and_falls(tmp_path):
+    recipe = replace(RECIPE, warmup=4, lr_final=0.1)
+    record = Record()
+    run(tmp_path, recipe, callbacks=[record])
+    assert record.rates[:4] == sorted(record.rates[:4])
+    assert record.rates[0] == pytest.approx(recipe.lr / 4)
+    assert record.rates == pytest.approx([recipe.lr * recipe.rate(k) for k in range(12)])
+    assert recipe.rate(12) == pytest.approx(0.1)
+    assert RECIPE.rate(0) == RECIPE.rate(7) == 1
+
+
+def test_losses_are_logged_now_and_then(tmp_path):
+    logger = CSVLogger(tmp_path)
+    run(tmp_path, replace(RECIPE, validate_every=6), logger=logger)
+    lines = (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    table = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
+    assert [int(row["step"]) for row in table if row["train/loss"]] == [3, 7, 11]
+    assert [int(row["step"]) for row in table if row["validation/loss"]] == [5, 11]
+
+
+def test_a_run_without_validation_data(tmp_path):
+    recipe = replace(RECIPE, validate_every=6)
+    module = TensorData(LAW.draws(50, "train"), None, batch_size=8, replacement=True, train_seed=0)
+    train(objective(recipe), module, directory=tmp_path, progress=False)
+    assert (tmp_path / WEIGHTS).exists()
+
+
+def test_validation_has_the_same_noise_every_time():
+    held_out, one = data(RECIPE).validation, objective(RECIPE, 1)
+    logged = []
+    one.log = lambda name, value, **_: logged.append(float(value))
+    for _ in range(2):
+        with torch.no_grad():
+            one.validation_step(held_out, 0)
+    assert logged[0] == logged[1]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(tmp_path):
+    with pytest.raises(InvalidSetting, match=r"^lr=1e\+25: must be smaller: .* not finite by step"):
+        run(tmp_path, replace(RECIPE, lr=1e25))
+    assert not (tmp_path / WEIGHTS).exists()
+
+
+def test_bfloat16_training_returns_float32(tmp_path):
+    model = run(tmp_path, replace(RECIPE, precision="bf16-mixed"))
+    exact = weights(run(tmp_path))
+    assert weights(model).dtype == torch.float32
+    assert not torch.equal(weights(model), exact)
+    torch.testing.assert_close(weights(model), exact, rtol=0, atol=0.05)
+
+
+def test_the_network_learns_a_gaussian(tmp_path):
+    def error(model):
+        """Mean squared distance to the exact denoiser, as a share of the posterior variance."""
+        oracle, x0 = LAW.oracle(SCHEDULE), LAW.draws(4000, "test")
+        eps = torch.randn(x0.shape, generator=torch_generator("eps"), dtype=x0.dtype)
+        shares = []
+        for sigma in (0.5, 1.0, 2.0):
+            level = Level(sigma / 10, 1.0, sigma)
+            x = x0 + sigma * eps
+            exact = oracle.denoiser(x, level)
+            distance = (model.denoiser(x, level) - exact).square().sum(-1).mean()
+            shares.append(float(distance / (x0 - exact).square().sum(-1).mean()))
+        return max(shares)
+
+    recipe = Recipe(
+        steps=200, batch_size=256, lr=1e-2, lr_final=0.0, warmup=10, ema_decay=0.9, log_every=100
+    )
+    # the preconditioning alone denoises as if the covariance were std²·I
+    before = error(objective(recipe).model.requires_grad_(False))
+    after = error(run(tmp_path, recipe))
+    print(before, after)
+    assert before > 0.15
+    assert after < 0.03
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"lr": -1.0}, "lr"),
+        ({"lr_final": 2.0}, "lr_final"),
+        ({"warmup": -1}, "warmup"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"ema_every": 0}, "ema_every"),
+        ({"precision": "8"}, "precision"),
+        ({"log_every": 0}, "log_every"),
+        ({"validate_every": 0}, "validate_every"),
+    ],
+)
+def test_impossible_recipes(change, field):
+    with pytest.raises(InvalidSetting, match=f"^{field}="):
+        replace(RECIPE, **change)
