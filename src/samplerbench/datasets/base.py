@@ -34,6 +34,21 @@ class Dataset(ABC):
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
         """Independent draws of the law, shape (count, dim), float64."""
 
+    @property
+    def uniform_dim(self) -> int | None:
+        """How many uniform numbers make one datum in `from_uniforms`; None where nothing can."""
+        return None
+
+    def from_uniforms(self, u: Tensor) -> Tensor:
+        """The law as a map of the unit cube: uniform u, shape (n, uniform_dim), to (n, dim).
+
+        It makes stratified draws possible, see `starts.Sobol`. u lies strictly inside (0, 1).
+
+        Raises:
+            ValueError: the law has no such map.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be drawn from given uniform numbers")
+
     def oracle(self, schedule: NoiseSchedule) -> Denoiser | None:
         """The exact denoiser on a path, or None where the law has no closed form."""
         return None

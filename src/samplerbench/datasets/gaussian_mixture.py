@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from samplerbench.datasets.base import Dataset
@@ -82,11 +83,25 @@ class GaussianMixture(Dataset):
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
         """A component by its weight, then a normal draw, shape (count, dim), float64."""
+        u = generator.random(count)
+        return self._place(u, torch.from_numpy(generator.standard_normal((count, self.dim))))
+
+    @property
+    def uniform_dim(self) -> int:
+        """One uniform number for the component where there are several, dim for the normal draw."""
+        return self.dim + (len(self.weights) > 1)
+
+    def from_uniforms(self, u: Tensor) -> Tensor:
+        """The first column chooses the component, the normal quantiles of the others place it."""
+        u = u.double()
+        return self._place(u[:, 0].cpu().numpy(), torch.special.ndtri(u[:, -self.dim :]))
+
+    def _place(self, u: NDArray[np.float64], z: Tensor) -> Tensor:
+        """Draws, shape (n, dim), from uniform numbers (n,) and standard normal ones (n, dim)."""
         weights, means, covariances = self._tensors()
         component = torch.from_numpy(
-            np.searchsorted(weights.cumsum(0).numpy()[:-1], generator.random(count), side="right")
+            np.searchsorted(weights.cumsum(0).numpy()[:-1], u, side="right")
         )
-        z = torch.from_numpy(generator.standard_normal((count, self.dim)))
         eigenvalues, basis = torch.linalg.eigh(covariances)
         root = basis * eigenvalues.clamp_min(0).sqrt().unsqueeze(-2)
         return means[component] + torch.einsum("nde,ne->nd", root[component], z)

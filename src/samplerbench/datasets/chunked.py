@@ -1,0 +1,66 @@
+"""The exact denoiser of a mixture with very many components, in bounded memory.
+
+`IsotropicMixtureOracle` works on tables of one number per component and state, several of them at a
+time. Here they are made for a few states at once, so that a table has at most `ENTRIES` numbers
+(4 MB), however many components there are and however large a batch is. Tables that fit into the
+cache are also faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from samplerbench.grids import AnyLevel, Level
+from samplerbench.models import Denoiser, IsotropicMixtureOracle
+
+ENTRIES = 2**19
+
+
+class ChunkedMixtureOracle(Denoiser):
+    """An `IsotropicMixtureOracle` that is given a few states at a time.
+
+    Args:
+        mixture: the oracle with K components.
+        entries: largest number of states × components at a time; one state is always taken.
+    """
+
+    def __init__(self, mixture: IsotropicMixtureOracle, entries: int = ENTRIES) -> None:
+        super().__init__()
+        self.mixture = mixture
+        self.schedule = mixture.schedule
+        self._rows = max(1, entries // len(mixture.means))
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """The mixture's x̂₀."""
+        return self._in_chunks(self.mixture.denoiser, x, level).reshape(x.shape)
+
+    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """log q(x), shape (*batch,)."""
+        return self._in_chunks(self.mixture.log_density, x, level).reshape(x.shape[:-1])
+
+    def _in_chunks(
+        self, function: Callable[[Tensor, AnyLevel], Tensor], x: Tensor, level: AnyLevel
+    ) -> Tensor:
+        """The function of x flattened to (n, dim), `_rows` states at a time."""
+        flat = x.reshape(-1, x.shape[-1])
+        alpha, sigma = level.alpha, level.sigma
+        if not (isinstance(alpha, Tensor) or isinstance(sigma, Tensor)):
+            parts = [function(part, level) for part in torch.split(flat, self._rows)]
+        else:
+            columns = [_column(value, x) for value in (level.t, alpha, sigma)]
+            parts = [
+                function(part, Level(*rows))
+                for part, *rows in zip(
+                    *(torch.split(column, self._rows) for column in (flat, *columns)), strict=True
+                )
+            ]
+        return torch.cat(parts)
+
+
+def _column(value: float | Tensor, x: Tensor) -> Tensor:
+    """One number for each state, shape (n, 1)."""
+    column = torch.as_tensor(value, dtype=torch.float64, device=x.device)
+    return column.expand(*x.shape[:-1], 1).reshape(-1, 1)

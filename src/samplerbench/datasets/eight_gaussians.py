@@ -1,0 +1,50 @@
+"""Eight Gaussians: equal round components at equal angles on a circle.
+
+    q = ⅛·Σ_k N(s·R·(cos(πk/4), sin(πk/4)), s²·v·I),   k = 0, …, 7
+
+R the radius, v the variance per coordinate, s the scale that both are multiplied with at the end.
+Well-known codes draw this picture with different numbers. In the units of their output, the centres
+lie at radius s·R, a component has the standard deviation s·√v per coordinate, and `R/√v` says how
+far apart the modes are:
+
+    code                                        R    √v      s         s·R    s·√v     R/√v
+    FFJORD, `toy_data.py` (the default here)    4    0.5     1/√2      2.83   0.354    8
+    WGAN-GP, `gan_toy.py`                       2    0.02    1/√2      1.41   0.0141   100
+    torchcfm, `sample_8gaussians`               5    0.562   1         5      0.562    8.9
+    ports of torchcfm that read `var=0.1`       5    0.316   1         5      0.316    15.8
+
+FFJORD and WGAN-GP divide by 1.414 and not by √2. torchcfm passes √var·I where a *covariance* is
+expected, so that its `var=0.1` is the variance √0.1 = 0.316; a port that multiplies normal numbers
+with √var has 0.1. Two figures called "8 gaussians" are comparable only where these agree.
+
+Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, "FFJORD", ICLR 2019 (arXiv 1810.01367); Gulrajani
+et al., "Improved training of Wasserstein GANs", NeurIPS 2017 (arXiv 1704.00028); Tong et al.,
+"Improving and generalizing flow-based generative models with minibatch optimal transport", TMLR
+2024 (arXiv 2302.00482).
+"""
+
+from __future__ import annotations
+
+import math
+
+from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
+from samplerbench.errors import require
+
+
+def eight_gaussians(
+    radius: float = 4.0, variance: float = 0.25, scale: float = math.sqrt(0.5)
+) -> GaussianMixture:
+    """Eight equal Gaussians on a circle; the defaults are FFJORD's, with std 2.03 per coordinate.
+
+    Args:
+        radius: of the circle, before scaling.
+        variance: of each component, per coordinate, before scaling.
+        scale: multiplies every draw.
+    """
+    require(0 < radius < math.inf, "radius", radius, "positive and finite")
+    require(0 <= variance < math.inf, "variance", variance, "at least 0 and finite")
+    require(0 < scale < math.inf, "scale", scale, "positive and finite")
+    angles = [math.pi * k / 4 for k in range(8)]
+    reach = scale * radius
+    means = tuple((reach * math.cos(angle), reach * math.sin(angle)) for angle in angles)
+    return isotropic((0.125,) * 8, means, scale**2 * variance)

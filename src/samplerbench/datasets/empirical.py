@@ -1,0 +1,87 @@
+"""The empirical law of a finite set of points: each of them with the same probability.
+
+    q = 1/K·Σ_k δ(x − x_k),        q_t = 1/K·Σ_k N(α·x_k, σ²·I),
+
+    x̂₀(x) = Σ_k r_k(x)·x_k,        r_k(x) ∝ exp(−‖x − α·x_k‖²/(2σ²)).
+
+x̂₀ is the *ideal denoiser*: what the denoising loss on this set is minimised by. A sampler that
+follows it exactly returns the points themselves: it memorises, so its distance to *other* draws of
+the law that the points came from is a generalisation gap and not a defect of the sampler.
+
+Karras, Aittala, Aila, Laine, "Elucidating the design space of diffusion-based generative models",
+NeurIPS 2022 (arXiv 2206.00364), Appendix B.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.chunked import ChunkedMixtureOracle
+from samplerbench.errors import require
+from samplerbench.models import Denoiser, IsotropicMixtureOracle
+from samplerbench.schedules import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Empirical(Dataset):
+    """The uniform law on given points, in the units of the points.
+
+    Draws are independent draws of this law, hence with replacement: draws for different purposes
+    are independent but share points. `file.Divided` is the set whose parts share none.
+
+    Args:
+        rows: the points, shape (K, dim), numbers, finite; a copy is kept as float64.
+        digest: stands for the points in an identity; computed here.
+    """
+
+    rows: InitVar[Tensor]
+    digest: str = field(init=False)
+
+    def __post_init__(self, rows: Tensor) -> None:
+        shape = tuple(rows.shape)
+        allowed = "of shape (K, dim), neither of them 0"
+        require(len(shape) == 2 and 0 not in shape, "rows", f"points of shape {shape}", allowed)
+        points = rows.detach().cpu().double().clone()
+        bad = int((~points.isfinite()).any(-1).sum())
+        require(bad == 0, "rows", f"{bad} points with NaN or infinite entries", "finite")
+        object.__setattr__(self, "_points", points)
+        object.__setattr__(self, "digest", digest(points))
+
+    @property
+    def points(self) -> Tensor:
+        """The points, shape (K, dim), float64; not to be written to."""
+        points: Tensor = self.__dict__["_points"]  # no field: an identity has the digest instead
+        return points
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (self.points.shape[1],)
+
+    def sample(self, count: int, generator: np.random.Generator) -> Tensor:
+        """Points drawn with replacement, shape (count, dim), float64."""
+        return self.points[torch.from_numpy(generator.integers(len(self.points), size=count))]
+
+    def oracle(self, schedule: NoiseSchedule) -> Denoiser:
+        """The ideal denoiser; exact, in bounded memory, K exponentials per state."""
+        ones = torch.ones(len(self.points), dtype=torch.float64)
+        mixture = IsotropicMixtureOracle(schedule, ones, self.points, 0 * ones)
+        return ChunkedMixtureOracle(mixture)
+
+
+def empirical(points: Tensor) -> Empirical:
+    """The uniform law on the points, shape (K, dim)."""
+    return Empirical(points)
+
+
+def digest(points: Tensor) -> str:
+    """32 hexadecimal digits that stand for the numbers and their shape."""
+    array = np.ascontiguousarray(points.numpy(), dtype="<f8")
+    state = blake2b(repr(array.shape).encode(), digest_size=16)
+    state.update(array.tobytes())
+    return state.hexdigest()

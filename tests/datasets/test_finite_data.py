@@ -1,0 +1,302 @@
+"""Finite data: the empirical law and its ideal denoiser, a user's file, its four parts."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from torch import float64
+
+from samplerbench.datasets.chunked import ChunkedMixtureOracle
+from samplerbench.datasets.empirical import Empirical, empirical
+from samplerbench.datasets.file import Divided, from_file
+from samplerbench.errors import InvalidSetting
+from samplerbench.evaluation.identity import identity
+from samplerbench.grids import Level
+from samplerbench.models import IsotropicMixtureOracle
+from samplerbench.schedules import EDM, Rectified
+
+PARTS = ("train", "validation", "evaluation", "floor")
+
+
+@pytest.fixture
+def cloud(states):
+    return 2 * states(300, 3) + 1
+
+
+def ideal(points, x, alpha, sigma):
+    """Σ r_k·x_k and log q, written out."""
+    exponent = -(x[:, None] - alpha * points).square().sum(-1) / (2 * sigma**2)
+    constant = math.log(len(points)) + 0.5 * x.shape[-1] * math.log(2 * math.pi * sigma**2)
+    return exponent.softmax(-1) @ points, exponent.logsumexp(-1) - constant
+
+
+def test_empirical_is_the_uniform_law(cloud):
+    law, count = empirical(cloud), 60_000
+    x = law.draws(count, "train", 0)
+    assert law.event_shape == (3,)
+    assert x.dtype == float64
+    index = torch.cdist(x, cloud).argmin(-1)
+    assert torch.equal(x, cloud[index])
+    chi_square = float((index.bincount(minlength=300) - count / 300).square().sum() / (count / 300))
+    assert abs(chi_square - 299) < 5 * (2 * 299) ** 0.5
+    assert torch.equal(x, law.draws(count, "train", 0))
+    assert not torch.equal(x, law.draws(count, "evaluation", 0))
+
+
+@pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.02), (0.6, 0.8), (1.0, 50.0), (1e-4, 1.0)])
+def test_ideal_denoiser(cloud, states, alpha, sigma):
+    x = (alpha * cloud[:40] + sigma * states(40, 3)).requires_grad_()
+    model, at = empirical(cloud).oracle(EDM(80.0)), Level(0.5, alpha, sigma)
+    x0_hat, log_q = ideal(cloud, x, alpha, sigma)
+    torch.testing.assert_close(model.denoiser(x, at), x0_hat, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(model.log_density(x, at), log_q, rtol=1e-9, atol=1e-9)
+    (gradient,) = torch.autograd.grad(model.log_density(x, at).sum(), x)
+    torch.testing.assert_close(model.score(x, at), gradient, rtol=1e-7, atol=1e-8 / sigma)
+
+
+def test_chunks_change_nothing(cloud, states):
+    """Whatever the batch's shape, and where every state has a level of its own."""
+    schedule = Rectified()
+    ones = torch.ones(300, dtype=float64)
+    whole = IsotropicMixtureOracle(schedule, ones, cloud, 0.1 * ones)
+    for rows in (1, 7, 1000):
+        chunked = ChunkedMixtureOracle(whole, entries=300 * rows)
+        for shape in ((3,), (20, 3), (4, 5, 3), (0, 3)):
+            x = states(*shape)
+            at = Level(0.5, 0.5, 0.5)
+            torch.testing.assert_close(
+                chunked.denoiser(x, at), whole.denoiser(x, at), rtol=1e-12, atol=1e-12
+            )
+            torch.testing.assert_close(chunked.log_density(x, at), whole.log_density(x, at))
+        t = torch.linspace(0.1, 0.9, 20, dtype=float64).reshape(4, 5, 1)
+        at, x = Level(t, *schedule(t)), states(4, 5, 3)
+        torch.testing.assert_close(
+            chunked.denoiser(x, at), whole.denoiser(x, at), rtol=1e-12, atol=1e-12
+        )
+        torch.testing.assert_close(chunked.log_density(x, at), whole.log_density(x, at))
+    assert chunked.denoiser(x.float(), at).dtype == torch.float32
+
+
+def test_memory_is_bounded(states, monkeypatch):
+    """10 000 points and a block of 1 000 states: no table has more than 8 MB."""
+    sizes = []
+    inner = IsotropicMixtureOracle.denoiser
+
+    def spy(self, x, level):
+        sizes.append(len(x) * len(self.means))
+        return inner(self, x, level)
+
+    monkeypatch.setattr(IsotropicMixtureOracle, "denoiser", spy)
+    model = empirical(states(10_000, 2)).oracle(EDM(80.0))
+    assert model.denoiser(states(1000, 2), Level(0.5, 1.0, 0.5)).shape == (1000, 2)
+    assert sum(sizes) == 10_000 * 1000
+    assert 8 * max(sizes) <= 8e6
+
+
+def test_identity_is_the_content(cloud):
+    changed = cloud.clone()
+    changed[7, 1] += 1e-12
+    ids = {identity(empirical(c)) for c in (cloud, changed, cloud[:-1], cloud.reshape(-1, 2))}
+    assert len(ids) == 4
+    assert identity(empirical(cloud)) == identity(empirical(cloud.clone()))
+    assert empirical(cloud) == empirical(cloud.clone())
+    assert identity(Divided(cloud)) != identity(Divided(cloud, train=0.6))
+    assert identity(Divided(cloud)) != identity(Divided(changed))
+
+
+def test_points_are_a_copy(cloud):
+    law = empirical(cloud)
+    before = law.points.clone()
+    cloud += 1
+    assert torch.equal(law.points, before)
+
+
+def test_workers_get_the_points(cloud):
+    law = pickle.loads(pickle.dumps(empirical(cloud)))
+    assert torch.equal(law.points, cloud)
+    data = pickle.loads(pickle.dumps(Divided(cloud)))
+    assert torch.equal(data.draws(9, "floor", 1), Divided(cloud).draws(9, "floor", 1))
+
+
+def test_parts_share_no_row(cloud):
+    data = Divided(cloud)
+    parts = [data.part(name) for name in PARTS]
+    assert [len(part) for part in parts] == [150, 30, 60, 60]
+    for one, two in combinations(parts, 2):
+        assert not torch.isin(one, two).any()
+    assert torch.equal(torch.cat(parts).sort(0).values, cloud.sort(0).values)
+    assert not torch.equal(
+        data.part("train"), cloud[:150]
+    )  # a sorted file must not be cut in order
+
+
+def test_draws_of_a_file(cloud):
+    data = Divided(cloud)
+    for purpose in PARTS:
+        part = data.part(purpose)
+        for seed in (0, 1):
+            x = data.draws(25, purpose, seed)
+            assert torch.isin(x, part).all()
+            assert len(x.unique(dim=0)) == 25  # without replacement
+            assert torch.equal(x, data.draws(25, purpose, seed))
+        assert not torch.equal(data.draws(25, purpose, 0), data.draws(25, purpose, 1))
+        whole = data.draws(len(part), purpose, 0)
+        assert torch.equal(whole.sort(0).values, part.sort(0).values)
+    assert torch.isin(data.sample(500, np.random.default_rng(0)), data.part("train")).all()
+    assert torch.isin(data.draws(500, "start", 0), data.part("train")).all()
+
+
+@pytest.mark.parametrize(
+    ("purpose", "field", "there"),
+    [
+        ("train", "n_train", 150),
+        ("validation", "n_validation", 30),
+        ("evaluation", "n_reference", 60),
+        ("floor", "n_samples", 60),
+    ],
+)
+def test_more_than_there_is(cloud, purpose, field, there):
+    with pytest.raises(InvalidSetting, match=f"at most {there}.*300 rows") as error:
+        Divided(cloud).draws(there + 1, purpose, 0)
+    assert error.value.field == field
+    assert error.value.value == there + 1
+
+
+def test_oracle_of_a_file_is_the_training_part(cloud, states):
+    data, x = Divided(cloud), states(20, 3)
+    x0_hat, _ = ideal(data.part("train"), x, 1.0, 0.7)
+    actual = data.oracle(EDM(80.0)).denoiser(x, Level(0.5, 1.0, 0.7))
+    torch.testing.assert_close(actual, x0_hat, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int32", "uint8", ">f8"])
+def test_npy(tmp_path, dtype):
+    array = np.arange(40).reshape(20, 2).astype(dtype)
+    np.save(tmp_path / "points.npy", array)
+    data = from_file(str(tmp_path / "points.npy"))
+    rows = torch.cat([data.part(name) for name in PARTS])
+    assert rows.dtype == float64
+    assert rows[rows[:, 0].argsort()].tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("head", ["", "x,y\n", "\ufeffx,y\n", "\n", '"a, b",c\n'])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_csv(tmp_path, head, end):
+    lines = head.replace("\n", end) + end.join(f"{k}, {k / 7!r}" for k in range(20)) + end + end
+    (tmp_path / "points.CSV").write_bytes(lines.encode())
+    data = from_file(str(tmp_path / "points.CSV"))
+    rows = torch.cat([data.part(name) for name in PARTS])
+    assert rows[rows[:, 0].argsort()].tolist() == [[k, k / 7] for k in range(20)]
+
+
+class Trap:
+    """An object that says so when it is unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a file was unpickled",))
+
+
+@pytest.mark.parametrize(
+    ("array", "what"),
+    [
+        (np.array([[Trap(), 1], [2, 3]], dtype=object), "object"),
+        (np.arange(5.0), r"\(5,\), for one coordinate \(n, 1\)"),
+        (np.zeros((4, 2, 2)), r"shape is \(4, 2, 2\)"),
+        (np.zeros((0, 2)), r"shape is \(0, 2\)"),
+        (np.zeros((5, 0)), r"shape is \(5, 0\)"),
+        (np.zeros((1, 2)), r"shape is \(1, 2\)"),
+        (np.array(3.0), r"shape is \(\)"),
+        (np.array([[0, 1], [2, math.nan], [math.inf, 0]]), "2 rows have NaN .* row 1"),
+        (np.array([["a", "b"], ["c", "d"]]), "type <U1"),
+        (np.array([[1j, 2], [3, 4]]), "type complex128"),
+        (np.array([[True, False], [True, True]]), "type bool"),
+    ],
+    ids=lambda v: "" if isinstance(v, np.ndarray) else None,
+)
+def test_bad_arrays(tmp_path, array, what):
+    path = tmp_path / "bad.npy"
+    np.save(path, array, allow_pickle=True)
+    with pytest.raises(InvalidSetting, match=what) as error:
+        from_file(str(path))
+    assert error.value.field == "path"
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("empty.npy", b"", "numpy.save"),
+        ("text.npy", b"1,2\n3,4\n", "magic string is not correct"),
+        ("pickle.npy", b"\x80\x04K\x01.", "numpy.save"),
+        ("cut.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '<f8'", "numpy.save"),
+        ("empty.csv", b"", "it is empty"),
+        ("blank.csv", b"\n\n", "it is empty"),
+        ("header.csv", b"x,y\n", "no rows below the header"),
+        ("one.csv", b"x,y\n1,2\n", r"shape is \(1, 2\)"),
+        ("text.csv", b"x,y\n1,2\n3,four\n", "row 3 has the entry 'four'"),
+        ("hole.csv", b"1,2\n3,\n", "row 2 has the entry ''"),
+        ("mixed.csv", b"1,y\n1,2\n3,4\n", "row 1 has the entry 'y'"),
+        ("ragged.csv", b"1,2\n3,4,5\n", "row 2 has 3 entries and not 2"),
+        ("nan.csv", b"1,2\n3,nan\n", "1 rows have NaN"),
+        ("huge.csv", b"1,2\n3,1e999\n", "1 rows have NaN or infinite"),
+        ("semicolon.csv", b"1;2\n3;4\n", "row 2 has the entry '3;4'"),
+        ("index.csv", b",x,y\n0,1,2\n1,3,4\n", "index=False"),
+        ("binary.csv", b"\xff\xfe\x00\x01", "a table of numbers"),
+        ("points.txt", b"1,2\n3,4\n", "a .npy or a .csv file"),
+        ("points", b"1,2\n3,4\n", "a .npy or a .csv file"),
+        ("missing.csv", None, "a file that exists"),
+        ("missing.npy", None, "a file that exists"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, what):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidSetting, match=what) as error:
+        from_file(str(path))
+    assert error.value.field == "path"
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_archive_is_not_an_array(tmp_path):
+    np.savez(tmp_path / "several.npz", a=np.zeros((3, 2)))
+    path = (tmp_path / "several.npz").rename(tmp_path / "several.npy")
+    with pytest.raises(InvalidSetting, match="magic string is not correct"):
+        from_file(str(path))
+    (tmp_path / "folder.npy").mkdir()
+    with pytest.raises(InvalidSetting, match="a file that exists"):
+        from_file(str(tmp_path / "folder.npy"))
+
+
+@pytest.mark.parametrize(
+    ("build", "field"),
+    [
+        (lambda: Empirical(torch.zeros(3)), "rows"),
+        (lambda: Empirical(torch.zeros(0, 2)), "rows"),
+        (lambda: Empirical(torch.tensor([[1.0, math.nan]])), "rows"),
+        (lambda: Divided(torch.zeros(1, 2)), "rows"),
+        (lambda: Divided(torch.zeros(9, 2), train=-0.1), "train"),
+        (lambda: Divided(torch.zeros(9, 2), train=0.0), "train"),
+        (lambda: Divided(torch.zeros(9, 2), validation=math.nan), "validation"),
+        (lambda: Divided(torch.zeros(9, 2), train=0.9), "evaluation"),
+    ],
+)
+def test_refusals(build, field):
+    with pytest.raises(InvalidSetting) as error:
+        build()
+    assert error.value.field == field
+    assert "\n" not in str(error.value)
+
+
+def test_all_rows_can_be_given_away(cloud):
+    data = Divided(cloud, train=0.7, validation=0.1, evaluation=0.2)
+    assert [len(data.part(name)) for name in PARTS] == [210, 30, 60, 0]
+    two = Divided(cloud[:2])
+    assert len(two.part("train")) == 1
