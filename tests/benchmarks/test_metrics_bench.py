@@ -19,10 +19,17 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.metrics.base import Distance
+from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced import MaxSliced
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
+from samplerbench.metrics.max_sliced_law import MaxSlicedLaw
 from samplerbench.metrics.max_sliced_refined import MaxSlicedRefined
+from samplerbench.metrics.mmd import MMD
+from samplerbench.metrics.mode_weights import ModeWeights
 from samplerbench.metrics.projections import random_directions
+from samplerbench.metrics.sliced import Sliced
+from samplerbench.metrics.within_mode import WithinMode
 
 pytestmark = pytest.mark.bench
 
@@ -86,6 +93,36 @@ def test_certified_on_the_grid_mixture(benchmark: BenchmarkFixture) -> None:
         milliseconds = 1e3 * benchmark.stats.stats.min / len(clouds)
         benchmark.extra_info["milliseconds_a_distance"] = milliseconds
         print(f"\ncertified, D1, 2 000 × 10 000: {milliseconds:.1f} ms, {evaluations} evaluations")
+
+
+def test_law_on_the_grid_mixture(benchmark: BenchmarkFixture) -> None:
+    distance = MaxSlicedLaw().against_law(grid_mixture(), seed=0)
+    clouds = [_draw(2000, seed) for seed in range(1, 11)]
+    evaluations = [distance(cloud).evaluations for cloud in clouds]
+    benchmark.pedantic(lambda: [distance(cloud) for cloud in clouds], rounds=5, warmup_rounds=1)
+    benchmark.extra_info |= {
+        "clouds": len(clouds),
+        "mean_evaluations": statistics.mean(evaluations),
+        "most_evaluations": max(evaluations),
+    }
+    if benchmark.stats is not None:
+        milliseconds = 1e3 * benchmark.stats.stats.min / len(clouds)
+        benchmark.extra_info["milliseconds_a_distance"] = milliseconds
+        print(f"\nagainst the law, D1, 2 000: {milliseconds:.1f} ms, {evaluations} evaluations")
+
+
+@pytest.mark.parametrize("name", ["sliced", "energy", "mmd", "mode_weights", "within_mode"])
+def test_others_on_the_grid_mixture(benchmark: BenchmarkFixture, name: str) -> None:
+    law, reference, cloud = grid_mixture(), _draw(10_000, 0), _draw(2000, 1)
+    distances: dict[str, Callable[[], Distance]] = {
+        "sliced": lambda: Sliced().against(reference, seed=0),
+        "energy": lambda: Energy().against(reference, seed=0),
+        "mmd": lambda: MMD().against(reference, seed=0),
+        "mode_weights": lambda: ModeWeights().against_law(law, seed=0),
+        "within_mode": lambda: WithinMode().against_law(law, seed=0),
+    }
+    distance = distances[name]()
+    benchmark.pedantic(lambda: distance(cloud), rounds=5, warmup_rounds=1)
 
 
 def test_refined_in_many_dimensions(benchmark: BenchmarkFixture) -> None:

@@ -1,4 +1,4 @@
-"""What a distance between two clouds of points is.
+"""What a distance between two clouds of points is, and between a cloud and a law.
 
 A cloud x₁, …, x_n in R^dim stands for its empirical measure (1/n) Σᵢ δ(xᵢ): equal weights, any
 order. A metric D compares two of them, in two steps, because one reference meets many samples:
@@ -6,20 +6,27 @@ order. A metric D compares two of them, in two steps, because one reference meet
     distance = metric.against(reference, seed=metric_seed)   # what needs the reference only, once
     distance(samples)                                        # often, from any number of threads
 
+A law metric compares a cloud with the law of a data set itself, without the noise of a reference:
+
+    distance = metric.against_law(dataset, seed=metric_seed)
+
 A measurement carries bounds on the metric itself, lower ≤ D(samples, reference) ≤ upper, nan
 where a method has none: a maximum over finitely many directions, for example, bounds the maximum
-over the sphere from below and not from above. Values are in the units of the data.
+over the sphere from below and not from above. Values are in the units of the data, unless a member
+says otherwise.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
 from torch import Tensor
 
+from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
 
 _LARGEST = 1e15
@@ -37,6 +44,7 @@ class Measurement:
         direction: the unit vector `(dim,)` that attains the value, in float64 on the CPU; None
             for a metric without directions.
         evaluations: how many one-dimensional distances it took.
+        info: further figures by name, such as the p-value of a test; the member names them.
     """
 
     value: float
@@ -44,6 +52,7 @@ class Measurement:
     upper: float
     direction: Tensor | None
     evaluations: int
+    info: Mapping[str, float] = field(default_factory=dict)
 
 
 class Distance(ABC):
@@ -91,6 +100,31 @@ class Metric(ABC):
     @abstractmethod
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         """Build the distance to a reference `(m, dim)` that has been checked."""
+
+
+class LawMetric(ABC):
+    """A metric against a law and its settings: a frozen dataclass, as a `Metric` is."""
+
+    @abstractmethod
+    def why_incompatible(self, dataset: Dataset) -> str | None:
+        """Say in one line why the metric cannot be used with that law; None if it can."""
+
+    @final
+    def against_law(self, dataset: Dataset, *, seed: int) -> Distance:
+        """Fix the law; `seed` decides all that is random in the metric.
+
+        Raises:
+            ValueError: the metric cannot handle the law; the seed is negative.
+        """
+        require(seed >= 0, "seed", seed, "at least 0")
+        reason = self.why_incompatible(dataset)
+        if reason is not None:
+            raise ValueError(reason)
+        return self.prepare(dataset, seed)
+
+    @abstractmethod
+    def prepare(self, dataset: Dataset, seed: int) -> Distance:
+        """Build the distance to a law that the metric can handle."""
 
 
 def finite_points(points: Tensor, name: str, dim: int | None = None) -> Tensor:

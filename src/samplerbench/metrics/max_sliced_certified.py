@@ -1,52 +1,32 @@
 """The max-sliced W₂ of two clouds in the plane, certified: an interval that holds the maximum.
 
-For a coupling π of the clouds and a direction θ let M_π = Σ π(x, y) (x − y)(x − y)ᵀ. The cost of
-the best coupling along θ, W₂²(θ), is at most that of any other:
+`cutting_planes` finds it. The bound of a coupling π with weights over the pairs of points is
 
-    W₂²(θ) ≤ θᵀ M_π θ   for every θ,   with equality where π is the monotone coupling along θ.
-
-In the plane, with θ = (cos φ, sin φ) and d = x − y as a complex number, the bound is a sinusoid:
-
-    θᵀ M_π θ = A + Re(Z̄ e^{2iφ}),     A = ½ Σ π |d|²,     Z = ½ Σ π d² .
-
-The least of the bounds found so far, the envelope, lies above W₂²(θ), and its maximum is at the
-crest of a bound or where two cross. Each evaluation takes the monotone coupling where the envelope
-is highest; that may raise the lower bound, and it cuts the envelope down there. Only the arcs of
-the envelope that rise above the lower bound are kept: usually a few.
+    θᵀ M_π θ,     M_π = Σ π(x, y) (x − y)(x − y)ᵀ .
 
 Evaluations grow like the size of the data over W₂: about 20 for a relative gap of 1e-6 between
 samples of a mixture whose weights differ, 100 for two Gaussian samples of 2 000 points, 500 at
 20 000. Each costs n log n + m log m.
 
-References: the distance, I. Deshpande et al., Max-Sliced Wasserstein Distance and Its Use for GANs,
-CVPR 2019, arXiv 1904.05877; the search, with planes for sinusoids, J. E. Kelley, The
-Cutting-Plane Method for Solving Convex Programs, J. SIAM 8 (1960) 703–712.
+Reference: I. Deshpande et al., Max-Sliced Wasserstein Distance and Its Use for GANs, CVPR 2019,
+arXiv 1904.05877 (the distance).
 """
 
 from __future__ import annotations
 
-import cmath
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from operator import attrgetter
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samplerbench.errors import require
 from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.cutting_planes import START_ANGLES, Bound, check_stop, search
 from samplerbench.metrics.projections import QuantileGrid, quantile_grid
 
 Array = NDArray[np.float64]
-
-_STARTS = 8
-_START_ANGLES = [math.pi * k / _STARTS for k in range(_STARTS)]
-"""Directions evaluated first; the reference is sorted along them beforehand."""
 
 _ROUNDING = 1e-14
 """Relative rounding of a bound: pairwise sums of products of float64."""
@@ -70,11 +50,7 @@ class MaxSlicedCertified(Metric):
     evaluations: int = 1000
 
     def __post_init__(self) -> None:
-        relative, absolute = self.relative_tolerance, self.absolute_tolerance
-        require(0 <= relative < math.inf, "relative_tolerance", relative, "at least 0 and finite")
-        require(0 < absolute < math.inf, "absolute_tolerance", absolute, "above 0 and finite")
-        fewest = f"at least {_STARTS}"
-        require(self.evaluations >= _STARTS, "evaluations", self.evaluations, fewest)
+        check_stop(self.relative_tolerance, self.absolute_tolerance, self.evaluations)
 
     def why_incompatible(self, dim: int) -> str | None:
         if dim == 2:
@@ -83,51 +59,6 @@ class MaxSlicedCertified(Metric):
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         return _CertifiedDistance(self, reference)
-
-
-class _Bound(NamedTuple):
-    """The sinusoid A + Re(Z̄ e^{iψ}) in ψ = 2φ, an upper bound of W₂²."""
-
-    mean: float
-    wave: complex
-
-    def at(self, psi: float) -> float:
-        return self.mean + abs(self.wave) * math.cos(psi - cmath.phase(self.wave))
-
-
-class _Arc(NamedTuple):
-    """A stretch of angles ψ on which one bound is the envelope, and its highest point there."""
-
-    start: float
-    end: float
-    bound: _Bound
-    peak: float
-    height: float
-
-
-def _arc(start: float, end: float, bound: _Bound) -> _Arc:
-    crest = cmath.phase(bound.wave) % (2 * math.pi)
-    inside = start <= crest <= end
-    peak = crest if inside else max(start, end, key=bound.at)
-    return _Arc(start, end, bound, peak, bound.at(peak))
-
-
-def _cut(arc: _Arc, bound: _Bound) -> Iterator[_Arc]:
-    """Lower an arc of the envelope to a new bound where that is lower: into one to three arcs."""
-    excess = _Bound(bound.mean - arc.bound.mean, bound.wave - arc.bound.wave)
-    borders = [arc.start, arc.end]
-    if abs(excess.wave) > abs(excess.mean):
-        crest = cmath.phase(excess.wave)
-        half = math.acos(-excess.mean / abs(excess.wave))
-        crossings = ((crest - half) % (2 * math.pi), (crest + half) % (2 * math.pi))
-        borders[1:1] = sorted(psi for psi in crossings if arc.start < psi < arc.end)
-    for start, end in pairwise(borders):
-        if excess.at((start + end) / 2) < 0:
-            yield _arc(start, end, bound)
-        elif len(borders) == 2:
-            yield arc
-        else:
-            yield _arc(start, end, arc.bound)
 
 
 class _Cloud:
@@ -164,44 +95,30 @@ class _CertifiedDistance(Distance):
         self._size = len(reference)
         self._centre: Array = reference.double().mean(dim=0).cpu().numpy()
         self._reference = _Cloud(reference, self._centre)
-        self._starts = {phi: self._reference.ordered(phi) for phi in _START_ANGLES}
+        # Every search begins along these: the reference is sorted for them once.
+        self._starts = {phi: self._reference.ordered(phi) for phi in START_ANGLES}
 
     def measure(self, samples: Tensor) -> Measurement:
         cloud = _Cloud(samples, self._centre)
         grid = quantile_grid(len(samples), self._size, torch.device("cpu"))
 
-        bounds = [_bound(grid, cloud.ordered(phi), start) for phi, start in self._starts.items()]
-        squares = [bound.at(2 * phi) for phi, bound in zip(self._starts, bounds, strict=True)]
-        lower = max(squares)
-        best = _START_ANGLES[squares.index(lower)]
-        envelope = [_arc(0.0, 2 * math.pi, bounds[0])]
-        for bound in bounds[1:]:
-            envelope = [piece for arc in envelope for piece in _cut(arc, bound)]
+        def couple(phi: float) -> Bound:
+            reference = self._starts.get(phi) or self._reference.ordered(phi)
+            return _bound(grid, cloud.ordered(phi), reference)
 
-        evaluations = _STARTS
-        while envelope and evaluations < self._metric.evaluations:
-            top = max(envelope, key=attrgetter("height"))
-            if self._closed(lower, top.height):
-                break
-            phi = top.peak / 2
-            bound = _bound(grid, cloud.ordered(phi), self._reference.ordered(phi))
-            evaluations += 1
-            if bound.at(2 * phi) > lower:
-                best, lower = phi, bound.at(2 * phi)
-            pieces = (piece for arc in envelope for piece in _cut(arc, bound))
-            envelope = [piece for piece in pieces if piece.height > lower]
-
-        upper = math.sqrt(max([lower, *(arc.height for arc in envelope)]))
-        value = _distance(grid, cloud.along(best), self._reference.along(best))
-        direction = torch.tensor([math.cos(best), math.sin(best)], dtype=torch.float64)
-        return Measurement(value, value, max(upper, value), direction, evaluations)
-
-    def _closed(self, lower: float, upper: float) -> bool:
-        gap, allowed = math.sqrt(upper) - math.sqrt(lower), self._metric.relative_tolerance
-        return gap <= allowed * math.sqrt(upper) + self._metric.absolute_tolerance
+        peak = search(
+            couple,
+            relative_tolerance=self._metric.relative_tolerance,
+            absolute_tolerance=self._metric.absolute_tolerance,
+            evaluations=self._metric.evaluations,
+        )
+        value = _distance(grid, cloud.along(peak.phi), self._reference.along(peak.phi))
+        angles = [math.cos(peak.phi), math.sin(peak.phi)]
+        direction = torch.tensor(angles, dtype=torch.float64)
+        return Measurement(value, value, max(peak.upper, value), direction, peak.evaluations)
 
 
-def _bound(grid: QuantileGrid, x: tuple[Array, Array], y: tuple[Array, Array]) -> _Bound:
+def _bound(grid: QuantileGrid, x: tuple[Array, Array], y: tuple[Array, Array]) -> Bound:
     """Return the bound of the coupling that the orders of two clouds give."""
     weight = grid.weight.numpy()
     dx, dy = (_gaps(grid, a, b) for a, b in zip(x, y, strict=True))
@@ -209,7 +126,7 @@ def _bound(grid: QuantileGrid, x: tuple[Array, Array], y: tuple[Array, Array]) -
     xy = float((weighted * dy).sum())
     xx = float(np.multiply(weighted, dx, out=weighted).sum())
     yy = float(np.multiply(np.square(dy, out=dy), weight, out=dy).sum())
-    return _Bound((xx + yy) / 2 * (1 + _ROUNDING), complex((xx - yy) / 2, xy))
+    return Bound((xx + yy) / 2 * (1 + _ROUNDING), complex((xx - yy) / 2, xy))
 
 
 def _distance(grid: QuantileGrid, x: Array, y: Array) -> float:

@@ -1,0 +1,142 @@
+"""The highest point of W₂² over the directions of the plane, between bounds, by cutting planes.
+
+For a coupling π of two laws and a direction θ let M_π = ∫ (x − y)(x − y)ᵀ dπ(x, y). The cost of the
+best coupling along θ, W₂²(θ), is at most that of any other:
+
+    W₂²(θ) ≤ θᵀ M_π θ   for every θ,   with equality where π is the monotone coupling along θ.
+
+In the plane, with θ = (cos φ, sin φ) and d = x − y as a complex number, the bound is a sinusoid:
+
+    θᵀ M_π θ = A + Re(Z̄ e^{2iφ}),     A = ½ ∫ |d|² dπ,     Z = ½ ∫ d² dπ .
+
+The least of the bounds found so far, the envelope, lies above W₂²(θ), and its maximum is at the
+crest of a bound or where two cross. Each evaluation takes the monotone coupling where the envelope
+is highest; that may raise the lower bound, and it cuts the envelope down there. Only the arcs of
+the envelope that rise above the lower bound are kept: usually a few.
+
+Reference: J. E. Kelley, The Cutting-Plane Method for Solving Convex Programs, J. SIAM 8 (1960)
+703–712, here with sinusoids for planes.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from operator import attrgetter
+from typing import NamedTuple
+
+from samplerbench.errors import require
+
+_STARTS = 8
+START_ANGLES = [math.pi * k / _STARTS for k in range(_STARTS)]
+"""Directions that are evaluated first, whatever the laws."""
+
+
+class Bound(NamedTuple):
+    """The sinusoid A + Re(Z̄ e^{iψ}) in ψ = 2φ, an upper bound of W₂²."""
+
+    mean: float
+    wave: complex
+
+    def at(self, psi: float) -> float:
+        """Return its height at an angle ψ."""
+        return self.mean + abs(self.wave) * math.cos(psi - cmath.phase(self.wave))
+
+
+class Peak(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        phi: the angle of the best direction seen.
+        upper: a bound on max-W₂ from above.
+        evaluations: how many couplings it took.
+    """
+
+    phi: float
+    upper: float
+    evaluations: int
+
+
+class _Arc(NamedTuple):
+    """A stretch of angles ψ on which one bound is the envelope, and its highest point there."""
+
+    start: float
+    end: float
+    bound: Bound
+    peak: float
+    height: float
+
+
+def _arc(start: float, end: float, bound: Bound) -> _Arc:
+    crest = cmath.phase(bound.wave) % (2 * math.pi)
+    inside = start <= crest <= end
+    peak = crest if inside else max(start, end, key=bound.at)
+    return _Arc(start, end, bound, peak, bound.at(peak))
+
+
+def _cut(arc: _Arc, bound: Bound) -> Iterator[_Arc]:
+    """Lower an arc of the envelope to a new bound where that is lower: into one to three arcs."""
+    excess = Bound(bound.mean - arc.bound.mean, bound.wave - arc.bound.wave)
+    borders = [arc.start, arc.end]
+    if abs(excess.wave) > abs(excess.mean):
+        crest = cmath.phase(excess.wave)
+        half = math.acos(-excess.mean / abs(excess.wave))
+        crossings = ((crest - half) % (2 * math.pi), (crest + half) % (2 * math.pi))
+        borders[1:1] = sorted(psi for psi in crossings if arc.start < psi < arc.end)
+    for start, end in pairwise(borders):
+        if excess.at((start + end) / 2) < 0:
+            yield _arc(start, end, bound)
+        elif len(borders) == 2:
+            yield arc
+        else:
+            yield _arc(start, end, arc.bound)
+
+
+def check_stop(relative_tolerance: float, absolute_tolerance: float, evaluations: int) -> None:
+    """Refuse settings of `search` that are out of range."""
+    relative, absolute = relative_tolerance, absolute_tolerance
+    require(0 <= relative < math.inf, "relative_tolerance", relative, "at least 0 and finite")
+    require(0 < absolute < math.inf, "absolute_tolerance", absolute, "above 0 and finite")
+    require(evaluations >= _STARTS, "evaluations", evaluations, f"at least {_STARTS}")
+
+
+def search(
+    couple: Callable[[float], Bound],
+    *,
+    relative_tolerance: float,
+    absolute_tolerance: float,
+    evaluations: int,
+) -> Peak:
+    """Find the direction of the largest W₂; stop at a small gap or at the last evaluation.
+
+    Args:
+        couple: gives for an angle φ the bound of the monotone coupling along that direction.
+        relative_tolerance: the gap upper − lower allowed relative to upper, ≥ 0.
+        absolute_tolerance: the gap allowed besides, > 0.
+        evaluations: how many couplings at most, ≥ 8.
+    """
+    bounds = [couple(phi) for phi in START_ANGLES]
+    squares = [bound.at(2 * phi) for phi, bound in zip(START_ANGLES, bounds, strict=True)]
+    lower = max(squares)
+    best = START_ANGLES[squares.index(lower)]
+    envelope = [_arc(0.0, 2 * math.pi, bounds[0])]
+    for bound in bounds[1:]:
+        envelope = [piece for arc in envelope for piece in _cut(arc, bound)]
+
+    evaluated = _STARTS
+    while envelope and evaluated < evaluations:
+        top = max(envelope, key=attrgetter("height"))
+        gap = math.sqrt(top.height) - math.sqrt(lower)
+        if gap <= relative_tolerance * math.sqrt(top.height) + absolute_tolerance:
+            break
+        phi = top.peak / 2
+        bound = couple(phi)
+        evaluated += 1
+        if bound.at(2 * phi) > lower:
+            best, lower = phi, bound.at(2 * phi)
+        pieces = (piece for arc in envelope for piece in _cut(arc, bound))
+        envelope = [piece for piece in pieces if piece.height > lower]
+
+    return Peak(best, math.sqrt(max([lower, *(arc.height for arc in envelope)])), evaluated)

@@ -1,0 +1,62 @@
+"""The energy distance, squared, without bias.
+
+    D²(μ, ν) = 2 E‖X − Y‖ − E‖X − X′‖ − E‖Y − Y′‖,     X, X′ ~ μ,   Y, Y′ ~ ν   independent ,
+
+is ≥ 0, and 0 only where μ = ν. Each mean is taken over the pairs of *different* points (a
+U-statistic), so the expected value is D² of the laws at every n and m: 0 for a perfect sampler. The
+value is therefore the square, D², in the units of the data (a mean distance), and may be negative;
+its root has no unbiased estimate. Of two clouds that share points it is biased downwards.
+
+Cost: n·m + n²/2 distances a call, m²/2 beforehand; memory in pieces, see `pairs`.
+
+References: G. J. Székely, M. L. Rizzo, Energy Statistics: A Class of Statistics Based on Distances,
+J. Stat. Plan. Inference 143 (2013) 1249–1272; D. Sejdinovic et al., Equivalence of Distance-Based
+and RKHS-Based Statistics, Ann. Stat. 41 (2013) 2263–2291, arXiv 1207.6076 (it is the MMD² of the
+kernel −‖x − y‖, to which the U-statistic of `mmd` applies).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.pairs import mean_over_own_pairs, mean_over_pairs
+
+
+@dataclass(frozen=True)
+class Energy(Metric):
+    """The squared energy distance, unbiased: it may be negative. It has no settings."""
+
+    def why_incompatible(self, dim: int) -> str | None:
+        return None
+
+    def prepare(self, reference: Tensor, seed: int) -> Distance:
+        require_pairs(reference, "reference")
+        return _EnergyDistance(reference)
+
+
+def require_pairs(points: Tensor, name: str) -> None:
+    """Refuse a cloud of one point: it has no pairs to average over."""
+    allowed = "at least 2 for an unbiased value; metric=sliced takes 1"
+    require(len(points) >= 2, f"{name}.shape[0]", len(points), allowed)
+
+
+class _EnergyDistance(Distance):
+    def __init__(self, reference: Tensor) -> None:
+        super().__init__(reference.shape[1])
+        self._reference = reference.double()
+        self._own = mean_over_own_pairs(self._reference, _same)
+
+    def measure(self, samples: Tensor) -> Measurement:
+        require_pairs(samples, "samples")
+        x = samples.to(self._reference)
+        across = mean_over_pairs(x, self._reference, _same)
+        value = 2 * across - mean_over_own_pairs(x, _same) - self._own
+        return Measurement(value, value, value, None, 0)
+
+
+def _same(distances: Tensor) -> Tensor:
+    return distances

@@ -1,0 +1,108 @@
+"""The modes of a Gaussian mixture: whose is a sample, and can one tell?
+
+A sample goes to the mode with the largest posterior responsibility
+
+    r_k(x) ∝ w_k N(x; μ_k, C_k) .
+
+Of the law's own draws the share that goes to another mode than it was drawn from is at most
+
+    Σ_{j<k} √(w_j w_k) ∫ √(N_j N_k) = Σ_{j<k} √(w_j w_k) exp(−B_jk) ,
+    B_jk = ⅛ (μ_j − μ_k)ᵀ C̄⁻¹ (μ_j − μ_k) + ½ ln(det C̄ / √(det C_j det C_k)),   C̄ = ½ (C_j + C_k) ,
+
+since min(a, b) ≤ √(ab). Where that is small, the shares of the law's draws that go to the modes are
+the weights, and the draws of a mode are Gaussian.
+
+Reference: A. Bhattacharyya, On a Measure of Divergence between Two Statistical Populations Defined
+by Their Probability Distributions, Bull. Calcutta Math. Soc. 35 (1943) 99–109.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
+
+_PIECE = 2**20
+"""Numbers `(K, n, dim)` that are worked on at once: 8 MB."""
+
+_THINNEST = 1e-12
+"""Variance along a direction relative to the law's: below, a mode counts as flat."""
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """The parts of a mixture as tensors, in float64 on the CPU.
+
+    Attributes:
+        weights: `(K,)`, sum 1.
+        means: `(K, dim)`.
+        covariances: `(K, dim, dim)`, positive definite.
+    """
+
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+
+    def assign(self, samples: Tensor) -> Tensor:
+        """Return the index of the mode of each of the samples `(n, dim)`: `(n,)`."""
+        factors = torch.linalg.cholesky(self.covariances)
+        logs = self.weights.log() - factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+        found = []
+        for rows in torch.split(samples, max(1, _PIECE // self.means.numel())):
+            offsets = (rows - self.means[:, None]).mT
+            scaled = torch.linalg.solve_triangular(factors, offsets, upper=False)
+            found.append((logs[:, None] - scaled.square().sum(dim=1) / 2).argmax(dim=0))
+        return torch.cat(found)
+
+    def overlap(self) -> float:
+        """Return a bound on the share of the law's draws that go to another mode than theirs."""
+        total = 0.0
+        determinants = torch.linalg.slogdet(self.covariances).logabsdet
+        for j in range(len(self.weights) - 1):
+            between = (self.covariances[j] + self.covariances[j + 1 :]) / 2
+            gaps = (self.means[j] - self.means[j + 1 :])[:, :, None]
+            squares = (gaps * torch.linalg.solve(between, gaps)).sum(dim=(1, 2))
+            volumes = torch.linalg.slogdet(between).logabsdet
+            volumes = volumes - (determinants[j] + determinants[j + 1 :]) / 2
+            roots = (self.weights[j] * self.weights[j + 1 :]).sqrt()
+            total += float((roots * torch.exp(-squares / 8 - volumes / 2)).sum())
+        return total
+
+    def covariance(self) -> Tensor:
+        """Return the covariance of the law `(dim, dim)`."""
+        offsets = self.means - self.weights @ self.means
+        within = (self.weights[:, None, None] * self.covariances).sum(dim=0)
+        return within + (self.weights[:, None] * offsets).mT @ offsets
+
+
+def modes_of(dataset: Dataset) -> Modes | None:
+    """Return the modes of a Gaussian mixture; None for another law, or where a mode is flat."""
+    if not isinstance(dataset, GaussianMixture):
+        return None
+    weights, means, covariances = (
+        torch.tensor(values, dtype=torch.float64)
+        for values in (dataset.weights, dataset.means, dataset.covariances)
+    )
+    modes = Modes(weights / weights.sum(), means, (covariances + covariances.mT) / 2)
+    widest = float(torch.linalg.eigvalsh(modes.covariance()).max())
+    thinnest = float(torch.linalg.eigvalsh(modes.covariances).min())
+    return modes if thinnest > _THINNEST * widest and math.isfinite(widest) else None
+
+
+def why_not_separate(dataset: Dataset, name: str, max_overlap: float) -> str | None:
+    """Say why samples cannot be told apart by mode; None if they can."""
+    modes = modes_of(dataset)
+    if modes is None:
+        return f"{name} needs a Gaussian mixture, no mode of it flat; use metric=max_sliced"
+    overlap = modes.overlap()
+    if overlap > max_overlap:
+        return (
+            f"{name} needs separate modes: up to {overlap:.1%} of these overlap, more than "
+            f"max_overlap = {max_overlap:.1%}; use metric=energy"
+        )
+    return None

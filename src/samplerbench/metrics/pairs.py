@@ -1,0 +1,53 @@
+"""Sums over the pairs of points of clouds, in float64 and in pieces.
+
+    Σᵢⱼ f(‖xᵢ − yⱼ‖)     and     Σ_{i ≠ j} f(‖xᵢ − xⱼ‖) ,
+
+what energy distances and kernel discrepancies are made of. Distances are taken by differences, not
+by expanded squares, which cancel. The sums do not depend on the piece but for rounding, a few 1e-16
+of the sum of |f|. Cost n·m, half of it for the pairs of one cloud; memory PIECE numbers, on the
+device of the points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+PIECE = 2**20
+"""Pairs that are worked on at once, at least one row of them: 8 MB."""
+
+
+def mean_over_pairs(x: Tensor, y: Tensor, f: Callable[[Tensor], Tensor]) -> float:
+    """Return the mean of f over all pairs of `(n, dim)` and `(m, dim)`; f may work in place."""
+    sums: list[float] = []
+    for rows in torch.split(x, _rows(len(y))):
+        sums += _row_sums(f(_distances(rows, y)))
+    return math.fsum(sums) / (len(x) * len(y))
+
+
+def mean_over_own_pairs(x: Tensor, f: Callable[[Tensor], Tensor]) -> float:
+    """Return the mean of f over the n·(n − 1) pairs of different points of `(n, dim)`, n ≥ 2."""
+    count, rows = len(x), _rows(len(x))
+    sums: list[float] = []
+    for start in range(0, count, rows):
+        block, rest = x[start : start + rows], x[start + rows :]
+        # After f, since f(0) is not 0 for a kernel.
+        sums += _row_sums(f(_distances(block, block)).fill_diagonal_(0))
+        sums += _row_sums(f(_distances(block, rest)).mul_(2))
+    return math.fsum(sums) / (count * (count - 1))
+
+
+def _row_sums(values: Tensor) -> list[float]:
+    sums: list[float] = values.sum(dim=1).tolist()
+    return sums
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _rows(columns: int) -> int:
+    return max(1, PIECE // columns)

@@ -1,0 +1,119 @@
+"""How far the samples are from a mixture's law inside its modes, whatever the modes' weights.
+
+Each sample belongs to a mode, as in `modes`. Let ν_k be the n_k samples of mode k, and N_k its
+Gaussian. Along a direction, transport within the modes only costs
+
+    S(θ) = Σ_k (n_k / Σ_j n_j) W₂²(θ_# ν_k, θ_# N_k),        value = max_θ √S(θ) ,
+
+the root mean square, weighted by samples, of the modes' own W₂. It is the cost of a coupling of the
+samples with the mixture that has *their* weights, so it is at least the max-sliced W₂ to that
+mixture; with `mode_weights` it says whether an error is one of weights or of shape. Each term is
+exact, as in `line_laws`. The maximum is over random directions, hence a lower bound, in data units.
+
+A mode with one sample says nothing of a shape, whatever that sample is, and is left out, as is one
+with none. `info` has the number of `modes`, of those `measured`, and of the samples `left_out`.
+A sample far from all modes counts, in full, where it is assigned.
+
+Cost: n·directions·(dim + log n). Fresh draws have a value of about the width of a mode times
+√(K·ln ln(n/K)/n) for K modes.
+
+Reference: I. Deshpande et al., Max-Sliced Wasserstein Distance and Its Use for GANs, CVPR 2019,
+arXiv 1904.05877 (the distance of a mode).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from samplerbench.datasets.base import Dataset
+from samplerbench.errors import require
+from samplerbench.metrics.base import Distance, LawMetric, Measurement
+from samplerbench.metrics.line_laws import MixtureLine
+from samplerbench.metrics.modes import Modes, modes_of, why_not_separate
+from samplerbench.metrics.projections import BLOCK, direction_block, project, sort_lines
+
+
+@dataclass(frozen=True)
+class WithinMode(LawMetric):
+    """The root mean square of W₂ between a mode's samples and its Gaussian, the largest direction.
+
+    Args:
+        directions: how many random directions.
+        max_overlap: the share of the law's draws, above 0 and below 1, that may go to another mode
+            than theirs: those are cut off the mode's Gaussian.
+    """
+
+    directions: int = 500
+    max_overlap: float = 1e-3
+
+    def __post_init__(self) -> None:
+        require(self.directions >= 1, "directions", self.directions, "at least 1")
+        require(0 < self.max_overlap < 1, "max_overlap", self.max_overlap, "between 0 and 1")
+
+    def why_incompatible(self, dataset: Dataset) -> str | None:
+        return why_not_separate(dataset, "within_mode", self.max_overlap)
+
+    def prepare(self, dataset: Dataset, seed: int) -> Distance:
+        modes = modes_of(dataset)
+        assert modes is not None  # why_incompatible has asked
+        return _WithinDistance(self.directions, modes, seed)
+
+
+class _WithinDistance(Distance):
+    def __init__(self, directions: int, modes: Modes, seed: int) -> None:
+        super().__init__(modes.means.shape[1])
+        self._directions = directions
+        self._modes = modes
+        self._seed = seed
+
+    def measure(self, samples: Tensor) -> Measurement:
+        points = samples.double().cpu()
+        assigned = self._modes.assign(points)
+        counts = torch.bincount(assigned, minlength=len(self._modes.weights))
+        measured = (counts > 1).nonzero()[:, 0].tolist()
+        allowed = "such that a mode has at least 2; metric=max_sliced_law takes fewer"
+        require(len(measured) > 0, "samples", len(points), allowed)
+        clouds = [(k, points[assigned == k] - self._modes.means[k]) for k in measured]
+        total = sum(len(cloud) for _, cloud in clouds)
+
+        blocks = range(-(-self._directions // BLOCK))
+        squares = torch.cat([self._squares(clouds, self._block(block)) for block in blocks])
+        best = int(squares.argmax())
+        value = math.sqrt(float(squares[best]) / total)
+        direction = self._block(best // BLOCK)[best % BLOCK]
+        info = {
+            "modes": float(len(counts)),
+            "measured": float(len(measured)),
+            "left_out": float(len(points) - total),
+        }
+        evaluations = self._directions * len(measured)
+        return Measurement(value, value, math.nan, direction, evaluations, info)
+
+    def _block(self, block: int) -> Tensor:
+        dim = self._modes.means.shape[1]
+        return direction_block(dim, self._directions, self._seed, block)
+
+    def _squares(self, clouds: list[tuple[int, Tensor]], directions: Tensor) -> Tensor:
+        """Return Σ_k n_k W₂² along directions `(k, dim)`, of clouds moved to their modes' means."""
+        total = torch.zeros(len(directions), dtype=torch.float64)
+        for k, cloud in clouds:
+            variances = ((directions @ self._modes.covariances[k]) * directions).sum(dim=1)
+            means, spread = _standard_cells(len(cloud))
+            lines = sort_lines(project(directions, cloud))
+            lines -= variances.sqrt()[:, None] * means
+            total += lines.square_().sum(dim=1) + len(cloud) * spread * variances
+        return total
+
+
+@lru_cache(maxsize=256)
+def _standard_cells(count: int) -> tuple[Tensor, float]:
+    """Return the means of N(0, 1) in its quantile cells and its mean variance within them."""
+    one = torch.ones(1, dtype=torch.float64)
+    _, curve = MixtureLine(one, 0 * one, one).lorenz(count)
+    means = curve.diff() * count
+    return means, max(0.0, 1 - float(means.square().mean()))

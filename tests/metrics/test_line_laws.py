@@ -1,0 +1,211 @@
+"""Transport to a law on a line against 50 digits, quadrature, SciPy and closed forms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.stats import norm
+from torch import Tensor
+
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.line_laws import MixtureLine, distance_to_law
+from samplerbench.metrics.w_law_1d import WLaw1D
+
+
+def _line(*parts: tuple[float, float, float]) -> MixtureLine:
+    weights, means, scales = torch.tensor(parts, dtype=torch.float64).T
+    return MixtureLine(weights / weights.sum(), means, scales)
+
+
+# D1 along an axis; equal weights, where a level lies exactly in the gap; touching; needle and hay.
+LINES = {
+    "far": [(0.3, -10.0, 0.1**0.5), (0.3, 0.0, 0.1**0.5), (0.4, 10.0, 0.1**0.5)],
+    "even": [(0.5, -10.0, 0.1**0.5), (0.5, 10.0, 0.1**0.5)],
+    "near": [(0.2, -1.0, 1.0), (0.5, 0.5, 0.7), (0.3, 2.0, 0.2)],
+    "needle": [(0.5, 0.0, 1e-6), (0.5, 0.3, 2.0)],
+    "one": [(1.0, 3.0, 0.5)],
+}
+
+_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(12)
+
+
+def _partial_by_mpmath(parts: list[tuple[float, float, float]], level: Tensor) -> float:
+    """L(u) to 30 digits: the edge by bisection, then the closed form."""
+    with mpmath.workdps(50):
+        u = mpmath.mpf(float(level))
+        total = sum(mpmath.mpf(w) for w, _, _ in parts)
+
+        def cdf(e: mpmath.mpf) -> mpmath.mpf:
+            return sum(w * mpmath.ncdf((e - m) / mpmath.mpf(s)) for w, m, s in parts) / total
+
+        low, high = mpmath.mpf(-40), mpmath.mpf(40)
+        for _ in range(130):
+            middle = (low + high) / 2
+            low, high = (middle, high) if cdf(middle) < u else (low, middle)
+        terms = (
+            w * (m * mpmath.ncdf((low - m) / mpmath.mpf(s)) - s * mpmath.npdf((low - m) / s))
+            for w, m, s in parts
+        )
+        return float(sum(terms) / total)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_lorenz_to_many_digits(name: str) -> None:
+    parts = LINES[name]
+    levels, curve = _line(*parts).lorenz(10)
+    assert (levels[0], levels[-1], curve[0]) == (0, 1, 0)
+    scale = max(abs(m) + s for _, m, s in parts)
+    for level, value in zip(levels[1:-1], curve[1:-1], strict=True):
+        assert float(value) == pytest.approx(_partial_by_mpmath(parts, level), abs=1e-15 * scale)
+
+
+@pytest.mark.parametrize("name", ["far", "even", "near", "one"])
+def test_vector_means_to_many_digits(name: str) -> None:
+    """E[V; Y ≤ e] by the truncated Gaussian's first moment, with edges by bisection."""
+    weights, means, scales = np.array(LINES[name]).T
+    centres, slopes = np.random.default_rng(0).normal(0, 1, (2, 2, len(weights)))
+    levels = np.arange(1, 50) / 50
+    low, high = np.full(49, -40.0), np.full(49, 40.0)
+    for _ in range(70):
+        middle = (low + high) / 2
+        below = norm.cdf((middle[:, None] - means) / scales) @ weights < levels
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    z = (low[:, None] - means) / scales
+    expected = (weights * norm.cdf(z)) @ centres.T - (weights * scales * norm.pdf(z)) @ slopes.T
+    line = _line(*LINES[name])
+    found = line.partial_vector_means(*map(torch.from_numpy, (levels, centres, slopes)))
+    assert np.abs(found.mT.numpy() - expected).max() < 1e-14
+
+
+@pytest.mark.parametrize("name", [*LINES, "comb"])
+@pytest.mark.parametrize("count", [7, 2000, 200_000])
+def test_quantiles_reach_their_levels(name: str, count: int) -> None:
+    # The comb has so many modes that the table is coarse.
+    comb = [(1.0 + k % 3, 10.0 * k, 0.3) for k in range(150)]
+    line = _line(*LINES.get(name, comb))
+    levels = torch.arange(1, count).double() / count
+    edges = line.quantile(levels)
+    assert (edges.diff() >= 0).all()
+    missed = (line.cdf(edges) - levels).abs()
+    assert float(missed.max()) < 1e-7
+    # What is left is squared in L, over the density.
+    density = line._at(edges)[1].sum(dim=0)
+    assert float((missed * (missed / density).clamp_max(40)).max()) < 1e-14
+
+
+weights = st.floats(0.01, 1)
+parts = st.lists(
+    st.tuples(weights, st.floats(-30, 30), st.floats(1e-4, 20)), min_size=1, max_size=6
+)
+
+
+@given(parts, st.integers(2, 40))
+@settings(max_examples=60, deadline=None)
+def test_cells_have_the_laws_moments(mix: list[tuple[float, float, float]], count: int) -> None:
+    line = _line(*mix)
+    _, curve = line.lorenz(count)
+    means = curve.diff() * count
+    assert (means.diff() >= -1e-10).all()
+    assert float(means.mean()) == pytest.approx(line.mean, abs=1e-12)
+    spread = line.variance + line.mean**2 - float(means.square().mean())
+    assert spread > 0
+    for p in (1, 2):
+        # The cells' means are the best points there are, and medians are better for p = 1.
+        assert distance_to_law(means, line, p) <= 1.0001 * math.sqrt(spread) + 1e-6
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("name", ["near", "even", "one"])
+def test_is_the_integral_over_the_cells(name: str, n: int, p: int) -> None:
+    """W_p^p = Σᵢ ∫ |xᵢ − y|^p f(y) dy over cells with edges and densities by SciPy."""
+    total = sum(w for w, _, _ in LINES[name])
+
+    def of_all(f: Callable[..., float], y: float) -> float:
+        return sum(w * f(y, m, s) for w, m, s in LINES[name]) / total
+
+    def edge(level: float) -> float:
+        return float(brentq(lambda y: of_all(norm.cdf, y) - level, -30, 30, xtol=1e-14))
+
+    x = np.sort(np.random.default_rng(n).normal(0.5, 1.5, n))
+    edges = [-30.0, *(edge(i / n) for i in range(1, n)), 30.0]
+    expected = 0.0
+    for value, (low, high) in zip(x, pairwise(edges), strict=True):
+        corners = [low, high, np.clip(value, low, high)]
+        corners += [np.clip(m + k * s, low, high) for _, m, s in LINES[name] for k in range(-6, 7)]
+        for start, end in pairwise(sorted(corners)):
+            y = (start + end) / 2 + (end - start) / 2 * _NODES
+            heights = np.abs(value - y) ** p * [of_all(norm.pdf, node) for node in y]
+            expected += (end - start) / 2 * float(heights @ _NODE_WEIGHTS)
+    value = distance_to_law(torch.from_numpy(x), _line(*LINES[name]), p)
+    assert value == pytest.approx(expected ** (1 / p), rel=1e-8)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_is_scipys_distance_to_many_quantiles(name: str) -> None:
+    line = _line(*LINES[name])
+    x = torch.from_numpy(np.random.default_rng(0).normal(0, 6, 101))
+    many = 200_000
+    fine = line.quantile((torch.arange(many) + 0.5).double() / many)
+    expected = scipy.stats.wasserstein_distance(x.numpy(), fine.numpy())
+    assert distance_to_law(x, line, 1) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_of_a_gaussian_in_closed_form(p: int) -> None:
+    c, s = 0.7, 2.0
+    law = gaussian((1.0,), ((s**2,),))
+    distance = WLaw1D(p).against_law(law, seed=0)
+    value = distance(torch.tensor([[1 + c]], dtype=torch.float64)).value
+    # One point at distance c: E|c − sZ|, and E(c − sZ)² = c² + s².
+    z = c / s
+    first = s * (2 * norm.pdf(z) + z * (2 * norm.cdf(z) - 1))
+    assert value == pytest.approx(first if p == 1 else math.hypot(c, s), rel=1e-13)
+    # Far away it is the distance of the means, and the width.
+    far = distance(torch.full((9, 1), 1e6).double()).value
+    assert far == pytest.approx(1e6 - 1 if p == 1 else math.hypot(1e6 - 1, s), rel=1e-12)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_draws_come_as_near_as_theory_says(p: int) -> None:
+    """E W₁ → n^(−½) √(2/π) ∫ √(F(1 − F)), and n·E W₂² ≈ s²·(ln ln n + 1), for one Gaussian."""
+    law, n = gaussian((0.0,), ((1.0,),)), 2000
+    distance = WLaw1D(p).against_law(law, seed=0)
+    values = [distance(law.draws(n, "test", k)).value for k in range(60)]
+    if p == 1:
+        grid = np.linspace(-9, 9, 20_001)
+        mass = norm.cdf(grid)
+        expected = math.sqrt(2 / math.pi / n) * np.trapezoid(np.sqrt(mass * (1 - mass)), grid)
+        assert np.mean(values) == pytest.approx(expected, rel=0.15)
+    else:
+        square = (math.log(math.log(n)) + 1) / n
+        assert np.mean(np.square(values)) == pytest.approx(square, rel=0.4)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_shift_and_scale(p: int) -> None:
+    x = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (50, 1)))
+    law = isotropic((0.4, 0.6), ((-1.0,), (1.5,)), 0.3)
+    moved = isotropic((0.4, 0.6), ((-1e3 + 70,), (1.5e3 + 70,)), 0.3e6)
+    value = WLaw1D(p).against_law(law, seed=0)(x).value
+    assert WLaw1D(p).against_law(moved, seed=0)(1e3 * x + 70).value == pytest.approx(1e3 * value)
+
+
+def test_orders_and_dimensions_it_has() -> None:
+    with pytest.raises(InvalidSetting, match=r"p=3: must be 1 or 2; any p ≥ 1 with metric="):
+        WLaw1D(3)
+    plane = GaussianMixture((1.0,), ((0.0, 0.0),), (((1.0, 0.0), (0.0, 1.0)),))
+    reason = WLaw1D().why_incompatible(plane)
+    assert reason == "w_law_1d needs 1-D data, this has 2; use metric=max_sliced_law"

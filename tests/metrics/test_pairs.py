@@ -1,0 +1,128 @@
+"""Energy distance and MMD against loops, SciPy and the values of known laws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch import Tensor
+
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics import pairs
+from samplerbench.metrics.base import Metric
+from samplerbench.metrics.energy import Energy
+from samplerbench.metrics.mmd import MMD, median_distance
+
+METRICS = [Energy(), MMD(0.7), MMD()]
+
+
+def _normal(n: int, dim: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, dim)))
+
+
+def _by_loops(x: Tensor, y: Tensor, f: object) -> tuple[float, float, float]:
+    def mean(a: Tensor, b: Tensor, same: bool) -> float:
+        values = [
+            f(math.dist(a[i].tolist(), b[j].tolist()))  # type: ignore[operator]
+            for i in range(len(a))
+            for j in range(len(b))
+            if not (same and i == j)
+        ]
+        return sum(values) / len(values)
+
+    return mean(x, y, False), mean(x, x, True), mean(y, y, True)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 50, 2**20])
+def test_is_the_sum_over_different_points(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr(pairs, "PIECE", piece)  # changes rounding only: 1e-13
+    x, y = _normal(9, 3), 2 * _normal(13, 3, seed=1) + 0.5
+    across, own_x, own_y = _by_loops(x, y, lambda d: d)
+    value = Energy().against(y, seed=0)(x).value
+    assert value == pytest.approx(2 * across - own_x - own_y, abs=1e-13)
+    across, own_x, own_y = _by_loops(x, y, lambda d: math.exp(-(d**2) / (2 * 0.7**2)))
+    value = MMD(0.7).against(y, seed=0)(x).value
+    assert value == pytest.approx(own_x + own_y - 2 * across, abs=1e-13)
+
+
+def test_energy_is_scipys_but_for_the_pairs_of_a_point_with_itself() -> None:
+    n, m = 40, 55
+    x, y = _normal(n, 1), _normal(m, 1, seed=1) * 2 + 0.3
+    own = [float(torch.pdist(cloud).mean()) for cloud in (x, y)]
+    value = Energy().against(y, seed=0)(x).value
+    square = scipy.stats.energy_distance(x[:, 0].numpy(), y[:, 0].numpy()) ** 2
+    assert value == pytest.approx(square - own[0] / n - own[1] / m, abs=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_expected_value_is_that_of_the_laws(shift: float) -> None:
+    """X ~ N(0, 1), Y ~ N(c, 1): X − Y ~ N(c, 2)."""
+    h, spread = 0.7, math.sqrt(2)
+    half = math.exp(-(shift**2) / 4) / math.sqrt(math.pi)
+    mean_gap = 2 * half + shift * (1 - 2 * scipy.stats.norm.cdf(-shift / spread))
+    energy = 2 * mean_gap - 4 / math.sqrt(math.pi)
+    kernel = h / math.sqrt(h**2 + 2)
+    mmd = 2 * kernel * (1 - math.exp(-(shift**2) / (2 * (h**2 + 2))))
+    for metric, expected in ((Energy(), energy), (MMD(h), mmd)):
+        values = [
+            metric.against(_normal(8, 1, 2 * k) + shift, seed=0)(_normal(5, 1, 2 * k + 1)).value
+            for k in range(400)
+        ]
+        error = np.std(values) / math.sqrt(len(values))
+        assert abs(np.mean(values) - expected) < 4 * error
+        if shift == 0:
+            assert min(values) < 0
+            # With the pairs of a point with itself it would be off by so much.
+            bias = (1 / 8 + 1 / 5) * (2 / math.sqrt(math.pi) if metric == Energy() else 1 - kernel)
+            assert error < bias / 8
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=repr)
+def test_rotation_and_translation_invariant(metric: Metric) -> None:
+    x, y = _normal(30, 4) * 2, _normal(40, 4, seed=1)
+    turn, _ = torch.linalg.qr(_normal(4, 4, seed=2))
+    value = metric.against(y, seed=0)(x).value
+    assert metric.against(y @ turn + 9, seed=0)(x @ turn + 9).value == pytest.approx(value, 1e-10)
+    if metric != MMD():  # whose bandwidth is that of one side
+        assert metric.against(x, seed=0)(y).value == pytest.approx(value, rel=1e-12)
+
+
+def test_bandwidth_is_the_references_median() -> None:
+    y = _normal(300, 3)
+    gaps = torch.pdist(y).sort().values
+    median = float(gaps[(len(gaps) - 1) // 2])
+    distance = MMD().against(y, seed=0)
+    for scale in (0.1, 50.0):
+        result = distance(scale * _normal(20, 3, seed=1))
+        assert result.info == {"bandwidth": pytest.approx(median)}
+        fixed = MMD(median).against(y, seed=0)(scale * _normal(20, 3, seed=1))
+        assert fixed.value == pytest.approx(result.value, rel=1e-12)
+    # Rows in order, as of a file: every part is seen.
+    ramp = torch.arange(5000).double()[:, None]
+    assert median_distance(ramp) == pytest.approx(5000 * (1 - math.sqrt(0.5)), rel=0.01)
+
+
+def test_far_apart_is_two_kernels_of_nothing() -> None:
+    x = _normal(20, 2)
+    own = [float(torch.exp(-torch.pdist(x).square() / 2).mean())] * 2
+    value = MMD(1.0).against(x, seed=0)(x + 1e6).value
+    assert value == pytest.approx(sum(own), rel=1e-9)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=repr)
+def test_refuses_one_point(metric: Metric) -> None:
+    allowed = "must be at least 2 for an unbiased value; metric=sliced takes 1"
+    with pytest.raises(InvalidSetting, match=rf"reference.shape\[0\]=1: {allowed}"):
+        metric.against(torch.ones(1, 2), seed=0)
+    distance = metric.against(_normal(5, 2), seed=0)
+    with pytest.raises(InvalidSetting, match=rf"samples.shape\[0\]=1: {allowed}"):
+        distance(torch.ones(1, 2))
+
+
+def test_refuses_a_reference_without_a_median() -> None:
+    with pytest.raises(InvalidSetting, match=r"bandwidth=0\.0: must be above 0, which the median"):
+        MMD().against(torch.ones(5, 2), seed=0)
+    assert MMD(1.0).against(torch.ones(5, 2), seed=0)(torch.ones(3, 2)).value == 0
