@@ -10,7 +10,7 @@ import torch
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.store import as_table
-from samplerbench.evaluation.sweep import Labels, Sweep
+from samplerbench.evaluation.sweep import Drawn, Labels, Sweep
 from samplerbench.grids import karras
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.models import Denoiser
@@ -177,7 +177,10 @@ CHANGES = {
 def test_identity_changes_with_all_that_decides_a_value(sweep, field):
     def ids(some: Sweep) -> set[str]:
         cells = [cell for cell in some.cells() if cell.denoiser == "oracle"]
-        return {some._row(c, "max_sliced_certified", 0, None, 0.0, "ok", "").cell_id for c in cells}
+        nothing = Drawn(None, 0, 0.0, "ok", "")
+        (metric,) = some.metrics
+        to = some.distances()[metric]
+        return {some.measure(cell, nothing, metric, to).cell_id for cell in cells}
 
     assert ids(sweep).isdisjoint(ids(replace(sweep, **{field: CHANGES[field]})))
 

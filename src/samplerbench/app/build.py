@@ -18,9 +18,11 @@ from samplerbench.app.construct import construct, construct_grid, convert
 from samplerbench.datamodule import TensorData
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.identity import VERSIONS, identity
+from samplerbench.evaluation.budget import Budget
+from samplerbench.evaluation.identity import VERSIONS, describe, identity
 from samplerbench.evaluation.sweep import Labels, Sweep
 from samplerbench.logs import Logger
+from samplerbench.metrics.base import LawMetric
 from samplerbench.models import Denoiser
 from samplerbench.objectives.denoising import Denoising
 from samplerbench.schedules import NoiseSchedule
@@ -42,12 +44,14 @@ class Job:
 
     Args:
         sweep: the grid of cells; its learned denoiser, where it has one, is not trained yet.
+        budget: of the sweep, where one is asked for.
         training: trains the sweep's learned denoiser; None where it has none.
         logger: where the run is logged.
         config: the resolved config, plain values only.
     """
 
     sweep: Sweep
+    budget: Budget | None
     training: Training | None
     logger: Logger
     config: dict[str, Any]
@@ -158,6 +162,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
             training_id = identity(
                 {
                     **{key: plain[key] for key in TRAINING},
+                    "data": describe(dataset),  # of a file its content, not its path
                     "train_seed": seeds["train_seed"],
                     "data_seed": data_seed,
                     "device": device.type,
@@ -203,7 +208,14 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         **seeds,
     )
     check(sweep)
-    return Job(sweep, training, logger, {str(key): value for key, value in plain.items()})
+    budget = None
+    if config.budget is not None:
+        budget = Budget(
+            sweep,
+            converged_steps=count(config.budget, "converged_steps"),
+            tolerance=convert(config.budget.tolerance, float, "budget.tolerance"),
+        )
+    return Job(sweep, budget, training, logger, {str(key): value for key, value in plain.items()})
 
 
 #: The parts of the config that decide what is learned.
@@ -264,9 +276,18 @@ def check(sweep: Sweep) -> None:
     mistake in the config.
     """
     for name, metric in sweep.metrics.items():
-        reason = metric.why_incompatible(sweep.dataset.dim)
+        if isinstance(metric, LawMetric):
+            reason = metric.why_incompatible(sweep.dataset)
+        else:
+            reason = metric.why_incompatible(sweep.dataset.dim)
         if reason is not None:
             raise InvalidSetting("metric", name, f"another one: {reason}")
+    for name, start in sweep.starts.items():
+        reason = start.why_incompatible(sweep.dataset)
+        if reason is not None:
+            raise InvalidSetting("start", name, f"another one: {reason}")
+    if sweep.floor_repetitions > 0:  # a finite data set may not have so many fresh draws
+        sweep.dataset.draws(sweep.n_samples, "floor", sweep.seed, 0)
     try:
         levels = [sweep.levels(steps) for steps in sweep.steps]
     except InvalidSetting as error:

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from samplerbench.evaluation.budget import PARTS
 from samplerbench.evaluation.statistics import summary
 
 
@@ -58,6 +59,40 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
     bad = table[table["status"] != "ok"]
     for (status, message), rows in bad.groupby(["status", "message"]):
         out.print(f"{len(rows)} {status}: {message}", style="bold red", markup=False)
+
+
+def print_budget(out: Console, lines: pd.DataFrame) -> None:
+    """A line for each sampler setting and number of steps, a column for each part.
+
+    Args:
+        out: where to print.
+        lines: of `evaluation.budget.parts`.
+    """
+    for metric, of_metric in lines.groupby("metric"):
+        out.print(
+            f"\nerror budget in {metric}; mean ± half of the 95 % interval. Differences add up to "
+            "the total; W are distances between neighbours, which see what the floor hides"
+        )
+        columns = [(part, "difference") for part in (*PARTS, "total")]
+        columns += [(part, "neighbours") for part in PARTS[1:]]
+        grid = Table(box=None, pad_edge=False)
+        grid.add_column("sampler", no_wrap=True)
+        grid.add_column("N", justify="right")
+        for part, kind in columns:
+            title = part if kind == "difference" else f"W {part}"
+            grid.add_column(title, justify="right", no_wrap=True)
+        groups = of_metric.groupby(["sampler", "eta", "steps"], dropna=False)
+        for key, group in groups:
+            sampler, eta, steps = cast(tuple[str, float, int], key)
+            found = {
+                (part, kind): _cell(mean, upper)
+                for part, kind, mean, upper in zip(
+                    *(group[name] for name in ("part", "kind", "mean", "upper")), strict=True
+                )
+            }
+            name = sampler if eta != eta else f"{sampler} η={eta:g}"
+            grid.add_row(name, str(steps), *(found.get(column, "–") for column in columns))
+        out.print(grid)
 
 
 def _cell(mean: float, upper: float) -> str:

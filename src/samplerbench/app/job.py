@@ -6,15 +6,19 @@ import os
 import sys
 from pathlib import Path
 
+import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from samplerbench.app.build import Job, build
-from samplerbench.app.console import console, print_cells
+from samplerbench.app.console import console, print_budget, print_cells
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.store import Row, Store
+from samplerbench.evaluation.budget import LIMIT, Budget, parts, verdict
+from samplerbench.evaluation.store import Row, Store, write_atomically
+from samplerbench.figures.budget import waterfall
 from samplerbench.figures.distance import distance_against_steps
 from samplerbench.figures.style import save
 from samplerbench.logs import Log, open_log
@@ -80,31 +84,37 @@ def execute(job: Job, directory: Path, log: Log) -> bool:
         )
         model.to(sweep.device)
     store = Store(directory)
-    cells = len(sweep.cells())
+    budget = job.budget
+    total = budget.row_count() if budget else len(sweep.cells()) * len(sweep.metrics)
     out.print(
-        f"sweep: {cells:,} cells of n = {sweep.n_samples:,} samples, "
+        f"{'budget' if budget else 'sweep'}: {total:,} values of n = {sweep.n_samples:,} samples, "
         f"{sweep.repetitions} repetitions, in blocks of {sweep.block:,}, "
         f"{sweep.workers} at a time on {sweep.device}"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=out) as progress:
-        task = progress.add_task("sweep", total=cells * len(sweep.metrics))
+        task = progress.add_task("sweep", total=total)
 
         def keep(row: Row) -> None:
             store.write(row)
             progress.advance(task)
 
         try:
-            sweep.run(keep)
+            (budget or sweep).run(keep)
         finally:  # also when it is interrupted: what is there can be read
             table = store.compact()
-    print_cells(out, table)
+    print_cells(out, to_data(table))
     log.table("cells", table.drop(columns=["metric_settings"]))
-    ok = table[(table["status"] == "ok") & (table["denoiser"] != "law")]
+    if budget is not None:
+        show_budget(budget, table, directory, log, out)
+    ok = to_data(table)
+    ok = ok[(ok["status"] == "ok") & (ok["denoiser"] != "law")]
     for metric in sweep.metrics:
         if (ok["metric"] == metric).any():
             path = directory / f"distance_{metric}.png"
-            log.figure(f"distance/{metric}", save(distance_against_steps(table, metric), path))
+            log.figure(
+                f"distance/{metric}", save(distance_against_steps(to_data(table), metric), path)
+            )
             rows = ok[ok["metric"] == metric]
             log.curves(metric, rows, "steps", "value", ["denoiser", "start", "sampler", "eta"])
             out.print(f"figure: {shown(path)}")
@@ -112,6 +122,34 @@ def execute(job: Job, directory: Path, log: Log) -> bool:
     if log.where:
         out.print(f"log:    {shown(log.where)}")
     return bool((table["status"] == "failed").any())
+
+
+def to_data(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the grid itself: distances to data or law, without a budget's helpers."""
+    limits = table["sampler"].str.endswith(LIMIT)
+    return table[table["reference"].isin(["data", "law"]) & ~limits]
+
+
+def show_budget(
+    budget: Budget, table: pd.DataFrame, directory: Path, log: Log, out: Console
+) -> None:
+    """The budget as a table, in words and as a figure, for every metric."""
+    lines = parts(table, budget.converged_steps)
+    print_budget(out, lines)
+    for line in verdict(budget, table):
+        out.print(line, markup=False)
+    out.print()
+    write_atomically(directory / "budget.csv", lines.to_csv(index=False).encode())
+    log.table("budget", lines)
+    sweep = budget.sweep
+    title = (
+        f"{sweep.labels.dataset}, n = {sweep.n_samples:,}, {sweep.repetitions} repetitions; "
+        "bars: 95 % intervals of the mean"
+    )
+    for metric in dict.fromkeys(lines["metric"]):
+        path = directory / f"budget_{metric}.png"
+        log.figure(f"budget/{metric}", save(waterfall(lines, metric, title), path))
+        out.print(f"figure: {shown(path)}")
 
 
 def shown(place: Path | str) -> str:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -28,13 +29,14 @@ from samplerbench.errors import require
 from samplerbench.evaluation.identity import VERSIONS, describe, identity
 from samplerbench.evaluation.store import Row
 from samplerbench.grids import Levels
-from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
 from samplerbench.models import Counted, Denoiser
 from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.schedules import NoiseSchedule
 from samplerbench.starts import Start
 
+T = TypeVar("T")
 Grid = Callable[[NoiseSchedule, int], Levels]
 
 
@@ -62,6 +64,34 @@ class Cell:
     settings: Sampler | None
     steps: int
     repetition: int
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The samples of a cell, shape (n, dim), or why there are none."""
+
+    samples: Tensor | None
+    nfe: int
+    seconds: float
+    status: str
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What samples are measured against.
+
+    Args:
+        distance: to it.
+        name: data, law, or what other samples they are: see `budget`.
+        count: its number of points; 0 for the law.
+        samples_id: identity of those other samples.
+    """
+
+    distance: Distance
+    name: str
+    count: int
+    samples_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +130,7 @@ class Sweep:
     starts: Mapping[str, Start]
     samplers: Sequence[tuple[str, Sampler]]
     steps: Sequence[int]
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, Metric | LawMetric]
     reference: Tensor
     n_samples: int
     repetitions: int
@@ -156,6 +186,18 @@ class Sweep:
             x = final_state(cell.settings, denoiser, x, levels, KeyedNoise((noise_for, *key)))
             yield x[: self.n_samples - block * self.block]
 
+    def distances(self) -> dict[str, Reference]:
+        """What every cell is measured against, by metric: the evaluation points, or the law."""
+        reference = self.reference.to(self.device)
+        return {
+            name: Reference(metric.against_law(self.dataset, seed=self.metric_seed), "law", 0)
+            if isinstance(metric, LawMetric)
+            else Reference(
+                metric.against(reference, seed=self.metric_seed), "data", len(self.reference)
+            )
+            for name, metric in self.metrics.items()
+        }
+
     def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
         """Evaluate all cells.
 
@@ -165,18 +207,24 @@ class Sweep:
         Returns:
             The rows, in the order of `cells`, one per cell and metric.
         """
-        reference = self.reference.to(self.device)
-        distances = {
-            name: metric.against(reference, seed=self.metric_seed)
-            for name, metric in self.metrics.items()
-        }
-        cells = self.cells()
+        distances = self.distances()
+
+        def evaluate(cell: Cell) -> list[Row]:
+            drawn = self.draw(cell)
+            return [self.measure(cell, drawn, name, to) for name, to in distances.items()]
+
+        return self.side_by_side(evaluate, self.cells(), on_row)
+
+    def side_by_side(
+        self, work: Callable[[T], list[Row]], items: Sequence[T], on_row: Callable[[Row], None]
+    ) -> list[Row]:
+        """The rows of all items, in their order, worked on by `workers` threads.
+
+        Each row is handed to `on_row` in this thread as soon as it is there.
+        """
         rows: dict[int, list[Row]] = {}
         with ThreadPoolExecutor(self.workers) as pool:
-            futures = {
-                pool.submit(self._evaluate, cell, distances): index
-                for index, cell in enumerate(cells)
-            }
+            futures = {pool.submit(work, item): index for index, item in enumerate(items)}
             try:
                 pending = set(futures)
                 while pending:
@@ -188,11 +236,11 @@ class Sweep:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        return [row for index in range(len(cells)) for row in rows[index]]
+        return [row for index in range(len(items)) for row in rows[index]]
 
     @torch.no_grad()
-    def _evaluate(self, cell: Cell, distances: Mapping[str, Distance]) -> list[Row]:
-        """The rows of one cell; a cell that fails is a row that says so, never an exception."""
+    def draw(self, cell: Cell) -> Drawn:
+        """The cell's samples; one that fails is a `Drawn` that says so, never an exception."""
         began = time.perf_counter()
         nfe, status, message = 0, "ok", ""
         samples = None
@@ -211,22 +259,23 @@ class Sweep:
             if samples is not None:
                 bad = int((~samples.isfinite()).any(-1).sum())
                 if bad:
-                    status, message = "diverged", f"{bad} of {len(samples)} samples are not finite"
+                    message = f"{bad} of {len(samples)} samples are not finite"
+                    status, samples = "diverged", None
         except Exception as error:  # a defect of one cell must not cost the others
-            status, message = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
-        sampled = time.perf_counter()
-        rows = []
-        for name, distance in distances.items():
-            measured, result, why = None, status, message
-            measuring = time.perf_counter()
-            if samples is not None and status == "ok":
-                try:
-                    measured = distance(samples)
-                except Exception as error:
-                    result, why = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
-            seconds = sampled - began + time.perf_counter() - measuring
-            rows.append(self._row(cell, name, nfe, measured, seconds, result, why))
-        return rows
+            status, message, samples = "failed", _first_line(error), None
+        return Drawn(samples, nfe, time.perf_counter() - began, status, message)
+
+    def measure(self, cell: Cell, drawn: Drawn, metric: str, to: Reference) -> Row:
+        """The row of one distance of a cell's samples; its seconds are of sampling and metric."""
+        began = time.perf_counter()
+        measured, status, message = None, drawn.status, drawn.message
+        if drawn.samples is not None:
+            try:
+                measured = to.distance(drawn.samples)
+            except Exception as error:
+                status, message = "failed", _first_line(error)
+        seconds = drawn.seconds + time.perf_counter() - began
+        return self._row(cell, metric, to, drawn.nfe, measured, seconds, status, message)
 
     def samples_identity(self, cell: Cell) -> str:
         """Identity of the cell's samples: all that decides their bits."""
@@ -237,6 +286,7 @@ class Sweep:
             "repetition": cell.repetition,
             "dtype": str(self.dtype),
             "device": self.device.type,
+            "threads": torch.get_num_threads(),
             "versions": VERSIONS,
         }
         if cell.settings is None:
@@ -258,6 +308,7 @@ class Sweep:
         self,
         cell: Cell,
         metric: str,
+        to: Reference,
         nfe: int,
         measured: Measurement | None,
         seconds: float,
@@ -266,23 +317,29 @@ class Sweep:
     ) -> Row:
         samples_id = self.samples_identity(cell)
         settings = describe(self.metrics[metric])
-        reference = {"reference": "data", "n": len(self.reference), "data_seed": self.data_seed}
-        value = {"samples": samples_id, "metric": settings, "seed": self.metric_seed, **reference}
+        reference = {"reference": to.name, "n": to.count, "samples": to.samples_id}
+        value = {
+            "samples": samples_id,
+            "metric": settings,
+            "metric_seed": self.metric_seed,
+            "to": reference | ({"data_seed": self.data_seed} if to.name == "data" else {}),
+        }
         sampler = {} if cell.settings is None else describe(cell.settings)
         sampler.pop("class", None)
-        on_law = cell.settings is None
+        learned, on_law = cell.denoiser == "learned", cell.settings is None
+        labels = self.labels
         return Row(
             cell_id=identity(value),
             samples_id=samples_id,
-            training_id=self.training_id if cell.denoiser == "learned" else "",
-            run=self.labels.run,
-            experiment=self.labels.experiment,
-            dataset=self.labels.dataset,
-            network=self.labels.network if cell.denoiser == "learned" else "",
-            objective=self.labels.objective if cell.denoiser == "learned" else "",
-            schedule="" if on_law else self.labels.schedule,
-            target=self.labels.target if cell.denoiser == "learned" else "",
-            grid="" if on_law else self.labels.grid,
+            training_id=self.training_id if learned else "",
+            run=labels.run,
+            experiment=labels.experiment,
+            dataset=labels.dataset,
+            network=labels.network if learned else "",
+            objective=labels.objective if learned else "",
+            schedule="" if on_law else labels.schedule,
+            target=labels.target if learned else "",
+            grid="" if on_law else labels.grid,
             denoiser=cell.denoiser,
             start=cell.start,
             sampler=cell.sampler,
@@ -295,8 +352,8 @@ class Sweep:
             train_seed=self.train_seed,
             repetition=cell.repetition,
             n_samples=self.n_samples,
-            reference="data",
-            n_reference=len(self.reference),
+            reference=to.name,
+            n_reference=to.count,
             metric=metric,
             metric_settings=json.dumps(settings, sort_keys=True),
             value=measured.value if measured else math.nan,
@@ -310,3 +367,7 @@ class Sweep:
             status=status,
             message=message,
         )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

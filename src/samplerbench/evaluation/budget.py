@@ -1,0 +1,400 @@
+"""The error budget: which part of a distance is the floor, the steps, the start, the score.
+
+A cell is a law Φ(denoiser, start, N), seen through n samples. One walks from what practice runs to
+the data and changes one thing at a time:
+
+    A = Φ(learned, prior, N)  →  B = Φ(oracle, prior, N)  →  C = Φ(oracle, exact, N)
+                              →  C∞ = Φ(oracle, exact, ∞) = data.
+
+Two budgets come of it, with d the distance to the data.
+
+- *Differences of distances* add up exactly, for every repetition:
+
+      d(A) = d(C∞) + [d(C) − d(C∞)] + [d(B) − d(C)] + [d(A) − d(B)]
+             floor   discretisation   start           score
+
+  A difference may be negative (two errors can cancel) and depends on the order of the path.
+- *Distances between neighbours*, W(A, B), W(B, C), W(C, C∞), never are. They do not add up; by the
+  triangle inequality d(A) ≤ W(A, B) + W(B, C) + W(C, C∞) + d(C∞). Neighbours share their starts
+  and noise, so most sampling noise cancels: W(C, C∞), the *paired* discretisation, sees an error of
+  the sampler far below the floor. C∞ shares the start but, for a sampler that draws noise, not the
+  noise (the numbers of a step belong to its index): then W(C, C∞) is not paired, and says so.
+
+*Converged* keeps the sampler's settings, since the limits of DDIM at η = 0 and 1 are an ODE and an
+SDE, and a learned score has different laws on them; every deterministic member has the same limit,
+the probability-flow ODE, which Heun reaches soonest. It is checked: doubling the number of steps
+must not move the distance by more than the tolerance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor
+
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.evaluation.store import Row
+from samplerbench.evaluation.sweep import Cell, Drawn, Reference, Sweep
+from samplerbench.metrics.base import LawMetric
+from samplerbench.samplers.base import Sampler
+from samplerbench.samplers.heun import Heun
+
+#: Parts of the additive budget, in the order of the path from the data to practice.
+PARTS = ("floor", "discretisation", "start", "score")
+#: What a cell's samples are compared with in W(A, B), W(B, C), W(C, C∞): the `reference` column.
+NEIGHBOURS = {"score": "oracle", "start": "exact", "discretisation": "converged"}
+
+
+#: Ends the name of a converged run of a sampler that draws noise; the others share one limit.
+LIMIT = " limit"
+ODE = f"ODE{LIMIT}"
+End = tuple[Cell, Drawn]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A sweep whose cells are taken apart.
+
+    Args:
+        sweep: with the denoisers oracle and, for the score part, learned; with the starts exact
+            and, for the start part, prior (or any other one).
+        converged_steps: of the runs that stand for infinitely many steps.
+        tolerance: by how much doubling them may move the distance, in the units of the data.
+    """
+
+    sweep: Sweep
+    converged_steps: int = 400
+    tolerance: float = 0.05
+
+    def __post_init__(self) -> None:
+        most = max(self.sweep.steps)
+        require(
+            self.converged_steps > most,
+            "budget.converged_steps",
+            self.converged_steps,
+            f"above the largest number of steps, {most}",
+        )
+        require(0 < self.tolerance < math.inf, "budget.tolerance", self.tolerance, "positive")
+        require(
+            "oracle" in self.sweep.denoisers,
+            "denoiser",
+            list(self.sweep.denoisers),
+            "with oracle: the budget needs the exact denoiser",
+        )
+        require(
+            "exact" in self.sweep.starts,
+            "start",
+            list(self.sweep.starts),
+            "with exact: the budget needs the exact start",
+        )
+        others = [name for name in self.sweep.starts if name != "exact"]
+        require(len(others) <= 1, "start", list(self.sweep.starts), "exact and at most one other")
+        require(
+            self.sweep.repetitions >= 2,
+            "repetitions",
+            self.sweep.repetitions,
+            "at least 2: one repetition has no interval",
+        )
+
+    @property
+    def prior(self) -> str | None:
+        """The name of the start that is not exact."""
+        return next((name for name in self.sweep.starts if name != "exact"), None)
+
+    def row_count(self) -> int:
+        """How many rows `run` gives."""
+        sweep = self.sweep
+        plain = sum(not isinstance(metric, LawMetric) for metric in sweep.metrics.values())
+        path = 1 + (self.prior is not None) + ("learned" in sweep.denoisers)
+        of_sampler = path * len(sweep.steps) * (len(sweep.metrics) + plain)
+        stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
+        limits = 2 * (stochastic + (stochastic < len(sweep.samplers))) * len(sweep.metrics)
+        floor = sweep.floor_repetitions * len(sweep.metrics)
+        return floor + sweep.repetitions * (len(sweep.samplers) * of_sampler + limits)
+
+    def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
+        """All rows of all budgets; `on_row` as in `Sweep.run`."""
+        sweep = self.sweep
+        to_data = sweep.distances()
+        repetitions = range(sweep.repetitions)
+
+        def floor(repetition: int) -> list[Row]:
+            return self._walk(Cell("law", "", "", None, 0, repetition), to_data)[1]
+
+        ode: dict[int, End] = {}
+
+        def ode_limit(repetition: int) -> list[Row]:
+            ode[repetition], rows = self._limit(ODE, Heun(), repetition, to_data)
+            return rows
+
+        def sampler(unit: tuple[str, Sampler, int]) -> list[Row]:
+            name, settings, repetition = unit
+            if not settings.stochastic:
+                return self._path(name, settings, repetition, ode[repetition], to_data)
+            end, rows = self._limit(f"{name}{LIMIT}", settings, repetition, to_data)
+            return rows + self._path(name, settings, repetition, end, to_data)
+
+        rows = sweep.side_by_side(floor, range(sweep.floor_repetitions), on_row)
+        if not all(settings.stochastic for _, settings in sweep.samplers):
+            rows += sweep.side_by_side(ode_limit, repetitions, on_row)
+        units = [(*named, repetition) for named in sweep.samplers for repetition in repetitions]
+        return rows + sweep.side_by_side(sampler, units, on_row)
+
+    def _walk(self, cell: Cell, to_data: dict[str, Reference]) -> tuple[Drawn, list[Row]]:
+        drawn = self.sweep.draw(cell)
+        return drawn, [self.sweep.measure(cell, drawn, name, to) for name, to in to_data.items()]
+
+    def _limit(
+        self, name: str, sampler: Sampler, repetition: int, to_data: dict[str, Reference]
+    ) -> tuple[End, list[Row]]:
+        """C∞, from twice the converged steps, with its rows and those of the check."""
+        rows: list[Row] = []
+        for steps in (self.converged_steps, 2 * self.converged_steps):
+            cell = Cell("oracle", "exact", name, sampler, steps, repetition)
+            drawn, more = self._walk(cell, to_data)
+            rows += more
+        return (cell, drawn), rows
+
+    def _path(
+        self,
+        name: str,
+        sampler: Sampler,
+        repetition: int,
+        end: End,
+        to_data: dict[str, Reference],
+    ) -> list[Row]:
+        """C, B and A at every number of steps, each measured to the data and to its neighbour."""
+        rows: list[Row] = []
+        for steps in self.sweep.steps:
+            before, there = end
+            cell = Cell("oracle", "exact", name, sampler, steps, repetition)
+            path = [("discretisation", cell)]
+            if self.prior is not None:
+                cell = replace(cell, start=self.prior)
+                path.append(("start", cell))
+            if "learned" in self.sweep.denoisers:
+                path.append(("score", replace(cell, denoiser="learned")))
+            for part, cell in path:
+                drawn, more = self._walk(cell, to_data)
+                rows += more
+                for metric in self.sweep.metrics:
+                    rows += self._between(cell, drawn, metric, part, before, there)
+                before, there = cell, drawn
+        return rows
+
+    def _between(
+        self, cell: Cell, drawn: Drawn, metric: str, part: str, other: Cell, there: Drawn
+    ) -> list[Row]:
+        """The row of W(cell, other), or none where the metric knows only the law."""
+        sweep = self.sweep
+        plain = sweep.metrics[metric]
+        if isinstance(plain, LawMetric):
+            return []
+        if there.samples is None:
+            drawn = replace(drawn, samples=None, status=there.status, message=there.message)
+            there = replace(there, samples=sweep.reference)
+        assert there.samples is not None
+        to = Reference(
+            plain.against(there.samples, seed=sweep.metric_seed),
+            NEIGHBOURS[part],
+            len(there.samples),
+            sweep.samples_identity(other),
+        )
+        return [sweep.measure(cell, drawn, metric, to)]
+
+
+#: A sampler with its settings; its eta is part of them, and NaN is no key to join on.
+KEY = ["metric", "sampler", "sampler_settings"]
+
+
+def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.DataFrame:
+    """The budget of every cell, one line per part.
+
+    Columns: metric, sampler, sampler_settings, eta, steps, part (one of `PARTS`, or total), and
+    mean, lower, upper, count of its difference of distances (`kind` difference, paired within a
+    repetition) or of its distance between neighbours (`kind` neighbours).
+
+    Args:
+        table: rows of the results store, written by `Budget.run`.
+        converged_steps: of the budget.
+        level: of the t intervals over repetitions.
+
+    Raises:
+        InvalidSetting: if the table holds no budget.
+    """
+    ok = table[table["status"] == "ok"]
+    to_data = ok[ok["reference"].isin(["data", "law"])]
+    is_limit = to_data["sampler"].str.endswith(LIMIT)
+    limit = to_data[is_limit & (to_data["steps"] == 2 * converged_steps)]
+    if limit.empty:
+        raise InvalidSetting("experiment", "this run", "budget: the table holds no converged run")
+    cells = to_data[~is_limit & (to_data["denoiser"] != "law")]
+    oracle, exact = cells["denoiser"] == "oracle", cells["start"] == "exact"
+    index = [*KEY, "steps", "repetition"]
+
+    def distances(rows: pd.DataFrame) -> pd.Series:
+        return rows.set_index(index)["value"]
+
+    frame = pd.DataFrame({"C": distances(cells[oracle & exact])})
+    ends = limit.set_index(["metric", "sampler", "sampler_settings", "repetition"])[
+        "value"
+    ].to_dict()
+    frame["C∞"] = [
+        ends.get((metric, f"{sampler}{LIMIT}", settings, repetition))
+        or ends.get((metric, ODE, "", repetition), math.nan)
+        for metric, sampler, settings, _, repetition in frame.index
+    ]
+    # a part that is not in the sweep is left out; one whose cells diverged is NaN, and so is A
+    has_start = bool((table["denoiser"].eq("oracle") & table["start"].ne("exact")).any())
+    has_score = bool(table["denoiser"].eq("learned").any())
+    frame["B"] = distances(cells[oracle & ~exact]) if has_start else frame["C"]
+    frame["A"] = distances(cells[~oracle]) if has_score else frame["B"]
+    differences = {"floor": frame["C∞"], "discretisation": frame["C"] - frame["C∞"]}
+    if has_start:
+        differences["start"] = frame["B"] - frame["C"]
+    if has_score:
+        differences["score"] = frame["A"] - frame["B"]
+    differences["total"] = frame["A"]
+    blocks = [_intervals(of, part, "difference", level) for part, of in differences.items()]
+    for part, reference in NEIGHBOURS.items():
+        rows = ok[ok["reference"] == reference]
+        if not rows.empty:
+            blocks.append(_intervals(distances(rows), part, "neighbours", level))
+    etas = cells[[*KEY, "eta"]].drop_duplicates()
+    return pd.concat(blocks, ignore_index=True).merge(etas, on=KEY)
+
+
+def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.DataFrame:
+    groups = values.dropna().groupby(level=[*KEY, "steps"])
+    lines = groups.agg(["mean", "std", "size"]).reset_index()
+    quantile = stats.t.ppf(0.5 + level / 2, (lines["size"] - 1).clip(lower=1))
+    half = quantile * lines["std"] / lines["size"] ** 0.5
+    return lines.assign(
+        part=part,
+        kind=kind,
+        lower=lines["mean"] - half,
+        upper=lines["mean"] + half,
+        count=lines["size"],
+    ).drop(columns=["std", "size"])
+
+
+def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> pd.DataFrame:
+    """How far doubling the converged number of steps moved the distance, one line per limit.
+
+    Columns: those of `KEY`, eta, moved (mean over repetitions, paired), half (of its 95 % interval)
+    and converged: whether the move is within the tolerance, as far as the interval can tell.
+    """
+    ok = table[(table["status"] == "ok") & table["sampler"].str.endswith(LIMIT)]
+    wide = ok.pivot_table(index=[*KEY, "repetition"], columns="steps", values="value")
+    moved = (wide[2 * converged_steps] - wide[converged_steps]).dropna()
+    lines = moved.groupby(level=KEY).agg(["mean", "std", "size"]).reset_index()
+    half = stats.t.ppf(0.975, (lines["size"] - 1).clip(lower=1)) * lines["std"]
+    half /= lines["size"] ** 0.5
+    converged = lines["mean"].abs() - half.fillna(0) <= tolerance
+    lines = lines.assign(moved=lines["mean"], half=half, converged=converged)
+    lines = lines.merge(ok[[*KEY, "eta"]].drop_duplicates(), on=KEY)
+    return lines.drop(columns=["mean", "std", "size"])
+
+
+def enough_noise(points: Tensor, allowed: float) -> float:
+    """The noise-to-signal ratio κ at which the start costs about `allowed`, in the data's units.
+
+    For Gaussian data N(m, λ) the probability-flow map takes a start N(0, σ²) to a Gaussian whose
+    mean is off by |m|·√(λ/(λ + κ²)) and whose standard deviation is off by √λ·(1 − κ/√(λ + κ²));
+    their root sum of squares is the W₂ that the prior costs. Other data are taken at their mean
+    and at the largest eigenvalue λ of their covariance: an estimate, rounded up to one digit.
+
+    Args:
+        points: of the data, shape (n, dim).
+        allowed: the W₂ allowed to the start.
+    """
+    mean = float(points.mean(0).norm())
+    variance = float(torch.linalg.eigvalsh(points.T.cov().reshape(2 * (points.shape[1],)))[-1])
+
+    def cost(ratio: float) -> float:
+        root = math.sqrt(variance + ratio**2)
+        shift = mean * math.sqrt(variance) / root
+        return math.hypot(shift, math.sqrt(variance) * (1 - ratio / root))
+
+    low, high = 0.0, 1.0
+    while cost(high) > allowed:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if cost(middle) > allowed else (low, middle)
+    digit: float = 10.0 ** math.floor(math.log10(high))
+    return math.ceil(high / digit - 1e-9) * digit
+
+
+def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
+    """What dominates each sampler's distance at the largest number of steps, and what would help.
+
+    Args:
+        budget: that wrote the table.
+        table: rows of the results store.
+    """
+    lines = []
+    found = parts(table, budget.converged_steps)
+    moved = convergence(table, budget.converged_steps, budget.tolerance)
+    for key, group in found.groupby(KEY):
+        metric, sampler, _ = cast(tuple[str, str, str], key)
+        eta = float(group["eta"].iloc[0])
+        most = int(group["steps"].max())
+        last = group[group["steps"] == most]
+        means = last[last["kind"] == "difference"].set_index("part")
+        name = sampler if eta != eta else f"{sampler} η={eta:g}"
+        found_parts = [part for part in PARTS[1:] if part in means.index]
+        if "total" not in means.index:
+            lines.append(f"{metric}, {name}, N={most}: no budget, its cells did not finish")
+            continue
+        sum_of = " ".join(f"{means['mean'][part]:+.2f} {part}" for part in found_parts)
+        lines.append(
+            f"{metric}, {name}, N={most}: {means['mean']['total']:.2f} = "
+            f"{means['mean']['floor']:.2f} floor {sum_of}"
+        )
+        worst = max(found_parts, key=lambda part: float(means["mean"][part]))
+        if means["lower"][worst] <= 0:
+            lines.append("  nothing stands out of the floor at this n and number of repetitions")
+        else:
+            advice = _advice(budget, worst, float(means["mean"]["floor"]))
+            lines.append(f"  {worst} dominates: {advice}")
+        falls = group[(group["kind"] == "neighbours") & (group["part"] == "discretisation")]
+        if len(falls) >= 2 and (falls["mean"] > 0).all():
+            slope = np.polyfit(np.log(falls["steps"]), np.log(falls["mean"]), 1)[0]
+            at = falls[falls["steps"] == most]["mean"].item()
+            paired = "paired" if not eta > 0 else "not paired: fresh noise"
+            lines.append(
+                f"  discretisation ({paired}): {at:.2f} at N={most}, falls like N^{slope:.2f}"
+            )
+    for line in moved[~moved["converged"]].itertuples():
+        eta = float(str(line.eta))
+        name = f"{line.sampler}" if eta != eta else f"{line.sampler} η={eta:g}"
+        lines.append(
+            f"NOT converged, {line.metric}, {name}: {budget.converged_steps} → "
+            f"{2 * budget.converged_steps} steps move the distance by {line.moved:+.3f} ± "
+            f"{line.half:.3f}, more than the tolerance {budget.tolerance:g}; raise "
+            "budget.converged_steps"
+        )
+    return lines
+
+
+def _advice(budget: Budget, part: str, floor: float) -> str:
+    sweep = budget.sweep
+    if part == "discretisation":
+        return "take more steps, or a sampler of higher order"
+    if part == "score":
+        return "train longer, on more data, or with a larger network"
+    first = sweep.levels(max(sweep.steps)).rows[0]
+    if first.alpha == 0:
+        return "start from the exact law: this path ends without signal, so the start is a choice"
+    now = first.sigma / first.alpha
+    want = enough_noise(sweep.reference, floor / 5)
+    key = "schedule.sigma_max" if hasattr(sweep.schedule, "sigma_max") else "grid.noise_max"
+    return f"prior mismatch: raise {key} from {now:g} to about {want:g}"

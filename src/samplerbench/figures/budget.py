@@ -1,0 +1,103 @@
+"""The error budget as waterfalls: from the floor to what practice gets, one part after another.
+
+Bars are differences of distances, which add up to the total (and may go down); dots are the
+distances between neighbours, which do not add up but see what the floor hides. See
+`evaluation.budget` for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from samplerbench.evaluation.budget import KEY, PARTS
+from samplerbench.figures.style import COLOURS, styled
+
+_COLOURS = {
+    "floor": "0.75",
+    "discretisation": COLOURS[0],
+    "start": COLOURS[1],
+    "score": COLOURS[2],
+    "total": "0.25",
+}
+_SHORT = {"discretisation": "steps"}
+
+
+def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
+    """One row per sampler setting; a column each for the fewest, a middle and the most steps.
+
+    Args:
+        lines: of `evaluation.budget.parts`.
+        metric: which metric to draw.
+        title: a line above the panels.
+    """
+    lines = lines[lines["metric"] == metric]
+    settings = lines.sort_values(["sampler", "eta"])[[*KEY, "eta"]].drop_duplicates()
+    counts = sorted(set(lines["steps"]))
+    counts = sorted({counts[0], counts[len(counts) // 2], counts[-1]})
+    with mpl.rc_context(styled()):
+        size = (3.1 * len(counts) + 1.0, 2.1 * len(settings) + 0.9)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(
+            len(settings), len(counts), sharex=True, sharey=True, squeeze=False
+        )
+        for row, chosen in zip(panels, settings.itertuples(index=False), strict=True):
+            same = (lines["sampler"] == chosen.sampler) & (
+                lines["sampler_settings"] == chosen.sampler_settings
+            )
+            eta = float(str(chosen.eta))
+            name = f"{chosen.sampler}" if eta != eta else f"{chosen.sampler} η = {eta:g}"
+            for axes, steps in zip(row, counts, strict=True):
+                _panel(axes, lines[same & (lines["steps"] == steps)])
+                axes.set_title(f"{name}, N = {steps}", fontsize=9)
+            row[0].set_ylabel("distance")
+        figure.suptitle(title, fontsize=9, color="0.3")
+        figure.legend(handles=_legend(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _panel(axes: Axes, lines: pd.DataFrame) -> None:
+    differences = lines[lines["kind"] == "difference"].set_index("part")
+    neighbours = lines[lines["kind"] == "neighbours"].set_index("part")
+    names: Sequence[str] = [*PARTS, "total"]
+    level = 0.0
+    for place, part in enumerate(names):
+        if part not in differences.index:
+            continue
+        mean = float(differences["mean"][part])
+        bottom = 0.0 if part in ("floor", "total") else level
+        axes.bar(place, mean, 0.7, bottom=bottom, color=_COLOURS[part])
+        low, high = (
+            bottom + float(differences["lower"][part]),
+            bottom + float(differences["upper"][part]),
+        )
+        axes.plot([place, place], [low, high], color="black", lw=1)
+        if part != "total":
+            level = bottom + mean
+            axes.plot([place + 0.35, place + 0.65], [level, level], color="0.5", lw=0.8)
+        if part in neighbours.index:
+            axes.plot(place, float(neighbours["mean"][part]), "D", color="black", mfc="white", ms=5)
+    axes.set_xticks(range(len(names)), [_SHORT.get(part, part) for part in names], fontsize=8)
+    axes.grid(visible=False, axis="x")
+    axes.set_ylim(bottom=0)
+
+
+def _legend() -> list[Line2D | Patch]:
+    return [
+        Patch(color="0.6", label="difference of distances: these add up to the total"),
+        Line2D(
+            [],
+            [],
+            color="black",
+            marker="D",
+            mfc="white",
+            ls="",
+            label="distance between neighbours (same starts)",
+        ),
+    ]
