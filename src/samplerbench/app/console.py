@@ -50,12 +50,13 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
             name = sampler if eta != eta else f"{sampler} η={eta:g}"
             grid.add_row(start, denoiser, name, *(found.get(count, "–") for count in steps))
         out.print(grid)
-        if not floor.empty:
-            only = floor.iloc[0]
+        for _, own in floor.iterrows():
+            draws = f"even draws, for {own['start']}" if own["start"] else "fresh draws"
             out.print(
-                f"floor: {only['mean']:.2f} on average, sd {only['sd']:.2f} over "
-                f"{only['count']} sets of {first['n_samples']:,} fresh draws of the law itself\n"
+                f"floor: {own['mean']:.2f} on average, sd {own['sd']:.2f} over "
+                f"{own['count']} sets of {first['n_samples']:,} {draws} of the law itself"
             )
+        out.print()
     bad = table[table["status"] != "ok"]
     for (status, message), rows in bad.groupby(["status", "message"]):
         out.print(f"{len(rows)} {status}: {message}", style="bold red", markup=False)

@@ -17,8 +17,9 @@ Two budgets come of it, with d the distance to the data.
 - *Distances between neighbours*, W(A, B), W(B, C), W(C, C∞), never are. They do not add up; by the
   triangle inequality d(A) ≤ W(A, B) + W(B, C) + W(C, C∞) + d(C∞). Neighbours share their starts
   and noise, so most sampling noise cancels: W(C, C∞), the *paired* discretisation, sees an error of
-  the sampler far below the floor. C∞ shares the start but, for a sampler that draws noise, not the
-  noise (the numbers of a step belong to its index): then W(C, C∞) is not paired, and says so.
+  the sampler far below the floor. Where a sampler draws noise, all runs of a budget draw the
+  increments of one Brownian path (see `coupling`); a sampler for which that is not defined shares
+  the start only, W(C, C∞) is then not paired, and the words say so.
 
 *Converged* keeps the sampler's settings, since the limits of DDIM at η = 0 and 1 are an ODE and an
 SDE, and a learned score has different laws on them; every deterministic member has the same limit,
@@ -116,7 +117,7 @@ class Budget:
         of_sampler = path * len(sweep.steps) * (len(sweep.metrics) + plain)
         stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
         limits = 2 * (stochastic + (stochastic < len(sweep.samplers))) * len(sweep.metrics)
-        floor = sweep.floor_repetitions * len(sweep.metrics)
+        floor = len(sweep.floor_cells()) * len(sweep.metrics)
         return floor + sweep.repetitions * (len(sweep.samplers) * of_sampler + limits)
 
     def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
@@ -125,8 +126,8 @@ class Budget:
         to_data = sweep.distances()
         repetitions = range(sweep.repetitions)
 
-        def floor(repetition: int) -> list[Row]:
-            return self._walk(Cell("law", "", "", None, 0, repetition), to_data)[1]
+        def floor(cell: Cell) -> list[Row]:
+            return self._walk(cell, to_data)[1]
 
         ode: dict[int, End] = {}
 
@@ -141,7 +142,7 @@ class Budget:
             end, rows = self._limit(f"{name}{LIMIT}", settings, repetition, to_data)
             return rows + self._path(name, settings, repetition, end, to_data)
 
-        rows = sweep.side_by_side(floor, range(sweep.floor_repetitions), on_row)
+        rows = sweep.side_by_side(floor, sweep.floor_cells(), on_row)
         if not all(settings.stochastic for _, settings in sweep.samplers):
             rows += sweep.side_by_side(ode_limit, repetitions, on_row)
         units = [(*named, repetition) for named in sweep.samplers for repetition in repetitions]
@@ -157,7 +158,8 @@ class Budget:
         """C∞, from twice the converged steps, with its rows and those of the check."""
         rows: list[Row] = []
         for steps in (self.converged_steps, 2 * self.converged_steps):
-            cell = Cell("oracle", "exact", name, sampler, steps, repetition)
+            coupled = sampler.stochastic and sampler.couples
+            cell = Cell("oracle", "exact", name, sampler, steps, repetition, coupled)
             drawn, more = self._walk(cell, to_data)
             rows += more
         return (cell, drawn), rows
@@ -174,7 +176,8 @@ class Budget:
         rows: list[Row] = []
         for steps in self.sweep.steps:
             before, there = end
-            cell = Cell("oracle", "exact", name, sampler, steps, repetition)
+            coupled = sampler.stochastic and sampler.couples
+            cell = Cell("oracle", "exact", name, sampler, steps, repetition, coupled)
             path = [("discretisation", cell)]
             if self.prior is not None:
                 cell = replace(cell, start=self.prior)
@@ -369,7 +372,10 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
         if len(falls) >= 2 and (falls["mean"] > 0).all():
             slope = np.polyfit(np.log(falls["steps"]), np.log(falls["mean"]), 1)[0]
             at = falls[falls["steps"] == most]["mean"].item()
-            paired = "paired" if not eta > 0 else "not paired: fresh noise"
+            shares = all(
+                s.couples or not s.stochastic for n, s in budget.sweep.samplers if n == sampler
+            )
+            paired = "paired" if shares else "not paired: fresh noise"
             lines.append(
                 f"  discretisation ({paired}): {at:.2f} at N={most}, falls like N^{slope:.2f}"
             )

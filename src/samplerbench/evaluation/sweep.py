@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from samplerbench import __version__
+from samplerbench.coupling import BrownianNoise
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
 from samplerbench.evaluation.identity import VERSIONS, describe, identity
@@ -31,10 +32,10 @@ from samplerbench.evaluation.store import Row
 from samplerbench.grids import Levels
 from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
 from samplerbench.models import Counted, Denoiser
-from samplerbench.noise import KeyedNoise
+from samplerbench.noise import KeyedNoise, Noise
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.schedules import NoiseSchedule
-from samplerbench.starts import Start
+from samplerbench.starts import Sobol, Start, stratified_draws
 
 T = TypeVar("T")
 Grid = Callable[[NoiseSchedule, int], Levels]
@@ -56,7 +57,12 @@ class Labels:
 
 @dataclass(frozen=True)
 class Cell:
-    """One set of n samples, by names in the sweep's mappings; the floor's denoiser is law."""
+    """One set of n samples, by names in the sweep's mappings.
+
+    The floor's denoiser is law; its start is the name of a stratified start whose floor it is, or
+    empty. `coupled` cells draw the increments of one Brownian path, so that runs with different
+    numbers of steps see the same noise, see `coupling`.
+    """
 
     denoiser: str
     start: str
@@ -64,6 +70,7 @@ class Cell:
     settings: Sampler | None
     steps: int
     repetition: int
+    coupled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +163,7 @@ class Sweep:
 
     def cells(self) -> list[Cell]:
         """All cells: the floor first, then the grid, the repetitions of a cell side by side."""
-        floor = [Cell("law", "", "", None, 0, r) for r in range(self.floor_repetitions)]
+        floor = self.floor_cells()
         grid = [
             Cell(denoiser, start, name, sampler, steps, repetition)
             for denoiser in self.denoisers
@@ -167,13 +174,24 @@ class Sweep:
         ]
         return floor + grid
 
+    def floor_cells(self) -> list[Cell]:
+        """Fresh draws of the law: random ones, and even ones for starts that are drawn evenly."""
+        plain = [name for name, start in self.starts.items() if not isinstance(start, Sobol)]
+        even = [name for name, start in self.starts.items() if isinstance(start, Sobol)]
+        if self.dataset.uniform_dim is None:  # then nothing is drawn evenly from the law
+            plain, even = plain or even, []
+        names = ([""] if plain else []) + even
+        return [
+            Cell("law", name, "", None, 0, repetition)
+            for name in names
+            for repetition in range(self.floor_repetitions)
+        ]
+
     def levels(self, steps: int) -> Levels:
         """The levels for a number of steps."""
         return self.grid(self.schedule, steps)
 
-    def samples(
-        self, cell: Cell, denoiser: Denoiser, noise_for: str = "sampler"
-    ) -> Iterator[Tensor]:
+    def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:
         """The cell's samples, block by block, shape (block or fewer, dim)."""
         if cell.settings is None:
             raise ValueError("the floor has no sampler")
@@ -183,7 +201,12 @@ class Sweep:
             key = (self.seed, cell.repetition, block)
             x = start.draw(self.dataset, self.block, levels.rows[0], key)
             x = x.to(self.device, self.dtype)
-            x = final_state(cell.settings, denoiser, x, levels, KeyedNoise((noise_for, *key)))
+            noise: Noise
+            if cell.coupled:
+                noise = BrownianNoise(("coupled", *key), levels)
+            else:
+                noise = KeyedNoise(("sampler", *key))
+            x = final_state(cell.settings, denoiser, x, levels, noise)
             yield x[: self.n_samples - block * self.block]
 
     def distances(self) -> dict[str, Reference]:
@@ -246,7 +269,10 @@ class Sweep:
         samples = None
         try:
             if cell.settings is None:
-                draws = self.dataset.draws(self.n_samples, "floor", self.seed, cell.repetition)
+                key = ("floor", self.seed, cell.repetition)
+                even = isinstance(self.starts.get(cell.start), Sobol)
+                make = stratified_draws if even else Dataset.draws
+                draws = make(self.dataset, self.n_samples, *key)
                 samples = draws.to(self.device, self.dtype)
             else:
                 model = Counted(self.denoisers[cell.denoiser])
@@ -290,7 +316,7 @@ class Sweep:
             "versions": VERSIONS,
         }
         if cell.settings is None:
-            return identity({"floor": True, **shared})
+            return identity({"floor": "even" if cell.start else "random", **shared})
         return identity(
             {
                 "denoiser": cell.denoiser if cell.denoiser == "oracle" else self.training_id,
@@ -299,6 +325,7 @@ class Sweep:
                 "start": describe(self.starts[cell.start]),
                 "sampler": describe(cell.settings),
                 "steps": cell.steps,
+                "noise": "coupled" if cell.coupled else "keyed",
                 "block": self.block,
                 **shared,
             }

@@ -55,8 +55,11 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
     with mpl.rc_context(styled()):
         figure = Figure(figsize=(4.6 * len(starts) + 1.7, 4.2), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, len(starts), sharey=True, squeeze=False)[0]
-        floor = table[(table["metric"] == metric) & (table["denoiser"] == "law")]["value"].dropna()
+        floors = table[(table["metric"] == metric) & (table["denoiser"] == "law")]
         for start, axes in zip(starts, panels, strict=True):
+            # an even start has an even floor, the others the random one
+            own = floors[floors["start"] == start]
+            floor = (own if not own.empty else floors[floors["start"] == ""])["value"].dropna()
             if not floor.empty:
                 low, high = floor.quantile([0.025, 0.975])
                 axes.axhspan(low, high, color="0.85", lw=0)
@@ -88,7 +91,7 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
             axes.set_ylim(bottom=0)
         panels[0].set_ylabel(f"{_metric_title(metric)} to the data")
         figure.legend(
-            handles=_legend(colours, sorted(set(cells["denoiser"])), not floor.empty),
+            handles=_legend(colours, sorted(set(cells["denoiser"])), not floors.empty),
             loc="outside right center",
         )
         first = cells.iloc[0]

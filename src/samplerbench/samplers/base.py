@@ -41,9 +41,12 @@ class Sampler(ABC):
 
     Attributes:
         order: of convergence on the probability-flow ODE, or weak order for a stochastic method.
+        couples: whether its draws can be the increments of one Brownian path, the same for every
+            number of steps; see `coupling`.
     """
 
     order: ClassVar[int]
+    couples: ClassVar[bool] = False
 
     @property
     @abstractmethod

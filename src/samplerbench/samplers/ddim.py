@@ -30,6 +30,7 @@ class DDIM(Sampler):
     """
 
     order: ClassVar[int] = 1
+    couples: ClassVar[bool] = True
     eta: float = 0.0
 
     def __post_init__(self) -> None:
