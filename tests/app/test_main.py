@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from samplerbench.app.main import main
+from samplerbench.app.main import conf_directory, main
 from samplerbench.evaluation.store import CLOCKS
 
 TINY = ("experiment=tiny", "logger=none")
@@ -120,6 +120,29 @@ def test_other_metrics(run, tmp_path, metric):
     assert table["value"].notna().all()
 
 
+EXPERIMENTS = [
+    path.relative_to(conf_directory() / "experiment").with_suffix("").as_posix()
+    for path in sorted((conf_directory() / "experiment").rglob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs_from_end_to_end(run, tmp_path, name):
+    few = ["n_samples=60", "block=30", "n_train=100", "n_validation=20", "n_reference=80"]
+    few += ["steps=[2,3]", "repetitions=2", "floor_repetitions=2", "trainer=tiny", "logger=none"]
+    few += ["trainer.steps=3"]
+    if name == "budget":
+        few += ["budget.converged_steps=5", "sampler.ddim.eta=[0,1]"]
+    status, out, err = run(f"experiment={name}", *few)
+    assert status == 0, err
+    table = pd.read_parquet(only_run(tmp_path) / "cells.parquet")
+    assert set(table["status"]) == {"ok"}
+    assert "floor" in out
+    if name == "budget":
+        assert (only_run(tmp_path) / "budget_max_sliced_certified.png").stat().st_size > 1000
+        assert {"data", "oracle", "exact", "converged"} == set(table["reference"])
+
+
 BAD = [
     (["sampler.ddim.eta=-1"], "sampler.ddim.eta=-1", "at least 0"),
     (["sampler.ddim.eta=[0,-1]"], "sampler.ddim.eta=-1", "at least 0"),
@@ -158,6 +181,14 @@ BAD = [
     (["metric.max_sliced_certified.relative_tolerance=-1"], "relative_tolerance=-1", "at least 0"),
     (["trainer.lr=-1"], "trainer.lr=-1", "positive"),
     (["trainer.steps=0"], "trainer.steps=0", "at least 1"),
+    (["wanted=0"], "wanted=0", "positive"),
+    (["experiment=budget", "budget.tolerance=-1"], "budget.tolerance=-1", "positive"),
+    (["experiment=budget", "denoiser=learned"], "denoiser", "oracle"),
+    (["experiment=budget", "start=prior"], "start", "exact"),
+    (["experiment=budget", "repetitions=1"], "repetitions=1", "at least 2"),
+    (["dataset=file", "dataset.path=no.npy"], "dataset.path=no.npy", "must be"),
+    (["dataset=pinwheel"], "denoiser=oracle", "learned"),
+    (["metric=w_law_1d"], "metric=w_law_1d", "1-D"),
     (["workers=0"], "workers=0", "at least 1"),
     (["logger._target_=os.system"], "logger._target_=os.system", "samplerbench."),
     (["n_samples=???"], "n_samples", "missing"),

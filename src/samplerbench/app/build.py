@@ -5,6 +5,7 @@ One object a line; what several need is built once and passed on.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Job:
         budget: of the sweep, where one is asked for.
         training: trains the sweep's learned denoiser; None where it has none.
         logger: where the run is logged.
+        wanted: a distance that one would like to find, in the units of the data.
         config: the resolved config, plain values only.
     """
 
@@ -54,6 +56,7 @@ class Job:
     budget: Budget | None
     training: Training | None
     logger: Logger
+    wanted: float
     config: dict[str, Any]
 
 
@@ -215,7 +218,11 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
             converged_steps=count(config.budget, "converged_steps"),
             tolerance=convert(config.budget.tolerance, float, "budget.tolerance"),
         )
-    return Job(sweep, budget, training, logger, {str(key): value for key, value in plain.items()})
+    wanted = convert(config.wanted, float, "wanted")
+    require(0 < wanted < math.inf, "wanted", wanted, "positive")
+    return Job(
+        sweep, budget, training, logger, wanted, {str(key): value for key, value in plain.items()}
+    )
 
 
 #: The parts of the config that decide what is learned.

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from samplerbench.evaluation.budget import PARTS
-from samplerbench.evaluation.statistics import summary
+from samplerbench.evaluation.ranking import ranking
+from samplerbench.evaluation.statistics import resolution, summary
 
 
 def console() -> Console:
@@ -60,6 +61,32 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
     bad = table[table["status"] != "ok"]
     for (status, message), rows in bad.groupby(["status", "message"]):
         out.print(f"{len(rows)} {status}: {message}", style="bold red", markup=False)
+
+
+def print_claims(out: Console, table: pd.DataFrame, wanted: float) -> None:
+    """What the numbers support: which sampler is best, and which cells are told from the data.
+
+    Says nothing where there is one repetition, one sampler, or no floor: then nothing is supported.
+
+    Args:
+        out: where to print.
+        table: rows of the results store: distances to the data or the law.
+        wanted: a distance that one would like to find, in the units of the data.
+    """
+    for metric, rows in table.groupby("metric"):
+        cells = rows[rows["denoiser"] != "law"]
+        steps = int(cells["steps"].max())
+        if cells["repetition"].nunique() < 2:
+            continue
+        for key, group in cells.groupby(["start", "denoiser"]):
+            last = group[(group["steps"] == steps) & (group["status"] == "ok")]
+            if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
+                start, denoiser = cast(tuple[str, str], key)
+                sentence = ranking(group, steps=steps).sentence
+                out.print(f"{start} start, {denoiser} score, N={steps}: {sentence}", markup=False)
+        ok = rows[rows["status"] == "ok"]
+        if ok[ok["denoiser"] == "law"]["repetition"].nunique() > 1:
+            out.print(f"{metric}: {resolution(ok, wanted).sentence}", markup=False)
 
 
 def print_budget(out: Console, lines: pd.DataFrame) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from samplerbench.app.build import Job, build
-from samplerbench.app.console import console, print_budget, print_cells
+from samplerbench.app.console import console, print_budget, print_cells, print_claims
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.budget import LIMIT, Budget, parts, verdict
 from samplerbench.evaluation.store import Row, Store, write_atomically
@@ -104,6 +104,7 @@ def execute(job: Job, directory: Path, log: Log) -> bool:
         finally:  # also when it is interrupted: what is there can be read
             table = store.compact()
     print_cells(out, to_data(table))
+    print_claims(out, to_data(table), job.wanted)
     log.table("cells", table.drop(columns=["metric_settings"]))
     if budget is not None:
         show_budget(budget, table, directory, log, out)
