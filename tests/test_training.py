@@ -233,3 +233,31 @@ def test_the_network_learns_a_gaussian(tmp_path):
 def test_impossible_recipes(change, field):
     with pytest.raises(InvalidSetting, match=f"^{field}="):
         replace(RECIPE, **change)
+
+
+def test_validation_is_one_batch_of_all_held_out_data(tmp_path):
+    sizes = []
+
+    class Watched(Denoising):
+        def validation_step(self, batch, batch_idx):
+            sizes.append(batch.shape)
+            super().validation_step(batch, batch_idx)
+
+    mean, std = torch.zeros(2), 1.0
+    recipe = Recipe(steps=4, batch_size=8, lr=1e-3, validate_every=2)
+    objective = Watched(
+        network=ResidualMLP(2, 0, width=16),
+        target=EDMTarget(),
+        schedule=EDM(10.0),
+        level_law=LogNormal(0.0, 1.0, 0.02, 10.0),
+        weighting=Uniform(),
+        recipe=recipe,
+        mean=mean,
+        std=std,
+        train_seed=0,
+    )
+    data = TensorData(
+        torch.randn(32, 2), torch.randn(50, 2), batch_size=8, replacement=False, train_seed=0
+    )
+    train(objective, data, directory=tmp_path, progress=False)
+    assert sizes == [(50, 2)] * 2

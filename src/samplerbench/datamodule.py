@@ -61,6 +61,22 @@ class Batches:
             yield self.x0[index.to(self.x0.device)]
 
 
+@dataclass(frozen=True, eq=False)
+class Once:
+    """All the data as one batch, once.
+
+    Lightning would take a list with a tensor for a list of loaders, and each row for a batch.
+    """
+
+    x0: Tensor
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield self.x0
+
+
 class TensorData(pl.LightningDataModule):
     """Training and validation data that lie in memory.
 
@@ -107,6 +123,6 @@ class TensorData(pl.LightningDataModule):
         steps, first = self.trainer.max_steps, self.trainer.global_step
         return Batches(self.x0, self.batch_size, self.replacement, self.train_seed, steps, first)
 
-    def val_dataloader(self) -> list[Tensor]:
+    def val_dataloader(self) -> Once | list[Tensor]:
         """The validation data as one batch."""
-        return [] if self.validation is None else [self.validation]
+        return [] if self.validation is None else Once(self.validation)

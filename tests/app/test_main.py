@@ -191,7 +191,7 @@ BAD = [
     (["metric=w_law_1d"], "metric=w_law_1d", "1-D"),
     (["workers=0"], "workers=0", "at least 1"),
     (["logger._target_=os.system"], "logger._target_=os.system", "samplerbench."),
-    (["n_samples=???"], "n_samples", "missing"),
+    (["n_samples=???"], "n_samples", "Missing"),
     (["steps=[4"], "steps=[4", ""),
 ]
 
