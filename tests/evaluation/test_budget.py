@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+from samplerbench.datasets.empirical import empirical
+from samplerbench.datasets.file import from_file
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.budget import (
-    NEIGHBOURS,
-    PARTS,
     Budget,
     convergence,
     enough_noise,
@@ -56,9 +56,10 @@ def budget(
         "floor_repetitions": 3,
         "block": 250,
         "steps": [5, 20],
-        "reference": dataset.draws(2000, "evaluation", 0),
         **changes,
     }
+    if "reference" not in plain:
+        plain["reference"] = dataset.draws(2000, "evaluation", 0)
     sweep = Sweep(
         dataset=dataset,
         schedule=schedule,
@@ -89,12 +90,14 @@ def gaussian_budget():
 def test_differences_add_up_and_neighbours_bound_the_total(gaussian_budget):
     of, rows = gaussian_budget
     lines = parts(rows, of.converged_steps)
-    assert len(lines) == 3 * 2 * (len(PARTS) + 1 + len(NEIGHBOURS))
+    assert len(lines) == 3 * 2 * (4 + 1 + 3)
     for _, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
         mean = group.set_index(["kind", "part"])["mean"]
         total = mean["difference", "total"]
-        assert sum(mean["difference", part] for part in PARTS) == pytest.approx(total, abs=1e-12)
-        bound = mean["difference", "floor"] + sum(mean["neighbours", part] for part in NEIGHBOURS)
+        parts_of = mean["difference"].drop("total")
+        assert set(parts_of.index) == {"floor", "discretisation", "start", "score"}
+        assert parts_of.sum() == pytest.approx(total, abs=1e-12)
+        bound = mean["difference", "floor"] + mean["neighbours"].sum()
         assert total <= bound + 1e-9
         assert (group["lower"] <= group["mean"]).all()
         assert (group["count"] == 3).all()
@@ -171,6 +174,41 @@ def test_the_grid_mixture_s_published_numbers():
     assert "start dominates: prior mismatch: raise schedule.sigma_max from 10 to about" in words
     assert "discretisation (paired)" in words
     assert "NOT converged" not in words
+
+
+def test_the_training_set_s_denoiser_splits_the_score():
+    dataset = gaussian(MEAN, COVARIANCE)
+    of = budget(dataset, [("ddim", DDIM(0.0))], steps=[5], reference=dataset.draws(500, "e", 0))
+    oracle = empirical(dataset.draws(50, "train", 0)).oracle(EDM(10.0))
+    sweep = replace(of.sweep, denoisers={**of.sweep.denoisers, "empirical": oracle})
+    of = replace(of, sweep=sweep)
+    lines = parts(table(of), of.converged_steps)
+    mean = lines.set_index(["kind", "part"])["mean"]
+    found = mean["difference"].drop("total")
+    assert {"finite data", "optimisation"} < set(found.index)
+    assert "score" not in found.index
+    assert found.sum() == pytest.approx(mean["difference", "total"], abs=1e-12)
+    assert mean["neighbours", "finite data"] > 0.1
+    assert mean["neighbours", "optimisation"] > 0.1
+
+
+def test_data_without_a_law_have_a_generalisation_part(tmp_path):
+    rows = gaussian(MEAN, COVARIANCE).draws(400, "rows", 0)
+    np.save(tmp_path / "rows.npy", rows.numpy())
+    dataset = from_file(str(tmp_path / "rows.npy"))
+    of = budget(
+        dataset,
+        [("heun", Heun())],
+        steps=[10],
+        learned=False,
+        reference=dataset.draws(80, "evaluation", 0),
+        n_samples=80,
+        block=80,
+    )
+    mean = parts(table(of), of.converged_steps).set_index(["kind", "part"])["mean"]
+    found = mean["difference"].drop("total")
+    assert set(found.index) == {"floor", "generalisation", "discretisation", "start"}
+    assert found.sum() == pytest.approx(mean["difference", "total"], abs=1e-12)
 
 
 def test_a_limit_that_is_not_reached_is_named_with_its_trend():

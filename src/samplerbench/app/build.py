@@ -18,6 +18,7 @@ from torch import Tensor
 from samplerbench.app.construct import construct, construct_grid, convert
 from samplerbench.datamodule import TensorData
 from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.empirical import empirical
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.budget import Budget
 from samplerbench.evaluation.identity import VERSIONS, describe, identity
@@ -159,7 +160,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     denoisers: dict[str, Denoiser] = {}
     training = None
     training_id = ""
-    for name in names(config, "denoiser", ("learned", "oracle")):
+    for name in names(config, "denoiser", ("learned", "empirical", "oracle")):
         if name == "learned":
             training = build_training(config, dataset, schedule, data_seed, seeds["train_seed"])
             training_id = identity(
@@ -174,6 +175,9 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
                 }
             )
             denoisers[name] = training.objective.model
+        elif name == "empirical":
+            points = finite(dataset.draws(count(config, "n_train"), "train", data_seed), "dataset")
+            denoisers[name] = empirical(points).oracle(schedule).to(device)
         else:
             oracle = dataset.oracle(schedule)
             if oracle is None:
@@ -196,6 +200,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         repetitions=count(config, "repetitions"),
         floor_repetitions=count(config, "floor_repetitions", least=0),
         training_id=training_id,
+        empirical_id=identity([describe(dataset), plain["n_train"], data_seed]),
         block=count(config, "block"),
         dtype=chosen_dtype(config.dtype),
         device=device,

@@ -101,8 +101,10 @@ def print_budget(out: Console, lines: pd.DataFrame) -> None:
             f"\nerror budget in {metric}; mean ± half of the 95 % interval. Differences add up to "
             "the total; W are distances between neighbours, which see what the floor hides"
         )
+        held = set(zip(of_metric["part"], of_metric["kind"], strict=True))
         columns = [(part, "difference") for part in (*PARTS, "total")]
-        columns += [(part, "neighbours") for part in PARTS[1:]]
+        columns += [(part, "neighbours") for part in PARTS]
+        columns = [column for column in columns if column in held]
         grid = Table(box=None, pad_edge=False)
         grid.add_column("sampler", no_wrap=True)
         grid.add_column("N", justify="right")

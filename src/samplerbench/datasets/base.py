@@ -35,6 +35,11 @@ class Dataset(ABC):
         """Independent draws of the law, shape (count, dim), float64."""
 
     @property
+    def known_law(self) -> bool:
+        """Whether the law is known, or only points of it: then the oracle knows those."""
+        return True
+
+    @property
     def uniform_dim(self) -> int | None:
         """How many uniform numbers make one datum in `from_uniforms`; None where nothing can."""
         return None

@@ -100,6 +100,10 @@ class Divided(Dataset):
         return Empirical(self.part("train"))
 
     @property
+    def known_law(self) -> bool:
+        return False
+
+    @property
     def event_shape(self) -> tuple[int, ...]:
         return (self.part("train").shape[1],)
 

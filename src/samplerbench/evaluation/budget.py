@@ -21,6 +21,13 @@ Two budgets come of it, with d the distance to the data.
   increments of one Brownian path (see `coupling`); a sampler for which that is not defined shares
   the start only, W(C, C∞) is then not paired, and the words say so.
 
+The score's part is split where the sweep also holds the denoiser *empirical*, the ideal denoiser of
+the training set: from it to the oracle is what finite data cost, from the network to it what the
+optimisation leaves. Data without a known law have no other truth than their training set; then the
+oracle is its ideal denoiser, the floor is the distance of C∞ to training points, and the signed
+part *generalisation* leads from those to the held-out data: the ideal denoiser memorises, so a
+"score error" against it is not a defect.
+
 *Converged* keeps the sampler's settings, since the limits of DDIM at η = 0 and 1 are an ODE and an
 SDE, and a learned score has different laws on them; every deterministic member has the same limit,
 the probability-flow ODE, which Heun reaches soonest. It is checked: doubling the number of steps
@@ -47,10 +54,25 @@ from samplerbench.metrics.base import LawMetric
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.heun import Heun
 
-#: Parts of the additive budget, in the order of the path from the data to practice.
-PARTS = ("floor", "discretisation", "start", "score")
-#: What a cell's samples are compared with in W(A, B), W(B, C), W(C, C∞): the `reference` column.
-NEIGHBOURS = {"score": "oracle", "start": "exact", "discretisation": "converged"}
+#: Parts of the additive budget, in the order of the path from the data to practice. A budget has
+#: those that its sweep can tell apart.
+PARTS = (
+    "floor",
+    "generalisation",
+    "discretisation",
+    "start",
+    "finite data",
+    "optimisation",
+    "score",
+)
+#: Distances between neighbours: of which denoiser's cells, and to what: the `reference` column.
+NEIGHBOURS = {
+    "discretisation": ("oracle", "converged"),
+    "start": ("oracle", "exact"),
+    "finite data": ("empirical", "oracle"),
+    "optimisation": ("learned", "empirical"),
+    "score": ("learned", "oracle"),
+}
 
 
 #: Ends the name of a converged run of a sampler that draws noise; the others share one limit.
@@ -109,15 +131,22 @@ class Budget:
         """The name of the start that is not exact."""
         return next((name for name in self.sweep.starts if name != "exact"), None)
 
+    @property
+    def others(self) -> list[str]:
+        """The denoisers besides the oracle, in the order of the path."""
+        return [name for name in ("empirical", "learned") if name in self.sweep.denoisers]
+
     def row_count(self) -> int:
         """How many rows `run` gives."""
         sweep = self.sweep
         plain = sum(not isinstance(metric, LawMetric) for metric in sweep.metrics.values())
-        path = 1 + (self.prior is not None) + ("learned" in sweep.denoisers)
+        path = 1 + (self.prior is not None) + len(self.others)
         of_sampler = path * len(sweep.steps) * (len(sweep.metrics) + plain)
         stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
         limits = 2 * (stochastic + (stochastic < len(sweep.samplers))) * len(sweep.metrics)
         floor = len(sweep.floor_cells()) * len(sweep.metrics)
+        if not sweep.dataset.known_law:
+            limits += limits // 2 // len(sweep.metrics) * plain
         return floor + sweep.repetitions * (len(sweep.samplers) * of_sampler + limits)
 
     def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
@@ -162,7 +191,21 @@ class Budget:
             cell = Cell("oracle", "exact", name, sampler, steps, repetition, coupled)
             drawn, more = self._walk(cell, to_data)
             rows += more
+        if not self.sweep.dataset.known_law:
+            rows += self._to_training(cell, drawn)
         return (cell, drawn), rows
+
+    def _to_training(self, cell: Cell, drawn: Drawn) -> list[Row]:
+        """The distances to as many training points as there are evaluation points."""
+        sweep = self.sweep
+        count = len(sweep.reference)
+        points = sweep.dataset.draws(count, "train", sweep.data_seed).to(sweep.device)
+        return [
+            sweep.measure(cell, drawn, name, Reference(distance, "training", count))
+            for name, metric in sweep.metrics.items()
+            if not isinstance(metric, LawMetric)
+            for distance in [metric.against(points, seed=sweep.metric_seed)]
+        ]
 
     def _path(
         self,
@@ -182,8 +225,11 @@ class Budget:
             if self.prior is not None:
                 cell = replace(cell, start=self.prior)
                 path.append(("start", cell))
-            if "learned" in self.sweep.denoisers:
-                path.append(("score", replace(cell, denoiser="learned")))
+            for name in self.others:
+                part = "finite data" if name == "empirical" else "score"
+                if part == "score" and "empirical" in self.others:
+                    part = "optimisation"
+                path.append((part, replace(cell, denoiser=name)))
             for part, cell in path:
                 drawn, more = self._walk(cell, to_data)
                 rows += more
@@ -206,7 +252,7 @@ class Budget:
         assert there.samples is not None
         to = Reference(
             plain.against(there.samples, seed=sweep.metric_seed),
-            NEIGHBOURS[part],
+            NEIGHBOURS[part][1],
             len(there.samples),
             sweep.samples_identity(other),
         )
@@ -246,32 +292,47 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
         return rows.set_index(index)["value"]
 
     frame = pd.DataFrame({"C": distances(cells[oracle & exact])})
-    ends = limit.set_index(["metric", "sampler", "sampler_settings", "repetition"])[
-        "value"
-    ].to_dict()
-    frame["C∞"] = [
-        ends.get((metric, f"{sampler}{LIMIT}", settings, repetition))
-        or ends.get((metric, ODE, "", repetition), math.nan)
-        for metric, sampler, settings, _, repetition in frame.index
-    ]
-    # a part that is not in the sweep is left out; one whose cells diverged is NaN, and so is A
-    has_start = bool((table["denoiser"].eq("oracle") & table["start"].ne("exact")).any())
-    has_score = bool(table["denoiser"].eq("learned").any())
-    frame["B"] = distances(cells[oracle & ~exact]) if has_start else frame["C"]
-    frame["A"] = distances(cells[~oracle]) if has_score else frame["B"]
+    frame["C∞"] = _at_limit(limit, converged_steps, frame.index)
     differences = {"floor": frame["C∞"], "discretisation": frame["C"] - frame["C∞"]}
-    if has_start:
-        differences["start"] = frame["B"] - frame["C"]
-    if has_score:
-        differences["score"] = frame["A"] - frame["B"]
-    differences["total"] = frame["A"]
+    training = _at_limit(ok[ok["reference"] == "training"], converged_steps, frame.index)
+    if not training.isna().all():
+        differences["floor"] = training
+        differences["generalisation"] = frame["C∞"] - training
+    # a part that is not in the sweep is left out; one whose cells diverged is NaN, and so is A
+    last = frame["C"]
+    if (table["denoiser"].eq("oracle") & table["start"].ne("exact")).any():
+        here = distances(cells[oracle & ~exact]).reindex(frame.index)
+        differences["start"], last = here - last, here
+    for denoiser in ("empirical", "learned"):
+        if not table["denoiser"].eq(denoiser).any():
+            continue
+        part = "finite data" if denoiser == "empirical" else "score"
+        if part == "score" and "finite data" in differences:
+            part = "optimisation"
+        here = distances(cells[cells["denoiser"] == denoiser]).reindex(frame.index)
+        differences[part], last = here - last, here
+    differences["total"] = last
     blocks = [_intervals(of, part, "difference", level) for part, of in differences.items()]
-    for part, reference in NEIGHBOURS.items():
-        rows = ok[ok["reference"] == reference]
+    for part, (denoiser, reference) in NEIGHBOURS.items():
+        rows = ok[(ok["reference"] == reference) & (ok["denoiser"] == denoiser)]
         if not rows.empty:
             blocks.append(_intervals(distances(rows), part, "neighbours", level))
     etas = cells[[*KEY, "eta"]].drop_duplicates()
     return pd.concat(blocks, ignore_index=True).merge(etas, on=KEY)
+
+
+def _at_limit(rows: pd.DataFrame, converged_steps: int, index: pd.Index) -> pd.Series:
+    """The value of the converged run that belongs to each entry of an index of cells."""
+    rows = rows[rows["sampler"].str.endswith(LIMIT) & (rows["steps"] == 2 * converged_steps)]
+    ends = rows.set_index([*KEY, "repetition"])["value"].to_dict()
+    values = [
+        ends.get(
+            (metric, f"{sampler}{LIMIT}", settings, repetition),
+            ends.get((metric, ODE, "", repetition), math.nan),
+        )
+        for metric, sampler, settings, _, repetition in index
+    ]
+    return pd.Series(values, index=index, dtype=float)
 
 
 def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.DataFrame:
@@ -395,8 +456,10 @@ def _advice(budget: Budget, part: str, floor: float) -> str:
     sweep = budget.sweep
     if part == "discretisation":
         return "take more steps, or a sampler of higher order"
-    if part == "score":
-        return "train longer, on more data, or with a larger network"
+    if part in ("finite data", "generalisation"):
+        return "take more training data"
+    if part in ("score", "optimisation"):
+        return "train longer, or a larger network" + (", or on more data" * (part == "score"))
     first = sweep.levels(max(sweep.steps)).rows[0]
     if first.alpha == 0:
         return "start from the exact law: this path ends without signal, so the start is a choice"

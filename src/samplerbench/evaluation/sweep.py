@@ -123,6 +123,7 @@ class Sweep:
         train_seed: of the training; for the table.
         metric_seed: of random directions and the like.
         training_id: identity of the learned denoiser's training.
+        empirical_id: identity of the training set, for the denoiser empirical.
         block: rows of a block.
         dtype: of the state.
         device: where states live.
@@ -147,6 +148,7 @@ class Sweep:
     train_seed: int = 0
     metric_seed: int = 0
     training_id: str = ""
+    empirical_id: str = ""
     block: int = 1000
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -160,6 +162,15 @@ class Sweep:
         require(len(self.steps) > 0, "steps", list(self.steps), "not empty")
         for steps in self.steps:
             require(steps >= 1, "steps", steps, "at least 1")
+
+    @property
+    def identities(self) -> dict[str, str]:
+        """What stands for a denoiser in an identity; the oracle follows from data and schedule."""
+        return {
+            "learned": f"learned {self.training_id}",
+            "empirical": f"empirical {self.empirical_id}",
+            "oracle": "oracle",
+        }
 
     def cells(self) -> list[Cell]:
         """All cells: the floor first, then the grid, the repetitions of a cell side by side."""
@@ -319,7 +330,7 @@ class Sweep:
             return identity({"floor": "even" if cell.start else "random", **shared})
         return identity(
             {
-                "denoiser": cell.denoiser if cell.denoiser == "oracle" else self.training_id,
+                "denoiser": self.identities.get(cell.denoiser, cell.denoiser),
                 "schedule": describe(self.schedule),
                 "grid": describe(self.grid),
                 "start": describe(self.starts[cell.start]),

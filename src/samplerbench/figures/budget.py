@@ -21,12 +21,20 @@ from samplerbench.figures.style import COLOURS, styled
 
 _COLOURS = {
     "floor": "0.75",
+    "generalisation": COLOURS[5],
+    "finite data": COLOURS[3],
+    "optimisation": COLOURS[4],
     "discretisation": COLOURS[0],
     "start": COLOURS[1],
     "score": COLOURS[2],
     "total": "0.25",
 }
-_SHORT = {"discretisation": "steps"}
+_SHORT = {
+    "discretisation": "steps",
+    "generalisation": "general.",
+    "finite data": "data",
+    "optimisation": "optim.",
+}
 
 
 def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
@@ -65,11 +73,9 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
 def _panel(axes: Axes, lines: pd.DataFrame) -> None:
     differences = lines[lines["kind"] == "difference"].set_index("part")
     neighbours = lines[lines["kind"] == "neighbours"].set_index("part")
-    names: Sequence[str] = [*PARTS, "total"]
+    names: Sequence[str] = [part for part in (*PARTS, "total") if part in differences.index]
     level = 0.0
     for place, part in enumerate(names):
-        if part not in differences.index:
-            continue
         mean = float(differences["mean"][part])
         bottom = 0.0 if part in ("floor", "total") else level
         axes.bar(place, mean, 0.7, bottom=bottom, color=_COLOURS[part])
