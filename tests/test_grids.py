@@ -126,19 +126,17 @@ def test_levels_are_float64():
         (EDM(), uniform, {"t_min": 1.0}, "t_min=1.0: must be at least 0 and below t_max=1.0"),
         (EDM(), karras, {"rho": 0.0}, "rho=0.0: must be positive"),
         (EDM(5.0), karras, {}, "noise_max=10.0: must be .*positive, finite and at most 5,"),
-        (VPCosine(), karras, {"noise_max": None}, "noise_max=None: must be given"),
         (VPCosine(), karras, {"noise_max": math.inf}, "noise_max=inf: must be .*finite"),
         (EDM(), log_snr, {"noise_max": -1.0}, "noise_max=-1.0: must be .*positive"),
-        (EDM(), karras, {"noise_min": 0.0}, "noise_min=0.0: must be positive, below"),
-        (EDM(), log_snr, {"noise_min": -0.1}, "noise_min=-0.1: must be positive, below"),
+        (EDM(), karras, {"noise_min": 0.0}, "noise_min=0.0: must be positive and below"),
+        (EDM(), log_snr, {"noise_min": -0.1}, "noise_min=-0.1: must be positive and below"),
         (
             EDM(),
             karras,
             {"noise_min": 10.0},
-            "noise_min=10.0: must be positive, below noise_max=10 ",
+            "noise_min=10.0: must be positive and below noise_max=10$",
         ),
         (EDM(), karras, {"noise_min": math.nan}, "noise_min=nan: must be positive"),
-        (GeometricVE(0.05, 20.0), karras, {}, "noise_min=0.02: .* at least 0.05"),
     ],
 )
 def test_bad_settings(schedule, grid, settings, message):
@@ -146,3 +144,13 @@ def test_bad_settings(schedule, grid, settings, message):
     with pytest.raises(InvalidSetting, match=message) as error:
         grid(schedule, **{"steps": 5} | defaults | settings)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("grid", [karras, log_snr])
+def test_the_schedule_s_own_range_is_the_default(grid):
+    """A path that ends without signal has no largest ratio: 1 000 stands for it."""
+    for schedule, high in ((EDM(5.0), 5.0), (VPCosine(), 1000.0), (Rectified(), 1000.0)):
+        levels = grid(schedule, 8, noise_min=0.02)
+        assert float(levels.sigma[0] / levels.alpha[0]) == pytest.approx(high, rel=1e-9)
+    levels = grid(GeometricVE(0.05, 20.0), 8, noise_min=0.02)
+    assert float(levels.sigma[-2]) == pytest.approx(0.05, rel=1e-12)

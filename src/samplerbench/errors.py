@@ -1,4 +1,4 @@
-"""The one error a user's setting can cause.
+"""The one error a user's setting can cause, and the one that a finished run can end with.
 
 A class checks its own settings when it is built and raises `InvalidSetting`; the app puts the
 config group in front of the field ("sampler.eta=-1: must be at least 0") and ends with status 2.
@@ -21,6 +21,10 @@ class InvalidSetting(ValueError):
         self.field = field
         self.value = value
         self.allowed = allowed
+
+
+class CellsFailed(RuntimeError):
+    """Some cells of a finished run have the status failed; all others are there."""
 
 
 def require(condition: bool, field: str, value: object, allowed: str) -> None:

@@ -91,6 +91,10 @@ class Levels:
             yield step, self.rows[step], self.rows[step + 1]
 
 
+#: Where a grid in σ/α begins on a path that ends without signal, σ/α = ∞.
+MOST_NOISE = 1000.0
+
+
 def to_data(schedule: NoiseSchedule, times: Tensor) -> Levels:
     """The levels at decreasing times > 0 (or at a σ > 0), followed by the data."""
     alpha, sigma = schedule(times)
@@ -147,8 +151,10 @@ def karras(
     Args:
         schedule: the path.
         steps: N.
-        noise_min: smallest noise-to-signal ratio before the data.
-        noise_max: largest one; the schedule's own at t = 1 where none is given.
+        noise_min: smallest noise-to-signal ratio before the data; the schedule's own where that is
+            larger.
+        noise_max: largest one; where none is given the schedule's own at t = 1, at most 1 000:
+            paths that end without signal have no largest one.
         rho: how much denser the grid is at low noise; 1 is uniform in κ.
     """
     require(0 < rho < math.inf, "rho", rho, "positive")
@@ -163,7 +169,7 @@ def log_snr(
 ) -> Levels:
     """The logarithm of κ at equal distances from κ_max to κ_min, N levels, then the data.
 
-    Lu et al., "DPM-Solver", NeurIPS 2022, Section 3.4 (their λ is −ln κ). Arguments as in `karras`.
+    Lu et al., "DPM-Solver", NeurIPS 2022 (their λ is −ln κ). Arguments as in `karras`.
     """
     low, high = _noise_range(schedule, steps, noise_min, noise_max)
     logs = torch.linspace(math.log(high), math.log(low), steps, dtype=torch.float64)
@@ -180,17 +186,13 @@ def _noise_range(
 ) -> tuple[float, float]:
     require(steps >= 1, "steps", steps, "at least 1")
     ends = schedule.noise_to_signal(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
-    high = ends[1] if noise_max is None else noise_max
+    high = min(ends[1], MOST_NOISE) if noise_max is None else noise_max
     require(
         0 < high < math.inf and high <= ends[1] * (1 + 1e-9),
         "noise_max",
         noise_max,
-        f"given, positive, finite and at most {ends[1]:.6g}, the schedule's own ratio at t=1",
+        f"positive, finite and at most {ends[1]:.6g}, the schedule's own ratio at t=1",
     )
-    require(
-        0 < noise_min < high and noise_min >= ends[0] * (1 - 1e-9),
-        "noise_min",
-        noise_min,
-        f"positive, below noise_max={high:.6g} and at least {ends[0]:.6g}, the schedule's own",
-    )
-    return noise_min, high
+    low = max(noise_min, ends[0]) if noise_min > 0 else noise_min
+    require(0 < low < high, "noise_min", noise_min, f"positive and below noise_max={high:.6g}")
+    return low, high

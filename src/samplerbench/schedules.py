@@ -96,7 +96,7 @@ class EDM(NoiseSchedule):
 class GeometricVE(NoiseSchedule):
     """Variance exploding, geometric: α = 1, σ = σ_min·(σ_max/σ_min)^t.
 
-    The path still holds σ_min of noise at t = 0. Song et al. 2021 (arXiv 2011.13456), Eq. 30; η̃
+    The path still holds σ_min of noise at t = 0. Song et al. 2021 (arXiv 2011.13456), Eq. 31; η̃
     of the notebook N2, whose T is 1.
     """
 
@@ -125,7 +125,7 @@ class GeometricVEKernel(NoiseSchedule):
     """The geometric VE SDE from a fixed x₀: α = 1, σ = σ_min·√((σ_max/σ_min)^{2t} − 1).
 
     It is `GeometricVE` less the σ_min² of noise that one starts with, so σ(0) = 0. Song et al. 2021
-    (arXiv 2011.13456), Eq. 29; η of the notebook N2.
+    (arXiv 2011.13456), Appendix C; η of the notebook N2.
     """
 
     sigma_min: float = 0.03

@@ -23,11 +23,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from samplerbench.grids import AnyLevel
+from samplerbench.grids import AnyLevel, Levels
 
 
 class Target(ABC):
     """What the network regresses. All tensors have shape (*batch, dim)."""
+
+    def why_incompatible(self, levels: Levels) -> str | None:
+        """Why x̂₀ cannot be had at some of the levels, in one line, or None if it can."""
+        return None
 
     @abstractmethod
     def regress(self, x0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
@@ -53,6 +57,9 @@ class DataTarget(Target):
 class NoiseTarget(Target):
     """y = ε (Ho et al., NeurIPS 2020). x̂₀ is not defined at α = 0."""
 
+    def why_incompatible(self, levels: Levels) -> str | None:
+        return _needs_signal(levels)
+
     def regress(self, x0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         return eps
 
@@ -66,6 +73,9 @@ class ScoreTarget(Target):
 
     x̂₀ is not defined at α = 0, y not at σ = 0.
     """
+
+    def why_incompatible(self, levels: Levels) -> str | None:
+        return _needs_signal(levels)
 
     def regress(self, x0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         return -eps / level.sigma
@@ -106,3 +116,9 @@ class EDMTarget(Target):
     def denoise(self, x: Tensor, y: Tensor, level: AnyLevel) -> Tensor:
         square = level.alpha**2 + level.sigma**2
         return (level.alpha / square) * x + (level.sigma / square**0.5) * y
+
+
+def _needs_signal(levels: Levels) -> str | None:
+    if (levels.alpha > 0).all():
+        return None
+    return "it needs some signal, and the levels begin at α = 0; target=v and target=edm need none"

@@ -13,6 +13,7 @@ parameters are averaged: buffers are constants here.
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,7 +93,15 @@ def train(
             enable_model_summary=False,
             default_root_dir=directory,
         )
-        trainer.fit(objective, datamodule=data, ckpt_path=resume, weights_only=True)
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(objective, datamodule=data, ckpt_path=resume, weights_only=True)
+        except SystemExit:
+            # Lightning's answer to Ctrl-C, which would also end the other jobs of a multirun
+            if trainer.interrupted:
+                signal.signal(signal.SIGINT, before)
+                raise KeyboardInterrupt from None
+            raise
     model = objective.model.float().cpu().eval().requires_grad_(False)
     directory.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), directory / WEIGHTS)

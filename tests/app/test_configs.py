@@ -29,9 +29,6 @@ NEEDS = {
         "dataset.covariance=[[1]]",
     ],
     ("dataset", "file"): ["dataset.path={points}", "n_validation=5"],
-    ("schedule", "vp_cosine"): ["grid=uniform"],
-    ("schedule", "rectified"): ["grid=uniform"],
-    ("schedule", "geometric_ve"): ["grid.noise_min=0.03"],
 }
 
 

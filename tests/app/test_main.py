@@ -1,7 +1,10 @@
 """The command line: what a user types, and what a user sees."""
 
 import json
+import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -63,9 +66,9 @@ def test_the_tiny_main_job_leaves_everything(run, tmp_path, wandb_runs):
     drawn = log["files"] / history["distance/max_sliced_certified.path"]
     assert drawn.read_bytes() == figure.read_bytes()
     curve = {
-        line["steps"]: line["max_sliced_certified/oracle/exact/ddim/eta=0.5"]
+        line["steps"]: line["max_sliced_certified/oracle/exact/ddim η=0.5"]
         for line in log["history"]
-        if "max_sliced_certified/oracle/exact/ddim/eta=0.5" in line
+        if "max_sliced_certified/oracle/exact/ddim η=0.5" in line
     }
     of = table.query("denoiser == 'oracle' and start == 'exact' and eta == 0.5")
     assert curve == pytest.approx(dict(of.groupby("steps")["value"].mean()))
@@ -159,7 +162,20 @@ BAD = [
     (["schedule.sigma_max=-3"], "schedule.sigma_max=-3", "positive"),
     (["grid.noise_min=-0.1"], "grid.noise_min=-0.1", "positive"),
     (["grid.noise_max=100"], "grid.noise_max=100", "at most 10"),
-    (["schedule=vp_cosine"], "grid.noise_max=None", "finite"),
+    (["schedule=vp_cosine", "grid.noise_max=inf"], "grid.noise_max=inf", "finite"),
+    (["target=noise", "schedule=rectified", "grid=uniform"], "target=NoiseTarget", "target=v"),
+    (["objective=ncsn", "schedule=vp_cosine", "grid=uniform"], "target=ScoreTarget", "target=v"),
+    (["seed=99999999999999999999"], "seed=99999999999999999999", "below"),
+    (["sampler.ddim.eta=[0,0.0]"], "sampler.ddim.eta=", "without repetitions"),
+    (["n_samples=true"], "n_samples=True", "number"),
+    (["budget=true"], "budget=True", "converged_steps"),
+    (["logger=wandb", "logger.mode=foo"], "logger.mode=foo", "'offline'"),
+    (["logger=null"], "logger", ""),
+    (["device=meta"], "device=meta", "cpu"),
+    (["hydra.run.dir=/proc/no/such"], "/proc", ""),
+    (["schedule._target_=samplerbench.nope.X"], "schedule._target_", "samplerbench."),
+    (["schedule._target_=samplerbench.app.main.os.system"], "schedule._target_", "samplerbench."),
+    (["schedule._target_=samplerbench.logs.shutil.rmtree"], "schedule._target_", "samplerbench."),
     (["n_samples=0"], "n_samples=0", "at least 1"),
     (["n_train=0"], "n_train=0", "at least 1"),
     (["repetitions=-1"], "repetitions=-1", "at least 1"),
@@ -220,6 +236,54 @@ def test_in_a_multirun_the_other_jobs_go_on(run, tmp_path):
     assert status == 2
     assert "sampler.ddim.eta=-1" in err.strip().splitlines()[-1]
     assert len(list(tmp_path.rglob("cells.parquet"))) == 2
+
+
+def test_a_failed_cell_ends_with_status_1_and_the_other_jobs_go_on(run, tmp_path, monkeypatch):
+    from samplerbench.models import IsotropicMixtureOracle
+
+    def fails(self, x, level):
+        raise RuntimeError("defect")
+
+    monkeypatch.setattr(IsotropicMixtureOracle, "denoiser", fails)
+    status, out, err = run(*ORACLE)
+    assert status == 1
+    assert len(err.strip().splitlines()) == 1
+    assert "2 values failed" in err
+    assert "defect" in out
+    assert run("-m", *ORACLE, "seed=0,1,2")[0] == 1
+    assert len(list(tmp_path.rglob("cells.parquet"))) == 1 + 3
+
+
+def test_an_interrupt_in_training_is_said(run, monkeypatch):
+    from samplerbench.objectives.denoising import Denoising
+
+    def interrupted(self, batch, batch_idx):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Denoising, "training_step", interrupted)
+    status, _, err = run(*TINY, "steps=4")
+    assert status == 130
+    assert "interrupted" in err
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+COMMANDS = [
+    line.split("#")[0].strip()
+    for line in README.splitlines()
+    if line.startswith("samplerbench ") and "=" in line and " -m " not in line
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_readme_s_commands_run(run, command):
+    words = shlex.split(command)[1:]
+    few = ["n_samples=60", "block=30", "steps=[2,3]", "trainer.steps=3", "repetitions=2"]
+    overlay = [] if any(word.startswith("experiment=") for word in words) else ["experiment=tiny"]
+    if any("budget" in word for word in words):
+        few += ["trainer=tiny", "budget.converged_steps=5"]
+    kept = [word for word in words if word.split("=")[0] not in {f.split("=")[0] for f in few}]
+    status, _, err = run(*overlay, *kept, *few, "logger=none")
+    assert status == 0, err
 
 
 def test_a_folder_that_holds_a_run_is_not_touched(run, tmp_path):

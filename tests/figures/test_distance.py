@@ -19,11 +19,12 @@ def cells():
             "denoiser": denoiser,
             "start": start,
             "sampler": sampler,
-            "sampler_settings": f'{{"eta": {eta}}}',
+            "sampler_settings": "" if math.isnan(eta) else f'{{"eta": {eta}}}',
             "eta": eta,
             "steps": steps,
             "repetition": repetition,
             "n_samples": 100,
+            "reference": "data",
             "nfe": steps,
             "seconds": 0.1,
             "value": value,
@@ -53,7 +54,7 @@ def test_every_start_is_a_panel_and_every_setting_a_curve(cells):
         assert axes.get_xscale() == "log"
         assert len(axes.patches) == 1  # the floor
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[:3] == ["ddim η = 0", "ddim η = 1", "heun"]
+    assert labels[:3] == ["ddim η=0", "ddim η=1", "heun"]
 
 
 def test_a_diverged_cell_leaves_a_gap_and_no_crash(cells):

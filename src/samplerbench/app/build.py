@@ -39,6 +39,11 @@ class Training:
     objective: Denoising
     data: TensorData
 
+    @property
+    def target(self) -> str:
+        """What the network regresses, for messages."""
+        return type(self.objective.model.target).__name__
+
 
 @dataclass(frozen=True)
 class Job:
@@ -90,6 +95,7 @@ def count(config: DictConfig, key: str, least: int = 1) -> int:
     """A whole number from the config."""
     number: int = convert(config[key], int, key)
     require(number >= least, key, number, f"at least {least}")
+    require(number < 2**40, key, number, "below 2^40")
     return number
 
 
@@ -106,13 +112,10 @@ def chosen_dtype(name: object) -> torch.dtype:
 
 def chosen_device(name: object) -> torch.device:
     """The device, if this machine has it."""
-    try:
-        device = torch.device(str(name))
-    except RuntimeError:
-        raise InvalidSetting("device", name, "cpu, cuda or another of torch's devices") from None
-    if device.type == "cuda":
-        require(torch.cuda.is_available(), "device", name, "cpu: torch sees no CUDA device here")
-    return device
+    here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    known = [*here, "cuda"] if len(here) > 1 else here
+    require(name in known, "device", name, f"one that torch sees here: {', '.join(known)}")
+    return torch.device(str(name))
 
 
 def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
@@ -215,9 +218,11 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         ),
         **seeds,
     )
-    check(sweep)
+    check(sweep, training)
     budget = None
     if config.budget is not None:
+        allowed = "null, or converged_steps and tolerance: see experiment=budget"
+        require(isinstance(config.budget, DictConfig), "budget", config.budget, allowed)
         budget = Budget(
             sweep,
             converged_steps=count(config.budget, "converged_steps"),
@@ -232,7 +237,6 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
 
 #: The parts of the config that decide what is learned.
 TRAINING = (
-    "dataset",
     "schedule",
     "network",
     "target",
@@ -281,7 +285,7 @@ def build_training(
     return Training(objective, data)
 
 
-def check(sweep: Sweep) -> None:
+def check(sweep: Sweep, training: Training | None) -> None:
     """Ask what cannot work before anything runs.
 
     A sampler that cannot run at some steps gives rows that say so; one that cannot run at all is a
@@ -305,6 +309,11 @@ def check(sweep: Sweep) -> None:
     except InvalidSetting as error:
         group = "" if error.field == "steps" else "grid."
         raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
+    if training is not None:
+        for rows in levels:
+            reason = training.objective.model.target.why_incompatible(rows)
+            if reason is not None:
+                raise InvalidSetting("target", training.target, f"another one: {reason}")
     for name, sampler in sweep.samplers:
         reasons = [
             sampler.why_incompatible(model, rows)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from samplerbench.evaluation.budget import PARTS
 from samplerbench.evaluation.ranking import ranking
-from samplerbench.evaluation.statistics import resolution, summary
+from samplerbench.evaluation.statistics import resolution, sampler_name, summary
 
 
 def console() -> Console:
@@ -32,9 +32,11 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
         floor = lines[lines["denoiser"] == "law"]
         cells = lines[lines["denoiser"] != "law"]
         first = rows.iloc[0]
+        data = f"{first['n_reference']:,} data points"
+        against = "the law itself" if first["reference"] == "law" else data
         out.print(
             f"\n{metric} on {first['dataset']}: n = {first['n_samples']:,} samples against "
-            f"{first['n_reference']:,} data points; mean ± half of the 95 % interval"
+            f"{against}; mean ± half of the 95 % interval"
         )
         grid = Table(box=None, pad_edge=False)
         for name in ("start", "denoiser", "sampler"):
@@ -42,19 +44,19 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
         steps = sorted(set(cells["steps"]))
         for count in steps:
             grid.add_column(f"N={count}", justify="right", no_wrap=True)
-        keys = ["start", "denoiser", "sampler", "eta"]
-        ordered = cells.sort_values(keys, ascending=[False, True, True, True])
+        keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
+        ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
         for key, line in ordered.groupby(keys, dropna=False, sort=False):
-            start, denoiser, sampler, eta = cast(tuple[str, str, str, float], key)
+            start, denoiser, sampler, _, settings = cast(tuple[str, str, str, float, str], key)
             texts = map(_cell, line["mean"], line["upper"])
             found = dict(zip(line["steps"], texts, strict=True))
-            name = sampler if eta != eta else f"{sampler} η={eta:g}"
+            name = sampler_name(sampler, settings)
             grid.add_row(start, denoiser, name, *(found.get(count, "–") for count in steps))
         out.print(grid)
         for _, own in floor.iterrows():
             draws = f"even draws, for {own['start']}" if own["start"] else "fresh draws"
             out.print(
-                f"floor: {own['mean']:.2f} on average, sd {own['sd']:.2f} over "
+                f"floor: {_number(own['mean'])} on average, sd {_number(own['sd'])} over "
                 f"{own['count']} sets of {first['n_samples']:,} {draws} of the law itself"
             )
         out.print()
@@ -73,18 +75,17 @@ def print_claims(out: Console, table: pd.DataFrame, wanted: float) -> None:
         table: rows of the results store: distances to the data or the law.
         wanted: a distance that one would like to find, in the units of the data.
     """
-    for metric, rows in table.groupby("metric"):
-        cells = rows[rows["denoiser"] != "law"]
-        steps = int(cells["steps"].max())
+    for metric, ok in table[table["status"] == "ok"].groupby("metric"):
+        cells = ok[ok["denoiser"] != "law"]
         if cells["repetition"].nunique() < 2:
             continue
+        steps = int(cells["steps"].max())
         for key, group in cells.groupby(["start", "denoiser"]):
-            last = group[(group["steps"] == steps) & (group["status"] == "ok")]
+            last = group[group["steps"] == steps]
             if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
                 start, denoiser = cast(tuple[str, str], key)
                 sentence = ranking(group, steps=steps).sentence
                 out.print(f"{start} start, {denoiser} score, N={steps}: {sentence}", markup=False)
-        ok = rows[rows["status"] == "ok"]
         if ok[ok["denoiser"] == "law"]["repetition"].nunique() > 1:
             out.print(f"{metric}: {resolution(ok, wanted).sentence}", markup=False)
 
@@ -111,20 +112,26 @@ def print_budget(out: Console, lines: pd.DataFrame) -> None:
         for part, kind in columns:
             title = part if kind == "difference" else f"W {part}"
             grid.add_column(title, justify="right", no_wrap=True)
-        groups = of_metric.groupby(["sampler", "eta", "steps"], dropna=False)
-        for key, group in groups:
-            sampler, eta, steps = cast(tuple[str, float, int], key)
+        for key, group in of_metric.groupby(["sampler", "sampler_settings", "steps"]):
+            sampler, settings, steps = cast(tuple[str, str, int], key)
             found = {
                 (part, kind): _cell(mean, upper)
                 for part, kind, mean, upper in zip(
                     *(group[name] for name in ("part", "kind", "mean", "upper")), strict=True
                 )
             }
-            name = sampler if eta != eta else f"{sampler} η={eta:g}"
+            name = sampler_name(sampler, settings)
             grid.add_row(name, str(steps), *(found.get(column, "–") for column in columns))
         out.print(grid)
 
 
 def _cell(mean: float, upper: float) -> str:
     half = upper - mean
-    return f"{mean:.2f}" if half != half else f"{mean:.2f}±{half:.2f}".replace("±0.", "±.")
+    if half != half:
+        return _number(mean)
+    return f"{_number(mean)}±{_number(half)}".replace("±0.", "±.")
+
+
+def _number(value: float) -> str:
+    """Two decimals, or two digits where those would all be zero (MMD, energy)."""
+    return f"{value:.2f}" if abs(value) >= 0.05 or value == 0 else f"{value:.2g}"

@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from samplerbench.app.build import Job, build
 from samplerbench.app.console import console, print_budget, print_cells, print_claims
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import CellsFailed, InvalidSetting
 from samplerbench.evaluation.budget import LIMIT, Budget, parts, verdict
+from samplerbench.evaluation.statistics import sampler_name
 from samplerbench.evaluation.store import Row, Store, write_atomically
 from samplerbench.figures.budget import waterfall
 from samplerbench.figures.distance import distance_against_steps
@@ -30,11 +31,19 @@ def run(config: DictConfig) -> None:
 
     Raises:
         InvalidSetting: before any work, if the config cannot be run.
-        SystemExit: with status 1, at the end, if a cell failed.
+        CellsFailed: at the end, if a cell failed.
     """
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
-    job = build(config, hydra.runtime.choices, directory.name)
+    try:
+        job = build(config, hydra.runtime.choices, directory.name)
+    except InvalidSetting:
+        raise
+    except (ArithmeticError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if config.get("debug"):
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InvalidSetting("config", reason, "one that can be built; see debug=true") from error
     claim(directory, config)
     many = hydra.mode == RunMode.MULTIRUN
     with open_log(
@@ -46,7 +55,7 @@ def run(config: DictConfig) -> None:
     ) as log:
         failed = execute(job, directory, log)
     if failed:
-        sys.exit(1)
+        raise CellsFailed(f"{failed} values failed, see the column message in {shown(directory)}")
 
 
 def claim(directory: Path, config: DictConfig) -> None:
@@ -63,8 +72,8 @@ def claim(directory: Path, config: DictConfig) -> None:
         raise InvalidSetting("hydra.run.dir", directory, allowed) from None
 
 
-def execute(job: Job, directory: Path, log: Log) -> bool:
-    """Train and sweep; returns whether a cell failed."""
+def execute(job: Job, directory: Path, log: Log) -> int:
+    """Train and sweep; returns how many values failed."""
     out = console()
     sweep = job.sweep
     if job.training is not None:
@@ -117,12 +126,14 @@ def execute(job: Job, directory: Path, log: Log) -> bool:
                 f"distance/{metric}", save(distance_against_steps(to_data(table), metric), path)
             )
             rows = ok[ok["metric"] == metric]
-            log.curves(metric, rows, "steps", "value", ["denoiser", "start", "sampler", "eta"])
+            names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
+            rows = rows.assign(name=names)
+            log.curves(metric, rows, "steps", "value", ["denoiser", "start", "name"])
             out.print(f"figure: {shown(path)}")
     out.print(f"table:  {shown(directory / 'cells.parquet')}")
     if log.where:
         out.print(f"log:    {shown(log.where)}")
-    return bool((table["status"] == "failed").any())
+    return int((table["status"] == "failed").sum())
 
 
 def to_data(table: pd.DataFrame) -> pd.DataFrame:

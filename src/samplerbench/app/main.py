@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from datetime import datetime
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import CellsFailed, InvalidSetting
 
 
 def conf_directory() -> Path:
@@ -41,20 +42,19 @@ OmegaConf.register_new_resolver("samplerbench.run_name", _run_name, use_cache=Tr
 def _job(config: DictConfig) -> None:
     from samplerbench.app.job import run
 
-    single = HydraConfig.get().mode == RunMode.RUN
     try:
         run(config)
-    except (InvalidSetting, OmegaConfBaseException) as error:
+    except (InvalidSetting, OmegaConfBaseException, CellsFailed) as error:
         # in a multirun the other jobs go on, and Hydra raises the error again at the end
-        if not single or config.get("debug"):
+        if HydraConfig.get().mode != RunMode.RUN or config.get("debug"):
             raise
-        sys.exit(_complain(str(error)))
+        sys.exit(_complain(str(error), 1 if isinstance(error, CellsFailed) else 2))
 
 
 def main() -> None:
     """Run the command line and leave with its status: 0, 1 for a failure, 2 for bad input."""
     # Hydra then raises its errors instead of printing several lines and leaving with status 1
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in sys.argv[1:])
     try:
         _job()
@@ -66,16 +66,29 @@ def main() -> None:
         if debug:
             raise
         sys.exit(_complain(str(error)))
+    except CellsFailed as error:
+        sys.exit(_complain(str(error), 1))
+    except (OSError, ValueError) as error:
+        # from Hydra's own code: a folder it cannot make, a group set to what is no member
+        if debug or not _raised_by_hydra(error):
+            raise
+        emptied = "".join(f"{word}: " for word in sys.argv[1:] if word.endswith("=null"))
+        sys.exit(_complain(f"{emptied}{error}"))
     except KeyboardInterrupt:
-        print("samplerbench: interrupted; finished cells are kept", file=sys.stderr)
+        print("samplerbench: interrupted; what was finished is kept", file=sys.stderr)
         sys.exit(130)
 
 
-def _complain(message: str) -> int:
-    """Print the message as one line; the status for bad input."""
+def _raised_by_hydra(error: BaseException) -> bool:
+    ours = traceback.extract_tb(error.__traceback__)
+    return not any(f"samplerbench{os.sep}app{os.sep}job" in frame.filename for frame in ours)
+
+
+def _complain(message: str, status: int = 2) -> int:
+    """Print the message as one line; the status to leave with, 2 for bad input."""
     # Hydra adds where it looked and where to read more; the first part says what was wrong
     message = re.split(r"\n(?:Config search path|See https|    full_key)", message)[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = " ".join(lines)
     print(f"samplerbench: {text}", file=sys.stderr)
-    return 2
+    return status

@@ -48,6 +48,7 @@ from scipy import stats
 from torch import Tensor
 
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.evaluation.statistics import sampler_name
 from samplerbench.evaluation.store import Row
 from samplerbench.evaluation.sweep import Cell, Drawn, Reference, Sweep
 from samplerbench.metrics.base import LawMetric
@@ -408,12 +409,11 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
     found = parts(table, budget.converged_steps)
     moved = convergence(table, budget.converged_steps, budget.tolerance)
     for key, group in found.groupby(KEY):
-        metric, sampler, _ = cast(tuple[str, str, str], key)
-        eta = float(group["eta"].iloc[0])
+        metric, sampler, settings = cast(tuple[str, str, str], key)
         most = int(group["steps"].max())
         last = group[group["steps"] == most]
         means = last[last["kind"] == "difference"].set_index("part")
-        name = sampler if eta != eta else f"{sampler} η={eta:g}"
+        name = sampler_name(sampler, settings)
         found_parts = [part for part in PARTS[1:] if part in means.index]
         if "total" not in means.index:
             lines.append(f"{metric}, {name}, N={most}: no budget, its cells did not finish")
@@ -441,8 +441,7 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
                 f"  discretisation ({paired}): {at:.2f} at N={most}, falls like N^{slope:.2f}"
             )
     for line in moved[~moved["converged"]].itertuples():
-        eta = float(str(line.eta))
-        name = f"{line.sampler}" if eta != eta else f"{line.sampler} η={eta:g}"
+        name = sampler_name(str(line.sampler), str(line.sampler_settings))
         lines.append(
             f"NOT converged, {line.metric}, {name}: {budget.converged_steps} → "
             f"{2 * budget.converged_steps} steps move the distance by {line.moved:+.3f} ± "

@@ -12,18 +12,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
+from importlib.metadata import version
 from typing import Any
-
-import numpy as np
-import torch
 
 from samplerbench import __version__
 
-#: What of the software decides the bits: streams of numbers (NumPy), kernels (torch), our formulas.
+#: What of the software decides the bits: our formulas, kernels, streams of numbers, the trainer's
+#: order of operations, and the libraries behind single metrics and starts.
 VERSIONS = {
     "samplerbench": __version__,
-    "torch": str(torch.__version__),
-    "numpy": np.__version__,
+    **{name: version(name) for name in ("torch", "numpy", "scipy", "pot", "pytorch-lightning")},
 }
 
 

@@ -36,6 +36,7 @@ distance. So √(F² + δ²) − F = D is solved by δ² = D² + 2·F·D, which 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,18 @@ _ROUNDING = 1e-9
 
 #: Rows of the table: a column must equal a value, or be one of a list; or a mask of rows.
 Selection = Mapping[str, object] | pd.Series
+
+
+def sampler_name(sampler: str, settings: str) -> str:
+    """A sampler with its settings as people write them: "ddim η=0.5", "heun".
+
+    Args:
+        sampler: the column of that name.
+        settings: the column `sampler_settings`, JSON.
+    """
+    values = json.loads(settings) if settings else {}
+    words = [f"{'η' if key == 'eta' else key}={value:g}" for key, value in values.items()]
+    return " ".join([sampler, *words])
 
 
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:

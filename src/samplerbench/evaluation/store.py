@@ -31,7 +31,8 @@ class Row:
     `denoiser` is learned, oracle, or law for the floor's fresh draws, which have no sampler, no
     start and no steps. `lower` and `upper` bound the metric's own value for these samples (a
     certificate, not a confidence interval), and are NaN where it has none. `eta` is NaN for
-    samplers without one. `seconds` are of the cell alone: sampling and metric. `status` is ok,
+    samplers without one. `info` holds a metric's further figures as JSON, such as the p-value of
+    mode_weights. `seconds` are of the cell alone: sampling and metric. `status` is ok,
     diverged, incompatible or failed, and `message` says why; then the value is NaN.
     """
 
@@ -65,6 +66,7 @@ class Row:
     value: float
     lower: float
     upper: float
+    info: str
     seconds: float
     block: int
     device: str

@@ -397,6 +397,9 @@ class Sweep:
             value=measured.value if measured else math.nan,
             lower=measured.lower if measured else math.nan,
             upper=measured.upper if measured else math.nan,
+            info=json.dumps(dict(measured.info), sort_keys=True)
+            if measured and measured.info
+            else "",
             seconds=seconds,
             block=self.block,
             device=self.device.type,

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from samplerbench.evaluation.budget import KEY, PARTS
+from samplerbench.evaluation.statistics import sampler_name
 from samplerbench.figures.style import COLOURS, styled
 
 _COLOURS = {
@@ -59,8 +60,7 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
             same = (lines["sampler"] == chosen.sampler) & (
                 lines["sampler_settings"] == chosen.sampler_settings
             )
-            eta = float(str(chosen.eta))
-            name = f"{chosen.sampler}" if eta != eta else f"{chosen.sampler} η = {eta:g}"
+            name = sampler_name(str(chosen.sampler), str(chosen.sampler_settings))
             for axes, steps in zip(row, counts, strict=True):
                 _panel(axes, lines[same & (lines["steps"] == steps)])
                 axes.set_title(f"{name}, N = {steps}", fontsize=9)

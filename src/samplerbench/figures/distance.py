@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from samplerbench.evaluation.statistics import summary
+from samplerbench.evaluation.statistics import sampler_name, summary
 from samplerbench.figures.style import COLOURS, styled
 
 _LINES = {"learned": "-", "oracle": (0, (4, 2))}
@@ -45,12 +45,8 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
         raise ValueError(f"no finished cell with metric {metric!r} to draw")
     starts = [name for name in ("prior", "exact") if name in set(cells["start"])]
     starts += sorted(set(cells["start"]) - set(starts))
-    settings = list(
-        cells[["sampler", "eta"]]
-        .drop_duplicates()
-        .sort_values(["sampler", "eta"])
-        .itertuples(index=False, name=None)
-    )
+    cells = cells.assign(name=list(map(sampler_name, cells["sampler"], cells["sampler_settings"])))
+    settings = list(cells.sort_values(["sampler", "eta", "name"])["name"].unique())
     colours = dict(zip(settings, _cycle(len(settings)), strict=True))
     with mpl.rc_context(styled()):
         figure = Figure(figsize=(4.6 * len(starts) + 1.7, 4.2), layout="constrained")
@@ -64,18 +60,16 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
                 low, high = floor.quantile([0.025, 0.975])
                 axes.axhspan(low, high, color="0.85", lw=0)
                 axes.axhline(floor.mean(), color="0.55", lw=1)
-            groups = cells[cells["start"] == start].groupby(
-                ["denoiser", "sampler", "eta"], dropna=False
-            )
+            groups = cells[cells["start"] == start].groupby(["denoiser", "name"])
             for place, (key, curve) in enumerate(groups):
-                denoiser, sampler, eta = cast(tuple[str, str, float], key)
+                denoiser, name = cast(tuple[str, str], key)
                 error = [curve["mean"] - curve["lower"], curve["upper"] - curve["mean"]]
                 axes.errorbar(
                     # side by side, not on top of each other: equal shifts on the log axis
                     curve["steps"] * _SHIFT ** (place - (len(groups) - 1) / 2),
                     curve["mean"],
                     yerr=error if curve["sd"].notna().all() else None,
-                    color=_colour(colours, sampler, eta),
+                    color=colours[name],
                     ls=_LINES.get(denoiser, ":"),
                     marker="o" if denoiser == "learned" else "s",
                     mfc=None if denoiser == "learned" else "white",
@@ -88,8 +82,10 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(ScalarFormatter())
             axes.set_xlabel("number of steps N")
-            axes.set_ylim(bottom=0)
-        panels[0].set_ylabel(f"{_metric_title(metric)} to the data")
+            if cells["mean"].min() >= 0:  # unbiased squares can be negative
+                axes.set_ylim(bottom=0)
+        to = "law" if set(table[table["metric"] == metric]["reference"]) == {"law"} else "data"
+        panels[0].set_ylabel(f"{_metric_title(metric)} to the {to}")
         figure.legend(
             handles=_legend(colours, sorted(set(cells["denoiser"])), not floors.empty),
             loc="outside right center",
@@ -112,19 +108,11 @@ def _cycle(count: int) -> list[str]:
     return [COLOURS[index % len(COLOURS)] for index in range(count)]
 
 
-def _colour(colours: dict[tuple[str, float], str], sampler: str, eta: float) -> str:
-    for (name, value), colour in colours.items():
-        if name == sampler and (value == eta or (value != value and eta != eta)):
-            return colour
-    raise KeyError((sampler, eta))
-
-
 def _legend(
-    colours: dict[tuple[str, float], str], denoisers: Sequence[str], with_floor: bool
+    colours: dict[str, str], denoisers: Sequence[str], with_floor: bool
 ) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=colour, label=sampler if eta != eta else f"{sampler} η = {eta:g}")
-        for (sampler, eta), colour in colours.items()
+        Line2D([], [], color=colour, label=name) for name, colour in colours.items()
     ]
     handles += [
         Line2D(

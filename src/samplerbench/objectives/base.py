@@ -152,4 +152,4 @@ class Objective(pl.LightningModule, ABC, Generic[Model]):
     def _require_finite(self, mean: Tensor, step: int) -> None:
         if not math.isfinite(mean.item()):
             allowed = f"smaller: the training loss is not finite by step {step + 1}"
-            raise InvalidSetting("lr", self.recipe.lr, allowed)
+            raise InvalidSetting("trainer.lr", self.recipe.lr, allowed)
