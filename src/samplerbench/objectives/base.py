@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -103,6 +103,14 @@ class Objective(pl.LightningModule, ABC, Generic[Model]):
         self.recipe = recipe
         self.train_seed = train_seed
         self._losses: list[Tensor] = []  # since the last entry of the log
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the hook it is in, 40 times a step, through nn.Module's slow setter, which
+        # looks for parameters and modules: a tenth of its overhead on a small network
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @abstractmethod
     def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
