@@ -176,7 +176,9 @@ def test_validation_has_the_same_noise_every_time():
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(tmp_path):
-    with pytest.raises(InvalidSetting, match=r"^lr=1e\+25: must be smaller: .* not finite by step"):
+    with pytest.raises(
+        InvalidSetting, match=r"^trainer.lr=1e\+25: must be smaller: .* not finite by step"
+    ):
         run(tmp_path, replace(RECIPE, lr=1e25))
     assert not (tmp_path / WEIGHTS).exists()
 
