@@ -176,6 +176,28 @@ def log_snr(
     return _at_noise(schedule, logs.exp())
 
 
+def hold(schedule: NoiseSchedule, steps: int, *, noise: float = 0.0) -> Levels:
+    """One level, N + 1 times: for Langevin samplers, which do not move along the path.
+
+    Args:
+        schedule: the path.
+        steps: N, the number of Langevin steps.
+        noise: the noise-to-signal ratio to stay at; 0 is the data, also where the path does not
+            reach them.
+    """
+    require(steps >= 1, "steps", steps, "at least 1")
+    largest = float(schedule.noise_to_signal(torch.ones((), dtype=torch.float64)))
+    allowed = f"at least 0 and at most {largest:.6g}, the schedule's own ratio at t=1"
+    require(0 <= noise < math.inf and noise <= largest * (1 + 1e-9), "noise", noise, allowed)
+    one = torch.ones(steps + 1, dtype=torch.float64)
+    if noise == 0:
+        return Levels(0 * one, one, 0 * one)
+    time = schedule.time_at(noise * one).clamp(max=1.0)
+    least = float(schedule.noise_to_signal(torch.zeros((), dtype=torch.float64)))
+    require(noise >= least, "noise", noise, f"0, or at least {least:.6g}: the path's own at t=0")
+    return Levels(time, *schedule(time))
+
+
 def _at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:
     # rounding may leave the first time a few ulp above 1, where the path is not defined
     return to_data(schedule, schedule.time_at(noise_to_signal).clamp(max=1.0))

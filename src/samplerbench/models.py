@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
+from samplerbench.grids import AnyLevel, Level, Levels
 from samplerbench.schedules import NoiseSchedule
 from samplerbench.targets import Target
 
@@ -37,6 +37,10 @@ class Score(nn.Module, ABC):
     @abstractmethod
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """∇ log q(x) at the level, shape (*batch, dim)."""
+
+    def why_incompatible(self, levels: Levels) -> str | None:
+        """Why these levels cannot be asked of this model, in one line, or None if they can."""
+        return None
 
 
 class Denoiser(Score):
@@ -110,6 +114,51 @@ class Learned(Denoiser):
         self._std = float(self.std)
 
 
+class LevelFree(Score):
+    """A network that knows the score of one law: of the data, or of the data noised once.
+
+    s(x) = network((x − mean)/std)/std, the score of x₀ + υ·ε.
+
+    Args:
+        network: u ↦ std·s, shape (*batch, dim); whatever the level is, it is not looked at.
+        noise: υ ≥ 0, the one noise level, in the units of the data.
+        mean: of the data, shape (dim,); zeros leave it where it is.
+        std: one positive number; 1 leaves the scale as it is.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, noise: float, mean: Tensor, std: float = 1.0) -> None:
+        super().__init__()
+        require(0 <= noise < math.inf, "noise", noise, "at least 0")
+        require(0 < std < math.inf, "std", std, "positive and finite")
+        require(bool(mean.isfinite().all()), "mean", mean.tolist(), "finite")
+        self.network = network
+        self.noise = float(noise)
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("std", torch.tensor(float(std)))
+
+    @property
+    def level(self) -> Level[float]:
+        """The one level: t is not known without a schedule, and 0 here."""
+        return Level(0.0, 1.0, self.noise)
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """The network's score, in its own precision, then in x's."""
+        u = (x - self.mean.to(x)) / self.std.to(x)
+        output: Tensor = self.network(u.to(self.mean.dtype), self.level)
+        return output.to(x.dtype) / self.std.to(x)
+
+    def why_incompatible(self, levels: Levels) -> str | None:
+        # a hold grid has one level in all its rows
+        for row in levels.rows:
+            if abs(row.alpha - 1) > 1e-9 or abs(row.sigma - self.noise) > 1e-9 * (1 + self.noise):
+                own = f"the score of one noise level, {self.noise:g}, and has no other"
+                return f"the network learned {own}: use grid=hold grid.noise={self.noise:g}"
+        return None
+
+
 class IsotropicMixtureOracle(Denoiser):
     """The exact denoiser of Σ w_k·N(μ_k, c_k·I); with c_k = 0 the ideal denoiser of a finite set.
 
@@ -163,6 +212,14 @@ class IsotropicMixtureOracle(Denoiser):
         share = weight * (alpha * self.variances[:, None] / spread)
         x0_hat = (weight - alpha * share).T @ self.means + share.sum(0)[:, None] * u
         return (x0_hat + self.centre).reshape(x.shape).to(x.dtype)
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """Σ r_k·S_k⁻¹·(α·μ_k − x): also without noise, where (α·x̂₀ − x)/σ² is 0/0."""
+        u, alpha, sigma = self._centred(x, level)
+        log_joint, spread = self._log_joint(u, alpha, sigma)
+        weight = log_joint.softmax(0) / spread
+        score = alpha[:, None] * (weight.T @ self.means) - weight.sum(0)[:, None] * u
+        return score.reshape(x.shape).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         """log q(x), shape (*batch,)."""
@@ -222,6 +279,12 @@ class MixtureOracle(Denoiser):
         x0_hat = weight @ self.means + torch.einsum("...k,...kd->...d", weight, moved)
         return x0_hat.to(x.dtype)
 
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """Σ r_k·S_k⁻¹·(α·μ_k − x): also without noise, where (α·x̂₀ − x)/σ² is 0/0."""
+        log_joint, rotated, spread = self._log_joint(x, level)
+        pull = torch.einsum("...ke,kde->...kd", -rotated / spread, self.basis)
+        return torch.einsum("...k,...kd->...d", log_joint.softmax(-1), pull).to(x.dtype)
+
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         """log q(x), shape (*batch,)."""
         return self._log_joint(x, level)[0].logsumexp(-1).to(x.dtype)
@@ -239,19 +302,22 @@ def _one_more_axis(scale: float | Tensor) -> float | Tensor:
 
 
 class Counted(Denoiser):
-    """Wraps a denoiser and counts its calls: the number of function evaluations, NFE.
+    """Wraps a model and counts its calls: the number of function evaluations, NFE.
 
-    One evaluation is one call for a whole batch, as in the literature.
+    One evaluation is one call for a whole batch, as in the literature. It answers whatever the
+    wrapped model does; whether that is a denoiser is asked before a sampler runs.
     """
 
-    def __init__(self, model: Denoiser) -> None:
+    def __init__(self, model: Score) -> None:
         super().__init__()
         self.model = model
-        self.schedule = model.schedule
+        if isinstance(model, Denoiser):
+            self.schedule = model.schedule
         self.evaluations = 0
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """The wrapped denoiser's x̂₀."""
+        assert isinstance(self.model, Denoiser)  # the sampler's `needs`
         self.evaluations += 1
         return self.model.denoiser(x, level)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -95,7 +95,12 @@ class Objective(pl.LightningModule, ABC, Generic[Model]):
         model: what is trained.
         recipe: the optimiser's settings.
         train_seed: of the random numbers in the loss.
+
+    Attributes:
+        conditional: whether the model has a noise level; its network must then have one too.
     """
+
+    conditional: ClassVar[bool] = True
 
     def __init__(self, model: Model, recipe: Recipe, train_seed: int) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
+from samplerbench.models import Denoiser, Score
 from samplerbench.noise import Noise
 from samplerbench.schedules import NoiseSchedule
 
@@ -41,11 +41,13 @@ class Sampler(ABC):
 
     Attributes:
         order: of convergence on the probability-flow ODE, or weak order for a stochastic method.
+        needs: what the model must be: a `Denoiser`, or any `Score` for Langevin samplers.
         couples: whether its draws can be the increments of one Brownian path, the same for every
             number of steps; see `coupling`.
     """
 
     order: ClassVar[int]
+    needs: ClassVar[type[Score]] = Denoiser  # type: ignore[type-abstract]
     couples: ClassVar[bool] = False
 
     @property
@@ -64,9 +66,18 @@ class Sampler(ABC):
             noise: where fresh noise comes from.
         """
 
-    def why_incompatible(self, model: Denoiser, levels: Levels) -> str | None:
-        """Why this method cannot run on this model and these levels, or None if it can."""
-        return None
+    def why_incompatible(self, model: Score, levels: Levels) -> str | None:
+        """Why this method cannot run on this model and these levels, or None if it can.
+
+        An override asks this one first.
+        """
+        name, kind = type(self).__name__, type(model).__name__
+        if not isinstance(model, self.needs):
+            return (
+                f"{name} needs a denoiser for every noise level, and a {kind} score has one level: "
+                "use a Langevin sampler, or an objective with levels such as edm or ncsn"
+            )
+        return model.why_incompatible(levels)
 
 
 def final_state(
