@@ -11,8 +11,8 @@ sorted, K·m·(dim + log m); for other p add K·m. The clouds are moved by the r
 changes no distance, and held in the metric's precision; sums are taken in float64, so that float32
 costs about 1e-7 of the size of the data.
 Memory: directions, sorted reference and cell means are kept as far as each fits `KEPT_BYTES`; the
-rest is computed again in every call. Work space is about 2 × BLOCK × (n + m) numbers. Everything
-stays on the device of the reference.
+rest is computed again in every call. Work space is some lines of n and m numbers, `WORK` of them or
+one line of each. Everything stays on the device of the reference.
 
 Reference: I. Deshpande et al., Max-Sliced Wasserstein Distance and Its Use for GANs, CVPR 2019,
 arXiv 1904.05877.
@@ -41,6 +41,11 @@ from samplerbench.metrics.projections import (
 
 KEPT_BYTES = 2**27
 """What is kept at most of each: directions, sorted reference, its cell means. Changes no bit."""
+
+WORK = 2**22
+"""Projected numbers of each cloud that are worked on at once, where one line has no more."""
+
+_ALL = slice(None)
 
 Precision = Literal["float32", "float64"]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -106,7 +111,7 @@ class SlicedReference:
         self._blocks = -(-metric.directions // BLOCK)
         m, dim = reference.shape
         self._directions = tuple(map(self._draw, range(self._kept(dim))))
-        self._sorted = tuple(map(self._sort, range(self._kept(m))))
+        self._sorted = tuple(self._sort(block, _ALL) for block in range(self._kept(m)))
         self._averages = lru_cache(maxsize=2)(self._average)
 
     def centred(self, points: Tensor) -> Tensor:
@@ -123,39 +128,48 @@ class SlicedReference:
     def distances(self, samples: Tensor) -> Tensor:
         """Return W_p `(directions,)` of samples `(n, dim)` along every direction, in float64."""
         points = self.centred(samples)
-        # One buffer for all blocks: fresh memory for each costs as much as the arithmetic.
-        buffer = points.new_empty(BLOCK, len(points))
-        values = []
+        # One buffer for all lines: fresh memory for each costs as much as the arithmetic.
+        rows = max(1, min(BLOCK, WORK // max(len(points), len(self.reference))))
+        buffer = points.new_empty(rows, len(points))
+        values: list[Tensor] = []
         for block in range(self._blocks):
             directions = self._direction_rows(block)
-            lines = sort_lines(project(directions, points, out=buffer[: len(directions)]))
-            values.append(self._block_distances(lines, block))
+            for first in range(0, len(directions), rows):
+                piece = slice(first, first + rows)
+                some = directions[piece]
+                lines = sort_lines(project(some, points, out=buffer[: len(some)]))
+                values.append(self._line_distances(lines, block, piece))
         return torch.cat(values)
 
-    def _block_distances(self, lines: Tensor, block: int) -> Tensor:
+    def _line_distances(self, lines: Tensor, block: int, piece: slice) -> Tensor:
         n, m = lines.shape[1], len(self.reference)
         if self.metric.p != 2:
             grid = quantile_grid(n, m, lines.device)
-            return grid.distance(lines, self._lines(block), self.metric.p)
+            return grid.distance(lines, self._lines(block, piece), self.metric.p)
         averages = self._averages(n)
-        mean, spread = averages[block] if block < len(averages) else self._cell_means(n, block)
+        if block < len(averages):
+            mean, spread = averages[block]
+            mean, spread = mean[piece], spread[piece]
+        else:
+            mean, spread = self._cell_means(n, block, piece)
         return (long_sum(lines.sub_(mean).square_()) / n + spread).sqrt_()
 
     def _average(self, n: int) -> tuple[tuple[Tensor, Tensor], ...]:
-        return tuple(self._cell_means(n, block) for block in range(self._kept(n)))
+        return tuple(self._cell_means(n, block, _ALL) for block in range(self._kept(n)))
 
-    def _cell_means(self, n: int, block: int) -> tuple[Tensor, Tensor]:
+    def _cell_means(self, n: int, block: int, piece: slice) -> tuple[Tensor, Tensor]:
         grid = quantile_grid(n, len(self.reference), self.reference.device)
-        return grid.average(self._lines(block))
+        return grid.average(self._lines(block, piece))
 
-    def _lines(self, block: int) -> Tensor:
-        return self._sorted[block] if block < len(self._sorted) else self._sort(block)
+    def _lines(self, block: int, piece: slice) -> Tensor:
+        kept = block < len(self._sorted)
+        return self._sorted[block][piece] if kept else self._sort(block, piece)
 
     def _direction_rows(self, block: int) -> Tensor:
         return self._directions[block] if block < len(self._directions) else self._draw(block)
 
-    def _sort(self, block: int) -> Tensor:
-        return sort_lines(project(self._direction_rows(block), self.reference))
+    def _sort(self, block: int, piece: slice) -> Tensor:
+        return sort_lines(project(self._direction_rows(block)[piece], self.reference))
 
     def _draw(self, block: int) -> Tensor:
         dim = self.reference.shape[1]
