@@ -300,3 +300,13 @@ def test_all_rows_can_be_given_away(cloud):
     assert [len(data.part(name)) for name in PARTS] == [210, 30, 60, 0]
     two = Divided(cloud[:2])
     assert len(two.part("train")) == 1
+
+
+def test_sets_of_the_floor_share_no_row(cloud):
+    data = Divided(cloud)
+    count = len(data.part("floor")) // 3
+    assert data.floor_sets(count) >= 3
+    sets = [data.draws(count, "floor", 0, repetition) for repetition in range(3)]
+    assert len({tuple(row) for rows in sets for row in rows.tolist()}) == 3 * count
+    with pytest.raises(InvalidSetting, match=r"floor_repetitions=\d+: .* sets of"):
+        data.draws(count, "floor", 0, data.floor_sets(count))

@@ -55,10 +55,13 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
         out.print(grid)
         for _, own in floor.iterrows():
             draws = f"even draws, for {own['start']}" if own["start"] else "fresh draws"
-            out.print(
-                f"floor: {_number(own['mean'])} on average, sd {_number(own['sd'])} over "
-                f"{own['count']} sets of {first['n_samples']:,} {draws} of the law itself"
-            )
+            draws = f"{first['n_samples']:,} {draws} of the law itself"
+            if own["count"] == 1:  # a finite data set may have no more than one
+                text = f"{_number(own['mean'])} for one set of {draws}: its spread is not known"
+            else:
+                spread = f"sd {_number(own['sd'])} over {own['count']} sets"
+                text = f"{_number(own['mean'])} on average, {spread} of {draws}"
+            out.print(f"floor: {text}")
         out.print()
     bad = table[table["status"] != "ok"]
     for (status, message), rows in bad.groupby(["status", "message"]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +16,9 @@ from torch import Tensor
 from samplerbench.models import Denoiser
 from samplerbench.noise import generator
 from samplerbench.schedules import NoiseSchedule
+
+if TYPE_CHECKING:  # it knows data sets
+    from samplerbench.metrics.line_laws import LineLaw
 
 
 class Dataset(ABC):
@@ -56,6 +60,18 @@ class Dataset(ABC):
 
     def oracle(self, schedule: NoiseSchedule) -> Denoiser | None:
         """The exact denoiser on a path, or None where the law has no closed form."""
+        return None
+
+    def line_law(self) -> LineLaw | None:
+        """The law behind data of one dimension, to measure samples against, or None.
+
+        For a finite set of points that is the law they stand for, where it is known, and not their
+        empirical law. Mixtures of Gaussians need none: see `metrics.line_laws.line_law`, which asks.
+        """
+        return None
+
+    def floor_sets(self, count: int) -> int | None:
+        """How many independent sets of so many floor draws there are; None for any number."""
         return None
 
     def draws(self, count: int, purpose: str, *key: int) -> Tensor:

@@ -115,8 +115,15 @@ class Divided(Dataset):
         """The ideal denoiser of the training part."""
         return self.law.oracle(schedule)
 
+    def floor_sets(self, count: int) -> int:
+        """As many as fit into the floor's part without sharing a row."""
+        return len(self.part("floor")) // count
+
     def draws(self, count: int, purpose: str, *key: int) -> Tensor:
         """Rows of the purpose's part, without replacement, shape (count, dim), float64.
+
+        The floor's key is (seed, repetition): the sets of different repetitions share no row, since
+        overlapping ones would vary too little, by √(1 − count/m).
 
         Raises:
             InvalidSetting: naming the key that asked for more rows than there are.
@@ -127,7 +134,14 @@ class Divided(Dataset):
         total = sum(len(self.part(name)) for name in PARTS)
         allowed = f"at most {len(part)}: the {purpose} part of the data set's {total} rows"
         require(count <= len(part), KEYS[purpose], count, allowed)
-        chosen = keyed("data", purpose, *key).permutation(len(part))[:count]
+        first = 0
+        if purpose == "floor" and len(key) > 1:
+            key, repetition = key[:-1], key[-1]
+            first = repetition * count
+            sets = f"at most {self.floor_sets(count)} sets of {count} rows of {len(part)}"
+            require(first + count <= len(part), "floor_repetitions", repetition + 1, sets)
+        order = keyed("data", purpose, *key).permutation(len(part))
+        chosen = order[first : first + count]
         return part[torch.from_numpy(chosen)]
 
 

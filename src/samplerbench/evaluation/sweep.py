@@ -31,7 +31,7 @@ from samplerbench.evaluation.identity import VERSIONS, describe, identity
 from samplerbench.evaluation.store import Row
 from samplerbench.grids import Levels
 from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
-from samplerbench.models import Counted, Denoiser
+from samplerbench.models import Counted, Denoiser, Score
 from samplerbench.noise import KeyedNoise, Noise
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.schedules import NoiseSchedule
@@ -134,7 +134,7 @@ class Sweep:
     dataset: Dataset
     schedule: NoiseSchedule
     grid: Grid
-    denoisers: Mapping[str, Denoiser]
+    denoisers: Mapping[str, Score]
     starts: Mapping[str, Start]
     samplers: Sequence[tuple[str, Sampler]]
     steps: Sequence[int]
@@ -192,10 +192,12 @@ class Sweep:
         if self.dataset.uniform_dim is None:  # then nothing is drawn evenly from the law
             plain, even = plain or even, []
         names = ([""] if plain else []) + even
+        most = self.dataset.floor_sets(self.n_samples)
+        count = self.floor_repetitions if most is None else min(self.floor_repetitions, most)
         return [
             Cell("law", name, "", None, 0, repetition)
             for name in names
-            for repetition in range(self.floor_repetitions)
+            for repetition in range(count)
         ]
 
     def levels(self, steps: int) -> Levels:
