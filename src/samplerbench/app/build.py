@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
 
-from samplerbench.app.construct import construct, construct_grid, convert
+from samplerbench.app.construct import construct, construct_grid, convert, parameters
 from samplerbench.datamodule import TensorData
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.empirical import empirical
@@ -25,8 +25,8 @@ from samplerbench.evaluation.identity import VERSIONS, describe, identity
 from samplerbench.evaluation.sweep import Labels, Sweep
 from samplerbench.logs import Logger
 from samplerbench.metrics.base import LawMetric
-from samplerbench.models import Denoiser
-from samplerbench.objectives.denoising import Denoising
+from samplerbench.models import Learned, Score
+from samplerbench.objectives.base import Objective
 from samplerbench.schedules import NoiseSchedule
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -36,13 +36,8 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class Training:
     """What is trained, and on what."""
 
-    objective: Denoising
+    objective: Objective[Any]
     data: TensorData
-
-    @property
-    def target(self) -> str:
-        """What the network regresses, for messages."""
-        return type(self.objective.model.target).__name__
 
 
 @dataclass(frozen=True)
@@ -160,15 +155,16 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     reference = finite(
         dataset.draws(count(config, "n_reference"), "evaluation", data_seed), "dataset"
     )
-    denoisers: dict[str, Denoiser] = {}
+    denoisers: dict[str, Score] = {}
     training = None
     training_id = ""
+    used = decisive(config)
     for name in names(config, "denoiser", ("learned", "empirical", "oracle")):
         if name == "learned":
             training = build_training(config, dataset, schedule, data_seed, seeds["train_seed"])
             training_id = identity(
                 {
-                    **{key: plain[key] for key in TRAINING},
+                    **{key: plain[key] for key in used},
                     "data": describe(dataset),  # of a file its content, not its path
                     "train_seed": seeds["train_seed"],
                     "data_seed": data_seed,
@@ -212,7 +208,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
             run=run,
             experiment=str(choices.get("experiment") or "main"),
             **{
-                key: str(choices.get(key, ""))
+                key: str(choices.get(key, "")) if key in used or key not in PARTS else ""
                 for key in ("dataset", "network", "objective", "schedule", "target", "grid")
             },
         ),
@@ -235,18 +231,15 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     )
 
 
-#: The parts of the config that decide what is learned.
-TRAINING = (
-    "schedule",
-    "network",
-    "target",
-    "level_law",
-    "weighting",
-    "objective",
-    "trainer",
-    "n_train",
-    "n_validation",
-)
+#: The parts of a training that an objective names in its constructor if it has a use for them.
+PARTS = ("target", "level_law", "weighting")
+
+
+def decisive(config: DictConfig) -> list[str]:
+    """The parts of the config that decide what is learned."""
+    named = parameters(config.objective, "objective")
+    parts = [key for key in ("schedule", *PARTS) if key in named]
+    return [*parts, "network", "objective", "trainer", "n_train", "n_validation"]
 
 
 def build_training(
@@ -257,11 +250,7 @@ def build_training(
     validation = finite(
         dataset.draws(count(config, "n_validation"), "validation", data_seed), "dataset"
     )
-    target = construct(config.target, "target")
-    level_law = construct(config.level_law, "level_law")
-    weighting = construct(config.weighting, "weighting")
     recipe = construct(config.trainer, "trainer")
-    network = construct(config.network, "network", dim=dataset.dim, seed=train_seed)
     data = TensorData(
         train,
         validation,
@@ -269,20 +258,18 @@ def build_training(
         replacement=recipe.replacement,
         train_seed=train_seed,
     )
-    objective = construct(
-        config.objective,
-        "objective",
-        network=network,
-        target=target,
-        schedule=schedule,
-        level_law=level_law,
-        weighting=weighting,
-        recipe=recipe,
-        mean=data.mean,
-        std=data.std,
-        train_seed=train_seed,
-    )
-    return Training(objective, data)
+    shared = {
+        "network": construct(config.network, "network", dim=dataset.dim, seed=train_seed),
+        "schedule": schedule,
+        "recipe": recipe,
+        "mean": data.mean,
+        "std": data.std,
+        "train_seed": train_seed,
+    }
+    named = parameters(config.objective, "objective")
+    shared |= {key: construct(config[key], key) for key in PARTS if key in named}
+    shared = {key: value for key, value in shared.items() if key in named}
+    return Training(construct(config.objective, "objective", **shared), data)
 
 
 def check(sweep: Sweep, training: Training | None) -> None:
@@ -295,7 +282,9 @@ def check(sweep: Sweep, training: Training | None) -> None:
         if isinstance(metric, LawMetric):
             reason = metric.why_incompatible(sweep.dataset)
         else:
-            reason = metric.why_incompatible(sweep.dataset.dim)
+            reason = metric.why_incompatible(sweep.dataset.dim) or metric.why_too_large(
+                sweep.n_samples, len(sweep.reference)
+            )
         if reason is not None:
             raise InvalidSetting("metric", name, f"another one: {reason}")
     for name, start in sweep.starts.items():
@@ -310,10 +299,12 @@ def check(sweep: Sweep, training: Training | None) -> None:
         group = "" if error.field == "steps" else "grid."
         raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
     if training is not None:
+        model = training.objective.model
         for rows in levels:
-            reason = training.objective.model.target.why_incompatible(rows)
+            reason = model.target.why_incompatible(rows) if isinstance(model, Learned) else None
             if reason is not None:
-                raise InvalidSetting("target", training.target, f"another one: {reason}")
+                name = type(model.target).__name__
+                raise InvalidSetting("target", name, f"another one: {reason}")
     for name, sampler in sweep.samplers:
         reasons = [
             sampler.why_incompatible(model, rows)

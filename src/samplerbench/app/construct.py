@@ -41,6 +41,11 @@ def construct(node: DictConfig, key: str, **shared: Any) -> Any:
     return _call({str(name): value for name, value in values.items()}, key, shared)
 
 
+def parameters(node: DictConfig, key: str) -> frozenset[str]:
+    """The names of what the node's `_target_` can be given."""
+    return frozenset(inspect.signature(trusted(node.get("_target_"), key)).parameters)
+
+
 def construct_grid(node: DictConfig, key: str) -> list[Any]:
     """One object for each combination of the node's lists: a list is a grid."""
     values = OmegaConf.to_container(node, resolve=True)

@@ -82,6 +82,10 @@ class Metric(ABC):
     def why_incompatible(self, dim: int) -> str | None:
         """Say in one line why the metric cannot be used in that dimension; None if it can."""
 
+    def why_too_large(self, n: int, m: int) -> str | None:
+        """Say in one line why n samples and m points are too many for it; None if they are not."""
+        return None
+
     @final
     def against(self, reference: Tensor, *, seed: int) -> Distance:
         """Fix the reference `(m, dim)`; `seed` decides all that is random in the metric.

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from samplerbench.errors import require
 from samplerbench.metrics.base import Distance, Measurement, Metric
-from samplerbench.metrics.pairs import mean_over_own_pairs, mean_over_pairs
+from samplerbench.metrics.pairs import mean_over_own_pairs, mean_over_pairs, why_too_many
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Energy(Metric):
 
     def why_incompatible(self, dim: int) -> str | None:
         return None
+
+    def why_too_large(self, n: int, m: int) -> str | None:
+        return why_too_many(n, m)
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         require_pairs(reference, "reference")

@@ -44,22 +44,30 @@ class ExactW2(Metric):
     def why_incompatible(self, dim: int) -> str | None:
         return None
 
+    def why_too_large(self, n: int, m: int) -> str | None:
+        if n * m <= self.max_pairs:
+            return None
+        return (
+            f"{n:,} × {m:,} is more than max_pairs = {self.max_pairs:,}: raise that, lower "
+            "n_samples or n_reference, or use metric=sliced"
+        )
+
     def prepare(self, reference: Tensor, seed: int) -> Distance:
-        return _ExactDistance(self.max_pairs, reference)
+        return _ExactDistance(self, reference)
 
 
 class _ExactDistance(Distance):
-    def __init__(self, max_pairs: int, reference: Tensor) -> None:
+    def __init__(self, metric: ExactW2, reference: Tensor) -> None:
         super().__init__(reference.shape[1])
-        self._max_pairs = max_pairs
+        self._metric = metric
         self._reference = reference.double().cpu().numpy()
 
     def measure(self, samples: Tensor) -> Measurement:
         import ot  # Slow to import, and few members need it.
 
-        pairs = len(samples) * len(self._reference)
-        allowed = f"at most max_pairs = {self._max_pairs}; raise that or use metric=sliced"
-        require(pairs <= self._max_pairs, "n·m", pairs, allowed)
+        reason = self._metric.why_too_large(len(samples), len(self._reference))
+        if reason is not None:
+            raise ValueError(reason)
         costs = cdist(samples.double().cpu().numpy(), self._reference, "sqeuclidean")
         # Empty weights are uniform ones.
         square, log = ot.emd2([], [], costs, numItermax=_PIVOTS, log=True, center_dual=False)

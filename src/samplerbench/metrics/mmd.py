@@ -28,7 +28,7 @@ from torch import Tensor
 from samplerbench.errors import require
 from samplerbench.metrics.base import Distance, Measurement, Metric
 from samplerbench.metrics.energy import require_pairs
-from samplerbench.metrics.pairs import mean_over_own_pairs, mean_over_pairs
+from samplerbench.metrics.pairs import mean_over_own_pairs, mean_over_pairs, why_too_many
 
 _MEDIAN_POINTS = 1000
 """The standard error of a median over their pairs is a few percent; h needs no more."""
@@ -50,6 +50,9 @@ class MMD(Metric):
 
     def why_incompatible(self, dim: int) -> str | None:
         return None
+
+    def why_too_large(self, n: int, m: int) -> str | None:
+        return why_too_many(n, m)
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         require_pairs(reference, "reference")

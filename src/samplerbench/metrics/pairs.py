@@ -17,6 +17,20 @@ import torch
 from torch import Tensor
 
 PIECE = 2**20
+
+MOST_PAIRS = 10**11
+"""What takes some ten minutes on one core; a larger sum is a mistake, and is refused."""
+
+
+def why_too_many(n: int, m: int) -> str | None:
+    """Say in one line why a sum over the pairs of n and m points is too long; None if it is not."""
+    most = max(n, m)
+    if n * m <= MOST_PAIRS and most**2 // 2 <= MOST_PAIRS:
+        return None
+    return (
+        f"{most:,} points are too many pairs, the most is {MOST_PAIRS:,}: lower n_samples or "
+        "n_reference, or use metric=sliced"
+    )
 """Pairs that are worked on at once, at least one row of them: 8 MB."""
 
 
