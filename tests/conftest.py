@@ -9,7 +9,6 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,6 @@ from samplerbench.schedules import (
 torch.set_num_threads(1)
 
 SCHEDULES = [EDM(10.0), GeometricVE(), GeometricVEKernel(), VPLinear(), VPCosine(), Rectified()]
-# parameters that turn noise on, and the values at which every sampler that has one is tested
-NOISY = {"eta": (0.3, 1.0), "churn": (0.3,), "temperature": (0.5,)}
 
 
 def _samplers() -> list[Sampler]:
@@ -51,13 +48,12 @@ def _samplers() -> list[Sampler]:
                 continue
             if inspect.isabstract(member) or member.__module__ != module.name:
                 continue
-            found.append(member())
-            names = [field.name for field in fields(member)]
-            found += [member(**{n: v}) for n in NOISY if n in names for v in NOISY[n]]
+            found += member.variants()
     return found
 
 
 SAMPLERS = _samplers()
+ON_A_PATH = [s for s in SAMPLERS if s.order is not None]
 
 
 @pytest.fixture
@@ -75,12 +71,12 @@ def sampler(request: pytest.FixtureRequest) -> Sampler:
     return request.param
 
 
-@pytest.fixture(params=[s for s in SAMPLERS if not s.stochastic], ids=repr)
+@pytest.fixture(params=[s for s in ON_A_PATH if not s.stochastic], ids=repr)
 def deterministic(request: pytest.FixtureRequest) -> Sampler:
     return request.param
 
 
-@pytest.fixture(params=[s for s in SAMPLERS if s.stochastic], ids=repr)
+@pytest.fixture(params=[s for s in ON_A_PATH if s.stochastic], ids=repr)
 def stochastic(request: pytest.FixtureRequest) -> Sampler:
     return request.param
 
@@ -108,6 +104,25 @@ def interior() -> Callable[..., Levels]:
 def full() -> Callable[[NoiseSchedule, int], Levels]:
     """Levels from t = 1 to the data: α = 0 comes first where the schedule loses the signal."""
     return grids.uniform
+
+
+@pytest.fixture
+def suited(full) -> Callable[[Sampler, NoiseSchedule, int], Levels]:
+    """Levels that a sampler must run on: the full path, unless it says that it cannot.
+
+    For one that needs signal and a path that loses it, the path from t = .9 on; for one that holds
+    a level, σ/α = .5 all the time.
+    """
+
+    def build(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> Levels:
+        if sampler.holds:
+            return grids.hold(schedule, steps, noise=0.5)
+        loses_signal = float(schedule.alpha(torch.ones(()))) == 0
+        if sampler.needs_signal and loses_signal:
+            return grids.uniform(schedule, steps, t_max=0.9)
+        return full(schedule, steps)
+
+    return build
 
 
 @pytest.fixture

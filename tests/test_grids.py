@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level, Levels, karras, log_snr, quadratic, to_data, uniform
+from samplerbench.grids import Level, Levels, hold, karras, log_snr, quadratic, to_data, uniform
 from samplerbench.schedules import EDM, GeometricVE, Rectified, VPCosine, VPLinear
 
 NOISE_GRIDS = [partial(g, noise_max=1.9, noise_min=0.05) for g in (karras, log_snr)]
@@ -26,6 +26,8 @@ def test_every_grid_on_every_schedule(grid, schedule, steps):
     levels = grid(schedule, steps)
     assert levels.steps == steps == len(list(levels.pairs()))
     assert levels.rows[-1] == Level(0.0, 1.0, 0.0)
+    assert levels.moving
+    assert not levels.held
     noisy = levels.t[:-1]
     assert (levels.sigma[:-1] > 0).all()
     assert (levels.t[:-2] > levels.t[1:-1]).all()
@@ -69,6 +71,25 @@ def test_uniform_and_quadratic_times():
     # a path that keeps noise at t = 0 stops there, and the step to the data is the last one
     assert uniform(GeometricVE(), 3).t.tolist() == [1.0, 0.5, 0.0, 0.0]
     assert uniform(GeometricVE(), 3).sigma[-2:].tolist() == pytest.approx([0.03, 0.0])
+
+
+def test_hold_stays(schedule):
+    for noise in (0.0, 0.5):
+        levels = hold(schedule, 7, noise=noise)
+        row = levels.rows[0]
+        assert levels.rows == [row] * 8
+        assert levels.held
+        assert not levels.moving
+        assert row.sigma / row.alpha == pytest.approx(noise, rel=1e-12)
+    assert torch.equal(levels.sigma, schedule(levels.t)[1])
+    assert hold(schedule, 1).rows == [Level(0.0, 1.0, 0.0)] * 2  # the data, on every path
+
+
+def test_levels_that_stop_on_the_way():
+    """Two equal rows are neither a path nor one level."""
+    levels = Levels(*(torch.tensor(v).double() for v in ([1, 0.5, 0.5], [1, 1, 1], [2, 1, 1])))
+    assert not levels.held
+    assert not levels.moving
 
 
 def test_schedules_own_ends_are_allowed():
@@ -137,6 +158,11 @@ def test_levels_are_float64():
             "noise_min=10.0: must be positive and below noise_max=10$",
         ),
         (EDM(), karras, {"noise_min": math.nan}, "noise_min=nan: must be positive"),
+        (EDM(), hold, {"steps": 0}, "steps=0: must be at least 1"),
+        (EDM(), hold, {"noise": -1.0}, "noise=-1.0: must be at least 0 and at most 80,"),
+        (EDM(5.0), hold, {"noise": 6.0}, "noise=6.0: must be at least 0 and at most 5,"),
+        (VPCosine(), hold, {"noise": math.inf}, "noise=inf: must be"),
+        (GeometricVE(), hold, {"noise": 0.01}, "noise=0.01: must be 0, or at least 0.03"),
     ],
 )
 def test_bad_settings(schedule, grid, settings, message):

@@ -79,6 +79,18 @@ class Levels:
         """The number of intervals."""
         return len(self.t) - 1
 
+    @property
+    def moving(self) -> bool:
+        """Whether σ/α decreases in every step."""
+        before, after = self.sigma[:-1] * self.alpha[1:], self.sigma[1:] * self.alpha[:-1]
+        return bool((after < before).all())
+
+    @property
+    def held(self) -> bool:
+        """Whether all rows are the same level."""
+        columns = torch.stack([self.t, self.alpha, self.sigma])
+        return bool((columns == columns[:, :1]).all())
+
     @cached_property
     def rows(self) -> list[Level[float]]:
         """The levels as Python floats."""

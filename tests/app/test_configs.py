@@ -28,6 +28,8 @@ NEEDS = {
         "dataset.mean=[0]",
         "dataset.covariance=[[1]]",
     ],
+    ("sampler", "ula"): ["grid=hold", "denoiser=oracle"],
+    ("grid", "hold"): ["sampler=ula", "denoiser=oracle"],
     ("dataset", "file"): ["dataset.path={points}", "n_validation=5"],
 }
 

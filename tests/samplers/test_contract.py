@@ -1,4 +1,7 @@
-"""What every sampler promises, on every schedule, from t = 1 (no signal left, on some) to data."""
+"""What every sampler promises, on every schedule, from t = 1 (no signal left, on some) to data.
+
+One that says that it needs signal, or stays at one level, is taken at its word: see `suited`.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from samplerbench.models import Counted
+from samplerbench.grids import Levels, hold
+from samplerbench.models import Counted, Score
 from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
+from samplerbench.schedules import EDM, Rectified
 
 STEPS = 5
 NOISE = KeyedNoise((0, "contract"))
-# network evaluations of N steps; a sampler that is not listed is not checked
-EVALUATIONS = {"DDIM": lambda n: n, "Euler": lambda n: n, "Heun": lambda n: 2 * n - 1}
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -26,8 +29,19 @@ def model(simple_mixture, schedule):
 
 
 @pytest.fixture
-def levels(full, schedule):
-    return full(schedule, STEPS)
+def levels(suited, sampler, schedule):
+    return suited(sampler, schedule, STEPS)
+
+
+class ScoreAlone(Score):
+    """A model that has nothing but a score."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def score(self, x, level):
+        return self.model.score(x, level)
 
 
 def test_compatible(sampler, model, levels):
@@ -44,7 +58,7 @@ def test_steps(sampler, model, levels, states, batch):
         assert step.x.shape == step.x0_hat.shape == (*batch, 2)
         assert step.x.isfinite().all()
         assert step.x0_hat.isfinite().all()
-    assert torch.equal(steps[-1].x, steps[-1].x0_hat)
+    assert torch.equal(steps[-1].x, steps[-1].x0_hat) == sampler.ends_at_data
     assert torch.equal(x, before), "the start was changed in place"
     for step, later in pairwise(steps):
         assert step.x.data_ptr() != later.x.data_ptr(), "a yielded state was changed in place"
@@ -80,13 +94,48 @@ def test_dtype_and_device(sampler, model, levels, states, dtype, device):
 
 
 @pytest.mark.parametrize("steps", [1, 2, STEPS])
-def test_evaluations(sampler, schedule, model, full, states, steps):
-    expected = EVALUATIONS.get(type(sampler).__name__)
+def test_evaluations(sampler, schedule, model, suited, states, steps):
+    expected = sampler.evaluations(steps)
     if expected is None:
-        pytest.skip("no formula is stated")
-    counted, levels = Counted(model), full(schedule, steps)
+        pytest.skip("the run decides")
+    counted, levels = Counted(model), suited(sampler, schedule, steps)
     final_state(sampler, counted, states(3, 2), levels, NOISE)
-    assert counted.evaluations == expected(steps)
+    assert counted.evaluations == expected
+
+
+def test_needs_no_more_than_it_says(sampler, model, levels, states):
+    """Any score serves a sampler that needs a score; the others refuse it in one line."""
+    alone, x = ScoreAlone(model), states(3, 2)
+    reason = sampler.why_incompatible(alone, levels)
+    if sampler.needs is Score:
+        assert reason is None
+        runs = [final_state(sampler, m, x, levels, NOISE) for m in (alone, model)]
+        assert torch.equal(*runs)
+    else:
+        assert "needs a denoiser" in reason
+        assert "\n" not in reason
+
+
+def test_refuses_the_wrong_levels(sampler, simple_mixture, full):
+    """Levels that stand still, or that move, or without signal: a line that says what would do."""
+
+    def reason(path, levels):
+        return sampler.why_incompatible(simple_mixture.oracle(path), levels)
+
+    times = torch.tensor([1.0, 1.0, 0.5], dtype=torch.float64)
+    no_signal_twice = Levels(times, *Rectified()(times))
+    if sampler.holds:
+        assert "grid=hold" in reason(EDM(), full(EDM(), 3))
+        assert reason(EDM(), hold(EDM(), 3)) is None
+    else:
+        for path, levels in (
+            (EDM(), hold(EDM(), 3)),
+            (EDM(), hold(EDM(), 3, noise=0.5)),
+            (Rectified(), no_signal_twice),
+        ):
+            assert "stand still: use a grid" in reason(path, levels)
+        lost = reason(Rectified(), full(Rectified(), 3))
+        assert ("no signal is left" in lost) if sampler.needs_signal else lost is None
 
 
 def test_global_generators_are_left_alone(sampler, model, levels, states):

@@ -7,7 +7,7 @@ import torch
 
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.evaluation.exact_law import noised_law, output_law
-from samplerbench.grids import Levels
+from samplerbench.grids import Levels, hold, karras
 from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
@@ -69,13 +69,32 @@ def test_covariance_of_a_step(step, schedule, normal_law, gaussian_moments, eta)
     torch.testing.assert_close(got, (to.alpha * mean, expected), rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("eta", [0.1, 1.0])
+def test_the_inference_process(schedule, eta):
+    """P3: for a known x₀ DDIM(η) draws x_s ~ N(α_s·x₀, σ_s²·I) at every level of the grid.
+
+    A known x₀ is the oracle of data that are one point: the exact x̂₀ is x₀ whatever the state.
+    """
+    law = gaussian((0.7, -1.2), torch.zeros(2, 2).tolist())
+    levels = karras(schedule, 100, noise_min=0.02, rho=5.0)
+    moments = torch.tensor(law.means[0], dtype=torch.float64), 0 * IDENTITY[:2, :2]
+    start = noised_law(*moments, levels.rows[0])
+    for last in (1, 40, 99):
+        part = Levels(*(v[: last + 1] for v in (levels.t, levels.alpha, levels.sigma)))
+        got = output_law(DDIM(eta), law.oracle(schedule), part, *start)
+        exact = noised_law(*moments, levels.rows[last])
+        torch.testing.assert_close(got, exact, rtol=1e-11, atol=1e-12)
+
+
 def test_monte_carlo_agrees(sampler, interior, normal_law, gaussian_moments, states):
     schedule, count = EDM(), 40_000
     levels = interior(schedule, 6)
     data = Levels(*(torch.cat([v, v.new_tensor([end])]) for v, end in (
         (levels.t, 0.0), (levels.alpha, 1.0), (levels.sigma, 0.0))))  # fmt: skip
+    if sampler.holds:
+        data = hold(schedule, 7, noise=0.5)
     oracle, moments = normal_law.oracle(schedule), gaussian_moments(normal_law)
-    first = levels.rows[0]
+    first = data.rows[0]
     mean, covariance = output_law(sampler, oracle, data, *noised_law(*moments, first))
     x0 = normal_law.draws(count, "evaluation", 3)
     start = first.alpha * x0 + first.sigma * states(count, 3)

@@ -19,11 +19,17 @@ NO_NOISE = KeyedNoise(("must not matter",))
 
 
 def test_samplers_are_found(all_samplers):
+    from samplerbench.samplers.annealed_langevin import AnnealedLangevin
     from samplerbench.samplers.ddim import DDIM
     from samplerbench.samplers.euler import Euler
     from samplerbench.samplers.heun import Heun
+    from samplerbench.samplers.reverse_sde import ReverseSDE
+    from samplerbench.samplers.ula import ULA
 
     assert {DDIM(), DDIM(0.3), DDIM(1.0), Euler(), Heun()} <= set(all_samplers)
+    assert {ULA(), AnnealedLangevin(), ReverseSDE()} <= set(all_samplers)
+    assert len(set(all_samplers)) == len(all_samplers)
+    assert {type(sampler)() for sampler in all_samplers} <= set(all_samplers), "the defaults"
 
 
 def gaussian_flow(law, x, now, to):

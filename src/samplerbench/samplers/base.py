@@ -3,15 +3,19 @@
 A sampler owns its loop and reads like the algorithm box of its paper. It turns its coefficients
 into Python floats before the loop, asks the model for x̂₀, draws from `noise`, and yields. It does
 not count evaluations, keep trajectories, seed, move devices or show progress: whoever iterates
-does. The step to the last level, the data, is one explicit evaluation: x = x̂₀.
+does. The step to the last level, the data, is one explicit evaluation, x = x̂₀, unless the sampler
+says that it does not end there.
+
+What a sampler says about itself is what the tests hold it to. They find it by walking this package
+and build it by `variants`, so that a new one needs no test of its own but for its equivalences.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 
@@ -27,7 +31,8 @@ class Step:
 
     Args:
         x: the state at the next level, shape (*batch, dim).
-        x0_hat: the denoiser's last output on the way, same shape.
+        x0_hat: the denoiser's last output on the way, same shape; where a score was asked instead,
+            Tweedie's (x + σ²·s)/α of the state it was asked for.
         info: what else a method has to say, such as an acceptance rate per sample.
     """
 
@@ -41,26 +46,49 @@ class Sampler(ABC):
 
     Attributes:
         order: of convergence on the probability-flow ODE, or weak order for a stochastic method.
+            None for a Langevin method: it follows no path and is held to its stationary law.
         needs: what the model must be: a `Denoiser`, or any `Score` for Langevin samplers.
+        needs_signal: whether it is undefined at levels without signal, α = 0.
+        holds: whether it stays at one level, as `grids.hold` does; all others must move.
         couples: whether its draws can be the increments of one Brownian path, the same for every
             number of steps; see `coupling`.
     """
 
-    order: ClassVar[int]
+    order: ClassVar[int | None]
     needs: ClassVar[type[Score]] = Denoiser  # type: ignore[type-abstract]
+    needs_signal: ClassVar[bool] = False
+    holds: ClassVar[bool] = False
     couples: ClassVar[bool] = False
+
+    @classmethod
+    def variants(cls) -> Sequence[Self]:
+        """Settings at which it is tested; one that makes noise optional gives both kinds."""
+        return [cls()]
 
     @property
     @abstractmethod
     def stochastic(self) -> bool:
         """Whether the method, with these parameters, draws noise."""
 
+    @property
+    def ends_at_data(self) -> bool:
+        """Whether the state after the step to the data is x̂₀ itself."""
+        return True
+
+    def evaluations(self, steps: int) -> int | None:
+        """Evaluations of the model in a run of N steps to the data; None where the run decides.
+
+        It is what the tests compare the count with. No number is reported from it: those are
+        counted.
+        """
+        return steps
+
     @abstractmethod
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         """Go from the state x at the first level to the last one.
 
         Args:
-            model: the denoiser.
+            model: the denoiser, or what else it `needs`.
             x: the first state, shape (*batch, dim).
             levels: where to stop, steps + 1 of them.
             noise: where fresh noise comes from.
@@ -75,9 +103,28 @@ class Sampler(ABC):
         if not isinstance(model, self.needs):
             return (
                 f"{name} needs a denoiser for every noise level, and a {kind} score has one level: "
-                "use a Langevin sampler, or an objective with levels such as edm or ncsn"
+                "use sampler=ula, or an objective with levels such as edm or ncsn"
             )
-        return model.why_incompatible(levels)
+        return model.why_incompatible(levels) or self._why_not_on(levels)
+
+    def _why_not_on(self, levels: Levels) -> str | None:
+        name = type(self).__name__
+        if self.holds and not levels.held:
+            return (
+                f"{name} stays at one noise level and these levels move: "
+                "use grid=hold, or sampler=annealed_langevin"
+            )
+        if not self.holds and not levels.moving:
+            return (
+                f"{name} goes from level to level and these stand still: use a grid that ends at "
+                "the data such as grid=karras, or a Langevin sampler such as sampler=ula"
+            )
+        if self.needs_signal and levels.rows[0].alpha == 0:  # the least signal comes first
+            return (
+                f"{name} is undefined where no signal is left, α = 0: use grid=karras or "
+                "grid=log_snr, or a t_max below 1 with grid=uniform or grid=quadratic"
+            )
+        return None
 
 
 def final_state(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 
@@ -35,6 +35,10 @@ class DDIM(Sampler):
 
     def __post_init__(self) -> None:
         require(0 <= self.eta < math.inf, "eta", self.eta, "at least 0 and finite")
+
+    @classmethod
+    def variants(cls) -> Sequence[Self]:
+        return [cls(eta) for eta in (0.0, 0.3, 1.0)]
 
     @property
     def stochastic(self) -> bool:

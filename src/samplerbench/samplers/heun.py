@@ -29,6 +29,9 @@ class Heun(Sampler):
     def stochastic(self) -> bool:
         return False
 
+    def evaluations(self, steps: int) -> int:
+        return 2 * steps - 1
+
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         ode = ode_coefficients(model.schedule, levels)
         for step, now, to in levels.pairs():

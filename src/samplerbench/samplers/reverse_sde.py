@@ -1,0 +1,76 @@
+"""The Euler–Maruyama method on the reverse SDE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from torch import Tensor
+
+from samplerbench.grids import Levels
+from samplerbench.models import Denoiser
+from samplerbench.noise import Noise
+from samplerbench.samplers.base import Sampler, Step
+from samplerbench.schedules import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class ReverseSDE(Sampler):
+    """x_s = x_t + (−f·x_t + g²·s)·Δt + g·√Δt·z,   Δt = t − s,   s = (α·x̂₀ − x_t)/σ², z ~ N(0, I).
+
+    f = α̇/α and g² = d(σ²)/dt − 2f·σ² at t, on any schedule and in its own time. Where α = 0, f and
+    g² are infinite, so the path must start with some signal (DDIM with η = 1, which solves the same
+    SDE in another variable, need not). Weak order 1; one evaluation per step. Anderson,
+    "Reverse-time diffusion equation models", Stochastic Processes and their Applications 12(3),
+    1982; Song et al. 2021 (arXiv 2011.13456), Eq. 6; the notebook N2 on `GeometricVE`, where f = 0.
+
+    The last step is x̂₀, or with `denoise=False` a step of the SDE like all others, which leaves the
+    state about as noisy as the last level. On a path that still has noise at t = 0 that level is
+    t = 0 itself, the last step has no length, and N2's 500 steps are steps=501 of grid=uniform.
+
+    Args:
+        denoise: whether the last step is x̂₀.
+    """
+
+    order: ClassVar[int | None] = 1
+    needs_signal: ClassVar[bool] = True
+    couples: ClassVar[bool] = True
+    denoise: bool = True
+
+    @classmethod
+    def variants(cls) -> Sequence[Self]:
+        return [cls(), cls(denoise=False)]
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    @property
+    def ends_at_data(self) -> bool:
+        return self.denoise
+
+    def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
+        sde = sde_coefficients(model.schedule, levels)
+        for step, now, to in levels.pairs():
+            a, b, g = sde[step]
+            h = to.t - now.t
+            x0_hat = model.denoiser(x, now)
+            if to.sigma == 0 and self.denoise:
+                x = x0_hat
+            else:
+                x = (1 + h * a) * x + (h * b) * x0_hat + g * (-h) ** 0.5 * noise.normal(x, step)
+            yield Step(x, x0_hat)
+
+
+def sde_coefficients(schedule: NoiseSchedule, levels: Levels) -> list[tuple[float, float, float]]:
+    """(a, b, g) of the reverse SDE dx = (a·x + b·x̂₀) dt + g dW, dt < 0, at each level but the last.
+
+    From f and g² of `schedules`: a = f + g²/σ², b = −α·g²/σ².
+    """
+    t, alpha, sigma = levels.t[:-1], levels.alpha[:-1], levels.sigma[:-1]
+    alpha_rate, variance_rate = schedule.rates(t)
+    f = alpha_rate / alpha
+    g2 = variance_rate - 2 * f * sigma.square()
+    a, b = f + g2 / sigma.square(), -alpha * g2 / sigma.square()
+    return list(zip(a.tolist(), b.tolist(), g2.sqrt().tolist(), strict=True))

@@ -1,0 +1,72 @@
+"""The unadjusted Langevin algorithm, ULA: the overdamped Langevin diffusion by Euler's method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.grids import Levels
+from samplerbench.models import Denoiser, Score
+from samplerbench.noise import Noise
+from samplerbench.samplers.base import Sampler, Step
+
+
+@dataclass(frozen=True)
+class ULA(Sampler):
+    """x ← x + h·s(x) + √(2h)·z,   s = ∇ log q at the one level of a hold grid, z ~ N(0, I).
+
+    The convention for a Langevin step, here and everywhere in this package: h multiplies the score
+    and 2h is the variance of the noise. Codes that write x + (h'/2)·s + √h'·z, among them the
+    notebook N0, take this step at h = h'/2.
+
+    N steps are N evaluations. The chain does not converge to q as N grows, but to a law about as
+    far from it as h is large: on N(m, S) to N(m, S·(I − ½h·S⁻¹)⁻¹), and to nothing at all where h
+    is twice the smallest variance or more. It does not adjust for that; between modes that lie far
+    apart it hardly moves. Roberts and Tweedie, "Exponential convergence of Langevin distributions
+    and their discrete approximations", Bernoulli 2(4), 1996 (with h'); Durmus, Majewski,
+    Miasojedow, "Analysis of Langevin Monte Carlo via convex optimization", JMLR 20(73), 2019
+    (arXiv 1802.09188; with h).
+
+    Args:
+        step_size: h, in the units of the data squared.
+    """
+
+    order: ClassVar[int | None] = None
+    needs: ClassVar[type[Score]] = Score  # type: ignore[type-abstract]
+    needs_signal: ClassVar[bool] = True
+    holds: ClassVar[bool] = True
+    step_size: float = 0.01
+
+    def __post_init__(self) -> None:
+        require(0 < self.step_size < math.inf, "step_size", self.step_size, "positive and finite")
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    @property
+    def ends_at_data(self) -> bool:
+        return False
+
+    def why_incompatible(self, model: Score, levels: Levels) -> str | None:
+        reason = super().why_incompatible(model, levels)
+        # a score that is made of x̂₀ is 0/0 at the data
+        if reason is None and levels.rows[0].sigma == 0 and type(model).score is Denoiser.score:
+            reason = (
+                f"a {type(model).__name__} denoiser has no score without noise: use "
+                "grid.noise=0.1, say, or an objective that learns the score of the data themselves"
+            )
+        return reason
+
+    def steps(self, model: Score, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
+        kick = math.sqrt(2 * self.step_size)
+        for step, now, _ in levels.pairs():
+            score = model.score(x, now)
+            x0_hat = (x + now.sigma**2 * score) / now.alpha
+            x = x + self.step_size * score + kick * noise.normal(x, step)
+            yield Step(x, x0_hat)

@@ -1,0 +1,221 @@
+"""Langevin samplers: their steps, and the laws they really have on a Gaussian, in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.errors import InvalidSetting
+from samplerbench.evaluation.exact_law import noised_law, output_law
+from samplerbench.grids import Level, hold, karras, uniform
+from samplerbench.models import Learned, LevelFree
+from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.annealed_langevin import AnnealedLangevin
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.ula import ULA
+from samplerbench.schedules import EDM, Rectified, VPCosine, VPLinear
+from samplerbench.targets import DataTarget
+
+NOISE = KeyedNoise((0, "langevin"))
+IDENTITY = torch.eye(3, dtype=torch.float64)
+
+
+@pytest.fixture
+def wide_law(normal_law, gaussian_moments):
+    """A Gaussian in R³ with correlations and widths .5, .8 and 1.4: it has a density."""
+    mean, covariance = gaussian_moments(normal_law)
+    return gaussian(mean.tolist(), (covariance + 0.25 * IDENTITY).tolist())
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.7])
+def test_ula_is_the_notebooks_step(mixture_law, states, noise):
+    """Also N0's, x + (h'/2)·s + √h'·z, at h = h'/2, on a score by finite differences."""
+    h0, x = 0.02, states(8, 2).numpy()
+    weights, means, covariances = (
+        np.array(v) for v in (mixture_law.weights, mixture_law.means, mixture_law.covariances)
+    )
+    spread = covariances + noise**2 * np.eye(2)
+
+    def log_q(x):
+        offset = x[:, None] - means
+        form = np.einsum("nki,kij,nkj->nk", offset, np.linalg.inv(spread), offset)
+        return np.log(np.exp(-form / 2) @ (weights / np.sqrt(np.linalg.det(spread))))
+
+    oracle, levels = mixture_law.oracle(EDM(10.0)), hold(EDM(10.0), 3, noise=noise)
+    ours = ULA(h0 / 2).steps(oracle, torch.from_numpy(x), levels, NOISE)
+    for index, step in enumerate(ours):
+        shifts = 1e-5 * np.eye(2)
+        s = np.stack([(log_q(x + d) - log_q(x - d)) / 2e-5 for d in shifts], axis=1)
+        x0_hat = x + noise**2 * s
+        x = x + h0 / 2 * s + math.sqrt(h0) * NOISE.normal(step.x, index).numpy()
+        np.testing.assert_allclose(step.x.numpy(), x, rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(step.x0_hat.numpy(), x0_hat, rtol=1e-8, atol=1e-8)
+
+
+def stationary(spread, step_size):
+    """S·(I − ½h·S⁻¹)⁻¹: the covariance ULA has in the end on N(m, S)."""
+    return spread @ torch.linalg.inv(IDENTITY - step_size / 2 * torch.linalg.inv(spread))
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0, 1.9])
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_ula_stationary_law(wide_law, gaussian_moments, schedule, share, noise):
+    """N(α·m, S·(I − ½h·S⁻¹)⁻¹), S = α²·C + σ²·I, is kept exactly at every stable step size."""
+    levels = hold(schedule, 3, noise=noise)
+    mean, spread = noised_law(*gaussian_moments(wide_law), levels.rows[0])
+    step_size = share * float(torch.linalg.eigvalsh(spread)[0])
+    exact = mean, stationary(spread, step_size)
+    got = output_law(ULA(step_size), wide_law.oracle(schedule), levels, *exact)
+    torch.testing.assert_close(got, exact, rtol=1e-11, atol=1e-11)
+    assert (got[1] - spread).norm() > 0.01 * share * spread.norm(), "ULA is biased"
+
+
+def test_ula_forgets_its_start(wide_law, gaussian_moments):
+    """From far away it comes to the same law: contraction by 1 − h/λ in a direction of width √λ."""
+    levels = hold(EDM(), 200)
+    mean, spread = gaussian_moments(wide_law)
+    start = torch.full((3,), 20.0, dtype=torch.float64), 100 * IDENTITY
+    got = output_law(ULA(0.3), wide_law.oracle(EDM()), levels, *start)
+    torch.testing.assert_close(got, (mean, stationary(spread, 0.3)), rtol=1e-9, atol=1e-9)
+
+
+def test_ula_explodes_at_twice_the_smallest_variance(wide_law, gaussian_moments):
+    spread = gaussian_moments(wide_law)[1]
+    limit = 2 * float(torch.linalg.eigvalsh(spread)[0])
+    largest = []
+    for step_size in (0.98 * limit, 1.02 * limit):
+        law = output_law(
+            ULA(step_size), wide_law.oracle(EDM()), hold(EDM(), 100), torch.zeros(3), IDENTITY
+        )
+        largest.append(float(law[1].norm()))
+    assert largest[0] < 30 < largest[1]
+
+
+class Slope(nn.Module):
+    """s(x) = −x/2 for standardised x: a network with no level."""
+
+    def forward(self, u, level):
+        return -u / 2
+
+
+def test_ula_on_a_score_without_levels(states):
+    """N(mean, 2·std²): a level-free network knows where, and at which one level it may be asked."""
+    model = LevelFree(Slope(), 0.5, torch.tensor([1.0, -2.0]), std=2.0).double()
+    levels = hold(EDM(10.0), 60, noise=0.5)
+    assert ULA().why_incompatible(model, levels) is None
+    got = output_law(ULA(4.0), model, levels, torch.zeros(2), torch.eye(2))
+    exact = torch.tensor([1.0, -2.0]).double(), 8 / (1 - 2 / 8) * torch.eye(2).double()
+    torch.testing.assert_close(got, exact, rtol=1e-12, atol=1e-12)
+    assert "grid.noise=0.5" in ULA().why_incompatible(model, hold(EDM(10.0), 3))
+    assert "grid=hold" in ULA().why_incompatible(model, uniform(EDM(10.0), 3))
+    for sampler in (DDIM(), AnnealedLangevin()):
+        assert "sampler=ula" in sampler.why_incompatible(model, levels)
+
+
+def test_what_ula_refuses(mixture_law):
+    oracle = mixture_law.oracle(EDM())
+    assert "sampler=annealed_langevin" in ULA().why_incompatible(oracle, uniform(EDM(), 4))
+    # x̂₀ says nothing about the score where there is no noise; the oracle knows it
+    learned = Learned(nn.Identity(), DataTarget(), EDM(), torch.zeros(2))
+    assert "no score without noise" in ULA().why_incompatible(learned, hold(EDM(), 4))
+    assert ULA().why_incompatible(learned, hold(EDM(), 4, noise=0.1)) is None
+    assert ULA().why_incompatible(oracle, hold(EDM(), 4)) is None
+
+
+@pytest.mark.parametrize("denoise", [False, True])
+def test_annealed_langevin_is_the_papers_algorithm(mixture_law, states, denoise):
+    """Song and Ermon 2019, Algorithm 1, with ε = 2h; N1's levels and steps (P2)."""
+    schedule, epsilon, inner = EDM(10.0), 2e-4, 5
+    levels, oracle = karras(schedule, 20, noise_min=0.02, rho=5.0), mixture_law.oracle(schedule)
+    x = 10 * states(8, 2)
+    ours = AnnealedLangevin(epsilon / 2, inner, denoise).steps(oracle, x, levels, NOISE)
+    sigmas = levels.sigma[:-1].tolist()
+    for i, (sigma, step) in enumerate(zip(sigmas, ours, strict=True)):
+        level = Level(sigma / 10, 1.0, sigma)
+        alpha_i = epsilon * sigma**2 / sigmas[-1] ** 2
+        for t in range(inner):
+            x = (
+                x
+                + alpha_i / 2 * oracle.score(x, level)
+                + math.sqrt(alpha_i) * NOISE.normal(x, i, t)
+            )
+        if i < 19 or not denoise:
+            torch.testing.assert_close(step.x, x, rtol=1e-9, atol=1e-9)
+    if denoise:
+        torch.testing.assert_close(step.x, oracle.denoiser(x, level), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("denoise", [False, True])
+@pytest.mark.parametrize("vp", [VPLinear(), VPCosine(), Rectified()], ids=repr)
+def test_annealed_langevin_is_the_same_on_every_path(vp, mixture_law, states, denoise):
+    """With x/α for x and the same σ/α."""
+    sampler, x, runs = AnnealedLangevin(2e-3, 3, denoise), 5 * states(8, 2), []
+    for path in (vp, EDM()):
+        levels = karras(path, 12, noise_max=8.0, noise_min=0.05)
+        start = levels.rows[0].alpha * x
+        steps = sampler.steps(mixture_law.oracle(path), start, levels, NOISE)
+        runs.append([s.x / row.alpha for s, row in zip(steps, levels.rows[1:], strict=True)])
+    for one, two in zip(*runs, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-10)
+
+
+def annealed_law(mean, covariance, levels, sampler, start):
+    """The law of annealed Langevin on N(mean, covariance) for x/α, one matrix a step."""
+    at, spread = start[0] / levels.rows[0].alpha, start[1] / levels.rows[0].alpha ** 2
+    noise = [row.sigma / row.alpha for row in levels.rows[:-1]]
+    for kappa in noise:
+        h = sampler.step_size * (kappa / noise[-1]) ** 2
+        keep = IDENTITY - h * torch.linalg.inv(covariance + kappa**2 * IDENTITY)
+        for _ in range(sampler.inner):
+            at = mean + keep @ (at - mean)
+            spread = keep @ spread @ keep.T + 2 * h * IDENTITY
+    if sampler.denoise:
+        gain = covariance @ torch.linalg.inv(covariance + kappa**2 * IDENTITY)
+        at, spread = mean + gain @ (at - mean), gain @ spread @ gain.T
+    return at, spread
+
+
+@pytest.mark.parametrize("denoise", [False, True])
+def test_annealed_langevin_on_a_gaussian(normal_law, gaussian_moments, schedule, denoise):
+    moments, sampler = gaussian_moments(normal_law), AnnealedLangevin(4e-3, 5, denoise)
+    levels = karras(schedule, 10, noise_max=1.9, noise_min=0.1)
+    start = torch.zeros(3, dtype=torch.float64), levels.rows[0].sigma ** 2 * IDENTITY
+    got = output_law(sampler, normal_law.oracle(schedule), levels, *start)
+    torch.testing.assert_close(
+        got, annealed_law(*moments, levels, sampler, start), rtol=1e-10, atol=1e-12
+    )
+
+
+def test_annealed_langevin_is_biased_however_long_it_runs(normal_law, gaussian_moments):
+    """It comes to ULA's law at the last level, not to the data's: mean exact, covariance not."""
+    mean, covariance = gaussian_moments(normal_law)
+    levels, sampler = karras(EDM(), 4, noise_max=1.9, noise_min=0.3), AnnealedLangevin(0.09, 60)
+    spread = noised_law(mean, covariance, levels.rows[-2])[1]
+    start = torch.zeros(3, dtype=torch.float64), 1.9**2 * IDENTITY
+    got = output_law(sampler, normal_law.oracle(EDM()), levels, *start)
+    torch.testing.assert_close(got, (mean, stationary(spread, 0.09)), rtol=1e-3, atol=1e-3)
+    assert (got[1] - spread).norm() > 0.05
+
+
+def test_it_needs_signal(mixture_law):
+    oracle, levels = mixture_law.oracle(VPCosine()), uniform(VPCosine(), 5)
+    assert "t_max below 1" in AnnealedLangevin().why_incompatible(oracle, levels)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ULA(0.0), "step_size=0.0: must be positive"),
+        (lambda: ULA(math.inf), "step_size=inf: must be positive and finite"),
+        (lambda: AnnealedLangevin(-1.0), "step_size=-1.0: must be positive"),
+        (lambda: AnnealedLangevin(inner=0), "inner=0: must be at least 1"),
+    ],
+)
+def test_bad_settings(make, message):
+    with pytest.raises(InvalidSetting, match=message):
+        make()
