@@ -26,6 +26,7 @@ from samplerbench.evaluation.sweep import Sweep
 from samplerbench.grids import karras
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.models import Denoiser
+from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
 from samplerbench.schedules import EDM
@@ -89,6 +90,7 @@ def gaussian_budget():
 
 def test_differences_add_up_and_neighbours_bound_the_total(gaussian_budget):
     of, rows = gaussian_budget
+    assert set(rows["sampler"]) == {"", "ddim", "heun", "ddim limit", "ODE limit"}
     lines = parts(rows, of.converged_steps)
     assert len(lines) == 3 * 2 * (4 + 1 + 3)
     for _, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
@@ -209,6 +211,11 @@ def test_data_without_a_law_have_a_generalisation_part(tmp_path):
     found = mean["difference"].drop("total")
     assert set(found.index) == {"floor", "generalisation", "discretisation", "start"}
     assert found.sum() == pytest.approx(mean["difference", "total"], abs=1e-12)
+
+
+def test_samplers_without_a_limit_on_the_path_are_refused():
+    with pytest.raises(InvalidSetting, match="not a Langevin sampler.* not applicable"):
+        budget(gaussian(MEAN, COVARIANCE), [("annealed_langevin", AnnealedLangevin())])
 
 
 def test_a_limit_that_is_not_reached_is_named_with_its_trend():

@@ -120,6 +120,18 @@ class Budget:
         )
         others = [name for name in self.sweep.starts if name != "exact"]
         require(len(others) <= 1, "start", list(self.sweep.starts), "exact and at most one other")
+        for name, sampler in self.sweep.samplers:
+            if sampler.order is None:
+                allowed = (
+                    "not a Langevin sampler: its limit is a small step and a long time, not many "
+                    "steps of the path, so an error budget is not applicable; leave budget=null"
+                )
+                raise InvalidSetting("sampler", name, allowed)
+        n = self.sweep.n_samples  # neighbours are clouds of n points each
+        for name, metric in self.sweep.metrics.items():
+            reason = None if isinstance(metric, LawMetric) else metric.why_too_large(n, n)
+            if reason is not None:
+                raise InvalidSetting("metric", name, f"another one: {reason}")
         require(
             self.sweep.repetitions >= 2,
             "repetitions",
@@ -226,11 +238,11 @@ class Budget:
             if self.prior is not None:
                 cell = replace(cell, start=self.prior)
                 path.append(("start", cell))
-            for name in self.others:
-                part = "finite data" if name == "empirical" else "score"
+            for denoiser in self.others:
+                part = "finite data" if denoiser == "empirical" else "score"
                 if part == "score" and "empirical" in self.others:
                     part = "optimisation"
-                path.append((part, replace(cell, denoiser=name)))
+                path.append((part, replace(cell, denoiser=denoiser)))
             for part, cell in path:
                 drawn, more = self._walk(cell, to_data)
                 rows += more
@@ -440,14 +452,20 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
             lines.append(
                 f"  discretisation ({paired}): {at:.2f} at N={most}, falls like N^{slope:.2f}"
             )
-    for line in moved[~moved["converged"]].itertuples():
+    for line in moved.itertuples():
         name = sampler_name(str(line.sampler), str(line.sampler_settings))
-        lines.append(
-            f"NOT converged, {line.metric}, {name}: {budget.converged_steps} → "
-            f"{2 * budget.converged_steps} steps move the distance by {line.moved:+.3f} ± "
-            f"{line.half:.3f}, more than the tolerance {budget.tolerance:g}; raise "
-            "budget.converged_steps"
+        move = (
+            f"{line.metric}, {name}: {budget.converged_steps} → {2 * budget.converged_steps} steps "
+            f"move the distance by {line.moved:+.3f} ± {line.half:.3f}"
         )
+        if not line.converged:
+            more = f"more than the tolerance {budget.tolerance:g}; raise budget.converged_steps"
+            lines.append(f"NOT converged, {move}, {more}")
+        elif abs(line.moved) + line.half > budget.tolerance:
+            more = f"too uncertain for the tolerance {budget.tolerance:g}; raise repetitions"
+            lines.append(f"perhaps not converged, {move}, {more}")
+        else:
+            lines.append(f"converged, {move}, within the tolerance {budget.tolerance:g}")
     return lines
 
 

@@ -358,6 +358,8 @@ class Resolution:
         if self.repetitions_needed is not None:
             more += f" or {_thousands(self.repetitions_needed)} repetitions"
         basis = "measured" if self.estimated else "assumed"
+        if self.n_needed > OUT_OF_REACH and self.repetitions_needed is None:
+            more = "no sample size within reach"
         text = (
             f"{now}: below {self.resolved:.2g} nothing is found; {more} would resolve "
             f"{self.wanted:.3g} (the floor falls like n^-{self.exponent:.2f}, {basis})"
@@ -370,6 +372,9 @@ class Resolution:
 MOST_REPETITIONS = 10_000
 MOST_SAMPLES = 1_000_000
 """More repetitions, or more samples a cell, are no advice."""
+
+OUT_OF_REACH = 10**10
+"""A sample size that is not even worth printing: a cell would take hours."""
 
 
 def resolution(
