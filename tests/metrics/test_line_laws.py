@@ -17,10 +17,11 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from torch import Tensor
 
+from samplerbench.datasets.four_well import FourWell, FourWellBoltzmann
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.line_laws import MixtureLine, distance_to_law
+from samplerbench.metrics.line_laws import DensityLine, MixtureLine, distance_to_law, line_law
 from samplerbench.metrics.w_law_1d import WLaw1D
 
 
@@ -209,3 +210,91 @@ def test_orders_and_dimensions_it_has() -> None:
     plane = GaussianMixture((1.0,), ((0.0, 0.0),), (((1.0, 0.0), (0.0, 1.0)),))
     reason = WLaw1D().why_incompatible(plane)
     assert reason == "w_law_1d needs 1-D data, this has 2; use metric=max_sliced_law"
+
+
+def _twin(mixture: MixtureLine, panels: int = 300) -> DensityLine:
+    """A mixture of unit scales or so, given by its density."""
+
+    def log_density(points: Tensor) -> Tensor:
+        return 7 + mixture._at(points.flatten())[1].sum(dim=0).log().reshape(points.shape)
+
+    return DensityLine(log_density, torch.linspace(-12, 12, panels + 1, dtype=torch.float64))
+
+
+def test_a_density_is_the_law_in_closed_form() -> None:
+    mixture = _line(*LINES["near"])
+    law = _twin(mixture)
+    assert law.log_mass == pytest.approx(7, abs=1e-12)
+    assert law.mean == pytest.approx(mixture.mean, abs=1e-12)
+    assert law.variance == pytest.approx(mixture.variance, rel=1e-11)
+    points = torch.linspace(-9, 10, 777, dtype=torch.float64)
+    for name in ("cdf", "partial_mean"):
+        found, expected = (getattr(one, name)(points) for one in (law, mixture))
+        assert float((found - expected).abs().max()) < 1e-12
+    levels = torch.arange(1, 1000).double() / 1000
+    assert float((law.quantile(levels) - mixture.quantile(levels)).abs().max()) < 1e-7
+    assert float((law.cdf(law.quantile(levels)) - levels).abs().max()) < 1e-14
+    x = torch.from_numpy(np.random.default_rng(0).normal(0, 2, 99))
+    for p in (1, 2):
+        expected = distance_to_law(x, mixture, p)
+        assert distance_to_law(x, law, p) == pytest.approx(expected, rel=1e-10)
+
+
+def test_quantiles_of_a_density_are_numbers_of_their_own() -> None:
+    """The end of the interval, tails, and bits that other levels do not change."""
+    law = FourWellBoltzmann().line_law()
+    levels = torch.tensor([0.0, 1e-14, 1e-9, 0.3, 0.999, 1 - 1e-14], dtype=torch.float64)
+    edges = law.quantile(levels)
+    assert (edges.diff() > 0).all()
+    assert float((law.cdf(edges) - levels).abs().max()) < 1e-15
+    for level, edge in zip(levels, edges, strict=True):
+        assert torch.equal(law.quantile(level[None])[0], edge)
+    assert law.quantile(levels[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_of_a_density_is_the_integral_over_the_cells(n: int, p: int) -> None:
+    """W_p^p = Σᵢ ∫ |xᵢ − y|^p f(y) dy, with everything on a fine grid."""
+    law = FourWellBoltzmann().line_law()
+    x = np.sort(np.random.default_rng(n).normal(0.2, 0.9, n))
+    y = np.linspace(-1.6, 1.6, 800_001)
+    density = law.density(torch.from_numpy(y)).numpy()
+    mass = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2) * (y[1] - y[0])])
+    cell = np.minimum((mass * n).astype(int), n - 1)
+    expected = np.trapezoid(np.abs(x[cell] - y) ** p * density, y) ** (1 / p)
+    assert distance_to_law(torch.from_numpy(x), law, p) == pytest.approx(expected, rel=1e-5)
+
+
+def test_of_a_density_is_scipys_distance_to_many_quantiles() -> None:
+    law, many = FourWellBoltzmann().line_law(), 1_000_000
+    fine = law.quantile((torch.arange(many) + 0.5).double() / many)
+    for x in (FourWell().trajectory, torch.tensor([0.3, -2.0, 1.0], dtype=torch.float64)):
+        expected = scipy.stats.wasserstein_distance(x.numpy(), fine.numpy())
+        assert distance_to_law(x, law, 1) == pytest.approx(expected, abs=2e-7)
+        shares = fine.reshape(len(x), -1) if many % len(x) == 0 else None
+        if shares is not None:
+            square = float((x.sort().values[:, None] - shares).square().mean())
+            assert distance_to_law(x, law, 2) == pytest.approx(math.sqrt(square), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [10, 1000])
+def test_quantiles_in_the_middle_of_cells_are_near(n: int) -> None:
+    """At most half a cell of mass 1/n is moved at every place: W₁ ≤ (range)/(2n)."""
+    law = FourWellBoltzmann().line_law()
+    middles = law.quantile((torch.arange(n) + 0.5).double() / n)
+    assert 0 < distance_to_law(middles, law, 1) < 2.6 / (2 * n)
+    # Medians of the cells are the best for W₁, their means for W₂.
+    means = law.lorenz(n)[1].diff() * n
+    assert distance_to_law(middles, law, 1) < distance_to_law(means, law, 1)
+    assert distance_to_law(means, law, 2) < distance_to_law(middles, law, 2)
+
+
+def test_a_trajectory_is_measured_against_its_boltzmann_law() -> None:
+    trajectory = FourWell()
+    assert line_law(trajectory) is line_law(FourWellBoltzmann())
+    assert line_law(isotropic((1.0,), ((0.0, 0.0),), 1.0)) is None
+    distance = WLaw1D().against_law(trajectory, seed=0)
+    assert distance(trajectory.trajectory[:, None]).value == pytest.approx(0.16231, abs=1e-5)
+    draws = FourWellBoltzmann().draws(10_000, "test", 0)
+    assert distance(draws).value < 0.02

@@ -66,7 +66,7 @@ class Dataset(ABC):
         """The law behind data of one dimension, to measure samples against, or None.
 
         For a finite set of points that is the law they stand for, where it is known, and not their
-        empirical law. Mixtures of Gaussians need none: see `metrics.line_laws.line_law`, which asks.
+        empirical law. `metrics.line_laws.line_law` asks; it knows mixtures of Gaussians by itself.
         """
         return None
 
