@@ -111,6 +111,40 @@ def train(
     return model
 
 
+class LossHistory(Callback):
+    """Keeps the losses that are logged, for a picture of them.
+
+    Attributes:
+        rows: (step, "train" or "validation", loss), in the order they came.
+    """
+
+    def __init__(self, log_every: int) -> None:
+        self.rows: list[tuple[int, str, float]] = []
+        self._log_every = log_every
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Keep the mean over the last steps, when it has been logged."""
+        step = trainer.global_step
+        if step % self._log_every == 0 or step == trainer.max_steps:
+            self._keep(trainer, "train")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the loss on held-out data."""
+        self._keep(trainer, "validation")
+
+    def _keep(self, trainer: pl.Trainer, name: str) -> None:
+        loss = trainer.callback_metrics.get(f"{name}/loss")
+        if loss is not None:
+            self.rows.append((trainer.global_step, name, float(loss)))
+
+
 class NoProfiler(PassThroughProfiler):
     """Lightning's way not to profile, without a new generator for each of 25 actions a step."""
 

@@ -21,13 +21,22 @@ EXPERIMENTS = [
     for path in sorted((CONF / "experiment").rglob("*.yaml"))
 ]
 # what a member needs of the others; all else stays as the main job has it
+LINE = ["dataset=four_well_boltzmann"]  # some pictures are of data on a line
+FREE = ["objective=hyvarinen", "sampler=ula", "grid=hold", "start=gaussian"]  # without a level
 NEEDS = {
+    ("dataset", "four_well"): ["metric=w_law_1d"],
+    ("network", "layer_norm_mlp"): FREE,
+    ("network", "mlp"): FREE,
+    ("network", "smooth_mlp"): FREE,
+    **{
+        ("picture", name): ["metric=max_sliced", *LINE]
+        for name in ("band_1d", "densities_1d", "forward_backward_1d", "score_heatmap")
+    },
+    ("picture", "truth_generated_1d"): ["metric=max_sliced", *LINE],
+    ("picture", "series_1d"): ["metric=max_sliced", "dataset=four_well"],
     ("dataset", "pinwheel"): ["denoiser=learned"],  # its law has no closed form
-    ("metric", "w_law_1d"): [
-        "dataset=gaussian",
-        "dataset.mean=[0]",
-        "dataset.covariance=[[1]]",
-    ],
+    ("metric", "w_law_1d"): LINE,
+    ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],
     ("sampler", "ula"): ["grid=hold", "denoiser=oracle"],
     ("grid", "hold"): ["sampler=ula", "denoiser=oracle"],
     ("dataset", "file"): ["dataset.path={points}", "n_validation=5"],

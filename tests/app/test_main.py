@@ -318,7 +318,7 @@ def test_python_m_is_the_same_command(tmp_path):
         cwd=tmp_path,
         check=True,
     )
-    assert "sampler: ddim" in module.stdout.replace("\n", " ")
+    assert "sampler: annealed_langevin, ddim" in module.stdout.replace("\n", " ")
     assert not list(tmp_path.iterdir())
 
 

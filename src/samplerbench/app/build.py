@@ -22,7 +22,9 @@ from samplerbench.datasets.empirical import empirical
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.budget import Budget
 from samplerbench.evaluation.identity import VERSIONS, describe, identity
+from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.sweep import Labels, Sweep
+from samplerbench.figures.base import Picture
 from samplerbench.logs import Logger
 from samplerbench.metrics.base import LawMetric
 from samplerbench.models import Learned, Score
@@ -48,6 +50,7 @@ class Job:
         sweep: the grid of cells; its learned denoiser, where it has one, is not trained yet.
         budget: of the sweep, where one is asked for.
         training: trains the sweep's learned denoiser; None where it has none.
+        pictures: by name; each can be drawn of this job.
         logger: where the run is logged.
         wanted: a distance that one would like to find, in the units of the data.
         config: the resolved config, plain values only.
@@ -56,9 +59,29 @@ class Job:
     sweep: Sweep
     budget: Budget | None
     training: Training | None
+    pictures: Mapping[str, Picture]
     logger: Logger
     wanted: float
     config: dict[str, Any]
+
+
+def scene(sweep: Sweep, training: Training | None) -> Scene:
+    """The job as pictures see it, before anything has been trained."""
+    untrained = training.objective.model if training else None
+    return Scene(
+        dataset=sweep.dataset,
+        schedule=sweep.schedule,
+        grid=sweep.grid,
+        denoisers=sweep.denoisers,
+        starts=sweep.starts,
+        samplers=sweep.samplers,
+        steps=sweep.steps,
+        untrained=untrained,
+        train=training.data.x0 if training else torch.empty(0, sweep.dataset.dim),
+        seed=sweep.seed,
+        dtype=sweep.dtype,
+        device=sweep.device,
+    )
 
 
 def names(config: DictConfig, key: str, allowed: Sequence[str]) -> list[str]:
@@ -72,10 +95,21 @@ def names(config: DictConfig, key: str, allowed: Sequence[str]) -> list[str]:
     return listed
 
 
+def noised(dataset: Dataset, noise: float) -> Dataset | None:
+    """The law at a noise level, or None for the data themselves."""
+    require(0 <= noise < math.inf, "reference_noise", noise, "at least 0")
+    if noise == 0:
+        return None
+    law = dataset.noised(noise)
+    allowed = "0: the noised law is known for Gaussian mixtures only"
+    require(law is not None, "reference_noise", noise, allowed)
+    return law
+
+
 def members(config: DictConfig, key: str) -> dict[str, Any]:
-    """One object for each member chosen from a group that can hold several."""
-    require(bool(config.get(key)), key, config.get(key), f"at least one member of conf/{key}/")
-    return {str(name): construct(node, f"{key}.{name}") for name, node in config[key].items()}
+    """One object for each member chosen from a group that can hold several, or none."""
+    nodes = config.get(key) or {}
+    return {str(name): construct(node, f"{key}.{name}") for name, node in nodes.items()}
 
 
 def finite(points: Tensor, key: str) -> Tensor:
@@ -136,25 +170,26 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     dataset: Dataset = construct(config.dataset, "dataset")
     schedule = construct(config.schedule, "schedule")
     grid = construct(config.grid, "grid")
-    starts = members(config, "start")
-    metrics = members(config, "metric")
+    starts, metrics = members(config, "start"), members(config, "metric")
+    pictures = members(config, "picture")
     samplers = [
         (str(name), sampler)
         for name, node in (config.get("sampler") or {}).items()
         for sampler in construct_grid(node, f"sampler.{name}")
     ]
-    require(
-        len(samplers) > 0, "sampler", config.get("sampler"), "at least one member of conf/sampler/"
-    )
+    # pictures can do without samplers or metrics, where they look at data or scores
+    for key, chosen in (("start", starts), ("metric", metrics), ("sampler", samplers)):
+        enough = len(chosen) > 0 or (key != "start" and len(pictures) > 0)
+        require(enough, key, config.get(key), f"at least one member of conf/{key}/")
     steps = config.steps if isinstance(config.steps, ListConfig) else [config.steps]
     steps = [convert(value, int, "steps") for value in steps]
     require(len(set(steps)) == len(steps) > 0, "steps", steps, "numbers of steps, none twice")
     logger = construct(config.logger, "logger")
 
     data_seed = seeds["data_seed"]
-    reference = finite(
-        dataset.draws(count(config, "n_reference"), "evaluation", data_seed), "dataset"
-    )
+    truth = noised(dataset, convert(config.reference_noise, float, "reference_noise"))
+    law = truth or dataset
+    reference = finite(law.draws(count(config, "n_reference"), "evaluation", data_seed), "dataset")
     denoisers: dict[str, Score] = {}
     training = None
     training_id = ""
@@ -180,7 +215,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         else:
             oracle = dataset.oracle(schedule)
             if oracle is None:
-                reason = f"learned: the data set {choices.get('dataset')} has no exact denoiser"
+                reason = f"learned or empirical: {choices.get('dataset')} has no exact denoiser"
                 raise InvalidSetting("denoiser", name, reason)
             denoisers[name] = oracle.to(device)
 
@@ -195,6 +230,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         steps=steps,
         metrics=metrics,
         reference=reference,
+        truth=truth,
         n_samples=count(config, "n_samples"),
         repetitions=count(config, "repetitions"),
         floor_repetitions=count(config, "floor_repetitions", least=0),
@@ -209,12 +245,18 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
             experiment=str(choices.get("experiment") or "main"),
             **{
                 key: str(choices.get(key, "")) if key in used or key not in PARTS else ""
-                for key in ("dataset", "network", "objective", "schedule", "target", "grid")
+                for key in ("network", "objective", "schedule", "target", "grid")
             },
+            dataset=str(choices.get("dataset", ""))
+            + (f" + {config.reference_noise:g}·ε" if truth else ""),
         ),
         **seeds,
     )
     check(sweep, training)
+    for name, picture in pictures.items():
+        reason = picture.why_incompatible(scene(sweep, training))
+        if reason is not None:
+            raise InvalidSetting("picture", name, f"another one: {reason}")
     budget = None
     if config.budget is not None:
         allowed = "null, or converged_steps and tolerance: see experiment=budget"
@@ -227,7 +269,13 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     wanted = convert(config.wanted, float, "wanted")
     require(0 < wanted < math.inf, "wanted", wanted, "positive")
     return Job(
-        sweep, budget, training, logger, wanted, {str(key): value for key, value in plain.items()}
+        sweep,
+        budget,
+        training,
+        pictures,
+        logger,
+        wanted,
+        {str(key): value for key, value in plain.items()},
     )
 
 
@@ -280,7 +328,7 @@ def check(sweep: Sweep, training: Training | None) -> None:
     """
     for name, metric in sweep.metrics.items():
         if isinstance(metric, LawMetric):
-            reason = metric.why_incompatible(sweep.dataset)
+            reason = metric.why_incompatible(sweep.law)
         else:
             reason = metric.why_incompatible(sweep.dataset.dim) or metric.why_too_large(
                 sweep.n_samples, len(sweep.reference)
@@ -292,7 +340,7 @@ def check(sweep: Sweep, training: Training | None) -> None:
         if reason is not None:
             raise InvalidSetting("start", name, f"another one: {reason}")
     if sweep.floor_repetitions > 0:  # a finite data set may not have so many fresh draws
-        sweep.dataset.draws(sweep.n_samples, "floor", sweep.seed, 0)
+        sweep.law.draws(sweep.n_samples, "floor", sweep.seed, 0)
     try:
         levels = [sweep.levels(steps) for steps in sweep.steps]
     except InvalidSetting as error:
@@ -311,5 +359,5 @@ def check(sweep: Sweep, training: Training | None) -> None:
             for model in sweep.denoisers.values()
             for rows in levels
         ]
-        if all(reasons):
+        if reasons and all(reasons):
             raise InvalidSetting("sampler", name, f"another one: {reasons[0]}")

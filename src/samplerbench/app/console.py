@@ -93,6 +93,22 @@ def print_claims(out: Console, table: pd.DataFrame, wanted: float) -> None:
             out.print(f"{metric}: {resolution(ok, wanted).sentence}", markup=False)
 
 
+def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
+    """E‖s − s*‖² of each score, at each level where it was measured.
+
+    Args:
+        out: where to print.
+        errors: of `evaluation.score_error.score_errors`.
+    """
+    for name, rows in errors.groupby("denoiser", sort=False):
+        means = rows.groupby("sigma", sort=False)[["error", "size"]].mean()
+        texts = [
+            f"{line['error']:.2g} at σ={sigma:.3g} (E‖s*‖² {line['size']:.2g})"
+            for sigma, line in means.iterrows()
+        ]
+        out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}", markup=False)
+
+
 def print_budget(out: Console, lines: pd.DataFrame) -> None:
     """A line for each sampler setting and number of steps, a column for each part.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,17 +16,26 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from samplerbench.app.build import Job, build
-from samplerbench.app.console import console, print_budget, print_cells, print_claims
+from samplerbench.app.build import Job, Training, build, scene
+from samplerbench.app.console import (
+    console,
+    print_budget,
+    print_cells,
+    print_claims,
+    print_score_errors,
+)
 from samplerbench.errors import CellsFailed, InvalidSetting
 from samplerbench.evaluation.budget import LIMIT, Budget, parts, verdict
+from samplerbench.evaluation.scene import LOSSES, Scene
+from samplerbench.evaluation.score_error import score_errors
 from samplerbench.evaluation.statistics import sampler_name
 from samplerbench.evaluation.store import Row, Store, write_atomically
+from samplerbench.figures.base import write
 from samplerbench.figures.budget import waterfall
 from samplerbench.figures.distance import distance_against_steps
 from samplerbench.figures.style import save
 from samplerbench.logs import Log, open_log
-from samplerbench.training import train
+from samplerbench.training import LossHistory, train
 
 
 def run(config: DictConfig) -> None:
@@ -73,27 +85,83 @@ def claim(directory: Path, config: DictConfig) -> None:
 
 
 def execute(job: Job, directory: Path, log: Log) -> int:
-    """Train and sweep; returns how many values failed."""
+    """Train, sweep and draw; returns how many values failed."""
     out = console()
-    sweep = job.sweep
+    view = scene(job.sweep, job.training)
     if job.training is not None:
-        recipe = job.training.objective.recipe
-        labels = sweep.labels
-        out.print(
-            f"training {labels.network} with {labels.objective} on {labels.dataset}: "
-            f"{recipe.steps:,} steps of {recipe.batch_size:,}"
-        )
-        model = train(
-            job.training.objective,
-            job.training.data,
-            directory=directory / "checkpoints",
-            logger=log.lightning or None,
-            accelerator="cpu" if sweep.device.type == "cpu" else "gpu",
-            progress=sys.stderr.isatty(),
-        )
-        model.to(sweep.device)
+        view = fit(job, job.training, view, directory, log, out)
+        show_score_errors(job, directory, log, out)
+    failed = 0
+    if job.sweep.metrics:
+        table = measure(job, directory, out)
+        failed = int((table["status"] == "failed").sum())
+        show(job, table, directory, log, out)
+        out.print(f"table:  {shown(directory / 'cells.parquet')}")
+    for name, picture in job.pictures.items():
+        for path in write(picture.draw(view), directory):
+            log.figure(f"{name}/{path.stem}", path)
+            out.print(f"figure: {shown(path)}")
+    if log.where:
+        out.print(f"log:    {shown(log.where)}")
+    return failed
+
+
+def fit(
+    job: Job, training: Training, view: Scene, directory: Path, log: Log, out: Console
+) -> Scene:
+    """Train the sweep's learned denoiser; returns what pictures see of it."""
+    recipe, labels = training.objective.recipe, job.sweep.labels
+    out.print(
+        f"training {labels.network} with {labels.objective} on {labels.dataset}: "
+        f"{recipe.steps:,} steps of {recipe.batch_size:,}"
+    )
+    untrained = copy.deepcopy(training.objective.model).eval().requires_grad_(False)
+    history = LossHistory(recipe.log_every)
+    began = time.perf_counter()
+    model = train(
+        training.objective,
+        training.data,
+        directory=directory / "checkpoints",
+        logger=log.lightning or None,
+        callbacks=[history],
+        accelerator="cpu" if job.sweep.device.type == "cpu" else "gpu",
+        progress=sys.stderr.isatty(),
+    )
+    model.to(job.sweep.device)
+    losses = pd.DataFrame(history.rows, columns=list(LOSSES))
+    write_atomically(directory / "losses.csv", losses.to_csv(index=False).encode())
+    last = losses[losses["name"] == "train"].tail(1)["loss"]
+    out.print(f"trained in {time.perf_counter() - began:.0f} s, loss {float(last.item()):.4g}")
+    return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
+
+
+def show_score_errors(job: Job, directory: Path, log: Log, out: Console) -> None:
+    """The errors of the scores themselves, where the exact one is known."""
+    sweep = job.sweep
+    oracle = sweep.dataset.oracle(sweep.schedule) if sweep.dataset.known_law else None
+    if oracle is None:
+        return
+    rows = [row for row in sweep.levels(max(sweep.steps)).rows if row.sigma > 0]
+    chosen = sorted({round(k * (len(rows) - 1) / 4) for k in range(5)}) if rows else []
+    errors = score_errors(
+        sweep.denoisers,
+        oracle.to(sweep.device),
+        sweep.dataset,
+        [rows[k] for k in chosen],
+        count=sweep.n_samples,
+        repetitions=sweep.repetitions,
+        seed=sweep.seed,
+        device=sweep.device,
+    )
+    print_score_errors(out, errors)
+    write_atomically(directory / "score_errors.csv", errors.to_csv(index=False).encode())
+    log.table("score_errors", errors)
+
+
+def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
+    """Evaluate all cells; returns their table, which is written whatever happens."""
+    sweep, budget = job.sweep, job.budget
     store = Store(directory)
-    budget = job.budget
     total = budget.row_count() if budget else len(sweep.cells()) * len(sweep.metrics)
     out.print(
         f"{'budget' if budget else 'sweep'}: {total:,} values of n = {sweep.n_samples:,} samples, "
@@ -112,28 +180,29 @@ def execute(job: Job, directory: Path, log: Log) -> int:
             (budget or sweep).run(keep)
         finally:  # also when it is interrupted: what is there can be read
             table = store.compact()
+    return table
+
+
+def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console) -> None:
+    """Print the table and what it supports, draw it, and log both."""
+    sweep = job.sweep
     print_cells(out, to_data(table))
     print_claims(out, to_data(table), job.wanted)
     log.table("cells", table.drop(columns=["metric_settings"]))
-    if budget is not None:
-        show_budget(budget, table, directory, log, out)
+    if job.budget is not None:
+        show_budget(job.budget, table, directory, log, out)
     ok = to_data(table)
     ok = ok[(ok["status"] == "ok") & (ok["denoiser"] != "law")]
     for metric in sweep.metrics:
-        if (ok["metric"] == metric).any():
-            path = directory / f"distance_{metric}.png"
-            log.figure(
-                f"distance/{metric}", save(distance_against_steps(to_data(table), metric), path)
-            )
-            rows = ok[ok["metric"] == metric]
-            names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
-            rows = rows.assign(name=names)
-            log.curves(metric, rows, "steps", "value", ["denoiser", "start", "name"])
-            out.print(f"figure: {shown(path)}")
-    out.print(f"table:  {shown(directory / 'cells.parquet')}")
-    if log.where:
-        out.print(f"log:    {shown(log.where)}")
-    return int((table["status"] == "failed").sum())
+        rows = ok[ok["metric"] == metric]
+        if rows["steps"].nunique() < 2:  # no curve in one point
+            continue
+        path = directory / f"distance_{metric}.png"
+        log.figure(f"distance/{metric}", save(distance_against_steps(to_data(table), metric), path))
+        names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
+        rows = rows.assign(name=names)
+        log.curves(metric, rows, "steps", "value", ["denoiser", "start", "name"])
+        out.print(f"figure: {shown(path)}")
 
 
 def to_data(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import sys
 import traceback
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -35,7 +36,16 @@ def _run_name() -> str:
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(8).hex()}"
 
 
+def _fidelity(quick: Any, notebook: Any, *, _root_: DictConfig) -> Any:
+    """One of two settings of an experiment, by the key `fidelity`."""
+    settings = {"quick": quick, "notebook": notebook}
+    if _root_.fidelity not in settings:
+        raise InvalidSetting("fidelity", _root_.fidelity, f"one of {', '.join(settings)}")
+    return settings[_root_.fidelity]
+
+
 OmegaConf.register_new_resolver("samplerbench.run_name", _run_name, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")

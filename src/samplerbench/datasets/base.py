@@ -70,6 +70,13 @@ class Dataset(ABC):
         """
         return None
 
+    def noised(self, noise: float) -> Dataset | None:
+        """The law of x₀ + noise·ε, or None where that is no data set of ours.
+
+        What Langevin samplers that stay at a noise level have for their stationary law.
+        """
+        return None
+
     def floor_sets(self, count: int) -> int | None:
         """How many independent sets of so many floor draws there are; None for any number."""
         return None

@@ -106,6 +106,17 @@ class GaussianMixture(Dataset):
         root = basis * eigenvalues.clamp_min(0).sqrt().unsqueeze(-2)
         return means[component] + torch.einsum("nde,ne->nd", root[component], z)
 
+    def noised(self, noise: float) -> GaussianMixture:
+        """The same mixture with covariances C_k + noise²·I."""
+        covariances = tuple(
+            tuple(
+                tuple(value + noise**2 * (row == column) for column, value in enumerate(values))
+                for row, values in enumerate(matrix)
+            )
+            for matrix in self.covariances
+        )
+        return GaussianMixture(self.weights, self.means, covariances)
+
     def oracle(self, schedule: NoiseSchedule) -> Denoiser:
         """The exact denoiser; the cheaper one where all covariances are multiples of I."""
         weights, means, covariances = self._tensors()

@@ -120,6 +120,7 @@ class Budget:
         )
         others = [name for name in self.sweep.starts if name != "exact"]
         require(len(others) <= 1, "start", list(self.sweep.starts), "exact and at most one other")
+        require(self.sweep.truth is None, "reference_noise", "above 0", "0 in an error budget")
         for name, sampler in self.sweep.samplers:
             if sampler.order is None:
                 allowed = (
@@ -452,20 +453,21 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
             lines.append(
                 f"  discretisation ({paired}): {at:.2f} at N={most}, falls like N^{slope:.2f}"
             )
-    for line in moved.itertuples():
-        name = sampler_name(str(line.sampler), str(line.sampler_settings))
-        move = (
-            f"{line.metric}, {name}: {budget.converged_steps} → {2 * budget.converged_steps} steps "
-            f"move the distance by {line.moved:+.3f} ± {line.half:.3f}"
+    for _, line in moved.iterrows():
+        move, half = float(line["moved"]), float(line["half"])
+        name = sampler_name(line["sampler"], line["sampler_settings"])
+        text = (
+            f"{line['metric']}, {name}: {budget.converged_steps} → {2 * budget.converged_steps} "
+            f"steps move the distance by {move:+.3f} ± {half:.3f}"
         )
-        if not line.converged:
+        if not line["converged"]:
             more = f"more than the tolerance {budget.tolerance:g}; raise budget.converged_steps"
-            lines.append(f"NOT converged, {move}, {more}")
-        elif abs(line.moved) + line.half > budget.tolerance:
+            lines.append(f"NOT converged, {text}, {more}")
+        elif abs(move) + half > budget.tolerance:
             more = f"too uncertain for the tolerance {budget.tolerance:g}; raise repetitions"
-            lines.append(f"perhaps not converged, {move}, {more}")
+            lines.append(f"perhaps not converged, {text}, {more}")
         else:
-            lines.append(f"converged, {move}, within the tolerance {budget.tolerance:g}")
+            lines.append(f"converged, {text}, within the tolerance {budget.tolerance:g}")
     return lines
 
 

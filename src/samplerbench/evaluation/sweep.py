@@ -115,6 +115,8 @@ class Sweep:
         steps: numbers of steps.
         metrics: by name.
         reference: evaluation points, shape (m, dim), which no other draw overlaps.
+        truth: the law that samples are measured against, where it is not the data's: the data
+            noised by so much as a Langevin sampler's level has.
         n_samples: n, per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: independent sets of fresh draws for the floor.
@@ -154,6 +156,7 @@ class Sweep:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int = 1
     labels: Labels = Labels()
+    truth: Dataset | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_samples", "repetitions", "block", "workers"):
@@ -162,6 +165,11 @@ class Sweep:
         require(len(self.steps) > 0, "steps", list(self.steps), "not empty")
         for steps in self.steps:
             require(steps >= 1, "steps", steps, "at least 1")
+
+    @property
+    def law(self) -> Dataset:
+        """The law that samples are measured against."""
+        return self.dataset if self.truth is None else self.truth
 
     @property
     def identities(self) -> dict[str, str]:
@@ -189,10 +197,10 @@ class Sweep:
         """Fresh draws of the law: random ones, and even ones for starts that are drawn evenly."""
         plain = [name for name, start in self.starts.items() if not isinstance(start, Sobol)]
         even = [name for name, start in self.starts.items() if isinstance(start, Sobol)]
-        if self.dataset.uniform_dim is None:  # then nothing is drawn evenly from the law
+        if self.law.uniform_dim is None:  # then nothing is drawn evenly from the law
             plain, even = plain or even, []
         names = ([""] if plain else []) + even
-        most = self.dataset.floor_sets(self.n_samples)
+        most = self.law.floor_sets(self.n_samples)
         count = self.floor_repetitions if most is None else min(self.floor_repetitions, most)
         return [
             Cell("law", name, "", None, 0, repetition)
@@ -226,7 +234,7 @@ class Sweep:
         """What every cell is measured against, by metric: the evaluation points, or the law."""
         reference = self.reference.to(self.device)
         return {
-            name: Reference(metric.against_law(self.dataset, seed=self.metric_seed), "law", 0)
+            name: Reference(metric.against_law(self.law, seed=self.metric_seed), "law", 0)
             if isinstance(metric, LawMetric)
             else Reference(
                 metric.against(reference, seed=self.metric_seed), "data", len(self.reference)
@@ -285,7 +293,7 @@ class Sweep:
                 key = ("floor", self.seed, cell.repetition)
                 even = isinstance(self.starts.get(cell.start), Sobol)
                 make = stratified_draws if even else Dataset.draws
-                draws = make(self.dataset, self.n_samples, *key)
+                draws = make(self.law, self.n_samples, *key)
                 samples = draws.to(self.device, self.dtype)
             else:
                 model = Counted(self.denoisers[cell.denoiser])
@@ -329,7 +337,8 @@ class Sweep:
             "versions": VERSIONS,
         }
         if cell.settings is None:
-            return identity({"floor": "even" if cell.start else "random", **shared})
+            law = {} if self.truth is None else {"law": describe(self.truth)}
+            return identity({"floor": "even" if cell.start else "random", **law, **shared})
         return identity(
             {
                 "denoiser": self.identities.get(cell.denoiser, cell.denoiser),
@@ -363,6 +372,7 @@ class Sweep:
             "metric": settings,
             "metric_seed": self.metric_seed,
             "to": reference | ({"data_seed": self.data_seed} if to.name == "data" else {}),
+            **({} if self.truth is None else {"law": describe(self.truth)}),
         }
         sampler = {} if cell.settings is None else describe(cell.settings)
         sampler.pop("class", None)

@@ -1,0 +1,128 @@
+"""Chains on the line, from noise to data, within the band of three standard deviations of the path.
+
+    m_t ± 3·√(α_t²·v + σ_t²),   m_t = α_t·m,
+
+m and v the mean and the variance of the data: the band that x_t keeps to if the sampler's states
+have the law of the path. For one known datum x₀ (v = 0) that is α_t·x₀ ± 3·σ_t, and DDIM with the
+exact denoiser is the inference process of Song, Meng, Ermon, "Denoising diffusion implicit models",
+ICLR 2021 (arXiv 2010.02502), Eq. 7: all η share the marginals, and the less the noise the smoother
+the chains.
+
+The axis is linear around zero, up to the smallest noise level, and logarithmic beyond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Paths, Run, Scene
+from samplerbench.figures.base import Animation, Drawn, Followed
+from samplerbench.figures.panels import GENERATED, legend_below, score_name
+from samplerbench.figures.style import styled
+
+
+@dataclass(frozen=True)
+class Band1D(Followed):
+    """One figure and one animation for each denoiser, one panel for each sampler setting.
+
+    Args:
+        chains: how many.
+        frames: at most so many states of a chain in the animation.
+        milliseconds: each frame stays.
+    """
+
+    shown_dim: ClassVar[int] = 1
+    chains: int = 8
+    frames: int = 60
+    milliseconds: int = 80
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.chains >= 1, "chains", self.chains, "at least 1")
+        require(self.frames >= 2, "frames", self.frames, "at least 2")
+        require(self.milliseconds >= 20, "milliseconds", self.milliseconds, "at least 20")
+
+    def draw(self, scene: Scene) -> Drawn:
+        runs = self.runs(scene)
+        drawn: dict[str, Figure | Animation] = {}
+        for name in dict.fromkeys(run.denoiser for run in runs):
+            chosen = [run for run in runs if run.denoiser == name]
+            # states of at most 1 000 steps: more cannot be told apart
+            paths = [
+                scene.follow(run, chains=self.chains, every=-(-run.steps // 1000)) for run in chosen
+            ]
+            drawn[f"band_1d_{name}"] = self._panels(scene, chosen, paths)[0]
+            drawn[f"band_1d_{name}_moving"] = self._animation(scene, chosen, paths)
+        return drawn
+
+    def _animation(self, scene: Scene, runs: list[Run], paths: list[Paths]) -> Animation:
+        figure, lines = self._panels(scene, runs, paths)
+        figure.set_size_inches(6.0, 3.8)
+        longest = max(map(len, paths))
+        count = min(self.frames, longest)
+        ends = [round(k * (longest - 1) / (count - 1)) for k in range(count)]
+
+        def update(frame: int) -> None:
+            for panel, path in zip(lines, paths, strict=True):
+                end = ends[frame] + 1
+                for chain, line in enumerate(panel):
+                    line.set_data(path.steps[:end], path.x[:end, chain, 0].numpy())
+
+        moving = [line for panel in lines for line in panel]
+        return Animation(figure, moving, update, count, self.milliseconds)
+
+    def _panels(
+        self, scene: Scene, runs: list[Run], paths: list[Paths]
+    ) -> tuple[Figure, list[list[Line2D]]]:
+        with mpl.rc_context(styled()):
+            figure = Figure(figsize=(4.2 * len(runs) + 0.4, 3.8), layout="constrained")
+            panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+            lines = []
+            for axes, run, path in zip(panels, runs, paths, strict=True):
+                self._band(axes, scene, path)
+                lines.append(
+                    [
+                        axes.plot(
+                            path.steps,
+                            path.x[:, chain, 0],
+                            color=GENERATED,
+                            lw=0.8,
+                            alpha=0.8,
+                            marker="." if run.steps <= 200 else "",
+                            ms=2.5,
+                            mew=0,
+                            label="chains" if chain == 0 else None,
+                        )[0]
+                        for chain in range(self.chains)
+                    ]
+                )
+                axes.set_title(run.label)
+                axes.set_xlabel(f"step of {run.steps:,}, from noise to data")
+            panels[0].set_ylabel("x, data units (symlog)")
+            legend_below(figure, panels[0])
+            figure.suptitle(
+                f"{score_name(scene, runs[0].denoiser)}, start: {runs[0].start}",
+                fontsize=9,
+                color="0.3",
+            )
+        return figure, lines
+
+    def _band(self, axes: Axes, scene: Scene, path: Paths) -> None:
+        x0 = scene.data(10_000)
+        mean, variance = float(x0.mean()), float(x0.var(correction=0))
+        centre = [level.alpha * mean for level in path.levels]
+        width = [3 * (level.alpha**2 * variance + level.sigma**2) ** 0.5 for level in path.levels]
+        low = [m - w for m, w in zip(centre, width, strict=True)]
+        high = [m + w for m, w in zip(centre, width, strict=True)]
+        name = "α·x₀ ± 3σ" if variance == 0 else "mean ± 3 sd of the path"
+        axes.fill_between(path.steps, low, high, color="0.88", lw=0, label=name)
+        axes.plot(path.steps, centre, color="0.5", lw=0.8)
+        noisy = [level.sigma for level in path.levels if level.sigma > 0]
+        axes.set_yscale("symlog", linthresh=min(noisy, default=1.0))

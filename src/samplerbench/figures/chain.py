@@ -1,0 +1,93 @@
+"""One chain, coloured by time from black to red.
+
+It shows how seldom a Langevin sampler crosses from one mode to another. Only every k-th state is
+kept and drawn, so a chain of 100 000 steps is a line through 101 points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import matplotlib as mpl
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Scene
+from samplerbench.figures.base import Drawn, Followed
+from samplerbench.figures.panels import (
+    BLACK_TO_RED,
+    GREY,
+    HalfWidth,
+    by_time,
+    plane,
+    reach,
+    require_half_width,
+    scatter,
+    score_name,
+)
+from samplerbench.figures.style import styled
+
+
+@dataclass(frozen=True)
+class Chain(Followed):
+    """One figure for each sampler setting, one panel for each denoiser.
+
+    Args:
+        every: k, one state is drawn in so many steps.
+        points: at most so many data, in grey.
+        half_width: of both axes; null shows all points.
+    """
+
+    shown_dim: ClassVar[int] = 2
+    every: int = 1000
+    points: int = 2000
+    half_width: HalfWidth | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.every >= 1, "every", self.every, "at least 1")
+        require(self.points >= 1, "points", self.points, "at least 1")
+        require_half_width(self.half_width)
+
+    def draw(self, scene: Scene) -> Drawn:
+        runs = self.runs(scene)
+        x0 = scene.data(self.points)
+        drawn = {}
+        for stem in dict.fromkeys(run.stem for run in runs):
+            chosen = [run for run in runs if run.stem == stem]
+            paths = [scene.follow(run, chains=1, every=self.every) for run in chosen]
+            half_width = reach([x0, *(path.x for path in paths)], self.half_width)
+            with mpl.rc_context(styled()):
+                width = 3.6 if len(chosen) > 1 else 4.4
+                ratio = half_width[1] / half_width[0]
+                size = (width * len(chosen) + 1.6, (width - 0.6) * ratio + 1.1)
+                figure = Figure(figsize=size, layout="constrained")
+                panels = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
+                for axes, run, path in zip(panels, chosen, paths, strict=True):
+                    scatter(axes, x0, GREY)
+                    x, y = path.x[:, 0].unbind(-1)
+                    axes.add_collection(by_time(x, y))
+                    axes.scatter(x, y, s=9, c=path.steps, cmap=BLACK_TO_RED, zorder=3)
+                    plane(axes, half_width, score_name(scene, run.denoiser))
+                    if axes is not panels[0]:
+                        axes.set_ylabel("")
+                norm = Normalize(0, paths[0].steps[-1])
+                bar = figure.colorbar(
+                    ScalarMappable(norm, BLACK_TO_RED), ax=list(panels), shrink=0.8
+                )
+                bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+                bar.set_label("number of steps")
+                figure.suptitle(
+                    f"{chosen[0].label}: one chain of {chosen[0].steps:,} steps, "
+                    f"every {self.every:,}th state"
+                    if self.every > 1
+                    else f"{chosen[0].label}: one chain of {chosen[0].steps:,} steps",
+                    fontsize=9,
+                    color="0.3",
+                )
+            drawn[f"chain_{stem}"] = figure
+        return drawn

@@ -1,0 +1,92 @@
+"""The laws of the path on the line: p(x, t) at a few times, and the prior they come close to.
+
+For n data x₀ the law of x_t = α_t·x₀ + σ_t·ε is known,
+
+    p(x, t) = 1/n·Σ N(x; α_t·x₀, σ_t²),
+
+a kernel estimate whose kernel is the noise itself: no time step and no random number is involved.
+Where there is next to no noise the kernel is that of Scott's rule instead. (The notebook N2
+simulates the SDE, and reads t = .7 one index early.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Scene
+from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.panels import density, kernel_width, level_name, span_of
+from samplerbench.figures.style import COLOURS, styled
+from samplerbench.grids import Level
+from samplerbench.schedules import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Densities1D(Picture):
+    """One panel: a curve for each time, and N(0, σ(1)²) dashed.
+
+    Args:
+        times: t of the curves; 0 is data (or the least noise of the path), 1 is noise.
+        points: at most so many data.
+        bandwidth: of the smallest kernel, in units of Scott's rule, which is too wide for several
+            modes.
+    """
+
+    times: tuple[float, ...] = (0.0, 0.5, 0.7, 1.0)
+    points: int = 10_000
+    bandwidth: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_times(self.times)
+        require(self.points >= 2, "points", self.points, "at least 2")
+        require(0 < self.bandwidth < math.inf, "bandwidth", self.bandwidth, "positive")
+
+    def why_incompatible(self, scene: Scene) -> str | None:
+        return scene.why_not_dim(1)
+
+    def draw(self, scene: Scene) -> Drawn:
+        x0 = scene.data(self.points)
+        levels = [level_at(scene.schedule, t) for t in self.times]
+        prior = level_at(scene.schedule, 1.0).sigma
+        reach = 3.0 * max(level.sigma for level in levels)
+        low, high = span_of([level.alpha * x0 for level in levels], 0.0)
+        span = low - reach, high + reach
+        with mpl.rc_context(styled()):
+            figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+            axes = figure.subplots()
+            for place, level in enumerate(levels):
+                signal = level.alpha * x0[:, 0]
+                density(
+                    axes,
+                    signal,
+                    width=max(level.sigma, kernel_width(signal, self.bandwidth)),
+                    span=span,
+                    color=COLOURS[place % len(COLOURS)],
+                    label=f"t = {level.t:g}: {level_name(level)}",
+                )
+            x = torch.linspace(*span, 500, dtype=torch.float64)
+            normal = torch.exp(-0.5 * (x / prior) ** 2) / (prior * math.sqrt(2 * math.pi))
+            axes.plot(x, normal, "--", color="black", lw=1.2, label=f"prior N(0, {prior:.3g}²)")
+            axes.set_xlabel("x, data units")
+            axes.set_ylabel("density p(x, t)")
+            axes.legend()
+        return {"densities_1d": figure}
+
+
+def require_times(times: Sequence[float]) -> None:
+    """Refuse times that are none, or are off the path."""
+    good = len(times) > 0 and all(0 <= t <= 1 for t in times)
+    require(good, "times", list(times), "a list of numbers from 0 to 1, not empty")
+
+
+def level_at(schedule: NoiseSchedule, t: float) -> Level[float]:
+    """The level of the path at a time."""
+    alpha, sigma = schedule(torch.tensor(t, dtype=torch.float64))
+    return Level(t, float(alpha), float(sigma))

@@ -1,0 +1,57 @@
+"""The loss during training, on a logarithmic axis of steps.
+
+Most of what is learned is learned early. Losses are what they are, negative ones too (that of
+implicit score matching is), so their axis is logarithmic only where all are positive and they range
+over more than a factor of ten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from samplerbench.evaluation.scene import Scene
+from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.panels import plain_log
+from samplerbench.figures.style import COLOURS, styled
+
+_STYLES: dict[str, dict[str, Any]] = {
+    "train": {"color": COLOURS[0], "lw": 1.0},
+    "validation": {"color": COLOURS[1], "marker": "o", "ms": 3},
+}
+
+
+@dataclass(frozen=True)
+class Loss(Picture):
+    """Training and validation loss against the step of the optimiser."""
+
+    def why_incompatible(self, scene: Scene) -> str | None:
+        if scene.untrained is None and scene.losses.empty:
+            return "nothing is trained in this job: it needs the denoiser learned"
+        return None
+
+    def draw(self, scene: Scene) -> Drawn:
+        losses = scene.losses[np.isfinite(scene.losses["loss"].astype(float))]
+        with mpl.rc_context(styled()):
+            figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+            axes = figure.subplots()
+            for name, curve in losses.groupby("name", sort=False):
+                curve = curve.sort_values("step")
+                style = _STYLES.get(str(name), {"color": COLOURS[2]})
+                # the log counts from 0; a step is done after it
+                axes.plot(curve["step"] + 1, curve["loss"], label=str(name), **style)
+            axes.set_xscale("log")
+            plain_log(axes.xaxis, "{x:,.0f}")
+            if len(losses) > 0:
+                low, high = float(losses["loss"].min()), float(losses["loss"].max())
+                if 0 < 10 * low < high:
+                    axes.set_yscale("log")
+                    plain_log(axes.yaxis, "{x:g}")
+                axes.legend()
+            axes.set_xlabel("step of the optimiser")
+            axes.set_ylabel("loss")
+        return {"loss": figure}

@@ -1,0 +1,62 @@
+"""The data, and the data with noise: what a score at one noise level is the score of.
+
+    x = x₀ + σ·ε,   ε ~ N(0, I), independent for every point and every coordinate.
+
+The notebook N0 draws one scalar for a whole batch instead, which moves all points along the
+diagonal by the same amount: a slip, corrected here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Scene
+from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.panels import HalfWidth, plane, reach, require_half_width, scatter
+from samplerbench.figures.style import COLOURS, styled
+from samplerbench.noise import generator
+
+
+@dataclass(frozen=True)
+class NoisedData(Picture):
+    """Two panels: data and noised data.
+
+    Args:
+        noise: σ, in data units.
+        points: at most so many.
+        half_width: of both axes; null shows all points.
+    """
+
+    noise: float = 3.0
+    points: int = 2000
+    half_width: HalfWidth | None = None
+
+    def __post_init__(self) -> None:
+        require(0 < self.noise < math.inf, "noise", self.noise, "positive")
+        require(self.points >= 1, "points", self.points, "at least 1")
+        require_half_width(self.half_width)
+
+    def why_incompatible(self, scene: Scene) -> str | None:
+        return scene.why_not_dim(2)
+
+    def draw(self, scene: Scene) -> Drawn:
+        x0 = scene.data(self.points)
+        numbers = generator("picture", "noised_data", scene.seed).standard_normal(tuple(x0.shape))
+        noised = x0 + self.noise * torch.from_numpy(numbers)
+        half_width = reach([x0, noised], self.half_width)
+        with mpl.rc_context(styled()):
+            figure = Figure(figsize=(8.0, 3.5 * half_width[1] / half_width[0] + 0.8))
+            figure.set_layout_engine("constrained", wspace=0.06)
+            left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+            scatter(left, x0, COLOURS[0])
+            scatter(right, noised, COLOURS[0])
+            plane(left, half_width, f"data, n = {len(x0):,}")
+            plane(right, half_width, f"data + σ·ε, σ = {self.noise:g}")
+            right.set_ylabel("")
+        return {"noised_data": figure}

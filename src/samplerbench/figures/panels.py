@@ -1,0 +1,186 @@
+"""What several pictures share: panels of the plane and of the line, names, curves of densities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Scene
+from samplerbench.figures.style import COLOURS
+from samplerbench.grids import Level
+
+#: Half the widths of two axes: [15, 20] is from −15 to 15 and from −20 to 20.
+HalfWidth = tuple[float, float]
+
+#: What stands behind, such as the data.
+GREY = "0.72"
+
+#: The colour of what is generated, where there is one kind of it.
+GENERATED = COLOURS[1]
+
+#: Time along a chain: from black to red, light enough at its end for all eyes.
+BLACK_TO_RED: Colormap = LinearSegmentedColormap.from_list(
+    "black_to_red", ["black", "#7A1500", "#E03010", "#FF4A2A"]
+)
+
+_SCORES = {"learned": "learned score", "empirical": "training set's score"}
+
+
+def score_name(scene: Scene, denoiser: str) -> str:
+    """A denoiser as a title names it; the oracle of a finite set knows its points only."""
+    if denoiser == "oracle":
+        return "exact score" if scene.dataset.known_law else "score of the data points"
+    return _SCORES.get(denoiser, f"{denoiser} score")
+
+
+def level_name(level: Level[float]) -> str:
+    """A noise level in words: σ, and α where it is not 1; of fixed width, for animations."""
+    sigma = f"σ = {level.sigma:<5.3g}" if level.sigma >= 0.001 else f"σ = {level.sigma:.1g}"
+    return sigma.rstrip() if level.alpha == 1 else f"α = {level.alpha:.3g}, {sigma.rstrip()}"
+
+
+def require_half_width(half_width: HalfWidth | None) -> None:
+    """Refuse axes of no width."""
+    good = half_width is None or all(0 < half < math.inf for half in half_width)
+    require(good, "half_width", half_width, "two positive numbers, or null")
+
+
+def reach(clouds: Sequence[Tensor], half_width: HalfWidth | None) -> HalfWidth:
+    """Half the widths of the axes that show nearly all of the clouds, unless they are given.
+
+    Args:
+        clouds: points, shape (*, 2) each; those that are not finite do not count.
+        half_width: as given by a user.
+    """
+    if half_width is not None:
+        return half_width
+    widest = [1e-9]
+    for cloud in clouds:
+        sizes = cloud.reshape(-1, 2).abs().amax(-1)
+        sizes = sizes[sizes.isfinite()]
+        if len(sizes) > 0:
+            widest.append(1.1 * float(sizes.quantile(0.99) if len(sizes) < 2**20 else sizes.max()))
+    return max(widest), max(widest)
+
+
+def plane(axes: Axes, half_width: HalfWidth, title: str = "") -> None:
+    """Make a panel one of the plane around the origin, with equal scales."""
+    axes.set_xlim(-half_width[0], half_width[0])
+    axes.set_ylim(-half_width[1], half_width[1])
+    axes.set_aspect("equal")
+    axes.set_xlabel("x₁, data units")
+    axes.set_ylabel("x₂, data units")
+    axes.set_title(title)
+
+
+def scatter(axes: Axes, points: Tensor, colour: str, size: float = 3.0, **style: Any) -> None:
+    """Points, shape (n, 2), as dots that are fainter the more there are."""
+    alpha = min(1.0, max(0.4, 400 / max(len(points), 1)))
+    style = {"alpha": alpha, "mew": 0.0, **style}
+    axes.plot(points[:, 0], points[:, 1], "o", ls="", ms=size, color=colour, **style)
+
+
+def by_time(x: Tensor, y: Tensor, width: float = 0.7) -> LineCollection:
+    """A line through points, shape (n,) each, coloured by time from black to red."""
+    points = torch.stack([x, y], -1)
+    segments = torch.stack([points[:-1], points[1:]], 1).numpy()
+    lines = LineCollection(list(segments), cmap=BLACK_TO_RED, linewidths=width)
+    lines.set_array(torch.arange(len(segments)).numpy())
+    return lines
+
+
+def density(
+    axes: Axes, points: Tensor, *, width: float, span: tuple[float, float], **style: Any
+) -> None:
+    """A kernel density estimate of points on the line, shape (n,), by seaborn.
+
+    Args:
+        axes: where.
+        points: those that are not finite are left out; nothing is drawn of one value or none.
+        width: standard deviation of the Gaussian kernel, in data units.
+        span: where it is drawn.
+        style: of the line: color, label, …
+    """
+    import seaborn  # type: ignore[import-untyped]  # takes as long to import as all else here
+
+    finite = points[points.isfinite()]
+    spread = float(finite.std()) if len(finite) > 1 else 0.0
+    if spread > 0 and width > 0:
+        # seaborn measures the kernel in standard deviations of the points
+        seaborn.kdeplot(
+            x=finite.numpy(),
+            ax=axes,
+            bw_method=width / spread,
+            gridsize=500,
+            cut=4,
+            clip=span,
+            **style,
+        )
+    axes.set_xlim(span)
+
+
+def kernel_width(points: Tensor, bandwidth: float) -> float:
+    """bandwidth·n^(−1/5)·std of the finite points: Scott's rule is 1, too wide for many modes."""
+    finite = points[points.isfinite()]
+    return bandwidth * len(finite) ** -0.2 * float(finite.std()) if len(finite) > 1 else 0.0
+
+
+def span_of(clouds: Sequence[Tensor], margin: float = 0.08) -> tuple[float, float]:
+    """An interval that holds nearly all of the points on the line, and a margin on both sides."""
+    points = torch.cat([cloud.flatten() for cloud in clouds])
+    points = points[points.isfinite()]
+    if len(points) == 0:
+        return -1.0, 1.0
+    ordered = points.sort().values
+    cut = len(ordered) // 1000
+    low, high = float(ordered[cut]), float(ordered[-1 - cut])
+    room = margin * (high - low) or 1.0
+    return low - room, high + room
+
+
+def law_density(scene: Scene, x: Tensor) -> Tensor | None:
+    """The density of the data's law at points on the line, shape (n,); None where none is known.
+
+    For a trajectory that is the law in the long run, its `boltzmann`.
+    """
+    law = getattr(scene.dataset, "boltzmann", scene.dataset)
+    if law.dim != 1 or not law.known_law:
+        return None
+    log_density = getattr(law.oracle(scene.schedule), "log_density", None)
+    if log_density is None:
+        return None
+    values: Tensor = log_density(x[:, None], Level(0.0, 1.0, 0.0))
+    return values.exp() if bool(values.isfinite().all()) else None
+
+
+def plain_log(axis: Axis, form: str) -> None:
+    """Label a logarithmic axis at 1, 2 and 5 with plain numbers: for a few factors of ten."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter(form))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def panel_columns(count: int, most: int = 3) -> int:
+    """In how many columns that many panels stand: four in two rows of two."""
+    return count if count <= most else -(-count // (-(-count // most)))
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
+    """One legend for all panels, below them."""
+    handles, labels = axes.get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    for handle in legend.legend_handles:
+        if isinstance(handle, Line2D):  # faint dots are too faint alone
+            handle.set_alpha(1.0)

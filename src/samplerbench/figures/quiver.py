@@ -1,0 +1,151 @@
+"""The score as arrows, and chains that follow it, animated.
+
+At each level one factor scales all arrows, so they keep the directions of the score; the longest
+twentieth are cut to the same length, since far from the data the score grows without bound. (In the
+notebook N1 each *component* is scaled by itself, which turns the arrows, and the arrows stay those
+of one level while the chains move through all of them.) For a sampler that stays at one level the
+arrows stay; for one that moves through the levels they are those of the frame's level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.artist import Artist
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Run, Scene
+from samplerbench.figures.base import Animation, Drawn, Followed
+from samplerbench.figures.panels import (
+    GENERATED,
+    HalfWidth,
+    level_name,
+    plane,
+    require_half_width,
+    score_name,
+)
+from samplerbench.figures.style import COLOURS, styled
+from samplerbench.grids import Level
+from samplerbench.models import Score
+
+_LONGEST = 0.95
+"""The share of arrows that are not cut."""
+
+
+@dataclass(frozen=True)
+class Quiver(Followed):
+    """One animation for each denoiser and sampler setting.
+
+    Args:
+        mesh: arrows along each axis.
+        chains: how many.
+        trail: so many of its last frames trail behind each chain.
+        points: at most so many data, faint.
+        frames: at most so many states of a chain.
+        milliseconds: each frame stays.
+        half_width: of both axes.
+    """
+
+    shown_dim: ClassVar[int] = 2
+    mesh: int = 50
+    chains: int = 20
+    trail: int = 3
+    points: int = 300
+    frames: int = 30
+    milliseconds: int = 100
+    half_width: HalfWidth = (15.0, 15.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.mesh >= 2, "mesh", self.mesh, "at least 2")
+        require(self.chains >= 1, "chains", self.chains, "at least 1")
+        require(self.trail >= 0, "trail", self.trail, "at least 0")
+        require(self.points >= 1, "points", self.points, "at least 1")
+        require(self.frames >= 2, "frames", self.frames, "at least 2")
+        require(self.milliseconds >= 20, "milliseconds", self.milliseconds, "at least 20")
+        require_half_width(self.half_width)
+
+    def draw(self, scene: Scene) -> Drawn:
+        return {
+            f"quiver_{run.denoiser}_{run.stem}": self._draw(scene, run) for run in self.runs(scene)
+        }
+
+    def _draw(self, scene: Scene, run: Run) -> Animation:
+        paths = scene.follow(run, chains=self.chains, every=run.every(self.frames))
+        levels = _with_noise(paths.levels)
+        moves = any(level != levels[0] for level in levels)
+        model, mesh = scene.denoisers[run.denoiser], self._mesh()
+        width, height = self.half_width
+        # an arrow that is not cut is at most as long as the mesh is wide
+        scale = 1.1 * 2 * min(self.half_width) / (self.mesh - 1)
+        with mpl.rc_context(styled()):
+            figure = Figure(figsize=(4.5, 4.5 * height / width), layout="constrained")
+            axes = figure.subplots()
+            axes.grid(visible=False)
+            first = scale * _arrows(model, mesh, levels[0], scene)
+            arrows = axes.quiver(
+                *mesh.T.numpy(),
+                *first.T.numpy(),
+                angles="xy",
+                scale_units="xy",
+                scale=1,
+                width=0.0025,
+                headwidth=4,
+                headlength=5,
+                headaxislength=4,
+                color="0.45",
+            )
+            x0 = scene.data(self.points)
+            (data,) = axes.plot(
+                x0[:, 0], x0[:, 1], "o", ls="", ms=3, color=COLOURS[0], alpha=0.35, mew=0
+            )
+            trails = LineCollection([], colors=GENERATED, linewidths=1.0, alpha=0.7)
+            axes.add_collection(trails, autolim=False)
+            (dots,) = axes.plot([], [], "o", ls="", ms=5, color=GENERATED, mec="white", mew=0.6)
+            plane(axes, self.half_width, " ")
+            title = axes.text(0.5, 1.02, "", transform=axes.transAxes, ha="center", fontsize=10)
+
+        def update(frame: int) -> None:
+            if moves:
+                field = scale * _arrows(model, mesh, levels[frame], scene)
+                arrows.set_UVC(*field.T.numpy())
+            x = paths.x[max(0, frame - self.trail) : frame + 1]
+            trails.set_segments(list(x.transpose(0, 1).numpy()) if len(x) > 1 else [])
+            dots.set_data(x[-1, :, 0].numpy(), x[-1, :, 1].numpy())
+            title.set_text(
+                f"{score_name(scene, run.denoiser)} at {level_name(levels[frame])}\n"
+                f"{run.label}, step {paths.steps[frame]:,} of {run.steps:,}"
+            )
+
+        moving: list[Artist] = [trails, dots, title]
+        if moves:
+            moving = [arrows, data, *moving]
+        return Animation(figure, moving, update, len(paths), self.milliseconds)
+
+    def _mesh(self) -> Tensor:
+        """Where the arrows stand, shape (mesh², 2)."""
+        width, height = (np.linspace(-half, half, self.mesh) for half in self.half_width)
+        return torch.from_numpy(np.stack(np.meshgrid(width, height), -1).reshape(-1, 2))
+
+
+def _with_noise(levels: list[Level[float]]) -> list[Level[float]]:
+    """The levels, where one is of the data and others are not the last one with noise instead."""
+    noisy = [level for level in levels if level.sigma > 0]
+    return [level if level.sigma > 0 or not noisy else noisy[-1] for level in levels]
+
+
+def _arrows(model: Score, mesh: Tensor, level: Level[float], scene: Scene) -> Tensor:
+    """The score on the mesh, shape (mesh², 2), in units of a length that 95 % do not exceed."""
+    with torch.no_grad():
+        score = model.score(mesh.to(scene.device, scene.dtype), level).cpu().double()
+    score = torch.where(score.isfinite().all(-1, keepdim=True), score, 0)
+    length = score.norm(dim=-1, keepdim=True)
+    unit = length.flatten().quantile(_LONGEST).clamp_min(1e-300)
+    return score / torch.maximum(length, unit)

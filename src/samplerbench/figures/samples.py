@@ -1,0 +1,95 @@
+"""Where the samplers end: the last states over the data.
+
+The data behind are noised like the last level of the grid, α·x₀ + σ·ε: plain data for a sampler
+that goes down to them, the noised law for a Langevin sampler that stays at one level, since that is
+what its score is the score of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Scene
+from samplerbench.figures.base import Drawn, Followed
+from samplerbench.figures.panels import (
+    GENERATED,
+    GREY,
+    HalfWidth,
+    legend_below,
+    level_name,
+    plane,
+    reach,
+    require_half_width,
+    scatter,
+    score_name,
+)
+from samplerbench.figures.style import styled
+from samplerbench.noise import generator
+
+
+@dataclass(frozen=True)
+class Samples(Followed):
+    """One row for each sampler setting, one column for each denoiser.
+
+    Args:
+        chains: how many samples.
+        points: at most so many data.
+        half_width: of both axes; null shows all points.
+    """
+
+    shown_dim: ClassVar[int] = 2
+    chains: int = 300
+    points: int = 2000
+    half_width: HalfWidth | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.chains >= 1, "chains", self.chains, "at least 1")
+        require(self.points >= 1, "points", self.points, "at least 1")
+        require_half_width(self.half_width)
+
+    def draw(self, scene: Scene) -> Drawn:
+        runs = self.runs(scene)
+        # the first state and the last one
+        ends = [scene.follow(run, chains=self.chains, every=run.steps) for run in runs]
+        level = ends[0].levels[-1]
+        x0 = scene.data(self.points)
+        numbers = generator("picture", "samples", scene.seed).standard_normal(tuple(x0.shape))
+        behind = level.alpha * x0 + level.sigma * torch.from_numpy(numbers)
+        half_width = reach([behind, *(end.x[-1] for end in ends)], self.half_width)
+        rows = list(dict.fromkeys(run.label for run in runs))
+        columns = list(dict.fromkeys(run.denoiser for run in runs))
+        with mpl.rc_context(styled()):
+            width = 3.6 if len(columns) > 1 else 4.4
+            height = width * half_width[1] / half_width[0]
+            figure = Figure(figsize=(width * len(columns) + 0.4, height * len(rows) + 0.8))
+            figure.set_layout_engine("constrained")
+            panels = figure.subplots(
+                len(rows), len(columns), sharex=True, sharey=True, squeeze=False
+            )
+            for axes in panels.flat:
+                axes.set_visible(False)
+            name = "data" if level.sigma == 0 else f"noised data, {level_name(level)}"
+            for run, end in zip(runs, ends, strict=True):
+                axes = panels[rows.index(run.label), columns.index(run.denoiser)]
+                axes.set_visible(True)
+                scatter(axes, behind, GREY, label=name)
+                scatter(axes, end.x[-1], GENERATED, label="samples", alpha=0.8)
+                plane(axes, half_width, f"{run.label}, {score_name(scene, run.denoiser)}")
+                if rows.index(run.label) < len(rows) - 1:
+                    axes.set_xlabel("")
+                if columns.index(run.denoiser) > 0:
+                    axes.set_ylabel("")
+            figure.suptitle(
+                f"n = {self.chains:,}, N = {runs[0].steps:,} steps, start: {runs[0].start}",
+                fontsize=9,
+                color="0.3",
+            )
+            legend_below(figure, next(axes for axes in panels.flat if axes.get_visible()))
+        return {"samples": figure}

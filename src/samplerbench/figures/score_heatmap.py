@@ -1,0 +1,91 @@
+"""The score over state and time, s(x, t), before and after the training and as it should be.
+
+The panels share one colour scale, linear around zero and logarithmic beyond ±1, which ends at the
+97th percentile of |s| of the last panel: near the data the score grows like 1/σ, and a linear scale
+would show nothing else. Values stand for the middle of a cell, so t = 0 itself is not asked for:
+there the score of data without noise may not exist.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import torch
+from matplotlib.colors import SymLogNorm
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Scene
+from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.densities_1d import level_at
+from samplerbench.figures.panels import score_name
+from samplerbench.figures.style import styled
+from samplerbench.models import Score
+
+
+@dataclass(frozen=True)
+class ScoreHeatmap(Picture):
+    """One panel each: untrained, every denoiser of the job, and the oracle where there is one.
+
+    Args:
+        cells: along each axis.
+        low: the smallest x, in data units.
+        high: the largest one.
+    """
+
+    cells: int = 100
+    low: float = -2.0
+    high: float = 2.0
+
+    def __post_init__(self) -> None:
+        require(self.cells >= 2, "cells", self.cells, "at least 2")
+        require(math.isfinite(self.low), "low", self.low, "finite")
+        require(self.low < self.high < math.inf, "high", self.high, f"above low={self.low}")
+
+    def why_incompatible(self, scene: Scene) -> str | None:
+        return scene.why_not_dim(1)
+
+    def draw(self, scene: Scene) -> Drawn:
+        models = {score_name(scene, name): model for name, model in scene.denoisers.items()}
+        oracle = None if "oracle" in scene.denoisers else scene.dataset.oracle(scene.schedule)
+        if oracle is not None:
+            models[score_name(scene, "oracle")] = oracle.to(scene.device)
+        if scene.untrained is not None:
+            models = {"before training": scene.untrained, **models}
+        maps = {name: self._map(scene, model) for name, model in models.items()}
+        sizes = list(maps.values())[-1].abs().flatten()
+        sizes = sizes[sizes.isfinite()]
+        most = max(2.0, float(sizes.quantile(0.97))) if len(sizes) > 0 else 2.0
+        with mpl.rc_context(styled()):
+            figure = Figure(figsize=(3.0 * len(maps) + 1.2, 3.2), layout="constrained")
+            panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
+            for axes, (name, values) in zip(panels, maps.items(), strict=True):
+                image = axes.imshow(
+                    values.numpy(),
+                    origin="lower",
+                    extent=(0, 1, self.low, self.high),
+                    aspect="auto",
+                    interpolation="nearest",
+                    cmap="RdBu_r",
+                    norm=SymLogNorm(linthresh=1.0, vmin=-most, vmax=most),
+                )
+                axes.grid(visible=False)
+                axes.set_title(name)
+                axes.set_xlabel("time t, data to noise")
+            panels[0].set_ylabel("x, data units")
+            bar = figure.colorbar(image, ax=list(panels), extend="both")
+            bar.set_label("score s(x, t), symlog")
+        return {"score_heatmap": figure}
+
+    def _map(self, scene: Scene, model: Score) -> Tensor:
+        """The scores, shape (cells of x, cells of t), at the middle of each cell."""
+        middle = (torch.arange(self.cells, dtype=torch.float64) + 0.5) / self.cells
+        x = (self.low + (self.high - self.low) * middle)[:, None].to(scene.device, scene.dtype)
+        with torch.no_grad():
+            columns = [
+                model.score(x, level_at(scene.schedule, t)).cpu().double() for t in middle.tolist()
+            ]
+        return torch.cat(columns, -1)

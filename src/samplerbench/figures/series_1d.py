@@ -1,0 +1,73 @@
+"""A trajectory over time, its histogram beside it, and the density that it forgets its start for.
+
+The histogram of a trajectory of Brownian dynamics tends to the Boltzmann density e^{−βV}/Z, but
+slowly where wells are deep: what is left between the two is the data's own error, whatever model is
+trained on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Scene
+from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.panels import law_density, legend_below
+from samplerbench.figures.style import COLOURS, styled
+
+
+@dataclass(frozen=True)
+class Series1D(Picture):
+    """Two panels that share the axis of x.
+
+    Args:
+        bins: of the histogram.
+    """
+
+    bins: int = 50
+
+    def __post_init__(self) -> None:
+        require(self.bins >= 2, "bins", self.bins, "at least 2")
+
+    def why_incompatible(self, scene: Scene) -> str | None:
+        dataset = scene.dataset
+        if not (hasattr(dataset, "trajectory") and hasattr(dataset, "dt")):
+            name = type(dataset).__name__
+            return f"{name} has no trajectory in time: use a data set that has, such as four_well"
+        return scene.why_not_dim(1)
+
+    def draw(self, scene: Scene) -> Drawn:
+        dataset: Any = scene.dataset  # with a trajectory besides what all have
+        trajectory = torch.as_tensor(dataset.trajectory).double().flatten()
+        dt = float(dataset.dt)
+        low, high = float(trajectory.min()), float(trajectory.max())
+        room = 0.08 * (high - low)
+        x = torch.linspace(low - room, high + room, 1000, dtype=torch.float64)
+        law = law_density(scene, x)
+        with mpl.rc_context(styled()):
+            figure = Figure(figsize=(8.0, 3.6), layout="constrained")
+            left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
+            time = dt * torch.arange(len(trajectory), dtype=torch.float64)
+            left.plot(time, trajectory, color=COLOURS[0], lw=0.4)
+            left.set_xlabel(f"time, {len(trajectory):,} steps of {dt:g}")
+            left.set_ylabel("x, data units")
+            left.set_xlim(0, float(time[-1]))
+            right.hist(
+                trajectory,
+                self.bins,
+                density=True,
+                orientation="horizontal",
+                color=COLOURS[0],
+                alpha=0.5,
+                label=f"trajectory, {self.bins} bins",
+            )
+            if law is not None:
+                right.plot(law, x, color=COLOURS[1], label="its Boltzmann law")
+            right.set_xlabel("density")
+            legend_below(figure, right)
+        return {"series_1d": figure}

@@ -1,0 +1,75 @@
+"""Truth against generated: histograms of the data and of samples, and the law where it is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Scene
+from samplerbench.figures.base import Drawn, Followed
+from samplerbench.figures.panels import law_density, legend_below, score_name, span_of
+from samplerbench.figures.style import COLOURS, styled
+
+
+@dataclass(frozen=True)
+class TruthGenerated1D(Followed):
+    """One panel for each sampler setting: data filled, one outline for each denoiser.
+
+    Args:
+        chains: samples of the sampler.
+        points: at most so many data.
+        bins: of the histograms, the same for all.
+    """
+
+    shown_dim: ClassVar[int] = 1
+    chains: int = 10_000
+    points: int = 10_000
+    bins: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.chains >= 1, "chains", self.chains, "at least 1")
+        require(self.points >= 1, "points", self.points, "at least 1")
+        require(self.bins >= 2, "bins", self.bins, "at least 2")
+
+    def draw(self, scene: Scene) -> Drawn:
+        runs = self.runs(scene)
+        x0 = scene.data(self.points)[:, 0]
+        low, high = span_of([x0])
+        edges = torch.linspace(low, high, self.bins + 1, dtype=torch.float64)
+        x = torch.linspace(low, high, 1000, dtype=torch.float64)
+        law = law_density(scene, x)
+        name = "law in the long run" if hasattr(scene.dataset, "boltzmann") else "law of the data"
+        labels = list(dict.fromkeys(run.label for run in runs))
+        with mpl.rc_context(styled()):
+            width = 6.4 if len(labels) == 1 else 4.2 * len(labels)
+            figure = Figure(figsize=(width, 3.8), layout="constrained")
+            panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
+            for axes, label in zip(panels, labels, strict=True):
+                axes.hist(x0, edges, density=True, color="0.8", label=f"data, n = {len(x0):,}")
+                chosen = [run for run in runs if run.label == label]
+                for run, colour in zip(chosen, COLOURS[1:], strict=False):
+                    ends = scene.follow(run, chains=self.chains, every=run.steps).x[-1, :, 0]
+                    # over all samples, so that those outside are missing here, too
+                    counts = torch.histogram(ends[ends.isfinite()], edges).hist
+                    heights = counts / (len(ends) * edges.diff())
+                    axes.stairs(
+                        heights.numpy(),
+                        edges.numpy(),
+                        color=colour,
+                        lw=1.5,
+                        ls="-" if run.denoiser == "learned" else "--",
+                        label=f"{score_name(scene, run.denoiser)}, n = {len(ends):,}",
+                    )
+                if law is not None:
+                    axes.plot(x, law, color="black", lw=1.0, label=name)
+                axes.set_title(f"{label}, N = {chosen[0].steps:,} steps")
+                axes.set_xlabel("x, data units")
+            panels[0].set_ylabel("density")
+            legend_below(figure, panels[0])
+        return {"truth_generated_1d": figure}
