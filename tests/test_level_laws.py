@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from samplerbench.errors import InvalidSetting
-from samplerbench.level_laws import LogNormal, LogUniform, UniformTime
+from samplerbench.grids import karras
+from samplerbench.level_laws import KarrasGrid, KarrasTime, LogNormal, LogUniform, UniformTime
 from samplerbench.noise import torch_generator
-from samplerbench.schedules import EDM, Rectified, VPLinear
+from samplerbench.schedules import EDM, GeometricVE, Rectified, VPLinear
 
 COUNT = 40_000
 LAWS = [LogNormal(-0.5, 1.2, 0.02, 10.0), LogUniform(0.02, 10.0), UniformTime()]
+LAWS += [KarrasGrid(100, 0.02, 10.0), KarrasTime(0.02, 10.0)]
 
 
 def distance_to(cdf, values):
@@ -61,6 +63,41 @@ def test_log_uniform(schedule):
     assert distance_to(lambda value: value, share) < 1.63 / math.sqrt(COUNT)
 
 
+@pytest.mark.parametrize("schedule", [EDM(10.0), EDM(80.0), VPLinear(), Rectified()], ids=repr)
+def test_the_grids_own_levels_are_alike(schedule):
+    """They are those a sampler on the grid visits, each with the same probability."""
+    times = KarrasGrid(25, 0.02, 10.0, 5.0).sample(COUNT, schedule, torch_generator(0))
+    levels = karras(schedule, 25, noise_min=0.02, noise_max=10.0, rho=5.0).t[:-1]
+    found, counts = times.unique(return_counts=True)
+    assert torch.equal(found, levels.flip(0))
+    spread = math.sqrt(COUNT / 25)
+    assert (counts - COUNT / 25).abs().max() < 4 * spread
+
+
+@pytest.mark.parametrize("schedule", [EDM(80.0), VPLinear(), Rectified()], ids=repr)
+@pytest.mark.parametrize("s_min", [0.0, 0.1])
+def test_karras_time(schedule, s_min):
+    law = KarrasTime(0.02, 10.0, 5.0, s_min)
+    ratio = schedule.noise_to_signal(law.sample(COUNT, schedule, torch_generator(0)))
+    low, high = 0.02**0.2, 10**0.2
+    share = ((ratio**0.2 - low) / (high - low) - s_min) / (1 - s_min)
+    assert distance_to(lambda value: value, share) < 1.63 / math.sqrt(COUNT)
+
+
+@pytest.mark.parametrize("law", [KarrasGrid(10, 0.01, 10.0), KarrasTime(0.01, 10.0)], ids=repr)
+def test_karras_laws_stay_on_the_schedule(law):
+    schedule = GeometricVE(0.03, 2.0)
+    ratio = schedule.noise_to_signal(law.sample(1000, schedule, torch_generator(0)))
+    assert 0.03 * (1 - 1e-9) <= float(ratio.min()) < 0.04
+    assert 1.9 < float(ratio.max()) <= 2 * (1 + 1e-9)
+    # not by clipping: a path that ends early has no heap at its end
+    assert float((ratio > 1.999).double().mean()) < 0.2
+    with pytest.raises(InvalidSetting, match=r"^minimum=3\.0: must be below 2"):
+        type(law)(*((10,) if isinstance(law, KarrasGrid) else ()), 3.0, 9.0).sample(
+            5, schedule, torch_generator(0)
+        )
+
+
 def test_uniform_time():
     times = UniformTime(0.2, 0.7).sample(COUNT, EDM(), torch_generator(0))
     assert distance_to(lambda t: (t - 0.2) / 0.5, times) < 1.63 / math.sqrt(COUNT)
@@ -81,6 +118,12 @@ def test_the_same_numbers_mean_the_same_ratio_on_two_schedules():
         (lambda: LogNormal(math.nan, 1.0, 0.02, 10.0), "mean"),
         (lambda: LogNormal(0.0, 1.0, -0.02, 10.0), "minimum"),
         (lambda: LogUniform(1.0, 0.5), "maximum"),
+        (lambda: KarrasGrid(1, 0.02, 10.0), "steps"),
+        (lambda: KarrasGrid(9, 0.0, 10.0), "minimum"),
+        (lambda: KarrasGrid(9, 0.02, 10.0, 0.0), "rho"),
+        (lambda: KarrasTime(0.5, 0.1), "maximum"),
+        (lambda: KarrasTime(0.02, 10.0, -1.0), "rho"),
+        (lambda: KarrasTime(0.02, 10.0, 5.0, 1.0), "s_min"),
         (lambda: UniformTime(-0.1), "t_min"),
         (lambda: UniformTime(0.5, 1.5), "t_max"),
     ],

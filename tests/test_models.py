@@ -11,8 +11,14 @@ from torch import nn
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level
-from samplerbench.models import Counted, IsotropicMixtureOracle, Learned, MixtureOracle
+from samplerbench.grids import Level, hold, uniform
+from samplerbench.models import (
+    Counted,
+    IsotropicMixtureOracle,
+    Learned,
+    LevelFree,
+    MixtureOracle,
+)
 from samplerbench.schedules import EDM, Rectified
 from samplerbench.targets import (
     DataTarget,
@@ -276,3 +282,40 @@ def test_a_float32_state_does_not_cost_the_oracle_its_accuracy(sigma):
     assert (single - double).abs().max() < 1e-6 * data.abs().max()
     per_sample = Level(*(torch.full((500, 1), s, dtype=torch.float64) for s in (0.1, 1.0, sigma)))
     torch.testing.assert_close(oracle.denoiser(x, per_sample), single)
+
+
+def test_level_free_is_in_the_units_of_the_data(mixture_law, states):
+    """A network that knows the score of standardised data noised by υ/std."""
+    mean, std, noise = torch.tensor([3.5, -1.25], dtype=torch.float64), 2.5, 0.7
+    weights, means, covariances = tensors(mixture_law)
+    exact = MixtureOracle(EDM(), weights, (means - mean) / std, covariances / std**2)
+
+    class Network(nn.Module):
+        def forward(self, u, level):
+            return exact.score(u, Level(0.0, 1.0, noise / std))
+
+    model, x = LevelFree(Network(), noise, mean, std).double(), 2 * states(20, 2)
+    expected = mixture_law.oracle(EDM()).score(x, Level(0.0, 1.0, noise))
+    torch.testing.assert_close(model.score(x, model.level), expected, rtol=1e-6, atol=1e-6)
+    assert model.level == Level(0.0, 1.0, noise)
+    assert model.standard_noise == pytest.approx(noise / std)
+    torch.testing.assert_close(model.standardise(x), (x - mean) / std)
+    # whatever level is asked
+    torch.testing.assert_close(model.score(x, Level(0.9, 1.0, 9.0)), expected)
+
+
+def test_level_free_has_one_level():
+    model = LevelFree(nn.Identity(), 0.7, torch.zeros(2))
+    assert model.why_incompatible(hold(EDM(10.0), 5, noise=0.7)) is None
+    for levels in (hold(EDM(10.0), 5), uniform(EDM(10.0), 5)):
+        reason = model.why_incompatible(levels)
+        assert reason is not None
+        assert "grid=hold grid.noise=0.7" in reason
+    of_data = LevelFree(nn.Identity(), 0.0, torch.zeros(2))
+    assert of_data.why_incompatible(hold(EDM(10.0), 5)) is None
+
+
+@pytest.mark.parametrize("noise", [-1.0, math.nan, math.inf])
+def test_level_free_refuses_an_impossible_noise(noise):
+    with pytest.raises(InvalidSetting, match=r"noise=.*: must be at least 0"):
+        LevelFree(nn.Identity(), noise, torch.zeros(2))

@@ -6,7 +6,9 @@ much of the network's capacity goes where. Two ways of saying it:
 - by the noise-to-signal ratio κ = σ/α, in the units of the data (on variance-exploding paths κ is
   σ itself), which means the same on every schedule: ln κ normal (Karras et al., "Elucidating the
   design space of diffusion-based generative models", NeurIPS 2022, arXiv 2206.00364, Table 1) or
-  ln κ uniform;
+  ln κ uniform, which is importance sampling for the likelihood (see `weightings`);
+- the same by the Karras grid (their Eq. 5), κ^{1/ρ} uniform: its levels themselves, which a sampler
+  on that grid will visit, or the values between them;
 - by the time: t uniform (Song et al., "Score-based generative modeling through SDEs", ICLR 2021,
   arXiv 2011.13456, Eq. 7), which means what the schedule makes of it.
 
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.errors import require
+from samplerbench.grids import karras
 from samplerbench.schedules import NoiseSchedule
 
 
@@ -93,6 +96,67 @@ class LogUniform(LevelLaw):
 
 
 @dataclass(frozen=True)
+class KarrasGrid(LevelLaw):
+    """One of the levels of a Karras grid, all with the same probability; see `grids.karras`.
+
+    Song and Ermon, NeurIPS 2019, Eq. 6, with this grid in place of a geometric one: the network
+    learns what a sampler with as many steps will ask, and nothing else.
+
+    Args:
+        steps: how many levels, at least 2.
+        minimum: smallest κ; the schedule's own at t = 0 where that is larger.
+        maximum: largest κ; the schedule's own at t = 1 where that is smaller.
+        rho: ρ of the grid.
+    """
+
+    steps: int
+    minimum: float
+    maximum: float
+    rho: float = 5.0
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 2, "steps", self.steps, "at least 2")
+        _require_range(self.minimum, self.maximum)
+        require(0 < self.rho < math.inf, "rho", self.rho, "positive")
+
+    def sample(self, count: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
+        low, high = _within(schedule, self.minimum, self.maximum)
+        levels = karras(schedule, self.steps, noise_min=low, noise_max=high, rho=self.rho)
+        return levels.t[torch.randint(self.steps, (count,), generator=generator)]
+
+
+@dataclass(frozen=True)
+class KarrasTime(LevelLaw):
+    """κ = (κ_min^{1/ρ} + s·(κ_max^{1/ρ} − κ_min^{1/ρ}))^ρ, s uniform on [s_min, 1].
+
+    The Karras grid with infinitely many levels, s = 0 its last one: the text of the notebook N1.
+
+    Args:
+        minimum: κ_min; the schedule's own at t = 0 where that is larger.
+        maximum: κ_max; the schedule's own at t = 1 where that is smaller.
+        rho: ρ of the grid.
+        s_min: what is left out at the low end, as a share.
+    """
+
+    minimum: float
+    maximum: float
+    rho: float = 5.0
+    s_min: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_range(self.minimum, self.maximum)
+        require(0 < self.rho < math.inf, "rho", self.rho, "positive")
+        require(0 <= self.s_min < 1, "s_min", self.s_min, "at least 0 and below 1")
+
+    def sample(self, count: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
+        low, high = _within(schedule, self.minimum, self.maximum)
+        share = torch.rand(count, generator=generator, dtype=torch.float64)
+        share = self.s_min + (1 - self.s_min) * share
+        bottom, top = low ** (1 / self.rho), high ** (1 / self.rho)
+        return _time_at(schedule, (bottom + share * (top - bottom)) ** self.rho, low, high)
+
+
+@dataclass(frozen=True)
 class UniformTime(LevelLaw):
     """t uniform on [t_min, t_max].
 
@@ -121,6 +185,15 @@ class UniformTime(LevelLaw):
 def _time_at(schedule: NoiseSchedule, ratio: Tensor, minimum: float, maximum: float) -> Tensor:
     # a schedule that never gets as noisy, or starts noisier, answers with a time outside [0, 1]
     return schedule.time_at(ratio.clamp(minimum, maximum)).clamp(0.0, 1.0)
+
+
+def _within(schedule: NoiseSchedule, minimum: float, maximum: float) -> tuple[float, float]:
+    """The part of [minimum, maximum] that the schedule has."""
+    ends = schedule.noise_to_signal(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+    low, high = max(minimum, ends[0]), min(maximum, ends[1])
+    own = f"below {ends[1]:.6g}, the schedule's own largest"
+    require(low < high, "minimum", minimum, own)
+    return low, high
 
 
 def _require_range(minimum: float, maximum: float) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,18 @@ class Score(nn.Module, ABC):
     def why_incompatible(self, levels: Levels) -> str | None:
         """Why these levels cannot be asked of this model, in one line, or None if they can."""
         return None
+
+
+@runtime_checkable
+class Density(Protocol):
+    """What a score is besides where its log-density is known: MALA compares densities.
+
+    A protocol, since an oracle is a `Denoiser` whether or not its density has a closed form.
+    """
+
+    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """log q(x) at the level, up to a constant that depends on the level, shape (*batch,)."""
+        ...
 
 
 class Denoiser(Score):
@@ -144,9 +157,18 @@ class LevelFree(Score):
         """The one level: t is not known without a schedule, and 0 here."""
         return Level(0.0, 1.0, self.noise)
 
+    @property
+    def standard_noise(self) -> float:
+        """υ where the data have unit standard deviation: υ/std."""
+        return self.noise / float(self.std)
+
+    def standardise(self, x0: Tensor) -> Tensor:
+        """u₀ = (x₀ − mean)/std."""
+        return (x0 - self.mean.to(x0)) / self.std.to(x0)
+
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """The network's score, in its own precision, then in x's."""
-        u = (x - self.mean.to(x)) / self.std.to(x)
+        u = self.standardise(x)
         output: Tensor = self.network(u.to(self.mean.dtype), self.level)
         return output.to(x.dtype) / self.std.to(x)
 
@@ -325,3 +347,9 @@ class Counted(Denoiser):
         """The wrapped model's score."""
         self.evaluations += 1
         return self.model.score(x, level)
+
+    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """The wrapped model's log-density."""
+        assert isinstance(self.model, Density)  # the sampler's `needs_density`
+        self.evaluations += 1
+        return self.model.log_density(x, level)

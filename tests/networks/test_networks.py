@@ -9,12 +9,15 @@ import torch
 from torch import nn
 
 from samplerbench.grids import Level
-from samplerbench.networks.base import Network, lecun_linear
+from samplerbench.networks.base import Network, lecun_linear, members, uniform_linear
+from samplerbench.networks.layer_norm_mlp import LayerNormMLP
+from samplerbench.networks.mlp import MLP
 from samplerbench.networks.ncsn_mlp import NCSNMLP
 from samplerbench.networks.residual_mlp import ResidualMLP
+from samplerbench.networks.time_mlp import TimeMLP
 from samplerbench.noise import torch_generator
 
-MEMBERS = [NCSNMLP, ResidualMLP]
+MEMBERS = [MLP, LayerNormMLP, NCSNMLP, TimeMLP, ResidualMLP]
 
 
 def awake(member: type[Network], dim: int = 3, seed: int = 0) -> Network:
@@ -43,6 +46,7 @@ class TestContract:
 
     def test_every_row_has_a_level_of_its_own(self, member, states):
         network, u = awake(member), states(4, 3).float()
+        # M4 sees t, here σ itself
         sigma = torch.tensor([[0.02], [0.3], [2.0], [9.0]])
         rows = network(u, Level(sigma, torch.ones(4, 1), sigma))
         for row, x, s in zip(rows, u, sigma.flatten().tolist(), strict=True):
@@ -58,7 +62,7 @@ class TestContract:
             assert torch.equal(a, b)
         weights = [p for p in first.parameters() if p.ndim == 2 and p.any()]
         others = [p for p in other.parameters() if p.ndim == 2 and p.any()]
-        assert len(weights) >= 4
+        assert len(weights) >= 3
         assert not any(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
 
     def test_gradients_reach_every_parameter_and_the_state(self, member, states):
@@ -97,6 +101,86 @@ def test_m3_equals_its_formula_written_out(states):
             h = h * getattr(network, norm).weight + getattr(network, norm).bias
         h = torch.where(h > 0, h, 0.01 * h)
     torch.testing.assert_close(network(x, Level(sigma, 1.0, sigma)), h, rtol=1e-4, atol=1e-4)
+
+
+LAYERS = {
+    MLP: [(256, 2), (256, 256), (2, 256)],
+    LayerNormMLP: [(128, 2), (512, 128), (256, 512), (2, 256)],
+    TimeMLP: [(50, 3), (50, 50), (50, 50), (2, 50)],
+}
+
+
+@pytest.mark.parametrize("member", LAYERS)
+def test_the_notebooks_layers(member):
+    network = member(2, 0)
+    linear = [layer for layer in network.children() if isinstance(layer, nn.Linear)]
+    assert [tuple(layer.weight.shape) for layer in linear] == LAYERS[member]
+    # Flax starts biases at zero, PyTorch does not
+    assert any(layer.bias.any() for layer in linear) == (member is TimeMLP)
+    norms = [layer for layer in network.children() if isinstance(layer, nn.LayerNorm)]
+    widths = [128, 512, 256] if member is LayerNormMLP else []
+    assert [layer.normalized_shape for layer in norms] == [(width,) for width in widths]
+    assert all(layer.eps == 1e-6 for layer in norms)
+
+
+def layer(network, name, h):
+    return h @ getattr(network, name).weight.T + getattr(network, name).bias
+
+
+def test_m1_equals_its_formula_written_out(states):
+    network, x = awake(MLP, 2), states(7, 2).float()
+    h = layer(network, "first", x).clamp(min=0)
+    h = layer(network, "second", h).clamp(min=0)
+    y = layer(network, "last", h)
+    torch.testing.assert_close(network(x, Level(0.0, 1.0, 0.0)), y, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_m2_equals_its_formula_written_out(states, smooth):
+    network, x = awake(LayerNormMLP, 2), states(7, 2).float()
+    network.smooth = smooth
+
+    def activate(h):
+        return h * torch.sigmoid(h) if smooth else torch.where(h > 0, h, 0.01 * h)
+
+    h = x
+    for name in ("first", "second", "third"):
+        h = layer(network, name, h)
+        deviation = h - h.mean(-1, keepdim=True)
+        h = deviation / (deviation.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        norm = getattr(network, f"{name}_norm")
+        h = activate(h * norm.weight + norm.bias)
+    y = layer(network, "last", h)
+    y = y if smooth else activate(y)
+    torch.testing.assert_close(network(x, Level(0.0, 1.0, 0.0)), y, rtol=1e-4, atol=1e-4)
+
+
+def test_m4_equals_its_formula_written_out_and_sees_the_time(states):
+    network, x = awake(TimeMLP, 2), states(7, 2).float()
+    h = torch.cat([x, torch.full((7, 1), 0.3)], -1)
+    for name in ("first", "second", "third"):
+        h = torch.tanh(layer(network, name, h))
+    y = layer(network, "last", h)
+    for sigma in (0.1, 7.0):
+        level = Level(0.3, 1.0, sigma).in_units_of(5.0)
+        torch.testing.assert_close(network(x, level), y, rtol=1e-4, atol=1e-4)
+
+
+def test_members_by_whether_they_have_a_level():
+    assert {"mlp", "layer_norm_mlp"} <= set(members(False))
+    assert {"ncsn_mlp", "residual_mlp", "time_mlp"} <= set(members(True))
+    assert not set(members(False)) & set(members(True))
+    assert "base" not in members(False) + members(True)
+
+
+def test_uniform_weights_are_pytorchs_default():
+    ours = uniform_linear(400, 1000, torch_generator(0))
+    theirs = nn.Linear(400, 1000)
+    for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert own.shape == other.shape
+        assert float(own.detach().abs().max()) <= 1 / 20
+        assert float(own.detach().std()) == pytest.approx(1 / 20 / math.sqrt(3), rel=0.05)
+        assert float(other.detach().std()) == pytest.approx(1 / 20 / math.sqrt(3), rel=0.05)
 
 
 def test_lecun_weights_are_a_truncated_normal_of_variance_one_over_inputs():

@@ -11,12 +11,15 @@ reads nor moves torch's global generator, and a seed gives the same weights wher
 from __future__ import annotations
 
 import math
+import pkgutil
 from abc import ABC, abstractmethod
+from importlib import import_module
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+import samplerbench.networks
 from samplerbench.grids import AnyLevel
 
 # standard deviation of a standard normal number that is drawn again until it lies in [−2, 2]
@@ -59,3 +62,30 @@ def lecun_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Li
     nn.init.trunc_normal_(layer.weight, 0.0, std, -2 * std, 2 * std, generator)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def uniform_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer with weights and biases uniform between ±1/√inputs: PyTorch's default.
+
+    Args:
+        inputs: width of the input.
+        outputs: width of the output.
+        generator: where weights and biases come from.
+    """
+    layer = nn.Linear(inputs, outputs, device="meta")  # no memory: its own numbers would be global
+    layer.to_empty(device="cpu")
+    bound = 1 / math.sqrt(inputs)
+    nn.init.uniform_(layer.weight, -bound, bound, generator)
+    nn.init.uniform_(layer.bias, -bound, bound, generator)
+    return layer
+
+
+def members(needs_level: bool) -> list[str]:
+    """The networks that have a noise level, or those that have none, as a config names them."""
+    found = []
+    for module in pkgutil.iter_modules(samplerbench.networks.__path__):
+        for member in vars(import_module(f"samplerbench.networks.{module.name}")).values():
+            own = isinstance(member, type) and member.__module__.endswith(f".{module.name}")
+            if own and issubclass(member, Network) and member is not Network:
+                found += [module.name] if member.needs_level == needs_level else []
+    return found

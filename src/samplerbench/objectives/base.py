@@ -1,7 +1,7 @@
 """What an objective is: a loss, and how Lightning minimises it.
 
 An objective holds the model that is trained and says what its loss is on a batch of clean data. The
-rest is here: Adam, its rate
+rest is here: Adam or plain gradient descent, its rate
 
     lr_k = lr·min(1, (k + 1)/warmup)·(f + (1 − f)·½·(1 + cos(π·k/steps))),   k = 0, …, steps − 1,
 
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.models import Score
+from samplerbench.networks.base import Network, members
 from samplerbench.noise import torch_generator
 
 Model = TypeVar("Model", bound=Score)
@@ -42,7 +43,9 @@ class Recipe:
         lr: the largest learning rate.
         lr_final: f, what is left of it at the end, as a share.
         warmup: steps over which the rate rises.
-        weight_decay: of AdamW; 0 makes it Adam.
+        momentum: null is AdamW; a number is stochastic gradient descent (SGD) with that momentum,
+            0 the plain one.
+        weight_decay: of AdamW, 0 makes it Adam; of SGD λ in ½λ‖θ‖².
         ema_decay: per step, of the average of the weights, which is what training returns; null
             returns the last weights.
         ema_every: steps between two entries of the average, each with weight 1 − decay^every; a
@@ -57,6 +60,7 @@ class Recipe:
     lr: float
     lr_final: float = 1.0
     warmup: int = 0
+    momentum: float | None = None
     weight_decay: float = 0.0
     replacement: bool = False
     ema_decay: float | None = None
@@ -71,6 +75,9 @@ class Recipe:
         require(0 < self.lr < math.inf, "lr", self.lr, "positive")
         require(0 <= self.lr_final <= 1, "lr_final", self.lr_final, "between 0 and 1")
         require(self.warmup >= 0, "warmup", self.warmup, "at least 0")
+        momentum = self.momentum
+        allowed = "at least 0 and below 1, or null"
+        require(momentum is None or 0 <= momentum < 1, "momentum", momentum, allowed)
         require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "at least 0")
         decay = self.ema_decay
         require(decay is None or 0 <= decay < 1, "ema_decay", decay, "at least 0 and below 1")
@@ -117,6 +124,15 @@ class Objective(pl.LightningModule, ABC, Generic[Model]):
         else:
             super().__setattr__(name, value)
 
+    @classmethod
+    def require_network(cls, network: Network) -> None:
+        """Refuse a network that lacks the level this loss gives, or wants one it does not give."""
+        if network.needs_level != cls.conditional:
+            which = "with" if cls.conditional else "without"
+            found = " or ".join(members(cls.conditional))
+            name = type(network).__name__
+            raise InvalidSetting("network", name, f"one {which} a noise level: {found}")
+
     @abstractmethod
     def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         """The loss on a batch, a scalar.
@@ -149,9 +165,17 @@ class Objective(pl.LightningModule, ABC, Generic[Model]):
         self.log("validation/loss", loss, prog_bar=True, batch_size=len(batch))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW, fused."""
+        """AdamW or SGD, fused."""
         recipe = self.recipe
         parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if recipe.momentum is not None:
+            return torch.optim.SGD(
+                parameters,
+                lr=recipe.lr,
+                momentum=recipe.momentum,
+                weight_decay=recipe.weight_decay,
+                fused=True,
+            )
         return torch.optim.AdamW(
             parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )

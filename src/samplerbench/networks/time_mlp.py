@@ -1,0 +1,52 @@
+"""M4: the network of the notebook N2.
+
+    (u, t) → 50 → 50 → 50 → dim,
+
+tanh after each hidden layer, PyTorch's own initial weights. t is the time of the level on its
+schedule, in [0, 1], not its noise: the same network on another schedule has learned another clock.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from samplerbench.errors import require
+from samplerbench.grids import AnyLevel
+from samplerbench.networks.base import Network, uniform_linear
+from samplerbench.noise import torch_generator
+
+
+class TimeMLP(Network):
+    """A small multilayer perceptron of the state and the time.
+
+    Args:
+        dim: of the state.
+        seed: of the initial weights.
+    """
+
+    needs_level: ClassVar[bool] = True
+
+    def __init__(self, dim: int, seed: int) -> None:
+        super().__init__()
+        require(dim >= 1, "dim", dim, "at least 1")
+        generator = torch_generator("network", seed)
+        self.first = uniform_linear(dim + 1, 50, generator)
+        self.second = uniform_linear(50, 50, generator)
+        self.third = uniform_linear(50, 50, generator)
+        self.last = uniform_linear(50, dim, generator)
+
+    def forward(self, u: Tensor, level: AnyLevel) -> Tensor:
+        t = level.t
+        if isinstance(t, float):
+            # the column of the time is a multiple of one vector: a shift of the bias, for all rows
+            weight = self.first.weight
+            h = functional.linear(u, weight[:, :-1], self.first.bias + t * weight[:, -1])
+        else:
+            h = self.first(torch.cat([u, t.to(u)], -1))
+        h = torch.tanh(self.second(torch.tanh(h)))
+        y: Tensor = self.last(torch.tanh(self.third(h)))
+        return y

@@ -1,0 +1,58 @@
+"""O5: the denoising loss less its constant, in the implicit form of the notebook N2.
+
+    L = E w(level)·(½‖ŷ‖² − ŷ·y),   ŷ = network(u, level),   u = α·x₀ + σ·ε,
+
+which for the score, y = −ε/σ, is N2's E w·(½‖ŷ‖² + ŷ·ε/σ); its weight is w = σ². Two readings:
+
+- ½·w·‖ŷ − y‖² = w·(½‖ŷ‖² − ŷ·y) + ½·w·‖y‖², and the last term has no parameters: the gradient is
+  half that of `denoising`, draw by draw, with any target;
+- for the score, E[ŷ·ε/σ] = E[∇·ŷ(u)] by integration by parts in ε (Stein's lemma): it is
+  Hyvärinen's loss E w·(½‖ŷ‖² + ∇·ŷ) on the noised law (see `implicit`), without a divergence.
+
+The value is negative where the network knows something, and −½·E w·‖E[y | u]‖² at its least.
+Vincent, "A connection between score matching and denoising autoencoders", Neural Computation 2011,
+Appendix; Song et al. 2021 (arXiv 2011.13456), Eq. 7, for the levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from samplerbench.grids import AnyLevel
+from samplerbench.objectives.noised import NoisedObjective
+from samplerbench.targets import Target
+from samplerbench.weightings import Weighting
+
+
+def implicit_denoising_loss(
+    network: Callable[[Tensor, AnyLevel], Tensor],
+    target: Target,
+    weighting: Weighting,
+    u0: Tensor,
+    eps: Tensor,
+    level: AnyLevel,
+) -> Tensor:
+    """The mean of w(level)·(½‖ŷ‖² − ŷ·y) over a batch, a scalar.
+
+    Args:
+        network: (u, level) ↦ ŷ.
+        target: what y is.
+        weighting: w.
+        u0: clean data as the network knows them, shape (*batch, dim).
+        eps: standard normal numbers, same shape.
+        level: as the network sees it, of tensors of shape (*batch, 1).
+    """
+    y_hat = network(level.alpha * u0 + level.sigma * eps, level)
+    terms = y_hat * (0.5 * y_hat - target.regress(u0, eps, level))
+    loss: Tensor = (weighting.weight(level) * terms).sum(-1).mean()
+    return loss
+
+
+class ImplicitVE(NoisedObjective):
+    """Trains a `Learned` denoiser by the implicit loss; its settings are the base's."""
+
+    def noised_loss(self, u0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
+        model = self.model
+        return implicit_denoising_loss(model.network, model.target, self.weighting, u0, eps, level)

@@ -1,0 +1,83 @@
+"""What losses at many noise levels share: the draws, and the denoiser that they train.
+
+A batch of standardised data u₀ is copied `levels_per_datum` times; each copy gets a level from the
+level law and noise ε of its own, and the loss is a function of (u₀, ε, level).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.grids import AnyLevel, Level
+from samplerbench.level_laws import LevelLaw
+from samplerbench.models import Learned
+from samplerbench.networks.base import Network
+from samplerbench.objectives.base import Objective, Recipe
+from samplerbench.schedules import NoiseSchedule
+from samplerbench.targets import Target
+from samplerbench.weightings import Weighting
+
+
+class NoisedObjective(Objective[Learned]):
+    """Trains a `Learned` denoiser on x_t = α·x₀ + σ·ε.
+
+    Args:
+        network: what learns; one with a noise level.
+        target: what it regresses.
+        schedule: the path, in the units of the data.
+        level_law: of the levels in training.
+        weighting: of the levels in the loss.
+        recipe: the optimiser's settings.
+        mean: of the data, shape (dim,).
+        std: of the data, one positive number.
+        train_seed: of noise and levels.
+        standardise: whether the network sees (x − mean)/std, or x itself.
+        levels_per_datum: how many noised copies of each datum are in a batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        target: Target,
+        schedule: NoiseSchedule,
+        level_law: LevelLaw,
+        weighting: Weighting,
+        recipe: Recipe,
+        mean: Tensor,
+        std: float,
+        train_seed: int,
+        standardise: bool = True,
+        levels_per_datum: int = 1,
+    ) -> None:
+        self.require_network(network)
+        require(levels_per_datum >= 1, "levels_per_datum", levels_per_datum, "at least 1")
+        if not standardise:
+            mean, std = torch.zeros_like(mean), 1.0
+        super().__init__(Learned(network, target, schedule, mean, std), recipe, train_seed)
+        self.level_law = level_law
+        self.weighting = weighting
+        self.levels_per_datum = levels_per_datum
+
+    @abstractmethod
+    def noised_loss(self, u0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
+        """The loss, a scalar.
+
+        Args:
+            u0: clean data as the network knows them, shape (n, dim).
+            eps: standard normal numbers, same shape.
+            level: as the network sees it, of tensors of shape (n, 1).
+        """
+
+    def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
+        u0 = self.model.standardise(x0).tile(self.levels_per_datum, 1)
+        # drawn on the CPU and then moved: the same numbers on every device
+        eps = torch.randn(u0.shape, generator=generator, dtype=u0.dtype)
+        t = self.level_law.sample(len(u0), self.model.schedule, generator).unsqueeze(-1)
+        alpha, sigma = self.model.schedule(t)
+        level = Level(t.to(u0), alpha.to(u0), sigma.to(u0))
+        return self.noised_loss(u0, eps.to(u0), self.model.standard_level(level))

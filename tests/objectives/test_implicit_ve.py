@@ -1,0 +1,108 @@
+"""The implicit form of the denoising loss: half its gradient, draw by draw."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.errors import InvalidSetting
+from samplerbench.level_laws import UniformTime
+from samplerbench.networks.mlp import MLP
+from samplerbench.networks.time_mlp import TimeMLP
+from samplerbench.noise import torch_generator
+from samplerbench.objectives.base import Recipe
+from samplerbench.objectives.denoising import Denoising
+from samplerbench.objectives.implicit_ve import ImplicitVE
+from samplerbench.schedules import GeometricVE
+from samplerbench.targets import (
+    DataTarget,
+    EDMTarget,
+    NoiseTarget,
+    ScoreTarget,
+    VelocityTarget,
+    VTarget,
+)
+from samplerbench.weightings import SignalShare, Uniform, Variance
+
+TARGETS = [DataTarget(), NoiseTarget(), ScoreTarget(), VTarget(), VelocityTarget(), EDMTarget()]
+LAW = gaussian((0.5,), ((0.4,),))
+
+
+def objective(kind, target, weighting, schedule, network=None, **settings):
+    return kind(
+        network=network or TimeMLP(1, 0),
+        target=target,
+        schedule=schedule,
+        level_law=UniformTime(0.01, 0.99),
+        weighting=weighting,
+        recipe=Recipe(steps=1, batch_size=1, lr=1e-3),
+        mean=torch.tensor([0.5]),
+        std=0.6,
+        train_seed=0,
+        **settings,
+    ).double()
+
+
+@pytest.mark.parametrize("weighting", [Uniform(), Variance(), SignalShare()], ids=repr)
+@pytest.mark.parametrize("target", TARGETS, ids=repr)
+def test_its_gradient_is_half_the_denoising_losss(target, weighting, schedule):
+    x0 = LAW.draws(200, "test")
+    found = []
+    for kind in (Denoising, ImplicitVE):
+        trained = objective(kind, target, weighting, schedule, levels_per_datum=2)
+        loss = trained.loss(x0, torch_generator(0))
+        gradients = torch.autograd.grad(loss, trained.parameters())
+        found.append(torch.cat([g.flatten() for g in gradients]))
+    torch.testing.assert_close(found[1], found[0] / 2, rtol=1e-9, atol=1e-12 * found[0].max())
+
+
+def test_it_is_the_notebooks():
+    """E_t E[(½‖u‖² + u·z/η̃)·η̃²] with η̃ = η_min·(η_max/η_min)^t, written out."""
+    trained = objective(
+        ImplicitVE, ScoreTarget(), Variance(), GeometricVE(0.03, 2.0), standardise=False
+    )
+    x0 = LAW.draws(200, "test")
+    generator = torch_generator(0)
+    z = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+    t = 0.01 + 0.98 * torch.rand(200, generator=generator, dtype=x0.dtype).unsqueeze(-1)
+    eta = 0.03 * (2 / 0.03) ** t
+    network = trained.model.network
+    h = torch.cat([x0 + eta * z, t], -1)
+    for layer in (network.first, network.second, network.third):
+        h = torch.tanh(layer(h))
+    u = network.last(h)
+    expected = ((0.5 * u.square() + u * z / eta) * eta.square()).mean()
+    torch.testing.assert_close(trained.loss(x0, torch_generator(0)), expected)
+
+
+def test_its_least_value():
+    """−½·E w‖E[y | u]‖²; for the score and w = σ² on a Gaussian −½·E σ²/(C + σ²)."""
+    schedule = GeometricVE(0.03, 2.0)
+    trained = objective(ImplicitVE, ScoreTarget(), Variance(), schedule, standardise=False)
+    x0, oracle = LAW.draws(100_000, "test"), LAW.oracle(schedule)
+
+    class Exact(torch.nn.Module):
+        def forward(self, u, level):
+            return self.scale * oracle.score(u, level)
+
+    trained.model.network = exact = Exact()
+    exact.scale = 1.0
+    best = float(trained.loss(x0, torch_generator(0)))
+    rate = math.log(2 / 0.03)
+    low, high = (0.03 * math.exp(rate * t) for t in (0.01, 0.99))
+    # the mean of σ²/(C + σ²) for ln σ uniform between its ends
+    mean = 0.5 * math.log((0.4 + high**2) / (0.4 + low**2)) / math.log(high / low)
+    assert best == pytest.approx(-0.5 * mean, rel=0.02)
+    for scale in (0.8, 1.2):
+        exact.scale = scale
+        assert float(trained.loss(x0, torch_generator(0))) > best
+
+
+@pytest.mark.parametrize("kind", [Denoising, ImplicitVE])
+def test_a_network_without_a_level_is_refused(kind):
+    message = r"^network=MLP: must be one with a noise level: ncsn_mlp or residual_mlp or time_mlp$"
+    with pytest.raises(InvalidSetting, match=message):
+        objective(kind, ScoreTarget(), Variance(), GeometricVE(), MLP(1, 0))

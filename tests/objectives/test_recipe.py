@@ -1,0 +1,67 @@
+"""The optimiser that a recipe asks for, written out for stochastic gradient descent."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from samplerbench.datamodule import TensorData
+from samplerbench.errors import InvalidSetting
+from samplerbench.networks.mlp import MLP
+from samplerbench.noise import torch_generator
+from samplerbench.objectives.base import Recipe
+from samplerbench.objectives.single_level import SingleLevel
+from samplerbench.training import train
+
+
+def objective(recipe):
+    return SingleLevel(
+        network=MLP(2, 0),
+        recipe=recipe,
+        mean=torch.zeros(2),
+        std=1.0,
+        train_seed=0,
+        noise=3.0,
+        sum_over_batch=True,
+    )
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_gradient_descent(momentum, tmp_path):
+    """θ ← θ − lr·v, v ← momentum·v + ∇L + λ·θ, at a warming rate."""
+    recipe = Recipe(steps=5, batch_size=8, lr=1e-3, warmup=3, momentum=momentum, weight_decay=0.1)
+    x0 = torch.randn(8, 2, generator=torch_generator("x0"))
+    by_hand = objective(recipe)
+    velocity = [torch.zeros_like(p) for p in by_hand.parameters()]
+    data = TensorData(x0, None, batch_size=8, replacement=False, train_seed=0)
+    trained = objective(recipe)
+    seen = []
+
+    class Record(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            seen.append(batch)
+
+    train(trained, data, directory=tmp_path, callbacks=[Record()], progress=False)
+    assert len(seen) == 5
+    for k, batch in enumerate(seen):
+        loss = by_hand.loss(batch, torch_generator("loss", 0, k))
+        slopes = torch.autograd.grad(loss, list(by_hand.parameters()))
+        with torch.no_grad():
+            for p, v, g in zip(by_hand.parameters(), velocity, slopes, strict=True):
+                v.mul_(momentum).add_(g + 0.1 * p)
+                p.sub_(1e-3 * recipe.rate(k) * v)
+    for one, other in zip(trained.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(one, other.detach(), rtol=1e-5, atol=1e-7)
+
+
+def test_no_momentum_is_adam():
+    assert isinstance(objective(Recipe(1, 1, 1e-3)).configure_optimizers(), torch.optim.AdamW)
+    plain = objective(Recipe(1, 1, 1e-3, momentum=0.0)).configure_optimizers()
+    assert isinstance(plain, torch.optim.SGD)
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, float("nan")])
+def test_impossible_momentum(momentum):
+    with pytest.raises(InvalidSetting, match=r"^momentum=.*: must be at least 0 and below 1"):
+        Recipe(1, 1, 1e-3, momentum=momentum)
