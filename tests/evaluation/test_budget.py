@@ -30,7 +30,7 @@ from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
 from samplerbench.schedules import EDM
-from samplerbench.starts import Exact, Prior
+from samplerbench.starts import Exact, Prior, sobol_exact, sobol_prior
 
 MEAN, COVARIANCE = [1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]]
 
@@ -284,3 +284,14 @@ def test_a_budget_needs_oracle_and_exact_start():
         Budget(replace(of.sweep, denoisers={"learned": of.sweep.denoisers["learned"]}))
     with pytest.raises(InvalidSetting, match="exact"):
         Budget(replace(of.sweep, starts={"prior": Prior()}))
+
+
+def test_even_starts_have_a_budget_too():
+    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], n_samples=256, block=128)
+    of = replace(of, sweep=replace(of.sweep, starts={"even": sobol_prior(), "law": sobol_exact()}))
+    assert (of.exact, of.prior) == ("law", "even")
+    lines = parts(table(of), of.converged_steps)
+    mean = lines[lines["steps"] == 20].set_index(["kind", "part"])["mean"]
+    sums = mean["difference"].drop("total").sum()
+    assert sums == pytest.approx(mean["difference", "total"], abs=1e-12)
+    assert mean["neighbours", "start"] > 0

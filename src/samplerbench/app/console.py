@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import cast
 
@@ -52,7 +53,9 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
             found = dict(zip(line["steps"], texts, strict=True))
             name = sampler_name(sampler, settings)
             grid.add_row(start, denoiser, name, *(found.get(count, "–") for count in steps))
-        out.print(grid)
+        if not cells.empty:
+            out.print(grid)
+        print_info(out, rows[rows["denoiser"] != "law"])
         for _, own in floor.iterrows():
             draws = f"even draws, for {own['start']}" if own["start"] else "fresh draws"
             draws = f"{first['n_samples']:,} {draws} of the law itself"
@@ -66,6 +69,23 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
     bad = table[table["status"] != "ok"]
     for (status, message), rows in bad.groupby(["status", "message"]):
         out.print(f"{len(rows)} {status}: {message}", style="bold red", markup=False)
+
+
+def print_info(out: Console, rows: pd.DataFrame) -> None:
+    """What else a metric found, at the largest number of steps: a p-value, a share.
+
+    Args:
+        out: where to print.
+        rows: of one metric.
+    """
+    rows = rows[(rows["info"].fillna("") != "") & (rows["steps"] == rows["steps"].max())]
+    keys = ["start", "denoiser", "sampler", "sampler_settings", "steps"]
+    for key, group in rows.groupby(keys):
+        start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
+        means = pd.DataFrame(map(json.loads, group["info"])).mean()
+        found = ", ".join(f"{name} {value:.3g}" for name, value in means.items())
+        name = sampler_name(sampler, settings)
+        out.print(f"{start}, {denoiser}, {name}, N={steps}: {found}", markup=False)
 
 
 def print_claims(out: Console, table: pd.DataFrame, wanted: float) -> None:
@@ -109,6 +129,14 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
         out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}", markup=False)
 
 
+_HYPHENATED = {
+    "discretisation": "discreti-\nsation",
+    "generalisation": "generali-\nsation",
+    "optimisation": "optimi-\nsation",
+    "finite data": "finite\ndata",
+}
+
+
 def print_budget(out: Console, lines: pd.DataFrame) -> None:
     """A line for each sampler setting and number of steps, a column for each part.
 
@@ -129,7 +157,8 @@ def print_budget(out: Console, lines: pd.DataFrame) -> None:
         grid.add_column("sampler", no_wrap=True)
         grid.add_column("N", justify="right")
         for part, kind in columns:
-            title = part if kind == "difference" else f"W {part}"
+            title = _HYPHENATED.get(part, part)
+            title = title if kind == "difference" else f"W {title}"
             grid.add_column(title, justify="right", no_wrap=True)
         for key, group in of_metric.groupby(["sampler", "sampler_settings", "steps"]):
             sampler, settings, steps = cast(tuple[str, str, int], key)

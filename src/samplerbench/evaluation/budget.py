@@ -112,14 +112,11 @@ class Budget:
             list(self.sweep.denoisers),
             "with oracle: the budget needs the exact denoiser",
         )
-        require(
-            "exact" in self.sweep.starts,
-            "start",
-            list(self.sweep.starts),
-            "with exact: the budget needs the exact start",
-        )
-        others = [name for name in self.sweep.starts if name != "exact"]
-        require(len(others) <= 1, "start", list(self.sweep.starts), "exact and at most one other")
+        starts = self.sweep.starts
+        exact = [name for name, start in starts.items() if start.uses_data]
+        allowed = "exact or exact_sobol: the budget needs one exact start"
+        require(len(exact) == 1, "start", list(starts), f"with {allowed}")
+        require(len(starts) <= 2, "start", list(starts), "the exact one and at most one other")
         require(self.sweep.truth is None, "reference_noise", "above 0", "0 in an error budget")
         for name, sampler in self.sweep.samplers:
             if sampler.order is None:
@@ -141,9 +138,14 @@ class Budget:
         )
 
     @property
+    def exact(self) -> str:
+        """The name of the start that is exact: the one that knows the data."""
+        return next(name for name, start in self.sweep.starts.items() if start.uses_data)
+
+    @property
     def prior(self) -> str | None:
-        """The name of the start that is not exact."""
-        return next((name for name in self.sweep.starts if name != "exact"), None)
+        """The name of the start that is not."""
+        return next((name for name in self.sweep.starts if name != self.exact), None)
 
     @property
     def others(self) -> list[str]:
@@ -202,7 +204,7 @@ class Budget:
         rows: list[Row] = []
         for steps in (self.converged_steps, 2 * self.converged_steps):
             coupled = sampler.stochastic and sampler.couples
-            cell = Cell("oracle", "exact", name, sampler, steps, repetition, coupled)
+            cell = Cell("oracle", self.exact, name, sampler, steps, repetition, coupled)
             drawn, more = self._walk(cell, to_data)
             rows += more
         if not self.sweep.dataset.known_law:
@@ -234,7 +236,7 @@ class Budget:
         for steps in self.sweep.steps:
             before, there = end
             coupled = sampler.stochastic and sampler.couples
-            cell = Cell("oracle", "exact", name, sampler, steps, repetition, coupled)
+            cell = Cell("oracle", self.exact, name, sampler, steps, repetition, coupled)
             path = [("discretisation", cell)]
             if self.prior is not None:
                 cell = replace(cell, start=self.prior)
@@ -299,7 +301,8 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     if limit.empty:
         raise InvalidSetting("experiment", "this run", "budget: the table holds no converged run")
     cells = to_data[~is_limit & (to_data["denoiser"] != "law")]
-    oracle, exact = cells["denoiser"] == "oracle", cells["start"] == "exact"
+    start = limit["start"].iloc[0]  # the converged run has the exact one
+    oracle, exact = cells["denoiser"] == "oracle", cells["start"] == start
     index = [*KEY, "steps", "repetition"]
 
     def distances(rows: pd.DataFrame) -> pd.Series:
@@ -314,7 +317,7 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
         differences["generalisation"] = frame["C∞"] - training
     # a part that is not in the sweep is left out; one whose cells diverged is NaN, and so is A
     last = frame["C"]
-    if (table["denoiser"].eq("oracle") & table["start"].ne("exact")).any():
+    if (table["denoiser"].eq("oracle") & table["start"].ne(start)).any():
         here = distances(cells[oracle & ~exact]).reindex(frame.index)
         differences["start"], last = here - last, here
     for denoiser in ("empirical", "learned"):

@@ -338,7 +338,10 @@ class Sweep:
         }
         if cell.settings is None:
             law = {} if self.truth is None else {"law": describe(self.truth)}
-            return identity({"floor": "even" if cell.start else "random", **law, **shared})
+            # two even starts have floors of their own in the table, though of the same bits
+            even = {"start": cell.start} if cell.start else {}
+            kind = "even" if cell.start else "random"
+            return identity({"floor": kind, **even, **law, **shared})
         return identity(
             {
                 "denoiser": self.identities.get(cell.denoiser, cell.denoiser),

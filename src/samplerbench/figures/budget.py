@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 
 from samplerbench.evaluation.budget import KEY, PARTS
 from samplerbench.evaluation.statistics import sampler_name
-from samplerbench.figures.style import COLOURS, styled
+from samplerbench.figures.style import COLOURS, metric_title, styled
 
 _COLOURS = {
     "floor": "0.75",
@@ -64,7 +64,7 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
             for axes, steps in zip(row, counts, strict=True):
                 _panel(axes, lines[same & (lines["steps"] == steps)])
                 axes.set_title(f"{name}, N = {steps}", fontsize=9)
-            row[0].set_ylabel("distance")
+            row[0].set_ylabel(metric_title(metric))
         figure.suptitle(title, fontsize=9, color="0.3")
         figure.legend(handles=_legend(), loc="outside lower center", ncols=2)
     return figure

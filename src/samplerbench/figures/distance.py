@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from samplerbench.evaluation.statistics import sampler_name, summary
-from samplerbench.figures.style import COLOURS, styled
+from samplerbench.figures.style import COLOURS, metric_title, styled
 
 _LINES = {"learned": "-", "oracle": (0, (4, 2))}
 _SHIFT = 1.012
@@ -85,7 +85,7 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
             if cells["mean"].min() >= 0:  # unbiased squares can be negative
                 axes.set_ylim(bottom=0)
         to = "law" if set(table[table["metric"] == metric]["reference"]) == {"law"} else "data"
-        panels[0].set_ylabel(f"{_metric_title(metric)} to the {to}")
+        panels[0].set_ylabel(f"{metric_title(metric)} to the {to}")
         figure.legend(
             handles=_legend(colours, sorted(set(cells["denoiser"])), not floors.empty),
             loc="outside right center",
@@ -98,10 +98,6 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
             color="0.3",
         )
     return figure
-
-
-def _metric_title(metric: str) -> str:
-    return "max-sliced W₂" if metric.startswith("max_sliced") else metric.replace("_", " ")
 
 
 def _cycle(count: int) -> list[str]:

@@ -25,6 +25,11 @@ def styled() -> mpl.RcParams:
         return mpl.rc_params_from_file(file.name, use_default_template=False)
 
 
+def metric_title(metric: str) -> str:
+    """What people call a metric, for an axis."""
+    return "max-sliced W₂" if metric.startswith("max_sliced") else metric.replace("_", " ")
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Write the figure, whole or not at all; the suffix of the path says in which format."""
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
