@@ -7,11 +7,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # one thread an operation: tests run side by side, and two busy threads a core are far slower
 TEST_ENV := OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: run test test-slow bench lint clean
+.PHONY: run gallery test test-slow bench lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run  ## the main job: train, sweep, table, figure
 	$(BIN)/samplerbench $(ARGS)
+
+gallery: $(VENV)/.run  ## the notebooks' experiments, their pictures and numbers: half an hour
+	$(BIN)/python -m samplerbench.app.gallery $(ARGS)
 
 test: $(VENV)/.test  ## the whole test suite but the slow tests
 	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow and not bench" $(ARGS)

@@ -70,3 +70,11 @@ def test_mean_and_std_of_the_training_data():
 def test_impossible_data(x0):
     with pytest.raises(InvalidSetting):
         data(x0)
+
+
+def test_the_last_smaller_batch_can_be_kept():
+    x0 = torch.arange(300.0).unsqueeze(-1)
+    batches = list(Batches(x0, 8, False, 0, steps=76, keep_last=True))
+    assert [len(batch) for batch in batches] == 2 * (37 * [8] + [4])
+    for one_pass in (batches[:38], batches[38:]):  # every datum once
+        assert torch.equal(torch.cat(one_pass).sort(0).values, x0)

@@ -1,10 +1,10 @@
 """Batches: rows of one tensor, gathered by index, never collated item by item.
 
 Without replacement each pass visits the data in an order of its own and drops the rows that do not
-fill a batch; with replacement every batch is drawn afresh. Batch k depends on (train_seed, k) only,
-so a resumed run sees what an uninterrupted one would have seen, and nothing reads the global
-generator. To Lightning all the steps are one epoch: a thousand short epochs cost more than the
-network. The tensor may lie on the accelerator; the indices follow it.
+fill a batch, unless the last, smaller one is kept; with replacement every batch is drawn afresh.
+Batch k depends on (train_seed, k) only, so a resumed run sees what an uninterrupted one would have
+seen, and nothing reads the global generator. To Lightning all the steps are one epoch: a thousand
+short epochs cost more than the network. The tensor may lie on the accelerator; the indices follow.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Batches:
         train_seed: what the order depends on.
         steps: number of batches in the whole training.
         first: number of the first batch here; above 0 in a resumed run.
+        keep_last: whether a pass ends with what does not fill a batch.
     """
 
     x0: Tensor
@@ -39,6 +40,7 @@ class Batches:
     train_seed: int
     steps: int
     first: int = 0
+    keep_last: bool = False
 
     def __len__(self) -> int:
         return self.steps
@@ -47,7 +49,9 @@ class Batches:
         order, current = torch.empty(0, dtype=torch.int64), -1
         count = len(self.x0)
         size = self.batch_size if self.replacement else min(self.batch_size, count)
-        in_pass = count // size if size else 0
+        in_pass = count // size
+        if self.keep_last and count % size:
+            in_pass += 1
         for step in range(self.first, self.steps):
             if self.replacement:
                 generator = torch_generator("batch", self.train_seed, step)
@@ -86,6 +90,7 @@ class TensorData(pl.LightningDataModule):
         batch_size: rows per batch.
         replacement: whether rows are drawn with replacement.
         train_seed: what the order depends on.
+        keep_last: whether a pass ends with what does not fill a batch.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class TensorData(pl.LightningDataModule):
         batch_size: int,
         replacement: bool,
         train_seed: int,
+        keep_last: bool = False,
     ) -> None:
         super().__init__()
         require(x0.ndim == 2 and len(x0) > 0, "n_train", len(x0), "at least 1")
@@ -105,6 +111,7 @@ class TensorData(pl.LightningDataModule):
         self.batch_size = batch_size
         self.replacement = replacement
         self.train_seed = train_seed
+        self.keep_last = keep_last
 
     @property
     def mean(self) -> Tensor:
@@ -121,7 +128,15 @@ class TensorData(pl.LightningDataModule):
         """All the batches of a training, or what is left of it where it was interrupted."""
         assert self.trainer is not None
         steps, first = self.trainer.max_steps, self.trainer.global_step
-        return Batches(self.x0, self.batch_size, self.replacement, self.train_seed, steps, first)
+        return Batches(
+            self.x0,
+            self.batch_size,
+            self.replacement,
+            self.train_seed,
+            steps,
+            first,
+            self.keep_last,
+        )
 
     def val_dataloader(self) -> Once | list[Tensor]:
         """The validation data as one batch."""

@@ -30,7 +30,13 @@ NEEDS = {
     ("network", "smooth_mlp"): FREE,
     **{
         ("picture", name): ["metric=max_sliced", *LINE]
-        for name in ("band_1d", "densities_1d", "forward_backward_1d", "score_heatmap")
+        for name in (
+            "band_1d",
+            "densities_1d",
+            "forward_backward_1d",
+            "forward_paths_1d",
+            "score_heatmap",
+        )
     },
     ("picture", "truth_generated_1d"): ["metric=max_sliced", *LINE],
     ("picture", "series_1d"): ["metric=max_sliced", "dataset=four_well"],

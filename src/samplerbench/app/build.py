@@ -194,7 +194,10 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     training = None
     training_id = ""
     used = decisive(config)
-    for name in names(config, "denoiser", ("learned", "empirical", "oracle")):
+    # without a sampler there may be no denoiser either: a look at the data
+    wants_none = not samplers and config.denoiser is not None and len(config.denoiser) == 0
+    known = ("learned", "empirical", "oracle")
+    for name in [] if wants_none else names(config, "denoiser", known):
         if name == "learned":
             training = build_training(config, dataset, schedule, data_seed, seeds["train_seed"])
             training_id = identity(
@@ -304,6 +307,7 @@ def build_training(
         validation,
         batch_size=recipe.batch_size,
         replacement=recipe.replacement,
+        keep_last=recipe.keep_last,
         train_seed=train_seed,
     )
     shared = {

@@ -16,9 +16,9 @@ from samplerbench.evaluation.statistics import resolution, sampler_name, summary
 
 
 def console() -> Console:
-    """Standard output, never narrower than the table of the main job."""
-    plain = Console(file=sys.stdout, highlight=False)
-    return plain if plain.width >= 120 else Console(file=sys.stdout, width=120, highlight=False)
+    """Standard output, never narrower than the table of the main job; it remembers what it said."""
+    width = max(120, Console(file=sys.stdout).width)
+    return Console(file=sys.stdout, width=width, highlight=False, record=True)
 
 
 def print_cells(out: Console, table: pd.DataFrame) -> None:

@@ -103,6 +103,7 @@ def execute(job: Job, directory: Path, log: Log) -> int:
             out.print(f"figure: {shown(path)}")
     if log.where:
         out.print(f"log:    {shown(log.where)}")
+    write_atomically(directory / "report.txt", out.export_text().encode())
     return failed
 
 
@@ -169,7 +170,8 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
         f"{sweep.workers} at a time on {sweep.device}"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=out) as progress:
+    # a console of its own: the bar is no part of the report
+    with Progress(*columns, TimeRemainingColumn(), console=console()) as progress:
         task = progress.add_task("sweep", total=total)
 
         def keep(row: Row) -> None:

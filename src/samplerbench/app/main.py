@@ -31,7 +31,7 @@ def conf_directory() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
-def _run_name() -> str:
+def run_name() -> str:
     """A folder name that no other run has: the clock for people, 64 random bits for the rest."""
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(8).hex()}"
 
@@ -44,7 +44,7 @@ def _fidelity(quick: Any, notebook: Any, *, _root_: DictConfig) -> Any:
     return settings[_root_.fidelity]
 
 
-OmegaConf.register_new_resolver("samplerbench.run_name", _run_name, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("samplerbench.run_name", run_name, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 

@@ -31,6 +31,8 @@ def why_too_many(n: int, m: int) -> str | None:
         f"{most:,} points are too many pairs, the most is {MOST_PAIRS:,}: lower n_samples or "
         "n_reference, or use metric=sliced"
     )
+
+
 """Pairs that are worked on at once, at least one row of them: 8 MB."""
 
 

@@ -40,6 +40,8 @@ class Recipe:
         batch_size: data per step.
         replacement: whether the data of a batch are drawn with replacement; otherwise every datum
             comes once before any comes twice.
+        keep_last: whether, without replacement, a pass over the data ends with a smaller batch;
+            otherwise what does not fill a batch is left out of that pass.
         lr: the largest learning rate.
         lr_final: f, what is left of it at the end, as a share.
         warmup: steps over which the rate rises.
@@ -63,6 +65,7 @@ class Recipe:
     momentum: float | None = None
     weight_decay: float = 0.0
     replacement: bool = False
+    keep_last: bool = False
     ema_decay: float | None = None
     ema_every: int = 1
     precision: str = "32-true"

@@ -1,0 +1,80 @@
+"""The forward process on the line: data on their way to noise, whole trajectories (P6).
+
+    x ← x + f·x·Δt + g·√Δt·z        beside the path's own mean ± 2 standard deviations,
+
+Euler–Maruyama as in `forward`, from data points. The band belongs to the path's law: a scheme with
+too few steps leaves it, and so does a path that keeps noise at t = 0, by so much as it keeps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Scene
+from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.panels import GENERATED, legend_below
+from samplerbench.figures.style import styled
+from samplerbench.forward import euler_maruyama
+from samplerbench.noise import KeyedNoise
+
+
+@dataclass(frozen=True)
+class ForwardPaths1D(Picture):
+    """Trajectories of the forward SDE from t = 0 to t_max.
+
+    Args:
+        chains: how many.
+        steps: of Euler–Maruyama.
+        t_max: the last time; below 1 where the path ends without signal.
+    """
+
+    chains: int = 40
+    steps: int = 500
+    t_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.chains >= 1, "chains", self.chains, "at least 1")
+        require(self.steps >= 1, "steps", self.steps, "at least 1")
+        require(0 < self.t_max <= 1, "t_max", self.t_max, "above 0 and at most 1")
+
+    def why_incompatible(self, scene: Scene) -> str | None:
+        if float(scene.schedule.alpha(torch.tensor(self.t_max, dtype=torch.float64))) == 0:
+            return "the forward SDE's rates are infinite where no signal is left: set t_max=0.99"
+        return scene.why_not_dim(1)
+
+    def draw(self, scene: Scene) -> Drawn:
+        data = scene.data(10_000)
+        # spread over the data, which may be one trajectory in the order of time
+        start = data[torch.linspace(0, len(data) - 1, self.chains).long()]
+        noise = KeyedNoise(("forward", scene.seed))
+        states = list(euler_maruyama(scene.schedule, start, self.steps, noise, t_max=self.t_max))
+        times = torch.tensor([t for t, _ in states], dtype=torch.float64)
+        alpha, sigma = scene.schedule(times)
+        centre = alpha * data.mean()
+        half = 2 * (alpha.square() * data.var(correction=0) + sigma.square()).sqrt()
+        with mpl.rc_context(styled()):
+            figure = Figure(figsize=(7.0, 3.6), layout="constrained")
+            axes = figure.subplots()
+            axes.fill_between(
+                times,
+                centre - half,
+                centre + half,
+                color="0.88",
+                lw=0,
+                label="mean ± 2 sd of the path",
+            )
+            paths = torch.stack([x[:, 0] for _, x in states], 1)
+            for number, path in enumerate(paths):
+                label = "trajectories" if number == 0 else None
+                axes.plot(times, path, color=GENERATED, lw=0.5, alpha=0.7, label=label)
+            axes.set_xlabel("t, from data to noise")
+            axes.set_ylabel("x, data units")
+            axes.set_xlim(0, self.t_max)
+            axes.set_title(f"forward SDE, N = {self.steps:,} steps of Euler–Maruyama")
+            legend_below(figure, axes)
+        return {"forward_paths_1d": figure}
