@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import karras
+from samplerbench.grids import karras, uniform
 from samplerbench.level_laws import KarrasGrid, KarrasTime, LogNormal, LogUniform, UniformTime
 from samplerbench.noise import torch_generator
-from samplerbench.schedules import EDM, GeometricVE, Rectified, VPLinear
+from samplerbench.schedules import EDM, GeometricVE, Rectified, VPCosine, VPLinear
 
 COUNT = 40_000
 LAWS = [LogNormal(-0.5, 1.2, 0.02, 10.0), LogUniform(0.02, 10.0), UniformTime()]
@@ -131,3 +131,12 @@ def test_the_same_numbers_mean_the_same_ratio_on_two_schedules():
 def test_impossible_settings(build, field):
     with pytest.raises(InvalidSetting, match=f"^{field}="):
         build()
+
+
+def test_levels_beyond_the_training_are_named():
+    law = LogUniform(0.02, 10.0)
+    assert law.why_incompatible(EDM(10.0), uniform(EDM(10.0), 5)) is None
+    reason = law.why_incompatible(EDM(80.0), uniform(EDM(80.0), 5))
+    assert "trained up to σ/α = 10 and the grid begins at 80" in reason
+    assert UniformTime().why_incompatible(VPCosine(), uniform(VPCosine(), 5)) is None
+    assert "begins at 1000" in law.why_incompatible(VPCosine(), uniform(VPCosine(), 5))

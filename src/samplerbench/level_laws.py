@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.grids import karras
+from samplerbench.grids import MOST_NOISE, Levels, karras
 from samplerbench.schedules import NoiseSchedule
 
 
@@ -42,6 +42,23 @@ class LevelLaw(ABC):
             schedule: what turns a noise-to-signal ratio into a time.
             generator: where the numbers come from; on the CPU.
         """
+
+    @abstractmethod
+    def largest(self, schedule: NoiseSchedule) -> float:
+        """The largest κ it draws; infinite where the path ends without signal and is all used."""
+
+    def why_incompatible(self, schedule: NoiseSchedule, levels: Levels) -> str | None:
+        """Why a sampler on these levels asks for more noise than was trained, or None."""
+        trained = self.largest(schedule)
+        first = levels.rows[0]
+        # beyond that, next to nothing is left of the data
+        asked = min(first.sigma / first.alpha if first.alpha > 0 else math.inf, MOST_NOISE)
+        if asked <= trained * (1 + 1e-6):
+            return None
+        return (
+            f"it is trained up to σ/α = {trained:.4g} and the grid begins at {asked:.4g}: raise "
+            "level_law.maximum, or lower schedule.sigma_max or grid.noise_max"
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,9 @@ class LogNormal(LevelLaw):
         require(0 <= self.std < math.inf, "std", self.std, "at least 0 and finite")
         _require_range(self.minimum, self.maximum)
 
+    def largest(self, schedule: NoiseSchedule) -> float:
+        return min(self.maximum, _ratio(schedule, 1.0))
+
     def sample(self, count: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
         z = torch.randn(count, generator=generator, dtype=torch.float64)
         return _time_at(schedule, (self.mean + self.std * z).exp(), self.minimum, self.maximum)
@@ -88,6 +108,9 @@ class LogUniform(LevelLaw):
 
     def __post_init__(self) -> None:
         _require_range(self.minimum, self.maximum)
+
+    def largest(self, schedule: NoiseSchedule) -> float:
+        return min(self.maximum, _ratio(schedule, 1.0))
 
     def sample(self, count: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
         share = torch.rand(count, generator=generator, dtype=torch.float64)
@@ -119,6 +142,9 @@ class KarrasGrid(LevelLaw):
         _require_range(self.minimum, self.maximum)
         require(0 < self.rho < math.inf, "rho", self.rho, "positive")
 
+    def largest(self, schedule: NoiseSchedule) -> float:
+        return min(self.maximum, _ratio(schedule, 1.0))
+
     def sample(self, count: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
         low, high = _within(schedule, self.minimum, self.maximum)
         levels = karras(schedule, self.steps, noise_min=low, noise_max=high, rho=self.rho)
@@ -147,6 +173,9 @@ class KarrasTime(LevelLaw):
         _require_range(self.minimum, self.maximum)
         require(0 < self.rho < math.inf, "rho", self.rho, "positive")
         require(0 <= self.s_min < 1, "s_min", self.s_min, "at least 0 and below 1")
+
+    def largest(self, schedule: NoiseSchedule) -> float:
+        return min(self.maximum, _ratio(schedule, 1.0))
 
     def sample(self, count: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
         low, high = _within(schedule, self.minimum, self.maximum)
@@ -177,6 +206,9 @@ class UniformTime(LevelLaw):
             f"above t_min={self.t_min} and at most 1",
         )
 
+    def largest(self, schedule: NoiseSchedule) -> float:
+        return _ratio(schedule, self.t_max)
+
     def sample(self, count: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
         share = torch.rand(count, generator=generator, dtype=torch.float64)
         return self.t_min + (self.t_max - self.t_min) * share
@@ -185,6 +217,10 @@ class UniformTime(LevelLaw):
 def _time_at(schedule: NoiseSchedule, ratio: Tensor, minimum: float, maximum: float) -> Tensor:
     # a schedule that never gets as noisy, or starts noisier, answers with a time outside [0, 1]
     return schedule.time_at(ratio.clamp(minimum, maximum)).clamp(0.0, 1.0)
+
+
+def _ratio(schedule: NoiseSchedule, t: float) -> float:
+    return float(schedule.noise_to_signal(torch.tensor(t, dtype=torch.float64)))
 
 
 def _within(schedule: NoiseSchedule, minimum: float, maximum: float) -> tuple[float, float]:

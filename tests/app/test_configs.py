@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from samplerbench.app.build import build
 from samplerbench.app.main import conf_directory
+from samplerbench.errors import InvalidSetting
 
 CONF = conf_directory()
 NOT_OURS = {"hydra", "experiment"}
@@ -88,3 +89,23 @@ def test_only_this_package_is_named(group, member):
 
     node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{member}.yaml"))
     assert all(target.startswith("samplerbench.") for target in targets(node))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("objective=hyvarinen", "sampler=ddim: .* one level: use sampler=ula"),
+        ("objective=ncsn schedule.sigma_max=80", "level_law=LogNormal: .* up to σ/α = 10"),
+        ("objective=ncsn network=mlp", "network=MLP: .* with a noise level: ncsn_mlp"),
+        ("objective=hyvarinen network=ncsn_mlp", "network=NCSNMLP: .* without a noise level"),
+        ("sampler=ula", "sampler=ula: .* use grid=hold"),
+        ("sampler=ula grid=hold grid.noise=50", "grid.noise=50.0: .* at most 10"),
+        ("objective=hyvarinen sampler=ula grid=hold grid.noise=1", "no other"),
+        ("metric=exact_w2", "metric=exact_w2: .* more than max_pairs"),
+        ("dataset=two_moons reference_noise=1", "reference_noise=1.0: .* mixtures only"),
+        ("picture=band_1d", "picture=band_1d: .* 1 dimension"),
+    ],
+)
+def test_what_cannot_work_is_said_before_any_work(composed, words, message):
+    with pytest.raises(InvalidSetting, match=message):
+        build(composed(*words.split()), {}, "test")

@@ -181,7 +181,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     for key, chosen in (("start", starts), ("metric", metrics), ("sampler", samplers)):
         enough = len(chosen) > 0 or (key != "start" and len(pictures) > 0)
         require(enough, key, config.get(key), f"at least one member of conf/{key}/")
-    steps = config.steps if isinstance(config.steps, ListConfig) else [config.steps]
+    steps = config.steps if isinstance(config.steps, ListConfig | list) else [config.steps]
     steps = [convert(value, int, "steps") for value in steps]
     require(len(set(steps)) == len(steps) > 0, "steps", steps, "numbers of steps, none twice")
     logger = construct(config.logger, "logger")
@@ -352,16 +352,24 @@ def check(sweep: Sweep, training: Training | None) -> None:
         raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
     if training is not None:
         model = training.objective.model
+        law = getattr(training.objective, "level_law", None)
         for rows in levels:
+            reason = law.why_incompatible(sweep.schedule, rows) if law is not None else None
+            if reason is not None:
+                raise InvalidSetting("level_law", type(law).__name__, f"another one: {reason}")
             reason = model.target.why_incompatible(rows) if isinstance(model, Learned) else None
             if reason is not None:
                 name = type(model.target).__name__
                 raise InvalidSetting("target", name, f"another one: {reason}")
-    for name, sampler in sweep.samplers:
-        reasons = [
-            sampler.why_incompatible(model, rows)
-            for model in sweep.denoisers.values()
-            for rows in levels
-        ]
-        if reasons and all(reasons):
-            raise InvalidSetting("sampler", name, f"another one: {reasons[0]}")
+    why = {
+        (name, denoiser): [sampler.why_incompatible(model, rows) for rows in levels]
+        for name, sampler in sweep.samplers
+        for denoiser, model in sweep.denoisers.items()
+    }
+    # a sampler that runs on nothing, or a training that nothing runs on
+    for place, members in ((0, dict(sweep.samplers)), (1, {"learned": None} if training else {})):
+        for member in members:
+            reasons = [(key[0], why[key]) for key in why if key[place] == member]
+            if reasons and all(all(texts) for _, texts in reasons):
+                name, texts = reasons[0]
+                raise InvalidSetting("sampler", name, f"another one: {texts[0]}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
@@ -78,8 +79,9 @@ def main() -> None:
         sys.exit(_complain(str(error)))
     except CellsFailed as error:
         sys.exit(_complain(str(error), 1))
-    except (OSError, ValueError) as error:
-        # from Hydra's own code: a folder it cannot make, a group set to what is no member
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        # from Hydra's own code: a folder it cannot make, a group set to what is no member, a yaml
+        # that is none
         if debug or not _raised_by_hydra(error):
             raise
         emptied = "".join(f"{word}: " for word in sys.argv[1:] if word.endswith("=null"))
