@@ -1,0 +1,70 @@
+"""Exponential Adams–Bashforth in log-SNR on x̂₀, with weights that are exact on any grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.grids import Levels
+from samplerbench.models import Denoiser
+from samplerbench.noise import Noise
+from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.multistep import constant_weights, data_weights, weighted
+
+
+@dataclass(frozen=True)
+class AdamsBashforth(Sampler):
+    """x_s = (σ_s/σ_t)·x_t + Σ_j w_j·x̂₀^{(j)},   w_j = α_s·∫ e^{λ−λ_s}·ℓ_j(λ) dλ from λ_t to λ_s.
+
+    The ℓ_j pass through the last k outputs, fewer in the first steps. With k = 3 the first step,
+    DDIM's, is done again when its end has been evaluated,
+
+        x_s ← (σ_s/σ_t)·x_t + α_s·(1 − e^{−h})·½(x̂₀(x_t) + x̂₀(x_s)),
+
+    which costs no evaluation and makes its local error h³. Order k; one evaluation per step. k = 1
+    is DDIM(0); k = 2 is DPM-Solver++(2M) with exact weights; k = 3 is DPM-Solver++(3M) as its
+    Taylor expansion has it, with the second difference doubled. Lu et al., "DPM-Solver++" (arXiv
+    2211.01095), Proposition 4.1; Hochbruck and Ostermann, "Exponential multistep methods of
+    Adams-type", BIT 51, 2011; the first step is Zhao et al., "UniPC", NeurIPS 2023 (arXiv
+    2302.04867), UniC-1.
+
+    Args:
+        points: k.
+    """
+
+    points: int = 3
+
+    def __post_init__(self) -> None:
+        require(self.points in (1, 2, 3), "points", self.points, "1, 2 or 3")
+
+    @classmethod
+    def variants(cls) -> Sequence[Self]:
+        return [cls(), cls(points=2)]
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        return self.points
+
+    @property
+    def stochastic(self) -> bool:
+        return False
+
+    def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
+        weights, constant = data_weights(levels, self.points), float(constant_weights(levels)[0])
+        start = x
+        past: list[Tensor] = []
+        for step, now, to in levels.pairs():
+            x0_hat = model.denoiser(x, now)
+            past = [x0_hat, *past[: self.points - 1]]
+            if step == 1 and self.points == 3:
+                mean = 0.5 * (past[0] + past[1])
+                x = (now.sigma / levels.rows[0].sigma) * start + constant * mean
+            if to.sigma == 0:
+                x = x0_hat
+            else:
+                x = (to.sigma / now.sigma) * x + weighted(weights[step], past)
+            yield Step(x, x0_hat)

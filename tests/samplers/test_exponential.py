@@ -1,0 +1,101 @@
+"""DPM-Solver 1, 2, 3: DDIM, the paper's boxes in exact cases, diffusers' single-step scheduler."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.grids import Level, Levels, to_data
+from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dpm_solver import DPMSolver1, DPMSolver2, DPMSolver3
+from samplerbench.schedules import EDM, VPLinear
+
+NOISE = KeyedNoise((0, "exponential"))
+
+
+def test_first_order_is_ddim(schedule, suited, mixture_law, states):
+    levels, oracle = suited(DPMSolver1(), schedule, 17), mixture_law.oracle(schedule)
+    x = levels.rows[0].sigma * states(16, 2)
+    one, two = (final_state(s, oracle, x, levels, NOISE) for s in (DPMSolver1(), DDIM(0.0)))
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("sampler", [DPMSolver1(), DPMSolver2(), DPMSolver3()], ids=repr)
+def test_exact_for_a_point(sampler, schedule, interior, states):
+    """Where ε̂ does not change along the path one step of any length is exact."""
+    mean = (0.7, -1.2, 0.3)
+    law, eps = gaussian(mean, torch.zeros(3, 3).tolist()), states(5, 3)
+    levels = interior(schedule, 1)
+    start, end = (at.alpha * torch.tensor(mean).double() + at.sigma * eps for at in levels.rows)
+    got = final_state(sampler, law.oracle(schedule), start, levels, NOISE)
+    torch.testing.assert_close(got, end, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", [DPMSolver2(), DPMSolver3()], ids=repr)
+def test_stages_are_levels_of_the_path(sampler, schedule, suited, mixture_law, states):
+    """They lie between the step's ends, at equal distances in log-SNR."""
+    oracle, asked = mixture_law.oracle(schedule), []
+    original = oracle.denoiser
+    oracle.denoiser = lambda x, level: asked.append(level) or original(x, level)
+    levels = suited(sampler, schedule, 5)
+    final_state(sampler, oracle, states(4, 2), levels, NOISE)
+    for step, ends in enumerate(pairwise(levels.rows[:-1])):
+        first, last = (math.log(level.alpha / level.sigma) for level in ends)
+        for stage in range(sampler.order):
+            level = asked[step * sampler.order + stage]
+            want = first + stage / sampler.order * (last - first)
+            assert math.log(level.alpha / level.sigma) == pytest.approx(want, abs=1e-9)
+            scales = (float(v) for v in schedule(torch.tensor(level.t, dtype=torch.float64)))
+            assert (level.alpha, level.sigma) == pytest.approx(tuple(scales), rel=1e-12)
+
+
+def test_second_order_is_diffusers(mixture_law, states):
+    """Their single-step scheduler on a grid that holds our midpoints too, ε-form."""
+    module = pytest.importorskip("diffusers.schedulers.scheduling_dpmsolver_singlestep")
+    schedule = VPLinear()
+    times = torch.tensor([0.93, 0.8, 0.7, 0.45, 0.3, 0.12]).double()
+    lam = -schedule.noise_to_signal(times).log()
+    both = torch.stack([lam[:-1], (lam[:-1] + lam[1:]) / 2], 1).flatten()
+    theirs = module.DPMSolverSinglestepScheduler(
+        1000,
+        solver_order=2,
+        algorithm_type="dpmsolver",
+        lower_order_final=False,
+        final_sigmas_type="sigma_min",
+        prediction_type="sample",
+    )
+    theirs.set_timesteps(len(both))
+    theirs.sigmas = torch.cat([both, lam[-1:]]).neg().exp()
+    theirs.timesteps = torch.arange(len(both), 0, -1)
+    oracle, x = mixture_law.oracle(schedule), states(16, 2)
+    stops = schedule.time_at(theirs.sigmas)
+    levels = Levels(stops, *schedule(stops))
+    ours = DPMSolver2().steps(oracle, x, to_data(schedule, times), NOISE)
+    for index in range(len(both)):
+        x0_hat = oracle.denoiser(x, levels.rows[index])
+        x = theirs.step(x0_hat, theirs.timesteps[index], x).prev_sample
+        if index % 2 == 1:
+            torch.testing.assert_close(next(ours).x, x, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("sampler", [DPMSolver1(), DPMSolver2(), DPMSolver3()], ids=repr)
+def test_a_step_is_k_diffusion(mixture_law, states, sampler):
+    """Where their package loads; their time is λ, on a variance-exploding path."""
+    sampling = pytest.importorskip("k_diffusion.sampling", exc_type=ImportError)
+    ends = torch.tensor([3.0, 0.7], dtype=torch.float64)
+    path, x = EDM(80.0), 3 * states(16, 2)
+    model = mixture_law.oracle(path)
+
+    def network(x, sigma):
+        return model.denoiser(x, Level(float(sigma[0]) / 80, 1.0, float(sigma[0])))
+
+    step = getattr(sampling.DPMSolver(network), f"dpm_solver_{sampler.order}_step")
+    levels = Levels(ends / 80, torch.ones_like(ends), ends)
+    ours = final_state(sampler, model, x, levels, NOISE)
+    torch.testing.assert_close(ours, step(x, *-ends.log())[0], rtol=1e-10, atol=1e-10)
