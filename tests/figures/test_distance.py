@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from samplerbench.figures.distance import distance_against_steps
+from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import save
 
 
@@ -44,7 +44,7 @@ def cells():
 
 
 def test_every_start_is_a_panel_and_every_setting_a_curve(cells):
-    figure = distance_against_steps(cells, "max_sliced_certified")
+    figure = distance_against(cells, "max_sliced_certified")
     assert len(figure.axes) == 2
     for axes in figure.axes:
         bars = [c for c in axes.containers if isinstance(c, ErrorbarContainer)]
@@ -59,18 +59,18 @@ def test_every_start_is_a_panel_and_every_setting_a_curve(cells):
 
 def test_a_diverged_cell_leaves_a_gap_and_no_crash(cells):
     cells.loc[cells["steps"] == 4, ["status", "value"]] = ["diverged", math.nan]
-    figure = distance_against_steps(cells, "max_sliced_certified")
+    figure = distance_against(cells, "max_sliced_certified")
     bars = [c for c in figure.axes[0].containers if isinstance(c, ErrorbarContainer)]
     assert list(bars[0].lines[0].get_xdata()) == pytest.approx([9, 16], rel=0.05)
 
 
 def test_nothing_to_draw_is_said(cells):
     with pytest.raises(ValueError, match="energy"):
-        distance_against_steps(cells, "energy")
+        distance_against(cells, "energy")
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf"])
 def test_a_figure_is_written_whole(cells, tmp_path, suffix):
-    path = save(distance_against_steps(cells, "max_sliced_certified"), tmp_path / f"d.{suffix}")
+    path = save(distance_against(cells, "max_sliced_certified"), tmp_path / f"d.{suffix}")
     assert path.stat().st_size > 1000
     assert list(tmp_path.iterdir()) == [path]

@@ -75,7 +75,7 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
         denoisers=sweep.denoisers,
         starts=sweep.starts,
         samplers=sweep.samplers,
-        steps=sweep.steps,
+        steps=sweep.all_steps,
         untrained=untrained,
         train=training.data.x0 if training else torch.empty(0, sweep.dataset.dim),
         seed=sweep.seed,
@@ -184,6 +184,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     steps = config.steps if isinstance(config.steps, ListConfig | list) else [config.steps]
     steps = [convert(value, int, "steps") for value in steps]
     require(len(set(steps)) == len(steps) > 0, "steps", steps, "numbers of steps, none twice")
+    nfe = config.nfe if isinstance(config.nfe, ListConfig | list) else [config.nfe]
+    nfe = [convert(value, int, "nfe") for value in nfe if value is not None]
     logger = construct(config.logger, "logger")
 
     data_seed = seeds["data_seed"]
@@ -231,6 +233,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         starts=starts,
         samplers=samplers,
         steps=steps,
+        nfe=nfe,
         metrics=metrics,
         reference=reference,
         truth=truth,
@@ -346,14 +349,14 @@ def check(sweep: Sweep, training: Training | None) -> None:
     if sweep.floor_repetitions > 0:  # a finite data set may not have so many fresh draws
         sweep.law.draws(sweep.n_samples, "floor", sweep.seed, 0)
     try:
-        levels = [sweep.levels(steps) for steps in sweep.steps]
+        levels = {steps: sweep.levels(steps) for steps in sweep.all_steps}
     except InvalidSetting as error:
         group = "" if error.field == "steps" else "grid."
         raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
     if training is not None:
         model = training.objective.model
         law = getattr(training.objective, "level_law", None)
-        for rows in levels:
+        for rows in levels.values():
             reason = law.why_incompatible(sweep.schedule, rows) if law is not None else None
             if reason is not None:
                 raise InvalidSetting("level_law", type(law).__name__, f"another one: {reason}")
@@ -362,7 +365,9 @@ def check(sweep: Sweep, training: Training | None) -> None:
                 name = type(model.target).__name__
                 raise InvalidSetting("target", name, f"another one: {reason}")
     why = {
-        (name, denoiser): [sampler.why_incompatible(model, rows) for rows in levels]
+        (name, denoiser): [
+            sampler.why_incompatible(model, levels[steps]) for steps in sweep.steps_of(sampler)
+        ]
         for name, sampler in sweep.samplers
         for denoiser, model in sweep.denoisers.items()
     }

@@ -21,12 +21,13 @@ def console() -> Console:
     return Console(file=sys.stdout, width=width, highlight=False, record=True)
 
 
-def print_cells(out: Console, table: pd.DataFrame) -> None:
+def print_cells(out: Console, table: pd.DataFrame, unit: str = "N") -> None:
     """One table a metric: a line for each start, denoiser and sampler setting, a column for each N.
 
     Args:
         out: where to print.
         table: rows of the results store.
+        unit: what its steps are: N, or the evaluations allowed, NFE.
     """
     for metric, rows in table.groupby("metric"):
         lines = summary(rows)
@@ -44,7 +45,7 @@ def print_cells(out: Console, table: pd.DataFrame) -> None:
             grid.add_column(name, no_wrap=True)
         steps = sorted(set(cells["steps"]))
         for count in steps:
-            grid.add_column(f"N={count}", justify="right", no_wrap=True)
+            grid.add_column(f"{unit}={count}", justify="right", no_wrap=True)
         keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
         ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
         for key, line in ordered.groupby(keys, dropna=False, sort=False):
@@ -88,7 +89,7 @@ def print_info(out: Console, rows: pd.DataFrame) -> None:
         out.print(f"{start}, {denoiser}, {name}, N={steps}: {found}", markup=False)
 
 
-def print_claims(out: Console, table: pd.DataFrame, wanted: float) -> None:
+def print_claims(out: Console, table: pd.DataFrame, wanted: float, unit: str = "N") -> None:
     """What the numbers support: which sampler is best, and which cells are told from the data.
 
     Says nothing where there is one repetition, one sampler, or no floor: then nothing is supported.
@@ -97,6 +98,7 @@ def print_claims(out: Console, table: pd.DataFrame, wanted: float) -> None:
         out: where to print.
         table: rows of the results store: distances to the data or the law.
         wanted: a distance that one would like to find, in the units of the data.
+        unit: what its steps are, as in `print_cells`.
     """
     for metric, ok in table[table["status"] == "ok"].groupby("metric"):
         cells = ok[ok["denoiser"] != "law"]
@@ -108,7 +110,9 @@ def print_claims(out: Console, table: pd.DataFrame, wanted: float) -> None:
             if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
                 start, denoiser = cast(tuple[str, str], key)
                 sentence = ranking(group, steps=steps).sentence
-                out.print(f"{start} start, {denoiser} score, N={steps}: {sentence}", markup=False)
+                out.print(
+                    f"{start} start, {denoiser} score, {unit}={steps}: {sentence}", markup=False
+                )
         if ok[ok["denoiser"] == "law"]["repetition"].nunique() > 1:
             out.print(f"{metric}: {resolution(ok, wanted).sentence}", markup=False)
 

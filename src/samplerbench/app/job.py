@@ -6,9 +6,11 @@ import copy
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -32,7 +34,7 @@ from samplerbench.evaluation.statistics import sampler_name
 from samplerbench.evaluation.store import Row, Store, write_atomically
 from samplerbench.figures.base import write
 from samplerbench.figures.budget import waterfall
-from samplerbench.figures.distance import distance_against_steps
+from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import save
 from samplerbench.logs import Log, open_log
 from samplerbench.training import LossHistory, train
@@ -142,7 +144,7 @@ def show_score_errors(job: Job, directory: Path, log: Log, out: Console) -> None
     oracle = sweep.dataset.oracle(sweep.schedule) if sweep.dataset.known_law else None
     if oracle is None:
         return
-    rows = [row for row in sweep.levels(max(sweep.steps)).rows if row.sigma > 0]
+    rows = [row for row in sweep.levels(max(sweep.all_steps)).rows if row.sigma > 0]
     chosen = sorted({round(k * (len(rows) - 1) / 4) for k in range(5)}) if rows else []
     errors = score_errors(
         sweep.denoisers,
@@ -188,8 +190,11 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
 def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console) -> None:
     """Print the table and what it supports, draw it, and log both."""
     sweep = job.sweep
-    print_cells(out, to_data(table))
-    print_claims(out, to_data(table), job.wanted)
+    shown_cells, unit = to_data(table), "N"
+    if sweep.nfe:  # samplers at equal cost, not at equal steps
+        shown_cells, unit = at_equal_cost(shown_cells, sweep.nfe), "NFE"
+    print_cells(out, shown_cells, unit)
+    print_claims(out, shown_cells, job.wanted, unit)
     log.table("cells", table.drop(columns=["metric_settings"]))
     if job.budget is not None:
         show_budget(job.budget, table, directory, log, out)
@@ -200,11 +205,21 @@ def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console)
         if rows["steps"].nunique() < 2:  # no curve in one point
             continue
         path = directory / f"distance_{metric}.png"
-        log.figure(f"distance/{metric}", save(distance_against_steps(to_data(table), metric), path))
+        figure = distance_against(to_data(table), metric, "nfe" if sweep.nfe else "steps")
+        log.figure(f"distance/{metric}", save(figure, path))
         names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
         rows = rows.assign(name=names)
-        log.curves(metric, rows, "steps", "value", ["denoiser", "start", "name"])
+        log.curves(
+            metric, rows, "nfe" if sweep.nfe else "steps", "value", ["denoiser", "start", "name"]
+        )
         out.print(f"figure: {shown(path)}")
+
+
+def at_equal_cost(table: pd.DataFrame, allowed: Sequence[int]) -> pd.DataFrame:
+    """The rows with `steps` replaced by the number of evaluations that was allowed."""
+    bounds = sorted(allowed)
+    place = np.searchsorted(bounds, table["nfe"]).clip(max=len(bounds) - 1)
+    return table.assign(steps=np.where(table["nfe"] > 0, np.array(bounds)[place], table["steps"]))
 
 
 def to_data(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import re
 import sys
 import traceback
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,18 @@ def _job(config: DictConfig) -> None:
         sys.exit(_complain(str(error), 1 if isinstance(error, CellsFailed) else 2))
 
 
+#: What comes before Hydra: a module with a `main` that takes the words after the command.
+COMMANDS = {"list": "samplerbench.app.listing"}
+
+
 def main() -> None:
     """Run the command line and leave with its status: 0, 1 for a failure, 2 for bad input."""
+    if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+        try:
+            import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:])
+        except InvalidSetting as error:
+            sys.exit(_complain(str(error)))
+        return
     # Hydra then raises its errors instead of printing several lines and leaving with status 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
     debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in sys.argv[1:])

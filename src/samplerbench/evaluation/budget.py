@@ -117,6 +117,9 @@ class Budget:
         allowed = "exact or exact_sobol: the budget needs one exact start"
         require(len(exact) == 1, "start", list(starts), f"with {allowed}")
         require(len(starts) <= 2, "start", list(starts), "the exact one and at most one other")
+        require(
+            not self.sweep.nfe, "nfe", list(self.sweep.nfe), "null in an error budget: use steps"
+        )
         require(self.sweep.truth is None, "reference_noise", "above 0", "0 in an error budget")
         for name, sampler in self.sweep.samplers:
             if sampler.order is None:

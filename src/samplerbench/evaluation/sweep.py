@@ -113,6 +113,8 @@ class Sweep:
         starts: by name.
         samplers: (name, sampler) pairs; a name may come with several settings.
         steps: numbers of steps.
+        nfe: numbers of network evaluations, for comparisons at equal cost: where they are given, a
+            sampler takes the most steps that need no more of them, and `steps` is not used.
         metrics: by name.
         reference: evaluation points, shape (m, dim), which no other draw overlaps.
         truth: the law that samples are measured against, where it is not the data's: the data
@@ -157,6 +159,7 @@ class Sweep:
     workers: int = 1
     labels: Labels = Labels()
     truth: Dataset | None = None
+    nfe: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         for name in ("n_samples", "repetitions", "block", "workers"):
@@ -165,6 +168,23 @@ class Sweep:
         require(len(self.steps) > 0, "steps", list(self.steps), "not empty")
         for steps in self.steps:
             require(steps >= 1, "steps", steps, "at least 1")
+        for nfe in self.nfe:
+            require(nfe >= 1, "nfe", nfe, "at least 1")
+        for name, sampler in self.samplers:
+            allowed = f"at least {sampler.evaluations(1)}, what one step of {name} takes"
+            require(len(self.steps_of(sampler)) > 0, "nfe", list(self.nfe), allowed)
+
+    def steps_of(self, sampler: Sampler) -> list[int]:
+        """The numbers of steps at which a sampler is run."""
+        if not self.nfe:
+            return list(self.steps)
+        return sorted({steps for nfe in self.nfe if (steps := most_steps(sampler, nfe)) > 0})
+
+    @property
+    def all_steps(self) -> list[int]:
+        """All numbers of steps in the sweep, or `steps` where it has no sampler."""
+        every = {steps for _, sampler in self.samplers for steps in self.steps_of(sampler)}
+        return sorted(every) or list(self.steps)
 
     @property
     def law(self) -> Dataset:
@@ -188,7 +208,7 @@ class Sweep:
             for denoiser in self.denoisers
             for start in self.starts
             for name, sampler in self.samplers
-            for steps in self.steps
+            for steps in self.steps_of(sampler)
             for repetition in range(self.repetitions)
         ]
         return floor + grid
@@ -423,6 +443,17 @@ class Sweep:
             status=status,
             message=message,
         )
+
+
+def most_steps(sampler: Sampler, nfe: int) -> int:
+    """The most steps that take no more than nfe evaluations; 0 where one takes more.
+
+    A sampler whose evaluations the run decides has as many output points as evaluations allowed.
+    """
+    steps = 0
+    while steps < nfe and (sampler.evaluations(steps + 1) or 0) <= nfe:
+        steps += 1
+    return steps
 
 
 def _first_line(error: Exception) -> str:

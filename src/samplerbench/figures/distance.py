@@ -23,18 +23,20 @@ from samplerbench.figures.style import COLOURS, metric_title, styled
 
 _LINES = {"learned": "-", "oracle": (0, (4, 2))}
 _SHIFT = 1.012
+_X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sample (NFE)"}
 _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
 }
 
 
-def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
+def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figure:
     """One panel per start; one colour per sampler setting, one line style per denoiser.
 
     Args:
         table: rows of the results store.
         metric: which of its metrics to draw.
+        x: steps, or nfe, the counted evaluations: the fair axis for samplers of several stages.
 
     Raises:
         ValueError: if the table has no finished value of that metric.
@@ -66,7 +68,7 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
                 error = [curve["mean"] - curve["lower"], curve["upper"] - curve["mean"]]
                 axes.errorbar(
                     # side by side, not on top of each other: equal shifts on the log axis
-                    curve["steps"] * _SHIFT ** (place - (len(groups) - 1) / 2),
+                    curve[x] * _SHIFT ** (place - (len(groups) - 1) / 2),
                     curve["mean"],
                     yerr=error if curve["sd"].notna().all() else None,
                     color=colours[name],
@@ -78,10 +80,10 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
                 )
             axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(FixedLocator(sorted(set(cells["steps"]))))
+            axes.xaxis.set_major_locator(FixedLocator(_ticks(set(cells[x]))))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(ScalarFormatter())
-            axes.set_xlabel("number of steps N")
+            axes.set_xlabel(_X_TITLES[x])
             if cells["mean"].min() >= 0:  # unbiased squares can be negative
                 axes.set_ylim(bottom=0)
         to = "law" if set(table[table["metric"] == metric]["reference"]) == {"law"} else "data"
@@ -98,6 +100,15 @@ def distance_against_steps(table: pd.DataFrame, metric: str) -> Figure:
             color="0.3",
         )
     return figure
+
+
+def _ticks(numbers: set[int]) -> list[int]:
+    """Of numbers on a log axis those that have room for a label, the largest first of all."""
+    kept: list[int] = []
+    for number in sorted(numbers, reverse=True):
+        if not kept or kept[-1] / number > 1.12:
+            kept.append(number)
+    return kept
 
 
 def _cycle(count: int) -> list[str]:
