@@ -53,7 +53,7 @@ def _samplers() -> list[Sampler]:
 
 
 SAMPLERS = _samplers()
-ON_A_PATH = [s for s in SAMPLERS if s.order is not None]
+ON_A_PATH = [s for s in SAMPLERS if s.order is not None and not s.adaptive]
 
 
 @pytest.fixture
@@ -76,7 +76,12 @@ def deterministic(request: pytest.FixtureRequest) -> Sampler:
     return request.param
 
 
-@pytest.fixture(params=[s for s in ON_A_PATH if s.stochastic], ids=repr)
+@pytest.fixture(params=[s for s in SAMPLERS if s.affine], ids=repr)
+def affine(request: pytest.FixtureRequest) -> Sampler:
+    return request.param
+
+
+@pytest.fixture(params=[s for s in ON_A_PATH if s.stochastic and s.affine], ids=repr)
 def stochastic(request: pytest.FixtureRequest) -> Sampler:
     return request.param
 

@@ -9,13 +9,31 @@ import pytest
 import torch
 
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level, Levels, hold, karras, log_snr, quadratic, to_data, uniform
+from samplerbench.grids import (
+    Level,
+    Levels,
+    custom,
+    hold,
+    karras,
+    leading,
+    linspace,
+    log_snr,
+    polynomial,
+    quadratic,
+    to_data,
+    trailing,
+    uniform,
+)
 from samplerbench.schedules import EDM, GeometricVE, Rectified, VPCosine, VPLinear
 
 NOISE_GRIDS = [partial(g, noise_max=1.9, noise_min=0.05) for g in (karras, log_snr)]
 
 
-@pytest.fixture(params=[uniform, quadratic, *NOISE_GRIDS], ids=["uniform", "quadratic", *"kl"])
+INTEGERS = [leading, linspace, trailing]
+OTHERS = [uniform, quadratic, partial(polynomial, power=0.5), *INTEGERS]
+
+
+@pytest.fixture(params=[*OTHERS, *NOISE_GRIDS], ids=["uniform", "quadratic", *"p123kl"])
 def grid(request):
     return request.param
 
@@ -71,6 +89,45 @@ def test_uniform_and_quadratic_times():
     # a path that keeps noise at t = 0 stops there, and the step to the data is the last one
     assert uniform(GeometricVE(), 3).t.tolist() == [1.0, 0.5, 0.0, 0.0]
     assert uniform(GeometricVE(), 3).sigma[-2:].tolist() == pytest.approx([0.03, 0.0])
+
+
+def test_polynomial_times():
+    for power, other in ((1.0, uniform), (2.0, quadratic)):
+        one, two = polynomial(EDM(), 9, power=power), other(EDM(), 9)
+        torch.testing.assert_close(one.t, two.t, rtol=1e-14, atol=0)
+    times = polynomial(GeometricVE(), 5, power=3.0, t_max=0.8, t_min=0.1).t[:-1]
+    assert times[[0, -1]].tolist() == pytest.approx([0.8, 0.1])
+    assert (times ** (1 / 3)).diff().diff().abs().max() < 1e-15
+
+
+@pytest.mark.parametrize("steps", [2, 7, 10, 300, 999, 1000])
+@pytest.mark.parametrize("grid", INTEGERS, ids=lambda g: g.__name__)
+def test_ddpms_integers_are_diffusers(grid, steps):
+    scheduling_ddim = pytest.importorskip("diffusers.schedulers.scheduling_ddim")
+    theirs = scheduling_ddim.DDIMScheduler(1000, timestep_spacing=grid.__name__)
+    theirs.set_timesteps(steps)
+    levels = grid(VPLinear(), steps)
+    assert (1000 * levels.t[:-1] - 1).tolist() == pytest.approx(theirs.timesteps.tolist(), abs=1e-9)
+
+
+def test_ddpms_integers_by_hand():
+    """Where N does not divide T, and one step."""
+    expected = {
+        leading: ([6, 3, 0], [0]),
+        linspace: ([9, 4, 0], [9]),
+        trailing: ([9, 6, 2], [9]),
+    }
+    for grid, (three, one) in expected.items():
+        for steps, integers in ((3, three), (1, one)):
+            t = grid(VPLinear(), steps, train_steps=10).t[:-1]
+            assert t.tolist() == pytest.approx([(i + 1) / 10 for i in integers])
+
+
+def test_custom_ratios(schedule):
+    levels = custom(schedule, 3, ratios=[1.7, 0.9, 0.1])
+    ratio = levels.sigma[:-1] / levels.alpha[:-1]
+    assert ratio.tolist() == pytest.approx([1.7, 0.9, 0.1], rel=1e-12)
+    assert levels.rows[-1] == Level(0.0, 1.0, 0.0)
 
 
 def test_hold_stays(schedule):
@@ -158,6 +215,18 @@ def test_levels_are_float64():
             "noise_min=10.0: must be positive and below noise_max=10$",
         ),
         (EDM(), karras, {"noise_min": math.nan}, "noise_min=nan: must be positive"),
+        (EDM(), polynomial, {"power": 0.0}, "power=0.0: must be positive"),
+        (EDM(), polynomial, {"t_max": 2.0}, "t_max=2.0: must be above 0 and at most 1"),
+        (EDM(), leading, {"steps": 0}, "steps=0: must be at least 1"),
+        (EDM(), linspace, {"steps": 11, "train_steps": 10}, "steps=11: must be .*at most train_st"),
+        (EDM(), trailing, {"train_steps": 0}, "train_steps=0: must be at least 1"),
+        (EDM(), custom, {"ratios": [3.0, 1.0]}, "steps=5: must be 2, the number of grid.ratios"),
+        (EDM(), custom, {"ratios": []}, "ratios=.*: must be a list of at least one number"),
+        (EDM(), custom, {"ratios": [3.0, 3.0], "steps": 2}, "ratios=.*: must be decreasing"),
+        (EDM(), custom, {"ratios": [3.0, 0.0], "steps": 2}, "ratios=.*: must be decreasing, pos"),
+        (EDM(5.0), custom, {"ratios": [6.0], "steps": 1}, "ratios=.*from 0 to 5: the path"),
+        (VPCosine(), custom, {"ratios": [math.inf], "steps": 1}, "ratios=.*: must be .*finite"),
+        (GeometricVE(), custom, {"ratios": [0.01], "steps": 1}, "ratios=.*from 0.03 to 2"),
         (EDM(), hold, {"steps": 0}, "steps=0: must be at least 1"),
         (EDM(), hold, {"noise": -1.0}, "noise=-1.0: must be at least 0 and at most 80,"),
         (EDM(5.0), hold, {"noise": 6.0}, "noise=6.0: must be at least 0 and at most 5,"),

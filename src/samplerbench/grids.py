@@ -12,7 +12,7 @@ schedules, where α = 1, that is σ in the units of the data.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -135,7 +135,28 @@ def quadratic(
     return to_data(schedule, _times(schedule, steps, t_max, t_min, power=2))
 
 
-def _times(schedule: NoiseSchedule, steps: int, t_max: float, t_min: float, power: int) -> Tensor:
+def polynomial(
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    power: float = 2.0,
+    t_max: float = 1.0,
+    t_min: float = 0.0,
+) -> Levels:
+    """Times whose roots t^{1/p} are at equal distances: p = 1 is `uniform`, 2 is `quadratic`.
+
+    Args:
+        schedule: the path.
+        steps: N.
+        power: p; above 1 the grid is denser near the data, below 1 near the noise.
+        t_max: the first time.
+        t_min: the last one before the data, or the data themselves where σ(t_min) = 0.
+    """
+    require(0 < power < math.inf, "power", power, "positive and finite")
+    return to_data(schedule, _times(schedule, steps, t_max, t_min, power=power))
+
+
+def _times(schedule: NoiseSchedule, steps: int, t_max: float, t_min: float, power: float) -> Tensor:
     require(steps >= 1, "steps", steps, "at least 1")
     require(0 < t_max <= 1, "t_max", t_max, "above 0 and at most 1")
     require(0 <= t_min < t_max, "t_min", t_min, f"at least 0 and below t_max={t_max}")
@@ -188,6 +209,77 @@ def log_snr(
     return _at_noise(schedule, logs.exp())
 
 
+def leading(schedule: NoiseSchedule, steps: int, *, train_steps: int = 1000) -> Levels:
+    """DDPM's integers k·⌊T/N⌋, k = N − 1, …, 0, as times (integer + 1)/T, then the data.
+
+    A model that is trained on T discrete levels, its integers 0, …, T − 1, has them at the times
+    1/T, …, 1 here. Of these `leading`, `linspace` and `trailing` choose N in the three ways of Lin,
+    Liu, Li, Yang, "Common diffusion noise schedules and sample steps are flawed", WACV 2024 (arXiv
+    2305.08891), Table 2. This one does not start at the largest noise but about 1/N of the time
+    below, so a start from the prior does not fit it. A step goes to the next of these levels,
+    whichever it is; codes that take T/N off the integer step elsewhere than the grid says unless N
+    divides T.
+
+    Args:
+        schedule: the path; for DDPM that is `VPLinear`, whose α² and DDPM's product differ by the
+            second order of β.
+        steps: N ≤ T.
+        train_steps: T.
+    """
+    _require_integers(steps, train_steps)
+    integers = torch.arange(steps - 1, -1, -1) * (train_steps // steps)
+    return _at_integers(schedule, integers, train_steps)
+
+
+def linspace(schedule: NoiseSchedule, steps: int, *, train_steps: int = 1000) -> Levels:
+    """DDPM's integers from T − 1 to 0 at equal distances, rounded: see `leading`.
+
+    For N = 1 that is T − 1, where NumPy's linspace from the other end gives 0.
+    """
+    _require_integers(steps, train_steps)
+    integers = torch.linspace(train_steps - 1, 0, steps, dtype=torch.float64).round()
+    return _at_integers(schedule, integers, train_steps)
+
+
+def trailing(schedule: NoiseSchedule, steps: int, *, train_steps: int = 1000) -> Levels:
+    """DDPM's integers round(T − k·T/N) − 1, k = 0, …, N − 1: see `leading`.
+
+    The first is T − 1, as it should be for a start from the prior; the last is about T/N.
+    """
+    _require_integers(steps, train_steps)
+    integers = (train_steps - torch.arange(steps).double() * train_steps / steps).round() - 1
+    return _at_integers(schedule, integers, train_steps)
+
+
+def _require_integers(steps: int, train_steps: int) -> None:
+    require(train_steps >= 1, "train_steps", train_steps, "at least 1")
+    allowed = f"at least 1 and at most train_steps={train_steps}"
+    require(1 <= steps <= train_steps, "steps", steps, allowed)
+
+
+def _at_integers(schedule: NoiseSchedule, integers: Tensor, train_steps: int) -> Levels:
+    return to_data(schedule, (integers.double() + 1) / train_steps)
+
+
+def custom(schedule: NoiseSchedule, steps: int, *, ratios: Sequence[float]) -> Levels:
+    """A user's own noise-to-signal ratios, then the data.
+
+    Args:
+        schedule: the path.
+        steps: N, which must be the number of ratios.
+        ratios: κ = σ/α, decreasing, positive and on the path.
+    """
+    require(len(ratios) >= 1, "ratios", list(ratios), "a list of at least one number")
+    require(steps == len(ratios), "steps", steps, f"{len(ratios)}, the number of grid.ratios")
+    kappa = torch.tensor(ratios, dtype=torch.float64)
+    ends = schedule.noise_to_signal(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+    on_path = (kappa > 0) & (kappa >= ends[0] * (1 - 1e-9)) & (kappa <= ends[1] * (1 + 1e-9))
+    good = bool((on_path & kappa.isfinite()).all() and (kappa.diff() < 0).all())
+    allowed = f"decreasing, positive and finite, and from {ends[0]:.6g} to {ends[1]:.6g}: the path"
+    require(good, "ratios", list(ratios), allowed)
+    return _at_noise(schedule, kappa)
+
+
 def hold(schedule: NoiseSchedule, steps: int, *, noise: float = 0.0) -> Levels:
     """One level, N + 1 times: for Langevin samplers, which do not move along the path.
 
@@ -211,8 +303,8 @@ def hold(schedule: NoiseSchedule, steps: int, *, noise: float = 0.0) -> Levels:
 
 
 def _at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:
-    # rounding may leave the first time a few ulp above 1, where the path is not defined
-    return to_data(schedule, schedule.time_at(noise_to_signal).clamp(max=1.0))
+    # rounding may leave a time a few ulp outside of [0, 1], where the path is not defined
+    return to_data(schedule, schedule.time_at(noise_to_signal).clamp(0.0, 1.0))
 
 
 def _noise_range(

@@ -44,7 +44,12 @@ NEEDS = {
     ("dataset", "pinwheel"): ["denoiser=learned"],  # its law has no closed form
     ("metric", "w_law_1d"): LINE,
     ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],
-    ("sampler", "ula"): ["grid=hold", "denoiser=oracle"],
+    **{
+        ("sampler", name): ["grid=hold", "denoiser=oracle"]
+        for name in ("ula", "mala", "underdamped")
+    },
+    ("grid", "custom"): ["steps=5"],
+    ("grid", "edm"): ["schedule.sigma_max=80.0"],
     ("grid", "hold"): ["sampler=ula", "denoiser=oracle"],
     ("dataset", "file"): ["dataset.path={points}", "n_validation=5"],
 }

@@ -33,6 +33,20 @@ def levels(suited, sampler, schedule):
     return suited(sampler, schedule, STEPS)
 
 
+class ScoreAndDensity(Score):
+    """A model that has a score and a density, and no x̂₀."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def score(self, x, level):
+        return self.model.score(x, level)
+
+    def log_density(self, x, level):
+        return self.model.log_density(x, level)
+
+
 class ScoreAlone(Score):
     """A model that has nothing but a score."""
 
@@ -107,6 +121,11 @@ def test_needs_no_more_than_it_says(sampler, model, levels, states):
     """Any score serves a sampler that needs a score; the others refuse it in one line."""
     alone, x = ScoreAlone(model), states(3, 2)
     reason = sampler.why_incompatible(alone, levels)
+    if sampler.needs_density:
+        assert "needs the log-density" in reason
+        assert "\n" not in reason
+        alone = ScoreAndDensity(model)
+        reason = sampler.why_incompatible(alone, levels)
     if sampler.needs is Score:
         assert reason is None
         runs = [final_state(sampler, m, x, levels, NOISE) for m in (alone, model)]

@@ -1,4 +1,4 @@
-"""Laws of DDIM's steps in closed form, and of every sampler by Monte Carlo."""
+"""Laws of DDIM's steps in closed form, and of every affine sampler by Monte Carlo."""
 
 from __future__ import annotations
 
@@ -86,19 +86,31 @@ def test_the_inference_process(schedule, eta):
         torch.testing.assert_close(got, exact, rtol=1e-11, atol=1e-12)
 
 
-def test_monte_carlo_agrees(sampler, interior, normal_law, gaussian_moments, states):
+def test_the_others_are_not_affine(all_samplers, interior, normal_law, gaussian_moments):
+    """What `affine` denies is found by the probe, or by a draw that is not normal.
+
+    But for adaptive ones: where all rows happen to take the same steps, they are.
+    """
+    for sampler in (s for s in all_samplers if not s.affine and not s.adaptive):
+        levels = hold(EDM(), 4, noise=0.5) if sampler.holds else interior(EDM(), 4)
+        start = noised_law(*gaussian_moments(normal_law), levels.rows[0])
+        with pytest.raises(ValueError, match="not affine"):
+            output_law(sampler, normal_law.oracle(EDM()), levels, *start)
+
+
+def test_monte_carlo_agrees(affine, interior, normal_law, gaussian_moments, states):
     schedule, count = EDM(), 40_000
     levels = interior(schedule, 6)
     data = Levels(*(torch.cat([v, v.new_tensor([end])]) for v, end in (
         (levels.t, 0.0), (levels.alpha, 1.0), (levels.sigma, 0.0))))  # fmt: skip
-    if sampler.holds:
+    if affine.holds:
         data = hold(schedule, 7, noise=0.5)
     oracle, moments = normal_law.oracle(schedule), gaussian_moments(normal_law)
     first = data.rows[0]
-    mean, covariance = output_law(sampler, oracle, data, *noised_law(*moments, first))
+    mean, covariance = output_law(affine, oracle, data, *noised_law(*moments, first))
     x0 = normal_law.draws(count, "evaluation", 3)
     start = first.alpha * x0 + first.sigma * states(count, 3)
-    out = final_state(sampler, oracle, start, data, KeyedNoise((3, "monte carlo")))
+    out = final_state(affine, oracle, start, data, KeyedNoise((3, "monte carlo")))
     width = covariance.diagonal()
     assert ((out.mean(0) - mean).abs() <= 5 * (width / count).sqrt() + 1e-9).all()
     error = (torch.outer(width, width) + covariance.square()).div(count).sqrt()

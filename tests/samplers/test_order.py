@@ -11,23 +11,30 @@ from samplerbench.evaluation.exact_law import noised_law, output_law
 from samplerbench.grids import Level
 from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
+from samplerbench.samplers.rk2 import RK2
 from samplerbench.schedules import EDM
 
 STEPS = [40, 80, 160, 320]
 FEWER = STEPS[:3]  # of the exact law, whose cost is quadratic
+# The midpoint method on x' = σ·x/(λ + σ²): of the local error x‴/24 + f_x·x″/8 nothing is left
+# for x = √(λ + σ²), where x″ = λ/x³, x‴ = −3λσ/x⁵ and f_x = σ/x². A mixture does not do that.
+ONE_MORE_ON_A_GAUSSIAN = {(RK2(0.5), "EDM"), (RK2(0.5), "Rectified")}
 NO_NOISE = KeyedNoise(("must not matter",))
 
 
 def test_samplers_are_found(all_samplers):
     from samplerbench.samplers.annealed_langevin import AnnealedLangevin
     from samplerbench.samplers.ddim import DDIM
+    from samplerbench.samplers.dormand_prince import DormandPrince
     from samplerbench.samplers.euler import Euler
     from samplerbench.samplers.heun import Heun
+    from samplerbench.samplers.mala import MALA
     from samplerbench.samplers.reverse_sde import ReverseSDE
     from samplerbench.samplers.ula import ULA
 
     assert {DDIM(), DDIM(0.3), DDIM(1.0), Euler(), Heun()} <= set(all_samplers)
-    assert {ULA(), AnnealedLangevin(), ReverseSDE()} <= set(all_samplers)
+    assert {ULA(), MALA(), AnnealedLangevin(), ReverseSDE()} <= set(all_samplers)
+    assert {RK2(), DormandPrince()} <= set(all_samplers)
     assert len(set(all_samplers)) == len(all_samplers)
     assert {type(sampler)() for sampler in all_samplers} <= set(all_samplers), "the defaults"
 
@@ -51,7 +58,9 @@ def test_gaussian_order(deterministic, schedule, interior, normal_law, states, l
         exact = gaussian_flow(normal_law, start, first, last)
         errors.append(float((end - exact).norm()))
     slope = log_slope(STEPS, errors)
-    assert slope == pytest.approx(deterministic.order, abs=0.15)
+    order = deterministic.order
+    order += (deterministic, type(schedule).__name__) in ONE_MORE_ON_A_GAUSSIAN
+    assert slope == pytest.approx(order, abs=0.15)
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,10 @@ def samplers(folder: Path) -> Table:
 def describe(sampler: Sampler) -> tuple[str, str, str, str]:
     """Order, evaluations, needs and reference of a sampler, in words."""
     order = "–" if sampler.order is None else f"{sampler.order}{' weak' * sampler.stochastic}"
+    order = f"{order} adaptive" if sampler.adaptive else order
     needs = "a denoiser" if issubclass(sampler.needs, Denoiser) else "a score"
+    if sampler.needs_density:
+        needs = "a density"
     if sampler.holds:
         needs += ", grid=hold"
     if sampler.needs_signal:

@@ -64,7 +64,7 @@ def _job(config: DictConfig) -> None:
 
 
 #: What comes before Hydra: a module with a `main` that takes the words after the command.
-COMMANDS = {"list": "samplerbench.app.listing"}
+COMMANDS = {"list": "samplerbench.app.listing", "check": "samplerbench.app.check"}
 
 
 def main() -> None:

@@ -17,10 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser, Score
+from samplerbench.grids import Level, Levels
+from samplerbench.models import Denoiser, Density, Score
 from samplerbench.noise import Noise
 from samplerbench.schedules import NoiseSchedule
 
@@ -47,7 +48,10 @@ class Sampler(ABC):
     Attributes:
         order: of convergence on the probability-flow ODE, or weak order for a stochastic method.
             None for a Langevin method: it follows no path and is held to its stationary law.
+        adaptive: whether it chooses its own steps: its error falls with its tolerance and hardly
+            with the number of levels, which are output points. `order` is then that of one step.
         needs: what the model must be: a `Denoiser`, or any `Score` for Langevin samplers.
+        needs_density: whether the model must know its log-density too.
         needs_signal: whether it is undefined at levels without signal, α = 0.
         holds: whether it stays at one level, as `grids.hold` does; all others must move.
         couples: whether its draws can be the increments of one Brownian path, the same for every
@@ -55,7 +59,9 @@ class Sampler(ABC):
     """
 
     order: ClassVar[int | None]
+    adaptive: ClassVar[bool] = False
     needs: ClassVar[type[Score]] = Denoiser  # type: ignore[type-abstract]
+    needs_density: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = False
     holds: ClassVar[bool] = False
     couples: ClassVar[bool] = False
@@ -69,6 +75,14 @@ class Sampler(ABC):
     @abstractmethod
     def stochastic(self) -> bool:
         """Whether the method, with these parameters, draws noise."""
+
+    @property
+    def affine(self) -> bool:
+        """Whether a run is affine in state and noise where the denoiser is affine.
+
+        Then the law of its output on Gaussian data is known exactly: `evaluation.exact_law`.
+        """
+        return not self.adaptive
 
     @property
     def ends_at_data(self) -> bool:
@@ -105,7 +119,20 @@ class Sampler(ABC):
                 f"{name} needs a denoiser for every noise level, and a {kind} score has one level: "
                 "use sampler=ula, or an objective with levels such as edm or ncsn"
             )
-        return model.why_incompatible(levels) or self._why_not_on(levels)
+        if self.needs_density and not isinstance(model, Density):
+            return (
+                f"{name} needs the log-density, and a {kind} has none: use denoiser=oracle on data "
+                "with a known density, or sampler=ula"
+            )
+        reason = model.why_incompatible(levels) or self._why_not_on(levels)
+        # a score that is made of x̂₀ is 0/0 at the data
+        at_data = self.holds and levels.rows[0].sigma == 0
+        if reason is None and at_data and type(model).score is Denoiser.score:
+            reason = (
+                f"a {kind} denoiser has no score without noise: use grid.noise=0.1, say, or an "
+                "objective that learns the score of the data themselves"
+            )
+        return reason
 
     def _why_not_on(self, levels: Levels) -> str | None:
         name = type(self).__name__
@@ -142,8 +169,44 @@ def ode_coefficients(schedule: NoiseSchedule, levels: Levels) -> list[tuple[floa
     See `schedules`: a = (dσ²/dt)/(2σ²), b = dα/dt − α·a. The last level has none where σ = 0.
     """
     noisy = levels.sigma > 0
-    t, alpha, sigma = levels.t[noisy], levels.alpha[noisy], levels.sigma[noisy]
+    a, b = slope_at(schedule, levels.t[noisy], levels.alpha[noisy], levels.sigma[noisy])
+    return list(zip(a.tolist(), b.tolist(), strict=True))
+
+
+def slope_at(
+    schedule: NoiseSchedule, t: Tensor, alpha: Tensor, sigma: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(a, b) of the probability-flow ODE at levels of any shape, float64, σ > 0."""
     alpha_rate, variance_rate = schedule.rates(t)
     a = variance_rate / (2 * sigma.square())
-    b = alpha_rate - alpha * a
-    return list(zip(a.tolist(), b.tolist(), strict=True))
+    return a, alpha_rate - alpha * a
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A level on the way of a step, and the probability-flow ODE's (a, b) there."""
+
+    level: Level[float]
+    a: float
+    b: float
+
+
+def stages(schedule: NoiseSchedule, levels: Levels, share: float) -> list[Stage]:
+    """The stage at t + share·(s − t) of every step that does not go to the data.
+
+    Args:
+        schedule: the path, which is asked for the levels between those of the grid.
+        levels: where the sampler stops.
+        share: c ∈ [0, 1] of the Butcher tableau; 0 and 1 are the grid's own levels.
+    """
+    rows = torch.stack([levels.t, levels.alpha, levels.sigma])[:, levels.sigma > 0]
+    if share in (0, 1):
+        t, alpha, sigma = rows[:, :-1] if share == 0 else rows[:, 1:]
+    else:
+        t = rows[0, :-1] + share * rows[0].diff()
+        alpha, sigma = schedule(t)
+    a, b = slope_at(schedule, t, alpha, sigma)
+    return [
+        Stage(Level(*row[:3]), *row[3:])
+        for row in zip(*(v.tolist() for v in (t, alpha, sigma, a, b)), strict=True)
+    ]

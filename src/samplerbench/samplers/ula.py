@@ -11,7 +11,7 @@ from torch import Tensor
 
 from samplerbench.errors import require
 from samplerbench.grids import Levels
-from samplerbench.models import Denoiser, Score
+from samplerbench.models import Score
 from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 
@@ -52,16 +52,6 @@ class ULA(Sampler):
     @property
     def ends_at_data(self) -> bool:
         return False
-
-    def why_incompatible(self, model: Score, levels: Levels) -> str | None:
-        reason = super().why_incompatible(model, levels)
-        # a score that is made of x̂₀ is 0/0 at the data
-        if reason is None and levels.rows[0].sigma == 0 and type(model).score is Denoiser.score:
-            reason = (
-                f"a {type(model).__name__} denoiser has no score without noise: use "
-                "grid.noise=0.1, say, or an objective that learns the score of the data themselves"
-            )
-        return reason
 
     def steps(self, model: Score, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         kick = math.sqrt(2 * self.step_size)

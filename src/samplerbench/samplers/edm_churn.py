@@ -1,0 +1,108 @@
+"""EDM's stochastic sampler: noise is added on purpose, then Heun takes more of it away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.grids import Level, Levels
+from samplerbench.models import Denoiser
+from samplerbench.noise import Noise
+from samplerbench.samplers.base import Sampler, Stage, Step, ode_coefficients, slope_at
+from samplerbench.schedules import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class EDMChurn(Sampler):
+    """κ̂ = (1 + γ)·κ_t,   x̂/α̂ = x_t/α_t + √(κ̂² − κ_t²)·S·z,   then Heun's step from κ̂ to κ_s.
+
+    κ = σ/α, and γ = min(churn/N, √2 − 1) where churn_min ≤ κ_t ≤ churn_max, else 0. The time of κ̂
+    is the schedule's own, and κ̂ is capped at its ratio at t = 1: above that no model is trained,
+    and where the path ends without signal there is nothing above it. Without churn it is `Heun`;
+    the last step, also from κ̂, is x̂₀.
+
+    To add noise is exact in law, so for S = 1 the weak order is Heun's, 2. For S ≠ 1 the path's law
+    is not kept, however many steps there are: S > 1 is there to make up for denoisers that take
+    away too much. As a scheme on one Brownian path it is of strong order 1 from N = churn/(√2 − 1)
+    on; below, γ is cut. Two evaluations per step, one in the last. Karras et al., "Elucidating the
+    design space of diffusion-based generative models", NeurIPS 2022 (arXiv 2206.00364), Alg. 2.
+
+    Args:
+        churn: S_churn; all N steps together raise the noise by about e^churn.
+        churn_min: S_tmin, the smallest noise-to-signal ratio where noise is added.
+        churn_max: S_tmax, the largest one.
+        churn_noise: S = S_noise, the standard deviation of z.
+    """
+
+    order: ClassVar[int | None] = 2
+    couples: ClassVar[bool] = True
+    churn: float = 10.0
+    churn_min: float = 0.0
+    churn_max: float = math.inf
+    churn_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.churn < math.inf, "churn", self.churn, "at least 0 and finite")
+        require(self.churn_min >= 0, "churn_min", self.churn_min, "at least 0")
+        allowed = f"at least churn_min={self.churn_min}"
+        require(self.churn_max >= self.churn_min, "churn_max", self.churn_max, allowed)
+        require(0 < self.churn_noise < math.inf, "churn_noise", self.churn_noise, "positive")
+
+    @classmethod
+    def variants(cls) -> Sequence[Self]:
+        return [cls(), cls(churn=0.0), cls(churn=4.0, churn_min=0.3, churn_max=5.0)]
+
+    @property
+    def stochastic(self) -> bool:
+        return self.churn > 0
+
+    def evaluations(self, steps: int) -> int:
+        return 2 * steps - 1
+
+    def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
+        raised = self._raised(model.schedule, levels)
+        ode = ode_coefficients(model.schedule, levels)
+        for step, _, to in levels.pairs():
+            hat, ratio, kick = raised[step]
+            if kick > 0:
+                x = ratio * x + kick * noise.normal(x, step)
+            x0_hat = model.denoiser(x, hat.level)
+            if to.sigma == 0:
+                x = x0_hat
+            else:
+                h, (a_to, b_to) = to.t - hat.level.t, ode[step + 1]
+                slope = hat.a * x + hat.b * x0_hat
+                x_to = x + h * slope
+                x0_hat = model.denoiser(x_to, to)
+                x = x + (0.5 * h) * (slope + a_to * x_to + b_to * x0_hat)
+            yield Step(x, x0_hat)
+
+    def _raised(self, schedule: NoiseSchedule, levels: Levels) -> list[tuple[Stage, float, float]]:
+        """Each level but the last, raised: the stage there, α̂/α, and the noise that is added."""
+        t, alpha, sigma = levels.t[:-1], levels.alpha[:-1], levels.sigma[:-1]
+        kappa, largest = sigma / alpha, schedule.noise_to_signal(torch.ones_like(t))
+        inside = (kappa >= self.churn_min) & (kappa <= self.churn_max)
+        gain = min(self.churn / levels.steps, math.sqrt(2) - 1)
+        high = torch.minimum(kappa * (1 + gain * inside.to(kappa)), largest)
+        moved = high > kappa
+        t_hat = torch.where(moved, schedule.time_at(high).clamp(max=1.0), t)
+        alpha_hat, sigma_hat = schedule(t_hat)
+        alpha_hat, sigma_hat = (
+            torch.where(moved, alpha_hat, alpha),
+            torch.where(moved, sigma_hat, sigma),
+        )
+        a, b = slope_at(schedule, t_hat, alpha_hat, sigma_hat)
+        added = alpha_hat * (high.square() - kappa.square()).sqrt() * self.churn_noise
+        ratio, kick = torch.where(moved, alpha_hat / alpha, 1.0), torch.where(moved, added, 0.0)
+        return [
+            (Stage(Level(*row[:3]), *row[3:5]), *row[5:])
+            for row in zip(
+                *(v.tolist() for v in (t_hat, alpha_hat, sigma_hat, a, b, ratio, kick)), strict=True
+            )
+        ]

@@ -1,0 +1,61 @@
+"""SDE-DPM-Solver++ of order 1: the reverse SDE solved exactly for an x̂₀ that stands still."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.grids import Levels
+from samplerbench.models import Denoiser
+from samplerbench.noise import Noise
+from samplerbench.samplers.base import Sampler, Step
+
+
+@dataclass(frozen=True)
+class SDEDPMpp1(Sampler):
+    """x_s = (σ_s/σ_t)·ρ^w·x_t + α_s·(1 − ρ^{1+w})·x̂₀ + σ_s·√(1 − ρ^{2w})·z,   ρ = κ_s/κ_t, κ = σ/α.
+
+    It integrates the SDE with the path's marginals whose noise has w times the variance of the
+    reverse SDE's, exactly where x̂₀ is constant over the step: ρ = e^{−h} with h the step in
+    λ = −ln κ. w = 0 is DDIM(0), w = 1 is DDIM(1) (ancestral). Between them it is another family
+    than DDIM(η): for small steps w corresponds to η = √w, see `samplerbench.eta`. Weak order 1; one
+    evaluation per step. Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion
+    probabilistic models", 2022 (arXiv 2211.01095), Eq. 18 (w = 1); w is the `eta` of k-diffusion's
+    `sample_dpmpp_2m_sde`.
+
+    Args:
+        stochasticity: w; 0 is deterministic.
+    """
+
+    order: ClassVar[int | None] = 1
+    couples: ClassVar[bool] = True
+    stochasticity: float = 1.0
+
+    def __post_init__(self) -> None:
+        allowed = "at least 0 and finite"
+        require(0 <= self.stochasticity < math.inf, "stochasticity", self.stochasticity, allowed)
+
+    @classmethod
+    def variants(cls) -> Sequence[Self]:
+        return [cls(), cls(0.4), cls(0.0)]
+
+    @property
+    def stochastic(self) -> bool:
+        return self.stochasticity > 0
+
+    def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
+        w = self.stochasticity
+        for step, now, to in levels.pairs():
+            ratio = (to.sigma * now.alpha) / (now.sigma * to.alpha)
+            kept, pull = to.sigma / now.sigma * ratio**w, to.alpha * (1 - ratio ** (1 + w))
+            fresh = to.sigma * math.sqrt(1 - ratio ** (2 * w))
+            x0_hat = model.denoiser(x, now)
+            x = kept * x + pull * x0_hat
+            if fresh > 0:
+                x = x + fresh * noise.normal(x, step)
+            yield Step(x, x0_hat)

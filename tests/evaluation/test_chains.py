@@ -1,0 +1,81 @@
+"""Diagnostics of chains: what they say of chains whose autocorrelation is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.errors import InvalidSetting
+from samplerbench.evaluation.chains import Chains, record
+from samplerbench.grids import hold
+from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.mala import MALA
+from samplerbench.samplers.ula import ULA
+from samplerbench.schedules import EDM
+
+NOISE = KeyedNoise((0, "chains"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _arviz():
+    pytest.importorskip("arviz")
+
+
+def chains(frames):
+    return Chains(frames, torch.ones(frames.shape[1]))
+
+
+def test_independent_draws_are_worth_what_they_are(states):
+    drawn = chains(states(500, 4, 2))
+    assert drawn.effective_sample_size().shape == drawn.split_r_hat().shape == (2,)
+    assert drawn.effective_sample_size().tolist() == pytest.approx([2000, 2000], rel=0.15)
+    assert (drawn.split_r_hat() - 1).abs().max() < 0.01
+
+
+def test_ula_on_a_gaussian_is_an_ar_1_process(states):
+    """Its autocorrelation is 1 − h/λ: ESS of the mean N·(h/λ)/(2 − h/λ)."""
+    law, share = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 4.0))), 0.4
+    run = record(ULA(share), law.oracle(EDM()), states(8, 2), hold(EDM(), 4000), NOISE, burn_in=100)
+    assert run.frames.shape == (3900, 8, 2)
+    assert run.acceptance.tolist() == [1.0] * 8
+    worth = [3900 * 8 * s / (2 - s) for s in (share, share / 4)]
+    assert run.effective_sample_size().tolist() == pytest.approx(worth, rel=0.15)
+    assert run.split_r_hat().max() < 1.01
+
+
+def test_chains_that_disagree(states):
+    far = states(200, 4, 1) + torch.tensor([[[0.0], [0.0], [0.0], [5.0]]])
+    drift = states(200, 4, 1) + torch.linspace(0, 5, 200)[:, None, None]
+    for frames in (far, drift):
+        assert chains(frames).split_r_hat().min() > 1.3
+        assert chains(frames).effective_sample_size().max() < 40
+
+
+def test_acceptance(mixture_law, states):
+    """High for small steps, low for large ones; the mean over steps after the burn-in."""
+    oracle, levels, x = mixture_law.oracle(EDM()), hold(EDM(), 200, noise=0.1), states(6, 2)
+    small, large = (
+        record(MALA(h), oracle, x, levels, NOISE, burn_in=20, every=3) for h in (1e-3, 0.5)
+    )
+    assert small.frames.shape == (60, 6, 2)
+    assert small.acceptance.min() > 0.97
+    assert large.acceptance.max() < 0.7
+    steps = list(MALA(0.5).steps(oracle, x, levels, NOISE))[20:]
+    mean = torch.stack([step.info["acceptance"] for step in steps]).mean(0)
+    torch.testing.assert_close(large.acceptance, mean)
+    assert torch.equal(large.frames[-1], steps[-3].x)
+
+
+def test_refusals(mixture_law, states):
+    oracle, levels = mixture_law.oracle(EDM()), hold(EDM(), 10)
+    with pytest.raises(InvalidSetting, match="burn_in=10: must be from 0 to 9"):
+        record(ULA(), oracle, states(2, 2), levels, NOISE, burn_in=10)
+    with pytest.raises(InvalidSetting, match="every=0"):
+        record(ULA(), oracle, states(2, 2), levels, NOISE, every=0)
+    with pytest.raises(ValueError, match="step size may be too large"):
+        record(ULA(1e200), oracle, states(2, 2), levels, NOISE)
+    with pytest.raises(ValueError, match="at least 4 frames"):
+        chains(states(3, 2, 2))
+    with pytest.raises(ValueError, match=r"\(frames, chains, dim\)"):
+        Chains(states(5, 2), torch.ones(2))

@@ -1,0 +1,317 @@
+"""Stochastic members: the papers' algorithms, diffusers', their limits, their laws."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from samplerbench.coupling import BrownianNoise
+from samplerbench.errors import InvalidSetting
+from samplerbench.evaluation.exact_law import noised_law, output_law
+from samplerbench.grids import Level, Levels, karras, log_snr, to_data, uniform
+from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.ddpm_large import DDPMLarge
+from samplerbench.samplers.edm_churn import EDMChurn
+from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.predictor_corrector import PredictorCorrector
+from samplerbench.samplers.sde_dpmpp_1 import SDEDPMpp1
+from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
+from samplerbench.schedules import EDM, Rectified, VPCosine, VPLinear
+from samplerbench.starts import Exact
+
+NOISE = KeyedNoise((0, "sde"))
+IDENTITY = torch.eye(3, dtype=torch.float64)
+
+
+def test_without_churn_it_is_heun(mixture_law, schedule, full, states):
+    """Bit for bit: also where the window holds no level."""
+    levels, oracle = full(schedule, 9), mixture_law.oracle(schedule)
+    x = levels.rows[0].sigma * states(8, 2)
+    expected = final_state(Heun(), oracle, x, levels, NOISE)
+    for sampler in (EDMChurn(churn=0.0), EDMChurn(churn_min=200.0, churn_max=300.0)):
+        assert torch.equal(final_state(sampler, oracle, x, levels, NOISE), expected)
+
+
+@pytest.mark.parametrize("churn", [4.0, 40.0])
+def test_churn_is_edm_algorithm_2(mixture_law, states, churn):
+    """Karras et al. 2022, with room above σ_max; S_churn = 40 is cut at √2 − 1."""
+    schedule, steps, low, high, s_noise = EDM(200.0), 18, 0.05, 50.0, 1.003
+    oracle, x = mixture_law.oracle(schedule), 80 * states(16, 2)
+    levels = karras(schedule, steps, noise_max=80.0, noise_min=0.002, rho=7.0)
+
+    def slope(x, sigma):
+        return (x - oracle.denoiser(x, Level(sigma / 200, 1.0, sigma))) / sigma
+
+    ours = EDMChurn(churn, low, high, s_noise).steps(oracle, x, levels, NOISE)
+    for (i, now, to), step in zip(levels.pairs(), ours, strict=True):
+        inside = low <= now.sigma <= high
+        gamma = min(churn / steps, math.sqrt(2) - 1) if inside else 0.0
+        sigma = now.sigma + gamma * now.sigma
+        eps = s_noise * NOISE.normal(x, i)
+        x = x + math.sqrt(sigma**2 - now.sigma**2) * eps
+        d, h = slope(x, sigma), to.sigma - sigma
+        late = d if to.sigma == 0 else slope(x + h * d, to.sigma)
+        x = x + h * (d / 2 + late / 2)
+        torch.testing.assert_close(step.x, x, rtol=1e-9, atol=1e-9)
+
+
+def test_churn_is_capped_where_the_path_begins(mixture_law, states):
+    """No level above t = 1 is asked for, and the first one of a whole path is not raised."""
+    asked = []
+    oracle = mixture_law.oracle(EDM(10.0))
+    denoise = oracle.denoiser
+    oracle.denoiser = lambda x, level: asked.append(level) or denoise(x, level)
+    levels = karras(EDM(10.0), 6, noise_min=0.02)
+    final_state(EDMChurn(churn=40.0), oracle, 10 * states(4, 2), levels, NOISE)
+    assert asked[0] == levels.rows[0]
+    assert max(level.sigma for level in asked) == 10.0
+    first = levels.rows[1].sigma
+    assert asked[2].sigma == pytest.approx(min(10.0, math.sqrt(2) * first))
+
+
+@pytest.mark.parametrize("vp", [VPLinear(), VPCosine(), Rectified()], ids=repr)
+def test_churn_raises_the_same_ratio_on_every_path(vp, mixture_law, states):
+    """One raised step to the data, in x/α: Heun's own step is another one in another time."""
+    runs = []
+    for path in (vp, EDM(80.0)):
+        levels = to_data(path, path.time_at(torch.tensor([2.0], dtype=torch.float64)))
+        x = levels.rows[0].alpha * states(8, 2)
+        oracle = mixture_law.oracle(path)
+        runs.append(final_state(EDMChurn(churn=0.3), oracle, x, levels, NOISE))
+    torch.testing.assert_close(*runs, rtol=1e-10, atol=1e-10)
+
+
+def test_churn_noise_is_a_bias(normal_law, gaussian_moments, interior):
+    """With S ≠ 1 the law does not converge to the path's."""
+    oracle, moments, errors = normal_law.oracle(EDM(10.0)), gaussian_moments(normal_law), []
+    for s_noise in (1.0, 1.05):
+        for steps in (40, 160):
+            levels = interior(EDM(10.0), steps)
+            start, exact = (noised_law(*moments, levels.rows[row]) for row in (0, -1))
+            law = output_law(EDMChurn(5.0, churn_noise=s_noise), oracle, levels, *start)
+            errors.append(float((law[1] - exact[1]).norm()))
+    assert errors[1] < errors[0] / 12
+    assert errors[3] == pytest.approx(errors[2], rel=0.2)
+    assert errors[3] > 50 * errors[1]
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_both_ends_of_sde_dpmpp_1_are_ddim(mixture_law, schedule, full, states, eta):
+    levels, oracle = full(schedule, 9), mixture_law.oracle(schedule)
+    x = levels.rows[0].sigma * states(8, 2)
+    one, two = (final_state(s, oracle, x, levels, NOISE) for s in (SDEDPMpp1(eta), DDIM(eta)))
+    torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("w", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("second", [False, True])
+def test_sde_dpmpp_is_k_diffusions_formula(mixture_law, states, w, second):
+    """Its `sample_dpmpp_2m_sde` with solver_type "midpoint", and that without its memory."""
+    levels, oracle = karras(EDM(20.0), 12, noise_min=0.02), mixture_law.oracle(EDM(20.0))
+    x, old, h_last = 20 * states(8, 2), None, None
+    sampler = SDEDPMpp2M(w) if second else SDEDPMpp1(w)
+    for (i, now, to), step in zip(
+        levels.pairs(), sampler.steps(oracle, x, levels, NOISE), strict=True
+    ):
+        denoised = oracle.denoiser(x, now)
+        if to.sigma == 0:
+            x = denoised
+        else:
+            h = math.log(now.sigma) - math.log(to.sigma)
+            pull = -math.expm1(-h - w * h)
+            x = to.sigma / now.sigma * math.exp(-w * h) * x + pull * denoised
+            if old is not None and second:
+                x = x + 0.5 * pull * (h / h_last) * (denoised - old)
+            x = x + to.sigma * math.sqrt(-math.expm1(-2 * w * h)) * NOISE.normal(x, i)
+            old, h_last = denoised, h
+        torch.testing.assert_close(step.x, x, rtol=1e-10, atol=1e-10)
+
+
+def vp_levels(kept):
+    """Levels of a table of ᾱ, with times of no importance, then the data."""
+    kept = torch.cat([kept.double(), torch.ones(1).double()])
+    t = torch.linspace(1, 0, len(kept), dtype=torch.float64)
+    return Levels(t, kept.sqrt(), (1 - kept).sqrt())
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_sde_dpmpp_is_diffusers(mixture_law, states, order):
+    """Their sde-dpmsolver++ on VP; its table is float32, replaced by the same in float64."""
+    module = pytest.importorskip("diffusers.schedulers.scheduling_dpmsolver_multistep")
+    theirs = module.DPMSolverMultistepScheduler(
+        algorithm_type="sde-dpmsolver++", solver_order=order, lower_order_final=False,
+        final_sigmas_type="zero", timestep_spacing="leading", euler_at_final=False,
+    )  # fmt: skip
+    theirs.set_timesteps(9)
+    sigma = theirs.sigmas = theirs.sigmas.double()
+    levels, oracle = vp_levels(1 / (1 + sigma[:-1] ** 2)), mixture_law.oracle(VPLinear())
+    x = states(8, 2)
+    sampler = SDEDPMpp1() if order == 1 else SDEDPMpp2M()
+    for i, step in enumerate(sampler.steps(oracle, x, levels, NOISE)):
+        now = levels.rows[i]
+        eps, z = (x - now.alpha * oracle.denoiser(x, now)) / now.sigma, NOISE.normal(x, i)
+        x = theirs.step(eps, theirs.timesteps[i], x, variance_noise=z).prev_sample.double()
+        if i < 8:  # their last step to σ = 0 divides 0 by 0 in log σ
+            torch.testing.assert_close(step.x, x, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "kind"), [(DDPMLarge(), "fixed_large"), (DDIM(1.0), "fixed_small")], ids=repr
+)
+def test_ddpm_is_diffusers(mixture_law, states, monkeypatch, sampler, kind):
+    module = pytest.importorskip("diffusers.schedulers.scheduling_ddpm")
+    theirs = module.DDPMScheduler(1000, variance_type=kind, clip_sample=False)
+    theirs.alphas_cumprod, theirs.one = theirs.alphas_cumprod.double(), theirs.one.double()
+    theirs.set_timesteps(10)
+    levels = vp_levels(theirs.alphas_cumprod[theirs.timesteps])
+    oracle, x = mixture_law.oracle(VPLinear()), states(8, 2)
+    for i, step in enumerate(sampler.steps(oracle, x, levels, NOISE)):
+        now, z = levels.rows[i], NOISE.normal(x, i)
+        monkeypatch.setattr(module, "randn_tensor", lambda *_, z=z, **__: z)
+        eps = (x - now.alpha * oracle.denoiser(x, now)) / now.sigma
+        x = theirs.step(eps, int(theirs.timesteps[i]), x).prev_sample
+        torch.testing.assert_close(step.x, x, rtol=1e-9, atol=1e-9)
+
+
+def test_ddpm_large_is_the_reverse_diffusion_predictor_on_ve(mixture_law, states):
+    """Song et al. 2021: x + (σ_t² − σ_s²)·s + √(σ_t² − σ_s²)·z."""
+    levels, oracle = karras(EDM(10.0), 8, noise_min=0.02), mixture_law.oracle(EDM(10.0))
+    x = 10 * states(8, 2)
+    for i, step in enumerate(DDPMLarge().steps(oracle, x, levels, NOISE)):
+        now, to = levels.rows[i : i + 2]
+        gap, z = now.sigma**2 - to.sigma**2, NOISE.normal(x, i)
+        x = x + gap * oracle.score(x, now) + (math.sqrt(gap) * z if to.sigma else 0)
+        torch.testing.assert_close(step.x, x, rtol=1e-10, atol=1e-10)
+
+
+def test_ddpm_large_leaves_too_much_noise(schedule, interior, normal_law, gaussian_moments):
+    """One step: the covariance of DDIM(1), and σ̂² − ς² more."""
+    levels = interior(schedule, 1)
+    now, to = levels.rows
+    oracle = normal_law.oracle(schedule)
+    start = noised_law(*gaussian_moments(normal_law), now)
+    large, small = (output_law(s, oracle, levels, *start) for s in (DDPMLarge(), DDIM(1.0)))
+    forward = now.sigma**2 - (now.alpha / to.alpha * to.sigma) ** 2
+    more = forward * (1 - (to.sigma / now.sigma) ** 2)
+    torch.testing.assert_close(large[0], small[0], rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(large[1], small[1] + more * IDENTITY, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "sampler", [EDMChurn(4.0), SDEDPMpp1(0.5), SDEDPMpp2M(), DDPMLarge()], ids=repr
+)
+def test_they_couple(sampler, normal_law, interior, log_slope):
+    """On one Brownian path they are of strong order 1: what `couples` promises."""
+    path, many = VPCosine(), [20, 40, 80]
+    model = normal_law.oracle(path)
+    x = Exact().draw(normal_law, 60, interior(path, 1).rows[0], (0, 0, 0))
+
+    def run(steps):
+        levels = interior(path, steps)
+        return final_state(sampler, model, x, levels, BrownianNoise(("coupled",), levels))
+
+    best = run(320)
+    errors = [float((run(steps) - best).square().mean().sqrt()) for steps in many]
+    assert log_slope(many, errors) > 0.85
+
+
+def test_without_a_corrector_it_is_ancestral(mixture_law, schedule, full, states):
+    levels, oracle = full(schedule, 9), mixture_law.oracle(schedule)
+    x = levels.rows[0].sigma * states(8, 2)
+    samplers = PredictorCorrector(inner=0), DDIM(1.0)
+    assert torch.equal(*(final_state(s, oracle, x, levels, NOISE) for s in samplers))
+
+
+def test_a_corrector_step_is_diffusers(mixture_law, states, monkeypatch):
+    """Of one sample: they average norms over the batch, so that samples depend on each other."""
+    module = pytest.importorskip("diffusers.schedulers.scheduling_sde_ve")
+    theirs, r = module.ScoreSdeVeScheduler(snr=0.2), 0.2
+    theirs.set_timesteps(10)
+    levels, oracle = karras(EDM(10.0), 5, noise_min=0.1), mixture_law.oracle(EDM(10.0))
+    x = 10 * states(3, 1, 2)
+    for own in x:
+        sampler = PredictorCorrector(r, own_norms=True)
+        first = next(iter(sampler.steps(oracle, own, levels, NOISE))).x
+        at = final_state(DDIM(1.0), oracle, own, _part(levels, 2), NOISE)
+        z = NOISE.normal(at, 0, 1)
+        monkeypatch.setattr(module, "randn_tensor", lambda *_, z=z, **__: z)
+        score = oracle.score(at, levels.rows[1])
+        expected = theirs.step_correct(score, at).prev_sample
+        torch.testing.assert_close(first, expected, rtol=1e-6, atol=1e-6)
+
+
+def _part(levels, rows):
+    return Levels(*(v[:rows] for v in (levels.t, levels.alpha, levels.sigma)))
+
+
+@pytest.mark.parametrize("inner", [1, 3])
+def test_predictor_corrector_on_a_gaussian(normal_law, gaussian_moments, schedule, interior, inner):
+    """One matrix a step, for x/α: Bayes' step, then ULA with h = 2(rκ)²."""
+    mean, covariance = gaussian_moments(normal_law)
+    levels, r = interior(schedule, 6), 0.3
+    start = noised_law(mean, 2 * covariance, levels.rows[0])
+    got = output_law(PredictorCorrector(r, inner), normal_law.oracle(schedule), levels, *start)
+    alpha = levels.rows[0].alpha
+    at, spread = start[0] / alpha, start[1] / alpha**2
+    kappa = (levels.sigma / levels.alpha).tolist()
+    for one, two in pairwise(kappa):
+        keep = (two / one) ** 2
+        gain = covariance @ torch.linalg.inv(covariance + one**2 * IDENTITY)
+        step = keep * IDENTITY + (1 - keep) * gain
+        at = mean + step @ (at - mean)
+        spread = step @ spread @ step.T + keep * (one**2 - two**2) * IDENTITY
+        h = 2 * (r * two) ** 2
+        step = IDENTITY - h * torch.linalg.inv(covariance + two**2 * IDENTITY)
+        for _ in range(inner):
+            at = mean + step @ (at - mean)
+            spread = step @ spread @ step.T + 2 * h * IDENTITY
+    alpha = levels.rows[-1].alpha
+    torch.testing.assert_close(got, (alpha * at, alpha**2 * spread), rtol=1e-9, atol=1e-10)
+
+
+def test_a_corrector_repairs_a_wrong_start(normal_law, gaussian_moments):
+    """Score-SDE's fact: with few steps from too wide a law, correctors come closer."""
+    oracle, (_, covariance) = normal_law.oracle(EDM(10.0)), gaussian_moments(normal_law)
+    levels, errors = log_snr(EDM(10.0), 12, noise_min=0.02), []
+    start = torch.zeros(3, dtype=torch.float64), 400 * IDENTITY
+    for inner in (0, 1, 4):
+        law = output_law(PredictorCorrector(0.16, inner), oracle, levels, *start)
+        errors.append(float((law[1] - covariance).norm()))
+    assert errors[2] < errors[1] < errors[0]
+
+
+def test_own_norms_are_wide_in_few_dimensions(states, interior):
+    """‖z‖²·z·zᵀ has 1 + 2/d times the mean that ‖z‖²·I would have: why they are not the default."""
+    z = states(200_000, 2)
+    ratio = (z.square().sum(-1, keepdim=True) * z.square()).mean() / z.square().sum(-1).mean()
+    assert float(ratio) == pytest.approx(1 + 2 / 2, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EDMChurn(churn=-1.0), "churn=-1.0: must be at least 0"),
+        (lambda: EDMChurn(churn_min=-1.0), "churn_min=-1.0: must be at least 0"),
+        (lambda: EDMChurn(churn_min=2.0, churn_max=1.0), "churn_max=1.0: must be at least"),
+        (lambda: EDMChurn(churn_noise=0.0), "churn_noise=0.0: must be positive"),
+        (lambda: SDEDPMpp1(-0.1), "stochasticity=-0.1: must be at least 0"),
+        (lambda: SDEDPMpp2M(math.inf), "stochasticity=inf: must be"),
+        (lambda: PredictorCorrector(0.0), "signal_to_noise=0.0: must be positive"),
+        (lambda: PredictorCorrector(inner=-1), "inner=-1: must be at least 0"),
+    ],
+)
+def test_bad_settings(make, message):
+    with pytest.raises(InvalidSetting, match=message):
+        make()
+
+
+def test_no_signal_at_the_start(mixture_law, states):
+    """All of them begin at α = 0: coefficients have limits there."""
+    oracle, levels = mixture_law.oracle(VPCosine()), uniform(VPCosine(), 6)
+    for sampler in (EDMChurn(), SDEDPMpp1(0.3), SDEDPMpp2M(0.3), DDPMLarge()):
+        assert final_state(sampler, oracle, states(4, 2), levels, NOISE).isfinite().all()
