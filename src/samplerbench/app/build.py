@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ class Job:
         pictures: by name; each can be drawn of this job.
         logger: where the run is logged.
         wanted: a distance that one would like to find, in the units of the data.
+        chains: how many chains of each Langevin sampler are examined; 0 for none.
         config: the resolved config, plain values only.
     """
 
@@ -62,6 +64,7 @@ class Job:
     pictures: Mapping[str, Picture]
     logger: Logger
     wanted: float
+    chains: int
     config: dict[str, Any]
 
 
@@ -274,6 +277,12 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         )
     wanted = convert(config.wanted, float, "wanted")
     require(0 < wanted < math.inf, "wanted", wanted, "positive")
+    chains = count(config, "chains", least=0)
+    if chains > 0:
+        installed = find_spec("arviz") is not None
+        require(installed, "chains", chains, "0, or pip install 'samplerbench[chains]'")
+        holding = any(sampler.holds for _, sampler in samplers)
+        require(holding, "chains", chains, "0: no sampler here stays at one level; see sampler=ula")
     return Job(
         sweep,
         budget,
@@ -281,6 +290,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         pictures,
         logger,
         wanted,
+        chains,
         {str(key): value for key, value in plain.items()},
     )
 

@@ -133,6 +133,20 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
         out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}", markup=False)
 
 
+def print_chains(out: Console, table: pd.DataFrame) -> None:
+    """How well chains mix, a line for each of `table`'s rows."""
+    for _, line in table.iterrows():
+        mixed = line["split_r_hat"] <= 1.01
+        out.print(
+            f"chains, {line['start']}, {line['denoiser']}, "
+            f"{sampler_name(line['sampler'], line['settings'])}, N={line['steps']}: "
+            f"acceptance {line['acceptance']:.2f}, {line['states']:,} states are worth "
+            f"{line['effective_sample_size']:.0f}, split R̂ {line['split_r_hat']:.3f}"
+            + ("" if mixed else ": not mixed"),
+            markup=False,
+        )
+
+
 _HYPHENATED = {
     "discretisation": "discreti-\nsation",
     "generalisation": "generali-\nsation",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import sys
 import time
@@ -23,11 +24,14 @@ from samplerbench.app.console import (
     console,
     print_budget,
     print_cells,
+    print_chains,
     print_claims,
     print_score_errors,
 )
 from samplerbench.errors import CellsFailed, InvalidSetting
 from samplerbench.evaluation.budget import LIMIT, Budget, parts, verdict
+from samplerbench.evaluation.chains import record
+from samplerbench.evaluation.identity import describe
 from samplerbench.evaluation.scene import LOSSES, Scene
 from samplerbench.evaluation.score_error import score_errors
 from samplerbench.evaluation.statistics import sampler_name
@@ -37,6 +41,7 @@ from samplerbench.figures.budget import waterfall
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import save
 from samplerbench.logs import Log, open_log
+from samplerbench.noise import KeyedNoise
 from samplerbench.training import LossHistory, train
 
 
@@ -99,6 +104,8 @@ def execute(job: Job, directory: Path, log: Log) -> int:
         failed = int((table["status"] == "failed").sum())
         show(job, table, directory, log, out)
         out.print(f"table:  {shown(directory / 'cells.parquet')}")
+    if job.chains > 0:
+        diagnose(job, directory, log, out)
     for name, picture in job.pictures.items():
         for path in write(picture.draw(view), directory):
             log.figure(f"{name}/{path.stem}", path)
@@ -185,6 +192,47 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
         finally:  # also when it is interrupted: what is there can be read
             table = store.compact()
     return table
+
+
+def diagnose(job: Job, directory: Path, log: Log, out: Console) -> None:
+    """How well the chains of the Langevin samplers mix, over the second half of their steps."""
+    sweep, rows = job.sweep, []
+    for denoiser, model in sweep.denoisers.items():
+        for start, law in sweep.starts.items():
+            for name, sampler in sweep.samplers:
+                steps = max(sweep.steps_of(sampler))
+                levels = sweep.levels(steps)
+                if not sampler.holds or sampler.why_incompatible(model, levels) is not None:
+                    continue
+                key = ("chains", sweep.seed)
+                x = law.draw(sweep.dataset, job.chains, levels.rows[0], (*key, 0))
+                every = max(1, steps // 2 // 1000)
+                noise = KeyedNoise((*key, "noise"))
+                x = x.to(sweep.device, sweep.dtype)
+                row = {"denoiser": denoiser, "start": start, "sampler": name, "steps": steps}
+                try:
+                    chains = record(
+                        sampler, model, x, levels, noise, burn_in=steps // 2, every=every
+                    )
+                except ValueError as error:
+                    out.print(f"chains, {denoiser}, {name}: {error}", style="bold red")
+                    continue
+                rows.append(
+                    row
+                    | {
+                        "settings": json.dumps(
+                            {k: v for k, v in describe(sampler).items() if k != "class"}
+                        ),
+                        "states": chains.frames.shape[0] * chains.frames.shape[1],
+                        "acceptance": float(chains.acceptance.mean()),
+                        "effective_sample_size": float(chains.effective_sample_size().min()),
+                        "split_r_hat": float(chains.split_r_hat().max()),
+                    }
+                )
+    table = pd.DataFrame(rows)
+    print_chains(out, table)
+    write_atomically(directory / "chains.csv", table.to_csv(index=False).encode())
+    log.table("chains", table)
 
 
 def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console) -> None:
