@@ -80,7 +80,7 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
                 )
             axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(FixedLocator(_ticks(set(cells[x]))))
+            axes.xaxis.set_major_locator(FixedLocator(ticks(set(cells[x]))))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(ScalarFormatter())
             axes.set_xlabel(_X_TITLES[x])
@@ -102,7 +102,7 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
     return figure
 
 
-def _ticks(numbers: set[int]) -> list[int]:
+def ticks(numbers: set[int]) -> list[int]:
     """Of numbers on a log axis those that have room for a label, the largest first of all."""
     kept: list[int] = []
     for number in sorted(numbers, reverse=True):
