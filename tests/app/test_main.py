@@ -134,6 +134,10 @@ def test_every_experiment_runs_from_end_to_end(run, tmp_path, name):
     few = ["n_samples=60", "block=30", "n_train=100", "n_validation=20", "n_reference=80"]
     few += ["steps=[2,3]", "repetitions=2", "floor_repetitions=2", "trainer=tiny", "logger=none"]
     few += ["trainer.steps=3"]
+    if name.startswith(("samplers", "shapes/heun", "shapes/corr")):
+        few[5] = "nfe=[3,5]"
+    if name == "samplers":
+        few += ["budget.converged_steps=8"]
     if name == "budget":
         few += ["budget.converged_steps=5", "sampler.ddim.eta=[0,1]"]
     status, out, err = run(f"experiment={name}", *few)
@@ -141,6 +145,10 @@ def test_every_experiment_runs_from_end_to_end(run, tmp_path, name):
     table = pd.read_parquet(only_run(tmp_path) / "cells.parquet")
     assert set(table["status"]) == {"ok"}
     assert "floor" in out
+    if name.startswith(("samplers", "shapes/heun", "shapes/corr")):
+        few[5] = "nfe=[3,5]"
+    if name == "samplers":
+        few += ["budget.converged_steps=8"]
     if name == "budget":
         assert (only_run(tmp_path) / "budget_max_sliced_certified.png").stat().st_size > 1000
         assert {"data", "oracle", "exact", "converged"} == set(table["reference"])

@@ -10,13 +10,15 @@ import torch
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.store import as_table
-from samplerbench.evaluation.sweep import Drawn, Labels, Sweep
+from samplerbench.evaluation.sweep import Drawn, Labels, Sweep, most_steps
 from samplerbench.grids import karras
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.models import Denoiser
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.mala import MALA
 from samplerbench.schedules import EDM
 from samplerbench.starts import Exact, FixedGaussian, Prior
 
@@ -202,3 +204,18 @@ def test_a_learned_denoiser_is_identified_by_its_training(sweep):
 def test_impossible_settings_are_refused(sweep, field):
     with pytest.raises(InvalidSetting, match=field):
         replace(sweep, **{field: [0] if field == "steps" else 0})
+
+
+def test_most_steps():
+    assert [most_steps(DDIM(), nfe) for nfe in (1, 8)] == [1, 8]
+    assert [most_steps(Heun(), nfe) for nfe in (1, 2, 7, 8)] == [1, 1, 4, 4]
+    assert most_steps(DormandPrince(), 8) == 8
+
+
+def test_samplers_at_equal_cost(sweep):
+    of = replace(sweep, samplers=[("ddim", DDIM()), ("heun", Heun())], nfe=[4, 7], steps=[99])
+    assert of.all_steps == [2, 4, 7]
+    found = {(row.sampler, row.steps, row.nfe) for row in of.run() if row.sampler}
+    assert found == {("ddim", 4, 4), ("ddim", 7, 7), ("heun", 2, 3), ("heun", 4, 7)}
+    with pytest.raises(InvalidSetting, match="nfe=.*: must be at least 4, what one step of mala"):
+        replace(sweep, samplers=[("mala", MALA())], nfe=[1])

@@ -27,7 +27,7 @@ from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.sweep import Labels, Sweep
 from samplerbench.figures.base import Picture
 from samplerbench.logs import Logger
-from samplerbench.metrics.base import LawMetric
+from samplerbench.metrics.base import LawMetric, Metric, finite_points
 from samplerbench.models import Learned, Score
 from samplerbench.objectives.base import Objective
 from samplerbench.schedules import NoiseSchedule
@@ -131,6 +131,15 @@ def count(config: DictConfig, key: str, least: int = 1) -> int:
     return number
 
 
+def numbers(config: DictConfig, key: str) -> list[int]:
+    """A whole number or a list of them, none twice; empty for null."""
+    value = config[key]
+    listed = value if isinstance(value, ListConfig | list) else [] if value is None else [value]
+    found: list[int] = [convert(number, int, key) for number in listed]
+    require(len(set(found)) == len(found), key, value, "whole numbers, none twice")
+    return found
+
+
 def processor_count() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -184,11 +193,9 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     for key, chosen in (("start", starts), ("metric", metrics), ("sampler", samplers)):
         enough = len(chosen) > 0 or (key != "start" and len(pictures) > 0)
         require(enough, key, config.get(key), f"at least one member of conf/{key}/")
-    steps = config.steps if isinstance(config.steps, ListConfig | list) else [config.steps]
-    steps = [convert(value, int, "steps") for value in steps]
-    require(len(set(steps)) == len(steps) > 0, "steps", steps, "numbers of steps, none twice")
-    nfe = config.nfe if isinstance(config.nfe, ListConfig | list) else [config.nfe]
-    nfe = [convert(value, int, "nfe") for value in nfe if value is not None]
+    nfe = numbers(config, "nfe")
+    steps = numbers(config, "steps") or nfe  # which are not used as steps
+    require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
     logger = construct(config.logger, "logger")
 
     data_seed = seeds["data_seed"]
@@ -343,15 +350,22 @@ def check(sweep: Sweep, training: Training | None) -> None:
     A sampler that cannot run at some steps gives rows that say so; one that cannot run at all is a
     mistake in the config.
     """
+    points = finite_points(sweep.reference, "evaluation points")
     for name, metric in sweep.metrics.items():
         if isinstance(metric, LawMetric):
             reason = metric.why_incompatible(sweep.law)
         else:
             reason = metric.why_incompatible(sweep.dataset.dim) or metric.why_too_large(
-                sweep.n_samples, len(sweep.reference)
+                sweep.n_samples, len(points)
             )
         if reason is not None:
             raise InvalidSetting("metric", name, f"another one: {reason}")
+        if isinstance(metric, Metric):
+            try:  # some points show what is wrong with all; all of them may take minutes
+                metric.against(points[:: -(-len(points) // 1000)], seed=sweep.metric_seed)
+            except InvalidSetting as error:
+                field = f"metric.{name}.{error.field}"
+                raise InvalidSetting(field, error.value, error.allowed) from error
     for name, start in sweep.starts.items():
         reason = start.why_incompatible(sweep.dataset)
         if reason is not None:

@@ -64,7 +64,11 @@ def _job(config: DictConfig) -> None:
 
 
 #: What comes before Hydra: a module with a `main` that takes the words after the command.
-COMMANDS = {"list": "samplerbench.app.listing", "check": "samplerbench.app.check"}
+COMMANDS = {
+    "list": "samplerbench.app.listing",
+    "check": "samplerbench.app.check",
+    "score": "samplerbench.app.score",
+}
 
 
 def main() -> None:
@@ -72,7 +76,7 @@ def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         try:
             import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:])
-        except InvalidSetting as error:
+        except (InvalidSetting, HydraException) as error:
             sys.exit(_complain(str(error)))
         return
     # Hydra then raises its errors instead of printing several lines and leaving with status 1
