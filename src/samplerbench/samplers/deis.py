@@ -60,7 +60,8 @@ class DEIS(Sampler):
         for step, now, to in levels.pairs():
             x0_hat = model.denoiser(x, now)
             past = [(x - now.alpha * x0_hat) / now.sigma, *past[: self.points - 1]]
-            x = x0_hat if to.sigma == 0 else to.alpha * x0_hat + weighted(weights[step], past)
+            parts, outputs = (to.alpha, *weights[step]), (x0_hat, *past)
+            x = x0_hat if to.sigma == 0 else weighted(parts, outputs)
             yield Step(x, x0_hat)
 
     def _weights(self, schedule: NoiseSchedule, levels: Levels) -> list[list[float]]:

@@ -57,7 +57,7 @@ class DPMSolverPP(Sampler):
             if to.sigma == 0:
                 x = x0_hat
             else:
-                x = (to.sigma / now.sigma) * x + weighted(weights[step], past)
+                x = weighted((to.sigma / now.sigma, *weights[step]), (x, *past))
             yield Step(x, x0_hat)
 
 

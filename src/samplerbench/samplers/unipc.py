@@ -65,12 +65,14 @@ class UniPC(Sampler):
             past = [x0_hat, *past[: self.points]]
             if step > 0:
                 before = levels.rows[step - 1]
-                x = (now.sigma / before.sigma) * start + weighted(correct[step - 1], past)
+                ratio = now.sigma / before.sigma
+                x = weighted((ratio, *correct[step - 1]), (start, *past))
             start = x
             if to.sigma == 0:
                 x = x0_hat
             else:
-                x = (to.sigma / now.sigma) * x + weighted(predict[step], past[: self.points])
+                ratio = to.sigma / now.sigma
+                x = weighted((ratio, *predict[step]), (x, *past[: self.points]))
             yield Step(x, x0_hat)
 
 
