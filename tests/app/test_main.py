@@ -151,7 +151,7 @@ def test_every_experiment_runs_from_end_to_end(run, tmp_path, name):
         few += ["budget.converged_steps=8"]
     if name == "budget":
         assert (only_run(tmp_path) / "budget_max_sliced_certified.png").stat().st_size > 1000
-        assert {"data", "oracle", "exact", "converged"} == set(table["reference"])
+        assert {"data", "oracle", "exact", "converged", "doubled"} == set(table["reference"])
 
 
 BAD = [

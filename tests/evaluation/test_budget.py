@@ -8,13 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
+from samplerbench.app.build import check
 from samplerbench.datasets.empirical import empirical
 from samplerbench.datasets.file import from_file
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.budget import (
+    DOUBLED,
     Budget,
+    _more_noise,
     convergence,
     enough_noise,
     parts,
@@ -23,14 +26,16 @@ from samplerbench.evaluation.budget import (
 from samplerbench.evaluation.exact_law import gaussian_max_sliced_w2, output_law
 from samplerbench.evaluation.store import as_table
 from samplerbench.evaluation.sweep import Sweep
-from samplerbench.grids import karras
+from samplerbench.grids import karras, uniform
+from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
+from samplerbench.metrics.mmd import MMD
 from samplerbench.models import Denoiser
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
-from samplerbench.schedules import EDM
-from samplerbench.starts import Exact, Prior, sobol_exact, sobol_prior
+from samplerbench.schedules import EDM, VPLinear
+from samplerbench.starts import Exact, FixedGaussian, Prior, sobol_exact, sobol_prior
 
 MEAN, COVARIANCE = [1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]]
 
@@ -110,8 +115,8 @@ def test_the_deterministic_members_share_one_limit(gaussian_budget):
     limits = rows[rows["sampler"].str.endswith(" limit")]
     assert set(limits["sampler"]) == {"ODE limit", "ddim limit"}
     assert set(limits["steps"]) == {60, 120}
-    assert len(limits) == 2 * 2 * 3
-    assert convergence(rows, 60, 0.05)["converged"].all()
+    assert len(limits) == 2 * (2 + 1) * 3
+    assert convergence(rows, 60, 0.5)["converged"].all()
 
 
 def test_neighbours_have_their_closed_form():
@@ -214,7 +219,7 @@ def test_data_without_a_law_have_a_generalisation_part(tmp_path):
 
 
 def test_samplers_without_a_limit_on_the_path_are_refused():
-    with pytest.raises(InvalidSetting, match="not a Langevin sampler.* not applicable"):
+    with pytest.raises(InvalidSetting, match=r"not a Langevin sampler.* not applicable"):
         budget(gaussian(MEAN, COVARIANCE), [("annealed_langevin", AnnealedLangevin())])
 
 
@@ -295,3 +300,216 @@ def test_even_starts_have_a_budget_too():
     sums = mean["difference"].drop("total").sum()
     assert sums == pytest.approx(mean["difference", "total"], abs=1e-12)
     assert mean["neighbours", "start"] > 0
+
+
+def test_a_start_s_part_needs_one_floor():
+    """An even start and a random one have different floors; that is no mismatch."""
+    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))])
+    for starts in (
+        {"prior": Prior(), "exact": sobol_exact()},
+        {"prior": sobol_prior(), "exact": Exact()},
+    ):
+        with pytest.raises(InvalidSetting, match=r"both drawn evenly .* or neither"):
+            replace(of, sweep=replace(of.sweep, starts=starts))
+
+
+def test_the_two_runs_of_a_limit_are_compared_directly(gaussian_budget):
+    of, rows = gaussian_budget
+    doubled = rows[rows["reference"] == DOUBLED]
+    assert set(doubled["sampler"]) == {"ODE limit", "ddim limit"}
+    assert set(doubled["steps"]) == {60}
+    assert (doubled["value"] > 0).all()
+    lines = convergence(rows, 60, 0.05).set_index("sampler")
+    means = doubled.groupby("sampler")["value"].mean()
+    assert lines["apart"].to_dict() == pytest.approx(means.to_dict())
+    words = [line for line in verdict(of, rows) if "60 → 120 steps" in line]
+    assert all(" and lie W = " in line for line in words)
+    # DDIM(1) is of order 1: its limit is far from Heun's accuracy
+    assert lines.loc["ddim limit", "apart"] > 5 * lines.loc["ODE limit", "apart"]
+
+
+@pytest.mark.parametrize(
+    ("move", "spread", "state"),
+    [
+        (0.01, 0.001, "converged"),
+        (0.04, 0.1, "perhaps not converged"),
+        (0.06, 0.1, "NOT converged"),
+        (-0.06, 0.0001, "NOT converged"),
+    ],
+)
+def test_the_rule_of_convergence(gaussian_budget, move, spread, state):
+    of, rows = gaussian_budget
+    rows = rows.copy()
+    to_data = rows["sampler"].str.endswith(" limit") & (rows["reference"] == "data")
+    first, double = to_data & (rows["steps"] == 60), to_data & (rows["steps"] == 120)
+    rows.loc[first, "value"] = 1.0
+    rows.loc[double, "value"] = 1.0 + move + spread * (rows.loc[double, "repetition"] - 1.0)
+    assert set(convergence(rows, 60, 0.05)["state"]) == {state}
+    words = [line for line in verdict(of, rows) if "60 → 120 steps" in line]
+    assert len(words) == 2
+    assert all(line.startswith(f"{state}, ") for line in words)
+
+
+def test_a_failed_limit_is_not_the_ode_s(gaussian_budget):
+    of, rows = gaussian_budget
+    rows = rows.copy()
+    lost = rows["sampler"] == "ddim limit"
+    rows.loc[lost, ["status", "message"]] = ["failed", "no luck"]
+    rows.loc[lost, "value"] = np.nan
+    lines = parts(rows, 60)
+    stochastic = lines["sampler_settings"] == '{"eta": 1.0}'
+    found = set(lines.loc[stochastic & (lines["kind"] == "difference"), "part"])
+    assert found == {"start", "score", "total"}
+    deterministic = lines[~stochastic & (lines["kind"] == "difference")]
+    assert {"floor", "discretisation"} < set(deterministic["part"])
+    (line,) = [line for line in verdict(of, rows) if "η=1, N=" in line]
+    assert "no budget: its limit failed: no luck" in line
+
+
+def test_all_limits_may_fail(gaussian_budget):
+    of, rows = gaussian_budget
+    rows = rows.copy()
+    lost = rows["sampler"].str.endswith(" limit")
+    rows.loc[lost, ["status", "message"]] = ["failed", "no luck"]
+    rows.loc[lost, "value"] = np.nan
+    words = verdict(of, rows)
+    assert sum("no budget: its limit failed: no luck" in line for line in words) == 3
+    assert not any("→" in line for line in words)
+
+
+def test_parts_are_of_the_same_repetitions(gaussian_budget):
+    """Otherwise they would not add up."""
+    _, rows = gaussian_budget
+    rows = rows.copy()
+    lost = (rows["denoiser"] == "learned") & (rows["repetition"] == 1)
+    rows.loc[lost, "status"] = "diverged"
+    lines = parts(rows, 60)
+    lines = lines[lines["kind"] == "difference"]
+    assert set(lines["count"]) == {2}
+    for _, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
+        mean = group.set_index("part")["mean"]
+        assert mean.drop("total").sum() == pytest.approx(mean["total"], abs=1e-12)
+
+
+def test_a_part_that_is_not_certain_does_not_dominate(gaussian_budget):
+    of, rows = gaussian_budget
+    rows = rows.copy()
+    learned = (rows["denoiser"] == "learned") & (rows["reference"] == "data")
+    rows.loc[learned, "value"] += 100.0 * rows.loc[learned, "repetition"]
+    exact = (rows["start"] == "prior") & (rows["reference"] == "data")
+    rows.loc[exact, "value"] += 1.0
+    words = verdict(of, rows)
+    assert sum(line.startswith("  start dominates") for line in words) == 3
+    assert not any("score dominates" in line for line in words)
+
+
+def test_an_unbiased_estimate_has_no_neighbours():
+    """Between clouds with the same starts it is negative; and its floor may be."""
+    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], steps=[20], learned=False)
+    of = replace(of, sweep=replace(of.sweep, metrics={"energy": Energy()}))
+    rows = table(of)
+    rows.loc[rows["start"] == "prior", "value"] += 1.0
+    assert set(rows["reference"]) == {"data"}
+    rows.loc[rows["sampler"].str.endswith(" limit"), "value"] = -0.01  # as chance would have it
+    assert set(parts(rows, 60)["kind"]) == {"difference"}
+    words = "\n".join(verdict(of, rows))
+    assert "start dominates: prior mismatch: raise schedule.sigma_max; σ/α is 10 at" in words
+    assert "W =" not in words
+    assert "paired" not in words
+
+
+def test_a_limit_above_the_floor_is_named(gaussian_budget):
+    of = budget(
+        gaussian(MEAN, COVARIANCE), [("heun", Heun())], steps=[5], repetitions=4, learned=False
+    )
+    grid = functools.partial(karras, noise_min=2.0, rho=5.0)
+    of = replace(of, sweep=replace(of.sweep, grid=grid))
+    words = verdict(of, table(of))
+    (line,) = [line for line in words if "the limit itself is" in line]
+    assert "above the floor of fresh draws" in line
+    assert "the last step from σ/α=2 to the data" in line
+    assert not any("the limit itself is" in line for line in verdict(*gaussian_budget))
+
+
+def test_the_setting_that_limits_the_noise_is_named():
+    of = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())])
+    made = functools.partial(karras, noise_min=0.02, rho=5.0)
+
+    def advice(schedule, grid, now, want):
+        return _more_noise(replace(of.sweep, schedule=schedule, grid=grid), now, want)
+
+    assert "raise schedule.sigma_max from 10 to about 70" in advice(EDM(10.0), made, 10.0, 70.0)
+    short = functools.partial(made, noise_max=5.0)
+    assert "raise grid.noise_max from 5 to about 8" in advice(EDM(10.0), short, 5.0, 8.0)
+    both = advice(EDM(10.0), short, 5.0, 70.0)
+    assert "raise grid.noise_max and schedule.sigma_max from 5 to about 70" in both
+    fixed = functools.partial(made, noise_max=10.0)
+    assert "raise grid.noise_max and schedule.sigma_max from 10" in advice(
+        EDM(10.0), fixed, 10.0, 70.0
+    )
+    end = float(VPLinear().noise_to_signal(torch.ones(1).double()))
+    assert "raise schedule.beta_max until σ/α" in advice(VPLinear(), uniform, end, 2 * end)
+    early = functools.partial(uniform, t_max=0.5)
+    assert "raise grid.t_max until σ/α" in advice(EDM(10.0), early, 5.0, 8.0)
+    assert "not from too little noise" in advice(EDM(10.0), made, 10.0, 4.0)
+
+
+def test_a_fixed_start_is_not_told_to_raise_the_noise(gaussian_budget):
+    of, rows = gaussian_budget
+    fixed = replace(
+        of, sweep=replace(of.sweep, starts={"prior": FixedGaussian(), "exact": Exact()})
+    )
+    rows = rows.copy()
+    mismatch = (rows["start"] == "prior") & (rows["reference"] == "data")
+    rows.loc[mismatch, "value"] += 5.0
+    (*_, words) = [line for line in verdict(fixed, rows) if "start dominates" in line]
+    assert "its mean 0 and std 1 are not those of the path" in words
+
+
+def test_no_noise_is_enough_for_nothing():
+    for allowed in (0.0, -0.1, float("nan")):
+        with pytest.raises(InvalidSetting, match=r"allowed=.*positive"):
+            enough_noise(torch.randn(10, 2), allowed)
+    assert enough_noise(torch.ones(10, 2), 0.1) >= 0
+
+
+def test_a_budget_asks_for_its_training_points_first(tmp_path):
+    np.save(tmp_path / "rows.npy", gaussian(MEAN, COVARIANCE).draws(100, "rows", 0).numpy())
+    dataset = from_file(str(tmp_path / "rows.npy"), train=0.2, evaluation=0.5)
+    with pytest.raises(InvalidSetting, match=r"n_reference=50: must be at most 20: .*error budget"):
+        budget(
+            dataset,
+            [("heun", Heun())],
+            learned=False,
+            reference=dataset.draws(50, "evaluation", 0),
+        )
+
+
+def test_the_slope_has_its_error(gaussian_budget):
+    of, rows = gaussian_budget
+    words = [line for line in verdict(of, rows) if "discretisation (" in line]
+    assert len(words) == 3
+    assert all(", falls like N^-" in line for line in words)
+    assert not any(" ± " in line for line in words)  # two N have none
+    kept = rows[rows["steps"] != 5]
+    assert all(
+        line.split(" at N=20")[1].split(";")[0] == ""
+        for line in verdict(of, kept)
+        if "discretisation (" in line
+    )
+    middle = rows[rows["steps"] == 5].assign(steps=10)
+    three = verdict(of, pd.concat([rows, middle], ignore_index=True))
+    assert all(" ± " in line for line in three if "discretisation (" in line)
+
+
+def test_points_that_no_metric_takes_are_found_before_a_training():
+    sweep = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())]).sweep
+    check(sweep, None)
+    huge = sweep.reference.clone()
+    huge[7, 1] = 1e20
+    with pytest.raises(InvalidSetting, match=r"evaluation points\[7, 1\]=1e\+20: must be finite"):
+        check(replace(sweep, reference=huge), None)
+    same = torch.zeros(5000, 2).double()
+    same[0] = 1.0
+    with pytest.raises(InvalidSetting, match=r"metric.mmd.bandwidth=0.0: must be above 0"):
+        check(replace(sweep, reference=same, metrics={"mmd": MMD()}), None)

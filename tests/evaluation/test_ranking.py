@@ -40,7 +40,7 @@ def test_order_ties_and_ranges(table):
     assert order.loc["heun", "ties"] == ["ddim"]
     assert order.loc["euler", "ties"] == []
     assert order[["best", "worst"]].to_numpy().tolist() == [[1, 2], [1, 2], [3, 3]]
-    assert result.sentence.endswith(f"cannot be told from {order.index[1]}")
+    assert f"cannot be told from {order.index[1]} (Holm over" in result.sentence
 
 
 def test_pairs_are_scipy_s_with_holm_s_correction(table):
@@ -67,7 +67,7 @@ def test_the_pairing_tells_apart_what_overlapping_intervals_do_not():
     a, b = result.order.iloc[0], result.order.iloc[1]
     assert a["upper"] > b["lower"]
     assert a["ties"] == []
-    assert result.sentence == "a is best, and can be told from all others"
+    assert result.sentence == "a is best, and can be told from all others (Holm over 1 comparison)"
 
 
 def test_more_competitors_need_stronger_evidence():
@@ -151,3 +151,10 @@ def test_what_cannot_be_compared(table, column):
 def test_one_repetition_ranks_nothing(table):
     with pytest.raises(InvalidSetting, match="repetitions=1: must be at least 2"):
         ranking(table[table["repetition"] == 0], steps=4)
+
+
+def test_the_sentence_says_how_many_comparisons(table):
+    third = table[table["sampler"] == "heun"].assign(sampler="more")
+    result = ranking(pd.concat([table, third]), steps=4)
+    count = len(result.order)
+    assert result.sentence.endswith(f"(Holm over {count * (count - 1) // 2} comparisons)")

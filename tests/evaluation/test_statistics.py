@@ -12,6 +12,7 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.statistics import (
     CELL,
     against_floor,
+    by_floor,
     floor_exponent,
     holm,
     paired_difference,
@@ -436,6 +437,38 @@ class TestResolution:
     def test_bad_settings(self, settings, message):
         with pytest.raises(InvalidSetting, match=message):
             resolution(floors_and_cells(1000, 1.0, [1.0]), **settings)
+
+    @pytest.mark.parametrize("shift", [0.0, -2.0])
+    def test_where_squares_do_not_add(self, shift):
+        """Any floor, also a negative one: what is found is an excess, whatever the floor's size."""
+        table = floors_and_cells(1000, 1.0, [0.0, 2.0])
+        table["value"] += shift
+        found = resolution(table, 0.1, exponent=0.5, squares_add=False)
+        assert found.resolved == pytest.approx(
+            resolution(floors_and_cells(1000, 1.0, [0.0, 2.0]), 0.1, squares_add=False).resolved
+        )
+        assert found.sentence.startswith("1 of 2 cells cannot be told from data at n = 1 000")
+        assert "an excess over the floor below" in found.sentence
+        assert "n^-0.50, assumed" in found.sentence
+        assert "resolve" not in found.sentence
+        line = against_floor(table).iloc[0]
+        half = (line["upper"] - line["lower"]) / 2
+        assert half < found.resolved < 3 * half
+
+    def test_a_negative_floor_is_no_domain_error(self):
+        table = floors_and_cells(1000, 1.0, [0.0])
+        table["value"] -= 1.01
+        assert not resolution(table, 0.1).squares_add
+
+    def test_floors_are_not_averaged(self):
+        table = floors_and_cells(1000, 1.0, [0.0]).assign(start="")
+        table.loc[table["denoiser"] != "law", "start"] = "prior"
+        even = floors_and_cells(1000, 0.2, [0.0]).assign(start="even")
+        cut = list(by_floor(pd.concat([table, even], ignore_index=True)))
+        assert sorted(starts for starts, _ in cut) == [["even"], ["prior"]]
+        floors = {starts[0]: resolution(rows, 0.1).floor for starts, rows in cut}
+        assert floors == pytest.approx({"prior": 1.0, "even": 0.2}, rel=0.05)
+        assert [starts for starts, _ in by_floor(table)] == [["prior"]]
 
     def test_mixed_tables_are_refused(self):
         table = floors_and_cells(1000, 1.0, [1.0])

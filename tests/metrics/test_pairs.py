@@ -14,7 +14,11 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.metrics import pairs
 from samplerbench.metrics.base import Metric
 from samplerbench.metrics.energy import Energy
+from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.mmd import MMD, median_distance
+from samplerbench.metrics.mode_weights import ModeWeights
+from samplerbench.metrics.region_share import RegionShare
+from samplerbench.metrics.w_law_1d import WLaw1D
 
 METRICS = [Energy(), MMD(0.7), MMD()]
 
@@ -126,3 +130,38 @@ def test_refuses_a_reference_without_a_median() -> None:
     with pytest.raises(InvalidSetting, match=r"bandwidth=0\.0: must be above 0, which the median"):
         MMD().against(torch.ones(5, 2), seed=0)
     assert MMD(1.0).against(torch.ones(5, 2), seed=0)(torch.ones(3, 2)).value == 0
+
+
+def test_what_the_metrics_say_of_themselves() -> None:
+    """Which are distances whose squares add, may compare coupled clouds, and how floors fall."""
+    for metric in (Energy(), MMD()):
+        assert not metric.is_wasserstein
+        assert not metric.allows_coupled
+        assert metric.floor_exponent == 1.0
+    for law_metric in (ModeWeights(), RegionShare()):
+        assert not law_metric.is_wasserstein
+        assert law_metric.floor_exponent == 0.5
+    assert MaxSlicedCertified().is_wasserstein
+    assert MaxSlicedCertified().allows_coupled
+    assert MaxSlicedCertified().floor_exponent == 0.25
+    assert (WLaw1D(p=1).floor_exponent, WLaw1D(p=2).floor_exponent) == (0.5, 0.25)
+
+
+def test_between_draws_of_one_law_the_spread_falls_like_n() -> None:
+    """The floor's exponent: eight times the points, an eighth of the spread, not 1/√8."""
+    spreads = []
+    for n in (50, 400):
+        values = [
+            Energy().against(_normal(n, 1, 2 * seed), seed=0)(_normal(n, 1, 2 * seed + 1)).value
+            for seed in range(300)
+        ]
+        spreads.append(torch.tensor(values).std())
+    assert float(spreads[0] / spreads[1]) == pytest.approx(8, rel=0.25)
+
+
+def test_clouds_with_the_same_starts_seem_nearer_than_they_are() -> None:
+    """Why there are no neighbours: the value for a cloud and its copy is below zero, not zero."""
+    x = _normal(200, 2)
+    for metric in (Energy(), MMD()):
+        value = metric.against(x, seed=0)(x + 0.01).value
+        assert value < -0.5 / 200

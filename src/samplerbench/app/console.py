@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import cast
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.budget import PARTS
 from samplerbench.evaluation.ranking import ranking
-from samplerbench.evaluation.statistics import resolution, sampler_name, summary
+from samplerbench.evaluation.statistics import (
+    CELL,
+    by_floor,
+    resolution,
+    sampler_name,
+    summary,
+)
+from samplerbench.metrics.base import LawMetric, Metric
 
 
 def console() -> Console:
@@ -58,8 +67,9 @@ def print_cells(out: Console, table: pd.DataFrame, unit: str = "N") -> None:
             out.print(grid)
         print_info(out, rows[rows["denoiser"] != "law"])
         for _, own in floor.iterrows():
-            draws = f"even draws, for {own['start']}" if own["start"] else "fresh draws"
-            draws = f"{first['n_samples']:,} {draws} of the law itself"
+            kind = "even" if own["start"] else "fresh"
+            draws = f"{first['n_samples']:,} {kind} draws of the law itself"
+            draws += f" (for {own['start']})" if own["start"] else ""
             if own["count"] == 1:  # a finite data set may have no more than one
                 text = f"{_number(own['mean'])} for one set of {draws}: its spread is not known"
             else:
@@ -67,6 +77,15 @@ def print_cells(out: Console, table: pd.DataFrame, unit: str = "N") -> None:
                 text = f"{_number(own['mean'])} on average, {spread} of {draws}"
             out.print(f"floor: {text}")
         out.print()
+
+
+def print_failures(out: Console, table: pd.DataFrame) -> None:
+    """What did not give a value, and why: a line for each reason.
+
+    Args:
+        out: where to print.
+        table: all rows of the results store, also those behind an error budget.
+    """
     bad = table[table["status"] != "ok"]
     for (status, message), rows in bad.groupby(["status", "message"]):
         out.print(f"{len(rows)} {status}: {message}", style="bold red", markup=False)
@@ -89,32 +108,75 @@ def print_info(out: Console, rows: pd.DataFrame) -> None:
         out.print(f"{start}, {denoiser}, {name}, N={steps}: {found}", markup=False)
 
 
-def print_claims(out: Console, table: pd.DataFrame, wanted: float, unit: str = "N") -> None:
+def print_claims(
+    out: Console,
+    table: pd.DataFrame,
+    wanted: float,
+    metrics: Mapping[str, Metric | LawMetric],
+    unit: str = "N",
+) -> None:
     """What the numbers support: which sampler is best, and which cells are told from the data.
 
-    Says nothing where there is one repetition, one sampler, or no floor: then nothing is supported.
+    Where there is one repetition or no floor, it says what is missing; a cell with too few values
+    is named and left out.
 
     Args:
         out: where to print.
         table: rows of the results store: distances to the data or the law.
         wanted: a distance that one would like to find, in the units of the data.
+        metrics: those of the table, by name.
         unit: what its steps are, as in `print_cells`.
     """
+    sampled = table[table["denoiser"] != "law"]
+    if sampled.empty:
+        return
+    if sampled["repetition"].nunique() < 2:
+        text = "one repetition: no interval and no ranking; repetitions=8 gives both"
+        out.print(text, markup=False)
+        return
+    if not (table["denoiser"] == "law").any():
+        text = "no floor: what a perfect sampler would show is not known; floor_repetitions=8 shows"
+        out.print(f"{text} it", markup=False)
     for metric, ok in table[table["status"] == "ok"].groupby("metric"):
+        ok = _with_intervals(out, ok, unit)
         cells = ok[ok["denoiser"] != "law"]
-        if cells["repetition"].nunique() < 2:
+        if cells.empty:
             continue
         steps = int(cells["steps"].max())
         for key, group in cells.groupby(["start", "denoiser"]):
             last = group[group["steps"] == steps]
             if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
                 start, denoiser = cast(tuple[str, str], key)
-                sentence = ranking(group, steps=steps).sentence
-                out.print(
-                    f"{start} start, {denoiser} score, {unit}={steps}: {sentence}", markup=False
-                )
-        if ok[ok["denoiser"] == "law"]["repetition"].nunique() > 1:
-            out.print(f"{metric}: {resolution(ok, wanted).sentence}", markup=False)
+                title = f"{start} start, {denoiser} score, {unit}={steps}"
+                try:
+                    sentence = ranking(group, steps=steps).sentence
+                except InvalidSetting as error:  # two samplers that share too few repetitions
+                    sentence = f"no ranking: {error}"
+                out.print(f"{title}: {sentence}", markup=False)
+        cut = list(by_floor(ok))
+        for starts, rows in cut:
+            if rows[rows["denoiser"] == "law"]["repetition"].nunique() < 2:
+                continue
+            known = metrics[str(metric)]
+            found = resolution(
+                rows, wanted, exponent=known.floor_exponent, squares_add=known.is_wasserstein
+            )
+            title = f"{metric}, {' and '.join(starts)} start" if len(cut) > 1 else f"{metric}"
+            out.print(f"{title}: {found.sentence}", markup=False)
+
+
+def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """The rows without those of cells that have one value only, which are named."""
+    counts = ok.groupby(CELL, dropna=False)["value"].transform("size")
+    alone = ok[(counts < 2) & (ok["denoiser"] != "law")]
+    for _, row in alone.iterrows():
+        name = sampler_name(row["sampler"], row["sampler_settings"])
+        out.print(
+            f"{row['metric']}, {row['start']} start, {row['denoiser']} score, {name}, "
+            f"{unit}={row['steps']}: one repetition gave a value, so nothing is claimed of it",
+            markup=False,
+        )
+    return ok.drop(alone.index)
 
 
 def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
@@ -156,39 +218,43 @@ _HYPHENATED = {
 
 
 def print_budget(out: Console, lines: pd.DataFrame) -> None:
-    """A line for each sampler setting and number of steps, a column for each part.
+    """Two tables: a line for each sampler setting and number of steps, a column for each part.
 
     Args:
         out: where to print.
         lines: of `evaluation.budget.parts`.
     """
+    titles = {
+        "difference": "differences of distances, which add up to the total",
+        "neighbours": "distances between neighbours, which see what the floor hides",
+    }
     for metric, of_metric in lines.groupby("metric"):
-        out.print(
-            f"\nerror budget in {metric}; mean ± half of the 95 % interval. Differences add up to "
-            "the total; W are distances between neighbours, which see what the floor hides"
-        )
-        held = set(zip(of_metric["part"], of_metric["kind"], strict=True))
-        columns = [(part, "difference") for part in (*PARTS, "total")]
-        columns += [(part, "neighbours") for part in PARTS]
-        columns = [column for column in columns if column in held]
-        grid = Table(box=None, pad_edge=False)
-        grid.add_column("sampler", no_wrap=True)
-        grid.add_column("N", justify="right")
-        for part, kind in columns:
-            title = _HYPHENATED.get(part, part)
-            title = title if kind == "difference" else f"W {title}"
-            grid.add_column(title, justify="right", no_wrap=True)
-        for key, group in of_metric.groupby(["sampler", "sampler_settings", "steps"]):
-            sampler, settings, steps = cast(tuple[str, str, int], key)
-            found = {
-                (part, kind): _cell(mean, upper)
-                for part, kind, mean, upper in zip(
-                    *(group[name] for name in ("part", "kind", "mean", "upper")), strict=True
-                )
-            }
-            name = sampler_name(sampler, settings)
-            grid.add_row(name, str(steps), *(found.get(column, "–") for column in columns))
-        out.print(grid)
+        out.print(f"\nerror budget in {metric}; mean ± half of the 95 % interval")
+        for kind, title in titles.items():
+            of_kind = of_metric[of_metric["kind"] == kind]
+            if of_kind.empty:
+                continue
+            out.print(f"{title}:")
+            out.print(_budget_table(of_kind))
+
+
+def _budget_table(lines: pd.DataFrame) -> Table:
+    """The table of one kind of parts."""
+    columns = [part for part in (*PARTS, "total") if part in set(lines["part"])]
+    grid = Table(box=None, pad_edge=False)
+    names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
+    # rich takes from the columns that it may, where a terminal is narrow: not what names a line
+    grid.add_column("sampler", no_wrap=True, min_width=max(map(len, names)))
+    counts = [len(str(count)) for count in lines["steps"]]
+    grid.add_column("N", justify="right", no_wrap=True, min_width=max(counts))
+    for part in columns:
+        grid.add_column(_HYPHENATED.get(part, part), justify="right", no_wrap=True)
+    for key, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
+        sampler, settings, steps = cast(tuple[str, str, int], key)
+        found = dict(zip(group["part"], map(_cell, group["mean"], group["upper"]), strict=True))
+        texts = (found.get(part, "–") for part in columns)
+        grid.add_row(sampler_name(sampler, settings), str(steps), *texts)
+    return grid
 
 
 def _cell(mean: float, upper: float) -> str:

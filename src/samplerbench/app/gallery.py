@@ -84,8 +84,17 @@ def index() -> str:
         lines += [f"![{path.stem}]({name}/{path.name})" for path in pictures]
         report = place / REPORT
         if report.exists():
-            text = report.read_text().strip()
-            lines += ["", "<details><summary>Its numbers</summary>", "", "```", text, "```", ""]
+            kept = report.read_text().splitlines()
+            text = "\n".join(line for line in kept if not line.startswith(("figure:", "table:")))
+            lines += [
+                "",
+                "<details><summary>Its numbers</summary>",
+                "",
+                "```",
+                text.strip(),
+                "```",
+                "",
+            ]
             lines += ["</details>"]
     return "\n".join(lines) + "\n"
 

@@ -26,6 +26,7 @@ from samplerbench.app.console import (
     print_cells,
     print_chains,
     print_claims,
+    print_failures,
     print_score_errors,
 )
 from samplerbench.errors import CellsFailed, InvalidSetting
@@ -242,7 +243,8 @@ def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console)
     if sweep.nfe:  # samplers at equal cost, not at equal steps
         shown_cells, unit = at_equal_cost(shown_cells, sweep.nfe), "NFE"
     print_cells(out, shown_cells, unit)
-    print_claims(out, shown_cells, job.wanted, unit)
+    print_failures(out, table)
+    print_claims(out, shown_cells, job.wanted, sweep.metrics, unit)
     log.table("cells", table.drop(columns=["metric_settings"]))
     if job.budget is not None:
         show_budget(job.budget, table, directory, log, out)

@@ -153,13 +153,23 @@ def from_file(
     Numbers are kept as they are: a learned denoiser standardises on its own. A `.npy` file holds an
     array of shape (n, dim), integer or floating; nothing is ever unpickled. A `.csv` file is UTF-8
     and has commas between its columns; its first line is a header where none of its entries is a
-    number (column *numbers* as a header would be read as data).
+    number (column *numbers* as a header would be read as data). Refused are equal rows only,
+    numbers of 1e15 or more in size, and 1_000, which only Python reads.
 
     Args:
         path: of the file, from the directory the program was started in; ~ is the home directory.
         train: share of the rows to train on.
         validation: share of the rows.
         evaluation: share of the rows; what the three leave is the floor's.
+
+    Raises:
+        InvalidSetting: naming the path and what is wrong with the file.
+    """
+    return Divided(read_points(path), train, validation, evaluation)
+
+
+def read_points(path: str) -> Tensor:
+    """The points in a `.npy` or `.csv` file, one a row, shape (n, dim), float64; see `from_file`.
 
     Raises:
         InvalidSetting: naming the path and what is wrong with the file.
@@ -176,8 +186,11 @@ def from_file(
         raise InvalidSetting("path", path, f"{_WHAT[suffix]}: {reason}") from error
     wrong = _what_is_wrong(array)
     require(not wrong, "path", path, f"a finite array of numbers of shape (n, dim), n ≥ 2: {wrong}")
-    return Divided(torch.from_numpy(array.astype(np.float64)), train, validation, evaluation)
+    return torch.from_numpy(array.astype(np.float64))
 
+
+_LARGEST = 1e15
+"""Metrics refuse larger coordinates, whose squares overflow; better before a training."""
 
 _WHAT = {
     ".npy": "an array saved by numpy.save, without objects",
@@ -206,7 +219,8 @@ def _read_csv(path: Path) -> np.ndarray:
         if len(row) != len(rows[0]):
             raise ValueError(f"row {number} has {len(row)} entries and not {len(rows[0])}")
         for entry in row:
-            if not _is_number(entry):
+            # Python reads 1_000 as a number, and no other program does
+            if not _is_number(entry) or "_" in entry:
                 raise ValueError(f"row {number} has the entry {entry!r}")
     return np.array(rows, dtype=np.float64)
 
@@ -232,4 +246,9 @@ def _what_is_wrong(array: np.ndarray) -> str:
     bad = int((~finite).sum())
     if bad:
         return f"{bad} rows have NaN or infinite entries, the first of them row {finite.argmin()}"
+    large = (np.abs(array.astype(np.float64)) >= _LARGEST).any(1)
+    if large.any():
+        return f"row {large.argmax()} has an entry of {_LARGEST:g} or more in size"
+    if (array == array[0]).all():
+        return "its rows are all equal"
     return ""

@@ -28,17 +28,34 @@ oracle is its ideal denoiser, the floor is the distance of C∞ to training poin
 part *generalisation* leads from those to the held-out data: the ideal denoiser memorises, so a
 "score error" against it is not a defect.
 
+Neighbours depend on each other, so a metric that supposes independent clouds (an unbiased energy
+distance, an MMD) has the differences only.
+
 *Converged* keeps the sampler's settings, since the limits of DDIM at η = 0 and 1 are an ODE and an
 SDE, and a learned score has different laws on them; every deterministic member has the same limit,
-the probability-flow ODE, which Heun reaches soonest. It is checked: doubling the number of steps
-must not move the distance by more than the tolerance.
+the probability-flow ODE, which Heun reaches soonest. It is checked by doubling M, the number of
+steps. With μ the mean over repetitions of d(C_2M) − d(C_M) and h half of its 95 % interval, a
+limit is
+
+    converged                where |μ| + h ≤ tolerance,
+    NOT converged            where |μ| > tolerance,
+    perhaps not converged    in between, or where one repetition has no h.
+
+That is about distances to the data, behind whose floor much can hide. So W(C_M, C_2M) is given as
+well, between runs that share starts and noise: a paired discretisation is not resolved below it.
+
+C∞ is the law of the data only where the path and its grid lead there: a last step from a σ that is
+too large, or a path that keeps noise, leaves C∞ above the floor of fresh draws. Where Welch's test
+with Holm's correction can tell, the words say so.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import cast
 
 import numpy as np
@@ -48,12 +65,14 @@ from scipy import stats
 from torch import Tensor
 
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.statistics import sampler_name
+from samplerbench.evaluation.identity import describe
+from samplerbench.evaluation.statistics import holm, sampler_name, welch
 from samplerbench.evaluation.store import Row
 from samplerbench.evaluation.sweep import Cell, Drawn, Reference, Sweep
-from samplerbench.metrics.base import LawMetric
+from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.heun import Heun
+from samplerbench.starts import FixedGaussian, Sobol
 
 #: Parts of the additive budget, in the order of the path from the data to practice. A budget has
 #: those that its sweep can tell apart.
@@ -79,6 +98,8 @@ NEIGHBOURS = {
 #: Ends the name of a converged run of a sampler that draws noise; the others share one limit.
 LIMIT = " limit"
 ODE = f"ODE{LIMIT}"
+#: The `reference` of the rows W(C_M, C_2M), M the converged number of steps.
+DOUBLED = "doubled"
 End = tuple[Cell, Drawn]
 
 
@@ -117,6 +138,10 @@ class Budget:
         allowed = "exact or exact_sobol: the budget needs one exact start"
         require(len(exact) == 1, "start", list(starts), f"with {allowed}")
         require(len(starts) <= 2, "start", list(starts), "the exact one and at most one other")
+        even = {isinstance(start, Sobol) for start in starts.values()}
+        # their floors differ, and the difference would be taken for a part of the start's
+        allowed = "both drawn evenly (exact_sobol, prior_sobol) or neither: their floors differ"
+        require(len(even) == 1, "start", list(starts), allowed)
         require(
             not self.sweep.nfe, "nfe", list(self.sweep.nfe), "null in an error budget: use steps"
         )
@@ -130,15 +155,29 @@ class Budget:
                 raise InvalidSetting("sampler", name, allowed)
         n = self.sweep.n_samples  # neighbours are clouds of n points each
         for name, metric in self.sweep.metrics.items():
-            reason = None if isinstance(metric, LawMetric) else metric.why_too_large(n, n)
+            reason = None
+            if isinstance(metric, Metric) and metric.allows_coupled:
+                reason = metric.why_too_large(n, n)
             if reason is not None:
                 raise InvalidSetting("metric", name, f"another one: {reason}")
+        self._require_training_points()
         require(
             self.sweep.repetitions >= 2,
             "repetitions",
             self.sweep.repetitions,
             "at least 2: one repetition has no interval",
         )
+
+    def _require_training_points(self) -> None:
+        """Ask for what `_to_training` draws before any work: a finite data set may not have it."""
+        if self.sweep.dataset.known_law:
+            return
+        count = len(self.sweep.reference)
+        try:
+            self.sweep.dataset.draws(count, "train", self.sweep.data_seed)
+        except InvalidSetting as error:
+            allowed = f"{error.allowed}; an error budget measures to as many training points"
+            raise InvalidSetting("n_reference", count, allowed) from error
 
     @property
     def exact(self) -> str:
@@ -158,15 +197,31 @@ class Budget:
     def row_count(self) -> int:
         """How many rows `run` gives."""
         sweep = self.sweep
-        plain = sum(not isinstance(metric, LawMetric) for metric in sweep.metrics.values())
+        clouds = [metric for metric in sweep.metrics.values() if isinstance(metric, Metric)]
+        between = sum(metric.allows_coupled for metric in clouds)
         path = 1 + (self.prior is not None) + len(self.others)
-        of_sampler = path * len(sweep.steps) * (len(sweep.metrics) + plain)
-        stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
-        limits = 2 * (stochastic + (stochastic < len(sweep.samplers))) * len(sweep.metrics)
-        floor = len(sweep.floor_cells()) * len(sweep.metrics)
+        of_sampler = path * len(sweep.steps) * (len(sweep.metrics) + between)
+        of_limit = 2 * len(sweep.metrics) + between
         if not sweep.dataset.known_law:
-            limits += limits // 2 // len(sweep.metrics) * plain
-        return floor + sweep.repetitions * (len(sweep.samplers) * of_sampler + limits)
+            of_limit += len(clouds)
+        stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
+        limits = stochastic + (stochastic < len(sweep.samplers))
+        floor = len(sweep.floor_cells()) * len(sweep.metrics)
+        return floor + sweep.repetitions * (len(sweep.samplers) * of_sampler + limits * of_limit)
+
+    def paired(self, name: str, settings: str) -> bool:
+        """Whether runs of a sampler with different numbers of steps see the same noise.
+
+        Args:
+            name: the sampler's, or its limit's.
+            settings: as in the table's column `sampler_settings`.
+        """
+        name = name.removesuffix(LIMIT)
+        return all(
+            sampler.couples or not sampler.stochastic
+            for other, sampler in self.sweep.samplers
+            if other == name and settings in ("", _settings(sampler))
+        )
 
     def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
         """All rows of all budgets; `on_row` as in `Sweep.run`."""
@@ -204,12 +259,14 @@ class Budget:
         self, name: str, sampler: Sampler, repetition: int, to_data: dict[str, Reference]
     ) -> tuple[End, list[Row]]:
         """C∞, from twice the converged steps, with its rows and those of the check."""
-        rows: list[Row] = []
-        for steps in (self.converged_steps, 2 * self.converged_steps):
-            coupled = sampler.stochastic and sampler.couples
-            cell = Cell("oracle", self.exact, name, sampler, steps, repetition, coupled)
-            drawn, more = self._walk(cell, to_data)
-            rows += more
+        coupled = sampler.stochastic and sampler.couples
+        first = Cell("oracle", self.exact, name, sampler, self.converged_steps, repetition, coupled)
+        before, rows = self._walk(first, to_data)
+        cell = replace(first, steps=2 * self.converged_steps)
+        drawn, more = self._walk(cell, to_data)
+        rows += more
+        for metric in self.sweep.metrics:
+            rows += self._between(first, before, metric, DOUBLED, cell, drawn)
         if not self.sweep.dataset.known_law:
             rows += self._to_training(cell, drawn)
         return (cell, drawn), rows
@@ -253,17 +310,18 @@ class Budget:
                 drawn, more = self._walk(cell, to_data)
                 rows += more
                 for metric in self.sweep.metrics:
-                    rows += self._between(cell, drawn, metric, part, before, there)
+                    reference = NEIGHBOURS[part][1]
+                    rows += self._between(cell, drawn, metric, reference, before, there)
                 before, there = cell, drawn
         return rows
 
     def _between(
-        self, cell: Cell, drawn: Drawn, metric: str, part: str, other: Cell, there: Drawn
+        self, cell: Cell, drawn: Drawn, metric: str, reference: str, other: Cell, there: Drawn
     ) -> list[Row]:
-        """The row of W(cell, other), or none where the metric knows only the law."""
+        """The row of W(cell, other), or none where the metric cannot be asked for it."""
         sweep = self.sweep
         plain = sweep.metrics[metric]
-        if isinstance(plain, LawMetric):
+        if isinstance(plain, LawMetric) or not plain.allows_coupled:
             return []
         if there.samples is None:
             drawn = replace(drawn, samples=None, status=there.status, message=there.message)
@@ -271,11 +329,18 @@ class Budget:
         assert there.samples is not None
         to = Reference(
             plain.against(there.samples, seed=sweep.metric_seed),
-            NEIGHBOURS[part][1],
+            reference,
             len(there.samples),
             sweep.samples_identity(other),
         )
         return [sweep.measure(cell, drawn, metric, to)]
+
+
+def _settings(sampler: Sampler) -> str:
+    """The column `sampler_settings` of a sampler."""
+    values = describe(sampler)
+    values.pop("class", None)
+    return json.dumps(values, sort_keys=True) if values else ""
 
 
 #: A sampler with its settings; its eta is part of them, and NaN is no key to join on.
@@ -287,7 +352,9 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
 
     Columns: metric, sampler, sampler_settings, eta, steps, part (one of `PARTS`, or total), and
     mean, lower, upper, count of its difference of distances (`kind` difference, paired within a
-    repetition) or of its distance between neighbours (`kind` neighbours).
+    repetition) or of its distance between neighbours (`kind` neighbours). A part whose cells did
+    not finish has no line; differences are of the repetitions that have all parts, if any has, so
+    that their means add up too.
 
     Args:
         table: rows of the results store, written by `Budget.run`.
@@ -297,14 +364,13 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     Raises:
         InvalidSetting: if the table holds no budget.
     """
+    limits = table[table["sampler"].str.endswith(LIMIT)]
+    if limits.empty:
+        raise InvalidSetting("experiment", "this run", "budget: the table holds no converged run")
     ok = table[table["status"] == "ok"]
     to_data = ok[ok["reference"].isin(["data", "law"])]
-    is_limit = to_data["sampler"].str.endswith(LIMIT)
-    limit = to_data[is_limit & (to_data["steps"] == 2 * converged_steps)]
-    if limit.empty:
-        raise InvalidSetting("experiment", "this run", "budget: the table holds no converged run")
-    cells = to_data[~is_limit & (to_data["denoiser"] != "law")]
-    start = limit["start"].iloc[0]  # the converged run has the exact one
+    cells = to_data[~to_data["sampler"].str.endswith(LIMIT) & (to_data["denoiser"] != "law")]
+    start = limits["start"].iloc[0]  # the converged run has the exact one
     oracle, exact = cells["denoiser"] == "oracle", cells["start"] == start
     index = [*KEY, "steps", "repetition"]
 
@@ -312,9 +378,9 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
         return rows.set_index(index)["value"]
 
     frame = pd.DataFrame({"C": distances(cells[oracle & exact])})
-    frame["C∞"] = _at_limit(limit, converged_steps, frame.index)
+    frame["C∞"] = _at_limit(limits, ["data", "law"], converged_steps, frame.index)
     differences = {"floor": frame["C∞"], "discretisation": frame["C"] - frame["C∞"]}
-    training = _at_limit(ok[ok["reference"] == "training"], converged_steps, frame.index)
+    training = _at_limit(limits, ["training"], converged_steps, frame.index)
     if not training.isna().all():
         differences["floor"] = training
         differences["generalisation"] = frame["C∞"] - training
@@ -332,6 +398,7 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
         here = distances(cells[cells["denoiser"] == denoiser]).reindex(frame.index)
         differences[part], last = here - last, here
     differences["total"] = last
+    differences = _complete(differences)
     blocks = [_intervals(of, part, "difference", level) for part, of in differences.items()]
     for part, (denoiser, reference) in NEIGHBOURS.items():
         rows = ok[(ok["reference"] == reference) & (ok["denoiser"] == denoiser)]
@@ -341,18 +408,39 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     return pd.concat(blocks, ignore_index=True).merge(etas, on=KEY)
 
 
-def _at_limit(rows: pd.DataFrame, converged_steps: int, index: pd.Index) -> pd.Series:
-    """The value of the converged run that belongs to each entry of an index of cells."""
-    rows = rows[rows["sampler"].str.endswith(LIMIT) & (rows["steps"] == 2 * converged_steps)]
-    ends = rows.set_index([*KEY, "repetition"])["value"].to_dict()
-    values = [
-        ends.get(
-            (metric, f"{sampler}{LIMIT}", settings, repetition),
-            ends.get((metric, ODE, "", repetition), math.nan),
-        )
-        for metric, sampler, settings, _, repetition in index
-    ]
+def _at_limit(
+    limits: pd.DataFrame, references: list[str], converged_steps: int, index: pd.Index
+) -> pd.Series:
+    """The value of the converged run that belongs to each entry of an index of cells.
+
+    A sampler that draws noise has a limit of its own; where that failed it has none: the ODE's is
+    that of the others.
+    """
+    own = {
+        (sampler.removesuffix(LIMIT), settings)
+        for sampler, settings in zip(limits["sampler"], limits["sampler_settings"], strict=True)
+        if sampler != ODE
+    }
+    rows = limits[limits["reference"].isin(references) & (limits["status"] == "ok")]
+    rows = rows[rows["steps"] == 2 * converged_steps]
+    ends = rows.set_index(["metric", "sampler", "sampler_settings", "repetition"])["value"]
+    known = ends.to_dict()
+    values = []
+    for metric, sampler, settings, _, repetition in index:
+        has_own = (sampler, settings) in own
+        limit = (f"{sampler}{LIMIT}", settings) if has_own else (ODE, "")
+        values.append(known.get((metric, *limit, repetition), math.nan))
     return pd.Series(values, index=index, dtype=float)
+
+
+def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
+    """The differences of those repetitions of a cell that have all of them, where any has.
+
+    Otherwise the parts would be means over different repetitions, and not add up.
+    """
+    whole = pd.concat(list(differences.values()), axis=1).notna().all(axis=1)
+    some = whole.groupby(level=[*KEY, "steps"]).transform("any")
+    return {part: values.where(whole | ~some) for part, values in differences.items()}
 
 
 def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.DataFrame:
@@ -369,22 +457,36 @@ def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.Data
     ).drop(columns=["std", "size"])
 
 
+CONVERGED, PERHAPS_NOT, NOT = "converged", "perhaps not converged", "NOT converged"
+
+
 def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> pd.DataFrame:
     """How far doubling the converged number of steps moved the distance, one line per limit.
 
-    Columns: those of `KEY`, eta, moved (mean over repetitions, paired), half (of its 95 % interval)
-    and converged: whether the move is within the tolerance, as far as the interval can tell.
+    Columns: those of `KEY`, eta, moved (mean over repetitions, paired), half (of its 95 %
+    interval), apart and apart_half (the same of the distance between the two runs, NaN where the
+    metric cannot be asked for it), state (see the module) and converged, whether it is just that.
     """
     ok = table[(table["status"] == "ok") & table["sampler"].str.endswith(LIMIT)]
-    wide = ok.pivot_table(index=[*KEY, "repetition"], columns="steps", values="value")
-    moved = (wide[2 * converged_steps] - wide[converged_steps]).dropna()
-    lines = moved.groupby(level=KEY).agg(["mean", "std", "size"]).reset_index()
+    to_data = ok[ok["reference"].isin(["data", "law"])]
+    wide = to_data.pivot_table(index=[*KEY, "repetition"], columns="steps", values="value")
+    wide = wide.reindex(columns=[converged_steps, 2 * converged_steps])
+    moved = _means((wide[2 * converged_steps] - wide[converged_steps]).dropna())
+    between = ok[ok["reference"] == DOUBLED].set_index([*KEY, "repetition"])["value"]
+    apart = _means(between).rename(columns={"mean": "apart", "half": "apart_half"})
+    lines = moved.rename(columns={"mean": "moved"}).merge(apart, on=KEY, how="left")
+    size = lines["moved"].abs()
+    state = np.where(size + lines["half"] <= tolerance, CONVERGED, PERHAPS_NOT)
+    state = np.where(size > tolerance, NOT, state)
+    lines = lines.assign(state=state, converged=state == CONVERGED)
+    return lines.merge(to_data[[*KEY, "eta"]].drop_duplicates(), on=KEY)
+
+
+def _means(values: pd.Series) -> pd.DataFrame:
+    """The mean over repetitions and half of its 95 % interval, for each limit."""
+    lines = values.groupby(level=KEY).agg(["mean", "std", "size"]).reset_index()
     half = stats.t.ppf(0.975, (lines["size"] - 1).clip(lower=1)) * lines["std"]
-    half /= lines["size"] ** 0.5
-    converged = lines["mean"].abs() - half.fillna(0) <= tolerance
-    lines = lines.assign(moved=lines["mean"], half=half, converged=converged)
-    lines = lines.merge(ok[[*KEY, "eta"]].drop_duplicates(), on=KEY)
-    return lines.drop(columns=["mean", "std", "size"])
+    return lines.assign(half=half / lines["size"] ** 0.5).drop(columns=["std", "size"])
 
 
 def enough_noise(points: Tensor, allowed: float) -> float:
@@ -397,10 +499,12 @@ def enough_noise(points: Tensor, allowed: float) -> float:
 
     Args:
         points: of the data, shape (n, dim).
-        allowed: the W₂ allowed to the start.
+        allowed: the W₂ allowed to the start, above 0.
     """
+    require(0 < allowed < math.inf, "allowed", allowed, "positive and finite")
     mean = float(points.mean(0).norm())
-    variance = float(torch.linalg.eigvalsh(points.T.cov().reshape(2 * (points.shape[1],)))[-1])
+    covariance = points.T.cov().reshape(2 * (points.shape[1],))
+    variance = max(0.0, float(torch.linalg.eigvalsh(covariance)[-1]))
 
     def cost(ratio: float) -> float:
         root = math.sqrt(variance + ratio**2)
@@ -424,60 +528,171 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
         budget: that wrote the table.
         table: rows of the results store.
     """
-    lines = []
     found = parts(table, budget.converged_steps)
     moved = convergence(table, budget.converged_steps, budget.tolerance)
-    for key, group in found.groupby(KEY):
-        metric, sampler, settings = cast(tuple[str, str, str], key)
-        most = int(group["steps"].max())
-        last = group[group["steps"] == most]
-        means = last[last["kind"] == "difference"].set_index("part")
-        name = sampler_name(sampler, settings)
-        found_parts = [part for part in PARTS[1:] if part in means.index]
-        if "total" not in means.index:
-            lines.append(f"{metric}, {name}, N={most}: no budget, its cells did not finish")
-            continue
-        sum_of = " ".join(f"{means['mean'][part]:+.2f} {part}" for part in found_parts)
-        lines.append(
-            f"{metric}, {name}, N={most}: {means['mean']['total']:.2f} = "
-            f"{means['mean']['floor']:.2f} floor {sum_of}"
-        )
-        worst = max(found_parts, key=lambda part: float(means["mean"][part]))
-        if means["lower"][worst] <= 0:
-            lines.append("  nothing stands out of the floor at this n and number of repetitions")
-        else:
-            advice = _advice(budget, worst, float(means["mean"]["floor"]))
-            lines.append(f"  {worst} dominates: {advice}")
-        falls = group[(group["kind"] == "neighbours") & (group["part"] == "discretisation")]
-        if len(falls) >= 2 and (falls["mean"] > 0).all():
-            slope = np.polyfit(np.log(falls["steps"]), np.log(falls["mean"]), 1)[0]
-            at = falls[falls["steps"] == most]["mean"].item()
-            shares = all(
-                s.couples or not s.stochastic for n, s in budget.sweep.samplers if n == sampler
-            )
-            paired = "paired" if shares else "not paired: fresh noise"
-            lines.append(
-                f"  discretisation ({paired}): {at:.2f} at N={most}, falls like N^{slope:.2f}"
-            )
+    cells = table[~table["sampler"].str.endswith(LIMIT) & (table["denoiser"] != "law")]
+    lines = []
+    for key, group in cells.groupby(KEY):
+        of_key = (found[KEY] == pd.Series(key, KEY)).all(axis=1)
+        lines += _words(budget, table, group, found[of_key], moved)
     for _, line in moved.iterrows():
-        move, half = float(line["moved"]), float(line["half"])
-        name = sampler_name(line["sampler"], line["sampler_settings"])
-        text = (
-            f"{line['metric']}, {name}: {budget.converged_steps} → {2 * budget.converged_steps} "
-            f"steps move the distance by {move:+.3f} ± {half:.3f}"
+        lines.append(_words_of_limit(budget, line))
+    lines += _above_the_floor(budget, table)
+    if "learned" in budget.sweep.denoisers:
+        lines.append(
+            "one training: an interval of the network's part is over samples; "
+            "-m train_seed=0,1,2 for trainings"
         )
-        if not line["converged"]:
-            more = f"more than the tolerance {budget.tolerance:g}; raise budget.converged_steps"
-            lines.append(f"NOT converged, {text}, {more}")
-        elif abs(move) + half > budget.tolerance:
-            more = f"too uncertain for the tolerance {budget.tolerance:g}; raise repetitions"
-            lines.append(f"perhaps not converged, {text}, {more}")
-        else:
-            lines.append(f"converged, {text}, within the tolerance {budget.tolerance:g}")
     return lines
 
 
-def _advice(budget: Budget, part: str, floor: float) -> str:
+def _words(
+    budget: Budget,
+    table: pd.DataFrame,
+    cells: pd.DataFrame,
+    found: pd.DataFrame,
+    moved: pd.DataFrame,
+) -> list[str]:
+    """The lines of one sampler setting.
+
+    Args:
+        budget: that wrote the table.
+        table: all its rows.
+        cells: the rows of the setting.
+        found: its lines of `parts`.
+        moved: all lines of `convergence`.
+    """
+    metric, sampler, settings = (str(cells[name].iloc[0]) for name in KEY)
+    most = int(cells["steps"].max())
+    last = found[found["steps"] == most]
+    means = last[last["kind"] == "difference"].set_index("part")
+    title = f"{metric}, {sampler_name(sampler, settings)}, N={most}"
+    limit = _limit_of(budget, table, metric, sampler, settings)
+    if not (limit["status"] == "ok").any():
+        why = "; ".join(dict.fromkeys(limit["message"])) or "it was not run"
+        return [f"{title}: no budget: its limit failed: {why}"]
+    if not {"total", "floor"} <= set(means.index):
+        return [f"{title}: no budget, its cells did not finish"]
+    form = ".2f" if budget.sweep.metrics[metric].is_wasserstein else ".2g"
+    names = [part for part in PARTS[1:] if part in means.index]
+    sum_of = " ".join(f"{means['mean'][part]:+{form}} {part}" for part in names)
+    lines = [
+        f"{title}: {means['mean']['total']:{form}} = {means['mean']['floor']:{form}} floor {sum_of}"
+    ]
+    # not the largest mean: that may be one of which nothing is known
+    certain = [part for part in names if means["lower"][part] > 0]
+    if certain:
+        worst = max(certain, key=lambda part: float(means["mean"][part]))
+        advice = _advice(budget, worst, metric, float(means["mean"]["floor"]))
+        lines.append(f"  {worst} dominates: {advice}")
+    else:
+        lines.append("  nothing stands out of the floor at this n and number of repetitions")
+    neighbours = (found["kind"] == "neighbours") & (found["part"] == "discretisation")
+    falls = found[neighbours].set_index("steps")["mean"].sort_index()
+    if most in falls.index:
+        paired = "paired" if budget.paired(sampler, settings) else "not paired: fresh noise"
+        text = f"  discretisation ({paired}): {falls[most]:.2f} at N={most}{_fall(falls)}"
+        own = moved["sampler"].isin(limit["sampler"]) & (moved["metric"] == metric)
+        own &= moved["sampler_settings"].isin(limit["sampler_settings"])
+        apart = float(moved.loc[own, "apart"].max())
+        if paired == "paired" and falls[most] <= apart:
+            text += f"; not resolved: doubling its limit's steps moves the samples by {apart:.2f}"
+        lines.append(text)
+    return lines
+
+
+def _limit_of(
+    budget: Budget, table: pd.DataFrame, metric: str, sampler: str, settings: str
+) -> pd.DataFrame:
+    """The rows of d(C∞) of a sampler setting: of its own limit, or of the one that all share."""
+    rows = table[(table["metric"] == metric) & table["reference"].isin(["data", "law"])]
+    rows = rows[rows["steps"] == 2 * budget.converged_steps]
+    own = (table["sampler"] == f"{sampler}{LIMIT}") & (table["sampler_settings"] == settings)
+    return rows[own[rows.index] if own.any() else rows["sampler"] == ODE]
+
+
+def _fall(falls: pd.Series) -> str:
+    """How a paired discretisation falls with N, in words; nothing where one N cannot say."""
+    if len(falls) < 2 or not (falls > 0).all():
+        return ""
+    fit = stats.linregress(np.log(falls.index.to_numpy(float)), np.log(falls.to_numpy()))
+    slope = float(fit.slope)
+    error = f" ± {float(fit.stderr):.2f}" if len(falls) > 2 else ""
+    if slope >= 0:
+        return f", does not fall: N^{slope:+.2f}{error}"
+    return f", falls like N^{slope:.2f}{error}"
+
+
+def _words_of_limit(budget: Budget, line: pd.Series) -> str:
+    """Whether a limit is one."""
+    steps, tolerance = budget.converged_steps, f"the tolerance {budget.tolerance:g}"
+    name = sampler_name(line["sampler"], line["sampler_settings"])
+    form = ".3f" if budget.sweep.metrics[line["metric"]].is_wasserstein else ".2g"
+    text = (
+        f"{line['state']}, {line['metric']}, {name}: {steps} → {2 * steps} steps move the "
+        f"distance by {line['moved']:+{form}} ± {line['half']:{form}}"
+    )
+    if not math.isnan(line["apart"]):
+        text += f" and lie W = {line['apart']:.3f} ± {line['apart_half']:.3f} apart"
+        if not budget.paired(line["sampler"], line["sampler_settings"]):
+            text += " (not paired: fresh noise)"
+        elif line["apart"] > budget.tolerance:
+            text += " (a paired discretisation below that is not resolved)"
+    if line["state"] == CONVERGED:
+        return f"{text}: within {tolerance}"
+    if line["state"] == NOT:
+        return f"{text}: more than {tolerance}; raise budget.converged_steps"
+    return f"{text}: too uncertain for {tolerance}; raise repetitions"
+
+
+def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
+    """Limits whose distance is not that of fresh draws of the law, by Welch's test and Holm's.
+
+    Data without a known law are left out: there the limit is the training set, and its difference
+    from held-out draws has a part of its own.
+    """
+    sweep = budget.sweep
+    if not sweep.dataset.known_law:
+        return []
+    even = isinstance(sweep.starts[budget.exact], Sobol)
+    ok = table[(table["status"] == "ok") & table["reference"].isin(["data", "law"])]
+    floors = ok[(ok["denoiser"] == "law") & (ok["start"] == (budget.exact if even else ""))]
+    limits = ok[ok["sampler"].str.endswith(LIMIT) & (ok["steps"] == 2 * budget.converged_steps)]
+    lines = []
+    for metric, of_metric in limits.groupby("metric"):
+        floor = floors.loc[floors["metric"] == metric, "value"]
+        groups = [
+            (sampler_name(*cast(tuple[str, str], key)), group["value"])
+            for key, group in of_metric.groupby(["sampler", "sampler_settings"])
+            if len(group) > 1 and len(floor) > 1
+        ]
+        gaps = [welch(values, floor) for _, values in groups]
+        for (name, _), gap, p_value in zip(
+            groups, gaps, holm([gap.p_value for gap in gaps]), strict=True
+        ):
+            if p_value > 0.05:
+                continue
+            side = "above" if gap.mean > 0 else "below"
+            draws = "even" if even else "fresh"
+            text = (
+                f"{metric}, {name}: the limit itself is {abs(gap.mean):.2g} ± {gap.half:.2g} "
+                f"{side} the floor of {draws} draws ({floor.mean():.2g})"
+            )
+            if gap.mean > 0:
+                text += f": {_what_is_left(budget, even and name != ODE)}"
+            lines.append(text)
+    return lines
+
+
+def _what_is_left(budget: Budget, fresh_noise: bool) -> str:
+    """What can keep a limit from the law of the data."""
+    level = budget.sweep.levels(2 * budget.converged_steps).rows[-2]
+    ratio = level.sigma / level.alpha if level.alpha > 0 else math.inf
+    causes = f"the last step from σ/α={ratio:.3g} to the data, or the path's own noise"
+    return f"{causes}, or fresh noise that is not even" if fresh_noise else causes
+
+
+def _advice(budget: Budget, part: str, metric: str, floor: float) -> str:
     sweep = budget.sweep
     if part == "discretisation":
         return "take more steps, or a sampler of higher order"
@@ -485,10 +700,44 @@ def _advice(budget: Budget, part: str, floor: float) -> str:
         return "take more training data"
     if part in ("score", "optimisation"):
         return "train longer, or a larger network" + (", or on more data" * (part == "score"))
+    start = sweep.starts[cast(str, budget.prior)]
+    start = start.start if isinstance(start, Sobol) else start
+    if isinstance(start, FixedGaussian):
+        return (
+            f"its mean {start.mean:g} and std {start.std:g} are not those of the path at the first "
+            "level; compare start=prior"
+        )
     first = sweep.levels(max(sweep.steps)).rows[0]
     if first.alpha == 0:
         return "start from the exact law: this path ends without signal, so the start is a choice"
-    now = first.sigma / first.alpha
-    want = enough_noise(sweep.reference, floor / 5)
-    key = "schedule.sigma_max" if hasattr(sweep.schedule, "sigma_max") else "grid.noise_max"
-    return f"prior mismatch: raise {key} from {now:g} to about {want:g}"
+    want = None  # a floor that is not a distance says nothing about σ
+    if sweep.metrics[metric].is_wasserstein and floor > 0:
+        want = enough_noise(sweep.reference, floor / 5)
+    return _more_noise(sweep, first.sigma / first.alpha, want)
+
+
+def _more_noise(sweep: Sweep, now: float, want: float | None) -> str:
+    """Which setting gives the first level more noise: σ/α is now so much, and wanted so much."""
+    if want is not None and want <= now:
+        return (
+            f"the start's mismatch is not from too little noise: σ/α is {now:g} at the first "
+            f"level, and {want:g} would do for a Gaussian"
+        )
+    end = float(sweep.schedule.noise_to_signal(torch.ones(1, dtype=torch.float64)))
+    settings = {
+        name: parameter.default for name, parameter in signature(sweep.grid).parameters.items()
+    }
+    keys = []
+    # the grid may stop before the path does, or be told where to, which binds when the path goes on
+    if now < end * (1 - 1e-6) or settings.get("noise_max") is not None:
+        name = next((name for name in ("noise_max", "t_max") if name in settings), None)
+        keys.append(f"grid.{name}" if name else "the grid's first level")
+    if now >= end * (1 - 1e-6) or (want is not None and want > end):
+        has = next((n for n in ("sigma_max", "beta_max") if hasattr(sweep.schedule, n)), None)
+        keys.append(f"schedule.{has}" if has else "the schedule's noise at t = 1")
+    what = f"prior mismatch: raise {' and '.join(keys)}"
+    if want is None:
+        return f"{what}; σ/α is {now:g} at the first level"
+    if all(key in ("grid.noise_max", "schedule.sigma_max") for key in keys):
+        return f"{what} from {now:g} to about {want:g}"
+    return f"{what} until σ/α at the first level, now {now:g}, is about {want:g}"

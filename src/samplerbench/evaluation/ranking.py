@@ -51,9 +51,14 @@ class Ranking:
         """The finding in words."""
         first = self.order.iloc[0]
         ties = first["ties"]
+        count = len(self.pairs)
+        family = f"Holm over {count} comparison" + "s" * (count != 1)
         if len(ties) == 0:
-            return f"{first['name']} is best, and can be told from all others"
-        return f"{first['name']} has the smallest mean; it cannot be told from {', '.join(ties)}"
+            return f"{first['name']} is best, and can be told from all others ({family})"
+        return (
+            f"{first['name']} has the smallest mean; it cannot be told from {', '.join(ties)} "
+            f"({family})"
+        )
 
 
 def ranking(

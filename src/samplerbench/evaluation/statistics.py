@@ -32,15 +32,19 @@ than δ where F is large. It is found, with the stated power, where it exceeds
 F and all standard deviations shrink like (1/n + 1/m)^a: a = 1/2 for a unimodal law, 1/4 where modes
 are unevenly weighted and far apart, since a share of √(1/n) of the mass then travels a fixed
 distance. So √(F² + δ²) − F = D is solved by δ² = D² + 2·F·D, which falls like (1/n + 1/m)^{2a}.
+
+Squares add for Wasserstein distances. For another metric (a difference of shares, an unbiased
+squared distance, whose floor may be negative) nothing is said of a δ: the smallest excess that is
+found is D itself, in the metric's own units, and it falls like (1/n + 1/m)^a.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -310,6 +314,22 @@ def against_floor(
     return result.assign(p_holm=corrected, told_apart=corrected <= 1 - level)
 
 
+def by_floor(table: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
+    """A table of one metric cut by floor: the starts that share one, and their rows with it.
+
+    Fresh draws are the floor of random starts, even draws that of an even one: the mean of both
+    would be the floor of neither.
+    """
+    law = table["denoiser"] == "law"
+    floors = set(table.loc[law, "start"])
+    starts = sorted(set(table.loc[~law, "start"]))
+    of_start = {start: start if start in floors else "" for start in starts}
+    for floor in dict.fromkeys(of_start.values()):
+        sharing = [start for start in starts if of_start[start] == floor]
+        cells = ~law & table["start"].isin(sharing)
+        yield sharing, table[cells | (law & (table["start"] == floor))]
+
+
 @dataclass(frozen=True)
 class Resolution:
     """What n samples and R repetitions can tell from data, and what it would take to tell more.
@@ -321,13 +341,16 @@ class Resolution:
         n_reference: m; 0 where the distance is to the law itself.
         repetitions: R, the fewest of any cell.
         floor: the floor's mean.
-        resolved: the smallest distance of laws found at (n, R), in data units.
+        resolved: the smallest distance of laws found at (n, R), in data units; where squares do not
+            add, the smallest excess over the floor, in the units of the metric.
         wanted: the distance of laws that is to be found.
-        n_needed: n that finds it with R repetitions, m growing in proportion.
+        n_needed: n that finds it with R repetitions, m growing in proportion; n where squares do
+            not add.
         repetitions_needed: R that finds it with n samples, for cells and floor alike; none above
-            `MOST_REPETITIONS`.
+            `MOST_REPETITIONS`, or where squares do not add.
         exponent: a.
         estimated: whether a comes from the table; otherwise it is an assumption.
+        squares_add: whether the floor and a distance of laws add in squares.
     """
 
     cells: int
@@ -342,6 +365,7 @@ class Resolution:
     repetitions_needed: int | None
     exponent: float
     estimated: bool
+    squares_add: bool = True
 
     @property
     def sentence(self) -> str:
@@ -349,6 +373,12 @@ class Resolution:
         verb = "cell" if self.cells == 1 else "cells"
         now = f"{self.hidden} of {self.cells} {verb} cannot be told from data at n = "
         now += f"{_thousands(self.n_samples)} with {self.repetitions} repetitions"
+        basis = "measured" if self.estimated else "assumed"
+        if not self.squares_add:
+            return (
+                f"{now}: an excess over the floor below {self.resolved:.2g} is not found, in the "
+                f"metric's own units (it falls like n^-{self.exponent:.2f}, {basis})"
+            )
         if self.n_needed <= self.n_samples:
             return f"{now}; a distance of {self.wanted:.3g} would be found"
         more = f"n = {_thousands(self.n_needed)}"
@@ -357,7 +387,6 @@ class Resolution:
             more += f" (and {_thousands(_round_up(m))} data points)"
         if self.repetitions_needed is not None:
             more += f" or {_thousands(self.repetitions_needed)} repetitions"
-        basis = "measured" if self.estimated else "assumed"
         if self.n_needed > OUT_OF_REACH and self.repetitions_needed is None:
             more = "no sample size within reach"
         text = (
@@ -384,11 +413,12 @@ def resolution(
     *,
     power: float = 0.8,
     exponent: float = 0.25,
+    squares_add: bool = True,
 ) -> Resolution:
     """The n, or the R, that would find a wanted distance of laws; see the module for the model.
 
-    The table holds one data set and one metric; where it holds several n, the exponent is measured
-    from the floors and all else is said of the largest n.
+    The table holds one data set, one metric and one floor (see `by_floor`); where it holds several
+    n, the exponent is measured from the floors and all else is said of the largest n.
 
     Args:
         table: rows of the results store, with a floor.
@@ -397,6 +427,7 @@ def resolution(
         power: chance of finding δ.
         exponent: a, used where the table holds one n only: 1/4 for unevenly weighted modes (the
             default, the worst case), 1/2 for a unimodal law.
+        squares_add: whether the metric is a Wasserstein distance; see the module.
 
     Raises:
         InvalidSetting: a number is out of range, a mixed table, too few repetitions or no floor.
@@ -421,6 +452,21 @@ def resolution(
         return float(stats.t.ppf(tail, freedom) + stats.t.ppf(power, freedom)) * error
 
     excess = detectable(repetitions, floor_count)
+    known: dict[str, Any] = {
+        "cells": len(here),
+        "hidden": int((~here["told_apart"]).sum()),
+        "n_samples": n,
+        "n_reference": m,
+        "repetitions": repetitions,
+        "floor": floor,
+        "wanted": wanted,
+        "exponent": a,
+        "estimated": fitted is not None,
+    }
+    if not squares_add or floor < 0:  # no Wasserstein distance is negative
+        return Resolution(
+            **known, resolved=excess, n_needed=n, repetitions_needed=None, squares_add=False
+        )
     resolved = math.sqrt(excess**2 + 2 * floor * excess)
     # both terms of δ² = D² + 2FD shrink like n^(−2a)
     n_needed = n if resolved <= wanted else _round_up(n * (resolved / wanted) ** (1 / a))
@@ -433,18 +479,10 @@ def resolution(
         found = detectable(middle, max(middle, floor_count)) <= enough
         low, high = (low, middle) if found else (middle, high)
     return Resolution(
-        cells=len(here),
-        hidden=int((~here["told_apart"]).sum()),
-        n_samples=n,
-        n_reference=m,
-        repetitions=repetitions,
-        floor=floor,
+        **known,
         resolved=resolved,
-        wanted=wanted,
         n_needed=n_needed,
         repetitions_needed=high if high <= MOST_REPETITIONS else None,
-        exponent=a,
-        estimated=fitted is not None,
     )
 
 

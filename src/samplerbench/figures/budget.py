@@ -1,8 +1,8 @@
 """The error budget as waterfalls: from the floor to what practice gets, one part after another.
 
-Bars are differences of distances, which add up to the total (and may go down); dots are the
-distances between neighbours, which do not add up but see what the floor hides. See
-`evaluation.budget` for both.
+Bars are differences of distances, which add up to the total (and may go down); diamonds are the
+distances between neighbours, which do not add up but see what the floor hides. Both have their
+intervals. See `evaluation.budget` for both.
 """
 
 from __future__ import annotations
@@ -56,42 +56,55 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
         panels = figure.subplots(
             len(settings), len(counts), sharex=True, sharey=True, squeeze=False
         )
+        lowest = [0.0]
         for row, chosen in zip(panels, settings.itertuples(index=False), strict=True):
             same = (lines["sampler"] == chosen.sampler) & (
                 lines["sampler_settings"] == chosen.sampler_settings
             )
             name = sampler_name(str(chosen.sampler), str(chosen.sampler_settings))
             for axes, steps in zip(row, counts, strict=True):
-                _panel(axes, lines[same & (lines["steps"] == steps)])
+                lowest.append(_panel(axes, lines[same & (lines["steps"] == steps)]))
                 axes.set_title(f"{name}, N = {steps}", fontsize=9)
             row[0].set_ylabel(metric_title(metric))
+        # all panels share the axis: its top is the highest of all by now, and a bound would fix it
+        panels[0, 0].set_ylim(bottom=1.1 * min(lowest))
         figure.suptitle(title, fontsize=9, color="0.3")
-        figure.legend(handles=_legend(), loc="outside lower center", ncols=2)
+        handles = _legend()[: 1 + (lines["kind"] == "neighbours").any()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
-def _panel(axes: Axes, lines: pd.DataFrame) -> None:
+def _panel(axes: Axes, lines: pd.DataFrame) -> float:
+    """Draw one budget; returns the lowest value in it."""
     differences = lines[lines["kind"] == "difference"].set_index("part")
     neighbours = lines[lines["kind"] == "neighbours"].set_index("part")
     names: Sequence[str] = [part for part in (*PARTS, "total") if part in differences.index]
-    level = 0.0
+    if "floor" not in names:  # bars that begin nowhere would be read as distances
+        axes.text(0.5, 0.5, "no budget: no limit", transform=axes.transAxes, ha="center")
+        return 0.0
+    level, lowest = 0.0, 0.0
     for place, part in enumerate(names):
         mean = float(differences["mean"][part])
         bottom = 0.0 if part in ("floor", "total") else level
         axes.bar(place, mean, 0.7, bottom=bottom, color=_COLOURS[part])
-        low, high = (
-            bottom + float(differences["lower"][part]),
-            bottom + float(differences["upper"][part]),
-        )
+        low, high = (bottom + float(differences[end][part]) for end in ("lower", "upper"))
         axes.plot([place, place], [low, high], color="black", lw=1)
+        lowest = min(lowest, bottom, bottom + mean, low if low == low else 0.0)
         if part != "total":
             level = bottom + mean
             axes.plot([place + 0.35, place + 0.65], [level, level], color="0.5", lw=0.8)
         if part in neighbours.index:
-            axes.plot(place, float(neighbours["mean"][part]), "D", color="black", mfc="white", ms=5)
+            low, high = (float(neighbours[end][part]) for end in ("lower", "upper"))
+            beside = place + 0.2  # or the bar's interval would hide it
+            axes.plot([beside, beside], [low, high], color="black", lw=1)
+            apart = float(neighbours["mean"][part])
+            axes.plot(beside, apart, "D", color="black", mfc="white", ms=5)
+            lowest = min(lowest, low if low == low else 0.0)
     axes.set_xticks(range(len(names)), [_SHORT.get(part, part) for part in names], fontsize=8)
     axes.grid(visible=False, axis="x")
-    axes.set_ylim(bottom=0)
+    if lowest < 0:
+        axes.axhline(0, color="0.5", lw=0.8)
+    return lowest
 
 
 def _legend() -> list[Line2D | Patch]:

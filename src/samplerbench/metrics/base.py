@@ -21,7 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -76,7 +76,22 @@ class Distance(ABC):
 
 
 class Metric(ABC):
-    """A metric and its settings. Members are frozen dataclasses: their fields identify a value."""
+    """A metric and its settings. Members are frozen dataclasses: their fields identify a value.
+
+    Attributes:
+        is_wasserstein: whether a value is a Wasserstein distance: in the units of the data, never
+            negative, and such that the squares of the floor and of a distance of laws add.
+        allows_coupled: whether it may be asked of clouds that depend on each other, such as those
+            of two samplers with the same starts. An unbiased estimate supposes independent ones.
+    """
+
+    is_wasserstein: ClassVar[bool] = True
+    allows_coupled: ClassVar[bool] = True
+
+    @property
+    def floor_exponent(self) -> float:
+        """a of a floor that falls like n^−a, at worst: see `worst_exponent`."""
+        return worst_exponent(self)
 
     @abstractmethod
     def why_incompatible(self, dim: int) -> str | None:
@@ -107,7 +122,18 @@ class Metric(ABC):
 
 
 class LawMetric(ABC):
-    """A metric against a law and its settings: a frozen dataclass, as a `Metric` is."""
+    """A metric against a law and its settings: a frozen dataclass, as a `Metric` is.
+
+    Attributes:
+        is_wasserstein: as of a `Metric`.
+    """
+
+    is_wasserstein: ClassVar[bool] = True
+
+    @property
+    def floor_exponent(self) -> float:
+        """a of a floor that falls like n^−a, at worst: see `worst_exponent`."""
+        return worst_exponent(self)
 
     @abstractmethod
     def why_incompatible(self, dataset: Dataset) -> str | None:
@@ -129,6 +155,15 @@ class LawMetric(ABC):
     @abstractmethod
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         """Build the distance to a law that the metric can handle."""
+
+
+def worst_exponent(metric: Metric | LawMetric) -> float:
+    """a of the floor n^−a of a law with modes that are far apart.
+
+    A share of about n^−½ of the mass is in the wrong mode and has to travel a fixed distance. A
+    W_p is the p-th root of what that costs, so a = 1/(2p). What is no root falls like the shares.
+    """
+    return 0.5 / float(getattr(metric, "p", 2.0)) if metric.is_wasserstein else 0.5
 
 
 def finite_points(points: Tensor, name: str, dim: int | None = None) -> Tensor:

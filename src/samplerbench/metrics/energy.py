@@ -18,6 +18,7 @@ kernel −‖x − y‖, to which the U-statistic of `mmd` applies).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -29,6 +30,14 @@ from samplerbench.metrics.pairs import mean_over_own_pairs, mean_over_pairs, why
 @dataclass(frozen=True)
 class Energy(Metric):
     """The squared energy distance, unbiased: it may be negative. It has no settings."""
+
+    is_wasserstein: ClassVar[bool] = False
+    allows_coupled: ClassVar[bool] = False  # two clouds with the same starts seem too near
+
+    @property
+    def floor_exponent(self) -> float:
+        """1: between samples of one law, the linear part of the U-statistic vanishes."""
+        return 1.0
 
     def why_incompatible(self, dim: int) -> str | None:
         return None

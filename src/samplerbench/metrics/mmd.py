@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +48,14 @@ class MMD(Metric):
     def __post_init__(self) -> None:
         fits = self.bandwidth is None or 0 < self.bandwidth < math.inf
         require(fits, "bandwidth", self.bandwidth, "above 0 and finite, or null for the median")
+
+    is_wasserstein: ClassVar[bool] = False
+    allows_coupled: ClassVar[bool] = False  # two clouds with the same starts seem too near
+
+    @property
+    def floor_exponent(self) -> float:
+        """1: between samples of one law, the linear part of the U-statistic vanishes."""
+        return 1.0
 
     def why_incompatible(self, dim: int) -> str | None:
         return None

@@ -23,6 +23,7 @@ Reference: K. Pearson, On the Criterion that a Given System of Deviations …, P
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from scipy.stats import chisquare
@@ -43,6 +44,7 @@ class ModeWeights(LawMetric):
             than theirs; that is a bias of the value of at most as much.
     """
 
+    is_wasserstein: ClassVar[bool] = False
     max_overlap: float = 1e-3
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 PIECE = 2**20
+"""Pairs that are worked on at once, at least one row of them: 8 MB."""
 
 MOST_PAIRS = 10**11
 """What takes some ten minutes on one core; a larger sum is a mistake, and is refused."""
@@ -31,9 +32,6 @@ def why_too_many(n: int, m: int) -> str | None:
         f"{most:,} points are too many pairs, the most is {MOST_PAIRS:,}: lower n_samples or "
         "n_reference, or use metric=sliced"
     )
-
-
-"""Pairs that are worked on at once, at least one row of them: 8 MB."""
 
 
 def mean_over_pairs(x: Tensor, y: Tensor, f: Callable[[Tensor], Tensor]) -> float:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +46,7 @@ class RegionShare(LawMetric):
         high: in the units of the data, above low; None is +∞.
     """
 
+    is_wasserstein: ClassVar[bool] = False
     axis: int = 0
     low: float | None = None
     high: float | None = 0.0
