@@ -40,6 +40,7 @@ from samplerbench.evaluation.store import Row, Store, write_atomically
 from samplerbench.figures.base import write
 from samplerbench.figures.budget import waterfall
 from samplerbench.figures.distance import distance_against
+from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
 from samplerbench.figures.style import save
 from samplerbench.logs import Log, open_log
 from samplerbench.noise import KeyedNoise
@@ -295,9 +296,15 @@ def show_budget(
         "bars: 95 % intervals of the mean"
     )
     for metric in dict.fromkeys(lines["metric"]):
-        path = directory / f"budget_{metric}.png"
-        log.figure(f"budget/{metric}", save(waterfall(lines, metric, title), path))
-        out.print(f"figure: {shown(path)}")
+        figures = {}
+        if not sweep.nfe:  # at equal cost the samplers have no number of steps in common
+            figures["budget"] = waterfall(lines, metric, title)
+        if paired_errors(table, metric)["nfe"].nunique() > 1:
+            figures["paired_error"] = paired_error_against_nfe(table, metric)
+        for name, figure in figures.items():
+            path = save(figure, directory / f"{name}_{metric}.png")
+            log.figure(f"{name}/{metric}", path)
+            out.print(f"figure: {shown(path)}")
 
 
 def shown(place: Path | str) -> str:

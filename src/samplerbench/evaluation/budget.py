@@ -119,7 +119,7 @@ class Budget:
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
-        most = max(self.sweep.steps)
+        most = max(self.sweep.all_steps)
         require(
             self.converged_steps > most,
             "budget.converged_steps",
@@ -142,9 +142,6 @@ class Budget:
         # their floors differ, and the difference would be taken for a part of the start's
         allowed = "both drawn evenly (exact_sobol, prior_sobol) or neither: their floors differ"
         require(len(even) == 1, "start", list(starts), allowed)
-        require(
-            not self.sweep.nfe, "nfe", list(self.sweep.nfe), "null in an error budget: use steps"
-        )
         require(self.sweep.truth is None, "reference_noise", "above 0", "0 in an error budget")
         for name, sampler in self.sweep.samplers:
             if sampler.order is None:
@@ -200,14 +197,15 @@ class Budget:
         clouds = [metric for metric in sweep.metrics.values() if isinstance(metric, Metric)]
         between = sum(metric.allows_coupled for metric in clouds)
         path = 1 + (self.prior is not None) + len(self.others)
-        of_sampler = path * len(sweep.steps) * (len(sweep.metrics) + between)
+        counts = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
+        of_cells = path * counts * (len(sweep.metrics) + between)
         of_limit = 2 * len(sweep.metrics) + between
         if not sweep.dataset.known_law:
             of_limit += len(clouds)
         stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
         limits = stochastic + (stochastic < len(sweep.samplers))
         floor = len(sweep.floor_cells()) * len(sweep.metrics)
-        return floor + sweep.repetitions * (len(sweep.samplers) * of_sampler + limits * of_limit)
+        return floor + sweep.repetitions * (of_cells + limits * of_limit)
 
     def paired(self, name: str, settings: str) -> bool:
         """Whether runs of a sampler with different numbers of steps see the same noise.
@@ -293,7 +291,7 @@ class Budget:
     ) -> list[Row]:
         """C, B and A at every number of steps, each measured to the data and to its neighbour."""
         rows: list[Row] = []
-        for steps in self.sweep.steps:
+        for steps in self.sweep.steps_of(sampler):
             before, there = end
             coupled = sampler.stochastic and sampler.couples
             cell = Cell("oracle", self.exact, name, sampler, steps, repetition, coupled)
@@ -707,7 +705,7 @@ def _advice(budget: Budget, part: str, metric: str, floor: float) -> str:
             f"its mean {start.mean:g} and std {start.std:g} are not those of the path at the first "
             "level; compare start=prior"
         )
-    first = sweep.levels(max(sweep.steps)).rows[0]
+    first = sweep.levels(max(sweep.all_steps)).rows[0]
     if first.alpha == 0:
         return "start from the exact law: this path ends without signal, so the start is a choice"
     want = None  # a floor that is not a distance says nothing about σ
