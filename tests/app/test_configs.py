@@ -26,6 +26,10 @@ LINE = ["dataset=four_well_boltzmann"]  # some pictures are of data on a line
 FREE = ["objective=hyvarinen", "sampler=ula", "grid=hold", "start=gaussian"]  # without a level
 NEEDS = {
     ("dataset", "four_well"): ["metric=w_law_1d"],
+    **{
+        ("objective", name): FREE[1:] for name in ("hyvarinen", "hutchinson", "sliced", "sliced_vr")
+    },
+    ("objective", "single_level"): [*FREE[1:], "grid.noise=1"],
     ("network", "layer_norm_mlp"): FREE,
     ("network", "mlp"): FREE,
     ("network", "smooth_mlp"): FREE,

@@ -381,13 +381,13 @@ def check(sweep: Sweep, training: Training | None) -> None:
         model = training.objective.model
         law = getattr(training.objective, "level_law", None)
         for rows in levels.values():
-            reason = law.why_incompatible(sweep.schedule, rows) if law is not None else None
-            if reason is not None:
-                raise InvalidSetting("level_law", type(law).__name__, f"another one: {reason}")
             reason = model.target.why_incompatible(rows) if isinstance(model, Learned) else None
             if reason is not None:
                 name = type(model.target).__name__
                 raise InvalidSetting("target", name, f"another one: {reason}")
+            reason = law.why_incompatible(sweep.schedule, rows) if law is not None else None
+            if reason is not None:
+                raise InvalidSetting("level_law", type(law).__name__, f"another one: {reason}")
     why = {
         (name, denoiser): [
             sampler.why_incompatible(model, levels[steps]) for steps in sweep.steps_of(sampler)

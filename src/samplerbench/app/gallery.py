@@ -1,4 +1,4 @@
-"""The gallery: every experiment of the source notebooks, run here, with its pictures and numbers.
+"""The gallery: every experiment of the source notebooks, run here, with pictures and numbers.
 
     make gallery                        all of them, some minutes each
     make gallery ARGS="n1/ddim n2"      some, by name or by notebook
@@ -26,14 +26,16 @@ TITLES = {
     "n0": "N0: score-based diffusion models (talk 8)",
     "n1": "N1: introduction to score-based generative modelling",
     "n2": "N2: a score-based model of a one-dimensional distribution",
+    "shapes": "The shapes of published tables",
 }
 
 
 def experiments(words: list[str]) -> list[str]:
     """The notebooks' experiments, or those among them that were named."""
     folder = conf_directory() / "experiment"
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("n*/*")]
-    chosen = [name for name in sorted(names) if not words or {name, name[:2]} & set(words)]
+    paths = [path for group in TITLES for path in sorted(folder.glob(f"{group}/*.yaml"))]
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    chosen = [name for name in names if not words or {name, name.split("/")[0]} & set(words)]
     if not chosen:
         sys.exit(
             f"samplerbench: no experiment {' '.join(words)}; one of {', '.join(sorted(names))}"
@@ -66,16 +68,17 @@ def index() -> str:
     lines = [
         "# Gallery",
         "",
-        "Every experiment of the three source notebooks as `make gallery` runs it, in its default",
-        "setting: minutes on two cores. `fidelity=notebook` runs the notebook's own numbers.",
+        "Every experiment of the three source notebooks, and the shapes of some published tables, as",
+        "`make gallery` runs them, in their default setting: minutes on two cores each.",
+        "`fidelity=notebook` runs a notebook's own numbers.",
     ]
     notebook = ""
     for name in experiments([]):
         place = GALLERY / name
         if not place.is_dir():
             continue
-        if name[:2] != notebook:
-            notebook = name[:2]
+        if name.split("/")[0] != notebook:
+            notebook = name.split("/")[0]
             lines += ["", f"## {TITLES[notebook]}"]
         yaml = (conf_directory() / "experiment" / f"{name}.yaml").read_text().splitlines()
         comment = [line.removeprefix("# ") for line in yaml if line.startswith("# ")]
