@@ -68,8 +68,8 @@ def index() -> str:
     lines = [
         "# Gallery",
         "",
-        "Every experiment of the three source notebooks, and the shapes of some published tables, as",
-        "`make gallery` runs them, in their default setting: minutes on two cores each.",
+        "Every experiment of the three source notebooks, and the shapes of some published tables,",
+        "as `make gallery` runs them, in their default setting: minutes on two cores each.",
         "`fidelity=notebook` runs a notebook's own numbers.",
     ]
     notebook = ""

@@ -22,6 +22,7 @@ from samplerbench.evaluation.statistics import (
     holm,
     paired_difference,
     require_single,
+    sampler_name,
     t_interval,
 )
 
@@ -151,7 +152,10 @@ def _names(cells: pd.DataFrame) -> list[str]:
     steps = cells["steps"].map(lambda count: f" at {count} steps")
     eta = cells["eta"].map(lambda value: "" if value != value else f" η={value:g}")
     plain = cells["sampler"] + eta
-    for names in (plain, plain + steps, plain + " " + cells["sampler_settings"] + steps):
+    full = pd.Series(
+        list(map(sampler_name, cells["sampler"], cells["sampler_settings"])), index=cells.index
+    )
+    for names in (plain, full, full + steps):
         if not names.duplicated().any():
             return list(names)
     raise AssertionError("cells are distinct")

@@ -89,7 +89,12 @@ def sampler_name(sampler: str, settings: str) -> str:
         settings: the column `sampler_settings`, JSON.
     """
     values = json.loads(settings) if settings else {}
-    words = [f"{'η' if key == 'eta' else key}={value:g}" for key, value in values.items()]
+    # what is infinite or off has no effect, and a table has little room
+    words = [
+        f"{'η' if key == 'eta' else key}={value:g}"
+        for key, value in values.items()
+        if value is not None and value is not False and abs(value) != math.inf
+    ]
     return " ".join([sampler, *words])
 
 

@@ -45,7 +45,7 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
-    """One curve for each sampler setting, the best at the largest cost first in the legend.
+    """One curve for each sampler setting; the legend is in the order of their right ends.
 
     Args:
         table: rows of the results store, written by a budget.

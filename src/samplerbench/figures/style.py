@@ -27,7 +27,9 @@ def styled() -> mpl.RcParams:
 
 def metric_title(metric: str) -> str:
     """What people call a metric, for an axis."""
-    return "max-sliced W₂" if metric.startswith("max_sliced") else metric.replace("_", " ")
+    if metric.startswith("max_sliced"):
+        return "max-sliced W₂"
+    return "sliced W₂" if metric == "sliced" else metric.replace("_", " ")
 
 
 def save(figure: Figure, path: Path) -> Path:
