@@ -142,8 +142,9 @@ def fit(
     model.to(job.sweep.device)
     losses = pd.DataFrame(history.rows, columns=list(LOSSES))
     write_atomically(directory / "losses.csv", losses.to_csv(index=False).encode())
-    last = losses[losses["name"] == "train"].tail(1)["loss"]
-    out.print(f"trained in {time.perf_counter() - began:.0f} s, loss {float(last.item()):.4g}")
+    last = losses[losses["name"] == "train"]["loss"]
+    loss = f", loss {last.iloc[-1]:.4g}" if len(last) > 0 else ""
+    out.print(f"trained in {time.perf_counter() - began:.0f} s{loss}")
     return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
 
 
