@@ -175,7 +175,9 @@ def test_members_by_whether_they_have_a_level():
 
 def test_uniform_weights_are_pytorchs_default():
     ours = uniform_linear(400, 1000, torch_generator(0))
-    theirs = nn.Linear(400, 1000)
+    with torch.random.fork_rng():  # theirs come from the global generator
+        torch.manual_seed(0)
+        theirs = nn.Linear(400, 1000)
     for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert own.shape == other.shape
         assert float(own.detach().abs().max()) <= 1 / 20
