@@ -46,7 +46,7 @@ class AdamsBashforth(Sampler):
         return [cls(), cls(points=2)]
 
     @property
-    def order(self) -> int:  # type: ignore[override]
+    def order(self) -> int:
         return self.points
 
     @property

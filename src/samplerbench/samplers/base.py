@@ -46,8 +46,6 @@ class Sampler(ABC):
     """A sampling method. Members are frozen dataclasses whose fields are its parameters.
 
     Attributes:
-        order: of convergence on the probability-flow ODE, or weak order for a stochastic method.
-            None for a Langevin method: it follows no path and is held to its stationary law.
         adaptive: whether it chooses its own steps: its error falls with its tolerance and hardly
             with the number of levels, which are output points. `order` is then that of one step.
         needs: what the model must be: a `Denoiser`, or any `Score` for Langevin samplers.
@@ -58,7 +56,6 @@ class Sampler(ABC):
             number of steps; see `coupling`.
     """
 
-    order: ClassVar[int | None]
     adaptive: ClassVar[bool] = False
     needs: ClassVar[type[Score]] = Denoiser  # type: ignore[type-abstract]
     needs_density: ClassVar[bool] = False
@@ -70,6 +67,15 @@ class Sampler(ABC):
     def variants(cls) -> Sequence[Self]:
         """Settings at which it is tested; one that makes noise optional gives both kinds."""
         return [cls()]
+
+    @property
+    @abstractmethod
+    def order(self) -> int | None:
+        """Order of convergence on the probability-flow ODE; of a stochastic method the weak order.
+
+        None for a Langevin method: it follows no path and is held to its stationary law. Most
+        members declare it as a class variable.
+        """
 
     @property
     @abstractmethod

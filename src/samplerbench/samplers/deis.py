@@ -43,7 +43,7 @@ class DEIS(Sampler):
         return [cls(), cls(points=3)]
 
     @property
-    def order(self) -> int:  # type: ignore[override]
+    def order(self) -> int:
         return min(self.points, 2)
 
     @property

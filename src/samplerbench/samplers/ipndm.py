@@ -50,7 +50,7 @@ class IPNDM(Sampler):
         return [cls(), cls(points=2)]
 
     @property
-    def order(self) -> int:  # type: ignore[override]
+    def order(self) -> int:
         return min(self.points, 2)
 
     @property

@@ -14,11 +14,12 @@ from samplerbench.errors import require
 from samplerbench.grids import Levels
 from samplerbench.models import Density, Score
 from samplerbench.noise import Noise
-from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.base import Step
+from samplerbench.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
-class MALA(Sampler):
+class MALA(Langevin):
     """Propose x' = x + h·s(x) + √(2h)·z and go there with probability min(1, A),
 
         A = q(x')·N(x; x' + h·s(x'), 2h) / (q(x)·N(x'; x + h·s(x), 2h)),
@@ -39,26 +40,14 @@ class MALA(Sampler):
         step_size: h, in the units of the data squared.
     """
 
-    order: ClassVar[int | None] = None
-    needs: ClassVar[type[Score]] = Score  # type: ignore[type-abstract]
     needs_density: ClassVar[bool] = True
-    needs_signal: ClassVar[bool] = True
-    holds: ClassVar[bool] = True
     step_size: float = 0.05
 
     def __post_init__(self) -> None:
         require(0 < self.step_size < math.inf, "step_size", self.step_size, "positive and finite")
 
     @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
     def affine(self) -> bool:
-        return False
-
-    @property
-    def ends_at_data(self) -> bool:
         return False
 
     def evaluations(self, steps: int) -> int:

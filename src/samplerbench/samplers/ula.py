@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -13,11 +12,12 @@ from samplerbench.errors import require
 from samplerbench.grids import Levels
 from samplerbench.models import Score
 from samplerbench.noise import Noise
-from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.base import Step
+from samplerbench.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
-class ULA(Sampler):
+class ULA(Langevin):
     """x ← x + h·s(x) + √(2h)·z,   s = ∇ log q at the one level of a hold grid, z ~ N(0, I).
 
     The convention for a Langevin step, here and everywhere in this package: h multiplies the score
@@ -36,22 +36,10 @@ class ULA(Sampler):
         step_size: h, in the units of the data squared.
     """
 
-    order: ClassVar[int | None] = None
-    needs: ClassVar[type[Score]] = Score  # type: ignore[type-abstract]
-    needs_signal: ClassVar[bool] = True
-    holds: ClassVar[bool] = True
     step_size: float = 0.01
 
     def __post_init__(self) -> None:
         require(0 < self.step_size < math.inf, "step_size", self.step_size, "positive and finite")
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
-    def ends_at_data(self) -> bool:
-        return False
 
     def steps(self, model: Score, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         kick = math.sqrt(2 * self.step_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from torch import Tensor
 
@@ -13,11 +13,12 @@ from samplerbench.errors import require
 from samplerbench.grids import Levels
 from samplerbench.models import Score
 from samplerbench.noise import Noise
-from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.base import Step
+from samplerbench.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
-class Underdamped(Sampler):
+class Underdamped(Langevin):
     """dx = v dt,   dv = (s(x) − γ·v) dt + √(2γ) dW,   s = ∇ log q at the one level of a hold grid.
 
     A step is B, A, O, A, B: v ← v + ½h·s(x); x ← x + ½h·v; v ← c·v + √(1 − c²)·z with c = e^{−γh};
@@ -36,10 +37,6 @@ class Underdamped(Sampler):
         friction: γ, per unit of time; ∞ draws the velocity anew in each step.
     """
 
-    order: ClassVar[int | None] = None
-    needs: ClassVar[type[Score]] = Score  # type: ignore[type-abstract]
-    needs_signal: ClassVar[bool] = True
-    holds: ClassVar[bool] = True
     step_size: float = 0.1
     friction: float = 1.0
 
@@ -50,14 +47,6 @@ class Underdamped(Sampler):
     @classmethod
     def variants(cls) -> Sequence[Self]:
         return [cls(), cls(friction=math.inf)]
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    @property
-    def ends_at_data(self) -> bool:
-        return False
 
     def evaluations(self, steps: int) -> int:
         return steps + 1

@@ -49,7 +49,7 @@ class UniPC(Sampler):
         return [cls(), cls(points=1)]
 
     @property
-    def order(self) -> int:  # type: ignore[override]
+    def order(self) -> int:
         return min(self.points + 1, 3)
 
     @property
