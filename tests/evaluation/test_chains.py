@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.chains import Chains, record
+from samplerbench.evaluation.chains import Chains, diagnose, record
+from samplerbench.evaluation.sweep import Sweep
 from samplerbench.grids import hold
 from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.mala import MALA
 from samplerbench.samplers.ula import ULA
 from samplerbench.schedules import EDM
+from samplerbench.starts import FixedGaussian
 
 NOISE = KeyedNoise((0, "chains"))
 
@@ -79,3 +83,38 @@ def test_refusals(mixture_law, states):
         chains(states(3, 2, 2))
     with pytest.raises(ValueError, match=r"\(frames, chains, dim\)"):
         Chains(states(5, 2), torch.ones(2))
+
+
+def sweep_of(law, samplers, steps):
+    return Sweep(
+        dataset=law,
+        schedule=EDM(),
+        grid=hold,
+        denoisers={"oracle": law.oracle(EDM())},
+        starts={"gaussian": FixedGaussian(std=3.0)},
+        samplers=samplers,
+        steps=[steps],
+        metrics={},
+        reference=law.draws(10, "evaluation", 0),
+        n_samples=10,
+        repetitions=1,
+    )
+
+
+def test_diagnose_tells_chains_that_mix_from_chains_that_do_not():
+    samplers = [("ula", ULA(0.2)), ("mala", MALA(0.2)), ("ddim", DDIM())]
+    one = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), samplers, 2000), 8)
+    assert list(one["sampler"]) == ["ula", "mala"]  # DDIM is no chain
+    assert (one["split_r_hat"] < 1.05).all()
+    assert (one["states"] == 8 * 1000).all()
+    assert one["acceptance"].iloc[0] == 1
+    assert 0.5 < one["acceptance"].iloc[1] < 1
+    small = [("ula", ULA(0.005)), ("mala", MALA(0.005))]  # below twice the variance .01: stable
+    apart = isotropic((0.5, 0.5), ((-9.0,), (9.0,)), 0.1)
+    two = diagnose(sweep_of(apart, small, 2000), 8)
+    assert (two["split_r_hat"] > 2).all()
+
+
+def test_chains_that_cannot_be_examined_are_named():
+    lines = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(5.0))], 2000), 4)
+    assert "not finite" in lines["message"].item()

@@ -12,6 +12,7 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.statistics import (
     CELL,
     against_floor,
+    at_equal_cost,
     by_floor,
     floor_exponent,
     holm,
@@ -492,3 +493,9 @@ def test_the_floor_of_d1_falls_as_the_module_says():
         shared = {"n_samples": n, "reference": "data", "n_reference": 5 * n, "denoiser": "law"}
         tables.append(rows(distances, **shared))
     assert floor_exponent(pd.concat(tables)) == pytest.approx(0.25, abs=0.05)
+
+
+def test_rows_at_equal_cost_share_what_was_allowed():
+    table = pd.DataFrame({"sampler": ["", "ddim", "heun", "rk4"], "steps": [0, 8, 4, 3]})
+    found = at_equal_cost(table.assign(nfe=[0, 8, 7, 9]), [16, 8])
+    assert list(found["steps"]) == [0, 8, 8, 16]  # the floor's row stays

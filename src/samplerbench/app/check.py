@@ -13,11 +13,10 @@ import math
 import sys
 from importlib import import_module
 
-import yaml
 from rich.table import Table
 
 from samplerbench.app.console import console
-from samplerbench.app.construct import trusted
+from samplerbench.app.construct import construct_grid, read_member
 from samplerbench.app.main import conf_directory
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.orders import LAWS, Order, measured_order
@@ -64,14 +63,8 @@ def settings(name: str) -> list[Sampler]:
     """The samplers of a name: a member of conf/sampler/, or a class and its tested settings."""
     path = conf_directory() / "sampler" / f"{name}.yaml"
     if path.is_file():
-        node = yaml.safe_load(path.read_text())
-        kind = trusted(node.pop("_target_"), f"sampler.{name}")
-        plain = {key: value for key, value in node.items() if not isinstance(value, list)}
-        lists = {key: value for key, value in node.items() if isinstance(value, list)}
-        if not lists:
-            return [kind(**plain)]
-        key, values = next(iter(lists.items()))
-        return [kind(**plain, **{key: value}) for value in (values[0], values[-1])]
+        members = construct_grid(read_member(path), f"sampler.{name}")
+        return members if len(members) == 1 else [members[0], members[-1]]
     module, _, member = name.rpartition(".")
     known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
     allowed = InvalidSetting("check", name, f"one of {known}, or a sampler's class, package.Class")

@@ -196,13 +196,21 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
 
 
 def print_chains(out: Console, table: pd.DataFrame) -> None:
-    """How well chains mix, a line for each of `table`'s rows."""
+    """How well chains mix, a line for each of `table`'s rows.
+
+    Args:
+        out: where to print.
+        table: of `evaluation.chains.diagnose`.
+    """
     for _, line in table.iterrows():
+        name = sampler_name(line["sampler"], line["settings"])
+        title = f"chains, {line['start']}, {line['denoiser']}, {name}, N={line['steps']}"
+        if line["message"]:
+            out.print(f"{title}: {line['message']}", style="bold red", markup=False)
+            continue
         mixed = line["split_r_hat"] <= 1.01
         out.print(
-            f"chains, {line['start']}, {line['denoiser']}, "
-            f"{sampler_name(line['sampler'], line['settings'])}, N={line['steps']}: "
-            f"acceptance {line['acceptance']:.2f}, {line['states']:,} states are worth "
+            f"{title}: acceptance {line['acceptance']:.2f}, {line['states']:,.0f} states are worth "
             f"{line['effective_sample_size']:.0f}, split R̂ {line['split_r_hat']:.3f}"
             + ("" if mixed else ": not mixed"),
             markup=False,

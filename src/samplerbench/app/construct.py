@@ -12,6 +12,7 @@ import inspect
 import typing
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
@@ -44,6 +45,13 @@ def construct(node: DictConfig, key: str, **shared: Any) -> Any:
 def parameters(node: DictConfig, key: str) -> frozenset[str]:
     """The names of what the node's `_target_` can be given."""
     return frozenset(inspect.signature(trusted(node.get("_target_"), key)).parameters)
+
+
+def read_member(path: Path) -> DictConfig:
+    """The node of a member's yaml file, as Hydra would put it into the config."""
+    node = OmegaConf.load(path)
+    assert isinstance(node, DictConfig)
+    return node
 
 
 def construct_grid(node: DictConfig, key: str) -> list[Any]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -31,11 +28,10 @@ from samplerbench.app.console import (
 )
 from samplerbench.errors import CellsFailed, InvalidSetting
 from samplerbench.evaluation.budget import LIMIT, Budget, parts, verdict
-from samplerbench.evaluation.chains import record
-from samplerbench.evaluation.identity import describe
+from samplerbench.evaluation.chains import diagnose
 from samplerbench.evaluation.scene import LOSSES, Scene
 from samplerbench.evaluation.score_error import score_errors
-from samplerbench.evaluation.statistics import sampler_name
+from samplerbench.evaluation.statistics import at_equal_cost, sampler_name
 from samplerbench.evaluation.store import Row, Store, write_atomically
 from samplerbench.figures.base import write
 from samplerbench.figures.budget import waterfall
@@ -43,7 +39,6 @@ from samplerbench.figures.distance import distance_against
 from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
 from samplerbench.figures.style import save
 from samplerbench.logs import Log, open_log
-from samplerbench.noise import KeyedNoise
 from samplerbench.training import LossHistory, train
 
 
@@ -107,7 +102,10 @@ def execute(job: Job, directory: Path, log: Log) -> int:
         show(job, table, directory, log, out)
         out.print(f"table:  {shown(directory / 'cells.parquet')}")
     if job.chains > 0:
-        diagnose(job, directory, log, out)
+        mixing = diagnose(job.sweep, job.chains)
+        print_chains(out, mixing)
+        write_atomically(directory / "chains.csv", mixing.to_csv(index=False).encode())
+        log.table("chains", mixing)
     for name, picture in job.pictures.items():
         for path in write(picture.draw(view), directory):
             log.figure(f"{name}/{path.stem}", path)
@@ -197,47 +195,6 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
     return table
 
 
-def diagnose(job: Job, directory: Path, log: Log, out: Console) -> None:
-    """How well the chains of the Langevin samplers mix, over the second half of their steps."""
-    sweep, rows = job.sweep, []
-    for denoiser, model in sweep.denoisers.items():
-        for start, law in sweep.starts.items():
-            for name, sampler in sweep.samplers:
-                steps = max(sweep.steps_of(sampler))
-                levels = sweep.levels(steps)
-                if not sampler.holds or sampler.why_incompatible(model, levels) is not None:
-                    continue
-                key = ("chains", sweep.seed)
-                x = law.draw(sweep.dataset, job.chains, levels.rows[0], (*key, 0))
-                every = max(1, steps // 2 // 1000)
-                noise = KeyedNoise((*key, "noise"))
-                x = x.to(sweep.device, sweep.dtype)
-                row = {"denoiser": denoiser, "start": start, "sampler": name, "steps": steps}
-                try:
-                    chains = record(
-                        sampler, model, x, levels, noise, burn_in=steps // 2, every=every
-                    )
-                except ValueError as error:
-                    out.print(f"chains, {denoiser}, {name}: {error}", style="bold red")
-                    continue
-                rows.append(
-                    row
-                    | {
-                        "settings": json.dumps(
-                            {k: v for k, v in describe(sampler).items() if k != "class"}
-                        ),
-                        "states": chains.frames.shape[0] * chains.frames.shape[1],
-                        "acceptance": float(chains.acceptance.mean()),
-                        "effective_sample_size": float(chains.effective_sample_size().min()),
-                        "split_r_hat": float(chains.split_r_hat().max()),
-                    }
-                )
-    table = pd.DataFrame(rows)
-    print_chains(out, table)
-    write_atomically(directory / "chains.csv", table.to_csv(index=False).encode())
-    log.table("chains", table)
-
-
 def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console) -> None:
     """Print the table and what it supports, draw it, and log both."""
     sweep = job.sweep
@@ -265,13 +222,6 @@ def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console)
             metric, rows, "nfe" if sweep.nfe else "steps", "value", ["denoiser", "start", "name"]
         )
         out.print(f"figure: {shown(path)}")
-
-
-def at_equal_cost(table: pd.DataFrame, allowed: Sequence[int]) -> pd.DataFrame:
-    """The rows with `steps` replaced by the number of evaluations that was allowed."""
-    bounds = sorted(allowed)
-    place = np.searchsorted(bounds, table["nfe"]).clip(max=len(bounds) - 1)
-    return table.assign(steps=np.where(table["nfe"] > 0, np.array(bounds)[place], table["steps"]))
 
 
 def to_data(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,11 +10,10 @@ import inspect
 import re
 from pathlib import Path
 
-import yaml
 from rich.table import Table
 
 from samplerbench.app.console import console
-from samplerbench.app.construct import trusted
+from samplerbench.app.construct import construct_grid, read_member
 from samplerbench.app.main import conf_directory
 from samplerbench.errors import InvalidSetting
 from samplerbench.models import Denoiser
@@ -61,11 +60,9 @@ def samplers(folder: Path) -> Table:
     for column in ("order", "NFE of N steps", "needs", "reference"):
         table.add_column(column, no_wrap=True)
     for name in _names(folder / "sampler"):
-        text = (folder / "sampler" / f"{name}.yaml").read_text()
-        settings = yaml.safe_load(text)
-        kind = trusted(settings.pop("_target_"), f"sampler.{name}")
-        plain = {key: value for key, value in settings.items() if not isinstance(value, list)}
-        table.add_row(name, _comment(text), *describe(kind(**plain)))
+        path = folder / "sampler" / f"{name}.yaml"
+        sampler = construct_grid(read_member(path), f"sampler.{name}")[0]
+        table.add_row(name, _comment(path.read_text()), *describe(sampler))
     return table
 
 

@@ -51,7 +51,6 @@ with Holm's correction can tell, the words say so.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -65,7 +64,7 @@ from scipy import stats
 from torch import Tensor
 
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.identity import describe
+from samplerbench.evaluation.identity import settings_text
 from samplerbench.evaluation.statistics import holm, sampler_name, welch
 from samplerbench.evaluation.store import Row
 from samplerbench.evaluation.sweep import Cell, Drawn, Reference, Sweep
@@ -218,7 +217,7 @@ class Budget:
         return all(
             sampler.couples or not sampler.stochastic
             for other, sampler in self.sweep.samplers
-            if other == name and settings in ("", _settings(sampler))
+            if other == name and settings in ("", settings_text(sampler))
         )
 
     def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
@@ -332,13 +331,6 @@ class Budget:
             sweep.samples_identity(other),
         )
         return [sweep.measure(cell, drawn, metric, to)]
-
-
-def _settings(sampler: Sampler) -> str:
-    """The column `sampler_settings` of a sampler."""
-    values = describe(sampler)
-    values.pop("class", None)
-    return json.dumps(values, sort_keys=True) if values else ""
 
 
 #: A sampler with its settings; its eta is part of them, and NaN is no key to join on.

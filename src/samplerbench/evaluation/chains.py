@@ -25,18 +25,24 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from samplerbench.errors import require
+from samplerbench.evaluation.identity import settings_text
+from samplerbench.evaluation.sweep import Sweep
 from samplerbench.grids import Levels
 from samplerbench.models import Denoiser, Score
-from samplerbench.noise import Noise
+from samplerbench.noise import KeyedNoise, Noise
 from samplerbench.samplers.base import Sampler
 
 LEAST_FRAMES = 4
 """Below that a half chain has no variance within it."""
+
+MOST_FRAMES = 1000
+"""As many of a long chain are kept by `diagnose`; its states in between are nearly the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,3 +115,49 @@ def record(
             if (number - burn_in) % every == 0:
                 frames.append(step.x.double().cpu())
     return Chains(torch.stack(frames), accepted / (levels.steps - burn_in))
+
+
+def diagnose(sweep: Sweep, count: int) -> pd.DataFrame:
+    """How well a sweep's Langevin samplers mix, over the second half of their steps.
+
+    One line for each denoiser, start and sampler that stays at a level: their names, settings and
+    steps; states (frames times chains), acceptance, the smallest effective_sample_size and the
+    largest split_r_hat of the coordinates; and a message where the chains cannot be examined.
+
+    Args:
+        sweep: the job; its largest numbers of steps are taken.
+        count: how many chains.
+    """
+    lines: list[dict[str, object]] = []
+    for denoiser, model in sweep.denoisers.items():
+        for start, law in sweep.starts.items():
+            for name, sampler in sweep.samplers:
+                steps = max(sweep.steps_of(sampler))
+                levels = sweep.levels(steps)
+                if not sampler.holds or sampler.why_incompatible(model, levels) is not None:
+                    continue
+                key = ("chains", sweep.seed)
+                x = law.draw(sweep.dataset, count, levels.rows[0], (*key, 0))
+                line = {"denoiser": denoiser, "start": start, "sampler": name, "steps": steps}
+                line["settings"] = settings_text(sampler)
+                try:
+                    chains = record(
+                        sampler,
+                        model,
+                        x.to(sweep.device, sweep.dtype),
+                        levels,
+                        KeyedNoise((*key, "noise")),
+                        burn_in=steps // 2,
+                        every=max(1, steps // 2 // MOST_FRAMES),
+                    )
+                except ValueError as error:
+                    lines.append(line | {"message": str(error)})
+                    continue
+                found = {
+                    "states": chains.frames.shape[0] * chains.frames.shape[1],
+                    "acceptance": float(chains.acceptance.mean()),
+                    "effective_sample_size": float(chains.effective_sample_size().min()),
+                    "split_r_hat": float(chains.split_r_hat().max()),
+                }
+                lines.append(line | found | {"message": ""})
+    return pd.DataFrame(lines)

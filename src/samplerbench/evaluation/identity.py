@@ -59,5 +59,12 @@ def identity(thing: object) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def settings_text(thing: object) -> str:
+    """The settings of a dataclass as JSON, without its class; empty where it has none."""
+    values = describe(thing)
+    values.pop("class", None)
+    return json.dumps(values, sort_keys=True) if values else ""
+
+
 def _path(thing: Any) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"

@@ -98,6 +98,20 @@ def sampler_name(sampler: str, settings: str) -> str:
     return " ".join([sampler, *words])
 
 
+def at_equal_cost(table: pd.DataFrame, allowed: Sequence[int]) -> pd.DataFrame:
+    """The rows with `steps` replaced by the number of evaluations that was allowed.
+
+    Samplers of a sweep at equal cost have no number of steps in common: this is what they share.
+
+    Args:
+        table: rows of the results store.
+        allowed: the sweep's `nfe`.
+    """
+    bounds = sorted(allowed)
+    place = np.searchsorted(bounds, table["nfe"]).clip(max=len(bounds) - 1)
+    return table.assign(steps=np.where(table["nfe"] > 0, np.array(bounds)[place], table["steps"]))
+
+
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One line a cell: mean, sd, count, the interval [lower, upper], nfe and seconds.
 

@@ -27,7 +27,7 @@ from samplerbench import __version__
 from samplerbench.coupling import BrownianNoise
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
-from samplerbench.evaluation.identity import VERSIONS, describe, identity
+from samplerbench.evaluation.identity import VERSIONS, describe, identity, settings_text
 from samplerbench.evaluation.store import Row
 from samplerbench.grids import Levels
 from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
@@ -397,8 +397,6 @@ class Sweep:
             "to": reference | ({"data_seed": self.data_seed} if to.name == "data" else {}),
             **({} if self.truth is None else {"law": describe(self.truth)}),
         }
-        sampler = {} if cell.settings is None else describe(cell.settings)
-        sampler.pop("class", None)
         learned, on_law = cell.denoiser == "learned", cell.settings is None
         labels = self.labels
         return Row(
@@ -416,7 +414,7 @@ class Sweep:
             denoiser=cell.denoiser,
             start=cell.start,
             sampler=cell.sampler,
-            sampler_settings=json.dumps(sampler, sort_keys=True) if sampler else "",
+            sampler_settings="" if cell.settings is None else settings_text(cell.settings),
             eta=float(getattr(cell.settings, "eta", math.nan)),
             steps=cell.steps,
             nfe=nfe,
