@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
+import safetensors.torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EMAWeightAveraging, RichProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
+from samplerbench.evaluation.store import write_atomically
 from samplerbench.objectives.base import Model, Objective
 
-WEIGHTS = "model.pt"
+WEIGHTS = "model.safetensors"
 
 
 def train(
@@ -51,7 +52,7 @@ def train(
     Args:
         objective: the loss, with its model and recipe; its model is changed in place.
         data: batches of clean data.
-        directory: where the weights go, as `model.pt`.
+        directory: where the weights go, as `model.safetensors`.
         logger: Lightning's, for the losses; None logs nothing.
         callbacks: more of Lightning's callbacks.
         accelerator: Lightning's word for where to run: "cpu", "gpu", "auto".
@@ -107,7 +108,7 @@ def train(
             raise
     model = objective.model.float().cpu().eval().requires_grad_(False)
     directory.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), directory / WEIGHTS)
+    write_atomically(directory / WEIGHTS, safetensors.torch.save(model.state_dict()))
     return model
 
 
@@ -179,11 +180,13 @@ class SparseBar(RichProgressBar):
 def load(model: Model, path: Path) -> Model:
     """Read the weights that `train` wrote into a model built in the same way.
 
+    The format holds numbers and nothing that could be executed.
+
     Args:
         model: with the same network, target and schedule; its weights and data scale are replaced.
         path: of the weights.
     """
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    model.load_state_dict(safetensors.torch.load_file(path))
     return model.float().eval().requires_grad_(False)
 
 

@@ -26,6 +26,7 @@ from samplerbench.app.console import (
     print_failures,
     print_score_errors,
 )
+from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
 from samplerbench.errors import CellsFailed, InvalidSetting
 from samplerbench.evaluation.budget import LIMIT, Budget, parts, verdict
 from samplerbench.evaluation.chains import diagnose
@@ -60,7 +61,12 @@ def run(config: DictConfig) -> None:
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InvalidSetting("config", reason, "one that can be built; see debug=true") from error
-    claim(directory, config)
+    about = {
+        "choices": OmegaConf.to_container(hydra.runtime.choices),
+        "overrides": list(hydra.overrides.task),
+        "values": planned(job),
+    }
+    claim(directory, config, about)
     many = hydra.mode == RunMode.MULTIRUN
     with open_log(
         job.logger,
@@ -69,23 +75,25 @@ def run(config: DictConfig) -> None:
         group=directory.parent.name if many else None,
         config=job.config,
     ) as log:
-        failed = execute(job, directory, log)
+        try:
+            failed = execute(job, directory, log)
+        except BaseException as error:
+            stopped: State = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            tell(directory, stopped, f"{type(error).__name__}: {error}".splitlines()[0])
+            raise
     if failed:
-        raise CellsFailed(f"{failed} values failed, see the column message in {shown(directory)}")
+        message = f"{failed} values failed, see the column message in {shown(directory)}"
+        tell(directory, "failed", message)
+        raise CellsFailed(message)
+    tell(directory, "finished")
 
 
-def claim(directory: Path, config: DictConfig) -> None:
-    """Make the folder this run's, by a file that only one run can create: the resolved config.
-
-    Raises:
-        InvalidSetting: if another run has the folder; nothing of it is touched.
-    """
-    try:
-        with (directory / "config.yaml").open("x") as file:
-            file.write(OmegaConf.to_yaml(config, resolve=True))
-    except FileExistsError:
-        allowed = "a folder that holds no run; what is there is kept"
-        raise InvalidSetting("hydra.run.dir", directory, allowed) from None
+def planned(job: Job) -> int:
+    """How many values the job is to have."""
+    sweep = job.sweep
+    if not sweep.metrics:
+        return 0
+    return job.budget.row_count() if job.budget else len(sweep.cells()) * len(sweep.metrics)
 
 
 def execute(job: Job, directory: Path, log: Log) -> int:
@@ -131,7 +139,7 @@ def fit(
     model = train(
         training.objective,
         training.data,
-        directory=directory / "checkpoints",
+        directory=directory / CHECKPOINTS,
         logger=log.lightning or None,
         callbacks=[history],
         accelerator="cpu" if job.sweep.device.type == "cpu" else "gpu",
@@ -173,7 +181,7 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
     """Evaluate all cells; returns their table, which is written whatever happens."""
     sweep, budget = job.sweep, job.budget
     store = Store(directory)
-    total = budget.row_count() if budget else len(sweep.cells()) * len(sweep.metrics)
+    total = planned(job)
     out.print(
         f"{'budget' if budget else 'sweep'}: {total:,} values of n = {sweep.n_samples:,} samples, "
         f"{sweep.repetitions} repetitions, in blocks of {sweep.block:,}, "

@@ -1,0 +1,188 @@
+"""Runs on disk: what a finished, failed or half-finished job left in its folder.
+
+    config.yaml   the resolved configuration; whoever creates it has the folder
+    run.json      which member of each group was chosen, the command, the versions, how many values
+    status.json   running, finished, failed or interrupted, and the first line of why
+    cells/        the values, one file each, and cells.parquet, the table made of them
+    checkpoints/  the trained model
+
+A stored config is data, perhaps somebody else's: it is built by `construct`, so it can name members
+of trusted packages only, and weights are read without executing anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from samplerbench.app.build import Job, build
+from samplerbench.errors import InvalidSetting
+from samplerbench.evaluation.identity import VERSIONS
+from samplerbench.evaluation.store import Store, write_atomically
+from samplerbench.training import WEIGHTS, load
+
+State = Literal["running", "finished", "failed", "interrupted"]
+CONFIG, ABOUT, STATUS, CHECKPOINTS = "config.yaml", "run.json", "status.json", "checkpoints"
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run's folder, read.
+
+    Args:
+        directory: where it is.
+        config: the resolved configuration.
+        choices: which member of each group was chosen.
+        overrides: the words of its command.
+        versions: of the software that decides its bits, and of Python.
+        values: how many values it is to have; 0 if it never came so far.
+        state: what became of it. A run whose process is gone was interrupted.
+        message: why, in one line, unless it finished.
+    """
+
+    directory: Path
+    config: DictConfig
+    choices: Mapping[str, Any]
+    overrides: Sequence[str]
+    versions: Mapping[str, str]
+    values: int
+    state: State
+    message: str
+
+    @property
+    def name(self) -> str:
+        """What the run is called."""
+        return self.directory.name
+
+    def table(self) -> pd.DataFrame:
+        """Its values so far, one row each, with the columns of `evaluation.store.Row`."""
+        return Store(self.directory).table()
+
+    def job(self, **changes: Any) -> Job:
+        """The run's objects, built again, the learned denoiser with its trained weights.
+
+        Args:
+            changes: top-level keys of the config to change before, such as device="cuda".
+
+        Raises:
+            InvalidSetting: something cannot be built here, or the weights are not there.
+        """
+        config = OmegaConf.merge(self.config, changes)
+        assert isinstance(config, DictConfig)
+        # a log is opened by a job that runs, and its package may be missing here
+        config.logger = {"_target_": "samplerbench.logs.NoLogger"}
+        job = build(config, self.choices, self.name)
+        if job.training is not None:
+            model = job.training.objective.model
+            path = self.directory / CHECKPOINTS / WEIGHTS
+            try:
+                load(model, path)
+            except Exception as error:  # whatever the file holds
+                first = str(error).splitlines()[0]
+                allowed = (
+                    f"one with the weights of its own network ({type(error).__name__}: {first})"
+                )
+                raise InvalidSetting("run", path, allowed) from error
+            model.to(job.sweep.device)
+        return job
+
+
+def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None:
+    """Make the folder this run's, by a file that only one run can create: the resolved config.
+
+    Args:
+        directory: of the run.
+        config: of the run.
+        about: choices, overrides and values, as in `StoredRun`.
+
+    Raises:
+        InvalidSetting: another run has the folder; nothing of it is touched.
+    """
+    try:
+        with (directory / CONFIG).open("x") as file:
+            file.write(OmegaConf.to_yaml(config, resolve=True))
+    except FileExistsError:
+        allowed = "a folder that holds no run; what is there is kept"
+        raise InvalidSetting("hydra.run.dir", directory, allowed) from None
+    versions = {**VERSIONS, "python": platform.python_version()}
+    _write(directory / ABOUT, {**about, "versions": versions})
+    tell(directory, "running")
+
+
+def tell(directory: Path, state: State, message: str = "") -> None:
+    """Write down what has become of the run."""
+    here = {"host": socket.gethostname(), "process": os.getpid()}
+    _write(directory / STATUS, {"state": state, "message": message, **here})
+
+
+def open_run(directory: Path) -> StoredRun:
+    """Read a run's folder.
+
+    Raises:
+        InvalidSetting: it holds no run, or one that cannot be read.
+    """
+    path = directory / CONFIG
+    if not path.is_file():
+        allowed = "a folder that a job of samplerbench made, with its config.yaml"
+        raise InvalidSetting("run", directory, allowed)
+    try:
+        config = OmegaConf.load(path)
+        about = json.loads((directory / ABOUT).read_bytes())
+        status = json.loads((directory / STATUS).read_bytes())
+        if not isinstance(config, DictConfig):
+            raise ValueError("config.yaml is no mapping")
+        state, message = _state(status)
+        return StoredRun(
+            directory=directory,
+            config=config,
+            choices=dict(about["choices"]),
+            overrides=list(about["overrides"]),
+            versions=dict(about["versions"]),
+            values=int(about["values"]),
+            state=state,
+            message=message,
+        )
+    except Exception as error:  # whatever somebody else's file holds
+        reason = str(error).splitlines()[0] if str(error) else ""
+        allowed = f"a whole run of this version ({type(error).__name__}: {reason})"
+        raise InvalidSetting("run", directory, allowed) from error
+
+
+def find_runs(directory: Path) -> list[Path]:
+    """The folder itself, or the folders of runs below it, in order of their names.
+
+    Raises:
+        InvalidSetting: there is no such folder, or no run in it.
+    """
+    found = sorted(path.parent for path in directory.rglob(CONFIG))
+    if not found:
+        allowed = "a folder that a job of samplerbench made, or one that holds such folders"
+        raise InvalidSetting("run", directory, allowed)
+    return found
+
+
+def _state(status: Mapping[str, Any]) -> tuple[State, str]:
+    state, message = status["state"], str(status["message"])
+    if state not in get_args(State):
+        raise ValueError(f"{state} is no state of a run")
+    if state == "running" and status["host"] == socket.gethostname():
+        try:
+            os.kill(int(status["process"]), 0)
+        except ProcessLookupError:
+            return "interrupted", "its process is gone"
+        except PermissionError:  # it is there, and somebody else's
+            pass
+    return state, message
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False).encode())
