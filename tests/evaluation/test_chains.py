@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -101,20 +104,38 @@ def sweep_of(law, samplers, steps):
     )
 
 
+def values(rows, metric):
+    return {row.sampler: row.value for row in rows if row.metric == metric}
+
+
 def test_diagnose_tells_chains_that_mix_from_chains_that_do_not():
     samplers = [("ula", ULA(0.2)), ("mala", MALA(0.2)), ("ddim", DDIM())]
     one = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), samplers, 2000), 8)
-    assert list(one["sampler"]) == ["ula", "mala"]  # DDIM is no chain
-    assert (one["split_r_hat"] < 1.05).all()
-    assert (one["states"] == 8 * 1000).all()
-    assert one["acceptance"].iloc[0] == 1
-    assert 0.5 < one["acceptance"].iloc[1] < 1
+    assert {row.sampler for row in one} == {"ula", "mala"}  # DDIM is no chain
+    assert all(value < 1.05 for value in values(one, "split_r_hat").values())
+    assert all(json.loads(row.info) == {"states": 8 * 1000} for row in one)
+    assert values(one, "acceptance")["ula"] == 1
+    assert 0.5 < values(one, "acceptance")["mala"] < 1
+    assert len({row.cell_id for row in one}) == len(one) == 6
     small = [("ula", ULA(0.005)), ("mala", MALA(0.005))]  # below twice the variance .01: stable
     apart = isotropic((0.5, 0.5), ((-9.0,), (9.0,)), 0.1)
     two = diagnose(sweep_of(apart, small, 2000), 8)
-    assert (two["split_r_hat"] > 2).all()
+    assert all(value > 2 for value in values(two, "split_r_hat").values())
+
+
+def test_the_chains_are_the_paths_of_the_cell_with_as_many_samples():
+    law, samplers = gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.2))]
+    sweep = replace(sweep_of(law, samplers, 100), n_samples=8, block=8)
+    (cell,) = [cell for cell in sweep.cells() if cell.settings]
+    end = sweep.draw(cell).samples
+    levels = sweep.levels(100)
+    x, noise = sweep.beginning(cell, levels, 0)
+    chains = record(ULA(0.2), sweep.denoisers["oracle"], x, levels, noise)
+    assert torch.equal(chains.frames[-1], end)
+    assert {row.samples_id for row in diagnose(sweep, 8)} == {sweep.samples_identity(cell)}
 
 
 def test_chains_that_cannot_be_examined_are_named():
-    lines = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(5.0))], 2000), 4)
-    assert "not finite" in lines["message"].item()
+    rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(5.0))], 2000), 4)
+    assert {row.status for row in rows} == {"diverged"}
+    assert all("not finite" in row.message for row in rows)

@@ -196,23 +196,22 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
 
 
 def print_chains(out: Console, table: pd.DataFrame) -> None:
-    """How well chains mix, a line for each of `table`'s rows.
+    """How well chains mix, a line for each cell whose chains could be examined.
 
     Args:
         out: where to print.
-        table: of `evaluation.chains.diagnose`.
+        table: rows of the results store, of `evaluation.chains.diagnose`.
     """
-    for _, line in table.iterrows():
-        name = sampler_name(line["sampler"], line["settings"])
-        title = f"chains, {line['start']}, {line['denoiser']}, {name}, N={line['steps']}"
-        if line["message"]:
-            out.print(f"{title}: {line['message']}", style="bold red", markup=False)
-            continue
-        mixed = line["split_r_hat"] <= 1.01
+    ok = table[table["status"] == "ok"]
+    for key, rows in ok.groupby(["start", "denoiser", "sampler", "sampler_settings", "steps"]):
+        start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
+        values = dict(zip(rows["metric"], rows["value"], strict=True))
+        states = json.loads(rows["info"].iloc[0])["states"]
         out.print(
-            f"{title}: acceptance {line['acceptance']:.2f}, {line['states']:,.0f} states are worth "
-            f"{line['effective_sample_size']:.0f}, split R̂ {line['split_r_hat']:.3f}"
-            + ("" if mixed else ": not mixed"),
+            f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps}: "
+            f"acceptance {values['acceptance']:.2f}, {states:,.0f} states are worth "
+            f"{values['effective_sample_size']:.0f}, split R̂ {values['split_r_hat']:.3f}"
+            + ("" if values["split_r_hat"] <= 1.01 else ": not mixed"),
             markup=False,
         )
 

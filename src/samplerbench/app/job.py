@@ -29,7 +29,7 @@ from samplerbench.app.console import (
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
 from samplerbench.errors import CellsFailed, InvalidSetting
 from samplerbench.evaluation.budget import LIMIT, Budget, parts, verdict
-from samplerbench.evaluation.chains import diagnose
+from samplerbench.evaluation.chains import CHAIN, DIAGNOSTICS, chain_cells, diagnose
 from samplerbench.evaluation.scene import LOSSES, Scene
 from samplerbench.evaluation.score_error import score_errors
 from samplerbench.evaluation.statistics import at_equal_cost, sampler_name
@@ -91,9 +91,11 @@ def run(config: DictConfig) -> None:
 def planned(job: Job) -> int:
     """How many values the job is to have."""
     sweep = job.sweep
+    chains = len(chain_cells(sweep)) * len(DIAGNOSTICS) if job.chains else 0
     if not sweep.metrics:
-        return 0
-    return job.budget.row_count() if job.budget else len(sweep.cells()) * len(sweep.metrics)
+        return chains
+    values = job.budget.row_count() if job.budget else len(sweep.cells()) * len(sweep.metrics)
+    return values + chains
 
 
 def execute(job: Job, directory: Path, log: Log) -> int:
@@ -104,16 +106,11 @@ def execute(job: Job, directory: Path, log: Log) -> int:
         view = fit(job, job.training, view, directory, log, out)
         show_score_errors(job, directory, log, out)
     failed = 0
-    if job.sweep.metrics:
+    if planned(job) > 0:
         table = measure(job, directory, out)
         failed = int((table["status"] == "failed").sum())
         show(job, table, directory, log, out)
         out.print(f"table:  {shown(directory / 'cells.parquet')}")
-    if job.chains > 0:
-        mixing = diagnose(job.sweep, job.chains)
-        print_chains(out, mixing)
-        write_atomically(directory / "chains.csv", mixing.to_csv(index=False).encode())
-        log.table("chains", mixing)
     for name, picture in job.pictures.items():
         for path in write(picture.draw(view), directory):
             log.figure(f"{name}/{path.stem}", path)
@@ -197,7 +194,10 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
             progress.advance(task)
 
         try:
-            (budget or sweep).run(keep)
+            if sweep.metrics:
+                (budget or sweep).run(keep)
+            for row in diagnose(sweep, job.chains) if job.chains else []:
+                keep(row)
         finally:  # also when it is interrupted: what is there can be read
             table = store.compact()
     return table
@@ -210,6 +210,7 @@ def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console)
     if sweep.nfe:  # samplers at equal cost, not at equal steps
         shown_cells, unit = at_equal_cost(shown_cells, sweep.nfe), "NFE"
     print_cells(out, shown_cells, unit)
+    print_chains(out, table[table["reference"] == CHAIN])
     print_failures(out, table)
     print_claims(out, shown_cells, job.wanted, sweep.metrics, unit)
     log.table("cells", table.drop(columns=["metric_settings"]))

@@ -67,7 +67,7 @@ from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.identity import settings_text
 from samplerbench.evaluation.statistics import holm, sampler_name, welch
 from samplerbench.evaluation.store import Row
-from samplerbench.evaluation.sweep import Cell, Drawn, Reference, Sweep
+from samplerbench.evaluation.sweep import Against, Cell, Drawn, Reference, Sweep
 from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.heun import Heun
@@ -274,7 +274,7 @@ class Budget:
         count = len(sweep.reference)
         points = sweep.dataset.draws(count, "train", sweep.data_seed).to(sweep.device)
         return [
-            sweep.measure(cell, drawn, name, Reference(distance, "training", count))
+            sweep.measure(cell, drawn, name, Reference(distance, Against("training", count)))
             for name, metric in sweep.metrics.items()
             if not isinstance(metric, LawMetric)
             for distance in [metric.against(points, seed=sweep.metric_seed)]
@@ -326,9 +326,7 @@ class Budget:
         assert there.samples is not None
         to = Reference(
             plain.against(there.samples, seed=sweep.metric_seed),
-            reference,
-            len(there.samples),
-            sweep.samples_identity(other),
+            Against(reference, len(there.samples), sweep.samples_identity(other)),
         )
         return [sweep.measure(cell, drawn, metric, to)]
 

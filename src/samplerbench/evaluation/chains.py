@@ -19,27 +19,35 @@ split-R̂ of Gelman et al., "Bayesian data analysis", 3rd ed., 2013, Section 11.
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.evaluation.identity import settings_text
-from samplerbench.evaluation.sweep import Sweep
+from samplerbench.evaluation.store import Row
+from samplerbench.evaluation.sweep import Against, Cell, Drawn, Sweep
 from samplerbench.grids import Levels
-from samplerbench.models import Denoiser, Score
-from samplerbench.noise import KeyedNoise, Noise
+from samplerbench.metrics.base import Measurement
+from samplerbench.models import Counted, Denoiser, Score
+from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler
 
 LEAST_FRAMES = 4
 """Below that a half chain has no variance within it."""
+
+DIAGNOSTICS = ("acceptance", "effective_sample_size", "split_r_hat")
+"""The values of chains, as a table's column `metric` names them."""
+
+CHAIN = "chain"
+"""What a table's column `reference` says of them."""
 
 MOST_FRAMES = 1000
 """As many of a long chain are kept by `diagnose`; its states in between are nearly the same."""
@@ -117,47 +125,80 @@ def record(
     return Chains(torch.stack(frames), accepted / (levels.steps - burn_in))
 
 
-def diagnose(sweep: Sweep, count: int) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Diagnostic:
+    """What is said of a chain, and of which states: every `every`-th, after `burn_in` steps."""
+
+    name: str
+    burn_in: int
+    every: int
+
+
+def diagnose(sweep: Sweep, count: int) -> list[Row]:
     """How well a sweep's Langevin samplers mix, over the second half of their steps.
 
-    One line for each denoiser, start and sampler that stays at a level: their names, settings and
-    steps; states (frames times chains), acceptance, the smallest effective_sample_size and the
-    largest split_r_hat of the coordinates; and a message where the chains cannot be examined.
+    Three values for each denoiser, start and sampler that stays at a level: acceptance, the
+    smallest effective_sample_size and the largest split_r_hat of the coordinates. They are of the
+    cell with n = `count` in one block and the most steps; their reference is "chain". Chains that
+    cannot be examined give a row that says why.
 
     Args:
-        sweep: the job; its largest numbers of steps are taken.
+        sweep: the job.
         count: how many chains.
     """
-    lines: list[dict[str, object]] = []
-    for denoiser, model in sweep.denoisers.items():
-        for start, law in sweep.starts.items():
-            for name, sampler in sweep.samplers:
-                steps = max(sweep.steps_of(sampler))
-                levels = sweep.levels(steps)
-                if not sampler.holds or sampler.why_incompatible(model, levels) is not None:
-                    continue
-                key = ("chains", sweep.seed)
-                x = law.draw(sweep.dataset, count, levels.rows[0], (*key, 0))
-                line = {"denoiser": denoiser, "start": start, "sampler": name, "steps": steps}
-                line["settings"] = settings_text(sampler)
-                try:
-                    chains = record(
-                        sampler,
-                        model,
-                        x.to(sweep.device, sweep.dtype),
-                        levels,
-                        KeyedNoise((*key, "noise")),
-                        burn_in=steps // 2,
-                        every=max(1, steps // 2 // MOST_FRAMES),
-                    )
-                except ValueError as error:
-                    lines.append(line | {"message": str(error)})
-                    continue
-                found = {
-                    "states": chains.frames.shape[0] * chains.frames.shape[1],
-                    "acceptance": float(chains.acceptance.mean()),
-                    "effective_sample_size": float(chains.effective_sample_size().min()),
-                    "split_r_hat": float(chains.split_r_hat().max()),
-                }
-                lines.append(line | found | {"message": ""})
-    return pd.DataFrame(lines)
+    alone = replace(sweep, n_samples=count, block=count)
+    return [row for cell in chain_cells(sweep) for row in _diagnosed(alone, cell)]
+
+
+def chain_cells(sweep: Sweep) -> list[Cell]:
+    """The cells whose samplers stay at one level, with the most steps and the first repetition."""
+    cells = [
+        Cell(denoiser, start, name, sampler, max(sweep.steps_of(sampler)), 0)
+        for denoiser in sweep.denoisers
+        for start in sweep.starts
+        for name, sampler in sweep.samplers
+        if sampler.holds
+    ]
+    return [
+        cell
+        for cell in cells
+        if cell.settings is not None
+        and not cell.settings.why_incompatible(
+            sweep.denoisers[cell.denoiser], sweep.levels(cell.steps)
+        )
+    ]
+
+
+def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
+    assert cell.settings is not None  # a floor has no chain
+    levels, half = sweep.levels(cell.steps), cell.steps // 2
+    every = max(1, half // MOST_FRAMES)
+    model = Counted(sweep.denoisers[cell.denoiser])
+    began, status, message = time.perf_counter(), "ok", ""
+    values: dict[str, float] = {}
+    states = 0
+    try:
+        x, noise = sweep.beginning(cell, levels, 0)
+        chains = record(cell.settings, model, x, levels, noise, burn_in=half, every=every)
+        states = chains.frames.shape[0] * chains.frames.shape[1]
+        values = {
+            "acceptance": float(chains.acceptance.mean()),
+            "effective_sample_size": float(chains.effective_sample_size().min()),
+            "split_r_hat": float(chains.split_r_hat().max()),
+        }
+    except ValueError as error:
+        status, message = "diverged", str(error)
+    drawn = Drawn(None, model.evaluations, time.perf_counter() - began, status, message)
+    return [
+        sweep.row(
+            cell,
+            drawn,
+            metric,
+            Diagnostic(metric, half, every),
+            Against(CHAIN),
+            Measurement(values[metric], math.nan, math.nan, None, 0, {"states": states})
+            if values
+            else None,
+        )
+        for metric in DIAGNOSTICS
+    ]

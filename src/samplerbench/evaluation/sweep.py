@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -84,21 +84,32 @@ class Drawn:
     message: str
 
 
+@dataclass(frozen=True)
+class Against:
+    """What a value is of, besides the cell's samples; part of its identity.
+
+    Args:
+        name: data, law, what other samples they are (see `budget`), or chain (see `chains`).
+        count: its number of points; 0 where it has none.
+        samples_id: identity of those other samples.
+    """
+
+    name: str
+    count: int = 0
+    samples_id: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Reference:
     """What samples are measured against.
 
     Args:
         distance: to it.
-        name: data, law, or what other samples they are: see `budget`.
-        count: its number of points; 0 for the law.
-        samples_id: identity of those other samples.
+        to: what it is.
     """
 
     distance: Distance
-    name: str
-    count: int
-    samples_id: str = ""
+    to: Against
 
 
 @dataclass(frozen=True)
@@ -237,27 +248,29 @@ class Sweep:
         if cell.settings is None:
             raise ValueError("the floor has no sampler")
         levels = self.levels(cell.steps)
-        start = self.starts[cell.start]
         for block in range(math.ceil(self.n_samples / self.block)):
-            key = (self.seed, cell.repetition, block)
-            x = start.draw(self.dataset, self.block, levels.rows[0], key)
-            x = x.to(self.device, self.dtype)
-            noise: Noise
-            if cell.coupled:
-                noise = BrownianNoise(("coupled", *key), levels)
-            else:
-                noise = KeyedNoise(("sampler", *key))
+            x, noise = self.beginning(cell, levels, block)
             x = final_state(cell.settings, denoiser, x, levels, noise)
             yield x[: self.n_samples - block * self.block]
+
+    def beginning(self, cell: Cell, levels: Levels, block: int) -> tuple[Tensor, Noise]:
+        """The first states of a block, shape (block, dim), and the noise of its sampler."""
+        key = (self.seed, cell.repetition, block)
+        x = self.starts[cell.start].draw(self.dataset, self.block, levels.rows[0], key)
+        x = x.to(self.device, self.dtype)
+        if cell.coupled:
+            return x, BrownianNoise(("coupled", *key), levels)
+        return x, KeyedNoise(("sampler", *key))
 
     def distances(self) -> dict[str, Reference]:
         """What every cell is measured against, by metric: the evaluation points, or the law."""
         reference = self.reference.to(self.device)
         return {
-            name: Reference(metric.against_law(self.law, seed=self.metric_seed), "law", 0)
+            name: Reference(metric.against_law(self.law, seed=self.metric_seed), Against("law"))
             if isinstance(metric, LawMetric)
             else Reference(
-                metric.against(reference, seed=self.metric_seed), "data", len(self.reference)
+                metric.against(reference, seed=self.metric_seed),
+                Against("data", len(self.reference)),
             )
             for name, metric in self.metrics.items()
         }
@@ -342,7 +355,8 @@ class Sweep:
             except Exception as error:
                 status, message = "failed", _first_line(error)
         seconds = drawn.seconds + time.perf_counter() - began
-        return self._row(cell, metric, to, drawn.nfe, measured, seconds, status, message)
+        drawn = replace(drawn, seconds=seconds, status=status, message=message)
+        return self.row(cell, drawn, metric, self.metrics[metric], to.to, measured)
 
     def samples_identity(self, cell: Cell) -> str:
         """Identity of the cell's samples: all that decides their bits."""
@@ -376,19 +390,27 @@ class Sweep:
             }
         )
 
-    def _row(
+    def row(
         self,
         cell: Cell,
+        drawn: Drawn,
         metric: str,
-        to: Reference,
-        nfe: int,
+        settings: object,
+        to: Against,
         measured: Measurement | None,
-        seconds: float,
-        status: str,
-        message: str,
     ) -> Row:
+        """The row of one value.
+
+        Args:
+            cell: whose it is.
+            drawn: what became of the cell's samples; its seconds are those of the row.
+            metric: the value's name.
+            settings: of the metric, for `identity.describe`.
+            to: what the samples were measured against.
+            measured: the value, or None where there is none.
+        """
         samples_id = self.samples_identity(cell)
-        settings = describe(self.metrics[metric])
+        settings = describe(settings)
         reference = {"reference": to.name, "n": to.count, "samples": to.samples_id}
         value = {
             "samples": samples_id,
@@ -417,7 +439,7 @@ class Sweep:
             sampler_settings="" if cell.settings is None else settings_text(cell.settings),
             eta=float(getattr(cell.settings, "eta", math.nan)),
             steps=cell.steps,
-            nfe=nfe,
+            nfe=drawn.nfe,
             seed=self.seed,
             data_seed=self.data_seed,
             train_seed=self.train_seed,
@@ -433,13 +455,13 @@ class Sweep:
             info=json.dumps(dict(measured.info), sort_keys=True)
             if measured and measured.info
             else "",
-            seconds=seconds,
+            seconds=drawn.seconds,
             block=self.block,
             device=self.device.type,
             dtype=str(self.dtype).removeprefix("torch."),
             version=__version__,
-            status=status,
-            message=message,
+            status=drawn.status,
+            message=drawn.message,
         )
 
 
