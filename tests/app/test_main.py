@@ -182,6 +182,7 @@ BAD = [
     (["logger=wandb", "logger.mode=foo"], "logger.mode=foo", "'offline'"),
     (["logger=null"], "logger", ""),
     (["device=meta"], "device=meta", "cpu"),
+    (["graphs=true"], "graphs=True", "device=cuda"),
     (["hydra.run.dir=/proc/no/such"], "/proc", ""),
     (["schedule._target_=samplerbench.nope.X"], "schedule._target_", "samplerbench."),
     (["schedule._target_=samplerbench.app.main.os.system"], "schedule._target_", "samplerbench."),

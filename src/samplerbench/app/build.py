@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
 
 from samplerbench.app.construct import construct, construct_grid, convert, parameters
+from samplerbench.cuda_graphs import Graphed
 from samplerbench.datamodule import TensorData
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.empirical import empirical
@@ -28,7 +29,7 @@ from samplerbench.evaluation.sweep import Labels, Sweep
 from samplerbench.figures.base import Picture
 from samplerbench.logs import Logger
 from samplerbench.metrics.base import LawMetric, Metric, finite_points
-from samplerbench.models import Learned, Score
+from samplerbench.models import Denoiser, Learned, Score
 from samplerbench.objectives.base import Objective
 from samplerbench.schedules import NoiseSchedule
 
@@ -233,6 +234,13 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
                 reason = f"learned or empirical: {choices.get('dataset')} has no exact denoiser"
                 raise InvalidSetting("denoiser", name, reason)
             denoisers[name] = oracle.to(device)
+
+    if convert(config.graphs, bool, "graphs"):
+        require(device.type == "cuda", "graphs", True, "false: CUDA graphs need device=cuda")
+        denoisers = {
+            name: Graphed(model) if isinstance(model, Denoiser) else model
+            for name, model in denoisers.items()
+        }
 
     workers = count(config, "workers") if config.workers is not None else processor_count()
     sweep = Sweep(

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from samplerbench import __version__
 from samplerbench.coupling import BrownianNoise
+from samplerbench.cuda_graphs import Graphed
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
 from samplerbench.evaluation.identity import VERSIONS, describe, identity, settings_text
@@ -205,10 +206,15 @@ class Sweep:
     @property
     def identities(self) -> dict[str, str]:
         """What stands for a denoiser in an identity; the oracle follows from data and schedule."""
-        return {
+        names = {
             "learned": f"learned {self.training_id}",
             "empirical": f"empirical {self.empirical_id}",
             "oracle": "oracle",
+        }
+        # a graph is fed with tensors where a call has numbers, which can change the last bits
+        graphed = {name for name, model in self.denoisers.items() if isinstance(model, Graphed)}
+        return {
+            name: f"{text} graphed" if name in graphed else text for name, text in names.items()
         }
 
     def cells(self) -> list[Cell]:

@@ -1,0 +1,62 @@
+"""On a GPU: what replaying a denoiser's calls as CUDA graphs gains. Skipped where there is none."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from samplerbench.cuda_graphs import Graphed
+from samplerbench.grids import karras
+from samplerbench.models import Denoiser, Learned
+from samplerbench.networks.residual_mlp import ResidualMLP
+from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.heun import Heun
+from samplerbench.schedules import EDM
+from samplerbench.targets import EDMTarget
+
+pytestmark = [
+    pytest.mark.bench,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
+
+ROUNDS = 20
+
+
+@pytest.mark.parametrize("rows", [2_000, 100_000])
+def test_a_run_with_graphs(rows: int, benchmark: BenchmarkFixture) -> None:
+    """Heun with 50 steps on the default network: a run by recorded calls against a plain one."""
+    model = Learned(ResidualMLP(2, 0), EDMTarget(), EDM(10.0), torch.zeros(2), 8.0)
+    model = model.cuda().eval().requires_grad_(False)
+    x = 10 * torch.randn(rows, 2, dtype=torch.float64, device="cuda")
+    levels = karras(EDM(10.0), 50)
+
+    def run(denoiser: Denoiser) -> Callable[[], None]:
+        def once() -> None:
+            final_state(Heun(), denoiser, x, levels, KeyedNoise((0,)))
+            torch.cuda.synchronize()
+
+        return once
+
+    ways = {"graphed": run(Graphed(model)), "plain": run(model)}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+
+    def by_turns() -> None:
+        for number in range(ROUNDS + 1):
+            for name, way in ways.items():
+                before = time.perf_counter()
+                way()
+                if number:  # the first records
+                    seconds[name].append(time.perf_counter() - before)
+
+    with torch.no_grad():
+        benchmark.pedantic(by_turns, rounds=1)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    benchmark.extra_info |= {f"{name}_ms": round(1e3 * m, 3) for name, m in medians.items()}
+    benchmark.extra_info["ratio"] = round(medians["plain"] / medians["graphed"], 2)
+    print(f"\n{torch.cuda.get_device_name()}, {rows:,} rows: {benchmark.extra_info}")
