@@ -21,6 +21,7 @@ import samplerbench.samplers
 from samplerbench import grids
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.evaluation.contract import Ground
 from samplerbench.grids import Levels
 from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import Sampler
@@ -112,20 +113,11 @@ def full() -> Callable[[NoiseSchedule, int], Levels]:
 
 
 @pytest.fixture
-def suited(full) -> Callable[[Sampler, NoiseSchedule, int], Levels]:
-    """Levels that a sampler must run on: the full path, unless it says that it cannot.
-
-    For one that needs signal and a path that loses it, the path from t = .9 on; for one that holds
-    a level, σ/α = .5 all the time.
-    """
+def suited(simple_mixture) -> Callable[[Sampler, NoiseSchedule, int], Levels]:
+    """Levels that a sampler must run on."""
 
     def build(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> Levels:
-        if sampler.holds:
-            return grids.hold(schedule, steps, noise=0.5)
-        loses_signal = float(schedule.alpha(torch.ones(()))) == 0
-        if sampler.needs_signal and loses_signal:
-            return grids.uniform(schedule, steps, t_max=0.9)
-        return full(schedule, steps)
+        return Ground(simple_mixture, schedule).levels(sampler, steps)
 
     return build
 

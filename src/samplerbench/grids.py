@@ -202,7 +202,8 @@ def log_snr(
 ) -> Levels:
     """The logarithm of κ at equal distances from κ_max to κ_min, N levels, then the data.
 
-    Lu et al., "DPM-Solver", NeurIPS 2022 (their λ is −ln κ). Arguments as in `karras`.
+    Lu et al., "DPM-Solver", NeurIPS 2022 (arXiv 2206.00927; their λ is −ln κ). Arguments as in
+    `karras`.
     """
     low, high = _noise_range(schedule, steps, noise_min, noise_max)
     logs = torch.linspace(math.log(high), math.log(low), steps, dtype=torch.float64)

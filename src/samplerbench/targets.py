@@ -55,7 +55,7 @@ class DataTarget(Target):
 
 @dataclass(frozen=True)
 class NoiseTarget(Target):
-    """y = ε (Ho et al., NeurIPS 2020). x̂₀ is not defined at α = 0."""
+    """y = ε (Ho et al., NeurIPS 2020, arXiv 2006.11239). x̂₀ is not defined at α = 0."""
 
     def why_incompatible(self, levels: Levels) -> str | None:
         return _needs_signal(levels)
@@ -69,9 +69,10 @@ class NoiseTarget(Target):
 
 @dataclass(frozen=True)
 class ScoreTarget(Target):
-    """y = −ε/σ, the score of the noising kernel (Vincent, Neural Computation 2011).
+    """y = −ε/σ, the score of the noising kernel.
 
-    x̂₀ is not defined at α = 0, y not at σ = 0.
+    Vincent, "A connection between score matching and denoising autoencoders", Neural Computation
+    2011. x̂₀ is not defined at α = 0, y not at σ = 0.
     """
 
     def why_incompatible(self, levels: Levels) -> str | None:
@@ -86,7 +87,7 @@ class ScoreTarget(Target):
 
 @dataclass(frozen=True)
 class VTarget(Target):
-    """y = α·ε − σ·x₀ (Salimans and Ho, "Progressive distillation", ICLR 2022)."""
+    """y = α·ε − σ·x₀ (Salimans and Ho, "Progressive distillation", ICLR 2022, arXiv 2202.00512)."""
 
     def regress(self, x0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         return level.alpha * eps - level.sigma * x0
@@ -97,7 +98,10 @@ class VTarget(Target):
 
 @dataclass(frozen=True)
 class VelocityTarget(Target):
-    """y = ε − x₀, dx/dt on the rectified path (Lipman et al., ICLR 2023, with time reversed)."""
+    """y = ε − x₀, dx/dt on the rectified path.
+
+    Lipman et al., ICLR 2023 (arXiv 2210.02747), with time reversed.
+    """
 
     def regress(self, x0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         return eps - x0
@@ -108,7 +112,10 @@ class VelocityTarget(Target):
 
 @dataclass(frozen=True)
 class EDMTarget(Target):
-    """y = (σ·x₀ − α·ε)/√(α² + σ²), of unit variance at every level (Karras et al. 2022, Eq. 7)."""
+    """y = (σ·x₀ − α·ε)/√(α² + σ²), of unit variance at every level.
+
+    Karras et al. 2022 (arXiv 2206.00364), Eq. 7.
+    """
 
     def regress(self, x0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         return (level.sigma * x0 - level.alpha * eps) / (level.alpha**2 + level.sigma**2) ** 0.5

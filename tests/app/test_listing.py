@@ -1,38 +1,116 @@
 """`samplerbench list`: every member has a line, and samplers say what they need."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from samplerbench.app import listing
+from samplerbench.app.construct import trusting
 from samplerbench.app.main import conf_directory
 from samplerbench.errors import InvalidSetting
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.ula import ULA
 
+GROUPS = sorted(p.name for p in conf_directory().iterdir() if p.is_dir() and p.name != "hydra")
 
-def test_every_sampler_has_a_line(capsys):
-    listing.main(["samplers"])
-    out = capsys.readouterr().out
-    for path in (conf_directory() / "sampler").glob("*.yaml"):
-        assert f"\n{path.stem} " in out
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_member_has_a_line(group, capsys):
+    listing.main([group])
+    lines = capsys.readouterr().out.splitlines()
+    folder = conf_directory() / group
+    for path in folder.rglob("*.yaml"):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        line = next(line for line in lines if line.startswith(f"{name} "))
+        assert len(line.split()) > 1, "it says what it is"
 
 
 def test_every_group_and_its_members(capsys):
     listing.main([])
     out = capsys.readouterr().out
     assert "grid_mixture" in out
+    assert all(f"\n{group} " in out for group in GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "source"),
+    [
+        ("sampler", "ddim", "arXiv 2010.02502"),
+        ("sampler", "rk4", "Kutta 1901"),
+        ("objective", "ncsn", "arXiv 1907.05600"),
+        ("metric", "energy", "Székely and Rizzo 2013"),
+        ("start", "prior_sobol", "Matoušek 1998"),
+        ("dataset", "grid_mixture", ""),
+    ],
+)
+def test_references(group, name, source):
+    assert listing.reference(conf_directory() / group / f"{name}.yaml") == source
+
+
+def test_every_sampler_has_a_reference(capsys):
+    for path in (conf_directory() / "sampler").glob("*.yaml"):
+        assert listing.reference(path), path.stem
+
+
+def test_what_a_comment_says_is_shown_as_it_is(capsys):
     listing.main(["metric"])
-    assert "max_sliced_certified" in capsys.readouterr().out
+    assert "x[axis]" in capsys.readouterr().out
 
 
 def test_what_a_sampler_declares():
-    assert listing.describe(DDIM()) == ("1", "N", "a denoiser", "arXiv 2010.02502")
+    assert listing.describe(DDIM()) == ("1", "N", "denoiser")
     assert listing.describe(DDIM(1.0))[0] == "1 weak"
     assert listing.describe(Heun())[:2] == ("2", "2N-1")
-    assert listing.describe(ULA())[0] == "–"
-    assert "a score, grid=hold" in listing.describe(ULA())[2]
+    assert listing.describe(DormandPrince())[:2] == ("5 adaptive", "varies")
+    assert listing.describe(ULA()) == ("–", "N", "score, grid=hold, α > 0")
 
 
-def test_a_group_that_is_none():
-    with pytest.raises(InvalidSetting, match="list=nothing: must be one of dataset"):
-        listing.main(["nothing"])
+def test_members_of_ones_own(tmp_path, capsys):
+    folder = tmp_path / "sampler"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("# mine: my own\n_target_: listed_lab.Mine\n")
+    text = "from samplerbench.samplers.heun import Heun\nclass Mine(Heun): '''arXiv 2010.02502'''\n"
+    (tmp_path / "listed_lab.py").write_text(text)
+    words = ["sampler", "--config-dir", str(tmp_path)]
+    with pytest.raises(InvalidSetting, match="add trusted=listed_lab if"):
+        listing.main(words)
+    with pytest.MonkeyPatch.context() as patch, trusting("listed_lab"):
+        patch.chdir(tmp_path)
+        listing.main(words)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mine "))
+    assert line.split()[-5:] == ["2", "2N-1", "denoiser", "arXiv", "2010.02502"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing"], "list=nothing: must be one of dataset"),
+        (["--config-dir", "/nothing"], "--config-dir=/nothing: must be a folder"),
+        (["--nothing"], "unrecognized arguments: --nothing"),
+    ],
+)
+def test_bad_words(words, message):
+    with pytest.raises(InvalidSetting, match=message):
+        listing.main(words)
+
+
+def test_a_list_needs_nothing_heavy():
+    code = (
+        "import sys; from samplerbench.app import listing; listing.main(['metric']); "
+        "assert not {'torch', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_shell_completes_groups_members_and_keys():
+    def completed(line):
+        command = [sys.executable, "-m", "samplerbench", "-sc", "query=bash"]
+        known = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+        return subprocess.run(command, env=known, capture_output=True, text=True).stdout.split()
+
+    assert completed("samplerbench dataset=gr") == ["dataset=grid_mixture"]
+    assert "sampler.ddim.eta." in completed("samplerbench sampler.ddim.e")

@@ -1,27 +1,69 @@
 """From a config node to an object: the one place where a `_target_` is called.
 
-A target must be a member of this package: a config is data, and data must not choose what code
-runs (Hydra's own `instantiate` has only a deny list, which can be got round). Values are checked
-against the annotations of what they are passed to, so that a wrong type is reported with its key.
+A target must be a member of this package, or of one that the command in progress trusts: a config
+is data, and data must not choose what code runs (Hydra's own `instantiate` has only a deny list,
+which can be got round). Trust is given by whoever gives the command, for as long as it lasts, see
+`trusting`; what a stored run's config says of it is not read. Values are checked against the
+annotations of what they are passed to, so that a wrong type is reported with its key.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import typing
-from collections.abc import Callable
-from itertools import product
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import product, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, require
 
-TRUSTED = ("samplerbench.",)
+OURS = "samplerbench"
+# of this command only: a second job of the same process begins with no trust
+_TRUSTED: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
+
+
+@contextmanager
+def trusting(packages: object) -> Iterator[None]:
+    """Within the context a target may be a member of these packages too.
+
+    They may also lie in the current folder, which comes last of where Python looks, so that a file
+    there cannot take the place of an installed module.
+
+    Args:
+        packages: the name of a package or module, or a list of them; None for none.
+
+    Raises:
+        InvalidSetting: there is something else among them.
+    """
+    listed = [packages] if isinstance(packages, str) else packages or []
+    allowed = "the name of a package, such as my_package, or a list of names"
+    require(isinstance(listed, Sequence), "trusted", packages, allowed)
+    names = tuple(cast(Sequence[object], listed))
+    for name in names:
+        plain = isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
+        require(plain, "trusted", name, allowed)
+    token, here = _TRUSTED.set(cast(tuple[str, ...], names)), [""] * (len(names) > 0)
+    sys.path += here
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(token)
+        if here and "" in sys.path:
+            sys.path.remove("")
+
+
+def trusted_packages() -> tuple[str, ...]:
+    """The packages that the command in progress trusts besides this one."""
+    return _TRUSTED.get()
 
 
 def construct(node: DictConfig, key: str, **shared: Any) -> Any:
@@ -52,6 +94,13 @@ def read_member(path: Path) -> DictConfig:
     node = OmegaConf.load(path)
     assert isinstance(node, DictConfig)
     return node
+
+
+def comment(path: Path) -> str:
+    """The comment that a member's yaml begins with: what it is, and where it comes from."""
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    leading = takewhile(lambda line: line.startswith("# "), lines)
+    return " ".join(line.removeprefix("# ") for line in leading)
 
 
 def construct_grid(node: DictConfig, key: str) -> list[Any]:
@@ -90,19 +139,38 @@ def trusted(target: object, key: str) -> Callable[..., Any]:
     """The class or function of that name, if it is defined in a trusted package.
 
     Where it is defined decides, not how it is named: a module of ours also holds what it imports.
+
+    Raises:
+        InvalidSetting: it is in no trusted package, or not there.
     """
-    allowed = InvalidSetting(f"{key}._target_", target, f"a member of {', '.join(TRUSTED)}")
-    if not isinstance(target, str) or not target.startswith(TRUSTED):
-        raise allowed
+
+    def refused(allowed: str) -> InvalidSetting:
+        return InvalidSetting(f"{key}._target_", target, allowed)
+
+    packages = (OURS, *_TRUSTED.get())
+    if not isinstance(target, str) or not _within(target, packages):
+        package = str(target).partition(".")[0]
+        allowed = f"a member of {', '.join(packages)}"
+        if package.isidentifier():
+            allowed += f"; add trusted={package} if you trust its code"
+        raise refused(allowed)
     try:
         found = get_object(target)
-    except Exception as error:
-        raise allowed from error
-    plain = inspect.isclass(found) or inspect.isfunction(found)
-    if not plain or f"{found.__module__}.{found.__qualname__}" != target:
-        raise allowed
+    except Exception as error:  # the code of a package may raise anything
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise refused(f"a class or function that can be imported: {reason}") from error
+    if not (inspect.isclass(found) or inspect.isfunction(found)):
+        raise refused("a class or a function")
+    defined = f"{found.__module__}.{found.__qualname__}"
+    if defined != target:
+        hint = f" {defined}" if _within(defined, packages) else ""
+        raise refused(f"a member of {', '.join(packages)}, named as where it is defined{hint}")
     member: Callable[..., Any] = found
     return member
+
+
+def _within(name: str, packages: Sequence[str]) -> bool:
+    return any(name.startswith(f"{package}.") for package in packages)
 
 
 def _checked(function: Callable[..., Any], values: dict[str, Any], key: str) -> dict[str, Any]:

@@ -1,0 +1,130 @@
+"""What `samplerbench check` does: a line for each sampler, and what is wrong with it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import TypeVar
+
+from rich.table import Table
+
+from samplerbench.app.console import console
+from samplerbench.app.construct import construct_grid, read_member, trusting
+from samplerbench.app.main import conf_directory
+from samplerbench.errors import InvalidSetting
+from samplerbench.evaluation.contract import Ground, broken
+from samplerbench.evaluation.laws import Law, measured_law
+from samplerbench.evaluation.orders import LAWS, MIXTURE, Order, measured_order
+from samplerbench.samplers.base import Sampler
+from samplerbench.schedules import EDM, NoiseSchedule, Rectified, VPLinear
+
+SCHEDULES: tuple[NoiseSchedule, ...] = (EDM(10.0), VPLinear(), Rectified())
+PATH = VPLinear()
+GROUND = Ground(MIXTURE, Rectified())  # a path without signal at its beginning asks the most
+TOLERANCE = 0.15
+
+Result = TypeVar("Result")
+
+
+def examine(names: list[str]) -> None:
+    """Measure and print; leave with status 1 if something is not as it should be.
+
+    Args:
+        names: of members of conf/sampler/, or of classes.
+
+    Raises:
+        InvalidSetting: there is no such sampler.
+    """
+    found = [(name, sampler) for name in names for sampler in settings(name)]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("sampler", no_wrap=True)
+    table.add_column("declared", no_wrap=True)
+    for law in LAWS:
+        for schedule in SCHEDULES:
+            table.add_column(f"{law}\n{type(schedule).__name__}", justify="right", no_wrap=True)
+    table.add_column("law's error", justify="right", no_wrap=True)
+    table.add_column("contract", no_wrap=True)
+    complaints: list[str] = []
+    for name, sampler in found:
+        cells, lines = examined(sampler)
+        table.add_row(name, *cells)
+        complaints += [f"{name}: {line}" for line in lines]
+    console().print(table)
+    if complaints:
+        sys.exit("\n".join(f"samplerbench: {line}" for line in dict.fromkeys(complaints)))
+
+
+def examined(sampler: Sampler) -> tuple[list[str], list[str]]:
+    """The cells of a sampler's line, after its name, and what is wrong with it, a line each."""
+    weak = " weak" * (sampler.stochastic and sampler.order is not None)
+    cells = ["–" if sampler.order is None else f"{sampler.order}{weak}"]
+    wrong: list[str] = []
+
+    def tried(what: str, measure: Callable[[], Result]) -> Result | None:
+        try:
+            return measure()
+        except Exception as error:  # a sampler that is not ours may raise anything
+            wrong.append(f"{what}: {type(error).__name__}: {error}".splitlines()[0])
+            return None
+
+    for law in LAWS:
+        for schedule in SCHEDULES:
+            what = f"order on the {law}, {type(schedule).__name__}"
+            order = tried(what, lambda: measured_order(sampler, schedule, law))  # noqa: B023
+            cells.append(shown(order))
+            if order is not None and is_wrong(order, sampler.order or 0):
+                wrong.append(f"{what}: {shown(order)}, and {sampler.order} is declared")
+    of_data = tried("law", lambda: measured_law(sampler, PATH))
+    cells.append(shown_law(of_data))
+    if of_data is not None and not of_data.right:
+        wrong.append(f"law: {shown_law(of_data)} of the width away from the right one")
+    lines = broken(sampler, GROUND)
+    cells.append("broken" if lines else "kept")
+    return cells, [*wrong, *(f"contract: {line}" for line in lines)]
+
+
+def settings(name: str) -> list[Sampler]:
+    """The samplers of a name: a member of conf/sampler/, or a class and its tested settings."""
+    path = conf_directory() / "sampler" / f"{name}.yaml"
+    if path.is_file():
+        members = construct_grid(read_member(path), f"sampler.{name}")
+        return members if len(members) == 1 else [members[0], members[-1]]
+    module, _, member = name.rpartition(".")
+    allowed = "a member of conf/sampler/, or a sampler's class, package.Class"
+    try:
+        with trusting(module):
+            found = getattr(import_module(module), member)
+    except Exception as error:  # the code of a module may raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InvalidSetting("check", name, f"{allowed} ({reason})") from error
+    if not (inspect.isclass(found) and issubclass(found, Sampler)):
+        raise InvalidSetting("check", name, allowed)
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise InvalidSetting("check", name, f"a class that is complete: it lacks {missing}")
+    return list(found.variants())
+
+
+def is_wrong(order: Order, declared: int) -> bool:
+    """Whether a measured order is not the declared one; where nothing is left of an error, no."""
+    if shown(order) == "exact":
+        return False
+    least = order.slope >= declared - TOLERANCE
+    return not (least and (order.law == "gaussian" or order.slope <= declared + TOLERANCE))
+
+
+def shown(order: Order | None) -> str:
+    """A measured order, or a dash where there is none to measure."""
+    if order is None:
+        return "–"
+    return "exact" if math.isnan(order.slope) and max(order.errors) < 1e-9 else f"{order.slope:.2f}"
+
+
+def shown_law(law: Law | None) -> str:
+    """The errors of a law, "9.4 → 2.4 %", or a dash where there is none to measure."""
+    if law is None:
+        return "–"
+    return " → ".join(f"{100 * error:.2g}" for error in law.errors) + " %"

@@ -1,0 +1,161 @@
+"""Somebody else's members, from a folder of their own: the files that docs/extending.md shows."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from samplerbench.app.construct import trusted, trusting
+from samplerbench.app.main import main
+from samplerbench.app.runs import find_runs, open_run
+from samplerbench.errors import InvalidSetting
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+#: The files that the page shows, by their names, which stand in the first lines.
+FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL))
+NAMES = {path.split("/")[1]: path.split("/")[2][:-5] for path in FILES if path.startswith("conf")}
+SMALL = ["experiment=tiny", "logger=none", "denoiser=learned", "start=prior", "trainer.steps=5"]
+
+
+def command(*words):
+    """Run samplerbench with these words, as a terminal would."""
+    before, sys.argv = sys.argv, ["samplerbench", *words]
+    try:
+        main()
+    finally:
+        sys.argv = before
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A user's folder: a package, and yaml files for its members."""
+    folder = tmp_path_factory.mktemp("outside")
+    for name, text in FILES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    """The user's folder as the current one, with nothing of it imported yet."""
+    monkeypatch.chdir(folder)
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lab"]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def ours_and_theirs(folder, tmp_path_factory):
+    """A multirun over our members and theirs, from their folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        runs = folder / "many"
+        command(
+            *["-m", "--config-dir", "conf", "trusted=lab", *SMALL, f"hydra.sweep.dir={runs}"],
+            *["sampler=[euler],[mine]", "dataset=gaussian,square"],
+        )
+    return runs
+
+
+@pytest.mark.parametrize(("group", "name"), NAMES.items())
+def test_each_is_less_than_twenty_lines(group, name):
+    texts = FILES[f"lab/{group}.py"], FILES[f"conf/{group}/{name}.yaml"]
+    assert sum(len(text.splitlines()) for text in texts) < 20
+
+
+def test_all_of_them_in_one_run(here):
+    search = f"hydra.searchpath=[file://{here}/conf]"
+    chosen = [f"{group}={name}" for group, name in NAMES.items()]
+    command(search, "trusted=[lab]", *SMALL, *chosen, f"hydra.run.dir={here}/one")
+    table = open_run(here / "one").table()
+    assert len(table) == 2 * 2 + 4  # numbers of steps × repetitions, and the floor
+    assert set(table["status"]) == {"ok"}
+    assert set(table["metric"]) == {"mean_gap"}
+    cells = table[table["denoiser"] == "learned"]
+    line = cells.iloc[0]
+    found = {key: line[key] for key in ("sampler", "dataset", "objective", "network")}
+    assert found == {key: NAMES[key] for key in found}
+
+
+def test_the_sampler_is_checked_from_there(here, capsys):
+    command("check", "lab.sampler.Mine")
+    assert capsys.readouterr().out.split()[-1] == "kept"
+
+
+def test_a_multirun_over_ours_and_theirs(ours_and_theirs):
+    tables = [open_run(path).table() for path in find_runs(ours_and_theirs)]
+    cells = pd.concat(tables).query("denoiser == 'learned'")
+    found = set(zip(cells["sampler"], cells["dataset"], strict=True))
+    assert found == {(s, d) for s in ("euler", "mine") for d in ("gaussian", "square")}
+    values = {
+        name: rows.sort_values(["dataset", "steps", "repetition"])["value"].to_numpy()
+        for name, rows in cells.groupby("sampler")
+    }
+    # on the default path, whose σ is linear in time, they are one method
+    assert abs(values["euler"] - values["mine"]).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "a member of samplerbench; add trusted=lab if you trust its code"),
+        (["trusted=la"], "a member of samplerbench, la; add trusted=lab if"),
+        (["trusted=lab.dataset"], "add trusted=lab if"),
+        (["trusted=[3]"], "trusted=3: must be the name of a package"),
+        (["trusted=file:x"], "trusted=file:x: must be the name of a package"),
+        (["trusted=lab", "sampler.mine._target_=lab.nothing.Mine"], "can be imported: No module"),
+        (["trusted=lab", "sampler.mine._target_=labevil.Mine"], "add trusted=labevil if"),
+    ],
+)  # fmt: skip
+def test_what_is_not_trusted_or_not_there_is_one_line(here, capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        command("--config-dir", "conf", "sampler=mine", *SMALL, *words)
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_where_it_is_defined_decides(here):
+    (here / "lab" / "tricks.py").write_text("import os\nfrom lab.sampler import Mine\nfive = 5\n")
+    with trusting("lab"):
+        assert trusted("lab.sampler.Mine", "x").__name__ == "Mine"
+        for target, message in (
+            ("lab.tricks.os.system", "a class or a function"),
+            ("lab.tricks.os.path.join", "named as where it is defined"),
+            ("lab.tricks.Mine", "where it is defined lab.sampler.Mine"),
+            ("lab.tricks.five", "a class or a function"),
+            ("lab.tricks.six", "that can be imported"),
+            ("lab", "a member of samplerbench, lab"),
+        ):
+            with pytest.raises(InvalidSetting, match=message) as caught:
+                trusted(target, "x")
+            assert "\n" not in str(caught.value)
+
+
+def test_trust_ends_with_the_command(here):
+    path = list(sys.path)
+    refused = pytest.raises(InvalidSetting, match="samplerbench, other; add trusted=lab")
+    with trusting(["lab"]), trusting("other"), refused:
+        trusted("lab.sampler.Mine", "x")
+    assert sys.path == path
+    with pytest.raises(InvalidSetting, match="a member of samplerbench; add trusted=lab"):
+        trusted("lab.sampler.Mine", "x")
+
+
+def test_a_stored_run_cannot_declare_itself_trusted(here, ours_and_theirs, tmp_path):
+    stored = next(p for p in find_runs(ours_and_theirs) if "mine" in open_run(p).config.sampler)
+    copy = shutil.copytree(stored, tmp_path / "copy")
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    assert config["trusted"] == "lab"
+    with pytest.raises(
+        InvalidSetting, match=r"sampler\.mine.*add trusted=lab if you trust its code"
+    ):
+        open_run(copy).job()
+    with trusting("lab"):
+        assert open_run(copy).job().sweep.cells()
