@@ -1,0 +1,132 @@
+"""`samplerbench cite DIR…`: the BibTeX of what runs used.
+
+    samplerbench cite multirun/2026-11-22_01-28-46_e52fe8e85d76c76c > references.bib
+
+A comment for each member that the runs used says which entries it refers to; then come the entries,
+and samplerbench itself, from CITATION.cff. What a member refers to stands in the comments of its
+yaml or else in its docstring, see `references`. A run with members of other packages is read with
+`trusted=their_package`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+from pybtex.database import BibliographyData, Entry, Person
+
+from samplerbench.app.construct import comment, trusted
+from samplerbench.app.main import conf_directory
+from samplerbench.app.runs import StoredRun, find_runs, open_run
+from samplerbench.errors import require
+from samplerbench.references import bibtex, mentioned, references, unknown
+
+#: What is used in every run, and what several of, each by name.
+ONE, SEVERAL = ("dataset", "schedule", "grid"), ("start", "sampler", "metric", "picture")
+#: What a training is made of, of which an objective takes a part only.
+TRAINING = ("network", "objective", "target", "level_law", "weighting")
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a run used, and what it refers to.
+
+    Args:
+        group: "sampler".
+        name: of the member in the group.
+        keys: of entries in references.bib.
+        numbers: arXiv numbers that have no entry.
+    """
+
+    group: str
+    name: str
+    keys: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
+
+
+def main(words: list[str]) -> None:
+    """Print comments and entries.
+
+    Raises:
+        InvalidSetting: no folder is named, or one holds no run that can be read.
+    """
+    require(len(words) > 0, "cite", "no folder", "one or more folders of runs")
+    runs = [open_run(path) for word in words for path in find_runs(Path(word))]
+    uses = dict.fromkeys(use for run in runs for use in used(run))
+    for use in sorted(uses, key=lambda use: (use.group, use.name)):
+        sources = ", ".join([*use.keys, *(f"arXiv {n}, no entry here" for n in use.numbers)])
+        print(f"% {use.group} {use.name}: {sources or '–'}")
+    print()
+    versions = {run.versions["samplerbench"].partition(" ")[0] for run in runs}  # less the hash
+    print(itself(sorted(versions)[-1]))
+    print(bibtex([key for use in uses for key in use.keys]), end="")
+
+
+def used(run: StoredRun) -> Iterator[Use]:
+    """What a run used, from its config.
+
+    Raises:
+        InvalidSetting: a member is of a package that is not trusted.
+    """
+    from samplerbench.app.build import decisive  # slow to import: it brings the trainer
+
+    config = run.config
+    named = config.denoiser
+    denoisers = [named] if isinstance(named, str) else list(named or [])
+    groups = [*ONE]
+    if "learned" in denoisers:
+        wanted = decisive(config)
+        groups += [group for group in TRAINING if group in wanted]
+    for group in groups:
+        yield _use(group, str(run.choices.get(group)), config[group])
+    for group in SEVERAL:
+        for name, node in (config.get(group) or {}).items():
+            yield _use(group, str(name), node)
+    parts = {
+        "empirical": ("empirical" in denoisers, "datasets.empirical"),
+        "budget": (config.get("budget") is not None, "coupling"),
+        "chains": (bool(config.get("chains")), "evaluation.chains"),
+    }
+    for name, (is_used, module) in parts.items():
+        if is_used:
+            document = import_module(f"samplerbench.{module}").__doc__ or ""
+            yield Use("part", name, tuple(mentioned(document)))
+
+
+def itself(version: str) -> str:
+    """The entry of samplerbench, from CITATION.cff."""
+    citation = _citation()
+    names = [
+        a["name"] if "name" in a else f"{a['family-names']}, {a['given-names']}"
+        for a in citation["authors"]
+    ]
+    authors = [Person(last=f"{{{n}}}") if "," not in n else Person(n) for n in names]
+    fields = {"title": f"{{{citation['title']}}}", "version": version}
+    fields |= {"year": str(citation["date-released"])[:4]} if "date-released" in citation else {}
+    fields |= {key: str(citation[key]) for key in ("url", "doi") if key in citation}
+    entry = Entry("software", fields=fields, persons={"author": authors})
+    text: str = BibliographyData({"samplerbench": entry}).to_string("bibtex")
+    return text
+
+
+def _use(group: str, name: str, node: DictConfig) -> Use:
+    target = str(node.get("_target_"))
+    trusted(target, f"{group}.{name}" if group in SEVERAL else group)
+    path = conf_directory() / group / f"{name}.yaml"
+    keys = (mentioned(comment(path)) if path.is_file() else []) or references(target)
+    return Use(group, name, tuple(keys), tuple(unknown(target)))
+
+
+@cache
+def _citation() -> dict[str, Any]:
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "CITATION.cff"
+    path = installed if installed.is_file() else package.parents[1] / "CITATION.cff"
+    found: dict[str, Any] = yaml.safe_load(path.read_text())
+    return found
