@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,20 @@ from matplotlib.image import imsave
 from torch import Tensor
 
 import samplerbench.logs
+from samplerbench.app.main import main
 from samplerbench.errors import InvalidSetting
-from samplerbench.logs import Csv, Log, Logger, NoLogger, TensorBoard, Wandb, open_log, points
+from samplerbench.evaluation.store import write_atomically
+from samplerbench.logs import (
+    Csv,
+    Log,
+    Logger,
+    NoLogger,
+    TensorBoard,
+    Wandb,
+    open_log,
+    points,
+    run_name,
+)
 
 CheckRun = Callable[[subprocess.CompletedProcess[str]], float]
 WandbRuns = Callable[[Path], list[dict[str, Any]]]
@@ -37,16 +52,19 @@ CELLS = pd.DataFrame(
         "start": "prior",
         "eta": [0.0, 0.0, 0.5, 0.5, 0.5, 0.5, None],
         "steps": [9, 4, 4, 9, 9, 16, 4],
+        "nfe": [17, 7, 4, 9, 9, 16, 4],
         "value": [0.125, 0.25, 0.5, 0.375, 0.625, float("nan"), 0.75],
         "status": ["ok"] * 5 + ["diverged", "a|b"],
     }
 )
+# against evaluations: the first sampler needs twice as many, but one, as it has steps
 CURVES = {
-    "distance/learned/prior/eta=0": {4: 0.25, 9: 0.125},
+    "distance/learned/prior/eta=0": {7: 0.25, 17: 0.125},
     "distance/learned/prior/eta=0.5": {4: 0.5, 9: 0.5},  # two repetitions; the last cell diverged
     "distance/oracle/prior": {4: 0.75},
 }
-CONF = Path(__file__).parents[1] / "conf" / "logger"
+ROOT = Path(__file__).parents[1]
+CONF, DOCS = ROOT / "conf" / "logger", ROOT / "docs"
 
 
 class Line(pl.LightningModule):
@@ -80,7 +98,10 @@ def write(log: Log, directory: Path) -> None:
     imsave(png, np.linspace(0, 1, 4 * 6 * 3).reshape(4, 6, 3))
     log.table("cells", CELLS)
     log.figure("distance", png)
-    log.curves("distance", CELLS, x="steps", y="value", by=["denoiser", "start", "eta"])
+    log.curves("distance", CELLS, ["nfe", "steps"], "value", by=["denoiser", "start", "eta"])
+    (directory / "report.txt").write_text("as it was")
+    log.files([directory / "report.txt"])
+    write_atomically(directory / "report.txt", b"written again")
 
 
 def column(run: dict[str, Any], key: str, x: str) -> dict[float, float]:
@@ -134,7 +155,12 @@ def test_wandb_offline_holds_everything_and_two_runs_in_one_process_stay_two(
     before = dict(os.environ)
     for name in ("one", "two"):
         with open_log(
-            Wandb(project="p"), directory=tmp_path, name=name, group="both", config=CONFIG
+            Wandb(project="p"),
+            directory=tmp_path,
+            name=name,
+            config=CONFIG,
+            group="both",
+            tags=["grid_mixture", "a" * 64, "a" * 65],
         ) as log:
             write(log, tmp_path)
             assert Path(log.where).is_relative_to(tmp_path)
@@ -145,27 +171,32 @@ def test_wandb_offline_holds_everything_and_two_runs_in_one_process_stay_two(
     assert len({run["run_id"] for run in runs}) == 2
     for run in runs:
         assert (run["run_group"], run["project"], run["exit"]) == ("both", "p", 0)
+        assert run["tags"] == ["grid_mixture", "a" * 64]  # wandb refuses a longer one
         assert {key: run["config"][key] for key in CONFIG} == CONFIG
         assert sorted(column(run, "train/loss", "trainer/global_step")) == [0, 1, 2, 3]
 
         table = json.loads((run["files"] / value(run, "cells.path")).read_text())
         assert table["columns"] == list(CELLS)
         assert len(table["data"]) == len(CELLS)
-        assert table["data"][3] == ["learned", "prior", 0.5, 9, 0.375, "ok"]
-        assert table["data"][5] == ["learned", "prior", 0.5, 16, None, "diverged"]
+        assert table["data"][3] == ["learned", "prior", 0.5, 9, 9, 0.375, "ok"]
+        assert table["data"][5] == ["learned", "prior", 0.5, 16, 16, None, "diverged"]
 
         figure = run["files"] / value(run, "distance.path")
         assert figure.read_bytes() == (tmp_path / "distance.png").read_bytes()
 
-        for curve, expected in CURVES.items():
-            assert column(run, curve, "steps") == expected
-            assert run["metrics"][curve]["step_metric"] == "steps"
-        assert not any("trainer/global_step" in row for row in run["history"] if "steps" in row)
+        for name, expected in CURVES.items():
+            curve = name.replace("=", "_").replace(".", "_")  # the app cannot sort by these
+            assert column(run, curve, "nfe") == expected
+            assert run["metrics"][curve]["step_metric"] == "nfe"
+        assert not any("trainer/global_step" in row for row in run["history"] if "nfe" in row)
+        first = column(run, "distance/learned/prior/eta_0", "steps")
+        assert first == {4: 0.25, 9: 0.125}
+        assert (run["files"] / "report.txt").read_text() == "as it was"
 
 
 def test_an_exception_marks_the_wandb_run_failed(wandb_runs: WandbRuns, tmp_path: Path) -> None:
     def job() -> None:
-        with open_log(Wandb(), directory=tmp_path, name="bad", group=None, config={}) as log:
+        with open_log(Wandb(), directory=tmp_path, name="bad", config={}) as log:
             log.table("cells", CELLS)
             raise ZeroDivisionError
 
@@ -185,7 +216,7 @@ RUN = """
     assert not loaded, loaded
     started = time.monotonic()
     settings = Wandb({settings})
-    with open_log(settings, directory=Path("{run}"), name="a", group=None, config={{}}) as log:
+    with open_log(settings, directory=Path("{run}"), name="a", config={{}}) as log:
         print("opened", time.monotonic() - started)
         log.table("cells", pd.DataFrame({{"value": [1.0, 2.0]}}))
     children = Path(f"/proc/self/task/{{os.getpid()}}/children")
@@ -263,17 +294,15 @@ def test_wandb_online_without_a_network_goes_on_offline_within_20_seconds(
 
 
 def test_wandb_disabled_writes_nothing(tmp_path: Path) -> None:
-    with open_log(
-        Wandb(mode="disabled"), directory=tmp_path, name="a", group=None, config=CONFIG
-    ) as log:
+    with open_log(Wandb(mode="disabled"), directory=tmp_path, name="a", config=CONFIG) as log:
         log.table("cells", CELLS)
-        log.curves("distance", CELLS, x="steps", y="value", by=[])
+        log.curves("distance", CELLS, ["nfe"], "value", by=[])
         assert log.where == ""
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_csv(tmp_path: Path) -> None:
-    with open_log(Csv(), directory=tmp_path, name="a", group=None, config=CONFIG) as log:
+    with open_log(Csv(), directory=tmp_path, name="a", config=CONFIG) as log:
         write(log, tmp_path)
         folder = Path(log.where)
     assert folder == tmp_path / "csv"
@@ -286,7 +315,7 @@ def test_csv(tmp_path: Path) -> None:
 def test_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with open_log(TensorBoard(), directory=tmp_path, name="a", group=None, config=CONFIG) as log:
+    with open_log(TensorBoard(), directory=tmp_path, name="a", config=CONFIG) as log:
         write(log, tmp_path)
         folder = Path(log.where)
     assert folder == tmp_path / "tensorboard"
@@ -299,9 +328,9 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert (image.width, image.height) == (6, 4)
     [table] = events.Tensors("cells/text_summary")
     text = table.tensor_proto.string_val[0].decode().splitlines()
-    assert text[0] == "| denoiser | start | eta | steps | value | status |"
+    assert text[0] == "| denoiser | start | eta | steps | nfe | value | status |"
     assert len(text) == 2 + len(CELLS)
-    assert text[-1] == r"| oracle | prior | nan | 4 | 0.75 | a\|b |"
+    assert text[-1] == r"| oracle | prior | nan | 4 | 4 | 0.75 | a\|b |"
     assert yaml.safe_load((folder / "hparams.yaml").read_text()) == CONFIG
 
 
@@ -312,21 +341,31 @@ def test_tensorboard_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatc
 
 
 def test_none(tmp_path: Path) -> None:
-    with open_log(NoLogger(), directory=tmp_path, name="a", group=None, config=CONFIG) as log:
+    with open_log(NoLogger(), directory=tmp_path, name="a", config=CONFIG) as log:
         assert (log.lightning, log.where) == (False, "")
         write(log, tmp_path)
-    assert list(tmp_path.iterdir()) == [tmp_path / "distance.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {"distance.png", "report.txt"}
 
 
 def test_points_are_sorted_averaged_and_finite() -> None:
-    rows = points("distance", CELLS, "steps", "value", ["denoiser", "start", "eta"])
-    assert list(rows) == [4, 9]
+    rows = points("distance", CELLS, ["nfe", "steps"], "value", ["denoiser", "start", "eta"])
+    assert list(rows) == [(4, 4), (7, 4), (9, 9), (17, 9)]
     for curve, expected in CURVES.items():
-        assert {x: row[curve] for x, row in rows.items() if curve in row} == expected
-    assert points("all", CELLS.head(2), "steps", "value", []) == {
-        4: {"all": 0.25},
-        9: {"all": 0.125},
+        assert {x: row[curve] for (x, _), row in rows.items() if curve in row} == expected
+    assert points("all", CELLS.head(2), ["steps"], "value", []) == {
+        (4,): {"all": 0.25},
+        (9,): {"all": 0.125},
     }
+
+
+def test_a_run_is_called_by_what_it_compares() -> None:
+    assert run_name(["ddim", "ddim", "heun"], "edm", "rings") == "ddim,heun · edm · rings"
+    words = ["objective=ncsn", "seed=1", "trainer.steps=9"]
+    assert (
+        run_name(["heun"], "ncsn", "rings", words) == "heun · ncsn · rings · seed=1 trainer.steps=9"
+    )
+    assert run_name("abcde", "oracle", "rings") == "a,b,c +2 · oracle · rings"
+    assert run_name([], "", "rings") == "rings"  # a look at the data
 
 
 @pytest.mark.parametrize(
@@ -357,3 +396,196 @@ def test_every_config_names_a_logger_and_its_defaults(path: Path) -> None:
     for key, written in config.items():  # "${oc.env:NAME,default}" or a plain value
         plain = yaml.safe_load(str(written).removesuffix("}").rpartition(",")[2])
         assert plain == defaults[key]
+
+
+# What docs/wandb.md promises, on the runs that its own commands leave.
+
+FEW = ["steps=[2,3]", "n_samples=60", "block=30", "n_train=100", "n_validation=20", "workers=1"]
+FEW += ["n_reference=80", "repetitions=2", "floor_repetitions=2", "trainer=tiny", "cache=off"]
+FEW += ["trainer.steps=3", "trainer.log_every=1"]
+METRIC = "max_sliced_certified"
+
+
+def documented() -> dict[str, list[str]]:
+    """The first command of each section of the page: heading ↦ words."""
+    sections = (DOCS / "wandb.md").read_text().split("\n## ")[1:]
+    found = {s.splitlines()[0]: re.search(r"^samplerbench (.+)$", s, re.M) for s in sections}
+    return {heading: shlex.split(of[1], comments=True) for heading, of in found.items() if of}
+
+
+def children() -> set[str]:
+    """The processes that this one has started and that still run, by Linux's own list."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {child for children in lists for child in children.read_text().split()}
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
+    """Runs a command line in an empty folder, with a key in the environment: its run's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+
+        def run(*words: str) -> Path:
+            patch.chdir(tmp_path_factory.mktemp("run"))
+            patch.setenv("WANDB_API_KEY", KEY)
+            patch.setattr(sys, "argv", ["samplerbench", *words])
+            before = children()
+            main()
+            assert children() <= before, "a process is still there"
+            [folder] = Path("multirun").absolute().glob("20*")
+            return folder
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def comparisons(command: Callable[..., Path]) -> dict[str, Path]:
+    """The folders of the three comparisons, which were made one after the other."""
+    names = ("Samplers on one model", "Objectives on one sampler", "Seeds")
+    return {name: command(*documented()[name], *FEW) for name in names}
+
+
+def curves(run: dict[str, Any], prefix: str, x: str = "nfe") -> dict[str, dict[float, float]]:
+    keys = {key for row in run["history"] for key in row if key.startswith(prefix)}
+    return {key.removeprefix(prefix): column(run, key, x) for key in keys}
+
+
+def jobs(folder: Path, wandb_runs: WandbRuns) -> list[dict[str, Any]]:
+    """The wandb runs of a multirun's jobs, in order: one a job."""
+    found = [wandb_runs(job) for job in sorted(folder.glob("[0-9]*"))]
+    assert {len(of) for of in found} == {1}
+    return [run for [run] in found]
+
+
+def test_samplers_on_one_model_are_curves_over_evaluations_in_one_run(
+    comparisons: dict[str, Path], wandb_runs: WandbRuns
+) -> None:
+    folder = comparisons["Samplers on one model"]
+    [run] = wandb_runs(folder)
+    assert run["display_name"] == "ddim,heun,dpm_solver_pp · edm · grid_mixture"
+    assert set(run["tags"]) == {"ddim", "heun", "dpm_solver_pp", "edm", "grid_mixture"}
+    assert not run.get("run_group")
+    assert run["config"]["choices"]["sampler"] == "ddim,heun,dpm_solver_pp"
+    assert run["config"]["sampler"]["ddim"]["eta"] == [0, 1]
+    assert column(run, "train/loss", "trainer/global_step")
+
+    cells = pd.read_parquet(folder / "cells.parquet")
+    shown = curves(run, f"{METRIC}/learned/prior/")
+    assert set(shown) == {"ddim_eta_0", "ddim_eta_1", "heun", "dpm_solver_pp_points_2"}
+    of = cells.query("denoiser == 'learned' and start == 'prior' and sampler == 'heun'")
+    assert shown["heun"] == pytest.approx(dict(of.groupby("nfe")["value"].mean()))
+    assert list(shown["heun"]) == [3, 5]
+    in_steps = curves(run, f"{METRIC}/learned/prior/", "steps")["heun"]
+    assert in_steps == pytest.approx(dict(of.groupby("steps")["value"].mean()))
+    for key in {key for row in run["history"] for key in row if key.startswith(f"{METRIC}/")}:
+        assert run["metrics"][key]["step_metric"] == "nfe"
+        assert re.fullmatch("[a-zA-Z][a-zA-Z0-9_/]*", key)  # the app can sort and filter by it
+
+    table = json.loads((run["files"] / value(run, "cells.path")).read_text())
+    assert len(table["data"]) == len(cells)
+    drawn = run["files"] / value(run, f"distance/{METRIC}.path")
+    assert drawn.read_bytes() == (folder / f"distance_{METRIC}.png").read_bytes()
+    for name in ("report.txt", "cells.parquet", "losses.csv"):
+        assert (run["files"] / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_objectives_share_a_group_and_differ_by_a_key_to_group_by(
+    comparisons: dict[str, Path], wandb_runs: WandbRuns
+) -> None:
+    folder = comparisons["Objectives on one sampler"]
+    runs = jobs(folder, wandb_runs)
+    objectives = ["edm", "likelihood", "ncsn"]
+    assert [run["config"]["choices"]["objective"] for run in runs] == objectives
+    assert [run["display_name"] for run in runs] == [
+        f"heun · {objective} · grid_mixture" for objective in objectives
+    ]
+    assert {run["run_group"] for run in runs} == {folder.name}
+    learned = [curves(run, f"{METRIC}/learned/prior/")["heun"] for run in runs]
+    assert [list(curve) for curve in learned] == [[3, 5]] * 3
+    assert len({tuple(curve.values()) for curve in learned}) == 3
+    first, *others = [curves(run, f"{METRIC}/oracle/") for run in runs]
+    assert others == [first, first]  # there the objective has no say
+
+
+def test_seeds_share_a_group_and_are_named(
+    comparisons: dict[str, Path], wandb_runs: WandbRuns
+) -> None:
+    folder = comparisons["Seeds"]
+    runs = jobs(folder, wandb_runs)
+    assert [run["config"]["seed"] for run in runs] == [0, 1, 2]
+    assert [run["display_name"] for run in runs] == [
+        f"heun · edm · grid_mixture · seed={seed}" for seed in range(3)
+    ]
+    assert {run["run_group"] for run in runs} == {folder.name}
+    shown = [curves(run, f"{METRIC}/learned/prior/")["heun"] for run in runs]
+    assert [list(curve) for curve in shown] == [[3, 5]] * 3  # one panel: the same key and axis
+    assert len({tuple(curve.values()) for curve in shown}) == 3
+
+
+def test_an_error_budget_is_logged_as_table_figure_and_file(
+    command: Callable[..., Path], wandb_runs: WandbRuns
+) -> None:
+    words = ["experiment=budget", "denoiser=oracle", "budget.converged_steps=8"]
+    folder = command(*words, "sampler.ddim.eta=0", *FEW)
+    [run] = wandb_runs(folder)
+    assert run["display_name"] == "ddim · oracle · grid_mixture"
+    table = json.loads((run["files"] / value(run, "budget.path")).read_text())
+    assert len(table["data"]) == len(pd.read_csv(folder / "budget.csv"))
+    drawn = run["files"] / value(run, f"budget/{METRIC}.path")
+    assert drawn.read_bytes() == (folder / f"budget_{METRIC}.png").read_bytes()
+    assert (run["files"] / "budget.csv").read_bytes() == (folder / "budget.csv").read_bytes()
+
+
+def test_a_run_makes_no_more_calls_than_it_has_numbers_of_steps(
+    command: Callable[..., Path], wandb_runs: WandbRuns
+) -> None:
+    grid = ["start=[prior,exact]", "sampler.ddim.eta=[0,0.25,0.5,1]", "repetitions=3"]
+    folder = command("denoiser=oracle", *FEW, *grid)
+    assert len(pd.read_parquet(folder / "cells.parquet")) == 2 * 4 * 2 * 3 + 2
+    [run] = wandb_runs(folder)
+    assert len(run["history"]) == 4  # the table, the figure, two numbers of steps
+
+
+def test_no_file_of_a_run_holds_the_key(comparisons: dict[str, Path]) -> None:
+    for folder in comparisons.values():
+        files = [path for path in folder.parent.rglob("*") if path.is_file()]
+        assert any(path.suffix == ".wandb" for path in files)
+        assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads Linux's /proc")
+def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
+    code = f"""
+        from pathlib import Path
+        from samplerbench.logs import Wandb, open_log
+        with open_log(Wandb(), directory=Path({str(tmp_path)!r}), name="a", config={{}}):
+            print("opened", flush=True)
+            input()
+    """
+    run = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def services() -> list[Path]:
+        """wandb's service of that process, which knows whose it is."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):  # gone meanwhile
+                words = path.read_bytes().split(b"\0")
+                if b"--pid" in words and words[words.index(b"--pid") + 1] == b"%d" % run.pid:
+                    found.append(path)
+        return found
+
+    with run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "opened\n"
+        assert len(services()) == 1
+        run.kill()
+    deadline = time.monotonic() + 30
+    while services() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert services() == []

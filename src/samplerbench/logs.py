@@ -5,13 +5,17 @@ for one run and gives a `Log`, which takes what a run has to show:
 
 - losses, through Lightning's own logger object (`Log.lightning`),
 - the config, when the log is opened,
-- the table of all cells, figures, and curves against the number of steps or of evaluations.
+- the table of all cells, figures, curves against the number of evaluations or of steps, and files.
 
-    with open_log(Wandb(), directory=run_dir, name="edm", group=None, config=config) as log:
+    with open_log(Wandb(), directory=run_dir, name="heun · edm", config=config) as log:
         Trainer(logger=log.lightning).fit(module, data)
         log.table("cells", cells)
         log.figure("distance", run_dir / "distance.png")
-        log.curves("distance", cells, x="steps", y="value", by=["denoiser", "start", "eta"])
+        log.curves("distance", cells, ["nfe", "steps"], "value", by=["denoiser", "start", "eta"])
+        log.files([run_dir / "report.txt"])
+
+How many calls that makes does not depend on how many cells there are, only on how many different
+numbers of steps: a service that limits the rate of calls is never asked for one a cell.
 
 Logs are views: `cells.parquet` is the record. Everything lands under the run's directory. Loggers
 are imported when a log is opened, never before: `--help` has to stay fast.
@@ -22,10 +26,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import secrets
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,14 +57,16 @@ class Run:
     Args:
         directory: every file of the log goes below it.
         name: what a person calls the run.
-        group: what the runs of one multirun share.
         config: the resolved config, plain values only.
+        group: what the runs of one multirun share.
+        tags: words to find it by.
     """
 
     directory: Path
     name: str
-    group: str | None
     config: Mapping[str, object]
+    group: str | None = None
+    tags: Sequence[str] = ()
 
 
 class Log(ABC):
@@ -84,12 +91,20 @@ class Log(ABC):
         """Log a picture."""
 
     @abstractmethod
-    def curves(self, key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> None:
-        """Log `y` against `x`, one curve for each combination of the columns `by`.
+    def curves(
+        self, key: str, frame: pd.DataFrame, x: Sequence[str], y: str, by: Sequence[str]
+    ) -> None:
+        """Log `y` against the first column of `x`, one curve for each combination of `by`.
 
-        A curve is named like "distance/learned/prior/eta=0.5". Rows with the same x are averaged
-        (repetitions); a point that is not finite is left out.
+        A curve is named like "distance/learned/prior/eta=0.5", in letters that the log's viewer
+        understands. The other columns of `x` are logged beside each point, to draw the same curve
+        against. Rows that agree in `x` and `by` are averaged (repetitions); a point that is not
+        finite is left out.
         """
+
+    @abstractmethod
+    def files(self, paths: Iterable[Path]) -> None:
+        """Keep a copy of finished files of the run."""
 
     @abstractmethod
     def close(self, failed: bool) -> None:
@@ -110,11 +125,12 @@ def open_log(
     *,
     directory: Path,
     name: str,
-    group: str | None,
     config: Mapping[str, object],
+    group: str | None = None,
+    tags: Sequence[str] = (),
 ) -> Iterator[Log]:
     """The log of one run; closed at the end, as failed where an exception leaves the block."""
-    log = settings.open(Run(directory, name, group, config))
+    log = settings.open(Run(directory, name, config, group, tags))
     try:
         yield log
     except BaseException:
@@ -123,18 +139,35 @@ def open_log(
     log.close(failed=False)
 
 
+def run_name(samplers: Iterable[str], model: str, dataset: str, changes: Iterable[str] = ()) -> str:
+    """What a person calls a run: "ddim,heun · edm · grid_mixture · seed=1".
+
+    Args:
+        samplers: their names; of more than three the others are counted.
+        model: what was trained, or which exact denoiser was used.
+        dataset: its name.
+        changes: in what else it differs from the other runs of its multirun: "key=value".
+    """
+    names = list(dict.fromkeys(samplers))
+    listed = ",".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
+    said = {"sampler", "objective", "dataset"}
+    other = [word for word in changes if word.partition("=")[0] not in said]
+    return " · ".join(filter(None, [listed, model, dataset, " ".join(other)]))
+
+
 def points(
-    key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]
-) -> dict[float, dict[str, float]]:
+    key: str, frame: pd.DataFrame, x: Sequence[str], y: str, by: Sequence[str]
+) -> dict[tuple[float, ...], dict[str, float]]:
     """The points of `Log.curves`: for each x, in order, the value of every curve there."""
-    curves: dict[float, dict[str, float]] = {}
+    curves: dict[tuple[float, ...], dict[str, float]] = {}
     # An unknown value (a sampler without eta) is a group of its own, and not a part of the name.
-    for at, group in frame.groupby([x, *by], dropna=False, sort=True):
+    for at, group in frame.groupby([*x, *by], dropna=False, sort=True):
         value = float(group[y].astype(float).mean(skipna=False))
         if math.isfinite(value):
-            parts = [_part(column, of) for column, of in zip(by, at[1:], strict=True)]
+            parts = [_part(column, of) for column, of in zip(by, at[len(x) :], strict=True)]
             curve = "/".join([key, *filter(None, parts)])
-            curves.setdefault(float(group[x].iloc[0]), {})[curve] = value
+            place = tuple(float(group[column].iloc[0]) for column in x)
+            curves.setdefault(place, {})[curve] = value
     return curves
 
 
@@ -253,15 +286,24 @@ class WandbLog(Log):
 
         self._run.log({key: wandb.Image(str(png))})
 
-    def curves(self, key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> None:
+    def curves(
+        self, key: str, frame: pd.DataFrame, x: Sequence[str], y: str, by: Sequence[str]
+    ) -> None:
         # A metric with its own x, never `step=`: wandb drops a log with an earlier step, silently.
         # One log for each x, not for each point: many logs are rate-limited online.
         rows = points(key, frame, x, y, by)
-        self._run.define_metric(x, hidden=True)
+        for axis in x:
+            self._run.define_metric(axis, hidden=True)
         for curve in dict.fromkeys(curve for row in rows.values() for curve in row):
-            self._run.define_metric(curve, step_metric=x)
+            self._run.define_metric(_sortable(curve), step_metric=x[0])
         for at, row in rows.items():
-            self._run.log({x: at, **row})
+            named = {_sortable(curve): of for curve, of in row.items()}
+            self._run.log({**dict(zip(x, at, strict=True)), **named})
+
+    def files(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            # Now: the file is whole. The default watches it for changes until the run ends.
+            self._run.save(path, base_path=path.parent, policy="now", glob=False)
 
     def close(self, failed: bool) -> None:
         with self._stack:
@@ -270,6 +312,14 @@ class WandbLog(Log):
             except TimeoutError:
                 folder = Path(self._run.dir).parent
                 message.warning("wandb: not all was uploaded; later: wandb sync %s", folder)
+
+
+def _sortable(curve: str) -> str:
+    """A curve's name in the letters with which wandb's app can sort and filter runs by it.
+
+    They are those of a GraphQL name, and the slash: "prior/ddim η=0.5" is "prior/ddim_eta_0_5".
+    """
+    return re.sub(r"[^a-zA-Z0-9_/]", "_", curve.replace("η", "eta").replace("+", ""))
 
 
 def _start(settings: Wandb, run: Run, mode: Mode, identity: str) -> wandb.Run:
@@ -301,6 +351,8 @@ def _start(settings: Wandb, run: Run, mode: Mode, identity: str) -> wandb.Run:
         entity=settings.entity,
         name=run.name,
         group=run.group,
+        # wandb refuses a longer one.
+        tags=[tag for tag in run.tags if len(tag) <= 64],
         config=dict(run.config),
         reinit="create_new",
     )
@@ -330,7 +382,7 @@ class Csv(Logger):
 
 
 class CsvLog(Log):
-    """A folder of CSV files. A figure is a file already, and the curves are in the table."""
+    """A folder of CSV files. Figures and files lie beside it, and the curves are in the table."""
 
     def __init__(self, run: Run) -> None:
         from pytorch_lightning.loggers import CSVLogger
@@ -352,7 +404,12 @@ class CsvLog(Log):
     def figure(self, key: str, png: Path) -> None:
         pass
 
-    def curves(self, key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> None:
+    def curves(
+        self, key: str, frame: pd.DataFrame, x: Sequence[str], y: str, by: Sequence[str]
+    ) -> None:
+        pass
+
+    def files(self, paths: Iterable[Path]) -> None:
         pass
 
     def close(self, failed: bool) -> None:
@@ -402,10 +459,15 @@ class TensorBoardLog(Log):
 
         self._lightning.experiment.add_image(key, imread(png), dataformats="HWC")
 
-    def curves(self, key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> None:
+    def curves(
+        self, key: str, frame: pd.DataFrame, x: Sequence[str], y: str, by: Sequence[str]
+    ) -> None:
         for at, row in points(key, frame, x, y, by).items():
             for curve, value in row.items():
-                self._lightning.experiment.add_scalar(curve, value, global_step=round(at))
+                self._lightning.experiment.add_scalar(curve, value, global_step=round(at[0]))
+
+    def files(self, paths: Iterable[Path]) -> None:
+        pass
 
     def close(self, failed: bool) -> None:
         self._lightning.finalize("failed" if failed else "success")
@@ -444,7 +506,12 @@ class NoLog(Log):
     def figure(self, key: str, png: Path) -> None:
         pass
 
-    def curves(self, key: str, frame: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> None:
+    def curves(
+        self, key: str, frame: pd.DataFrame, x: Sequence[str], y: str, by: Sequence[str]
+    ) -> None:
+        pass
+
+    def files(self, paths: Iterable[Path]) -> None:
         pass
 
     def close(self, failed: bool) -> None:
