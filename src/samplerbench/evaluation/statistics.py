@@ -98,18 +98,26 @@ def sampler_name(sampler: str, settings: str) -> str:
     return " ".join([sampler, *words])
 
 
-def at_equal_cost(table: pd.DataFrame, allowed: Sequence[int]) -> pd.DataFrame:
-    """The rows with `steps` replaced by the number of evaluations that was allowed.
+def at_equal_cost(
+    table: pd.DataFrame, taken: Mapping[tuple[str, str], Mapping[int, int]]
+) -> pd.DataFrame:
+    """The rows with `steps` replaced by the number of evaluations that were allowed.
 
     Samplers of a sweep at equal cost have no number of steps in common: this is what they share.
+    What they made of it is in `nfe`. A run that is the longest within several bounds stands at each
+    of them, more than once in the table; the floor stays as it is.
 
     Args:
         table: rows of the results store.
-        allowed: the sweep's `nfe`.
+        taken: for a sampler's name and its settings, as in the column `sampler_settings`: its
+            number of steps for each number of evaluations allowed.
     """
-    bounds = sorted(allowed)
-    place = np.searchsorted(bounds, table["nfe"]).clip(max=len(bounds) - 1)
-    return table.assign(steps=np.where(table["nfe"] > 0, np.array(bounds)[place], table["steps"]))
+    columns = ["sampler", "sampler_settings", "steps"]
+    lines = [(*key, steps, bound) for key, of in taken.items() for bound, steps in of.items()]
+    bounds = pd.DataFrame(lines, columns=[*columns, "allowed"])
+    found = table.merge(bounds, how="left", on=columns)
+    steps = found["allowed"].fillna(found["steps"]).astype(int)
+    return found.assign(steps=steps).drop(columns="allowed")
 
 
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -182,7 +190,7 @@ def t_interval(
     mean, sd = float(x.mean()), float(x.std(ddof=1))
     error = sd / math.sqrt(len(x))
     half = float(stats.t.ppf(0.5 + level / 2, len(x) - 1)) * error
-    p_value = _two_sided(mean, error, len(x) - 1)
+    p_value = float(_two_sided(mean, error, len(x) - 1))
     return Estimate(mean, mean - half, mean + half, sd, p_value, len(x), dropped)
 
 
@@ -265,8 +273,8 @@ def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
     sd_a, sd_b = float(a.std(ddof=1)), float(b.std(ddof=1))
     error, freedom = _welch_error(sd_a, len(a), sd_b, len(b))
     mean = float(a.mean() - b.mean())
-    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
-    p_value = _two_sided(mean, error, freedom)
+    half = float(stats.t.ppf(0.5 + level / 2, freedom) * error)
+    p_value = float(_two_sided(mean, error, freedom))
     return Estimate(mean, mean - half, mean + half, sd_a, p_value, min(len(a), len(b)))
 
 
@@ -304,31 +312,38 @@ def against_floor(
     floors = ok[ok["denoiser"] == "law"]
     shared = _present(ok, [*MEASURE, "data_seed"])
     columns = list(dict.fromkeys([*CELL, *_present(ok, [*MEASURE, *_RUN, *_SEEDS])]))
-    by_measure = dict(list(floors.groupby([*shared, "start"], dropna=False)["value"]))
-    lines = []
-    for key, rows in ok[ok["denoiser"] != "law"].groupby(columns, dropna=False):
-        cell = dict(zip(columns, key, strict=True))
-        name = f"{cell['sampler']} at {cell['steps']} steps"
-        at = tuple(cell[column] for column in shared)
-        floor = by_measure.get((*at, cell["start"]), by_measure.get((*at, "")))
+    of_floors = floors.groupby([*shared, "start"], dropna=False)["value"]
+    by_measure = {key: (of.mean(), of.std(), len(of)) for key, of in of_floors}
+    sampled = ok[ok["denoiser"] != "law"].groupby(columns, dropna=False)["value"]
+    cells = sampled.agg(mean="mean", sd="std", count="size").reset_index()
+    require(len(cells) > 0, "table", "no cells", "one with at least one cell that ran")
+    own = []
+    for *at, start, sampler, steps, n_samples, count in zip(
+        *(cells[name] for name in [*shared, "start", "sampler", "steps", "n_samples", "count"]),
+        strict=True,
+    ):
+        name = f"{sampler} at {steps} steps"
+        floor = by_measure.get((*at, start), by_measure.get((*at, "")))
         if floor is None:
-            raise InvalidSetting(
-                "floor_repetitions",
-                0,
-                f"at least 2: {name} has no floor at n = {cell['n_samples']}",
-            )
-        values = rows["value"]
-        require_repetitions(len(values), min_repetitions, f"the interval of {name}")
-        require_repetitions(len(floor), min_repetitions, f"the floor of {name}")
-        gap = welch(values, floor, level)
-        lines.append(
-            cell
-            | {"mean": values.mean(), "sd": values.std(), "count": len(values)}
-            | {"floor": floor.mean(), "floor_sd": floor.std(), "floor_count": len(floor)}
-            | {"excess": gap.mean, "lower": gap.lower, "upper": gap.upper, "p_value": gap.p_value}
-        )
-    require(bool(lines), "table", "no cells", "one with at least one cell that ran")
-    result = pd.DataFrame(lines)
+            allowed = f"at least 2: {name} has no floor at n = {n_samples}"
+            raise InvalidSetting("floor_repetitions", 0, allowed)
+        require_repetitions(count, min_repetitions, f"the interval of {name}")
+        require_repetitions(floor[2], min_repetitions, f"the floor of {name}")
+        own.append(floor)
+    floor_mean, floor_sd, floor_count = map(np.array, zip(*own, strict=True))
+    sd, count = cells["sd"].to_numpy(), cells["count"].to_numpy()
+    error, freedom = _welch_error(sd, count, floor_sd, floor_count)
+    excess = cells["mean"].to_numpy() - floor_mean
+    half = stats.t.ppf(0.5 + level / 2, freedom) * error
+    result = cells.assign(
+        floor=floor_mean,
+        floor_sd=floor_sd,
+        floor_count=floor_count,
+        excess=excess,
+        lower=excess - half,
+        upper=excess + half,
+        p_value=_two_sided(excess, error, freedom),
+    )
     corrected = holm(result["p_value"])
     return result.assign(p_holm=corrected, told_apart=corrected <= 1 - level)
 
@@ -468,7 +483,7 @@ def resolution(
 
     def detectable(cells: int, floors: int) -> float:
         error, freedom = _welch_error(sd, cells, floor_sd, floors)
-        return float(stats.t.ppf(tail, freedom) + stats.t.ppf(power, freedom)) * error
+        return float((stats.t.ppf(tail, freedom) + stats.t.ppf(power, freedom)) * error)
 
     excess = detectable(repetitions, floor_count)
     known: dict[str, Any] = {
@@ -573,19 +588,25 @@ def _has_reference(table: pd.DataFrame) -> bool:
     return "reference" not in table or not (table["reference"] == "law").all()
 
 
-def _welch_error(sd_a: float, count_a: int, sd_b: float, count_b: int) -> tuple[float, float]:
-    """Standard error and degrees of freedom of a difference of two means."""
-    a, b = sd_a**2 / count_a, sd_b**2 / count_b
-    if a + b == 0:
-        return 0.0, float(count_a + count_b - 2)
-    freedom = (a + b) ** 2 / (a**2 / max(count_a - 1, 1) + b**2 / max(count_b - 1, 1))
-    return math.sqrt(a + b), freedom
+def _welch_error(
+    sd_a: ArrayLike, count_a: ArrayLike, sd_b: ArrayLike, count_b: ArrayLike
+) -> tuple[Array, Array]:
+    """Standard errors and degrees of freedom of differences of two means."""
+    n, m = np.asarray(count_a), np.asarray(count_b)
+    a, b = np.asarray(sd_a) ** 2 / n, np.asarray(sd_b) ** 2 / m
+    some = a + b > 0  # otherwise nothing varies
+    weights = a**2 / np.maximum(n - 1, 1) + b**2 / np.maximum(m - 1, 1)
+    freedom = np.where(some, (a + b) ** 2 / np.where(some, weights, 1.0), n + m - 2.0)
+    return np.sqrt(a + b), freedom
 
 
-def _two_sided(mean: float, error: float, freedom: float) -> float:
-    if error == 0:  # no repetition differs from another: certain, or nothing there
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(mean) / error, freedom))
+def _two_sided(mean: ArrayLike, error: ArrayLike, freedom: ArrayLike) -> Array:
+    size, error = np.abs(mean), np.asarray(error)
+    # no repetition differs from another: certain, or nothing there
+    certain = np.where(size == 0, 1.0, 0.0)
+    ratio = size / np.where(error > 0, error, 1.0)
+    found: Array = np.where(error > 0, 2 * stats.t.sf(ratio, freedom), certain)
+    return found
 
 
 def _round_up(count: float) -> int:

@@ -1,0 +1,113 @@
+"use strict";
+// The table of cells: sorted, filtered, shown page by page, downloaded as CSV.
+(() => {
+  const { columns, rows } = JSON.parse(document.getElementById("data").textContent);
+  const PAGE = 20, PRINTED = 300;
+  const at = Object.fromEntries(columns.map(([name], place) => [name, place]));
+  const find = (id) => document.getElementById(id);
+  const [head, body] = find("table").children;
+  const texts = rows.map((row) => row.join(" ").toLowerCase());
+  // a column in which all cells agree tells nothing; the CSV has it all the same
+  const CHOSEN = ["run", "measure", "dataset", "start", "denoiser"];
+  const values = (place) => [...new Set(rows.map((row) => row[place]))];
+  const shown = columns.map((_, place) => place).filter(
+    (place) => columns[place][0] !== "half" &&
+      (!CHOSEN.includes(columns[place][0]) || values(place).length > 1 || rows.length === 0));
+  let order = rows.map((_, place) => place), page = 0, sorted = { by: -1, up: true };
+
+  const number = (value) => value === null ? "–" : Math.abs(value) >= 1e5 || (value !== 0 &&
+    Math.abs(value) < 1e-3) ? value.toExponential(2) : String(+value.toPrecision(4));
+  const element = (tag, text, kind) => {
+    const made = document.createElement(tag);
+    if (text !== undefined) made.textContent = text;  // never as markup
+    if (kind) made.className = kind;
+    return made;
+  };
+  const kinds = [["above", "above"], ["not told", "same"], ["below", "below"]];
+
+  function line(row) {
+    const made = element("tr");
+    for (const place of shown) {
+      const [name, , numeric] = columns[place];
+      let text = numeric ? number(row[place]) : row[place], kind = numeric ? "number" : "";
+      if (name === "mean" && row[at.half] !== null) text += ` ± ${+row[at.half].toPrecision(2)}`;
+      if (name === "verdict") {
+        kind = "verdict " + (kinds.find(([start]) => text.startsWith(start)) || ["", "none"])[1];
+      }
+      made.append(element("td", text, kind));
+    }
+    return made;
+  }
+  function draw(count = PAGE) {
+    const last = Math.max(0, Math.ceil(order.length / count) - 1);
+    page = Math.min(page, last);
+    const part = order.slice(page * count, (page + 1) * count);
+    body.replaceChildren(...part.map((place) => line(rows[place])));
+    const first = part.length ? page * count + 1 : 0;
+    find("count").textContent = `${first}–${page * count + part.length} of ${order.length} cells` +
+      (order.length < rows.length ? ` (${rows.length} in all)` : "");
+    find("back").disabled = page === 0;
+    find("next").disabled = page === last;
+  }
+  function arrange() {
+    const words = find("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const chosen = [...document.querySelectorAll("#selects select")]
+      .filter((select) => select.value !== "").map((select) => [+select.name, select.value]);
+    order = rows.map((_, place) => place).filter((place) =>
+      words.every((word) => texts[place].includes(word)) &&
+      chosen.every(([column, value]) => rows[place][column] === value));
+    if (sorted.by >= 0) {
+      const way = sorted.up ? 1 : -1, by = sorted.by, collator = new Intl.Collator(undefined, { numeric: true });
+      order.sort((a, b) => {
+        const [x, y] = [rows[a][by], rows[b][by]];
+        if (x === null || y === null) return (x === null) - (y === null);  // nothing comes last
+        return way * (typeof x === "number" ? x - y : collator.compare(x, y)) || a - b;
+      });
+    }
+    page = 0;
+    draw();
+  }
+  const titles = element("tr");
+  for (const place of shown) {
+    const cell = element("th", undefined, columns[place][2] ? "number" : "");
+    const button = element("button", columns[place][1]);
+    button.addEventListener("click", () => {
+      sorted = { by: place, up: sorted.by === place ? !sorted.up : true };
+      for (const other of titles.children) other.removeAttribute("aria-sort");
+      cell.setAttribute("aria-sort", sorted.up ? "ascending" : "descending");
+      arrange();
+    });
+    cell.append(button);
+    titles.append(cell);
+  }
+  head.append(titles);
+  for (const name of CHOSEN) {
+    const known = values(at[name]);
+    if (known.length < 2) continue;
+    const select = element("select");
+    select.name = at[name];
+    select.setAttribute("aria-label", columns[at[name]][1]);
+    select.append(new Option(`every ${columns[at[name]][1]}`, ""));
+    for (const value of known) select.append(new Option(value, value));
+    select.addEventListener("change", arrange);
+    find("selects").append(select);
+  }
+  find("filter").addEventListener("input", arrange);
+  find("back").addEventListener("click", () => { page -= 1; draw(); });
+  find("next").addEventListener("click", () => { page += 1; draw(); });
+  find("csv").addEventListener("click", () => {
+    const quoted = (value) => value === null ? "" : /[",\r\n]/.test(value)
+      ? `"${String(value).replaceAll('"', '""')}"` : String(value);
+    const lines = [columns.map(([name]) => name), ...order.map((place) => rows[place])];
+    const text = lines.map((row) => row.map(quoted).join(",")).join("\r\n") + "\r\n";
+    const link = element("a");
+    link.href = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" }));
+    link.download = "cells.csv";
+    link.click();
+    URL.revokeObjectURL(link.href);
+  });
+  addEventListener("beforeprint", () => draw(PRINTED));
+  addEventListener("afterprint", () => draw());
+  document.querySelector(".tools").hidden = false;
+  draw();
+})();

@@ -1,0 +1,132 @@
+"""Runs made of numbers: what a report reads, without a training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from samplerbench.evaluation.store import Row, as_table
+from samplerbench.report.entries import Entry
+
+SOUND = Row(
+    cell_id="",
+    samples_id="",
+    training_id="",
+    run="",
+    experiment="main",
+    dataset="moons",
+    network="mlp",
+    objective="edm",
+    schedule="edm",
+    target="edm",
+    grid="karras",
+    denoiser="learned",
+    start="prior",
+    sampler="ddim",
+    sampler_settings="",
+    eta=0.0,
+    steps=4,
+    nfe=4,
+    seed=0,
+    data_seed=0,
+    train_seed=0,
+    repetition=0,
+    n_samples=500,
+    reference="data",
+    n_reference=1000,
+    metric="sliced",
+    metric_settings='{"class": "Sliced", "p": 2}',
+    value=1.0,
+    lower=float("nan"),
+    upper=float("nan"),
+    info="",
+    seconds=0.1,
+    block=500,
+    device="cpu",
+    dtype="float64",
+    version="0.1.0",
+    status="ok",
+    message="",
+)
+
+
+def make_rows(
+    *,
+    etas: Sequence[float] = (0.0, 1.0),
+    steps: Sequence[int] = (4, 16, 64),
+    repetitions: int = 4,
+    shift: float = 0.0,
+    seed: int = 0,
+    **changes: object,
+) -> list[Row]:
+    """Distances 1 + eta + 4/N + shift, over a floor of 1, with noise that all cells share."""
+    noise = np.random.default_rng(seed).normal(0, 0.05, (2, repetitions))
+    rows = [
+        replace(
+            SOUND,
+            denoiser="law",
+            start="",
+            sampler="",
+            steps=0,
+            nfe=0,
+            eta=float("nan"),
+            repetition=r,
+            value=1 + noise[0, r],
+            schedule="",
+            grid="",
+            network="",
+            objective="",
+            target="",
+            sampler_settings="",
+        )
+        for r in range(repetitions)
+    ]
+    rows += [
+        replace(
+            SOUND,
+            eta=eta,
+            sampler_settings=json.dumps({"eta": eta}),
+            steps=n,
+            nfe=n,
+            seed=seed,
+            repetition=r,
+            value=1 + eta + 4 / n + shift + noise[1, r],
+            seconds=n / 1000,
+        )
+        for eta in etas
+        for n in steps
+        for r in range(repetitions)
+    ]
+    rows = [replace(row, **changes) for row in rows]
+    return [replace(row, cell_id=f"{place:016x}") for place, row in enumerate(rows)]
+
+
+def make_entry(label: str, rows: Sequence[Row], **changes: object) -> Entry:
+    sound = Entry(
+        label=label,
+        name=f"run_{label.strip('#')}",
+        state="finished",
+        message="",
+        expected=len(rows),
+        values=as_table([vars(row) for row in rows]),
+        overrides=["experiment=tiny"],
+        config={"dataset": {"_target_": "samplerbench.datasets.two_moons.two_moons"}},
+        config_text="dataset: moons\n",
+        versions={"samplerbench": "0.1.0", "torch": "2.13.0"},
+        problems=[],
+    )
+    return replace(sound, **changes)
+
+
+@pytest.fixture(scope="session")
+def rows():
+    return make_rows
+
+
+@pytest.fixture(scope="session")
+def entry():
+    return make_entry

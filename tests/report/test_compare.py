@@ -1,0 +1,70 @@
+"""Two runs compared: paired where their random numbers are the same, refused where they differ."""
+
+import pytest
+
+from samplerbench.errors import InvalidSetting
+from samplerbench.report.compare import compare
+
+
+def test_common_random_numbers_are_paired(rows, entry):
+    # noise of 0.05 a repetition, shared by both runs, and a shift of 0.001
+    found = compare(entry("#1", rows()), entry("#2", rows(shift=0.001, train_seed=7)))
+    assert len(found.lines) == 6
+    assert found.lines["paired"].all()
+    assert found.lines["difference"].tolist() == pytest.approx([-0.001] * 6)
+    assert set(found.lines["verdict"]) == {"the first is nearer"}
+    assert found.unmatched == []
+
+
+def test_other_seeds_or_blocks_are_not_paired(rows, entry):
+    for change in ({"seed": 1}, {"block": 100}):
+        found = compare(entry("#1", rows()), entry("#2", rows(shift=0.001, **change)))
+        assert not found.lines["paired"].any()
+        assert set(found.lines["verdict"]) == {"cannot be told apart"}
+
+
+def test_p_values_are_holms_over_all_cells(rows, entry):
+    found = compare(entry("#1", rows()), entry("#2", rows(shift=0.3, seed=1)))
+    one = compare(
+        entry("#1", rows(etas=[0.0], steps=[4])),
+        entry("#2", rows(etas=[0.0], steps=[4], shift=0.3, seed=1)),
+    )
+    assert found.lines["p_holm"].min() > one.lines["p_holm"].min()
+
+
+def test_cells_of_one_run_are_counted_and_named(rows, entry):
+    found = compare(entry("#1", rows(steps=[4, 8])), entry("#2", rows(steps=[8, 16])))
+    assert len(found.lines) == 2
+    assert "only in #1: sliced, prior start, learned, ddim η=0.0, N=4" in [
+        line.replace("η=0,", "η=0.0,") for line in found.unmatched
+    ]
+    assert len(found.unmatched) == 4
+
+
+def test_one_repetition_gives_a_difference_without_an_interval(rows, entry):
+    found = compare(entry("#1", rows(repetitions=1)), entry("#2", rows(repetitions=1, shift=1.0)))
+    assert found.lines["difference"].tolist() == pytest.approx([-1.0] * 6)
+    assert set(found.lines["verdict"]) == {"one repetition: no interval"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric_settings": '{"class": "Sliced", "p": 1}'}, 'sliced: metric_settings=.*"p": 2'),
+        ({"n_samples": 900}, "n_samples=500 and 900: must be the same in both runs"),
+        ({"dataset": "rings"}, "dataset=moons and rings"),
+        ({"data_seed": 3}, "data_seed=0 and 3"),
+        ({"n_reference": 9}, "sliced: n_reference=1000 and 9"),
+        ({"metric": "energy"}, "metric=sliced and energy"),
+    ],
+)
+def test_unlike_runs_are_refused_in_one_line(rows, entry, change, message):
+    with pytest.raises(InvalidSetting, match=message) as caught:
+        compare(entry("#1", rows()), entry("#2", rows(**change)))
+    assert "\n" not in str(caught.value)
+
+
+def test_one_name_for_two_data_sets_is_refused(rows, entry):
+    other = entry("#2", rows(), config={"dataset": {"noise": 0.3}})
+    with pytest.raises(InvalidSetting, match=r"dataset=moons, noise=0.1 and moons, noise=0.3"):
+        compare(entry("#1", rows(), config={"dataset": {"noise": 0.1}}), other)

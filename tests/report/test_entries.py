@@ -1,0 +1,72 @@
+"""Runs side by side: what is compared, what is kept apart, what is said."""
+
+import subprocess
+import sys
+
+from samplerbench.evaluation.budget import LIMIT
+from samplerbench.report import entries
+from samplerbench.report.entries import all_values, distinguished, to_data, warnings
+
+
+def test_runs_that_measure_the_same_share_a_measure(rows, entry):
+    both = [entry("#1", rows()), entry("#2", rows(seed=1))]
+    measured = to_data(all_values(both))
+    assert set(measured["measure"]) == {"sliced"}
+    assert set(measured["run"]) == {"#1", "#2"}
+    assert warnings(both, measured) == []
+
+
+def test_metric_settings_n_and_data_keep_measures_apart(rows, entry):
+    runs = [
+        entry("#1", rows()),
+        entry("#2", rows(metric_settings='{"class": "Sliced", "p": 1}')),
+        entry("#3", rows(n_samples=900)),
+    ]
+    measured = to_data(all_values(runs))
+    names = set(measured["measure"])
+    assert names == {"sliced, p=2, n=500", "sliced, p=1, n=500", "sliced, p=2, n=900"} or names == {
+        "sliced, n=500, p=2",
+        "sliced, n=500, p=1",
+        "sliced, n=900, p=2",
+    }
+    assert "measured in 3 ways" in warnings(runs, measured)[0]
+
+
+def test_one_name_for_two_data_sets_is_told_apart(rows, entry):
+    runs = [
+        entry("#1", rows(), config={"dataset": {"noise": 0.1}}),
+        entry("#2", rows(), config={"dataset": {"noise": 0.2}}),
+    ]
+    assert set(all_values(runs)["dataset"]) == {"moons, noise=0.1", "moons, noise=0.2"}
+
+
+def test_versions_that_differ_and_problems_are_said(rows, entry):
+    runs = [
+        entry("#1", rows(), versions={"torch": "2.13.0"}),
+        entry("#2", rows(), versions={"torch": "2.12.0"}, problems=["a.json: cut"]),
+    ]
+    said = warnings(runs, to_data(all_values(runs)))
+    assert "#2: skipped a.json: cut" in said
+    assert "versions of torch differ: 2.13.0 in #1; 2.12.0 in #2" in said
+
+
+def test_the_state_says_what_is_missing_and_why(rows, entry):
+    some = rows(status="incompatible", message="needs signal", value=float("nan"))
+    run = entry("#1", some, state="failed", message="OSError: disk", expected=90)
+    assert run.told == f"failed, {len(some)} of 90 values: OSError: disk"
+    assert run.without_value() == [f"{len(some)} incompatible: needs signal"]
+
+
+def test_distinguished_names_only_what_differs():
+    assert distinguished("a", [{"p": 1, "k": 3}]) == ["a"]
+    assert distinguished("a", [{"p": 1, "k": 3}, {"p": 2, "k": 3}]) == ["a, p=1", "a, p=2"]
+
+
+def test_a_limit_is_a_budgets_limit():
+    assert entries.LIMIT == LIMIT
+
+
+def test_a_report_is_read_without_torch_and_without_hydra():
+    code = "import samplerbench.report.page, sys; print({'torch', 'hydra'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"
