@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from samplerbench.datamodule import Batches, TensorData
+from samplerbench.batches import Batches, TensorData
 from samplerbench.errors import InvalidSetting
+from samplerbench.fitting import Loading
 
 X0 = torch.arange(20.0).unsqueeze(-1)
 
@@ -62,8 +63,9 @@ def test_mean_and_std_of_the_training_data():
     assert module.std == pytest.approx(5**0.5)  # of variances 1 and 9
     assert data(torch.ones(3, 2)).std == 1
     assert module.x0.dtype == torch.float32
-    assert len(module.val_dataloader()) == 1
-    assert data(x0).val_dataloader() == []
+    (whole,) = Loading(module).val_dataloader()
+    assert torch.equal(whole, module.validation)
+    assert Loading(data(x0)).val_dataloader() == []
 
 
 @pytest.mark.parametrize("x0", [torch.empty(0, 2), torch.tensor([[float("nan"), 1.0]])])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import pytest
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger
 
-from samplerbench.datamodule import TensorData
+from samplerbench.batches import TensorData
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
+from samplerbench.fitting import Fitting
 from samplerbench.grids import Level
 from samplerbench.level_laws import LogNormal
 from samplerbench.networks.residual_mlp import ResidualMLP
@@ -20,8 +22,9 @@ from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.denoising import Denoising
 from samplerbench.schedules import EDM
 from samplerbench.targets import EDMTarget
-from samplerbench.training import WEIGHTS, load, train
+from samplerbench.training import train
 from samplerbench.weightings import Uniform
+from samplerbench.weights import LOSSES, STATE, WEIGHTS, load
 
 LAW = gaussian((3.0, -1.0), ((4.0, 1.0), (1.0, 0.5)))
 SCHEDULE = EDM(10.0)
@@ -54,14 +57,14 @@ def objective(recipe, seed=0):
     )
 
 
-def run(directory, recipe=RECIPE, seed=0, callbacks=(), resume=None, logger=None):
+def run(directory, recipe=RECIPE, seed=0, callbacks=(), resumable=False, logger=None):
     return train(
         objective(recipe, seed),
         data(recipe, seed),
         directory=directory,
         callbacks=callbacks,
         progress=False,
-        resume=resume,
+        resumable=resumable,
         logger=logger,
     )
 
@@ -77,7 +80,7 @@ class Record(Callback):
         self.weights, self.rates, self.batches = [], [], []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.weights.append(weights(pl_module.model).clone())
+        self.weights.append(weights(pl_module.objective.model).clone())
         self.batches.append(batch)
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
@@ -112,22 +115,42 @@ def test_a_seed_is_a_run(tmp_path):
     assert not torch.allclose(first, other, atol=1e-4)
 
 
-def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path):
-    class Stop(Callback):
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            trainer.should_stop = trainer.global_step == 7
+class Killed(Exception):
+    """As if the process had ended there."""
 
-    recipe = replace(RECIPE, lr_final=0.0, warmup=3)
+
+class KillAt(Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise Killed
+
+
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path):
+    recipe = replace(RECIPE, steps=24, lr_final=0.0, warmup=3, validate_every=6)
     whole, rest = Record(), Record()
-    expected = run(tmp_path, recipe, callbacks=[whole])
-    keep = ModelCheckpoint(tmp_path, "half", every_n_train_steps=7)
-    stopped = run(tmp_path, recipe, callbacks=[keep, Stop()])
-    assert not torch.equal(weights(stopped), weights(expected))
-    resumed = run(tmp_path, recipe, callbacks=[rest], resume=tmp_path / "half.ckpt")
-    assert len(rest.batches) == 5
-    assert all(torch.equal(a, b) for a, b in zip(rest.batches, whole.batches[7:], strict=True))
-    assert rest.rates == whole.rates[7:]
+    expected = run(tmp_path / "whole", recipe, callbacks=[whole])
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, callbacks=[KillAt(11)], resumable=True)
+    assert not (tmp_path / WEIGHTS).exists()
+    resumed = run(tmp_path, recipe, callbacks=[rest], resumable=True)
+    assert len(rest.batches) == 24 - 8  # the state was kept after steps 4 and 8
+    assert all(torch.equal(a, b) for a, b in zip(rest.batches, whole.batches[8:], strict=True))
+    assert rest.rates == whole.rates[8:]
     assert torch.equal(weights(resumed), weights(expected))
+    assert (tmp_path / LOSSES).read_text() == (tmp_path / "whole" / LOSSES).read_text()
+    assert not (tmp_path / STATE).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", pickle.dumps(print)])
+def test_a_state_that_cannot_be_used_is_named_and_put_aside(tmp_path, caplog, content):
+    (tmp_path / STATE).write_bytes(content)
+    found = run(tmp_path, resumable=True)
+    assert "is not usable" in caplog.text
+    assert torch.equal(weights(found), weights(run(tmp_path / "other")))
+    assert (tmp_path / f"{STATE}.unusable").read_bytes() == content
 
 
 def test_weights_are_written_and_read_back(tmp_path):
@@ -166,7 +189,7 @@ def test_a_run_without_validation_data(tmp_path):
 
 
 def test_validation_has_the_same_noise_every_time():
-    held_out, one = data(RECIPE).validation, objective(RECIPE, 1)
+    held_out, one = data(RECIPE).validation, Fitting(objective(RECIPE, 1))
     logged = []
     one.log = lambda name, value, **_: logged.append(float(value))
     for _ in range(2):
@@ -241,9 +264,9 @@ def test_validation_is_one_batch_of_all_held_out_data(tmp_path):
     sizes = []
 
     class Watched(Denoising):
-        def validation_step(self, batch, batch_idx):
-            sizes.append(batch.shape)
-            super().validation_step(batch, batch_idx)
+        def loss(self, x0, generator):
+            sizes.append(x0.shape)
+            return super().loss(x0, generator)
 
     mean, std = torch.zeros(2), 1.0
     recipe = Recipe(steps=4, batch_size=8, lr=1e-3, validate_every=2)
@@ -262,4 +285,4 @@ def test_validation_is_one_batch_of_all_held_out_data(tmp_path):
         torch.randn(32, 2), torch.randn(50, 2), batch_size=8, replacement=False, train_seed=0
     )
     train(objective, data, directory=tmp_path, progress=False)
-    assert sizes == [(50, 2)] * 2
+    assert [size for size in sizes if size != (8, 2)] == [(50, 2)] * 2

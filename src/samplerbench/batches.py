@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -32,6 +31,8 @@ class Batches:
         steps: number of batches in the whole training.
         first: number of the first batch here; above 0 in a resumed run.
         keep_last: whether a pass ends with what does not fill a batch.
+        rank: which share of each batch is here, where several devices train.
+        devices: how many shares there are.
     """
 
     x0: Tensor
@@ -41,6 +42,8 @@ class Batches:
     steps: int
     first: int = 0
     keep_last: bool = False
+    rank: int = 0
+    devices: int = 1
 
     def __len__(self) -> int:
         return self.steps
@@ -62,7 +65,8 @@ class Batches:
                     generator = torch_generator("order", self.train_seed, number)
                     order, current = torch.randperm(count, generator=generator), number
                 index = order[place * size : (place + 1) * size]
-            yield self.x0[index.to(self.x0.device)]
+            share = index[self.rank :: self.devices]
+            yield self.x0[share.to(self.x0.device)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +85,7 @@ class Once:
         yield self.x0
 
 
-class TensorData(pl.LightningDataModule):
+class TensorData:
     """Training and validation data that lie in memory.
 
     Args:
@@ -103,7 +107,6 @@ class TensorData(pl.LightningDataModule):
         train_seed: int,
         keep_last: bool = False,
     ) -> None:
-        super().__init__()
         require(x0.ndim == 2 and len(x0) > 0, "n_train", len(x0), "at least 1")
         require(bool(x0.isfinite().all()), "dataset", "draws with NaN or infinity", "finite")
         self.x0 = x0.float()
@@ -124,10 +127,15 @@ class TensorData(pl.LightningDataModule):
         std = float(self.x0.double().var(0, correction=0).mean().sqrt())
         return std if std > 0 else 1.0
 
-    def train_dataloader(self) -> Batches:
-        """All the batches of a training, or what is left of it where it was interrupted."""
-        assert self.trainer is not None
-        steps, first = self.trainer.max_steps, self.trainer.global_step
+    def batches(self, steps: int, first: int = 0, rank: int = 0, devices: int = 1) -> Batches:
+        """The batches of a training, as `Batches` has them.
+
+        Args:
+            steps: of the training.
+            first: the batch to begin with.
+            rank: which share of each batch.
+            devices: how many shares.
+        """
         return Batches(
             self.x0,
             self.batch_size,
@@ -136,8 +144,6 @@ class TensorData(pl.LightningDataModule):
             steps,
             first,
             self.keep_last,
+            rank,
+            devices,
         )
-
-    def val_dataloader(self) -> Once | list[Tensor]:
-        """The validation data as one batch."""
-        return [] if self.validation is None else Once(self.validation)

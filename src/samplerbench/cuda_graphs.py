@@ -103,7 +103,7 @@ def record(call: Call, x: Tensor, level: Level[float]) -> Recording:
     """Record a call at states like `x`, on their CUDA device."""
     with torch.cuda.device(x.device):
         x, place = x.clone(), written_out(x, level)
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):

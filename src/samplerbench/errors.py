@@ -22,6 +22,10 @@ class InvalidSetting(ValueError):
         self.value = value
         self.allowed = allowed
 
+    def __reduce__(self) -> tuple[type[InvalidSetting], tuple[str, str, str]]:
+        # to another process goes the text: the value may be anything
+        return type(self), (self.field, str(self.value), self.allowed)
+
 
 class CellsFailed(RuntimeError):
     """Some cells of a finished run have the status failed; all others are there."""

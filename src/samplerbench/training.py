@@ -21,43 +21,52 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import safetensors.torch
-from pytorch_lightning.callbacks import Callback, Checkpoint, EMAWeightAveraging, RichProgressBar
+import torch
+from pytorch_lightning.callbacks import (
+    Callback,
+    Checkpoint,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    RichProgressBar,
+)
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
-from samplerbench.evaluation.store import write_atomically
-from samplerbench.objectives.base import Model, Objective
-
-WEIGHTS = "model.safetensors"
+from samplerbench.batches import TensorData
+from samplerbench.evaluation.store import set_aside, write_atomically
+from samplerbench.fitting import Fitting, Loading
+from samplerbench.objectives.base import Model, Objective, Recipe
+from samplerbench.weights import LOSSES, STATE, WEIGHTS, save
 
 
 def train(
     objective: Objective[Model],
-    data: pl.LightningDataModule,
+    data: TensorData,
     *,
     directory: Path,
     logger: Logger | None = None,
     callbacks: Sequence[Callback] = (),
     accelerator: str = "cpu",
     progress: bool = True,
-    resume: Path | None = None,
+    resumable: bool = False,
 ) -> Model:
-    """Train the objective's model by its recipe and write its weights to `directory`.
+    """Train the objective's model by its recipe and write losses and weights to `directory`.
 
     The same objective, data and seeds give the same bits on the same machine with the same number
-    of threads, also when the run was interrupted and resumed from a `ModelCheckpoint`.
+    of threads, also when the training was interrupted and resumed. Where there are weights they are
+    whole, and their losses are there too.
 
     Args:
         objective: the loss, with its model and recipe; its model is changed in place.
         data: batches of clean data.
-        directory: where the weights go, as `model.safetensors`.
+        directory: where `losses.csv` and then `model.safetensors` go.
         logger: Lightning's, for the losses; None logs nothing.
         callbacks: more of Lightning's callbacks.
         accelerator: Lightning's word for where to run: "cpu", "gpu", "auto".
         progress: whether a progress bar is shown.
-        resume: a checkpoint of Lightning's to go on from.
+        resumable: whether the state is kept in `directory` now and then, until the training has
+            ended, and gone on from where it is there; one that cannot be used is named.
 
     Returns:
         The model, with averaged weights, in float32, on the CPU, not to be trained further.
@@ -66,7 +75,11 @@ def train(
         InvalidSetting: if the loss is no longer finite.
     """
     recipe = objective.recipe
-    own: list[Callback] = []
+    history = LossHistory(recipe.log_every, directory)
+    own: list[Callback] = [history]
+    state = directory / STATE
+    if resumable:
+        own.append(_keeper(recipe, state))
     if recipe.ema_decay is not None:
         own.append(
             EMAWeightAveraging(
@@ -80,7 +93,9 @@ def train(
     with _quiet():
         trainer = pl.Trainer(
             accelerator=accelerator,
-            devices=1,
+            devices=recipe.devices,
+            # of Lightning's ways one that forks: others begin the whole command in each process
+            strategy="ddp_fork" if recipe.devices > 1 else "auto",
             precision=recipe.precision,  # type: ignore[arg-type]  # Recipe has checked it
             max_steps=recipe.steps,
             max_epochs=1,
@@ -91,15 +106,18 @@ def train(
             limit_val_batches=None if recipe.validate_every else 0,
             check_val_every_n_epoch=None if recipe.validate_every else 1,
             num_sanity_val_steps=0,
-            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in [*callbacks, *own]),
             enable_progress_bar=progress,
             enable_model_summary=False,
             profiler=NoProfiler(),
             default_root_dir=directory,
         )
         before = signal.getsignal(signal.SIGINT)
+        resume = state if resumable and _usable(state) else None
         try:
-            trainer.fit(objective, datamodule=data, ckpt_path=resume, weights_only=True)
+            trainer.fit(
+                Fitting(objective), datamodule=Loading(data), ckpt_path=resume, weights_only=True
+            )
         except SystemExit:
             # Lightning's answer to Ctrl-C, which would also end the other jobs of a multirun
             if trainer.interrupted:
@@ -107,9 +125,34 @@ def train(
                 raise KeyboardInterrupt from None
             raise
     model = objective.model.float().cpu().eval().requires_grad_(False)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(directory / WEIGHTS, safetensors.torch.save(model.state_dict()))
+    save(model, directory / WEIGHTS)
+    if resumable:
+        state.unlink(missing_ok=True)
     return model
+
+
+def _keeper(recipe: Recipe, state: Path) -> ModelCheckpoint:
+    """Keeps the state twenty times in a training, at steps where no loss waits to be logged."""
+    every = recipe.log_every * max(1, round(recipe.steps / (20 * recipe.log_every)))
+    return ModelCheckpoint(
+        state.parent,
+        state.stem,
+        every_n_train_steps=every,
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+
+
+def _usable(state: Path) -> bool:
+    """Whether a kept state can be gone on from; one that is there and cannot is put aside."""
+    if not state.exists():
+        return False
+    try:
+        torch.load(state, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the file holds
+        set_aside(state, error)
+        return False
+    return True
 
 
 class LossHistory(Callback):
@@ -119,9 +162,18 @@ class LossHistory(Callback):
         rows: (step, "train" or "validation", loss), in the order they came.
     """
 
-    def __init__(self, log_every: int) -> None:
+    def __init__(self, log_every: int, directory: Path) -> None:
         self.rows: list[tuple[int, str, float]] = []
         self._log_every = log_every
+        self._directory = directory
+
+    def state_dict(self) -> dict[str, Any]:
+        """The losses so far, for a training that is resumed."""
+        return {"rows": list(self.rows)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the losses of the interrupted training."""
+        self.rows = [tuple(row) for row in state_dict["rows"]]
 
     def on_train_batch_end(
         self,
@@ -139,6 +191,13 @@ class LossHistory(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the loss on held-out data."""
         self._keep(trainer, "validation")
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the losses, where they are: several devices train in processes of their own."""
+        if trainer.is_global_zero:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            lines = "".join(f"{step},{name},{loss!r}\n" for step, name, loss in self.rows)
+            write_atomically(self._directory / LOSSES, f"step,name,loss\n{lines}".encode())
 
     def _keep(self, trainer: pl.Trainer, name: str) -> None:
         loss = trainer.callback_metrics.get(f"{name}/loss")
@@ -177,19 +236,6 @@ class SparseBar(RichProgressBar):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
-def load(model: Model, path: Path) -> Model:
-    """Read the weights that `train` wrote into a model built in the same way.
-
-    The format holds numbers and nothing that could be executed.
-
-    Args:
-        model: with the same network, target and schedule; its weights and data scale are replaced.
-        path: of the weights.
-    """
-    model.load_state_dict(safetensors.torch.load_file(path))
-    return model.float().eval().requires_grad_(False)
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what Lightning says at each start and what is on purpose here."""
@@ -200,6 +246,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*srun.*")
+            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")
             warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero.*")
             # ours are: batch k is the same whatever came before it

@@ -39,7 +39,7 @@ def run(monkeypatch, tmp_path, capsys):
 
 
 def only_run(folder: Path) -> Path:
-    (run,) = (folder / "multirun").iterdir()
+    (run,) = (folder / "multirun").glob("[!.]*")  # beside it lies the cache
     return run
 
 
@@ -66,9 +66,9 @@ def test_the_tiny_main_job_leaves_everything(run, tmp_path, wandb_runs):
     drawn = log["files"] / history["distance/max_sliced_certified.path"]
     assert drawn.read_bytes() == figure.read_bytes()
     curve = {
-        line["steps"]: line["max_sliced_certified/oracle/exact/ddim η=0.5"]
+        line["steps"]: line["max_sliced_certified/oracle/exact/ddim_eta_0_5"]
         for line in log["history"]
-        if "max_sliced_certified/oracle/exact/ddim η=0.5" in line
+        if "max_sliced_certified/oracle/exact/ddim_eta_0_5" in line
     }
     of = table.query("denoiser == 'oracle' and start == 'exact' and eta == 0.5")
     assert curve == pytest.approx(dict(of.groupby("steps")["value"].mean()))
@@ -78,13 +78,17 @@ def test_the_tiny_main_job_leaves_everything(run, tmp_path, wandb_runs):
 
 
 def test_the_same_command_gives_the_same_bits(run, tmp_path):
-    for _ in range(2):
-        assert run(*TINY, "steps=4")[0] == 0
-    first, second = (
+    for cache in ("off", "refresh", "on"):
+        status, out, err = run(*TINY, "steps=4", f"cache={cache}")
+        assert status == 0, err
+        assert ("were known" in out) == ("trained before" in out) == (cache == "on")
+    first, *others = (
         pd.read_parquet(path).drop(columns=["run", *CLOCKS])
         for path in tmp_path.glob("multirun/*/cells.parquet")
     )
-    pd.testing.assert_frame_equal(first, second, check_exact=True)
+    assert len(others) == 2
+    for other in others:
+        pd.testing.assert_frame_equal(first, other, check_exact=True)
 
 
 def test_another_seed_gives_other_bits(run, tmp_path):
@@ -149,7 +153,9 @@ def test_every_experiment_runs_from_end_to_end(run, tmp_path, name):
         assert list(folder.glob("*.png")) + list(folder.glob("*.gif"))
         return
     table = pd.read_parquet(folder / "cells.parquet")
-    assert set(table["status"]) == {"ok"}
+    chains = table["reference"] == "chain"  # three steps are too few to examine
+    assert set(table["status"][~chains]) == {"ok"}
+    assert set(table["status"][chains]) <= {"incompatible"}
     assert "floor" in out
     if name == "budget":
         assert (only_run(tmp_path) / "budget_max_sliced_certified.png").stat().st_size > 1000
@@ -217,7 +223,7 @@ BAD = [
     (["dataset=pinwheel"], "denoiser=oracle", "learned"),
     (["metric=w_law_1d"], "metric=w_law_1d", "1-D"),
     (["workers=0"], "workers=0", "at least 1"),
-    (["logger._target_=os.system"], "logger._target_=os.system", "samplerbench."),
+    (["logger._target_=os.system"], "logger._target_=os.system", "samplerbench"),
     (["n_samples=???"], "n_samples", "Missing"),
     (["steps=[4"], "steps=[4", ""),
 ]
@@ -266,12 +272,12 @@ def test_a_failed_cell_ends_with_status_1_and_the_other_jobs_go_on(run, tmp_path
 
 
 def test_an_interrupt_in_training_is_said(run, monkeypatch):
-    from samplerbench.objectives.denoising import Denoising
+    from samplerbench.fitting import Fitting
 
     def interrupted(self, batch, batch_idx):
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Denoising, "training_step", interrupted)
+    monkeypatch.setattr(Fitting, "training_step", interrupted)
     # a job that a shell started in the background ignores the signal
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

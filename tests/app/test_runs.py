@@ -70,6 +70,14 @@ def test_what_is_no_run_is_refused_in_one_line(copy, tmp_path):
         (copy / name).write_bytes(whole)
 
 
+def test_a_run_that_was_killed_as_it_began_is_interrupted(copy):
+    for name in ("status.json", "run.json"):
+        (copy / name).unlink()
+        assert (open_run(copy).state, open_run(copy).values) == ("interrupted", 0)
+    (copy / "config.yaml").write_bytes(b"")
+    assert open_run(copy).state == "interrupted"
+
+
 def test_weights_of_another_network_or_none_are_refused(copy):
     weights = copy / "checkpoints" / "model.safetensors"
     whole = weights.read_bytes()

@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from samplerbench.datamodule import Batches
+from samplerbench.batches import Batches
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.grids import Level
@@ -192,7 +192,7 @@ def test_a_training_step_of_n2(benchmark: BenchmarkFixture) -> None:
         standardise=False,
     )
     batches = iter(Batches(x0, 2000, False, 0, recipe.steps))
-    optimiser = trained.configure_optimizers()
+    optimiser = recipe.optimiser(trained.parameters())
     numbers = iter(range(recipe.steps))
 
     def by_index() -> None:

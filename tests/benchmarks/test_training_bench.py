@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 
-from samplerbench.datamodule import TensorData
+from samplerbench.batches import TensorData
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.grids import Level
 from samplerbench.level_laws import LogNormal

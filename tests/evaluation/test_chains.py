@@ -135,6 +135,12 @@ def test_the_chains_are_the_paths_of_the_cell_with_as_many_samples():
     assert {row.samples_id for row in diagnose(sweep, 8)} == {sweep.samples_identity(cell)}
 
 
+def test_too_few_steps_are_named():
+    rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.1))], 6), 4)
+    assert {row.status for row in rows} == {"incompatible"}
+    assert all("steps=6" in row.message for row in rows)
+
+
 def test_chains_that_cannot_be_examined_are_named():
     rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(5.0))], 2000), 4)
     assert {row.status for row in rows} == {"diverged"}

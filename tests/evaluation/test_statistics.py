@@ -497,5 +497,25 @@ def test_the_floor_of_d1_falls_as_the_module_says():
 
 def test_rows_at_equal_cost_share_what_was_allowed():
     table = pd.DataFrame({"sampler": ["", "ddim", "heun", "rk4"], "steps": [0, 8, 4, 3]})
-    found = at_equal_cost(table.assign(nfe=[0, 8, 7, 9]), [16, 8])
+    taken = {
+        ("ddim", ""): {8: 8, 16: 16},
+        ("heun", ""): {8: 4, 16: 8},
+        ("rk4", ""): {8: 2, 16: 3},
+    }
+    found = at_equal_cost(table.assign(nfe=[0, 8, 7, 9], sampler_settings=""), taken)
     assert list(found["steps"]) == [0, 8, 8, 16]  # the floor's row stays
+    assert list(found["nfe"]) == [0, 8, 7, 9]
+
+
+def test_a_run_that_serves_two_bounds_stands_at_both():
+    table = rows([1.0, 2.0], sampler="rk4", sampler_settings="", steps=2, nfe=5)
+    found = at_equal_cost(table, {("rk4", ""): {6: 2, 8: 2, 12: 3}})
+    assert list(found["steps"]) == [6, 8, 6, 8]
+    assert list(found["value"]) == [1.0, 1.0, 2.0, 2.0]
+
+
+def test_an_adaptive_sampler_stands_at_what_it_was_allowed():
+    """Its count differs from repetition to repetition, and may be above all bounds."""
+    table = rows([1.0, 2.0], sampler="a", sampler_settings="", steps=6).assign(nfe=[80, 92])
+    found = at_equal_cost(table, {("a", ""): {6: 6, 8: 8}})
+    assert list(found["steps"]) == [6, 6]

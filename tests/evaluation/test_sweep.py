@@ -10,7 +10,7 @@ import torch
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.store import as_table
-from samplerbench.evaluation.sweep import Drawn, Labels, Sweep, most_steps
+from samplerbench.evaluation.sweep import NOT_DRAWN, Labels, Sweep, most_steps
 from samplerbench.grids import karras
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.models import Denoiser
@@ -179,10 +179,9 @@ CHANGES = {
 def test_identity_changes_with_all_that_decides_a_value(sweep, field):
     def ids(some: Sweep) -> set[str]:
         cells = [cell for cell in some.cells() if cell.denoiser == "oracle"]
-        nothing = Drawn(None, 0, 0.0, "ok", "")
-        (metric,) = some.metrics
-        to = some.distances()[metric]
-        return {some.measure(cell, nothing, metric, to).cell_id for cell in cells}
+        ((name, metric),) = some.metrics.items()
+        to = some.distances()[name].to
+        return {some.row(cell, NOT_DRAWN, name, metric, to, None).cell_id for cell in cells}
 
     assert ids(sweep).isdisjoint(ids(replace(sweep, **{field: CHANGES[field]})))
 

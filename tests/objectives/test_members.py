@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from samplerbench.app.construct import construct
 from samplerbench.app.main import conf_directory
-from samplerbench.datamodule import TensorData
+from samplerbench.batches import TensorData
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.models import Learned, LevelFree
 from samplerbench.objectives.base import Recipe

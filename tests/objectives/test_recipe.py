@@ -6,7 +6,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from samplerbench.datamodule import TensorData
+from samplerbench.batches import TensorData
 from samplerbench.errors import InvalidSetting
 from samplerbench.networks.mlp import MLP
 from samplerbench.noise import torch_generator
@@ -56,8 +56,9 @@ def test_gradient_descent(momentum, tmp_path):
 
 
 def test_no_momentum_is_adam():
-    assert isinstance(objective(Recipe(1, 1, 1e-3)).configure_optimizers(), torch.optim.AdamW)
-    plain = objective(Recipe(1, 1, 1e-3, momentum=0.0)).configure_optimizers()
+    parameters = [torch.nn.Parameter(torch.zeros(1))]
+    assert isinstance(Recipe(1, 1, 1e-3).optimiser(parameters), torch.optim.AdamW)
+    plain = Recipe(1, 1, 1e-3, momentum=0.0).optimiser(parameters)
     assert isinstance(plain, torch.optim.SGD)
 
 

@@ -7,32 +7,54 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
 
-from samplerbench.app.construct import construct, construct_grid, convert, parameters
+from samplerbench.app.construct import (
+    construct,
+    construct_grid,
+    convert,
+    parameters,
+    read_member,
+    trusted,
+    trusted_packages,
+)
+from samplerbench.app.main import conf_directory
+from samplerbench.batches import TensorData
 from samplerbench.cuda_graphs import Graphed
-from samplerbench.datamodule import TensorData
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.empirical import empirical
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.budget import Budget
-from samplerbench.evaluation.identity import VERSIONS, describe, identity
+from samplerbench.evaluation.cache import Cache
+from samplerbench.evaluation.identity import VERSIONS, code, describe, identity
 from samplerbench.evaluation.scene import Scene
-from samplerbench.evaluation.sweep import Labels, Sweep
+from samplerbench.evaluation.sweep import Labels, Sweep, nothing
 from samplerbench.figures.base import Picture
 from samplerbench.logs import Logger
 from samplerbench.metrics.base import LawMetric, Metric, finite_points
 from samplerbench.models import Denoiser, Learned, Score
+from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
 from samplerbench.schedules import NoiseSchedule
 
+CACHE = ("on", "off", "refresh")
+#: What no job needs, and what would take the memory before it takes the time.
+MOST = {"steps": 10**6, "nfe": 10**6, "converged_steps": 10**6, "chains": 10**6}
+MOST |= {"repetitions": 10**6, "floor_repetitions": 10**6, "threads": 1024, "workers": 1024}
+MOST_VALUES = 10**6
+#: Numbers of points, each with at least a few copies of its coordinates: so many bytes.
+ROWS, ROW = ("n_samples", "n_reference", "n_train", "n_validation", "block"), 64
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -54,6 +76,7 @@ class Job:
         training: trains the sweep's learned denoiser; None where it has none.
         pictures: by name; each can be drawn of this job.
         logger: where the run is logged.
+        cache: of models and values; None for none.
         wanted: a distance that one would like to find, in the units of the data.
         chains: how many chains of each Langevin sampler are examined; 0 for none.
         config: the resolved config, plain values only.
@@ -64,6 +87,7 @@ class Job:
     training: Training | None
     pictures: Mapping[str, Picture]
     logger: Logger
+    cache: Cache | None
     wanted: float
     chains: int
     config: dict[str, Any]
@@ -110,10 +134,48 @@ def noised(dataset: Dataset, noise: float) -> Dataset | None:
     return law
 
 
+def nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
+    """The node of each member chosen from a group that can hold several, or none.
+
+    A member's name is a part of file names, which must not leave the run's folder. What an
+    experiment sets of members that are not chosen is left out.
+    """
+    group = config.get(key) or OmegaConf.create({})
+    require(isinstance(group, DictConfig), key, group, f"members of conf/{key}/, each by its name")
+    for name, node in group.items():
+        plain = isinstance(name, str) and re.fullmatch(r"\w[\w.+-]{0,49}", name)
+        require(bool(plain), key, name, "a name of letters, digits and _ . + -, at most 50 of them")
+    idle = _not_chosen(group, key)
+    return {str(name): node for name, node in group.items() if name not in idle}
+
+
+def _not_chosen(group: DictConfig, key: str) -> set[str]:
+    """The names with settings, but without a `_target_`: of members that are not chosen.
+
+    Whoever drops a member of an experiment need not care about its settings there. On the command
+    line they are a mistake, and so are those of what is no member at all.
+    """
+    idle = {
+        str(name)
+        for name, node in group.items()
+        if isinstance(node, DictConfig) and "_target_" not in node
+    }
+    hydra = GlobalHydra.instance()
+    if not idle or not hydra.is_initialized():  # a stored config was accepted when it was run
+        return idle
+    known = hydra.config_loader().get_group_options(key)
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    chosen = ",".join(str(name) for name in group if name not in idle)
+    for name in sorted(idle):
+        given = any(re.match(rf"\+*{key}\.{re.escape(name)}[.=]", word) for word in words)
+        allowed = f"left out: {name} is not in {key}=[{chosen}]"
+        require(name in known and not given, f"{key}.{name}", group[name], allowed)
+    return idle
+
+
 def members(config: DictConfig, key: str) -> dict[str, Any]:
     """One object for each member chosen from a group that can hold several, or none."""
-    nodes = config.get(key) or {}
-    return {str(name): construct(node, f"{key}.{name}") for name, node in nodes.items()}
+    return {name: construct(node, f"{key}.{name}") for name, node in nodes(config, key).items()}
 
 
 def finite(points: Tensor, key: str) -> Tensor:
@@ -125,10 +187,16 @@ def finite(points: Tensor, key: str) -> Tensor:
 
 
 def count(config: DictConfig, key: str, least: int = 1) -> int:
-    """A whole number from the config."""
+    """A whole number from the config, not so large that it would only fill the memory."""
     number: int = convert(config[key], int, key)
     require(number >= least, key, number, f"at least {least}")
     require(number < 2**40, key, number, "below 2^40")
+    if key in ROWS:
+        most = memory() // ROW
+        allowed = f"at most {most:,}: the memory of this machine holds no more points"
+        require(number <= most, key, number, allowed)
+    elif key in MOST:
+        require(number <= MOST[key], key, number, f"at most {MOST[key]:,}")
     return number
 
 
@@ -138,7 +206,24 @@ def numbers(config: DictConfig, key: str) -> list[int]:
     listed = value if isinstance(value, ListConfig | list) else [] if value is None else [value]
     found: list[int] = [convert(number, int, key) for number in listed]
     require(len(set(found)) == len(found), key, value, "whole numbers, none twice")
+    for number in found:
+        require(number <= MOST[key], key, number, f"at most {MOST[key]:,}")
     return found
+
+
+def memory() -> int:
+    """Bytes of this machine's memory; 2^50, more than any has, where it does not say."""
+    known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else 2**50
+
+
+def require_values(sweep: Sweep) -> None:
+    """Refuse a grid of more values than a table or a folder of fragments can have."""
+    steps = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
+    cells = len(sweep.denoisers) * len(sweep.starts) * steps * sweep.repetitions
+    values = (cells + sweep.floor_repetitions) * len(sweep.metrics)
+    allowed = f"less: this makes {values:,} values, and a job has at most {MOST_VALUES:,}"
+    require(values <= MOST_VALUES, "repetitions", sweep.repetitions, allowed)
 
 
 def processor_count() -> int:
@@ -158,6 +243,14 @@ def chosen_device(name: object) -> torch.device:
     known = [*here, "cuda"] if len(here) > 1 else here
     require(name in known, "device", name, f"one that torch sees here: {', '.join(known)}")
     return torch.device(str(name))
+
+
+def chosen_cache(config: DictConfig) -> Cache | None:
+    """The cache that the job shares with others, or None."""
+    mode = config.cache
+    require(mode in CACHE, "cache", mode, f"one of {', '.join(CACHE)}")
+    require(bool(config.cache_dir), "cache_dir", config.cache_dir, "a folder")
+    return None if mode == "off" else Cache(Path(str(config.cache_dir)), mode == "refresh")
 
 
 def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
@@ -186,8 +279,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     starts, metrics = members(config, "start"), members(config, "metric")
     pictures = members(config, "picture")
     samplers = [
-        (str(name), sampler)
-        for name, node in (config.get("sampler") or {}).items()
+        (name, sampler)
+        for name, node in nodes(config, "sampler").items()
         for sampler in construct_grid(node, f"sampler.{name}")
     ]
     # pictures can do without samplers or metrics, where they look at data or scores
@@ -198,7 +291,10 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     steps = numbers(config, "steps") or nfe  # which are not used as steps
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
     logger = construct(config.logger, "logger")
+    cache = chosen_cache(config)
 
+    # of somebody else's package its code as it is now: no release tells its states apart
+    versions = VERSIONS | {package: code(package) for package in trusted_packages()}
     data_seed = seeds["data_seed"]
     truth = noised(dataset, convert(config.reference_noise, float, "reference_noise"))
     law = truth or dataset
@@ -221,7 +317,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
                     "data_seed": data_seed,
                     "device": device.type,
                     "threads": torch.get_num_threads(),
-                    "versions": VERSIONS,
+                    "versions": versions,
                 }
             )
             denoisers[name] = training.objective.model
@@ -255,6 +351,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         metrics=metrics,
         reference=reference,
         truth=truth,
+        recall=nothing if cache is None else cache.recall,
+        versions=versions,
         n_samples=count(config, "n_samples"),
         repetitions=count(config, "repetitions"),
         floor_repetitions=count(config, "floor_repetitions", least=0),
@@ -276,6 +374,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         ),
         **seeds,
     )
+    require_values(sweep)
     check(sweep, training)
     for name, picture in pictures.items():
         reason = picture.why_incompatible(scene(sweep, training))
@@ -304,6 +403,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         training,
         pictures,
         logger,
+        cache,
         wanted,
         chains,
         {str(key): value for key, value in plain.items()},
@@ -349,14 +449,32 @@ def build_training(
     named = parameters(config.objective, "objective")
     shared |= {key: construct(config[key], key) for key in PARTS if key in named}
     shared = {key: value for key, value in shared.items() if key in named}
-    return Training(construct(config.objective, "objective", **shared), data)
+    try:
+        return Training(construct(config.objective, "objective", **shared), data)
+    except InvalidSetting as error:
+        if error.field != "objective.network":
+            raise
+        refused = shared["network"].needs_level
+        others = ", ".join(name for name, level in networks().items() if level != refused)
+        raise InvalidSetting("network", error.value, f"{error.allowed}: {others}") from error
+
+
+def networks() -> dict[str, bool]:
+    """Whether each member of conf/network/ has a noise level."""
+    paths = sorted((conf_directory() / "network").glob("*.yaml"))
+    return {
+        path.stem: cast(
+            type[Network], trusted(read_member(path)["_target_"], "network")
+        ).needs_level
+        for path in paths
+    }
 
 
 def check(sweep: Sweep, training: Training | None) -> None:
     """Ask what cannot work before anything runs.
 
-    A sampler that cannot run at some steps gives rows that say so; one that cannot run at all is a
-    mistake in the config.
+    A sampler that cannot run gives rows that say so; it is a mistake in the config where none can,
+    or none on what is to be trained.
     """
     points = finite_points(sweep.reference, "evaluation points")
     for name, metric in sweep.metrics.items():
@@ -396,17 +514,14 @@ def check(sweep: Sweep, training: Training | None) -> None:
             reason = law.why_incompatible(sweep.schedule, rows) if law is not None else None
             if reason is not None:
                 raise InvalidSetting("level_law", type(law).__name__, f"another one: {reason}")
-    why = {
-        (name, denoiser): [
-            sampler.why_incompatible(model, levels[steps]) for steps in sweep.steps_of(sampler)
-        ]
-        for name, sampler in sweep.samplers
+    tried = [
+        (denoiser, name, sampler.why_incompatible(model, levels[steps]))
         for denoiser, model in sweep.denoisers.items()
-    }
-    # a sampler that runs on nothing, or a training that nothing runs on
-    for place, members in ((0, dict(sweep.samplers)), (1, {"learned": None} if training else {})):
-        for member in members:
-            reasons = [(key[0], why[key]) for key in why if key[place] == member]
-            if reasons and all(all(texts) for _, texts in reasons):
-                name, texts = reasons[0]
-                raise InvalidSetting("sampler", name, f"another one: {texts[0]}")
+        for name, sampler in sweep.samplers
+        for steps in sweep.steps_of(sampler)
+    ]
+    # nothing would run, or nothing on what is trained
+    for asked in (tried, [one for one in tried if one[0] == "learned"]):
+        if asked and all(reason is not None for *_, reason in asked):
+            _, name, reason = asked[0]
+            raise InvalidSetting("sampler", name, f"another one: {reason}")

@@ -2,9 +2,11 @@
 
 A target must be a member of this package, or of one that the command in progress trusts: a config
 is data, and data must not choose what code runs (Hydra's own `instantiate` has only a deny list,
-which can be got round). Trust is given by whoever gives the command, for as long as it lasts, see
-`trusting`; what a stored run's config says of it is not read. Values are checked against the
-annotations of what they are passed to, so that a wrong type is reported with its key.
+which can be got round). Of this package it must be what the key's group holds, see `KINDS`: it also
+has functions that write files, and functions that trust. Trust is given by whoever gives the
+command, for as long as it lasts, see `trusting`; what a stored run's config says of it is not read.
+Values are checked against the annotations of what they are passed to, so that a wrong type is
+reported with its key.
 """
 
 from __future__ import annotations
@@ -27,6 +29,25 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from samplerbench.errors import InvalidSetting, require
 
 OURS = "samplerbench"
+
+#: What each group holds: members of these classes, and functions that return one.
+KINDS = {
+    "dataset": ("datasets.base.Dataset",),
+    "schedule": ("schedules.NoiseSchedule",),
+    "grid": ("grids.Levels",),
+    "network": ("networks.base.Network",),
+    "target": ("targets.Target",),
+    "level_law": ("level_laws.LevelLaw",),
+    "weighting": ("weightings.Weighting",),
+    "objective": ("objectives.base.Objective",),
+    "trainer": ("objectives.base.Recipe",),
+    "sampler": ("samplers.base.Sampler",),
+    "start": ("starts.Start",),
+    "metric": ("metrics.base.Metric", "metrics.base.LawMetric"),
+    "picture": ("figures.base.Picture",),
+    "logger": ("logs.Logger",),
+}
+
 # of this command only: a second job of the same process begins with no trust
 _TRUSTED: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
 
@@ -79,14 +100,12 @@ def construct(node: DictConfig, key: str, **shared: Any) -> Any:
     Raises:
         InvalidSetting: naming key, value and what is allowed.
     """
-    values = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(values, dict)
-    return _call({str(name): value for name, value in values.items()}, key, shared)
+    return _call(_values(node, key), key, shared)
 
 
 def parameters(node: DictConfig, key: str) -> frozenset[str]:
     """The names of what the node's `_target_` can be given."""
-    return frozenset(inspect.signature(trusted(node.get("_target_"), key)).parameters)
+    return frozenset(inspect.signature(trusted(_values(node, key).get("_target_"), key)).parameters)
 
 
 def read_member(path: Path) -> DictConfig:
@@ -105,13 +124,12 @@ def comment(path: Path) -> str:
 
 def construct_grid(node: DictConfig, key: str) -> list[Any]:
     """One object for each combination of the node's lists: a list is a grid."""
-    values = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(values, dict)
-    lists = {str(name): value for name, value in values.items() if isinstance(value, list)}
+    values = _values(node, key)
+    lists = {name: value for name, value in values.items() if isinstance(value, list)}
     for name, value in lists.items():
         if not value:
             raise InvalidSetting(f"{key}.{name}", value, "a value or a list of at least one")
-    plain = {str(name): value for name, value in values.items() if name not in lists}
+    plain = {name: value for name, value in values.items() if name not in lists}
     members = [
         _call({**plain, **dict(zip(lists, combination, strict=True))}, key, {})
         for combination in product(*lists.values())
@@ -120,6 +138,14 @@ def construct_grid(node: DictConfig, key: str) -> list[Any]:
         if len({getattr(member, name, None) for member in members}) < len(value):
             raise InvalidSetting(f"{key}.{name}", value, "a list without repetitions")
     return members
+
+
+def _values(node: object, key: str) -> dict[str, Any]:
+    """The node's values, all of them resolved."""
+    if not isinstance(node, DictConfig) or node._is_none():
+        raise InvalidSetting(key, node, "a _target_ with its settings: see conf/")
+    values = cast(dict[object, Any], OmegaConf.to_container(node, resolve=True))
+    return {str(name): value for name, value in values.items()}
 
 
 def _call(values: dict[str, Any], key: str, shared: dict[str, Any]) -> Any:
@@ -159,14 +185,28 @@ def trusted(target: object, key: str) -> Callable[..., Any]:
     except Exception as error:  # the code of a package may raise anything
         reason = str(error.__cause__ or error).splitlines()[0]
         raise refused(f"a class or function that can be imported: {reason}") from error
-    if not (inspect.isclass(found) or inspect.isfunction(found)):
-        raise refused("a class or a function")
+    if not (inspect.isclass(found) or inspect.isfunction(found)) or inspect.isabstract(found):
+        raise refused("a class or a function, and no abstract class")
     defined = f"{found.__module__}.{found.__qualname__}"
     if defined != target:
         hint = f" {defined}" if _within(defined, packages) else ""
         raise refused(f"a member of {', '.join(packages)}, named as where it is defined{hint}")
+    group = key.partition(".")[0]
+    if _within(defined, (OURS,)) and not _holds(group, found):
+        raise refused(f"what conf/{group}/ names, or another of its kind")
     member: Callable[..., Any] = found
     return member
+
+
+def _holds(group: str, found: Callable[..., Any]) -> bool:
+    """Whether a class of ours, or what a function of ours returns, is what the group holds."""
+    try:
+        made = found if inspect.isclass(found) else typing.get_type_hints(found).get("return")
+    except NameError:  # of what is imported for annotations only: no member says so
+        made = None
+    bases = inspect.getmro(made) if inspect.isclass(made) else ()
+    names = {f"{base.__module__}.{base.__qualname__}" for base in bases}
+    return any(f"{OURS}.{kind}" in names for kind in KINDS.get(group, ()))
 
 
 def _within(name: str, packages: Sequence[str]) -> bool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import sys
 import time
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -29,18 +32,21 @@ from samplerbench.app.console import (
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
 from samplerbench.errors import CellsFailed, InvalidSetting
 from samplerbench.evaluation.budget import LIMIT, Budget, parts, verdict
+from samplerbench.evaluation.cache import ABOUT, Cache
 from samplerbench.evaluation.chains import CHAIN, DIAGNOSTICS, chain_cells, diagnose
-from samplerbench.evaluation.scene import LOSSES, Scene
+from samplerbench.evaluation.identity import settings_text
+from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.score_error import score_errors
-from samplerbench.evaluation.statistics import at_equal_cost, sampler_name
-from samplerbench.evaluation.store import Row, Store, write_atomically
+from samplerbench.evaluation.statistics import at_equal_cost, sampler_name, summary
+from samplerbench.evaluation.store import Row, Store, set_aside, write_atomically
+from samplerbench.evaluation.sweep import most_steps
 from samplerbench.figures.base import write
 from samplerbench.figures.budget import waterfall
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
 from samplerbench.figures.style import save
-from samplerbench.logs import Log, open_log
-from samplerbench.training import LossHistory, train
+from samplerbench.logs import Log, open_log, run_name
+from samplerbench.weights import LOSSES, STATE, WEIGHTS, load
 
 
 def run(config: DictConfig) -> None:
@@ -56,8 +62,8 @@ def run(config: DictConfig) -> None:
         job = build(config, hydra.runtime.choices, directory.name)
     except InvalidSetting:
         raise
-    except (ArithmeticError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
-        if config.get("debug"):
+    except Exception as error:  # settings that nobody thought of
+        if config.get("debug") or isinstance(error, OmegaConfBaseException):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InvalidSetting("config", reason, "one that can be built; see debug=true") from error
@@ -67,14 +73,7 @@ def run(config: DictConfig) -> None:
         "values": planned(job),
     }
     claim(directory, config, about)
-    many = hydra.mode == RunMode.MULTIRUN
-    with open_log(
-        job.logger,
-        directory=directory,
-        name=hydra.job.override_dirname or job.sweep.labels.experiment,
-        group=directory.parent.name if many else None,
-        config=job.config,
-    ) as log:
+    with logged(job, directory) as log:
         try:
             failed = execute(job, directory, log)
         except BaseException as error:
@@ -86,6 +85,37 @@ def run(config: DictConfig) -> None:
         tell(directory, "failed", message)
         raise CellsFailed(message)
     tell(directory, "finished")
+
+
+def logged(job: Job, directory: Path) -> AbstractContextManager[Log]:
+    """The log of the run, named by what it compares and by what varies in its multirun."""
+    hydra, labels = HydraConfig.get(), job.sweep.labels
+    samplers = [name for name, _ in job.sweep.samplers]
+    model = labels.objective if job.training else next(iter(job.sweep.denoisers), "")
+    group, varied = None, list[str]()
+    if hydra.mode == RunMode.MULTIRUN:
+        depth = len(Path(hydra.sweep.subdir).parts)
+        folder = directory.parents[depth - 1]
+        # Hydra's own sweeper leaves the words of the command here; another one may leave nothing
+        stored = folder / "multirun.yaml"
+        fixed = OmegaConf.load(stored).hydra.overrides.task if stored.is_file() else []
+        group = folder.name
+        varied = [word for word in hydra.overrides.task if word not in fixed]
+    # Hydra keeps no choice for a group of several; what is one word can be grouped by
+    choices = {
+        key: choice
+        for key, choice in hydra.runtime.choices.items()
+        if isinstance(choice, str) and "/" not in str(key)
+    }
+    choices["sampler"] = ",".join(dict.fromkeys(samplers))
+    return open_log(
+        job.logger,
+        directory=directory,
+        name=run_name(samplers, model, labels.dataset, varied),
+        config={**job.config, "choices": choices},
+        group=group,
+        tags=list(dict.fromkeys(filter(None, [labels.dataset, model, *samplers]))),
+    )
 
 
 def planned(job: Job) -> int:
@@ -118,37 +148,81 @@ def execute(job: Job, directory: Path, log: Log) -> int:
     if log.where:
         out.print(f"log:    {shown(log.where)}")
     write_atomically(directory / "report.txt", out.export_text().encode())
+    kept = (directory / name for name in ("report.txt", "cells.parquet", "budget.csv", LOSSES))
+    log.files(path for path in kept if path.exists())
     return failed
 
 
 def fit(
     job: Job, training: Training, view: Scene, directory: Path, log: Log, out: Console
 ) -> Scene:
-    """Train the sweep's learned denoiser; returns what pictures see of it."""
+    """Train the sweep's learned denoiser, or find it trained; returns what pictures see of it."""
     recipe, labels = training.objective.recipe, job.sweep.labels
     out.print(
         f"training {labels.network} with {labels.objective} on {labels.dataset}: "
         f"{recipe.steps:,} steps of {recipe.batch_size:,}"
     )
     untrained = copy.deepcopy(training.objective.model).eval().requires_grad_(False)
-    history = LossHistory(recipe.log_every)
+    own = directory / CHECKPOINTS
+    if job.cache is None:
+        train_here(job, training, own, log, out)
+        (own / LOSSES).replace(directory / LOSSES)
+    else:
+        found = from_cache(job, job.cache, training, log, out)
+        own.mkdir(exist_ok=True)  # it is there if Slurm requeued the job
+        write_atomically(own / WEIGHTS, (found / WEIGHTS).read_bytes())
+        write_atomically(directory / LOSSES, (found / LOSSES).read_bytes())
+    training.objective.model.to(job.sweep.device)
+    losses = pd.read_csv(directory / LOSSES)
+    return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
+
+
+def from_cache(job: Job, cache: Cache, training: Training, log: Log, out: Console) -> Path:
+    """The folder of the training, which is done there first if it has not been done."""
+
+    def wait() -> None:
+        out.print("another job trains this model: waiting for it")
+
+    with cache.training(job.sweep.training_id, wait) as place:
+        if cache.refresh:
+            (place / STATE).unlink(missing_ok=True)
+        elif (place / WEIGHTS).exists():
+            try:
+                load(training.objective.model, place / WEIGHTS)
+                pd.read_csv(place / LOSSES)
+            except Exception as error:  # whatever the files hold
+                set_aside(place / WEIGHTS, error)
+            else:
+                out.print("it was trained before; cache=refresh trains again")
+                return place
+        if (place / STATE).exists():
+            out.print("it goes on where it was interrupted")
+        about = json.dumps(asdict(job.sweep.labels), indent=1, ensure_ascii=False)
+        write_atomically(place / ABOUT, about.encode())
+        train_here(job, training, place, log, out, resumable=True)
+    return place
+
+
+def train_here(
+    job: Job, training: Training, place: Path, log: Log, out: Console, resumable: bool = False
+) -> None:
+    """Train, with weights and losses left in a folder."""
+    from samplerbench.training import train  # Lightning takes seconds to import
+
     began = time.perf_counter()
-    model = train(
+    train(
         training.objective,
         training.data,
-        directory=directory / CHECKPOINTS,
+        directory=place,
         logger=log.lightning or None,
-        callbacks=[history],
         accelerator="cpu" if job.sweep.device.type == "cpu" else "gpu",
         progress=sys.stderr.isatty(),
+        resumable=resumable,
     )
-    model.to(job.sweep.device)
-    losses = pd.DataFrame(history.rows, columns=list(LOSSES))
-    write_atomically(directory / "losses.csv", losses.to_csv(index=False).encode())
+    losses = pd.read_csv(place / LOSSES)
     last = losses[losses["name"] == "train"]["loss"]
     loss = f", loss {last.iloc[-1]:.4g}" if len(last) > 0 else ""
     out.print(f"trained in {time.perf_counter() - began:.0f} s{loss}")
-    return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
 
 
 def show_score_errors(job: Job, directory: Path, log: Log, out: Console) -> None:
@@ -191,6 +265,8 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
 
         def keep(row: Row) -> None:
             store.write(row)
+            if job.cache is not None:
+                job.cache.keep(row)
             progress.advance(task)
 
         try:
@@ -200,6 +276,8 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
                 keep(row)
         finally:  # also when it is interrupted: what is there can be read
             table = store.compact()
+    if job.cache is not None and job.cache.recalled:
+        out.print(f"{job.cache.recalled:,} values were known; cache=refresh measures them again")
     return table
 
 
@@ -208,8 +286,12 @@ def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console)
     sweep = job.sweep
     shown_cells, unit = to_data(table), "N"
     if sweep.nfe:  # samplers at equal cost, not at equal steps
-        shown_cells, unit = at_equal_cost(shown_cells, sweep.nfe), "NFE"
-    print_cells(out, shown_cells, unit)
+        taken = {
+            (name, settings_text(sampler)): {nfe: most_steps(sampler, nfe) for nfe in sweep.nfe}
+            for name, sampler in sweep.samplers
+        }
+        shown_cells, unit = at_equal_cost(shown_cells, taken), "NFE"
+    print_cells(out, shown_cells, unit, sweep.law.known_law)
     print_chains(out, table[table["reference"] == CHAIN])
     print_failures(out, table)
     print_claims(out, shown_cells, job.wanted, sweep.metrics, unit)
@@ -225,11 +307,10 @@ def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console)
         path = directory / f"distance_{metric}.png"
         figure = distance_against(to_data(table), metric, "nfe" if sweep.nfe else "steps")
         log.figure(f"distance/{metric}", save(figure, path))
-        names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
-        rows = rows.assign(name=names)
-        log.curves(
-            metric, rows, "nfe" if sweep.nfe else "steps", "value", ["denoiser", "start", "name"]
-        )
+        lines = summary(rows)
+        names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
+        lines = lines.assign(name=names)
+        log.curves(metric, lines, ["nfe", "steps"], "mean", ["denoiser", "start", "name"])
         out.print(f"figure: {shown(path)}")
 
 

@@ -13,11 +13,13 @@ import traceback
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -51,23 +53,72 @@ OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
-def _job(config: DictConfig) -> None:
+def _job(config: DictConfig) -> float | None:
+    # before seconds of imports, so that one sees that it works and where
+    print(f"run:    {os.path.relpath(HydraConfig.get().runtime.output_dir)}", flush=True)
+    from samplerbench.app.construct import trusting
     from samplerbench.app.job import run
 
     try:
-        run(config)
-    except (InvalidSetting, OmegaConfBaseException, CellsFailed) as error:
-        # in a multirun the other jobs go on, and Hydra raises the error again at the end
-        if HydraConfig.get().mode != RunMode.RUN or config.get("debug"):
+        with trusting(config.trusted):
+            run(config)
+    except Exception as error:
+        told = isinstance(error, InvalidSetting | OmegaConfBaseException | CellsFailed)
+        alone = HydraConfig.get().mode == RunMode.RUN
+        if config.get("debug") or (alone and not told):
             raise
-        sys.exit(_complain(str(error), 1 if isinstance(error, CellsFailed) else 2))
+        status = 2 if told and not isinstance(error, CellsFailed) else 1
+        if alone:
+            sys.exit(_complain(str(error), status))
+        if not told:  # a defect is looked for where it happened; the command may run elsewhere
+            traceback.print_exc()
+        raise JobFailed(_named(error), status) from None
+    return _mean_value()
+
+
+class JobFailed(RuntimeError):
+    """A job of a multirun ended without all its values; Hydra raises it when all jobs have ended.
+
+    It is made of plain text, which every launcher can carry from one process to another.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, status)
+        self.message = message
+        self.status = status
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def _named(error: Exception) -> str:
+    """The error with the job of a multirun that it ended."""
+    hydra = HydraConfig.get()
+    where = hydra.sweep.dir
+    kind = "" if isinstance(error, InvalidSetting | CellsFailed) else f"{type(error).__name__}: "
+    return f"job {hydra.job.num} of {where}: {kind}{error}"
+
+
+def _mean_value() -> float | None:
+    """What a sweeper may minimise: the mean of the job's distances, without their floors."""
+    from samplerbench.app.job import to_data
+    from samplerbench.evaluation.store import Store
+
+    table = Store(Path(HydraConfig.get().runtime.output_dir)).table()
+    values = to_data(table) if len(table) > 0 else table
+    values = values[(values["denoiser"] != "law") & (values["status"] == "ok")]
+    return float(values["value"].mean()) if len(values) > 0 else None
 
 
 #: What comes before Hydra: a module with a `main` that takes the words after the command.
 COMMANDS = {
     "list": "samplerbench.app.listing",
     "check": "samplerbench.app.check",
+    "cite": "samplerbench.app.cite",
     "score": "samplerbench.app.score",
+    "cache": "samplerbench.app.cache",
+    "report": "samplerbench.app.report",
+    "sample": "samplerbench.app.sample",
 }
 
 
@@ -75,7 +126,7 @@ def main() -> None:
     """Run the command line and leave with its status: 0, 1 for a failure, 2 for bad input."""
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         try:
-            import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:])
+            command(import_module(COMMANDS[sys.argv[1]]), sys.argv[2:])
         except (InvalidSetting, HydraException) as error:
             sys.exit(_complain(str(error)))
         return
@@ -92,8 +143,13 @@ def main() -> None:
         if debug:
             raise
         sys.exit(_complain(str(error)))
-    except CellsFailed as error:
-        sys.exit(_complain(str(error), 1))
+    except JobFailed as error:
+        sys.exit(_complain(str(error), error.status))
+    except RuntimeError as error:
+        # from a launcher: a job that was killed, or one that could not be started
+        if debug or not _raised_by_hydra(error):
+            raise
+        sys.exit(_complain(_without_trace(str(error)), 1))
     except (OSError, ValueError, yaml.YAMLError) as error:
         # from Hydra's own code: a folder it cannot make, a group set to what is no member, a yaml
         # that is none
@@ -106,9 +162,32 @@ def main() -> None:
         sys.exit(130)
 
 
+def command(module: ModuleType, words: list[str]) -> None:
+    """Run what comes before Hydra, with the packages that its words trust.
+
+    Args:
+        module: of `COMMANDS`.
+        words: after the command's name; it sees all but `trusted=…`.
+    """
+    from samplerbench.app.construct import trusting
+
+    named = [word for word in words if word.startswith("trusted=")]
+    parser = OverridesParser.create()
+    packages = [parser.parse_override(word).value() for word in named]
+    with trusting(packages[-1] if packages else ()):
+        module.main([word for word in words if word not in named])
+
+
 def _raised_by_hydra(error: BaseException) -> bool:
     ours = traceback.extract_tb(error.__traceback__)
     return not any(f"samplerbench{os.sep}app{os.sep}job" in frame.filename for frame in ours)
+
+
+def _without_trace(message: str) -> str:
+    """A launcher's message with the last line of what it quotes of a job's log or traceback."""
+    head, *quoted = re.split(r"\n-{10,}\n", message)
+    last = quoted[0].strip().splitlines()[-1:] if quoted else []
+    return "\n".join([head, *last])
 
 
 def _complain(message: str, status: int = 2) -> int:

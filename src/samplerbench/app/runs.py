@@ -7,7 +7,10 @@
     checkpoints/  the trained model
 
 A stored config is data, perhaps somebody else's: it is built by `construct`, so it can name members
-of trusted packages only, and weights are read without executing anything.
+of trusted packages only, and weights are read without executing anything. It holds values, never
+interpolations, which could read the environment of whoever opens it. A data set that is a file is
+read where the config says, as numbers: look at what `dataset.path` is before you show others the
+pictures of a run that is not yours.
 """
 
 from __future__ import annotations
@@ -18,17 +21,21 @@ import platform
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pandas as pd
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from samplerbench.app.build import Job, build
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.identity import VERSIONS
 from samplerbench.evaluation.store import Store, write_atomically
-from samplerbench.training import WEIGHTS, load
+
+if TYPE_CHECKING:
+    from samplerbench.app.build import Job
 
 State = Literal["running", "finished", "failed", "interrupted"]
 CONFIG, ABOUT, STATUS, CHECKPOINTS = "config.yaml", "run.json", "status.json", "checkpoints"
@@ -76,11 +83,20 @@ class StoredRun:
         Raises:
             InvalidSetting: something cannot be built here, or the weights are not there.
         """
+        # torch takes seconds to import, and a run's values can be read without it
+        from samplerbench.app.build import build
+        from samplerbench.weights import WEIGHTS, load
+
         config = OmegaConf.merge(self.config, changes)
         assert isinstance(config, DictConfig)
         # a log is opened by a job that runs, and its package may be missing here
         config.logger = {"_target_": "samplerbench.logs.NoLogger"}
-        job = build(config, self.choices, self.name)
+        config.cache = "off"
+        try:
+            job = build(config, self.choices, self.name)
+        except OmegaConfBaseException as error:  # a key that this version has, and the run has not
+            allowed = f"a whole run of this version ({str(error).splitlines()[0]})"
+            raise InvalidSetting("run", self.directory, allowed) from error
         if job.training is not None:
             model = job.training.objective.model
             path = self.directory / CHECKPOINTS / WEIGHTS
@@ -105,14 +121,16 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
         about: choices, overrides and values, as in `StoredRun`.
 
     Raises:
-        InvalidSetting: another run has the folder; nothing of it is touched.
+        InvalidSetting: another run has the folder; nothing of it is touched. A job that Slurm
+            requeued goes on in its own.
     """
     try:
         with (directory / CONFIG).open("x") as file:
             file.write(OmegaConf.to_yaml(config, resolve=True))
     except FileExistsError:
-        allowed = "a folder that holds no run; what is there is kept"
-        raise InvalidSetting("hydra.run.dir", directory, allowed) from None
+        if not _requeued(directory):
+            allowed = "a folder that holds no run; what is there is kept"
+            raise InvalidSetting("hydra.run.dir", directory, allowed) from None
     versions = {**VERSIONS, "python": platform.python_version()}
     _write(directory / ABOUT, {**about, "versions": versions})
     tell(directory, "running")
@@ -120,7 +138,7 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
 
 def tell(directory: Path, state: State, message: str = "") -> None:
     """Write down what has become of the run."""
-    here = {"host": socket.gethostname(), "process": os.getpid()}
+    here = {"host": socket.gethostname(), "process": os.getpid(), "slurm": _slurm()}
     _write(directory / STATUS, {"state": state, "message": message, **here})
 
 
@@ -135,11 +153,11 @@ def open_run(directory: Path) -> StoredRun:
         allowed = "a folder that a job of samplerbench made, with its config.yaml"
         raise InvalidSetting("run", directory, allowed)
     try:
-        config = OmegaConf.load(path)
+        config = _read_config(path)
+        if not (directory / STATUS).exists():  # the last of the three that a run begins with
+            return StoredRun(directory, config, {}, [], {}, 0, "interrupted", "ended as it began")
         about = json.loads((directory / ABOUT).read_bytes())
         status = json.loads((directory / STATUS).read_bytes())
-        if not isinstance(config, DictConfig):
-            raise ValueError("config.yaml is no mapping")
         state, message = _state(status)
         return StoredRun(
             directory=directory,
@@ -155,6 +173,24 @@ def open_run(directory: Path) -> StoredRun:
         reason = str(error).splitlines()[0] if str(error) else ""
         allowed = f"a whole run of this version ({type(error).__name__}: {reason})"
         raise InvalidSetting("run", directory, allowed) from error
+
+
+def _read_config(path: Path) -> DictConfig:
+    """A stored config, which is all values.
+
+    Raises:
+        ValueError: it is no mapping, or holds an interpolation, or an alias, by which few lines can
+            become a config of any size.
+    """
+    text = path.read_text(encoding="utf-8")
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent) or "${" in getattr(event, "value", ""):
+            line = event.start_mark.line + 1
+            raise ValueError(f"{path.name}, line {line}: it is to hold values only")
+    config = OmegaConf.load(StringIO(text))
+    if not isinstance(config, DictConfig):
+        raise ValueError(f"{path.name} is no mapping")
+    return config
 
 
 def find_runs(directory: Path) -> list[Path]:
@@ -182,6 +218,24 @@ def _state(status: Mapping[str, Any]) -> tuple[State, str]:
         except PermissionError:  # it is there, and somebody else's
             pass
     return state, message
+
+
+def _slurm() -> list[str] | None:
+    """Slurm's number of this job, which stays when it is requeued, and how often it was."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return [job, os.environ.get("SLURM_RESTART_COUNT", "0")] if job else None
+
+
+def _requeued(directory: Path) -> bool:
+    """Whether the folder is this very job's, which Slurm began and now begins again."""
+    here = _slurm()
+    try:
+        before = json.loads((directory / STATUS).read_bytes())["slurm"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if here is None or not isinstance(before, list) or len(before) != 2:
+        return False
+    return bool(before[0] == here[0] and before[1] != here[1])
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

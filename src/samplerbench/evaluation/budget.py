@@ -67,8 +67,8 @@ from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.identity import settings_text
 from samplerbench.evaluation.statistics import holm, sampler_name, welch
 from samplerbench.evaluation.store import Row
-from samplerbench.evaluation.sweep import Against, Cell, Drawn, Reference, Sweep
-from samplerbench.metrics.base import LawMetric, Metric
+from samplerbench.evaluation.sweep import Against, Cell, Drawing, Drawn, Once, Reference, Sweep
+from samplerbench.metrics.base import Distance, LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.heun import Heun
 from samplerbench.starts import FixedGaussian, Sobol
@@ -99,7 +99,6 @@ LIMIT = " limit"
 ODE = f"ODE{LIMIT}"
 #: The `reference` of the rows W(C_M, C_2M), M the converged number of steps.
 DOUBLED = "doubled"
-End = tuple[Cell, Drawn]
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ class Budget:
         def floor(cell: Cell) -> list[Row]:
             return self._walk(cell, to_data)[1]
 
-        ode: dict[int, End] = {}
+        ode: dict[int, Drawing] = {}
 
         def ode_limit(repetition: int) -> list[Row]:
             ode[repetition], rows = self._limit(ODE, Heun(), repetition, to_data)
@@ -248,36 +247,39 @@ class Budget:
         units = [(*named, repetition) for named in sweep.samplers for repetition in repetitions]
         return rows + sweep.side_by_side(sampler, units, on_row)
 
-    def _walk(self, cell: Cell, to_data: dict[str, Reference]) -> tuple[Drawn, list[Row]]:
-        drawn = self.sweep.draw(cell)
-        return drawn, [self.sweep.measure(cell, drawn, name, to) for name, to in to_data.items()]
+    def _walk(self, cell: Cell, to_data: dict[str, Reference]) -> tuple[Drawing, list[Row]]:
+        drawing = self.sweep.drawing(cell)
+        return drawing, [self.sweep.measure(drawing, name, to) for name, to in to_data.items()]
 
     def _limit(
         self, name: str, sampler: Sampler, repetition: int, to_data: dict[str, Reference]
-    ) -> tuple[End, list[Row]]:
+    ) -> tuple[Drawing, list[Row]]:
         """C∞, from twice the converged steps, with its rows and those of the check."""
         coupled = sampler.stochastic and sampler.couples
         first = Cell("oracle", self.exact, name, sampler, self.converged_steps, repetition, coupled)
         before, rows = self._walk(first, to_data)
-        cell = replace(first, steps=2 * self.converged_steps)
-        drawn, more = self._walk(cell, to_data)
+        end, more = self._walk(replace(first, steps=2 * self.converged_steps), to_data)
         rows += more
         for metric in self.sweep.metrics:
-            rows += self._between(first, before, metric, DOUBLED, cell, drawn)
+            rows += self._between(before, metric, DOUBLED, end)
         if not self.sweep.dataset.known_law:
-            rows += self._to_training(cell, drawn)
-        return (cell, drawn), rows
+            rows += self._to_training(end)
+        return end, rows
 
-    def _to_training(self, cell: Cell, drawn: Drawn) -> list[Row]:
+    def _to_training(self, drawing: Drawing) -> list[Row]:
         """The distances to as many training points as there are evaluation points."""
         sweep = self.sweep
         count = len(sweep.reference)
-        points = sweep.dataset.draws(count, "train", sweep.data_seed).to(sweep.device)
+        points = Once(lambda: sweep.dataset.draws(count, "train", sweep.data_seed).to(sweep.device))
+
+        def to(metric: Metric) -> Reference:
+            distance = Once(lambda: metric.against(points(), seed=sweep.metric_seed))
+            return Reference(distance, Against("training", count))
+
         return [
-            sweep.measure(cell, drawn, name, Reference(distance, Against("training", count)))
+            sweep.measure(drawing, name, to(metric))
             for name, metric in sweep.metrics.items()
             if not isinstance(metric, LawMetric)
-            for distance in [metric.against(points, seed=sweep.metric_seed)]
         ]
 
     def _path(
@@ -285,13 +287,13 @@ class Budget:
         name: str,
         sampler: Sampler,
         repetition: int,
-        end: End,
+        end: Drawing,
         to_data: dict[str, Reference],
     ) -> list[Row]:
         """C, B and A at every number of steps, each measured to the data and to its neighbour."""
         rows: list[Row] = []
         for steps in self.sweep.steps_of(sampler):
-            before, there = end
+            before = end
             coupled = sampler.stochastic and sampler.couples
             cell = Cell("oracle", self.exact, name, sampler, steps, repetition, coupled)
             path = [("discretisation", cell)]
@@ -304,31 +306,34 @@ class Budget:
                     part = "optimisation"
                 path.append((part, replace(cell, denoiser=denoiser)))
             for part, cell in path:
-                drawn, more = self._walk(cell, to_data)
+                drawing, more = self._walk(cell, to_data)
                 rows += more
                 for metric in self.sweep.metrics:
-                    reference = NEIGHBOURS[part][1]
-                    rows += self._between(cell, drawn, metric, reference, before, there)
-                before, there = cell, drawn
+                    rows += self._between(drawing, metric, NEIGHBOURS[part][1], before)
+                before = drawing
         return rows
 
-    def _between(
-        self, cell: Cell, drawn: Drawn, metric: str, reference: str, other: Cell, there: Drawn
-    ) -> list[Row]:
-        """The row of W(cell, other), or none where the metric cannot be asked for it."""
+    def _between(self, drawing: Drawing, metric: str, reference: str, other: Drawing) -> list[Row]:
+        """The row of W(drawing, other), or none where the metric cannot be asked for it."""
         sweep = self.sweep
         plain = sweep.metrics[metric]
         if isinstance(plain, LawMetric) or not plain.allows_coupled:
             return []
-        if there.samples is None:
-            drawn = replace(drawn, samples=None, status=there.status, message=there.message)
-            there = replace(there, samples=sweep.reference)
-        assert there.samples is not None
-        to = Reference(
-            plain.against(there.samples, seed=sweep.metric_seed),
-            Against(reference, len(there.samples), sweep.samples_identity(other)),
-        )
-        return [sweep.measure(cell, drawn, metric, to)]
+
+        def drawn() -> Drawn:
+            ours, there = drawing.drawn(), other.drawn()
+            if there.samples is not None:
+                return ours
+            return replace(ours, samples=None, status=there.status, message=there.message)
+
+        def distance() -> Distance:
+            there = other.drawn().samples
+            assert there is not None  # otherwise nothing is measured, see above
+            return plain.against(there, seed=sweep.metric_seed)
+
+        neighbour = Against(reference, sweep.n_samples, sweep.samples_identity(other.cell))
+        paired = Drawing(drawing.cell, Once(drawn))
+        return [sweep.measure(paired, metric, Reference(Once(distance), neighbour))]
 
 
 #: A sampler with its settings; its eta is part of them, and NaN is no key to join on.

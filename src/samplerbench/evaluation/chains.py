@@ -33,7 +33,7 @@ from torch import Tensor
 
 from samplerbench.errors import require
 from samplerbench.evaluation.store import Row
-from samplerbench.evaluation.sweep import Against, Cell, Drawn, Sweep
+from samplerbench.evaluation.sweep import NOT_DRAWN, Against, Cell, Drawn, Sweep
 from samplerbench.grids import Levels
 from samplerbench.metrics.base import Measurement
 from samplerbench.models import Counted, Denoiser, Score
@@ -171,8 +171,22 @@ def chain_cells(sweep: Sweep) -> list[Cell]:
 
 def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
     assert cell.settings is not None  # a floor has no chain
-    levels, half = sweep.levels(cell.steps), cell.steps // 2
+    half = cell.steps // 2
     every = max(1, half // MOST_FRAMES)
+
+    def row(name: str, drawn: Drawn, measured: Measurement | None) -> Row:
+        return sweep.row(cell, drawn, name, Diagnostic(name, half, every), Against(CHAIN), measured)
+
+    known = [sweep.recalled(row(name, NOT_DRAWN, None)) for name in DIAGNOSTICS]
+    if all(known):
+        return [found for found in known if found is not None]
+    if math.ceil((cell.steps - half) / every) < LEAST_FRAMES:
+        message = f"at least {LEAST_FRAMES} states after the first half, and steps={cell.steps}"
+        return [
+            row(name, replace(NOT_DRAWN, status="incompatible", message=message), None)
+            for name in DIAGNOSTICS
+        ]
+    levels = sweep.levels(cell.steps)
     model = Counted(sweep.denoisers[cell.denoiser])
     began, status, message = time.perf_counter(), "ok", ""
     values: dict[str, float] = {}
@@ -189,16 +203,12 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
     except ValueError as error:
         status, message = "diverged", str(error)
     drawn = Drawn(None, model.evaluations, time.perf_counter() - began, status, message)
+    info = {"states": states}
     return [
-        sweep.row(
-            cell,
+        row(
+            name,
             drawn,
-            metric,
-            Diagnostic(metric, half, every),
-            Against(CHAIN),
-            Measurement(values[metric], math.nan, math.nan, None, 0, {"states": states})
-            if values
-            else None,
+            Measurement(values[name], math.nan, math.nan, None, 0, info) if values else None,
         )
-        for metric in DIAGNOSTICS
+        for name in DIAGNOSTICS
     ]

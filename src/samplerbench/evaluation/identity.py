@@ -13,14 +13,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from samplerbench import __version__
 
+SHOWS = ("figures", "report", "logs.py")
+"""What of this package decides no number."""
+
+
+def code(package: str) -> str:
+    """A hash of the source of a package or module: its version stays while it is worked on.
+
+    Args:
+        package: its name; of this one, without what only shows results.
+    """
+    spec = find_spec(package)
+    if spec is None:
+        return ""
+    roots = [Path(place) for place in spec.submodule_search_locations or ()]
+    files = [(path.relative_to(root), path) for root in roots for path in root.rglob("*.py")]
+    if not roots and spec.origin is not None:
+        files = [(Path(package), Path(spec.origin))]
+    digest = blake2b(digest_size=8)
+    for name, path in sorted(files):
+        if package != "samplerbench" or name.parts[0] not in SHOWS:
+            digest.update(name.as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 #: What of the software decides the bits: our formulas, kernels, streams of numbers, the trainer's
 #: order of operations, and the libraries behind single metrics and starts.
 VERSIONS = {
-    "samplerbench": __version__,
+    "samplerbench": f"{__version__} {code('samplerbench')}",
     **{name: version(name) for name in ("torch", "numpy", "scipy", "pot", "pytorch-lightning")},
 }
 

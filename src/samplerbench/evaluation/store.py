@@ -9,16 +9,20 @@ console tables and logs are views of that table.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, cast, get_type_hints
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+message = logging.getLogger(__name__)
 
 #: Columns that hold readings of a clock: all others are the same bits when a command is repeated.
 CLOCKS = ("seconds",)
@@ -97,18 +101,48 @@ class Store:
 
     def write(self, row: Row) -> None:
         """Write one fragment, atomically."""
-        path = self.fragments / f"{row.cell_id}.json"
-        # JSON has no NaN
-        record = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(row).items()
-        }
-        write_atomically(path, json.dumps(record, ensure_ascii=False, indent=0).encode())
+        write_atomically(self.fragments / f"{row.cell_id}.json", fragment(row))
 
     def table(self) -> pd.DataFrame:
         """All values, one row each, in an order that does not depend on when they were written."""
         records = [json.loads(path.read_bytes()) for path in self.fragments.glob("*.json")]
         return as_table(records)
+
+    @staticmethod
+    def readable(directory: Path) -> tuple[pd.DataFrame, list[str]]:
+        """The values of a folder that can be read, and what cannot, a line each; writes nothing.
+
+        A fragment may be cut off, or of a version that had other columns. One that says which cell
+        and which value it is gets the defaults "", 0 and NaN for what it does not say.
+
+        `cells.parquet` is read where it is of all fragments, that is, not older than the last one.
+
+        Args:
+            directory: of the run.
+        """
+        fragments, whole = directory / "cells", directory / "cells.parquet"
+        problems = []
+        records: list[tuple[str, Any]] = []
+        try:
+            if whole.is_file() and _time(whole) >= _time(fragments):
+                table = pd.read_parquet(whole)
+                if list(table.columns) == list(_TYPES):
+                    return table, []
+                records = [(whole.name, line) for line in table.to_dict("records")]
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            problems.append(f"{whole.name}: {first_line(error)}")
+        for path in [] if records else sorted(fragments.glob("*.json")):
+            try:
+                records.append((path.name, json.loads(path.read_bytes())))
+            except (OSError, ValueError, RecursionError) as error:
+                problems.append(f"{path.name}: {first_line(error)}")
+        known = []
+        for name, record in records:
+            try:
+                known.append(_completed(record))
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                problems.append(f"{name}: {first_line(error)}")
+        return as_table(known), list(dict.fromkeys(problems))
 
     def compact(self) -> pd.DataFrame:
         """Write `cells.parquet` from the fragments and return it."""
@@ -119,12 +153,68 @@ class Store:
         return table
 
 
+def fragment(row: Row) -> bytes:
+    """A row as the content of a file."""
+    # JSON has no NaN
+    record = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in asdict(row).items()
+    }
+    return json.dumps(record, ensure_ascii=False, indent=0).encode()
+
+
+def read_fragment(content: bytes) -> Row:
+    """The row that `fragment` made this of.
+
+    Raises:
+        ValueError, TypeError: it is not whole, or of a version with other columns.
+    """
+    record = json.loads(content)
+    if not isinstance(record, dict) or _TYPES.keys() - record.keys():
+        raise ValueError("it has other columns")
+    return Row(**cast(dict[str, Any], _completed(record)))
+
+
 def as_table(records: Iterable[dict[str, object]]) -> pd.DataFrame:
     """Records as a table with the columns of `Row`, typed and sorted."""
     table = pd.DataFrame(list(records), columns=[field.name for field in fields(Row)])
     for name, kind in _TYPES.items():
         table[name] = table[name].astype("object" if kind is str else kind)
     return table.sort_values(_ORDER, ignore_index=True)
+
+
+#: What a value cannot be read without.
+_NEEDED = ["cell_id", "dataset", "metric", "denoiser", "start", "sampler", "sampler_settings"]
+_NEEDED += ["steps", "repetition", "n_samples", "value", "status"]
+
+
+def _completed(record: Any) -> dict[str, object]:
+    """A record with all columns of `Row`, each of its type."""
+    if not isinstance(record, Mapping):
+        raise TypeError("no record of a value")
+    missing = [name for name in _NEEDED if name not in record]
+    if missing:
+        raise KeyError(f"no {', '.join(missing)}")
+    completed: dict[str, object] = {}
+    for name, kind in _TYPES.items():
+        given = record.get(name)
+        if given is None:
+            given = math.nan if kind is float else kind()
+        if isinstance(given, str) is not (kind is str):
+            raise TypeError(f"{name} is a {type(given).__name__}")
+        completed[name] = kind(given)
+    return completed
+
+
+def _time(path: Path) -> int:
+    """When a file, or the entries of a folder, were last changed; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return " ".join((said or type(error).__name__).splitlines()[:1])
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -135,3 +225,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def set_aside(path: Path, error: Exception) -> None:
+    """Name a file that cannot be used, and keep it out of the way."""
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    message.warning("%s is not usable and is worked out again: %s", path, reason)
+    with suppress(OSError):  # then it is replaced when the new one is written
+        path.replace(path.with_name(f"{path.name}.unusable"))

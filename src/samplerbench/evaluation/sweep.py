@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from threading import Lock
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -85,6 +86,17 @@ class Drawn:
     message: str
 
 
+NOT_DRAWN = Drawn(samples=None, nfe=0, seconds=0.0, status="", message="")
+
+FOUND = ("value", "lower", "upper", "info", "nfe", "seconds", "status", "message")
+"""The columns that take work; all others follow from what was asked for."""
+
+
+def nothing(cell_id: str) -> Row | None:
+    """What is known where nothing is kept."""
+    return None
+
+
 @dataclass(frozen=True)
 class Against:
     """What a value is of, besides the cell's samples; part of its identity.
@@ -100,6 +112,39 @@ class Against:
     samples_id: str = ""
 
 
+class Once(Generic[T]):
+    """Something that is made when it is first asked for, and never twice.
+
+    Args:
+        make: makes it; called in the thread that asks first, while others wait.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: list[T] = []
+        self._lock = Lock()
+
+    def __call__(self) -> T:
+        """The thing."""
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A cell and its samples, which nobody makes if all that is asked of them is known already.
+
+    Args:
+        cell: whose they are.
+        drawn: the samples.
+    """
+
+    cell: Cell
+    drawn: Once[Drawn]
+
+
 @dataclass(frozen=True, eq=False)
 class Reference:
     """What samples are measured against.
@@ -109,7 +154,7 @@ class Reference:
         to: what it is.
     """
 
-    distance: Distance
+    distance: Once[Distance]
     to: Against
 
 
@@ -131,6 +176,8 @@ class Sweep:
         reference: evaluation points, shape (m, dim), which no other draw overlaps.
         truth: the law that samples are measured against, where it is not the data's: the data
             noised by so much as a Langevin sampler's level has.
+        recall: the row with a cell_id, if it is known from before: it is not worked out again.
+        versions: of the software that decides the bits; part of every identity.
         n_samples: n, per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: independent sets of fresh draws for the floor.
@@ -172,6 +219,8 @@ class Sweep:
     labels: Labels = Labels()
     truth: Dataset | None = None
     nfe: Sequence[int] = ()
+    recall: Callable[[str], Row | None] = nothing
+    versions: Mapping[str, str] = field(default_factory=lambda: VERSIONS)
 
     def __post_init__(self) -> None:
         for name in ("n_samples", "repetitions", "block", "workers"):
@@ -270,16 +319,21 @@ class Sweep:
 
     def distances(self) -> dict[str, Reference]:
         """What every cell is measured against, by metric: the evaluation points, or the law."""
-        reference = self.reference.to(self.device)
-        return {
-            name: Reference(metric.against_law(self.law, seed=self.metric_seed), Against("law"))
-            if isinstance(metric, LawMetric)
-            else Reference(
-                metric.against(reference, seed=self.metric_seed),
+        reference = Once(lambda: self.reference.to(self.device))
+
+        def to(metric: Metric | LawMetric) -> Reference:
+            if isinstance(metric, LawMetric):
+                law = metric
+                return Reference(
+                    Once(lambda: law.against_law(self.law, seed=self.metric_seed)), Against("law")
+                )
+            points = metric
+            return Reference(
+                Once(lambda: points.against(reference(), seed=self.metric_seed)),
                 Against("data", len(self.reference)),
             )
-            for name, metric in self.metrics.items()
-        }
+
+        return {name: to(metric) for name, metric in self.metrics.items()}
 
     def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
         """Evaluate all cells.
@@ -293,8 +347,8 @@ class Sweep:
         distances = self.distances()
 
         def evaluate(cell: Cell) -> list[Row]:
-            drawn = self.draw(cell)
-            return [self.measure(cell, drawn, name, to) for name, to in distances.items()]
+            drawing = self.drawing(cell)
+            return [self.measure(drawing, name, to) for name, to in distances.items()]
 
         return self.side_by_side(evaluate, self.cells(), on_row)
 
@@ -320,6 +374,10 @@ class Sweep:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return [row for index in range(len(items)) for row in rows[index]]
+
+    def drawing(self, cell: Cell) -> Drawing:
+        """The cell with its samples, which are made when they are first needed."""
+        return Drawing(cell, Once(lambda: self.draw(cell)))
 
     @torch.no_grad()
     def draw(self, cell: Cell) -> Drawn:
@@ -351,18 +409,33 @@ class Sweep:
             status, message, samples = "failed", _first_line(error), None
         return Drawn(samples, nfe, time.perf_counter() - began, status, message)
 
-    def measure(self, cell: Cell, drawn: Drawn, metric: str, to: Reference) -> Row:
-        """The row of one distance of a cell's samples; its seconds are of sampling and metric."""
+    def measure(self, drawing: Drawing, metric: str, to: Reference) -> Row:
+        """The row of one distance of a cell's samples; its seconds are of sampling and metric.
+
+        If the value is known already, nothing is drawn and nothing measured.
+        """
+        cell, settings = drawing.cell, self.metrics[metric]
+        known = self.recalled(self.row(cell, NOT_DRAWN, metric, settings, to.to, None))
+        if known is not None:
+            return known
+        drawn = drawing.drawn()
         began = time.perf_counter()
         measured, status, message = None, drawn.status, drawn.message
         if drawn.samples is not None:
             try:
-                measured = to.distance(drawn.samples)
+                measured = to.distance()(drawn.samples)
             except Exception as error:
                 status, message = "failed", _first_line(error)
         seconds = drawn.seconds + time.perf_counter() - began
         drawn = replace(drawn, seconds=seconds, status=status, message=message)
-        return self.row(cell, drawn, metric, self.metrics[metric], to.to, measured)
+        return self.row(cell, drawn, metric, settings, to.to, measured)
+
+    def recalled(self, row: Row) -> Row | None:
+        """The row with what was found before, or None where it is not known."""
+        known = self.recall(row.cell_id)
+        if known is None:
+            return None
+        return replace(row, **{name: getattr(known, name) for name in FOUND})
 
     def samples_identity(self, cell: Cell) -> str:
         """Identity of the cell's samples: all that decides their bits."""
@@ -374,7 +447,7 @@ class Sweep:
             "dtype": str(self.dtype),
             "device": self.device.type,
             "threads": torch.get_num_threads(),
-            "versions": VERSIONS,
+            "versions": self.versions,
         }
         if cell.settings is None:
             law = {} if self.truth is None else {"law": describe(self.truth)}

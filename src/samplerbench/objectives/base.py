@@ -1,32 +1,28 @@
-"""What an objective is: a loss, and how Lightning minimises it.
+"""What an objective is: a loss, the model that it trains, and the recipe by which it does.
 
-An objective holds the model that is trained and says what its loss is on a batch of clean data. The
-rest is here: Adam or plain gradient descent, its rate
+An objective says what its loss is on a batch of clean data. A recipe holds the optimiser, Adam or
+plain gradient descent, and its rate
 
-    lr_k = lr·min(1, (k + 1)/warmup)·(f + (1 − f)·½·(1 + cos(π·k/steps))),   k = 0, …, steps − 1,
+    lr_k = lr·min(1, (k + 1)/warmup)·(f + (1 − f)·½·(1 + cos(π·k/steps))),   k = 0, …, steps − 1:
 
-the validation loss, and what is logged. f = 1 is a constant rate, f = 0 a cosine to zero.
-
-Random numbers are keyed by (train_seed, step), so step k draws the same ones whether or not the run
-was interrupted before it, and torch's global generator is not touched. The validation loss has the
-same noise and levels every time, and the same for all seeds: its changes are the network's.
+f = 1 is a constant rate, f = 0 a cosine to zero. `fitting` wraps an objective in a LightningModule,
+and `training` runs that; nothing here imports Lightning, which takes seconds.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
-import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import require
 from samplerbench.models import Score
-from samplerbench.networks.base import Network, members
-from samplerbench.noise import torch_generator
+from samplerbench.networks.base import Network
 
 Model = TypeVar("Model", bound=Score)
 
@@ -55,6 +51,8 @@ class Recipe:
         precision: Lightning's word for the arithmetic: "32-true", "bf16-mixed", …
         log_every: steps between two entries of the training loss, each their mean.
         validate_every: steps between two validations; null for none.
+        devices: how many train it together, a process each, each on its share of every batch; their
+            gradients are averaged, and other bits come out than with one.
     """
 
     steps: int
@@ -71,6 +69,7 @@ class Recipe:
     precision: str = "32-true"
     log_every: int = 50
     validate_every: int | None = None
+    devices: int = 1
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, "steps", self.steps, "at least 1")
@@ -90,6 +89,12 @@ class Recipe:
         require(self.log_every >= 1, "log_every", self.log_every, "at least 1")
         every = self.validate_every
         require(every is None or every >= 1, "validate_every", every, "at least 1, or null")
+        require(self.devices >= 1, "devices", self.devices, "at least 1")
+        # the mean over devices is the mean over the batch where their shares are equal
+        even = self.batch_size % self.devices == 0
+        require(even, "batch_size", self.batch_size, f"a multiple of devices={self.devices}")
+        allowed = "false with several devices: a smaller batch may not fall into equal shares"
+        require(self.devices == 1 or not self.keep_last, "keep_last", True, allowed)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, as a share of `lr`."""
@@ -97,8 +102,21 @@ class Recipe:
         fall = 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
         return rise * (self.lr_final + (1 - self.lr_final) * fall)
 
+    def optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """AdamW or SGD, fused, for those of the parameters that are to be trained."""
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        if self.momentum is not None:
+            return torch.optim.SGD(
+                trained,
+                lr=self.lr,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+                fused=True,
+            )
+        return torch.optim.AdamW(trained, lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
-class Objective(pl.LightningModule, ABC, Generic[Model]):
+
+class Objective(nn.Module, ABC, Generic[Model]):
     """A model and the loss that trains it.
 
     Args:
@@ -117,24 +135,13 @@ class Objective(pl.LightningModule, ABC, Generic[Model]):
         self.model: Model = model
         self.recipe = recipe
         self.train_seed = train_seed
-        self._losses: list[Tensor] = []  # since the last entry of the log
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the hook it is in, 40 times a step, through nn.Module's slow setter, which
-        # looks for parameters and modules: a tenth of its overhead on a small network
-        if name == "_current_fx_name":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
 
     @classmethod
     def require_network(cls, network: Network) -> None:
         """Refuse a network that lacks the level this loss gives, or wants one it does not give."""
-        if network.needs_level != cls.conditional:
-            which = "with" if cls.conditional else "without"
-            found = " or ".join(members(cls.conditional))
-            name = type(network).__name__
-            raise InvalidSetting("network", name, f"one {which} a noise level: {found}")
+        which = "with" if cls.conditional else "without"
+        good = network.needs_level == cls.conditional
+        require(good, "network", type(network).__name__, f"one {which} a noise level")
 
     @abstractmethod
     def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
@@ -144,52 +151,3 @@ class Objective(pl.LightningModule, ABC, Generic[Model]):
             x0: clean data, float32, in their own units, shape (n, dim).
             generator: where every random number of the loss comes from; on the CPU.
         """
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """The loss on a batch; every `log_every` steps their mean is logged.
-
-        Raises:
-            InvalidSetting: if the loss is no longer finite.
-        """
-        step = self.global_step
-        loss = self.loss(batch, torch_generator("loss", self.train_seed, step))
-        # Lightning's log costs half a millisecond a call: keep the losses, and call it rarely
-        self._losses.append(loss.detach())
-        if (step + 1) % self.recipe.log_every == 0 or step + 1 == self.recipe.steps:
-            mean = torch.stack(self._losses).mean()
-            self._losses.clear()
-            self._require_finite(mean, step)
-            self.log("train/loss", mean, prog_bar=True)
-        return loss
-
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Log the loss on held-out data."""
-        loss = self.loss(batch, torch_generator("validation", batch_idx))
-        self.log("validation/loss", loss, prog_bar=True, batch_size=len(batch))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW or SGD, fused."""
-        recipe = self.recipe
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        if recipe.momentum is not None:
-            return torch.optim.SGD(
-                parameters,
-                lr=recipe.lr,
-                momentum=recipe.momentum,
-                weight_decay=recipe.weight_decay,
-                fused=True,
-            )
-        return torch.optim.AdamW(
-            parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-        )
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Set the rate of this step: a function of the step, so there is nothing to resume."""
-        rate = self.recipe.lr * self.recipe.rate(self.global_step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-
-    def _require_finite(self, mean: Tensor, step: int) -> None:
-        if not math.isfinite(mean.item()):
-            allowed = f"smaller: the training loss is not finite by step {step + 1}"
-            raise InvalidSetting("trainer.lr", self.recipe.lr, allowed)

@@ -1,0 +1,126 @@
+"""`samplerbench cache`: what runs share, and how to make it smaller.
+
+    samplerbench cache                    the trained models and values that are kept
+    samplerbench cache prune days=30      remove what was written more than so many days ago
+
+Both take `cache_dir=FOLDER`. A model that a job is training stays.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.table import Table
+
+from samplerbench.app.console import console
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.evaluation.cache import ABOUT, TRAININGS, VALUES
+from samplerbench.weights import WEIGHTS
+
+DAY = 86_400
+
+
+def main(words: list[str]) -> None:
+    """List or prune.
+
+    Raises:
+        InvalidSetting: a word is none of the command's, or there is no such folder.
+    """
+    settings = {"cache_dir": "multirun/.cache", "days": ""}
+    task = "list"
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key in settings:
+            settings[key] = value
+        elif word in ("list", "prune"):
+            task = word
+        else:
+            raise InvalidSetting("cache", word, "list, prune, days=… or cache_dir=…")
+    directory = Path(settings["cache_dir"])
+    require(directory.is_dir(), "cache_dir", directory, "a folder that a job has kept things in")
+    if task == "list":
+        show(directory)
+        return
+    days = settings["days"]
+    number = days.replace(".", "", 1).isdecimal()
+    require(number, "days", days, "a number of days, 0 for everything: cache prune days=30")
+    prune(directory, time.time() - DAY * float(days))
+
+
+def show(directory: Path) -> None:
+    """A line for each model, and how many values there are."""
+    out = console()
+    table = Table(box=None, pad_edge=False)
+    for name in ("training", "of", "state", "written"):
+        table.add_column(name, no_wrap=True)
+    for folder in trainings(directory):
+        when = f"{datetime.fromtimestamp(written(folder)):%Y-%m-%d %H:%M}"
+        table.add_row(folder.name, title(folder), state(folder), when)
+    if table.row_count:
+        out.print(table)
+    values = list((directory / VALUES).glob("*/*.json"))
+    size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    out.print(
+        f"{table.row_count:,} trainings and {len(values):,} values, {size / 1e6:,.1f} MB in "
+        f"{directory}",
+        markup=False,
+    )
+
+
+def prune(directory: Path, before: float) -> None:
+    """Remove what was written before a time, in seconds since 1970."""
+    models = 0
+    for folder in list(trainings(directory)):
+        try:
+            with FileLock(folder.with_suffix(".lock"), timeout=0):
+                if written(folder) < before:
+                    shutil.rmtree(folder)
+                    models += 1
+        except Timeout:  # a job is training it
+            continue
+    old = [
+        path
+        for path in (directory / VALUES).glob("*/*")
+        if path.is_file() and path.stat().st_mtime < before
+    ]
+    for path in old:
+        path.unlink(missing_ok=True)
+    console().print(f"removed {models:,} trainings and {len(old):,} values from {directory}")
+
+
+def trainings(directory: Path) -> Iterator[Path]:
+    """The folders of trainings, done or not."""
+    return iter(sorted(path for path in (directory / TRAININGS).glob("*") if path.is_dir()))
+
+
+def written(folder: Path) -> float:
+    """When the last of a training was written, in seconds since 1970."""
+    return max((path.stat().st_mtime for path in [folder, *folder.iterdir()]), default=0.0)
+
+
+def title(folder: Path) -> str:
+    """What is trained, on what: its own words, shortened to what matters."""
+    try:
+        about = json.loads((folder / ABOUT).read_bytes())
+        return " · ".join(
+            str(about[key]) for key in ("dataset", "objective", "network", "schedule")
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return "?"
+
+
+def state(folder: Path) -> str:
+    """Whether it is done."""
+    if (folder / WEIGHTS).exists():
+        return "trained"
+    try:
+        with FileLock(folder.with_suffix(".lock"), timeout=0):
+            return "interrupted"
+    except Timeout:
+        return "being trained"

@@ -1,0 +1,65 @@
+"""`samplerbench cache`: what is kept is listed, and what is old is removed."""
+
+import os
+import sys
+import time
+
+import pytest
+from filelock import FileLock
+
+from samplerbench.app.main import main
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["samplerbench", *words])
+        try:
+            main()
+            status = 0
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_what_a_job_keeps_is_listed_and_pruned(command, tmp_path):
+    tiny = ("experiment=tiny", "logger=none", "denoiser=learned", "steps=2", "sampler.ddim.eta=0")
+    assert command(*tiny, "trainer.steps=20")[0] == 0
+    status, out, _ = command("cache")
+    assert status == 0
+    assert "grid_mixture · edm · residual_mlp · edm" in out
+    assert "trained" in out
+    assert "1 trainings and 8 values" in out
+    cache = tmp_path / "multirun" / ".cache"
+    (values,) = {path.parent.parent for path in cache.glob("values/*/*.json")}
+    old = next(values.glob("*/*.json"))
+    os.utime(old, (time.time() - 10 * 86_400,) * 2)
+    assert "removed 0 trainings and 1 values" in command("cache", "prune", "days=5")[1]
+    (folder,) = (path for path in cache.glob("trainings/*") if path.is_dir())
+    with FileLock(folder.with_suffix(".lock")):  # as a job that trains it holds it
+        (folder / "model.safetensors").rename(folder / "state.ckpt")
+        assert "being trained" in command("cache")[1]
+        assert "removed 0 trainings and 7 values" in command("cache", "prune", "days=0")[1]
+    assert "interrupted" in command("cache")[1]
+    assert "removed 1 trainings" in command("cache", "prune", "days=0")[1]
+    assert "0 trainings and 0 values" in command("cache")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["cache"], "cache_dir=multirun/.cache"),
+        (["cache", "wipe"], "cache=wipe"),
+        (["cache", "cache_dir=.", "prune"], "days="),
+        (["cache", "cache_dir=.", "prune", "days=-1"], "days=-1"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(command, words, named):
+    status, out, err = command(*words)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert named in err

@@ -1,0 +1,113 @@
+"""Sweeps that survive: killed at any moment, spoilt, raced for; the same bits in the end."""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from samplerbench.app import job  # what a killed child would have to import each time
+from samplerbench.app.main import main
+from samplerbench.app.runs import find_runs, open_run
+from samplerbench.evaluation.store import CLOCKS
+
+WORDS = [
+    "experiment=tiny",
+    "logger=none",
+    "trainer.steps=60",
+    "trainer.log_every=5",
+    "n_samples=50",
+]
+WORDS += ["block=50", "sampler.ddim.eta=[0,0.5,1]", "steps=[2,3,4,5]", "workers=2"]
+
+
+def start(directory: Path, *words: str) -> int:
+    """Begin a command in a process of its own, which has imported everything already."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.chdir(directory)
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 1)
+            sys.argv = ["samplerbench", *WORDS, *words]
+            main()
+            code = 0
+        except SystemExit as leaving:
+            code = int(leaving.code or 0)
+        finally:
+            os._exit(code)
+    return child
+
+
+def finish(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def table(run: Path) -> pd.DataFrame:
+    return pd.read_parquet(run / "cells.parquet").drop(columns=["run", *CLOCKS])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The table of a command that nothing happened to, and the seconds it took."""
+    assert job is not None
+    directory = tmp_path_factory.mktemp("whole")
+    began = time.perf_counter()
+    assert finish(start(directory)) == 0
+    (run,) = find_runs(directory)
+    return table(run), time.perf_counter() - began
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments_the_table_is_that_of_a_run_left_alone(whole, tmp_path):
+    expected, seconds = whole
+    moments = random.Random(0)
+    killed = 0
+    for _ in range(20):
+        child = start(tmp_path)
+        time.sleep(moments.uniform(0.0, 1.1 * seconds))
+        os.kill(child, signal.SIGKILL)
+        killed += finish(child) == -signal.SIGKILL
+    assert killed > 5  # the later ones know so much that they may end before
+    assert finish(start(tmp_path)) == 0
+    runs = [open_run(path) for path in find_runs(tmp_path)]
+    finished = [run for run in runs if run.state == "finished"]
+    assert {run.state for run in runs} <= {"finished", "interrupted"}
+    for run in finished:
+        pd.testing.assert_frame_equal(table(run.directory), expected, check_exact=True)
+    assert len(finished) >= 1
+    assert not list(tmp_path.rglob("*.unusable"))
+
+
+def test_jobs_that_race_train_once_and_agree(whole, tmp_path):
+    first, second = start(tmp_path), start(tmp_path)
+    assert (finish(first), finish(second)) == (0, 0)
+    reports = [path.read_text() for path in tmp_path.glob("multirun/*/report.txt")]
+    assert len(reports) == 2
+    assert sum("trained before" in text for text in reports) == 1
+    for run in find_runs(tmp_path):
+        pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
+
+
+def test_a_model_that_cannot_be_read_is_named_and_trained_again(whole, tmp_path, capfd):
+    assert finish(start(tmp_path, "denoiser=learned", "steps=[2]")) == 0
+    (weights,) = tmp_path.glob("multirun/.cache/trainings/*/model.safetensors")
+    good = weights.read_bytes()
+    weights.write_bytes(good[: len(good) // 2])
+    assert finish(start(tmp_path)) == 0
+    assert f"{weights.name} is not usable" in capfd.readouterr().err.replace("\n", "")
+    assert weights.read_bytes() == good
+    last = max(find_runs(tmp_path), key=lambda run: run.stat().st_mtime)
+    pd.testing.assert_frame_equal(table(last), whole[0], check_exact=True)
+
+
+def test_order_workers_and_blocks_of_work_change_no_bit(whole, tmp_path):
+    words = ["steps=[5,2,4,3]", "sampler.ddim.eta=[1,0,0.5]", "workers=1", "cache=off"]
+    assert finish(start(tmp_path, *words)) == 0
+    (run,) = find_runs(tmp_path)
+    pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)

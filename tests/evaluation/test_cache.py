@@ -1,0 +1,184 @@
+"""The cache: what is known is not worked out again, and what is spoilt is named and replaced."""
+
+import json
+import threading
+from dataclasses import replace
+
+import pytest
+
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.evaluation.budget import Budget
+from samplerbench.evaluation.cache import Cache
+from samplerbench.evaluation.sweep import Drawn, Sweep
+from samplerbench.grids import uniform
+from samplerbench.metrics.sliced import Sliced
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.heun import Heun
+from samplerbench.schedules import EDM
+from samplerbench.starts import Exact, Prior
+
+LAW = gaussian((0.0, 1.0), ((1.0, 0.0), (0.0, 2.0)))
+SCHEDULE = EDM(10.0)
+
+
+def sweep_of(cache, steps=(2, 4), **changes):
+    settings = {
+        "dataset": LAW,
+        "schedule": SCHEDULE,
+        "grid": uniform,
+        "denoisers": {"oracle": LAW.oracle(SCHEDULE)},
+        "starts": {"prior": Prior(), "exact": Exact()},
+        "samplers": [("ddim", DDIM(0.0)), ("ddim", DDIM(1.0)), ("heun", Heun())],
+        "steps": list(steps),
+        "metrics": {"sliced": Sliced(directions=8)},
+        "reference": LAW.draws(300, "evaluation", 0),
+        "n_samples": 50,
+        "repetitions": 2,
+        "floor_repetitions": 2,
+        "block": 50,
+        "recall": cache.recall,
+    }
+    return Sweep(**(settings | changes))
+
+
+def plain(rows):
+    """The rows with what is no number as None, since NaN equals nothing."""
+    rows = list(rows)
+    nans = ({n: None for n, v in vars(row).items() if v != v} for row in rows)
+    return [replace(row, **nan) for row, nan in zip(rows, nans, strict=True)]
+
+
+def forget_clocks(rows):
+    return [replace(row, seconds=0.0) for row in plain(rows)]
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The cells whose samples were made."""
+    made = []
+    draw = Sweep.draw
+
+    def counting(sweep: Sweep, cell) -> Drawn:
+        made.append(cell)
+        return draw(sweep, cell)
+
+    monkeypatch.setattr(Sweep, "draw", counting)
+    return made
+
+
+def test_a_sweep_again_draws_nothing_and_a_wider_one_draws_the_rest(tmp_path, counted):
+    cache = Cache(tmp_path)
+    first = sweep_of(cache).run(cache.keep)
+    assert len(counted) == 2 + 2 * 3 * 2 * 2
+    counted.clear()
+    again = Cache(tmp_path)
+    second = sweep_of(again).run(again.keep)
+    assert plain(second) == plain(first)  # the clocks too: they are of the work that was done
+    assert counted == []
+    assert again.recalled == len(first)
+    wider = Cache(tmp_path)
+    rows = sweep_of(wider, steps=(2, 3, 4)).run(wider.keep)
+    assert {cell.steps for cell in counted} == {3}
+    assert len(counted) == 2 * 3 * 2
+    assert plain(row for row in rows if row.steps != 3) == plain(first)
+
+
+def test_names_are_of_the_run_that_asks(tmp_path, counted):
+    cache = Cache(tmp_path)
+    sweep = sweep_of(cache)
+    sweep.run(cache.keep)
+    counted.clear()
+    other = replace(sweep, samplers=[("mine", DDIM(0.0))], labels=replace(sweep.labels, run="b"))
+    rows = other.run(cache.keep)
+    assert counted == []
+    assert {row.sampler for row in rows} == {"", "mine"}
+    assert {row.run for row in rows} == {"b"}
+
+
+def test_a_budget_again_draws_nothing_and_fills_holes(tmp_path, counted):
+    cache = Cache(tmp_path)
+    first = Budget(sweep_of(cache), converged_steps=8, tolerance=1.0).run(cache.keep)
+    counted.clear()
+    again = Cache(tmp_path)
+    found = Budget(sweep_of(again), converged_steps=8, tolerance=1.0).run(again.keep)
+    assert plain(found) == plain(first)
+    assert counted == []
+    between = [row for row in first if row.reference == "converged"]
+    again._value(between[0].cell_id).unlink()
+    rows = Budget(sweep_of(again), converged_steps=8, tolerance=1.0).run(again.keep)
+    assert len(counted) == 2  # the cell and its neighbour
+    assert forget_clocks(rows) == forget_clocks(first)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[1, 2]",
+        lambda text: "[" * 100_000,
+        lambda text: text.replace('"n_samples"', '"samples"'),
+        lambda text: json.dumps(json.loads(text) | {"cell_id": "0" * 16}),
+        lambda text: json.dumps(json.loads(text) | {"value": "much"}),
+    ],
+)
+def test_a_spoilt_value_is_named_and_worked_out_again(tmp_path, caplog, counted, spoil):
+    cache = Cache(tmp_path)
+    first = sweep_of(cache).run(cache.keep)
+    path = cache._value(first[7].cell_id)
+    whole = path.read_text()
+    path.write_text(spoil(whole))
+    counted.clear()
+    again = Cache(tmp_path)
+    assert forget_clocks(sweep_of(again).run(again.keep)) == forget_clocks(first)
+    assert len(counted) == 1
+    assert path.name in caplog.text
+    assert json.loads(path.read_text())["value"] == json.loads(whole)["value"]
+
+
+def test_refresh_knows_nothing_and_replaces(tmp_path, counted):
+    cache = Cache(tmp_path)
+    row = sweep_of(cache).run(cache.keep)[0]
+    cache.keep(replace(row, value=-1.0))
+    fresh = Cache(tmp_path, refresh=True)
+    counted.clear()
+    sweep_of(fresh).run(fresh.keep)
+    assert len(counted) > 0
+    kept = Cache(tmp_path).recall(row.cell_id)
+    assert forget_clocks([kept]) == forget_clocks([row])
+
+
+def test_failures_and_incompatible_cells_are_not_kept(tmp_path):
+    cache = Cache(tmp_path)
+    row = sweep_of(cache).run(cache.keep)[0]
+    for status in ("failed", "incompatible"):
+        cache.keep(replace(row, cell_id="f" * 16, status=status))
+        assert cache.recall("f" * 16) is None
+
+
+def test_where_nothing_can_be_written_work_goes_on(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    cache = Cache(tmp_path / "file")
+    rows = sweep_of(cache).run(cache.keep)
+    assert {row.status for row in rows} == {"ok"}
+    assert caplog.text.count("not kept there") == 1
+
+
+def test_one_process_trains_while_others_wait(tmp_path):
+    """Threads here; across processes it is the same lock, see tests/app/test_survival.py."""
+    order = []
+    inside = threading.Event()
+
+    def other():
+        with Cache(tmp_path).training("abc", lambda: order.append("waits")) as place:
+            order.append("second")
+            assert (place / "left").exists()
+
+    with Cache(tmp_path).training("abc", lambda: order.append("no")) as place:
+        thread = threading.Thread(target=other)
+        thread.start()
+        inside.wait(0.3)
+        order.append("first")
+        (place / "left").touch()
+    thread.join()
+    assert order == ["waits", "first", "second"]
