@@ -144,6 +144,15 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path):
     assert not (tmp_path / STATE).exists()
 
 
+def test_a_training_that_ended_as_its_weights_were_written_ends_the_same(tmp_path, monkeypatch):
+    expected = weights(run(tmp_path / "whole"))
+    with monkeypatch.context() as patched:
+        patched.setattr("samplerbench.training.save", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            run(tmp_path, resumable=True)
+    assert torch.equal(weights(run(tmp_path, resumable=True)), expected)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", pickle.dumps(print)])
 def test_a_state_that_cannot_be_used_is_named_and_put_aside(tmp_path, caplog, content):
     (tmp_path / STATE).write_bytes(content)

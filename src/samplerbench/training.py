@@ -79,7 +79,7 @@ def train(
     own: list[Callback] = [history]
     state = directory / STATE
     if resumable:
-        own.append(_keeper(recipe, state))
+        own.append(Keeper(recipe, state))
     if recipe.ema_decay is not None:
         own.append(
             EMAWeightAveraging(
@@ -131,16 +131,34 @@ def train(
     return model
 
 
-def _keeper(recipe: Recipe, state: Path) -> ModelCheckpoint:
-    """Keeps the state twenty times in a training, at steps where no loss waits to be logged."""
-    every = recipe.log_every * max(1, round(recipe.steps / (20 * recipe.log_every)))
-    return ModelCheckpoint(
-        state.parent,
-        state.stem,
-        every_n_train_steps=every,
-        save_on_train_epoch_end=False,
-        enable_version_counter=False,
-    )
+class Keeper(ModelCheckpoint):
+    """Keeps the state twenty times in a training, at steps where no loss waits to be logged.
+
+    Not after the last step: a training that goes on from there has nothing to do, and Lightning
+    then leaves out what ends one, such as putting the averaged weights into the model.
+    """
+
+    def __init__(self, recipe: Recipe, state: Path) -> None:
+        super().__init__(
+            state.parent,
+            state.stem,
+            every_n_train_steps=recipe.log_every
+            * max(1, round(recipe.steps / (20 * recipe.log_every))),
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Keep it, if this is such a step."""
+        if trainer.global_step < trainer.max_steps:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 def _usable(state: Path) -> bool:

@@ -1,5 +1,6 @@
 """Sweeps that survive: killed at any moment, spoilt, raced for; the same bits in the end."""
 
+import errno
 import os
 import random
 import signal
@@ -111,3 +112,26 @@ def test_order_workers_and_blocks_of_work_change_no_bit(whole, tmp_path):
     assert finish(start(tmp_path, *words)) == 0
     (run,) = find_runs(tmp_path)
     pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
+
+
+@pytest.mark.parametrize("written", [0, 12, 40])
+def test_a_full_disk_ends_with_one_line_and_the_command_goes_on(
+    whole, tmp_path, monkeypatch, capfd, written
+):
+    """The disk takes so many files, after those that claim the run, and then no more."""
+    real, count = os.fsync, iter(range(10_000))
+
+    def full(handle: int) -> None:
+        if next(count) >= written + 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert finish(start(tmp_path)) == 1
+    monkeypatch.setattr(os, "fsync", real)
+    said = capfd.readouterr().err.strip().splitlines()
+    assert "No space left on device" in said[-1]
+    assert "Traceback" not in "".join(said)
+    assert finish(start(tmp_path)) == 0
+    last = max(find_runs(tmp_path), key=lambda run: run.stat().st_mtime)
+    pd.testing.assert_frame_equal(table(last), whole[0], check_exact=True)

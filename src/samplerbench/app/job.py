@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -78,7 +78,11 @@ def run(config: DictConfig) -> None:
             failed = execute(job, directory, log)
         except BaseException as error:
             stopped: State = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            tell(directory, stopped, f"{type(error).__name__}: {error}".splitlines()[0])
+            with suppress(OSError):  # the disk may be full
+                tell(directory, stopped, f"{type(error).__name__}: {error}".splitlines()[0])
+            if isinstance(error, OSError):
+                kept = "what was finished is kept, and the same command goes on from there"
+                raise CellsFailed(f"{error}; {kept}") from error
             raise
     if failed:
         message = f"{failed} values failed, see the column message in {shown(directory)}"

@@ -73,7 +73,7 @@ def _job(config: DictConfig) -> float | None:
         if not told:  # a defect is looked for where it happened; the command may run elsewhere
             traceback.print_exc()
         raise JobFailed(_named(error), status) from None
-    return _mean_value()
+    return None if HydraConfig.get().mode == RunMode.RUN else _mean_value()
 
 
 class JobFailed(RuntimeError):
