@@ -128,6 +128,8 @@ def train(
     save(model, directory / WEIGHTS)
     if resumable:
         state.unlink(missing_ok=True)
+        for kept in directory.glob("hpc_ckpt_*"):  # of Lightning, where Slurm ended it before
+            kept.unlink()
     return model
 
 

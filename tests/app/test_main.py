@@ -253,6 +253,9 @@ def test_in_a_multirun_the_other_jobs_go_on(run, tmp_path):
     assert status == 2
     assert "sampler.ddim.eta=-1" in err.strip().splitlines()[-1]
     assert len(list(tmp_path.rglob("cells.parquet"))) == 2
+    states = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("status.json"))]
+    assert [state["state"] for state in states] == ["finished", "failed", "finished"]
+    assert "sampler.ddim.eta=-1" in states[1]["message"]
 
 
 def test_a_failed_cell_ends_with_status_1_and_the_other_jobs_go_on(run, tmp_path, monkeypatch):

@@ -7,9 +7,11 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
@@ -58,21 +60,19 @@ def run(config: DictConfig) -> None:
     """
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
-    try:
-        job = build(config, hydra.runtime.choices, directory.name)
-    except InvalidSetting:
-        raise
-    except Exception as error:  # settings that nobody thought of
-        if config.get("debug") or isinstance(error, OmegaConfBaseException):
-            raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InvalidSetting("config", reason, "one that can be built; see debug=true") from error
     about = {
         "choices": OmegaConf.to_container(hydra.runtime.choices),
         "overrides": list(hydra.overrides.task),
-        "values": planned(job),
+        "values": 0,
     }
-    claim(directory, config, about)
+    try:
+        job = built(config, hydra.runtime.choices, directory.name)
+    except InvalidSetting as error:
+        if hydra.mode == RunMode.MULTIRUN:  # who looks at the jobs later sees why it has no values
+            claim(directory, config, about)
+            tell(directory, "failed", str(error))
+        raise
+    claim(directory, config, about | {"values": planned(job)})
     with logged(job, directory) as log:
         try:
             failed = execute(job, directory, log)
@@ -89,6 +89,19 @@ def run(config: DictConfig) -> None:
         tell(directory, "failed", message)
         raise CellsFailed(message)
     tell(directory, "finished")
+
+
+def built(config: DictConfig, choices: Mapping[str, Any], name: str) -> Job:
+    """The job of a config; whatever it cannot be built from is an `InvalidSetting`."""
+    try:
+        return build(config, choices, name)
+    except InvalidSetting:
+        raise
+    except Exception as error:  # settings that nobody thought of
+        if config.get("debug") or isinstance(error, OmegaConfBaseException):
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InvalidSetting("config", reason, "one that can be built; see debug=true") from error
 
 
 def logged(job: Job, directory: Path) -> AbstractContextManager[Log]:

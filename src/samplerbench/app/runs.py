@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 State = Literal["running", "finished", "failed", "interrupted"]
 CONFIG, ABOUT, STATUS, CHECKPOINTS = "config.yaml", "run.json", "status.json", "checkpoints"
+#: What a run writes besides its config, and what would be somebody else's where that is missing.
+WRITTEN = (ABOUT, STATUS, CHECKPOINTS, "cells", "cells.parquet", "losses.csv", "report.txt")
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,14 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
         InvalidSetting: another run has the folder; nothing of it is touched. A job that Slurm
             requeued goes on in its own.
     """
+    allowed = "a folder that holds no run; what is there is kept"
+    if not (directory / CONFIG).exists() and any((directory / name).exists() for name in WRITTEN):
+        raise InvalidSetting("hydra.run.dir", directory, allowed)
     try:
         with (directory / CONFIG).open("x") as file:
             file.write(OmegaConf.to_yaml(config, resolve=True))
     except FileExistsError:
         if not _requeued(directory):
-            allowed = "a folder that holds no run; what is there is kept"
             raise InvalidSetting("hydra.run.dir", directory, allowed) from None
     versions = {**VERSIONS, "python": platform.python_version()}
     _write(directory / ABOUT, {**about, "versions": versions})

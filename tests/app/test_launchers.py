@@ -1,0 +1,214 @@
+"""Hydra's launchers: one table whichever runs the jobs, and what is seen of a job that fails.
+
+Slurm is a real one, of a single node, started and stopped by `.ci/slurm`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from samplerbench.evaluation.store import CLOCKS
+
+ROOT = Path(__file__).parents[2]
+LAUNCHERS = ("joblib", "submitit_local")
+JOB = ("experiment=tiny", "logger=none", "start=exact", "steps=4", "sampler.ddim.eta=0")
+ALONE = ("workers=1", "cache_dir=cache", "hydra.sweep.dir=runs")
+ORACLE = (*JOB, *ALONE, "denoiser=oracle")
+
+
+def command(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A multirun in a folder, by the command that a user types."""
+    folder.mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, "-m", "samplerbench", "-m", *words],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | settings,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+
+
+def tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The jobs' tables, without their clocks and the folders' names."""
+    return {
+        path.parent.name: pd.read_parquet(path).drop(columns=["run", *CLOCKS])
+        for path in sorted(folder.glob("runs/*/cells.parquet"))
+    }
+
+
+def same(first: dict[str, pd.DataFrame], second: dict[str, pd.DataFrame]) -> None:
+    assert first.keys() == second.keys()
+    for job, table in first.items():
+        pd.testing.assert_frame_equal(table, second[job], check_exact=True)
+
+
+def one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Standard error ends with one line that says all this, and there is no traceback."""
+    assert "Traceback" not in done.stderr, done.stderr
+    ours = [line for line in done.stderr.splitlines() if line.startswith("samplerbench: ")]
+    assert len(ours) == 1, done.stderr
+    for part in parts:
+        assert part in ours[0]
+
+
+#: Two models, each wanted by two jobs, side by side.
+GRID = ("train_seed=0,1", "seed=0,1", "data_seed=0", *JOB, *ALONE, "denoiser=learned")
+
+
+@pytest.fixture(scope="module")
+def basic(tmp_path_factory) -> dict[str, pd.DataFrame]:
+    """The grid, one job after the other, without a cache."""
+    folder = tmp_path_factory.mktemp("basic")
+    done = command(folder, *GRID, "cache=off")
+    assert done.returncode == 0, done.stderr
+    return tables(folder)
+
+
+def trainings(folder: Path) -> int:
+    """How many jobs trained, as their reports say."""
+    return sum("trained in" in path.read_text() for path in folder.glob("runs/*/report.txt"))
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_launcher_changes_no_bit_and_jobs_share_a_training(tmp_path, basic, launcher):
+    of = ["hydra.launcher.n_jobs=4"] if launcher == "joblib" else []
+    done = command(tmp_path, f"hydra/launcher={launcher}", *of, *GRID)
+    assert done.returncode == 0, done.stderr
+    same(tables(tmp_path), basic)
+    assert trainings(tmp_path) == 2
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_job_with_bad_input_is_named_and_the_others_run(tmp_path, launcher):
+    # no folder is given: all the jobs must agree on the name that is made up
+    words = [word for word in ORACLE if not word.startswith("hydra.sweep")]
+    done = command(tmp_path, f"hydra/launcher={launcher}", *words, "seed=0,-1,1")
+    assert done.returncode == 2
+    one_line(done, "job 1 of multirun/", "seed=-1: must be at least 0")
+    (folder,) = (tmp_path / "multirun").iterdir()
+    assert [p.parent.name for p in sorted(folder.glob("*/cells.parquet"))] == ["0", "2"]
+
+
+def test_a_defect_is_one_line_here_and_a_traceback_in_its_log(tmp_path):
+    (tmp_path / "lab.py").write_text(
+        "from samplerbench.schedules import EDM\n"
+        "class Broken(EDM):\n"
+        "    def __call__(self, times):\n"
+        "        raise LookupError('defect')\n"
+    )
+    words = ("schedule._target_=samplerbench.schedules.EDM,lab.Broken", "trusted=lab")
+    done = command(
+        tmp_path, "hydra/launcher=submitit_local", *ORACLE, *words, PYTHONPATH=str(tmp_path)
+    )
+    assert done.returncode == 1
+    one_line(done, "job 1 of runs", "LookupError: defect")
+    assert list(tables(tmp_path)) == ["0"]
+    logs = "".join(path.read_text() for path in tmp_path.glob("runs/.submitit/*/*_log.err"))
+    assert "Traceback" in logs
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """The settings that point at a Slurm which runs; nothing of it is left at the end."""
+    missing = [name for name in ("slurmctld", "slurmdbd", "mariadbd") if not shutil.which(name)]
+    if os.geteuid() != 0 or missing:
+        pytest.skip(f"needs root and Debian's Slurm; missing: {' '.join(missing) or 'root'}")
+    folder = tmp_path_factory.mktemp("slurm")
+    script = ROOT / ".ci" / "slurm"
+    try:
+        subprocess.run([script, "start", folder], check=True, timeout=120)
+        yield {"SLURM_CONF": str(folder / "slurm.conf")}
+    finally:
+        subprocess.run([script, "stop", folder], check=True, timeout=120)
+    assert not list(folder.glob("*.pid"))
+
+
+ON_SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60")
+
+
+@pytest.mark.slow
+def test_an_array_of_jobs_on_slurm_is_one_table(tmp_path, basic, slurm):
+    done = command(tmp_path, *ON_SLURM, *GRID, **slurm)
+    assert done.returncode == 0, done.stderr
+    same(tables(tmp_path), basic)
+    assert trainings(tmp_path) == 2
+
+
+def start(
+    folder: Path, slurm: dict[str, str], repetitions: int
+) -> tuple[subprocess.Popen[str], str]:
+    """Two jobs, when values of the second, which lasts longer, are there; and its number."""
+    words = [*ON_SLURM, *ORACLE, f"repetitions=2,{repetitions}"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "samplerbench", "-m", *words],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | slurm,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 200
+    while not any(folder.glob("runs/1/cells/*.json")):
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    (path,) = folder.glob("runs/.submitit/*_1")
+    return running, path.name
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_kills_is_said_in_one_line(tmp_path, slurm):
+    running, number = start(tmp_path, slurm, 3000)
+    subprocess.run(["scancel", number], env=os.environ | slurm, check=True)
+    out, err = running.communicate(timeout=200)
+    done = subprocess.CompletedProcess([], running.returncode, out, err)
+    assert done.returncode == 1
+    one_line(done, number, "CANCELLED")
+    assert (tmp_path / "runs" / "0" / "cells.parquet").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # Slurm itself waits two minutes before it begins a job again
+def test_a_preempted_job_is_requeued_and_goes_on(tmp_path, slurm):
+    running, number = start(tmp_path, slurm, 600)
+    # what a cluster sends that preempts it: submitit's signal
+    subprocess.run(["scancel", "--signal=USR2", number], env=os.environ | slurm, check=True)
+    _, err = running.communicate(timeout=500)
+    assert running.returncode == 0, err
+    status = json.loads((tmp_path / "runs" / "1" / "status.json").read_bytes())
+    assert status["slurm"][1] == "1"  # it was begun again, once
+    assert len(tables(tmp_path)["1"]) == 600 + 4
+
+
+@pytest.mark.slow
+def test_optuna_minimises_the_mean_distance(tmp_path):
+    if find_spec("optuna") is None:
+        pytest.skip("needs pip install 'samplerbench[optuna]'")
+    sweeper = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1")
+    done = command(tmp_path, *sweeper, *ORACLE[:-4], *ALONE, "sampler.ddim.eta=interval(0,1)")
+    assert done.returncode == 0, done.stderr
+    found = (tmp_path / "runs" / "optimization_results.yaml").read_text()
+    best = float(found.split("best_value:")[1].split()[0])
+    means = [t[t["denoiser"] != "law"]["value"].mean() for t in tables(tmp_path).values()]
+    assert best == pytest.approx(min(means))
+
+
+@pytest.mark.slow
+def test_ray_changes_no_bit(tmp_path, basic):
+    if find_spec("ray") is None:
+        pytest.skip("needs pip install 'samplerbench[ray]'")
+    done = command(tmp_path, "hydra/launcher=ray", *GRID)
+    assert done.returncode == 0, done.stderr
+    same(tables(tmp_path), basic)
