@@ -1,7 +1,9 @@
 """What is printed of a table: claims that its numbers support, and what is missing for them."""
 
 import io
+import json
 import math
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -13,11 +15,13 @@ from samplerbench.app.console import (
     print_cells,
     print_claims,
     print_failures,
+    print_info,
 )
 from samplerbench.evaluation.statistics import CELL
 from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 
+IDS = map(str, count())
 METRICS = {"w": MaxSlicedCertified(), "energy": Energy()}
 
 
@@ -25,8 +29,11 @@ def cell(values, **changes):
     plain = dict.fromkeys(CELL, "") | {"dataset": "d", "metric": "w", "denoiser": "oracle"}
     plain |= {"start": "exact", "sampler": "a", "eta": math.nan, "steps": 4, "n_samples": 10}
     plain |= {"nfe": 4, "seconds": 1.0, "status": "ok", "message": "", "info": ""}
-    plain |= {"reference": "data", "n_reference": 50} | changes
-    return pd.DataFrame([plain | {"repetition": r, "value": v} for r, v in enumerate(values)])
+    plain |= {"reference": "data", "n_reference": 50, "metric_settings": ""} | changes
+    # as a store's rows, each has a name of its own
+    return pd.DataFrame(
+        [plain | {"repetition": r, "value": v, "cell_id": next(IDS)} for r, v in enumerate(values)]
+    )
 
 
 def floor(size=1.0, **changes):
@@ -41,8 +48,8 @@ def printed(show, *tables, **more):
     return out.export_text()
 
 
-def claims(*tables):
-    return printed(print_claims, *tables, wanted=0.1, metrics=METRICS)
+def claims(*tables, **more):
+    return printed(print_claims, *tables, wanted=0.1, metrics=METRICS, **more)
 
 
 NEAR = [1.0, 1.01, 0.99, 1.02]
@@ -104,6 +111,81 @@ def test_failures_of_the_whole_table_are_named():
 def test_the_words_of_an_even_floor():
     text = printed(print_cells, floor(start="exact_sobol"), cell(NEAR))
     assert "sets of 10 even draws of the law itself (for exact_sobol)" in text
+
+
+def test_at_equal_cost_columns_are_bounds_and_cells_say_what_was_made():
+    table = [cell(NEAR, steps=6, nfe=6), cell(FAR, sampler="b", steps=6, nfe=4)]
+    text = printed(print_cells, floor(), *table, unit="NFE")
+    assert "NFE ≤ 6" in text
+    assert "NFE=" not in text
+    (own,) = [line for line in text.splitlines() if "  b  " in line]
+    assert own.endswith("2.00±.021 (4)")
+    (other,) = [line for line in text.splitlines() if "  a  " in line]
+    assert "(" not in other
+    assert text.count("(in brackets: the evaluations made") == 1
+    assert "in brackets" not in printed(print_cells, cell(NEAR, steps=6, nfe=6), unit="NFE")
+    assert "in brackets" not in printed(print_cells, cell(NEAR, steps=3, nfe=5))
+
+
+def test_a_ranking_at_equal_cost_says_who_made_fewer():
+    near, far = cell(NEAR, steps=64, nfe=64), cell(FAR, sampler="heun", steps=64, nfe=63)
+    text = claims(floor(), near, far, unit="NFE")
+    assert "exact start, oracle score, at most 64 evaluations (heun 63): a is best" in text
+    text = claims(floor(), near, far.assign(nfe=109), unit="NFE")
+    assert "exact start, oracle score, 64 evaluations allowed (heun 109): a is best" in text
+    text = claims(floor(), near, far.assign(nfe=64), unit="NFE")
+    assert "exact start, oracle score, NFE=64: a is best" in text
+
+
+def test_a_run_at_two_bounds_is_one_cell():
+    near = cell(NEAR, steps=6, nfe=5)
+    text = claims(floor(), near, near.assign(steps=8), unit="NFE")
+    assert "w: 1 of 1 cell cannot be told from data" in text
+
+
+def test_what_else_a_metric_found_is_at_a_bound_too():
+    rows = cell(NEAR, steps=6, nfe=4, info='{"share": 0.5}')
+    assert "exact, oracle, a, NFE ≤ 6: share 0.5" in printed(print_info, rows, unit="NFE")
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_no_number_is_cut_off_however_many_columns(width):
+    table = [cell(NEAR, steps=steps, nfe=steps - 1) for steps in range(10, 40)]
+    text = printed(print_cells, *table, unit="NFE", width=width)
+    assert "…" not in text
+    assert all(text.count(f"NFE ≤ {steps}") == 1 for steps in range(10, 40))
+    assert all(text.count(f"({steps - 1})") == 1 for steps in range(10, 40))
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_the_floor_says_whose_draws_it_is_of():
+    table = [floor(reference="law"), cell(NEAR, reference="law")]
+    text = printed(print_cells, *table)
+    assert "against the law itself;" in text
+    assert "10 fresh draws of the law itself" in text
+    text = printed(print_cells, *table, unit="N", known_law=False)
+    assert "against the law that the data stand for;" in text
+    assert "10 fresh draws of the data set itself" in text
+    assert "the law itself" not in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "heading"),
+    [
+        ({"p": 1.0, "directions": 1}, "max_sliced (p=1.0, directions=1) on d"),
+        ({"p": 1.0, "directions": 1000}, "max_sliced (p=1.0) on d"),
+        ({"p": 2.0, "directions": 1000}, "max_sliced on d"),
+    ],
+)
+def test_a_metric_is_headed_by_what_is_not_its_default(settings, heading):
+    text = json.dumps({"class": "samplerbench.metrics.max_sliced.MaxSliced", **settings})
+    rows = cell(NEAR, metric="max_sliced", metric_settings=text)
+    assert heading in printed(print_cells, rows)
+
+
+def test_a_metric_of_another_package_is_headed_by_all_its_settings():
+    rows = cell(NEAR, metric="mine", metric_settings='{"class": "m.Mine", "p": 3, "of": null}')
+    assert "mine (p=3, of=null) on d" in printed(print_cells, rows)
 
 
 @pytest.mark.parametrize("width", [60, 120])

@@ -1,9 +1,11 @@
 """The figure of distance against steps shows every curve, the floor and the intervals."""
 
 import math
+from itertools import pairwise
 
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 
 from samplerbench.figures.distance import distance_against
@@ -55,6 +57,48 @@ def test_every_start_is_a_panel_and_every_setting_a_curve(cells):
         assert len(axes.patches) == 1  # the floor
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[:3] == ["ddim η=0", "ddim η=1", "heun"]
+
+
+def looks(axes):
+    """What a reader tells curves apart by: colour, marker, dashes and filling."""
+    found = []
+    for bar in axes.containers:
+        line = bar.lines[0]
+        face = line.get_markerfacecolor()
+        found.append((line.get_color(), line.get_marker(), line.get_linestyle(), face))
+    return found
+
+
+@pytest.mark.parametrize("denoisers", [["learned", "oracle"], ["oracle"]])
+def test_twenty_samplers_can_be_told_apart(cells, denoisers):
+    plain = cells[(cells["sampler"] == "heun") & cells["denoiser"].isin(denoisers)]
+    names = [f"a_sampler_{k:02d}" for k in range(20)]
+    table = pd.concat([plain.assign(sampler=name) for name in names], ignore_index=True)
+    figure = distance_against(table, "max_sliced_certified")
+    for axes in figure.axes:
+        assert len(axes.containers) == 20 * len(denoisers)
+        assert len(set(looks(axes))) == 20 * len(denoisers)
+        # in print without colour, too, of any seven that share none
+        assert len({look[:2] for look in looks(axes)}) == 20
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels[:20] == names
+    FigureCanvasAgg(figure).draw()
+    shown, whole = legend.get_window_extent(), figure.bbox
+    assert whole.y0 <= shown.y0 < shown.y1 <= whole.y1
+    assert shown.x1 <= whole.x1
+    tops = [text.get_window_extent() for text in legend.get_texts()]
+    assert all(above.y0 >= below.y1 - 1 for above, below in pairwise(tops)), "lines overlap"
+
+
+def test_the_dashes_say_the_denoiser_where_there_are_two(cells):
+    (axes, _) = distance_against(cells, "max_sliced_certified").axes
+    dashes = {look[3] == "white": look[2] for look in looks(axes)}
+    assert dashes[False] == "-"
+    assert dashes[True] == "--"
+    single = cells[cells["denoiser"] != "learned"]
+    (axes, _) = distance_against(single, "max_sliced_certified").axes
+    assert {look[2] for look in looks(axes)} == {"--"}
 
 
 def test_a_diverged_cell_leaves_a_gap_and_no_crash(cells):

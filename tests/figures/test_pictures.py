@@ -311,6 +311,60 @@ def test_the_arrows_keep_the_directions_of_the_score():
         assert int(uncut.sum()) >= 0.94 * len(mesh)
 
 
+def held(noise, **settings):
+    grid = functools.partial(grids.hold, noise=noise)
+    return scene_of(grid_mixture(), learned=False, grid=grid, **settings)
+
+
+def test_chains_that_leave_the_frame_are_counted():
+    starts = {"gaussian": FixedGaussian(0.0, 12.0)}
+    scene = held(1.0, samplers=[("ula", ULA(1e-6))], starts=starts, steps=[10])  # they stand
+    (run,) = scene.runs()
+    x = scene.follow(run, chains=20, every=10).x[0]
+    present = int((x.abs() <= 15).all(-1).sum())
+    assert 0 < present < 20
+    (animation,) = small(Quiver()).draw(scene).values()
+    said = [artist for artist in animation.moving if hasattr(artist, "get_text")]
+    for frame in range(animation.frames):
+        animation.update(frame)
+        assert said[0].get_text().splitlines()[2] == f"{present} of 20 in the frame"
+    near = held(1.0, samplers=[("ula", ULA(1e-6))], starts={"g": FixedGaussian(0.0, 1.0)})
+    (animation,) = small(Quiver()).draw(near).values()
+    animation.update(0)
+    assert "frame" not in animation.moving[-1].get_text()
+
+
+def test_the_quiver_says_what_its_colours_are():
+    scene = held(1.0, samplers=[("ula", ULA(0.1))])
+    (animation,) = small(Quiver()).draw(scene).values()
+    (legend,) = animation.figure.legends
+    (axes,) = animation.figure.axes
+    named = {
+        text.get_text(): handle.get_color()
+        for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
+    }
+    drawn = {line.get_color() for line in axes.lines}
+    assert list(named) == ["score", "data", "chains"]
+    assert drawn == {named["data"], named["chains"]}
+    pixels = 450 / (animation.figure.get_figwidth() * 100)
+    sizes = [text.get_fontsize() for text in (*legend.get_texts(), *axes.get_xticklabels())]
+    sizes += [axes.xaxis.label.get_fontsize(), animation.moving[-1].get_fontsize()]
+    assert min(sizes) * pixels >= 11
+
+
+@pytest.mark.parametrize("noise", [3.0, 0.0])
+def test_a_chain_stands_before_its_own_law(noise):
+    scene = held(noise, samplers=[("ula", ULA(0.1))], train=grid_mixture().draws(2000, "train", 0))
+    (figure,) = Chain(every=2).draw(scene).values()
+    law = np.stack(figure.axes[0].lines[0].get_data(), -1)
+    spread = (law - scene.data(2000).numpy()).std(0)
+    assert spread == pytest.approx([noise, noise], rel=0.05)
+    (legend,) = figure.legends
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words[-1] == "the chain"
+    assert words[0] == ("the law at its level: data + σ·ε, σ = 3" if noise else "data")
+
+
 def test_the_densities_are_those_of_the_noised_data():
     data = gaussian([1.0], [[0.25]])
     scene = scene_of(data, learned=False, train=data.draws(20_000, "train", 0))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from samplerbench.grids import Level
-from samplerbench.networks.base import Network, lecun_linear, members, uniform_linear
+from samplerbench.networks.base import Network, lecun_linear, uniform_linear
 from samplerbench.networks.layer_norm_mlp import LayerNormMLP
 from samplerbench.networks.mlp import MLP
 from samplerbench.networks.ncsn_mlp import NCSNMLP
@@ -164,13 +164,6 @@ def test_m4_equals_its_formula_written_out_and_sees_the_time(states):
     for sigma in (0.1, 7.0):
         level = Level(0.3, 1.0, sigma).in_units_of(5.0)
         torch.testing.assert_close(network(x, level), y, rtol=1e-4, atol=1e-4)
-
-
-def test_members_by_whether_they_have_a_level():
-    assert {"mlp", "layer_norm_mlp"} <= set(members(False))
-    assert {"ncsn_mlp", "residual_mlp", "time_mlp"} <= set(members(True))
-    assert not set(members(False)) & set(members(True))
-    assert "base" not in members(False) + members(True)
 
 
 def test_uniform_weights_are_pytorchs_default():

@@ -115,7 +115,7 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
 def names(config: DictConfig, key: str, allowed: Sequence[str]) -> list[str]:
     """One name or a list of names, each allowed and none twice."""
     value = config[key]
-    listed = [value] if isinstance(value, str) else list(value or [])
+    listed = list(value) if isinstance(value, ListConfig) else [value]
     message = f"one or several of {', '.join(allowed)}"
     require(len(listed) > 0 and len(set(listed)) == len(listed), key, value, message)
     for name in listed:
@@ -142,7 +142,7 @@ def nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
     """
     group = config.get(key) or OmegaConf.create({})
     require(isinstance(group, DictConfig), key, group, f"members of conf/{key}/, each by its name")
-    for name, node in group.items():
+    for name in group:
         plain = isinstance(name, str) and re.fullmatch(r"\w[\w.+-]{0,49}", name)
         require(bool(plain), key, name, "a name of letters, digits and _ . + -, at most 50 of them")
     idle = _not_chosen(group, key)
@@ -296,7 +296,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     # of somebody else's package its code as it is now: no release tells its states apart
     versions = VERSIONS | {package: code(package) for package in trusted_packages()}
     data_seed = seeds["data_seed"]
-    truth = noised(dataset, convert(config.reference_noise, float, "reference_noise"))
+    noise: float = convert(config.reference_noise, float, "reference_noise")
+    truth = noised(dataset, noise)
     law = truth or dataset
     reference = finite(law.draws(count(config, "n_reference"), "evaluation", data_seed), "dataset")
     denoisers: dict[str, Score] = {}
@@ -369,8 +370,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
                 key: str(choices.get(key, "")) if key in used or key not in PARTS else ""
                 for key in ("network", "objective", "schedule", "target", "grid")
             },
-            dataset=str(choices.get("dataset", ""))
-            + (f" + {config.reference_noise:g}·ε" if truth else ""),
+            dataset=str(choices.get("dataset", "")) + (f" + {noise:g}·ε" if truth else ""),
         ),
         **seeds,
     )

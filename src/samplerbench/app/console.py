@@ -11,9 +11,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from samplerbench.app.construct import read_member
+from samplerbench.app.main import conf_directory
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.budget import PARTS
-from samplerbench.evaluation.ranking import ranking
+from samplerbench.evaluation.ranking import Ranking, ranking
 from samplerbench.evaluation.statistics import (
     CELL,
     by_floor,
@@ -27,48 +29,40 @@ from samplerbench.metrics.base import LawMetric, Metric
 def console() -> Console:
     """Standard output, never narrower than the table of the main job; it remembers what it said."""
     width = max(120, Console(file=sys.stdout).width)
-    return Console(file=sys.stdout, width=width, highlight=False, record=True)
+    # no markup: names and paths of the user's may have brackets in them
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, record=True)
 
 
-def print_cells(out: Console, table: pd.DataFrame, unit: str = "N") -> None:
+def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: bool = True) -> None:
     """One table a metric: a line for each start, denoiser and sampler setting, a column for each N.
 
     Args:
         out: where to print.
         table: rows of the results store.
-        unit: what its steps are: N, or the evaluations allowed, NFE.
+        unit: what its steps are: N, or the evaluations allowed, NFE; see `at_equal_cost`.
+        known_law: whether data are drawn from the law, or from a set that stands for it.
     """
+    law = "the law itself" if known_law else "the law that the data stand for"
+    source = "the law itself" if known_law else "the data set itself"
     for metric, rows in table.groupby("metric"):
         lines = summary(rows)
         floor = lines[lines["denoiser"] == "law"]
         cells = lines[lines["denoiser"] != "law"]
         first = rows.iloc[0]
         data = f"{first['n_reference']:,} data points"
-        against = "the law itself" if first["reference"] == "law" else data
+        against = law if first["reference"] == "law" else data
+        title = metric_name(str(metric), first["metric_settings"])
         out.print(
-            f"\n{metric} on {first['dataset']}: n = {first['n_samples']:,} samples against "
-            f"{against}; mean ± half of the 95 % interval"
+            f"\n{title} on {first['dataset']}: n = {first['n_samples']:,} samples against "
+            f"{against}; mean ± half of the 95 % interval",
+            markup=False,
         )
-        grid = Table(box=None, pad_edge=False)
-        for name in ("start", "denoiser", "sampler"):
-            grid.add_column(name, no_wrap=True)
-        steps = sorted(set(cells["steps"]))
-        for count in steps:
-            grid.add_column(f"{unit}={count}", justify="right", no_wrap=True)
-        keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
-        ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
-        for key, line in ordered.groupby(keys, dropna=False, sort=False):
-            start, denoiser, sampler, _, settings = cast(tuple[str, str, str, float, str], key)
-            texts = map(_cell, line["mean"], line["upper"])
-            found = dict(zip(line["steps"], texts, strict=True))
-            name = sampler_name(sampler, settings)
-            grid.add_row(start, denoiser, name, *(found.get(count, "–") for count in steps))
         if not cells.empty:
-            out.print(grid)
-        print_info(out, rows[rows["denoiser"] != "law"])
+            _print_means(out, cells, unit)
+        print_info(out, rows[rows["denoiser"] != "law"], unit)
         for _, own in floor.iterrows():
             kind = "even" if own["start"] else "fresh"
-            draws = f"{first['n_samples']:,} {kind} draws of the law itself"
+            draws = f"{first['n_samples']:,} {kind} draws of {source}"
             draws += f" (for {own['start']})" if own["start"] else ""
             if own["count"] == 1:  # a finite data set may have no more than one
                 text = f"{_number(own['mean'])} for one set of {draws}: its spread is not known"
@@ -77,6 +71,74 @@ def print_cells(out: Console, table: pd.DataFrame, unit: str = "N") -> None:
                 text = f"{_number(own['mean'])} on average, {spread} of {draws}"
             out.print(f"floor: {text}")
         out.print()
+
+
+def metric_name(metric: str, settings: str) -> str:
+    """A metric with those of its settings that are not its member's in conf/metric/.
+
+    Args:
+        metric: the column of that name.
+        settings: the column `metric_settings`, JSON.
+    """
+    path = conf_directory() / "metric" / f"{metric}.yaml"
+    usual = read_member(path) if path.is_file() else {}
+    own = json.loads(settings) if settings else {}
+    other = [
+        f"{key}={json.dumps(value)}"
+        for key, value in own.items()
+        if key not in ("class", "function") and not (key in usual and usual[key] == value)
+    ]
+    return f"{metric} ({', '.join(other)})" if other else metric
+
+
+def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
+    """The means of one metric, in as many tables below each other as the width asks for."""
+    keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
+    ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
+    fewer = unit == "NFE" and bool((cells["nfe"] != cells["steps"]).any())
+    lines = []
+    for key, line in ordered.groupby(keys, dropna=False, sort=False):
+        start, denoiser, sampler, _, settings = cast(tuple[str, str, str, float, str], key)
+        found = {
+            count: _cell(mean, upper) + (f" ({nfe})" if unit == "NFE" and nfe != count else "")
+            for count, mean, upper, nfe in zip(
+                line["steps"], line["mean"], line["upper"], line["nfe"], strict=True
+            )
+        }
+        lines.append(((start, denoiser, sampler_name(sampler, settings)), found))
+    names = ("start", "denoiser", "sampler")
+    taken = sum(
+        max(map(len, column)) + 2 for column in zip(names, *(n for n, _ in lines), strict=True)
+    )
+    tables: list[list[int]] = [[]]
+    width = taken
+    for count in sorted(set(cells["steps"])):
+        texts = [_bound(unit, count), *(found.get(count, "–") for _, found in lines)]
+        wide = max(map(len, texts)) + 2
+        if tables[-1] and width + wide > out.width:
+            tables.append([])
+            width = taken
+        tables[-1].append(count)
+        width += wide
+    for counts in tables:
+        grid = Table(box=None, pad_edge=False)
+        for name in names:
+            grid.add_column(name, no_wrap=True)
+        for count in counts:
+            grid.add_column(_bound(unit, count), justify="right", no_wrap=True)
+        for labels, found in lines:
+            grid.add_row(*labels, *(found.get(count, "–") for count in counts))
+        out.print(grid)
+    if fewer:
+        out.print(
+            "(in brackets: the evaluations made, where they are not the number allowed: the next "
+            "step would take more, or the sampler chooses its steps itself)"
+        )
+
+
+def _bound(unit: str, count: int) -> str:
+    """A number of steps, N=8, or of the evaluations allowed, NFE ≤ 8."""
+    return f"{unit} ≤ {count}" if unit == "NFE" else f"{unit}={count}"
 
 
 def print_failures(out: Console, table: pd.DataFrame) -> None:
@@ -91,12 +153,13 @@ def print_failures(out: Console, table: pd.DataFrame) -> None:
         out.print(f"{len(rows)} {status}: {message}", style="bold red", markup=False)
 
 
-def print_info(out: Console, rows: pd.DataFrame) -> None:
+def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
     """What else a metric found, at the largest number of steps: a p-value, a share.
 
     Args:
         out: where to print.
         rows: of one metric.
+        unit: what its steps are, as in `print_cells`.
     """
     rows = rows[(rows["info"].fillna("") != "") & (rows["steps"] == rows["steps"].max())]
     keys = ["start", "denoiser", "sampler", "sampler_settings", "steps"]
@@ -105,7 +168,7 @@ def print_info(out: Console, rows: pd.DataFrame) -> None:
         means = pd.DataFrame(map(json.loads, group["info"])).mean()
         found = ", ".join(f"{name} {value:.3g}" for name, value in means.items())
         name = sampler_name(sampler, settings)
-        out.print(f"{start}, {denoiser}, {name}, N={steps}: {found}", markup=False)
+        out.print(f"{start}, {denoiser}, {name}, {_bound(unit, steps)}: {found}", markup=False)
 
 
 def print_claims(
@@ -147,22 +210,35 @@ def print_claims(
             last = group[group["steps"] == steps]
             if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
                 start, denoiser = cast(tuple[str, str], key)
-                title = f"{start} start, {denoiser} score, {unit}={steps}"
+                at = _bound(unit, steps)
                 try:
-                    sentence = ranking(group, steps=steps).sentence
+                    found = ranking(group, steps=steps)
+                    at, sentence = _compared_at(unit, steps, found), found.sentence
                 except InvalidSetting as error:  # two samplers that share too few repetitions
                     sentence = f"no ranking: {error}"
-                out.print(f"{title}: {sentence}", markup=False)
-        cut = list(by_floor(ok))
+                out.print(f"{start} start, {denoiser} score, {at}: {sentence}", markup=False)
+        # at equal cost one run may stand at several bounds
+        cut = list(by_floor(ok.drop_duplicates("cell_id")))
         for starts, rows in cut:
             if rows[rows["denoiser"] == "law"]["repetition"].nunique() < 2:
                 continue
             known = metrics[str(metric)]
-            found = resolution(
+            power = resolution(
                 rows, wanted, exponent=known.floor_exponent, squares_add=known.is_wasserstein
             )
             title = f"{metric}, {' and '.join(starts)} start" if len(cut) > 1 else f"{metric}"
-            out.print(f"{title}: {found.sentence}", markup=False)
+            out.print(f"{title}: {power.sentence}", markup=False)
+
+
+def _compared_at(unit: str, count: int, found: Ranking) -> str:
+    """Where samplers are compared, and what each took of it."""
+    made = dict(zip(found.order["name"], found.order["nfe"], strict=True))
+    other = [f"{name} {nfe}" for name, nfe in made.items() if nfe != count]
+    if unit != "NFE" or not other:
+        return f"{unit}={count}"
+    kept = max(made.values()) <= count  # adaptive samplers take what their tolerance asks
+    what = f"at most {count} evaluations" if kept else f"{count} evaluations allowed"
+    return f"{what} ({', '.join(other)})"
 
 
 def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -173,7 +249,8 @@ def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
         name = sampler_name(row["sampler"], row["sampler_settings"])
         out.print(
             f"{row['metric']}, {row['start']} start, {row['denoiser']} score, {name}, "
-            f"{unit}={row['steps']}: one repetition gave a value, so nothing is claimed of it",
+            f"{_bound(unit, row['steps'])}: one repetition gave a value, so nothing is claimed of "
+            "it",
             markup=False,
         )
     return ok.drop(alone.index)

@@ -19,7 +19,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from samplerbench.evaluation.statistics import sampler_name, summary
-from samplerbench.figures.style import COLOURS, metric_title, styled
+from samplerbench.figures.style import (
+    COLOURS,
+    CurveStyle,
+    curve_style,
+    legend_height,
+    metric_title,
+    styled,
+)
 
 _LINES = {"learned": "-", "oracle": (0, (4, 2))}
 _SHIFT = 1.012
@@ -31,7 +38,9 @@ _START_TITLES = {
 
 
 def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figure:
-    """One panel per start; one colour per sampler setting, one line style per denoiser.
+    """One panel per start; a colour and a marker for each sampler setting, dashes per denoiser.
+
+    With one denoiser and more settings than colours, dashes tell apart what shares a colour.
 
     Args:
         table: rows of the results store.
@@ -49,9 +58,12 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
     starts += sorted(set(cells["start"]) - set(starts))
     cells = cells.assign(name=list(map(sampler_name, cells["sampler"], cells["sampler_settings"])))
     settings = list(cells.sort_values(["sampler", "eta", "name"])["name"].unique())
-    colours = dict(zip(settings, _cycle(len(settings)), strict=True))
+    denoisers = sorted(set(cells["denoiser"]))
+    styles = {name: curve_style(place) for place, name in enumerate(settings)}
+    free = len(denoisers) == 1 and len(settings) > len(COLOURS)
     with mpl.rc_context(styled()):
-        figure = Figure(figsize=(4.6 * len(starts) + 1.7, 4.2), layout="constrained")
+        height = max(4.2, legend_height(len(settings) + len(denoisers) + 2))
+        figure = Figure(figsize=(4.6 * len(starts) + 1.7, height), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, len(starts), sharey=True, squeeze=False)[0]
         floors = table[(table["metric"] == metric) & (table["denoiser"] == "law")]
         for start, axes in zip(starts, panels, strict=True):
@@ -65,15 +77,16 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
             groups = cells[cells["start"] == start].groupby(["denoiser", "name"])
             for place, (key, curve) in enumerate(groups):
                 denoiser, name = cast(tuple[str, str], key)
+                style = styles[name]
                 error = [curve["mean"] - curve["lower"], curve["upper"] - curve["mean"]]
                 axes.errorbar(
                     # side by side, not on top of each other: equal shifts on the log axis
                     curve[x] * _SHIFT ** (place - (len(groups) - 1) / 2),
                     curve["mean"],
                     yerr=error if curve["sd"].notna().all() else None,
-                    color=colours[name],
-                    ls=_LINES.get(denoiser, ":"),
-                    marker="o" if denoiser == "learned" else "s",
+                    color=style.colour,
+                    ls=style.dashes if free else _LINES.get(denoiser, ":"),
+                    marker=style.marker,
                     mfc=None if denoiser == "learned" else "white",
                     elinewidth=0.8,
                     capsize=1.5,
@@ -89,8 +102,9 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
         to = "law" if set(table[table["metric"] == metric]["reference"]) == {"law"} else "data"
         panels[0].set_ylabel(f"{metric_title(metric)} to the {to}")
         figure.legend(
-            handles=_legend(colours, sorted(set(cells["denoiser"])), not floors.empty),
+            handles=_legend(styles, denoisers, free, not floors.empty),
             loc="outside right center",
+            handlelength=2.8,  # a dash is seen on both sides of its marker
         )
         first = cells.iloc[0]
         figure.suptitle(
@@ -106,33 +120,37 @@ def ticks(numbers: set[int]) -> list[int]:
     """Of numbers on a log axis those that have room for a label, the largest first of all."""
     kept: list[int] = []
     for number in sorted(numbers, reverse=True):
-        if not kept or kept[-1] / number > 1.12:
+        if not kept or kept[-1] / number > 1.16:
             kept.append(number)
     return kept
 
 
-def _cycle(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
-
-
 def _legend(
-    colours: dict[str, str], denoisers: Sequence[str], with_floor: bool
+    styles: dict[str, CurveStyle], denoisers: Sequence[str], free: bool, with_floor: bool
 ) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=colour, label=name) for name, colour in colours.items()
+        Line2D(
+            [],
+            [],
+            color=style.colour,
+            ls=style.dashes if free else "-",
+            marker=style.marker,
+            label=name,
+        )
+        for name, style in styles.items()
     ]
     handles += [
         Line2D(
             [],
             [],
             color="0.3",
-            ls=_LINES.get(name, ":"),
-            marker="o" if name == "learned" else "s",
+            ls="" if free else _LINES.get(name, ":"),
+            marker="o",
             mfc=None if name == "learned" else "white",
             label=f"{name} score",
         )
         for name in denoisers
     ]
     if with_floor:
-        handles.append(Patch(color="0.85", label="floor: fresh draws\nof the law, 95 %"))
+        handles.append(Patch(color="0.85", label="floor: fresh draws\nof the data, 95 %"))
     return handles

@@ -17,10 +17,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from samplerbench.evaluation.statistics import sampler_name, t_interval
 from samplerbench.figures.distance import ticks
-from samplerbench.figures.style import COLOURS, metric_title, styled
-
-_DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
-_MARKERS = "osD^v<>"
+from samplerbench.figures.style import curve_style, legend_height, metric_title, styled
 
 
 def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -30,12 +27,7 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         table: rows of the results store, written by a budget.
         metric: which of its metrics.
     """
-    rows = table[
-        (table["metric"] == metric)
-        & (table["reference"] == "converged")
-        & (table["denoiser"] == "oracle")
-        & (table["status"] == "ok")
-    ]
+    rows = _paired(table, metric)
     names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
     lines = []
     for (name, nfe), group in rows.assign(name=names).groupby(["name", "nfe"]):
@@ -54,9 +46,10 @@ def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
     lines = paired_errors(table, metric)
     last = lines.sort_values("nfe").groupby("sampler")["mean"].last().sort_values(ascending=False)
     with mpl.rc_context(styled()):
-        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+        figure = Figure(figsize=(7.6, max(4.6, legend_height(len(last)))), layout="constrained")
         axes = figure.subplots()
         for place, name in enumerate(last.index):
+            style = curve_style(place)
             curve = lines[lines["sampler"] == name]
             # an interval that reaches below 0 has no end on a log axis
             low = (curve["mean"] - curve["lower"]).clip(upper=0.9 * curve["mean"])
@@ -64,9 +57,9 @@ def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
                 curve["nfe"],
                 curve["mean"],
                 yerr=[low, curve["upper"] - curve["mean"]],
-                color=COLOURS[place % len(COLOURS)],
-                ls=_DASHES[place // len(COLOURS) % len(_DASHES)],
-                marker=_MARKERS[place % len(_MARKERS)],
+                color=style.colour,
+                ls=style.dashes,
+                marker=style.marker,
                 ms=4,
                 lw=1.3,
                 elinewidth=0.8,
@@ -80,5 +73,24 @@ def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.set_xlabel("network evaluations per sample (NFE)")
         axes.set_ylabel(f"{metric_title(metric)} to the converged run, same starts")
-        figure.legend(loc="outside right center")
+        figure.legend(loc="outside right center", handlelength=2.8)
+        rows = _paired(table, metric)
+        first, starts = rows.iloc[0], " and ".join(sorted(set(rows["start"])))
+        figure.suptitle(
+            f"{first['dataset']}, n = {first['n_samples']:,} samples, {starts} start, "
+            f"exact score,\n{rows['repetition'].nunique()} repetitions; "
+            "bars: 95 % intervals of the mean",
+            fontsize=9,
+            color="0.3",
+        )
     return figure
+
+
+def _paired(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of the exact score's runs against their converged ones."""
+    return table[
+        (table["metric"] == metric)
+        & (table["reference"] == "converged")
+        & (table["denoiser"] == "oracle")
+        & (table["status"] == "ok")
+    ]

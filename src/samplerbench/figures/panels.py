@@ -75,6 +75,12 @@ def reach(clouds: Sequence[Tensor], half_width: HalfWidth | None) -> HalfWidth:
     return max(widest), max(widest)
 
 
+def inside(points: Tensor, half_width: HalfWidth) -> Tensor:
+    """Which points, shape (n, 2), the axes show; those that are not finite, they do not."""
+    found: Tensor = (points.abs() <= points.new_tensor(half_width)).all(-1)
+    return found
+
+
 def plane(axes: Axes, half_width: HalfWidth, title: str = "") -> None:
     """Make a panel one of the plane around the origin, with equal scales."""
     axes.set_xlim(-half_width[0], half_width[0])

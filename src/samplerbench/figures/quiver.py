@@ -18,6 +18,7 @@ import torch
 from matplotlib.artist import Artist
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from samplerbench.errors import require
@@ -26,22 +27,26 @@ from samplerbench.figures.base import Animation, Drawn, Followed
 from samplerbench.figures.panels import (
     GENERATED,
     HalfWidth,
+    inside,
     level_name,
     plane,
     require_half_width,
     score_name,
 )
-from samplerbench.figures.style import COLOURS, styled
+from samplerbench.figures.style import COLOURS, enlarged
 from samplerbench.grids import Level
 from samplerbench.models import Score
 
 _LONGEST = 0.95
 """The share of arrows that are not cut."""
+_TEXT = 12.0
+"""In points: it is shown at 450 pixels, and in a table at less."""
+_ARROWS = "0.45"
 
 
 @dataclass(frozen=True)
 class Quiver(Followed):
-    """One animation for each denoiser and sampler setting.
+    """One animation for each denoiser and sampler setting; chains that leave it are counted.
 
     Args:
         mesh: arrows along each axis.
@@ -85,8 +90,9 @@ class Quiver(Followed):
         width, height = self.half_width
         # an arrow that is not cut is at most as long as the mesh is wide
         scale = 1.1 * 2 * min(self.half_width) / (self.mesh - 1)
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=(4.5, 4.5 * height / width), layout="constrained")
+        present = [int(inside(x, self.half_width).sum()) for x in paths.x]
+        with mpl.rc_context(enlarged(_TEXT)):
+            figure = Figure(figsize=(4.5, 4.5 * height / width + 0.5), layout="constrained")
             axes = figure.subplots()
             axes.grid(visible=False)
             first = scale * _arrows(model, mesh, levels[0], scene)
@@ -100,7 +106,7 @@ class Quiver(Followed):
                 headwidth=4,
                 headlength=5,
                 headaxislength=4,
-                color="0.45",
+                color=_ARROWS,
             )
             x0 = scene.data(self.points)
             (data,) = axes.plot(
@@ -110,7 +116,18 @@ class Quiver(Followed):
             axes.add_collection(trails, autolim=False)
             (dots,) = axes.plot([], [], "o", ls="", ms=5, color=GENERATED, mec="white", mew=0.6)
             plane(axes, self.half_width, " ")
-            title = axes.text(0.5, 1.02, "", transform=axes.transAxes, ha="center", fontsize=10)
+            title = axes.text(0.5, 1.02, "", transform=axes.transAxes, ha="center")
+            figure.legend(
+                handles=[
+                    _mark(r"$\rightarrow$", _ARROWS, "score", 14),
+                    _mark("o", COLOURS[0], "data", 6),
+                    _mark("o", GENERATED, "chains", 6),
+                ],
+                loc="outside lower center",
+                ncols=3,
+                handletextpad=0.2,
+                borderpad=0.0,
+            )
 
         def update(frame: int) -> None:
             if moves:
@@ -122,6 +139,8 @@ class Quiver(Followed):
             title.set_text(
                 f"{score_name(scene, run.denoiser)} at {level_name(levels[frame])}\n"
                 f"{run.label}, step {paths.steps[frame]:,} of {run.steps:,}"
+                + f"\n{present[frame]} of {self.chains} in the frame"
+                * (min(present) < self.chains)  # in all frames, so that nothing jumps
             )
 
         moving: list[Artist] = [trails, dots, title]
@@ -133,6 +152,11 @@ class Quiver(Followed):
         """Where the arrows stand, shape (mesh², 2)."""
         width, height = (np.linspace(-half, half, self.mesh) for half in self.half_width)
         return torch.from_numpy(np.stack(np.meshgrid(width, height), -1).reshape(-1, 2))
+
+
+def _mark(marker: str, colour: str, label: str, size: float) -> Line2D:
+    """An entry of the legend."""
+    return Line2D([], [], ls="", marker=marker, color=colour, mew=0.0, ms=size, label=label)
 
 
 def _with_noise(levels: list[Level[float]]) -> list[Level[float]]:

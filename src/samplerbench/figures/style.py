@@ -6,6 +6,7 @@ Figures are made without pyplot: no global state, no window, safe in threads.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,11 +19,49 @@ _STYLE = files("samplerbench.figures") / "samplerbench.mplstyle"
 #: Okabe and Ito's palette in the order of the style file.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
+_MARKERS = "osD^v<>"
+_DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
+
+
+@dataclass(frozen=True)
+class CurveStyle:
+    """What a curve looks like among others: no two of the first 49 share colour and marker.
+
+    Attributes:
+        colour: of line and marker.
+        marker: as matplotlib names it.
+        dashes: the same for the first seven, others for the next seven.
+    """
+
+    colour: str
+    marker: str
+    dashes: str | tuple[int, tuple[float, float]]
+
+
+def curve_style(place: int) -> CurveStyle:
+    """The style of the curve at a place of the legend, from 0."""
+    lap = place // len(COLOURS)
+    marker = _MARKERS[(place + lap) % len(_MARKERS)]
+    return CurveStyle(COLOURS[place % len(COLOURS)], marker, _DASHES[lap % len(_DASHES)])
+
+
+def legend_height(entries: int) -> float:
+    """Inches that a legend beside the panels takes in height, with the figure's margins."""
+    return 0.19 * entries + 0.6
+
 
 def styled() -> mpl.RcParams:
     """The matplotlib parameters of the style, for `matplotlib.rc_context`."""
     with _STYLE.open() as file:
         return mpl.rc_params_from_file(file.name, use_default_template=False)
+
+
+def enlarged(points: float) -> mpl.RcParams:
+    """The style with text of one size, titles too."""
+    style = styled()
+    style["font.size"] = style["axes.titlesize"] = style["axes.labelsize"] = points
+    style["xtick.labelsize"] = style["ytick.labelsize"] = style["legend.fontsize"] = points
+    return style
 
 
 def metric_title(metric: str) -> str:

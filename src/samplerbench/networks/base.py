@@ -11,15 +11,12 @@ reads nor moves torch's global generator, and a seed gives the same weights wher
 from __future__ import annotations
 
 import math
-import pkgutil
 from abc import ABC, abstractmethod
-from importlib import import_module
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-import samplerbench.networks
 from samplerbench.grids import AnyLevel
 
 # standard deviation of a standard normal number that is drawn again until it lies in [−2, 2]
@@ -78,14 +75,3 @@ def uniform_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.
     nn.init.uniform_(layer.weight, -bound, bound, generator)
     nn.init.uniform_(layer.bias, -bound, bound, generator)
     return layer
-
-
-def members(needs_level: bool) -> list[str]:
-    """The networks that have a noise level, or those that have none, as a config names them."""
-    found = []
-    for module in pkgutil.iter_modules(samplerbench.networks.__path__):
-        for member in vars(import_module(f"samplerbench.networks.{module.name}")).values():
-            own = isinstance(member, type) and member.__module__.endswith(f".{module.name}")
-            if own and issubclass(member, Network) and member is not Network:
-                found += [module.name] if member.needs_level == needs_level else []
-    return found

@@ -119,23 +119,23 @@ class Sampler(ABC):
 
         An override asks this one first.
         """
-        name, kind = type(self).__name__, type(model).__name__
+        name = type(self).__name__
         if not isinstance(model, self.needs):
             return (
-                f"{name} needs a denoiser for every noise level, and a {kind} score has one level: "
+                f"{name} needs a denoiser for every noise level, and this score has one level: "
                 "use sampler=ula, or an objective with levels such as edm or ncsn"
             )
         if self.needs_density and not isinstance(model, Density):
             return (
-                f"{name} needs the log-density, and a {kind} has none: use denoiser=oracle on data "
-                "with a known density, or sampler=ula"
+                f"{name} needs the log-density, and this model gives its gradient only: use "
+                "denoiser=oracle on data with a known density, or sampler=ula"
             )
         reason = model.why_incompatible(levels) or self._why_not_on(levels)
         # a score that is made of x̂₀ is 0/0 at the data
         at_data = self.holds and levels.rows[0].sigma == 0
         if reason is None and at_data and type(model).score is Denoiser.score:
             reason = (
-                f"a {kind} denoiser has no score without noise: use grid.noise=0.1, say, or an "
+                "this denoiser has no score without noise: use grid.noise=0.1, say, or an "
                 "objective that learns the score of the data themselves"
             )
         return reason

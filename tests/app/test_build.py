@@ -1,0 +1,128 @@
+"""What of the config is used and what is refused, before any work."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+from samplerbench.app.build import build, networks, nodes
+from samplerbench.app.main import conf_directory
+from samplerbench.errors import InvalidSetting
+
+FEW = ["n_train=50", "n_validation=10", "n_reference=50", "n_samples=50"]
+HELD = ["objective=hyvarinen", "grid=hold", "start=gaussian"]
+
+
+@pytest.fixture
+def composed():
+    """Composes words as a command would, which build sees; forgets them afterwards."""
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+
+        def commanded(*words):
+            config = compose("config", list(words), return_hydra_config=True)
+            HydraConfig.instance().set_config(config)
+            return compose("config", list(words))
+
+        yield commanded
+    HydraConfig.instance().cfg = None
+
+
+def test_a_member_of_an_experiment_can_be_dropped(composed):
+    words = ["experiment=n0/annealed", "sampler=[annealed_langevin]", "picture=[]"]
+    config = composed(*words, "metric=[share_left]", *FEW)
+    assert "ddim" in config.sampler, "the experiment has settings for it"
+    job = build(config, {}, "test")
+    assert [name for name, _ in job.sweep.samplers] == ["annealed_langevin"]
+    assert list(job.sweep.metrics) == ["share_left"]
+    assert not job.pictures
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words"),
+    [
+        ("n0/chain", ["start=prior"]),  # its start has a width, its picture a k
+        ("n0/chain", ["picture=[samples]"]),
+        ("shapes/samplers", ["metric=sliced", "sampler=heun"]),
+        ("shapes/samplers", ["metric=max_sliced"]),
+    ],
+)
+def test_any_group_of_several_can_be_replaced(composed, experiment, words):
+    assert build(composed(f"experiment={experiment}", *words, *FEW), {}, "test")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["+sampler.dimm.eta=1"], r"^sampler\.dimm=.* dimm is not in sampler=\[ddim\]$"),
+        (["+metric.slicd.p=1"], r"^metric\.slicd=.* slicd is not in metric="),
+        (["+start.exakt.std=1"], r"^start\.exakt=.*\[prior,exact\]$"),
+        (["+picture.sampels.chains=9"], r"^picture\.sampels=.*picture=\[\]$"),
+        # known, but not chosen, and asked for by the user
+        (["+sampler.heun.order=1"], r"^sampler\.heun=.* heun is not in sampler=\[ddim\]$"),
+        (
+            ["experiment=n0/annealed", "sampler=[annealed_langevin]", "sampler.ddim.eta=0"],
+            r"^sampler\.ddim=.* ddim is not in sampler=\[annealed_langevin\]$",
+        ),
+    ],
+)
+def test_settings_of_what_is_not_chosen_are_refused_by_name(composed, words, message):
+    with pytest.raises(InvalidSetting, match=message):
+        build(composed(*words), {}, "test")
+
+
+def test_a_stored_config_is_not_asked_again(composed):
+    words = ["experiment=n0/annealed", "sampler=[annealed_langevin]", "sampler.ddim.eta=0"]
+    config = composed(*words)
+    GlobalHydra.instance().clear()
+    assert list(nodes(config, "sampler")) == ["annealed_langevin"]
+
+
+def test_a_sampler_that_cannot_run_leaves_the_others_alone(composed):
+    words = ["sampler=[ula,ddim]", "steps=4", "repetitions=1", "sampler.ddim.eta=0"]
+    sweep = build(composed(*HELD, *words, *FEW), {}, "test").sweep
+    cells = [cell for cell in sweep.cells() if cell.denoiser == "learned"]
+    drawn = {cell.sampler: sweep.draw(cell) for cell in cells}
+    assert {name: one.status for name, one in drawn.items()} == {
+        "ula": "ok",
+        "ddim": "incompatible",
+    }
+    assert "one level" in drawn["ddim"].message
+
+
+@pytest.mark.parametrize("sampler", ["[ddim]", "[ddim,heun]"])
+def test_where_none_can_run_that_is_refused(composed, sampler):
+    with pytest.raises(InvalidSetting, match=r"^sampler=ddim: .*one level"):
+        build(composed(*HELD, f"sampler={sampler}", *FEW), {}, "test")
+
+
+def test_a_training_for_nothing_is_refused(composed):
+    # on the exact score both can run
+    words = ["objective=hyvarinen", "sampler=[ddim,heun]", "denoiser=[learned,oracle]"]
+    with pytest.raises(InvalidSetting, match=r"^sampler=ddim: .*one level"):
+        build(composed(*words, *FEW), {}, "test")
+
+
+@pytest.mark.parametrize(
+    ("objective", "network", "others"),
+    [("hyvarinen", "ncsn_mlp", False), ("ncsn", "smooth_mlp", True)],
+)
+def test_every_network_that_would_do_is_named(composed, objective, network, others):
+    words = [*HELD, f"objective={objective}", f"network={network}", "sampler=ula"]
+    with pytest.raises(InvalidSetting) as caught:
+        build(composed(*words, *FEW), {}, "test")
+    named = caught.value.allowed.partition(": ")[2].split(", ")
+    assert caught.value.field == "network"
+    assert named == [name for name, level in networks().items() if level == others]
+
+
+def test_networks_are_those_of_the_folder():
+    assert set(networks()) == {path.stem for path in (conf_directory() / "network").glob("*.yaml")}
+    assert not networks()["smooth_mlp"]
+    assert networks()["time_mlp"]
+
+
+@pytest.mark.parametrize("sampler", ["mala", "ddim"])
+def test_what_a_score_lacks_is_said_in_words(composed, sampler):
+    with pytest.raises(InvalidSetting) as caught:
+        build(composed(*HELD, f"sampler={sampler}", *FEW), {}, "test")
+    assert "LevelFree" not in str(caught.value)
