@@ -1,3 +1,52 @@
-"""Train score models, run samplers on them, and measure how good each sampler is, and why."""
+"""Train score models, run samplers on them, and measure how good each sampler is, and why.
+
+For scripts and notebooks: `load`, `train`, `sweep`, `sample` and `plot`, and the members of the
+config groups by name, all of `samplerbench.library`, which is imported when one of them is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from samplerbench.library import (
+        dataset,
+        grid,
+        load,
+        metric,
+        plot,
+        sample,
+        sampler,
+        schedule,
+        start,
+        sweep,
+        train,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "dataset",
+    "grid",
+    "load",
+    "metric",
+    "plot",
+    "sample",
+    "sampler",
+    "schedule",
+    "start",
+    "sweep",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from samplerbench import library
+
+    return getattr(library, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,16 +19,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.table import Table
 from torch import Tensor
 
 from samplerbench.app.build import finite, members
+from samplerbench.app.compose import composed
 from samplerbench.app.console import console
 from samplerbench.app.construct import construct
-from samplerbench.app.main import conf_directory
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.file import read_points
 from samplerbench.errors import InvalidSetting, require
@@ -66,8 +65,7 @@ def main(words: list[str]) -> None:
     overrides = [word for word in words if "=" in word and not word.startswith("reference=")]
     given = [word.partition("=")[2] for word in words if word.startswith("reference=")]
     clouds = {name: read_points(name) for name in files}
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        config = compose("config", overrides)
+    config, _ = composed(overrides)
     for metric, settings in members(config, "metric").items():
         if given:
             truth = to_file(given[-1], metric, settings, config)

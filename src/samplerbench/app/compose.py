@@ -1,0 +1,77 @@
+"""The config outside a job: for commands with words of their own, and for the library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from samplerbench.app.construct import construct, construct_grid, read_member
+from samplerbench.app.main import conf_directory
+from samplerbench.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from samplerbench.samplers.base import Sampler
+
+
+def composed(
+    words: Sequence[str], settings: Mapping[str, object] | None = None
+) -> tuple[DictConfig, dict[str, Any]]:
+    """The config of a job with these words, and which member of each group was chosen.
+
+    Args:
+        words: as on the command line: "dataset=two_moons", "n_samples=500".
+        settings: keys of the config and their values, set after that: {"trainer.lr": 1e-3}.
+
+    Raises:
+        InvalidSetting: a key is none of the config's.
+        HydraException: a word is not understood.
+    """
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        config = compose("config", list(words), return_hydra_config=True)
+    chosen = {str(group): name for group, name in config.hydra.runtime.choices.items()}
+    with open_dict(config):
+        del config["hydra"]
+    for key, value in (settings or {}).items():
+        try:
+            OmegaConf.update(config, key, value)
+        except OmegaConfBaseException as error:
+            raise InvalidSetting(key, value, "a plain value for a key of the config") from error
+    return config, chosen
+
+
+def member(group: str, name: str, settings: Mapping[str, object] | None = None) -> DictConfig:
+    """The node of a group's member, with some of its settings changed.
+
+    Args:
+        group: "sampler".
+        name: "heun".
+        settings: by name; whether the member has them is asked when it is constructed.
+
+    Raises:
+        InvalidSetting: the group has no such member, or a setting is nothing that a yaml can hold.
+    """
+    folder = conf_directory() / group
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise InvalidSetting(group, name, f"one of {', '.join(known)}")
+    node = read_member(folder / f"{name}.yaml")
+    for key, value in (settings or {}).items():
+        try:
+            node[key] = value
+        except OmegaConfBaseException as error:
+            raise InvalidSetting(f"{group}.{key}", value, "numbers, words or lists") from error
+    return node
+
+
+def made(group: str, name: str, settings: Mapping[str, object]) -> Any:
+    """A member of a group as an object."""
+    return construct(member(group, name, settings), f"{group}.{name}")
+
+
+def sampler_settings(name: str) -> list[Sampler]:
+    """A sampler as its yaml has it: one object for each combination of its lists."""
+    return construct_grid(member("sampler", name), f"sampler.{name}")

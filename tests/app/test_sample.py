@@ -1,0 +1,217 @@
+"""`samplerbench sample`: a stored run's samples on the disk, the bits of its own cells."""
+
+import os
+import shlex
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from samplerbench import sampling
+from samplerbench.app import sample, score
+from samplerbench.app.main import main
+from samplerbench.app.runs import open_run
+from samplerbench.errors import InvalidSetting
+
+
+def command(*words):
+    before, sys.argv = sys.argv, ["samplerbench", *words]
+    try:
+        main()
+    except SystemExit as leaving:
+        return leaving.code
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished tiny run whose cells have several blocks."""
+    folder = tmp_path_factory.mktemp("stored") / "run"
+    words = ["experiment=tiny", "logger=none", "block=64", "n_samples=150", "sampler=[ddim,heun]"]
+    assert not command(*words, "sampler.ddim.eta=0.5", "steps=[4]", f"hydra.run.dir={folder}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def made(run, *words, out="x.npy"):
+    sample.main([str(run), *words, f"out={out}"])
+    return np.load(out)
+
+
+def test_the_samples_are_those_of_the_sweeps_own_cell(run):
+    sweep = open_run(run).job().sweep
+    for name, denoiser in (("ddim", "learned"), ("heun", "oracle")):
+        (cell,) = (
+            cell
+            for cell in sweep.cells()
+            if (cell.sampler, cell.denoiser, cell.start) == (name, denoiser, "prior")
+            and cell.repetition == 0
+        )
+        with torch.no_grad():
+            want = torch.cat(list(sweep.samples(cell, sweep.denoisers[denoiser]))).numpy()
+        words = (f"sampler={name}", "steps=4", f"denoiser={denoiser}")
+        got = made(run, *words, "n=150", out=f"{name}.npy")
+        assert got.dtype == want.dtype
+        assert np.array_equal(got, want)
+        # the first ones, and more than the sweep has
+        assert np.array_equal(made(run, *words, "n=70", out=f"{name}_few.npy"), want[:70])
+        assert np.array_equal(made(run, *words, "n=200", out=f"{name}_more.npy")[:150], want)
+
+
+def test_the_way_begins_at_the_start_and_ends_at_the_samples(run):
+    words = ("sampler=heun", "steps=5", "n=100", "start=exact")
+    last = made(run, *words)
+    way = made(run, *words, "--every", "2", out="way.npy")
+    assert way.shape == (4, 100, 2)  # after 0, 2, 4 and 5 steps
+    assert np.array_equal(way[-1], last)
+    every = made(run, *words, "--every=1", out="every.npy")
+    assert np.array_equal(every[[0, 2, 4, 5]], way)
+    sweep = open_run(run).job().sweep
+    first = sweep.starts["exact"].draw(sweep.dataset, 64, sweep.levels(5).rows[0], (0, 0, 0))
+    assert np.array_equal(way[0, :64], first.numpy())
+
+
+def test_grid_start_seed_and_settings_are_heard(run):
+    base = ("steps=4", "n=10")
+    seen = [
+        made(run, *base, *words, out=f"{i}.npy")
+        for i, words in enumerate(
+            [
+                ("sampler=heun",),
+                ("sampler=ddim",),  # the run's own η = 0.5, not the yaml's list
+                ("sampler=ddim", "sampler.eta=0"),
+                ("sampler=heun", "seed=7"),
+                ("sampler=heun", "start=exact"),
+                ("sampler=heun", "start=gaussian", "start.std=3"),
+                ("sampler=heun", "grid=log_snr"),
+                ("sampler=heun", "grid.rho=7"),
+            ]
+        )
+    ]
+    assert len({array.tobytes() for array in seen}) == len(seen)
+    assert np.array_equal(
+        made(run, *base, "sampler=ddim", "sampler.eta=0.5", out="same.npy"), seen[1]
+    )
+
+
+def test_it_says_what_it_did_and_how_to_score_it(run, capsys):
+    made(run, "sampler=heun", "steps=4", "n=100", "denoiser=oracle", out="it is.npy")
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith("heun, N=4, oracle score, prior start: 100 samples, NFE 7, ")
+    assert second == "samples: it is.npy, shape (100, 2)"
+    words = shlex.split(third.removeprefix("score:"))
+    assert words[:2] == ["samplerbench", "score"]
+    score.main(words[2:])
+    assert "it is.npy" in capsys.readouterr().out
+
+
+def test_an_interrupted_or_failing_sampling_leaves_nothing(run, monkeypatch, capsys):
+    def stop(*_):
+        assert len(os.listdir()) == 1  # the hidden file is there
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sampling, "_block", stop)
+    with pytest.raises(SystemExit) as leaving:
+        made(run, "sampler=heun", "steps=4", "n=100")
+    assert leaving.value.code == 130
+    assert capsys.readouterr().err == "samplerbench: interrupted; there is no x.npy\n"
+    assert os.listdir() == []
+
+
+def test_a_file_that_was_made_meanwhile_is_kept(run, monkeypatch):
+    def slow(array, *_):
+        with open("x.npy", "w") as other:
+            other.write("somebody's")
+        return sampling.Made(1, 0.0, 0)
+
+    monkeypatch.setattr(sampling, "sample_into", slow)
+    with pytest.raises(InvalidSetting, match="made meanwhile"):
+        made(run, "sampler=heun", "steps=4", "n=100")
+    assert os.listdir() == ["x.npy"]
+    with open("x.npy") as other:
+        assert other.read() == "somebody's"
+
+
+def test_samples_that_are_not_finite_are_said(run, monkeypatch):
+    monkeypatch.setattr(sampling, "_block", lambda *_: (4, 3))
+    with pytest.raises(SystemExit) as leaving:
+        made(run, "sampler=heun", "steps=4", "n=100")
+    assert leaving.value.code == "samplerbench: 6 of 100 samples are not finite"
+    assert os.listdir() == ["x.npy"]
+
+
+GOOD = {"sampler": "heun", "steps": "4", "n": "10", "out": "x.npy"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"n": "0"}, "n=0: must be a whole number, at least 1"),
+        ({"n": "-5"}, "n=-5: must be"),
+        ({"steps": "2.5"}, "steps=2.5: must be"),
+        ({"steps": "[4,8]"}, "steps="),
+        ({"sampler": "heun,ddim"}, "sampler=sampler=heun,ddim: must be one value"),
+        ({"out": "x.csv"}, r"ends in \.npy"),
+        ({"out": "no/where/x.npy"}, "in a folder that is there"),
+        ({"out": "there.npy"}, "what is there is kept"),
+        ({"foo": "1"}, "foo=1: must be left out: there are sampler"),
+        ({"metric.p": "1"}, "metric.p=1: must be left out"),
+        ({"sampler": "hune"}, "sampler=hune: must be one of .*heun"),
+        ({"sampler.eta": "1"}, "sampler.eta=1: must be left out"),
+        ({"sampler": "ula"}, "ULA stays at one noise level"),
+        ({"sampler": "os.system"}, "a member of samplerbench"),
+        ({"grid": "hold"}, "Heun goes from level to level"),
+        ({"denoiser": "empirical"}, "one of learned, oracle"),
+        ({"seed": "-1"}, "seed=-1: must be at least 0"),
+        ({"n": "10000000000"}, "where 160,000 MB are free"),
+        ({"device": "cuba"}, "device=cuba"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_one_line_and_leave_nothing(run, words, message):
+    with open("there.npy", "w") as other:
+        other.write("kept")
+    with pytest.raises(InvalidSetting, match=message) as caught:
+        sample.main([str(run), *(f"{key}={value}" for key, value in (GOOD | words).items())])
+    assert "\n" not in str(caught.value)
+    assert os.listdir() == ["there.npy"]
+
+
+def test_a_folder_that_is_no_run_or_half_of_one(run, tmp_path, capsys):
+    words = [f"{key}={value}" for key, value in GOOD.items()]
+    assert command("sample", *words) == 2
+    assert command("sample", "nowhere", *words) == 2
+    assert command("sample", "a", "b", *words) == 2
+    half = shutil.copytree(run, tmp_path / "half")
+    (half / "checkpoints" / "model.safetensors").unlink()
+    assert command("sample", str(half), *words) == 2
+    (half / "config.yaml").write_text("{half")
+    assert command("sample", str(half), *words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": must be")[0] for line in lines] == [
+        "samplerbench: sample=no folder",
+        "samplerbench: run=nowhere",
+        "samplerbench: sample=a b",
+        f"samplerbench: run={half}/checkpoints/model.safetensors",
+        f"samplerbench: run={half}",
+    ]
+    assert os.listdir() == ["half"]
+
+
+def test_a_run_without_a_learned_model_says_so(tmp_path):
+    folder = tmp_path / "oracle"
+    words = ["experiment=tiny", "logger=none", "denoiser=oracle", "steps=[2]", "n_samples=20"]
+    assert not command(*words, f"hydra.run.dir={folder}")
+    words = [f"{key}={value}" for key, value in GOOD.items()]
+    with pytest.raises(InvalidSetting, match="denoiser=learned: must be one of oracle"):
+        sample.main([str(folder), *words])
+    sample.main([str(folder), *words, "denoiser=oracle"])
+    assert np.isfinite(np.load("x.npy")).all()

@@ -1,0 +1,340 @@
+"""The library: names and objects, the same numbers as the command line, and mistakes in words."""
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import samplerbench as sb
+from samplerbench import library
+from samplerbench.app.main import main
+from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.errors import InvalidSetting
+from samplerbench.evaluation.store import CLOCKS
+from samplerbench.grids import karras
+from samplerbench.metrics.sliced import Sliced
+from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.heun import Heun
+from samplerbench.schedules import EDM, VPCosine
+from samplerbench.starts import Exact
+
+FEW = {"n_samples": 50, "repetitions": 2, "floor_repetitions": 2}
+
+
+@dataclass(frozen=True)
+class Mine(Sampler):
+    """Euler's method on an EDM path, as a user would write it."""
+
+    order: ClassVar[int] = 1
+
+    @property
+    def stochastic(self):
+        return False
+
+    def steps(self, model, x, levels, noise):
+        for _, now, to in levels.pairs():
+            x0_hat = model.denoiser(x, now)
+            x = x0_hat + to.sigma / now.sigma * (x - x0_hat)
+            yield Step(x, x0_hat)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A finished tiny run."""
+    folder = tmp_path_factory.mktemp("stored") / "run"
+    words = ["experiment=tiny", "logger=none", f"hydra.run.dir={folder}"]
+    before, sys.argv = sys.argv, ["samplerbench", *words, "trainer.steps=20"]
+    try:
+        main()
+    finally:
+        sys.argv = before
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return sb.load(folder)
+
+
+def bits(table):
+    """What a table says but for clocks and labels, by value."""
+    labels = ["run", "experiment", "dataset", "schedule", "grid", "sampler", "start", "metric"]
+    return table.drop(columns=[*CLOCKS, *labels]).sort_values("cell_id", ignore_index=True)
+
+
+def test_the_import_is_light_and_the_names_are_there():
+    code = "import sys, samplerbench as sb; dir(sb); print('torch' in sys.modules, sb.__version__)"
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert out.split()[0] == "False"
+    for name in sb.__all__:
+        assert getattr(sb, name) is getattr(library, name)
+        assert name in dir(sb)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        sb.nothing  # noqa: B018
+
+
+def test_members_by_name_with_settings():
+    assert sb.dataset("grid_mixture", spacing=5) == grid_mixture(spacing=5.0)
+    assert sb.sampler("ddim", eta=0.5) == DDIM(0.5)
+    assert sb.schedule("edm") == EDM(10.0)  # the config's own σ_max
+    assert sb.start("exact") == Exact()
+    assert sb.metric("sliced", directions=20).directions == 20
+    levels = sb.grid("karras", rho=7)(EDM(10.0), 5)
+    assert torch.equal(levels.sigma, karras(EDM(10.0), 5, noise_min=0.02, rho=7.0).sigma)
+
+
+def test_a_sweep_of_a_run_is_what_the_command_line_left(run):
+    again = sb.sweep(run)
+    assert list(again.columns) == list(run.table.columns)
+    same = {"check_exact": True, "check_dtype": False}  # a text is an object or a string
+    for name in set(again.columns) - set(CLOCKS):
+        pd.testing.assert_series_equal(again[name], run.table[name], **same)
+
+
+def test_a_sweep_of_a_law_has_the_command_lines_bits(folder, tmp_path, monkeypatch):
+    words = ["logger=none", "denoiser=oracle", "sampler=[ddim,heun]", "sampler.ddim.eta=[0,1]"]
+    words += ["steps=[3,4]", "schedule=vp_cosine", "grid=log_snr", "seed=3"]
+    words += [f"{key}={value}" for key, value in FEW.items()]
+    words += [f"hydra.run.dir={tmp_path}/run"]
+    monkeypatch.setattr(sys, "argv", ["samplerbench", *words])
+    main()
+    want = pd.read_parquet(tmp_path / "run" / "cells.parquet")
+    names = sb.sweep(
+        "grid_mixture",
+        [DDIM(0.0), sb.sampler("ddim", eta=1.0), "heun"],
+        steps=[3, 4],
+        schedule="vp_cosine",
+        grid="log_snr",
+        seed=3,
+        **FEW,
+    )
+    objects = sb.sweep(
+        grid_mixture(),
+        {"a": DDIM(0.0), "b": DDIM(1.0), "c": Heun()},
+        steps=np.array([3, 4]),
+        schedule=VPCosine(),
+        grid=sb.grid("log_snr"),
+        starts={"p": sb.start("prior"), "e": Exact()},
+        seed=3,
+        **FEW,
+    )
+    for table in (names, objects):
+        pd.testing.assert_frame_equal(bits(table), bits(want), check_exact=True, check_dtype=False)
+    assert set(names["sampler"]) == {"", "DDIM", "heun"}
+    assert set(objects["sampler"]) == {"", "a", "b", "c"}
+    assert set(names["dataset"]) == {"grid_mixture"}
+    assert set(objects["dataset"]) == {"GaussianMixture"}
+
+
+def test_own_samplers_metrics_and_denoisers(run):
+    oracle = run.dataset.oracle(run.schedule)
+    table = sb.sweep(
+        run,
+        [Mine(), "euler"],
+        steps=4,
+        starts="prior",
+        metrics=[Sliced(directions=20), "exact_w2"],
+        denoisers={"mine": oracle},
+        **FEW,
+    )
+    assert set(table["status"]) == {"ok"}
+    assert set(table["denoiser"]) == {"law", "mine"}
+    assert set(table["metric"]) == {"Sliced", "exact_w2"}
+    means = table.groupby(["metric", "sampler"])["value"].mean()
+    assert means["Sliced", "Mine"] == pytest.approx(means["Sliced", "euler"], rel=1e-9)
+
+
+def test_equal_cost():
+    table = sb.sweep("grid_mixture", ["euler", "heun"], nfe=[7, 15], starts="exact", **FEW)
+    steps = table.groupby("sampler")["steps"].unique().map(list)
+    assert sorted(steps["euler"]) == [7, 15]
+    assert sorted(steps["heun"]) == [4, 8]
+    assert isinstance(sb.plot(table, x="nfe"), Figure)
+
+
+def test_a_value_that_cannot_be_had_is_warned_of():
+    @dataclass(frozen=True)
+    class Broken(Mine):
+        def steps(self, model, x, levels, noise):
+            raise RuntimeError("no idea")
+            yield
+
+    with pytest.warns(UserWarning, match="values: RuntimeError: no idea"):
+        table = sb.sweep("grid_mixture", [Broken(), "heun"], steps=2, starts="exact", **FEW)
+    assert set(table[table["sampler"] == "Broken"]["status"]) == {"failed"}
+    assert set(table[table["sampler"] == "heun"]["status"]) == {"ok"}
+
+
+def test_samples_are_those_of_the_sweep(run):
+    sweep = replace(run.sweep, samplers=[("heun", Heun())], n_samples=60)
+    cells = [c for c in sweep.cells() if (c.start, c.steps) == ("prior", 9) and c.repetition == 0]
+    for cell in cells:
+        want = torch.cat(list(sweep.samples(cell, sweep.denoisers[cell.denoiser]))).numpy()
+        got = sb.sample(run, "heun", steps=9, n=60, denoiser=cell.denoiser)
+        assert np.array_equal(got, want)
+        few = sb.sample(run, Heun(), steps=9, n=5, denoiser=run.denoisers[cell.denoiser])
+        assert np.array_equal(few, want[:5])
+    assert len(cells) == 2
+    way = sb.sample(run, "heun", steps=9, n=5, every=4)
+    assert way.shape == (4, 5, 2)
+    assert np.array_equal(way[-1], sb.sample(run, "heun", steps=9, n=5))
+
+
+def test_a_langevin_chain_on_a_noised_law():
+    x = sb.sample(
+        "two_clusters",
+        sb.sampler("ula", step_size=0.5),
+        steps=200,
+        n=500,
+        grid=sb.grid("hold", noise=3.0),
+        start="exact",
+    )
+    # N(m, 1 + 9) in each coordinate of each cluster, wider by the step: (1 − h/(2·10))⁻¹
+    assert x[:, 1].var() == pytest.approx(10 / (1 - 0.5 / 20), rel=0.15)
+
+
+def test_training_in_memory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    law = sb.dataset("two_clusters")
+    few = {"trainer.batch_size": 64, "n_train": 200, "n_validation": 50, "trainer.warmup": 5}
+    run = sb.train(law, network="time_mlp", steps=60, seed=1, settings=few)
+    assert list(run.denoisers) == ["learned", "oracle"]
+    assert list(run.losses["step"]) == [50, 60]
+    assert run.table.empty
+    table = sb.sweep(run, "heun", steps=3, starts="exact", **FEW)
+    learned = table[table["denoiser"] == "learned"].iloc[0]
+    assert (learned["network"], learned["objective"]) == ("time_mlp", "edm")
+    assert learned["train_seed"] == 1
+    assert learned["training_id"]
+    again = sb.train(law, network="time_mlp", steps=60, seed=1, settings=few)
+    other = sb.train(law, network="time_mlp", steps=60, seed=2, settings=few)
+    assert again.sweep.training_id == run.sweep.training_id != other.sweep.training_id
+    assert list(tmp_path.iterdir()) == []
+    assert torch.get_num_threads() == threads
+
+
+def test_a_score_of_one_level_and_a_schedule_of_ones_own():
+    few = {"trainer.batch_size": 64, "n_train": 100, "n_validation": 50, "objective.noise": 3.0}
+    run = sb.train("two_clusters", objective="single_level", steps=3, settings=few)
+    hold = sb.grid("hold", noise=3.0)
+    x = sb.sample(run, "ula", steps=5, n=20, grid=hold, start=sb.start("gaussian", std=1.0))
+    assert np.isfinite(x).all()
+    with pytest.raises(InvalidSetting, match="sampler=ula: must be another one: the network"):
+        sb.sample(run, "ula", steps=5, n=20, grid=sb.grid("hold", noise=1.0))
+    del few["objective.noise"]
+    assert sb.train("two_clusters", schedule=EDM(30.0), steps=1, settings=few).schedule == EDM(30.0)
+
+
+def test_a_plot_shows_itself_in_a_notebook(run, monkeypatch):
+    assert isinstance(sb.plot(run.table), Figure)
+    known = {}
+
+    def lookup(kind):
+        return known[kind]
+
+    formatter = SimpleNamespace(lookup_by_type=lookup, for_type=known.__setitem__)
+    shell = SimpleNamespace(
+        display_formatter=SimpleNamespace(formatters={"image/png": formatter}),
+    )
+    fake = SimpleNamespace(get_ipython=lambda: shell, version_info=(9, 0))
+    monkeypatch.setitem(sys.modules, "IPython", fake)
+    figure = sb.plot(run.table, x="nfe")
+    assert known[Figure](figure).startswith(b"\x89PNG")
+    known[Figure] = "somebody's own"
+    sb.plot(run.table)
+    assert known[Figure] == "somebody's own"
+    buffer = BytesIO()
+    figure.savefig(buffer, format="svg")
+    assert b"NFE" in buffer.getvalue()
+
+
+@dataclass
+class Loose:
+    """No sampler at all."""
+
+
+LAW = grid_mixture()
+MISTAKES = [
+    (lambda run: sb.dataset("nope"), "dataset=nope: must be one of checkerboard"),
+    (lambda run: sb.dataset("grid_mixture", width=1), "width=1: must be left out"),
+    (lambda run: sb.dataset("gaussian", mean=object()), "dataset.mean="),
+    (lambda run: sb.sampler("ddim"), "eta=.*must be a valid number"),
+    (lambda run: sb.sampler("ddim", eta=-1), "eta=-1.*at least 0"),
+    (lambda run: sb.load("nowhere"), "run=nowhere"),
+    (lambda run: sb.sweep(3, "heun"), "dataset=3: must be a name, or a Dataset"),
+    (lambda run: sb.sweep(LAW, "hune"), "sampler=hune: must be one of"),
+    (lambda run: sb.sweep(LAW, Loose()), "must be a name, or a Sampler"),
+    (lambda run: sb.sweep(LAW, [Loose()]), "must be a name, or a Sampler"),
+    (lambda run: sb.sweep(LAW, []), "at least one"),
+    (lambda run: sb.sweep(LAW, [Heun(), Heun()]), "none twice"),
+    (lambda run: sb.sweep(LAW, "heun", starts=[Exact(), Exact()]), "none twice"),
+    (lambda run: sb.sweep(LAW, "heun", steps=[2.5]), "steps=2.5: must be a whole number"),
+    (lambda run: sb.sweep(LAW, "heun", steps=[4, 4]), "none twice"),
+    (lambda run: sb.sweep(LAW, "heun", steps=0), "steps=0"),
+    (lambda run: sb.sweep(LAW, "heun", steps=4, nfe=8), "None where nfe is given"),
+    (lambda run: sb.sweep(LAW, "heun", nfe=0), "nfe=0"),
+    (lambda run: sb.sweep(LAW, "heun", n_samples=0), "n_samples=0"),
+    (lambda run: sb.sweep(LAW, "heun", repetitions=True), "repetitions=True"),
+    (lambda run: sb.sweep(LAW, "ula"), "stays at one noise level"),
+    (lambda run: sb.sweep(LAW, "heun", metrics="w_law_1d"), "needs 1-D data"),
+    (lambda run: sb.sweep(LAW, "heun", denoisers="learned"), "denoiser=learned.*one of oracle"),
+    (
+        lambda run: sb.sweep("four_well", "heun", metrics="sliced"),
+        "the law of four_well is not known",
+    ),
+    (lambda run: sb.sweep(run, "heun", schedule="edm"), "a run has the one"),
+    (
+        lambda run: sb.sweep(run, "heun", denoisers={"x": LAW.oracle(VPCosine())}),
+        "denoiser.x.schedule",
+    ),
+    (lambda run: sb.sweep(run, "heun", denoisers={"x": 3}), "denoiser.x=3"),
+    (lambda run: sb.sample(LAW, "heun", steps=4, n=0), "n=0"),
+    (lambda run: sb.sample(LAW, "heun", steps=4, every=0), "every=0"),
+    (lambda run: sb.sample(LAW, "ula", steps=4), "stays at one noise level"),
+    (lambda run: sb.sample("four_well", "heun", steps=4), "the law of four_well is not known"),
+    (lambda run: sb.train(LAW, objective="nope"), "objective=nope: must be one of"),
+    (lambda run: sb.train(LAW, network="nope"), "network=nope: must be one of"),
+    (lambda run: sb.train(LAW, network="mlp"), "network=MLP"),
+    (lambda run: sb.train(LAW, settings={"trainer.lrr": 1}), "trainer.lrr=1"),
+    (lambda run: sb.train(LAW, settings={"trainer.lr": -1}), "trainer.lr=-1"),
+    (lambda run: sb.train(LAW, steps=0), "steps=0"),
+    (lambda run: sb.plot(run.table, metric="mmd"), "metric=mmd: must be one of max_sliced"),
+    (lambda run: sb.plot(run.table, x="time"), "x=time"),
+    (lambda run: sb.plot(run.table[:0]), "a table with values"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), MISTAKES, ids=[text for _, text in MISTAKES])
+def test_mistakes_are_said_before_any_work(run, wrong, message):
+    with pytest.raises(InvalidSetting, match=message):
+        wrong(run)
+
+
+def test_a_sampler_that_is_no_dataclass_is_named():
+    class Plain(Sampler):
+        order: ClassVar[int] = 1
+        stochastic = False
+
+        def steps(self, model, x, levels, noise):
+            return iter(())
+
+    with pytest.raises(InvalidSetting, match="sampler=Plain: must be a frozen dataclass"):
+        sb.sweep(LAW, Plain(), steps=2)
+
+
+def test_a_run_is_read_without_being_written_to(folder):
+    before = sorted(path.relative_to(folder) for path in Path(folder).rglob("*"))
+    sb.load(str(folder))
+    assert sorted(path.relative_to(folder) for path in Path(folder).rglob("*")) == before
