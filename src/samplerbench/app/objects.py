@@ -22,6 +22,7 @@ from samplerbench.app.build import (
     decisive,
     finite,
     members,
+    nodes,
     numbers,
     processor_count,
 )
@@ -136,7 +137,7 @@ def _sweep(
         starts=members(config, "start"),
         samplers=[
             (str(name), sampler)
-            for name, node in config.sampler.items()
+            for name, node in nodes(config, "sampler").items()
             for sampler in construct_grid(node, f"sampler.{name}")
         ],
         steps=numbers(config, "steps"),
