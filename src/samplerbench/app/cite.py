@@ -24,7 +24,8 @@ from pybtex.database import BibliographyData, Entry, Person
 from samplerbench.app.construct import comment, trusted
 from samplerbench.app.main import conf_directory
 from samplerbench.app.runs import StoredRun, find_runs, open_run
-from samplerbench.errors import require
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.evaluation.store import first_line
 from samplerbench.references import bibtex, mentioned, references, unknown
 
 #: What is used in every run, and what several of, each by name.
@@ -58,14 +59,26 @@ def main(words: list[str]) -> None:
     """
     require(len(words) > 0, "cite", "no folder", "one or more folders of runs")
     runs = [open_run(path) for word in words for path in find_runs(Path(word))]
-    uses = dict.fromkeys(use for run in runs for use in used(run))
+    uses = dict.fromkeys(use for run in runs for use in _readable(run))
     for use in sorted(uses, key=lambda use: (use.group, use.name)):
         sources = ", ".join([*use.keys, *(f"arXiv {n}, no entry here" for n in use.numbers)])
         print(f"% {use.group} {use.name}: {sources or '–'}")
     print()
-    versions = {run.versions["samplerbench"].partition(" ")[0] for run in runs}  # less the hash
+    # less the hash; a run that was killed as it began has none
+    versions = {str(run.versions.get("samplerbench", "")).partition(" ")[0] for run in runs}
     print(itself(sorted(versions)[-1]))
     print(bibtex([key for use in uses for key in use.keys]), end="")
+
+
+def _readable(run: StoredRun) -> list[Use]:
+    """What a run used, if its config is one of a run."""
+    try:
+        return list(used(run))
+    except InvalidSetting:
+        raise
+    except Exception as error:  # whatever somebody else's file holds
+        allowed = f"a whole run of this version ({type(error).__name__}: {first_line(error)})"
+        raise InvalidSetting("run", run.directory, allowed) from error
 
 
 def used(run: StoredRun) -> Iterator[Use]:

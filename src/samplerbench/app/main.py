@@ -127,7 +127,7 @@ def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         try:
             command(import_module(COMMANDS[sys.argv[1]]), sys.argv[2:])
-        except (InvalidSetting, HydraException) as error:
+        except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
             sys.exit(_complain(str(error)))
         return
     # Hydra then raises its errors instead of printing several lines and leaving with status 1

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -196,7 +197,12 @@ def _not_begun(folder: Path) -> list[str]:
         try:
             words = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task")
             overrides = OverridesParser.create().parse_overrides(list(words))
-            sweeps = (len(list(o.sweep_iterator())) for o in overrides if o.is_sweep_override())
+            # a plan may be somebody else's, with a range that has no end
+            sweeps = (
+                sum(1 for _ in islice(override.sweep_iterator(), 10**5))
+                for override in overrides
+                if override.is_sweep_override()
+            )
             planned = math.prod(sweeps)
         except Exception:  # a sweeper of another kind decides for itself how many jobs there are
             continue

@@ -172,7 +172,10 @@ def read_fragment(content: bytes) -> Row:
     record = json.loads(content)
     if not isinstance(record, dict) or _TYPES.keys() - record.keys():
         raise ValueError("it has other columns")
-    return Row(**cast(dict[str, Any], _completed(record)))
+    row = Row(**cast(dict[str, Any], _completed(record)))
+    if row.info and not isinstance(json.loads(row.info), dict):
+        raise ValueError("its info is no mapping")
+    return row
 
 
 def as_table(records: Iterable[dict[str, object]]) -> pd.DataFrame:
