@@ -453,7 +453,9 @@ def damage(path: Path, kind: str, where: float, content: bytes, value: object) -
         path.write_bytes(
             {
                 "cut": whole[:place],
-                "flip": whole[:place] + bytes([whole[place - 1] ^ 255]) + whole[place + 1 :],
+                "flip": whole[:place]
+                + bytes(byte ^ 255 for byte in whole[place : place + 1])
+                + whole[place + 1 :],
                 "bytes": whole[:place] + content + whole[place:],
             }.get(kind, b"")
         )

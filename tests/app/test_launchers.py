@@ -20,7 +20,7 @@ import pytest
 from samplerbench.evaluation.store import CLOCKS
 
 ROOT = Path(__file__).parents[2]
-LAUNCHERS = ("joblib", "submitit_local")
+LAUNCHERS = ("joblib", pytest.param("submitit_local", marks=pytest.mark.slow))
 JOB = ("experiment=tiny", "logger=none", "start=exact", "steps=4", "sampler.ddim.eta=0")
 ALONE = ("workers=1", "cache_dir=cache", "hydra.sweep.dir=runs")
 ORACLE = (*JOB, *ALONE, "denoiser=oracle")
@@ -101,6 +101,7 @@ def test_a_job_with_bad_input_is_named_and_the_others_run(tmp_path, launcher):
     assert [p.parent.name for p in sorted(folder.glob("*/cells.parquet"))] == ["0", "2"]
 
 
+@pytest.mark.slow
 def test_a_defect_is_one_line_here_and_a_traceback_in_its_log(tmp_path):
     (tmp_path / "lab.py").write_text(
         "from samplerbench.schedules import EDM\n"
