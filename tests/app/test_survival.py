@@ -135,3 +135,14 @@ def test_a_full_disk_ends_with_one_line_and_the_command_goes_on(
     assert finish(start(tmp_path)) == 0
     last = max(find_runs(tmp_path), key=lambda run: run.stat().st_mtime)
     pd.testing.assert_frame_equal(table(last), whole[0], check_exact=True)
+
+
+def test_another_number_of_threads_changes_the_last_digits_only(whole, tmp_path):
+    """Sums are taken in another order: what the README says of it, on the oracle's cells."""
+    assert finish(start(tmp_path, "threads=2", "cache=off", "denoiser=oracle")) == 0
+    (run,) = find_runs(tmp_path)
+    keys = ["denoiser", "start", "sampler", "sampler_settings", "steps", "repetition"]
+    both = table(run).merge(whole[0], on=keys, suffixes=("", "_one"))
+    assert len(both) == len(table(run)) == 52
+    assert (both["cell_id"] != both["cell_id_one"]).all()  # threads are part of the identity
+    assert ((both["value"] - both["value_one"]).abs() <= 1e-5 * both["value_one"]).all()

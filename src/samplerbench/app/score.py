@@ -4,8 +4,9 @@
     samplerbench score a.npy b.npy reference=data.npy metric=sliced
 
 Files hold one sample a row (.npy or .csv), from any tool in any language. The other words are those
-of a job: `dataset`, `metric` with its settings, `n_reference`, `seed`. `reference` is a file of
-data in place of a data set; its floor comes from disjoint parts of it.
+of a job, or the same as `--dataset grid_mixture`: `dataset`, `metric` with its settings,
+`n_reference`, `seed`. `reference` is a file of data in place of a data set; its floor comes from
+disjoint parts of it.
 
 The *floor* is the same distance for as many fresh draws of the law: what perfect samples show.
 Samples within 95 % of the floor's draws cannot be told from the data at this number.
@@ -60,6 +61,7 @@ def main(words: list[str]) -> None:
     Raises:
         InvalidSetting: a file cannot be read, or a word is none of the config's.
     """
+    words = without_dashes(words)
     files = [word for word in words if "=" not in word]
     require(len(files) > 0, "score", "no file", "one or more .npy or .csv files of samples")
     overrides = [word for word in words if "=" in word and not word.startswith("reference=")]
@@ -72,6 +74,27 @@ def main(words: list[str]) -> None:
         else:
             truth = to_law(metric, settings, config)
         show(metric, truth, clouds)
+
+
+def without_dashes(words: list[str]) -> list[str]:
+    """The words with `--key value` and `--key=value` as `key=value`.
+
+    Raises:
+        InvalidSetting: such a key has no value.
+    """
+    plain, rest = [], iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            plain.append(word)
+            continue
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not equals:
+            found = next(rest, None)
+            if found is None:
+                raise InvalidSetting("score", word, f"followed by its value, or {key}=…")
+            value = found
+        plain.append(f"{key}={value}")
+    return plain
 
 
 def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
