@@ -30,6 +30,7 @@ NEEDS = {
         ("objective", name): FREE[1:] for name in ("hyvarinen", "hutchinson", "sliced", "sliced_vr")
     },
     ("objective", "single_level"): [*FREE[1:], "grid.noise=1"],
+    ("network", "fourier_mlp"): FREE,
     ("network", "layer_norm_mlp"): FREE,
     ("network", "mlp"): FREE,
     ("network", "smooth_mlp"): FREE,
@@ -79,6 +80,34 @@ def test_every_member_builds(composed, group, member, tmp_path):
 def test_every_experiment_builds(composed, name):
     job = build(composed(f"experiment={name}"), {"experiment": name}, "test")
     assert job.sweep.labels.experiment == name
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_builds_in_its_notebooks_own_setting(composed, name):
+    job = build(composed(f"experiment={name}", "fidelity=notebook"), {"experiment": name}, "test")
+    assert job.sweep.labels.experiment == name
+
+
+@pytest.mark.parametrize("name", ["n1/annealed_langevin", "n1/ddim"])
+def test_the_notebooks_setting_trains_the_notebooks_score(composed, name):
+    own, headline = (
+        build(composed(f"experiment={experiment}", "fidelity=notebook"), {}, "test")
+        for experiment in (name, "n1/ncsn")
+    )
+    assert own.training.objective.recipe == headline.training.objective.recipe
+    assert str(own.training.objective) == str(headline.training.objective)
+    parts = ("target", "weighting", "level_law", "network", "objective", "trainer")
+    for part in parts:
+        assert own.config[part] == headline.config[part], part
+
+
+@pytest.mark.parametrize("name", ["n1/hyvarinen_ula", "n1/hutchinson_ula"])
+def test_the_notebooks_network_has_kinks_and_ours_has_none(composed, name):
+    words = [f"experiment={name}"]
+    assert "fourier_mlp" in composed(*words).network._target_
+    network = composed(*words, "fidelity=notebook").network
+    assert "layer_norm_mlp" in network._target_
+    assert not network.smooth
 
 
 @pytest.mark.parametrize(("group", "member"), MEMBERS, ids=MEMBER_NAMES)

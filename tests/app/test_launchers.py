@@ -104,18 +104,21 @@ def test_a_job_with_bad_input_is_named_and_the_others_run(tmp_path, launcher):
 @pytest.mark.slow
 def test_a_defect_is_one_line_here_and_a_traceback_in_its_log(tmp_path):
     (tmp_path / "lab.py").write_text(
-        "from samplerbench.schedules import EDM\n"
-        "class Broken(EDM):\n"
-        "    def __call__(self, times):\n"
+        "from dataclasses import dataclass\n"
+        "from samplerbench.figures.base import Picture\n"
+        "@dataclass(frozen=True)\n"
+        "class Broken(Picture):\n"
+        "    def why_incompatible(self, scene):\n"
+        "        return None\n"
+        "    def draw(self, scene):\n"
         "        raise LookupError('defect')\n"
     )
-    words = ("schedule._target_=samplerbench.schedules.EDM,lab.Broken", "trusted=lab")
+    words = ("+picture.broken={_target_:lab.Broken}", "seed=0,1", "trusted=lab")
     done = command(
         tmp_path, "hydra/launcher=submitit_local", *ORACLE, *words, PYTHONPATH=str(tmp_path)
     )
     assert done.returncode == 1
-    one_line(done, "job 1 of runs", "LookupError: defect")
-    assert list(tables(tmp_path)) == ["0"]
+    one_line(done, "job 0 of runs", "LookupError: defect")
     logs = "".join(path.read_text() for path in tmp_path.glob("runs/.submitit/*/*_log.err"))
     assert "Traceback" in logs
 

@@ -61,6 +61,11 @@ def test_mistakes_are_one_line(files, words, message):
 
 def test_words_with_dashes_are_the_same():
     words = ["a.npy", "--dataset", "two_moons", "--reference=b.npy", "seed=1"]
-    assert score.without_dashes(words) == ["a.npy", "dataset=two_moons", "reference=b.npy", "seed=1"]
+    assert score.without_dashes(words) == [
+        "a.npy",
+        "dataset=two_moons",
+        "reference=b.npy",
+        "seed=1",
+    ]
     with pytest.raises(InvalidSetting, match="--dataset"):
         score.without_dashes(["a.npy", "--dataset"])

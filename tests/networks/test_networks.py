@@ -10,6 +10,7 @@ from torch import nn
 
 from samplerbench.grids import Level
 from samplerbench.networks.base import Network, lecun_linear, uniform_linear
+from samplerbench.networks.fourier_mlp import FourierMLP
 from samplerbench.networks.layer_norm_mlp import LayerNormMLP
 from samplerbench.networks.mlp import MLP
 from samplerbench.networks.ncsn_mlp import NCSNMLP
@@ -17,7 +18,7 @@ from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.networks.time_mlp import TimeMLP
 from samplerbench.noise import torch_generator
 
-MEMBERS = [MLP, LayerNormMLP, NCSNMLP, TimeMLP, ResidualMLP]
+MEMBERS = [MLP, LayerNormMLP, FourierMLP, NCSNMLP, TimeMLP, ResidualMLP]
 
 
 def awake(member: type[Network], dim: int = 3, seed: int = 0) -> Network:
@@ -195,3 +196,14 @@ def test_m5_starts_at_zero_and_sees_its_input_at_unit_variance(states):
     near = loud(u, Level(1.0, 0.0, 50.0))
     far = loud(100 * u, Level(1.0, 0.0, 5000.0))
     torch.testing.assert_close(near, far, rtol=1e-3, atol=1e-3)
+
+
+def test_fourier_equals_its_formula_written_out(states):
+    network, x = awake(FourierMLP, 2), states(7, 2).float()
+    h = torch.cat([torch.sin(x @ network.frequencies.T + network.phases), x], -1)
+    h = layer(network, "first", h)
+    for block in network.blocks:
+        inner = h @ block.weight.T + block.bias
+        h = h + inner * torch.sigmoid(inner)
+    y = layer(network, "last", h)
+    torch.testing.assert_close(network(x, Level(0.0, 1.0, 0.0)), y, rtol=1e-4, atol=1e-4)

@@ -2,7 +2,7 @@
 // The table of cells: sorted, filtered, shown page by page, downloaded as CSV.
 (() => {
   const { columns, rows } = JSON.parse(document.getElementById("data").textContent);
-  const PAGE = 20, PRINTED = 300;
+  const PAGE = 30, PRINTED = 300;
   const at = Object.fromEntries(columns.map(([name], place) => [name, place]));
   const find = (id) => document.getElementById(id);
   const [head, body] = find("table").children;
