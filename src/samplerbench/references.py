@@ -17,7 +17,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from pybtex.database import BibliographyData, Entry, parse_file
+from pybtex.database import BibliographyData, Entry, Person, parse_file
 
 ARXIV = r"arXiv[: ](\d{4}\.\d{4,5})"
 
@@ -82,6 +82,30 @@ def short(key: str) -> str:
     return f"{names} {entry.fields['year']}"
 
 
+def cited(key: str) -> str:
+    """An entry as a list of references has it: authors, title, where, year, number."""
+    entry: Entry = bibliography().entries[key]
+    authors = [_initials(person) for person in entry.persons["author"]]
+    fields = entry.fields
+    where = next(
+        (fields[name] for name in ("journal", "booktitle", "publisher") if name in fields), ""
+    )
+    parts = [", ".join(authors), _plain(fields["title"]), " ".join([where, fields["year"]]).strip()]
+    numbers = {"eprint": "arXiv {}", "doi": "doi {}"}
+    parts += [words.format(fields[name]) for name, words in numbers.items() if name in fields]
+    return ", ".join(parts)
+
+
+def _initials(person: Person) -> str:
+    first = [f"{name[0]}." for name in [*person.first_names, *person.middle_names]]
+    return " ".join([*first, *person.prelast_names, *person.last_names])
+
+
+def _plain(text: str) -> str:
+    """Text without TeX's braces, commands and dashes."""
+    return re.sub(r"\\\w+|[{}$]", "", text).replace("--", "–")
+
+
 @cache
 def _longest_title_first() -> list[str]:
     return sorted(bibliography().entries, key=lambda key: -len(_title(key)))
@@ -95,7 +119,10 @@ def _title(key: str) -> str:
 def _document(target: str) -> str:
     """The docstring that speaks for a class or function."""
     module, _, name = target.rpartition(".")
-    spec = find_spec(module)
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # of the package that it is said to be in
+        return ""
     if spec is None or spec.origin is None:
         return ""
     tree = ast.parse(Path(spec.origin).read_text())
