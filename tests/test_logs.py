@@ -29,7 +29,7 @@ from torch import Tensor
 import samplerbench.logs
 from samplerbench.app.main import main
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.store import write_atomically
+from samplerbench.files import write_atomically
 from samplerbench.logs import (
     Csv,
     Log,

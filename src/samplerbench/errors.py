@@ -1,4 +1,4 @@
-"""The one error a user's setting can cause, and the one that a finished run can end with.
+"""The one error a user's setting can cause, the one a finished run can end with, and their lines.
 
 A class checks its own settings when it is built and raises `InvalidSetting`; the app puts the
 config group in front of the field ("sampler.eta=-1: must be at least 0") and ends with status 2.
@@ -35,3 +35,15 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
     """Raise `InvalidSetting` unless `condition` holds."""
     if not condition:
         raise InvalidSetting(field, value, allowed)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    said = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    return (said or type(error).__name__).splitlines()[0]
+
+
+def kind_and_line(error: BaseException) -> str:
+    """What kind of error it is, and what it says, in one line."""
+    kind, line = type(error).__name__, first_line(error)
+    return line if line == kind else f"{kind}: {line}"

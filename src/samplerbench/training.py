@@ -34,7 +34,7 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from samplerbench.batches import TensorData
-from samplerbench.evaluation.store import set_aside, write_atomically
+from samplerbench.files import set_aside, write_atomically
 from samplerbench.fitting import Fitting, Loading
 from samplerbench.objectives.base import Model, Objective, Recipe
 from samplerbench.weights import LOSSES, STATE, WEIGHTS, save

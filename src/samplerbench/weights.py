@@ -15,7 +15,7 @@ from typing import TypeVar
 import safetensors.torch
 from torch import nn
 
-from samplerbench.evaluation.store import write_atomically
+from samplerbench.files import write_atomically
 
 WEIGHTS, LOSSES, STATE = "model.safetensors", "losses.csv", "state.ckpt"
 

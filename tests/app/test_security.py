@@ -144,7 +144,7 @@ def tricks(tmp_path):
     yield {"_target_": "samplerbench.app.main.os.system", "command": f"touch {touched}"}
     yield {"_target_": "samplerbench.app.main.main"}
     # ours, and yet nothing that a config has any business with
-    write = "samplerbench.evaluation.store.write_atomically"
+    write = "samplerbench.files.write_atomically"
     yield {"_target_": write, "path": touched, "content": "evil"}
     yield {"_target_": write, "path": touched, "content": "evil", "_partial_": True}
     yield {"_target_": "samplerbench.app.cache.prune", "directory": str(tmp_path), "before": 9e9}

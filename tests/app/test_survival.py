@@ -66,22 +66,30 @@ def whole(tmp_path_factory):
 
 @pytest.mark.slow
 def test_killed_at_twenty_moments_the_table_is_that_of_a_run_left_alone(whole, tmp_path):
+    """A command that ends before its moment is checked, and the next one begins in a new folder."""
     expected, seconds = whole
     moments = random.Random(0)
-    killed = 0
-    for _ in range(20):
-        child = start(tmp_path)
-        time.sleep(moments.uniform(0.0, 1.1 * seconds))
+    killed, folders = 0, [tmp_path / "0"]
+    folders[0].mkdir()
+    while killed < 20:
+        assert len(folders) <= 20
+        child = start(folders[-1])
+        time.sleep(moments.uniform(0.0, 0.8 * seconds))
         os.kill(child, signal.SIGKILL)
-        killed += finish(child) == -signal.SIGKILL
-    assert killed > 5  # the later ones know so much that they may end before
-    assert finish(start(tmp_path)) == 0
+        status = finish(child)
+        killed += status == -signal.SIGKILL
+        if status == 0:
+            folders.append(tmp_path / str(len(folders)))
+            folders[-1].mkdir()
+        else:
+            assert status == -signal.SIGKILL
+    assert finish(start(folders[-1])) == 0
     runs = [open_run(path) for path in find_runs(tmp_path)]
     finished = [run for run in runs if run.state == "finished"]
-    assert {run.state for run in runs} <= {"finished", "interrupted"}
+    assert {run.state for run in runs} == {"finished", "interrupted"}
+    assert len(finished) >= len(folders)  # a kill may come after the end
     for run in finished:
         pd.testing.assert_frame_equal(table(run.directory), expected, check_exact=True)
-    assert len(finished) >= 1
     assert not list(tmp_path.rglob("*.unusable"))
 
 

@@ -52,7 +52,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     def full_disk(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("samplerbench.evaluation.store.os.fsync", full_disk)
+    monkeypatch.setattr("samplerbench.files.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         store.write(row(cell_id="a", value=2.0))
     assert store.table().loc[0, "value"] == 1.0

@@ -24,8 +24,7 @@ from pybtex.database import BibliographyData, Entry, Person
 from samplerbench.app.construct import comment, trusted
 from samplerbench.app.main import conf_directory
 from samplerbench.app.runs import StoredRun, find_runs, open_run
-from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.store import first_line
+from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.references import bibtex, mentioned, references, unknown
 
 #: What is used in every run, and what several of, each by name.
@@ -77,7 +76,7 @@ def _readable(run: StoredRun) -> list[Use]:
     except InvalidSetting:
         raise
     except Exception as error:  # whatever somebody else's file holds
-        allowed = f"a whole run of this version ({type(error).__name__}: {first_line(error)})"
+        allowed = f"a whole run of this version ({kind_and_line(error)})"
         raise InvalidSetting("run", run.directory, allowed) from error
 
 

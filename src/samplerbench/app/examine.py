@@ -14,7 +14,7 @@ from rich.table import Table
 from samplerbench.app.console import console
 from samplerbench.app.construct import construct_grid, read_member, trusting
 from samplerbench.app.main import conf_directory
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, kind_and_line
 from samplerbench.evaluation.contract import Ground, broken
 from samplerbench.evaluation.laws import Law, measured_law
 from samplerbench.evaluation.orders import LAWS, MIXTURE, Order, measured_order
@@ -67,7 +67,7 @@ def examined(sampler: Sampler) -> tuple[list[str], list[str]]:
         try:
             return measure()
         except Exception as error:  # a sampler that is not ours may raise anything
-            wrong.append(f"{what}: {type(error).__name__}: {error}".splitlines()[0])
+            wrong.append(f"{what}: {kind_and_line(error)}")
             return None
 
     for law in LAWS:
@@ -98,7 +98,7 @@ def settings(name: str) -> list[Sampler]:
         with trusting(module):
             found = getattr(import_module(module), member)
     except Exception as error:  # the code of a module may raise anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = kind_and_line(error)
         raise InvalidSetting("check", name, f"{allowed} ({reason})") from error
     if not (inspect.isclass(found) and issubclass(found, Sampler)):
         raise InvalidSetting("check", name, allowed)

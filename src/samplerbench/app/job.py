@@ -32,7 +32,7 @@ from samplerbench.app.console import (
     print_score_errors,
 )
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
-from samplerbench.errors import CellsFailed, InvalidSetting
+from samplerbench.errors import CellsFailed, InvalidSetting, kind_and_line
 from samplerbench.evaluation.budget import LIMIT, Budget, parts, verdict
 from samplerbench.evaluation.cache import ABOUT, Cache
 from samplerbench.evaluation.chains import CHAIN, DIAGNOSTICS, chain_cells, diagnose
@@ -40,13 +40,14 @@ from samplerbench.evaluation.identity import settings_text
 from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.score_error import score_errors
 from samplerbench.evaluation.statistics import at_equal_cost, sampler_name, summary
-from samplerbench.evaluation.store import Row, Store, set_aside, write_atomically
+from samplerbench.evaluation.store import Row, Store
 from samplerbench.evaluation.sweep import most_steps
 from samplerbench.figures.base import write
 from samplerbench.figures.budget import waterfall
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
 from samplerbench.figures.style import save
+from samplerbench.files import set_aside, write_atomically
 from samplerbench.logs import Log, open_log, run_name
 from samplerbench.weights import LOSSES, STATE, WEIGHTS, load
 
@@ -79,7 +80,7 @@ def run(config: DictConfig) -> None:
         except BaseException as error:
             stopped: State = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(OSError):  # the disk may be full
-                tell(directory, stopped, f"{type(error).__name__}: {error}".splitlines()[0])
+                tell(directory, stopped, kind_and_line(error))
             if isinstance(error, OSError):
                 kept = "what was finished is kept, and the same command goes on from there"
                 raise CellsFailed(f"{error}; {kept}") from error
@@ -100,7 +101,7 @@ def built(config: DictConfig, choices: Mapping[str, Any], name: str) -> Job:
     except Exception as error:  # settings that nobody thought of
         if config.get("debug") or isinstance(error, OmegaConfBaseException):
             raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = kind_and_line(error)
         raise InvalidSetting("config", reason, "one that can be built; see debug=true") from error
 
 

@@ -150,13 +150,13 @@ def main() -> None:
         if debug or not _raised_by_hydra(error):
             raise
         sys.exit(_complain(_without_trace(str(error)), 1))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
         # from Hydra's own code: a folder it cannot make, a group set to what is no member, a yaml
         # that is none
         if debug or not _raised_by_hydra(error):
             raise
-        emptied = "".join(f"{word}: " for word in sys.argv[1:] if word.endswith("=null"))
-        sys.exit(_complain(f"{emptied}{error}"))
+        blamed = [word for word in sys.argv[1:] if _names_no_member(word)]
+        sys.exit(_complain(_no_member(blamed[0]) if blamed else str(error)))
     except KeyboardInterrupt:
         print("samplerbench: interrupted; what was finished is kept", file=sys.stderr)
         sys.exit(130)
@@ -176,6 +176,25 @@ def command(module: ModuleType, words: list[str]) -> None:
     packages = [parser.parse_override(word).value() for word in named]
     with trusting(packages[-1] if packages else ()):
         module.main([word for word in words if word not in named])
+
+
+def _names_no_member(word: str) -> bool:
+    """Whether a word gives a config group something that can be no member's name."""
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException:
+        return False
+    value = override.value()
+    listed = value if isinstance(value, list) else [value]
+    group = (conf_directory() / override.key_or_group).is_dir()
+    return group and not all(isinstance(name, str) for name in listed)
+
+
+def _no_member(word: str) -> str:
+    group = conf_directory() / word.lstrip("+").partition("=")[0]
+    paths = (path.relative_to(group).with_suffix("") for path in group.rglob("*.yaml"))
+    known = sorted(path.as_posix() for path in paths)
+    return f"{word}: must be a name, or for some groups a list of names, of {', '.join(known)}"
 
 
 def _raised_by_hydra(error: BaseException) -> bool:

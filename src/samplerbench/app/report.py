@@ -26,8 +26,8 @@ from omegaconf import OmegaConf
 
 from samplerbench.app.main import run_name
 from samplerbench.app.runs import CHECKPOINTS, CONFIG, StoredRun, find_runs, open_run
-from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.store import Store, first_line
+from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.evaluation.store import Store
 from samplerbench.report.charts import Chart
 from samplerbench.report.compare import compare
 from samplerbench.report.entries import Entry

@@ -30,9 +30,10 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, first_line, kind_and_line
 from samplerbench.evaluation.identity import VERSIONS
-from samplerbench.evaluation.store import Store, write_atomically
+from samplerbench.evaluation.store import Store
+from samplerbench.files import create_atomically, write_atomically
 
 if TYPE_CHECKING:
     from samplerbench.app.build import Job
@@ -97,7 +98,7 @@ class StoredRun:
         try:
             job = build(config, self.choices, self.name)
         except OmegaConfBaseException as error:  # a key that this version has, and the run has not
-            allowed = f"a whole run of this version ({str(error).splitlines()[0]})"
+            allowed = f"a whole run of this version ({first_line(error)})"
             raise InvalidSetting("run", self.directory, allowed) from error
         if job.training is not None:
             model = job.training.objective.model
@@ -105,10 +106,7 @@ class StoredRun:
             try:
                 load(model, path)
             except Exception as error:  # whatever the file holds
-                first = str(error).splitlines()[0]
-                allowed = (
-                    f"one with the weights of its own network ({type(error).__name__}: {first})"
-                )
+                allowed = f"one with the weights of its own network ({kind_and_line(error)})"
                 raise InvalidSetting("run", path, allowed) from error
             model.to(job.sweep.device)
         return job
@@ -130,8 +128,7 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
     if not (directory / CONFIG).exists() and any((directory / name).exists() for name in WRITTEN):
         raise InvalidSetting("hydra.run.dir", directory, allowed)
     try:
-        with (directory / CONFIG).open("x") as file:
-            file.write(OmegaConf.to_yaml(config, resolve=True))
+        create_atomically(directory / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
     except FileExistsError:
         if not _requeued(directory):
             raise InvalidSetting("hydra.run.dir", directory, allowed) from None
@@ -174,8 +171,7 @@ def open_run(directory: Path) -> StoredRun:
             message=message,
         )
     except Exception as error:  # whatever somebody else's file holds
-        reason = str(error).splitlines()[0] if str(error) else ""
-        allowed = f"a whole run of this version ({type(error).__name__}: {reason})"
+        allowed = f"a whole run of this version ({kind_and_line(error)})"
         raise InvalidSetting("run", directory, allowed) from error
 
 

@@ -25,9 +25,8 @@ from samplerbench.evaluation.store import (
     Row,
     fragment,
     read_fragment,
-    set_aside,
-    write_atomically,
 )
+from samplerbench.files import set_aside, write_atomically
 
 message = logging.getLogger(__name__)
 

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from samplerbench import grids
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.errors import kind_and_line
 from samplerbench.grids import Level, Levels
 from samplerbench.models import Counted, Denoiser, Density, Score
 from samplerbench.noise import KeyedNoise
@@ -266,7 +267,7 @@ def broken(sampler: Sampler, ground: Ground) -> list[str]:
         try:
             line = check(sampler, ground)
         except Exception as error:  # a sampler that is not ours may raise anything
-            line = f"{type(error).__name__}: {error}".splitlines()[0]
+            line = kind_and_line(error)
         if line is not None:
             found.append(f"{name}: {line}")
     return found

@@ -9,11 +9,8 @@ console tables and logs are views of that table.
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast, get_type_hints
@@ -22,7 +19,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-message = logging.getLogger(__name__)
+from samplerbench.errors import first_line
+from samplerbench.files import write_atomically
 
 #: Columns that hold readings of a clock: all others are the same bits when a command is repeated.
 CLOCKS = ("seconds",)
@@ -212,27 +210,3 @@ def _completed(record: Any) -> dict[str, object]:
 def _time(path: Path) -> int:
     """When a file, or the entries of a folder, were last changed; 0 where there is none."""
     return path.stat().st_mtime_ns if path.exists() else 0
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    return " ".join((said or type(error).__name__).splitlines()[:1])
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is whole or absent, whatever happens in between."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def set_aside(path: Path, error: Exception) -> None:
-    """Name a file that cannot be used, and keep it out of the way."""
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    message.warning("%s is not usable and is worked out again: %s", path, reason)
-    with suppress(OSError):  # then it is replaced when the new one is written
-        path.replace(path.with_name(f"{path.name}.unusable"))

@@ -28,7 +28,7 @@ from samplerbench import __version__
 from samplerbench.coupling import BrownianNoise
 from samplerbench.cuda_graphs import Graphed
 from samplerbench.datasets.base import Dataset
-from samplerbench.errors import require
+from samplerbench.errors import kind_and_line, require
 from samplerbench.evaluation.identity import VERSIONS, describe, identity, settings_text
 from samplerbench.evaluation.store import Row
 from samplerbench.grids import Levels
@@ -406,7 +406,7 @@ class Sweep:
                     message = f"{bad} of {len(samples)} samples are not finite"
                     status, samples = "diverged", None
         except Exception as error:  # a defect of one cell must not cost the others
-            status, message, samples = "failed", _first_line(error), None
+            status, message, samples = "failed", kind_and_line(error), None
         return Drawn(samples, nfe, time.perf_counter() - began, status, message)
 
     def measure(self, drawing: Drawing, metric: str, to: Reference) -> Row:
@@ -425,7 +425,7 @@ class Sweep:
             try:
                 measured = to.distance()(drawn.samples)
             except Exception as error:
-                status, message = "failed", _first_line(error)
+                status, message = "failed", kind_and_line(error)
         seconds = drawn.seconds + time.perf_counter() - began
         drawn = replace(drawn, seconds=seconds, status=status, message=message)
         return self.row(cell, drawn, metric, settings, to.to, measured)
@@ -553,7 +553,3 @@ def most_steps(sampler: Sampler, nfe: int) -> int:
     while steps < nfe and (sampler.evaluations(steps + 1) or 0) <= nfe:
         steps += 1
     return steps
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -30,9 +30,9 @@ from plotly.offline import get_plotlyjs
 
 from samplerbench import __version__
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.store import write_atomically
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import save
+from samplerbench.files import write_atomically
 from samplerbench.report.cells import cell_lines, curves
 from samplerbench.report.charts import (
     Chart,
