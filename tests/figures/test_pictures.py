@@ -245,15 +245,17 @@ class TestRuns:
 
 
 class TestIncompatible:
-    @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+    @pytest.mark.parametrize(
+        "path",
+        [path for path in YAMLS if path.stem != "loss"],  # which does not look at the data
+        ids=lambda path: path.stem,
+    )
     def test_data_of_another_dimension_are_refused_in_one_line(self, path):
-        if path.stem == "loss":
-            pytest.skip("it does not look at the data")
         cube = isotropic((1.0,), ((0.0, 0.0, 0.0),), 1.0)
         reason = member(path).why_incompatible(scene_of(cube))
         assert reason is not None
         assert "\n" not in reason
-        assert "dimension" in reason or "trajectory" in reason
+        assert any(word in reason for word in ("dimension", "trajectory", "image"))
 
     def test_it_is_known_before_the_training(self, plane):
         before = replace(plane, losses=plane.losses.iloc[:0])

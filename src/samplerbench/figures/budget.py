@@ -18,18 +18,8 @@ from matplotlib.patches import Patch
 
 from samplerbench.evaluation.budget import KEY, PARTS
 from samplerbench.evaluation.statistics import sampler_name
-from samplerbench.figures.style import COLOURS, metric_title, styled
+from samplerbench.figures.style import PART_COLOURS, metric_title, styled
 
-_COLOURS = {
-    "floor": "0.75",
-    "generalisation": COLOURS[5],
-    "finite data": COLOURS[3],
-    "optimisation": COLOURS[4],
-    "discretisation": COLOURS[0],
-    "start": COLOURS[1],
-    "score": COLOURS[2],
-    "total": "0.25",
-}
 _SHORT = {
     "discretisation": "steps",
     "generalisation": "general.",
@@ -86,7 +76,7 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> float:
     for place, part in enumerate(names):
         mean = float(differences["mean"][part])
         bottom = 0.0 if part in ("floor", "total") else level
-        axes.bar(place, mean, 0.7, bottom=bottom, color=_COLOURS[part])
+        axes.bar(place, mean, 0.7, bottom=bottom, color=PART_COLOURS[part])
         low, high = (bottom + float(differences[end][part]) for end in ("lower", "upper"))
         axes.plot([place, place], [low, high], color="black", lw=1)
         lowest = min(lowest, bottom, bottom + mean, low if low == low else 0.0)

@@ -19,6 +19,18 @@ _STYLE = files("samplerbench.figures") / "samplerbench.mplstyle"
 #: Okabe and Ito's palette in the order of the style file.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
+#: The parts of an error budget, by name: greys for what is in every number, and for the sum.
+PART_COLOURS = {
+    "floor": "#b0b0b0",
+    "generalisation": COLOURS[5],
+    "finite data": COLOURS[3],
+    "optimisation": COLOURS[4],
+    "discretisation": COLOURS[0],
+    "start": COLOURS[1],
+    "score": COLOURS[2],
+    "total": "#4d4d4d",
+}
+
 _MARKERS = "osD^v<>"
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 

@@ -17,6 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from samplerbench.errors import require
 from samplerbench.grids import AnyLevel
 
 # standard deviation of a standard normal number that is drawn again until it lies in [−2, 2]
@@ -40,6 +41,26 @@ class Network(nn.Module, ABC):
             u: the state, float32, shape (*batch, dim).
             level: of Python floats, or of tensors of shape (*batch, 1).
         """
+
+
+def random_waves(
+    features: int, dim: int, frequency: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Ω and φ of the features sin(Ω·u + φ), drawn once: Ω normal, φ uniform.
+
+    Args:
+        features: how many.
+        dim: of u.
+        frequency: standard deviation of Ω/2π, in cycles per unit of u.
+        generator: where they come from.
+
+    Returns:
+        Ω, shape (features, dim), and φ, shape (features,).
+    """
+    require(features >= 0, "features", features, "at least 0")
+    require(0 < frequency < math.inf, "frequency", frequency, "positive")
+    waves = 2 * math.pi * frequency * torch.randn(features, dim, generator=generator)
+    return waves, 2 * math.pi * torch.rand(features, generator=generator)
 
 
 def lecun_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:

@@ -17,7 +17,6 @@ domains", NeurIPS 2020.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
@@ -26,7 +25,7 @@ from torch.nn import functional
 
 from samplerbench.errors import require
 from samplerbench.grids import AnyLevel
-from samplerbench.networks.base import Network, lecun_linear
+from samplerbench.networks.base import Network, lecun_linear, random_waves
 from samplerbench.noise import torch_generator
 
 
@@ -61,12 +60,9 @@ class FourierMLP(Network):
         require(dim >= 1, "dim", dim, "at least 1")
         require(width >= 1, "width", width, "at least 1")
         require(blocks >= 0, "blocks", blocks, "at least 0")
-        require(features >= 0, "features", features, "at least 0")
-        require(0 < frequency < math.inf, "frequency", frequency, "positive")
         generator = torch_generator("network", seed)
-        waves = 2 * math.pi * frequency * torch.randn(features, dim, generator=generator)
+        waves, phases = random_waves(features, dim, frequency, generator)
         self.register_buffer("frequencies", waves)
-        phases = 2 * math.pi * torch.rand(features, generator=generator)
         self.register_buffer("phases", phases)
         self.first = lecun_linear(features + dim, width, generator)
         self.blocks = nn.ModuleList(lecun_linear(width, width, generator) for _ in range(blocks))

@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from samplerbench.errors import require
 from samplerbench.grids import AnyLevel
-from samplerbench.networks.base import Network, lecun_linear
+from samplerbench.networks.base import Network, lecun_linear, random_waves
 from samplerbench.noise import torch_generator
 
 FLOOR = 1e-4  # δ: noise-to-signal ratios outside [δ, 1/δ] look alike
@@ -72,19 +72,15 @@ class ResidualMLP(Network):
         require(dim >= 1, "dim", dim, "at least 1")
         require(width >= 1, "width", width, "at least 1")
         require(blocks >= 0, "blocks", blocks, "at least 0")
-        require(features >= 0, "features", features, "at least 0")
-        require(0 < frequency < math.inf, "frequency", frequency, "positive")
         generator = torch_generator("network", seed)
         self.width = width
         self.features = features
         # the last dim rows pass v through, so one product gives the sines' arguments and v itself
-        waves = 2 * math.pi * frequency * torch.randn(features, dim, generator=generator)
-        phases = 2 * math.pi * torch.rand(features, generator=generator)
+        waves, phases = random_waves(features, dim, frequency, generator)
         self.register_buffer("frequencies", torch.cat([waves, torch.eye(dim)]))
         self.register_buffer("phases", torch.cat([phases, torch.zeros(dim)]))
-        level_waves = 2 * math.pi * torch.randn(LEVEL_FEATURES, generator=generator)
-        level_phases = 2 * math.pi * torch.rand(LEVEL_FEATURES, generator=generator)
-        self.register_buffer("level_frequencies", level_waves)
+        level_waves, level_phases = random_waves(LEVEL_FEATURES, 1, 1.0, generator)
+        self.register_buffer("level_frequencies", level_waves[:, 0])
         self.register_buffer("level_phases", level_phases)
         self.level_in = lecun_linear(1 + LEVEL_FEATURES, LEVEL_WIDTH, generator)
         self.level_out = lecun_linear(LEVEL_WIDTH, width * (1 + blocks), generator)

@@ -20,7 +20,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from samplerbench.evaluation.statistics import sampler_name
-from samplerbench.figures.style import COLOURS, metric_title
+from samplerbench.figures.style import COLOURS, PART_COLOURS, metric_title
 from samplerbench.report.cells import curves, floor_of, floors, pareto
 from samplerbench.report.compare import Comparison
 
@@ -225,18 +225,6 @@ def heat_maps(lines: pd.DataFrame) -> Iterator[Chart]:
         yield Chart("η × steps", "", title, figure)
 
 
-_PART_COLOURS = {
-    "floor": "#9a9a9a",
-    "generalisation": COLOURS[5],
-    "finite data": COLOURS[3],
-    "optimisation": COLOURS[4],
-    "discretisation": COLOURS[0],
-    "start": COLOURS[1],
-    "score": COLOURS[2],
-    "total": "#6b6b6b",
-}
-
-
 def waterfalls(parts: pd.DataFrame, run: str) -> Iterator[Chart]:
     """The budget of each sampler setting at the most steps it has.
 
@@ -276,7 +264,7 @@ def _waterfall(differences: pd.DataFrame, neighbours: pd.DataFrame, top: float) 
             y=means,
             base=bases,
             width=0.66,
-            marker={"color": [_PART_COLOURS[part] for part in names]},
+            marker={"color": [PART_COLOURS[part] for part in names]},
             error_y=_bars(half),
             name="differences, which add up",
             customdata=names,
