@@ -35,9 +35,8 @@ from numpy.typing import NDArray
 
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.budget import LIMIT
 from samplerbench.evaluation.identity import describe
-from samplerbench.evaluation.store import as_table
+from samplerbench.evaluation.store import as_table, to_data
 from samplerbench.evaluation.sweep import Cell, Grid, Sweep
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
@@ -390,7 +389,7 @@ def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") ->
         InvalidSetting: the table has no finished value, or not of that metric.
     """
     # without what an error budget adds, and diagnostics of chains
-    rows = table[table["reference"].isin(["data", "law"]) & ~table["sampler"].str.endswith(LIMIT)]
+    rows = to_data(table)
     known = list(dict.fromkeys(rows.loc[rows["denoiser"] != "law", "metric"]))
     allowed = f"one of {', '.join(known)}" if known else "a table with values"
     require(bool(known) and (metric is None or metric in known), "metric", metric, allowed)

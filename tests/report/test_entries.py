@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-from samplerbench.evaluation.budget import LIMIT
-from samplerbench.report import entries
 from samplerbench.report.entries import all_values, distinguished, to_data, warnings
 
 
@@ -60,10 +58,6 @@ def test_the_state_says_what_is_missing_and_why(rows, entry):
 def test_distinguished_names_only_what_differs():
     assert distinguished("a", [{"p": 1, "k": 3}]) == ["a"]
     assert distinguished("a", [{"p": 1, "k": 3}, {"p": 2, "k": 3}]) == ["a, p=1", "a, p=2"]
-
-
-def test_a_limit_is_a_budgets_limit():
-    assert entries.LIMIT == LIMIT
 
 
 def test_a_report_is_read_without_torch_and_without_hydra():

@@ -33,14 +33,14 @@ from samplerbench.app.console import (
 )
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
 from samplerbench.errors import CellsFailed, InvalidSetting, kind_and_line
-from samplerbench.evaluation.budget import LIMIT, Budget, parts, verdict
+from samplerbench.evaluation.budget import Budget, parts, verdict
 from samplerbench.evaluation.cache import ABOUT, Cache
 from samplerbench.evaluation.chains import CHAIN, DIAGNOSTICS, chain_cells, diagnose
 from samplerbench.evaluation.identity import settings_text
 from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.score_error import score_errors
 from samplerbench.evaluation.statistics import at_equal_cost, sampler_name, summary
-from samplerbench.evaluation.store import Row, Store
+from samplerbench.evaluation.store import Row, Store, to_data
 from samplerbench.evaluation.sweep import most_steps
 from samplerbench.figures.base import write
 from samplerbench.figures.budget import waterfall
@@ -330,12 +330,6 @@ def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console)
         lines = lines.assign(name=names)
         log.curves(metric, lines, ["nfe", "steps"], "mean", ["denoiser", "start", "name"])
         out.print(f"figure: {shown(path)}")
-
-
-def to_data(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the grid itself: distances to data or law, without a budget's helpers."""
-    limits = table["sampler"].str.endswith(LIMIT)
-    return table[table["reference"].isin(["data", "law"]) & ~limits]
 
 
 def show_budget(

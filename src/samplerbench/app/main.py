@@ -101,8 +101,7 @@ def _named(error: Exception) -> str:
 
 def _mean_value() -> float | None:
     """What a sweeper may minimise: the mean of the job's distances, without their floors."""
-    from samplerbench.app.job import to_data
-    from samplerbench.evaluation.store import Store
+    from samplerbench.evaluation.store import Store, to_data
 
     table = Store(Path(HydraConfig.get().runtime.output_dir)).table()
     values = to_data(table) if len(table) > 0 else table

@@ -60,13 +60,13 @@ from typing import cast
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor
 
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.identity import settings_text
 from samplerbench.evaluation.statistics import holm, sampler_name, welch
-from samplerbench.evaluation.store import Row
+from samplerbench.evaluation.store import LIMIT, Row
 from samplerbench.evaluation.sweep import Against, Cell, Drawing, Drawn, Once, Reference, Sweep
 from samplerbench.metrics.base import Distance, LawMetric, Metric
 from samplerbench.samplers.base import Sampler
@@ -94,8 +94,7 @@ NEIGHBOURS = {
 }
 
 
-#: Ends the name of a converged run of a sampler that draws noise; the others share one limit.
-LIMIT = " limit"
+#: The one converged run of all samplers that draw no noise; each of the others has its own.
 ODE = f"ODE{LIMIT}"
 #: The `reference` of the rows W(C_M, C_2M), M the converged number of steps.
 DOUBLED = "doubled"
@@ -439,7 +438,7 @@ def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
 def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.DataFrame:
     groups = values.dropna().groupby(level=[*KEY, "steps"])
     lines = groups.agg(["mean", "std", "size"]).reset_index()
-    quantile = stats.t.ppf(0.5 + level / 2, (lines["size"] - 1).clip(lower=1))
+    quantile = stdtrit((lines["size"] - 1).clip(lower=1), 0.5 + level / 2)
     half = quantile * lines["std"] / lines["size"] ** 0.5
     return lines.assign(
         part=part,
@@ -478,7 +477,7 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
 def _means(values: pd.Series) -> pd.DataFrame:
     """The mean over repetitions and half of its 95 % interval, for each limit."""
     lines = values.groupby(level=KEY).agg(["mean", "std", "size"]).reset_index()
-    half = stats.t.ppf(0.975, (lines["size"] - 1).clip(lower=1)) * lines["std"]
+    half = stdtrit((lines["size"] - 1).clip(lower=1), 0.975) * lines["std"]
     return lines.assign(half=half / lines["size"] ** 0.5).drop(columns=["std", "size"])
 
 
@@ -608,9 +607,13 @@ def _fall(falls: pd.Series) -> str:
     """How a paired discretisation falls with N, in words; nothing where one N cannot say."""
     if len(falls) < 2 or not (falls > 0).all():
         return ""
-    fit = stats.linregress(np.log(falls.index.to_numpy(float)), np.log(falls.to_numpy()))
-    slope = float(fit.slope)
-    error = f" ± {float(fit.stderr):.2f}" if len(falls) > 2 else ""
+    x, y = np.log(falls.index.to_numpy(float)), np.log(falls.to_numpy(float))
+    x, y = x - x.mean(), y - y.mean()
+    slope = float(x @ y / (x @ x))
+    rest = y - slope * x
+    error = ""
+    if len(falls) > 2:
+        error = f" ± {math.sqrt(rest @ rest / (len(falls) - 2) / (x @ x)):.2f}"
     if slope >= 0:
         return f", does not fall: N^{slope:+.2f}{error}"
     return f", falls like N^{slope:.2f}{error}"

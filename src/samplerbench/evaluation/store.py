@@ -24,6 +24,8 @@ from samplerbench.files import write_atomically
 
 #: Columns that hold readings of a clock: all others are the same bits when a command is repeated.
 CLOCKS = ("seconds",)
+#: Ends the samplers' names of an error budget's converged runs.
+LIMIT = " limit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,3 +212,9 @@ def _completed(record: Any) -> dict[str, object]:
 def _time(path: Path) -> int:
     """When a file, or the entries of a folder, were last changed; 0 where there is none."""
     return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def to_data(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the grid itself: distances to data or law, without a budget's helpers."""
+    limits = table["sampler"].str.endswith(LIMIT)
+    return table[table["reference"].isin(["data", "law"]) & ~limits]

@@ -16,10 +16,7 @@ from typing import Any
 import pandas as pd
 
 from samplerbench.evaluation.statistics import MEASURE
-
-#: Ends the samplers' names of a budget's converged runs: `evaluation.budget.LIMIT`, which would
-#: import torch.
-LIMIT = " limit"
+from samplerbench.evaluation.store import LIMIT
 
 
 @dataclass(frozen=True, eq=False)
