@@ -93,6 +93,30 @@ def test_killed_at_twenty_moments_the_table_is_that_of_a_run_left_alone(whole, t
     assert not list(tmp_path.rglob("*.unusable"))
 
 
+def test_the_same_command_goes_on_in_its_folder_and_no_other_does(whole, tmp_path, capfd):
+    words = ["hydra.run.dir=here", "steps=[2,3,4,5]"]
+    child = start(tmp_path, *words)
+    while not list(tmp_path.glob("here/cells/*")):
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    finish(child)
+    for _ in range(2):  # after a kill, and after an end
+        assert finish(start(tmp_path, *words)) == 0
+        pd.testing.assert_frame_equal(table(tmp_path / "here"), whole[0], check_exact=True)
+    capfd.readouterr()
+    assert finish(start(tmp_path, *words, "n_samples=40")) == 2
+    assert "hydra.run.dir=" in capfd.readouterr().err
+    pd.testing.assert_frame_equal(table(tmp_path / "here"), whole[0], check_exact=True)
+
+
+def test_a_cache_that_cannot_be_written_to_stops_no_job(whole, tmp_path, capfd):
+    (tmp_path / "file").touch()
+    assert finish(start(tmp_path, "cache_dir=file")) == 0
+    assert "the training is not kept there" in capfd.readouterr().err.replace("\n", "")
+    (run,) = find_runs(tmp_path)
+    pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
+
+
 def test_jobs_that_race_train_once_and_agree(whole, tmp_path):
     first, second = start(tmp_path), start(tmp_path)
     assert (finish(first), finish(second)) == (0, 0)

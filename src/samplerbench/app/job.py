@@ -182,12 +182,12 @@ def fit(
     )
     untrained = copy.deepcopy(training.objective.model).eval().requires_grad_(False)
     own = directory / CHECKPOINTS
-    if job.cache is None:
+    found = None if job.cache is None else from_cache(job, job.cache, training, log, out)
+    if found is None:
         train_here(job, training, own, log, out)
         (own / LOSSES).replace(directory / LOSSES)
     else:
-        found = from_cache(job, job.cache, training, log, out)
-        own.mkdir(exist_ok=True)  # it is there if Slurm requeued the job
+        own.mkdir(exist_ok=True)  # it is there if the job was begun before
         write_atomically(own / WEIGHTS, (found / WEIGHTS).read_bytes())
         write_atomically(directory / LOSSES, (found / LOSSES).read_bytes())
     training.objective.model.to(job.sweep.device)
@@ -195,24 +195,35 @@ def fit(
     return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
 
 
-def from_cache(job: Job, cache: Cache, training: Training, log: Log, out: Console) -> Path:
-    """The folder of the training, which is done there first if it has not been done."""
+def from_cache(job: Job, cache: Cache, training: Training, log: Log, out: Console) -> Path | None:
+    """The folder of the training, which is done there first if it has not been done.
+
+    None where it has not been done and the folder cannot be written to.
+    """
 
     def wait() -> None:
         out.print("another job trains this model: waiting for it")
 
+    def trained(place: Path) -> bool:
+        if cache.refresh or not (place / WEIGHTS).exists():
+            return False
+        try:
+            load(training.objective.model, place / WEIGHTS)
+            pd.read_csv(place / LOSSES)
+        except Exception as error:  # whatever the files hold
+            set_aside(place / WEIGHTS, error)
+            return False
+        out.print("it was trained before; cache=refresh trains again")
+        return True
+
+    # weights are whole or absent, so this needs no lock, which a folder may not let us have
+    if trained(cache.place(job.sweep.training_id)):
+        return cache.place(job.sweep.training_id)
     with cache.training(job.sweep.training_id, wait) as place:
+        if place is None or trained(place):
+            return place
         if cache.refresh:
             (place / STATE).unlink(missing_ok=True)
-        elif (place / WEIGHTS).exists():
-            try:
-                load(training.objective.model, place / WEIGHTS)
-                pd.read_csv(place / LOSSES)
-            except Exception as error:  # whatever the files hold
-                set_aside(place / WEIGHTS, error)
-            else:
-                out.print("it was trained before; cache=refresh trains again")
-                return place
         if (place / STATE).exists():
             out.print("it goes on where it was interrupted")
         about = json.dumps(asdict(job.sweep.labels), indent=1, ensure_ascii=False)

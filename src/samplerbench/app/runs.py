@@ -121,18 +121,19 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
         about: choices, overrides and values, as in `StoredRun`.
 
     Raises:
-        InvalidSetting: another run has the folder; nothing of it is touched. A job that Slurm
-            requeued goes on in its own.
+        InvalidSetting: another run has the folder; nothing of it is touched. The same one goes on
+            in its own, where its job has ended or was requeued by Slurm.
     """
-    allowed = "a folder that holds no run; what is there is kept"
+    allowed = "a folder that holds no run, or this one, ended; what is there is kept"
     if not (directory / CONFIG).exists() and any((directory / name).exists() for name in WRITTEN):
         raise InvalidSetting("hydra.run.dir", directory, allowed)
-    try:
-        create_atomically(directory / CONFIG, OmegaConf.to_yaml(config, resolve=True).encode())
-    except FileExistsError:
-        if not _requeued(directory):
-            raise InvalidSetting("hydra.run.dir", directory, allowed) from None
+    content = OmegaConf.to_yaml(config, resolve=True).encode()
     versions = {**VERSIONS, "python": platform.python_version()}
+    try:
+        create_atomically(directory / CONFIG, content)
+    except FileExistsError:
+        if not (_requeued(directory) or _ended(directory, content, versions)):
+            raise InvalidSetting("hydra.run.dir", directory, allowed) from None
     _write(directory / ABOUT, {**about, "versions": versions})
     tell(directory, "running")
 
@@ -236,6 +237,17 @@ def _requeued(directory: Path) -> bool:
     if here is None or not isinstance(before, list) or len(before) != 2:
         return False
     return bool(before[0] == here[0] and before[1] != here[1])
+
+
+def _ended(directory: Path, config: bytes, versions: Mapping[str, str]) -> bool:
+    """Whether the folder is that of the same run, of the same versions, which nobody works on."""
+    if (directory / CONFIG).read_bytes() != config:
+        return False
+    try:
+        run = open_run(directory)
+    except InvalidSetting:
+        return False
+    return run.state != "running" and run.versions in ({}, versions)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

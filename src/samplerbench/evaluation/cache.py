@@ -88,25 +88,30 @@ class Cache:
         """How many values were found."""
         return len(self._recalled)
 
+    def place(self, training_id: str) -> Path:
+        """The folder of a training, to read from."""
+        return self.directory / TRAININGS / training_id
+
     @contextmanager
-    def training(self, training_id: str, wait: Callable[[], None]) -> Iterator[Path]:
-        """The folder of a training, for this process alone.
+    def training(self, training_id: str, wait: Callable[[], None]) -> Iterator[Path | None]:
+        """The folder of a training, for this process alone; None where nothing can be written.
 
         Args:
             training_id: its identity.
             wait: called once if another process has it, before waiting for that.
-
-        Raises:
-            OSError: the folder cannot be made.
         """
-        folder = self.directory / TRAININGS / training_id
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self.place(training_id)
         lock = FileLock(folder.with_suffix(".lock"))
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             wait()
             lock.acquire()
+        except OSError as error:
+            message.warning("cache: %s; the training is not kept there", error)
+            yield None
+            return
         try:
             yield folder
         finally:
