@@ -68,7 +68,7 @@ def run(folder):
 
 def bits(table):
     """What a table says but for clocks and labels, by value."""
-    labels = ["run", "experiment", "dataset", "schedule", "grid", "sampler", "start", "metric"]
+    labels = ["experiment", "dataset", "schedule", "grid", "sampler", "start", "metric"]
     return table.drop(columns=[*CLOCKS, *labels]).sort_values("cell_id", ignore_index=True)
 
 

@@ -43,7 +43,7 @@ def command(folder: Path, *words: str, **settings: str) -> subprocess.CompletedP
 def tables(folder: Path) -> dict[str, pd.DataFrame]:
     """The jobs' tables, without their clocks and the folders' names."""
     return {
-        path.parent.name: pd.read_parquet(path).drop(columns=["run", *CLOCKS])
+        path.parent.name: pd.read_parquet(path).drop(columns=list(CLOCKS))
         for path in sorted(folder.glob("runs/*/cells.parquet"))
     }
 

@@ -50,7 +50,7 @@ def finish(child: int) -> int:
 
 
 def table(run: Path) -> pd.DataFrame:
-    return pd.read_parquet(run / "cells.parquet").drop(columns=["run", *CLOCKS])
+    return pd.read_parquet(run / "cells.parquet").drop(columns=list(CLOCKS))
 
 
 @pytest.fixture(scope="module")
