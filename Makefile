@@ -40,8 +40,8 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e ".[test]"
-	# a peer whose numbers ours are compared with; its own requirements would bring another torch
-	$(PIP) --no-deps azula einops
+	# peers whose numbers ours are compared with; their own requirements would bring another torch
+	$(PIP) --no-deps azula einops k-diffusion
 	touch $(VENV)/.run $@
 
 clean:

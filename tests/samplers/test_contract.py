@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from samplerbench.evaluation.contract import PROMISES, Ground
+from samplerbench.grids import hold, karras
+from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.base import final_state
 
 CASES = [*((name, "cpu") for name in PROMISES)]
 CASES += [("type", "cuda")] if torch.cuda.is_available() else []
@@ -19,3 +22,25 @@ CASES += [("type", "cuda")] if torch.cuda.is_available() else []
 def test_promise(sampler, schedule, simple_mixture, promise, device):
     ground = Ground(simple_mixture, schedule, torch.device(device))
     assert PROMISES[promise](sampler, ground) is None
+
+
+def test_no_more_noise_is_asked_for_than_said(
+    sampler, schedule, simple_mixture, states, monkeypatch
+):
+    """What a model was not trained for is known before it is trained, stages off the grid too."""
+    top = min(float(schedule.noise_to_signal(torch.ones(()).double())), 8.0) / 2
+    levels = karras(schedule, 5, noise_max=top, noise_min=top / 9)
+    levels = hold(schedule, 5, noise=0.5) if sampler.holds else levels
+    oracle, asked = simple_mixture.oracle(schedule), []
+    for name in ("denoiser", "score"):
+        method = getattr(oracle, name)
+
+        def recorded(x, level, method=method):
+            asked.append(float(torch.as_tensor(level.sigma / level.alpha).max()))
+            return method(x, level)
+
+        monkeypatch.setattr(oracle, name, recorded)
+    first = levels.rows[0]
+    x = first.alpha * states(4, 2) + first.sigma * states(4, 2)
+    final_state(sampler, oracle, x, levels, KeyedNoise(("levels",)))
+    assert max(asked) == pytest.approx(sampler.most_noise(schedule, levels), rel=1e-6)

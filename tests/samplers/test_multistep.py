@@ -26,7 +26,7 @@ from samplerbench.schedules import EDM, Rectified, VPCosine, VPLinear
 NOISE = KeyedNoise((0, "multistep"))
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 DEIS = [DEISTime, DEISRho, DEISLogRho]
-NOT_VARIANTS = [DPMSolverPP(points=3), UniPC(points=3), *(kind(4) for kind in DEIS)]
+NOT_VARIANTS = [DPMSolverPP(points=3), UniPC(3), UniPC(3, bh1=True), *(kind(4) for kind in DEIS)]
 
 
 @pytest.fixture
@@ -198,16 +198,28 @@ def test_dpm_solver_pp_is_diffusers(compare, uneven, sampler, settings):
     compare(sampler, stepping(theirs), {"rtol": 3e-6, "atol": 3e-6})
 
 
+@pytest.mark.parametrize("bh1", [False, True])
 @pytest.mark.parametrize("points", [1, 2, 3])
-def test_unipc_is_diffusers(compare, uneven, points):
+def test_unipc_is_diffusers(compare, uneven, points, bh1):
     theirs = diffusers_scheduler(
         uneven,
         "unipc_multistep",
         "UniPCMultistepScheduler",
         solver_order=points,
+        solver_type="bh1" if bh1 else "bh2",
         prediction_type="sample",
     )
-    compare(UniPC(points), stepping(theirs), data=False)
+    compare(UniPC(points, bh1), stepping(theirs), data=False)
+
+
+def test_both_sizes_of_unipc_are_two_methods(mixture_law, states, full):
+    """The default is B₂; B₁ starts from α = 0 too, where h is infinite."""
+    path = VPCosine()
+    model, levels, x = mixture_law.oracle(path), full(path, 9), states(16, 2)
+    two, one = (final_state(UniPC(1, bh1), model, x, levels, NOISE) for bh1 in (False, True))
+    assert one.isfinite().all()
+    assert (one - two).abs().max() > 1e-3
+    assert torch.equal(two, final_state(UniPC(1), model, x, levels, NOISE))
 
 
 @pytest.mark.parametrize("points", [1, 2, 3])
@@ -238,16 +250,18 @@ def test_ipndm_is_diffusers(compare, uneven):
     compare(IPNDM(4), step, data=False)
 
 
-@pytest.mark.parametrize("points", [1, 2, 3, 4])
 @pytest.mark.parametrize(
-    ("kind", "theirs"),
-    [(DEISRho, "zABSampler"), (DEISLogRho, "zEABSampler"), (AdamsBashforth, "xEABSampler")],
+    ("kind", "theirs", "points"),
+    [
+        *((DEISRho, "zABSampler", points) for points in (1, 2, 3, 4)),
+        *((DEISLogRho, "zEABSampler", points) for points in (1, 2, 3, 4)),
+        # with three points ours starts better
+        *((AdamsBashforth, "xEABSampler", points) for points in (1, 2)),
+    ],
 )
 def test_adams_methods_are_azulas(mixture_law, states, kind, theirs, points):
     """On levels that stop before the data; their first step has one point at every order."""
     azula = pytest.importorskip("azula.sample")
-    if kind is AdamsBashforth and points > 2:
-        pytest.skip("ours starts better")
     path = VPCosine()
     model, x = mixture_law.oracle(path), states(16, 2)
 
@@ -275,9 +289,8 @@ def test_adams_methods_are_azulas(mixture_law, states, kind, theirs, points):
     ],
     ids=repr,
 )
-def test_multistep_is_k_diffusion(mixture_law, states, sampler, theirs, settings):
-    """Where their package loads, on levels that stop before the data."""
-    sampling = pytest.importorskip("k_diffusion.sampling", exc_type=ImportError)
+def test_multistep_is_k_diffusion(mixture_law, states, k_sampling, sampler, theirs, settings):
+    """On levels that stop before the data."""
     path = EDM(80.0)
     sigmas = karras(path, 12, noise_max=80.0, noise_min=0.01).sigma[:-1]
     levels, model = Levels(sigmas / 80, torch.ones_like(sigmas), sigmas), mixture_law.oracle(path)
@@ -288,7 +301,7 @@ def test_multistep_is_k_diffusion(mixture_law, states, sampler, theirs, settings
     def network(x, sigma):
         return model.denoiser(x, Level(float(sigma[0]) / 80, 1.0, float(sigma[0])))
 
-    other = getattr(sampling, theirs)(network, x, sigmas, disable=True, **settings)
+    other = getattr(k_sampling, theirs)(network, x, sigmas, disable=True, **settings)
     torch.testing.assert_close(final_state(sampler, model, x, levels, NOISE), other, **CLOSE)
 
 
@@ -318,6 +331,7 @@ def test_contract_of_the_other_settings(sampler, schedule, simple_mixture, full,
         (DPMSolverPP(points=3), [320, 640, 1280], 1.85, 2.15),
         # a first step of order two, whose share is small: between 3 and 4, 3 in the end
         (UniPC(points=3), [40, 80, 160, 320], 2.85, 4.15),
+        (UniPC(points=3, bh1=True), [40, 80, 160, 320], 2.85, 4.15),
         (DEISTime(points=4), [80, 160, 320], 1.85, 2.15),
     ],
     ids=repr,

@@ -12,6 +12,7 @@ from samplerbench.coupling import BrownianNoise
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.exact_law import noised_law, output_law
 from samplerbench.grids import Level, Levels, karras, log_snr, to_data, uniform
+from samplerbench.level_laws import LogUniform
 from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
@@ -220,11 +221,27 @@ def test_they_couple(sampler, normal_law, interior, log_slope):
     assert log_slope(many, errors) > 0.85
 
 
-def test_without_a_corrector_it_is_ancestral(mixture_law, schedule, full, states):
+@pytest.mark.parametrize("flow", [False, True])
+def test_without_a_corrector_it_is_the_predictor(mixture_law, schedule, full, states, flow):
     levels, oracle = full(schedule, 9), mixture_law.oracle(schedule)
     x = levels.rows[0].sigma * states(8, 2)
-    samplers = PredictorCorrector(inner=0), DDIM(1.0)
+    samplers = PredictorCorrector(inner=0, probability_flow=flow), DDIM(0.0 if flow else 1.0)
     assert torch.equal(*(final_state(s, oracle, x, levels, NOISE) for s in samplers))
+    assert samplers[0].stochastic is samplers[1].stochastic is not flow
+
+
+def test_the_flow_predictor_is_the_papers_to_second_order(mixture_law, states, log_slope):
+    """Song et al. 2021 on VE paths: x + ½(σ_t² − σ_s²)·s, one step of growing smallness."""
+    oracle, x, lengths, gaps = mixture_law.oracle(EDM(10.0)), 2 * states(8, 2), [], []
+    for steps in (8, 16, 32, 64):
+        levels = _part(karras(EDM(10.0), steps, noise_max=2.0, noise_min=0.1), 2)
+        now, to = levels.rows
+        predictor = PredictorCorrector(inner=0, probability_flow=True)
+        ours = final_state(predictor, oracle, x, levels, NOISE)
+        theirs = x + 0.5 * (now.sigma**2 - to.sigma**2) * oracle.score(x, now)
+        lengths.append(now.sigma - to.sigma)
+        gaps.append(float((ours - theirs).norm()))
+    assert -log_slope(lengths, gaps) == pytest.approx(2, abs=0.1)
 
 
 def test_a_corrector_step_is_diffusers(mixture_law, states, monkeypatch):
@@ -249,22 +266,26 @@ def _part(levels, rows):
     return Levels(*(v[:rows] for v in (levels.t, levels.alpha, levels.sigma)))
 
 
-@pytest.mark.parametrize("inner", [1, 3])
-def test_predictor_corrector_on_a_gaussian(normal_law, gaussian_moments, schedule, interior, inner):
-    """One matrix a step, for x/α: Bayes' step, then ULA with h = 2(rκ)²."""
+@pytest.mark.parametrize(("inner", "flow"), [(1, False), (3, False), (1, True), (3, True)])
+def test_predictor_corrector_on_a_gaussian(
+    normal_law, gaussian_moments, schedule, interior, inner, flow
+):
+    """One matrix a step, for x/α: Bayes' step or the flow's, then ULA with h = 2(rκ)²."""
     mean, covariance = gaussian_moments(normal_law)
     levels, r = interior(schedule, 6), 0.3
     start = noised_law(mean, 2 * covariance, levels.rows[0])
-    got = output_law(PredictorCorrector(r, inner), normal_law.oracle(schedule), levels, *start)
+    sampler = PredictorCorrector(r, inner, probability_flow=flow)
+    got = output_law(sampler, normal_law.oracle(schedule), levels, *start)
     alpha = levels.rows[0].alpha
     at, spread = start[0] / alpha, start[1] / alpha**2
     kappa = (levels.sigma / levels.alpha).tolist()
     for one, two in pairwise(kappa):
-        keep = (two / one) ** 2
+        keep = (two / one) ** (1 if flow else 2)
+        fresh = 0 if flow else keep * (one**2 - two**2)
         gain = covariance @ torch.linalg.inv(covariance + one**2 * IDENTITY)
         step = keep * IDENTITY + (1 - keep) * gain
         at = mean + step @ (at - mean)
-        spread = step @ spread @ step.T + keep * (one**2 - two**2) * IDENTITY
+        spread = step @ spread @ step.T + fresh * IDENTITY
         h = 2 * (r * two) ** 2
         step = IDENTITY - h * torch.linalg.inv(covariance + two**2 * IDENTITY)
         for _ in range(inner):
@@ -290,6 +311,20 @@ def test_own_norms_are_wide_in_few_dimensions(states, interior):
     z = states(200_000, 2)
     ratio = (z.square().sum(-1, keepdim=True) * z.square()).mean() / z.square().sum(-1).mean()
     assert float(ratio) == pytest.approx(1 + 2 / 2, rel=0.02)
+
+
+def test_churn_above_what_was_trained_is_refused_before_training():
+    """The grid begins where the training ends, and churn goes above it."""
+    path, law = EDM(80.0), LogUniform(0.02, 10.0)
+    levels = karras(path, 9, noise_max=10.0, noise_min=0.02)
+    for calm in (None, Heun(), EDMChurn(0.0), EDMChurn(churn_max=9.0)):
+        assert law.why_incompatible(path, levels, calm) is None
+    reason = law.why_incompatible(path, levels, EDMChurn(9.0))
+    assert "trained up to σ/α = 10 and EDMChurn asks for 14.14: raise level_law.maximum" in reason
+    assert LogUniform(0.02, 14.2).why_incompatible(path, levels, EDMChurn(9.0)) is None
+    # where the path itself ends, so does churn
+    ends = karras(EDM(10.0), 9, noise_min=0.02)
+    assert law.why_incompatible(EDM(10.0), ends, EDMChurn(9.0)) is None
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,7 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
         panels: Sequence[Axes] = figure.subplots(1, len(starts), sharey=True, squeeze=False)[0]
         floors = table[(table["metric"] == metric) & (table["denoiser"] == "law")]
         for start, axes in zip(starts, panels, strict=True):
-            # an even start has an even floor, the others the random one
-            own = floors[floors["start"] == start]
-            floor = (own if not own.empty else floors[floors["start"] == ""])["value"].dropna()
+            floor = floor_of(floors, start)
             if not floor.empty:
                 low, high = floor.quantile([0.025, 0.975])
                 axes.axhspan(low, high, color="0.85", lw=0)
@@ -116,11 +114,18 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
     return figure
 
 
-def ticks(numbers: set[int]) -> list[int]:
+def floor_of(floors: pd.DataFrame, start: str) -> pd.Series:
+    """The values of the floor that cells from a start are compared with."""
+    # an even start has an even floor, the others the random one
+    own = floors[floors["start"] == start]
+    return (own if not own.empty else floors[floors["start"] == ""])["value"].dropna()
+
+
+def ticks(numbers: set[int], apart: float = 1.16) -> list[int]:
     """Of numbers on a log axis those that have room for a label, the largest first of all."""
     kept: list[int] = []
     for number in sorted(numbers, reverse=True):
-        if not kept or kept[-1] / number > 1.16:
+        if not kept or kept[-1] / number > apart:
             kept.append(number)
     return kept
 

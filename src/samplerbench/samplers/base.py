@@ -12,6 +12,7 @@ and build it by `variants`, so that a new one needs no test of its own but for i
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,6 +103,15 @@ class Sampler(ABC):
         counted.
         """
         return steps
+
+    def most_noise(self, schedule: NoiseSchedule, levels: Levels) -> float:
+        """The largest noise-to-signal ratio at which it asks the model; infinite without signal.
+
+        Stages between two levels are never above the first one; who goes above it says so here, so
+        that what a model was not trained for is known before it is trained.
+        """
+        first = levels.rows[0]
+        return first.sigma / first.alpha if first.alpha > 0 else math.inf
 
     @abstractmethod
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:

@@ -65,6 +65,10 @@ class EDMChurn(Sampler):
     def evaluations(self, steps: int) -> int:
         return 2 * steps - 1
 
+    def most_noise(self, schedule: NoiseSchedule, levels: Levels) -> float:
+        raised = (hat.level for hat, _, _ in self._raised(schedule, levels))
+        return max(hat.sigma / hat.alpha if hat.alpha > 0 else math.inf for hat in raised)
+
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         raised = self._raised(model.schedule, levels)
         ode = ode_coefficients(model.schedule, levels)

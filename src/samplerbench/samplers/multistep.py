@@ -98,13 +98,18 @@ def data_weights(levels: Levels, points: int, newest: int = 0) -> list[list[floa
     return adams_weights(log_snr(levels), at, measure, constant_weights(levels), points, newest)
 
 
-def half_weights(levels: Levels) -> list[tuple[float, float]]:
+def half_weights(levels: Levels, size: Tensor | None = None) -> list[tuple[float, float]]:
     """The two-point weights of DPM-Solver++ 2M: (b + w, −w), w = ½·b·h/h', b as in DDIM(0).
 
     h' is the length in λ of the step before. w differs from the exact one by O(h²) and multiplies a
     difference of O(h): a local error of the size that two points have anyway. The first step has
     none before: w = 0.
+
+    Args:
+        levels: of the sampler.
+        size: what stands for b in w, with b = size + O(h²), shape (steps,); b itself by default.
     """
     h, b = log_snr(levels).diff().tolist(), constant_weights(levels).tolist()
-    w = [0.0, *(0.5 * b[i] * h[i] / h[i - 1] for i in range(1, len(h)))]
+    c = b if size is None else size.tolist()
+    w = [0.0, *(0.5 * c[i] * h[i] / h[i - 1] for i in range(1, len(h)))]
     return [(b_i + w_i, -w_i) for b_i, w_i in zip(b, w, strict=True)]

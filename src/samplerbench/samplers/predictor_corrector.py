@@ -1,4 +1,4 @@
-"""Predictor–corrector sampling: an ancestral step, then Langevin steps at the level it came to."""
+"""Predictor–corrector sampling: a step down, then Langevin steps at the level it came to."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ class PredictorCorrector(Sampler):
     times the variance that the drift is made for. On data N(0, I), 80 steps from σ = 10 to .02, the
     variance that comes out is 4·10⁴, 12, 1.28 in 1, 2, 16 dimensions; .94 by default.
 
+    With `probability_flow` the predictor is DDIM(0) instead, the flow's own first-order step, and
+    all noise is the corrector's. The paper's (Appendix D.3) is x + ½(σ_t² − σ_s²)·s on VE paths,
+    another discretisation of the same flow: they differ by O(h²), and where levels are far apart it
+    leaves at least half of the noise for the corrector, DDIM(0) the share σ_s/σ_t.
+
     No corrector at the data: the last step is x̂₀. N + inner·(N − 1) evaluations. As the steps grow
     in number the law comes to that of ULA at each level, S·(I − ½h·S⁻¹)⁻¹ for S on a Gaussian: off
     by a share r² of the last level's noise before it is denoised. Song et al. 2021 (arXiv
@@ -37,14 +42,16 @@ class PredictorCorrector(Sampler):
 
     Args:
         signal_to_noise: r; .16 in the paper for VE paths.
-        inner: Langevin steps per level; none leaves DDIM(1).
+        inner: Langevin steps per level; none leaves the predictor.
         own_norms: whether the norms in h are the sample's own.
+        probability_flow: whether the predictor is DDIM(0) and not DDIM(1), ancestral sampling.
     """
 
     order: ClassVar[int | None] = None
     signal_to_noise: float = 0.16
     inner: int = 1
     own_norms: bool = False
+    probability_flow: bool = False
 
     def __post_init__(self) -> None:
         allowed = "positive and finite"
@@ -54,11 +61,11 @@ class PredictorCorrector(Sampler):
 
     @classmethod
     def variants(cls) -> Sequence[Self]:
-        return [cls(), cls(0.1, inner=2), cls(own_norms=True)]
+        return [cls(), cls(0.1, inner=2), cls(own_norms=True), cls(probability_flow=True)]
 
     @property
     def stochastic(self) -> bool:
-        return True
+        return self.inner > 0 or not self.probability_flow
 
     @property
     def affine(self) -> bool:
@@ -70,14 +77,16 @@ class PredictorCorrector(Sampler):
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         share: float | Tensor = 2 * self.signal_to_noise**2
         for step, now, to in levels.pairs():
-            fresh = (to.sigma / now.sigma) * (
-                max(now.sigma**2 - (now.alpha / to.alpha * to.sigma) ** 2, 0.0) ** 0.5
-            )
+            fresh = 0.0
+            if not self.probability_flow:
+                lost = max(now.sigma**2 - (now.alpha / to.alpha * to.sigma) ** 2, 0.0)
+                fresh = to.sigma / now.sigma * lost**0.5
             kept = (to.sigma**2 - fresh**2) ** 0.5 / now.sigma
             x0_hat = model.denoiser(x, now)
             x = kept * x + (to.alpha - kept * now.alpha) * x0_hat
             if to.sigma > 0:
-                x = x + fresh * noise.normal(x, step)
+                if fresh > 0:
+                    x = x + fresh * noise.normal(x, step)
                 for draw in range(1, self.inner + 1):
                     x0_hat, z = model.denoiser(x, to), noise.normal(x, step, draw)
                     pull = to.alpha * x0_hat - x  # σ²·s

@@ -13,7 +13,13 @@ from samplerbench.grids import Levels
 from samplerbench.models import Denoiser
 from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
-from samplerbench.samplers.multistep import constant_weights, data_weights, half_weights, weighted
+from samplerbench.samplers.multistep import (
+    constant_weights,
+    data_weights,
+    half_weights,
+    log_snr,
+    weighted,
+)
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,11 @@ class UniPC(Sampler):
     The corrector reads the evaluation at the predicted state, which the next step needs anyway, and
     that is not repeated at the corrected one; the last state is a predicted one. w and v are the
     exact weights of the polynomial in λ = ln(α/σ) through the outputs, so the paper's B(h) cancels,
-    but for k = 1 in UniC and k = 2 in UniP, where it takes ½·B(h) for the exact weight. B is B₂
-    (`bh2`), 1 − e^{−h} on x̂₀: those two are the trapezoid and DPM-Solver++(2M). The first steps
-    have as many points as there are.
+    but for k = 1 in UniC and k = 2 in UniP, where it takes ½·B(h) for the exact weight. B is B₂,
+    1 − e^{−h} on x̂₀: those two are the trapezoid and DPM-Solver++(2M). With `bh1` it is B₁ = h,
+    which in long steps gives the change of x̂₀ more weight than x̂₀ itself; diffusers recommends it
+    below ten steps where nothing guides the model. The first steps have as many points as there
+    are; B₁ does not correct a first step from α = 0, where h is infinite.
 
     UniPC-k, k = `points`. Order k + 1, but never above 3, since the first step is a trapezoid with
     a local error of h³: 2, 3, 3 for k = 1, 2, 3. At k = 3 that error is all that keeps it from
@@ -37,16 +45,18 @@ class UniPC(Sampler):
 
     Args:
         points: k, the paper's order p.
+        bh1: whether B is B₁ and not B₂; diffusers' `solver_type`.
     """
 
     points: int = 2
+    bh1: bool = False
 
     def __post_init__(self) -> None:
         require(self.points in (1, 2, 3), "points", self.points, "1, 2 or 3")
 
     @classmethod
     def variants(cls) -> Sequence[Self]:
-        return [cls(), cls(points=1)]
+        return [cls(), cls(points=1), cls(bh1=True), cls(points=1, bh1=True)]
 
     @property
     def order(self) -> int:
@@ -57,7 +67,7 @@ class UniPC(Sampler):
         return False
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
-        predict, correct = _weights(levels, self.points)
+        predict, correct = _weights(levels, self.points, self.bh1)
         start = x
         past: list[Tensor] = []
         for step, now, to in levels.pairs():
@@ -76,10 +86,15 @@ class UniPC(Sampler):
             yield Step(x, x0_hat)
 
 
-def _weights(levels: Levels, points: int) -> tuple[list[Sequence[float]], list[Sequence[float]]]:
+def _weights(
+    levels: Levels, points: int, bh1: bool
+) -> tuple[list[Sequence[float]], list[Sequence[float]]]:
     """(of the predictor, of the corrector) in every step, newest output first."""
-    half = half_weights(levels)
-    trapezoid = [(0.5 * b, 0.5 * b) for b in constant_weights(levels).tolist()]
+    b = constant_weights(levels)
+    size = levels.alpha[1:] * log_snr(levels).diff() if bh1 else b  # α_s·B(h)
+    half = half_weights(levels, size)
+    late = (0.5 * size).nan_to_num(posinf=0.0)
+    trapezoid = list(zip(late.tolist(), (b - late).tolist(), strict=True))
     rough_predictor = slice(None) if points == 2 else slice(min(points, 2))
     rough_corrector = slice(None) if points == 1 else slice(1)
     predict: list[Sequence[float]] = [*data_weights(levels, points)]

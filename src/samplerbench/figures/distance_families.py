@@ -1,0 +1,213 @@
+"""Distance against evaluations for more samplers than one panel can hold.
+
+One row per family of samplers, one column per denoiser and start, all on the same axes, so that any
+two panels can be compared. Samplers that are one method under several names, as DDIM(0), Euler and
+DPM-Solver-1 are on a variance-exploding path, share a curve and a line of the legend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from samplerbench.evaluation.statistics import sampler_name, summary
+from samplerbench.figures.distance import distance_against, floor_of, ticks
+from samplerbench.figures.style import CurveStyle, curve_style, metric_title, styled
+from samplerbench.samplers.base import Sampler
+
+MOST_CURVES = 14
+"""As many curves of each denoiser as one panel can hold."""
+FAMILIES = (
+    "deterministic, one\nevaluation a step",
+    "deterministic, several\nevaluations a step",
+    "with noise",
+)
+_ALIKE = 1e-3
+"""Relative difference below which nobody sees two curves."""
+
+
+def family(sampler: Sampler) -> str:
+    """The row of the figure that a sampler is in."""
+    one, several, noisy = FAMILIES
+    if sampler.stochastic:
+        return noisy
+    return one if sampler.evaluations(2) == 2 else several
+
+
+def distance_figure(
+    table: pd.DataFrame, metric: str, x: str, families: Mapping[str, str]
+) -> Figure:
+    """Distance against steps or evaluations: in panels by family where there are many samplers.
+
+    Args:
+        table: rows of the results store.
+        metric: which of its metrics to draw.
+        x: steps, or nfe, the counted evaluations.
+        families: the `family` of each sampler with its settings, as `sampler_name` writes it.
+    """
+    if len(families) <= MOST_CURVES:
+        return distance_against(table, metric, x)
+    return distance_of_families(table, metric, x, families)
+
+
+def distance_of_families(
+    table: pd.DataFrame, metric: str, x: str, families: Mapping[str, str]
+) -> Figure:
+    """One row per family, one column per denoiser and start; the axis ends where most curves do.
+
+    A sampler that goes further is cut there, but not before its first value.
+
+    A legend is in the order of its curves, the largest geometric mean first.
+
+    Args:
+        table: rows of the results store.
+        metric: which of its metrics to draw.
+        x: steps, or nfe, the counted evaluations.
+        families: the `family` of each sampler with its settings, as `sampler_name` writes it.
+    """
+    lines = summary(table[table["metric"] == metric])
+    cells = lines[lines["denoiser"] != "law"]
+    cells = cells.assign(name=list(map(sampler_name, cells["sampler"], cells["sampler_settings"])))
+    cells = cells.assign(family=cells["name"].map(families))
+    spans = cells.groupby("name")[x].agg(["min", "max"])
+    end = max(spans["max"].median(), spans["min"].max())
+    shown = cells[cells[x] <= 1.02 * end].sort_values(x)
+    columns = sorted(set(zip(cells["denoiser"], cells["start"], strict=True)))
+    rows = [row for row in FAMILIES if row in set(shown["family"])]
+    floors = table[(table["metric"] == metric) & (table["denoiser"] == "law")]
+    smallest, largest = shown["mean"].min(), shown["mean"].max()
+    to = "law" if set(table[table["metric"] == metric]["reference"]) == {"law"} else "data"
+    with mpl.rc_context(styled()):
+        figure = Figure(
+            figsize=(3.15 * len(columns) + 2.9, 2.75 * len(rows) + 0.5), layout="constrained"
+        )
+        grid = figure.add_gridspec(
+            len(rows), len(columns) + 1, width_ratios=[3.15] * len(columns) + [2.3]
+        )
+        first: Axes | None = None
+        for row, title in enumerate(rows):
+            own = shown[shown["family"] == title]
+            alike = _alike(own, x)
+            styles = {names[0]: curve_style(place) for place, names in enumerate(alike)}
+            for column, (denoiser, start) in enumerate(columns):
+                axes = figure.add_subplot(grid[row, column], sharex=first, sharey=first)
+                first = first or axes
+                _floor(axes, floor_of(floors, start))
+                at = own[(own["denoiser"] == denoiser) & (own["start"] == start)]
+                _curves(axes, at, x, styles)
+                axes.label_outer()
+                if row == 0:
+                    axes.set_title(f"{denoiser} score, {start} start")
+                if column == 0:
+                    axes.set_ylabel(f"{title}\n\n{metric_title(metric)} to the {to}")
+                if row == len(rows) - 1:
+                    axes.set_xlabel("evaluations (NFE)" if x == "nfe" else "steps N")
+            beside = figure.add_subplot(grid[row, len(columns)])
+            beside.axis("off")
+            beside.legend(
+                handles=_legend(alike, styles, _short(cells), row == 0 and not floors.empty),
+                loc="center left",
+                borderaxespad=0,
+                handlelength=2.6,
+            )
+        assert first is not None
+        first.set_xscale("log")
+        if 0 < smallest < 0.25 * largest:
+            first.set_yscale("log")
+            # the means decide: an interval of few repetitions may reach far below
+            first.set_ylim(smallest / 1.6, largest * 1.4)
+        elif smallest >= 0:
+            first.set_ylim(bottom=0)
+        first.xaxis.set_major_locator(FixedLocator(ticks(set(shown[x]), apart=1.35)))
+        first.xaxis.set_minor_locator(NullLocator())
+        first.xaxis.set_major_formatter(ScalarFormatter())
+        one = shown.iloc[0]
+        figure.suptitle(
+            f"{one['dataset']}, n = {one['n_samples']:,} samples, {shown['count'].min()} "
+            f"repetitions; bars: 95 % intervals of the mean",
+            fontsize=9,
+            color="0.3",
+        )
+    return figure
+
+
+def _floor(axes: Axes, floor: pd.Series) -> None:
+    if not floor.empty:
+        low, high = floor.quantile([0.025, 0.975])
+        axes.axhspan(low, high, color="0.85", lw=0)
+
+
+def _curves(axes: Axes, cells: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle]) -> None:
+    for name, style in styles.items():
+        curve = cells[cells["name"] == name]
+        # an interval that reaches below 0 has no end on a log axis
+        low = (curve["mean"] - curve["lower"]).clip(upper=0.9 * curve["mean"].abs())
+        axes.errorbar(
+            curve[x],
+            curve["mean"],
+            yerr=[low, curve["upper"] - curve["mean"]] if curve["sd"].notna().all() else None,
+            color=style.colour,
+            ls=style.dashes,
+            marker=style.marker,
+            ms=4,
+            lw=1.3,
+            elinewidth=0.8,
+        )
+
+
+def _alike(cells: pd.DataFrame, x: str) -> list[list[str]]:
+    """Groups of names whose curves nobody can tell apart, the largest geometric mean first."""
+    keys = ["denoiser", "start", x]
+    curves = {
+        str(name): curve.set_index(keys)["mean"].sort_index()
+        for name, curve in cells.groupby("name")
+    }
+    size = {name: float(np.log(curve.abs() + 1e-300).mean()) for name, curve in curves.items()}
+    groups: list[list[str]] = []
+    for name in sorted(curves, key=lambda name: -size[name]):
+        for group in groups:
+            other = curves[group[0]]
+            same = other.index.equals(curves[name].index)
+            if same and np.allclose(other, curves[name], rtol=_ALIKE, atol=0):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return groups
+
+
+def _short(cells: pd.DataFrame) -> dict[str, str]:
+    """Names without the settings that do not tell a sampler's curves apart."""
+    found = {}
+    for sampler, own in cells.groupby("sampler"):
+        names = {name: name.split()[1:] for name in own["name"].unique()}
+        common = set.intersection(*map(set, names.values()))
+        for name, words in names.items():
+            found[name] = " ".join([str(sampler), *(word for word in words if word not in common)])
+    return found
+
+
+def _legend(
+    alike: Sequence[Sequence[str]],
+    styles: Mapping[str, CurveStyle],
+    short: Mapping[str, str],
+    with_floor: bool,
+) -> list[Line2D | Patch]:
+    handles: list[Line2D | Patch] = []
+    for names in alike:
+        style = styles[names[0]]
+        label = ",\n".join(sorted(short[name] for name in names))
+        handles.append(
+            Line2D([], [], color=style.colour, ls=style.dashes, marker=style.marker, label=label)
+        )
+    if with_floor:
+        handles.append(Patch(color="0.85", label="floor: fresh draws, 95 %"))
+    return handles
