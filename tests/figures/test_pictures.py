@@ -15,7 +15,8 @@ from PIL import Image
 
 from samplerbench import grids
 from samplerbench.app.construct import construct
-from samplerbench.app.main import conf_directory
+from samplerbench.app.folders import conf_directory
+from samplerbench.datasets.file import Divided
 from samplerbench.datasets.four_well import FourWell
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic
@@ -106,12 +107,18 @@ def trajectory():
     return scene_of(FourWell(steps=300))
 
 
+@pytest.fixture(scope="module")
+def images():
+    return scene_of(Divided(torch.rand(500, 1, 4, 4, generator=torch.Generator().manual_seed(0))))
+
+
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_every_member_draws_and_is_written(path, plane, line, trajectory, tmp_path):
+def test_every_member_draws_and_is_written(path, plane, line, trajectory, images, tmp_path):
     picture = small(member(path))
     if isinstance(picture, Followed):
         picture = replace(picture, denoisers=("learned",))
-    scene = next(s for s in (plane, line, trajectory) if picture.why_incompatible(s) is None)
+    scenes = (plane, line, trajectory, images)
+    scene = next(s for s in scenes if picture.why_incompatible(s) is None)
     drawn = picture.draw(scene)
     assert drawn
     files = write(drawn, tmp_path)
@@ -137,12 +144,13 @@ def test_every_yaml_holds_all_settings_at_their_defaults(path):
     assert picture == type(picture)()
 
 
-def test_all_axes_are_labelled(plane, line, trajectory):
+def test_all_axes_are_labelled(plane, line, trajectory, images):
     for path in YAMLS:
         picture = small(member(path))
         if isinstance(picture, Followed):
             picture = replace(picture, denoisers=("oracle",))
-        scene = next(s for s in (plane, line, trajectory) if picture.why_incompatible(s) is None)
+        scenes = (plane, line, trajectory, images)
+        scene = next(s for s in scenes if picture.why_incompatible(s) is None)
         for drawing in picture.draw(scene).values():
             figure = drawing.figure if isinstance(drawing, Animation) else drawing
             panels = [axes for axes in figure.axes if axes.get_visible()]

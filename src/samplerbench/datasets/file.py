@@ -57,7 +57,7 @@ class Divided(Dataset):
     the training part.
 
     Args:
-        rows: the points, shape (n, dim), finite, at least 2.
+        rows: the points, shape (n, *event_shape), finite, at least 2; they are kept flattened.
         train: share of the rows.
         validation: share of the rows.
         evaluation: share of the rows; what the three leave is the floor's.
@@ -77,7 +77,7 @@ class Divided(Dataset):
         total = self.train + self.validation + self.evaluation
         left = f"such that train + validation + evaluation is at most 1, not {total:.6g}"
         require(total <= 1 + 1e-9, "evaluation", self.evaluation, left)
-        points = Empirical(rows).points
+        points = Empirical(rows.flatten(1) if rows.ndim > 1 else rows).points
         count = len(points)
         require(count >= 2, "rows", f"{count} point", "at least 2")
         least = f"at least {0.5 / count:.2g}, so that one of the {count} rows is for training"
@@ -87,7 +87,8 @@ class Divided(Dataset):
         cuts = np.minimum(np.rint(shares * count).astype(int), count)
         parts = dict(zip(PARTS, points[order].tensor_split(torch.from_numpy(cuts)), strict=True))
         object.__setattr__(self, "_parts", parts)
-        object.__setattr__(self, "digest", digest(points))
+        object.__setattr__(self, "_event_shape", tuple(rows.shape[1:]))
+        object.__setattr__(self, "digest", digest(points.reshape(rows.shape)))
 
     def part(self, purpose: str) -> Tensor:
         """All the rows that belong to one of the four purposes, shape (m, dim), float64."""
@@ -105,7 +106,8 @@ class Divided(Dataset):
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        return (self.part("train").shape[1],)
+        shape: tuple[int, ...] = self.__dict__["_event_shape"]  # the digest has it too
+        return shape
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
         """Rows of the training part, with replacement, shape (count, dim), float64."""

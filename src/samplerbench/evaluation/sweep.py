@@ -55,6 +55,7 @@ class Labels:
     schedule: str = ""
     target: str = ""
     grid: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ class Sweep:
         metric_seed: of random directions and the like.
         training_id: identity of the learned denoiser's training.
         empirical_id: identity of the training set, for the denoiser empirical.
+        pretrained_id: identity of the pretrained model's weights.
         block: rows of a block.
         dtype: of the state.
         device: where states live.
@@ -212,6 +214,7 @@ class Sweep:
     metric_seed: int = 0
     training_id: str = ""
     empirical_id: str = ""
+    pretrained_id: str = ""
     block: int = 1000
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -258,6 +261,7 @@ class Sweep:
         names = {
             "learned": f"learned {self.training_id}",
             "empirical": f"empirical {self.empirical_id}",
+            "pretrained": f"pretrained {self.pretrained_id}",
             "oracle": "oracle",
         }
         # a graph is fed with tensors where a call has numbers, which can change the last bits
@@ -389,8 +393,10 @@ class Sweep:
             if cell.settings is None:
                 key = ("floor", self.seed, cell.repetition)
                 even = isinstance(self.starts.get(cell.start), Sobol)
-                make = stratified_draws if even else Dataset.draws
-                draws = make(self.law, self.n_samples, *key)
+                if even:
+                    draws = stratified_draws(self.law, self.n_samples, *key)
+                else:  # of finite data from a part of their own
+                    draws = self.law.draws(self.n_samples, *key)
                 samples = draws.to(self.device, self.dtype)
             else:
                 model = Counted(self.denoisers[cell.denoiser])
@@ -500,14 +506,16 @@ class Sweep:
         }
         learned, on_law = cell.denoiser == "learned", cell.settings is None
         labels = self.labels
+        model_ids = {"learned": self.training_id, "pretrained": self.pretrained_id}
+        networks = {"learned": labels.network, "pretrained": labels.model}
         return Row(
             cell_id=identity(value),
             samples_id=samples_id,
-            training_id=self.training_id if learned else "",
+            training_id=model_ids.get(cell.denoiser, ""),
             run=labels.run,
             experiment=labels.experiment,
             dataset=labels.dataset,
-            network=labels.network if learned else "",
+            network=networks.get(cell.denoiser, ""),
             objective=labels.objective if learned else "",
             schedule="" if on_law else labels.schedule,
             target=labels.target if learned else "",

@@ -65,3 +65,23 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 def _rows(columns: int) -> int:
     return max(1, PIECE // columns)
+
+
+def nearest(x: Tensor, y: Tensor) -> Tensor:
+    """The distance `(n,)` of each of `(n, dim)` to the nearest of `(m, dim)`."""
+    pieces = torch.split(x, _rows(len(y)))
+    return torch.cat([_distances(rows, y).amin(dim=1) for rows in pieces])
+
+
+def neighbour_radii(x: Tensor, k: int) -> Tensor:
+    """The distance `(n,)` of each of `(n, dim)` to the k-th nearest of the others, k < n."""
+    # the nearest of all is the point itself
+    pieces = torch.split(x, _rows(len(x)))
+    return torch.cat([_distances(rows, x).kthvalue(k + 1, dim=1).values for rows in pieces])
+
+
+def share_inside(x: Tensor, centres: Tensor, radii: Tensor) -> float:
+    """The share of `(n, dim)` that is in some ball around `(m, dim)` with radii `(m,)`."""
+    pieces = torch.split(x, _rows(len(centres)))
+    inside = [(_distances(rows, centres) <= radii).any(dim=1) for rows in pieces]
+    return float(torch.cat(inside).double().mean())

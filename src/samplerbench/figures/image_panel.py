@@ -1,0 +1,142 @@
+"""Images that the samplers make from the same noise: a row a setting, a column a number of steps.
+
+At the bottom are images of the data, to compare with, where there are any. Pixels are shown as they
+are between −1 and 1, and cut off beyond; one channel is grey, three are red, green and blue. What
+is no number is white.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.evaluation.scene import Scene
+from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.panels import score_name
+from samplerbench.figures.style import styled
+
+
+@dataclass(frozen=True)
+class ImagePanel(Picture):
+    """One figure for each denoiser.
+
+    Args:
+        images: of each setting and number of steps, in a square.
+        denoisers: their names in the job; null is all.
+        start: the name of one of the job's starts; null is the first.
+        steps: numbers of steps, a column each; null is the job's.
+    """
+
+    images: int = 9
+    denoisers: tuple[str, ...] | None = None
+    start: str | None = None
+    steps: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.images >= 1, "images", self.images, "at least 1")
+        allowed = "numbers of steps, each at least 1, or null"
+        good = self.steps is None or (len(self.steps) > 0 and min(self.steps) >= 1)
+        require(good, "steps", self.steps, allowed)
+
+    def why_incompatible(self, scene: Scene) -> str | None:
+        return why_no_images(scene) or scene.why_no_runs(
+            denoisers=self.denoisers, start=self.start, steps=self._columns(scene)[0]
+        )
+
+    def draw(self, scene: Scene) -> Drawn:
+        columns = self._columns(scene)
+        runs = [
+            run
+            for steps in columns
+            for run in scene.runs(denoisers=self.denoisers, start=self.start, steps=steps)
+        ]
+        figures = {}
+        for denoiser in dict.fromkeys(run.denoiser for run in runs):
+            own = [run for run in runs if run.denoiser == denoiser]
+            cells = {
+                (run.label, run.steps): scene.follow(run, chains=self.images, every=run.steps).x[-1]
+                for run in own
+            }
+            title = f"{score_name(scene, denoiser)}\nstart: {own[0].start}, the same noise in all"
+            figures[f"image_panel_{denoiser}"] = self._figure(scene, cells, columns, title)
+        return figures
+
+    def _columns(self, scene: Scene) -> tuple[int, ...]:
+        return tuple(scene.steps) if self.steps is None else self.steps
+
+    def _figure(
+        self,
+        scene: Scene,
+        cells: dict[tuple[str, int], Tensor],
+        columns: tuple[int, ...],
+        title: str,
+    ) -> Figure:
+        rows = list(dict.fromkeys(label for label, _ in cells))
+        shape = scene.dataset.event_shape
+        data = scene.data(self.images * len(columns))
+        last = len(rows) - 1
+        if data.isfinite().all():  # a pretrained model's need not be here
+            some = data.tensor_split(len(columns))
+            cells = cells | {("data", n): x for n, x in zip(columns, some, strict=True)}
+            rows.append("data")
+        with mpl.rc_context(styled()):
+            figure = Figure(figsize=(1.3 * len(columns) + 1.2, 1.3 * len(rows) + 0.6))
+            figure.set_layout_engine("compressed", wspace=0.12, hspace=0.12)
+            panels = figure.subplots(len(rows), len(columns), squeeze=False)
+            for place, label in enumerate(rows):
+                for axes, steps in zip(panels[place], columns, strict=True):
+                    if (label, steps) in cells:
+                        show(axes, cells[label, steps], shape)
+                    else:
+                        axes.set_visible(False)  # the sampler does not run on so many
+                panels[place, 0].set_ylabel(label, rotation=0, ha="right", va="center")
+            for axes, steps in zip(panels[last], columns, strict=True):
+                axes.set_xlabel(f"N = {steps:,}")
+            figure.suptitle(title, fontsize=9, color="0.3")
+        return figure
+
+
+def why_no_images(scene: Scene) -> str | None:
+    """Why the data cannot be shown as images, in one line, or None if they can."""
+    shape = scene.dataset.event_shape
+    if len(shape) == 3 and shape[0] in (1, 3):
+        return None
+    return f"it shows images of 1 or 3 channels, and these data have the shape {shape}"
+
+
+def montage(x: Tensor, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Images side by side in a square, with white between them: (height, width, 1 or 3).
+
+    Args:
+        x: flattened images, shape (n, dim).
+        shape: of one: (channels, height, width).
+    """
+    _, height, width = shape
+    side = int(np.ceil(np.sqrt(len(x))))
+    lines = -(-len(x) // side)
+    gap = max(1, height // 16)
+    across, down = width + gap, height + gap
+    canvas = np.ones((lines * down - gap, side * across - gap, shape[0]))
+    pixels = x.double().numpy().reshape(-1, *shape).transpose(0, 2, 3, 1)
+    pixels = (np.where(np.isnan(pixels), 1, pixels).clip(-1, 1) + 1) / 2
+    for number, image in enumerate(pixels):
+        top, left = number // side * down, number % side * across
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def show(axes: Axes, x: Tensor, shape: tuple[int, ...]) -> None:
+    """A montage in a panel without ticks."""
+    canvas = montage(x, shape)
+    grey = canvas.shape[-1] == 1
+    axes.imshow(canvas[..., 0] if grey else canvas, cmap="gray", vmin=0, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)

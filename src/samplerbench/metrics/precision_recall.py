@@ -1,0 +1,83 @@
+"""Precision and recall of samples, by the nearest neighbours of points.
+
+Around each of m points y lies a ball B(y) that reaches to its k-th nearest neighbour among them;
+together the balls stand for where their law lives. With B(x) the same around the n samples,
+
+    precision = #{i : xᵢ ∈ ∪ⱼ B(yⱼ)}/n        how many samples look like data,
+    recall    = #{j : yⱼ ∈ ∪ᵢ B(xᵢ)}/m        how much of the data the samples reach .
+
+As a distance has to be 0 where the clouds are equal, the values are 1 − precision and 1 − recall;
+`info` has both shares. Balls grow with fewer points and with more dimensions, so compare at one
+(n, m) only, and with the floor, which is not 0. The paper's balls are in the features of a network;
+here they are in pixels, or whatever the points are.
+
+Cost: (n + m)² distances; memory in pieces, see `pairs`.
+
+Reference: T. Kynkäänniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila, Improved Precision and Recall
+Metric for Assessing Generative Models, NeurIPS 2019, arXiv 1904.06991, Eqs. 1 and 2; k = 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from samplerbench.errors import require
+from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.pairs import neighbour_radii, share_inside, why_too_many
+
+Share = Literal["precision", "recall"]
+
+
+@dataclass(frozen=True)
+class PrecisionRecall(Metric):
+    """1 − precision or 1 − recall, a share; no units.
+
+    Args:
+        share: which of the two is the value.
+        neighbours: k, at least 1 and below the number of points of either cloud.
+    """
+
+    is_wasserstein: ClassVar[bool] = False
+    share: Share = "precision"
+    neighbours: int = 3
+
+    def __post_init__(self) -> None:
+        known = self.share in ("precision", "recall")
+        require(known, "share", self.share, "precision or recall")
+        require(self.neighbours >= 1, "neighbours", self.neighbours, "at least 1")
+
+    def why_incompatible(self, dim: int) -> str | None:
+        return None
+
+    def why_too_large(self, n: int, m: int) -> str | None:
+        return why_too_many(n, m)
+
+    def prepare(self, reference: Tensor, seed: int) -> Distance:
+        return _PrecisionRecallDistance(self, reference)
+
+
+class _PrecisionRecallDistance(Distance):
+    def __init__(self, metric: PrecisionRecall, reference: Tensor) -> None:
+        super().__init__(reference.shape[1])
+        self._metric = metric
+        self._reference = reference.double()
+        self._radii = self._radii_of(self._reference, "reference")
+
+    def measure(self, samples: Tensor) -> Measurement:
+        x = samples.to(self._reference)
+        radii = self._radii_of(x, "samples")
+        info = {
+            "precision": share_inside(x, self._reference, self._radii),
+            "recall": share_inside(self._reference, x, radii),
+        }
+        value = 1 - info[self._metric.share]
+        return Measurement(value, value, value, None, 0, info)
+
+    def _radii_of(self, points: Tensor, name: str) -> Tensor:
+        k = self._metric.neighbours
+        allowed = f"at least {k + 1}, for neighbours={k}"
+        require(len(points) > k, f"{name}.shape[0]", len(points), allowed)
+        return neighbour_radii(points, k)

@@ -1,0 +1,137 @@
+"""A small U-Net on images, diffusers' `UNet2DModel`, as a network on flattened states.
+
+    y = crop(U(pad(c_in·u), i)),   c_in = 1/√(α² + σ²),
+
+u reshaped to (channels, height, width), padded with zeros to where every halving comes out even,
+and y flattened again. Nothing else here knows that a state is an image. i is a number between 0 and
+T − 1 = 999, of which diffusers makes sines and cosines:
+
+    level: noise      i = ½·(T − 1)·(1 + ln κ/ln(1/δ)),   δ = 1e-4,   κ bounded as in `residual_mlp`
+    level: time       i = T·t − 1
+
+The first is the same on every path. The second on `VPLinear`, with ε as the target and data that
+are not standardised, is a DDPM with T levels as diffusers has them, which knows it by i: its pixels
+lie between −1 and 1 and α² + σ² is 1, so that c_in does nothing.
+
+Each level of the U-Net halves the image; those below have attention, by the paper's single head.
+The last layer starts at zero. Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", NeurIPS
+2020 (arXiv 2006.11239), Appendix B.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from samplerbench.errors import require
+from samplerbench.extras import missing
+from samplerbench.grids import AnyLevel
+from samplerbench.networks.base import Network
+from samplerbench.networks.residual_mlp import FLOOR
+from samplerbench.noise import torch_generator
+
+TRAIN_STEPS = 1000  # T
+
+LevelIndex = Literal["noise", "time"]
+
+
+class UNet(Network):
+    """diffusers' U-Net, with weights from a generator of its own.
+
+    Args:
+        event_shape: of an image: (channels, height, width).
+        seed: of the initial weights.
+        channels: of each level, from the image's own size down; each level halves the size.
+        layers: residual blocks of each level.
+        attention: how many levels, from below, have attention.
+        groups: of the group normalisation; divides all of `channels`.
+        level: how the network is told the noise level.
+    """
+
+    needs_level: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        seed: int,
+        *,
+        channels: tuple[int, ...] = (32, 64),
+        layers: int = 1,
+        attention: int = 1,
+        groups: int = 8,
+        level: LevelIndex = "noise",
+    ) -> None:
+        super().__init__()
+        allowed = f"another one: a U-Net needs images, and these data have the shape {event_shape}"
+        require(len(event_shape) == 3, "event_shape", event_shape, allowed)
+        require(len(channels) >= 1, "channels", channels, "at least one number")
+        require(groups >= 1, "groups", groups, "at least 1")
+        for width in channels:
+            allowed = f"positive multiples of groups={groups}, and even"
+            good = width >= 1 and width % groups == 0 and width % 2 == 0
+            require(good, "channels", channels, allowed)
+        require(layers >= 1, "layers", layers, "at least 1")
+        levels = len(channels)
+        require(0 <= attention <= levels, "attention", attention, f"between 0 and {levels}")
+        require(level in ("noise", "time"), "level", level, "noise or time")
+        self.event_shape = event_shape
+        self.level = level
+        side = 2 ** (levels - 1)
+        self._missing = tuple(-length % side for length in event_shape[1:])
+        kinds = ["Attn" * (k >= levels - attention) for k in range(levels)]
+        self.unet = _unet(
+            torch_generator("network", seed),
+            sample_size=tuple(length + -length % side for length in event_shape[1:]),
+            in_channels=event_shape[0],
+            out_channels=event_shape[0],
+            block_out_channels=channels,
+            layers_per_block=layers,
+            down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
+            up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
+            attention_head_dim=None,
+            add_attention=attention > 0,
+            norm_num_groups=groups,
+        )
+        nn.init.zeros_(self.unet.conv_out.weight)
+        nn.init.zeros_(self.unet.conv_out.bias)
+
+    def forward(self, u: Tensor, level: AnyLevel) -> Tensor:
+        scale, index = self._told(level, u)
+        images = (u * scale).reshape(-1, *self.event_shape)
+        below, right = self._missing
+        if below or right:
+            images = functional.pad(images, (0, right, 0, below))
+        y: Tensor = self.unet(images, index.reshape(-1), return_dict=False)[0]
+        _, height, width = self.event_shape
+        return y[..., :height, :width].reshape(u.shape)
+
+    def _told(self, level: AnyLevel, u: Tensor) -> tuple[float | Tensor, Tensor]:
+        """c_in, and i: one number for a level of floats, else one for each state."""
+        alpha, sigma = level.alpha, level.sigma
+        square = alpha**2 + sigma**2
+        scale = square.rsqrt().to(u) if isinstance(square, Tensor) else square**-0.5
+        if self.level == "time":
+            index = TRAIN_STEPS * level.t - 1
+        else:
+            ratio = (sigma**2 + (FLOOR * alpha) ** 2) / (alpha**2 + (FLOOR * sigma) ** 2)
+            log = ratio.log() if isinstance(ratio, Tensor) else math.log(ratio)
+            index = (TRAIN_STEPS - 1) * 0.5 * (1 - 0.5 * log / math.log(FLOOR))
+        return scale, torch.as_tensor(index, dtype=u.dtype, device=u.device)
+
+
+def _unet(generator: torch.Generator, **settings: Any) -> Any:
+    """diffusers' model; it draws its weights from the global generator, which is put back."""
+    try:
+        from diffusers import UNet2DModel  # slow to import
+    except ImportError as error:
+        raise missing("diffusers", "images") from error
+    state = torch.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(generator.initial_seed())  # not of the accelerators
+        return UNet2DModel(**settings)
+    finally:
+        torch.set_rng_state(state)

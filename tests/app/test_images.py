@@ -1,0 +1,85 @@
+"""experiment=digits as a user runs it, and what a user without the extra or without images sees."""
+
+from __future__ import annotations
+
+import sys
+
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from samplerbench.app.main import main
+
+QUICK = ("logger=none", "trainer.steps=3", "network.channels=[8,16]", "n_samples=20", "block=20")
+FEW = ("n_train=9", "n_reference=9", "n_samples=9")
+METRICS = "metric=[sliced_pca,nearest_training]"
+CELLS = ("steps=[2,4]", "sampler=ddim", "sampler.ddim.eta=[0,1]")
+DIGITS = ("experiment=digits", METRICS, *QUICK, *CELLS)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """A digits job of seconds: its folder."""
+    pytest.importorskip("diffusers")
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("digits")
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["samplerbench", *DIGITS])
+        main()
+    (run,) = (folder / "multirun").glob("[!.]*")  # beside it lies the cache
+    return run
+
+
+def test_every_cell_has_a_value_and_a_floor(job):
+    table = pd.read_parquet(job / "cells.parquet").query("metric == 'sliced_pca'")
+    grid = table.query("sampler != ''")
+    # learned and oracle × two η × two N × three repetitions
+    assert len(grid) == 2 * 2 * 2 * 3
+    assert set(table["status"]) == {"ok"}
+    assert len(table) - len(grid) == 359 // 20
+
+
+def test_the_floor_is_of_images_that_no_training_has_seen(job):
+    """A floor of training images would have some at the distance 0."""
+    table = pd.read_parquet(job / "cells.parquet").query("metric == 'nearest_training'")
+    floor = table.query("sampler == ''")
+    assert len(floor) == 359 // 20
+    assert (floor["value"] > 1.5).all()
+    oracle = table.query("denoiser == 'oracle' and steps == 4")
+    assert oracle["value"].mean() < 0.9 * floor["value"].mean()
+
+
+def test_the_panels_are_written(job):
+    for denoiser in ("learned", "oracle"):
+        with Image.open(job / f"image_panel_{denoiser}.png") as image:
+            assert image.format == "PNG"
+
+
+def test_the_weights_are_a_unets(job):
+    weights = load_file(job / "checkpoints" / "model.safetensors")
+    assert "network.unet.conv_in.weight" in weights
+    assert weights["network.unet.conv_in.weight"].shape == (8, 1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "line"),
+    [
+        ("sklearn.datasets", DIGITS, "dataset.needs=scikit-learn: must be installed: pip install "),
+        ("diffusers", DIGITS, "network.needs=diffusers: must be installed: pip install "),
+        ("", ("dataset=image_folder", "dataset.path=."), "dataset.path=.: must be a folder with"),
+        ("", ("network=unet",), "network.event_shape=(2,): must be another one: a U-Net needs im"),
+        ("", ("dataset=digits", *FEW), "metric=max_sliced_certified: must be another one: "),
+        ("", ("picture=image_panel",), "picture=image_panel: must be another one: it shows images"),
+    ],
+)
+def test_what_cannot_work_ends_in_one_line(tmp_path, monkeypatch, capsys, missing, words, line):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["samplerbench", "logger=none", *words, "n_validation=5"])
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert leaving.value.code == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "must be" in line]
+    assert said.startswith(f"samplerbench: {line}")
