@@ -23,7 +23,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -251,6 +253,90 @@ class Rectified(NoiseSchedule):
     def time_at(self, noise_to_signal: Tensor) -> Tensor:
         """t = κ/(1 + κ), and 1 at κ = ∞."""
         return 1 - 1 / (1 + noise_to_signal)
+
+
+@dataclass(frozen=True)
+class DDPMTable(NoiseSchedule):
+    """Variance preserving, through a table of T levels: α² at t = 1/T, 2/T, …, 1.
+
+    What a discrete DDPM is trained on, its ᾱ. The table's levels are kept as they are; between
+    them, and from α = 1 at t = 0 to the first, α is the monotone piecewise cubic of Fritsch and
+    Carlson, "Monotone piecewise cubic interpolation", SIAM J. Numerical Analysis 17, 1980. It has
+    one derivative at the table's levels, where a method of high order may see it. What is
+    interpolated is 1 − α: it does not cancel near the data, and has a slope also where no signal is
+    left.
+
+    Args:
+        signal: α² of the levels, decreasing, below 1; the last may be 0.
+    """
+
+    signal: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        table = np.array(self.signal, dtype=np.float64)
+        good = len(table) > 0 and bool((np.diff(table, prepend=1.0) < 0).all() and table[-1] >= 0)
+        value = f"{len(table)} numbers"
+        require(good, "signal", value, "numbers between 0 and 1, each below the one before")
+
+    @property
+    def train_steps(self) -> int:
+        """T, the number of levels in the table."""
+        return len(self.signal)
+
+    @cached_property
+    def _nodes(self) -> Tensor:
+        """t, 1 − α and its slope over the length of a piece, shape (3, T + 1), the data first."""
+        from scipy.interpolate import PchipInterpolator  # a third of a second to import
+
+        table = np.array([1.0, *self.signal])
+        t = np.arange(len(table)) / self.train_steps
+        lost = (1 - table) / (1 + np.sqrt(table))
+        slope = PchipInterpolator(t, lost).derivative()(t) / self.train_steps
+        return torch.from_numpy(np.stack([t, lost, slope]))
+
+    def _lost(self, piece: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """1 − α at s ∈ [0, 1] of a piece, in Hermite's form, exact at both ends; its slope in s."""
+        _, value, slope = self._nodes.to(s)
+        first, last, begins, ends = value[piece], value[piece + 1], slope[piece], slope[piece + 1]
+        rise, rest = s * s * (3 - 2 * s), 1 - s
+        lost = (1 - rise) * first + rise * last + s * rest * (rest * begins - s * ends)
+        rate = 6 * s * rest * (last - first)
+        rate = rate + rest * (1 - 3 * s) * begins + s * (3 * s - 2) * ends
+        return lost, rate
+
+    def _lost_at(self, t: Tensor) -> Tensor:
+        times = self._nodes[0].to(t)
+        piece = torch.searchsorted(times, t.detach().contiguous(), right=True) - 1
+        piece = piece.clamp(0, self.train_steps - 1)
+        return self._lost(piece, (t - times[piece]) / (times[piece + 1] - times[piece]))[0]
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """α, one less what is interpolated."""
+        return 1 - self._lost_at(t)
+
+    def variance(self, t: Tensor) -> Tensor:
+        """σ² = 1 − α² = (1 − α)·(1 + α)."""
+        lost = self._lost_at(t)
+        return lost * (2 - lost)
+
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        """The t of 1 − α = σ²/(1 + α), α = 1/√(1 + κ²), by Newton's method kept in its bracket."""
+        alpha = torch.rsqrt(1 + noise_to_signal.square())
+        lost = 1 / ((1 + noise_to_signal.square().reciprocal()) * (1 + alpha))
+        values = self._nodes[1].to(lost)
+        piece = torch.searchsorted(values, lost.contiguous(), right=True) - 1
+        piece = piece.clamp(0, self.train_steps - 1)
+        low, high = torch.zeros_like(lost), torch.ones_like(lost)
+        s = ((lost - values[piece]) / (values[piece + 1] - values[piece])).clamp(0, 1)
+        for _ in range(60):  # halving alone would do with 53
+            found, rate = self._lost(piece, s)
+            low, high = torch.where(found <= lost, s, low), torch.where(found >= lost, s, high)
+            newton = s - (found - lost) / rate
+            inside = (newton >= low) & (newton <= high)
+            before, s = s, torch.where(inside, newton, 0.5 * (low + high))
+            if torch.equal(before, s):
+                break
+        return (piece + s) / self.train_steps
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:

@@ -1,0 +1,216 @@
+"""A model trained here, exported, loaded by diffusers: the same images."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from samplerbench import grids
+from samplerbench.app.main import main
+from samplerbench.app.runs import open_run
+from samplerbench.errors import InvalidSetting
+from samplerbench.models import Learned
+from samplerbench.networks.mlp import MLP
+from samplerbench.networks.unet import UNet
+from samplerbench.noise import KeyedNoise
+from samplerbench.pretrained import pipeline, pretrained
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.schedules import EDM, VPCosine, VPLinear
+from samplerbench.targets import DataTarget, EDMTarget, NoiseTarget, VTarget
+
+diffusers = pytest.importorskip("diffusers")
+
+NOISE = KeyedNoise((0, "export"))
+STEPS, DIGIT = 10, (1, 8, 8)
+RUN = ("experiment=digits", "trainer.steps=10", "trainer.batch_size=32", "sampler=[ddim]")
+RUN += ("network.channels=[8,16]", "sampler.ddim.eta=0", "denoiser=learned", "logger=none")
+RUN += ("steps=[10]", "n_samples=4", "block=4", "floor_repetitions=0", "picture=[]", "threads=1")
+
+
+def command(*words):
+    """Status of a command line."""
+    before, sys.argv = sys.argv, ["samplerbench", *map(str, words)]
+    try:
+        main()
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A U-Net that was trained for a moment, with ε as its target."""
+    folder = tmp_path_factory.mktemp("digits")
+    words = ("grid=ddpm_trailing", f"hydra.run.dir={folder}/run", f"cache_dir={folder}/cache")
+    assert command(*RUN, *words) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def exported(run):
+    out = run.parent / "exported"
+    assert command("export", run, f"out={out}") == 0
+    return out
+
+
+def feed(monkeypatch):
+    """Give diffusers' pipeline our noise: draw 1 000 is the first state, then one for each step."""
+    numbers = itertools.chain([1000], itertools.count())
+
+    def draw(shape, **_):
+        return NOISE.normal(torch.empty(shape).flatten(1), next(numbers)).reshape(shape)
+
+    for module in ("pipelines.ddim.pipeline_ddim", "schedulers.scheduling_ddim"):
+        monkeypatch.setattr(f"diffusers.{module}.randn_tensor", draw)
+
+
+def theirs(folder, eta, monkeypatch):
+    """Images of `DDIMPipeline` as it is, between 0 and 1, shape (4, dim)."""
+    feed(monkeypatch)
+    pipe = diffusers.DDIMPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe(4, num_inference_steps=STEPS, eta=eta, output_type="pt")
+    return made.images.flatten(1)
+
+
+def ours(model, eta, schedule):
+    """The same of our DDIM from the same noise."""
+    x = NOISE.normal(torch.empty(4, 64), 1000)
+    with torch.no_grad():
+        x = final_state(DDIM(eta), model, x, grids.trailing(schedule, STEPS), NOISE)
+    return (x / 2 + 0.5).clamp(0, 1)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_diffusers_makes_the_same_images(run, exported, eta, monkeypatch):
+    """Their table is a product of float32 numbers, 1e-6 of ours."""
+    images = theirs(exported, eta, monkeypatch)
+    model = open_run(run).job().training.objective.model
+    torch.testing.assert_close(ours(model, eta, model.schedule), images, rtol=0, atol=2e-5)
+    again = pretrained(str(exported))
+    torch.testing.assert_close(ours(again, eta, again.schedule), images, rtol=0, atol=1e-5)
+    assert images.std() > 0.1
+
+
+def test_what_is_written(run, exported):
+    files = sorted(path.relative_to(exported).as_posix() for path in exported.rglob("*.*"))
+    assert files == [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+    ]
+    weights = safetensors.torch.load_file(exported / files[-1])
+    kept = safetensors.torch.load_file(run / "checkpoints" / "model.safetensors")
+    for name, values in weights.items():
+        assert torch.equal(values, kept[f"network.unet.{name}"]), name
+    scheduler = json.loads((exported / files[1]).read_text())
+    assert not scheduler["clip_sample"]
+    assert len(scheduler["trained_betas"]) == 1000
+
+
+def test_the_table_is_the_path(exported):
+    path, t = pretrained(str(exported)).schedule, np.arange(1, 1001) / 1000
+    expected = VPLinear().alpha(torch.from_numpy(t)).square()
+    found = torch.tensor(path.signal, dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
+
+
+def test_it_runs_here_as_a_pretrained_model(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = (f"model={exported}", "denoiser=pretrained", "hydra.run.dir=run")
+    assert command(*RUN[:1], *words, *RUN[7:], "sampler=[ddim]", "n_samples=4", "block=4") == 0
+    assert set(open_run(tmp_path / "run").table()["status"]) == {"ok"}
+
+
+def test_it_says_how_to_load_it(run, tmp_path, capsys):
+    assert command("export", run, f"out={tmp_path}/mine") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["exported", "there", "here"]
+    assert f"DDIMPipeline.from_pretrained('{tmp_path}/mine')" in lines[1]
+    assert f"model={tmp_path}/mine" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{run}"], "out=: must be given"),
+        (["{run}", "out="], "out=: must be given"),
+        (["out={tmp}/new"], "export=no folder: must be the folder of one run"),
+        (["{run}", "{run}", "out={tmp}/new"], "the folder of one run"),
+        (["{run}", "out={tmp}/new", "eta=0"], "eta=0: must be left out"),
+        (["{run}", "out={tmp}"], "must be a new folder; what is there is kept"),
+        (["{run}", "out={tmp}/no/new"], "in a folder that is there"),
+        (["{tmp}", "out={tmp}/new"], "must be a folder that a job of samplerbench made"),
+    ],
+)
+def test_what_cannot_be_done_ends_in_one_line(run, tmp_path, capsys, words, said):
+    assert command("export", *(word.format(run=run, tmp=tmp_path) for word in words)) == 2
+    err = capsys.readouterr().err.strip()
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_a_trained_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny = ("experiment=tiny", "denoiser=oracle", "steps=[2]", "start=exact", "logger=none")
+    assert command(*tiny, "hydra.run.dir=run") == 0
+    assert command("export", "run", "out=new") == 2
+    assert "must be one that trained a denoiser" in capsys.readouterr().err
+
+
+def test_a_failure_leaves_nothing(run, tmp_path, monkeypatch):
+    def full(self, folder, **_):
+        folder.mkdir()
+        (folder / "model_index.json").write_text("{}")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(diffusers.DDIMPipeline, "save_pretrained", full)
+    assert command("export", run, f"out={tmp_path}/new") == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def learned(network=None, target=None, schedule=None, mean=0.0, std=1.0, shape=DIGIT, **settings):
+    settings = {"level": "time", "channels": (8, 16), **settings}
+    network = network or UNet(shape, 0, **settings)
+    dim = int(np.prod(shape))
+    mean = torch.full((dim,), mean)
+    return Learned(network, target or NoiseTarget(), schedule or VPLinear(), mean, std)
+
+
+@pytest.mark.parametrize(
+    ("target", "schedule"), [(VTarget(), VPCosine()), (DataTarget(), VPLinear(0.2, 10.0))]
+)
+def test_other_targets_and_paths(target, schedule, tmp_path, monkeypatch):
+    model = learned(target=target, schedule=schedule).eval()
+    torch.nn.init.normal_(model.network.unet.conv_out.weight, std=0.1)
+    pipeline(model).save_pretrained(tmp_path)
+    images = theirs(tmp_path, 0.5, monkeypatch)
+    torch.testing.assert_close(ours(model, 0.5, schedule), images, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (lambda: learned(network=MLP(64, 0)), "network=MLP: must be unet"),
+        (lambda: learned(level="noise"), "network.level=noise: must be time"),
+        (lambda: learned(std=0.5), "objective.standardise=True: must be false"),
+        (lambda: learned(mean=0.1), "objective.standardise=True: must be false"),
+        (lambda: learned(shape=(1, 5, 5)), r"dataset=\(1, 5, 5\): must be images of \(1, 6, 6\)"),
+        (lambda: learned(target=EDMTarget()), "target=EDMTarget: must be noise, v or data"),
+        (lambda: learned(schedule=EDM()), "schedule=EDM: must be one with α² \\+ σ² = 1"),
+    ],
+)
+def test_what_a_pipeline_cannot_hold(model, said):
+    with pytest.raises(InvalidSetting, match=said):
+        pipeline(model())

@@ -1,0 +1,533 @@
+"""Pretrained pipelines, saved to disk and loaded again: the path, the clock, diffusers' DDIM."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import re
+import shutil
+import socket
+import sys
+
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from samplerbench import grids, pretrained
+from samplerbench.app.main import main
+from samplerbench.errors import InvalidSetting
+from samplerbench.grids import Level
+from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.heun import Heun
+from samplerbench.schedules import DDPMTable, VPLinear
+from samplerbench.targets import DataTarget, NoiseTarget, VTarget
+
+diffusers = pytest.importorskip("diffusers")
+
+NOISE = KeyedNoise((0, "pretrained"))
+STEPS, BATCH, SHAPE = 10, 3, (1, 8, 8)
+FLOAT32 = 1e-5  # of ten steps in single precision, of which the first multiply by 1/α = 150
+KINDS = {"epsilon": NoiseTarget(), "v_prediction": VTarget(), "sample": DataTarget()}
+GRIDS = {
+    "leading": grids.leading,
+    "trailing": grids.trailing,
+    "linspace": grids.linspace,
+}
+
+
+def unet(**settings):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return diffusers.UNet2DModel(
+            **{
+                "sample_size": 8,
+                "in_channels": 1,
+                "out_channels": 1,
+                "block_out_channels": (8, 16),
+                "layers_per_block": 1,
+                "norm_num_groups": 4,
+                "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+                "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+                **settings,
+            }
+        )
+
+
+def save(folder, network=None, **settings):
+    scheduler = diffusers.DDIMScheduler(1000, clip_sample=False, **settings)
+    diffusers.DDIMPipeline(unet=network or unet(), scheduler=scheduler).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def offline(tmp_path_factory):
+    """No network, and an empty cache of the hub."""
+
+    def refused(*_):
+        raise AssertionError("the network was asked")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        cache = tmp_path_factory.mktemp("hub")
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+        patch.setattr(socket, "getaddrinfo", refused)
+        patch.setattr(socket.socket, "connect", refused)
+        yield cache
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A pipeline of each prediction type."""
+    root = tmp_path_factory.mktemp("pipelines")
+    return {kind: save(root / kind, prediction_type=kind) for kind in KINDS}
+
+
+@pytest.fixture
+def tiny(folders, tmp_path):
+    """A copy of one, to be spoilt."""
+    return shutil.copytree(folders["epsilon"], tmp_path / "tiny")
+
+
+def alphas_cumprod(**settings):
+    return diffusers.DDIMScheduler(1000, **settings).alphas_cumprod.double()
+
+
+def table(**settings):
+    return DDPMTable(tuple(alphas_cumprod(**settings).tolist()))
+
+
+TABLES = {
+    "linear": {},
+    "scaled": {"beta_schedule": "scaled_linear"},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "zero": {"rescale_betas_zero_snr": True},
+}
+
+
+@pytest.fixture(params=TABLES)
+def settings(request):
+    return TABLES[request.param]
+
+
+def test_the_tables_levels_are_kept(settings):
+    expected = alphas_cumprod(**settings)
+    t = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    alpha, sigma = table(**settings)(t)
+    torch.testing.assert_close(alpha.square(), expected, rtol=1e-11, atol=1e-17)
+    torch.testing.assert_close(sigma.square(), 1 - expected, rtol=1e-13, atol=0)
+    data = table(**settings)(torch.zeros(1, dtype=torch.float64))
+    assert [float(scale) for scale in data] == [1, 0]
+
+
+def test_between_them_noise_grows_and_time_at_inverts(settings):
+    path = table(**settings)
+    t = torch.cat([torch.zeros(1), torch.logspace(-6, -3, 50), torch.linspace(0.00101, 1, 5000)])
+    t = t.double()
+    ratio = path.noise_to_signal(t)
+    assert (ratio.diff() > 0).all()
+    torch.testing.assert_close(path.time_at(ratio), t, rtol=0, atol=1e-12)
+    kappa = torch.logspace(-6, 1.5, 500, dtype=torch.float64)
+    back = path.noise_to_signal(path.time_at(kappa))
+    torch.testing.assert_close(back, kappa, rtol=1e-11, atol=0)
+    assert path.time_at(torch.zeros(1)).item() == 0
+
+
+def test_its_rates_are_its_slopes(settings):
+    path, h = table(**settings), 1e-7
+    t = (torch.arange(0, 999, 7, dtype=torch.float64) + 0.4) / 1000
+    for rate, function in zip(path.rates(t), (path.alpha, path.variance), strict=True):
+        slope = (function(t + h) - function(t - h)) / (2 * h)
+        torch.testing.assert_close(rate, slope, rtol=1e-5, atol=1e-7)
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    assert all(rate.isfinite().all() for rate in path.rates(ends))
+
+
+def test_of_ddpm_it_is_the_continuous_path_nearly():
+    """Ho et al.'s β from 1e-4 to 0.02 in 1 000 steps is β from 0.1 to 20 in Song et al.'s time."""
+    t = torch.linspace(0, 1, 997, dtype=torch.float64)
+    torch.testing.assert_close(table().alpha(t), VPLinear().alpha(t), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("bad", [(), (1.0,), (0.5, 0.5), (0.5, -0.1), (math.nan,), (0.9, 0.95)])
+def test_a_table_that_is_none(bad):
+    with pytest.raises(InvalidSetting, match=r"signal=\d numbers: must be numbers between 0 and 1"):
+        DDPMTable(bad)
+
+
+class Recorder(nn.Module):
+    """A network that keeps what it was told of the level."""
+
+    def forward(self, images, k, return_dict):
+        self.k = k
+        return (torch.zeros_like(images),)
+
+
+def recorder():
+    return pretrained.Pretrained(Recorder(), DataTarget(), table(), SHAPE)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_networks_clock_is_exact_on_the_grids_of_ddpm(grid):
+    model, scheduler = recorder(), diffusers.DDIMScheduler(1000, timestep_spacing=grid)
+    for steps in (7, 10, 1000):
+        scheduler.set_timesteps(steps)
+        asked = []
+        for row in GRIDS[grid](model.schedule, steps).rows[:-1]:
+            model.denoiser(torch.zeros(1, 64), row)
+            asked.append(model.unet.k.item())
+        assert asked == scheduler.timesteps.tolist()
+
+
+def test_the_networks_clock_between_and_below_the_tables_levels():
+    model, x = recorder(), torch.zeros(2, 3, 64)
+    for t, k in ((0.5005, 499.5), (1.0, 999.0), (0.001, 0.0), (0.0004, 0.0)):
+        model.denoiser(x, Level(t, 0.5, 0.5))
+        assert model.unet.k.item() == pytest.approx(k, abs=1e-4)
+    t = torch.tensor([[0.1], [0.2], [0.3]], dtype=torch.float64)
+    model.denoiser(x, Level(t, t, t))
+    torch.testing.assert_close(model.unet.k, torch.tensor([99.0, 199.0, 299.0] * 2))
+    model.denoiser(torch.zeros(64), Level(0.1, 0.5, 0.5))
+    assert model.unet.k.shape == ()
+
+
+def diffusers_states(folder, grid, eta, x, step_of=None, clipped=None, **settings):
+    """The states of their own scheduler's loop, with our noise."""
+    pipe = diffusers.DDIMPipeline.from_pretrained(folder)
+    config = pipe.scheduler.config
+    scheduler = diffusers.DDIMScheduler.from_config(config, timestep_spacing=grid, **settings)
+    scheduler.set_timesteps(STEPS)
+    if step_of is not None:
+        scheduler.num_inference_steps = step_of
+    for index, t in enumerate(scheduler.timesteps):
+        z = NOISE.normal(x.flatten(1), index).reshape(x.shape)
+        with torch.no_grad():
+            y = pipe.unet(x, t).sample
+        x = scheduler.step(
+            y,
+            t,
+            x,
+            eta=eta,
+            variance_noise=z if eta else None,
+            **({} if clipped is None else {"use_clipped_model_output": clipped}),
+        ).prev_sample
+        yield x.flatten(1)
+
+
+def our_states(folder, grid, eta, x, clip=None):
+    model = pretrained.pretrained(folder, clip)
+    with torch.no_grad():
+        steps = DDIM(eta).steps(model, x.flatten(1), GRIDS[grid](model.schedule, STEPS), NOISE)
+        yield from (step.x for step in steps)
+
+
+def apart(ours, theirs):
+    """The largest difference of two ways, in units of the largest entry of a state."""
+    gaps = [
+        float((one - two).abs().max() / two.abs().max())
+        for one, two in zip(ours, theirs, strict=True)
+    ]
+    assert len(gaps) == STEPS
+    return max(gaps)
+
+
+@pytest.fixture
+def first():
+    return NOISE.normal(torch.empty(BATCH, *SHAPE), 1000)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("grid", ["leading", "trailing"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ddim_is_diffusers(folders, first, kind, grid, eta):
+    model = pretrained.pretrained(folders[kind])
+    assert model.target == KINDS[kind]
+    theirs = diffusers_states(folders[kind], grid, eta, first)
+    assert apart(our_states(folders[kind], grid, eta, first), theirs) < FLOAT32
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_ddim_on_linspace_is_diffusers_with_its_step_put_right(folders, first, eta):
+    """Theirs goes down by T//N = 100, and their levels lie 111 apart; at N = 9 it would be 111."""
+    ours = list(our_states(folders["epsilon"], "linspace", eta, first))
+    right = diffusers_states(folders["epsilon"], "linspace", eta, first, step_of=STEPS - 1)
+    assert apart(ours, right) < FLOAT32
+    shipped = diffusers_states(folders["epsilon"], "linspace", eta, first)
+    assert apart(ours, shipped) > 1e-2
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_clipping_is_diffusers_with_its_noise_computed_again(folders, first, eta):
+    folder, clip = folders["epsilon"], {"clip_sample": True}
+    ours = list(our_states(folder, "leading", eta, first, clip=1.0))
+    again = diffusers_states(folder, "leading", eta, first, clipped=True, **clip)
+    assert apart(ours, again) < FLOAT32
+    assert ours[-1].abs().max() <= 1
+    kept = diffusers_states(folder, "leading", eta, first, clipped=False, **clip)
+    assert apart(ours, kept) > 1e-2
+
+
+def test_at_a_tables_end_without_signal(tmp_path, first):
+    settings = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    folder = save(tmp_path / "zero", **settings)
+    # not η = 1, where they take the root of a rounding error, √(1 − ᾱ − ς²) = 2e-4 for 0
+    theirs = diffusers_states(folder, "trailing", 0.5, first)
+    assert apart(our_states(folder, "trailing", 0.5, first), theirs) < FLOAT32
+    folder = save(tmp_path / "noise", rescale_betas_zero_snr=True)
+    model = pretrained.pretrained(folder)
+    levels = grids.trailing(model.schedule, STEPS)
+    assert "α = 0" in DDIM().why_incompatible(model, levels)
+
+
+def test_between_the_tables_levels_the_network_is_asked_between_them(folders, first):
+    model, x = pretrained.pretrained(folders["v_prediction"]), first.flatten(1).double()
+
+    def at(k):
+        t = torch.tensor((k + 1) / 1000, dtype=torch.float64)
+        return model.denoiser(x, Level(float(t), *map(float, model.schedule(t))))
+
+    here, near, half, next_one = map(at, (500, 500.001, 500.5, 501))
+    step = float((next_one - here).abs().max())
+    assert (near - here).abs().max() < 0.01 * step
+    assert min((half - here).abs().max(), (half - next_one).abs().max()) > 0.1 * step
+
+
+def test_other_samplers_on_other_grids(folders, first):
+    model, x = pretrained.pretrained(folders["v_prediction"]), first.flatten(1).double()
+    levels = grids.karras(model.schedule, 5, noise_min=0.02)
+    one = final_state(Heun(), model, x, levels, NOISE)
+    two = final_state(DormandPrince(), model, x, levels, NOISE)  # a level for each image
+    assert one.isfinite().all()
+    assert two.isfinite().all()
+    assert (one - two).abs().max() < 0.2 * one.abs().max()
+
+
+def test_a_network_with_a_table_of_its_own_is_asked_for_whole_levels(tmp_path, first):
+    network = unet(time_embedding_type="learned", num_train_timesteps=1000)
+    folder = save(tmp_path / "learned", network)
+    theirs = diffusers_states(folder, "leading", 1.0, first)
+    assert apart(our_states(folder, "leading", 1.0, first), theirs) < FLOAT32
+    model = pretrained.pretrained(folder)
+    x, rows = first.flatten(1), [Level(t, 0.5, 0.5) for t in (0.5, 0.5004, 0.50051)]
+    here, near, next_one = (model.denoiser(x, row) for row in rows)
+    assert torch.equal(here, near)
+    assert not torch.equal(here, next_one)
+
+
+def test_all_files_in_one_folder(tiny, tmp_path):
+    """The layout of the hub's first pipelines, google/ddpm-ema-celebahq-256 among them."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for part in ("unet", "scheduler"):
+        for path in (tiny / part).iterdir():
+            shutil.copy(path, flat)
+    shutil.copy(tiny / "model_index.json", flat)
+    one, two = pretrained.pretrained(str(flat)), pretrained.pretrained(str(tiny))
+    assert one.digest() == two.digest()
+    assert one.schedule == two.schedule
+
+
+def test_the_digest_is_of_what_decides(folders, tmp_path):
+    network = unet()
+    network.conv_out.bias.data[0] += 1e-3
+    changed = save(tmp_path / "changed", network)
+    made = [pretrained.pretrained(folders[kind]) for kind in KINDS]
+    made += [pretrained.pretrained(changed), pretrained.pretrained(folders["epsilon"], 1.0)]
+    assert len({model.digest() for model in made}) == len(made)
+
+
+def test_loading_leaves_the_generator_alone(folders):
+    before = torch.get_rng_state()
+    model = pretrained.pretrained(folders["epsilon"])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(weights.requires_grad for weights in model.parameters())
+    assert not model.unet.training
+
+
+def test_the_hubs_cache_is_read(tiny, offline):
+    place = offline / "models--me--tiny"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(tiny, place / "snapshots" / ("0" * 40))
+    assert pretrained.pretrained("me/tiny").event_shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("google/ddpm-ema-celebahq-256", "hf download google/ddpm-ema-celebahq-256$"),
+        ("no/such/folder", "a folder that is there, or the id"),
+        ("../etc", "a folder that is there, or the id"),
+        ("", "the id of a diffusers pipeline, such as"),
+        (None, "the id of a diffusers pipeline, such as"),
+        (["a"], "the id of a diffusers pipeline, such as"),
+    ],
+)
+def test_what_is_not_here_is_said_without_the_network(model, said):
+    with pytest.raises(InvalidSetting, match=said) as error:
+        pretrained.pretrained(model)
+    assert "\n" not in str(error.value)
+
+
+def test_without_diffusers(monkeypatch):
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
+    with pytest.raises(InvalidSetting, match=r"pip install 'samplerbench\[images\]'"):
+        pretrained.pretrained("google/ddpm-ema-celebahq-256")
+
+
+def rewrite(path, **settings):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+@pytest.mark.parametrize(
+    ("part", "settings", "said"),
+    [
+        ("unet", {"_class_name": "UNet2DConditionModel"}, "only an unconditional UNet2DModel"),
+        ("unet", {"num_class_embeds": 10}, "wants a class"),
+        ("unet", {"time_embedding_type": "fourier"}, "a score SDE"),
+        ("unet", {"out_channels": 2}, "predicts a variance too"),
+        ("unet", {"sample_size": None}, "does not say the size"),
+        ("unet", {"sample_size": "8"}, "the id of a diffusers pipeline"),
+        ("unet", {"quantization_config": {"quant_method": "torchao"}}, "quantised"),
+        ("unet", {"block_out_channels": [8, 24]}, "weights are missing|the id of a diffusers"),
+        ("unet", {"layers_per_block": 2}, "weights are missing|the id of a diffusers"),
+        ("scheduler", {"prediction_type": "flow"}, "none of epsilon, v_prediction, sample"),
+        ("scheduler", {"beta_schedule": "nope"}, "the id of a diffusers pipeline"),
+        ("scheduler", {"trained_betas": [2.0]}, "the id of a diffusers pipeline|signal"),
+    ],
+)
+def test_what_is_no_ddpm_on_pixels(tiny, part, settings, said):
+    name = "config.json" if part == "unet" else "scheduler_config.json"
+    rewrite(tiny / part / name, **settings)
+    with pytest.raises(InvalidSetting, match=said) as error:
+        pretrained.pretrained(str(tiny))
+    assert "\n" not in str(error.value)
+
+
+def test_a_scheduler_without_a_table(tiny):
+    content = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}
+    (tiny / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))
+    with pytest.raises(InvalidSetting, match="has no table of a discrete DDPM"):
+        pretrained.pretrained(str(tiny))
+
+
+@pytest.mark.parametrize("spoil", [b"", b"{", b"[1]", b"\xff\xfe", None])
+def test_files_that_cannot_be_read(tiny, spoil):
+    for path in (tiny / "unet" / "config.json", tiny / "unet" / pretrained.WEIGHTS):
+        kept = path.read_bytes()
+        if spoil is None:
+            path.write_bytes(kept[: len(kept) // 2])
+        else:
+            path.write_bytes(spoil)
+        with pytest.raises(InvalidSetting) as error:
+            pretrained.pretrained(str(tiny))
+        assert "\n" not in str(error.value)
+        path.write_bytes(kept)
+
+
+def test_weights_that_are_missing_are_not_made_up(tiny):
+    path = tiny / "unet" / pretrained.WEIGHTS
+    weights = safetensors.torch.load_file(path)
+    del weights["conv_in.weight"]
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InvalidSetting, match="1 of the network's weights are missing"):
+        pretrained.pretrained(str(tiny))
+
+
+class Trap:
+    """A pickle that makes a folder when it is read."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_nothing_of_a_pipeline_is_executed(tiny, tmp_path):
+    sprung = tmp_path / "sprung"
+    trap = f"import os\nos.mkdir({str(sprung)!r})\n"
+    for name in ("pipeline.py", "unet/my_unet.py", "unet/diffusion_pytorch_model.py"):
+        (tiny / name).write_text(trap)
+    (tiny / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
+    rewrite(tiny / "model_index.json", _class_name=["pipeline", "Mine"], unet=["my_unet", "UNet"])
+    rewrite(tiny / "unet" / "config.json", auto_map={"AutoModel": "my_unet.UNet"})
+    pretrained.pretrained(str(tiny))
+    (tiny / "unet" / pretrained.WEIGHTS).unlink()
+    with pytest.raises(InvalidSetting, match="other formats can execute code"):
+        pretrained.pretrained(str(tiny))
+    assert not sprung.exists()
+
+
+def command(*words):
+    """Status of a command line."""
+    before, sys.argv = sys.argv, ["samplerbench", *map(str, words)]
+    try:
+        main()
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+SMALL = ("logger=none", "workers=1", "threads=1", "dtype=float64")
+SWEEP = ("dataset=digits", "grid=ddpm_leading", "start=prior", "metric=sliced", "n_reference=100")
+SWEEP += ("n_samples=20", "block=20", "repetitions=2", "floor_repetitions=2", "n_train=50")
+
+
+def test_a_sweep_beside_the_ideal_denoiser_of_the_data(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tables = {}
+    for kind in ("epsilon", "sample"):
+        words = ("denoiser=[pretrained,empirical]", f"model={folders[kind]}", "steps=[2,3]")
+        words += ("sampler=[ddim,heun]", "sampler.ddim.eta=[0,1]", f"hydra.run.dir={kind}")
+        assert command(*SWEEP, *SMALL, *words) == 0
+        tables[kind] = pd.read_parquet(tmp_path / kind / "cells.parquet")
+    rows = {kind: found[found["denoiser"] == "pretrained"] for kind, found in tables.items()}
+    for kind, found in rows.items():
+        assert set(found["status"]) == {"ok"}
+        assert set(found["network"]) == {folders[kind]}
+        assert found["training_id"].nunique() == 1
+        assert set(found["schedule"]) == {"pretrained"}
+        assert dict(found.groupby("sampler")["nfe"].max()) == {"ddim": 3, "heun": 5}
+    assert not set(rows["epsilon"]["cell_id"]) & set(rows["sample"]["cell_id"])
+    ideal = tables["epsilon"][tables["epsilon"]["denoiser"] == "empirical"]
+    assert ideal["value"].max() < rows["epsilon"]["value"].min()
+
+
+def test_the_experiment_with_a_model_that_is_here(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("experiment=celebahq", f"model={folders['epsilon']}", *SMALL, "steps=[2]")
+    assert command(*words, "hydra.run.dir=run") == 0
+    assert (tmp_path / "run" / "image_panel_pretrained.png").stat().st_size > 1000
+    assert not (tmp_path / "run" / "cells.parquet").exists()
+    out = ("denoiser=pretrained", "sampler=ddim", "sampler.eta=1", "steps=2", "n=3", "out=x.npy")
+    assert command("sample", "run", *out) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["experiment=celebahq"], "hf download google/ddpm-ema-celebahq-256"),
+        (["denoiser=pretrained"], "model=None: must be the id of a diffusers pipeline"),
+        (["model=x"], "model=x: must be null unless denoiser=pretrained"),
+        (["clip_x0=1"], "clip_x0=1: must be null unless denoiser=pretrained"),
+        (["denoiser=pretrained", "model={tiny}"], r"dataset=grid_mixture: .*\(1, 8, 8\), not \(2,"),
+        (["denoiser=pretrained", "model={tiny}", "clip_x0=0"], "clip_x0=0.0: must be positive"),
+        (["experiment=celebahq", "model={tiny}", "metric=[sliced]"], "without data .* metric="),
+    ],
+)
+def test_what_cannot_be_done_ends_in_one_line(folders, tmp_path, monkeypatch, capfd, words, said):
+    monkeypatch.chdir(tmp_path)
+    words = [word.format(tiny=folders["epsilon"]) for word in words]
+    assert command(*words, "logger=none") == 2
+    err = capfd.readouterr().err.strip()
+    assert len(err.splitlines()) == 1
+    assert re.search(said, err), err
