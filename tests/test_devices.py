@@ -26,7 +26,7 @@ ONE = Recipe(steps=12, batch_size=32, lr=3e-3, ema_decay=0.8, log_every=4, valid
 TWO = replace(ONE, devices=2)
 
 
-def trained(directory, recipe, callbacks=(), x0=None):
+def trained(directory, recipe, callbacks=(), x0=None, device="cpu"):
     data = TensorData(
         LAW.draws(500, "train") if x0 is None else x0,
         LAW.draws(100, "validation"),
@@ -45,7 +45,8 @@ def trained(directory, recipe, callbacks=(), x0=None):
         std=data.std,
         train_seed=0,
     )
-    return train(objective, data, directory=directory, callbacks=callbacks, progress=False)
+    where = {"directory": directory, "device": device}
+    return train(objective, data, **where, callbacks=callbacks, progress=False)
 
 
 def weights(model):
@@ -129,3 +130,28 @@ def test_it_is_another_training_than_with_one_device(two, tmp_path):
 def test_what_cannot_be_shared_is_refused(setting, changes):
     with pytest.raises(InvalidSetting, match=setting):
         replace(ONE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "accelerator", "devices"),
+    [
+        ("cpu", 1, "cpu", 1),
+        ("cpu", 2, "cpu", 2),
+        ("cuda", 1, "gpu", 1),
+        ("cuda:1", 1, "gpu", [1]),
+        ("cuda:1", 2, "gpu", [1, 2]),
+    ],
+)
+def test_it_trains_on_the_device_that_was_chosen(
+    tmp_path, monkeypatch, device, count, accelerator, devices
+):
+    class Told(Exception):
+        pass
+
+    def told(**settings):
+        raise Told(settings["accelerator"], settings["devices"])
+
+    monkeypatch.setattr("pytorch_lightning.Trainer", told)
+    with pytest.raises(Told) as caught:
+        trained(tmp_path, replace(ONE, devices=count), device=device)
+    assert caught.value.args == (accelerator, devices)

@@ -267,7 +267,7 @@ class Loose:
 
 LAW = grid_mixture()
 MISTAKES = [
-    (lambda run: sb.dataset("nope"), "dataset=nope: must be one of checkerboard"),
+    (lambda run: sb.dataset("nope"), "dataset=nope: must be one of animal_mnist"),
     (lambda run: sb.dataset("grid_mixture", width=1), "width=1: must be left out"),
     (lambda run: sb.dataset("gaussian", mean=object()), "dataset.mean="),
     (lambda run: sb.sampler("ddim"), "eta=.*must be a valid number"),

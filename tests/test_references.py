@@ -10,7 +10,7 @@ from pybtex.database import parse_string
 
 import samplerbench
 from samplerbench.app.construct import comment
-from samplerbench.app.main import conf_directory
+from samplerbench.app.folders import conf_directory
 from samplerbench.references import ARXIV, bibliography, bibtex, mentioned, references, short
 
 PACKAGE = Path(samplerbench.__file__).parent

@@ -32,7 +32,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import qmc
 from torch import Tensor
 
 from samplerbench.datasets.base import Dataset
@@ -201,6 +200,8 @@ def sobol_points(count: int, columns: int, first: int, *key: int | str) -> Tenso
 
     Shape (count, columns), float64, strictly inside (0, 1).
     """
+    from scipy.stats import qmc  # slow to import, and few starts need it
+
     # SciPy spawns from a seed; a keyed generator has none to spawn from
     seed = int(generator("sobol", *key).integers(2**63))
     engine = qmc.Sobol(columns, bits=_BITS, rng=seed)

@@ -47,7 +47,7 @@ def train(
     directory: Path,
     logger: Logger | None = None,
     callbacks: Sequence[Callback] = (),
-    accelerator: str = "cpu",
+    device: torch.device | str = "cpu",
     progress: bool = True,
     resumable: bool = False,
 ) -> Model:
@@ -63,7 +63,7 @@ def train(
         directory: where `losses.csv` and then `model.safetensors` go.
         logger: Lightning's, for the losses; None logs nothing.
         callbacks: more of Lightning's callbacks.
-        accelerator: Lightning's word for where to run: "cpu", "gpu", "auto".
+        device: where to run; several devices are this one and those after it.
         progress: whether a progress bar is shown.
         resumable: whether the state is kept in `directory` now and then, until the training has
             ended, and gone on from where it is there; one that cannot be used is named.
@@ -92,8 +92,8 @@ def train(
         own.append(SparseBar(refresh_rate=max(1, recipe.steps // 100)))
     with _quiet():
         trainer = pl.Trainer(
-            accelerator=accelerator,
-            devices=recipe.devices,
+            accelerator="cpu" if torch.device(device).type == "cpu" else "gpu",
+            devices=_numbers(torch.device(device), recipe.devices),
             # of Lightning's ways one that forks: others begin the whole command in each process
             strategy="ddp_fork" if recipe.devices > 1 else "auto",
             precision=recipe.precision,  # type: ignore[arg-type]  # Recipe has checked it
@@ -131,6 +131,13 @@ def train(
         for kept in directory.glob("hpc_ckpt_*"):  # of Lightning, where Slurm ended it before
             kept.unlink()
     return model
+
+
+def _numbers(device: torch.device, count: int) -> int | list[int]:
+    """Lightning's `devices`: a number alone is the count of any, and it takes the first ones."""
+    if device.index is None or device.type == "cpu":
+        return count
+    return list(range(device.index, device.index + count))
 
 
 class Keeper(ModelCheckpoint):

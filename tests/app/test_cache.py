@@ -7,7 +7,7 @@ import time
 import pytest
 from filelock import FileLock
 
-from samplerbench.app.main import main
+from samplerbench.app.main import COMMANDS, main
 
 
 @pytest.fixture
@@ -47,6 +47,26 @@ def test_what_a_job_keeps_is_listed_and_pruned(command, tmp_path):
     assert "interrupted" in command("cache")[1]
     assert "removed 1 trainings" in command("cache", "prune", "days=0")[1]
     assert "0 trainings and 0 values" in command("cache")[1]
+
+
+def test_what_cannot_be_removed_is_one_line(command, tmp_path, monkeypatch):
+    (tmp_path / "cache" / "trainings" / "one").mkdir(parents=True)
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("samplerbench.app.cache.shutil.rmtree", refused)
+    status, _, err = command("cache", "prune", "days=0", "cache_dir=cache")
+    assert status == 2
+    assert err.startswith("samplerbench: cache_dir=cache: must be a folder that can be written to")
+    assert err.count("\n") == 1
+
+
+def test_every_command_says_what_it_is(command):
+    for name in COMMANDS:
+        status, out, err = command(name, "--help")
+        assert (status, err) == (0, "")
+        assert f"samplerbench {name}" in out
 
 
 @pytest.mark.parametrize(

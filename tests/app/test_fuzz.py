@@ -26,8 +26,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from samplerbench.app.folders import conf_directory
 from samplerbench.app.job import run as run_job
-from samplerbench.app.main import conf_directory, main
+from samplerbench.app.main import main
 from samplerbench.app.runs import open_run
 from samplerbench.errors import CellsFailed, InvalidSetting
 from samplerbench.evaluation.store import Row, Store

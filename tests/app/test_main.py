@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from samplerbench.app.main import conf_directory, main
+from samplerbench.app.folders import conf_directory
+from samplerbench.app.main import main
 from samplerbench.evaluation.store import CLOCKS
 
 TINY = ("experiment=tiny", "logger=none")
@@ -130,6 +131,7 @@ def test_other_metrics(run, tmp_path, metric):
 EXPERIMENTS = [
     path.relative_to(conf_directory() / "experiment").with_suffix("").as_posix()
     for path in sorted((conf_directory() / "experiment").rglob("*.yaml"))
+    if path.stem != "celebahq"  # its weights are a download: tests/test_pretrained.py
 ]
 
 
@@ -260,6 +262,27 @@ def test_in_a_multirun_the_other_jobs_go_on(run, tmp_path):
     assert "sampler.ddim.eta=-1" in states[1]["message"]
 
 
+def test_every_job_that_failed_is_named_at_the_end(run, tmp_path, monkeypatch):
+    words = ("-m", *ORACLE, "hydra.sweep.dir=runs")
+    status, _, err = run(*words, "sampler.ddim.eta=0,-1,-2", "n_samples=60,???")
+    assert status == 2
+    said = [re.search(r"samplerbench: job (\d) of runs: (.*)", line) for line in err.splitlines()]
+    assert [found.groups() for found in said if found] == [
+        ("1", "MissingMandatoryValue: Missing mandatory value: n_samples"),
+        *(
+            (str(job), f"sampler.ddim.eta={eta}: must be at least 0 and finite")
+            for job, eta in enumerate((-1.0, -1.0, -2.0, -2.0), 2)
+        ),
+    ]
+    monkeypatch.setattr("samplerbench.app.main.MOST_NAMED", 1)
+    status, _, err = run(*words[:-1], "hydra.sweep.dir=more", "sampler.ddim.eta=-1,-2,-3,-4")
+    assert status == 2
+    first, second, rest = err.strip().splitlines()[-3:]
+    assert "job 0 of more: sampler.ddim.eta=-1" in first
+    assert "job 1 of more: sampler.ddim.eta=-2" in second
+    assert "2 more jobs failed" in rest
+
+
 def test_a_failed_cell_ends_with_status_1_and_the_other_jobs_go_on(run, tmp_path, monkeypatch):
     from samplerbench.models import IsotropicMixtureOracle
 
@@ -337,6 +360,28 @@ def test_help_lists_the_groups_and_what_they_hold(run):
     assert re.search(r"schedule: .*edm.*rectified.*vp_cosine", out)
 
 
+def test_help_is_what_hydra_would_say(run):
+    status, ours, _ = run("--help")
+    assert status == 0
+    # with a word more it is Hydra's own
+    assert run("--help", "seed=0") == (0, ours, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["seed=1", "-m", "steps=4"], "steps=4: must stand beside the other words"),
+        (["--nothing"], "--nothing: no such option"),
+        (["--cfg", "nothing"], "invalid choice: 'nothing'"),
+    ],
+)
+def test_words_that_no_parser_takes_are_said_in_one_line(run, words, said):
+    status, out, err = run(*words)
+    assert (status, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+    assert said in err
+
+
 def test_python_m_is_the_same_command(tmp_path):
     module = subprocess.run(
         [sys.executable, "-m", "samplerbench", "--help"],
@@ -349,10 +394,49 @@ def test_python_m_is_the_same_command(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_heavy_is_imported_for_help():
-    code = "import sys, samplerbench.app.main; print([m for m in sys.modules if m in sys.argv])"
-    heavy = ["torch", "pytorch_lightning", "wandb", "matplotlib", "pandas", "scipy"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True
+def imported(folder: Path, command: str, of: list[str]) -> list[str]:
+    """Which of some modules a command imports."""
+    code = (
+        "import sys; from samplerbench.app.main import main\n"
+        "of, sys.argv = sys.argv[1].split(), ['samplerbench', *sys.argv[2:]]\n"
+        "try:\n    main()\n"
+        "except SystemExit: pass\n"
+        "finally: print('imported:', *(m for m in of if m in sys.modules))"
     )
-    assert done.stdout.strip() == "[]"
+    words = [sys.executable, "-c", code, " ".join(of), *shlex.split(command)]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "list samplers",
+        "sampler=nobody",
+        "nothing=1",
+        "seed=1 -m steps=4",
+        "n_samples=-3",
+        "steps=[4,0]",
+        "seed=one",
+        "score",
+        "score nothing.npy dataset=grid_mixture",
+        "report nowhere",
+        "cite nowhere",
+        "check nobody",
+        "sample nowhere",
+        "cache",
+        "cache cache_dir=.",
+    ],
+)
+def test_what_needs_no_work_imports_nothing_heavy(tmp_path, command):
+    heavy = ["torch", "pytorch_lightning", "wandb", "matplotlib", "plotly", "scipy"]
+    assert imported(tmp_path, command, heavy) == []
+
+
+def test_a_job_whose_values_are_known_imports_only_what_it_shows(tmp_path):
+    command = shlex.join([*TINY, "trainer.steps=3", "steps=4", "sampler.ddim.eta=0"])
+    slow = ["pytorch_lightning", "torch._dynamo", "sympy", "scipy.stats", "scipy.optimize", "ot"]
+    assert imported(tmp_path, command, slow[:1]) == slow[:1]
+    assert imported(tmp_path, command, slow) == []
+    assert len(list(tmp_path.glob("multirun/*/cells.parquet"))) == 2

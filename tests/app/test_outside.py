@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -86,6 +87,17 @@ def test_all_of_them_in_one_run(here):
 def test_the_sampler_is_checked_from_there(here, capsys):
     command("check", "lab.sampler.Mine")
     assert capsys.readouterr().out.split()[-1] == "kept"
+
+
+def test_their_names_are_known_at_the_other_doors(here, capsys):
+    own = ["--config-dir", "conf", "trusted=lab"]
+    command("check", "mine", *own)
+    assert capsys.readouterr().out.split()[-1] == "kept"
+    np.save("some.npy", np.random.default_rng(0).uniform(-1, 1, (100, 2)))
+    command("score", "some.npy", "dataset=square", "metric=mean_gap", "n_reference=200", *own)
+    assert "cannot be told from the data" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        command("check", "mine")
 
 
 def test_a_multirun_over_ours_and_theirs(ours_and_theirs):

@@ -152,6 +152,20 @@ def test_jobs_that_have_not_begun_are_counted(runs, capsys):
     assert "runs: 2 of 6 jobs have begun" in capsys.readouterr().out
 
 
+def test_a_multirun_whose_jobs_all_wait_and_a_folder_that_is_none(runs, capsys):
+    plan = {"hydra": {"overrides": {"task": ["seed=1,2"]}}}
+    (runs.parent / "waiting").mkdir()
+    OmegaConf.save(OmegaConf.create(plan), runs.parent / "waiting" / "multirun.yaml")
+    report.main(["waiting", "out=none"])
+    assert "waiting: 0 of 2 jobs have begun" in capsys.readouterr().out
+    assert not (runs.parent / "none").exists()
+    report.main(["waiting", "nowhere", "runs/a", "out=out", "panels=false"])
+    out = capsys.readouterr().out
+    assert "waiting: 0 of 2 jobs have begun" in out
+    assert "left out: run=nowhere: must be a folder" in out
+    assert "#1 a: finished" in out
+
+
 def test_weights_that_are_gone_cost_the_panels_only(runs, capsys):
     shutil.rmtree(runs / "a" / "checkpoints")
     report.main(["runs/a", "out=out"])

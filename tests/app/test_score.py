@@ -51,12 +51,18 @@ def test_a_file_as_the_reference(files, capsys):
         (["{good}", "dataset=four_well", "metric=sliced"], "2 columns: must be 1 columns"),
         (["{good}", "metric=w_law_1d"], "needs 1-D data"),
         (["{good}", "metric=mode_weights", "reference={good}"], "no law here"),
+        (["{good}", "reference={solid}"], "metric=max_sliced_certified: must be another one"),
+        (["{good}", "n_reference=abc"], "n_reference=abc: must be a valid integer"),
+        (["{good}", "seed=seven", "reference={good}"], "seed=seven: must be a valid integer"),
+        (["{good}", "dataset=1"], "dataset=1: must be a name"),
+        (["{good}", "metric=null"], "metric=null: must be a name"),
     ],
 )
 def test_mistakes_are_one_line(files, words, message):
     good = files("good", 1.0)
+    np.save("solid.npy", np.ones((100, 3)) * np.arange(100)[:, None])
     with pytest.raises(InvalidSetting, match=message):
-        score.main([word.format(good=good) for word in words])
+        score.main([word.format(good=good, solid="solid.npy") for word in words])
 
 
 def test_words_with_dashes_are_the_same():

@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from samplerbench.app.build import build
-from samplerbench.app.main import conf_directory
+from samplerbench.app.folders import conf_directory
 from samplerbench.training import train
 
 SEEDS = (0, 1, 2)

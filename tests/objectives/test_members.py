@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from samplerbench.app.construct import construct
-from samplerbench.app.main import conf_directory
+from samplerbench.app.folders import conf_directory
 from samplerbench.batches import TensorData
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.models import Learned, LevelFree

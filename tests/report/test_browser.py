@@ -67,19 +67,19 @@ def opened(browser, page):
     return browser
 
 
-def column(browser, title):
-    """The texts of a column of the table that is shown."""
+def column(browser, title, sheet="#cells"):
+    """The texts of a column of a table that is shown."""
 
     def read(what):
         # .text leaves out what is scrolled out of sight
-        found = browser.find_elements("css selector", f"#table {what}")
+        found = browser.find_elements("css selector", f"{sheet} .sheet {what}")
         return [one.get_attribute("textContent") for one in found]
 
     return read(f"tbody td:nth-child({read('th').index(title) + 1})")
 
 
-def button(browser, title):
-    found = browser.find_elements("css selector", "#table th button")
+def button(browser, title, sheet="#cells"):
+    found = browser.find_elements("css selector", f"{sheet} .sheet th button")
     return next(one for one in found if one.get_attribute("textContent") == title)
 
 
@@ -101,21 +101,21 @@ def test_a_click_on_a_title_sorts_and_another_turns_it(opened):
     means = [float(text.split(" ±")[0]) for text in column(opened, "mean")]
     assert len(means) == 26
     assert means == sorted(means)
-    cell = opened.find_element("css selector", "#table th[aria-sort]")
+    cell = opened.find_element("css selector", "#cells th[aria-sort]")
     assert cell.get_attribute("aria-sort") == "ascending"
     click(opened, button(opened, "N"))
     click(opened, button(opened, "N"))
     steps = list(map(int, column(opened, "N")))
     assert steps == sorted(steps, reverse=True)
     assert steps[0] == 64
-    assert len(opened.find_elements("css selector", "#table th[aria-sort]")) == 1
+    assert len(opened.find_elements("css selector", "#cells th[aria-sort]")) == 1
 
 
 def test_words_and_choices_filter(opened):
-    field = opened.find_element("id", "filter")
+    field = opened.find_element("css selector", "#cells .filter")
     field.send_keys("η=0.5 above")
     assert set(column(opened, "sampler")) == {"ddim η=0.5"}
-    assert "of 6 cells (26 in all)" in opened.find_element("id", "count").text
+    assert "of 6 cells (26 in all)" in opened.find_element("css selector", "#cells .shown").text
     field.clear()
     field.send_keys("nothing has this")
     assert column(opened, "sampler") == []
@@ -133,9 +133,9 @@ def test_a_name_of_markup_is_text(opened):
 
 
 def test_the_csv_is_what_the_table_shows(opened):
-    opened.find_element("id", "filter").send_keys("η=1 #1")
+    opened.find_element("css selector", "#cells .filter").send_keys("η=1 #1")
     click(opened, button(opened, "N"))
-    click(opened, opened.find_element("id", "csv"))
+    click(opened, opened.find_element("css selector", "#cells .csv"))
     path = opened.downloads / "cells.csv"
     until(path.is_file)
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -143,6 +143,35 @@ def test_the_csv_is_what_the_table_shows(opened):
     assert [line["steps"] for line in lines] == ["2", "4", "8", "16", "32", "64"]
     assert {line["name"] for line in lines} == {"ddim η=1"}
     assert float(lines[0]["mean"]) == pytest.approx(4.0, abs=0.2)
+    path.unlink()
+
+
+def test_the_differences_sort_and_filter_by_themselves(opened):
+    sheet = "#differences"
+
+    def shown(title):
+        return column(opened, title, sheet)
+
+    assert opened.find_element("id", "differences").is_displayed()
+    gaps = [float(text.split(" ±")[0]) for text in shown("difference")]
+    assert gaps == pytest.approx([-0.3] * 4)
+    assert set(shown("verdict")) == {"the first is nearer"}
+    click(opened, button(opened, "#1", sheet))
+    click(opened, button(opened, "#1", sheet))
+    means = list(map(float, shown("#1")))
+    assert means == sorted(means, reverse=True)
+    field = opened.find_element("css selector", f"{sheet} .filter")
+    field.send_keys("η=1")
+    assert set(shown("sampler")) == {"ddim η=1"}
+    count = opened.find_element("css selector", f"{sheet} .shown")
+    assert "of 2 cells (4 in all)" in count.text
+    assert len(column(opened, "sampler")) == 26, "the other table stays as it is"
+    click(opened, opened.find_element("css selector", f"{sheet} .csv"))
+    path = opened.downloads / "differences.csv"
+    until(path.is_file)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["first"]) for line in lines] == pytest.approx(means[:2], rel=1e-3)
     path.unlink()
 
 
@@ -190,12 +219,12 @@ def test_ten_thousand_cells_open_and_sort(browser, tmp_path, rows, entry):
     many = entry("#1", rows(etas=etas, steps=range(1, 11), repetitions=2))
     write_report(gather([many]), tmp_path / "out")
     browser.get((tmp_path / "out" / "report.html").as_uri())
-    assert "1–30 of 10000" in browser.find_element("id", "count").text
+    assert "1–30 of 10000" in browser.find_element("css selector", "#cells .shown").text
     click(browser, button(browser, "mean"))
     click(browser, button(browser, "mean"))
     assert float(column(browser, "mean")[0].split(" ±")[0]) == pytest.approx(6.0, abs=0.3)
-    click(browser, browser.find_element("id", "next"))
-    assert "31–60 of 10000" in browser.find_element("id", "count").text
+    click(browser, browser.find_element("css selector", "#cells .next"))
+    assert "31–60 of 10000" in browser.find_element("css selector", "#cells .shown").text
 
 
 def test_there_was_no_request_and_no_error(browser):

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -29,11 +30,13 @@ from samplerbench.app.construct import (
     trusted,
     trusted_packages,
 )
-from samplerbench.app.main import conf_directory
+from samplerbench.app.folders import conf_directory
+from samplerbench.app.numbers import count, numbers
 from samplerbench.batches import TensorData
 from samplerbench.cuda_graphs import Graphed
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.empirical import empirical
+from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.budget import Budget
 from samplerbench.evaluation.cache import Cache
@@ -46,15 +49,12 @@ from samplerbench.metrics.base import LawMetric, Metric, finite_points
 from samplerbench.models import Denoiser, Learned, Score
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
+from samplerbench.pretrained import Pretrained, pretrained
 from samplerbench.schedules import NoiseSchedule
 
 CACHE = ("on", "off", "refresh")
-#: What no job needs, and what would take the memory before it takes the time.
-MOST = {"steps": 10**6, "nfe": 10**6, "converged_steps": 10**6, "chains": 10**6}
-MOST |= {"repetitions": 10**6, "floor_repetitions": 10**6, "threads": 1024, "workers": 1024}
+DENOISERS = ("learned", "empirical", "oracle", "pretrained")
 MOST_VALUES = 10**6
-#: Numbers of points, each with at least a few copies of its coordinates: so many bytes.
-ROWS, ROW = ("n_samples", "n_reference", "n_train", "n_validation", "block"), 64
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -186,37 +186,6 @@ def finite(points: Tensor, key: str) -> Tensor:
     return points
 
 
-def count(config: DictConfig, key: str, least: int = 1) -> int:
-    """A whole number from the config, not so large that it would only fill the memory."""
-    number: int = convert(config[key], int, key)
-    require(number >= least, key, number, f"at least {least}")
-    require(number < 2**40, key, number, "below 2^40")
-    if key in ROWS:
-        most = memory() // ROW
-        allowed = f"at most {most:,}: the memory of this machine holds no more points"
-        require(number <= most, key, number, allowed)
-    elif key in MOST:
-        require(number <= MOST[key], key, number, f"at most {MOST[key]:,}")
-    return number
-
-
-def numbers(config: DictConfig, key: str) -> list[int]:
-    """A whole number or a list of them, none twice; empty for null."""
-    value = config[key]
-    listed = value if isinstance(value, ListConfig | list) else [] if value is None else [value]
-    found: list[int] = [convert(number, int, key) for number in listed]
-    require(len(set(found)) == len(found), key, value, "whole numbers, none twice")
-    for number in found:
-        require(number <= MOST[key], key, number, f"at most {MOST[key]:,}")
-    return found
-
-
-def memory() -> int:
-    """Bytes of this machine's memory; 2^50, more than any has, where it does not say."""
-    known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else 2**50
-
-
 def require_values(sweep: Sweep) -> None:
     """Refuse a grid of more values than a table or a folder of fragments can have."""
     steps = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
@@ -245,6 +214,17 @@ def chosen_device(name: object) -> torch.device:
     return torch.device(str(name))
 
 
+def chosen_model(config: DictConfig) -> Pretrained | None:
+    """The pretrained model, if one is among the denoisers."""
+    name, clip = config.get("model"), config.get("clip_x0")
+    listed = config.denoiser if isinstance(config.denoiser, ListConfig) else [config.denoiser]
+    if "pretrained" not in listed:
+        for key, value in (("model", name), ("clip_x0", clip)):
+            require(value is None, key, value, "null unless denoiser=pretrained")
+        return None
+    return pretrained(name, None if clip is None else convert(clip, float, "clip_x0"))
+
+
 def chosen_cache(config: DictConfig) -> Cache | None:
     """The cache that the job shares with others, or None."""
     mode = config.cache
@@ -268,13 +248,19 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     assert isinstance(plain, dict)
     torch.set_num_threads(count(config, "threads"))
     device = chosen_device(config.device)
-    seeds = {
-        key: count(config, key, least=0)
-        for key in ("seed", "data_seed", "train_seed", "metric_seed")
-    }
+    seeds = {key: count(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")}
 
-    dataset: Dataset = construct(config.dataset, "dataset")
-    schedule = construct(config.schedule, "schedule")
+    model = chosen_model(config)  # first, since what is missing of it takes longest to get
+    dataset: Dataset
+    if model is not None and config.get("dataset") is None:
+        dataset = Unseen(model.event_shape)
+    else:
+        dataset = construct(config.dataset, "dataset")
+    schedule = construct(config.schedule, "schedule") if model is None else model.schedule
+    if model is not None:
+        allowed = f"images of the model's shape, {model.event_shape}, not {dataset.event_shape}"
+        good = dataset.event_shape == model.event_shape
+        require(good, "dataset", choices.get("dataset"), allowed)
     grid = construct(config.grid, "grid")
     starts, metrics = members(config, "start"), members(config, "metric")
     pictures = members(config, "picture")
@@ -299,20 +285,23 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     noise: float = convert(config.reference_noise, float, "reference_noise")
     truth = noised(dataset, noise)
     law = truth or dataset
-    reference = finite(law.draws(count(config, "n_reference"), "evaluation", data_seed), "dataset")
+    n_reference = count(config, "n_reference")
+    reference = torch.empty(0, dataset.dim)
+    if metrics:  # nothing else compares
+        reference = finite(law.draws(n_reference, "evaluation", data_seed), "dataset")
     denoisers: dict[str, Score] = {}
     training = None
     training_id = ""
     used = decisive(config)
     # without a sampler there may be no denoiser either: a look at the data
     wants_none = not samplers and config.denoiser is not None and len(config.denoiser) == 0
-    known = ("learned", "empirical", "oracle")
-    for name in [] if wants_none else names(config, "denoiser", known):
+    for name in [] if wants_none else names(config, "denoiser", DENOISERS):
         if name == "learned":
             training = build_training(config, dataset, schedule, data_seed, seeds["train_seed"])
             training_id = identity(
                 {
                     **{key: plain[key] for key in used},
+                    "path": describe(schedule),  # a pretrained model brings its own
                     "data": describe(dataset),  # of a file its content, not its path
                     "train_seed": seeds["train_seed"],
                     "data_seed": data_seed,
@@ -325,6 +314,9 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         elif name == "empirical":
             points = finite(dataset.draws(count(config, "n_train"), "train", data_seed), "dataset")
             denoisers[name] = empirical(points).oracle(schedule).to(device)
+        elif name == "pretrained":
+            assert model is not None
+            denoisers[name] = model.to(device)
         else:
             oracle = dataset.oracle(schedule)
             if oracle is None:
@@ -356,9 +348,10 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         versions=versions,
         n_samples=count(config, "n_samples"),
         repetitions=count(config, "repetitions"),
-        floor_repetitions=count(config, "floor_repetitions", least=0),
+        floor_repetitions=count(config, "floor_repetitions"),
         training_id=training_id,
         empirical_id=identity([describe(dataset), plain["n_train"], data_seed]),
+        pretrained_id="" if model is None else identity([model.digest(), version("diffusers")]),
         block=count(config, "block"),
         dtype=chosen_dtype(config.dtype),
         device=device,
@@ -368,9 +361,11 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
             experiment=str(choices.get("experiment") or "main"),
             **{
                 key: str(choices.get(key, "")) if key in used or key not in PARTS else ""
-                for key in ("network", "objective", "schedule", "target", "grid")
+                for key in ("network", "objective", "target", "grid")
             },
-            dataset=str(choices.get("dataset", "")) + (f" + {noise:g}·ε" if truth else ""),
+            schedule=str(choices.get("schedule", "")) if model is None else "pretrained",
+            model=str(config.get("model") or ""),
+            dataset=str(choices.get("dataset") or "") + (f" + {noise:g}·ε" if truth else ""),
         ),
         **seeds,
     )
@@ -391,7 +386,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         )
     wanted = convert(config.wanted, float, "wanted")
     require(0 < wanted < math.inf, "wanted", wanted, "positive")
-    chains = count(config, "chains", least=0)
+    chains = count(config, "chains")
     if chains > 0:
         installed = find_spec("arviz") is not None
         require(installed, "chains", chains, "0, or pip install 'samplerbench[chains]'")
@@ -438,8 +433,11 @@ def build_training(
         keep_last=recipe.keep_last,
         train_seed=train_seed,
     )
+    # a network on images is told their shape, any other one the length of a state
+    event = {"dim": dataset.dim, "event_shape": dataset.event_shape}
+    event = {key: event[key] for key in event if key in parameters(config.network, "network")}
     shared = {
-        "network": construct(config.network, "network", dim=dataset.dim, seed=train_seed),
+        "network": construct(config.network, "network", **event, seed=train_seed),
         "schedule": schedule,
         "recipe": recipe,
         "mean": data.mean,
@@ -476,7 +474,9 @@ def check(sweep: Sweep, training: Training | None) -> None:
     A sampler that cannot run gives rows that say so; it is a mistake in the config where none can,
     or none on what is to be trained.
     """
-    points = finite_points(sweep.reference, "evaluation points")
+    points = sweep.reference
+    if sweep.metrics:
+        points = finite_points(points, "evaluation points")
     for name, metric in sweep.metrics.items():
         if isinstance(metric, LawMetric):
             reason = metric.why_incompatible(sweep.law)
@@ -496,7 +496,8 @@ def check(sweep: Sweep, training: Training | None) -> None:
         reason = start.why_incompatible(sweep.dataset)
         if reason is not None:
             raise InvalidSetting("start", name, f"another one: {reason}")
-    if sweep.floor_repetitions > 0:  # a finite data set may not have so many fresh draws
+    # a finite data set may not have so many fresh draws
+    if sweep.metrics and sweep.floor_repetitions > 0:
         sweep.law.draws(sweep.n_samples, "floor", sweep.seed, 0)
     try:
         levels = {steps: sweep.levels(steps) for steps in sweep.all_steps}
@@ -514,6 +515,12 @@ def check(sweep: Sweep, training: Training | None) -> None:
             reason = law.why_incompatible(sweep.schedule, rows) if law is not None else None
             if reason is not None:
                 raise InvalidSetting("level_law", type(law).__name__, f"another one: {reason}")
+        if law is not None:  # a sampler may go above the grid's first level
+            asking = [(s, steps) for _, s in sweep.samplers for steps in sweep.steps_of(s)]
+            for sampler, steps in asking:
+                reason = law.why_incompatible(sweep.schedule, levels[steps], sampler)
+                if reason is not None:
+                    raise InvalidSetting("level_law", type(law).__name__, f"another one: {reason}")
     tried = [
         (denoiser, name, sampler.why_incompatible(model, levels[steps]))
         for denoiser, model in sweep.denoisers.items()

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.table import Table
 
-from samplerbench.app.console import console
+from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.cache import ABOUT, TRAININGS, VALUES
 from samplerbench.weights import WEIGHTS
@@ -74,24 +74,36 @@ def show(directory: Path) -> None:
 
 
 def prune(directory: Path, before: float) -> None:
-    """Remove what was written before a time, in seconds since 1970."""
-    models = 0
-    for folder in list(trainings(directory)):
-        try:
-            with FileLock(folder.with_suffix(".lock"), timeout=0):
-                if written(folder) < before:
-                    shutil.rmtree(folder)
-                    models += 1
-        except Timeout:  # a job is training it
-            continue
-    old = [
-        path
-        for path in (directory / VALUES).glob("*/*")
-        if path.is_file() and path.stat().st_mtime < before
-    ]
-    for path in old:
-        path.unlink(missing_ok=True)
+    """Remove what was written before a time, in seconds since 1970.
+
+    Raises:
+        InvalidSetting: the folder is not ours to change.
+    """
+    try:
+        models = sum(_removed(folder, before) for folder in list(trainings(directory)))
+        old = [
+            path
+            for path in (directory / VALUES).glob("*/*")
+            if path.is_file() and path.stat().st_mtime < before
+        ]
+        for path in old:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        allowed = f"a folder that can be written to ({error})"
+        raise InvalidSetting("cache_dir", directory, allowed) from error
     console().print(f"removed {models:,} trainings and {len(old):,} values from {directory}")
+
+
+def _removed(folder: Path, before: float) -> bool:
+    """Remove a training that was written before a time; whether it was, and nobody works on it."""
+    try:
+        with FileLock(folder.with_suffix(".lock"), timeout=0):
+            if written(folder) >= before:
+                return False
+            shutil.rmtree(folder)
+            return True
+    except Timeout:
+        return False
 
 
 def trainings(directory: Path) -> Iterator[Path]:
@@ -124,3 +136,5 @@ def state(folder: Path) -> str:
             return "interrupted"
     except Timeout:
         return "being trained"
+    except OSError:  # a folder that cannot be written to has no lock
+        return "not trained"

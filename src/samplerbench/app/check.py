@@ -15,7 +15,7 @@ What fails is named on standard error, one line each, and the exit status is 1.
 
 from __future__ import annotations
 
-from samplerbench.app.main import conf_directory
+from samplerbench.app.folders import members
 from samplerbench.errors import InvalidSetting
 
 
@@ -25,7 +25,7 @@ def main(words: list[str]) -> None:
     Raises:
         InvalidSetting: there is no such sampler.
     """
-    known = sorted(path.stem for path in (conf_directory() / "sampler").glob("*.yaml"))
+    known = list(members("sampler"))
     for word in words:
         if word not in known and "." not in word:
             allowed = f"one of {', '.join(known)}, or a sampler's class, package.Class"

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from pybtex.database import BibliographyData, Entry, Person
 
 from samplerbench.app.construct import comment, trusted
-from samplerbench.app.main import conf_directory
+from samplerbench.app.folders import members
 from samplerbench.app.runs import StoredRun, find_runs, open_run
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.references import bibtex, mentioned, references, unknown
@@ -91,7 +91,7 @@ def used(run: StoredRun) -> Iterator[Use]:
     config = run.config
     named = config.denoiser
     denoisers = [named] if isinstance(named, str) else list(named or [])
-    groups = [*ONE]
+    groups = [group for group in ONE if config.get(group) is not None]  # images may be unseen
     if "learned" in denoisers:
         wanted = decisive(config)
         groups += [group for group in TRAINING if group in wanted]
@@ -102,6 +102,7 @@ def used(run: StoredRun) -> Iterator[Use]:
             yield _use(group, str(name), node)
     parts = {
         "empirical": ("empirical" in denoisers, "datasets.empirical"),
+        "pretrained": ("pretrained" in denoisers, "pretrained"),
         "budget": (config.get("budget") is not None, "coupling"),
         "chains": (bool(config.get("chains")), "evaluation.chains"),
     }
@@ -130,8 +131,8 @@ def itself(version: str) -> str:
 def _use(group: str, name: str, node: DictConfig) -> Use:
     target = str(node.get("_target_"))
     trusted(target, f"{group}.{name}" if group in SEVERAL else group)
-    path = conf_directory() / group / f"{name}.yaml"
-    keys = (mentioned(comment(path)) if path.is_file() else []) or references(target)
+    path = members(group).get(name)
+    keys = (mentioned(comment(path)) if path else []) or references(target)
     return Use(group, name, tuple(keys), tuple(unknown(target)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.construct import construct, construct_grid, read_member
-from samplerbench.app.main import conf_directory
+from samplerbench.app.folders import conf_directory, members, own_directories
+from samplerbench.app.main import no_name
 from samplerbench.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -30,8 +32,13 @@ def composed(
         InvalidSetting: a key is none of the config's.
         HydraException: a word is not understood.
     """
+    searched = ",".join(json.dumps(f"file://{folder}") for folder in own_directories())
+    own = [f"hydra.searchpath=[{searched}]"] if searched else []
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        config = compose("config", list(words), return_hydra_config=True)
+        try:
+            config = compose("config", [*own, *words], return_hydra_config=True)
+        except (TypeError, ValueError) as error:  # Hydra's own, where a group is given no name
+            raise no_name(words) or InvalidSetting("config", list(words), str(error)) from error
     chosen = {str(group): name for group, name in config.hydra.runtime.choices.items()}
     with open_dict(config):
         del config["hydra"]
@@ -54,11 +61,10 @@ def member(group: str, name: str, settings: Mapping[str, object] | None = None) 
     Raises:
         InvalidSetting: the group has no such member, or a setting is nothing that a yaml can hold.
     """
-    folder = conf_directory() / group
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    known = members(group)
     if name not in known:
         raise InvalidSetting(group, name, f"one of {', '.join(known)}")
-    node = read_member(folder / f"{name}.yaml")
+    node = read_member(known[name])
     for key, value in (settings or {}).items():
         try:
             node[key] = value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from typing import cast
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from samplerbench.app.construct import read_member
-from samplerbench.app.main import conf_directory
+from samplerbench.app.folders import members
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.budget import PARTS
 from samplerbench.evaluation.ranking import Ranking, ranking
@@ -24,13 +23,6 @@ from samplerbench.evaluation.statistics import (
     summary,
 )
 from samplerbench.metrics.base import LawMetric, Metric
-
-
-def console() -> Console:
-    """Standard output, never narrower than the table of the main job; it remembers what it said."""
-    width = max(120, Console(file=sys.stdout).width)
-    # no markup: names and paths of the user's may have brackets in them
-    return Console(file=sys.stdout, width=width, highlight=False, markup=False, record=True)
 
 
 def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: bool = True) -> None:
@@ -80,8 +72,8 @@ def metric_name(metric: str, settings: str) -> str:
         metric: the column of that name.
         settings: the column `metric_settings`, JSON.
     """
-    path = conf_directory() / "metric" / f"{metric}.yaml"
-    usual = read_member(path) if path.is_file() else {}
+    path = members("metric").get(metric)
+    usual = read_member(path) if path else {}
     own = json.loads(settings) if settings else {}
     other = [
         f"{key}={json.dumps(value)}"

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from rich.table import Table
 
-from samplerbench.app.console import console
 from samplerbench.app.construct import construct_grid, read_member, trusting
-from samplerbench.app.main import conf_directory
+from samplerbench.app.folders import members
+from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting, kind_and_line
 from samplerbench.evaluation.contract import Ground, broken
 from samplerbench.evaluation.laws import Law, measured_law
@@ -88,10 +88,10 @@ def examined(sampler: Sampler) -> tuple[list[str], list[str]]:
 
 def settings(name: str) -> list[Sampler]:
     """The samplers of a name: a member of conf/sampler/, or a class and its tested settings."""
-    path = conf_directory() / "sampler" / f"{name}.yaml"
-    if path.is_file():
-        members = construct_grid(read_member(path), f"sampler.{name}")
-        return members if len(members) == 1 else [members[0], members[-1]]
+    path = members("sampler").get(name)
+    if path is not None:
+        grid = construct_grid(read_member(path), f"sampler.{name}")
+        return grid if len(grid) == 1 else [grid[0], grid[-1]]
     module, _, member = name.rpartition(".")
     allowed = "a member of conf/sampler/, or a sampler's class, package.Class"
     try:

@@ -20,8 +20,9 @@ import time
 from pathlib import Path
 
 from samplerbench.app.examine import SCHEDULES, settings, shown
-from samplerbench.app.listing import describe
-from samplerbench.app.main import conf_directory, run_name
+from samplerbench.app.folders import conf_directory
+from samplerbench.app.listing import order
+from samplerbench.app.main import run_name
 from samplerbench.evaluation.identity import settings_text
 from samplerbench.evaluation.orders import LAWS, STEPS, measured_order
 from samplerbench.evaluation.statistics import sampler_name
@@ -36,6 +37,7 @@ TITLES = {
     "n1": "N1: introduction to score-based generative modelling",
     "n2": "N2: a score-based model of a one-dimensional distribution",
     "shapes": "The shapes of published tables",
+    "images": "Real images",
 }
 
 
@@ -100,7 +102,7 @@ def orders() -> str:
         for sampler in settings(path.stem):
             found = [shown(measured_order(sampler, schedule, law)) for law, schedule in columns]
             name = sampler_name(path.stem, settings_text(sampler))
-            lines.append("| " + " | ".join([name, describe(sampler)[0], *found]) + " |")
+            lines.append("| " + " | ".join([name, order(sampler), *found]) + " |")
     return "\n".join(lines) + "\n"
 
 

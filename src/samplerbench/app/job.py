@@ -23,7 +23,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from samplerbench.app.build import Job, Training, build, scene
 from samplerbench.app.console import (
-    console,
     print_budget,
     print_cells,
     print_chains,
@@ -32,7 +31,8 @@ from samplerbench.app.console import (
     print_score_errors,
 )
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
-from samplerbench.errors import CellsFailed, InvalidSetting, kind_and_line
+from samplerbench.app.terminal import console
+from samplerbench.errors import CellsFailed, InvalidSetting, first_line, kind_and_line
 from samplerbench.evaluation.budget import Budget, parts, verdict
 from samplerbench.evaluation.cache import ABOUT, Cache
 from samplerbench.evaluation.chains import CHAIN, DIAGNOSTICS, chain_cells, diagnose
@@ -44,7 +44,7 @@ from samplerbench.evaluation.store import Row, Store, to_data
 from samplerbench.evaluation.sweep import most_steps
 from samplerbench.figures.base import write
 from samplerbench.figures.budget import waterfall
-from samplerbench.figures.distance import distance_against
+from samplerbench.figures.distance_families import distance_figure, family
 from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
 from samplerbench.figures.style import save
 from samplerbench.files import set_aside, write_atomically
@@ -68,10 +68,10 @@ def run(config: DictConfig) -> None:
     }
     try:
         job = built(config, hydra.runtime.choices, directory.name)
-    except InvalidSetting as error:
+    except (InvalidSetting, OmegaConfBaseException) as error:
         if hydra.mode == RunMode.MULTIRUN:  # who looks at the jobs later sees why it has no values
             claim(directory, config, about)
-            tell(directory, "failed", str(error))
+            tell(directory, "failed", first_line(error))
         raise
     claim(directory, config, about | {"values": planned(job)})
     with logged(job, directory) as log:
@@ -244,7 +244,7 @@ def train_here(
         training.data,
         directory=place,
         logger=log.lightning or None,
-        accelerator="cpu" if job.sweep.device.type == "cpu" else "gpu",
+        device=job.sweep.device,
         progress=sys.stderr.isatty(),
         resumable=resumable,
     )
@@ -327,6 +327,7 @@ def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console)
     log.table("cells", table.drop(columns=["metric_settings"]))
     if job.budget is not None:
         show_budget(job.budget, table, directory, log, out)
+    families = {sampler_name(n, settings_text(s)): family(s) for n, s in sweep.samplers}
     ok = to_data(table)
     ok = ok[(ok["status"] == "ok") & (ok["denoiser"] != "law")]
     for metric in sweep.metrics:
@@ -334,7 +335,8 @@ def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console)
         if rows["steps"].nunique() < 2:  # no curve in one point
             continue
         path = directory / f"distance_{metric}.png"
-        figure = distance_against(to_data(table), metric, "nfe" if sweep.nfe else "steps")
+        x = "nfe" if sweep.nfe else "steps"
+        figure = distance_figure(to_data(table), metric, x, families)
         log.figure(f"distance/{metric}", save(figure, path))
         lines = summary(rows)
         names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))

@@ -8,72 +8,59 @@ members, as it does for a job; samplers of another package need `trusted=that_pa
 from __future__ import annotations
 
 import re
-import sys
-from argparse import ArgumentParser
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from string import Template
+from typing import TYPE_CHECKING, Any, cast
 
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from samplerbench.app.construct import comment, construct_grid, read_member
-from samplerbench.app.main import conf_directory
+from samplerbench.app.declared import again, declared
+from samplerbench.app.folders import conf_directory, groups, members
 from samplerbench.errors import InvalidSetting
 from samplerbench.references import mentioned, references, short
 
 if TYPE_CHECKING:
     from samplerbench.samplers.base import Sampler
 
-
-class _Parser(ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidSetting(
-            "list", " ".join(sys.argv[2:]), f"[group…] [--config-dir DIR]: {message}"
-        )
+DENOISER = "samplerbench.models.Denoiser"
 
 
 def main(words: list[str]) -> None:
     """Print the members of the groups named, or the groups.
 
     Raises:
-        InvalidSetting: there is no such group or folder.
+        InvalidSetting: there is no such group.
     """
-    parser = _Parser(add_help=False)
-    parser.add_argument("groups", nargs="*")
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    given = parser.parse_args(words)
-    folders = [conf_directory()]
-    if given.config_dir is not None:
-        if not given.config_dir.is_dir():
-            raise InvalidSetting("--config-dir", given.config_dir, "a folder")
-        folders.append(given.config_dir)
-    groups = sorted(
-        {path.name for folder in folders for path in folder.iterdir() if path.is_dir()} - {"hydra"}
-    )
+    known = groups()
     out = Console(width=max(120, Console().width), highlight=False, markup=False)
-    for word in given.groups:
+    for word in words:
         # "samplers" is what one says
-        group = word if word in groups else word.removesuffix("s")
-        if group not in groups:
-            raise InvalidSetting("list", word, f"one of {', '.join(groups)}, or nothing")
-        paths = members(folders, group)
+        group = word if word in known else word.removesuffix("s")
+        if group not in known:
+            raise InvalidSetting("list", word, f"one of {', '.join(known)}, or nothing")
+        paths = members(group)
         out.print(samplers(paths) if group == "sampler" else others(group, paths))
-    if not given.groups:
+    if not words:
         table = Table("group", "members", box=None, pad_edge=False)
-        for group in groups:
-            table.add_row(group, ", ".join(members(folders, group)))
+        for group in known:
+            table.add_row(group, ", ".join(members(group)))
         out.print(table)
 
 
-def members(folders: Sequence[Path], group: str) -> dict[str, Path]:
-    """The yaml files of a group, by the names of their members; of one name the first folder's."""
-    found: dict[str, Path] = {}
-    for folder in folders:
-        for path in sorted((folder / group).rglob("*.yaml")):
-            name = path.relative_to(folder / group).with_suffix("").as_posix()
-            found.setdefault(name, path)
-    return dict(sorted(found.items()))
+def guide() -> str:
+    """The text of `--help`, from the config, as Hydra makes it in several times as long."""
+    folder = conf_directory()
+    template = OmegaConf.load(folder / "config.yaml").hydra.help.template
+    held: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("*/**/*.yaml")):
+        held.setdefault(path.parent.relative_to(folder).as_posix(), []).append(path.stem)
+    groups = sorted(group for group in held if not group.startswith("hydra/"))
+    lines = "".join(f"{group}: {', '.join(sorted(held[group]))}\n" for group in groups)
+    return Template(template).substitute(APP_CONFIG_GROUPS=lines)
 
 
 def others(group: str, paths: dict[str, Path]) -> Table:
@@ -95,27 +82,50 @@ def samplers(paths: dict[str, Path]) -> Table:
     for column in ("order", "NFE", "needs", "reference"):
         table.add_column(column, no_wrap=True)
     for name, path in paths.items():
-        sampler = construct_grid(read_member(path), f"sampler.{name}")[0]
         # up to a full stop, a colon or a semicolon, but for that of "et al."
         words = re.split(r"(?<=[a-zé)0-9])(?<!\bal)[.:;](?: |$)", comment(path))
-        table.add_row(name, words[0], *describe(sampler), reference(path))
+        table.add_row(name, words[0], *declares(name, path), reference(path))
     return table
 
 
-def describe(sampler: Sampler) -> tuple[str, str, str]:
-    """Order, evaluations and needs of a sampler, in words."""
+def declares(name: str, path: Path) -> tuple[str, str, str]:
+    """Order, evaluations and needs of a member at its first setting, in words."""
+    node = read_member(path)
+    if path.is_relative_to(conf_directory()):
+        values = cast(dict[str, Any], OmegaConf.to_container(node))
+        first = {
+            key: value[0] if isinstance(value, list) else value for key, value in values.items()
+        }
+        # what its source alone does not tell, whatever that is, the sampler itself does
+        with suppress(Exception):
+            return describe(declared(first.pop("_target_"), first), again(DENOISER))
     from samplerbench.models import Denoiser  # slow to import: it brings torch
 
-    order = "–" if sampler.order is None else f"{sampler.order}{' weak' * sampler.stochastic}"
-    order = f"{order} adaptive" if sampler.adaptive else order
-    needs = "denoiser" if issubclass(sampler.needs, Denoiser) else "score"
+    return describe(construct_grid(node, f"sampler.{name}")[0], Denoiser)
+
+
+def describe(sampler: Sampler, denoiser: type) -> tuple[str, str, str]:
+    """Order, evaluations and needs of a sampler, in words.
+
+    Args:
+        sampler: itself, or what it declares.
+        denoiser: the class `models.Denoiser`, or what that declares.
+    """
+    needs = "denoiser" if issubclass(sampler.needs, denoiser) else "score"
     if sampler.needs_density:
         needs = "density"
     if sampler.holds:
         needs += ", grid=hold"
     if sampler.needs_signal:
         needs += ", α > 0"
-    return order, evaluations(sampler), needs
+    return order(sampler), evaluations(sampler), needs
+
+
+def order(sampler: Sampler) -> str:
+    """The order that it declares, in words."""
+    if sampler.order is None:
+        return "–"
+    return f"{sampler.order}{' weak' * sampler.stochastic}{' adaptive' * sampler.adaptive}"
 
 
 def evaluations(sampler: Sampler) -> str:

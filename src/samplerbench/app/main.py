@@ -6,10 +6,14 @@ A mistake of the user's ends with one line on standard error and status 2, befor
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
 import traceback
+from argparse import ArgumentError
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +22,7 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
@@ -25,14 +30,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from samplerbench.app.folders import adding, conf_directory, config_dirs
 from samplerbench.errors import CellsFailed, InvalidSetting
 
-
-def conf_directory() -> Path:
-    """The folder of the config groups: inside an installed wheel, beside src/ in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
+#: Failed jobs of a multirun that have a line of their own at its end.
+MOST_NAMED = 10
 
 
 def run_name() -> str:
@@ -57,10 +59,15 @@ def _job(config: DictConfig) -> float | None:
     # before seconds of imports, so that one sees that it works and where
     print(f"run:    {os.path.relpath(HydraConfig.get().runtime.output_dir)}", flush=True)
     from samplerbench.app.construct import trusting
-    from samplerbench.app.job import run
+    from samplerbench.app.numbers import check_numbers
+    from samplerbench.app.startup import importing
 
     try:
         with trusting(config.trusted):
+            if HydraConfig.get().mode == RunMode.RUN:  # a job of several is to say why it failed
+                check_numbers(config)
+            with importing():
+                from samplerbench.app.job import run
             run(config)
     except Exception as error:
         told = isinstance(error, InvalidSetting | OmegaConfBaseException | CellsFailed)
@@ -72,7 +79,9 @@ def _job(config: DictConfig) -> float | None:
             sys.exit(_complain(str(error), status))
         if not told:  # a defect is looked for where it happened; the command may run elsewhere
             traceback.print_exc()
-        raise JobFailed(_named(error), status) from None
+        hydra = HydraConfig.get()
+        folders = hydra.runtime.output_dir, os.path.abspath(hydra.sweep.dir)
+        raise JobFailed(_named(error), status, *folders) from None
     return None if HydraConfig.get().mode == RunMode.RUN else _mean_value()
 
 
@@ -80,12 +89,20 @@ class JobFailed(RuntimeError):
     """A job of a multirun ended without all its values; Hydra raises it when all jobs have ended.
 
     It is made of plain text, which every launcher can carry from one process to another.
+
+    Args:
+        message: which job, and why.
+        status: to leave with.
+        folder: of the job.
+        multirun: the folder of all its jobs.
     """
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message, status)
+    def __init__(self, message: str, status: int, folder: str, multirun: str) -> None:
+        super().__init__(message, status, folder, multirun)
         self.message = message
         self.status = status
+        self.folder = folder
+        self.multirun = multirun
 
     def __str__(self) -> str:
         return self.message
@@ -97,6 +114,24 @@ def _named(error: Exception) -> str:
     where = hydra.sweep.dir
     kind = "" if isinstance(error, InvalidSetting | CellsFailed) else f"{type(error).__name__}: "
     return f"job {hydra.job.num} of {where}: {kind}{error}"
+
+
+def _other_failures(named: JobFailed) -> list[str]:
+    """The other jobs that failed, a line each: Hydra raises the first one's error only."""
+    from samplerbench.app.runs import STATUS, open_run
+
+    folder = Path(named.multirun)
+    places = [path.parent.relative_to(folder) for path in folder.rglob(STATUS)]
+    lines = []
+    for place in sorted(places, key=lambda place: (len(str(place)), str(place))):
+        with suppress(InvalidSetting):  # a run that cannot be read
+            run = open_run(folder / place)
+            if run.state in ("failed", "interrupted") and run.directory != Path(named.folder):
+                lines.append(f"job {place} of {os.path.relpath(folder)}: {run.message}")
+    more = len(lines) - MOST_NAMED
+    if more <= 0:
+        return lines
+    return [*lines[:MOST_NAMED], f"{more} more jobs failed: `samplerbench report` names all"]
 
 
 def _mean_value() -> float | None:
@@ -118,6 +153,7 @@ COMMANDS = {
     "cache": "samplerbench.app.cache",
     "report": "samplerbench.app.report",
     "sample": "samplerbench.app.sample",
+    "export": "samplerbench.app.export",
 }
 
 
@@ -129,6 +165,14 @@ def main() -> None:
         except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
             sys.exit(_complain(str(error)))
         return
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        from samplerbench.app.listing import guide
+
+        print(guide())
+        return
+    misplaced = _misplaced(sys.argv[1:])
+    if misplaced:
+        sys.exit(_complain(misplaced))
     # Hydra then raises its errors instead of printing several lines and leaving with status 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
     debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in sys.argv[1:])
@@ -143,7 +187,9 @@ def main() -> None:
             raise
         sys.exit(_complain(str(error)))
     except JobFailed as error:
-        sys.exit(_complain(str(error), error.status))
+        for line in [str(error), *_other_failures(error)]:
+            _complain(line)
+        sys.exit(error.status)
     except RuntimeError as error:
         # from a launcher: a job that was killed, or one that could not be started
         if debug or not _raised_by_hydra(error):
@@ -154,46 +200,64 @@ def main() -> None:
         # that is none
         if debug or not _raised_by_hydra(error):
             raise
-        blamed = [word for word in sys.argv[1:] if _names_no_member(word)]
-        sys.exit(_complain(_no_member(blamed[0]) if blamed else str(error)))
+        sys.exit(_complain(str(no_name(sys.argv[1:]) or error)))
     except KeyboardInterrupt:
         print("samplerbench: interrupted; what was finished is kept", file=sys.stderr)
         sys.exit(130)
 
 
 def command(module: ModuleType, words: list[str]) -> None:
-    """Run what comes before Hydra, with the packages that its words trust.
+    """Run what comes before Hydra, or say what it is.
 
     Args:
         module: of `COMMANDS`.
-        words: after the command's name; it sees all but `trusted=…`.
+        words: after the command's name. It sees all but `trusted=…`, the packages of somebody
+            else's, and `--config-dir DIR`, the folder of their yamls, which hold for all commands.
     """
+    if {"--help", "-h"} & set(words):
+        print(inspect.getdoc(module))
+        return
     from samplerbench.app.construct import trusting
 
+    folders, words = config_dirs(words)
     named = [word for word in words if word.startswith("trusted=")]
     parser = OverridesParser.create()
     packages = [parser.parse_override(word).value() for word in named]
-    with trusting(packages[-1] if packages else ()):
+    with adding(folders), trusting(packages[-1] if packages else ()):
         module.main([word for word in words if word not in named])
 
 
-def _names_no_member(word: str) -> bool:
-    """Whether a word gives a config group something that can be no member's name."""
+def no_name(words: Sequence[str]) -> InvalidSetting | None:
+    """What is wrong with the first word that gives a config group what can be no member's name."""
+    for word in words:
+        try:
+            override = OverridesParser.create().parse_override(word)
+        except HydraException:
+            continue
+        group, value = conf_directory() / override.key_or_group, override.value()
+        listed = value if isinstance(value, list) else [value]
+        if group.is_dir() and not all(isinstance(name, str) for name in listed):
+            paths = (path.relative_to(group).with_suffix("") for path in group.rglob("*.yaml"))
+            known = ", ".join(sorted(path.as_posix() for path in paths))
+            allowed = f"a name, or for some groups a list of names, of {known}"
+            key, _, given = word.partition("=")
+            return InvalidSetting(key, given, allowed)
+    return None
+
+
+def _misplaced(words: list[str]) -> str:
+    """What Hydra's parser would answer with its usage, in one line; empty where it understands."""
+    parser = get_args_parser()
+    parser.exit_on_error = False
     try:
-        override = OverridesParser.create().parse_override(word)
-    except HydraException:
-        return False
-    value = override.value()
-    listed = value if isinstance(value, list) else [value]
-    group = (conf_directory() / override.key_or_group).is_dir()
-    return group and not all(isinstance(name, str) for name in listed)
-
-
-def _no_member(word: str) -> str:
-    group = conf_directory() / word.lstrip("+").partition("=")[0]
-    paths = (path.relative_to(group).with_suffix("") for path in group.rglob("*.yaml"))
-    known = sorted(path.as_posix() for path in paths)
-    return f"{word}: must be a name, or for some groups a list of names, of {', '.join(known)}"
+        _, rest = parser.parse_known_args(words)
+    except ArgumentError as error:
+        return str(error)
+    if not rest:
+        return ""
+    if rest[0].startswith("-"):
+        return f"{rest[0]}: no such option; see samplerbench --help"
+    return f"{rest[0]}: must stand beside the other words, not apart: options come before or after"
 
 
 def _raised_by_hydra(error: BaseException) -> bool:

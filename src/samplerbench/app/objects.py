@@ -18,16 +18,15 @@ from samplerbench.app.build import (
     check,
     chosen_device,
     chosen_dtype,
-    count,
     decisive,
     finite,
     members,
     nodes,
-    numbers,
     processor_count,
 )
 from samplerbench.app.compose import composed
 from samplerbench.app.construct import construct, construct_grid, trusting
+from samplerbench.app.numbers import count, numbers
 from samplerbench.app.runs import open_run
 from samplerbench.datasets.base import Dataset
 from samplerbench.evaluation import scene
@@ -84,7 +83,7 @@ def trained(
             training.objective,
             training.data,
             directory=Path(folder),
-            accelerator="cpu" if sweep.device.type == "cpu" else "gpu",
+            device=sweep.device,
             progress=False,
         )
         weights = (Path(folder) / WEIGHTS).read_bytes()
@@ -127,7 +126,7 @@ def _sweep(
     device = chosen_device(config.device)
     # of a law that is known by its points the ideal denoiser only repeats those
     oracle = law.oracle(schedule[1]) if law.known_law else None
-    data_seed = count(config, "data_seed", least=0)
+    data_seed = count(config, "data_seed")
     points = law.draws(count(config, "n_reference"), "evaluation", data_seed)
     return Sweep(
         dataset=law,
@@ -145,7 +144,7 @@ def _sweep(
         reference=finite(points, "dataset"),
         n_samples=count(config, "n_samples"),
         repetitions=count(config, "repetitions"),
-        floor_repetitions=count(config, "floor_repetitions", least=0),
+        floor_repetitions=count(config, "floor_repetitions"),
         block=count(config, "block"),
         dtype=chosen_dtype(config.dtype),
         device=device,
@@ -153,8 +152,8 @@ def _sweep(
         labels=Labels(
             experiment="main", dataset=name, schedule=schedule[0], grid=str(chosen["grid"])
         ),
-        seed=count(config, "seed", least=0),
+        seed=count(config, "seed"),
         data_seed=data_seed,
-        train_seed=count(config, "train_seed", least=0),
-        metric_seed=count(config, "metric_seed", least=0),
+        train_seed=count(config, "train_seed"),
+        metric_seed=count(config, "metric_seed"),
     )

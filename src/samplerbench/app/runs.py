@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 State = Literal["running", "finished", "failed", "interrupted"]
 CONFIG, ABOUT, STATUS, CHECKPOINTS = "config.yaml", "run.json", "status.json", "checkpoints"
+#: What Hydra writes of a multirun, in the folder of its jobs.
+PLAN = "multirun.yaml"
 #: What a run writes besides its config, and what would be somebody else's where that is missing.
 WRITTEN = (ABOUT, STATUS, CHECKPOINTS, "cells", "cells.parquet", "losses.csv", "report.txt")
 

@@ -182,7 +182,7 @@ def one_cell(run: StoredRun, asked: Asked) -> tuple[Sweep, Cell]:
         "starts": {start: construct(node(run, asked, "start", start), "start")},
     }
     if "grid" in asked.values or asked.settings("grid"):
-        grid = str(asked.values.get("grid", run.choices["grid"]))
+        grid = str(asked.values.get("grid", run.choices.get("grid")))
         changed["grid"] = construct(node(run, asked, "grid", grid), "grid")
     if "seed" in asked.values:
         changed["seed"] = convert(asked.values["seed"], int, "seed")
@@ -285,7 +285,7 @@ def scoring(run: StoredRun, out: Path) -> list[str]:
     """The command that scores samples of the run's data, or nothing where they are not ours."""
     from samplerbench.app.compose import member
 
-    name = str(run.choices["dataset"])
+    name = str(run.choices.get("dataset"))
     try:
         default = member("dataset", name)
     except InvalidSetting:

@@ -49,7 +49,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
 from samplerbench.errors import InvalidSetting, require
 
@@ -137,7 +137,7 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         nfe=("nfe", "max"),
         seconds=("seconds", "mean"),
     ).reset_index()
-    quantile = stats.t.ppf(0.5 + level / 2, (lines["count"] - 1).clip(lower=1))
+    quantile = stdtrit((lines["count"] - 1).clip(lower=1), 0.5 + level / 2)
     half = quantile * lines["sd"] / lines["count"] ** 0.5
     return lines.assign(lower=lines["mean"] - half, upper=lines["mean"] + half)
 
@@ -189,7 +189,7 @@ def t_interval(
     require(0 < level < 1, "level", level, "between 0 and 1")
     mean, sd = float(x.mean()), float(x.std(ddof=1))
     error = sd / math.sqrt(len(x))
-    half = float(stats.t.ppf(0.5 + level / 2, len(x) - 1)) * error
+    half = float(stdtrit(len(x) - 1, 0.5 + level / 2)) * error
     p_value = float(_two_sided(mean, error, len(x) - 1))
     return Estimate(mean, mean - half, mean + half, sd, p_value, len(x), dropped)
 
@@ -273,7 +273,7 @@ def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
     sd_a, sd_b = float(a.std(ddof=1)), float(b.std(ddof=1))
     error, freedom = _welch_error(sd_a, len(a), sd_b, len(b))
     mean = float(a.mean() - b.mean())
-    half = float(stats.t.ppf(0.5 + level / 2, freedom) * error)
+    half = float(stdtrit(freedom, 0.5 + level / 2) * error)
     p_value = float(_two_sided(mean, error, freedom))
     return Estimate(mean, mean - half, mean + half, sd_a, p_value, min(len(a), len(b)))
 
@@ -334,7 +334,7 @@ def against_floor(
     sd, count = cells["sd"].to_numpy(), cells["count"].to_numpy()
     error, freedom = _welch_error(sd, count, floor_sd, floor_count)
     excess = cells["mean"].to_numpy() - floor_mean
-    half = stats.t.ppf(0.5 + level / 2, freedom) * error
+    half = stdtrit(freedom, 0.5 + level / 2) * error
     result = cells.assign(
         floor=floor_mean,
         floor_sd=floor_sd,
@@ -483,7 +483,7 @@ def resolution(
 
     def detectable(cells: int, floors: int) -> float:
         error, freedom = _welch_error(sd, cells, floor_sd, floors)
-        return float((stats.t.ppf(tail, freedom) + stats.t.ppf(power, freedom)) * error)
+        return float((stdtrit(freedom, tail) + stdtrit(freedom, power)) * error)
 
     excess = detectable(repetitions, floor_count)
     known: dict[str, Any] = {
@@ -557,14 +557,15 @@ def _units(table: pd.DataFrame, selection: Selection, name: str, over: str) -> p
     keys = list(dict.fromkeys([over, *_present(table, [*_SEEDS, "repetition"])]))
     require(over in table.columns, "over", over, "a column of the table")
     require(len(chosen) > 0, name, _told(selection), "a selection with rows")
-    twice = chosen.duplicated(keys, keep=False)
+    # of these columns alone: a ranking asks this twice of every pair of samplers
+    index = pd.MultiIndex.from_frame(chosen[keys])
+    twice = index.duplicated(keep=False)
     if twice.any():
         rows = chosen[twice]
         differ = [c for c in [*CELL, *MEASURE, *_RUN] if c in rows and _several(rows[c])]
         what = f"one cell: these rows differ in {', '.join(dict.fromkeys(differ)) or 'nothing'}"
         raise InvalidSetting(name, _told(selection), what)
-    values = chosen.set_index(keys)["value"]
-    return values.where(chosen.set_index(keys)["status"] == "ok")
+    return chosen["value"].where(chosen["status"] == "ok").set_axis(index)
 
 
 def _told(selection: Selection) -> str:
@@ -605,7 +606,7 @@ def _two_sided(mean: ArrayLike, error: ArrayLike, freedom: ArrayLike) -> Array:
     # no repetition differs from another: certain, or nothing there
     certain = np.where(size == 0, 1.0, 0.0)
     ratio = size / np.where(error > 0, error, 1.0)
-    found: Array = np.where(error > 0, 2 * stats.t.sf(ratio, freedom), certain)
+    found: Array = np.where(error > 0, 2 * stdtr(freedom, -ratio), certain)
     return found
 
 

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from samplerbench.errors import first_line
 from samplerbench.files import write_atomically
 
-#: Columns that hold readings of a clock, as a run's own name does: all others are the same bits when
-#: a command is repeated.
+#: Columns that hold readings of a clock, as a run's own name does: all others are the same bits
+#: when a command is repeated.
 CLOCKS = ("run", "seconds")
 #: Ends the samplers' names of an error budget's converged runs.
 LIMIT = " limit"

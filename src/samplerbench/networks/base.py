@@ -74,8 +74,7 @@ def lecun_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Li
         outputs: width of the output.
         generator: where the weights come from.
     """
-    layer = nn.Linear(inputs, outputs, device="meta")  # no memory: its own numbers would be global
-    layer.to_empty(device="cpu")
+    layer = _empty_linear(inputs, outputs)
     std = 1 / (math.sqrt(inputs) * _TRUNCATED_STD)
     nn.init.trunc_normal_(layer.weight, 0.0, std, -2 * std, 2 * std, generator)
     nn.init.zeros_(layer.bias)
@@ -90,9 +89,17 @@ def uniform_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.
         outputs: width of the output.
         generator: where weights and biases come from.
     """
-    layer = nn.Linear(inputs, outputs, device="meta")  # no memory: its own numbers would be global
-    layer.to_empty(device="cpu")
+    layer = _empty_linear(inputs, outputs)
     bound = 1 / math.sqrt(inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator)
     nn.init.uniform_(layer.bias, -bound, bound, generator)
+    return layer
+
+
+def _empty_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer whose parameters hold nothing yet: its own numbers would be global."""
+    layer = nn.Linear(inputs, outputs, device="meta")
+    # what `to_empty` does, which takes a second the first time: it imports SymPy
+    layer.weight = nn.Parameter(torch.empty(outputs, inputs))
+    layer.bias = nn.Parameter(torch.empty(outputs))
     return layer

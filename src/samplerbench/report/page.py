@@ -192,6 +192,23 @@ _COLUMNS = (
 )
 
 
+def _difference_columns(labels: tuple[str, str]) -> tuple[tuple[str, str, bool], ...]:
+    """The same for the table of two runs compared."""
+    return (
+        ("name", "sampler", False),
+        ("denoiser", "denoiser", False),
+        ("start", "start", False),
+        ("steps", "N", True),
+        ("first", labels[0], True),
+        ("second", labels[1], True),
+        ("difference", "difference", True),
+        ("half", "± 95 %", True),
+        ("p_holm", "p (Holm)", True),
+        ("verdict", "verdict", False),
+        ("measure", "metric", False),
+    )
+
+
 def render(report: Report) -> str:
     """The page, as HTML that needs nothing else."""
     environment = jinja2.Environment(
@@ -225,7 +242,7 @@ def render(report: Report) -> str:
         differences=_differences(report.comparison),
         version=__version__,
         plotly=Markup(get_plotlyjs()),
-        data=_json({"columns": _COLUMNS, "rows": _rows(report.lines)}),
+        data=_sheet(_COLUMNS, report.lines),
         figures=_inline(f"[{figures}]"),
     )
 
@@ -241,21 +258,28 @@ def _charts(report: Report) -> Any:
     yield from heat_maps(report.lines)
 
 
-def _rows(lines: pd.DataFrame) -> list[list[Any]]:
-    """The cells for the page's script, numbers at the precision that is shown in its CSV."""
-    columns: list[list[Any]] = []
-    for name, _, number in _COLUMNS:
+def _sheet(columns: Sequence[tuple[str, str, bool]], lines: pd.DataFrame) -> Markup:
+    """A table for the page's script, numbers at the precision that is shown in its CSV."""
+    found: list[list[Any]] = []
+    for name, _, number in columns:
         column = lines[name]
         if number:
             values = np.array(column, dtype=float)
-            columns.append([float(f"{v:.6g}") if np.isfinite(v) else None for v in values])
+            found.append([float(f"{v:.6g}") if np.isfinite(v) else None for v in values])
         else:
-            columns.append(column.astype(str).tolist())
-    return [list(row) for row in zip(*columns, strict=True)]
+            found.append(column.astype(str).tolist())
+    return _json({"columns": columns, "rows": list(zip(*found, strict=True))})
 
 
-def _differences(comparison: Comparison | None) -> list[dict[Any, Any]]:
-    return [] if comparison is None else comparison.lines.to_dict("records")
+def _differences(comparison: Comparison | None) -> Markup | None:
+    """The table of two runs compared."""
+    if comparison is None:
+        return None
+    lines = comparison.lines
+    apart = lines["verdict"].where(lines["paired"], lines["verdict"] + " (not paired)")
+    half = lines["upper"] - lines["difference"]
+    shown = lines.assign(half=half, verdict=apart, measure=lines["metric"])
+    return _sheet(_difference_columns(comparison.labels), shown)
 
 
 def _json(value: Any) -> Markup:

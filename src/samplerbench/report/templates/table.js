@@ -1,14 +1,14 @@
 "use strict";
-// The table of cells: sorted, filtered, shown page by page, downloaded as CSV.
-(() => {
-  const { columns, rows } = JSON.parse(document.getElementById("data").textContent);
+// The tables of cells: sorted, filtered, shown page by page, downloaded as CSV.
+for (const sheet of document.querySelectorAll(".sheet")) {
+  const { columns, rows } = JSON.parse(document.getElementById(sheet.dataset.rows).textContent);
   const PAGE = 30, PRINTED = 300;
   const at = Object.fromEntries(columns.map(([name], place) => [name, place]));
-  const find = (id) => document.getElementById(id);
-  const [head, body] = find("table").children;
+  const find = (part) => sheet.querySelector(`.${part}`);
+  const [head, body] = sheet.querySelector("table").children;
   const texts = rows.map((row) => row.join(" ").toLowerCase());
   // a column in which all cells agree tells nothing; the CSV has it all the same
-  const CHOSEN = ["run", "measure", "dataset", "start", "denoiser"];
+  const CHOSEN = ["run", "measure", "dataset", "start", "denoiser"].filter((name) => name in at);
   const values = (place) => [...new Set(rows.map((row) => row[place]))];
   const shown = columns.map((_, place) => place).filter(
     (place) => columns[place][0] !== "half" &&
@@ -23,14 +23,15 @@
     if (kind) made.className = kind;
     return made;
   };
-  const kinds = [["above", "above"], ["not told", "same"], ["below", "below"]];
+  const kinds = [["above", "above"], ["not told", "same"], ["cannot", "same"], ["below", "below"]];
 
   function line(row) {
     const made = element("tr");
     for (const place of shown) {
       const [name, , numeric] = columns[place];
       let text = numeric ? number(row[place]) : row[place], kind = numeric ? "number" : "";
-      if (name === "mean" && row[at.half] !== null) text += ` ± ${+row[at.half].toPrecision(2)}`;
+      if (name === "difference" && row[place] > 0) text = `+${text}`;
+      if (["mean", "difference"].includes(name) && row[at.half] !== null) text += ` ± ${+row[at.half].toPrecision(2)}`;
       if (name === "verdict") {
         kind = "verdict " + (kinds.find(([start]) => text.startsWith(start)) || ["", "none"])[1];
       }
@@ -44,14 +45,14 @@
     const part = order.slice(page * count, (page + 1) * count);
     body.replaceChildren(...part.map((place) => line(rows[place])));
     const first = part.length ? page * count + 1 : 0;
-    find("count").textContent = `${first}–${page * count + part.length} of ${order.length} cells` +
+    find("shown").textContent = `${first}–${page * count + part.length} of ${order.length} cells` +
       (order.length < rows.length ? ` (${rows.length} in all)` : "");
     find("back").disabled = page === 0;
     find("next").disabled = page === last;
   }
   function arrange() {
     const words = find("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const chosen = [...document.querySelectorAll("#selects select")]
+    const chosen = [...find("selects").children]
       .filter((select) => select.value !== "").map((select) => [+select.name, select.value]);
     order = rows.map((_, place) => place).filter((place) =>
       words.every((word) => texts[place].includes(word)) &&
@@ -102,12 +103,12 @@
     const text = lines.map((row) => row.map(quoted).join(",")).join("\r\n") + "\r\n";
     const link = element("a");
     link.href = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" }));
-    link.download = "cells.csv";
+    link.download = sheet.dataset.file;
     link.click();
     URL.revokeObjectURL(link.href);
   });
   addEventListener("beforeprint", () => draw(PRINTED));
   addEventListener("afterprint", () => draw());
-  document.querySelector(".tools").hidden = false;
+  find("tools").hidden = false;
   draw();
-})();
+}

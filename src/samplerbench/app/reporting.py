@@ -1,0 +1,181 @@
+"""The report of runs: what is read of them, and the page that it makes.
+
+It is what `samplerbench report` writes; see there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from samplerbench.app.runs import CHECKPOINTS, CONFIG, PLAN, StoredRun, open_run
+from samplerbench.errors import InvalidSetting, first_line
+from samplerbench.evaluation.store import Store
+from samplerbench.report.charts import Chart
+from samplerbench.report.compare import compare
+from samplerbench.report.entries import Entry
+from samplerbench.report.page import Report, gather, write_report
+
+#: Runs of which samples are drawn again: each costs about a second.
+MOST_PANELS = 4
+
+
+def report(
+    paths: Sequence[Path],
+    folders: Sequence[Path],
+    skipped: Sequence[str],
+    out: Path,
+    *,
+    panels: bool,
+    comparing: bool,
+) -> None:
+    """Write a report of runs and say what is in it.
+
+    Args:
+        paths: of the runs.
+        folders: that were named; a multirun there may have jobs that have not begun.
+        skipped: what is said of folders that cannot be read.
+        out: where it is written, a folder that is not there yet.
+        panels: whether samples are drawn.
+        comparing: whether the two runs are compared.
+
+    Raises:
+        InvalidSetting: the two runs do not measure the same.
+    """
+    read = [_entry(path, f"#{place}") for place, path in enumerate(paths, 1)]
+    entries = [entry for entry, _ in read]
+    notes = [*skipped, *(line for folder in folders for line in _not_begun(folder))]
+    if not entries:
+        print("\n".join([*notes, "report: none yet, for no job has begun"]))
+        return
+    comparison = compare(*entries) if comparing else None
+    page = _with_budgets(replace(gather(entries), comparison=comparison))
+    page = replace(page, notes=[*page.notes, *notes])
+    if panels:
+        page = _with_panels(page, {entry.label: run for entry, run in read if run is not None})
+    write_report(page, out)
+    for entry in entries:
+        print(f"{entry.label} {entry.name}: {entry.told}")
+        for line in entry.without_value():
+            print(f"   {line}")
+    for note in page.notes:
+        print(f"note: {note}")
+    print(f"report: {out / 'report.html'}")
+
+
+def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
+    """A run for the report, and itself where it can be opened."""
+    values, problems = Store.readable(path)
+    try:
+        text = (path / CONFIG).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = ""
+    try:
+        run = open_run(path)
+        config = OmegaConf.to_container(run.config, resolve=True)
+    except Exception as error:  # whatever somebody else's file holds
+        message = first_line(error)
+        entry = Entry(
+            label, path.name, "unreadable", message, 0, values, (), {}, text, {}, problems
+        )
+        return entry, None
+    entry = Entry(
+        label=label,
+        name=path.name if not path.name.isdigit() else f"{path.parent.name}/{path.name}",
+        state=run.state,
+        message=run.message,
+        expected=run.values,
+        values=values,
+        overrides=run.overrides,
+        config={str(key): value for key, value in config.items()}
+        if isinstance(config, dict)
+        else {},
+        config_text=text,
+        versions=run.versions,
+        problems=problems,
+    )
+    return entry, run
+
+
+def _with_budgets(report: Report) -> Report:
+    """The report with the error budgets of the runs that have one."""
+    budgets: dict[str, pd.DataFrame] = {}
+    notes = list(report.notes)
+    for entry in report.entries:
+        budget = entry.config.get("budget")
+        if not isinstance(budget, dict) or entry.values.empty:
+            continue
+        # torch takes seconds to import, and most runs have no budget
+        from samplerbench.evaluation.budget import parts
+
+        try:
+            budgets[entry.label] = parts(entry.values, int(budget["converged_steps"]))
+        except (InvalidSetting, IndexError, KeyError, ValueError) as error:
+            notes.append(f"{entry.label}: no error budget yet: {first_line(error)}")
+    return replace(report, budgets=budgets, notes=notes)
+
+
+def _with_panels(report: Report, runs: Mapping[str, StoredRun]) -> Report:
+    """The report with samples of the best and the worst cell of the first runs.
+
+    Args:
+        report: without them.
+        runs: by their label.
+    """
+    charts: list[Chart] = []
+    notes = list(report.notes)
+    with_cells = report.lines[report.lines["mean"].notna()]
+    of_run = {str(label): of for label, of in with_cells.groupby("run") if label in runs}
+    for label, lines in list(of_run.items())[:MOST_PANELS]:
+        first = lines[lines["measure"] == lines["measure"].iloc[0]]
+        title = label if len(report.entries) > 1 else ""
+        try:
+            charts += _panels(runs[label], first, title)
+        except Exception as error:  # a stored run is somebody's; a page is worth having without
+            notes.append(f"{label}: no sample panels: {first_line(error)}")
+    if len(of_run) > MOST_PANELS:
+        notes.append(f"sample panels are of the first {MOST_PANELS} runs")
+    return replace(report, panels=charts, notes=notes)
+
+
+def _panels(run: StoredRun, lines: pd.DataFrame, title: str) -> list[Chart]:
+    """The panels of one run, from its trained weights."""
+    if "learned" in set(lines["denoiser"]) and not (run.directory / CHECKPOINTS).is_dir():
+        # before torch is imported, which takes seconds
+        raise InvalidSetting("panels", run.name, "a run whose trained weights are there")
+    from samplerbench.app.build import scene
+    from samplerbench.report.samples import panels
+
+    job = run.job(device="cpu")
+    return list(panels(scene(job.sweep, job.training), lines, title))
+
+
+def _not_begun(folder: Path) -> list[str]:
+    """Which multiruns below a folder have begun fewer jobs than they were told to, a line each."""
+    lines = []
+    for path in sorted(folder.rglob(PLAN)):
+        try:
+            words = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task")
+            overrides = OverridesParser.create().parse_overrides(list(words))
+            # a plan may be somebody else's, with a range that has no end
+            sweeps = (
+                sum(1 for _ in islice(override.sweep_iterator(), 10**5))
+                for override in overrides
+                if override.is_sweep_override()
+            )
+            planned = math.prod(sweeps)
+        except Exception:  # a sweeper of another kind decides for itself how many jobs there are
+            continue
+        begun = sum(
+            child.is_dir() and (child / CONFIG).is_file() for child in path.parent.iterdir()
+        )
+        if begun < planned:
+            lines.append(f"{path.parent.name}: {begun} of {planned} jobs have begun")
+    return lines
