@@ -54,6 +54,7 @@ def test_a_file_as_the_reference(files, capsys):
         (["{good}", "reference={solid}"], "metric=max_sliced_certified: must be another one"),
         (["{good}", "n_reference=abc"], "n_reference=abc: must be a valid integer"),
         (["{good}", "seed=seven", "reference={good}"], "seed=seven: must be a valid integer"),
+        (["{good}", "reference={good}", "dataset=gaussian"], "dataset=gaussian: must be left out"),
         (["{good}", "dataset=1"], "dataset=1: must be a name"),
         (["{good}", "metric=null"], "metric=null: must be a name"),
     ],
@@ -63,6 +64,12 @@ def test_mistakes_are_one_line(files, words, message):
     np.save("solid.npy", np.ones((100, 3)) * np.arange(100)[:, None])
     with pytest.raises(InvalidSetting, match=message):
         score.main([word.format(good=good, solid="solid.npy") for word in words])
+
+
+def test_samples_that_collapsed_and_odd_names_are_measured(files, capsys):
+    np.save("eta=1.npy", np.zeros((500, 2)))
+    score.main([files("good", 1.0), "eta=1.npy", "metric=sliced"])
+    assert "eta=1.npy" in lines(capsys)[-1]
 
 
 def test_words_with_dashes_are_the_same():

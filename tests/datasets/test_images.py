@@ -123,6 +123,7 @@ class TestAnimals:
             (gzip.compress(b"no pickle"), "whole"),
             (gzip.compress(pickle.dumps(np.zeros(5, np.uint8))), "holds no 10 000 images"),
         ],
+        ids=["missing", "not gzipped", "no pickle", "too few"],
     )
     def test_bad_files_end_in_one_line(self, tmp_path, content, what):
         path = tmp_path / "data.gz"

@@ -27,12 +27,16 @@ def main(words: list[str]) -> None:
         InvalidSetting: a file cannot be read, or a word is none of the config's.
     """
     words = without_dashes(words)
-    files = [word for word in words if "=" not in word]
+    files = [word for word in words if "=" not in word or Path(word).is_file()]
+    words = [word for word in words if word not in files]
     require(len(files) > 0, "score", "no file", "one or more .npy or .csv files of samples")
     given = [word.partition("=")[2] for word in words if word.startswith("reference=")]
     for name in [*files, *given[-1:]]:
         require(Path(name).expanduser().is_file(), "path", name, "a file that exists")
-    overrides = [word for word in words if "=" in word and not word.startswith("reference=")]
+    overrides = [word for word in words if not word.startswith("reference=")]
+    known = [word for word in overrides if word.startswith("dataset=")]
+    allowed = "left out beside a reference: samples are compared with the one or the other"
+    require(not (known and given), "dataset", known and known[0].partition("=")[2], allowed)
     with importing():  # it takes seconds: mistakes are told before
         from samplerbench.app.scoring import rank
 

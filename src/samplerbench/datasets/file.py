@@ -167,7 +167,10 @@ def from_file(
     Raises:
         InvalidSetting: naming the path and what is wrong with the file.
     """
-    return Divided(read_points(path), train, validation, evaluation)
+    points = read_points(path)
+    allowed = "a file of data: its rows are all equal"
+    require(not bool((points == points[0]).all()), "path", path, allowed)
+    return Divided(points, train, validation, evaluation)
 
 
 def read_points(path: str) -> Tensor:
@@ -223,7 +226,8 @@ def _read_csv(path: Path) -> np.ndarray:
         for entry in row:
             # Python reads 1_000 as a number, and no other program does
             if not _is_number(entry) or "_" in entry:
-                raise ValueError(f"row {number} has the entry {entry!r}")
+                hint = "; separate by commas" if ";" in entry else ""
+                raise ValueError(f"row {number} has the entry {entry!r}{hint}")
     return np.array(rows, dtype=np.float64)
 
 
@@ -251,6 +255,4 @@ def _what_is_wrong(array: np.ndarray) -> str:
     large = (np.abs(array.astype(np.float64)) >= _LARGEST).any(1)
     if large.any():
         return f"row {large.argmax()} has an entry of {_LARGEST:g} or more in size"
-    if (array == array[0]).all():
-        return "its rows are all equal"
     return ""
