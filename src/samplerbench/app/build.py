@@ -298,6 +298,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     for name in [] if wants_none else names(config, "denoiser", DENOISERS):
         if name == "learned":
             training = build_training(config, dataset, schedule, data_seed, seeds["train_seed"])
+            packages = training.objective.model.network.packages
             training_id = identity(
                 {
                     **{key: plain[key] for key in used},
@@ -307,7 +308,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
                     "data_seed": data_seed,
                     "device": device.type,
                     "threads": torch.get_num_threads(),
-                    "versions": versions,
+                    "versions": versions | {name: version(name) for name in packages},
                 }
             )
             denoisers[name] = training.objective.model

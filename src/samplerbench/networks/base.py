@@ -29,9 +29,11 @@ class Network(nn.Module, ABC):
 
     Attributes:
         needs_level: whether the output depends on the level.
+        packages: whose versions decide what it computes, besides those of every job.
     """
 
     needs_level: ClassVar[bool]
+    packages: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def forward(self, u: Tensor, level: AnyLevel) -> Tensor:

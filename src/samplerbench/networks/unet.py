@@ -53,6 +53,7 @@ class UNet(Network):
     """
 
     needs_level: ClassVar[bool] = True
+    packages: ClassVar[tuple[str, ...]] = ("diffusers",)
 
     def __init__(
         self,
