@@ -81,7 +81,8 @@ def trainings(folder: Path) -> int:
     return sum("trained in" in path.read_text() for path in folder.glob("runs/*/report.txt"))
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_launcher_changes_no_bit_and_jobs_share_a_training(tmp_path, basic, launcher):
     of = ["hydra.launcher.n_jobs=4"] if launcher == "joblib" else []
     done = command(tmp_path, f"hydra/launcher={launcher}", *of, *GRID)

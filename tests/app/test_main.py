@@ -135,14 +135,21 @@ EXPERIMENTS = [
 ]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+#: Those that are long even so: a network of images, and 27 samplers.
+LONG = ("digits", "images/edm", "shapes/all_samplers")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in EXPERIMENTS],
+)
 def test_every_experiment_runs_from_end_to_end(run, tmp_path, name):
     few = ["n_samples=60", "block=30", "n_train=100", "n_validation=20", "n_reference=80"]
     few += ["steps=[2,3]", "repetitions=2", "floor_repetitions=2", "trainer=tiny", "logger=none"]
     few += ["trainer.steps=3"]
-    if name.startswith(("shapes/samplers", "shapes/heun", "shapes/corr")):
+    if name.startswith(("shapes/samplers", "shapes/all", "shapes/heun", "shapes/corr")):
         few[5] = "nfe=[3,5]"
-    if name == "shapes/samplers":
+    if name in ("shapes/samplers", "images/budget"):
         few += ["budget.converged_steps=8"]
     if name == "budget":
         few += ["budget.converged_steps=5", "sampler.ddim.eta=[0,1]"]
