@@ -101,7 +101,8 @@ def orders() -> str:
     for path in sorted((conf_directory() / "sampler").glob("*.yaml")):
         of_yaml = settings(path.stem)
         # and what the tests hold the class to, such as a method's other orders
-        for sampler in dict.fromkeys([*of_yaml, *type(of_yaml[0]).variants()]):
+        held = [one for one in type(of_yaml[0]).variants() if one.order and not one.adaptive]
+        for sampler in dict.fromkeys([*of_yaml, *held]):
             found = [shown(measured_order(sampler, schedule, law)) for law, schedule in columns]
             name = sampler_name(path.stem, settings_text(sampler))
             lines.append("| " + " | ".join([name, order(sampler), *found]) + " |")
