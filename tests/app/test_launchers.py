@@ -20,7 +20,6 @@ import pytest
 from samplerbench.evaluation.store import CLOCKS
 
 ROOT = Path(__file__).parents[2]
-LAUNCHERS = ("joblib", pytest.param("submitit_local", marks=pytest.mark.slow))
 JOB = ("experiment=tiny", "logger=none", "start=exact", "steps=4", "sampler.ddim.eta=0")
 ALONE = ("workers=1", "cache_dir=cache", "hydra.sweep.dir=runs")
 ORACLE = (*JOB, *ALONE, "denoiser=oracle")
@@ -91,7 +90,8 @@ def test_a_launcher_changes_no_bit_and_jobs_share_a_training(tmp_path, basic, la
     assert trainings(tmp_path) == 2
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_job_with_bad_input_is_named_and_the_others_run(tmp_path, launcher):
     # no folder is given: all the jobs must agree on the name that is made up
     words = [word for word in ORACLE if not word.startswith("hydra.sweep")]
