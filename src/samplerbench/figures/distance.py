@@ -104,14 +104,19 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
             loc="outside right center",
             handlelength=2.8,  # a dash is seen on both sides of its marker
         )
-        first = cells.iloc[0]
-        figure.suptitle(
-            f"{first['dataset']}, n = {first['n_samples']:,} samples, "
-            f"{cells['count'].min()} repetitions; bars: 95 % intervals of the mean",
-            fontsize=9,
-            color="0.3",
-        )
+        caption(figure, cells)
     return figure
+
+
+def caption(figure: Figure, cells: pd.DataFrame) -> None:
+    """Say above a figure what its cells have in common."""
+    first = cells.iloc[0]
+    figure.suptitle(
+        f"{first['dataset']}, n = {first['n_samples']:,} samples, "
+        f"{cells['count'].min()} repetitions; bars: 95 % intervals of the mean",
+        fontsize=9,
+        color="0.3",
+    )
 
 
 def floor_of(floors: pd.DataFrame, start: str) -> pd.Series:

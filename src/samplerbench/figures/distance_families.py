@@ -19,8 +19,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from samplerbench.evaluation.statistics import sampler_name, summary
-from samplerbench.figures.distance import distance_against, floor_of, ticks
-from samplerbench.figures.style import CurveStyle, curve_style, metric_title, styled
+from samplerbench.figures.distance import caption, distance_against, floor_of, ticks
+from samplerbench.figures.style import CurveStyle, curve_style, interval_curve, metric_title, styled
 from samplerbench.samplers.base import Sampler
 
 MOST_CURVES = 14
@@ -129,13 +129,7 @@ def distance_of_families(
         first.xaxis.set_major_locator(FixedLocator(ticks(set(shown[x]), apart=1.35)))
         first.xaxis.set_minor_locator(NullLocator())
         first.xaxis.set_major_formatter(ScalarFormatter())
-        one = shown.iloc[0]
-        figure.suptitle(
-            f"{one['dataset']}, n = {one['n_samples']:,} samples, {shown['count'].min()} "
-            f"repetitions; bars: 95 % intervals of the mean",
-            fontsize=9,
-            color="0.3",
-        )
+        caption(figure, shown)
     return figure
 
 
@@ -148,19 +142,7 @@ def _floor(axes: Axes, floor: pd.Series) -> None:
 def _curves(axes: Axes, cells: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle]) -> None:
     for name, style in styles.items():
         curve = cells[cells["name"] == name]
-        # an interval that reaches below 0 has no end on a log axis
-        low = (curve["mean"] - curve["lower"]).clip(upper=0.9 * curve["mean"].abs())
-        axes.errorbar(
-            curve[x],
-            curve["mean"],
-            yerr=[low, curve["upper"] - curve["mean"]] if curve["sd"].notna().all() else None,
-            color=style.colour,
-            ls=style.dashes,
-            marker=style.marker,
-            ms=4,
-            lw=1.3,
-            elinewidth=0.8,
-        )
+        interval_curve(axes, curve, x, style)
 
 
 def _alike(cells: pd.DataFrame, x: str) -> list[list[str]]:

@@ -17,7 +17,13 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from samplerbench.evaluation.statistics import sampler_name, t_interval
 from samplerbench.figures.distance import ticks
-from samplerbench.figures.style import curve_style, legend_height, metric_title, styled
+from samplerbench.figures.style import (
+    curve_style,
+    interval_curve,
+    legend_height,
+    metric_title,
+    styled,
+)
 
 
 def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -51,21 +57,7 @@ def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
         for place, name in enumerate(last.index):
             style = curve_style(place)
             curve = lines[lines["sampler"] == name]
-            # an interval that reaches below 0 has no end on a log axis
-            low = (curve["mean"] - curve["lower"]).clip(upper=0.9 * curve["mean"])
-            axes.errorbar(
-                curve["nfe"],
-                curve["mean"],
-                yerr=[low, curve["upper"] - curve["mean"]],
-                color=style.colour,
-                ls=style.dashes,
-                marker=style.marker,
-                ms=4,
-                lw=1.3,
-                elinewidth=0.8,
-                capsize=1.5,
-                label=name,
-            )
+            interval_curve(axes, curve, "nfe", style, label=name, cap=1.5)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.xaxis.set_major_locator(FixedLocator(ticks(set(lines["nfe"]))))

@@ -11,6 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -55,6 +57,36 @@ def curve_style(place: int) -> CurveStyle:
     lap = place // len(COLOURS)
     marker = _MARKERS[(place + lap) % len(_MARKERS)]
     return CurveStyle(COLOURS[place % len(COLOURS)], marker, _DASHES[lap % len(_DASHES)])
+
+
+def interval_curve(
+    axes: Axes, curve: pd.DataFrame, x: str, style: CurveStyle, *, label: str = "", cap: float = 0.0
+) -> None:
+    """A curve of means with their intervals, also for a log axis.
+
+    Args:
+        axes: where.
+        curve: with the columns mean, lower and upper, and that of `x`; an interval may be NaN.
+        x: the column along the axis.
+        style: what it looks like.
+        label: in the legend.
+        cap: length of the intervals' caps, in points.
+    """
+    # an interval that reaches below 0 has no end on a log axis
+    low = (curve["mean"] - curve["lower"]).clip(upper=0.9 * curve["mean"].abs())
+    axes.errorbar(
+        curve[x],
+        curve["mean"],
+        yerr=[low, curve["upper"] - curve["mean"]],
+        color=style.colour,
+        ls=style.dashes,
+        marker=style.marker,
+        ms=4,
+        lw=1.3,
+        elinewidth=0.8,
+        capsize=cap,
+        label=label,
+    )
 
 
 def legend_height(entries: int) -> float:
