@@ -19,6 +19,7 @@ import torch
 
 import samplerbench.samplers
 from samplerbench import grids
+from samplerbench.app.main import main
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.evaluation.contract import Ground
@@ -36,6 +37,24 @@ from samplerbench.schedules import (
 )
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., int]:
+    """Runs a command line in this process and returns its status."""
+
+    def run(*words: object) -> int:
+        before, sys.argv = sys.argv, ["samplerbench", *map(str, words)]
+        try:
+            main()
+        except SystemExit as leaving:
+            return int(leaving.code or 0)
+        finally:
+            sys.argv = before
+        return 0
+
+    return run
+
 
 SCHEDULES = [EDM(10.0), GeometricVE(), GeometricVEKernel(), VPLinear(), VPCosine(), Rectified()]
 

@@ -9,7 +9,6 @@ import pickle
 import re
 import shutil
 import socket
-import sys
 
 import pandas as pd
 import pytest
@@ -18,7 +17,6 @@ import torch
 from torch import nn
 
 from samplerbench import grids, pretrained
-from samplerbench.app.main import main
 from samplerbench.errors import InvalidSetting
 from samplerbench.grids import Level
 from samplerbench.noise import KeyedNoise
@@ -465,24 +463,12 @@ def test_nothing_of_a_pipeline_is_executed(tiny, tmp_path):
     assert not sprung.exists()
 
 
-def command(*words):
-    """Status of a command line."""
-    before, sys.argv = sys.argv, ["samplerbench", *map(str, words)]
-    try:
-        main()
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    finally:
-        sys.argv = before
-    return 0
-
-
 SMALL = ("logger=none", "workers=1", "threads=1", "dtype=float64")
 SWEEP = ("dataset=digits", "grid=ddpm_leading", "start=prior", "metric=sliced", "n_reference=100")
 SWEEP += ("n_samples=20", "block=20", "repetitions=2", "floor_repetitions=2", "n_train=50")
 
 
-def test_a_sweep_beside_the_ideal_denoiser_of_the_data(folders, tmp_path, monkeypatch):
+def test_a_sweep_beside_the_ideal_denoiser_of_the_data(command, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tables = {}
     for kind in ("epsilon", "sample"):
@@ -502,7 +488,7 @@ def test_a_sweep_beside_the_ideal_denoiser_of_the_data(folders, tmp_path, monkey
     assert ideal["value"].max() < rows["epsilon"]["value"].min()
 
 
-def test_the_experiment_with_a_model_that_is_here(folders, tmp_path, monkeypatch):
+def test_the_experiment_with_a_model_that_is_here(command, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("experiment=celebahq", f"model={folders['epsilon']}", *SMALL, "steps=[2]")
     assert command(*words, "hydra.run.dir=run") == 0
@@ -524,7 +510,9 @@ def test_the_experiment_with_a_model_that_is_here(folders, tmp_path, monkeypatch
         (["experiment=celebahq", "model={tiny}", "metric=[sliced]"], "without data .* metric="),
     ],
 )
-def test_what_cannot_be_done_ends_in_one_line(folders, tmp_path, monkeypatch, capfd, words, said):
+def test_what_cannot_be_done_ends_in_one_line(
+    command, folders, tmp_path, monkeypatch, capfd, words, said
+):
     monkeypatch.chdir(tmp_path)
     words = [word.format(tiny=folders["epsilon"]) for word in words]
     assert command(*words, "logger=none") == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import safetensors.torch
 import torch
 
 from samplerbench import grids
-from samplerbench.app.main import main
 from samplerbench.app.runs import open_run
 from samplerbench.errors import InvalidSetting
 from samplerbench.models import Learned
@@ -34,20 +32,8 @@ RUN += ("network.channels=[8,16]", "sampler.ddim.eta=0", "denoiser=learned", "lo
 RUN += ("steps=[10]", "n_samples=4", "block=4", "floor_repetitions=0", "picture=[]", "threads=1")
 
 
-def command(*words):
-    """Status of a command line."""
-    before, sys.argv = sys.argv, ["samplerbench", *map(str, words)]
-    try:
-        main()
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    finally:
-        sys.argv = before
-    return 0
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(command, tmp_path_factory):
     """A U-Net that was trained for a moment, with ε as its target."""
     folder = tmp_path_factory.mktemp("digits")
     words = ("grid=ddpm_trailing", f"hydra.run.dir={folder}/run", f"cache_dir={folder}/cache")
@@ -56,7 +42,7 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(run):
+def exported(command, run):
     out = run.parent / "exported"
     assert command("export", run, f"out={out}") == 0
     return out
@@ -125,14 +111,14 @@ def test_the_table_is_the_path(exported):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
 
 
-def test_it_runs_here_as_a_pretrained_model(exported, tmp_path, monkeypatch):
+def test_it_runs_here_as_a_pretrained_model(command, exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = (f"model={exported}", "denoiser=pretrained", "hydra.run.dir=run")
     assert command(*RUN[:1], *words, *RUN[7:], "sampler=[ddim]", "n_samples=4", "block=4") == 0
     assert set(open_run(tmp_path / "run").table()["status"]) == {"ok"}
 
 
-def test_it_says_how_to_load_it(run, tmp_path, capsys):
+def test_it_says_how_to_load_it(command, run, tmp_path, capsys):
     assert command("export", run, f"out={tmp_path}/mine") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["exported", "there", "here"]
@@ -153,7 +139,7 @@ def test_it_says_how_to_load_it(run, tmp_path, capsys):
         (["{tmp}", "out={tmp}/new"], "must be a folder that a job of samplerbench made"),
     ],
 )
-def test_what_cannot_be_done_ends_in_one_line(run, tmp_path, capsys, words, said):
+def test_what_cannot_be_done_ends_in_one_line(command, run, tmp_path, capsys, words, said):
     assert command("export", *(word.format(run=run, tmp=tmp_path) for word in words)) == 2
     err = capsys.readouterr().err.strip()
     assert said in err
@@ -161,7 +147,7 @@ def test_what_cannot_be_done_ends_in_one_line(run, tmp_path, capsys, words, said
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_without_a_trained_model(tmp_path, monkeypatch, capsys):
+def test_a_run_without_a_trained_model(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny = ("experiment=tiny", "denoiser=oracle", "steps=[2]", "start=exact", "logger=none")
     assert command(*tiny, "hydra.run.dir=run") == 0
@@ -169,7 +155,7 @@ def test_a_run_without_a_trained_model(tmp_path, monkeypatch, capsys):
     assert "must be one that trained a denoiser" in capsys.readouterr().err
 
 
-def test_a_failure_leaves_nothing(run, tmp_path, monkeypatch):
+def test_a_failure_leaves_nothing(command, run, tmp_path, monkeypatch):
     def full(self, folder, **_):
         folder.mkdir()
         (folder / "model_index.json").write_text("{}")

@@ -4,14 +4,12 @@ import json
 import os
 import pickle
 import shutil
-import sys
 
 import pandas as pd
 import pytest
 import torch
 import yaml
 
-from samplerbench.app.main import main
 from samplerbench.app.runs import open_run
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.cache import Cache
@@ -31,20 +29,8 @@ JOB = ("experiment=tiny", "trainer.steps=20", "denoiser=learned", "steps=[2,3]",
 JOB += ("n_samples=60", "block=60", "sampler.ddim.eta=0", "metric=[sliced]", "workers=1")
 
 
-def command(*words):
-    """Status of a command line."""
-    before, sys.argv = sys.argv, ["samplerbench", *map(str, words)]
-    try:
-        main()
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    finally:
-        sys.argv = before
-    return 0
-
-
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory):
+def stored(command, tmp_path_factory):
     """A finished run and its cache, made where the environment is full of secrets."""
     folder = tmp_path_factory.mktemp("secrets")
     with pytest.MonkeyPatch.context() as patch:
@@ -115,7 +101,7 @@ def test_a_checkpoint_executes_nothing(run, tmp_path, write):
     assert not touched.exists()
 
 
-def test_a_cache_executes_nothing_and_is_worked_out_again(run, here, tmp_path):
+def test_a_cache_executes_nothing_and_is_worked_out_again(command, run, here, tmp_path):
     touched, cache = tmp_path / "touched", tmp_path / "cache"
     (place,) = (path for path in (cache / "trainings").iterdir() if path.is_dir())
     (place / "model.safetensors").write_bytes(pickle.dumps(Touch(touched)))
@@ -212,7 +198,7 @@ def test_a_target_within_a_value_is_a_value(run, tmp_path):
     ],
 )
 def test_a_stored_config_cannot_read_the_environment(
-    run, here, tmp_path, capfd, monkeypatch, interpolation
+    command, run, here, tmp_path, capfd, monkeypatch, interpolation
 ):
     monkeypatch.setenv("MY_PASSWORD", SECRET)
     for changed in (
@@ -269,7 +255,7 @@ def test_a_member_s_name_cannot_leave_the_run_s_folder(run, tmp_path, group):
         assert files(tmp_path) == before
 
 
-def test_a_job_writes_into_its_own_folder_and_the_cache_only(here, tmp_path):
+def test_a_job_writes_into_its_own_folder_and_the_cache_only(command, here, tmp_path):
     evil = tmp_path / "conf" / "experiment"
     evil.mkdir(parents=True)
     node = {"_target_": "samplerbench.metrics.sliced.Sliced"}
@@ -291,7 +277,7 @@ def test_a_job_writes_into_its_own_folder_and_the_cache_only(here, tmp_path):
     assert list(here.rglob("distance_x.png"))
 
 
-def test_a_fragment_s_id_is_no_path(run, here, tmp_path):
+def test_a_fragment_s_id_is_no_path(command, run, here, tmp_path):
     path = next((run / "cells").glob("*.json"))
     record = json.loads(path.read_text()) | {"cell_id": "../../x", "samples_id": "../y"}
     path.write_text(json.dumps(record))
@@ -339,7 +325,7 @@ def test_a_stored_run_s_data_file_is_read_as_numbers_or_refused(run, tmp_path):
     assert not (tmp_path / "touched").exists()
 
 
-def test_a_run_does_not_take_a_folder_of_others(here):
+def test_a_run_does_not_take_a_folder_of_others(command, here):
     (here / "mine").mkdir()
     (here / "mine" / "report.txt").write_text("my own report")
     words = (*JOB[:2], "denoiser=oracle", *JOB[3:], "logger=none")
