@@ -5,8 +5,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from samplerbench.app.build import build, networks, nodes
+from samplerbench.app.build import build, networks
 from samplerbench.app.folders import conf_directory
+from samplerbench.app.groups import nodes
 from samplerbench.errors import InvalidSetting
 
 FEW = ["n_train=50", "n_validation=10", "n_reference=50", "n_samples=50"]

@@ -27,8 +27,10 @@ def test_good_samples_come_first_and_cannot_be_told_apart(files, capsys):
     good, bad = files("good", 1.0), files("bad", 1.5)
     score.main([bad, good, "dataset=grid_mixture"])
     title, _, first, second = lines(capsys)
-    assert title == "max_sliced_certified to GaussianMixture, 10,000 draws"
+    told = "max_sliced_certified to GaussianMixture, 10,000 draws; distance with its 95 % interval"
+    assert title == told
     assert good in first
+    assert " ± " in first
     assert "cannot be told" in first
     assert bad in second
     assert second.endswith("told from the data")

@@ -19,16 +19,14 @@ from samplerbench.app.build import (
     chosen_device,
     chosen_dtype,
     decisive,
-    finite,
-    members,
-    nodes,
     processor_count,
 )
 from samplerbench.app.compose import composed
 from samplerbench.app.construct import construct, construct_grid, trusting
+from samplerbench.app.groups import members, nodes
 from samplerbench.app.numbers import count, numbers
 from samplerbench.app.runs import open_run
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import Dataset, finite
 from samplerbench.evaluation import scene
 from samplerbench.evaluation.store import Store
 from samplerbench.evaluation.sweep import Labels, Sweep

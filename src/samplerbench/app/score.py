@@ -9,7 +9,8 @@ of a job, or the same as `--dataset grid_mixture`: `dataset`, `metric` with its 
 disjoint parts of it.
 
 The *floor* is the same distance for as many fresh draws of the law: what perfect samples show.
-Samples within 95 % of the floor's draws cannot be told from the data at this number.
+Samples within 95 % of the floor's draws cannot be told from the data at this number. The interval
+of a distance says what other files of as many samples would show; see `evaluation/jackknife`.
 """
 
 from __future__ import annotations

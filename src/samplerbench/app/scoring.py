@@ -16,14 +16,15 @@ from omegaconf import DictConfig
 from rich.table import Table
 from torch import Tensor
 
-from samplerbench.app.build import finite, members
 from samplerbench.app.compose import composed
 from samplerbench.app.construct import construct
+from samplerbench.app.groups import members
 from samplerbench.app.numbers import count
 from samplerbench.app.terminal import console
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.file import read_points
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.evaluation.jackknife import half_width
 from samplerbench.metrics.base import Distance, LawMetric, Metric
 from samplerbench.noise import generator
 
@@ -39,12 +40,14 @@ class Truth:
         dim: of its points.
         distance: to it.
         floor: n ↦ the distances of perfect samples, shape (R,); empty where there are none.
+        seed: of the groups that the intervals come from.
     """
 
     name: str
     dim: int
     distance: Distance
     floor: Callable[[int], NDArray[np.float64]]
+    seed: int
 
 
 def rank(files: Sequence[str], reference: str | None, overrides: Sequence[str]) -> None:
@@ -89,7 +92,7 @@ def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig
         return np.array(values)
 
     distance = between.against(points, seed=metric_seed)
-    return Truth(f"{len(points):,} points of {file}", points.shape[1], distance, floor)
+    return Truth(f"{len(points):,} points of {file}", points.shape[1], distance, floor, seed)
 
 
 def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
@@ -115,7 +118,7 @@ def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
         draws = (dataset.draws(n, "floor", seed, repetition) for repetition in range(sets))
         return np.array([distance(points).value for points in draws])
 
-    return Truth(f"{type(dataset).__name__}, {against}", dataset.dim, distance, floor)
+    return Truth(f"{type(dataset).__name__}, {against}", dataset.dim, distance, floor, seed)
 
 
 def show(metric: str, truth: Truth, clouds: dict[str, Tensor]) -> None:
@@ -124,9 +127,10 @@ def show(metric: str, truth: Truth, clouds: dict[str, Tensor]) -> None:
         allowed = f"{truth.dim} columns, as the data have"
         require(points.shape[1] == truth.dim, name, f"{points.shape[1]} columns", allowed)
     values = {name: truth.distance(points).value for name, points in clouds.items()}
+    chance = {name: half_width(truth.distance, clouds[name], seed=truth.seed) for name in clouds}
     floors = {n: truth.floor(n) for n in {len(points) for points in clouds.values()}}
     out = console()
-    out.print(f"{metric} to {truth.name}")
+    out.print(f"{metric} to {truth.name}; distance with its 95 % interval")
     table = Table(box=None, pad_edge=False)
     table.add_column("samples", overflow="fold")
     for column in ("n", "distance", "floor", "95 % of perfect samples"):
@@ -145,5 +149,12 @@ def show(metric: str, truth: Truth, clouds: dict[str, Tensor]) -> None:
                 f"{low:.3g} to {high:.3g}",
                 "told from the data" if far else "cannot be told from the data",
             )
-        table.add_row(name, f"{n:,}", f"{value:.4g}" if math.isfinite(value) else "–", *texts)
+        table.add_row(name, f"{n:,}", with_interval(value, chance[name]), *texts)
     out.print(table)
+
+
+def with_interval(value: float, half: float) -> str:
+    """The distance, and half of its interval where there is one."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.4g} ± {half:.2g}" if math.isfinite(half) else f"{value:.4g}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from samplerbench.errors import require
 from samplerbench.models import Denoiser
 from samplerbench.noise import generator
 from samplerbench.schedules import NoiseSchedule
@@ -90,3 +91,11 @@ class Dataset(ABC):
             key: seeds.
         """
         return self.sample(count, generator("data", purpose, *key))
+
+
+def finite(points: Tensor, key: str) -> Tensor:
+    """The points, if there are any and all of them are finite."""
+    require(len(points) > 0, key, f"{len(points)} points", "a data set that is not empty")
+    bad = int((~points.isfinite()).any(-1).sum())
+    require(bad == 0, key, f"{bad} points with NaN or infinite entries", "finite everywhere")
+    return points
