@@ -270,7 +270,6 @@ MISTAKES = [
     (lambda run: sb.dataset("nope"), "dataset=nope: must be one of animal_mnist"),
     (lambda run: sb.dataset("grid_mixture", width=1), "width=1: must be left out"),
     (lambda run: sb.dataset("gaussian", mean=object()), "dataset.mean="),
-    (lambda run: sb.sampler("ddim"), "eta=.*must be a valid number"),
     (lambda run: sb.sampler("ddim", eta=-1), "eta=-1.*at least 0"),
     (lambda run: sb.load("nowhere"), "run=nowhere"),
     (lambda run: sb.sweep(3, "heun"), "dataset=3: must be a name, or a Dataset"),
@@ -313,6 +312,9 @@ MISTAKES = [
     (lambda run: sb.plot(run.table, metric="mmd"), "metric=mmd: must be one of max_sliced"),
     (lambda run: sb.plot(run.table, x="time"), "x=time"),
     (lambda run: sb.plot(run.table[:0]), "a table with values"),
+    (lambda run: sb.plot(5), "table=int: must be what sweep returns"),
+    (lambda run: sb.load(None), "run=None: must be the folder of a run"),
+    (lambda run: sb.sampler("ddim"), "must be one of them here, as in eta=1.0"),
 ]
 
 

@@ -20,9 +20,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from io import BytesIO
 from operator import index
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +37,7 @@ from numpy.typing import NDArray
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.identity import describe
-from samplerbench.evaluation.store import as_table, to_data
+from samplerbench.evaluation.store import Row, as_table, to_data
 from samplerbench.evaluation.sweep import Cell, Grid, Sweep
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
@@ -183,6 +184,7 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
     """
     from samplerbench.app.objects import stored
 
+    require(isinstance(directory, str | PathLike), "run", directory, "the folder of a run")
     with _one_thread():
         return Run(*stored(Path(directory), trusted, device))
 
@@ -388,6 +390,9 @@ def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") ->
     Raises:
         InvalidSetting: the table has no finished value, or not of that metric.
     """
+    columns = {field.name for field in fields(Row)}
+    whole = isinstance(table, pd.DataFrame) and columns <= set(table.columns)
+    require(whole, "table", type(table).__name__, "what sweep returns, or a run's table")
     # without what an error budget adds, and diagnostics of chains
     rows = to_data(table)
     known = list(dict.fromkeys(rows.loc[rows["denoiser"] != "law", "metric"]))

@@ -63,7 +63,7 @@ def test_the_samples_are_those_of_the_sweeps_own_cell(run):
         assert np.array_equal(got, want)
         # the first ones, and more than the sweep has
         assert np.array_equal(made(run, *words, "n=70", out=f"{name}_few.npy"), want[:70])
-        assert np.array_equal(made(run, *words, "n=200", out=f"{name}_more.npy")[:150], want)
+        assert np.array_equal(made(run, *words, "n=2e2", out=f"{name}_more.npy")[:150], want)
 
 
 def test_the_way_begins_at_the_start_and_ends_at_the_samples(run):

@@ -49,7 +49,7 @@ def test_versions_that_differ_and_problems_are_said(rows, entry):
 
 
 def test_the_state_says_what_is_missing_and_why(rows, entry):
-    some = rows(status="incompatible", message="needs signal", value=float("nan"))
+    some = rows(status="incompatible", message="needs signal\nand more", value=float("nan"))
     run = entry("#1", some, state="failed", message="OSError: disk", expected=90)
     assert run.told == f"failed, {len(some)} of 90 values: OSError: disk"
     assert run.without_value() == [f"{len(some)} incompatible: needs signal"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.construct import construct, construct_grid, read_member
@@ -74,8 +74,18 @@ def member(group: str, name: str, settings: Mapping[str, object] | None = None) 
 
 
 def made(group: str, name: str, settings: Mapping[str, object]) -> Any:
-    """A member of a group as an object."""
-    return construct(member(group, name, settings), f"{group}.{name}")
+    """A member of a group as an object.
+
+    Raises:
+        InvalidSetting: there is no such member or setting, or its yaml makes several samplers.
+    """
+    node = member(group, name, settings)
+    if group == "sampler":
+        for key, values in node.items():
+            if isinstance(values, ListConfig):
+                allowed = f"one of them here, as in {key}={values[-1] if values else ...}"
+                raise InvalidSetting(f"{group}.{name}.{key}", list(values), allowed)
+    return construct(node, f"{group}.{name}")
 
 
 def sampler_settings(name: str) -> list[Sampler]:

@@ -164,6 +164,8 @@ def main() -> None:
             command(import_module(COMMANDS[sys.argv[1]]), sys.argv[2:])
         except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
             sys.exit(_complain(str(error)))
+        except KeyboardInterrupt:
+            sys.exit(_complain("interrupted", 130))
         return
     if sys.argv[1:] in (["--help"], ["-h"]):
         from samplerbench.app.listing import guide

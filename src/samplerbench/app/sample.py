@@ -156,8 +156,8 @@ def value_of(word: str) -> Any:
 
 
 def whole(key: str, value: object) -> int:
-    """A whole number, at least 1."""
-    text = str(value)
+    """A whole number, at least 1; 1e5 is one."""
+    text = f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
     good = text.isdecimal() and 1 <= int(text) < 2**40
     require(good, key, value, "a whole number, at least 1")
     return int(text)

@@ -74,7 +74,9 @@ class NoisedObjective(Objective[Learned]):
         """
 
     def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
-        u0 = self.model.standardise(x0).tile(self.levels_per_datum, 1)
+        u0 = self.model.standardise(x0)
+        if self.levels_per_datum > 1:  # one alone would be a copy too
+            u0 = u0.tile(self.levels_per_datum, 1)
         # drawn on the CPU and then moved: the same numbers on every device
         eps = torch.randn(u0.shape, generator=generator, dtype=u0.dtype)
         t = self.level_law.sample(len(u0), self.model.schedule, generator).unsqueeze(-1)

@@ -60,7 +60,7 @@ class Entry:
         """What gave no value, and why: a line for each reason."""
         bad = self.values[self.values["status"] != "ok"]
         return [
-            f"{len(rows)} {status}: {message}"
+            f"{len(rows)} {status}: {next(iter(str(message).splitlines()), '')}"
             for (status, message), rows in bad.groupby(["status", "message"])
         ]
 
