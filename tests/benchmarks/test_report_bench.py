@@ -1,0 +1,79 @@
+"""How long a report of 10 000 values takes, from its command to its end.
+
+Run with `make bench ARGS="-k report"`; printed, never asserted.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from samplerbench.evaluation.identity import identity, settings_text
+from samplerbench.evaluation.store import Row, Store
+from samplerbench.samplers.ddim import DDIM
+
+pytestmark = pytest.mark.bench
+
+ETAS = tuple(k / 10 for k in range(10))
+STEPS = tuple(range(2, 102, 2))
+REPETITIONS = 10
+
+
+def command(*words: str) -> float:
+    """Run `samplerbench` with these words; the seconds it took."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "samplerbench", *words], check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """A run with 10 learned curves of 50 points and their oracle's, 10 repetitions of each.
+
+    Its config, its versions and one row of each denoiser are of a real run.
+    """
+    folder = tmp_path / "run"
+    command("experiment=tiny", "logger=none", "cache=off", f"hydra.run.dir={folder}")
+    store = Store(folder)
+    table = store.table()
+    models = [
+        Row(**table[(table["denoiser"] == name) & (table["start"] == "prior")].iloc[0].to_dict())
+        for name in ("learned", "oracle")
+    ]
+    grid = [(m, e, n, r) for m in models for e in ETAS for n in STEPS for r in range(REPETITIONS)]
+    for model, eta, steps, repetition in grid:
+        row = replace(
+            model,
+            cell_id=identity([model.denoiser, eta, steps, repetition]),
+            eta=eta,
+            sampler_settings=settings_text(DDIM(eta)),
+            steps=steps,
+            nfe=steps,
+            repetition=repetition,
+            value=model.value * (1 + eta / steps + 0.01 * repetition),
+        )
+        store.write(row)
+    return folder
+
+
+@pytest.mark.parametrize("state", ["finished", "running"])
+def test_a_report_of_ten_thousand_values(
+    benchmark: BenchmarkFixture, many: Path, tmp_path: Path, state: str
+) -> None:
+    if state == "finished":
+        Store(many).compact()
+    seconds: list[float] = []
+
+    def run() -> None:
+        seconds.append(command("report", str(many), f"out={tmp_path / 'out'}"))
+
+    benchmark.pedantic(run, rounds=1)
+    page = (tmp_path / "out" / "report.html").stat().st_size
+    benchmark.extra_info |= {"seconds": round(seconds[0], 1), "page_MB": round(page / 1e6, 1)}
+    print(f"\na report of 10 000 values, {state}: {benchmark.extra_info}")
