@@ -284,7 +284,7 @@ def sweep(
     Raises:
         InvalidSetting: before any work, if something cannot be run so.
     """
-    from samplerbench.app.build import check
+    from samplerbench.app.checks import check
     from samplerbench.app.compose import sampler_settings
 
     with _one_thread():

@@ -17,6 +17,7 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from samplerbench.app.checks import check
 from samplerbench.app.construct import (
     construct,
     construct_grid,
@@ -42,8 +43,7 @@ from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.sweep import Labels, Sweep, nothing
 from samplerbench.figures.base import Picture
 from samplerbench.logs import Logger
-from samplerbench.metrics.base import LawMetric, Metric, finite_points
-from samplerbench.models import Denoiser, Learned, Score
+from samplerbench.models import Denoiser, Score
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
 from samplerbench.pretrained import Pretrained, pretrained
@@ -51,7 +51,8 @@ from samplerbench.schedules import NoiseSchedule
 
 CACHE = ("on", "off", "refresh")
 DENOISERS = ("learned", "empirical", "oracle", "pretrained")
-MOST_VALUES = 10**6
+#: The parts of a training that an objective names in its constructor if it has a use for them.
+PARTS = ("target", "level_law", "weighting")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -131,15 +132,6 @@ def noised(dataset: Dataset, noise: float) -> Dataset | None:
     return law
 
 
-def require_values(sweep: Sweep) -> None:
-    """Refuse a grid of more values than a table or a folder of fragments can have."""
-    steps = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
-    cells = len(sweep.denoisers) * len(sweep.starts) * steps * sweep.repetitions
-    values = (cells + sweep.floor_repetitions) * len(sweep.metrics)
-    allowed = f"less: this makes {values:,} values, and a job has at most {MOST_VALUES:,}"
-    require(values <= MOST_VALUES, "repetitions", sweep.repetitions, allowed)
-
-
 def processor_count() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -189,23 +181,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     Raises:
         InvalidSetting: naming the key, its value and what is allowed.
     """
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    torch.set_num_threads(count(config, "threads"))
-    device = chosen_device(config.device)
-    seeds = {key: count(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")}
-
-    model = chosen_model(config)  # first, since what is missing of it takes longest to get
-    dataset: Dataset
-    if model is not None and config.get("dataset") is None:
-        dataset = Unseen(model.event_shape)
-    else:
-        dataset = construct(config.dataset, "dataset")
-    schedule = construct(config.schedule, "schedule") if model is None else model.schedule
-    if model is not None:
-        allowed = f"images of the model's shape, {model.event_shape}, not {dataset.event_shape}"
-        good = dataset.event_shape == model.event_shape
-        require(good, "dataset", choices.get("dataset"), allowed)
+    base = ground(config, choices)
     grid = construct(config.grid, "grid")
     starts, metrics = members(config, "start"), members(config, "metric")
     pictures = members(config, "picture")
@@ -224,65 +200,27 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     logger = construct(config.logger, "logger")
     cache = chosen_cache(config)
 
-    # of somebody else's package its code as it is now: no release tells its states apart
-    versions = VERSIONS | {package: code(package) for package in trusted_packages()}
-    data_seed = seeds["data_seed"]
     noise: float = convert(config.reference_noise, float, "reference_noise")
-    truth = noised(dataset, noise)
-    law = truth or dataset
-    n_reference = count(config, "n_reference")
-    reference = torch.empty(0, dataset.dim)
+    truth = noised(base.dataset, noise)
+    reference = torch.empty(0, base.dataset.dim)
     if metrics:  # nothing else compares
-        reference = finite(law.draws(n_reference, "evaluation", data_seed), "dataset")
-    denoisers: dict[str, Score] = {}
-    training = None
-    training_id = ""
-    used = decisive(config)
+        law, m = truth or base.dataset, count(config, "n_reference")
+        reference = finite(law.draws(m, "evaluation", base.seeds["data_seed"]), "dataset")
     # without a sampler there may be no denoiser either: a look at the data
     wants_none = not samplers and config.denoiser is not None and len(config.denoiser) == 0
-    for name in [] if wants_none else names(config, "denoiser", DENOISERS):
-        if name == "learned":
-            training = build_training(config, dataset, schedule, data_seed, seeds["train_seed"])
-            packages = training.objective.model.network.packages
-            training_id = identity(
-                {
-                    **{key: plain[key] for key in used},
-                    "path": describe(schedule),  # a pretrained model brings its own
-                    "data": describe(dataset),  # of a file its content, not its path
-                    "train_seed": seeds["train_seed"],
-                    "data_seed": data_seed,
-                    "device": device.type,
-                    "threads": torch.get_num_threads(),
-                    "versions": versions | {name: version(name) for name in packages},
-                }
-            )
-            denoisers[name] = training.objective.model
-        elif name == "empirical":
-            points = finite(dataset.draws(count(config, "n_train"), "train", data_seed), "dataset")
-            denoisers[name] = empirical(points).oracle(schedule).to(device)
-        elif name == "pretrained":
-            assert model is not None
-            denoisers[name] = model.to(device)
-        else:
-            oracle = dataset.oracle(schedule)
-            if oracle is None:
-                reason = f"learned or empirical: {choices.get('dataset')} has no exact denoiser"
-                raise InvalidSetting("denoiser", name, reason)
-            denoisers[name] = oracle.to(device)
-
-    if convert(config.graphs, bool, "graphs"):
-        require(device.type == "cuda", "graphs", True, "false: CUDA graphs need device=cuda")
-        denoisers = {
-            name: Graphed(model) if isinstance(model, Denoiser) else model
-            for name, model in denoisers.items()
-        }
+    scores = [] if wants_none else names(config, "denoiser", DENOISERS)
+    training = None
+    if "learned" in scores:
+        seeds = base.seeds["data_seed"], base.seeds["train_seed"]
+        training = build_training(config, base.dataset, base.schedule, *seeds)
 
     workers = count(config, "workers") if config.workers is not None else processor_count()
+    model = base.model
     sweep = Sweep(
-        dataset=dataset,
-        schedule=schedule,
+        dataset=base.dataset,
+        schedule=base.schedule,
         grid=grid,
-        denoisers=denoisers,
+        denoisers={name: chosen_denoiser(base, name, training) for name in scores},
         starts=starts,
         samplers=samplers,
         steps=steps,
@@ -291,68 +229,177 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         reference=reference,
         truth=truth,
         recall=nothing if cache is None else cache.recall,
-        versions=versions,
+        versions=base.versions,
         n_samples=count(config, "n_samples"),
         repetitions=count(config, "repetitions"),
         floor_repetitions=count(config, "floor_repetitions"),
-        training_id=training_id,
-        empirical_id=identity([describe(dataset), plain["n_train"], data_seed]),
+        training_id="" if training is None else training_identity(base, training),
+        empirical_id=identity(
+            [describe(base.dataset), base.plain["n_train"], base.seeds["data_seed"]]
+        ),
         pretrained_id="" if model is None else identity([model.digest(), version("diffusers")]),
         block=count(config, "block"),
         dtype=chosen_dtype(config.dtype),
-        device=device,
-        workers=workers if device.type == "cpu" else 1,
-        labels=Labels(
-            run=run,
-            experiment=str(choices.get("experiment") or "main"),
-            **{
-                key: str(choices.get(key, "")) if key in used or key not in PARTS else ""
-                for key in ("network", "objective", "target", "grid")
-            },
-            schedule=str(choices.get("schedule", "")) if model is None else "pretrained",
-            model=str(config.get("model") or ""),
-            dataset=str(choices.get("dataset") or "") + (f" + {noise:g}·ε" if truth else ""),
-        ),
-        **seeds,
+        device=base.device,
+        workers=workers if base.device.type == "cpu" else 1,
+        labels=labels(base, run, f" + {noise:g}·ε" if truth else ""),
+        **base.seeds,
     )
-    require_values(sweep)
-    check(sweep, training)
+    check(sweep, None if training is None else training.objective)
     for name, picture in pictures.items():
         reason = picture.why_incompatible(scene(sweep, training))
         if reason is not None:
             raise InvalidSetting("picture", name, f"another one: {reason}")
-    budget = None
-    if config.budget is not None:
-        allowed = "null, or converged_steps and tolerance: see experiment=budget"
-        require(isinstance(config.budget, DictConfig), "budget", config.budget, allowed)
-        budget = Budget(
-            sweep,
-            converged_steps=count(config.budget, "converged_steps"),
-            tolerance=convert(config.budget.tolerance, float, "budget.tolerance"),
-        )
     wanted = convert(config.wanted, float, "wanted")
     require(0 < wanted < math.inf, "wanted", wanted, "positive")
-    chains = count(config, "chains")
-    if chains > 0:
-        installed = find_spec("arviz") is not None
-        require(installed, "chains", chains, "0, or pip install 'samplerbench[chains]'")
-        holding = any(sampler.holds for _, sampler in samplers)
-        require(holding, "chains", chains, "0: no sampler here stays at one level; see sampler=ula")
     return Job(
         sweep,
-        budget,
+        chosen_budget(config, sweep),
         training,
         pictures,
         logger,
         cache,
         wanted,
-        chains,
-        {str(key): value for key, value in plain.items()},
+        chosen_chains(config, sweep),
+        base.plain,
     )
 
 
-#: The parts of a training that an objective names in its constructor if it has a use for them.
-PARTS = ("target", "level_law", "weighting")
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What the other parts of a job stand on.
+
+    Args:
+        config: the composed config.
+        plain: the same, resolved, plain values only.
+        choices: which member of each group was chosen.
+        device: where states live.
+        model: the pretrained one, if there is one.
+        dataset: the law.
+        schedule: the path.
+        seeds: by the config's names.
+        versions: of the software that decides the bits.
+    """
+
+    config: DictConfig
+    plain: dict[str, Any]
+    choices: Mapping[str, Any]
+    device: torch.device
+    model: Pretrained | None
+    dataset: Dataset
+    schedule: NoiseSchedule
+    seeds: Mapping[str, int]
+    versions: Mapping[str, str]
+
+
+def ground(config: DictConfig, choices: Mapping[str, Any]) -> Ground:
+    """Law, path, device and seeds; sets the number of threads."""
+    resolved = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(resolved, dict)
+    torch.set_num_threads(count(config, "threads"))
+    device = chosen_device(config.device)
+    seeds = {key: count(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")}
+    model = chosen_model(config)  # first, since what is missing of it takes longest to get
+    dataset: Dataset
+    if model is not None and config.get("dataset") is None:
+        dataset = Unseen(model.event_shape)
+    else:
+        allowed = "a data set: only a pretrained model makes pictures without, denoiser=pretrained"
+        require(config.get("dataset") is not None, "dataset", "null", allowed)
+        dataset = construct(config.dataset, "dataset")
+    schedule = construct(config.schedule, "schedule") if model is None else model.schedule
+    if model is not None:
+        allowed = f"images of the model's shape, {model.event_shape}, not {dataset.event_shape}"
+        good = dataset.event_shape == model.event_shape
+        require(good, "dataset", choices.get("dataset"), allowed)
+    # of somebody else's package its code as it is now: no release tells its states apart
+    versions = VERSIONS | {package: code(package) for package in trusted_packages()}
+    plain = {str(key): value for key, value in resolved.items()}
+    return Ground(config, plain, choices, device, model, dataset, schedule, seeds, versions)
+
+
+def chosen_denoiser(base: Ground, name: str, training: Training | None) -> Score:
+    """One of `DENOISERS`, where states live; the learned one is not trained yet."""
+    score: Score
+    if name == "learned":
+        assert training is not None
+        score = training.objective.model
+    elif name == "empirical":
+        n, seed = count(base.config, "n_train"), base.seeds["data_seed"]
+        points = finite(base.dataset.draws(n, "train", seed), "dataset")
+        score = empirical(points).oracle(base.schedule).to(base.device)
+    elif name == "pretrained":
+        assert base.model is not None
+        score = base.model.to(base.device)
+    else:
+        oracle = base.dataset.oracle(base.schedule)
+        if oracle is None:
+            reason = f"learned or empirical: {base.choices.get('dataset')} has no exact denoiser"
+            raise InvalidSetting("denoiser", name, reason)
+        score = oracle.to(base.device)
+    if not convert(base.config.graphs, bool, "graphs"):
+        return score
+    cuda = base.device.type == "cuda"
+    require(cuda, "graphs", True, "false: CUDA graphs need device=cuda")
+    return Graphed(score) if isinstance(score, Denoiser) else score
+
+
+def training_identity(base: Ground, training: Training) -> str:
+    """Of all that decides what is learned."""
+    packages = training.objective.model.network.packages
+    return identity(
+        {
+            **{key: base.plain[key] for key in decisive(base.config)},
+            "path": describe(base.schedule),  # a pretrained model brings its own
+            "data": describe(base.dataset),  # of a file its content, not its path
+            "train_seed": base.seeds["train_seed"],
+            "data_seed": base.seeds["data_seed"],
+            "device": base.device.type,
+            "threads": torch.get_num_threads(),
+            "versions": dict(base.versions) | {name: version(name) for name in packages},
+        }
+    )
+
+
+def labels(base: Ground, run: str, noise: str) -> Labels:
+    """Names for the table; of what a training has no use for, none."""
+    used = decisive(base.config)
+    named = {
+        key: str(base.choices.get(key, "")) if key in used or key not in PARTS else ""
+        for key in ("network", "objective", "target", "grid")
+    }
+    return Labels(
+        run=run,
+        experiment=str(base.choices.get("experiment") or "main"),
+        **named,
+        schedule=str(base.choices.get("schedule", "")) if base.model is None else "pretrained",
+        model=str(base.config.get("model") or ""),
+        dataset=str(base.choices.get("dataset") or "") + noise,
+    )
+
+
+def chosen_budget(config: DictConfig, sweep: Sweep) -> Budget | None:
+    """The error budget of the sweep, if one is asked for."""
+    if config.budget is None:
+        return None
+    allowed = "null, or converged_steps and tolerance: see experiment=budget"
+    require(isinstance(config.budget, DictConfig), "budget", config.budget, allowed)
+    return Budget(
+        sweep,
+        converged_steps=count(config.budget, "converged_steps"),
+        tolerance=convert(config.budget.tolerance, float, "budget.tolerance"),
+    )
+
+
+def chosen_chains(config: DictConfig, sweep: Sweep) -> int:
+    """How many chains of each Langevin sampler are examined."""
+    chains = count(config, "chains")
+    if chains > 0:
+        installed = find_spec("arviz") is not None
+        require(installed, "chains", chains, "0, or pip install 'samplerbench[chains]'")
+        holding = any(sampler.holds for _, sampler in sweep.samplers)
+        require(holding, "chains", chains, "0: no sampler here stays at one level; see sampler=ula")
+    return chains
 
 
 def decisive(config: DictConfig) -> list[str]:
@@ -412,69 +459,3 @@ def networks() -> dict[str, bool]:
         ).needs_level
         for path in paths
     }
-
-
-def check(sweep: Sweep, training: Training | None) -> None:
-    """Ask what cannot work before anything runs.
-
-    A sampler that cannot run gives rows that say so; it is a mistake in the config where none can,
-    or none on what is to be trained.
-    """
-    points = sweep.reference
-    if sweep.metrics:
-        points = finite_points(points, "evaluation points")
-    for name, metric in sweep.metrics.items():
-        if isinstance(metric, LawMetric):
-            reason = metric.why_incompatible(sweep.law)
-        else:
-            reason = metric.why_incompatible(sweep.dataset.dim) or metric.why_too_large(
-                sweep.n_samples, len(points)
-            )
-        if reason is not None:
-            raise InvalidSetting("metric", name, f"another one: {reason}")
-        if isinstance(metric, Metric):
-            try:  # some points show what is wrong with all; all of them may take minutes
-                metric.against(points[:: -(-len(points) // 1000)], seed=sweep.metric_seed)
-            except InvalidSetting as error:
-                field = f"metric.{name}.{error.field}"
-                raise InvalidSetting(field, error.value, error.allowed) from error
-    for name, start in sweep.starts.items():
-        reason = start.why_incompatible(sweep.dataset)
-        if reason is not None:
-            raise InvalidSetting("start", name, f"another one: {reason}")
-    # a finite data set may not have so many fresh draws
-    if sweep.metrics and sweep.floor_repetitions > 0:
-        sweep.law.draws(sweep.n_samples, "floor", sweep.seed, 0)
-    try:
-        levels = {steps: sweep.levels(steps) for steps in sweep.all_steps}
-    except InvalidSetting as error:
-        group = "" if error.field == "steps" else "grid."
-        raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
-    if training is not None:
-        model = training.objective.model
-        law = getattr(training.objective, "level_law", None)
-        for rows in levels.values():
-            reason = model.target.why_incompatible(rows) if isinstance(model, Learned) else None
-            if reason is not None:
-                name = type(model.target).__name__
-                raise InvalidSetting("target", name, f"another one: {reason}")
-            reason = law.why_incompatible(sweep.schedule, rows) if law is not None else None
-            if reason is not None:
-                raise InvalidSetting("level_law", type(law).__name__, f"another one: {reason}")
-        if law is not None:  # a sampler may go above the grid's first level
-            asking = [(s, steps) for _, s in sweep.samplers for steps in sweep.steps_of(s)]
-            for sampler, steps in asking:
-                reason = law.why_incompatible(sweep.schedule, levels[steps], sampler)
-                if reason is not None:
-                    raise InvalidSetting("level_law", type(law).__name__, f"another one: {reason}")
-    tried = [
-        (denoiser, name, sampler.why_incompatible(model, levels[steps]))
-        for denoiser, model in sweep.denoisers.items()
-        for name, sampler in sweep.samplers
-        for steps in sweep.steps_of(sampler)
-    ]
-    # nothing would run, or nothing on what is trained
-    for asked in (tried, [one for one in tried if one[0] == "learned"]):
-        if asked and all(reason is not None for *_, reason in asked):
-            _, name, reason = asked[0]
-            raise InvalidSetting("sampler", name, f"another one: {reason}")

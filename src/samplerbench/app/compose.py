@@ -81,7 +81,8 @@ def made(group: str, name: str, settings: Mapping[str, object]) -> Any:
     """
     node = member(group, name, settings)
     if group == "sampler":
-        for key, values in node.items():
+        for key in map(str, node):
+            values = node[key]
             if isinstance(values, ListConfig):
                 allowed = f"one of them here, as in {key}={values[-1] if values else ...}"
                 raise InvalidSetting(f"{group}.{name}.{key}", list(values), allowed)

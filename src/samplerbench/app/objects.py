@@ -15,12 +15,12 @@ from omegaconf import DictConfig
 from samplerbench.app.build import (
     PARTS,
     build_training,
-    check,
     chosen_device,
     chosen_dtype,
     decisive,
     processor_count,
 )
+from samplerbench.app.checks import check
 from samplerbench.app.compose import composed
 from samplerbench.app.construct import construct, construct_grid, trusting
 from samplerbench.app.groups import members, nodes
@@ -75,7 +75,7 @@ def trained(
         config, sweep.dataset, sweep.schedule, sweep.data_seed, sweep.train_seed
     )
     # what is sampled and measured is not known yet; a later sweep checks that
-    check(replace(sweep, samplers=[], metrics={}), training)
+    check(replace(sweep, samplers=[], metrics={}), training.objective)
     with TemporaryDirectory(prefix="samplerbench-") as folder:
         model = train(
             training.objective,
