@@ -496,6 +496,16 @@ def test_the_experiment_with_a_model_that_is_here(command, folders, tmp_path, mo
     assert not (tmp_path / "run" / "cells.parquet").exists()
     out = ("denoiser=pretrained", "sampler=ddim", "sampler.eta=1", "steps=2", "n=3", "out=x.npy")
     assert command("sample", "run", *out) == 0
+    assert command("sample", "run", *out[:-1], "start=exact", "out=y.npy") == 2
+    assert not (tmp_path / "y.npy").exists()
+
+
+def test_pictures_without_data_and_without_an_experiment(command, folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("denoiser=pretrained", f"model={folders['epsilon']}", "dataset=null", "metric=[]")
+    more = ("picture=image_panel", "start=prior", "grid=ddpm_leading", "steps=[2]", "logger=none")
+    assert command(*words, *more, "n_samples=4", "block=4", "hydra.run.dir=run") == 0
+    assert (tmp_path / "run" / "image_panel_pretrained.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -508,6 +518,16 @@ def test_the_experiment_with_a_model_that_is_here(command, folders, tmp_path, mo
         (["denoiser=pretrained", "model={tiny}"], r"dataset=grid_mixture: .*\(1, 8, 8\), not \(2,"),
         (["denoiser=pretrained", "model={tiny}", "clip_x0=0"], "clip_x0=0.0: must be positive"),
         (["experiment=celebahq", "model={tiny}", "metric=[sliced]"], "without data .* metric="),
+        (["denoiser=pretrained", "model={tiny}", "dataset=null"], "dataset=null: .* metric="),
+        (
+            ["experiment=celebahq", "model={tiny}", "start=[prior,exact]"],
+            "start=exact: .* begins at",
+        ),
+        (
+            ["experiment=celebahq", "model={tiny}", "start=exact_sobol"],
+            "start=exact_sobol: .* begins",
+        ),
+        (["dataset=null"], "dataset=null: must be a data set: only a pretrained model"),
     ],
 )
 def test_what_cannot_be_done_ends_in_one_line(

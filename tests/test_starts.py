@@ -12,6 +12,7 @@ from scipy import stats
 
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.exact_law import noised_law
 from samplerbench.grids import Level, karras
@@ -212,6 +213,14 @@ def test_data_without_a_map_of_the_cube_are_named():
 def test_every_start_but_sobol_suits_every_data_set(normal_law):
     for start in (Prior(), Exact(), FixedGaussian(), sobol_exact()):
         assert start.why_incompatible(normal_law) is None
+
+
+def test_without_data_no_start_begins_at_them():
+    unseen = Unseen((1, 4, 4))
+    for start in (Prior(), FixedGaussian(), sobol_prior()):
+        assert start.why_incompatible(unseen) is None
+    for start in (Exact(), sobol_exact()):
+        assert start.why_incompatible(unseen).startswith("it begins at data, and there are none")
 
 
 def test_sobol_starts_lower_the_distance_of_ddim():

@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.grids import Level
 from samplerbench.noise import generator
@@ -60,6 +61,8 @@ class Start(ABC):
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
         """Why this start cannot be drawn for this data set, in one line, or None if it can."""
+        if self.uses_data and isinstance(dataset, Unseen):
+            return "it begins at data, and there are none; see start=prior"
         return None
 
     def draw(
@@ -135,10 +138,11 @@ class Sobol(Start):
         return self.start.combine(x0, eps, level)
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
-        if self.start.uses_data and dataset.uniform_dim is None:
+        reason = self.start.why_incompatible(dataset)
+        if reason is None and self.start.uses_data and dataset.uniform_dim is None:
             name = type(dataset).__name__
             return f"{name} cannot be drawn from given uniform numbers, which a Sobol start needs"
-        return self.start.why_incompatible(dataset)
+        return reason
 
     def draw(
         self, dataset: Dataset, count: int, level: Level[float], key: tuple[int | str, ...]

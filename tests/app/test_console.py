@@ -20,9 +20,10 @@ from samplerbench.app.console import (
 from samplerbench.evaluation.statistics import CELL
 from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
+from samplerbench.metrics.nearest_training import NearestTraining
 
 IDS = map(str, count())
-METRICS = {"w": MaxSlicedCertified(), "energy": Energy()}
+METRICS = {"w": MaxSlicedCertified(), "energy": Energy(), "nearest": NearestTraining()}
 
 
 def cell(values, **changes):
@@ -60,6 +61,15 @@ def test_claims_of_a_whole_table():
     text = claims(floor(), cell(NEAR), cell(FAR, sampler="b"))
     assert "a is best, and can be told from all others (Holm over 1 comparison)" in text
     assert "w: 1 of 2 cells cannot be told from data" in text
+
+
+def test_nothing_is_ranked_where_a_smaller_value_need_not_be_better():
+    tables = [floor(), cell(NEAR), cell(FAR, sampler="b")]
+    text = claims(*(table.assign(metric="nearest") for table in tables))
+    assert "nearest: no ranking, since neither small nor large is better: see its floor" in text
+    assert "best" not in text
+    assert "smallest mean" not in text
+    assert "nearest: 1 of 2 cells cannot be told from data" in text
 
 
 def test_a_cell_with_one_value_costs_only_itself():

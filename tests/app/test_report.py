@@ -5,12 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
 from samplerbench.app import report
+from samplerbench.app.construct import read_member
+from samplerbench.app.folders import members
+from samplerbench.app.reporting import _unordered
 from samplerbench.errors import InvalidSetting
 
 RUN = ["experiment=tiny", "logger=none", "n_samples=100", "n_reference=200", "steps=[2,4]"]
@@ -207,6 +211,24 @@ def test_a_read_only_run_is_only_read(runs):
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
     report.main(["runs", "out=out", "panels=false"])
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
+
+
+def test_what_has_no_better_direction_is_read_from_the_source():
+    targets = {path.stem: read_member(path)["_target_"] for path in members("metric").values()}
+    found = _unordered({"metric": {name: {"_target_": of} for name, of in targets.items()}})
+    classes = {
+        name: getattr(import_module(of.rpartition(".")[0]), of.rpartition(".")[2])
+        for name, of in targets.items()
+    }
+    assert found == {n for n, of in classes.items() if not getattr(of, "smaller_is_better", True)}
+    assert found == {"nearest_training"}
+    for odd in (
+        None,
+        {},
+        {"metric": 3},
+        {"metric": {"a": 3, "b": {"_target_": "samplerbench.x.y.Z"}}},
+    ):
+        assert _unordered(odd) == frozenset()
 
 
 def test_the_command_is_one_of_the_program(runs):

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from samplerbench.app.build import check
+from samplerbench.app.checks import check
 from samplerbench.datasets.empirical import empirical
-from samplerbench.datasets.file import from_file
+from samplerbench.datasets.file import Divided, from_file
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
@@ -30,6 +30,7 @@ from samplerbench.grids import karras, uniform
 from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.mmd import MMD
+from samplerbench.metrics.nearest_training import NearestTraining
 from samplerbench.models import Denoiser
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
@@ -216,6 +217,44 @@ def test_data_without_a_law_have_a_generalisation_part(tmp_path):
     found = mean["difference"].drop("total")
     assert set(found.index) == {"floor", "generalisation", "discretisation", "start"}
     assert found.sum() == pytest.approx(mean["difference", "total"], abs=1e-12)
+
+
+def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
+    """It is asked of no training points: its floor is d(C∞), whatever other metrics there are."""
+    rows = gaussian(MEAN, COVARIANCE).draws(400, "rows", 0)
+    dataset = Divided(rows)
+    more = {"reference": dataset.draws(80, "evaluation", 0), "n_samples": 80, "block": 80}
+    metrics = {"nearest": NearestTraining(), "certified": MaxSlicedCertified()}
+    settings = {"steps": [10], "learned": False, **more}
+    both = budget(dataset, [("heun", Heun())], **settings)
+    both = replace(both, sweep=replace(both.sweep, metrics=metrics))
+    found = table(both)
+    lines = parts(found, both.converged_steps).query("metric == 'nearest' and kind == 'difference'")
+    mean = lines.set_index("part")["mean"]
+    assert set(mean.index) == {"floor", "discretisation", "start", "total"}
+    assert mean.drop("total").sum() == pytest.approx(mean["total"], abs=1e-12)
+    alone = replace(both, sweep=replace(both.sweep, metrics={"nearest": NearestTraining()}))
+    expected = parts(table(alone), both.converged_steps).query("kind == 'difference'")
+    assert dict(expected.set_index("part")["mean"]) == dict(mean)
+    of_both = parts(found, both.converged_steps).query("metric == 'certified'")
+    assert "generalisation" in set(of_both["part"])
+    text = verdict(both, found)
+    (title,) = [line for line in text if line.startswith("nearest, heun, N=10: ")]
+    assert " floor " in title
+    assert text[text.index(title) + 1] == (
+        "  no advice: of this metric neither a small value nor a large one is better"
+    )
+
+
+def test_cells_without_a_value_say_why():
+    of = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())], steps=[10], learned=False)
+    rows = table(of)
+    lost = (rows["start"] == "prior") & (rows["steps"] == 10)
+    rows.loc[lost, ["status", "message"]] = ["diverged", "3 of 500 samples are not finite"]
+    (line,) = [line for line in verdict(of, rows) if "no budget" in line]
+    assert line.endswith(
+        "N=10: no budget: its cells have no value: 3 of 500 samples are not finite"
+    )
 
 
 def test_samplers_without_a_limit_on_the_path_are_refused():

@@ -77,6 +77,20 @@ def test_names_and_messages_are_escaped(rows, entry):
     assert "<img" not in titles
 
 
+def test_nothing_is_best_where_a_smaller_value_need_not_be_better(rows, entry, tmp_path):
+    for name, unordered in (("a", frozenset()), ("b", frozenset({"sliced"}))):
+        report = gather([entry("#1", rows(), unordered=unordered)])
+        write_report(report, tmp_path / name)
+        best = r"\mathbf" in (tmp_path / name / "table.tex").read_text()
+        traces = [
+            trace.get("name")
+            for figure in embedded((tmp_path / name / "report.html").read_text(), "figures")
+            for trace in figure["data"]
+        ]
+        assert best == ("Pareto front" in traces) == (not unordered)
+        assert any("sliced: neither small nor" in note for note in report.notes) == bool(unordered)
+
+
 def test_a_page_without_a_value_says_so(entry, rows):
     page = render(gather([entry("#1", [], state="running", expected=90)]))
     assert "No values yet" in page

@@ -198,7 +198,11 @@ def print_claims(
         if cells.empty:
             continue
         steps = int(cells["steps"].max())
-        for key, group in cells.groupby(["start", "denoiser"]):
+        ranked = metrics[str(metric)].smaller_is_better
+        if not ranked:
+            text = f"{metric}: no ranking, since neither small nor large is better: see its floor"
+            out.print(text, markup=False)
+        for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
             last = group[group["steps"] == steps]
             if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
                 start, denoiser = cast(tuple[str, str], key)

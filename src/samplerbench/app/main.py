@@ -175,6 +175,8 @@ def main() -> None:
     misplaced = _misplaced(sys.argv[1:])
     if misplaced:
         sys.exit(_complain(misplaced))
+    # what a yaml calls null is deleted on Hydra's command line
+    sys.argv[1:] = ["~dataset" if word == "dataset=null" else word for word in sys.argv[1:]]
     # Hydra then raises its errors instead of printing several lines and leaving with status 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
     debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in sys.argv[1:])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from samplerbench.app.declared import again
 from samplerbench.app.runs import CHECKPOINTS, CONFIG, PLAN, StoredRun, open_run
 from samplerbench.errors import InvalidSetting, first_line
 from samplerbench.evaluation.store import Store
@@ -100,8 +102,22 @@ def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
         config_text=text,
         versions=run.versions,
         problems=problems,
+        unordered=_unordered(config),
     )
     return entry, run
+
+
+def _unordered(config: object) -> frozenset[str]:
+    """The metrics of a config of which a smaller value need not be better, by what they declare."""
+    metrics = config.get("metric") if isinstance(config, dict) else None
+    found = []
+    for name, node in (metrics if isinstance(metrics, dict) else {}).items():
+        target = node.get("_target_") if isinstance(node, dict) else None
+        # what is not ours declares it to its own runs only; a run may be of another version
+        with suppress(LookupError, ImportError):
+            if not getattr(again(str(target)), "smaller_is_better", True):
+                found.append(str(name))
+    return frozenset(found)
 
 
 def _with_budgets(report: Report) -> Report:

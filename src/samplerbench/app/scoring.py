@@ -143,14 +143,20 @@ def show(metric: str, truth: Truth, clouds: dict[str, Tensor]) -> None:
             texts = ("–", "–", "no floor: too few data for fresh sets of this size")
         else:
             low, high = np.quantile(floor, [0.025, 0.975])
-            far = value > high
             texts = (
                 f"{floor.mean():.3g}",
                 f"{low:.3g} to {high:.3g}",
-                "told from the data" if far else "cannot be told from the data",
+                verdict(value, low, high),
             )
         table.add_row(name, f"{n:,}", with_interval(value, chance[name]), *texts)
     out.print(table)
+
+
+def verdict(value: float, low: float, high: float) -> str:
+    """What a distance says beside 95 % of the floor's draws."""
+    if value > high:
+        return "told from the data"
+    return "below what perfect samples show" if value < low else "cannot be told from the data"
 
 
 def with_interval(value: float, half: float) -> str:

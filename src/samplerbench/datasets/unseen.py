@@ -47,5 +47,5 @@ class Unseen(Dataset):
         """
         if purpose == "picture":
             return super().draws(count, purpose, *key)
-        allowed = f"given for {purpose}: without data there are pictures only, with metric=[]"
-        raise InvalidSetting("dataset", None, allowed)
+        only = "without data there are pictures only, metric=[] picture=image_panel start=prior"
+        raise InvalidSetting("dataset", "null", f"given for {purpose}: {only}")

@@ -26,7 +26,8 @@ the training set: from it to the oracle is what finite data cost, from the netwo
 optimisation leaves. Data without a known law have no other truth than their training set; then the
 oracle is its ideal denoiser, the floor is the distance of C∞ to training points, and the signed
 part *generalisation* leads from those to the held-out data: the ideal denoiser memorises, so a
-"score error" against it is not a defect.
+"score error" against it is not a defect. A metric against the law itself cannot be asked of
+training points: there the floor is d(C∞), with the generalisation in it.
 
 Neighbours depend on each other, so a metric that supposes independent clouds (an unbiased energy
 distance, an MMD) has the differences only.
@@ -373,8 +374,9 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     frame["C∞"] = _at_limit(limits, ["data", "law"], converged_steps, frame.index)
     differences = {"floor": frame["C∞"], "discretisation": frame["C"] - frame["C∞"]}
     training = _at_limit(limits, ["training"], converged_steps, frame.index)
-    if not training.isna().all():
-        differences["floor"] = training
+    to_points = training.notna().groupby(level="metric").transform("any")
+    if to_points.any():  # a metric against the law is asked of no training points
+        differences["floor"] = training.where(to_points, frame["C∞"])
         differences["generalisation"] = frame["C∞"] - training
     # a part that is not in the sweep is left out; one whose cells diverged is NaN, and so is A
     last = frame["C"]
@@ -430,7 +432,10 @@ def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
 
     Otherwise the parts would be means over different repetitions, and not add up.
     """
-    whole = pd.concat(list(differences.values()), axis=1).notna().all(axis=1)
+    there = pd.concat(list(differences.values()), axis=1).notna()
+    # what no cell of a metric has is no part of it
+    none = ~there.groupby(level="metric").transform("any")
+    whole = (there | none).all(axis=1)
     some = whole.groupby(level=[*KEY, "steps"]).transform("any")
     return {part: values.where(whole | ~some) for part, values in differences.items()}
 
@@ -564,7 +569,8 @@ def _words(
         why = "; ".join(dict.fromkeys(limit["message"])) or "it was not run"
         return [f"{title}: no budget: its limit failed: {why}"]
     if not {"total", "floor"} <= set(means.index):
-        return [f"{title}: no budget, its cells did not finish"]
+        why = "; ".join(dict.fromkeys(filter(None, cells["message"]))) or "they did not finish"
+        return [f"{title}: no budget: its cells have no value: {why}"]
     form = ".2f" if budget.sweep.metrics[metric].is_wasserstein else ".2g"
     names = [part for part in PARTS[1:] if part in means.index]
     sum_of = " ".join(f"{means['mean'][part]:+{form}} {part}" for part in names)
@@ -573,7 +579,9 @@ def _words(
     ]
     # not the largest mean: that may be one of which nothing is known
     certain = [part for part in names if means["lower"][part] > 0]
-    if certain:
+    if not budget.sweep.metrics[metric].smaller_is_better:
+        lines.append("  no advice: of this metric neither a small value nor a large one is better")
+    elif certain:
         worst = max(certain, key=lambda part: float(means["mean"][part]))
         advice = _advice(budget, worst, metric, float(means["mean"]["floor"]))
         lines.append(f"  {worst} dominates: {advice}")

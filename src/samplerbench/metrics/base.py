@@ -83,10 +83,13 @@ class Metric(ABC):
             negative, and such that the squares of the floor and of a distance of laws add.
         allows_coupled: whether it may be asked of clouds that depend on each other, such as those
             of two samplers with the same starts. An unbiased estimate supposes independent ones.
+        smaller_is_better: whether a smaller value is a better one. Where it need not be, samplers
+            are not ranked by it, and its error budget comes without advice.
     """
 
     is_wasserstein: ClassVar[bool] = True
     allows_coupled: ClassVar[bool] = True
+    smaller_is_better: ClassVar[bool] = True
 
     @property
     def floor_exponent(self) -> float:
@@ -126,9 +129,11 @@ class LawMetric(ABC):
 
     Attributes:
         is_wasserstein: as of a `Metric`.
+        smaller_is_better: as of a `Metric`.
     """
 
     is_wasserstein: ClassVar[bool] = True
+    smaller_is_better: ClassVar[bool] = True
 
     @property
     def floor_exponent(self) -> float:

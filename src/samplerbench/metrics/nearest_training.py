@@ -3,9 +3,9 @@
     value = (1/n) Σᵢ minⱼ ‖xᵢ − yⱼ‖,     yⱼ the training part of the data set ,
 
 in the units of the data. It has to be read beside its floor, the held-out points' own value: below
-it the samples are copies of training points, and far above it they look like no data at all. The
-ideal denoiser of the training part ends at 0. `info` has the smallest of the distances and their
-median.
+it the samples are copies of training points, and far above it they look like no data at all. So
+neither a smaller value nor a larger one is better, and nothing is ranked by it. The ideal denoiser
+of the training part ends at 0. `info` has the smallest of the distances and their median.
 
 Cost: n·K·dim for K training points; memory in pieces, see `pairs`.
 
@@ -31,6 +31,7 @@ class NearestTraining(LawMetric):
     """The mean distance to the nearest training point. It has no settings."""
 
     is_wasserstein: ClassVar[bool] = False
+    smaller_is_better: ClassVar[bool] = False
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
         if isinstance(dataset, Divided):

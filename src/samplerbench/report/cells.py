@@ -7,7 +7,7 @@ measure that share a floor. Where there is one repetition or no floor, that is w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
@@ -35,18 +35,23 @@ COLUMNS = [
     "excess",
     "p_holm",
     "verdict",
+    "ordered",
 ]
 ABOVE, BELOW, SAME = "above the floor", "below the floor", "not told from the floor"
 
 
-def cell_lines(measured: pd.DataFrame) -> pd.DataFrame:
+def cell_lines(measured: pd.DataFrame, unordered: Collection[str] = ()) -> pd.DataFrame:
     """One line a cell, the nearest to the data first within its run and measure.
 
     Args:
         measured: of `entries.to_data`.
+        unordered: metrics of which a smaller value need not be a better one; the column `ordered`
+            is false of them.
     """
     blocks = [
-        _of_one(rows).assign(run=str(run), measure=str(measure))
+        _of_one(rows).assign(
+            run=str(run), measure=str(measure), ordered=rows["metric"].iloc[0] not in unordered
+        )
         for (run, measure), rows in measured.groupby(["run", "measure"], sort=False)
     ]
     if not blocks:

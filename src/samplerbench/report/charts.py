@@ -95,7 +95,9 @@ def _distance(
     figure = go.Figure()
     denoisers = _in_order(lines["denoiser"], _DASHES)
     for denoiser in denoisers:
-        front = pareto(lines[lines["denoiser"] == denoiser], x)
+        front = pareto(lines[lines["ordered"] & (lines["denoiser"] == denoiser)], x)
+        if front.empty:  # of a metric that has no better values
+            continue
         figure.add_scatter(
             x=front[x].tolist(),
             y=front["mean"].tolist(),

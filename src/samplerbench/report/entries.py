@@ -35,6 +35,7 @@ class Entry:
         config_text: the same as it is stored.
         versions: of the software.
         problems: what in its folder could not be read, a line each.
+        unordered: its metrics of which a smaller value need not be a better one.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Entry:
     config_text: str
     versions: Mapping[str, str]
     problems: Sequence[str]
+    unordered: frozenset[str] = frozenset()
 
     @property
     def told(self) -> str:

@@ -82,9 +82,14 @@ def gather(entries: Sequence[Entry]) -> Report:
     """The tables of a report over some runs, without budgets and panels."""
     values = all_values(entries)
     measured = to_data(values)
-    return Report(
-        entries, values, measured, cell_lines(measured), {}, (), warnings(entries, measured)
-    )
+    unordered = {name for entry in entries for name in entry.unordered}
+    lines = cell_lines(measured, unordered)
+    notes = warnings(entries, measured)
+    notes += [
+        f"{name}: neither small nor large is better, so nothing is called best: see its floor"
+        for name in sorted(unordered)
+    ]
+    return Report(entries, values, measured, lines, {}, (), notes)
 
 
 def write_report(report: Report, directory: Path) -> None:

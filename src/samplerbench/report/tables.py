@@ -85,14 +85,15 @@ def _range(counts: pd.Series) -> str:
 
 def _lines(rows: pd.DataFrame, columns: list[int]) -> list[tuple[list[str], list[Value | None]]]:
     # of one start and denoiser, since the exact score and start are no samplers' merit
-    best = rows.groupby(["start", "denoiser", "steps"])["mean"].min().to_dict()
-    ordered = rows.sort_values(["run", "start", "denoiser", "sampler", "eta", "name"])
+    known = rows[rows["ordered"]]
+    best = known.groupby(["start", "denoiser", "steps"])["mean"].min().to_dict()
+    lines = rows.sort_values(["run", "start", "denoiser", "sampler", "eta", "name"])
     key = ["run", "start", "denoiser", "name"]
     found: dict[tuple[str, ...], dict[int, Value]] = {}
     for run, start, denoiser, name, steps, mean, half, verdict in zip(
-        *(ordered[column] for column in [*key, "steps", "mean", "half", "verdict"]), strict=True
+        *(lines[column] for column in [*key, "steps", "mean", "half", "verdict"]), strict=True
     ):
-        value = Value(mean, half, verdict == SAME, mean == best[start, denoiser, steps])
+        value = Value(mean, half, verdict == SAME, mean == best.get((start, denoiser, steps)))
         found.setdefault((run, start, denoiser, name), {})[steps] = value
     return [
         (list(names), [values.get(count) for count in columns]) for names, values in found.items()

@@ -1,0 +1,236 @@
+"""Features of images: the vectors that FID and KID compare in place of pixels.
+
+A network φ takes an image to d numbers. A cloud of images x₁, …, x_n, flattened as everywhere here,
+becomes the cloud φ(x₁), …, φ(x_n) in R^d. The network gets the images in their own shape and range,
+(n, channels, height, width) between −1 and 1 where they are data, in the precision of its weights;
+it must be a function of each image alone. Its features are compared in double precision.
+
+The shape need not be told of square images: a side of s pixels makes s² numbers in grey and 3·s² in
+colours, and no number is both.
+
+The standard network is Inception v3 in the conversion of torch-fidelity, which gives the features
+of the original to rounding. It wants bytes in three colours, so a grey image is repeated, and
+pixels are rounded and cut to 0, …, 255, as where they are written to a file. Nothing is downloaded,
+and of the file of its weights only numbers are read.
+
+Cost: one call of the network for an image; Inception 5.7·10⁹ multiplications, whatever the size.
+
+References: C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, Rethinking the Inception
+Architecture for Computer Vision, CVPR 2016, arXiv 1512.00567; A. Obukhov et al., High-fidelity
+performance metrics for generative models in PyTorch, 2020, doi 10.5281/zenodo.4957738.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import InitVar, dataclass, field
+from hashlib import blake2b
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.extras import missing
+from samplerbench.metrics.base import Distance, Measurement
+
+LAYERS = (64, 192, 768, 2048)
+"""Of Inception, by the number of their features; 2048 is the one that FID and KID are known by."""
+
+IMAGES = 32
+"""Given to the network at a time: 0.3 GB of Inception. Part of the last bits, so no setting."""
+
+Known = TypeVar("Known")
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network makes of images.
+
+    Args:
+        network: images (n, *shape) to (n, d), or more axes, which are flattened. It is put into
+            evaluation mode, and follows the points to their device.
+        shape: of an image; None for square ones, grey or in three colours.
+        digest: stands for the network in an identity: its parts and its weights; computed here.
+    """
+
+    network: InitVar[nn.Module]
+    shape: tuple[int, ...] | None = None
+    digest: str = field(init=False)
+
+    def __post_init__(self, network: nn.Module) -> None:
+        shape = self.shape
+        good = shape is None or (len(shape) > 0 and all(length >= 1 for length in shape))
+        require(good, "shape", shape, "(channels, height, width), each at least 1, or null")
+        object.__setattr__(self, "_network", network.eval().requires_grad_(False))
+        object.__setattr__(self, "digest", digest(network))
+
+    def event_shape(self, dim: int) -> tuple[int, ...] | None:
+        """The shape of an image of so many numbers; None where it has none."""
+        if self.shape is not None:
+            return self.shape if math.prod(self.shape) == dim else None
+        for channels in (1, 3):
+            side = math.isqrt(dim // channels)
+            if channels * side**2 == dim:
+                return channels, side, side
+        return None
+
+    def why_incompatible(self, dim: int) -> str | None:
+        """Say in one line why points of that dimension are no images; None if they are."""
+        if self.event_shape(dim) is not None:
+            return None
+        if self.shape is None:
+            return f"{dim} numbers are no square image, grey or in three colours; state its shape"
+        return f"its images have the shape {self.shape}, and these data {dim} numbers"
+
+    @torch.no_grad()
+    def __call__(self, points: Tensor) -> Tensor:
+        """The features `(n, d)` of images `(n, dim)`, float64, on their device.
+
+        Raises:
+            InvalidSetting: the network fails, or makes no finite numbers of them.
+        """
+        network: nn.Module = self.__dict__["_network"]  # no field: an identity has the digest
+        shape = self.event_shape(points.shape[1]) or ()
+        weights = next(network.parameters(), torch.empty(0))
+        try:
+            network.to(points.device)
+            images = points.to(weights.dtype).reshape(-1, *shape)
+            found = [network(some).flatten(1) for some in torch.split(images, IMAGES)]
+            features = torch.cat(found).double()
+        except Exception as error:  # whatever somebody else's network raises
+            raise self._refused(f"one that takes them: {kind_and_line(error)}", shape) from error
+        good = len(features) == len(points) and features.shape[1] > 0
+        if not (good and features.isfinite().all()):
+            allowed = f"one with finite features, a row an image, not {tuple(features.shape)}"
+            raise self._refused(allowed, shape)
+        return features
+
+    def _refused(self, allowed: str, shape: tuple[int, ...]) -> InvalidSetting:
+        name = type(self.__dict__["_network"]).__name__
+        return InvalidSetting("features", name, f"a network of images {shape}, and {allowed}")
+
+
+class FeatureDistance(Distance, Generic[Known]):
+    """A distance of features to a reference's, worked out once, when it is first asked for.
+
+    Checks build distances that nobody asks; a reference may take minutes.
+    """
+
+    def __init__(self, features: Features, reference: Tensor) -> None:
+        super().__init__(reference.shape[1])
+        _require_two(reference, "reference")
+        features(reference[:2])  # a network that fails does so before any work
+        self._features = features
+        self._reference = reference
+        self._known: list[Known] = []
+        self._lock = Lock()
+
+    def measure(self, samples: Tensor) -> Measurement:
+        _require_two(samples, "samples")
+        return self.between(self.summary(self._features(samples)), self._of_reference())
+
+    def _of_reference(self) -> Known:
+        with self._lock:
+            if not self._known:
+                self._known.append(self.summary(self._features(self._reference)))
+            return self._known[0]
+
+    @abstractmethod
+    def summary(self, features: Tensor) -> Known:
+        """What of features `(n, d)`, float64, is needed."""
+
+    @abstractmethod
+    def between(self, samples: Known, reference: Known) -> Measurement:
+        """The distance of what is needed of either."""
+
+
+def _require_two(points: Tensor, name: str) -> None:
+    require(len(points) >= 2, f"{name}.shape[0]", len(points), "at least 2")
+
+
+def digest(network: nn.Module) -> str:
+    """16 hexadecimal digits for the parts and the weights of a network."""
+    kind = type(network)
+    state = blake2b(f"{kind.__module__}.{kind.__qualname__} {network}".encode(), digest_size=8)
+    for name, values in sorted(network.state_dict().items()):
+        state.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        state.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+class Inception(nn.Module):
+    """Inception v3 on images between −1 and 1, grey or in three colours.
+
+    Args:
+        network: torch-fidelity's, of bytes (n, 3, height, width).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The features of images (n, 1 or 3, height, width)."""
+        pixels = (127.5 * (images + 1)).round().clamp(0, 255).to(torch.uint8)
+        colours = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+        features: Tensor = self.network(colours)[0]
+        return features
+
+    def extra_repr(self) -> str:
+        """The version of what makes the features: it is part of the digest."""
+        return f"torch-fidelity {version('torch-fidelity')}"
+
+
+def inception(
+    weights: str | None = None, layer: int = 2048, shape: tuple[int, ...] | None = None
+) -> Features:
+    """The features of the standard network.
+
+    Args:
+        weights: the file of its weights; None for where torch keeps what it has downloaded.
+        layer: one of `LAYERS`.
+        shape: of an image; None for square ones.
+
+    Raises:
+        InvalidSetting: torch-fidelity or the file is not there; with what to do about it.
+    """
+    require(layer in LAYERS, "layer", layer, f"one of {', '.join(map(str, LAYERS))}")
+    extractor, address = _torch_fidelity()
+    name = address.rpartition("/")[2]
+    kept = Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = kept if weights is None else Path(weights).expanduser()
+    once = f"no job downloads; do it once by curl -L --create-dirs -o '{path}' {address}"
+    require(path.is_file(), "weights", path, f"a file that is there: {once}")
+    with torch.random.fork_rng(devices=[]):  # a network draws its weights before it has them
+        try:
+            # it unpickles whatever it is given, so it is given the numbers of the file
+            numbers = io.BytesIO()
+            torch.save(torch.load(path, map_location="cpu", weights_only=True), numbers)
+            numbers.seek(0)
+            network = extractor(name, [str(layer)], feature_extractor_weights_path=numbers)
+        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, TypeError) as error:
+            allowed = f"the weights of {address} ({kind_and_line(error)})"
+            raise InvalidSetting("weights", path, allowed) from error
+    return Features(Inception(network), shape)
+
+
+def _torch_fidelity() -> tuple[Callable[..., Any], str]:
+    """Its network, and the address of the weights."""
+    if find_spec("torch_fidelity") is None:
+        raise missing("torch-fidelity", "fid")
+    try:
+        from torch_fidelity import feature_extractor_inceptionv3 as module
+    except Exception as error:  # a torchvision of another build of torch raises a RuntimeError
+        reason = "its torchvision must be of the same build as torch, CPU or CUDA"
+        allowed = f"importable: {reason}, see docs/images.md ({kind_and_line(error)})"
+        raise InvalidSetting("needs", "torch-fidelity", allowed) from error
+    return module.FeatureExtractorInceptionV3, str(module.URL_INCEPTION_V3)

@@ -1,0 +1,92 @@
+"""The Fréchet distance of the features of images, squared: FID with the standard network.
+
+With the means μ, ν and the covariances Σ, Γ (divided by n − 1) of the features of two clouds,
+
+    FID = ‖μ − ν‖² + tr Σ + tr Γ − 2·tr (Σ^½ Γ Σ^½)^½ ,
+
+the squared W₂ of the Gaussians with these moments, in squared units of the features: what differs
+beyond two moments is not seen. Let A of shape (n, d) be the centred features over √(n − 1), so that
+Σ = AᵀA, and B the same of the reference. Then the last trace is the sum of the singular values of
+A Bᵀ, which is exact where Σ has no full rank (with fewer images than features it never has) and
+takes no root of a rounding error. Of more rows than d the triangular factor is enough.
+
+FID of n and m images is too large by about c/n + c′/m, and c depends on the law: numbers of
+different n cannot be compared, and differences of different laws only at an n that is large. So it
+is read beside its floor, which has the same n and m. Published values are of 50 000 images.
+
+Cost of a call: the features of n images, n·d·min(n, d), and the singular values of a matrix of
+min(n, d) × min(m, d).
+
+References: M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler, S. Hochreiter, GANs Trained by a Two
+Time-Scale Update Rule Converge to a Local Nash Equilibrium, NeurIPS 2017, arXiv 1706.08500, Eq. 6;
+M. J. Chong, D. Forsyth, Effectively Unbiased FID and Inception Score and Where to Find Them, CVPR
+2020, arXiv 1911.07023 (the bias).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.features import FeatureDistance, Features, inception
+
+
+@dataclass(frozen=True)
+class FID(Metric):
+    """The squared Fréchet distance of features.
+
+    Args:
+        features: of images.
+    """
+
+    is_wasserstein: ClassVar[bool] = False
+    features: Features
+
+    @property
+    def floor_exponent(self) -> float:
+        """1: moments differ by some n^−½ and are squared; more slowly with n far below d."""
+        return 1.0
+
+    def why_incompatible(self, dim: int) -> str | None:
+        return self.features.why_incompatible(dim)
+
+    def prepare(self, reference: Tensor, seed: int) -> Distance:
+        return _FrechetDistance(self.features, reference)
+
+
+def inception_fid(
+    weights: str | None = None, layer: int = 2048, shape: tuple[int, ...] | None = None
+) -> FID:
+    """FID proper, on the features of Inception; see `features.inception`."""
+    return FID(inception(weights, layer, shape))
+
+
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """The mean (d,) of features, and a root A (at most d, d) of their covariance AᵀA."""
+
+    mean: Tensor
+    root: Tensor
+
+
+class _FrechetDistance(FeatureDistance[_Moments]):
+    def summary(self, features: Tensor) -> _Moments:
+        mean = features.mean(dim=0)
+        root = (features - mean) / math.sqrt(len(features) - 1)
+        if root.shape[0] > root.shape[1]:
+            root = torch.linalg.qr(root, mode="r").R
+        return _Moments(mean, root)
+
+    def between(self, samples: _Moments, reference: _Moments) -> Measurement:
+        means = float((samples.mean - reference.mean).square().sum())
+        common = float(torch.linalg.svdvals(samples.root @ reference.root.T).sum())
+        total = float(samples.root.square().sum() + reference.root.square().sum())
+        covariances = max(0.0, total - 2 * common)  # where it is 0, rounding has a sign
+        value = means + covariances
+        info = {"means": means, "covariances": covariances}
+        return Measurement(value, value, value, None, 0, info)
