@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 from dataclasses import replace
 
 import pytest
@@ -142,6 +143,22 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path):
     assert torch.equal(weights(resumed), weights(expected))
     assert (tmp_path / LOSSES).read_text() == (tmp_path / "whole" / LOSSES).read_text()
     assert not (tmp_path / STATE).exists()
+
+
+def test_slurm_s_signals_are_left_to_who_requeues_the_job(tmp_path, monkeypatch):
+    """Lightning's own handler would keep a state from the middle of a step and go on from it."""
+    job = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "5"}
+    task = dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
+    for name, value in {**job, **task}.items():
+        monkeypatch.setenv(name, value)
+    found = []
+
+    class Look(Callback):
+        def on_train_start(self, trainer, pl_module):
+            found.append(signal.getsignal(signal.SIGUSR1))
+
+    run(tmp_path, callbacks=[Look()])
+    assert found == [signal.SIG_DFL]
 
 
 def test_a_training_that_ended_as_its_weights_were_written_ends_the_same(tmp_path, monkeypatch):

@@ -18,9 +18,16 @@ from samplerbench.errors import first_line
 message = logging.getLogger(__name__)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file, in the place of one that may be there."""
-    with _written(path, content) as temporary:
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a file, in the place of one that may be there.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        durable: whether it is on the disk when this returns; otherwise a loss of power within
+            seconds may leave it empty. Waiting for a disk takes milliseconds, a network's more.
+    """
+    with _written(path, content, durable) as temporary:
         temporary.replace(path)
 
 
@@ -30,18 +37,19 @@ def create_atomically(path: Path, content: bytes) -> None:
     Raises:
         FileExistsError: it is there.
     """
-    with _written(path, content) as temporary:
+    with _written(path, content, durable=True) as temporary:
         os.link(temporary, path)
 
 
 @contextmanager
-def _written(path: Path, content: bytes) -> Iterator[Path]:
+def _written(path: Path, content: bytes, durable: bool) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -279,7 +279,14 @@ class WandbLog(Log):
             message.warning("wandb: shows the first %d of %d rows of %s", most, len(frame), key)
         # NaN is no JSON: wandb writes it all the same, and others cannot read the file.
         plain = frame.astype(object).where(frame.notna(), None)
-        self._run.log({key: wandb.Table(dataframe=plain, allow_mixed_types=True)})
+        # as an array, and told where nothing is missing: a frame it reads and types cell by cell
+        table = wandb.Table(
+            columns=list(frame.columns),
+            data=plain.to_numpy(),
+            optional=frame.isna().any().tolist(),
+            allow_mixed_types=True,
+        )
+        self._run.log({key: table})
 
     def figure(self, key: str, png: Path) -> None:
         import wandb
@@ -343,19 +350,38 @@ def _start(settings: Wandb, run: Run, mode: Mode, identity: str) -> wandb.Run:
         x_save_requirements=False,
     )
     wandb.setup(settings=options)
-    return wandb.init(
-        settings=options,
-        dir=str(run.directory.absolute()),
-        id=identity,
-        project=settings.project,
-        entity=settings.entity,
-        name=run.name,
-        group=run.group,
-        # wandb refuses a longer one.
-        tags=[tag for tag in run.tags if len(tag) <= 64],
-        config=dict(run.config),
-        reinit="create_new",
-    )
+    with _no_launch(wandb.Run):
+        return wandb.init(
+            settings=options,
+            dir=str(run.directory.absolute()),
+            id=identity,
+            project=settings.project,
+            entity=settings.entity,
+            name=run.name,
+            group=run.group,
+            # wandb refuses a longer one.
+            tags=[tag for tag in run.tags if len(tag) <= 64],
+            config=dict(run.config),
+            reinit="create_new",
+        )
+
+
+@contextmanager
+def _no_launch(kind: type[wandb.Run]) -> Iterator[None]:
+    """A run then does not ask wandb's launch service for inputs: half a second of imports.
+
+    No setting says so. The method is wandb's own affair; in a version without it nothing is saved.
+    """
+    name = "_detect_and_apply_job_inputs"
+    before = getattr(kind, name, None)
+    if before is None:
+        yield
+        return
+    setattr(kind, name, lambda run: None)
+    try:
+        yield
+    finally:
+        setattr(kind, name, before)
 
 
 @contextmanager

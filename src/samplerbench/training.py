@@ -22,6 +22,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import (
     Callback,
     Checkpoint,
@@ -96,6 +97,9 @@ def train(
             devices=_numbers(torch.device(device), recipe.devices),
             # of Lightning's ways one that forks: others begin the whole command in each process
             strategy="ddp_fork" if recipe.devices > 1 else "auto",
+            # also under Slurm, of which a job is one task: Lightning's way to requeue it writes a
+            # checkpoint wherever the step is (its issue 21406), and is there in trainings only
+            plugins=[LightningEnvironment()],
             precision=recipe.precision,  # type: ignore[arg-type]  # Recipe has checked it
             max_steps=recipe.steps,
             max_epochs=1,
@@ -128,8 +132,6 @@ def train(
     save(model, directory / WEIGHTS)
     if resumable:
         state.unlink(missing_ok=True)
-        for kept in directory.glob("hpc_ckpt_*"):  # of Lightning, where Slurm ended it before
-            kept.unlink()
     return model
 
 

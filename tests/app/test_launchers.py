@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -153,56 +156,112 @@ def test_an_array_of_jobs_on_slurm_is_one_table(tmp_path, basic, slurm):
     assert trainings(tmp_path) == 2
 
 
-def start(
-    folder: Path, slurm: dict[str, str], repetitions: int
-) -> tuple[subprocess.Popen[str], str]:
-    """Two jobs, when values of the second, which lasts longer, are there; and its number."""
-    words = [*ON_SLURM, *ORACLE, f"repetitions=2,{repetitions}"]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "samplerbench", "-m", *words],
+def begin(folder: Path, slurm: dict[str, str], *words: str) -> subprocess.Popen[str]:
+    """A multirun on Slurm, begun."""
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "samplerbench", "-m", *ON_SLURM, *words],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | slurm,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 200
-    while not any(folder.glob("runs/1/cells/*.json")):
-        assert running.poll() is None, running.communicate()
+
+
+def on_slurm(slurm: dict[str, str], *words: str | Path) -> str:
+    """What a command of Slurm's prints."""
+    done = subprocess.run(
+        words,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | slurm,
+        check=True,
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def urgent(slurm: dict[str, str]) -> None:
+    """A job for which Slurm takes the others off the machine."""
+    words = ("--wait", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true")
+    on_slurm(slurm, "sbatch", *words)
+
+
+def until(there: Callable[[], object], seconds: float = 120) -> None:
+    """Wait for something to be there, so long at most."""
+    deadline = time.monotonic() + seconds
+    while not there():
         assert time.monotonic() < deadline
-        time.sleep(0.2)
-    (path,) = folder.glob("runs/.submitit/*_1")
-    return running, path.name
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
 def test_a_job_that_slurm_kills_is_said_in_one_line(tmp_path, slurm):
-    running, number = start(tmp_path, slurm, 3000)
-    subprocess.run(["scancel", number], env=os.environ | slurm, check=True)
+    running = begin(tmp_path, slurm, *ORACLE, "repetitions=2,3000")
+    until(lambda: any(tmp_path.glob("runs/1/cells/*.json")))
+    (path,) = tmp_path.glob("runs/.submitit/*_1")
+    on_slurm(slurm, "scancel", path.name)
     out, err = running.communicate(timeout=200)
     done = subprocess.CompletedProcess([], running.returncode, out, err)
     assert done.returncode == 1
-    one_line(done, number, "CANCELLED")
+    one_line(done, path.name, "CANCELLED")
     assert (tmp_path / "runs" / "0" / "cells.parquet").is_file()
 
 
+#: A job that trains and one that does not, each long enough to be taken away in the middle.
+LONG = (*JOB, *ALONE, "denoiser=learned,oracle", "trainer.steps=4000", "repetitions=300")
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # Slurm itself waits two minutes before it begins a job again
-def test_a_preempted_job_is_requeued_and_goes_on(tmp_path, slurm):
-    running, number = start(tmp_path, slurm, 600)
-    # what a cluster sends that preempts it: submitit's signal
-    subprocess.run(["scancel", "--signal=USR2", number], env=os.environ | slurm, check=True)
-    _, err = running.communicate(timeout=500)
+def test_jobs_that_are_taken_away_go_on_and_end_with_the_table_of_ones_left_alone(tmp_path, slurm):
+    """One in its training, by Slurm for a more urgent job, one among its values, by a signal."""
+    alone, folder = tmp_path / "alone", tmp_path / "taken"
+    done = command(alone, *LONG, "cache=off")
+    assert done.returncode == 0, done.stderr
+    running = begin(folder, slurm, *LONG)
+    until(lambda: any(folder.glob("cache/trainings/*/state.ckpt")))
+    urgent(slurm)
+    values = folder / "runs" / "1" / "cells"
+    before = len(list(values.glob("*.json")))  # there are some where two jobs run at a time
+    until(lambda: len(list(values.glob("*.json"))) > before)
+    (path,) = folder.glob("runs/.submitit/*_1")
+    on_slurm(slurm, "scancel", "--signal=USR2", path.name)
+    _, err = running.communicate(timeout=300)
     assert running.returncode == 0, err
-    status = json.loads((tmp_path / "runs" / "1" / "status.json").read_bytes())
-    assert status["slurm"][1] == "1"  # it was begun again, once
-    assert len(tables(tmp_path)["1"]) == 600 + 4
+    same(tables(folder), tables(alone))
+    for job in ("0", "1"):
+        status = json.loads((folder / "runs" / job / "status.json").read_bytes())
+        assert status["slurm"][1] != "0"  # it was begun again
+    assert "it goes on where it was interrupted" in (folder / "runs/0/report.txt").read_text()
+
+
+@pytest.mark.slow
+def test_the_batch_script_of_the_docs_requeues_its_job(tmp_path, slurm):
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    (script,) = re.findall(r"```sh\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
+    (tmp_path / "job.sh").write_text(script)
+    words = (*JOB, "workers=1", "denoiser=oracle", "repetitions=1000", "hydra.run.dir=runs/0")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    submit = ("sbatch", "--parsable", f"--chdir={tmp_path}", tmp_path / "job.sh", *words)
+    number = on_slurm(slurm | {"PATH": path}, *submit).strip()
+    until(lambda: any(tmp_path.glob("runs/0/cells/*.json")))
+    on_slurm(slurm, "scancel", "--batch", "--signal=USR1", number)
+
+    def status() -> dict[str, Any]:
+        return json.loads((tmp_path / "runs" / "0" / "status.json").read_bytes())
+
+    until(lambda: status()["state"] == "finished")
+    assert status()["slurm"] == [number, "1"]
+    done = command(tmp_path / "alone", *words[:-1], "hydra.sweep.dir=runs", "cache=off")
+    assert done.returncode == 0, done.stderr
+    same(tables(tmp_path), tables(tmp_path / "alone"))
 
 
 @pytest.mark.slow
 def test_optuna_minimises_the_mean_distance(tmp_path):
     if find_spec("optuna") is None:
-        pytest.skip("needs pip install 'samplerbench[optuna]'")
+        pytest.skip("needs pip install -c constraints.txt '.[optuna]'")
     sweeper = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1")
     done = command(tmp_path, *sweeper, *ORACLE[:-4], *ALONE, "sampler.ddim.eta=interval(0,1)")
     assert done.returncode == 0, done.stderr
@@ -215,7 +274,7 @@ def test_optuna_minimises_the_mean_distance(tmp_path):
 @pytest.mark.slow
 def test_ray_changes_no_bit(tmp_path, basic):
     if find_spec("ray") is None:
-        pytest.skip("needs pip install 'samplerbench[ray]'")
+        pytest.skip("needs an environment of its own with '.[ray]', see docs/cluster.md")
     done = command(tmp_path, "hydra/launcher=ray", *GRID)
     assert done.returncode == 0, done.stderr
     same(tables(tmp_path), basic)

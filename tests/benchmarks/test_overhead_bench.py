@@ -86,12 +86,13 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_overhead_of_a_command(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+@pytest.mark.parametrize("job", [["experiment=tiny"], []], ids=["tiny", "main"])
+def test_overhead_of_a_command(benchmark: BenchmarkFixture, tmp_path: Path, job: list[str]) -> None:
     """Seconds until the first line, and of a command that finds all it needs in the cache.
 
     The processor's seconds are those that a busy machine tells too.
     """
-    words = [sys.executable, "-u", "-m", "samplerbench", "experiment=tiny", "logger=none"]
+    words = [sys.executable, "-u", "-m", "samplerbench", *job]
 
     def run() -> None:
         for name in ("first", "again"):

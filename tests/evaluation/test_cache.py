@@ -75,7 +75,7 @@ def test_a_sweep_again_draws_nothing_and_a_wider_one_draws_the_rest(tmp_path, co
     second = sweep_of(again).run(again.keep)
     assert plain(second) == plain(first)  # the clocks too: they are of the work that was done
     assert counted == []
-    assert again.recalled == len(first)
+    assert len(again.recalled) == len(first)
     wider = Cache(tmp_path)
     rows = sweep_of(wider, steps=(2, 3, 4)).run(wider.keep)
     assert {cell.steps for cell in counted} == {3}

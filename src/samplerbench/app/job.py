@@ -293,7 +293,7 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
         task = progress.add_task("sweep", total=total)
 
         def keep(row: Row) -> None:
-            store.write(row)
+            store.write(row, known=job.cache is not None and row.cell_id in job.cache.recalled)
             if job.cache is not None:
                 job.cache.keep(row)
             progress.advance(task)
@@ -306,7 +306,8 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
         finally:  # also when it is interrupted: what is there can be read
             table = store.compact()
     if job.cache is not None and job.cache.recalled:
-        out.print(f"{job.cache.recalled:,} values were known; cache=refresh measures them again")
+        known = len(job.cache.recalled)
+        out.print(f"{known:,} values were known; cache=refresh measures them again")
     return table
 
 

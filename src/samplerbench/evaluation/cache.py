@@ -14,7 +14,7 @@ the folder cannot be written, work goes on without it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -84,9 +84,9 @@ class Cache:
             message.warning("cache: %s; what follows is not kept there", error)
 
     @property
-    def recalled(self) -> int:
-        """How many values were found."""
-        return len(self._recalled)
+    def recalled(self) -> Set[str]:
+        """The identities of the values that were found."""
+        return self._recalled
 
     def place(self, training_id: str) -> Path:
         """The folder of a training, to read from."""

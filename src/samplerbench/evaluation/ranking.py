@@ -20,10 +20,11 @@ from samplerbench.evaluation.statistics import (
     MEASURE,
     Estimate,
     holm,
-    paired_difference,
+    paired,
     require_single,
     sampler_name,
     t_interval,
+    units,
 )
 
 #: What tells one competitor from another.
@@ -102,10 +103,11 @@ def ranking(
     }
     own = {name: _mean(rows[mask], level, over, min_repetitions) for name, mask in masks.items()}
     ordered = sorted(own, key=lambda name: own[name].mean)
+    values = {name: units(rows, mask, name, over) for name, mask in masks.items()}
     pairs = []
     for first, second in combinations(ordered, 2):
-        gap = paired_difference(
-            rows, masks[second], masks[first], level, over=over, min_repetitions=min_repetitions
+        gap = paired(
+            values[second], values[first], level, over=over, min_repetitions=min_repetitions
         )
         # pairs that are not complete can turn the order of two close means
         better, worse, sign = (first, second, 1) if gap.mean >= 0 else (second, first, -1)

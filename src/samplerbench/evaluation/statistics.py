@@ -247,8 +247,15 @@ def paired_difference(
         InvalidSetting: a selection is empty or holds more than one cell, or there are too few
             pairs.
     """
-    one, other = _units(table, first, "first", over), _units(table, second, "second", over)
-    pairs = pd.concat([one, other], axis=1, keys=["first", "second"])
+    one, other = units(table, first, "first", over), units(table, second, "second", over)
+    return paired(one, other, level, over=over, min_repetitions=min_repetitions)
+
+
+def paired(
+    first: pd.Series, second: pd.Series, level: float, *, over: str, min_repetitions: int
+) -> Estimate:
+    """The `paired_difference` of two cells whose `units` are known."""
+    pairs = pd.concat([first, second], axis=1, keys=["first", "second"])
     known = pairs.dropna()
     gaps = known["first"] - known["second"]
     # two forms of one method differ by rounding, always in the same direction perhaps
@@ -258,6 +265,22 @@ def paired_difference(
     require_repetitions(len(difference), min_repetitions, names)
     everyone = pairs.index.get_level_values(over).nunique()
     return t_interval(difference, level, dropped=everyone - len(difference))
+
+
+def units(table: pd.DataFrame, selection: Selection, name: str, over: str) -> pd.Series:
+    """The values of one cell, indexed by all that tells its rows apart."""
+    chosen = select(table, selection)
+    keys = list(dict.fromkeys([over, *_present(table, [*_SEEDS, "repetition"])]))
+    require(over in table.columns, "over", over, "a column of the table")
+    require(len(chosen) > 0, name, _told(selection), "a selection with rows")
+    index = pd.MultiIndex.from_frame(chosen[keys])
+    twice = index.duplicated(keep=False)
+    if twice.any():
+        rows = chosen[twice]
+        differ = [c for c in [*CELL, *MEASURE, *_RUN] if c in rows and _several(rows[c])]
+        what = f"one cell: these rows differ in {', '.join(dict.fromkeys(differ)) or 'nothing'}"
+        raise InvalidSetting(name, _told(selection), what)
+    return chosen["value"].where(chosen["status"] == "ok").set_axis(index)
 
 
 def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
@@ -549,23 +572,6 @@ def require_single(table: pd.DataFrame, columns: Sequence[str]) -> None:
     for name in _present(table, columns):
         values = list(table[name].drop_duplicates())
         require(len(values) <= 1, name, values, "one of these: select it first")
-
-
-def _units(table: pd.DataFrame, selection: Selection, name: str, over: str) -> pd.Series:
-    """The values of one cell, indexed by all that tells its rows apart."""
-    chosen = select(table, selection)
-    keys = list(dict.fromkeys([over, *_present(table, [*_SEEDS, "repetition"])]))
-    require(over in table.columns, "over", over, "a column of the table")
-    require(len(chosen) > 0, name, _told(selection), "a selection with rows")
-    # of these columns alone: a ranking asks this twice of every pair of samplers
-    index = pd.MultiIndex.from_frame(chosen[keys])
-    twice = index.duplicated(keep=False)
-    if twice.any():
-        rows = chosen[twice]
-        differ = [c for c in [*CELL, *MEASURE, *_RUN] if c in rows and _several(rows[c])]
-        what = f"one cell: these rows differ in {', '.join(dict.fromkeys(differ)) or 'nothing'}"
-        raise InvalidSetting(name, _told(selection), what)
-    return chosen["value"].where(chosen["status"] == "ok").set_axis(index)
 
 
 def _told(selection: Selection) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
@@ -100,9 +100,15 @@ class Store:
         self.fragments = directory / "cells"
         self.fragments.mkdir(parents=True, exist_ok=True)
 
-    def write(self, row: Row) -> None:
-        """Write one fragment, atomically."""
-        write_atomically(self.fragments / f"{row.cell_id}.json", fragment(row))
+    def write(self, row: Row, *, known: bool = False) -> None:
+        """Write one fragment, atomically.
+
+        Args:
+            row: the value.
+            known: whether it is kept elsewhere too, so that it need not be waited for.
+        """
+        path = self.fragments / f"{row.cell_id}.json"
+        write_atomically(path, fragment(row), durable=not known)
 
     def table(self) -> pd.DataFrame:
         """All values, one row each, in an order that does not depend on when they were written."""
@@ -159,7 +165,7 @@ def fragment(row: Row) -> bytes:
     # JSON has no NaN
     record = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in asdict(row).items()
+        for name, value in vars(row).items()
     }
     return json.dumps(record, ensure_ascii=False, indent=0).encode()
 
