@@ -284,8 +284,8 @@ def sweep(
     Raises:
         InvalidSetting: before any work, if something cannot be run so.
     """
-    from samplerbench.app.checks import check
     from samplerbench.app.compose import sampler_settings
+    from samplerbench.app.refusals import check
 
     with _one_thread():
         base = _base(model, schedule, grid, seed)

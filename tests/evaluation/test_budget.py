@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from samplerbench.app.checks import check
+from samplerbench.app.refusals import check
 from samplerbench.datasets.empirical import empirical
 from samplerbench.datasets.file import Divided, from_file
 from samplerbench.datasets.gaussian import gaussian

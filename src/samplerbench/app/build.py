@@ -17,7 +17,6 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from samplerbench.app.checks import check
 from samplerbench.app.construct import (
     construct,
     construct_grid,
@@ -30,6 +29,7 @@ from samplerbench.app.construct import (
 from samplerbench.app.folders import conf_directory
 from samplerbench.app.groups import members, nodes
 from samplerbench.app.numbers import count, numbers
+from samplerbench.app.refusals import check
 from samplerbench.batches import TensorData
 from samplerbench.cuda_graphs import Graphed
 from samplerbench.datasets.base import Dataset, finite

@@ -20,11 +20,11 @@ from samplerbench.app.build import (
     decisive,
     processor_count,
 )
-from samplerbench.app.checks import check
 from samplerbench.app.compose import composed
 from samplerbench.app.construct import construct, construct_grid, trusting
 from samplerbench.app.groups import members, nodes
 from samplerbench.app.numbers import count, numbers
+from samplerbench.app.refusals import check
 from samplerbench.app.runs import open_run
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.evaluation import scene
