@@ -120,6 +120,7 @@ def test_the_deterministic_members_share_one_limit(gaussian_budget):
     assert convergence(rows, 60, 0.5)["converged"].all()
 
 
+@pytest.mark.slow
 def test_neighbours_have_their_closed_form():
     """On Gaussian data every law of the path is Gaussian, and known without Monte Carlo."""
     dataset = gaussian(MEAN, COVARIANCE)

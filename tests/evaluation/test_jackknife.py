@@ -29,7 +29,7 @@ def test_of_a_mean_it_is_the_standard_error():
 @pytest.mark.parametrize(("factor", "shift"), [(1.0, 0.0), (1.1, 0.0), (1.0, 0.5)])
 def test_it_holds_what_other_files_show(factor, shift):
     data = grid_mixture()
-    to_data = Sliced().against(data.draws(4_000, "evaluation", 0), seed=0)
+    to_data = Sliced(directions=100).against(data.draws(4_000, "evaluation", 0), seed=0)
     files = [data.draws(1_000, "mine", k) * factor + shift for k in range(40)]
     values = np.array([to_data(points).value for points in files])
     halves = np.array([half_width(to_data, points, seed=0) for points in files])

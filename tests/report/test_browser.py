@@ -63,8 +63,14 @@ def page(tmp_path_factory, rows, entry):
 
 @pytest.fixture
 def opened(browser, page):
-    browser.get(page.as_uri())
+    visit(browser, page)
     return browser
+
+
+def visit(browser, page):
+    """Open a page and wait for its table: on a busy machine `get` comes back before its script."""
+    browser.get(page.as_uri())
+    until(lambda: browser.find_elements("css selector", "#cells .sheet tbody td"))
 
 
 def column(browser, title, sheet="#cells"):
@@ -218,7 +224,7 @@ def test_ten_thousand_cells_open_and_sort(browser, tmp_path, rows, entry):
     etas = [place / 1000 for place in range(1000)]
     many = entry("#1", rows(etas=etas, steps=range(1, 11), repetitions=2))
     write_report(gather([many]), tmp_path / "out")
-    browser.get((tmp_path / "out" / "report.html").as_uri())
+    visit(browser, tmp_path / "out" / "report.html")
     assert "1–30 of 10000" in browser.find_element("css selector", "#cells .shown").text
     click(browser, button(browser, "mean"))
     click(browser, button(browser, "mean"))
