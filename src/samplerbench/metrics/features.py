@@ -33,14 +33,14 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.extras import missing
-from samplerbench.metrics.base import Distance, Measurement
+from samplerbench.metrics.base import Distance, Measurement, Metric
 
 LAYERS = (64, 192, 768, 2048)
 """Of Inception, by the number of their features; 2048 is the one that FID and KID are known by."""
@@ -117,6 +117,26 @@ class Features:
     def _refused(self, allowed: str, shape: tuple[int, ...]) -> InvalidSetting:
         name = type(self.__dict__["_network"]).__name__
         return InvalidSetting("features", name, f"a network of images {shape}, and {allowed}")
+
+
+@dataclass(frozen=True)
+class FeatureMetric(Metric):
+    """A squared distance of features, in squared units of theirs.
+
+    Args:
+        features: of images.
+    """
+
+    is_wasserstein: ClassVar[bool] = False
+    features: Features
+
+    @property
+    def floor_exponent(self) -> float:
+        """1: what samples of one law differ by is some n^−½, squared; FID more slowly at n ≪ d."""
+        return 1.0
+
+    def why_incompatible(self, dim: int) -> str | None:
+        return self.features.why_incompatible(dim)
 
 
 class FeatureDistance(Distance, Generic[Known]):

@@ -27,33 +27,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from samplerbench.metrics.base import Distance, Measurement, Metric
-from samplerbench.metrics.features import FeatureDistance, Features, inception
+from samplerbench.metrics.base import Distance, Measurement
+from samplerbench.metrics.features import FeatureDistance, FeatureMetric, inception
 
 
 @dataclass(frozen=True)
-class FID(Metric):
+class FID(FeatureMetric):
     """The squared Fréchet distance of features.
 
     Args:
         features: of images.
     """
-
-    is_wasserstein: ClassVar[bool] = False
-    features: Features
-
-    @property
-    def floor_exponent(self) -> float:
-        """1: moments differ by some n^−½ and are squared; more slowly with n far below d."""
-        return 1.0
-
-    def why_incompatible(self, dim: int) -> str | None:
-        return self.features.why_incompatible(dim)
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         return _FrechetDistance(self.features, reference)

@@ -23,30 +23,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from samplerbench.metrics.base import Distance, Measurement, Metric
-from samplerbench.metrics.features import FeatureDistance, Features, inception
+from samplerbench.metrics.base import Distance, Measurement
+from samplerbench.metrics.features import FeatureDistance, FeatureMetric, inception
 from samplerbench.metrics.pairs import PIECE, why_too_many
 
 
 @dataclass(frozen=True)
-class KID(Metric):
+class KID(FeatureMetric):
     """The squared MMD of features with a cubic kernel, unbiased: it may be negative.
 
     Args:
         features: of images.
     """
 
-    is_wasserstein: ClassVar[bool] = False
     allows_coupled: ClassVar[bool] = False  # two clouds with the same starts seem too near
-    features: Features
-
-    @property
-    def floor_exponent(self) -> float:
-        """1: between samples of one law, the linear part of the U-statistic vanishes."""
-        return 1.0
-
-    def why_incompatible(self, dim: int) -> str | None:
-        return self.features.why_incompatible(dim)
 
     def why_too_large(self, n: int, m: int) -> str | None:
         return why_too_many(n, m)
