@@ -176,7 +176,7 @@ def test_a_training_step_of_n2(benchmark: BenchmarkFixture) -> None:
     """O5 with M4, batches of 2 000 from 10 000 scalars: by index, or collated one by one.
 
     Of the step by index the network's passes and the optimiser are three quarters, and they are in
-    both: with them no loader could make the ratio of the steps four.
+    both: as fast as they are, no loader could make the ratio of the steps four.
     """
     x0 = gaussian((0.0,), ((0.4,),)).draws(10_000, "train").float()
     recipe = Recipe(steps=10_000, batch_size=2000, lr=1e-3)
