@@ -1,4 +1,4 @@
-from samplerbench.app.main import main
+from samplerbench.app.main import entry
 
 if __name__ == "__main__":
-    main()
+    entry()

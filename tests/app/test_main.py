@@ -401,6 +401,24 @@ def test_python_m_is_the_same_command(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_process_ends_as_python_ends_one(tmp_path):
+    """Its status, what was printed, threads that still work and what was to run at the exit."""
+    code = (
+        "import atexit, sys, threading, time\n"
+        "from samplerbench.app.main import entry\n"
+        "atexit.register(print, 'at the exit')\n"
+        "def late(): time.sleep(0.5); print('in a thread')\n"
+        "threading.Thread(target=late).start()\n"
+        "entry()"
+    )
+    for words, status in ((["list", "metric"], 0), (["sampler=nobody"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == status
+        assert done.stdout.splitlines()[-2:] == ["in a thread", "at the exit"]
+
+
 def imported(folder: Path, command: str, of: list[str]) -> list[str]:
     """Which of some modules a command imports."""
     code = (

@@ -18,7 +18,7 @@ from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 import yaml
@@ -31,6 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.folders import adding, conf_directory, config_dirs
+from samplerbench.app.startup import importing, leave
 from samplerbench.errors import CellsFailed, InvalidSetting
 
 #: Failed jobs of a multirun that have a line of their own at its end.
@@ -60,7 +61,6 @@ def _job(config: DictConfig) -> float | None:
     print(f"run:    {os.path.relpath(HydraConfig.get().runtime.output_dir)}", flush=True)
     from samplerbench.app.construct import trusting
     from samplerbench.app.numbers import check_numbers
-    from samplerbench.app.startup import importing
 
     try:
         with trusting(config.trusted):
@@ -155,6 +155,18 @@ COMMANDS = {
     "sample": "samplerbench.app.sample",
     "export": "samplerbench.app.export",
 }
+
+
+def entry() -> NoReturn:
+    """What the command and `python -m samplerbench` run: `main`, and then the process ends."""
+    status = 0
+    try:
+        main()
+    except SystemExit as ending:
+        if not isinstance(ending.code, int | None):
+            raise
+        status = ending.code or 0
+    leave(status)
 
 
 def main() -> None:

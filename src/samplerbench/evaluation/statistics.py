@@ -255,16 +255,15 @@ def paired(
     first: pd.Series, second: pd.Series, level: float, *, over: str, min_repetitions: int
 ) -> Estimate:
     """The `paired_difference` of two cells whose `units` are known."""
-    pairs = pd.concat([first, second], axis=1, keys=["first", "second"])
-    known = pairs.dropna()
-    gaps = known["first"] - known["second"]
+    if not first.index.equals(second.index):
+        first, second = first.align(second)
+    a, b = first.to_numpy(np.float64), second.to_numpy(np.float64)
     # two forms of one method differ by rounding, always in the same direction perhaps
-    gaps = gaps.where(gaps.abs() > _ROUNDING * known["first"].abs(), 0.0)
-    difference = gaps.groupby(level=over).mean()
-    names = f"a paired difference over {over}"
-    require_repetitions(len(difference), min_repetitions, names)
-    everyone = pairs.index.get_level_values(over).nunique()
-    return t_interval(difference, level, dropped=everyone - len(difference))
+    gaps = pd.Series(np.where(np.abs(a - b) <= _ROUNDING * np.abs(a), 0.0, a - b))
+    unit = first.index.get_level_values(over)
+    difference = gaps.groupby(unit).mean().dropna()
+    require_repetitions(len(difference), min_repetitions, f"a paired difference over {over}")
+    return t_interval(difference, level, dropped=unit.nunique() - len(difference))
 
 
 def units(table: pd.DataFrame, selection: Selection, name: str, over: str) -> pd.Series:

@@ -47,6 +47,7 @@ class TimeMLP(Network):
             h = functional.linear(u, weight[:, :-1], self.first.bias + t * weight[:, -1])
         else:
             h = self.first(torch.cat([u, t.to(u)], -1))
-        h = torch.tanh(self.second(torch.tanh(h)))
-        y: Tensor = self.last(torch.tanh(self.third(h)))
+        # in place: the linear layers' outputs are needed by nothing else, a gradient neither
+        h = self.second(h.tanh_()).tanh_()
+        y: Tensor = self.last(self.third(h).tanh_())
         return y
