@@ -45,9 +45,10 @@ def test_a_member_of_an_experiment_can_be_dropped(composed):
         ("n0/chain", ["picture=[samples]"]),
         ("shapes/samplers", ["metric=sliced", "sampler=heun"]),
         ("shapes/samplers", ["metric=max_sliced"]),
+        ("images/ddim_table", ["network=unet", "trainer=digits"]),
     ],
 )
-def test_any_group_of_several_can_be_replaced(composed, experiment, words):
+def test_what_an_experiment_chose_can_be_replaced(composed, experiment, words):
     assert build(composed(f"experiment={experiment}", *words, *FEW), {}, "test")
 
 
