@@ -237,6 +237,31 @@ def test_jobs_that_are_taken_away_go_on_and_end_with_the_table_of_ones_left_alon
 
 
 @pytest.mark.slow
+def test_a_job_goes_on_after_its_time_limit(tmp_path, slurm):
+    """One that would take hours, with two minutes at a time: Slurm warns it, submitit requeues."""
+    limit = ("timeout_min=2", "signal_delay_s=60", "max_num_timeout=1")
+    words = (f"hydra.launcher.{setting}" for setting in limit)
+    running = begin(tmp_path, slurm, *ORACLE, "repetitions=50000", *words)
+    values, stored = tmp_path / "runs" / "0" / "cells", tmp_path / "runs" / "0" / "status.json"
+    until(stored.is_file)
+
+    def slurms() -> list[str]:
+        number, begun_again = json.loads(stored.read_bytes())["slurm"]
+        return [number, begun_again]
+
+    number, begun_again = slurms()
+    assert begun_again == "0"
+    until(lambda: slurms() == [number, "1"], 300)
+    before = {path.name for path in values.glob("*.json")}
+    assert before
+    until(lambda: len(list(values.glob("*.json"))) > len(before))
+    assert before <= {path.name for path in values.glob("*.json")}
+    on_slurm(slurm, "scancel", "--signal=KILL", number)
+    running.kill()
+    running.communicate()
+
+
+@pytest.mark.slow
 def test_the_batch_script_of_the_docs_requeues_its_job(tmp_path, slurm):
     page = (ROOT / "docs" / "cluster.md").read_text()
     (script,) = re.findall(r"```sh\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
