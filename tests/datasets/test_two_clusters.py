@@ -26,6 +26,22 @@ def test_shares_and_places():
         assert (covariance - torch.eye(2)).abs().max() < 6 / len(rows) ** 0.5
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_notebooks_counts(seed):
+    """100 + 200 points to learn from; what stands for the law is drawn."""
+    law = two_clusters()
+    data = law.draws(300, "train", seed)
+    assert (
+        int((data[:, 0] < 0).sum()) == int((law.draws(300, "validation", 1)[:, 0] < 0).sum()) == 100
+    )
+    assert not torch.equal(data, law.draws(300, "train", seed + 1))
+    assert not (data[:100, 0] < 0).all(), "in no order"
+    drawn = two_clusters(exact_shares=False)
+    assert torch.equal(law.draws(300, "floor", seed), drawn.draws(300, "floor", seed))
+    counts = {int((drawn.draws(300, "train", k)[:, 0] < 0).sum()) for k in range(5)}
+    assert len(counts) > 1
+
+
 def test_noised_law_in_closed_form():
     """With σ = 3, as the notebook noises it, both clusters have covariance 10·I."""
     model = two_clusters().oracle(EDM(3.0))

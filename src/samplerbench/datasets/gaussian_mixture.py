@@ -16,6 +16,7 @@ from torch import Tensor
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
 from samplerbench.models import Denoiser, IsotropicMixtureOracle, MixtureOracle
+from samplerbench.noise import generator
 from samplerbench.schedules import NoiseSchedule
 
 
@@ -27,11 +28,15 @@ class GaussianMixture(Dataset):
         weights: K positive numbers that add up to 1.
         means: K points.
         covariances: K matrices, symmetric and positive semi-definite.
+        exact_shares: whether training and validation data have the components in the proportions
+            of their weights, as nearly as whole numbers allow. Evaluation points and the floor's
+            sets are independent draws all the same: they stand for the law.
     """
 
     weights: tuple[float, ...]
     means: tuple[tuple[float, ...], ...]
     covariances: tuple[tuple[tuple[float, ...], ...], ...]
+    exact_shares: bool = False
 
     def __post_init__(self) -> None:
         weights, means, covariances = self._tensors()
@@ -85,6 +90,20 @@ class GaussianMixture(Dataset):
         """A component by its weight, then a normal draw, shape (count, dim), float64."""
         u = generator.random(count)
         return self._place(u, torch.from_numpy(generator.standard_normal((count, self.dim))))
+
+    def draws(self, count: int, purpose: str, *key: int) -> Tensor:
+        """As any data set's; with `exact_shares` data to learn from have their components counted.
+
+        Args:
+            count: how many.
+            purpose: as for any data set.
+            key: seeds.
+        """
+        if not self.exact_shares or purpose not in ("train", "validation"):
+            return super().draws(count, purpose, *key)
+        random = generator("data", purpose, *key)
+        u = random.permutation((np.arange(count) + 0.5) / count)
+        return self._place(u, torch.from_numpy(random.standard_normal((count, self.dim))))
 
     @property
     def uniform_dim(self) -> int:
