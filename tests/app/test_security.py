@@ -117,6 +117,26 @@ def test_a_cache_executes_nothing_and_is_worked_out_again(command, run, here, tm
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
+@pytest.mark.parametrize("spoilt", ["", "step,name,l\n", "step,name,loss\n", None])
+def test_weights_whose_losses_cannot_be_read_are_trained_again(
+    command, run, here, tmp_path, spoilt
+):
+    cache = tmp_path / "cache"
+    (place,) = (path for path in (cache / "trainings").iterdir() if path.is_dir())
+    losses = (place / "losses.csv").read_bytes()
+    (place / "losses.csv").unlink()
+    if spoilt is not None:
+        (place / "losses.csv").write_text(spoilt)
+    shutil.rmtree(cache / "values")  # or the weights would not be asked
+    assert command(*JOB, "logger=none", "hydra.run.dir=again", f"cache_dir={cache}") == 0
+    assert (place / "losses.csv").read_bytes() == losses
+    assert not (place / "model.safetensors.unusable").exists()
+    assert (place / "losses.csv.unusable").exists() == (spoilt is not None)
+    tables = (pd.read_parquet(path / "cells.parquet") for path in (run, here / "again"))
+    first, second = (table.drop(columns=list(CLOCKS)) for table in tables)
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
 def tricks(tmp_path):
     """Nodes that would do something if they were called."""
     touched = str(tmp_path / "touched")

@@ -1,6 +1,7 @@
 """The sweep: bits that depend on nothing but a cell's identity, and rows that never go missing."""
 
 import functools
+import math
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -120,28 +121,29 @@ def test_the_exact_oracle_reaches_the_floor(sweep):
 
 
 class Broken(Denoiser):
-    """Gives NaN below σ = 1, or raises."""
+    """Gives so many times x below σ = 1, or raises."""
 
-    def __init__(self, raises):
+    def __init__(self, factor):
         super().__init__()
         self.schedule = SCHEDULE
-        self.raises = raises
+        self.factor = factor
 
     def denoiser(self, x, level):
-        if self.raises:
+        if self.factor is None:
             raise RuntimeError("first line\nsecond line")
-        return x * (float("nan") if level.sigma < 1 else 0.5)
+        return x * (self.factor if level.sigma < 1 else 0.5)
 
 
 def test_a_cell_that_diverges_or_fails_is_a_row(sweep):
-    broken = {"nan": Broken(False), "raises": Broken(True), **sweep.denoisers}
-    rows = as_table(vars(row) for row in replace(sweep, denoisers=broken).run())
+    broken = {"nan": Broken(math.nan), "huge": Broken(1e20), "raises": Broken(None)}
+    rows = as_table(vars(row) for row in replace(sweep, denoisers=broken | sweep.denoisers).run())
     by = rows.set_index("denoiser")
-    assert set(by.loc["nan", "status"]) == {"diverged"}
-    assert set(by.loc["nan", "message"]) == {"150 of 150 samples are not finite"}
+    assert set(by.loc[["nan", "huge"], "status"]) == {"diverged"}
+    message = "150 of 150 samples are not finite, or 1e+15 and more"
+    assert set(by.loc[["nan", "huge"], "message"]) == {message}
     assert set(by.loc["raises", "status"]) == {"failed"}
     assert set(by.loc["raises", "message"]) == {"RuntimeError: first line"}
-    assert by.loc[["nan", "raises"], "value"].isna().all()
+    assert by.loc[["nan", "huge", "raises"], "value"].isna().all()
     assert set(by.loc[["oracle", "law"], "status"]) == {"ok"}
 
 

@@ -191,7 +191,7 @@ def fit(
         write_atomically(own / WEIGHTS, (found / WEIGHTS).read_bytes())
         write_atomically(directory / LOSSES, (found / LOSSES).read_bytes())
     training.objective.model.to(job.sweep.device)
-    losses = pd.read_csv(directory / LOSSES)
+    losses = read_losses(directory / LOSSES)
     return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
 
 
@@ -204,15 +204,20 @@ def from_cache(job: Job, cache: Cache, training: Training, log: Log, out: Consol
     def wait() -> None:
         out.print("another job trains this model: waiting for it")
 
+    def readable(weights: Path) -> None:
+        # into a copy: a file that stops in the middle must not leave its half in what is to train
+        load(copy.deepcopy(training.objective.model), weights)
+
     def trained(place: Path) -> bool:
         if cache.refresh or not (place / WEIGHTS).exists():
             return False
-        try:
-            load(training.objective.model, place / WEIGHTS)
-            pd.read_csv(place / LOSSES)
-        except Exception as error:  # whatever the files hold
-            set_aside(place / WEIGHTS, error)
-            return False
+        for name, read in ((LOSSES, read_losses), (WEIGHTS, readable)):
+            try:
+                read(place / name)
+            except Exception as error:  # whatever the file holds
+                set_aside(place / name, error)
+                return False
+        load(training.objective.model, place / WEIGHTS)
         out.print("it was trained before; cache=refresh trains again")
         return True
 
@@ -248,10 +253,18 @@ def train_here(
         progress=sys.stderr.isatty(),
         resumable=resumable,
     )
-    losses = pd.read_csv(place / LOSSES)
+    losses = read_losses(place / LOSSES)
     last = losses[losses["name"] == "train"]["loss"]
     loss = f", loss {last.iloc[-1]:.4g}" if len(last) > 0 else ""
     out.print(f"trained in {time.perf_counter() - began:.0f} s{loss}")
+
+
+def read_losses(path: Path) -> pd.DataFrame:
+    """The losses of a training; ValueError where the file holds none."""
+    losses = pd.read_csv(path)
+    if list(losses.columns) != ["step", "name", "loss"] or losses.empty:
+        raise ValueError("it has no losses, which are step,name,loss")
+    return losses
 
 
 def show_score_errors(job: Job, directory: Path, log: Log, out: Console) -> None:

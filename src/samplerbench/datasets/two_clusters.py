@@ -2,11 +2,11 @@
 
     q = ⅓·N((−10, 1), v·I) + ⅔·N((10, 0), v·I),    v = 1 .
 
-The data of the notebook "Talk 8: score-based diffusion models", there 100 and 200 points: counted, not
-drawn. With 300 data that matters: drawn, 93 to 113 of them lie on the left for five seeds, and a score
-learned from them leads as many too many there. It noises them with σ = 3, which widens the clusters
-to v + 9 = 10 and leaves their distance of 20: more than six standard deviations, which Langevin
-dynamics does not cross in the time that it is given.
+The data of the notebook "Talk 8: score-based diffusion models", there 100 and 200 points: counted,
+not drawn. With 300 data that matters: drawn, 93 to 113 of them lie on the left for five seeds, and
+a score learned from them leads as many too many there. It noises them with σ = 3, which widens the
+clusters to v + 9 = 10 and leaves their distance of 20: more than six standard deviations, which
+Langevin dynamics does not cross in the time that it is given.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from samplerbench.errors import kind_and_line, require
 from samplerbench.evaluation.identity import VERSIONS, describe, identity, settings_text
 from samplerbench.evaluation.store import Row
 from samplerbench.grids import Levels
-from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
+from samplerbench.metrics.base import LARGEST, Distance, LawMetric, Measurement, Metric
 from samplerbench.models import Counted, Denoiser, Score
 from samplerbench.noise import KeyedNoise, Noise
 from samplerbench.samplers.base import Sampler, final_state
@@ -407,9 +407,9 @@ class Sweep:
                     samples = torch.cat(list(self.samples(cell, model)))
                     nfe = model.evaluations // math.ceil(self.n_samples / self.block)
             if samples is not None:
-                bad = int((~samples.isfinite()).any(-1).sum())
+                bad = int((~(samples.abs() < LARGEST)).any(-1).sum())  # NaN is below nothing
                 if bad:
-                    message = f"{bad} of {len(samples)} samples are not finite"
+                    message = f"{bad} of {len(samples)} samples are not finite, or {LARGEST:g} and more"
                     status, samples = "diverged", None
         except Exception as error:  # a defect of one cell must not cost the others
             status, message, samples = "failed", kind_and_line(error), None

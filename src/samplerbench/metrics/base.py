@@ -29,8 +29,8 @@ from torch import Tensor
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
 
-_LARGEST = 1e15
-"""Coordinates beyond it are refused: their squares, summed, would overflow in float32."""
+#: Coordinates as large are refused: their squares, summed, would overflow in float32.
+LARGEST = 1e15
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,9 +184,9 @@ def finite_points(points: Tensor, name: str, dim: int | None = None) -> Tensor:
     points = points.detach()
     if points.dtype != torch.float32:
         points = points.double()
-    usable = points.abs() < _LARGEST
+    usable = points.abs() < LARGEST
     if not usable.all():
         row, column = (~usable).nonzero()[0].tolist()
-        allowed = f"finite and smaller than {_LARGEST:g} in size"
+        allowed = f"finite and smaller than {LARGEST:g} in size"
         raise InvalidSetting(f"{name}[{row}, {column}]", float(points[row, column]), allowed)
     return points
