@@ -179,6 +179,19 @@ def test_a_state_that_cannot_be_used_is_named_and_put_aside(tmp_path, caplog, co
     assert (tmp_path / f"{STATE}.unusable").read_bytes() == content
 
 
+def test_a_state_with_other_bytes_is_put_aside(tmp_path, caplog):
+    expected = weights(run(tmp_path / "whole"))
+    with pytest.raises(Killed):
+        run(tmp_path, callbacks=[KillAt(6)], resumable=True)
+    content = bytearray((tmp_path / STATE).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(b ^ 1 for b in content[middle : middle + 200])
+    (tmp_path / STATE).write_bytes(content)
+    assert torch.equal(weights(run(tmp_path, resumable=True)), expected)
+    assert "is not usable" in caplog.text
+    assert (tmp_path / f"{STATE}.unusable").read_bytes() == content
+
+
 def test_weights_are_written_and_read_back(tmp_path):
     model = run(tmp_path)
     again = load(objective(RECIPE, 5).model, tmp_path / WEIGHTS)

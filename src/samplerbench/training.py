@@ -12,6 +12,7 @@ parameters are averaged: buffers are constants here.
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import warnings
@@ -31,11 +32,12 @@ from pytorch_lightning.callbacks import (
     RichProgressBar,
 )
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from samplerbench.batches import TensorData
-from samplerbench.files import set_aside, write_atomically
+from samplerbench.files import sealed, set_aside, unsealed, write_atomically
 from samplerbench.fitting import Fitting, Loading
 from samplerbench.objectives.base import Model, Objective, Recipe
 from samplerbench.weights import LOSSES, STATE, WEIGHTS, save
@@ -99,7 +101,7 @@ def train(
             strategy="ddp_fork" if recipe.devices > 1 else "auto",
             # also under Slurm, of which a job is one task: Lightning's way to requeue it writes a
             # checkpoint wherever the step is (its issue 21406), and is there in trainings only
-            plugins=[LightningEnvironment()],
+            plugins=[LightningEnvironment(), States()],
             precision=recipe.precision,  # type: ignore[arg-type]  # Recipe has checked it
             max_steps=recipe.steps,
             max_epochs=1,
@@ -172,12 +174,43 @@ class Keeper(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
+class States(TorchCheckpointIO):
+    """Kept states with their digest, in one file: it is whole and as it was written, or no use."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any = None,
+    ) -> None:
+        """Write a state, so that it is whole or absent."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(Path(path), sealed(content.getbuffer()))
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = "cpu",
+        weights_only: bool | None = True,
+    ) -> dict[str, Any]:
+        """Read a state; nothing in it is executed.
+
+        Raises:
+            ValueError: its bytes are not those that were written.
+        """
+        content = io.BytesIO(unsealed(Path(path).read_bytes()))
+        state: dict[str, Any] = torch.load(content, map_location=map_location, weights_only=True)
+        return state
+
+
 def _usable(state: Path) -> bool:
     """Whether a kept state can be gone on from; one that is there and cannot is put aside."""
     if not state.exists():
         return False
     try:
-        torch.load(state, map_location="cpu", weights_only=True)
+        States().load_checkpoint(state)
     except Exception as error:  # whatever the file holds
         set_aside(state, error)
         return False

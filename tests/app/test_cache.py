@@ -50,7 +50,7 @@ def test_what_a_job_keeps_is_listed_and_pruned(command, tmp_path):
 
 
 def test_what_cannot_be_removed_is_one_line(command, tmp_path, monkeypatch):
-    (tmp_path / "cache" / "trainings" / "one").mkdir(parents=True)
+    (tmp_path / "cache" / "trainings" / ("0" * 16)).mkdir(parents=True)
 
     def refused(path):
         raise PermissionError(13, "Permission denied", str(path))
@@ -83,3 +83,42 @@ def test_bad_input_is_one_line_and_status_2(command, words, named):
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert named in err
+
+
+def test_only_what_has_a_name_of_the_cache_is_listed_and_pruned(command, tmp_path):
+    some = "0123456789abcdef"
+    theirs = [
+        "trainings/thesis/data.txt",
+        "trainings/data.txt",
+        f"trainings/{some}/chapter/model.safetensors",
+        "trainings/fedcba9876543210/losses.xlsx",
+        "trainings/fedcba9876543210/losses.csv",
+        "values/a/data.csv",
+        "values/ab/data.json",
+        f"values/ab/{some}.json",  # which would be in values/01
+        f"values/01/{some}.csv",
+        f"values/01/{some}.json.unusable/mine",
+        "mine/model.safetensors",
+    ]
+    ours = [
+        "trainings/aaaaaaaaaaaaaaaa/model.safetensors",
+        "trainings/aaaaaaaaaaaaaaaa/losses.csv",
+        "trainings/aaaaaaaaaaaaaaaa/about.json",
+        "trainings/aaaaaaaaaaaaaaaa/state.ckpt.unusable",
+        "trainings/aaaaaaaaaaaaaaaa/.state.ckpt.0011223344556677.tmp",
+        f"values/01/{some}.json",
+        f"values/01/.{some}.json.0011223344556677.tmp",
+        "values/01/0123456789abcdee.json.unusable",
+    ]
+    for name in [*theirs, *ours]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x" * 1_000_000 if name in theirs else "x")
+    said = command("cache", "cache_dir=.")[1]
+    assert "aaaaaaaaaaaaaaaa" in said
+    assert "thesis" not in said
+    assert "1 trainings and 1 values, 0.0 MB" in said
+    said = command("cache", "prune", "days=0", "cache_dir=.")[1]
+    assert "removed 1 trainings and 3 values" in said
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*theirs, "trainings/aaaaaaaaaaaaaaaa.lock"}

@@ -1,10 +1,13 @@
 """The cache: what is known is not worked out again, and what is spoilt is named and replaced."""
 
 import json
+import math
+import shutil
 import threading
 from dataclasses import replace
 
 import pytest
+from filelock import FileLock
 
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.evaluation.budget import Budget
@@ -120,6 +123,9 @@ def test_a_budget_again_draws_nothing_and_fills_holes(tmp_path, counted):
         lambda text: text.replace('"n_samples"', '"samples"'),
         lambda text: json.dumps(json.loads(text) | {"cell_id": "0" * 16}),
         lambda text: json.dumps(json.loads(text) | {"value": "much"}),
+        lambda text: json.dumps(json.loads(text) | {"value": None}),
+        lambda text: json.dumps(json.loads(text) | {"value": 0.25}),
+        lambda text: json.dumps(json.loads(text) | {"sha256": None}),
     ],
 )
 def test_a_spoilt_value_is_named_and_worked_out_again(tmp_path, caplog, counted, spoil):
@@ -182,3 +188,30 @@ def test_one_process_trains_while_others_wait(tmp_path):
         (place / "left").touch()
     thread.join()
     assert order == ["waits", "first", "second"]
+
+
+def test_what_is_ok_and_no_number_is_not_used(tmp_path, caplog):
+    cache = Cache(tmp_path)
+    row = replace(sweep_of(cache).run(cache.keep)[0], cell_id="e" * 16, value=math.nan)
+    cache.keep(row)
+    assert cache.recall(row.cell_id) is None
+    assert f"{row.cell_id}.json is not usable" in caplog.text
+    chain = replace(row, cell_id="d" * 16, reference="chain")  # whose R̂ it may be
+    cache.keep(chain)
+    assert plain([cache.recall(chain.cell_id)]) == plain([chain])
+
+
+def test_a_folder_that_was_pruned_while_a_job_waited_is_there_again(tmp_path):
+    cache = Cache(tmp_path)
+    place = cache.place("abc")
+    place.mkdir(parents=True)
+    pruning = FileLock(place.with_suffix(".lock"))
+    pruning.acquire()
+
+    def wait():
+        shutil.rmtree(place)
+        pruning.release()
+
+    with cache.training("abc", wait) as folder:
+        (folder / "left").touch()
+    assert (place / "left").exists()

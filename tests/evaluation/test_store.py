@@ -1,5 +1,6 @@
 """The store: whole fragments, and a table that is only a view of them."""
 
+import json
 import math
 from dataclasses import fields
 
@@ -7,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from samplerbench.evaluation.store import Row, Store
+from samplerbench.evaluation.store import Row, Store, read_fragment
 
 DEFAULTS = {"str": "", "int": 0, "float": 0.5}
 
@@ -57,3 +58,44 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
         store.write(row(cell_id="a", value=2.0))
     assert store.table().loc[0, "value"] == 1.0
     assert [path.name for path in store.fragments.glob("*.json")] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        None,  # cut off
+        {"value": None},
+        {"value": math.inf},
+        {"steps": 10**30},
+        {"message": "\ud800"},
+        {"dataset": 3},
+    ],
+)
+def test_a_fragment_that_cannot_be_read_is_named_and_put_aside(tmp_path, caplog, change):
+    store = Store(tmp_path)
+    store.write(row(cell_id="a", value=1.0))
+    text = (store.fragments / "a.json").read_text()
+    spoilt = text[:40] if change is None else json.dumps(json.loads(text) | change)
+    (store.fragments / "zz.json").write_text(spoilt)
+    table, problems = Store.readable(tmp_path)
+    assert list(table["cell_id"]) == ["a"]
+    assert [line.partition(":")[0] for line in problems] == ["zz.json"]
+    assert list(store.compact()["cell_id"]) == ["a"]
+    assert "zz.json is not usable" in caplog.text
+    assert (store.fragments / "zz.json.unusable").read_text() == spoilt
+    assert Store.readable(tmp_path)[1] == []
+
+
+def test_a_value_that_is_ok_is_a_number_except_of_a_chain_that_does_not_move(tmp_path):
+    store = Store(tmp_path)
+    for name, values in {
+        "chain": {"reference": "chain"},
+        "bad": {"status": "diverged"},
+        "none": {"reference": "data"},
+    }.items():
+        store.write(row(cell_id=name, value=math.nan, **values))
+    contents = {path.stem: path.read_bytes() for path in store.fragments.glob("*.json")}
+    with pytest.raises(ValueError, match="no number"):
+        read_fragment(contents["none"])
+    assert math.isnan(read_fragment(contents["chain"]).value)
+    assert sorted(store.table()["cell_id"]) == ["bad", "chain"]

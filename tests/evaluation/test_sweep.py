@@ -13,6 +13,7 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.store import as_table
 from samplerbench.evaluation.sweep import NOT_DRAWN, Labels, Sweep, most_steps
 from samplerbench.grids import karras
+from samplerbench.metrics.base import Distance, Measurement
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.models import Denoiser
 from samplerbench.samplers.base import Step
@@ -145,6 +146,23 @@ def test_a_cell_that_diverges_or_fails_is_a_row(sweep):
     assert set(by.loc["raises", "message"]) == {"RuntimeError: first line"}
     assert by.loc[["nan", "huge", "raises"], "value"].isna().all()
     assert set(by.loc[["oracle", "law"], "status"]) == {"ok"}
+
+
+class NoNumber(Distance):
+    def measure(self, samples):
+        return Measurement(math.nan, math.nan, math.nan, None, 1)
+
+
+@dataclass(frozen=True)
+class Careless(MaxSlicedCertified):
+    def against(self, reference, *, seed):
+        return NoNumber(reference.shape[1])
+
+
+def test_a_distance_that_is_no_number_is_a_failure(sweep):
+    rows = as_table(vars(row) for row in replace(sweep, metrics={"careless": Careless()}).run())
+    assert set(rows["status"]) == {"failed"}
+    assert set(rows["message"]) == {"careless gives nan"}
 
 
 @dataclass(frozen=True)

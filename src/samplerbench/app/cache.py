@@ -3,15 +3,18 @@
     samplerbench cache                    the trained models and values that are kept
     samplerbench cache prune days=30      remove what was written more than so many days ago
 
-Both take `cache_dir=FOLDER`. A model that a job is training stays.
+Both take `cache_dir=FOLDER`. A model that a job is training stays, and so does all that has not the
+name of something kept.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from rich.table import Table
 
 from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.cache import ABOUT, TRAININGS, VALUES
+from samplerbench.evaluation.cache import ABOUT, Cache
 from samplerbench.weights import WEIGHTS
 
 DAY = 86_400
@@ -59,16 +62,18 @@ def show(directory: Path) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("training", "of", "state", "written"):
         table.add_column(name, no_wrap=True)
-    for folder in trainings(directory):
+    cache = Cache(directory)
+    folders, values = cache.trainings(), cache.values()
+    for folder in folders:
         when = f"{datetime.fromtimestamp(written(folder)):%Y-%m-%d %H:%M}"
         table.add_row(folder.name, title(folder), state(folder), when)
     if table.row_count:
         out.print(table)
-    values = list((directory / VALUES).glob("*/*.json"))
-    size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    files = [*values, *(path for folder in folders for path in folder.iterdir())]
+    size = sum(found.st_size for found in _found(files))
+    whole = sum(path.suffix == ".json" for path in values)
     out.print(
-        f"{table.row_count:,} trainings and {len(values):,} values, {size / 1e6:,.1f} MB in "
-        f"{directory}",
+        f"{len(folders):,} trainings and {whole:,} values, {size / 1e6:,.1f} MB in {directory}",
         markup=False,
     )
 
@@ -79,12 +84,13 @@ def prune(directory: Path, before: float) -> None:
     Raises:
         InvalidSetting: the folder is not ours to change.
     """
+    cache = Cache(directory)
     try:
-        models = sum(_removed(folder, before) for folder in list(trainings(directory)))
+        models = sum(_removed(folder, before) for folder in cache.trainings())
         old = [
             path
-            for path in (directory / VALUES).glob("*/*")
-            if path.is_file() and path.stat().st_mtime < before
+            for path in cache.values()
+            if any(found.st_mtime < before for found in _found([path]))
         ]
         for path in old:
             path.unlink(missing_ok=True)
@@ -98,7 +104,7 @@ def _removed(folder: Path, before: float) -> bool:
     """Remove a training that was written before a time; whether it was, and nobody works on it."""
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
-            if written(folder) >= before:
+            if not folder.is_dir() or written(folder) >= before:
                 return False
             shutil.rmtree(folder)
             return True
@@ -106,14 +112,18 @@ def _removed(folder: Path, before: float) -> bool:
         return False
 
 
-def trainings(directory: Path) -> Iterator[Path]:
-    """The folders of trainings, done or not."""
-    return iter(sorted(path for path in (directory / TRAININGS).glob("*") if path.is_dir()))
-
-
 def written(folder: Path) -> float:
     """When the last of a training was written, in seconds since 1970."""
-    return max((path.stat().st_mtime for path in [folder, *folder.iterdir()]), default=0.0)
+    return max((found.st_mtime for found in _found([folder, *folder.iterdir()])), default=0.0)
+
+
+def _found(paths: Iterable[Path]) -> list[os.stat_result]:
+    """What is known of files; jobs that run may have taken some of them away meanwhile."""
+    found = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            found.append(path.stat())
+    return found
 
 
 def title(folder: Path) -> str:

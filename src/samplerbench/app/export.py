@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.files import temporary_name
 
 
 def main(words: list[str]) -> None:
@@ -32,7 +33,7 @@ def main(words: list[str]) -> None:
     if training is None or not isinstance(training.objective.model, Learned):
         raise InvalidSetting("run", directory, "one that trained a denoiser")
     made = pipeline(training.objective.model)
-    hidden = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    hidden = temporary_name(out)
     try:
         made.save_pretrained(hidden, safe_serialization=True)
         require(not os.path.lexists(out), "out", out, "a new folder; it was made meanwhile")

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.files import temporary_name
 
 if TYPE_CHECKING:
     from samplerbench.app.runs import StoredRun
@@ -234,7 +235,7 @@ def new_array(out: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray
     Raises:
         InvalidSetting: there is no room for it, or the file was made meanwhile.
     """
-    hidden = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    hidden = temporary_name(out)
     try:
         yield from _filled(hidden, shape, dtype, out)
         require(not os.path.lexists(out), "out", out, "a new file; it was made meanwhile")

@@ -7,30 +7,36 @@
 An identity stands for everything that decides a result (see `identity`), so what is found under it
 is what the work would give again, bit for bit. A value is written as a whole or not at all. A model
 is trained under a lock: of several jobs that want the same one, the others wait for the first, and
-a lock ends with its process. What cannot be read is named, put aside and worked out again; where
-the folder cannot be written, work goes on without it.
+a lock ends with its process. What cannot be read, or is not what was written, is named, put aside
+and worked out again; where the folder cannot be written, work goes on without it.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 
 from filelock import FileLock, Timeout
 
-from samplerbench.evaluation.store import (
-    Row,
-    fragment,
-    read_fragment,
-)
+from samplerbench.evaluation.store import UNREADABLE, Row, fragment, read_fragment
 from samplerbench.files import set_aside, write_atomically
+from samplerbench.weights import LOSSES, STATE, WEIGHTS
 
 message = logging.getLogger(__name__)
 
 VALUES, TRAININGS, ABOUT = "values", "trainings", "about.json"
+
+_ID = "[0-9a-f]{16}"
+_VALUE = re.compile(rf"({_ID})\.json")
+_LEFT = (WEIGHTS, LOSSES, STATE, ABOUT)
+#: What `files` makes of a name: put aside, or not yet whole.
+_MADE = re.compile(r"(.+)\.unusable|\.(.+)\.[0-9a-f]+\.tmp|(.+)")
 
 #: What is the same every time. A failed value may be well next time, and an incompatible one costs
 #: nothing.
@@ -58,10 +64,10 @@ class Cache:
             return None
         path = self._value(cell_id)
         try:
-            row = read_fragment(path.read_bytes())
+            row = _unsigned(path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except UNREADABLE as error:
             set_aside(path, error)
             return None
         if row.cell_id != cell_id or row.status not in KEPT:
@@ -78,7 +84,7 @@ class Cache:
         path = self._value(row.cell_id)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, fragment(row))
+            write_atomically(path, _signed(row))
         except OSError as error:
             self._full = True
             message.warning("cache: %s; what follows is not kept there", error)
@@ -103,12 +109,15 @@ class Cache:
         folder = self.place(training_id)
         lock = FileLock(folder.with_suffix(".lock"))
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout:
-            wait()
-            lock.acquire()
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                wait()
+                lock.acquire()
+            folder.mkdir(exist_ok=True)  # under the lock: who prunes removes it under the lock
         except OSError as error:
+            lock.release()
             message.warning("cache: %s; the training is not kept there", error)
             yield None
             return
@@ -117,5 +126,50 @@ class Cache:
         finally:
             lock.release()
 
+    def values(self) -> list[Path]:
+        """The files of all values, also those put aside and those that a kill left half-written."""
+        found = (path for path in self.directory.glob(f"{VALUES}/??/*") if path.is_file())
+        return [path for path in found if _is_value(path)]
+
+    def trainings(self) -> list[Path]:
+        """The folders of trainings, done or not, with nothing in them that is somebody else's."""
+        found = (path for path in self.directory.glob(f"{TRAININGS}/*") if path.is_dir())
+        return sorted(path for path in found if _is_training(path))
+
     def _value(self, cell_id: str) -> Path:
         return self.directory / VALUES / cell_id[:2] / f"{cell_id}.json"
+
+
+def _meant(path: Path) -> str:
+    """The name of the file that this is, or was, or would have been."""
+    made = _MADE.fullmatch(path.name)
+    return next(filter(None, made.groups()), "") if made else ""
+
+
+def _is_value(path: Path) -> bool:
+    named = _VALUE.fullmatch(_meant(path))
+    return named is not None and named[1].startswith(path.parent.name)
+
+
+def _is_training(folder: Path) -> bool:
+    return re.fullmatch(_ID, folder.name) is not None and all(
+        _meant(path) in _LEFT and not path.is_dir() for path in folder.iterdir()
+    )
+
+
+def _signed(row: Row) -> bytes:
+    """A value as the content of a file, with a digest."""
+    content = fragment(row)
+    return json.dumps({**json.loads(content), "sha256": sha256(content).hexdigest()}).encode()
+
+
+def _unsigned(content: bytes) -> Row:
+    """The row that `_signed` made this of.
+
+    Raises:
+        UNREADABLE: it did not.
+    """
+    row = read_fragment(content)
+    if json.loads(content).get("sha256") != sha256(fragment(row)).hexdigest():
+        raise ValueError("it is not what was written")
+    return row

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from samplerbench.errors import first_line
-from samplerbench.files import write_atomically
+from samplerbench.files import set_aside, write_atomically
 
 #: Columns that hold readings of a clock, as a run's own name does: all others are the same bits
 #: when a command is repeated.
@@ -88,6 +88,10 @@ _ORDER = ["dataset", "metric", "denoiser", "start", "sampler", "sampler_settings
 _ORDER += ["repetition", "cell_id"]
 
 
+#: What reading a fragment raises, whatever it holds.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
+
+
 class Store:
     """The fragments under one folder.
 
@@ -111,8 +115,16 @@ class Store:
         write_atomically(path, fragment(row), durable=not known)
 
     def table(self) -> pd.DataFrame:
-        """All values, one row each, in an order that does not depend on when they were written."""
-        records = [json.loads(path.read_bytes()) for path in self.fragments.glob("*.json")]
+        """All values, one row each, in an order that does not depend on when they were written.
+
+        A fragment that cannot be read is named and put aside.
+        """
+        records = []
+        for path in self.fragments.glob("*.json"):
+            try:
+                records.append(_completed(json.loads(path.read_bytes())))
+            except UNREADABLE as error:
+                set_aside(path, error)
         return as_table(records)
 
     @staticmethod
@@ -141,13 +153,13 @@ class Store:
         for path in [] if records else sorted(fragments.glob("*.json")):
             try:
                 records.append((path.name, json.loads(path.read_bytes())))
-            except (OSError, ValueError, RecursionError) as error:
+            except UNREADABLE as error:
                 problems.append(f"{path.name}: {first_line(error)}")
         known = []
         for name, record in records:
             try:
                 known.append(_completed(record))
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
+            except UNREADABLE as error:
                 problems.append(f"{name}: {first_line(error)}")
         return as_table(known), list(dict.fromkeys(problems))
 
@@ -174,7 +186,7 @@ def read_fragment(content: bytes) -> Row:
     """The row that `fragment` made this of.
 
     Raises:
-        ValueError, TypeError: it is not whole, or of a version with other columns.
+        UNREADABLE: it is not whole, or of a version with other columns.
     """
     record = json.loads(content)
     if not isinstance(record, dict) or _TYPES.keys() - record.keys():
@@ -213,6 +225,14 @@ def _completed(record: Any) -> dict[str, object]:
         if isinstance(given, str) is not (kind is str):
             raise TypeError(f"{name} is a {type(given).__name__}")
         completed[name] = kind(given)
+        if isinstance(given, str):
+            given.encode()  # a text that cannot be encoded cannot be written either
+        elif kind is int and not -(2**63) <= given < 2**63:
+            raise OverflowError(f"{name} is {given:.3g}")
+    # R̂ of a chain that does not move is the one result that is no number
+    ok = completed["status"] == "ok" and completed["reference"] != "chain"
+    if ok and not math.isfinite(cast(float, completed["value"])):
+        raise ValueError("it is ok, and its value is no number")
     return completed
 
 

@@ -409,7 +409,9 @@ class Sweep:
             if samples is not None:
                 bad = int((~(samples.abs() < LARGEST)).any(-1).sum())  # NaN is below nothing
                 if bad:
-                    message = f"{bad} of {len(samples)} samples are not finite, or {LARGEST:g} and more"
+                    message = (
+                        f"{bad} of {len(samples)} samples are not finite, or {LARGEST:g} and more"
+                    )
                     status, samples = "diverged", None
         except Exception as error:  # a defect of one cell must not cost the others
             status, message, samples = "failed", kind_and_line(error), None
@@ -430,6 +432,9 @@ class Sweep:
         if drawn.samples is not None:
             try:
                 measured = to.distance()(drawn.samples)
+                if not math.isfinite(measured.value):  # of a metric of somebody's own
+                    status, message = "failed", f"{metric} gives {measured.value}"
+                    measured = None
             except Exception as error:
                 status, message = "failed", kind_and_line(error)
         seconds = drawn.seconds + time.perf_counter() - began

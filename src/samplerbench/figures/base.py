@@ -7,7 +7,6 @@ a sample of them: so a frame costs milliseconds and only the pixels that change 
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from PIL import Image
 from samplerbench.errors import require
 from samplerbench.evaluation.scene import Run, Scene
 from samplerbench.figures.style import save, styled
+from samplerbench.files import replacing
 
 Pixels = NDArray[np.uint8]
 
@@ -82,16 +82,16 @@ class Animation:
         palette = _palette(np.concatenate(list(self.images(sample.tolist()))))
         images = list(_indexed(self.images(), palette))
         stay = [self.milliseconds] * (self.frames - 1) + [self.rest]
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")
-        images[0].save(
-            temporary,
-            save_all=True,
-            append_images=images[1:],
-            duration=stay,
-            loop=0,
-            optimize=True,
-        )
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            images[0].save(
+                temporary,
+                format="GIF",
+                save_all=True,
+                append_images=images[1:],
+                duration=stay,
+                loop=0,
+                optimize=True,
+            )
         return path
 
 

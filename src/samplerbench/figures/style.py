@@ -5,7 +5,6 @@ Figures are made without pyplot: no global state, no window, safe in threads.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +14,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from samplerbench.files import replacing
 
 _STYLE = files("samplerbench.figures") / "samplerbench.mplstyle"
 
@@ -117,9 +118,7 @@ def metric_title(metric: str) -> str:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write the figure, whole or not at all; the suffix of the path says in which format."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     FigureCanvasAgg(figure)
-    with mpl.rc_context(styled()):
-        figure.savefig(temporary)
-    temporary.replace(path)
+    with mpl.rc_context(styled()), replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.removeprefix("."))
     return path

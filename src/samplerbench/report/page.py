@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,7 @@ from samplerbench import __version__
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import save
-from samplerbench.files import write_atomically
+from samplerbench.files import temporary_name, write_atomically
 from samplerbench.report.cells import cell_lines, curves
 from samplerbench.report.charts import (
     Chart,
@@ -101,7 +100,7 @@ def write_report(report: Report, directory: Path) -> None:
     allowed = "a folder that is not there yet: nothing is overwritten"
     if directory.exists() or directory.is_symlink():
         raise InvalidSetting("out", directory, allowed)
-    beside = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    beside = temporary_name(directory)
     try:
         (beside / _FIGURES).mkdir(parents=True)
         _fill(report, beside)

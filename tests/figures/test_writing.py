@@ -1,0 +1,54 @@
+"""Figures and animations are written whole or not at all, in the format of their suffix."""
+
+import os
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from samplerbench.figures.base import Animation, write
+from samplerbench.figures.style import save
+
+
+def animation():
+    figure = Figure(figsize=(1, 1), dpi=40)
+    (line,) = figure.add_subplot().plot([0.0, 1.0], [0.0, 1.0])
+    return Animation(figure, [line], lambda k: line.set_ydata(np.array([0.0, k])), frames=3)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.b.jpg", "JPEG")])
+def test_the_suffix_says_the_format(tmp_path, name, kind):
+    path = save(Figure(figsize=(1, 1), dpi=40), tmp_path / name)
+    with Image.open(path) as image:
+        assert image.format == kind
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_animation_is_a_gif(tmp_path):
+    (path,) = write({"a": animation()}, tmp_path)
+    with Image.open(path) as image:
+        assert (image.format, image.n_frames) == ("GIF", 3)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("drawn", [Figure(figsize=(1, 1), dpi=40), animation()])
+def test_after_an_error_nothing_is_left_and_what_was_there_stays(tmp_path, monkeypatch, drawn):
+    (path,) = write({"a": drawn}, tmp_path)
+    before = path.read_bytes()
+    used = set()
+
+    def full(place, *_args, **_settings):
+        used.add(place)
+        place.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", lambda _, place, **settings: full(place))
+    monkeypatch.setattr(Image.Image, "save", lambda _, place, **settings: full(place))
+    monkeypatch.setattr(os, "getpid", lambda: 7)  # as on another host
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            write({"a": drawn}, tmp_path)
+    assert len(used) == 2
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before

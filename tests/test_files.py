@@ -1,0 +1,39 @@
+"""Files are whole or absent, for all who write them at once."""
+
+import os
+
+import pytest
+
+from samplerbench.files import replacing, sealed, unsealed, write_atomically
+
+
+def test_writers_of_one_pid_on_two_hosts_have_a_file_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    path = tmp_path / "a.json"
+    with replacing(path) as one, replacing(path) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+        assert {one.parent, other.parent} == {tmp_path}
+        assert list(tmp_path.glob("*.json")) == []  # nobody reads what is not whole
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_after_an_error_there_is_what_there_was(tmp_path):
+    path = tmp_path / "a.json"
+    write_atomically(path, b"before")
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_bytes(bytes(10) + bytes([1 // 0]))
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_sealed_bytes_are_those_that_were_written_or_none(tmp_path):
+    content = bytes(range(256))
+    whole = sealed(content)
+    assert unsealed(whole) == content
+    flipped = (whole[:k] + bytes([whole[k] ^ 1]) + whole[k + 1 :] for k in (0, 31, 32, 200))
+    for spoilt in (b"", whole[:-1], whole + b"0", content, *flipped):
+        with pytest.raises(ValueError, match="not those that were written"):
+            unsealed(spoilt)
