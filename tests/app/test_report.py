@@ -150,10 +150,24 @@ def test_a_running_and_a_failed_run_say_how_far_they_are(runs, capsys):
 
 
 def test_jobs_that_have_not_begun_are_counted(runs, capsys):
-    plan = {"hydra": {"overrides": {"task": ["train_seed=0,1,2", "steps=[4,5]", "seed=1,2"]}}}
+    words = [*RUN, "train_seed=0,1,2", "seed=0,1"]
+    plan = {"hydra": {"overrides": {"task": words}}}
     OmegaConf.save(OmegaConf.create(plan), runs / "multirun.yaml")
+    shutil.move(runs / "b", runs / "inner" / "b")  # hydra.sweep.subdir=inner/…
+    about = json.loads((runs / "inner" / "b" / "run.json").read_text())
+    about["overrides"] = [*RUN, "seed=0", "train_seed=1"]
+    (runs / "inner" / "b" / "run.json").write_text(json.dumps(about))
     report.main(["runs", "out=out", "panels=false"])
-    assert "runs: 2 of 6 jobs have begun" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    missing = ["seed=0 train_seed=0", "seed=1 train_seed=0", "seed=1 train_seed=1"]
+    missing += ["seed=0 train_seed=2", "seed=1 train_seed=2"]
+    assert f"runs: 1 of 6 jobs have begun; not: {'; '.join(missing)}\n" in out
+    assert "runs: not of its last command: a\n" in out
+    (runs / "a" / "run.json").unlink()  # which of the jobs it is nobody knows
+    report.main(["runs", "out=other", "panels=false"])
+    out = capsys.readouterr().out
+    assert "runs: 2 of 6 jobs have begun" in out
+    assert "last command" not in out
 
 
 def test_a_multirun_whose_jobs_all_wait_and_a_folder_that_is_none(runs, capsys):

@@ -1,6 +1,8 @@
 """Runs on disk: read again, built again, and refused where they cannot be trusted."""
 
+import errno
 import json
+import os
 import shutil
 import socket
 import sys
@@ -10,6 +12,7 @@ import torch
 import yaml
 
 from samplerbench.app.main import main
+from samplerbench.app.owner import hold, release, signature
 from samplerbench.app.runs import find_runs, open_run
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.store import CLOCKS
@@ -99,3 +102,106 @@ def test_a_stored_config_cannot_choose_what_runs(copy, tmp_path):
     with pytest.raises(InvalidSetting, match="a member of samplerbench"):
         open_run(copy).job()
     assert not (tmp_path / "touched").exists()
+
+
+def again(folder, *words):
+    """The status of the command that made the run, begun again in its folder."""
+    command = ["samplerbench", "experiment=tiny", "logger=none", f"hydra.run.dir={folder}", *words]
+    before, sys.argv = sys.argv, command
+    try:
+        main()
+    except SystemExit as leaving:
+        return leaving.code or 0
+    finally:
+        sys.argv = before
+    return 0
+
+
+def running(folder, **changes):
+    """The status of a run that is begun, and its folder as a killed process leaves it."""
+    status = json.loads((folder / "status.json").read_text())
+    status |= {"state": "running", "message": ""} | changes
+    (folder / "status.json").write_text(json.dumps(status))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lock": True, "host": "a node that died"},
+        {"lock": True, "process": 1},
+        {"lock": False, "process": 1},  # there are no locks; the number is another process's now
+        {"lock": False, "process": 1, "began": None, "boot": "before"},
+    ],
+)
+def test_the_command_of_a_run_whose_process_is_gone_goes_on(copy, changes):
+    """The number is that of a process that lives."""
+    before = open_run(copy).table().drop(columns=list(CLOCKS))
+    running(copy, **changes)
+    assert (open_run(copy).state, open_run(copy).message) == ("interrupted", "its process is gone")
+    assert again(copy) == 0
+    assert open_run(copy).state == "finished"
+    assert open_run(copy).table().drop(columns=list(CLOCKS)).equals(before)
+
+
+def test_a_run_that_is_worked_on_is_left_alone(copy, capsys):
+    """By whoever has its lock; where there is none, by the process that its status names."""
+    assert hold(copy)
+    running(copy, lock=True, host="elsewhere")
+    try:
+        assert open_run(copy).state == "running"
+        assert again(copy) == 2
+        assert "it still runs" in capsys.readouterr().err
+    finally:
+        release(copy)
+    assert open_run(copy).state == "interrupted"
+    running(copy, lock=False)
+    assert open_run(copy).state == "running"
+    running(copy, lock=False, host="elsewhere")
+    assert again(copy) == 2
+    assert "it still runs, says status.json: process" in capsys.readouterr().err
+
+
+def test_a_lock_ends_with_its_process(copy):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if hold(copy) and signature(copy)["lock"] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert hold(copy)
+    release(copy)
+
+
+def test_a_file_system_without_locks_stops_no_run(copy, monkeypatch):
+    def refuses(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuses)
+    assert again(copy) == 0
+    assert json.loads((copy / "status.json").read_text())["lock"] is False
+    running(copy)
+    assert open_run(copy).state == "running"  # this process
+    running(copy, process=2**22 + 1)
+    assert open_run(copy).state == "interrupted"
+
+
+@pytest.mark.parametrize("name", ["status.json", "run.json"])
+def test_what_cannot_be_read_of_a_run_is_named_and_it_goes_on(copy, capfd, name):
+    before = open_run(copy).table().drop(columns=list(CLOCKS))
+    (copy / name).write_text("{")
+    assert again(copy, "seed=1") == 2  # another run's: nothing of it is touched
+    assert (copy / name).read_text() == "{"
+    assert "its config.yaml is another run's" in capfd.readouterr().err
+    assert again(copy) == 0
+    assert f"{name} is not usable" in capfd.readouterr().err.replace("\n", "")
+    assert (copy / f"{name}.unusable").read_text() == "{"
+    assert open_run(copy).state == "finished"
+    assert open_run(copy).table().drop(columns=list(CLOCKS)).equals(before)
+
+
+def test_a_run_of_other_versions_is_not_mixed_with_these(copy, capsys):
+    about = json.loads((copy / "run.json").read_text())
+    about["versions"]["torch"] = "1.0"
+    (copy / "run.json").write_text(json.dumps(about))
+    assert again(copy) == 2
+    assert "of other versions: torch 1.0, now " in capsys.readouterr().err
+    assert hold(copy)  # the refused one gave it back
+    release(copy)

@@ -112,8 +112,7 @@ def logged(job: Job, directory: Path) -> AbstractContextManager[Log]:
     model = labels.objective if job.training else next(iter(job.sweep.denoisers), "")
     group, varied = None, list[str]()
     if hydra.mode == RunMode.MULTIRUN:
-        depth = len(Path(hydra.sweep.subdir).parts)
-        folder = directory.parents[depth - 1]
+        folder = Path(os.path.abspath(os.path.join(hydra.runtime.cwd, hydra.sweep.dir)))
         # Hydra's own sweeper leaves the words of the command here; another one may leave nothing
         stored = folder / "multirun.yaml"
         fixed = OmegaConf.load(stored).hydra.overrides.task if stored.is_file() else []

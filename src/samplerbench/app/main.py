@@ -10,12 +10,16 @@ import inspect
 import os
 import re
 import sys
+import threading
+import time
 import traceback
 from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from importlib import import_module
+from multiprocessing import current_process
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -27,10 +31,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.folders import adding, conf_directory, config_dirs
+from samplerbench.app.owner import STATUS, own_folder, stored
 from samplerbench.app.startup import importing, leave
 from samplerbench.errors import CellsFailed, InvalidSetting
 
@@ -57,12 +62,16 @@ OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 @hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
 def _job(config: DictConfig) -> float | None:
-    # before seconds of imports, so that one sees that it works and where
-    print(f"run:    {os.path.relpath(HydraConfig.get().runtime.output_dir)}", flush=True)
-    from samplerbench.app.construct import trusting
-    from samplerbench.app.numbers import check_numbers
-
     try:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            _settle(config)
+            if current_process().name.startswith("LokyProcess"):  # a worker of joblib's
+                _end_with_launcher()
+        # before seconds of imports, so that one sees that it works and where
+        print(f"run:    {os.path.relpath(HydraConfig.get().runtime.output_dir)}", flush=True)
+        from samplerbench.app.construct import trusting
+        from samplerbench.app.numbers import check_numbers
+
         with trusting(config.trusted):
             if HydraConfig.get().mode == RunMode.RUN:  # a job of several is to say why it failed
                 check_numbers(config)
@@ -83,6 +92,45 @@ def _job(config: DictConfig) -> float | None:
         folders = hydra.runtime.output_dir, os.path.abspath(hydra.sweep.dir)
         raise JobFailed(_named(error), status, *folders) from None
     return None if HydraConfig.get().mode == RunMode.RUN else _mean_value()
+
+
+def _settle(config: DictConfig) -> None:
+    """Take the folder that holds this job: in a multirun that was widened the numbers have moved.
+
+    Raises:
+        InvalidSetting: the folder would be outside its multirun's.
+    """
+    hydra = HydraConfig.get()
+    multirun = Path(os.path.abspath(os.path.join(hydra.runtime.cwd, hydra.sweep.dir)))
+    directory = Path(os.path.abspath(hydra.runtime.output_dir))
+    if multirun not in directory.parents:
+        raise _outside(hydra.sweep.subdir)
+    with suppress(OmegaConfBaseException):  # what cannot be resolved is refused in its own folder
+        own = own_folder(directory, multirun, stored(config))
+        if own != directory:
+            own.mkdir(exist_ok=True)
+            with suppress(OSError):  # Hydra made it; if another job's files are there it stays
+                directory.rmdir()
+            whole: Any = HydraConfig.instance().cfg
+            with read_write(whole.hydra):
+                whole.hydra.runtime.output_dir = str(own)
+
+
+@cache  # once in a process, which may have several jobs
+def _end_with_launcher() -> None:
+    """End this process when the one that began it is gone: joblib's workers would carry on."""
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _outside(subdir: str) -> InvalidSetting:
+    return InvalidSetting("hydra.sweep.subdir", subdir, "a folder below hydra.sweep.dir")
 
 
 class JobFailed(RuntimeError):
@@ -117,17 +165,23 @@ def _named(error: Exception) -> str:
 
 
 def _other_failures(named: JobFailed) -> list[str]:
-    """The other jobs that failed, a line each: Hydra raises the first one's error only."""
-    from samplerbench.app.runs import STATUS, open_run
+    """The other jobs that failed or were refused: Hydra raises the first one's error only."""
+    from samplerbench.app.plan import PLAN, read_plan
+    from samplerbench.app.runs import open_run, why_refused
 
     folder = Path(named.multirun)
+    plan = read_plan(folder / PLAN)
     places = [path.parent.relative_to(folder) for path in folder.rglob(STATUS)]
     lines = []
     for place in sorted(places, key=lambda place: (len(str(place)), str(place))):
         with suppress(InvalidSetting):  # a run that cannot be read
             run = open_run(folder / place)
-            if run.state in ("failed", "interrupted") and run.directory != Path(named.folder):
-                lines.append(f"job {place} of {os.path.relpath(folder)}: {run.message}")
+            ended = run.state in ("failed", "interrupted")
+            message = run.message if ended else why_refused(run)
+            # what an older command left there is not this one's failure
+            told = plan is None or not run.overrides or plan.includes(run.overrides)
+            if message and told and run.directory != Path(named.folder):
+                lines.append(f"job {place} of {os.path.relpath(folder)}: {message}")
     more = len(lines) - MOST_NAMED
     if more <= 0:
         return lines
@@ -187,6 +241,9 @@ def main() -> None:
     misplaced = _misplaced(sys.argv[1:])
     if misplaced:
         sys.exit(_complain(misplaced))
+    for subdir in _subdirs(sys.argv[1:]):  # before Hydra makes it
+        if subdir.startswith("/") or ".." in Path(subdir).parts:
+            sys.exit(_complain(str(_outside(subdir))))
     # what a yaml calls null is deleted on Hydra's command line
     sys.argv[1:] = ["~dataset" if word == "dataset=null" else word for word in sys.argv[1:]]
     # Hydra then raises its errors instead of printing several lines and leaving with status 1
@@ -276,6 +333,12 @@ def _misplaced(words: list[str]) -> str:
     return f"{rest[0]}: must stand beside the other words, not apart: options come before or after"
 
 
+def _subdirs(words: list[str]) -> list[str]:
+    """The folders that jobs of a multirun are told to take, as far as the words say them."""
+    told = [word.partition("=")[2] for word in words if word.startswith("hydra.sweep.subdir=")]
+    return [part.strip("'\" ") for value in told for part in value.split(",")]
+
+
 def _raised_by_hydra(error: BaseException) -> bool:
     ours = traceback.extract_tb(error.__traceback__)
     return not any(f"samplerbench{os.sep}app{os.sep}job" in frame.filename for frame in ours)
@@ -288,11 +351,21 @@ def _without_trace(message: str) -> str:
     return "\n".join([head, *last])
 
 
+def _in_folders(message: str) -> list[str]:
+    """The members of a group that lie in its folders, which Hydra does not name with the others."""
+    named = re.search(r"Available options in '([\w/]+)'", message)
+    group = conf_directory() / named[1] if named else None
+    if group is None or not group.is_dir():
+        return []
+    paths = (path.relative_to(group) for path in sorted(group.rglob("*.yaml")))
+    return [path.with_suffix("").as_posix() for path in paths if len(path.parts) > 1]
+
+
 def _complain(message: str, status: int = 2) -> int:
     """Print the message as one line; the status to leave with, 2 for bad input."""
     # Hydra adds where it looked and where to read more; the first part says what was wrong
     message = re.split(r"\n(?:Config search path|See https|    full_key)", message)[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text = " ".join(lines)
+    text = " ".join([*lines, *_in_folders(message)])
     print(f"samplerbench: {text}", file=sys.stderr)
     return status

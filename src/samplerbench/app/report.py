@@ -17,7 +17,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from samplerbench.app.main import run_name
-from samplerbench.app.runs import PLAN, find_runs
+from samplerbench.app.plan import PLAN
+from samplerbench.app.runs import find_runs
 from samplerbench.app.startup import importing
 from samplerbench.errors import InvalidSetting, require
 

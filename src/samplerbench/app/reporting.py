@@ -5,25 +5,28 @@ It is what `samplerbench report` writes; see there.
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import pandas as pd
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from samplerbench.app.declared import again
-from samplerbench.app.runs import CHECKPOINTS, CONFIG, PLAN, StoredRun, open_run
+from samplerbench.app.owner import CONFIG
+from samplerbench.app.plan import PLAN, read_plan
+from samplerbench.app.runs import CHECKPOINTS, StoredRun, open_run, words_of
 from samplerbench.errors import InvalidSetting, first_line
 from samplerbench.evaluation.store import Store
 from samplerbench.report.charts import Chart
 from samplerbench.report.compare import compare
-from samplerbench.report.entries import Entry
+from samplerbench.report.entries import Entry, few
 from samplerbench.report.page import Report, gather, write_report
+
+#: The name of a job's folder in a multirun, which says little without the multirun's.
+NUMBERED = re.compile(r"\d+(_[0-9a-f]{8})?")
 
 #: Runs of which samples are drawn again: each costs about a second.
 MOST_PANELS = 4
@@ -53,7 +56,7 @@ def report(
     """
     read = [_entry(path, f"#{place}") for place, path in enumerate(paths, 1)]
     entries = [entry for entry, _ in read]
-    notes = [*skipped, *(line for folder in folders for line in _not_begun(folder))]
+    notes = [*skipped, *(line for folder in folders for line in _of_plans(folder))]
     if not entries:
         print("\n".join([*notes, "report: none yet, for no job has begun"]))
         return
@@ -90,7 +93,7 @@ def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
         return entry, None
     entry = Entry(
         label=label,
-        name=path.name if not path.name.isdigit() else f"{path.parent.name}/{path.name}",
+        name=f"{path.parent.name}/{path.name}" if NUMBERED.fullmatch(path.name) else path.name,
         state=run.state,
         message=run.message,
         expected=run.values,
@@ -173,25 +176,34 @@ def _panels(run: StoredRun, lines: pd.DataFrame, title: str) -> list[Chart]:
     return list(panels(scene(job.sweep, job.training), lines, title))
 
 
-def _not_begun(folder: Path) -> list[str]:
-    """Which multiruns below a folder have begun fewer jobs than they were told to, a line each."""
+def _of_plans(folder: Path) -> list[str]:
+    """How far each multirun below a folder is with the jobs of its plan, and what else is there."""
     lines = []
     for path in sorted(folder.rglob(PLAN)):
-        try:
-            words = OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task")
-            overrides = OverridesParser.create().parse_overrides(list(words))
-            # a plan may be somebody else's, with a range that has no end
-            sweeps = (
-                sum(1 for _ in islice(override.sweep_iterator(), 10**5))
-                for override in overrides
-                if override.is_sweep_override()
-            )
-            planned = math.prod(sweeps)
-        except Exception:  # a sweeper of another kind decides for itself how many jobs there are
+        plan = read_plan(path)
+        if plan is None:
             continue
-        begun = sum(
-            child.is_dir() and (child / CONFIG).is_file() for child in path.parent.iterdir()
-        )
-        if begun < planned:
-            lines.append(f"{path.parent.name}: {begun} of {planned} jobs have begun")
+        found = {run: words_of(path.parent / run) for run in _runs_of(path.parent)}
+        begun = {run: frozenset(words) for run, words in found.items() if words is not None}
+        unknown = len(found) - len(begun)
+        name = path.parent.name
+        if plan.count > len(plan.jobs):  # too many to tell one from another
+            lines.append(f"{name}: {len(found):,} of {plan.count:,} jobs have begun")
+            continue
+        missing = [job for job in plan.jobs if job not in begun.values()]
+        others = [str(run) for run, words in begun.items() if words not in plan.jobs]
+        if len(missing) > unknown:
+            told = f"{name}: {plan.count - len(missing) + unknown} of {plan.count} jobs have begun"
+            lines.append(f"{told}; not: {few(plan.told(missing), '; ')}")
+        if others:
+            lines.append(f"{name}: not of its last command: {few(others)}")
     return lines
+
+
+def _runs_of(multirun: Path) -> list[Path]:
+    """The folders of a multirun's jobs, below its own, without those of multiruns inside it."""
+    inner = {path.parent for path in multirun.rglob(PLAN)} - {multirun}
+    runs = (path.parent for path in multirun.rglob(CONFIG))
+    return sorted(
+        run.relative_to(multirun) for run in runs if not inner.intersection((run, *run.parents))
+    )

@@ -1,6 +1,7 @@
 """Runs on disk: what a finished, failed or half-finished job left in its folder.
 
     config.yaml   the resolved configuration; whoever creates it has the folder
+    .lock         held by the process that works on the run (see `owner`)
     run.json      which member of each group was chosen, the command, the versions, how many values
     status.json   running, finished, failed or interrupted, and the first line of why
     cells/        the values, one file each, and cells.parquet, the table made of them
@@ -18,30 +19,28 @@ from __future__ import annotations
 import json
 import os
 import platform
-import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args
 
 import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from samplerbench.app.owner import CONFIG, STATUS, hold, is_gone, release, signature, stored
 from samplerbench.errors import InvalidSetting, first_line, kind_and_line
 from samplerbench.evaluation.identity import VERSIONS
 from samplerbench.evaluation.store import Store
-from samplerbench.files import create_atomically, write_atomically
+from samplerbench.files import create_atomically, set_aside, write_atomically
 
 if TYPE_CHECKING:
     from samplerbench.app.build import Job
 
 State = Literal["running", "finished", "failed", "interrupted"]
-CONFIG, ABOUT, STATUS, CHECKPOINTS = "config.yaml", "run.json", "status.json", "checkpoints"
-#: What Hydra writes of a multirun, in the folder of its jobs.
-PLAN = "multirun.yaml"
+ABOUT, CHECKPOINTS = "run.json", "checkpoints"
 #: What a run writes besides its config, and what would be somebody else's where that is missing.
 WRITTEN = (ABOUT, STATUS, CHECKPOINTS, "cells", "cells.parquet", "losses.csv", "report.txt")
 
@@ -124,26 +123,41 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
 
     Raises:
         InvalidSetting: another run has the folder; nothing of it is touched. The same one goes on
-            in its own, where its job has ended or was requeued by Slurm.
+            in its own, where its process has ended or Slurm begins its job again. What cannot be
+            read of how far it came is named and set aside.
     """
-    allowed = "a folder that holds no run, or this one, ended; what is there is kept"
+    content = stored(config)
     if not (directory / CONFIG).exists() and any((directory / name).exists() for name in WRITTEN):
-        raise InvalidSetting("hydra.run.dir", directory, allowed)
-    content = OmegaConf.to_yaml(config, resolve=True).encode()
-    versions = {**VERSIONS, "python": platform.python_version()}
+        _refuse(directory, f"it has no {CONFIG}")
     try:
         create_atomically(directory / CONFIG, content)
+        goes_on = False
     except FileExistsError:
-        if not (_requeued(directory) or _ended(directory, content, versions)):
-            raise InvalidSetting("hydra.run.dir", directory, allowed) from None
-    _write(directory / ABOUT, {**about, "versions": versions})
+        goes_on = not _requeued(directory)
+    if goes_on and (directory / CONFIG).read_bytes() != content:
+        _refuse(directory, f"its {CONFIG} is another run's")
+    locked = hold(directory)
+    if goes_on and locked is False:
+        _refuse(directory, "it still runs")
+    reason = _why_not_on(directory, locked) if goes_on else ""
+    if reason:
+        release(directory)
+        _refuse(directory, reason)
+    _write(directory / ABOUT, {**about, "versions": versions()})
     tell(directory, "running")
 
 
+def versions() -> dict[str, str]:
+    """Of the software that decides a run's bits, and of Python."""
+    return {**VERSIONS, "python": platform.python_version()}
+
+
 def tell(directory: Path, state: State, message: str = "") -> None:
-    """Write down what has become of the run."""
-    here = {"host": socket.gethostname(), "process": os.getpid(), "slurm": _slurm()}
+    """Write down what has become of the run; unless it is running, its folder is free again."""
+    here = {**signature(directory), "slurm": _slurm()}
     _write(directory / STATUS, {"state": state, "message": message, **here})
+    if state != "running":
+        release(directory)
 
 
 def open_run(directory: Path) -> StoredRun:
@@ -160,19 +174,9 @@ def open_run(directory: Path) -> StoredRun:
         config = _read_config(path)
         if not (directory / STATUS).exists():  # the last of the three that a run begins with
             return StoredRun(directory, config, {}, [], {}, 0, "interrupted", "ended as it began")
-        about = json.loads((directory / ABOUT).read_bytes())
-        status = json.loads((directory / STATUS).read_bytes())
-        state, message = _state(status)
-        return StoredRun(
-            directory=directory,
-            config=config,
-            choices=dict(about["choices"]),
-            overrides=list(about["overrides"]),
-            versions=dict(about["versions"]),
-            values=int(about["values"]),
-            state=state,
-            message=message,
-        )
+        about = _about(directory / ABOUT)
+        state, message = _state(directory / STATUS)
+        return StoredRun(directory, config, *about, state, message)
     except Exception as error:  # whatever somebody else's file holds
         allowed = f"a whole run of this version ({kind_and_line(error)})"
         raise InvalidSetting("run", directory, allowed) from error
@@ -209,18 +213,93 @@ def find_runs(directory: Path) -> list[Path]:
     return found
 
 
-def _state(status: Mapping[str, Any]) -> tuple[State, str]:
-    state, message = status["state"], str(status["message"])
-    if state not in get_args(State):
-        raise ValueError(f"{state} is no state of a run")
-    if state == "running" and status["host"] == socket.gethostname():
-        try:
-            os.kill(int(status["process"]), 0)
-        except ProcessLookupError:
-            return "interrupted", "its process is gone"
-        except PermissionError:  # it is there, and somebody else's
-            pass
-    return state, message
+def why_refused(run: StoredRun) -> str:
+    """Why the command of a run does not go on in its folder; empty where it does."""
+    if run.state == "running":
+        return "it still runs"
+    return _unlike(run.versions)
+
+
+def words_of(directory: Path) -> list[str] | None:
+    """The words of a run's command, without opening it; None where they cannot be read."""
+    try:
+        return _about(directory / ABOUT)[1]
+    except Exception:  # whatever the file holds
+        return None
+
+
+def _refuse(directory: Path, reason: str) -> NoReturn:
+    allowed = f"a folder that holds no run, or this one, ended ({reason}); what is there is kept"
+    raise InvalidSetting("hydra.run.dir", directory, allowed)
+
+
+def _why_not_on(directory: Path, locked: bool | None) -> str:
+    """Why the same run cannot go on in its folder; what cannot be read there is set aside.
+
+    Args:
+        directory: of the run.
+        locked: whether its lock is ours; None where there are no locks.
+    """
+    about = _readable(directory / ABOUT, _about)
+    status = _readable(directory / STATUS, _status)
+    if status is not None and status["state"] == "running":
+        # the lock that it had is ours now: it has ended
+        ended = (locked and status.get("lock")) or is_gone(directory, status)
+        who = f"process {status['process']} on {status['host']}"
+        if not ended:
+            return f"it still runs, says {STATUS}: {who}; delete that file if it does not"
+    return _unlike(about[2] if about is not None else {})
+
+
+def _unlike(before: Mapping[str, str]) -> str:
+    """What is of another version than before; empty where nothing is, or nothing is known."""
+    if before in ({}, versions()):
+        return ""
+    now = versions()
+    changed = sorted(name for name in {**now, **before} if now.get(name) != before.get(name))
+    told = ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in changed)
+    return f"it is of other versions: {told}; take another folder"
+
+
+T = TypeVar("T")
+
+
+def _readable(path: Path, read: Callable[[Path], T]) -> T | None:
+    """What a file of a run's holds; None where it is not there, or now set aside."""
+    try:
+        return read(path)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever it holds
+        set_aside(path, error)
+        return None
+
+
+def _about(path: Path) -> tuple[dict[str, Any], list[str], dict[str, str], int]:
+    """Choices, overrides, versions and the number of values."""
+    about = json.loads(path.read_bytes())
+    return (
+        dict(about["choices"]),
+        list(about["overrides"]),
+        dict(about["versions"]),
+        int(about["values"]),
+    )
+
+
+def _status(path: Path) -> dict[str, Any]:
+    status = dict(json.loads(path.read_bytes()))
+    if status["state"] not in get_args(State):
+        raise ValueError(f"{status['state']} is no state of a run")
+    if not isinstance(status["host"], str) or not isinstance(status["process"], int):
+        raise ValueError("it does not say whose it is")
+    return status
+
+
+def _state(path: Path) -> tuple[State, str]:
+    status = _status(path)
+    if status["state"] == "running" and is_gone(path.parent, status):
+        return "interrupted", "its process is gone"
+    return status["state"], str(status["message"])
 
 
 def _slurm() -> list[str] | None:
@@ -239,17 +318,6 @@ def _requeued(directory: Path) -> bool:
     if here is None or not isinstance(before, list) or len(before) != 2:
         return False
     return bool(before[0] == here[0] and before[1] != here[1])
-
-
-def _ended(directory: Path, config: bytes, versions: Mapping[str, str]) -> bool:
-    """Whether the folder is that of the same run, of the same versions, which nobody works on."""
-    if (directory / CONFIG).read_bytes() != config:
-        return False
-    try:
-        run = open_run(directory)
-    except InvalidSetting:
-        return False
-    return run.state != "running" and run.versions in ({}, versions)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -149,11 +149,12 @@ def warnings(entries: Sequence[Entry], measured: pd.DataFrame) -> list[str]:
             if software in entry.versions:
                 by_version[entry.versions[software]].append(entry.label)
         if len(by_version) > 1:
-            told = "; ".join(f"{version} in {_few(own)}" for version, own in by_version.items())
+            told = "; ".join(f"{version} in {few(own)}" for version, own in by_version.items())
             found.append(f"versions of {software} differ: {told}")
     return found
 
 
-def _few(labels: Sequence[str], most: int = 6) -> str:
-    more = f" and {len(labels) - most} more" if len(labels) > most else ""
-    return ", ".join(labels[:most]) + more
+def few(labels: Sequence[str], between: str = ", ", most: int = 6) -> str:
+    """The first labels, and how many more there are."""
+    more = f" and {len(labels) - most:,} more" if len(labels) > most else ""
+    return between.join(labels[:most]) + more

@@ -1,0 +1,70 @@
+"""What a multirun was told to do: the jobs of the plan that Hydra writes in their folder.
+
+A job is known by the words of its command, in whichever folder it is and whichever number it had.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+#: What Hydra writes of a multirun, in the folder of its jobs.
+PLAN = "multirun.yaml"
+
+#: A plan may be somebody else's, with a range that has no end.
+MOST_VALUES, MOST_JOBS = 10**5, 10**4
+
+#: The words of a job, in any order.
+Words = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a multirun.
+
+    Args:
+        count: how many there are.
+        jobs: the words of each, of `MOST_JOBS` at most.
+    """
+
+    count: int
+    jobs: tuple[Words, ...]
+
+    def includes(self, words: Sequence[str]) -> bool:
+        """Whether a job with these words is one of the plan, as far as its jobs are listed."""
+        return self.count > len(self.jobs) or frozenset(words) in self.jobs
+
+    def told(self, jobs: Iterable[Words]) -> list[str]:
+        """Jobs by the words in which those of the plan differ."""
+        common = frozenset.intersection(*self.jobs)
+        return [" ".join(sorted(job - common)) for job in jobs]
+
+
+def read_plan(path: Path) -> Plan | None:
+    """A plan; None where it cannot be read, or another sweeper than Hydra's own decides."""
+    try:
+        hydra = OmegaConf.load(path).hydra
+        sweeper = OmegaConf.select(hydra, "sweeper._target_") or "BasicSweeper"
+        if not sweeper.endswith("BasicSweeper"):
+            return None
+        params = OmegaConf.select(hydra, "sweeper.params") or {}
+        words = [f"{key}={value}" for key, value in params.items()]
+        values: dict[str, list[str]] = {}
+        for override in OverridesParser.create().parse_overrides([*words, *hydra.overrides.task]):
+            key = override.get_key_element()
+            if override.is_sweep_override():
+                swept = islice(override.sweep_string_iterator(), MOST_VALUES)
+                values[key] = [f"{key}={value}" for value in swept]
+            elif not override.is_hydra_override():
+                values[key] = [f"{key}={override.get_value_element_as_str()}"]
+    except Exception:  # whatever somebody else's file holds
+        return None
+    jobs = islice(product(*values.values()), MOST_JOBS)
+    count = math.prod(len(of) for of in values.values())
+    return Plan(count, tuple(frozenset(job) for job in jobs))
