@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -417,6 +418,18 @@ def test_the_process_ends_as_python_ends_one(tmp_path):
         )
         assert done.returncode == status
         assert done.stdout.splitlines()[-2:] == ["in a thread", "at the exit"]
+
+
+def test_what_hydra_does_not_find_is_told_where_it_is(run):
+    _, _, err = run("experiment=n1/nonsense")
+    assert "tiny" in err
+    assert "n1/ddim" in err
+    assert err.count("\n") == 1
+    for word, extra in (("hydra/launcher=ray", "ray"), ("hydra/sweeper=optuna", "optuna")):
+        if find_spec(f"hydra_plugins.hydra_{extra}_{word.split('/')[1].split('=')[0]}") is None:
+            status, _, err = run("-m", word, "seed=0,1")
+            assert status == 2
+            assert err.endswith(f"(it comes with pip install 'samplerbench[{extra}]')\n")
 
 
 def imported(folder: Path, command: str, of: list[str]) -> list[str]:

@@ -41,6 +41,14 @@ from samplerbench.errors import CellsFailed, InvalidSetting
 
 #: Failed jobs of a multirun that have a line of their own at its end.
 MOST_NAMED = 10
+#: Which extra brings a plugin of Hydra's, by the plugin's name; see docs/cluster.md.
+PLUGINS = {
+    "joblib": "launchers",
+    "submitit_local": "launchers",
+    "submitit_slurm": "launchers",
+    "ray": "ray",
+    "optuna": "optuna",
+}
 
 
 def run_name() -> str:
@@ -361,11 +369,18 @@ def _in_folders(message: str) -> list[str]:
     return [path.with_suffix("").as_posix() for path in paths if len(path.parts) > 1]
 
 
+def _extra(message: str) -> list[str]:
+    """How to get a launcher or sweeper that is not installed."""
+    named = re.search(r"Could not find 'hydra/(?:launcher|sweeper)/(\w+)'", message)
+    extra = PLUGINS.get(named[1]) if named else None
+    return [f"(it comes with pip install 'samplerbench[{extra}]')"] if extra else []
+
+
 def _complain(message: str, status: int = 2) -> int:
     """Print the message as one line; the status to leave with, 2 for bad input."""
     # Hydra adds where it looked and where to read more; the first part says what was wrong
     message = re.split(r"\n(?:Config search path|See https|    full_key)", message)[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text = " ".join([*lines, *_in_folders(message)])
+    text = " ".join([*lines, *_in_folders(message), *_extra(message)])
     print(f"samplerbench: {text}", file=sys.stderr)
     return status
