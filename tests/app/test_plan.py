@@ -42,6 +42,7 @@ def jobs(folder):
     return {name: (config.n_samples, config.seed) for name, config in told.items()}
 
 
+@pytest.mark.slow
 def test_a_widened_multirun_goes_on_in_its_folder(multirun, tmp_path, capfd):
     """The numbers move: 3 of the second command is 2 of the first, and 4 is 3."""
     grid = tmp_path / "grid"
@@ -72,6 +73,7 @@ def test_a_widened_multirun_goes_on_in_its_folder(multirun, tmp_path, capfd):
     assert "note: grid: not of its last command: 1, 2, 3, 5\n" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_refused_job_is_named(multirun, tmp_path):
     assert multirun("seed=0,1,2")[0] == 0
     assert multirun("seed=1,2")[0] == 0

@@ -170,6 +170,7 @@ def test_a_lock_ends_with_its_process(copy):
     release(copy)
 
 
+@pytest.mark.slow
 def test_a_file_system_without_locks_stops_no_run(copy, monkeypatch):
     def refuses(file, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

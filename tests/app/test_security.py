@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from samplerbench.app.job import read_losses
 from samplerbench.app.runs import open_run
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.cache import Cache
@@ -117,7 +118,14 @@ def test_a_cache_executes_nothing_and_is_worked_out_again(command, run, here, tm
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
-@pytest.mark.parametrize("spoilt", ["", "step,name,l\n", "step,name,loss\n", None])
+@pytest.mark.parametrize("content", ["", "step,name,l\n", "step,name,loss\n"])
+def test_losses_are_whole_or_no_losses(tmp_path, content):
+    (tmp_path / "losses.csv").write_text(content)
+    with pytest.raises(ValueError, match=r"no losses|No columns"):
+        read_losses(tmp_path / "losses.csv")
+
+
+@pytest.mark.parametrize("spoilt", ["step,name,l\n", None])
 def test_weights_whose_losses_cannot_be_read_are_trained_again(
     command, run, here, tmp_path, spoilt
 ):
