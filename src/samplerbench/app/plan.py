@@ -6,8 +6,9 @@ A job is known by the words of its command, in whichever folder it is and whiche
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
 
@@ -36,9 +37,13 @@ class Plan:
     count: int
     jobs: tuple[Words, ...]
 
-    def includes(self, words: Sequence[str]) -> bool:
+    def includes(self, words: Iterable[str]) -> bool:
         """Whether a job with these words is one of the plan, as far as its jobs are listed."""
-        return self.count > len(self.jobs) or frozenset(words) in self.jobs
+        return self.count > len(self.jobs) or frozenset(words) in self._known
+
+    @cached_property
+    def _known(self) -> frozenset[Words]:
+        return frozenset(self.jobs)
 
     def told(self, jobs: Iterable[Words]) -> list[str]:
         """Jobs by the words in which those of the plan differ."""

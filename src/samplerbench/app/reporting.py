@@ -190,8 +190,9 @@ def _of_plans(folder: Path) -> list[str]:
         if plan.count > len(plan.jobs):  # too many to tell one from another
             lines.append(f"{name}: {len(found):,} of {plan.count:,} jobs have begun")
             continue
-        missing = [job for job in plan.jobs if job not in begun.values()]
-        others = [str(run) for run, words in begun.items() if words not in plan.jobs]
+        there = set(begun.values())
+        missing = [job for job in plan.jobs if job not in there]
+        others = [str(run) for run, words in begun.items() if not plan.includes(words)]
         if len(missing) > unknown:
             told = f"{name}: {plan.count - len(missing) + unknown} of {plan.count} jobs have begun"
             lines.append(f"{told}; not: {few(plan.told(missing), '; ')}")
