@@ -32,6 +32,16 @@ def test_a_report_without_numbers_has_no_block(place):
     assert "```\nw: 1 of 2 cells\n```" in page
 
 
+def test_a_run_in_the_notebooks_own_setting_is_shown_beside(place):
+    own = place.with_name(f"{place.name}{gallery.OWN_SETTING}")
+    assert "fidelity=notebook`" not in gallery.index().partition("\n## ")[2]
+    own.mkdir()
+    (own / "loss.png").touch()
+    page = gallery.index()
+    assert f"`samplerbench experiment={NAME} fidelity=notebook`" in page
+    assert f"![loss]({NAME}{gallery.OWN_SETTING}/loss.png)" in page
+
+
 def test_the_seconds_of_a_run_are_in_the_index(place, monkeypatch):
     def finished(command, **_):
         (directory,) = [word.partition("=")[2] for word in command if "hydra.run.dir" in word]

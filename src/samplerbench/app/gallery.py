@@ -31,6 +31,8 @@ GALLERY = Path("multirun/gallery")
 REPORT = "report.txt"
 SECONDS = "seconds.txt"
 ORDERS = "orders"
+#: Ends the name of the folder of an experiment with fidelity=notebook, which `make gallery` leaves.
+OWN_SETTING = "_notebook"
 KEPT = ("*.png", "*.gif", REPORT)
 TITLES = {
     "n0": "N0: score-based diffusion models (talk 8)",
@@ -127,35 +129,36 @@ def index() -> str:
         ]
     notebook = ""
     for name in experiments([]):
-        place = GALLERY / name
-        if not place.is_dir():
-            continue
-        if name.split("/")[0] != notebook:
+        own = f"{name}{OWN_SETTING}"
+        if name.split("/")[0] != notebook and (GALLERY / name).is_dir():
             notebook = name.split("/")[0]
             lines += ["", f"## {TITLES[notebook]}"]
         yaml = (conf_directory() / "experiment" / f"{name}.yaml").read_text().splitlines()
         comment = [line.removeprefix("# ") for line in yaml if line.startswith("# ")]
-        seconds = place / SECONDS
-        took = f": {seconds.read_text().strip()} s" if seconds.exists() else ""
-        command = f"`samplerbench experiment={name}`{took}"
-        lines += ["", f"### {name}", "", *comment[1:], "", command, ""]
-        pictures = sorted([*place.glob("*.gif"), *place.glob("*.png")])
-        lines += [f"![{path.stem}]({name}/{path.name})" for path in pictures]
-        report = place / REPORT
-        kept = report.read_text().splitlines() if report.exists() else []
-        text = "\n".join(line for line in kept if not line.startswith(("figure:", "table:")))
-        if text.strip():
-            lines += [
-                "",
-                "<details><summary>Its numbers</summary>",
-                "",
-                "```",
-                text.strip(),
-                "```",
-                "",
-            ]
-            lines += ["</details>"]
+        lines += _entry(name, f"experiment={name}", comment[1:])
+        lines += _entry(
+            own, f"experiment={name} fidelity=notebook", ["The notebook's own setting."]
+        )
     return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, words: str, comment: list[str]) -> list[str]:
+    """What the page says of one folder of the gallery; nothing if it is not there."""
+    place = GALLERY / name
+    if not place.is_dir():
+        return []
+    seconds = place / SECONDS
+    took = f": {seconds.read_text().strip()} s" if seconds.exists() else ""
+    lines = ["", f"### {name}", "", *comment, "", f"`samplerbench {words}`{took}", ""]
+    pictures = sorted([*place.glob("*.gif"), *place.glob("*.png")])
+    lines += [f"![{path.stem}]({name}/{path.name})" for path in pictures]
+    report = place / REPORT
+    kept = report.read_text().splitlines() if report.exists() else []
+    text = "\n".join(line for line in kept if not line.startswith(("figure:", "table:")))
+    if text.strip():
+        lines += ["", "<details><summary>Its numbers</summary>", "", "```", text.strip(), "```"]
+        lines += ["", "</details>"]
+    return lines
 
 
 def main() -> None:
