@@ -34,7 +34,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from samplerbench.app.folders import adding, conf_directory, config_dirs
+from samplerbench.app.folders import adding, conf_directory, config_dirs, members
 from samplerbench.app.owner import STATUS, own_folder, stored
 from samplerbench.app.startup import importing, leave
 from samplerbench.errors import CellsFailed, InvalidSetting
@@ -318,8 +318,7 @@ def no_name(words: Sequence[str]) -> InvalidSetting | None:
         group, value = conf_directory() / override.key_or_group, override.value()
         listed = value if isinstance(value, list) else [value]
         if group.is_dir() and not all(isinstance(name, str) for name in listed):
-            paths = (path.relative_to(group).with_suffix("") for path in group.rglob("*.yaml"))
-            known = ", ".join(sorted(path.as_posix() for path in paths))
+            known = ", ".join(members(override.key_or_group))
             allowed = f"a name, or for some groups a list of names, of {known}"
             key, _, given = word.partition("=")
             return InvalidSetting(key, given, allowed)
@@ -362,11 +361,7 @@ def _without_trace(message: str) -> str:
 def _in_folders(message: str) -> list[str]:
     """The members of a group that lie in its folders, which Hydra does not name with the others."""
     named = re.search(r"Available options in '([\w/]+)'", message)
-    group = conf_directory() / named[1] if named else None
-    if group is None or not group.is_dir():
-        return []
-    paths = (path.relative_to(group) for path in sorted(group.rglob("*.yaml")))
-    return [path.with_suffix("").as_posix() for path in paths if len(path.parts) > 1]
+    return [name for name in members(named[1]) if "/" in name] if named else []
 
 
 def _extra(message: str) -> list[str]:
