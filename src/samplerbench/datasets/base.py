@@ -21,6 +21,9 @@ from samplerbench.schedules import NoiseSchedule
 if TYPE_CHECKING:  # it knows data sets
     from samplerbench.metrics.line_laws import LineLaw
 
+#: Coordinates as large are refused, of data and of samples: their squares overflow in float32.
+LARGEST = 1e15
+
 
 class Dataset(ABC):
     """A law on R^dim. Members are frozen dataclasses in files of their own."""

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.datasets.empirical import Empirical, digest
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.models import Denoiser
@@ -194,9 +194,6 @@ def read_points(path: str) -> Tensor:
     return torch.from_numpy(array.astype(np.float64))
 
 
-_LARGEST = 1e15
-"""Metrics refuse larger coordinates, whose squares overflow; better before a training."""
-
 _WHAT = {
     ".npy": "an array saved by numpy.save, without objects",
     ".csv": "a table of numbers with commas",
@@ -252,7 +249,7 @@ def _what_is_wrong(array: np.ndarray) -> str:
     bad = int((~finite).sum())
     if bad:
         return f"{bad} rows have NaN or infinite entries, the first of them row {finite.argmin()}"
-    large = (np.abs(array.astype(np.float64)) >= _LARGEST).any(1)
+    large = (np.abs(array.astype(np.float64)) >= LARGEST).any(1)
     if large.any():
-        return f"row {large.argmax()} has an entry of {_LARGEST:g} or more in size"
+        return f"row {large.argmax()} has an entry of {LARGEST:g} or more in size"
     return ""

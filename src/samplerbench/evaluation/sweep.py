@@ -27,12 +27,12 @@ from torch import Tensor
 from samplerbench import __version__
 from samplerbench.coupling import BrownianNoise
 from samplerbench.cuda_graphs import Graphed
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.errors import kind_and_line, require
 from samplerbench.evaluation.identity import VERSIONS, describe, identity, settings_text
 from samplerbench.evaluation.store import Row
 from samplerbench.grids import Levels
-from samplerbench.metrics.base import LARGEST, Distance, LawMetric, Measurement, Metric
+from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
 from samplerbench.models import Counted, Denoiser, Score
 from samplerbench.noise import KeyedNoise, Noise
 from samplerbench.samplers.base import Sampler, final_state

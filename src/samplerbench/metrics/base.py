@@ -26,11 +26,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.errors import InvalidSetting, require
-
-#: Coordinates as large are refused: their squares, summed, would overflow in float32.
-LARGEST = 1e15
 
 
 @dataclass(frozen=True, eq=False)
