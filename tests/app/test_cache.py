@@ -33,20 +33,22 @@ def test_what_a_job_keeps_is_listed_and_pruned(command, tmp_path):
     assert status == 0
     assert "grid_mixture · edm · residual_mlp · edm" in out
     assert "trained" in out
-    assert "1 trainings and 8 values" in out
+    assert "1 trainings, 8 values and 1 archives of figures" in out  # the errors of the score
     cache = tmp_path / "multirun" / ".cache"
     (values,) = {path.parent.parent for path in cache.glob("values/*/*.json")}
     old = next(values.glob("*/*.json"))
     os.utime(old, (time.time() - 10 * 86_400,) * 2)
-    assert "removed 0 trainings and 1 values" in command("cache", "prune", "days=5")[1]
+    assert "removed 0 trainings, 1 values and 0 archives" in command("cache", "prune", "days=5")[1]
     (folder,) = (path for path in cache.glob("trainings/*") if path.is_dir())
     with FileLock(folder.with_suffix(".lock")):  # as a job that trains it holds it
         (folder / "model.safetensors").rename(folder / "state.ckpt")
         assert "being trained" in command("cache")[1]
-        assert "removed 0 trainings and 7 values" in command("cache", "prune", "days=0")[1]
+        assert (
+            "removed 0 trainings, 7 values and 1 archives" in command("cache", "prune", "days=0")[1]
+        )
     assert "interrupted" in command("cache")[1]
     assert "removed 1 trainings" in command("cache", "prune", "days=0")[1]
-    assert "0 trainings and 0 values" in command("cache")[1]
+    assert "0 trainings, 0 values and 0 archives" in command("cache")[1]
 
 
 def test_what_cannot_be_removed_is_one_line(command, tmp_path, monkeypatch):
@@ -98,6 +100,8 @@ def test_only_what_has_a_name_of_the_cache_is_listed_and_pruned(command, tmp_pat
         f"values/ab/{some}.json",  # which would be in values/01
         f"values/01/{some}.csv",
         f"values/01/{some}.json.unusable/mine",
+        f"values/01/{some}.zip",
+        f"archives/01/{some}.json",
         "mine/model.safetensors",
     ]
     ours = [
@@ -109,6 +113,8 @@ def test_only_what_has_a_name_of_the_cache_is_listed_and_pruned(command, tmp_pat
         f"values/01/{some}.json",
         f"values/01/.{some}.json.0011223344556677.tmp",
         "values/01/0123456789abcdee.json.unusable",
+        f"archives/01/{some}.zip",
+        f"archives/01/.{some}.zip.0011223344556677.tmp",
     ]
     for name in [*theirs, *ours]:
         path = tmp_path / name
@@ -117,8 +123,8 @@ def test_only_what_has_a_name_of_the_cache_is_listed_and_pruned(command, tmp_pat
     said = command("cache", "cache_dir=.")[1]
     assert "aaaaaaaaaaaaaaaa" in said
     assert "thesis" not in said
-    assert "1 trainings and 1 values, 0.0 MB" in said
+    assert "1 trainings, 1 values and 1 archives of figures, 0.0 MB" in said
     said = command("cache", "prune", "days=0", "cache_dir=.")[1]
-    assert "removed 1 trainings and 3 values" in said
+    assert "removed 1 trainings, 3 values and 2 archives" in said
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {*theirs, "trainings/aaaaaaaaaaaaaaaa.lock"}

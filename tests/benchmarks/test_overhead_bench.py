@@ -9,7 +9,9 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, fields
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -80,34 +82,53 @@ def test_overhead_of_a_cell(benchmark: BenchmarkFixture, tmp_path: Path) -> None
     print(f"\nper cell: {benchmark.extra_info}")
 
 
-def processor_seconds() -> float:
-    """What the commands that have ended took of the processor."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+AGAIN = 5
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of a command: until its first line, until its end, and of the processor.
+
+    The processor's tell what the command takes where other programs run too.
+    """
+
+    first_line: float
+    whole: float
+    processor: float
+
+
+def spent_by(words: list[str], folder: Path) -> Spent:
+    """Run a program in a folder."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    with subprocess.Popen([sys.executable, *words], cwd=folder, stdout=subprocess.PIPE) as command:
+        assert command.stdout is not None
+        command.stdout.readline()
+        line = time.perf_counter() - began
+        command.stdout.read()
+    assert command.returncode == 0
+    whole, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Spent(line, whole, used)
 
 
 @pytest.mark.parametrize("job", [["experiment=tiny"], []], ids=["tiny", "main"])
 def test_overhead_of_a_command(benchmark: BenchmarkFixture, tmp_path: Path, job: list[str]) -> None:
-    """Seconds until the first line, and of a command that finds all it needs in the cache.
+    """A command the first time, and when it finds all it needs in the cache: medians of five.
 
-    The processor's seconds are those that a busy machine tells too.
+    Beside it torch's import alone, which no command can do without: it tells how fast the machine
+    is now.
     """
-    words = [sys.executable, "-u", "-m", "samplerbench", *job]
+    words = ["-u", "-m", "samplerbench", *job]
 
     def run() -> None:
-        for name in ("first", "again"):
-            began, spent = time.perf_counter(), processor_seconds()
-            with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE) as command:
-                assert command.stdout is not None
-                command.stdout.readline()
-                benchmark.extra_info[f"{name}: first line, s"] = round(
-                    time.perf_counter() - began, 2
-                )
-                command.stdout.read()
-            assert command.returncode == 0
-            benchmark.extra_info[f"{name}: whole, s"] = round(time.perf_counter() - began, 2)
-            of_processor = round(processor_seconds() - spent, 2)
-            benchmark.extra_info[f"{name}: of the processor, s"] = of_processor
+        taken = {"first": [spent_by(words, tmp_path)], "again": [], "import torch": []}
+        for _ in range(AGAIN):
+            taken["again"].append(spent_by(words, tmp_path))
+            taken["import torch"].append(spent_by(["-c", "import torch"], tmp_path))
+        for name, times in taken.items():
+            for field in fields(Spent):
+                middle = median(getattr(one, field.name) for one in times)
+                benchmark.extra_info[f"{name}: {field.name}, s"] = round(middle, 2)
 
     benchmark.pedantic(run, rounds=1)
     print(f"\n{benchmark.extra_info}")

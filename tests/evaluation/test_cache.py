@@ -1,9 +1,11 @@
 """The cache: what is known is not worked out again, and what is spoilt is named and replaced."""
 
+import io
 import json
 import math
 import shutil
 import threading
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,7 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.evaluation.budget import Budget
 from samplerbench.evaluation.cache import Cache
 from samplerbench.evaluation.sweep import Drawn, Sweep
+from samplerbench.files import sealed
 from samplerbench.grids import uniform
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.samplers.ddim import DDIM
@@ -53,6 +56,10 @@ def plain(rows):
 
 def forget_clocks(rows):
     return [replace(row, seconds=0.0) for row in plain(rows)]
+
+
+def value_file(cache, row):
+    return next(cache.directory.glob(f"values/*/{row.cell_id}.json"))
 
 
 @pytest.fixture
@@ -107,7 +114,7 @@ def test_a_budget_again_draws_nothing_and_fills_holes(tmp_path, counted):
     assert plain(found) == plain(first)
     assert counted == []
     between = [row for row in first if row.reference == "converged"]
-    again._value(between[0].cell_id).unlink()
+    value_file(again, between[0]).unlink()
     rows = Budget(sweep_of(again), converged_steps=8, tolerance=1.0).run(again.keep)
     assert len(counted) == 2  # the cell and its neighbour
     assert forget_clocks(rows) == forget_clocks(first)
@@ -131,7 +138,7 @@ def test_a_budget_again_draws_nothing_and_fills_holes(tmp_path, counted):
 def test_a_spoilt_value_is_named_and_worked_out_again(tmp_path, caplog, counted, spoil):
     cache = Cache(tmp_path)
     first = sweep_of(cache).run(cache.keep)
-    path = cache._value(first[7].cell_id)
+    path = value_file(cache, first[7])
     whole = path.read_text()
     path.write_text(spoil(whole))
     counted.clear()
@@ -215,3 +222,80 @@ def test_a_folder_that_was_pruned_while_a_job_waited_is_there_again(tmp_path):
     with cache.training("abc", wait) as folder:
         (folder / "left").touch()
     assert (place / "left").exists()
+
+
+FILES = {"budget_energy.png": b"\x89PNG", "paths x.gif": b"GIF", "score_errors.csv": b"a,b\n"}
+ARCHIVE = "0123456789abcdef"
+
+
+def archive_file(cache):
+    return next(cache.directory.glob("archives/01/*"))
+
+
+def test_files_come_back_as_they_were(tmp_path):
+    cache = Cache(tmp_path)
+    assert cache.recall_archive(ARCHIVE) is None
+    cache.keep_archive(ARCHIVE, FILES)
+    found = Cache(tmp_path).recall_archive(ARCHIVE)
+    assert list(found.items()) == list(FILES.items())
+    assert Cache(tmp_path, refresh=True).recall_archive(ARCHIVE) is None
+    with zipfile.ZipFile(archive_file(cache)) as archive:  # other programs read it too
+        assert archive.namelist() == list(FILES)
+
+
+def test_a_picture_that_draws_nothing_is_known_too(tmp_path):
+    cache = Cache(tmp_path)
+    cache.keep_archive(ARCHIVE, {})
+    assert cache.recall_archive(ARCHIVE) == {}
+
+
+@pytest.mark.parametrize("place", [0, 40, -1])
+def test_a_spoilt_archive_is_named_and_put_aside(tmp_path, caplog, place):
+    cache = Cache(tmp_path)
+    cache.keep_archive(ARCHIVE, FILES)
+    path = archive_file(cache)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert cache.recall_archive(ARCHIVE) is None
+    assert path.name in caplog.text
+    assert path.with_name(f"{path.name}.unusable").read_bytes() == content
+    cache.keep_archive(ARCHIVE, FILES)
+    assert cache.recall_archive(ARCHIVE) == FILES
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.png", "/a.png", "b/a.png", "b\\a.png", ".a.png", "a.parquet"]
+)
+def test_an_archive_leaves_the_folder_of_the_run_to_the_run(tmp_path, caplog, name):
+    """A cache may be shared, and its digests anybody can make."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, b"mine")
+    path = tmp_path / "archives" / "01" / f"{ARCHIVE}.zip"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(sealed(buffer.getvalue()))
+    assert Cache(tmp_path).recall_archive(ARCHIVE) is None
+    assert "it holds what no job archives" in caplog.text
+    cache = Cache(tmp_path / "other")
+    cache.keep_archive(ARCHIVE, FILES | {name: b"mine"})
+    assert cache.recall_archive(ARCHIVE) is None
+
+
+def test_an_archive_that_grows_is_not_unpacked(tmp_path, caplog):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(10**7))
+    path = tmp_path / "archives" / "01" / f"{ARCHIVE}.zip"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(sealed(buffer.getvalue()))
+    assert Cache(tmp_path).recall_archive(ARCHIVE) is None
+    assert "it is compressed" in caplog.text
+
+
+def test_where_no_archive_can_be_written_work_goes_on(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    cache = Cache(tmp_path / "file")
+    for _ in range(2):
+        cache.keep_archive(ARCHIVE, FILES)
+    assert caplog.text.count("not kept there") == 1

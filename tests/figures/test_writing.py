@@ -2,13 +2,14 @@
 
 import os
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
 from samplerbench.figures.base import Animation, write
-from samplerbench.figures.style import save
+from samplerbench.figures.style import save, styled
 
 
 def animation():
@@ -52,3 +53,20 @@ def test_after_an_error_nothing_is_left_and_what_was_there_stays(tmp_path, monke
     assert len(used) == 2
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == before
+
+
+def test_a_figure_is_the_same_whatever_settings_the_user_has_for_his_own(tmp_path, monkeypatch):
+    def drawn(name):
+        with mpl.rc_context(styled()):
+            figure = Figure(figsize=(2, 2))
+            figure.add_subplot().plot([0.0, 1.0], [0.0, 1.0], label="a")
+        return save(figure, tmp_path / name).read_bytes()
+
+    plain = drawn("a.png")
+    monkeypatch.setitem(mpl.rcParams, "font.family", ["monospace"])
+    monkeypatch.setitem(mpl.rcParams, "lines.solid_capstyle", "round")
+    monkeypatch.setitem(mpl.rcParams, "axes.linewidth", 5.0)
+    backend = mpl.rcParams["backend"]
+    assert drawn("b.png") == plain
+    assert mpl.rcParams["axes.linewidth"] == 5.0
+    assert mpl.rcParams["backend"] == backend

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -41,13 +41,15 @@ from samplerbench.evaluation.cache import Cache
 from samplerbench.evaluation.identity import VERSIONS, code, describe, identity
 from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.sweep import Labels, Sweep, nothing
-from samplerbench.figures.base import Picture
 from samplerbench.logs import Logger
 from samplerbench.models import Denoiser, Score
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
 from samplerbench.pretrained import Pretrained, pretrained
 from samplerbench.schedules import NoiseSchedule
+
+if TYPE_CHECKING:  # matplotlib takes long to import, and a job whose figures are known has no use
+    from samplerbench.figures.base import Picture
 
 CACHE = ("on", "off", "refresh")
 DENOISERS = ("learned", "empirical", "oracle", "pretrained")
@@ -108,6 +110,25 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
         dtype=sweep.dtype,
         device=sweep.device,
     )
+
+
+def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
+    """All that decides a `scene` of the trained model, for an identity."""
+    return {
+        "dataset": describe(sweep.dataset),
+        "schedule": describe(sweep.schedule),
+        "grid": describe(sweep.grid),
+        # in their order, which is that of panels and legends
+        "denoisers": [(name, sweep.identities[name]) for name in sweep.denoisers],
+        "starts": [(name, describe(start)) for name, start in sweep.starts.items()],
+        "samplers": [(name, describe(sampler)) for name, sampler in sweep.samplers],
+        "steps": sweep.all_steps,
+        "training": sweep.training_id,
+        "seed": sweep.seed,
+        "dtype": str(sweep.dtype),
+        "device": sweep.device.type,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def names(config: DictConfig, key: str, allowed: Sequence[str]) -> list[str]:
@@ -247,6 +268,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     )
     check(sweep, None if training is None else training.objective)
     for name, picture in pictures.items():
+        allowed = "a frozen dataclass, whose fields are its settings"
+        require(is_dataclass(picture), "picture", name, allowed)
         reason = picture.why_incompatible(scene(sweep, training))
         if reason is not None:
             raise InvalidSetting("picture", name, f"another one: {reason}")

@@ -1,6 +1,6 @@
 """`samplerbench cache`: what runs share, and how to make it smaller.
 
-    samplerbench cache                    the trained models and values that are kept
+    samplerbench cache                    the trained models, values and figures that are kept
     samplerbench cache prune days=30      remove what was written more than so many days ago
 
 Both take `cache_dir=FOLDER`. A model that a job is training stays, and so does all that has not the
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.cache import ABOUT, Cache
+from samplerbench.evaluation.cache import ABOUT, ARCHIVES, VALUES, Cache
 from samplerbench.weights import WEIGHTS
 
 DAY = 86_400
@@ -57,25 +57,31 @@ def main(words: list[str]) -> None:
 
 
 def show(directory: Path) -> None:
-    """A line for each model, and how many values there are."""
+    """A line for each model, and how many values and archives of figures there are."""
     out = console()
     table = Table(box=None, pad_edge=False)
     for name in ("training", "of", "state", "written"):
         table.add_column(name, no_wrap=True)
     cache = Cache(directory)
-    folders, values = cache.trainings(), cache.values()
+    folders = cache.trainings()
+    values, archives = cache.files(VALUES), cache.files(ARCHIVES)
     for folder in folders:
         when = f"{datetime.fromtimestamp(written(folder)):%Y-%m-%d %H:%M}"
         table.add_row(folder.name, title(folder), state(folder), when)
     if table.row_count:
         out.print(table)
-    files = [*values, *(path for folder in folders for path in folder.iterdir())]
+    files = [*values, *archives, *(path for folder in folders for path in folder.iterdir())]
     size = sum(found.st_size for found in _found(files))
-    whole = sum(path.suffix == ".json" for path in values)
     out.print(
-        f"{len(folders):,} trainings and {whole:,} values, {size / 1e6:,.1f} MB in {directory}",
+        f"{len(folders):,} trainings, {_whole(values):,} values and {_whole(archives):,} archives "
+        f"of figures, {size / 1e6:,.1f} MB in {directory}",
         markup=False,
     )
+
+
+def _whole(paths: Iterable[Path]) -> int:
+    """How many are neither put aside nor half-written."""
+    return sum(path.suffix in (".json", ".zip") for path in paths)
 
 
 def prune(directory: Path, before: float) -> None:
@@ -87,17 +93,22 @@ def prune(directory: Path, before: float) -> None:
     cache = Cache(directory)
     try:
         models = sum(_removed(folder, before) for folder in cache.trainings())
-        old = [
-            path
-            for path in cache.values()
-            if any(found.st_mtime < before for found in _found([path]))
-        ]
-        for path in old:
-            path.unlink(missing_ok=True)
+        values, archives = (_unlinked(cache.files(kind), before) for kind in (VALUES, ARCHIVES))
     except OSError as error:
         allowed = f"a folder that can be written to ({error})"
         raise InvalidSetting("cache_dir", directory, allowed) from error
-    console().print(f"removed {models:,} trainings and {len(old):,} values from {directory}")
+    console().print(
+        f"removed {models:,} trainings, {values:,} values and {archives:,} archives of figures "
+        f"from {directory}"
+    )
+
+
+def _unlinked(paths: Iterable[Path], before: float) -> int:
+    """Remove files that were written before a time; how many."""
+    old = [path for path in paths if any(found.st_mtime < before for found in _found([path]))]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return len(old)
 
 
 def _removed(folder: Path, before: float) -> bool:

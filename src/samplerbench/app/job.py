@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from samplerbench.app.build import Job, Training, build, scene
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
-from samplerbench.app.showing import show, show_pictures, show_score_errors
+from samplerbench.app.showing import Showing
 from samplerbench.app.terminal import console, shown
 from samplerbench.errors import CellsFailed, InvalidSetting, first_line, kind_and_line
 from samplerbench.evaluation.cache import ABOUT, Cache
@@ -131,17 +131,18 @@ def planned(job: Job) -> int:
 def execute(job: Job, directory: Path, log: Log) -> int:
     """Train, sweep and draw; returns how many values failed."""
     out = console()
+    showing = Showing(job, directory, log, out)
     view = scene(job.sweep, job.training)
     if job.training is not None:
         view = fit(job, job.training, view, directory, log, out)
-        show_score_errors(job, directory, log, out)
+        showing.score_errors()
     failed = 0
     if planned(job) > 0:
         table = measure(job, directory, out)
         failed = int((table["status"] == "failed").sum())
-        show(job, table, directory, log, out)
+        showing.results(table)
         out.print(f"table:  {shown(directory / 'cells.parquet')}")
-    show_pictures(job, view, directory, log, out)
+    showing.pictures(view)
     if log.where:
         out.print(f"log:    {shown(log.where)}")
     write_atomically(directory / "report.txt", out.export_text().encode())

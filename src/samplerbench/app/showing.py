@@ -1,13 +1,21 @@
-"""What a job shows of its results: printed, drawn and logged."""
+"""What a job shows of its results: printed, drawn and logged.
+
+What is drawn is kept in the cache beside the values that it is drawn of, so matplotlib is imported
+where a figure is not known yet and nowhere else.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
 
-from samplerbench.app.build import Job
+from samplerbench.app.build import Job, what_pictures_see
 from samplerbench.app.console import (
     print_budget,
     print_cells,
@@ -19,110 +27,180 @@ from samplerbench.app.console import (
 from samplerbench.app.terminal import shown
 from samplerbench.evaluation.budget import Budget, parts, verdict
 from samplerbench.evaluation.chains import CHAIN
-from samplerbench.evaluation.identity import settings_text
+from samplerbench.evaluation.identity import describe, drawing_versions, identity, settings_text
 from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.score_error import score_errors
 from samplerbench.evaluation.statistics import at_equal_cost, sampler_name, summary
-from samplerbench.evaluation.store import to_data
+from samplerbench.evaluation.store import table_digest, to_data
 from samplerbench.evaluation.sweep import most_steps
-from samplerbench.figures.base import write
-from samplerbench.figures.budget import waterfall
-from samplerbench.figures.distance_families import distance_figure, family
-from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
-from samplerbench.figures.style import save
 from samplerbench.files import write_atomically
 from samplerbench.logs import Log
 
-
-def show_score_errors(job: Job, directory: Path, log: Log, out: Console) -> None:
-    """The errors of the scores themselves, where the exact one is known."""
-    sweep = job.sweep
-    oracle = sweep.dataset.oracle(sweep.schedule) if sweep.dataset.known_law else None
-    if oracle is None:
-        return
-    rows = [row for row in sweep.levels(max(sweep.all_steps)).rows if row.sigma > 0]
-    chosen = sorted({round(k * (len(rows) - 1) / 4) for k in range(5)}) if rows else []
-    errors = score_errors(
-        sweep.denoisers,
-        oracle.to(sweep.device),
-        sweep.dataset,
-        [rows[k] for k in chosen],
-        count=sweep.n_samples,
-        repetitions=sweep.repetitions,
-        seed=sweep.seed,
-        device=sweep.device,
-    )
-    print_score_errors(out, errors)
-    write_atomically(directory / "score_errors.csv", errors.to_csv(index=False).encode())
-    log.table("score_errors", errors)
+if TYPE_CHECKING:
+    from samplerbench.figures.base import Drawn
 
 
-def show(job: Job, table: pd.DataFrame, directory: Path, log: Log, out: Console) -> None:
-    """Print the table and what it supports, draw it, and log both."""
-    sweep = job.sweep
-    shown_cells, unit = to_data(table), "N"
-    if sweep.nfe:  # samplers at equal cost, not at equal steps
-        taken = {
-            (name, settings_text(sampler)): {nfe: most_steps(sampler, nfe) for nfe in sweep.nfe}
-            for name, sampler in sweep.samplers
-        }
-        shown_cells, unit = at_equal_cost(shown_cells, taken), "NFE"
-    print_cells(out, shown_cells, unit, sweep.law.known_law)
-    print_chains(out, table[table["reference"] == CHAIN])
-    print_failures(out, table)
-    print_claims(out, shown_cells, job.wanted, sweep.metrics, unit)
-    log.table("cells", table.drop(columns=["metric_settings"]))
-    if job.budget is not None:
-        show_budget(job.budget, table, directory, log, out)
-    families = {sampler_name(n, settings_text(s)): family(s) for n, s in sweep.samplers}
-    ok = to_data(table)
-    ok = ok[(ok["status"] == "ok") & (ok["denoiser"] != "law")]
-    for metric in sweep.metrics:
-        rows = ok[ok["metric"] == metric]
-        if rows["steps"].nunique() < 2:  # no curve in one point
-            continue
-        path = directory / f"distance_{metric}.png"
-        x = "nfe" if sweep.nfe else "steps"
-        figure = distance_figure(to_data(table), metric, x, families)
-        log.figure(f"distance/{metric}", save(figure, path))
-        lines = summary(rows)
-        names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
-        lines = lines.assign(name=names)
-        log.curves(metric, lines, ["nfe", "steps"], "mean", ["denoiser", "start", "name"])
-        out.print(f"figure: {shown(path)}")
+@dataclass(frozen=True, eq=False)
+class Showing:
+    """Where the results of a job are shown.
 
+    Args:
+        job: whose they are.
+        directory: of the run; figures and tables go there.
+        log: of the run.
+        out: where to print.
+    """
 
-def show_budget(
-    budget: Budget, table: pd.DataFrame, directory: Path, log: Log, out: Console
-) -> None:
-    """The budget as a table, in words and as a figure, for every metric."""
-    lines = parts(table, budget.converged_steps)
-    print_budget(out, lines)
-    for line in verdict(budget, table):
-        out.print(line, markup=False)
-    out.print()
-    write_atomically(directory / "budget.csv", lines.to_csv(index=False).encode())
-    log.table("budget", lines)
-    sweep = budget.sweep
-    title = (
-        f"{sweep.labels.dataset}, n = {sweep.n_samples:,}, {sweep.repetitions} repetitions; "
-        "bars: 95 % intervals of the mean"
-    )
-    for metric in dict.fromkeys(lines["metric"]):
-        figures = {}
-        if not sweep.nfe:  # at equal cost the samplers have no number of steps in common
-            figures["budget"] = waterfall(lines, metric, title)
-        if paired_errors(table, metric)["nfe"].nunique() > 1:
-            figures["paired_error"] = paired_error_against_nfe(table, metric)
-        for name, figure in figures.items():
-            path = save(figure, directory / f"{name}_{metric}.png")
-            log.figure(f"{name}/{metric}", path)
-            out.print(f"figure: {shown(path)}")
+    job: Job
+    directory: Path
+    log: Log
+    out: Console
 
+    def score_errors(self) -> None:
+        """The errors of the scores themselves, where the exact one is known."""
+        sweep = self.job.sweep
+        oracle = sweep.dataset.oracle(sweep.schedule) if sweep.dataset.known_law else None
+        if oracle is None:
+            return
+        exact = oracle.to(sweep.device)
+        rows = [row for row in sweep.levels(max(sweep.all_steps)).rows if row.sigma > 0]
+        chosen = sorted({round(k * (len(rows) - 1) / 4) for k in range(5)}) if rows else []
+        path = self.directory / "score_errors.csv"
 
-def show_pictures(job: Job, view: Scene, directory: Path, log: Log, out: Console) -> None:
-    """Draw what was asked for, of the trained model."""
-    for name, picture in job.pictures.items():
-        for path in write(picture.draw(view), directory):
-            log.figure(f"{name}/{path.stem}", path)
-            out.print(f"figure: {shown(path)}")
+        def make() -> list[Path]:
+            errors = score_errors(
+                sweep.denoisers,
+                exact,
+                sweep.dataset,
+                [rows[k] for k in chosen],
+                count=sweep.n_samples,
+                repetitions=sweep.repetitions,
+                seed=sweep.seed,
+                device=sweep.device,
+            )
+            write_atomically(path, errors.to_csv(index=False).encode())
+            return [path]
+
+        points = {"n": sweep.n_samples, "repetitions": sweep.repetitions}
+        self._known_or_made({"score_errors": points, "scene": what_pictures_see(sweep)}, make)
+        errors = pd.read_csv(path, float_precision="round_trip")
+        print_score_errors(self.out, errors)
+        self.log.table("score_errors", errors)
+
+    def results(self, table: pd.DataFrame) -> None:
+        """The table of all values, and what it supports."""
+        sweep = self.job.sweep
+        shown_cells, unit = to_data(table), "N"
+        if sweep.nfe:  # samplers at equal cost, not at equal steps
+            taken = {
+                (name, settings_text(sampler)): {nfe: most_steps(sampler, nfe) for nfe in sweep.nfe}
+                for name, sampler in sweep.samplers
+            }
+            shown_cells, unit = at_equal_cost(shown_cells, taken), "NFE"
+        print_cells(self.out, shown_cells, unit, sweep.law.known_law)
+        print_chains(self.out, table[table["reference"] == CHAIN])
+        print_failures(self.out, table)
+        print_claims(self.out, shown_cells, self.job.wanted, sweep.metrics, unit)
+        self.log.table("cells", table.drop(columns=["metric_settings"]))
+        if self.job.budget is not None:
+            self._budget(self.job.budget, table)
+        ok = to_data(table)
+        ok = ok[(ok["status"] == "ok") & (ok["denoiser"] != "law")]
+        for metric in sweep.metrics:
+            rows = ok[ok["metric"] == metric]
+            if rows["steps"].nunique() > 1:  # no curve in one point
+                self._distance(table, metric)
+                lines = summary(rows)
+                names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
+                lines = lines.assign(name=names)
+                by = ["denoiser", "start", "name"]
+                self.log.curves(metric, lines, ["nfe", "steps"], "mean", by)
+
+    def pictures(self, view: Scene) -> None:
+        """What was asked for, drawn of the trained model."""
+        seen = what_pictures_see(self.job.sweep)
+        for name, picture in self.job.pictures.items():
+            of = {"picture": describe(picture), "scene": seen}
+            for path in self._drawn(of, partial(picture.draw, view)):
+                self._figure(f"{name}/{path.stem}", path)
+
+    def _distance(self, table: pd.DataFrame, metric: str) -> None:
+        """The figure of a metric against steps, or against evaluations at equal cost."""
+        samplers = self.job.sweep.samplers
+        x = "nfe" if self.job.sweep.nfe else "steps"
+
+        def draw() -> Drawn:
+            from samplerbench.figures.distance_families import distance_figure, family
+
+            families = {sampler_name(n, settings_text(s)): family(s) for n, s in samplers}
+            return {f"distance_{metric}": distance_figure(to_data(table), metric, x, families)}
+
+        for path in self._drawn({"distance": metric, "x": x, "table": table_digest(table)}, draw):
+            self._figure(f"distance/{metric}", path)
+
+    def _budget(self, budget: Budget, table: pd.DataFrame) -> None:
+        """The budget as a table, in words and as a figure, for every metric."""
+        lines = parts(table, budget.converged_steps)
+        print_budget(self.out, lines)
+        for line in verdict(budget, table):
+            self.out.print(line, markup=False)
+        self.out.print()
+        write_atomically(self.directory / "budget.csv", lines.to_csv(index=False).encode())
+        self.log.table("budget", lines)
+        sweep = budget.sweep
+        title = (
+            f"{sweep.labels.dataset}, n = {sweep.n_samples:,}, {sweep.repetitions} repetitions; "
+            "bars: 95 % intervals of the mean"
+        )
+        asked = {"steps": budget.converged_steps, "nfe": list(sweep.nfe), "title": title}
+
+        def draw(metric: str) -> Drawn:
+            from samplerbench.figures.budget import waterfall
+            from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
+
+            figures = {}
+            if not sweep.nfe:  # at equal cost the samplers have no number of steps in common
+                figures[f"budget_{metric}"] = waterfall(lines, metric, title)
+            if paired_errors(table, metric)["nfe"].nunique() > 1:
+                figures[f"paired_error_{metric}"] = paired_error_against_nfe(table, metric)
+            return figures
+
+        for metric in dict.fromkeys(lines["metric"]):
+            of = {"budget": metric, **asked, "table": table_digest(table)}
+            for path in self._drawn(of, partial(draw, metric)):
+                self._figure(f"{path.stem.removesuffix(f'_{metric}')}/{metric}", path)
+
+    def _figure(self, name: str, path: Path) -> None:
+        """Log a figure and say where it is."""
+        self.log.figure(name, path)
+        self.out.print(f"figure: {shown(path)}")
+
+    def _drawn(self, of: object, draw: Callable[[], Drawn]) -> list[Path]:
+        """The files of figures and animations, as `_known_or_made` has them."""
+
+        def make() -> list[Path]:
+            from samplerbench.figures.base import write
+
+            return write(draw(), self.directory)
+
+        return self._known_or_made(of, make)
+
+    def _known_or_made(self, of: object, make: Callable[[], Iterable[Path]]) -> list[Path]:
+        """Files in the folder of the run: from the job's cache, or made now and kept there.
+
+        Args:
+            of: all that decides them, besides the software.
+            make: writes them into the folder.
+        """
+        cache = self.job.cache
+        if cache is None:
+            return list(make())
+        archive = identity([of, dict(self.job.sweep.versions), drawing_versions()])
+        known = cache.recall_archive(archive)
+        if known is None:
+            paths = list(make())
+            cache.keep_archive(archive, {path.name: path.read_bytes() for path in paths})
+            return paths
+        for name, content in known.items():
+            write_atomically(self.directory / name, content, durable=False)  # the cache has it
+        return [self.directory / name for name in known]

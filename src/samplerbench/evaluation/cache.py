@@ -3,9 +3,10 @@
     values/ab/abcd….json     a value, as a run's own fragment has it
     trainings/<id>/          a trained model and its losses, or how far a training has come; what
                              it is of, in about.json
+    archives/ab/abcd….zip    files that were made of those: figures, animations, tables
 
 An identity stands for everything that decides a result (see `identity`), so what is found under it
-is what the work would give again, bit for bit. A value is written as a whole or not at all. A model
+is what the work would give again, bit for bit. A file is written as a whole or not at all. A model
 is trained under a lock: of several jobs that want the same one, the others wait for the first, and
 a lock ends with its process. What cannot be read, or is not what was written, is named, put aside
 and worked out again; where the folder cannot be written, work goes on without it.
@@ -13,10 +14,12 @@ and worked out again; where the folder cannot be written, work goes on without i
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Set
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -25,15 +28,18 @@ from threading import Lock
 from filelock import FileLock, Timeout
 
 from samplerbench.evaluation.store import UNREADABLE, Row, fragment, read_fragment
-from samplerbench.files import set_aside, write_atomically
+from samplerbench.files import sealed, set_aside, unsealed, write_atomically
 from samplerbench.weights import LOSSES, STATE, WEIGHTS
 
 message = logging.getLogger(__name__)
 
-VALUES, TRAININGS, ABOUT = "values", "trainings", "about.json"
+VALUES, TRAININGS, ARCHIVES, ABOUT = "values", "trainings", "archives", "about.json"
 
 _ID = "[0-9a-f]{16}"
-_VALUE = re.compile(rf"({_ID})\.json")
+#: How files end that lie in folders by the first two digits of their identity.
+_SUFFIXES = {VALUES: ".json", ARCHIVES: ".zip"}
+#: What may be in an archive, which may be somebody else's: no path, and nothing hidden.
+_ARCHIVED = re.compile(r"[^./\\][^/\\]*\.(png|gif|csv)")
 _LEFT = (WEIGHTS, LOSSES, STATE, ABOUT)
 #: What `files` makes of a name: put aside, or not yet whole.
 _MADE = re.compile(r"(.+)\.unusable|\.(.+)\.[0-9a-f]+\.tmp|(.+)")
@@ -42,9 +48,12 @@ _MADE = re.compile(r"(.+)\.unusable|\.(.+)\.[0-9a-f]+\.tmp|(.+)")
 #: nothing.
 KEPT = ("ok", "diverged")
 
+#: What reading an archive raises, whatever it holds.
+UNPACKING = (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile)
+
 
 class Cache:
-    """A folder of trained models and values.
+    """A folder of trained models, of values, and of files made of them.
 
     Args:
         directory: the folder; made when something is kept.
@@ -62,7 +71,7 @@ class Cache:
         """The value with this identity, or None where it is not known."""
         if self.refresh:
             return None
-        path = self._value(cell_id)
+        path = self._file(VALUES, cell_id)
         try:
             row = _unsigned(path.read_bytes())
         except FileNotFoundError:
@@ -81,13 +90,25 @@ class Cache:
         """Write a value down, unless it came from here."""
         if row.status not in KEPT or row.cell_id in self._recalled or self._full:
             return
-        path = self._value(row.cell_id)
+        self._write(self._file(VALUES, row.cell_id), _signed(row))
+
+    def recall_archive(self, archive_id: str) -> dict[str, bytes] | None:
+        """The files with this identity, by name, or None where they are not known."""
+        if self.refresh:
+            return None
+        path = self._file(ARCHIVES, archive_id)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, _signed(row))
-        except OSError as error:
-            self._full = True
-            message.warning("cache: %s; what follows is not kept there", error)
+            return _unpacked(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except UNPACKING as error:
+            set_aside(path, error)
+            return None
+
+    def keep_archive(self, archive_id: str, files: Mapping[str, bytes]) -> None:
+        """Write files down, by name; one with a name that no archive may have keeps all out."""
+        if not self._full and all(map(_ARCHIVED.fullmatch, files)):
+            self._write(self._file(ARCHIVES, archive_id), _packed(files))
 
     @property
     def recalled(self) -> Set[str]:
@@ -126,18 +147,30 @@ class Cache:
         finally:
             lock.release()
 
-    def values(self) -> list[Path]:
-        """The files of all values, also those put aside and those that a kill left half-written."""
-        found = (path for path in self.directory.glob(f"{VALUES}/??/*") if path.is_file())
-        return [path for path in found if _is_value(path)]
+    def files(self, kind: str) -> list[Path]:
+        """The files of all values or archives, also those put aside or left half-written by a kill.
+
+        Args:
+            kind: `VALUES` or `ARCHIVES`.
+        """
+        found = (path for path in self.directory.glob(f"{kind}/??/*") if path.is_file())
+        return [path for path in found if _is_kept(path, _SUFFIXES[kind])]
 
     def trainings(self) -> list[Path]:
         """The folders of trainings, done or not, with nothing in them that is somebody else's."""
         found = (path for path in self.directory.glob(f"{TRAININGS}/*") if path.is_dir())
         return sorted(path for path in found if _is_training(path))
 
-    def _value(self, cell_id: str) -> Path:
-        return self.directory / VALUES / cell_id[:2] / f"{cell_id}.json"
+    def _file(self, kind: str, of: str) -> Path:
+        return self.directory / kind / of[:2] / f"{of}{_SUFFIXES[kind]}"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
+        except OSError as error:
+            self._full = True
+            message.warning("cache: %s; what follows is not kept there", error)
 
 
 def _meant(path: Path) -> str:
@@ -146,8 +179,8 @@ def _meant(path: Path) -> str:
     return next(filter(None, made.groups()), "") if made else ""
 
 
-def _is_value(path: Path) -> bool:
-    named = _VALUE.fullmatch(_meant(path))
+def _is_kept(path: Path, suffix: str) -> bool:
+    named = re.fullmatch(rf"({_ID}){re.escape(suffix)}", _meant(path))
     return named is not None and named[1].startswith(path.parent.name)
 
 
@@ -173,3 +206,27 @@ def _unsigned(content: bytes) -> Row:
     if json.loads(content).get("sha256") != sha256(fragment(row)).hexdigest():
         raise ValueError("it is not what was written")
     return row
+
+
+def _packed(files: Mapping[str, bytes]) -> bytes:
+    """Files as an archive, with a digest before it, which programs that unpack archives skip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:  # not compressed: pictures are already
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return sealed(buffer.getvalue())
+
+
+def _unpacked(content: bytes) -> dict[str, bytes]:
+    """The files that `_packed` made this of.
+
+    Raises:
+        UNPACKING: it did not.
+    """
+    with zipfile.ZipFile(io.BytesIO(unsealed(content))) as archive:
+        inside = archive.infolist()
+        if not all(_ARCHIVED.fullmatch(info.filename) for info in inside):
+            raise ValueError("it holds what no job archives")
+        if any(info.compress_type != zipfile.ZIP_STORED for info in inside):
+            raise ValueError("it is compressed")  # to fill a memory with, if it is not ours
+        return {info.filename: archive.read(info) for info in inside}

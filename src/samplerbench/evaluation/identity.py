@@ -33,7 +33,12 @@ def code(package: str) -> str:
     if spec is None:
         return ""
     roots = [Path(place) for place in spec.submodule_search_locations or ()]
-    files = [(path.relative_to(root), path) for root in roots for path in root.rglob("*.py")]
+    files = [
+        (path.relative_to(root), path)
+        for root in roots
+        for path in root.rglob("*")
+        if path.suffix in (".py", ".mplstyle")
+    ]
     if not roots and spec.origin is not None:
         files = [(Path(package), Path(spec.origin))]
     digest = blake2b(digest_size=8)
@@ -50,6 +55,13 @@ VERSIONS = {
     "samplerbench": f"{__version__} {code('samplerbench')}",
     **{name: version(name) for name in ("torch", "numpy", "scipy", "pot", "pytorch-lightning")},
 }
+
+
+@functools.cache
+def drawing_versions() -> dict[str, str]:
+    """What of the software decides how a figure looks, besides `VERSIONS`."""
+    names = ("matplotlib", "pandas", "pillow")
+    return {"figures": code("samplerbench.figures"), **{name: version(name) for name in names}}
 
 
 def describe(thing: object) -> Any:

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
@@ -239,6 +240,13 @@ def _completed(record: Any) -> dict[str, object]:
 def _time(path: Path) -> int:
     """When a file, or the entries of a folder, were last changed; 0 where there is none."""
     return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def table_digest(table: pd.DataFrame) -> str:
+    """A hash of a table's rows in their order, without `CLOCKS`."""
+    same = table.drop(columns=list(CLOCKS))
+    rows = pd.util.hash_pandas_object(same, index=False).to_numpy()
+    return sha256(rows.tobytes() + ",".join(same.columns).encode()).hexdigest()
 
 
 def to_data(table: pd.DataFrame) -> pd.DataFrame:

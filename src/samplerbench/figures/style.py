@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,6 +17,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from samplerbench.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 _STYLE = files("samplerbench.figures") / "samplerbench.mplstyle"
 
@@ -95,13 +99,19 @@ def legend_height(entries: int) -> float:
     return 0.19 * entries + 0.6
 
 
-def styled() -> mpl.RcParams:
-    """The matplotlib parameters of the style, for `matplotlib.rc_context`."""
+def styled() -> dict[RcKeyType, Any]:
+    """The matplotlib parameters of the style, for `matplotlib.rc_context`.
+
+    They are all there are, but for the backend: a figure is the same whatever file of settings a
+    user has for figures of his own.
+    """
     with _STYLE.open() as file:
-        return mpl.rc_params_from_file(file.name, use_default_template=False)
+        style = dict(mpl.rc_params_from_file(file.name))
+    del style["backend"]
+    return style
 
 
-def enlarged(points: float) -> mpl.RcParams:
+def enlarged(points: float) -> dict[RcKeyType, Any]:
     """The style with text of one size, titles too."""
     style = styled()
     style["font.size"] = style["axes.titlesize"] = style["axes.labelsize"] = points
