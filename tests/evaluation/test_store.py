@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from samplerbench.evaluation.store import Row, Store, read_fragment
+from samplerbench.evaluation.store import Row, Store, row_of
 
 DEFAULTS = {"str": "", "int": 0, "float": 0.5}
 
@@ -96,6 +96,6 @@ def test_a_value_that_is_ok_is_a_number_except_of_a_chain_that_does_not_move(tmp
         store.write(row(cell_id=name, value=math.nan, **values))
     contents = {path.stem: path.read_bytes() for path in store.fragments.glob("*.json")}
     with pytest.raises(ValueError, match="no number"):
-        read_fragment(contents["none"])
-    assert math.isnan(read_fragment(contents["chain"]).value)
+        row_of(json.loads(contents["none"]))
+    assert math.isnan(row_of(json.loads(contents["chain"])).value)
     assert sorted(store.table()["cell_id"]) == ["bad", "chain"]

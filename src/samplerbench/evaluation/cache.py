@@ -27,7 +27,7 @@ from threading import Lock
 
 from filelock import FileLock, Timeout
 
-from samplerbench.evaluation.store import UNREADABLE, Row, fragment, read_fragment
+from samplerbench.evaluation.store import UNREADABLE, Row, fragment, row_of
 from samplerbench.files import sealed, set_aside, unsealed, write_atomically
 from samplerbench.weights import LOSSES, STATE, WEIGHTS
 
@@ -202,8 +202,9 @@ def _unsigned(content: bytes) -> Row:
     Raises:
         UNREADABLE: it did not.
     """
-    row = read_fragment(content)
-    if json.loads(content).get("sha256") != sha256(fragment(row)).hexdigest():
+    record = json.loads(content)
+    row = row_of(record)
+    if record.get("sha256") != sha256(fragment(row)).hexdigest():
         raise ValueError("it is not what was written")
     return row
 

@@ -94,7 +94,12 @@ def describe(thing: object) -> Any:
 
 def identity(thing: object) -> str:
     """16 hexadecimal digits that stand for the description of a thing."""
-    text = json.dumps(describe(thing), sort_keys=True, ensure_ascii=False, allow_nan=True)
+    return described_identity(describe(thing))
+
+
+def described_identity(plain: Any) -> str:
+    """The `identity` of what `describe` gives, for things of which much is described already."""
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, allow_nan=True)
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -129,10 +129,12 @@ def ranking(
 
 def _standing(pairs: pd.DataFrame, name: str) -> tuple[list[str], list[str], list[str]]:
     """Who cannot be told from a sampler, who is shown to be better, who to be worse."""
-    told = pairs["told_apart"]
-    above, below = pairs["second"] == name, pairs["first"] == name
-    ties = [*pairs.loc[above & ~told, "first"], *pairs.loc[below & ~told, "second"]]
-    return ties, list(pairs.loc[above & told, "first"]), list(pairs.loc[below & told, "second"])
+    told = list(zip(pairs["first"], pairs["second"], pairs["told_apart"], strict=True))
+    ahead = [(first, apart) for first, second, apart in told if second == name]
+    behind = [(second, apart) for first, second, apart in told if first == name]
+    ties = [other for other, apart in (*ahead, *behind) if not apart]
+    above, below = ([other for other, apart in side if apart] for side in (ahead, behind))
+    return ties, above, below
 
 
 def _mean(rows: pd.DataFrame, level: float, over: str, min_repetitions: int) -> Estimate:

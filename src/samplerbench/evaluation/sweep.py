@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ from samplerbench.coupling import BrownianNoise
 from samplerbench.cuda_graphs import Graphed
 from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.errors import kind_and_line, require
-from samplerbench.evaluation.identity import VERSIONS, describe, identity, settings_text
+from samplerbench.evaluation.identity import VERSIONS, describe, described_identity, settings_text
 from samplerbench.evaluation.store import Row
 from samplerbench.grids import Levels
 from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
@@ -448,29 +449,37 @@ class Sweep:
             return None
         return replace(row, **{name: getattr(known, name) for name in FOUND})
 
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        """What all cells share, described once: of a file's or a mixture's law that is long."""
+        law = {} if self.truth is None else {"law": describe(self.truth)}
+        return {
+            "dataset": describe(self.dataset),
+            "path": {"schedule": describe(self.schedule), "grid": describe(self.grid)},
+            "law": law,
+        }
+
     def samples_identity(self, cell: Cell) -> str:
         """Identity of the cell's samples: all that decides their bits."""
         shared = {
-            "dataset": describe(self.dataset),
+            "dataset": self._described["dataset"],
             "n": self.n_samples,
             "seed": self.seed,
             "repetition": cell.repetition,
             "dtype": str(self.dtype),
             "device": self.device.type,
             "threads": torch.get_num_threads(),
-            "versions": self.versions,
+            "versions": dict(self.versions),
         }
         if cell.settings is None:
-            law = {} if self.truth is None else {"law": describe(self.truth)}
             # two even starts have floors of their own in the table, though of the same bits
             even = {"start": cell.start} if cell.start else {}
             kind = "even" if cell.start else "random"
-            return identity({"floor": kind, **even, **law, **shared})
-        return identity(
+            return described_identity({"floor": kind, **even, **self._described["law"], **shared})
+        return described_identity(
             {
+                **self._described["path"],
                 "denoiser": self.identities.get(cell.denoiser, cell.denoiser),
-                "schedule": describe(self.schedule),
-                "grid": describe(self.grid),
                 "start": describe(self.starts[cell.start]),
                 "sampler": describe(cell.settings),
                 "steps": cell.steps,
@@ -507,14 +516,14 @@ class Sweep:
             "metric": settings,
             "metric_seed": self.metric_seed,
             "to": reference | ({"data_seed": self.data_seed} if to.name == "data" else {}),
-            **({} if self.truth is None else {"law": describe(self.truth)}),
+            **self._described["law"],
         }
         learned, on_law = cell.denoiser == "learned", cell.settings is None
         labels = self.labels
         model_ids = {"learned": self.training_id, "pretrained": self.pretrained_id}
         networks = {"learned": labels.network, "pretrained": labels.model}
         return Row(
-            cell_id=identity(value),
+            cell_id=described_identity(value),
             samples_id=samples_id,
             training_id=model_ids.get(cell.denoiser, ""),
             run=labels.run,
