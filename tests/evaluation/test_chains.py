@@ -135,6 +135,15 @@ def test_the_chains_are_the_paths_of_the_cell_with_as_many_samples():
     assert {row.samples_id for row in diagnose(sweep, 8)} == {sweep.samples_identity(cell)}
 
 
+def test_a_value_is_of_the_version_that_found_it(monkeypatch):
+    sweep = sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.2))], 100)
+    first = diagnose(sweep, 8)
+    monkeypatch.setattr("samplerbench.evaluation.chains.version", lambda package: "another")
+    second = diagnose(sweep, 8)
+    assert not {row.cell_id for row in first} & {row.cell_id for row in second}
+    assert {row.samples_id for row in first} == {row.samples_id for row in second}
+
+
 def test_too_few_steps_are_named():
     rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.1))], 6), 4)
     assert {row.status for row in rows} == {"incompatible"}

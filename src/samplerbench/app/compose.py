@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from samplerbench.app.complaints import no_name
 from samplerbench.app.construct import construct, construct_grid, read_member
 from samplerbench.app.folders import conf_directory, members, own_directories
-from samplerbench.app.main import no_name
 from samplerbench.errors import InvalidSetting
 
 if TYPE_CHECKING:

@@ -13,8 +13,6 @@ import sys
 import threading
 import time
 import traceback
-from argparse import ArgumentError
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cache
@@ -26,7 +24,6 @@ from typing import Any, NoReturn
 
 import hydra
 import yaml
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
@@ -34,21 +31,21 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from samplerbench.app.folders import adding, conf_directory, config_dirs, members
+from samplerbench.app.complaints import (
+    complain,
+    misplaced,
+    no_name,
+    raised_by_hydra,
+    subdirs,
+    without_trace,
+)
+from samplerbench.app.folders import adding, conf_directory, config_dirs
 from samplerbench.app.owner import STATUS, own_folder, stored
 from samplerbench.app.startup import importing, leave
 from samplerbench.errors import CellsFailed, InvalidSetting
 
 #: Failed jobs of a multirun that have a line of their own at its end.
 MOST_NAMED = 10
-#: Which extra brings a plugin of Hydra's, by the plugin's name; see docs/cluster.md.
-PLUGINS = {
-    "joblib": "launchers",
-    "submitit_local": "launchers",
-    "submitit_slurm": "launchers",
-    "ray": "ray",
-    "optuna": "optuna",
-}
 
 
 def run_name() -> str:
@@ -93,7 +90,7 @@ def _job(config: DictConfig) -> float | None:
             raise
         status = 2 if told and not isinstance(error, CellsFailed) else 1
         if alone:
-            sys.exit(_complain(str(error), status))
+            sys.exit(complain(str(error), status))
         if not told:  # a defect is looked for where it happened; the command may run elsewhere
             traceback.print_exc()
         hydra = HydraConfig.get()
@@ -237,21 +234,21 @@ def main() -> None:
         try:
             command(import_module(COMMANDS[sys.argv[1]]), sys.argv[2:])
         except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
-            sys.exit(_complain(str(error)))
+            sys.exit(complain(str(error)))
         except KeyboardInterrupt:
-            sys.exit(_complain("interrupted", 130))
+            sys.exit(complain("interrupted", 130))
         return
     if sys.argv[1:] in (["--help"], ["-h"]):
         from samplerbench.app.listing import guide
 
         print(guide())
         return
-    misplaced = _misplaced(sys.argv[1:])
-    if misplaced:
-        sys.exit(_complain(misplaced))
-    for subdir in _subdirs(sys.argv[1:]):  # before Hydra makes it
+    wrong = misplaced(sys.argv[1:])
+    if wrong:
+        sys.exit(complain(wrong))
+    for subdir in subdirs(sys.argv[1:]):  # before Hydra makes it
         if subdir.startswith("/") or ".." in Path(subdir).parts:
-            sys.exit(_complain(str(_outside(subdir))))
+            sys.exit(complain(str(_outside(subdir))))
     # what a yaml calls null is deleted on Hydra's command line
     sys.argv[1:] = ["~dataset" if word == "dataset=null" else word for word in sys.argv[1:]]
     # Hydra then raises its errors instead of printing several lines and leaving with status 1
@@ -262,26 +259,26 @@ def main() -> None:
     except OverrideParseException as error:
         if debug:
             raise
-        sys.exit(_complain(f"{error.override}: {error}"))
+        sys.exit(complain(f"{error.override}: {error}"))
     except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
-        sys.exit(_complain(str(error)))
+        sys.exit(complain(str(error)))
     except JobFailed as error:
         for line in [str(error), *_other_failures(error)]:
-            _complain(line)
+            complain(line)
         sys.exit(error.status)
     except RuntimeError as error:
         # from a launcher: a job that was killed, or one that could not be started
-        if debug or not _raised_by_hydra(error):
+        if debug or not raised_by_hydra(error):
             raise
-        sys.exit(_complain(_without_trace(str(error)), 1))
+        sys.exit(complain(without_trace(str(error)), 1))
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
         # from Hydra's own code: a folder it cannot make, a group set to what is no member, a yaml
         # that is none
-        if debug or not _raised_by_hydra(error):
+        if debug or not raised_by_hydra(error):
             raise
-        sys.exit(_complain(str(no_name(sys.argv[1:]) or error)))
+        sys.exit(complain(str(no_name(sys.argv[1:]) or error)))
     except KeyboardInterrupt:
         print("samplerbench: interrupted; what was finished is kept", file=sys.stderr)
         sys.exit(130)
@@ -306,76 +303,3 @@ def command(module: ModuleType, words: list[str]) -> None:
     packages = [parser.parse_override(word).value() for word in named]
     with adding(folders), trusting(packages[-1] if packages else ()):
         module.main([word for word in words if word not in named])
-
-
-def no_name(words: Sequence[str]) -> InvalidSetting | None:
-    """What is wrong with the first word that gives a config group what can be no member's name."""
-    for word in words:
-        try:
-            override = OverridesParser.create().parse_override(word)
-        except HydraException:
-            continue
-        group, value = conf_directory() / override.key_or_group, override.value()
-        listed = value if isinstance(value, list) else [value]
-        if group.is_dir() and not all(isinstance(name, str) for name in listed):
-            known = ", ".join(members(override.key_or_group))
-            allowed = f"a name, or for some groups a list of names, of {known}"
-            key, _, given = word.partition("=")
-            return InvalidSetting(key, given, allowed)
-    return None
-
-
-def _misplaced(words: list[str]) -> str:
-    """What Hydra's parser would answer with its usage, in one line; empty where it understands."""
-    parser = get_args_parser()
-    parser.exit_on_error = False
-    try:
-        _, rest = parser.parse_known_args(words)
-    except ArgumentError as error:
-        return str(error)
-    if not rest:
-        return ""
-    if rest[0].startswith("-"):
-        return f"{rest[0]}: no such option; see samplerbench --help"
-    return f"{rest[0]}: must stand beside the other words, not apart: options come before or after"
-
-
-def _subdirs(words: list[str]) -> list[str]:
-    """The folders that jobs of a multirun are told to take, as far as the words say them."""
-    told = [word.partition("=")[2] for word in words if word.startswith("hydra.sweep.subdir=")]
-    return [part.strip("'\" ") for value in told for part in value.split(",")]
-
-
-def _raised_by_hydra(error: BaseException) -> bool:
-    ours = traceback.extract_tb(error.__traceback__)
-    return not any(f"samplerbench{os.sep}app{os.sep}job" in frame.filename for frame in ours)
-
-
-def _without_trace(message: str) -> str:
-    """A launcher's message with the last line of what it quotes of a job's log or traceback."""
-    head, *quoted = re.split(r"\n-{10,}\n", message)
-    last = quoted[0].strip().splitlines()[-1:] if quoted else []
-    return "\n".join([head, *last])
-
-
-def _in_folders(message: str) -> list[str]:
-    """The members of a group that lie in its folders, which Hydra does not name with the others."""
-    named = re.search(r"Available options in '([\w/]+)'", message)
-    return [name for name in members(named[1]) if "/" in name] if named else []
-
-
-def _extra(message: str) -> list[str]:
-    """How to get a launcher or sweeper that is not installed."""
-    named = re.search(r"Could not find 'hydra/(?:launcher|sweeper)/(\w+)'", message)
-    extra = PLUGINS.get(named[1]) if named else None
-    return [f"(it comes with pip install 'samplerbench[{extra}]')"] if extra else []
-
-
-def _complain(message: str, status: int = 2) -> int:
-    """Print the message as one line; the status to leave with, 2 for bad input."""
-    # Hydra adds where it looked and where to read more; the first part says what was wrong
-    message = re.split(r"\n(?:Config search path|See https|    full_key)", message)[0]
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text = " ".join([*lines, *_in_folders(message), *_extra(message)])
-    print(f"samplerbench: {text}", file=sys.stderr)
-    return status

@@ -23,7 +23,8 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import cast
 
 import numpy as np
@@ -127,11 +128,15 @@ def record(
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """What is said of a chain, and of which states: every `every`-th, after `burn_in` steps."""
+    """What is said of a chain, and of which states: every `every`-th, after `burn_in` steps.
+
+    It says by which ArviZ, too, as a part of the value's identity.
+    """
 
     name: str
     burn_in: int
     every: int
+    arviz: str = field(default_factory=lambda: version("arviz"))
 
 
 def diagnose(sweep: Sweep, count: int) -> list[Row]:
