@@ -405,12 +405,15 @@ def test_python_m_is_the_same_command(tmp_path):
 def test_the_process_ends_as_python_ends_one(tmp_path):
     """Its status, what was printed, threads that still work and what was to run at the exit."""
     code = (
-        "import atexit, sys, threading, time\n"
-        "from samplerbench.app.main import entry\n"
+        "import atexit, threading, time\n"
+        "from samplerbench.app import main\n"
         "atexit.register(print, 'at the exit')\n"
-        "def late(): time.sleep(0.5); print('in a thread')\n"
+        "done, leave = threading.Event(), main.leave\n"
+        "def leaving(status): done.set(); leave(status)\n"
+        "def late(): done.wait(); time.sleep(0.2); print('in a thread')\n"
+        "main.leave = leaving\n"
         "threading.Thread(target=late).start()\n"
-        "entry()"
+        "main.entry()"
     )
     for words, status in ((["list", "metric"], 0), (["sampler=nobody"], 2)):
         done = subprocess.run(
