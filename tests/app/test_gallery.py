@@ -42,6 +42,15 @@ def test_a_run_in_the_notebooks_own_setting_is_shown_beside(place):
     assert f"![loss]({NAME}{gallery.OWN_SETTING}/loss.png)" in page
 
 
+def test_the_main_job_stands_first_and_is_the_command_alone(place):
+    (gallery.GALLERY / gallery.MAIN).mkdir()
+    page = gallery.index()
+    assert page.index("### main") < page.index(f"### {NAME}")
+    assert "\nThe main job: what `samplerbench` does when you say nothing else.\n" in page
+    assert "\n`samplerbench`\n" in page
+    assert "defaults" not in page
+
+
 def test_the_seconds_of_a_run_are_in_the_index(place, monkeypatch):
     def finished(command, **_):
         (directory,) = [word.partition("=")[2] for word in command if "hydra.run.dir" in word]

@@ -1,4 +1,4 @@
-"""The gallery: every experiment of the source notebooks, run here, with pictures and numbers.
+"""The gallery: the main job and all experiments of the notebooks, with pictures and numbers.
 
     make gallery                        all of them, some minutes each, and the table of orders
     make gallery ARGS="n1/ddim n2"      some, by name or by notebook
@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 
 from samplerbench.app.examine import SCHEDULES, settings, shown
@@ -34,6 +35,9 @@ ORDERS = "orders"
 #: Ends the name of the folder of an experiment with fidelity=notebook, which `make gallery` leaves.
 OWN_SETTING = "_notebook"
 KEPT = ("*.png", "*.gif", REPORT)
+MAIN = "main"
+#: What the README shows, and stands first: the job without any word, and an experiment.
+FIRST = (MAIN, "budget")
 TITLES = {
     "n0": "N0: score-based diffusion models (talk 8)",
     "n1": "N1: introduction to score-based generative modelling",
@@ -44,10 +48,11 @@ TITLES = {
 
 
 def experiments(words: list[str]) -> list[str]:
-    """The notebooks' experiments, or those among them that were named."""
+    """The main job and all experiments of the gallery, or those among them that were named."""
     folder = conf_directory() / "experiment"
     paths = [path for group in TITLES for path in sorted(folder.glob(f"{group}/*.yaml"))]
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    grouped = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    names = [*FIRST, *grouped]
     chosen = [name for name in names if not words or {name, name.split("/")[0]} & set(words)]
     if not chosen:
         sys.exit(
@@ -60,7 +65,7 @@ def experiments(words: list[str]) -> list[str]:
 def run(name: str) -> bool:
     """Run an experiment and keep its pictures; whether it ended well."""
     directory = Path("multirun") / run_name()
-    words = [f"experiment={name}", "logger=none", f"hydra.run.dir={directory}"]
+    words = [*_words(name), "logger=none", f"hydra.run.dir={directory}"]
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "samplerbench", *words], env=os.environ | {"OMP_NUM_THREADS": "1"}
@@ -77,6 +82,11 @@ def run(name: str) -> bool:
             shutil.copy(path, place / path.name)
     (place / SECONDS).write_text(f"{seconds:.0f}\n")
     return True
+
+
+def _words(name: str) -> list[str]:
+    """What is typed after `samplerbench` for an entry."""
+    return [] if name == MAIN else [f"experiment={name}"]
 
 
 def orders() -> str:
@@ -116,10 +126,10 @@ def index() -> str:
     lines = [
         "# Gallery",
         "",
-        "Every experiment of the three source notebooks, and the shapes of some published tables,",
-        "as `make gallery` runs them, in their default setting: minutes on two cores each.",
-        "`fidelity=notebook` runs a notebook's own numbers. Seconds are from a command to its end,",
-        "on the machine that wrote this page.",
+        "The main job, every experiment of the three source notebooks, and the shapes of some",
+        "published tables, as `make gallery` runs them, in their default setting: minutes on two",
+        "cores each. `fidelity=notebook` runs a notebook's own numbers. Seconds are from a command",
+        "to its end, on the machine that wrote this page.",
     ]
     if (GALLERY / f"{ORDERS}.md").exists():
         lines += [
@@ -130,26 +140,29 @@ def index() -> str:
     notebook = ""
     for name in experiments([]):
         own = f"{name}{OWN_SETTING}"
-        if name.split("/")[0] != notebook and (GALLERY / name).is_dir():
-            notebook = name.split("/")[0]
+        group = name.split("/")[0]
+        if group in TITLES and group != notebook and (GALLERY / name).is_dir():
+            notebook = group
             lines += ["", f"## {TITLES[notebook]}"]
-        yaml = (conf_directory() / "experiment" / f"{name}.yaml").read_text().splitlines()
-        comment = [line.removeprefix("# ") for line in yaml if line.startswith("# ")]
-        lines += _entry(name, f"experiment={name}", comment[1:])
-        lines += _entry(
-            own, f"experiment={name} fidelity=notebook", ["The notebook's own setting."]
-        )
+        file = "config.yaml" if name == MAIN else f"experiment/{name}.yaml"
+        yaml = (conf_directory() / file).read_text().splitlines()
+        # the comment at its top, without the line for Hydra
+        top = takewhile(lambda line: line.startswith("# "), yaml)
+        comment = [line.removeprefix("# ") for line in top if "@package" not in line]
+        lines += _entry(name, _words(name), comment)
+        lines += _entry(own, [*_words(name), "fidelity=notebook"], ["The notebook's own setting."])
     return "\n".join(lines) + "\n"
 
 
-def _entry(name: str, words: str, comment: list[str]) -> list[str]:
+def _entry(name: str, words: list[str], comment: list[str]) -> list[str]:
     """What the page says of one folder of the gallery; nothing if it is not there."""
     place = GALLERY / name
     if not place.is_dir():
         return []
     seconds = place / SECONDS
     took = f": {seconds.read_text().strip()} s" if seconds.exists() else ""
-    lines = ["", f"### {name}", "", *comment, "", f"`samplerbench {words}`{took}", ""]
+    command = " ".join(["samplerbench", *words])
+    lines = ["", f"### {name}", "", *comment, "", f"`{command}`{took}", ""]
     pictures = sorted([*place.glob("*.gif"), *place.glob("*.png")])
     lines += [f"![{path.stem}]({name}/{path.name})" for path in pictures]
     report = place / REPORT
