@@ -13,7 +13,7 @@ TEST_ENV := OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 run: $(VENV)/.run  ## the main job: train, sweep, table, figure
 	$(BIN)/samplerbench $(ARGS)
 
-gallery: $(VENV)/.run  ## the notebooks' experiments, their pictures and numbers: half an hour
+gallery: $(VENV)/.run  ## the main job and all experiments, their pictures and numbers: an hour
 	$(BIN)/python -m samplerbench.app.gallery $(ARGS)
 
 test: $(VENV)/.test  ## the whole test suite but the slow tests
