@@ -9,7 +9,7 @@ from torch import nn
 
 from samplerbench.files import sealed
 from samplerbench.training import States
-from samplerbench.weights import STATE, WEIGHTS, load, save
+from samplerbench.weights import STATE, WEIGHTS, check_losses, load, save
 
 
 def model(seed):
@@ -87,3 +87,16 @@ def test_a_state_with_a_digest_of_its_own_executes_nothing(tmp_path):
     with pytest.raises(pickle.UnpicklingError):
         States().load_checkpoint(tmp_path / STATE, weights_only=False)
     assert not (tmp_path / "touched").exists()
+
+
+def test_losses_are_those_of_their_weights(tmp_path):
+    path = tmp_path / WEIGHTS
+    save(model(0), path, b"step,name,loss\n1,train,2.5\n")
+    check_losses(b"step,name,loss\n1,train,2.5\n", path)
+    with pytest.raises(ValueError, match="not those of the weights"):
+        check_losses(b"step,name,loss\n1,train,2\n", path)
+    contents = set()
+    for _ in range(5):  # the same file each time
+        save(model(0), path, b"step,name,loss\n")
+        contents.add(path.read_bytes())
+    assert len(contents) == 1

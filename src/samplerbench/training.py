@@ -131,7 +131,7 @@ def train(
                 raise KeyboardInterrupt from None
             raise
     model = objective.model.float().cpu().eval().requires_grad_(False)
-    save(model, directory / WEIGHTS)
+    save(model, directory / WEIGHTS, (directory / LOSSES).read_bytes())
     if resumable:
         state.unlink(missing_ok=True)
     return model

@@ -5,7 +5,8 @@
     state.ckpt           how far the training has come, after a digest; gone once it has ended
 
 The format of the weights holds numbers and nothing that could be executed. Other numbers would be
-weights as well, so the file says which ones were written: a digest of them is in its metadata.
+weights as well, so the file says which ones were written: a digest of them is in its metadata, and
+one of the losses that go with them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from samplerbench.files import write_atomically
 
@@ -21,17 +22,45 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WEIGHTS, LOSSES, STATE = "model.safetensors", "losses.csv", "state.ckpt"
-_DIGEST = "sha256"
+#: One entry for both digests: safetensors writes several in any order, and the same weights are to
+#: be the same file.
+_DIGESTS = "sha256"
 
 Model = TypeVar("Model", bound="nn.Module")
 
 
-def save(model: nn.Module, path: Path) -> None:
-    """Write the weights, so that they are whole or absent."""
+def save(model: nn.Module, path: Path, losses: bytes | None = None) -> None:
+    """Write the weights, so that they are whole or absent.
+
+    Args:
+        model: whose weights.
+        path: of the file.
+        losses: the content of the file of losses that goes with them.
+    """
     import safetensors.torch  # slow to import, and what looks at folders needs the names only
 
     tensors = model.state_dict()
-    write_atomically(path, safetensors.torch.save(tensors, {_DIGEST: _digest(tensors)}))
+    of_losses = "" if losses is None else sha256(losses).hexdigest()
+    about = {_DIGESTS: f"{_digest(tensors)} {of_losses}"}
+    write_atomically(path, safetensors.torch.save(tensors, about))
+
+
+def check_losses(losses: bytes, path: Path) -> None:
+    """Refuse losses that are not those that go with weights.
+
+    Args:
+        losses: the content of their file.
+        path: of the weights.
+
+    Raises:
+        ValueError: the weights name others.
+    """
+    import safetensors
+
+    with safetensors.safe_open(path, "pt") as file:
+        _, written = _written(file)
+    if written != sha256(losses).hexdigest():
+        raise ValueError("the losses are not those of the weights beside them")
 
 
 def load(model: Model, path: Path) -> Model:
@@ -49,11 +78,17 @@ def load(model: Model, path: Path) -> Model:
     with safetensors.safe_open(path, "pt") as file:
         names = list(file.keys())
         tensors = dict(zip(names, map(file.get_tensor, names), strict=True))
-        written = (file.metadata() or {}).get(_DIGEST)
-    if written not in (None, _digest(tensors)):
+        written, _ = _written(file)
+    if written not in ("", _digest(tensors)):
         raise ValueError("the weights are not those that were written")
     model.load_state_dict(tensors)
     return model.float().eval().requires_grad_(False)
+
+
+def _written(file: Any) -> tuple[str, str]:
+    """The digests of weights and losses that an open file of weights names; empty for none."""
+    of_weights, _, of_losses = (file.metadata() or {}).get(_DIGESTS, "").partition(" ")
+    return of_weights, of_losses
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

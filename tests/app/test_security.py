@@ -125,7 +125,7 @@ def test_losses_are_whole_or_no_losses(tmp_path, content):
         read_losses(tmp_path / "losses.csv")
 
 
-@pytest.mark.parametrize("spoilt", ["step,name,l\n", None])
+@pytest.mark.parametrize("spoilt", ["step,name,l\n", "step,name,loss\n1,train,2.5\n", None])
 def test_weights_whose_losses_cannot_be_read_are_trained_again(
     command, run, here, tmp_path, spoilt
 ):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from samplerbench.app import job  # what a killed child would have to import each time
 from samplerbench.app.main import main
@@ -115,6 +116,34 @@ def test_a_cache_that_cannot_be_written_to_stops_no_job(whole, tmp_path, capfd):
     assert "the training is not kept there" in capfd.readouterr().err.replace("\n", "")
     (run,) = find_runs(tmp_path)
     pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
+
+
+@pytest.mark.parametrize("moment", ["begun", "done"])
+def test_a_cache_that_fails_during_a_training_stops_no_job(
+    whole, tmp_path, monkeypatch, capfd, moment
+):
+    """Its disk may be full, or what is done may be pruned before it is read."""
+    train_here = job.train_here
+
+    def fails(*args, resumable=False):
+        place = args[2]
+        if not resumable:  # in the run's own folder
+            train_here(*args)
+            return
+        if moment == "done":
+            train_here(*args, resumable=True)
+            (place / "losses.csv").unlink()
+            return
+        with torch.no_grad():  # some steps were taken
+            for parameter in args[1].objective.model.parameters():
+                parameter.add_(1.0)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(job, "train_here", fails)
+    assert finish(start(tmp_path)) == 0
+    (run,) = find_runs(tmp_path)
+    pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
+    assert ("No space left on device" in capfd.readouterr().err) == (moment == "begun")
 
 
 def test_jobs_that_race_train_once_and_agree(whole, tmp_path):

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import shutil
+import struct
 import threading
 import zipfile
 from dataclasses import replace
@@ -15,7 +16,7 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.evaluation.budget import Budget
 from samplerbench.evaluation.cache import Cache
 from samplerbench.evaluation.sweep import Drawn, Sweep
-from samplerbench.files import sealed
+from samplerbench.files import sealed, write_atomically
 from samplerbench.grids import uniform
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.samplers.ddim import DDIM
@@ -232,13 +233,16 @@ def archive_file(cache):
     return next(cache.directory.glob("archives/01/*"))
 
 
+def recalled(cache, archive=ARCHIVE):
+    return cache.recall_archive(archive, lambda files: None)
+
+
 def test_files_come_back_as_they_were(tmp_path):
     cache = Cache(tmp_path)
-    assert cache.recall_archive(ARCHIVE) is None
+    assert recalled(cache) is None
     cache.keep_archive(ARCHIVE, FILES)
-    found = Cache(tmp_path).recall_archive(ARCHIVE)
-    assert list(found.items()) == list(FILES.items())
-    assert Cache(tmp_path, refresh=True).recall_archive(ARCHIVE) is None
+    assert list(recalled(Cache(tmp_path)).items()) == list(FILES.items())
+    assert recalled(Cache(tmp_path, refresh=True)) is None
     with zipfile.ZipFile(archive_file(cache)) as archive:  # other programs read it too
         assert archive.namelist() == list(FILES)
 
@@ -246,7 +250,7 @@ def test_files_come_back_as_they_were(tmp_path):
 def test_a_picture_that_draws_nothing_is_known_too(tmp_path):
     cache = Cache(tmp_path)
     cache.keep_archive(ARCHIVE, {})
-    assert cache.recall_archive(ARCHIVE) == {}
+    assert recalled(cache) == {}
 
 
 @pytest.mark.parametrize("place", [0, 40, -1])
@@ -257,40 +261,62 @@ def test_a_spoilt_archive_is_named_and_put_aside(tmp_path, caplog, place):
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
-    assert cache.recall_archive(ARCHIVE) is None
+    assert recalled(cache) is None
     assert path.name in caplog.text
     assert path.with_name(f"{path.name}.unusable").read_bytes() == content
     cache.keep_archive(ARCHIVE, FILES)
-    assert cache.recall_archive(ARCHIVE) == FILES
+    assert recalled(cache) == FILES
 
 
-@pytest.mark.parametrize(
-    "name", ["../a.png", "/a.png", "b/a.png", "b\\a.png", ".a.png", "a.parquet"]
-)
-def test_an_archive_leaves_the_folder_of_the_run_to_the_run(tmp_path, caplog, name):
-    """A cache may be shared, and its digests anybody can make."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(name, b"mine")
-    path = tmp_path / "archives" / "01" / f"{ARCHIVE}.zip"
+def test_an_archive_under_another_name_is_not_believed(tmp_path, caplog):
+    cache = Cache(tmp_path)
+    cache.keep_archive(ARCHIVE, FILES)
+    path = archive_file(cache)
+    path.rename(path.with_name("01ffffffffffffff.zip"))
+    assert recalled(cache, "01ffffffffffffff") is None
+    assert "it holds other files" in caplog.text
+
+
+def crafted(folder, content):
+    """An archive of somebody who can write a shared cache: anybody can make its digest."""
+    path = folder / "archives" / "01" / f"{ARCHIVE}.zip"
     path.parent.mkdir(parents=True)
-    path.write_bytes(sealed(buffer.getvalue()))
-    assert Cache(tmp_path).recall_archive(ARCHIVE) is None
-    assert "it holds what no job archives" in caplog.text
-    cache = Cache(tmp_path / "other")
-    cache.keep_archive(ARCHIVE, FILES | {name: b"mine"})
-    assert cache.recall_archive(ARCHIVE) is None
+    path.write_bytes(sealed(content))
+
+
+def zipped(compression=zipfile.ZIP_STORED):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.comment = ARCHIVE.encode()
+        archive.writestr("a.png", bytes(10**6))
+    return buffer.getvalue()
 
 
 def test_an_archive_that_grows_is_not_unpacked(tmp_path, caplog):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.png", bytes(10**7))
-    path = tmp_path / "archives" / "01" / f"{ARCHIVE}.zip"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(sealed(buffer.getvalue()))
-    assert Cache(tmp_path).recall_archive(ARCHIVE) is None
+    crafted(tmp_path, zipped(zipfile.ZIP_DEFLATED))
+    assert recalled(Cache(tmp_path)) is None
     assert "it is compressed" in caplog.text
+
+
+def test_whatever_an_archive_raises_it_is_put_aside(tmp_path, caplog):
+    whole = zipped()
+    directory = whole.rindex(b"PK\x01\x02")  # where it claims more bytes than it has
+    larger = whole[: directory + 20] + struct.pack("<II", 10**9, 10**9) + whole[directory + 28 :]
+    crafted(tmp_path, larger)
+    assert recalled(Cache(tmp_path)) is None
+    assert f"{ARCHIVE}.zip is not usable" in caplog.text
+
+
+def test_what_an_archive_holds_is_asked_for(tmp_path, caplog):
+    cache = Cache(tmp_path)
+    cache.keep_archive(ARCHIVE, FILES)
+
+    def refuse(files):
+        assert files == FILES
+        raise ValueError("no such files")
+
+    assert cache.recall_archive(ARCHIVE, refuse) is None
+    assert "no such files" in caplog.text
 
 
 def test_where_no_archive_can_be_written_work_goes_on(tmp_path, caplog):
@@ -299,3 +325,21 @@ def test_where_no_archive_can_be_written_work_goes_on(tmp_path, caplog):
     for _ in range(2):
         cache.keep_archive(ARCHIVE, FILES)
     assert caplog.text.count("not kept there") == 1
+
+
+def test_what_is_pruned_while_it_is_written_is_written_again(tmp_path, monkeypatch, caplog):
+    import samplerbench.evaluation.cache as module
+
+    calls = []
+
+    def pruned_once(path, content):
+        calls.append(path)
+        if len(calls) == 1:
+            raise FileNotFoundError(2, "No such file or directory")
+        write_atomically(path, content)
+
+    monkeypatch.setattr(module, "write_atomically", pruned_once)
+    cache = Cache(tmp_path)
+    cache.keep_archive(ARCHIVE, FILES)
+    assert recalled(cache) == FILES
+    assert caplog.text == ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -187,7 +187,8 @@ def chosen_cache(config: DictConfig) -> Cache | None:
     """The cache that the job shares with others, or None."""
     mode = config.cache
     require(mode in CACHE, "cache", mode, f"one of {', '.join(CACHE)}")
-    require(bool(config.cache_dir), "cache_dir", config.cache_dir, "a folder")
+    given = config.cache_dir
+    require(isinstance(given, str) and bool(given), "cache_dir", given, "a folder")
     return None if mode == "off" else Cache(Path(str(config.cache_dir)), mode == "refresh")
 
 
@@ -268,8 +269,6 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     )
     check(sweep, None if training is None else training.objective)
     for name, picture in pictures.items():
-        allowed = "a frozen dataclass, whose fields are its settings"
-        require(is_dataclass(picture), "picture", name, allowed)
         reason = picture.why_incompatible(scene(sweep, training))
         if reason is not None:
             raise InvalidSetting("picture", name, f"another one: {reason}")

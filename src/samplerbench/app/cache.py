@@ -26,7 +26,7 @@ from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.cache import ABOUT, ARCHIVES, VALUES, Cache
 from samplerbench.weights import WEIGHTS
 
-DAY = 86_400
+DAY, HOUR = 86_400, 3600
 
 
 def main(words: list[str]) -> None:
@@ -105,7 +105,13 @@ def prune(directory: Path, before: float) -> None:
 
 def _unlinked(paths: Iterable[Path], before: float) -> int:
     """Remove files that were written before a time; how many."""
-    old = [path for path in paths if any(found.st_mtime < before for found in _found([path]))]
+    unfinished = min(before, time.time() - HOUR)  # a job may be writing them
+
+    def is_old(path: Path) -> bool:
+        limit = unfinished if path.suffix == ".tmp" else before
+        return any(found.st_mtime < limit for found in _found([path]))
+
+    old = list(filter(is_old, paths))
     for path in old:
         path.unlink(missing_ok=True)
     return len(old)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 import sys
 import time
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 from samplerbench.app.build import Job, Training, build, scene
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
@@ -32,7 +34,9 @@ from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.store import Row, Store
 from samplerbench.files import set_aside, write_atomically
 from samplerbench.logs import Log, open_log, run_name
-from samplerbench.weights import LOSSES, STATE, WEIGHTS, load
+from samplerbench.weights import LOSSES, STATE, WEIGHTS, check_losses, load
+
+message = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> None:
@@ -69,9 +73,9 @@ def run(config: DictConfig) -> None:
                 raise CellsFailed(f"{error}; {kept}") from error
             raise
     if failed:
-        message = f"{failed} values failed, see the column message in {shown(directory)}"
-        tell(directory, "failed", message)
-        raise CellsFailed(message)
+        reason = "; ".join(failed)
+        tell(directory, "failed", reason)
+        raise CellsFailed(reason)
     tell(directory, "finished")
 
 
@@ -128,21 +132,23 @@ def planned(job: Job) -> int:
     return values + chains
 
 
-def execute(job: Job, directory: Path, log: Log) -> int:
-    """Train, sweep and draw; returns how many values failed."""
+def execute(job: Job, directory: Path, log: Log) -> list[str]:
+    """Train, sweep and draw; returns what failed, a line for each kind."""
     out = console()
     showing = Showing(job, directory, log, out)
     view = scene(job.sweep, job.training)
     if job.training is not None:
         view = fit(job, job.training, view, directory, log, out)
         showing.score_errors()
-    failed = 0
+    failed = []
     if planned(job) > 0:
         table = measure(job, directory, out)
-        failed = int((table["status"] == "failed").sum())
+        count = int((table["status"] == "failed").sum())
+        if count > 0:
+            failed.append(f"{count} values failed, see the column message in {shown(directory)}")
         showing.results(table)
         out.print(f"table:  {shown(directory / 'cells.parquet')}")
-    showing.pictures(view)
+    failed += showing.pictures(view)
     if log.where:
         out.print(f"log:    {shown(log.where)}")
     write_atomically(directory / "report.txt", out.export_text().encode())
@@ -160,61 +166,91 @@ def fit(
         f"training {labels.network} with {labels.objective} on {labels.dataset}: "
         f"{recipe.steps:,} steps of {recipe.batch_size:,}"
     )
-    untrained = copy.deepcopy(training.objective.model).eval().requires_grad_(False)
-    own = directory / CHECKPOINTS
-    found = None if job.cache is None else from_cache(job, job.cache, training, log, out)
-    if found is None:
+    model = training.objective.model
+    initial = copy.deepcopy(model)
+    untrained = copy.deepcopy(model).eval().requires_grad_(False)
+    if job.cache is None or not from_cache(job, job.cache, training, directory, log, out):
+        own = directory / CHECKPOINTS
+        as_at_first(model, initial)  # the cache may have failed in the middle of a training
         train_here(job, training, own, log, out)
         (own / LOSSES).replace(directory / LOSSES)
-    else:
-        own.mkdir(exist_ok=True)  # it is there if the job was begun before
-        write_atomically(own / WEIGHTS, (found / WEIGHTS).read_bytes())
-        write_atomically(directory / LOSSES, (found / LOSSES).read_bytes())
-    training.objective.model.to(job.sweep.device)
+    model.to(job.sweep.device)
     losses = read_losses(directory / LOSSES)
     return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
 
 
-def from_cache(job: Job, cache: Cache, training: Training, log: Log, out: Console) -> Path | None:
-    """The folder of the training, which is done there first if it has not been done.
+def as_at_first(model: nn.Module, initial: nn.Module) -> None:
+    """Make a model, in place, as it was when a copy of it was made."""
+    model.load_state_dict(initial.state_dict())
+    model.train(initial.training)
+    for own, first in zip(model.parameters(), initial.parameters(), strict=True):
+        own.requires_grad_(first.requires_grad)
 
-    None where it has not been done and the folder cannot be written to.
+
+def from_cache(
+    job: Job, cache: Cache, training: Training, directory: Path, log: Log, out: Console
+) -> bool:
+    """Whether the run has the training now: from the cache, where it is done if it was not.
+
+    Not where it has not been done and the cache cannot be written to.
     """
 
     def wait() -> None:
         out.print("another job trains this model: waiting for it")
 
-    def readable(weights: Path) -> None:
-        # into a copy: a file that stops in the middle must not leave its half in what is to train
-        load(copy.deepcopy(training.objective.model), weights)
-
     def trained(place: Path) -> bool:
-        if cache.refresh or not (place / WEIGHTS).exists():
-            return False
-        for name, read in ((LOSSES, read_losses), (WEIGHTS, readable)):
-            try:
-                read(place / name)
-            except Exception as error:  # whatever the file holds
-                set_aside(place / name, error)
-                return False
-        load(training.objective.model, place / WEIGHTS)
-        out.print("it was trained before; cache=refresh trains again")
-        return True
+        known = not cache.refresh and taken(place, directory, training)
+        if known:
+            out.print("it was trained before; cache=refresh trains again")
+        return known
 
     # weights are whole or absent, so this needs no lock, which a folder may not let us have
     if trained(cache.place(job.sweep.training_id)):
-        return cache.place(job.sweep.training_id)
+        return True
     with cache.training(job.sweep.training_id, wait) as place:
         if place is None or trained(place):
-            return place
-        if cache.refresh:
-            (place / STATE).unlink(missing_ok=True)
-        if (place / STATE).exists():
-            out.print("it goes on where it was interrupted")
-        about = json.dumps(asdict(job.sweep.labels), indent=1, ensure_ascii=False)
-        write_atomically(place / ABOUT, about.encode())
-        train_here(job, training, place, log, out, resumable=True)
-    return place
+            return place is not None
+        try:
+            if cache.refresh:
+                (place / STATE).unlink(missing_ok=True)
+            if (place / STATE).exists():
+                out.print("it goes on where it was interrupted")
+            about = json.dumps(asdict(job.sweep.labels), indent=1, ensure_ascii=False)
+            write_atomically(place / ABOUT, about.encode())
+            train_here(job, training, place, log, out, resumable=True)
+        except OSError as error:  # such as a full disk, which need not be the run's
+            message.warning("cache: %s; the training is done again and not kept there", error)
+            return False
+        return taken(place, directory, training)
+
+
+def taken(place: Path, directory: Path, training: Training) -> bool:
+    """Take a training from the cache's folder into the run's; whether it is there and whole."""
+    own = directory / CHECKPOINTS
+    own.mkdir(exist_ok=True)  # it is there if the job was begun before
+    weights, losses = own / WEIGHTS, directory / LOSSES
+
+    def read() -> None:
+        # into a copy: a file that stops in the middle must not leave its half in what is to train
+        load(copy.deepcopy(training.objective.model), weights)
+
+    def agree() -> None:
+        read_losses(losses)
+        check_losses(losses.read_bytes(), weights)
+
+    for path, check in ((weights, read), (losses, agree)):
+        try:
+            content = (place / path.name).read_bytes()
+        except OSError:  # it is not there, or was pruned this moment
+            return False
+        write_atomically(path, content)  # what is checked is what stays
+        try:
+            check()
+        except Exception as error:  # whatever the file holds
+            set_aside(place / path.name, error)
+            return False
+    load(training.objective.model, weights)
+    return True
 
 
 def train_here(

@@ -6,7 +6,9 @@ where a figure is not known yet and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,11 +27,12 @@ from samplerbench.app.console import (
     print_score_errors,
 )
 from samplerbench.app.terminal import shown
+from samplerbench.errors import kind_and_line
 from samplerbench.evaluation.budget import Budget, parts, verdict
 from samplerbench.evaluation.chains import CHAIN
 from samplerbench.evaluation.identity import describe, drawing_versions, identity, settings_text
 from samplerbench.evaluation.scene import Scene
-from samplerbench.evaluation.score_error import score_errors
+from samplerbench.evaluation.score_error import COLUMNS, score_errors
 from samplerbench.evaluation.statistics import at_equal_cost, sampler_name, summary
 from samplerbench.evaluation.store import table_digest, to_data
 from samplerbench.evaluation.sweep import most_steps
@@ -37,7 +40,9 @@ from samplerbench.files import write_atomically
 from samplerbench.logs import Log
 
 if TYPE_CHECKING:
-    from samplerbench.figures.base import Drawn
+    from samplerbench.figures.base import Drawn, Picture
+
+SCORE_ERRORS = "score_errors.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +70,7 @@ class Showing:
         exact = oracle.to(sweep.device)
         rows = [row for row in sweep.levels(max(sweep.all_steps)).rows if row.sigma > 0]
         chosen = sorted({round(k * (len(rows) - 1) / 4) for k in range(5)}) if rows else []
-        path = self.directory / "score_errors.csv"
+        path = self.directory / SCORE_ERRORS
 
         def make() -> list[Path]:
             errors = score_errors(
@@ -82,8 +87,9 @@ class Showing:
             return [path]
 
         points = {"n": sweep.n_samples, "repetitions": sweep.repetitions}
-        self._known_or_made({"score_errors": points, "scene": what_pictures_see(sweep)}, make)
-        errors = pd.read_csv(path, float_precision="round_trip")
+        of = {"score_errors": points, "scene": what_pictures_see(sweep)}
+        self._known_or_made(of, make, check_score_errors)
+        errors = read_score_errors(path.read_bytes())
         print_score_errors(self.out, errors)
         self.log.table("score_errors", errors)
 
@@ -116,13 +122,36 @@ class Showing:
                 by = ["denoiser", "start", "name"]
                 self.log.curves(metric, lines, ["nfe", "steps"], "mean", by)
 
-    def pictures(self, view: Scene) -> None:
-        """What was asked for, drawn of the trained model."""
-        seen = what_pictures_see(self.job.sweep)
+    def pictures(self, view: Scene) -> list[str]:
+        """What was asked for, drawn of the trained model; a line for each that cannot be drawn.
+
+        Files begin with the picture's name in the job, which no two share.
+        """
+        failed = []
         for name, picture in self.job.pictures.items():
-            of = {"picture": describe(picture), "scene": seen}
-            for path in self._drawn(of, partial(picture.draw, view)):
-                self._figure(f"{name}/{path.stem}", path)
+            try:
+                for path in self._picture(name, picture, view):
+                    self._figure(f"{name}/{path.stem}", path)
+            except OSError:  # a disk that is full is no picture's fault
+                raise
+            except Exception as error:  # such as one too large for the memory
+                if self.job.config.get("debug"):
+                    raise
+                failed.append(f"picture={name}: not drawn: {kind_and_line(error)}; see debug=true")
+                self.out.print(failed[-1])
+        return failed
+
+    def _picture(self, name: str, picture: Picture, view: Scene) -> list[Path]:
+        def draw() -> Drawn:
+            return {
+                stem if f"{stem}_".startswith(f"{name}_") else f"{name}_{stem}": drawn
+                for stem, drawn in picture.draw(view).items()
+            }
+
+        if not type(picture).__module__.startswith(f"{__package__.partition('.')[0]}."):
+            return self._draw(draw)  # nobody knows what else decides somebody else's picture
+        seen = what_pictures_see(self.job.sweep)
+        return self._drawn({"picture": describe(picture), "name": name, "scene": seen}, draw)
 
     def _distance(self, table: pd.DataFrame, metric: str) -> None:
         """The figure of a metric against steps, or against evaluations at equal cost."""
@@ -175,28 +204,33 @@ class Showing:
         self.log.figure(name, path)
         self.out.print(f"figure: {shown(path)}")
 
+    def _draw(self, draw: Callable[[], Drawn]) -> list[Path]:
+        from samplerbench.figures.base import write
+
+        return write(draw(), self.directory)
+
     def _drawn(self, of: object, draw: Callable[[], Drawn]) -> list[Path]:
         """The files of figures and animations, as `_known_or_made` has them."""
+        return self._known_or_made(of, lambda: self._draw(draw), check_figures)
 
-        def make() -> list[Path]:
-            from samplerbench.figures.base import write
-
-            return write(draw(), self.directory)
-
-        return self._known_or_made(of, make)
-
-    def _known_or_made(self, of: object, make: Callable[[], Iterable[Path]]) -> list[Path]:
+    def _known_or_made(
+        self,
+        of: object,
+        make: Callable[[], Iterable[Path]],
+        check: Callable[[Mapping[str, bytes]], None],
+    ) -> list[Path]:
         """Files in the folder of the run: from the job's cache, or made now and kept there.
 
         Args:
             of: all that decides them, besides the software.
             make: writes them into the folder.
+            check: raises if what is found are no such files.
         """
         cache = self.job.cache
         if cache is None:
             return list(make())
         archive = identity([of, dict(self.job.sweep.versions), drawing_versions()])
-        known = cache.recall_archive(archive)
+        known = cache.recall_archive(archive, check)
         if known is None:
             paths = list(make())
             cache.keep_archive(archive, {path.name: path.read_bytes() for path in paths})
@@ -204,3 +238,25 @@ class Showing:
         for name, content in known.items():
             write_atomically(self.directory / name, content, durable=False)  # the cache has it
         return [self.directory / name for name in known]
+
+
+def check_figures(files: Mapping[str, bytes]) -> None:
+    """Refuse what would be no figure or animation in the folder of a run."""
+    for name in files:
+        if not re.fullmatch(r"[\w-][\w.+-]{0,150}\.(png|gif)", name, re.ASCII):
+            raise ValueError(f"it holds {name[:50]!r}, which is no figure")
+
+
+def check_score_errors(files: Mapping[str, bytes]) -> None:
+    """Refuse what is not the one table of the errors of scores."""
+    if list(files) != [SCORE_ERRORS]:
+        raise ValueError(f"it holds other files than {SCORE_ERRORS}")
+    read_score_errors(files[SCORE_ERRORS])
+
+
+def read_score_errors(content: bytes) -> pd.DataFrame:
+    """The errors of scores, from a file's content; ValueError if it is none."""
+    errors = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
+    if tuple(errors.columns) != COLUMNS:
+        raise ValueError(f"it has other columns than {', '.join(COLUMNS)}")
+    return errors

@@ -38,8 +38,6 @@ VALUES, TRAININGS, ARCHIVES, ABOUT = "values", "trainings", "archives", "about.j
 _ID = "[0-9a-f]{16}"
 #: How files end that lie in folders by the first two digits of their identity.
 _SUFFIXES = {VALUES: ".json", ARCHIVES: ".zip"}
-#: What may be in an archive, which may be somebody else's: no path, and nothing hidden.
-_ARCHIVED = re.compile(r"[^./\\][^/\\]*\.(png|gif|csv)")
 _LEFT = (WEIGHTS, LOSSES, STATE, ABOUT)
 #: What `files` makes of a name: put aside, or not yet whole.
 _MADE = re.compile(r"(.+)\.unusable|\.(.+)\.[0-9a-f]+\.tmp|(.+)")
@@ -47,9 +45,6 @@ _MADE = re.compile(r"(.+)\.unusable|\.(.+)\.[0-9a-f]+\.tmp|(.+)")
 #: What is the same every time. A failed value may be well next time, and an incompatible one costs
 #: nothing.
 KEPT = ("ok", "diverged")
-
-#: What reading an archive raises, whatever it holds.
-UNPACKING = (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile)
 
 
 class Cache:
@@ -92,23 +87,32 @@ class Cache:
             return
         self._write(self._file(VALUES, row.cell_id), _signed(row))
 
-    def recall_archive(self, archive_id: str) -> dict[str, bytes] | None:
-        """The files with this identity, by name, or None where they are not known."""
+    def recall_archive(
+        self, archive_id: str, check: Callable[[Mapping[str, bytes]], None]
+    ) -> dict[str, bytes] | None:
+        """The files with this identity, by name, or None where they are not known.
+
+        Args:
+            archive_id: their identity.
+            check: raises if they are not such files; who writes a shared cache can write anything.
+        """
         if self.refresh:
             return None
         path = self._file(ARCHIVES, archive_id)
         try:
-            return _unpacked(path.read_bytes())
+            files = _unpacked(path.read_bytes(), archive_id)
+            check(files)
         except FileNotFoundError:
             return None
-        except UNPACKING as error:
+        except Exception as error:  # whatever the file holds
             set_aside(path, error)
             return None
+        return files
 
     def keep_archive(self, archive_id: str, files: Mapping[str, bytes]) -> None:
-        """Write files down, by name; one with a name that no archive may have keeps all out."""
-        if not self._full and all(map(_ARCHIVED.fullmatch, files)):
-            self._write(self._file(ARCHIVES, archive_id), _packed(files))
+        """Write files down, by name."""
+        if not self._full:
+            self._write(self._file(ARCHIVES, archive_id), _packed(files, archive_id))
 
     @property
     def recalled(self) -> Set[str]:
@@ -167,7 +171,10 @@ class Cache:
     def _write(self, path: Path, content: bytes) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
+            try:
+                write_atomically(path, content)
+            except FileNotFoundError:  # pruned while it was written
+                write_atomically(path, content)
         except OSError as error:
             self._full = True
             message.warning("cache: %s; what follows is not kept there", error)
@@ -209,25 +216,22 @@ def _unsigned(content: bytes) -> Row:
     return row
 
 
-def _packed(files: Mapping[str, bytes]) -> bytes:
+def _packed(files: Mapping[str, bytes], archive_id: str) -> bytes:
     """Files as an archive, with a digest before it, which programs that unpack archives skip."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # not compressed: pictures are already
+        archive.comment = archive_id.encode()  # files do not say what they are of
         for name, content in files.items():
             archive.writestr(name, content)
     return sealed(buffer.getvalue())
 
 
-def _unpacked(content: bytes) -> dict[str, bytes]:
-    """The files that `_packed` made this of.
-
-    Raises:
-        UNPACKING: it did not.
-    """
+def _unpacked(content: bytes, archive_id: str) -> dict[str, bytes]:
+    """The files that `_packed` made this of; an exception if it did not."""
     with zipfile.ZipFile(io.BytesIO(unsealed(content))) as archive:
         inside = archive.infolist()
-        if not all(_ARCHIVED.fullmatch(info.filename) for info in inside):
-            raise ValueError("it holds what no job archives")
+        if archive.comment != archive_id.encode():
+            raise ValueError("it holds other files")
         if any(info.compress_type != zipfile.ZIP_STORED for info in inside):
             raise ValueError("it is compressed")  # to fill a memory with, if it is not ours
         return {info.filename: archive.read(info) for info in inside}

@@ -22,6 +22,7 @@ from torch import Tensor
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.identity import describe
+from samplerbench.evaluation.statistics import number_text
 from samplerbench.grids import Level, Levels
 from samplerbench.models import Denoiser, Score
 from samplerbench.noise import KeyedNoise
@@ -267,7 +268,7 @@ class Scene:
                 if other_name == name
             ]
             words = [
-                f"{'η' if key == 'eta' else key}={value:g}"
+                f"{'η' if key == 'eta' else key}={number_text(value)}"
                 if isinstance(value, float)
                 else f"{key}={value}"
                 for key, value in own.items()

@@ -81,6 +81,12 @@ _ROUNDING = 1e-9
 Selection = Mapping[str, object] | pd.Series
 
 
+def number_text(value: float) -> str:
+    """A setting as short as it can be written without becoming another one."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
 def sampler_name(sampler: str, settings: str) -> str:
     """A sampler with its settings as people write them: "ddim η=0.5", "heun".
 
@@ -91,7 +97,7 @@ def sampler_name(sampler: str, settings: str) -> str:
     values = json.loads(settings) if settings else {}
     # what is infinite or off has no effect, and a table has little room
     words = [
-        f"{'η' if key == 'eta' else key}={value:g}"
+        f"{'η' if key == 'eta' else key}={number_text(value)}"
         for key, value in values.items()
         if value is not None and value is not False and abs(value) != math.inf
     ]

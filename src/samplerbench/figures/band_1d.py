@@ -21,9 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from samplerbench.errors import require
 from samplerbench.evaluation.scene import Paths, Run, Scene
-from samplerbench.figures.base import Animation, Drawn, Followed
+from samplerbench.figures.base import Animation, Drawn, Followed, require_counts
 from samplerbench.figures.panels import GENERATED, legend_below, score_name
 from samplerbench.figures.style import styled
 
@@ -45,9 +44,7 @@ class Band1D(Followed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.chains >= 1, "chains", self.chains, "at least 1")
-        require(self.frames >= 2, "frames", self.frames, "at least 2")
-        require(self.milliseconds >= 20, "milliseconds", self.milliseconds, "at least 20")
+        require_counts(self, chains=1, frames=2, milliseconds=20)
 
     def draw(self, scene: Scene) -> Drawn:
         runs = self.runs(scene)

@@ -54,8 +54,7 @@ class Animation:
     rest: int = 2000
 
     def __post_init__(self) -> None:
-        require(self.frames >= 1, "frames", self.frames, "at least 1")
-        require(self.milliseconds >= 20, "milliseconds", self.milliseconds, "at least 20")
+        require_counts(self, frames=1, milliseconds=20)
 
     def images(self, chosen: Sequence[int] | None = None) -> Iterator[Pixels]:
         """The frames, or the chosen ones, as pixels, shape (height, width, 3)."""
@@ -136,6 +135,26 @@ def _unpacked(codes: NDArray[np.int64]) -> Pixels:
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], -1).astype(np.uint8)
 
 
+#: The most of each that a picture may be asked for: more would fill a memory and show nothing.
+MOST = {"cells": 4096, "frames": 10_000, "mesh": 512, "milliseconds": 60_000}
+MOST_OTHERS = 1_000_000
+
+
+def require_counts(picture: object, **least: int) -> None:
+    """Refuse settings of a picture that count something and are too few or too many.
+
+    Args:
+        picture: the settings.
+        least: of each of them.
+
+    Raises:
+        InvalidSetting: naming the first such setting.
+    """
+    for name, few in least.items():
+        value, most = getattr(picture, name), MOST.get(name, MOST_OTHERS)
+        require(few <= value <= most, name, value, f"{few} to {most:,}")
+
+
 #: What a picture draws, by the stem of its file.
 Drawn = Mapping[str, Figure | Animation]
 
@@ -152,7 +171,9 @@ class Picture(ABC):
 
     @abstractmethod
     def draw(self, scene: Scene) -> Drawn:
-        """Figures and animations by the stems of their files, which begin with the picture's name.
+        """Figures and animations by the stems of their files.
+
+        A job writes the name that the picture has in it before a stem that does not begin with it.
 
         What cannot be seen, such as a sampler that does not run on one of the denoisers, is left
         out.

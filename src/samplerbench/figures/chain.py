@@ -18,9 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from torch import Tensor
 
-from samplerbench.errors import require
 from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Followed
+from samplerbench.figures.base import Drawn, Followed, require_counts
 from samplerbench.figures.panels import (
     BLACK_TO_RED,
     GREY,
@@ -55,8 +54,7 @@ class Chain(Followed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.every >= 1, "every", self.every, "at least 1")
-        require(self.points >= 1, "points", self.points, "at least 1")
+        require_counts(self, every=1, points=1)
         require_half_width(self.half_width)
 
     def draw(self, scene: Scene) -> Drawn:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from samplerbench.errors import require
 from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.panels import density, kernel_width, level_name, span_of
 from samplerbench.figures.style import COLOURS, styled
 from samplerbench.grids import Level
@@ -45,7 +45,7 @@ class Densities1D(Picture):
 
     def __post_init__(self) -> None:
         require_times(self.times)
-        require(self.points >= 2, "points", self.points, "at least 2")
+        require_counts(self, points=2)
         require(0 < self.bandwidth < math.inf, "bandwidth", self.bandwidth, "positive")
 
     def why_incompatible(self, scene: Scene) -> str | None:

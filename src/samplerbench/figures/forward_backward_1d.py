@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from samplerbench.errors import require
 from samplerbench.evaluation.scene import Run, Scene
-from samplerbench.figures.base import Drawn, Followed
+from samplerbench.figures.base import Drawn, Followed, require_counts
 from samplerbench.figures.densities_1d import require_times
 from samplerbench.figures.panels import density, legend_below, level_name, score_name, span_of
 from samplerbench.figures.style import COLOURS, styled
@@ -50,8 +50,7 @@ class ForwardBackward1D(Followed):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_times(self.times)
-        require(self.chains >= 2, "chains", self.chains, "at least 2")
-        require(self.points >= 2, "points", self.points, "at least 2")
+        require_counts(self, chains=2, points=2)
         require(0 < self.bandwidth < math.inf, "bandwidth", self.bandwidth, "positive")
 
     def draw(self, scene: Scene) -> Drawn:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from samplerbench.errors import require
 from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.panels import GENERATED, legend_below
 from samplerbench.figures.style import styled
 from samplerbench.forward import euler_maruyama
@@ -38,8 +38,7 @@ class ForwardPaths1D(Picture):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.chains >= 1, "chains", self.chains, "at least 1")
-        require(self.steps >= 1, "steps", self.steps, "at least 1")
+        require_counts(self, chains=1, steps=1)
         require(0 < self.t_max <= 1, "t_max", self.t_max, "above 0 and at most 1")
 
     def why_incompatible(self, scene: Scene) -> str | None:

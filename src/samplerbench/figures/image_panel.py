@@ -18,7 +18,7 @@ from torch import Tensor
 
 from samplerbench.errors import require
 from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.panels import score_name
 from samplerbench.figures.style import styled
 
@@ -40,7 +40,7 @@ class ImagePanel(Picture):
     steps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        require(self.images >= 1, "images", self.images, "at least 1")
+        require_counts(self, images=1)
         allowed = "numbers of steps, each at least 1, or null"
         good = self.steps is None or (len(self.steps) > 0 and min(self.steps) >= 1)
         require(good, "steps", self.steps, allowed)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from samplerbench.errors import require
 from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.panels import HalfWidth, plane, reach, require_half_width, scatter
 from samplerbench.figures.style import COLOURS, styled
 from samplerbench.noise import generator
@@ -39,7 +39,7 @@ class NoisedData(Picture):
 
     def __post_init__(self) -> None:
         require(0 < self.noise < math.inf, "noise", self.noise, "positive")
-        require(self.points >= 1, "points", self.points, "at least 1")
+        require_counts(self, points=1)
         require_half_width(self.half_width)
 
     def why_incompatible(self, scene: Scene) -> str | None:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from samplerbench.errors import require
 from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Animation, Drawn, Picture
+from samplerbench.figures.base import Animation, Drawn, Picture, require_counts
 from samplerbench.figures.panels import (
     HalfWidth,
     level_name,
@@ -48,9 +48,7 @@ class Noising(Picture):
     half_width: HalfWidth | None = None
 
     def __post_init__(self) -> None:
-        require(self.points >= 1, "points", self.points, "at least 1")
-        require(self.frames >= 2, "frames", self.frames, "at least 2")
-        require(self.milliseconds >= 20, "milliseconds", self.milliseconds, "at least 20")
+        require_counts(self, points=1, frames=2, milliseconds=20)
         require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or null")
         require_half_width(self.half_width)
 

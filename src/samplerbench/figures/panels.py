@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
+from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
 from samplerbench.evaluation.scene import Scene
 from samplerbench.figures.style import COLOURS
@@ -53,8 +53,12 @@ def level_name(level: Level[float]) -> str:
 
 def require_half_width(half_width: HalfWidth | None) -> None:
     """Refuse axes of no width."""
-    good = half_width is None or all(0 < half < math.inf for half in half_width)
-    require(good, "half_width", half_width, "two positive numbers, or null")
+    if half_width is None:
+        return
+    low, high = sorted(half_width)
+    good = low > 0 and high < LARGEST and high <= 20 * low  # of a panel somebody could look at
+    allowed = f"null, or two positive numbers below {LARGEST:g}, neither 20 times the other"
+    require(good, "half_width", half_width, allowed)
 
 
 def reach(clouds: Sequence[Tensor], half_width: HalfWidth | None) -> HalfWidth:

@@ -21,9 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from samplerbench.errors import require
 from samplerbench.evaluation.scene import Run, Scene
-from samplerbench.figures.base import Animation, Drawn, Followed
+from samplerbench.figures.base import Animation, Drawn, Followed, require_counts
 from samplerbench.figures.panels import (
     GENERATED,
     HalfWidth,
@@ -69,12 +68,7 @@ class Quiver(Followed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.mesh >= 2, "mesh", self.mesh, "at least 2")
-        require(self.chains >= 1, "chains", self.chains, "at least 1")
-        require(self.trail >= 0, "trail", self.trail, "at least 0")
-        require(self.points >= 1, "points", self.points, "at least 1")
-        require(self.frames >= 2, "frames", self.frames, "at least 2")
-        require(self.milliseconds >= 20, "milliseconds", self.milliseconds, "at least 20")
+        require_counts(self, mesh=2, chains=1, trail=0, points=1, frames=2, milliseconds=20)
         require_half_width(self.half_width)
 
     def draw(self, scene: Scene) -> Drawn:

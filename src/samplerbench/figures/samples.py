@@ -14,9 +14,8 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
-from samplerbench.errors import require
 from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Followed
+from samplerbench.figures.base import Drawn, Followed, require_counts
 from samplerbench.figures.panels import (
     GENERATED,
     GREY,
@@ -50,8 +49,7 @@ class Samples(Followed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.chains >= 1, "chains", self.chains, "at least 1")
-        require(self.points >= 1, "points", self.points, "at least 1")
+        require_counts(self, chains=1, points=1)
         require_half_width(self.half_width)
 
     def draw(self, scene: Scene) -> Drawn:

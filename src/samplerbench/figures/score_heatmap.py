@@ -19,7 +19,7 @@ from torch import Tensor
 
 from samplerbench.errors import require
 from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.densities_1d import level_at
 from samplerbench.figures.panels import score_name
 from samplerbench.figures.style import styled
@@ -41,7 +41,7 @@ class ScoreHeatmap(Picture):
     high: float = 2.0
 
     def __post_init__(self) -> None:
-        require(self.cells >= 2, "cells", self.cells, "at least 2")
+        require_counts(self, cells=2)
         require(math.isfinite(self.low), "low", self.low, "finite")
         require(self.low < self.high < math.inf, "high", self.high, f"above low={self.low}")
 

@@ -14,9 +14,8 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
-from samplerbench.errors import require
 from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture
+from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.panels import law_density, legend_below
 from samplerbench.figures.style import COLOURS, styled
 
@@ -32,7 +31,7 @@ class Series1D(Picture):
     bins: int = 50
 
     def __post_init__(self) -> None:
-        require(self.bins >= 2, "bins", self.bins, "at least 2")
+        require_counts(self, bins=2)
 
     def why_incompatible(self, scene: Scene) -> str | None:
         dataset = scene.dataset

@@ -8,9 +8,8 @@ from typing import ClassVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from samplerbench.errors import require
 from samplerbench.evaluation.scene import Run, Scene
-from samplerbench.figures.base import Animation, Drawn, Followed
+from samplerbench.figures.base import Animation, Drawn, Followed, require_counts
 from samplerbench.figures.panels import (
     GENERATED,
     GREY,
@@ -47,10 +46,7 @@ class SideBySide(Followed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.chains >= 1, "chains", self.chains, "at least 1")
-        require(self.points >= 1, "points", self.points, "at least 1")
-        require(self.frames >= 2, "frames", self.frames, "at least 2")
-        require(self.milliseconds >= 20, "milliseconds", self.milliseconds, "at least 20")
+        require_counts(self, chains=1, points=1, frames=2, milliseconds=20)
         require_half_width(self.half_width)
 
     def draw(self, scene: Scene) -> Drawn:

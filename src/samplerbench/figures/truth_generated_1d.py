@@ -9,9 +9,8 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
-from samplerbench.errors import require
 from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Followed
+from samplerbench.figures.base import Drawn, Followed, require_counts
 from samplerbench.figures.panels import law_density, legend_below, score_name, span_of
 from samplerbench.figures.style import COLOURS, styled
 
@@ -33,9 +32,7 @@ class TruthGenerated1D(Followed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.chains >= 1, "chains", self.chains, "at least 1")
-        require(self.points >= 1, "points", self.points, "at least 1")
-        require(self.bins >= 2, "bins", self.bins, "at least 2")
+        require_counts(self, chains=1, points=1, bins=2)
 
     def draw(self, scene: Scene) -> Drawn:
         runs = self.runs(scene)
