@@ -241,7 +241,10 @@ def taken(place: Path, directory: Path, training: Training) -> bool:
     for path, check in ((weights, read), (losses, agree)):
         try:
             content = (place / path.name).read_bytes()
-        except OSError:  # it is not there, or was pruned this moment
+        except FileNotFoundError:  # not done, or pruned this moment
+            return False
+        except OSError as error:
+            set_aside(place / path.name, error)
             return False
         write_atomically(path, content)  # what is checked is what stays
         try:
