@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
@@ -141,11 +142,17 @@ def seen():
         "data_seed=1",
         "seed=1",
         "dtype=float32",
-        "threads=2",
     ],
 )
 def test_a_picture_of_another_scene_is_another_one(seen, word):
     assert seen(word) != seen()
+
+
+def test_a_picture_of_another_number_of_threads_is_another_one(seen, monkeypatch):
+    """Asked, not used: a process that has used two threads cannot be forked by later tests."""
+    one = seen()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert seen() != one
 
 
 @pytest.mark.parametrize(
