@@ -109,15 +109,13 @@ def test_a_job_with_bad_input_is_named_and_the_others_run(tmp_path, launcher):
 def test_a_defect_is_one_line_here_and_a_traceback_in_its_log(tmp_path):
     (tmp_path / "lab.py").write_text(
         "from dataclasses import dataclass\n"
-        "from samplerbench.figures.base import Picture\n"
+        "from samplerbench.logs import Logger\n"
         "@dataclass(frozen=True)\n"
-        "class Broken(Picture):\n"
-        "    def why_incompatible(self, scene):\n"
-        "        return None\n"
-        "    def draw(self, scene):\n"
+        "class Broken(Logger):\n"
+        "    def open(self, run):\n"
         "        raise LookupError('defect')\n"
     )
-    words = ("+picture.broken={_target_:lab.Broken}", "seed=0,1", "trusted=lab")
+    words = ("logger._target_=lab.Broken", "seed=0,1", "trusted=lab")
     done = command(
         tmp_path, "hydra/launcher=submitit_local", *ORACLE, *words, PYTHONPATH=str(tmp_path)
     )

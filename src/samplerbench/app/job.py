@@ -61,17 +61,17 @@ def run(config: DictConfig) -> None:
             tell(directory, "failed", first_line(error))
         raise
     claim(directory, config, about | {"values": planned(job)})
-    with logged(job, directory) as log:
-        try:
+    try:
+        with logged(job, directory) as log:
             failed = execute(job, directory, log)
-        except BaseException as error:
-            stopped: State = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            with suppress(OSError):  # the disk may be full
-                tell(directory, stopped, kind_and_line(error))
-            if isinstance(error, OSError):
-                kept = "what was finished is kept, and the same command goes on from there"
-                raise CellsFailed(f"{error}; {kept}") from error
-            raise
+    except BaseException as error:
+        stopped: State = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        with suppress(OSError):  # the disk may be full
+            tell(directory, stopped, kind_and_line(error))
+        if isinstance(error, OSError):
+            kept = "what was finished is kept, and the same command goes on from there"
+            raise CellsFailed(f"{error}; {kept}") from error
+        raise
     if failed:
         reason = "; ".join(failed)
         tell(directory, "failed", reason)
