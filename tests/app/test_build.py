@@ -1,9 +1,7 @@
 """What of the config is used and what is refused, before any work."""
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 
 from samplerbench.app.build import build, networks
 from samplerbench.app.folders import conf_directory
@@ -12,20 +10,6 @@ from samplerbench.errors import InvalidSetting
 
 FEW = ["n_train=50", "n_validation=10", "n_reference=50", "n_samples=50"]
 HELD = ["objective=hyvarinen", "grid=hold", "start=gaussian"]
-
-
-@pytest.fixture
-def composed():
-    """Composes words as a command would, which build sees; forgets them afterwards."""
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-
-        def commanded(*words):
-            config = compose("config", list(words), return_hydra_config=True)
-            HydraConfig.instance().set_config(config)
-            return compose("config", list(words))
-
-        yield commanded
-    HydraConfig.instance().cfg = None
 
 
 def test_a_member_of_an_experiment_can_be_dropped(composed):

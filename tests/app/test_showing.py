@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 
 from samplerbench.app.build import build, what_pictures_see
-from samplerbench.app.folders import conf_directory
 from samplerbench.app.showing import SCORE_ERRORS, check_figures, check_score_errors
 from samplerbench.evaluation.identity import identity
 from samplerbench.figures import base
@@ -59,19 +56,20 @@ def run(monkeypatch, tmp_path, command):
     return shown
 
 
+def named(out: str) -> list[str]:
+    """The files of figures that a command has named."""
+    return [line.split("/")[-1] for line in out.splitlines() if "figure:" in line]
+
+
 def test_what_was_drawn_is_not_drawn_again(run, writes, monkeypatch, capsys):
     first = run(*JOB)
-    said = [
-        line.split("/")[-1] for line in capsys.readouterr().out.splitlines() if "figure:" in line
-    ]
+    said = named(capsys.readouterr().out)
     assert set(first) == {*said, "score_errors.csv"}
     assert len(writes) == len(said) > 2
     writes.clear()
     monkeypatch.setattr("samplerbench.app.showing.score_errors", None)  # nobody asks it
     assert run(*JOB) == first
-    again = [
-        line.split("/")[-1] for line in capsys.readouterr().out.splitlines() if "figure:" in line
-    ]
+    again = named(capsys.readouterr().out)
     assert again == said
     assert writes == []
     assert run(*JOB, "picture.samples.points=50").keys() == first.keys()
@@ -105,23 +103,14 @@ def test_where_all_figures_are_known_matplotlib_is_not_imported(run, tmp_path):
 
 
 @pytest.fixture
-def seen():
-    """Composes words and gives what stands for the scene of their job."""
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+def seen(composed):
+    """What stands for the scene of the job that words ask for."""
+    few = ("experiment=tiny", "n_train=50", "n_validation=10", "sampler=[ddim,heun]")
 
-        def of(*words):
-            words = [
-                "experiment=tiny",
-                "n_train=50",
-                "n_validation=10",
-                "sampler=[ddim,heun]",
-                *words,
-            ]
-            HydraConfig.instance().set_config(compose("config", words, return_hydra_config=True))
-            return identity(what_pictures_see(build(compose("config", words), {}, "test").sweep))
+    def of(*words: str) -> str:
+        return identity(what_pictures_see(build(composed(*few, *words), {}, "test").sweep))
 
-        yield of
-    HydraConfig.instance().cfg = None
+    return of
 
 
 @pytest.mark.parametrize(

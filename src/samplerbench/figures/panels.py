@@ -57,7 +57,9 @@ def require_half_width(half_width: HalfWidth | None) -> None:
         return
     low, high = sorted(half_width)
     good = low > 0 and high < LARGEST and high <= 20 * low  # of a panel somebody could look at
-    allowed = f"null, or two positive numbers below {LARGEST:g}, neither 20 times the other"
+    allowed = (
+        f"null, or two positive numbers below {LARGEST:g}, neither more than 20 times the other"
+    )
     require(good, "half_width", half_width, allowed)
 
 
