@@ -220,7 +220,8 @@ def test_training_in_memory(tmp_path, monkeypatch):
     assert learned["training_id"]
     again = sb.train(law, network="time_mlp", steps=60, seed=1, settings=few)
     other = sb.train(law, network="time_mlp", steps=60, seed=2, settings=few)
-    assert again.sweep.training_id == run.sweep.training_id != other.sweep.training_id
+    one, same, another = (r.sweep.origins["learned"].id for r in (run, again, other))
+    assert one == same != another
     assert list(tmp_path.iterdir()) == []
     assert torch.get_num_threads() == threads
 

@@ -60,6 +60,7 @@ class Graphed(Denoiser):
         super().__init__()
         self.model = model
         self.schedule = model.schedule
+        self.trained_noise = model.trained_noise
         self._recordings: dict[tuple[str, torch.Size, torch.dtype], Recording] = {}
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:

@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.grids import MOST_NOISE, Levels, karras
-from samplerbench.samplers.base import Sampler
+from samplerbench.grids import karras
 from samplerbench.schedules import NoiseSchedule
 
 
@@ -47,32 +46,6 @@ class LevelLaw(ABC):
     @abstractmethod
     def largest(self, schedule: NoiseSchedule) -> float:
         """The largest κ it draws; infinite where the path ends without signal and is all used."""
-
-    def why_incompatible(
-        self, schedule: NoiseSchedule, levels: Levels, sampler: Sampler | None = None
-    ) -> str | None:
-        """Why more noise than was trained is asked for on these levels, or None.
-
-        Args:
-            schedule: the path.
-            levels: of the grid.
-            sampler: what may go above the first level, as EDM's churn does; None for one that does
-                not.
-        """
-        trained = self.largest(schedule)
-        first = levels.rows[0]
-        begins = first.sigma / first.alpha if first.alpha > 0 else math.inf
-        most = begins if sampler is None else sampler.most_noise(schedule, levels)
-        # beyond that, next to nothing is left of the data
-        asked = min(most, MOST_NOISE)
-        if asked <= trained * (1 + 1e-6):
-            return None
-        higher = most > begins * (1 + 1e-6)
-        who = f"{type(sampler).__name__} asks for" if higher else "the grid begins at"
-        return (
-            f"it is trained up to σ/α = {trained:.4g} and {who} {asked:.4g}: raise "
-            "level_law.maximum, or lower schedule.sigma_max or grid.noise_max"
-        )
 
 
 @dataclass(frozen=True)

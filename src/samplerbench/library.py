@@ -36,9 +36,10 @@ from numpy.typing import NDArray
 
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.evaluation.cell import Cell, Row
 from samplerbench.evaluation.identity import describe
-from samplerbench.evaluation.store import Row, as_table, to_data
-from samplerbench.evaluation.sweep import Cell, Grid, Sweep
+from samplerbench.evaluation.store import as_table, to_data
+from samplerbench.evaluation.sweep import Grid, Sweep
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
 from samplerbench.metrics.base import LawMetric, Metric
@@ -312,7 +313,7 @@ def sweep(
             given["denoisers"] = _denoisers(base, denoisers)
         changed = replace(base, **given)
         _require_some(changed.denoisers, base)
-        check(changed, None)
+        check(changed)
         table = as_table(asdict(row) for row in changed.run())
     bad = table[table["status"] != "ok"]
     if len(bad):

@@ -57,9 +57,15 @@ class Density(Protocol):
 
 
 class Denoiser(Score):
-    """Something that knows E[x₀ | x_t], and the schedule it knows it for."""
+    """Something that knows E[x₀ | x_t], and the schedule it knows it for.
+
+    Attributes:
+        trained_noise: the largest noise-to-signal ratio σ/α that it was trained for; infinite where
+            nothing was trained.
+    """
 
     schedule: NoiseSchedule
+    trained_noise: float = math.inf
 
     @abstractmethod
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
@@ -83,6 +89,7 @@ class Learned(Denoiser):
         schedule: the path, in the units of the data.
         mean: of the data, shape (dim,); zeros leave it where it is.
         std: one positive number; 1 leaves the scale as it is.
+        trained_noise: the largest σ/α that the network is trained for.
     """
 
     mean: Tensor
@@ -95,6 +102,7 @@ class Learned(Denoiser):
         schedule: NoiseSchedule,
         mean: Tensor,
         std: float = 1.0,
+        trained_noise: float = math.inf,
     ) -> None:
         super().__init__()
         require(0 < std < math.inf, "std", std, "positive and finite")
@@ -102,9 +110,13 @@ class Learned(Denoiser):
         self.network = network
         self.target = target
         self.schedule = schedule
+        self.trained_noise = trained_noise
         self.register_buffer("mean", mean.float())
         self.register_buffer("std", torch.tensor(float(std)))
         self._std = float(self.std)  # as rounded in the buffer: the same after loading
+
+    def why_incompatible(self, levels: Levels) -> str | None:
+        return self.target.why_incompatible(levels)
 
     def standardise(self, x0: Tensor) -> Tensor:
         """u₀ = (x₀ − mean)/std."""

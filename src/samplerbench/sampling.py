@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.sweep import Cell, Sweep
+from samplerbench.evaluation.cell import Cell
+from samplerbench.evaluation.sweep import Sweep
 from samplerbench.models import Counted
 
 

@@ -17,7 +17,7 @@ from samplerbench.app.console import (
     print_failures,
     print_info,
 )
-from samplerbench.evaluation.statistics import CELL
+from samplerbench.evaluation.cell import CELL
 from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.nearest_training import NearestTraining

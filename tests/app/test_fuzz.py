@@ -31,7 +31,8 @@ from samplerbench.app.job import run as run_job
 from samplerbench.app.main import main
 from samplerbench.app.runs import open_run
 from samplerbench.errors import CellsFailed, InvalidSetting
-from samplerbench.evaluation.store import Row, Store
+from samplerbench.evaluation.cell import Row
+from samplerbench.evaluation.store import Store
 
 BASE = ["experiment=tiny", "logger=none", "denoiser=oracle", "steps=2", "n_samples=16", "block=16"]
 BASE += ["n_reference=32", "repetitions=1", "floor_repetitions=0", "sampler.ddim.eta=0"]

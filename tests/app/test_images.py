@@ -54,9 +54,9 @@ def test_the_floor_is_of_images_that_no_training_has_seen(job):
 def test_another_version_of_the_networks_package_is_another_model(job, monkeypatch):
     table = pd.read_parquet(job / "cells.parquet")
     (known,) = set(table["training_id"]) - {""}
-    assert open_run(job).job().sweep.training_id == known
+    assert open_run(job).job().sweep.origins["learned"].id == known
     monkeypatch.setattr("samplerbench.app.build.version", lambda package: f"{package} 0")
-    assert open_run(job).job().sweep.training_id != known
+    assert open_run(job).job().sweep.origins["learned"].id != known
 
 
 def test_the_panels_are_written(job):

@@ -19,7 +19,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.evaluation.cache import Cache
-from samplerbench.evaluation.store import Row, Store
+from samplerbench.evaluation.cell import Row
+from samplerbench.evaluation.store import Store
 from samplerbench.evaluation.sweep import Sweep
 from samplerbench.grids import uniform
 from samplerbench.metrics.sliced import Sliced

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from samplerbench.evaluation.cell import Row
 from samplerbench.evaluation.identity import identity, settings_text
-from samplerbench.evaluation.store import Row, Store
+from samplerbench.evaluation.store import Store
 from samplerbench.samplers.ddim import DDIM
 
 pytestmark = pytest.mark.bench

@@ -132,7 +132,7 @@ def test_the_chains_are_the_paths_of_the_cell_with_as_many_samples():
     x, noise = sweep.beginning(cell, levels, 0)
     chains = record(ULA(0.2), sweep.denoisers["oracle"], x, levels, noise)
     assert torch.equal(chains.frames[-1], end)
-    assert {row.samples_id for row in diagnose(sweep, 8)} == {sweep.samples_identity(cell)}
+    assert {row.samples_id for row in diagnose(sweep, 8)} == {sweep.books.samples_id(cell)}
 
 
 def test_a_value_is_of_the_version_that_found_it(monkeypatch):

@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 
 from samplerbench.errors import InvalidSetting
+from samplerbench.evaluation.cell import CELL
 from samplerbench.evaluation.ranking import ranking
-from samplerbench.evaluation.statistics import CELL, holm
+from samplerbench.evaluation.statistics import holm
 
 
 def rows(values, **cell):

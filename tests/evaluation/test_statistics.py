@@ -9,8 +9,8 @@ from scipy import stats
 
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
+from samplerbench.evaluation.cell import CELL
 from samplerbench.evaluation.statistics import (
-    CELL,
     against_floor,
     at_equal_cost,
     by_floor,

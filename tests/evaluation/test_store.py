@@ -8,7 +8,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from samplerbench.evaluation.store import Row, Store, row_of
+from samplerbench.evaluation.cell import Row, fragment_name
+from samplerbench.evaluation.store import Store, row_of
 
 DEFAULTS = {"str": "", "int": 0, "float": 0.5}
 
@@ -57,7 +58,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         store.write(row(cell_id="a", value=2.0))
     assert store.table().loc[0, "value"] == 1.0
-    assert [path.name for path in store.fragments.glob("*.json")] == ["a.json"]
+    assert len(list(store.fragments.glob("*.json"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
 def test_a_fragment_that_cannot_be_read_is_named_and_put_aside(tmp_path, caplog, change):
     store = Store(tmp_path)
     store.write(row(cell_id="a", value=1.0))
-    text = (store.fragments / "a.json").read_text()
+    text = (store.fragments / fragment_name(row(cell_id="a"))).read_text()
     spoilt = text[:40] if change is None else json.dumps(json.loads(text) | change)
     (store.fragments / "zz.json").write_text(spoilt)
     table, problems = Store.readable(tmp_path)
@@ -94,8 +95,30 @@ def test_a_value_that_is_ok_is_a_number_except_of_a_chain_that_does_not_move(tmp
         "none": {"reference": "data"},
     }.items():
         store.write(row(cell_id=name, value=math.nan, **values))
-    contents = {path.stem: path.read_bytes() for path in store.fragments.glob("*.json")}
+    paths = store.fragments.glob("*.json")
+    contents = {path.name.partition("-")[0]: path.read_bytes() for path in paths}
     with pytest.raises(ValueError, match="no number"):
         row_of(json.loads(contents["none"]))
     assert math.isnan(row_of(json.loads(contents["chain"])).value)
     assert sorted(store.table()["cell_id"]) == ["bad", "chain"]
+
+
+def test_values_of_one_identity_and_several_names_are_all_kept(tmp_path):
+    """A sampler under two names has the same settings, and two rows."""
+    store = Store(tmp_path)
+    for name in ("ddim", "ancestral"):
+        for metric in ("sliced", "renamed"):
+            store.write(row(cell_id="a", sampler=name, metric=metric))
+            store.write(row(cell_id="a", sampler=name, metric=metric))  # a second time: the same
+    assert len(store.compact(whole=True)) == 4
+
+
+def test_a_table_is_of_the_job_as_it_is_now(tmp_path, caplog):
+    """What an earlier state of a job left, such as other data in the same file, is not pooled."""
+    before, now = Store(tmp_path), Store(tmp_path)
+    before.write(row(cell_id="a", value=1.0))
+    now.write(row(cell_id="b", value=2.0))
+    assert list(now.compact(whole=False)["cell_id"]) == ["a", "b"]  # interrupted
+    assert list(now.compact(whole=True)["cell_id"]) == ["b"]
+    assert "1 values there are not of this job" in caplog.text
+    assert len(list(now.fragments.glob("*.json"))) == 2

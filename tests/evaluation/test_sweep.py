@@ -11,7 +11,7 @@ import torch
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.store import as_table
-from samplerbench.evaluation.sweep import NOT_DRAWN, Labels, Sweep, most_steps
+from samplerbench.evaluation.sweep import Sweep, most_steps
 from samplerbench.grids import karras
 from samplerbench.metrics.base import Distance, Measurement
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
@@ -22,7 +22,7 @@ from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.mala import MALA
 from samplerbench.schedules import EDM
-from samplerbench.starts import Exact, FixedGaussian, Prior
+from samplerbench.starts import Exact, Prior
 
 DATASET = gaussian([1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]])
 SCHEDULE = EDM(10.0)
@@ -178,45 +178,6 @@ def test_an_incompatible_cell_is_a_row_with_its_reason(sweep):
     rows = replace(sweep, samplers=[("picky", Picky())]).run()
     status = {(row.steps, row.status, row.message) for row in rows if row.sampler}
     assert status == {(3, "incompatible", "needs more steps"), (5, "ok", "")}
-
-
-CHANGES = {
-    "n_samples": 151,
-    "seed": 1,
-    "block": 50,
-    "dtype": torch.float32,
-    "grid": functools.partial(karras, noise_min=0.03, rho=5.0),
-    "schedule": EDM(11.0),
-    "dataset": gaussian([1.0, -0.5], [[4.0, 0.0], [0.0, 1.0]]),
-    "starts": {"prior": FixedGaussian(), "exact": FixedGaussian(1.0)},
-    "data_seed": 1,
-    "metric_seed": 1,
-    "metrics": {"max_sliced_certified": MaxSlicedCertified(relative_tolerance=1e-3)},
-}
-
-
-@pytest.mark.parametrize("field", CHANGES)
-def test_identity_changes_with_all_that_decides_a_value(sweep, field):
-    def ids(some: Sweep) -> set[str]:
-        cells = [cell for cell in some.cells() if cell.denoiser == "oracle"]
-        ((name, metric),) = some.metrics.items()
-        to = some.distances()[name].to
-        return {some.row(cell, NOT_DRAWN, name, metric, to, None).cell_id for cell in cells}
-
-    assert ids(sweep).isdisjoint(ids(replace(sweep, **{field: CHANGES[field]})))
-
-
-def test_identity_ignores_what_decides_nothing(sweep):
-    same = replace(sweep, workers=3, labels=Labels(run="other", dataset="other"), train_seed=9)
-    for cell in sweep.cells():
-        assert sweep.samples_identity(cell) == same.samples_identity(cell)
-
-
-def test_a_learned_denoiser_is_identified_by_its_training(sweep):
-    cell = replace(sweep.cells()[-1], denoiser="learned")
-    first = replace(sweep, training_id="a").samples_identity(cell)
-    assert first != replace(sweep, training_id="b").samples_identity(cell)
-    assert first != sweep.samples_identity(sweep.cells()[-1])
 
 
 @pytest.mark.parametrize("field", ["n_samples", "repetitions", "block", "workers", "steps"])

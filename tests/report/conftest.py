@@ -9,12 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from samplerbench.evaluation.store import Row, as_table
+from samplerbench.evaluation.cell import Row
+from samplerbench.evaluation.store import as_table
 from samplerbench.report.entries import Entry
 
 SOUND = Row(
     cell_id="",
     samples_id="",
+    setting_id="",
+    measure_id="",
     training_id="",
     run="",
     experiment="main",
@@ -34,6 +37,7 @@ SOUND = Row(
     seed=0,
     data_seed=0,
     train_seed=0,
+    metric_seed=0,
     repetition=0,
     n_samples=500,
     reference="data",

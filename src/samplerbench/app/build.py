@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +24,6 @@ from samplerbench.app.construct import (
     parameters,
     read_member,
     trusted,
-    trusted_packages,
 )
 from samplerbench.app.folders import conf_directory
 from samplerbench.app.groups import members, nodes
@@ -38,9 +37,10 @@ from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.budget import Budget
 from samplerbench.evaluation.cache import Cache
-from samplerbench.evaluation.identity import VERSIONS, code, describe, identity
+from samplerbench.evaluation.cell import Labels, Origin
+from samplerbench.evaluation.identity import VERSIONS, describe, identity
 from samplerbench.evaluation.scene import Scene
-from samplerbench.evaluation.sweep import Labels, Sweep, nothing
+from samplerbench.evaluation.sweep import Sweep, nothing
 from samplerbench.logs import Logger
 from samplerbench.models import Denoiser, Score
 from samplerbench.networks.base import Network
@@ -119,11 +119,10 @@ def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
         "schedule": describe(sweep.schedule),
         "grid": describe(sweep.grid),
         # in their order, which is that of panels and legends
-        "denoisers": [(name, sweep.identities[name]) for name in sweep.denoisers],
+        "denoisers": [(name, asdict(origin)) for name, origin in sweep.books.origins.items()],
         "starts": [(name, describe(start)) for name, start in sweep.starts.items()],
         "samplers": [(name, describe(sampler)) for name, sampler in sweep.samplers],
         "steps": sweep.all_steps,
-        "training": sweep.training_id,
         "seed": sweep.seed,
         "dtype": str(sweep.dtype),
         "device": sweep.device.type,
@@ -204,70 +203,20 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         InvalidSetting: naming the key, its value and what is allowed.
     """
     base = ground(config, choices)
-    grid = construct(config.grid, "grid")
-    starts, metrics = members(config, "start"), members(config, "metric")
     pictures = members(config, "picture")
-    samplers = [
-        (name, sampler)
-        for name, node in nodes(config, "sampler").items()
-        for sampler in construct_grid(node, f"sampler.{name}")
-    ]
-    # pictures can do without samplers or metrics, where they look at data or scores
-    for key, chosen in (("start", starts), ("metric", metrics), ("sampler", samplers)):
-        enough = len(chosen) > 0 or (key != "start" and len(pictures) > 0)
-        require(enough, key, config.get(key), f"at least one member of conf/{key}/")
-    nfe = numbers(config, "nfe")
-    steps = numbers(config, "steps") or nfe  # which are not used as steps
-    require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
     logger = construct(config.logger, "logger")
     cache = chosen_cache(config)
-
-    noise: float = convert(config.reference_noise, float, "reference_noise")
-    truth = noised(base.dataset, noise)
-    reference = torch.empty(0, base.dataset.dim)
-    if metrics:  # nothing else compares
-        law, m = truth or base.dataset, count(config, "n_reference")
-        reference = finite(law.draws(m, "evaluation", base.seeds["data_seed"]), "dataset")
     # without a sampler there may be no denoiser either: a look at the data
-    wants_none = not samplers and config.denoiser is not None and len(config.denoiser) == 0
-    scores = [] if wants_none else names(config, "denoiser", DENOISERS)
-    training = None
-    if "learned" in scores:
-        seeds = base.seeds["data_seed"], base.seeds["train_seed"]
-        training = build_training(config, base.dataset, base.schedule, *seeds)
-
-    workers = count(config, "workers") if config.workers is not None else processor_count()
-    model = base.model
-    sweep = Sweep(
-        dataset=base.dataset,
-        schedule=base.schedule,
-        grid=grid,
-        denoisers={name: chosen_denoiser(base, name, training) for name in scores},
-        starts=starts,
-        samplers=samplers,
-        steps=steps,
-        nfe=nfe,
-        metrics=metrics,
-        reference=reference,
-        truth=truth,
-        recall=nothing if cache is None else cache.recall,
-        versions=base.versions,
-        n_samples=count(config, "n_samples"),
-        repetitions=count(config, "repetitions"),
-        floor_repetitions=count(config, "floor_repetitions"),
-        training_id="" if training is None else training_identity(base, training),
-        empirical_id=identity(
-            [describe(base.dataset), base.plain["n_train"], base.seeds["data_seed"]]
-        ),
-        pretrained_id="" if model is None else identity([model.digest(), version("diffusers")]),
-        block=count(config, "block"),
-        dtype=chosen_dtype(config.dtype),
-        device=base.device,
-        workers=workers if base.device.type == "cpu" else 1,
-        labels=labels(base, run, f" + {noise:g}·ε" if truth else ""),
-        **base.seeds,
+    wants_none = (
+        not nodes(config, "sampler") and config.denoiser is not None and len(config.denoiser) == 0
     )
-    check(sweep, None if training is None else training.objective)
+    scores = [] if wants_none else names(config, "denoiser", DENOISERS)
+    sweep, training = assembled(base, scores, run=run, cache=cache)
+    # pictures can do without samplers or metrics, where they look at data or scores
+    for key, chosen in (("metric", sweep.metrics), ("sampler", sweep.samplers)):
+        enough = len(chosen) > 0 or len(pictures) > 0
+        require(enough, key, config.get(key), f"at least one member of conf/{key}/")
+    check(sweep)
     for name, picture in pictures.items():
         reason = picture.why_incompatible(scene(sweep, training))
         if reason is not None:
@@ -287,6 +236,67 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     )
 
 
+def assembled(
+    base: Ground, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
+) -> tuple[Sweep, Training | None]:
+    """The sweep of a config, for the command and the library, and what trains its learned denoiser.
+
+    Args:
+        base: law, path and seeds.
+        scores: which of `DENOISERS` it has.
+        run: the run's name, for the table.
+        cache: where values are recalled from.
+
+    Raises:
+        InvalidSetting: naming the key, its value and what is allowed.
+    """
+    config: DictConfig = base.config
+    seeds: dict[str, Any] = dict(base.seeds)
+    starts, metrics = members(config, "start"), members(config, "metric")
+    require(len(starts) > 0, "start", config.get("start"), "at least one member of conf/start/")
+    nfe = numbers(config, "nfe")
+    steps = numbers(config, "steps") or nfe  # which are not used as steps
+    require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
+    noise: float = convert(config.reference_noise, float, "reference_noise")
+    truth = noised(base.dataset, noise)
+    reference = torch.empty(0, base.dataset.dim)
+    if metrics:  # nothing else compares
+        law, m = truth or base.dataset, count(config, "n_reference")
+        reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
+    training = build_training(base) if "learned" in scores else None
+    denoisers = {name: chosen_denoiser(base, name, training) for name in scores}
+    workers = count(config, "workers") if config.workers is not None else processor_count()
+    sweep = Sweep(
+        dataset=base.dataset,
+        schedule=base.schedule,
+        grid=construct(config.grid, "grid"),
+        denoisers=denoisers,
+        starts=starts,
+        samplers=[
+            (name, sampler)
+            for name, node in nodes(config, "sampler").items()
+            for sampler in construct_grid(node, f"sampler.{name}")
+        ],
+        steps=steps,
+        nfe=nfe,
+        metrics=metrics,
+        reference=reference,
+        truth=truth,
+        recall=nothing if cache is None else cache.recall,
+        n_samples=count(config, "n_samples"),
+        repetitions=count(config, "repetitions"),
+        floor_repetitions=count(config, "floor_repetitions"),
+        origins={name: origin(base, name, score, training) for name, score in denoisers.items()},
+        block=count(config, "block"),
+        dtype=chosen_dtype(config.dtype),
+        device=base.device,
+        workers=workers if base.device.type == "cpu" else 1,
+        labels=labels(base, run, f" + {noise:g}·ε" if truth else ""),
+        **seeds,
+    )
+    return sweep, training
+
+
 @dataclass(frozen=True, eq=False)
 class Ground:
     """What the other parts of a job stand on.
@@ -300,7 +310,6 @@ class Ground:
         dataset: the law.
         schedule: the path.
         seeds: by the config's names.
-        versions: of the software that decides the bits.
     """
 
     config: DictConfig
@@ -311,33 +320,46 @@ class Ground:
     dataset: Dataset
     schedule: NoiseSchedule
     seeds: Mapping[str, int]
-    versions: Mapping[str, str]
 
 
-def ground(config: DictConfig, choices: Mapping[str, Any]) -> Ground:
-    """Law, path, device and seeds; sets the number of threads."""
+def ground(
+    config: DictConfig,
+    choices: Mapping[str, Any],
+    dataset: Dataset | None = None,
+    schedule: NoiseSchedule | None = None,
+) -> Ground:
+    """Law, path, device and seeds; sets the number of threads.
+
+    Args:
+        config: the composed config.
+        choices: which member of each group was chosen.
+        dataset: the law, where it is not the config's.
+        schedule: the path, where it is not the config's.
+    """
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     torch.set_num_threads(count(config, "threads"))
     device = chosen_device(config.device)
     seeds = {key: count(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")}
     model = chosen_model(config)  # first, since what is missing of it takes longest to get
-    dataset: Dataset
-    if model is not None and config.get("dataset") is None:
+    if dataset is not None:
+        pass
+    elif model is not None and config.get("dataset") is None:
         dataset = Unseen(model.event_shape)
     else:
         allowed = "a data set: only a pretrained model makes pictures without, denoiser=pretrained"
         require(config.get("dataset") is not None, "dataset", "null", allowed)
         dataset = construct(config.dataset, "dataset")
-    schedule = construct(config.schedule, "schedule") if model is None else model.schedule
+    if model is not None:
+        schedule = model.schedule
+    elif schedule is None:
+        schedule = construct(config.schedule, "schedule")
     if model is not None:
         allowed = f"images of the model's shape, {model.event_shape}, not {dataset.event_shape}"
         good = dataset.event_shape == model.event_shape
         require(good, "dataset", choices.get("dataset"), allowed)
-    # of somebody else's package its code as it is now: no release tells its states apart
-    versions = VERSIONS | {package: code(package) for package in trusted_packages()}
     plain = {str(key): value for key, value in resolved.items()}
-    return Ground(config, plain, choices, device, model, dataset, schedule, seeds, versions)
+    return Ground(config, plain, choices, device, model, dataset, schedule, seeds)
 
 
 def chosen_denoiser(base: Ground, name: str, training: Training | None) -> Score:
@@ -366,21 +388,46 @@ def chosen_denoiser(base: Ground, name: str, training: Training | None) -> Score
     return Graphed(score) if isinstance(score, Denoiser) else score
 
 
-def training_identity(base: Ground, training: Training) -> str:
-    """Of all that decides what is learned."""
-    packages = training.objective.model.network.packages
-    return identity(
-        {
-            **{key: base.plain[key] for key in decisive(base.config)},
-            "path": describe(base.schedule),  # a pretrained model brings its own
-            "data": describe(base.dataset),  # of a file its content, not its path
-            "train_seed": base.seeds["train_seed"],
-            "data_seed": base.seeds["data_seed"],
-            "device": base.device.type,
-            "threads": torch.get_num_threads(),
-            "versions": dict(base.versions) | {name: version(name) for name in packages},
-        }
-    )
+def origin(base: Ground, name: str, score: Score, training: Training | None) -> Origin:
+    """What stands for one of `DENOISERS` in an identity."""
+    n = base.plain["n_train"]
+    if name == "learned":
+        assert training is not None
+        return Origin(name, *training_identities(base, training))
+    if name == "empirical":
+        return Origin(name, identity(score), identity(n))
+    if name == "pretrained":
+        assert base.model is not None
+        weights = identity([base.model.digest(), version("diffusers")])
+        return Origin(name, weights, weights)
+    return Origin(name)
+
+
+def training_identities(base: Ground, training: Training) -> tuple[str, str]:
+    """Identities of all that decides what is learned, and of the same without seeds."""
+    network, data = training.objective.model.network, training.data
+    recipe = {
+        **{key: base.plain[key] for key in decisive(base.config)},
+        "path": describe(base.schedule),  # a pretrained model brings its own
+        "data": describe(base.dataset, code=True),
+        # the code of what comes from a trusted package
+        "members": [member_code(base.config, key) for key in decisive(base.config)],
+        "device": base.device.type,
+        "threads": torch.get_num_threads(),
+        "versions": VERSIONS | {name: version(name) for name in network.packages},
+    }
+    seeds = {
+        "train_seed": base.seeds["train_seed"],
+        "train": describe(data.x0),
+        "validation": describe(data.validation),
+    }
+    return identity([recipe, seeds]), identity(recipe)
+
+
+def member_code(config: DictConfig, key: str) -> object:
+    """The class or function that a key of the config names, if it names one, with its code."""
+    target = config[key].get("_target_") if isinstance(config[key], DictConfig) else None
+    return None if target is None else describe(trusted(target, key), code=True)
 
 
 def labels(base: Ground, run: str, noise: str) -> Labels:
@@ -431,13 +478,13 @@ def decisive(config: DictConfig) -> list[str]:
     return [*parts, "network", "objective", "trainer", "n_train", "n_validation"]
 
 
-def build_training(
-    config: DictConfig, dataset: Dataset, schedule: NoiseSchedule, data_seed: int, train_seed: int
-) -> Training:
+def build_training(base: Ground) -> Training:
     """The objective with its model, and the batches."""
-    train = finite(dataset.draws(count(config, "n_train"), "train", data_seed), "dataset")
-    validation = finite(
-        dataset.draws(count(config, "n_validation"), "validation", data_seed), "dataset"
+    config, dataset, seeds = base.config, base.dataset, base.seeds
+    train_seed = seeds["train_seed"]
+    train, validation = (
+        finite(dataset.draws(count(config, key), purpose, seeds["data_seed"]), "dataset")
+        for key, purpose in (("n_train", "train"), ("n_validation", "validation"))
     )
     recipe = construct(config.trainer, "trainer")
     data = TensorData(
@@ -453,7 +500,7 @@ def build_training(
     event = {key: event[key] for key in event if key in parameters(config.network, "network")}
     shared = {
         "network": construct(config.network, "network", **event, seed=train_seed),
-        "schedule": schedule,
+        "schedule": base.schedule,
         "recipe": recipe,
         "mean": data.mean,
         "std": data.std,

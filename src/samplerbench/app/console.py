@@ -14,14 +14,9 @@ from samplerbench.app.construct import read_member
 from samplerbench.app.folders import members
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.budget import PARTS
+from samplerbench.evaluation.cell import CELL, sampler_name
 from samplerbench.evaluation.ranking import Ranking, ranking
-from samplerbench.evaluation.statistics import (
-    CELL,
-    by_floor,
-    resolution,
-    sampler_name,
-    summary,
-)
+from samplerbench.evaluation.statistics import by_floor, resolution, summary
 from samplerbench.metrics.base import LawMetric, Metric
 
 

@@ -29,9 +29,10 @@ from samplerbench.app.showing import Showing
 from samplerbench.app.terminal import console, shown
 from samplerbench.errors import CellsFailed, InvalidSetting, first_line, kind_and_line
 from samplerbench.evaluation.cache import ABOUT, Cache
+from samplerbench.evaluation.cell import Row
 from samplerbench.evaluation.chains import DIAGNOSTICS, chain_cells, diagnose
 from samplerbench.evaluation.scene import Scene
-from samplerbench.evaluation.store import Row, Store
+from samplerbench.evaluation.store import Store
 from samplerbench.files import set_aside, write_atomically
 from samplerbench.logs import Log, open_log, run_name
 from samplerbench.weights import LOSSES, STATE, WEIGHTS, check_losses, load
@@ -204,10 +205,11 @@ def from_cache(
             out.print("it was trained before; cache=refresh trains again")
         return known
 
+    training_id = job.sweep.origins["learned"].id
     # weights are whole or absent, so this needs no lock, which a folder may not let us have
-    if trained(cache.place(job.sweep.training_id)):
+    if trained(cache.place(training_id)):
         return True
-    with cache.training(job.sweep.training_id, wait) as place:
+    with cache.training(training_id, wait) as place:
         if place is None or trained(place):
             return place is not None
         try:
@@ -307,13 +309,17 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
                 job.cache.keep(row)
             progress.advance(task)
 
+        whole = False
         try:
             if sweep.metrics:
                 (budget or sweep).run(keep)
             for row in diagnose(sweep, job.chains) if job.chains else []:
                 keep(row)
+            whole = True
         finally:  # also when it is interrupted: what is there can be read
-            table = store.compact()
+            table = store.compact(whole=whole)
+    if len(table) != total:
+        raise CellsFailed(f"{len(table):,} of {total:,} values are in the table: a defect")
     if job.cache is not None and job.cache.recalled:
         known = len(job.cache.recalled)
         out.print(f"{known:,} values were known; cache=refresh measures them again")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,26 +11,17 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig
 
-from samplerbench.app.build import (
-    PARTS,
-    build_training,
-    chosen_device,
-    chosen_dtype,
-    decisive,
-    processor_count,
-)
+from samplerbench.app.build import Ground, assembled, ground
 from samplerbench.app.compose import composed
-from samplerbench.app.construct import construct, construct_grid, trusting
-from samplerbench.app.groups import members, nodes
-from samplerbench.app.numbers import count, numbers
+from samplerbench.app.construct import trusting
 from samplerbench.app.refusals import check
 from samplerbench.app.runs import open_run
-from samplerbench.datasets.base import Dataset, finite
+from samplerbench.datasets.base import Dataset
 from samplerbench.evaluation import scene
 from samplerbench.evaluation.store import Store
-from samplerbench.evaluation.sweep import Labels, Sweep
+from samplerbench.evaluation.sweep import Sweep
 from samplerbench.schedules import NoiseSchedule
-from samplerbench.weights import LOSSES, WEIGHTS
+from samplerbench.weights import LOSSES
 
 
 def untrained(
@@ -46,8 +36,8 @@ def untrained(
         schedule: its label and the path; None for the config's.
         words: that the config is composed with.
     """
-    config, chosen = composed(words)
-    return _sweep(config, chosen, dataset, schedule)
+    base = _ground(*composed(words), dataset, schedule)
+    return assembled(base, _exact(base))[0]
 
 
 def trained(
@@ -69,13 +59,11 @@ def trained(
     """
     from samplerbench.training import train  # Lightning takes seconds to import
 
-    config, chosen = composed(words, settings)
-    sweep = _sweep(config, chosen, dataset, schedule)
-    training = build_training(
-        config, sweep.dataset, sweep.schedule, sweep.data_seed, sweep.train_seed
-    )
+    base = _ground(*composed(words, settings), dataset, schedule)
+    sweep, training = assembled(base, ["learned", *_exact(base)])
+    assert training is not None
     # what is sampled and measured is not known yet; a later sweep checks that
-    check(replace(sweep, samplers=[], metrics={}), training.objective)
+    check(replace(sweep, samplers=[], metrics={}))
     with TemporaryDirectory(prefix="samplerbench-") as folder:
         model = train(
             training.objective,
@@ -84,20 +72,9 @@ def trained(
             device=sweep.device,
             progress=False,
         )
-        weights = (Path(folder) / WEIGHTS).read_bytes()
         losses = pd.read_csv(Path(folder) / LOSSES)
-    used = decisive(config)
-    named = {
-        key: str(chosen.get(key) or "") if key in used or key not in PARTS else ""
-        for key in ("network", "objective", "target")
-    }
-    sweep = replace(
-        sweep,
-        denoisers={"learned": model.to(sweep.device), **sweep.denoisers},
-        training_id=blake2b(weights, digest_size=8).hexdigest(),
-        labels=replace(sweep.labels, **named),
-    )
-    return sweep, losses
+    denoisers = {**sweep.denoisers, "learned": model.to(sweep.device)}
+    return replace(sweep, denoisers=denoisers), losses
 
 
 def stored(
@@ -112,46 +89,18 @@ def stored(
     return job.sweep, losses, Store.readable(directory)[0]
 
 
-def _sweep(
+def _ground(
     config: DictConfig,
     chosen: Mapping[str, Any],
     dataset: tuple[str, Dataset],
     schedule: tuple[str, NoiseSchedule] | None,
-) -> Sweep:
-    name, law = dataset
-    if schedule is None:
-        schedule = str(chosen["schedule"]), construct(config.schedule, "schedule")
-    device = chosen_device(config.device)
-    # of a law that is known by its points the ideal denoiser only repeats those
-    oracle = law.oracle(schedule[1]) if law.known_law else None
-    data_seed = count(config, "data_seed")
-    points = law.draws(count(config, "n_reference"), "evaluation", data_seed)
-    return Sweep(
-        dataset=law,
-        schedule=schedule[1],
-        grid=construct(config.grid, "grid"),
-        denoisers={} if oracle is None else {"oracle": oracle.to(device)},
-        starts=members(config, "start"),
-        samplers=[
-            (str(name), sampler)
-            for name, node in nodes(config, "sampler").items()
-            for sampler in construct_grid(node, f"sampler.{name}")
-        ],
-        steps=numbers(config, "steps"),
-        metrics=members(config, "metric"),
-        reference=finite(points, "dataset"),
-        n_samples=count(config, "n_samples"),
-        repetitions=count(config, "repetitions"),
-        floor_repetitions=count(config, "floor_repetitions"),
-        block=count(config, "block"),
-        dtype=chosen_dtype(config.dtype),
-        device=device,
-        workers=processor_count(),
-        labels=Labels(
-            experiment="main", dataset=name, schedule=schedule[0], grid=str(chosen["grid"])
-        ),
-        seed=count(config, "seed"),
-        data_seed=data_seed,
-        train_seed=count(config, "train_seed"),
-        metric_seed=count(config, "metric_seed"),
-    )
+) -> Ground:
+    names = {"dataset": dataset[0]} | ({} if schedule is None else {"schedule": schedule[0]})
+    path = None if schedule is None else schedule[1]
+    return ground(config, {**chosen, **names}, dataset[1], path)
+
+
+def _exact(base: Ground) -> list[str]:
+    """The oracle, of a law that is known: that of points only repeats those."""
+    known = base.dataset.known_law and base.dataset.oracle(base.schedule) is not None
+    return ["oracle"] if known else []

@@ -5,31 +5,18 @@ Asked of the built objects, wherever they come from: the config of a job, or the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.sweep import Sweep
-from samplerbench.grids import Levels
-from samplerbench.level_laws import LevelLaw
 from samplerbench.metrics.base import LawMetric, Metric, finite_points
-from samplerbench.models import Learned
-from samplerbench.objectives.base import Objective
-from samplerbench.samplers.base import Sampler
-from samplerbench.schedules import NoiseSchedule
 
 MOST_VALUES = 10**6
 
 
-def check(sweep: Sweep, objective: Objective[Any] | None) -> None:
+def check(sweep: Sweep) -> None:
     """Ask what cannot work before anything runs.
 
-    A sampler that cannot run gives rows that say so; it is a mistake in the config where none can,
-    or none on what is to be trained.
-
-    Args:
-        sweep: the grid of cells.
-        objective: of what is to be trained; None where nothing is.
+    A sampler that cannot run gives rows that say so; it is a mistake where none can, or none on the
+    model that is learned.
 
     Raises:
         InvalidSetting: naming the key, its value and what is allowed.
@@ -48,8 +35,6 @@ def check(sweep: Sweep, objective: Objective[Any] | None) -> None:
     except InvalidSetting as error:
         group = "" if error.field == "steps" else "grid."
         raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
-    if objective is not None:
-        _check_training(sweep, levels, objective)
     tried = [
         (denoiser, name, sampler.why_incompatible(model, levels[steps]))
         for denoiser, model in sweep.denoisers.items()
@@ -92,28 +77,3 @@ def _check_metrics(sweep: Sweep) -> None:
             except InvalidSetting as error:
                 field = f"metric.{name}.{error.field}"
                 raise InvalidSetting(field, error.value, error.allowed) from error
-
-
-def _check_training(sweep: Sweep, levels: Mapping[int, Levels], objective: Objective[Any]) -> None:
-    """What is learned must be defined, and trained, at every level that samplers ask for."""
-    model = objective.model
-    law: LevelLaw | None = getattr(objective, "level_law", None)
-    for rows in levels.values():
-        reason = model.target.why_incompatible(rows) if isinstance(model, Learned) else None
-        if reason is not None:
-            name = type(model.target).__name__
-            raise InvalidSetting("target", name, f"another one: {reason}")
-        _require_trained(law, sweep.schedule, rows)
-    # a sampler may go above the grid's first level
-    for _, sampler in sweep.samplers:
-        for steps in sweep.steps_of(sampler):
-            _require_trained(law, sweep.schedule, levels[steps], sampler)
-
-
-def _require_trained(
-    law: LevelLaw | None, schedule: NoiseSchedule, rows: Levels, sampler: Sampler | None = None
-) -> None:
-    """Refuse levels, or a sampler on them, with more noise than the training has."""
-    reason = None if law is None else law.why_incompatible(schedule, rows, sampler)
-    if reason is not None:
-        raise InvalidSetting("level_law", type(law).__name__, f"another one: {reason}")

@@ -30,9 +30,10 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from samplerbench.app.construct import trusted_packages
 from samplerbench.app.owner import CONFIG, STATUS, hold, is_gone, release, signature, stored
 from samplerbench.errors import InvalidSetting, first_line, kind_and_line
-from samplerbench.evaluation.identity import VERSIONS
+from samplerbench.evaluation.identity import VERSIONS, package_code
 from samplerbench.evaluation.store import Store
 from samplerbench.files import create_atomically, set_aside, write_atomically
 
@@ -148,8 +149,9 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
 
 
 def versions() -> dict[str, str]:
-    """Of the software that decides a run's bits, and of Python."""
-    return {**VERSIONS, "python": platform.python_version()}
+    """Of the software that decides a run's bits: of trusted packages their code, and of Python."""
+    code = {package: package_code(package) for package in trusted_packages()}
+    return {**VERSIONS, **code, "python": platform.python_version()}
 
 
 def tell(directory: Path, state: State, message: str = "") -> None:

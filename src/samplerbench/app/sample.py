@@ -35,7 +35,8 @@ from samplerbench.files import temporary_name
 
 if TYPE_CHECKING:
     from samplerbench.app.runs import StoredRun
-    from samplerbench.evaluation.sweep import Cell, Sweep
+    from samplerbench.evaluation.cell import Cell
+    from samplerbench.evaluation.sweep import Sweep
     from samplerbench.sampling import Made
 
 #: What has to be given, with an example of each.
@@ -171,7 +172,7 @@ def one_cell(run: StoredRun, asked: Asked) -> tuple[Sweep, Cell]:
         InvalidSetting: the run has no such model, or the sampler cannot run on it.
     """
     from samplerbench.app.construct import construct, construct_grid, convert
-    from samplerbench.evaluation.sweep import Cell
+    from samplerbench.evaluation.cell import Cell
     from samplerbench.sampling import require_runs
 
     name, start = str(asked.values["sampler"]), first_start(run, asked)
@@ -264,8 +265,8 @@ def _filled(
 
 def report(run: StoredRun, asked: Asked, sweep: Sweep, cell: Cell, made: Made) -> Iterator[str]:
     """What was done, where it is, and how to score it."""
+    from samplerbench.evaluation.cell import sampler_name
     from samplerbench.evaluation.identity import settings_text
-    from samplerbench.evaluation.statistics import sampler_name
     from samplerbench.sampling import shape_of
 
     name = sampler_name(cell.sampler, settings_text(cell.settings))

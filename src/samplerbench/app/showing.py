@@ -29,11 +29,12 @@ from samplerbench.app.console import (
 from samplerbench.app.terminal import shown
 from samplerbench.errors import kind_and_line
 from samplerbench.evaluation.budget import Budget, parts, verdict
+from samplerbench.evaluation.cell import sampler_name
 from samplerbench.evaluation.chains import CHAIN
 from samplerbench.evaluation.identity import describe, drawing_versions, identity, settings_text
 from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.score_error import COLUMNS, score_errors
-from samplerbench.evaluation.statistics import at_equal_cost, sampler_name, summary
+from samplerbench.evaluation.statistics import at_equal_cost, summary
 from samplerbench.evaluation.store import table_digest, to_data
 from samplerbench.evaluation.sweep import most_steps
 from samplerbench.files import write_atomically

@@ -55,6 +55,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from inspect import signature
 from typing import cast
 
@@ -65,10 +66,11 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.identity import settings_text
-from samplerbench.evaluation.statistics import holm, sampler_name, welch
-from samplerbench.evaluation.store import LIMIT, Row
-from samplerbench.evaluation.sweep import Against, Cell, Drawing, Drawn, Once, Reference, Sweep
+from samplerbench.evaluation.cell import Against, Cell, Row, sampler_name
+from samplerbench.evaluation.identity import content, settings_text
+from samplerbench.evaluation.statistics import holm, welch
+from samplerbench.evaluation.store import LIMIT
+from samplerbench.evaluation.sweep import Drawing, Drawn, Once, Reference, Sweep
 from samplerbench.metrics.base import Distance, LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.heun import Heun
@@ -266,15 +268,20 @@ class Budget:
             rows += self._to_training(end)
         return end, rows
 
-    def _to_training(self, drawing: Drawing) -> list[Row]:
-        """The distances to as many training points as there are evaluation points."""
+    @cached_property
+    def _training_points(self) -> Tensor:
+        """As many training points as there are evaluation points."""
         sweep = self.sweep
-        count = len(sweep.reference)
-        points = Once(lambda: sweep.dataset.draws(count, "train", sweep.data_seed).to(sweep.device))
+        return sweep.dataset.draws(len(sweep.reference), "train", sweep.data_seed).to(sweep.device)
+
+    def _to_training(self, drawing: Drawing) -> list[Row]:
+        """The distances to training points."""
+        sweep, points = self.sweep, self._training_points
+        against = Against("training", len(points), content(points))
 
         def to(metric: Metric) -> Reference:
-            distance = Once(lambda: metric.against(points(), seed=sweep.metric_seed))
-            return Reference(distance, Against("training", count))
+            distance = Once(lambda: metric.against(points, seed=sweep.metric_seed))
+            return Reference(distance, against)
 
         return [
             sweep.measure(drawing, name, to(metric))
@@ -331,7 +338,13 @@ class Budget:
             assert there is not None  # otherwise nothing is measured, see above
             return plain.against(there, seed=sweep.metric_seed)
 
-        neighbour = Against(reference, sweep.n_samples, sweep.samples_identity(other.cell))
+        books = sweep.books
+        neighbour = Against(
+            reference,
+            sweep.n_samples,
+            books.samples_id(other.cell),
+            books.samples_setting(other.cell),
+        )
         paired = Drawing(drawing.cell, Once(drawn))
         return [sweep.measure(paired, metric, Reference(Once(distance), neighbour))]
 

@@ -27,7 +27,8 @@ from threading import Lock
 
 from filelock import FileLock, Timeout
 
-from samplerbench.evaluation.store import UNREADABLE, Row, fragment, row_of
+from samplerbench.evaluation.cell import Row
+from samplerbench.evaluation.store import UNREADABLE, fragment, row_of
 from samplerbench.files import sealed, set_aside, unsealed, write_atomically
 from samplerbench.weights import LOSSES, STATE, WEIGHTS
 

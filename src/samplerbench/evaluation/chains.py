@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.evaluation.store import Row
-from samplerbench.evaluation.sweep import NOT_DRAWN, Against, Cell, Drawn, Sweep
+from samplerbench.evaluation.cell import Against, Cell, Row
+from samplerbench.evaluation.sweep import Sweep
 from samplerbench.grids import Levels
 from samplerbench.metrics.base import Measurement
 from samplerbench.models import Counted, Denoiser, Score
@@ -179,18 +179,16 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
     half = cell.steps // 2
     every = max(1, half // MOST_FRAMES)
 
-    def row(name: str, drawn: Drawn, measured: Measurement | None) -> Row:
-        return sweep.row(cell, drawn, name, Diagnostic(name, half, every), Against(CHAIN), measured)
+    def row(name: str, measured: Measurement | None = None, **found: Any) -> Row:
+        settings = Diagnostic(name, half, every)
+        return sweep.books.row(cell, name, settings, Against(CHAIN), measured, **found)
 
-    known = [sweep.recalled(row(name, NOT_DRAWN, None)) for name in DIAGNOSTICS]
+    known = [sweep.recalled(row(name)) for name in DIAGNOSTICS]
     if all(known):
         return [found for found in known if found is not None]
     if math.ceil((cell.steps - half) / every) < LEAST_FRAMES:
         message = f"at least {LEAST_FRAMES} states after the first half, and steps={cell.steps}"
-        return [
-            row(name, replace(NOT_DRAWN, status="incompatible", message=message), None)
-            for name in DIAGNOSTICS
-        ]
+        return [row(name, status="incompatible", message=message) for name in DIAGNOSTICS]
     levels = sweep.levels(cell.steps)
     model = Counted(sweep.denoisers[cell.denoiser])
     began, status, message = time.perf_counter(), "ok", ""
@@ -207,13 +205,15 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
         }
     except ValueError as error:
         status, message = "diverged", str(error)
-    drawn = Drawn(None, model.evaluations, time.perf_counter() - began, status, message)
-    info = {"states": states}
+    seconds, info = time.perf_counter() - began, {"states": states}
     return [
         row(
             name,
-            drawn,
             Measurement(values[name], math.nan, math.nan, None, 0, info) if values else None,
+            nfe=model.evaluations,
+            seconds=seconds,
+            status=status,
+            message=message,
         )
         for name in DIAGNOSTICS
     ]

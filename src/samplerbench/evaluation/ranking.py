@@ -16,21 +16,21 @@ from itertools import combinations
 import pandas as pd
 
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.evaluation.cell import MEASURE, SEEDS, TELLING, curve_names, sampler_name
 from samplerbench.evaluation.statistics import (
-    MEASURE,
     Estimate,
     holm,
+    mean_evaluations,
     paired,
     require_single,
-    sampler_name,
     t_interval,
     units,
 )
 
-#: What tells one competitor from another.
-SAMPLER = ["sampler", "sampler_settings", "eta"]
+#: What tells one competitor from another: the same sampler on two grids is two.
+SAMPLER = ["sampler", "sampler_settings", "eta", "setting_id"]
 #: What all competitors must share, besides what they are measured by.
-_SHARED = ["denoiser", "start", "schedule", "grid", "network", "objective", "target"]
+_SHARED = ["denoiser", "start", "schedule", "network", "objective", "target"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +93,16 @@ def ranking(
     rows = table[(table["denoiser"] != "law") & (table[column] == at)]
     rows = rows[rows["status"] == "ok"]
     require_single(rows, [*_SHARED, *MEASURE])
-    cells = rows[[*SAMPLER, "steps"]].drop_duplicates()
+    key = [name for name in [*SAMPLER, "steps"] if name in rows]
+    told = [name for name in ["metric", "denoiser", "start", *TELLING] if name in rows]
+    cells = rows.drop_duplicates(key)[list(dict.fromkeys([*key, *told]))]
     if len(cells) < 2:
         there = sorted(set(table.loc[table["denoiser"] != "law", column]))
         raise InvalidSetting(column, at, f"one at which two samplers ran; the table has {there}")
     names = _names(cells)
     masks = {
-        name: _rows(rows, cell) for name, (_, cell) in zip(names, cells.iterrows(), strict=True)
+        name: _rows(rows, cell)
+        for name, (_, cell) in zip(names, cells[key].iterrows(), strict=True)
     }
     own = {name: _mean(rows[mask], level, over, min_repetitions) for name, mask in masks.items()}
     ordered = sorted(own, key=lambda name: own[name].mean)
@@ -123,7 +126,7 @@ def ranking(
         best, last = 1 + len(above), len(ordered) - len(below)
         line = {"rank": rank, "best": best, "worst": last, "name": name, "mean": own[name].mean}
         line |= {"lower": own[name].lower, "upper": own[name].upper, "count": own[name].count}
-        lines.append(line | {"nfe": int(rows.loc[masks[name], "nfe"].max()), "ties": ties})
+        lines.append(line | {"nfe": mean_evaluations(rows.loc[masks[name], "nfe"]), "ties": ties})
     return Ranking(pd.DataFrame(lines), compared)
 
 
@@ -146,8 +149,8 @@ def _mean(rows: pd.DataFrame, level: float, over: str, min_repetitions: int) -> 
 def _rows(rows: pd.DataFrame, cell: Mapping[str, object] | pd.Series) -> pd.Series:
     """The rows of one competitor; NaN equals NaN, as for the eta of samplers without one."""
     mask = pd.Series(True, index=rows.index)
-    for name in [*SAMPLER, "steps"]:
-        mask &= rows[name].isin([cell[name]])
+    for name, value in cell.items():
+        mask &= rows[str(name)].isin([value])
     return mask
 
 
@@ -159,7 +162,9 @@ def _names(cells: pd.DataFrame) -> list[str]:
     full = pd.Series(
         list(map(sampler_name, cells["sampler"], cells["sampler_settings"])), index=cells.index
     )
-    for names in (plain, full, full + steps):
+    seedless = cells.drop(columns=[name for name in SEEDS if name in cells])
+    told = curve_names(seedless) if "setting_id" in cells else full
+    for names in (plain, full, full + steps, told, told + steps):
         if not names.duplicated().any():
             return list(names)
     raise AssertionError("cells are distinct")

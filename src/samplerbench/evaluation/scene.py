@@ -21,8 +21,8 @@ from torch import Tensor
 
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.evaluation.cell import setting_text
 from samplerbench.evaluation.identity import describe
-from samplerbench.evaluation.statistics import number_text
 from samplerbench.grids import Level, Levels
 from samplerbench.models import Denoiser, Score
 from samplerbench.noise import KeyedNoise
@@ -268,9 +268,7 @@ class Scene:
                 if other_name == name
             ]
             words = [
-                f"{'η' if key == 'eta' else key}={number_text(value)}"
-                if isinstance(value, float)
-                else f"{key}={value}"
+                f"{'η' if key == 'eta' else key}={setting_text(value)}"
                 for key, value in own.items()
                 if key != "class"
                 and (key == "eta" or any(other.get(key) != value for other in same))

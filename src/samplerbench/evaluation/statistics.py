@@ -40,7 +40,6 @@ found is D itself, in the metric's own units, and it falls like (1/n + 1/m)^a.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,56 +51,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.evaluation.cell import CELL, MEASURE, SEEDS, TELLING
 
 Array = NDArray[np.float64]
-
-#: What a cell is: repetitions differ in nothing of this.
-CELL = [
-    "dataset",
-    "metric",
-    "denoiser",
-    "start",
-    "sampler",
-    "sampler_settings",
-    "eta",
-    "steps",
-    "n_samples",
-]
-
-#: What else keeps cells apart in a table that holds several runs.
-_RUN = ["network", "objective", "schedule", "target", "grid"]
-_SEEDS = ["seed", "data_seed", "train_seed"]
-#: What a distance needs to share with another to be compared with it.
-MEASURE = ["dataset", "metric", "metric_settings", "n_samples", "reference", "n_reference"]
 
 _ROUNDING = 1e-9
 """Differences smaller than that share of the values are none."""
 
 #: Rows of the table: a column must equal a value, or be one of a list; or a mask of rows.
 Selection = Mapping[str, object] | pd.Series
-
-
-def number_text(value: float) -> str:
-    """A setting as short as it can be written without becoming another one."""
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
-
-
-def sampler_name(sampler: str, settings: str) -> str:
-    """A sampler with its settings as people write them: "ddim η=0.5", "heun".
-
-    Args:
-        sampler: the column of that name.
-        settings: the column `sampler_settings`, JSON.
-    """
-    values = json.loads(settings) if settings else {}
-    # what is infinite or off has no effect, and a table has little room
-    words = [
-        f"{'η' if key == 'eta' else key}={number_text(value)}"
-        for key, value in values.items()
-        if value is not None and value is not False and abs(value) != math.inf
-    ]
-    return " ".join([sampler, *words])
 
 
 def at_equal_cost(
@@ -127,7 +85,10 @@ def at_equal_cost(
 
 
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """One line a cell: mean, sd, count, the interval [lower, upper], nfe and seconds.
+    """One line a cell: mean, sd, count, the interval [lower, upper], nfe, seconds and names.
+
+    Rows of different settings or seeds are different cells, also where their names are the same;
+    `cell.curve_names` tells them apart.
 
     Args:
         table: rows of the results store; only those with status ok are used.
@@ -135,17 +96,28 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """
     ok = table[table["status"] == "ok"]
     # eta is NaN for samplers without one, and pandas would drop those groups
-    groups = ok.groupby(CELL, dropna=False, sort=True)
-    lines = groups.agg(
-        mean=("value", "mean"),
-        sd=("value", "std"),
-        count=("value", "size"),
-        nfe=("nfe", "max"),
-        seconds=("seconds", "mean"),
-    ).reset_index()
+    cell = _present(ok, CELL)
+    named = {name: (name, "first") for name in _present(ok, TELLING) if name not in cell}
+    lines = (
+        ok.groupby(cell, dropna=False, sort=True)
+        .agg(
+            mean=("value", "mean"),
+            sd=("value", "std"),
+            count=("value", "size"),
+            nfe=("nfe", mean_evaluations),
+            seconds=("seconds", "mean"),
+            **named,
+        )
+        .reset_index()
+    )
     quantile = stdtrit((lines["count"] - 1).clip(lower=1), 0.5 + level / 2)
     half = quantile * lines["sd"] / lines["count"] ** 0.5
     return lines.assign(lower=lines["mean"] - half, upper=lines["mean"] + half)
+
+
+def mean_evaluations(nfe: pd.Series) -> int:
+    """Evaluations of a cell: the mean over its repetitions, rounded up; most spend the same."""
+    return math.ceil(nfe.mean())
 
 
 @dataclass(frozen=True)
@@ -275,15 +247,17 @@ def paired(
 def units(table: pd.DataFrame, selection: Selection, name: str, over: str) -> pd.Series:
     """The values of one cell, indexed by all that tells its rows apart."""
     chosen = select(table, selection)
-    keys = list(dict.fromkeys([over, *_present(table, [*_SEEDS, "repetition"])]))
+    keys = list(dict.fromkeys([over, *_present(table, [*SEEDS, "repetition"])]))
     require(over in table.columns, "over", over, "a column of the table")
     require(len(chosen) > 0, name, _told(selection), "a selection with rows")
     index = pd.MultiIndex.from_frame(chosen[keys])
     twice = index.duplicated(keep=False)
-    if twice.any():
-        rows = chosen[twice]
-        differ = [c for c in [*CELL, *MEASURE, *_RUN] if c in rows and _several(rows[c])]
-        what = f"one cell: these rows differ in {', '.join(dict.fromkeys(differ)) or 'nothing'}"
+    several = "setting_id" in chosen and _several(chosen["setting_id"])
+    if twice.any() or several:
+        rows = chosen if several else chosen[twice]
+        columns = dict.fromkeys([*CELL, *MEASURE, *TELLING])
+        differ = [c for c in columns if c not in SEEDS and c in rows and _several(rows[c])]
+        what = f"one cell: these rows differ in {', '.join(differ) or 'nothing'}"
         raise InvalidSetting(name, _told(selection), what)
     return chosen["value"].where(chosen["status"] == "ok").set_axis(index)
 
@@ -338,8 +312,8 @@ def against_floor(
     require(0 < level < 1, "level", level, "between 0 and 1")
     ok = table[table["status"] == "ok"]
     floors = ok[ok["denoiser"] == "law"]
-    shared = _present(ok, [*MEASURE, "data_seed"])
-    columns = list(dict.fromkeys([*CELL, *_present(ok, [*MEASURE, *_RUN, *_SEEDS])]))
+    shared = _present(ok, [*MEASURE, "data_seed", "metric_seed"])
+    columns = list(dict.fromkeys(_present(ok, [*CELL, *MEASURE, *TELLING])))
     of_floors = floors.groupby([*shared, "start"], dropna=False)["value"]
     by_measure = {key: (of.mean(), of.std(), len(of)) for key, of in of_floors}
     sampled = ok[ok["denoiser"] != "law"].groupby(columns, dropna=False)["value"]

@@ -1,17 +1,18 @@
 """The results store: one atomic fragment per value, one table that is a view of them.
 
 A value is one metric of one set of samples. It is written, the moment it is known, as a JSON file
-named by its identity: into a temporary file, flushed to the disk, then renamed, so a fragment is
-whole or absent. `cells.parquet` is the sorted table of all fragments, one row per value. Figures,
-console tables and logs are views of that table.
+named by its identity and its names (`cell.fragment_name`): into a temporary file, flushed to the
+disk, then renamed, so a fragment is whole or absent. `cells.parquet` is the sorted table of all
+fragments, one row per value. Figures, console tables and logs are views of that table.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast, get_type_hints
@@ -21,65 +22,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from samplerbench.errors import first_line
+from samplerbench.evaluation.cell import Row, fragment_name
 from samplerbench.files import set_aside, write_atomically
+
+message = logging.getLogger(__name__)
 
 #: Columns that hold readings of a clock, as a run's own name does: all others are the same bits
 #: when a command is repeated.
 CLOCKS = ("run", "seconds")
 #: Ends the samplers' names of an error budget's converged runs.
 LIMIT = " limit"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One value and everything it depends on.
-
-    `denoiser` is learned, oracle, or law for the floor's fresh draws, which have no sampler, no
-    start and no steps. `lower` and `upper` bound the metric's own value for these samples (a
-    certificate, not a confidence interval), and are NaN where it has none. `eta` is NaN for
-    samplers without one. `info` holds a metric's further figures as JSON, such as the p-value of
-    mode_weights. `seconds` are of the cell alone: sampling and metric. `status` is ok,
-    diverged, incompatible or failed, and `message` says why; then the value is NaN.
-    """
-
-    cell_id: str
-    samples_id: str
-    training_id: str
-    run: str
-    experiment: str
-    dataset: str
-    network: str
-    objective: str
-    schedule: str
-    target: str
-    grid: str
-    denoiser: str
-    start: str
-    sampler: str
-    sampler_settings: str
-    eta: float
-    steps: int
-    nfe: int
-    seed: int
-    data_seed: int
-    train_seed: int
-    repetition: int
-    n_samples: int
-    reference: str
-    n_reference: int
-    metric: str
-    metric_settings: str
-    value: float
-    lower: float
-    upper: float
-    info: str
-    seconds: float
-    block: int
-    device: str
-    dtype: str
-    version: str
-    status: str
-    message: str
 
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64()}
@@ -102,6 +54,7 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._written: set[str] = set()
         self.fragments = directory / "cells"
         self.fragments.mkdir(parents=True, exist_ok=True)
 
@@ -112,16 +65,20 @@ class Store:
             row: the value.
             known: whether it is kept elsewhere too, so that it need not be waited for.
         """
-        path = self.fragments / f"{row.cell_id}.json"
-        write_atomically(path, fragment(row), durable=not known)
+        name = fragment_name(row)
+        write_atomically(self.fragments / name, fragment(row), durable=not known)
+        self._written.add(name)
 
     def table(self) -> pd.DataFrame:
         """All values, one row each, in an order that does not depend on when they were written.
 
         A fragment that cannot be read is named and put aside.
         """
+        return self._table(list(self.fragments.glob("*.json")))
+
+    def _table(self, paths: Iterable[Path]) -> pd.DataFrame:
         records = []
-        for path in self.fragments.glob("*.json"):
+        for path in paths:
             try:
                 records.append(_completed(json.loads(path.read_bytes())))
             except UNREADABLE as error:
@@ -164,9 +121,20 @@ class Store:
                 problems.append(f"{name}: {first_line(error)}")
         return as_table(known), list(dict.fromkeys(problems))
 
-    def compact(self) -> pd.DataFrame:
-        """Write `cells.parquet` from the fragments and return it."""
-        table = self.table()
+    def compact(self, *, whole: bool = False) -> pd.DataFrame:
+        """Write `cells.parquet` from the fragments and return it.
+
+        Args:
+            whole: whether all values of the job have been written by this object. What else is
+                there is then of another state of the job, such as one before a file of data was
+                changed; it stays where it is, and is left out of the table.
+        """
+        paths = sorted(self.fragments.glob("*.json"))
+        own = [path for path in paths if not whole or path.name in self._written]
+        if len(own) < len(paths):
+            more = "values there are not of this job as it is now, and not in its table"
+            message.warning("%s: %d %s", self.fragments, len(paths) - len(own), more)
+        table = self._table(own)
         buffer = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pandas(table, _SCHEMA, preserve_index=False), buffer)
         write_atomically(self.directory / "cells.parquet", buffer.getvalue().to_pybytes())

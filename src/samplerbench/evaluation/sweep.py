@@ -12,7 +12,6 @@ show at this n, since two finite samples of one law are never at distance zero.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,20 +19,20 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from samplerbench import __version__
 from samplerbench.coupling import BrownianNoise
 from samplerbench.cuda_graphs import Graphed
 from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.errors import kind_and_line, require
-from samplerbench.evaluation.identity import VERSIONS, describe, described_identity, settings_text
-from samplerbench.evaluation.store import Row
+from samplerbench.evaluation.books import Books, columns
+from samplerbench.evaluation.cell import FOUND, SEEDS, Against, Cell, Labels, Origin, Row
+from samplerbench.evaluation.identity import VERSIONS, content, identity, identity_of_model
 from samplerbench.grids import Levels
-from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
+from samplerbench.metrics.base import Distance, LawMetric, Metric
 from samplerbench.models import Counted, Denoiser, Score
 from samplerbench.noise import KeyedNoise, Noise
 from samplerbench.samplers.base import Sampler, final_state
@@ -42,39 +41,6 @@ from samplerbench.starts import Sobol, Start, stratified_draws
 
 T = TypeVar("T")
 Grid = Callable[[NoiseSchedule, int], Levels]
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The names a row carries for people; they decide nothing."""
-
-    run: str = ""
-    experiment: str = ""
-    dataset: str = ""
-    network: str = ""
-    objective: str = ""
-    schedule: str = ""
-    target: str = ""
-    grid: str = ""
-    model: str = ""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One set of n samples, by names in the sweep's mappings.
-
-    The floor's denoiser is law; its start is the name of a stratified start whose floor it is, or
-    empty. `coupled` cells draw the increments of one Brownian path, so that runs with different
-    numbers of steps see the same noise, see `coupling`.
-    """
-
-    denoiser: str
-    start: str
-    sampler: str
-    settings: Sampler | None
-    steps: int
-    repetition: int
-    coupled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,30 +54,9 @@ class Drawn:
     message: str
 
 
-NOT_DRAWN = Drawn(samples=None, nfe=0, seconds=0.0, status="", message="")
-
-FOUND = ("value", "lower", "upper", "info", "nfe", "seconds", "status", "message")
-"""The columns that take work; all others follow from what was asked for."""
-
-
 def nothing(cell_id: str) -> Row | None:
     """What is known where nothing is kept."""
     return None
-
-
-@dataclass(frozen=True)
-class Against:
-    """What a value is of, besides the cell's samples; part of its identity.
-
-    Args:
-        name: data, law, what other samples they are (see `budget`), or chain (see `chains`).
-        count: its number of points; 0 where it has none.
-        samples_id: identity of those other samples.
-    """
-
-    name: str
-    count: int = 0
-    samples_id: str = ""
 
 
 class Once(Generic[T]):
@@ -187,9 +132,8 @@ class Sweep:
         data_seed: of the reference.
         train_seed: of the training; for the table.
         metric_seed: of random directions and the like.
-        training_id: identity of the learned denoiser's training.
-        empirical_id: identity of the training set, for the denoiser empirical.
-        pretrained_id: identity of the pretrained model's weights.
+        origins: where denoisers come from, by their names; one that is not among them is known by
+            its content.
         block: rows of a block.
         dtype: of the state.
         device: where states live.
@@ -213,14 +157,12 @@ class Sweep:
     data_seed: int = 0
     train_seed: int = 0
     metric_seed: int = 0
-    training_id: str = ""
-    empirical_id: str = ""
-    pretrained_id: str = ""
+    origins: Mapping[str, Origin] = field(default_factory=dict)
     block: int = 1000
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int = 1
-    labels: Labels = Labels()
+    labels: Labels = field(default_factory=Labels)
     truth: Dataset | None = None
     nfe: Sequence[int] = ()
     recall: Callable[[str], Row | None] = nothing
@@ -256,20 +198,34 @@ class Sweep:
         """The law that samples are measured against."""
         return self.dataset if self.truth is None else self.truth
 
-    @property
-    def identities(self) -> dict[str, str]:
-        """What stands for a denoiser in an identity; the oracle follows from data and schedule."""
-        names = {
-            "learned": f"learned {self.training_id}",
-            "empirical": f"empirical {self.empirical_id}",
-            "pretrained": f"pretrained {self.pretrained_id}",
-            "oracle": "oracle",
-        }
+    @cached_property
+    def books(self) -> Books:
+        """What all cells share, described once: of a file's or a mixture's law that is long."""
+        return Books(
+            law=identity(self.dataset),
+            truth="" if self.truth is None else identity(self.truth),
+            path=identity([self.schedule, self.grid]),
+            starts={name: identity(start) for name, start in self.starts.items()},
+            origins={name: self._origin(name) for name in self.denoisers},
+            n_samples=self.n_samples,
+            block=self.block,
+            dtype=str(self.dtype).removeprefix("torch."),
+            device=self.device.type,
+            threads=torch.get_num_threads(),
+            versions=self.versions,
+            seeds={name: getattr(self, name) for name in SEEDS},
+            labels=self.labels,
+        )
+
+    def _origin(self, name: str) -> Origin:
+        model = self.denoisers[name]
+        known = self.origins.get(name)
+        if known is None:
+            own = identity_of_model(model)
+            return Origin("own", own, own)
         # a graph is fed with tensors where a call has numbers, which can change the last bits
-        graphed = {name for name, model in self.denoisers.items() if isinstance(model, Graphed)}
-        return {
-            name: f"{text} graphed" if name in graphed else text for name, text in names.items()
-        }
+        words = " graphed" if isinstance(model, Graphed) else ""
+        return replace(known, id=known.id + words, recipe=known.recipe + words)
 
     def cells(self) -> list[Cell]:
         """All cells: the floor first, then the grid, the repetitions of a cell side by side."""
@@ -325,6 +281,7 @@ class Sweep:
     def distances(self) -> dict[str, Reference]:
         """What every cell is measured against, by metric: the evaluation points, or the law."""
         reference = Once(lambda: self.reference.to(self.device))
+        data = Against("data", len(self.reference), content(self.reference))
 
         def to(metric: Metric | LawMetric) -> Reference:
             if isinstance(metric, LawMetric):
@@ -333,10 +290,7 @@ class Sweep:
                     Once(lambda: law.against_law(self.law, seed=self.metric_seed)), Against("law")
                 )
             points = metric
-            return Reference(
-                Once(lambda: points.against(reference(), seed=self.metric_seed)),
-                Against("data", len(self.reference)),
-            )
+            return Reference(Once(lambda: points.against(reference(), seed=self.metric_seed)), data)
 
         return {name: to(metric) for name, metric in self.metrics.items()}
 
@@ -423,8 +377,8 @@ class Sweep:
 
         If the value is known already, nothing is drawn and nothing measured.
         """
-        cell, settings = drawing.cell, self.metrics[metric]
-        known = self.recalled(self.row(cell, NOT_DRAWN, metric, settings, to.to, None))
+        row = self.books.row(drawing.cell, metric, self.metrics[metric], to.to)
+        known = self.recalled(row)
         if known is not None:
             return known
         drawn = drawing.drawn()
@@ -439,8 +393,14 @@ class Sweep:
             except Exception as error:
                 status, message = "failed", kind_and_line(error)
         seconds = drawn.seconds + time.perf_counter() - began
-        drawn = replace(drawn, seconds=seconds, status=status, message=message)
-        return self.row(cell, drawn, metric, settings, to.to, measured)
+        return replace(
+            row,
+            nfe=drawn.nfe,
+            seconds=seconds,
+            status=status,
+            message=message,
+            **columns(measured),
+        )
 
     def recalled(self, row: Row) -> Row | None:
         """The row with what was found before, or None where it is not known."""
@@ -448,122 +408,6 @@ class Sweep:
         if known is None:
             return None
         return replace(row, **{name: getattr(known, name) for name in FOUND})
-
-    @cached_property
-    def _described(self) -> dict[str, Any]:
-        """What all cells share, described once: of a file's or a mixture's law that is long."""
-        law = {} if self.truth is None else {"law": describe(self.truth)}
-        return {
-            "dataset": describe(self.dataset),
-            "path": {"schedule": describe(self.schedule), "grid": describe(self.grid)},
-            "law": law,
-        }
-
-    def samples_identity(self, cell: Cell) -> str:
-        """Identity of the cell's samples: all that decides their bits."""
-        shared = {
-            "dataset": self._described["dataset"],
-            "n": self.n_samples,
-            "seed": self.seed,
-            "repetition": cell.repetition,
-            "dtype": str(self.dtype),
-            "device": self.device.type,
-            "threads": torch.get_num_threads(),
-            "versions": dict(self.versions),
-        }
-        if cell.settings is None:
-            # two even starts have floors of their own in the table, though of the same bits
-            even = {"start": cell.start} if cell.start else {}
-            kind = "even" if cell.start else "random"
-            return described_identity({"floor": kind, **even, **self._described["law"], **shared})
-        return described_identity(
-            {
-                **self._described["path"],
-                "denoiser": self.identities.get(cell.denoiser, cell.denoiser),
-                "start": describe(self.starts[cell.start]),
-                "sampler": describe(cell.settings),
-                "steps": cell.steps,
-                "noise": "coupled" if cell.coupled else "keyed",
-                "block": self.block,
-                **shared,
-            }
-        )
-
-    def row(
-        self,
-        cell: Cell,
-        drawn: Drawn,
-        metric: str,
-        settings: object,
-        to: Against,
-        measured: Measurement | None,
-    ) -> Row:
-        """The row of one value.
-
-        Args:
-            cell: whose it is.
-            drawn: what became of the cell's samples; its seconds are those of the row.
-            metric: the value's name.
-            settings: of the metric, for `identity.describe`.
-            to: what the samples were measured against.
-            measured: the value, or None where there is none.
-        """
-        samples_id = self.samples_identity(cell)
-        settings = describe(settings)
-        reference = {"reference": to.name, "n": to.count, "samples": to.samples_id}
-        value = {
-            "samples": samples_id,
-            "metric": settings,
-            "metric_seed": self.metric_seed,
-            "to": reference | ({"data_seed": self.data_seed} if to.name == "data" else {}),
-            **self._described["law"],
-        }
-        learned, on_law = cell.denoiser == "learned", cell.settings is None
-        labels = self.labels
-        model_ids = {"learned": self.training_id, "pretrained": self.pretrained_id}
-        networks = {"learned": labels.network, "pretrained": labels.model}
-        return Row(
-            cell_id=described_identity(value),
-            samples_id=samples_id,
-            training_id=model_ids.get(cell.denoiser, ""),
-            run=labels.run,
-            experiment=labels.experiment,
-            dataset=labels.dataset,
-            network=networks.get(cell.denoiser, ""),
-            objective=labels.objective if learned else "",
-            schedule="" if on_law else labels.schedule,
-            target=labels.target if learned else "",
-            grid="" if on_law else labels.grid,
-            denoiser=cell.denoiser,
-            start=cell.start,
-            sampler=cell.sampler,
-            sampler_settings="" if cell.settings is None else settings_text(cell.settings),
-            eta=float(getattr(cell.settings, "eta", math.nan)),
-            steps=cell.steps,
-            nfe=drawn.nfe,
-            seed=self.seed,
-            data_seed=self.data_seed,
-            train_seed=self.train_seed,
-            repetition=cell.repetition,
-            n_samples=self.n_samples,
-            reference=to.name,
-            n_reference=to.count,
-            metric=metric,
-            metric_settings=json.dumps(settings, sort_keys=True),
-            value=measured.value if measured else math.nan,
-            lower=measured.lower if measured else math.nan,
-            upper=measured.upper if measured else math.nan,
-            info=json.dumps(dict(measured.info), sort_keys=True)
-            if measured and measured.info
-            else "",
-            seconds=drawn.seconds,
-            block=self.block,
-            device=self.device.type,
-            dtype=str(self.dtype).removeprefix("torch."),
-            version=__version__,
-            status=drawn.status,
-            message=drawn.message,
-        )
 
 
 def most_steps(sampler: Sampler, nfe: int) -> int:

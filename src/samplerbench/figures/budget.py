@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from samplerbench.evaluation.budget import KEY, PARTS
-from samplerbench.evaluation.statistics import sampler_name
+from samplerbench.evaluation.cell import sampler_name
 from samplerbench.figures.style import PART_COLOURS, metric_title, styled
 
 _SHORT = {

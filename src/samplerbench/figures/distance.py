@@ -18,7 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from samplerbench.evaluation.statistics import sampler_name, summary
+from samplerbench.evaluation.cell import sampler_name
+from samplerbench.evaluation.statistics import summary
 from samplerbench.figures.style import (
     COLOURS,
     CurveStyle,

@@ -58,7 +58,9 @@ class NoisedObjective(Objective[Learned]):
         require(levels_per_datum >= 1, "levels_per_datum", levels_per_datum, "at least 1")
         if not standardise:
             mean, std = torch.zeros_like(mean), 1.0
-        super().__init__(Learned(network, target, schedule, mean, std), recipe, train_seed)
+        trained_noise = level_law.largest(schedule)
+        model = Learned(network, target, schedule, mean, std, trained_noise)
+        super().__init__(model, recipe, train_seed)
         self.level_law = level_law
         self.weighting = weighting
         self.levels_per_datum = levels_per_datum

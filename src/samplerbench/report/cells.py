@@ -11,13 +11,8 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from samplerbench.evaluation.statistics import (
-    CELL,
-    against_floor,
-    by_floor,
-    sampler_name,
-    summary,
-)
+from samplerbench.evaluation.cell import CELL, sampler_name
+from samplerbench.evaluation.statistics import against_floor, by_floor, summary
 
 #: Columns of `cell_lines`.
 COLUMNS = [

@@ -19,7 +19,7 @@ from typing import Any, cast
 import pandas as pd
 import plotly.graph_objects as go
 
-from samplerbench.evaluation.statistics import sampler_name
+from samplerbench.evaluation.cell import sampler_name
 from samplerbench.figures.style import COLOURS, PART_COLOURS, metric_title
 from samplerbench.report.cells import curves, floor_of, floors, pareto
 from samplerbench.report.compare import Comparison

@@ -13,13 +13,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.statistics import (
-    Estimate,
-    holm,
-    paired_difference,
-    sampler_name,
-    welch,
-)
+from samplerbench.evaluation.cell import sampler_name
+from samplerbench.evaluation.statistics import Estimate, holm, paired_difference, welch
 from samplerbench.report.entries import Entry, distinguished, to_data
 
 _KEY = ["metric", "denoiser", "start", "sampler", "sampler_settings", "steps"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from samplerbench.evaluation.statistics import MEASURE
+from samplerbench.evaluation.cell import MEASURE
 from samplerbench.evaluation.store import LIMIT
 
 

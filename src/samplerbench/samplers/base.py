@@ -21,7 +21,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from samplerbench.grids import Level, Levels
+from samplerbench.grids import MOST_NOISE, Level, Levels
 from samplerbench.models import Denoiser, Density, Score
 from samplerbench.noise import Noise
 from samplerbench.schedules import NoiseSchedule
@@ -140,7 +140,11 @@ class Sampler(ABC):
                 f"{name} needs the log-density, and this model gives its gradient only: use "
                 "denoiser=oracle on data with a known density, or sampler=ula"
             )
-        reason = model.why_incompatible(levels) or self._why_not_on(levels)
+        reason = (
+            model.why_incompatible(levels)
+            or self._why_not_on(levels)
+            or self._why_not_trained(model, levels)
+        )
         # a score that is made of x̂₀ is 0/0 at the data
         at_data = self.holds and levels.rows[0].sigma == 0
         if reason is None and at_data and type(model).score is Denoiser.score:
@@ -168,6 +172,22 @@ class Sampler(ABC):
                 "grid=log_snr, or a t_max below 1 with grid=uniform or grid=quadratic"
             )
         return None
+
+    def _why_not_trained(self, model: Score, levels: Levels) -> str | None:
+        """Why more noise is asked for than the model was trained for, or None."""
+        if not isinstance(model, Denoiser):
+            return None
+        most = self.most_noise(model.schedule, levels)
+        # beyond that, next to nothing is left of the data
+        asked = min(most, MOST_NOISE)
+        if asked <= model.trained_noise * (1 + 1e-6):
+            return None
+        above = most > Sampler.most_noise(self, model.schedule, levels) * (1 + 1e-6)
+        who = f"{type(self).__name__} asks for" if above else "the grid begins at"
+        return (
+            f"the network is trained up to σ/α = {model.trained_noise:.4g} and {who} {asked:.4g}: "
+            "raise level_law.maximum, or lower schedule.sigma_max or grid.noise_max"
+        )
 
 
 def final_state(
