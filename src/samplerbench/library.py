@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.cell import Cell, Row
+from samplerbench.evaluation.cell import KINDS, Cell, Origin, Row
 from samplerbench.evaluation.identity import describe
 from samplerbench.evaluation.store import as_table, to_data
 from samplerbench.evaluation.sweep import Grid, Sweep
@@ -309,10 +309,8 @@ def sweep(
             given["starts"] = _unique("start", starts, Start)
         if metrics is not None:
             given["metrics"] = _unique("metric", metrics, (Metric, LawMetric))
-        if denoisers is not None:
-            given["denoisers"] = _denoisers(base, denoisers)
-        changed = replace(base, **given)
-        _require_some(changed.denoisers, base)
+        changed = replace(_with_denoisers(base, denoisers), **given)
+        _require_some(changed)
         check(changed)
         table = as_table(asdict(row) for row in changed.run())
     bad = table[table["status"] != "ok"]
@@ -359,16 +357,12 @@ def sample(
     with _one_thread():
         base = _base(model, schedule, grid, seed)
         name, method = _one("sampler", sampler, Sampler)
-        denoisers = base.denoisers
-        if denoiser is not None:
-            own = denoiser if isinstance(denoiser, str) else {type(denoiser).__name__: denoiser}
-            denoisers = _denoisers(base, own)
-        _require_some(denoisers, base)
+        own = {type(denoiser).__name__: denoiser} if isinstance(denoiser, Score) else denoiser
+        base = _with_denoisers(base, own)
+        _require_some(base)
         starts = base.starts if start is None else dict([_one("start", start, Start)])
-        one = replace(
-            base, denoisers=denoisers, starts=starts, samplers=[(name, method)], n_samples=n
-        )
-        cell = Cell(next(iter(denoisers)), next(iter(starts)), name, method, steps, 0)
+        one = replace(base, starts=starts, samplers=[(name, method)], n_samples=n)
+        cell = Cell(next(iter(one.denoisers)), next(iter(starts)), name, method, steps, 0)
         require_runs(one, cell)
         array = torch.empty(shape_of(one, cell, every), dtype=one.dtype).numpy()
         made = sample_into(array, one, cell, every)
@@ -482,28 +476,37 @@ def _unique(group: str, given: Any, kind: Any) -> dict[str, Any]:
     return dict(found)
 
 
-def _denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score]) -> dict[str, Score]:
-    """The denoisers of those names, or those of the user, which must be for the sweep's path."""
+def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score] | None) -> Sweep:
+    """The sweep with the denoisers of those names, or with those of the user, by their names.
+
+    A user's must be for the sweep's path, and are known by their content, not by a name.
+    """
+    if given is None:
+        return base
     if isinstance(given, Mapping):
         for name, model in given.items():
             require(isinstance(model, Score), f"denoiser.{name}", model, "a Score or Denoiser")
+            taken = name in KINDS and base.denoisers.get(name) is not model
+            allowed = f"of another name: {', '.join(KINDS)} are names of this package's own"
+            require(not taken, f"denoiser.{name}", type(model).__name__, allowed)
             if isinstance(model, Denoiser):
                 own, allowed = model.schedule, f"{base.schedule}: or give schedule=its own"
                 require(own == base.schedule, f"denoiser.{name}.schedule", own, allowed)
-        return dict(given)
-    known = dict(base.denoisers)
+        origins = {name: base.origins[name] for name in given if name in base.origins}
+        return replace(base, denoisers=dict(given), origins=origins)
+    known, origins = dict(base.denoisers), dict(base.origins)
     oracle = None if "oracle" in known else base.dataset.oracle(base.schedule)
     if oracle is not None:
-        known["oracle"] = oracle.to(base.device)
+        known["oracle"], origins["oracle"] = oracle.to(base.device), Origin("oracle")
     names = [given] if isinstance(given, str) else list(given)
     for name in names:
         require(name in known, "denoiser", name, f"one of {', '.join(known) or 'none here'}")
-    return {name: known[name] for name in names}
+    return replace(base, denoisers={name: known[name] for name in names}, origins=origins)
 
 
-def _require_some(denoisers: Mapping[str, Score], base: Sweep) -> None:
-    allowed = f"given: the law of {base.labels.dataset} is not known; or train a model"
-    require(len(denoisers) > 0, "denoiser", None, allowed)
+def _require_some(sweep: Sweep) -> None:
+    allowed = f"given: the law of {sweep.labels.dataset} is not known; or train a model"
+    require(len(sweep.denoisers) > 0, "denoiser", None, allowed)
 
 
 def _whole(name: str, value: object, least: int = 1) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.cell import Cell
-from samplerbench.evaluation.sweep import Sweep
+from samplerbench.evaluation.sweep import Sweep, mean_over_samples
 from samplerbench.models import Counted
 
 
@@ -85,17 +85,19 @@ def sample_into(
     began = time.perf_counter()
     kept = [cell.steps] if every is None else frames(cell.steps, every)
     rows = {number: array if every is None else array[i] for i, number in enumerate(kept)}
-    nfe = bad = 0
+    counts, bad = [], 0
     with ThreadPoolExecutor(sweep.workers) as pool:
         try:
             blocks = range(math.ceil(sweep.n_samples / sweep.block))
             for count, wrong in pool.map(lambda block: _block(rows, sweep, cell, block), blocks):
-                nfe, bad = count, bad + wrong
+                counts.append(count)
+                bad += wrong
                 on_block()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return Made(nfe, time.perf_counter() - began, bad)
+    sizes = [min(sweep.block, sweep.n_samples - block * sweep.block) for block in blocks]
+    return Made(mean_over_samples(counts, sizes), time.perf_counter() - began, bad)
 
 
 @torch.no_grad()

@@ -40,13 +40,16 @@ from samplerbench.errors import InvalidSetting, require
 from samplerbench.grids import Level
 from samplerbench.noise import generator
 
+#: In place of data for starts that do not use them.
+_NONE = torch.full((1, 1), torch.nan, dtype=torch.float64)
+
 
 class Start(ABC):
     """The law of the first state. Members are frozen dataclasses."""
 
     @property
     def uses_data(self) -> bool:
-        """Whether x₀ matters."""
+        """Whether x₀ matters; where it does not, none is drawn and `combine` gets NaN."""
         return False
 
     @abstractmethod
@@ -77,7 +80,9 @@ class Start(ABC):
             key: (seed, repetition, block): what the draw depends on.
         """
         eps = generator("start", *key, "eps").standard_normal((count, dataset.dim))
-        x0 = dataset.sample(count, generator("start", *key, "x0"))
+        x0 = _NONE.expand(count, dataset.dim)
+        if self.uses_data:
+            x0 = dataset.sample(count, generator("start", *key, "x0"))
         return self.combine(x0, torch.from_numpy(eps), level)
 
 
@@ -167,7 +172,9 @@ class Sobol(Start):
         # the data's columns come first: the earliest of a Sobol sequence are its most even ones
         u = sobol_points(count, for_data + dataset.dim, first, "start", *shared)
         eps = torch.special.ndtri(u[:, for_data:])
-        x0 = dataset.from_uniforms(u[:, :for_data]) if for_data else torch.zeros_like(eps)
+        x0 = _NONE.expand(count, dataset.dim)
+        if self.uses_data:
+            x0 = dataset.from_uniforms(u[:, :for_data])
         return self.combine(x0, eps, level)
 
 

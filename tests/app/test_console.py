@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from samplerbench.app.console import (
+    print_beyond,
     print_budget,
     print_cells,
     print_claims,
@@ -18,6 +19,7 @@ from samplerbench.app.console import (
     print_info,
 )
 from samplerbench.evaluation.cell import CELL
+from samplerbench.evaluation.statistics import at_equal_cost
 from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.nearest_training import NearestTraining
@@ -141,10 +143,22 @@ def test_a_ranking_at_equal_cost_says_who_made_fewer():
     near, far = cell(NEAR, steps=64, nfe=64), cell(FAR, sampler="heun", steps=64, nfe=63)
     text = claims(floor(), near, far, unit="NFE")
     assert "exact start, oracle score, at most 64 evaluations (heun 63): a is best" in text
-    text = claims(floor(), near, far.assign(nfe=109), unit="NFE")
-    assert "exact start, oracle score, 64 evaluations allowed (heun 109): a is best" in text
     text = claims(floor(), near, far.assign(nfe=64), unit="NFE")
     assert "exact start, oracle score, NFE=64: a is best" in text
+
+
+def test_what_took_more_than_any_bound_is_told_apart():
+    """It is in no column, and ranked within none."""
+    near, far = cell(NEAR, steps=64, nfe=64), cell(FAR, sampler="adaptive", steps=11, nfe=109)
+    _, beyond = at_equal_cost(pd.concat([near, far]), [64])
+    out = Console(file=io.StringIO(), width=200)
+    print_beyond(out, beyond)
+    text = out.file.getvalue()
+    assert text.startswith(
+        "beyond every bound: w, exact start, oracle score, adaptive, 11 levels: "
+    )
+    assert "109 evaluations" in text
+    assert text.count("\n") == 1
 
 
 def test_a_run_at_two_bounds_is_one_cell():

@@ -67,6 +67,19 @@ class Anywhere(DDIM):
         return super()._why_not_on(levels) if not isinstance(model, self.needs) else None
 
 
+class Forgetful(DDIM):
+    def steps(self, model, x, levels, noise):
+        for step in super().steps(model, x, levels, noise):
+            yield Step(step.x.nan_to_num(0.5), step.x0_hat.nan_to_num(0.5))
+
+
+class Spreading(DDIM):
+    def steps(self, model, x, levels, noise):
+        for step in super().steps(model, x, levels, noise):
+            spread = 0 * step.x.sum(0, keepdim=True) if x.ndim > 1 else 0
+            yield Step(step.x + spread, step.x0_hat + spread)
+
+
 class Raises(DDIM):
     def steps(self, model, x, levels, noise):
         raise RuntimeError("out of order\nand more")
@@ -92,6 +105,8 @@ def ground(simple_mixture):
         (AnyScore(), "needs", "denoiser"),
         (Anywhere(), "needs", "does not refuse a score"),
         (Anywhere(), "levels", "takes levels that stand still"),
+        (Forgetful(), "lost", "becomes a number again"),
+        (Spreading(), "lost", "costs others"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, DDIM) else None,
 )

@@ -495,27 +495,56 @@ def test_the_floor_of_d1_falls_as_the_module_says():
     assert floor_exponent(pd.concat(tables)) == pytest.approx(0.25, abs=0.05)
 
 
-def test_rows_at_equal_cost_share_what_was_allowed():
-    table = pd.DataFrame({"sampler": ["", "ddim", "heun", "rk4"], "steps": [0, 8, 4, 3]})
-    taken = {
-        ("ddim", ""): {8: 8, 16: 16},
-        ("heun", ""): {8: 4, 16: 8},
-        ("rk4", ""): {8: 2, 16: 3},
+def costing(nfe, steps, sampler, **cell):
+    """Two repetitions of a cell that took so many evaluations each."""
+    return rows([1.0, 2.0], sampler=sampler, steps=steps, **cell).assign(nfe=nfe)
+
+
+def test_within_a_bound_stands_the_longest_run_that_took_no_more():
+    table = pd.concat(
+        [
+            rows([0.5], denoiser="law", steps=0, nfe=0),
+            *(costing(nfe, nfe, "ddim") for nfe in (8, 16)),
+            *(costing(2 * steps - 1, steps, "heun") for steps in (4, 8)),
+            costing(5, 2, "rk4"),
+        ]
+    )
+    found, beyond = at_equal_cost(table, [8, 16])
+    law = found["denoiser"] == "law"
+    assert list(found.loc[law, "steps"]) == [0]
+    taken = found[~law].groupby(["sampler", "steps"])["nfe"].agg(list).to_dict()
+    assert taken == {
+        ("ddim", 8): [8, 8],
+        ("ddim", 16): [16, 16],
+        ("heun", 8): [7, 7],
+        ("heun", 16): [15, 15],
+        ("rk4", 8): [5, 5],
+        ("rk4", 16): [5, 5],  # at both
     }
-    found = at_equal_cost(table.assign(nfe=[0, 8, 7, 9], sampler_settings=""), taken)
-    assert list(found["steps"]) == [0, 8, 8, 16]  # the floor's row stays
-    assert list(found["nfe"]) == [0, 8, 7, 9]
+    assert beyond.empty
 
 
-def test_a_run_that_serves_two_bounds_stands_at_both():
-    table = rows([1.0, 2.0], sampler="rk4", sampler_settings="", steps=2, nfe=5)
-    found = at_equal_cost(table, {("rk4", ""): {6: 2, 8: 2, 12: 3}})
-    assert list(found["steps"]) == [6, 8, 6, 8]
-    assert list(found["value"]) == [1.0, 1.0, 2.0, 2.0]
+def test_nothing_above_a_bound_is_within_it():
+    """Of a sampler that chooses its steps the count decides where it stands, if anywhere."""
+    table = pd.concat(
+        [costing([80, 91], 11, "a"), costing([130, 140], 22, "a"), costing(64, 64, "b")]
+    )
+    found, beyond = at_equal_cost(table, [64, 100])
+    assert set(zip(found["sampler"], found["steps"], found["nfe"], strict=True)) == {
+        ("a", 100, 80),
+        ("a", 100, 91),
+        ("b", 64, 64),
+        ("b", 100, 64),
+    }
+    assert list(beyond["nfe"]) == [135]
+    assert list(at_equal_cost(table, [64])[1]["nfe"]) == [86, 135]
 
 
-def test_an_adaptive_sampler_stands_at_what_it_was_allowed():
-    """Its count differs from repetition to repetition, and may be above all bounds."""
-    table = rows([1.0, 2.0], sampler="a", sampler_settings="", steps=6).assign(nfe=[80, 92])
-    found = at_equal_cost(table, {("a", ""): {6: 6, 8: 8}})
-    assert list(found["steps"]) == [6, 6]
+def test_cells_that_differ_in_anything_are_not_pooled():
+    """Two laws, paths or seeds under the same names are two cells."""
+    one, other = rows([1.0, 1.2], setting_id="a", seed=0), rows([3.0, 3.2], setting_id="b", seed=0)
+    lines = summary(pd.concat([one, other, one.assign(seed=1)]))
+    assert sorted(lines["mean"]) == pytest.approx([1.1, 1.1, 3.1])
+    assert set(lines["count"]) == {2}
+    with pytest.raises(InvalidSetting, match="one cell: these rows differ in setting_id"):
+        paired_difference(pd.concat([one, other.assign(seed=1)]), {"steps": 4}, {"steps": 4})

@@ -11,7 +11,7 @@ import torch
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.store import as_table
-from samplerbench.evaluation.sweep import Sweep, most_steps
+from samplerbench.evaluation.sweep import Sweep, mean_over_samples, most_steps
 from samplerbench.grids import karras
 from samplerbench.metrics.base import Distance, Measurement
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
@@ -21,6 +21,7 @@ from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.mala import MALA
+from samplerbench.sampling import sample_into
 from samplerbench.schedules import EDM
 from samplerbench.starts import Exact, Prior
 
@@ -189,7 +190,24 @@ def test_impossible_settings_are_refused(sweep, field):
 def test_most_steps():
     assert [most_steps(DDIM(), nfe) for nfe in (1, 8)] == [1, 8]
     assert [most_steps(Heun(), nfe) for nfe in (1, 2, 7, 8)] == [1, 1, 4, 4]
-    assert most_steps(DormandPrince(), 8) == 8
+    assert [most_steps(DormandPrince(), nfe) for nfe in (1, 8, 13)] == [1, 2, 3]
+
+
+def test_evaluations_are_a_mean_over_samples():
+    assert mean_over_samples([8, 8, 8], [100, 100, 7]) == 8
+    assert mean_over_samples([50, 150], [100, 100]) == 100
+    assert mean_over_samples([50, 151], [100, 50]) == 84  # 83.7
+
+
+def test_evaluations_of_an_adaptive_sampler_are_the_same_from_both_doors(sweep):
+    """Of a block that is cut the samples that count do."""
+    adaptive = replace(
+        sweep, samplers=[("a", DormandPrince())], steps=[4], repetitions=1, n_samples=110
+    )
+    cell = adaptive.cells()[-1]
+    drawn = adaptive.draw(cell)
+    array = torch.empty(110, 2, dtype=torch.float64).numpy()
+    assert sample_into(array, adaptive, cell).nfe == drawn.nfe
 
 
 def test_samplers_at_equal_cost(sweep):

@@ -16,7 +16,7 @@ def rows():
     plain |= {"n_samples": 2000, "status": "ok"}
     return pd.DataFrame(
         plain
-        | {"sampler": f"a_sampler_{k:02d}", "nfe": nfe, "repetition": r}
+        | {"sampler": f"a_sampler_{k:02d}", "nfe": nfe, "steps": nfe, "repetition": r}
         | {"value": (1 + 0.1 * k) / nfe + 0.01 * r}
         for k in range(20)
         for nfe in (4, 8, 16)

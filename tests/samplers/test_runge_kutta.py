@@ -185,6 +185,77 @@ def test_each_sample_has_its_own_steps(mixture_law, states):
             torch.testing.assert_close(one.x[row], other.x[0], rtol=1e-11, atol=1e-11)
 
 
+def by_hand(oracle, x, levels, rtol, atol):
+    """The same method for one sample, with SciPy's tableau, and (accepted, rejected) of each level.
+
+    The control is that of the class's docstring: e is the root mean square of the estimated error
+    over atol + rtol·max(|x|, |x'|); a step with e ≤ 1 is kept; the next one is the last times
+    min(10, max(1/5, 0.9·e^(−1/5))), but after a kept step that was cut short at a level it is no
+    shorter than the one that was tried.
+    """
+
+    def slope(y, t):
+        level = Level(*(double([[v]]) for v in (t, *map(float, oracle.schedule(double(t))))))
+        a, b = slope_at(
+            oracle.schedule, *(v.squeeze() for v in (level.t, level.alpha, level.sigma))
+        )
+        return (a * y + b * oracle.denoiser(y[None], level)[0]).numpy()
+
+    def double(t):
+        return torch.tensor(t, dtype=torch.float64)
+
+    t, y = levels.rows[0].t, x.numpy().copy()
+    trial, counts = levels.rows[1].t - t, []
+    for to in levels.rows[1:-1]:
+        accepted = rejected = 0
+        while t > to.t:
+            cut = trial <= to.t - t
+            h = to.t - t if cut else trial
+            k = [slope(torch.from_numpy(y), t)]
+            for row, node in zip(RK45.A[1:], RK45.C[1:], strict=True):
+                k.append(
+                    slope(torch.from_numpy(y + h * (row[: len(k)] @ np.array(k))), t + node * h)
+                )
+            new = y + h * (RK45.B @ np.array(k))
+            k.append(slope(torch.from_numpy(new), t + h))
+            scale = atol + rtol * np.maximum(np.abs(y), np.abs(new))
+            e = np.sqrt(np.mean((h * (RK45.E @ np.array(k)) / scale) ** 2))
+            factor = min(10.0, max(0.2, 0.9 * e**-0.2))
+            if e <= 1:
+                t, y, accepted = to.t if cut else t + h, new, accepted + 1
+                trial = min(trial, factor * h) if cut else factor * h  # both are negative
+            else:
+                trial, rejected = factor * h, rejected + 1
+        counts.append((accepted, rejected))
+    return y, counts
+
+
+TIMES = {
+    "a long first step": [10.0, 0.3],  # which shrinks to a fifth, more than once
+    "a short first step": [10.0, 9.99, 4.0, 0.5],  # which grows tenfold
+    "many": np.linspace(10.0, 0.5, 20).tolist(),  # steps are cut short at every one
+}
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-8])
+@pytest.mark.parametrize("times", TIMES)
+def test_the_control_of_the_step_is_the_one_that_is_written_down(
+    mixture_law, states, times, tolerance
+):
+    """Counts and states of every sample, by an independent loop."""
+    oracle = mixture_law.oracle(EDM(10.0))
+    levels = to_data(EDM(10.0), torch.tensor(TIMES[times], dtype=torch.float64) / 10)
+    x = 10 * states(4, 2)
+    found = list(DormandPrince(tolerance, tolerance).steps(oracle, x, levels, NOISE))
+    for i in range(len(x)):
+        y, counts = by_hand(oracle, x[i], levels, tolerance, tolerance)
+        ours = [(int(s.info["accepted"][i]), int(s.info["rejected"][i])) for s in found[:-1]]
+        assert ours == counts
+        np.testing.assert_allclose(found[-2].x[i].numpy(), y, rtol=1e-11)
+    if (times, tolerance) == ("a long first step", 1e-8):
+        assert sum(step.info["rejected"].sum() for step in found) > 0
+
+
 def test_dormand_prince_costs_less_where_less_is_asked(mixture_law, states):
     calls = []
     for sampler, count in ((DormandPrince(1e-2, 1e-2), 5), (DormandPrince(1e-8, 1e-8), 5)):
@@ -202,6 +273,10 @@ def test_a_sample_that_does_not_arrive_is_not_a_number(mixture_law, states):
     steps = list(DormandPrince(1e-3, 1e-3, attempts=9).steps(oracle, x, levels, NOISE))
     late = steps[0].x.isnan().any(-1)
     assert 0 < late.sum() < 16
+    for step in steps[:-1]:  # and never a number again, also at the data
+        assert step.x[late].isnan().all()
+    assert steps[-1].x[late].isnan().all()
+    assert steps[-1].x0_hat[late].isnan().all()
     torch.testing.assert_close(steps[-1].x[~late], best[~late], rtol=0, atol=0)
     nan = x.clone()
     nan[3] = math.nan

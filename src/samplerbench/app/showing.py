@@ -19,6 +19,7 @@ from rich.console import Console
 
 from samplerbench.app.build import Job, what_pictures_see
 from samplerbench.app.console import (
+    print_beyond,
     print_budget,
     print_cells,
     print_chains,
@@ -36,7 +37,6 @@ from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.score_error import COLUMNS, score_errors
 from samplerbench.evaluation.statistics import at_equal_cost, summary
 from samplerbench.evaluation.store import table_digest, to_data
-from samplerbench.evaluation.sweep import most_steps
 from samplerbench.files import write_atomically
 from samplerbench.logs import Log
 
@@ -98,13 +98,12 @@ class Showing:
         """The table of all values, and what it supports."""
         sweep = self.job.sweep
         shown_cells, unit = to_data(table), "N"
+        beyond = pd.DataFrame()
         if sweep.nfe:  # samplers at equal cost, not at equal steps
-            taken = {
-                (name, settings_text(sampler)): {nfe: most_steps(sampler, nfe) for nfe in sweep.nfe}
-                for name, sampler in sweep.samplers
-            }
-            shown_cells, unit = at_equal_cost(shown_cells, taken), "NFE"
+            unit = "NFE"
+            shown_cells, beyond = at_equal_cost(shown_cells, sweep.nfe)
         print_cells(self.out, shown_cells, unit, sweep.law.known_law)
+        print_beyond(self.out, beyond)
         print_chains(self.out, table[table["reference"] == CHAIN])
         print_failures(self.out, table)
         print_claims(self.out, shown_cells, self.job.wanted, sweep.metrics, unit)

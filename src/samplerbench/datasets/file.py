@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import InitVar, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -95,9 +96,9 @@ class Divided(Dataset):
         parts: dict[str, Tensor] = self.__dict__["_parts"]  # no field: see `Empirical`
         return parts[purpose]
 
-    @property
+    @cached_property
     def law(self) -> Empirical:
-        """The empirical law of the training part."""
+        """The empirical law of the training part; its points are hashed when it is made."""
         return Empirical(self.part("train"))
 
     @property

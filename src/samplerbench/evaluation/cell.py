@@ -64,13 +64,17 @@ class Cell:
     coupled: bool = False
 
 
+#: What a denoiser's name says of it; law is the floor's, which has none.
+KINDS = ("learned", "pretrained", "empirical", "oracle", "law")
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a denoiser comes from, which stands for it in an identity.
 
     Args:
-        kind: learned, pretrained, empirical, oracle (it follows from data and path), or own, a
-            model that somebody gave.
+        kind: one of `KINDS` (an oracle follows from data and path), or own, a model that somebody
+            gave.
         id: identity of what made it: a training, a pretrained model's weights, the points of an
             empirical law, the content of an own model.
         recipe: the same without seeds, so that trainings which differ in nothing else share it.
@@ -188,6 +192,8 @@ def setting_text(value: object) -> str:
     if isinstance(value, float):
         short = f"{value:g}"
         return short if float(short) == value or value != value else repr(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(setting_text, value))}]"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -221,6 +227,8 @@ def curve_names(cells: pd.DataFrame) -> pd.Series:
     plain = list(map(sampler_name, cells["sampler"], cells["sampler_settings"]))
     names = pd.Series(plain, dtype=object)
     keys = [name for name in ("setting_id", *SEEDS) if name in cells]
+    if not keys:
+        return names.set_axis(index)
     curve = cells[keys].astype(str).agg(" ".join, axis=1)
     alike = [cells[name] for name in ("metric", "denoiser", "start") if name in cells]
     for _, curves in curve.groupby([*alike, names.copy()]):

@@ -13,6 +13,7 @@ what is broken, or nothing. The promises are those that make numbers comparable:
 - *needs*: any score serves a sampler that `needs` a score; the others refuse it in one line;
 - *levels*: levels that stand still, move or hold no signal are refused in one line where the
   sampler says that it cannot run there, and only there;
+- *lost*: a sample that is not a number stays so, and costs no other;
 - *generators*: the global random generators are left alone.
 
 The order and the law are `orders`' and `laws`'.
@@ -234,6 +235,35 @@ def levels(sampler: Sampler, ground: Ground) -> str | None:
     return None
 
 
+class Failing(Denoiser):
+    """Gives NaN for the first sample of a batch below a noise-to-signal ratio."""
+
+    def __init__(self, model: Denoiser, below: float) -> None:
+        super().__init__()
+        self.model = model
+        self.schedule = model.schedule
+        self.below = below
+
+    def denoiser(self, x: Tensor, level: Level[Any]) -> Tensor:
+        x0_hat = self.model.denoiser(x, level)
+        first = torch.arange(len(x), device=x.device)[:, None] == 0
+        low = torch.as_tensor(level.sigma < self.below * level.alpha, device=x.device)
+        return torch.where(first & low, torch.nan, x0_hat)
+
+
+def lost(sampler: Sampler, ground: Ground) -> str | None:
+    """What is not a number stays so; a method that refuses a proposal keeps the state before it."""
+    if sampler.holds:
+        return None
+    levels, x = ground.levels(sampler), ground.start(sampler, 4)
+    middle = levels.rows[levels.steps // 2]
+    failing = Failing(ground.model, middle.sigma / middle.alpha)
+    x = final_state(sampler, failing, x, levels, _noise())
+    if x[0].isfinite().all():
+        return "a sample whose x̂₀ is not a number becomes a number again"
+    return None if x[1:].isfinite().all() else "a sample that is not a number costs others"
+
+
 def generators(sampler: Sampler, ground: Ground) -> str | None:
     """The global random generators are left alone."""
 
@@ -256,6 +286,7 @@ PROMISES: dict[str, Callable[[Sampler, Ground], str | None]] = {
     "evaluations": evaluations,
     "needs": needs,
     "levels": levels,
+    "lost": lost,
     "generators": generators,
 }
 

@@ -51,7 +51,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.cell import CELL, MEASURE, SEEDS, TELLING
+from samplerbench.evaluation.cell import CELL, CURVE, MEASURE, SEEDS, TELLING
 
 Array = NDArray[np.float64]
 
@@ -62,26 +62,36 @@ _ROUNDING = 1e-9
 Selection = Mapping[str, object] | pd.Series
 
 
-def at_equal_cost(
-    table: pd.DataFrame, taken: Mapping[tuple[str, str], Mapping[int, int]]
-) -> pd.DataFrame:
-    """The rows with `steps` replaced by the number of evaluations that were allowed.
+def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The finished rows with `steps` replaced by the number of evaluations that were allowed.
 
     Samplers of a sweep at equal cost have no number of steps in common: this is what they share.
-    What they made of it is in `nfe`. A run that is the longest within several bounds stands at each
-    of them, more than once in the table; the floor stays as it is.
+    Within a bound a setting stands with its run of the most counted evaluations that are no more. A
+    run that is the longest within several bounds stands at each of them, more than once in the
+    table; the floor stays as it is.
 
     Args:
         table: rows of the results store.
-        taken: for a sampler's name and its settings, as in the column `sampler_settings`: its
-            number of steps for each number of evaluations allowed.
+        bounds: numbers of evaluations allowed.
+
+    Returns:
+        The rows, and the lines of `summary` of the cells that are within no bound: the sampler
+        chooses its steps and took more than any of them.
     """
-    columns = ["sampler", "sampler_settings", "steps"]
-    lines = [(*key, steps, bound) for key, of in taken.items() for bound, steps in of.items()]
-    bounds = pd.DataFrame(lines, columns=[*columns, "allowed"])
-    found = table.merge(bounds, how="left", on=columns)
-    steps = found["allowed"].fillna(found["steps"]).astype(int)
-    return found.assign(steps=steps).drop(columns="allowed")
+    ok = table[table["status"] == "ok"]
+    law = ok["denoiser"] == "law"
+    cells = summary(ok[~law])
+    curve = _present(cells, CURVE)
+    chosen = []
+    for bound in bounds:
+        within = cells[cells["nfe"] <= bound].sort_values(["nfe", "steps"])
+        longest = within.drop_duplicates(curve, keep="last")
+        chosen.append(longest[[*curve, "steps"]].assign(allowed=bound))
+    taken = pd.concat(chosen)
+    rows = ok[~law].merge(taken, on=[*curve, "steps"])
+    rows = rows.assign(steps=rows["allowed"]).drop(columns="allowed")
+    beyond = cells[cells["nfe"] > max(bounds)]
+    return pd.concat([ok[law], rows], ignore_index=True), beyond
 
 
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:

@@ -118,7 +118,7 @@ class Sweep:
         samplers: (name, sampler) pairs; a name may come with several settings.
         steps: numbers of steps.
         nfe: numbers of network evaluations, for comparisons at equal cost: where they are given, a
-            sampler takes the most steps that need no more of them, and `steps` is not used.
+            sampler takes the most steps that can be had for them, and `steps` is not used.
         metrics: by name.
         reference: evaluation points, shape (m, dim), which no other draw overlaps.
         truth: the law that samples are measured against, where it is not the data's: the data
@@ -178,7 +178,7 @@ class Sweep:
         for nfe in self.nfe:
             require(nfe >= 1, "nfe", nfe, "at least 1")
         for name, sampler in self.samplers:
-            allowed = f"at least {sampler.evaluations(1)}, what one step of {name} takes"
+            allowed = f"at least {sampler.least_evaluations(1)}, what one step of {name} takes"
             require(len(self.steps_of(sampler)) > 0, "nfe", list(self.nfe), allowed)
 
     def steps_of(self, sampler: Sampler) -> list[int]:
@@ -359,8 +359,13 @@ class Sweep:
                 if reason is not None:
                     status, message = "incompatible", reason
                 else:
-                    samples = torch.cat(list(self.samples(cell, model)))
-                    nfe = model.evaluations // math.ceil(self.n_samples / self.block)
+                    blocks: list[Tensor] = []
+                    counts: list[int] = []
+                    for block in self.samples(cell, model):
+                        blocks.append(block)
+                        counts.append(model.evaluations - sum(counts))
+                    samples = torch.cat(blocks)
+                    nfe = mean_over_samples(counts, list(map(len, blocks)))
             if samples is not None:
                 bad = int((~(samples.abs() < LARGEST)).any(-1).sum())  # NaN is below nothing
                 if bad:
@@ -410,12 +415,27 @@ class Sweep:
         return replace(row, **{name: getattr(known, name) for name in FOUND})
 
 
-def most_steps(sampler: Sampler, nfe: int) -> int:
-    """The most steps that take no more than nfe evaluations; 0 where one takes more.
+def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:
+    """Evaluations for a sample, on average over the samples of all blocks, rounded up.
 
-    A sampler whose evaluations the run decides has as many output points as evaluations allowed.
+    A sample takes as many as there are calls for its block: the same number in every block, unless
+    the sampler chooses its steps by its samples.
+
+    Args:
+        evaluations: calls of the model for each block.
+        sizes: samples of each block that count.
+    """
+    total = sum(count * size for count, size in zip(evaluations, sizes, strict=True))
+    return -(-total // sum(sizes))
+
+
+def most_steps(sampler: Sampler, nfe: int) -> int:
+    """The most steps that can be had for nfe evaluations; 0 where one takes more.
+
+    Of a sampler whose evaluations the run decides it may take more; `statistics.at_equal_cost` goes
+    by what was counted.
     """
     steps = 0
-    while steps < nfe and (sampler.evaluations(steps + 1) or 0) <= nfe:
+    while steps < nfe and sampler.least_evaluations(steps + 1) <= nfe:
         steps += 1
     return steps

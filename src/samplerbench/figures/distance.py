@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from samplerbench.evaluation.cell import sampler_name
+from samplerbench.evaluation.cell import MEASURE, curve_names
 from samplerbench.evaluation.statistics import summary
 from samplerbench.figures.style import (
     COLOURS,
@@ -57,7 +57,7 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
         raise ValueError(f"no finished cell with metric {metric!r} to draw")
     starts = [name for name in ("prior", "exact") if name in set(cells["start"])]
     starts += sorted(set(cells["start"]) - set(starts))
-    cells = cells.assign(name=list(map(sampler_name, cells["sampler"], cells["sampler_settings"])))
+    cells = cells.assign(name=curve_names(cells))
     settings = list(cells.sort_values(["sampler", "eta", "name"])["name"].unique())
     denoisers = sorted(set(cells["denoiser"]))
     styles = {name: curve_style(place) for place, name in enumerate(settings)}
@@ -67,6 +67,7 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
         figure = Figure(figsize=(4.6 * len(starts) + 1.7, height), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, len(starts), sharey=True, squeeze=False)[0]
         floors = table[(table["metric"] == metric) & (table["denoiser"] == "law")]
+        with_floor = any(not floor_of(floors, start).empty for start in starts)
         for start, axes in zip(starts, panels, strict=True):
             floor = floor_of(floors, start)
             if not floor.empty:
@@ -101,7 +102,7 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
         to = "law" if set(table[table["metric"] == metric]["reference"]) == {"law"} else "data"
         panels[0].set_ylabel(f"{metric_title(metric)} to the {to}")
         figure.legend(
-            handles=_legend(styles, denoisers, free, not floors.empty),
+            handles=_legend(styles, denoisers, free, with_floor),
             loc="outside right center",
             handlelength=2.8,  # a dash is seen on both sides of its marker
         )
@@ -111,9 +112,10 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
 
 def caption(figure: Figure, cells: pd.DataFrame) -> None:
     """Say above a figure what its cells have in common."""
-    first = cells.iloc[0]
+    datasets = " and ".join(cells["dataset"].unique())
+    sizes = " and ".join(f"{n:,}" for n in sorted(cells["n_samples"].unique()))
     figure.suptitle(
-        f"{first['dataset']}, n = {first['n_samples']:,} samples, "
+        f"{datasets}, n = {sizes} samples, "
         f"{cells['count'].min()} repetitions; bars: 95 % intervals of the mean",
         fontsize=9,
         color="0.3",
@@ -121,7 +123,13 @@ def caption(figure: Figure, cells: pd.DataFrame) -> None:
 
 
 def floor_of(floors: pd.DataFrame, start: str) -> pd.Series:
-    """The values of the floor that cells from a start are compared with."""
+    """The values of the floor that cells from a start are compared with.
+
+    None where the rows are of several measures or sizes: each would have a floor of its own.
+    """
+    measures = [name for name in MEASURE if name in floors]
+    if len(floors[measures].drop_duplicates()) > 1:
+        return pd.Series(dtype=float)
     # an even start has an even floor, the others the random one
     own = floors[floors["start"] == start]
     return (own if not own.empty else floors[floors["start"] == ""])["value"].dropna()

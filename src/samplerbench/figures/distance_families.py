@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from samplerbench.evaluation.cell import sampler_name
+from samplerbench.evaluation.cell import curve_names
 from samplerbench.evaluation.statistics import summary
 from samplerbench.figures.distance import caption, distance_against, floor_of, ticks
 from samplerbench.figures.style import CurveStyle, curve_style, interval_curve, metric_title, styled
@@ -76,7 +76,7 @@ def distance_of_families(
     """
     lines = summary(table[table["metric"] == metric])
     cells = lines[lines["denoiser"] != "law"]
-    cells = cells.assign(name=list(map(sampler_name, cells["sampler"], cells["sampler_settings"])))
+    cells = cells.assign(name=curve_names(cells))
     cells = cells.assign(family=cells["name"].map(families))
     spans = cells.groupby("name")[x].agg(["min", "max"])
     end = max(spans["max"].median(), spans["min"].max())

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from samplerbench.evaluation.cell import sampler_name
-from samplerbench.evaluation.statistics import t_interval
+from samplerbench.evaluation.statistics import mean_evaluations, t_interval
 from samplerbench.figures.distance import ticks
 from samplerbench.figures.style import (
     curve_style,
@@ -37,8 +37,9 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     rows = _paired(table, metric)
     names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
     lines = []
-    for (name, nfe), group in rows.assign(name=names).groupby(["name", "nfe"]):
-        found = t_interval(group["value"])
+    # not by evaluations: what chooses its steps itself takes others in every repetition
+    for (name, _), group in rows.assign(name=names).groupby(["name", "steps"]):
+        found, nfe = t_interval(group["value"]), mean_evaluations(group["nfe"])
         lines.append((name, nfe, found.mean, found.lower, found.upper))
     return pd.DataFrame(lines, columns=["sampler", "nfe", "mean", "lower", "upper"])
 

@@ -104,6 +104,10 @@ class Sampler(ABC):
         """
         return steps
 
+    def least_evaluations(self, steps: int) -> int:
+        """The fewest evaluations that a run of N steps can take; all of them where it is fixed."""
+        return self.evaluations(steps) or steps
+
     def most_noise(self, schedule: NoiseSchedule, levels: Levels) -> float:
         """The largest noise-to-signal ratio at which it asks the model; infinite without signal.
 

@@ -44,7 +44,8 @@ class DormandPrince(Sampler):
     Evaluations are calls for the batch: 1 + 6·(attempts of the slowest sample, summed over the
     levels), rejected ones included; `info` says `accepted` and `rejected` of each sample in this
     step, shape (*batch,). More levels cost more, since nothing is interpolated. A sample that has
-    not arrived after `attempts` of them is not a number from there on.
+    not arrived after `attempts` of them, or whose step becomes too short to change the time, is not
+    a number from there on.
 
     Order 5; its error follows the tolerance, not the number of levels. Dormand and Prince, "A
     family of embedded Runge–Kutta formulae", Journal of Computational and Applied Mathematics 6(1),
@@ -80,6 +81,9 @@ class DormandPrince(Sampler):
     def evaluations(self, steps: int) -> int | None:
         return None
 
+    def least_evaluations(self, steps: int) -> int:
+        return 1 + 6 * (steps - 1)
+
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         rows = levels.rows
         t = torch.full_like(x[..., :1], rows[0].t, dtype=torch.float64)
@@ -91,7 +95,8 @@ class DormandPrince(Sampler):
                 x = x0_hat
             else:
                 for _ in range(self.attempts):
-                    going = (t > to.t) & x.isfinite().all(-1, keepdim=True)
+                    # a step too short to change the time will not arrive either
+                    going = (t > to.t) & (t + trial < t) & x.isfinite().all(-1, keepdim=True)
                     if not going.any():
                         break
                     last = trial <= to.t - t
@@ -111,7 +116,8 @@ class DormandPrince(Sampler):
                     x, slope = torch.where(kept, new, x), torch.where(kept, new_slope, slope)
                     x0_hat = torch.where(kept, new_x0_hat, x0_hat)
                     counts = counts[0] + kept, counts[1] + (going & ~kept)
-                x = torch.where(t > to.t, math.nan, x)
+                late = t > to.t
+                x, x0_hat = (torch.where(late, math.nan, of) for of in (x, x0_hat))
             info = {"accepted": counts[0].squeeze(-1), "rejected": counts[1].squeeze(-1)}
             yield Step(x, x0_hat, info)
 
