@@ -40,8 +40,8 @@ from torch import Tensor, nn
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.grids import AnyLevel, Levels
 from samplerbench.models import Denoiser, Learned
-from samplerbench.networks.unet import TRAIN_STEPS, UNet
-from samplerbench.schedules import DDPMTable, NoiseSchedule
+from samplerbench.networks.unet import UNet
+from samplerbench.schedules import TRAIN_STEPS, DDPMTable, NoiseSchedule
 from samplerbench.targets import DataTarget, NoiseTarget, Target, VTarget
 
 #: diffusers' names of the targets.
