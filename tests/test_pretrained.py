@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 
+import numpy as np
 import pandas as pd
 import pytest
 import safetensors.torch
@@ -742,6 +743,36 @@ def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatc
     for train_steps in (100, 1000):
         assert values[train_steps, None] == values[train_steps, train_steps]
     assert len(set(ids)) == len(ids) == 4  # the same weights on another table are another cell
+
+
+class Rows(nn.Module):
+    """A network that counts the images that it is given."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.config, self.seen = network, network.config, []
+
+    def forward(self, images, k, return_dict):
+        self.seen.append(len(images))
+        return self.network(images, k, return_dict=return_dict)
+
+
+def test_few_images_do_not_cost_what_many_do(command, folders, tmp_path, monkeypatch):
+    """And image i is the same bits whatever n is, though batches of other sizes have others."""
+    monkeypatch.chdir(tmp_path)
+    counted = Rows(pretrained.pretrained(folders["epsilon"]).unet)
+    monkeypatch.setattr(pretrained, "_loaded", lambda _: counted)
+    words = ("denoiser=pretrained", f"model={folders['epsilon']}", "dataset=null", "metric=[]")
+    more = ("picture=image_panel", "start=prior", "grid=ddpm_leading", "steps=[2]", "logger=none")
+    assert command(*words, *more, "dtype=float32", "hydra.run.dir=run") == 0
+    out = {}
+    for n, rows in ((3, 100), (130, 200)):
+        counted.seen = []
+        asked = ("denoiser=pretrained", "sampler=ddim", "sampler.eta=1", "steps=2")
+        assert command("sample", "run", *asked, f"n={n}", f"out={n}.npy") == 0
+        assert sum(counted.seen) == 2 * rows
+        out[n] = np.load(f"{n}.npy")
+    assert np.array_equal(out[3], out[130][:3])
 
 
 def test_pictures_without_data_and_without_an_experiment(command, folders, tmp_path, monkeypatch):

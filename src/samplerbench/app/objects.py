@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from samplerbench.app.build import (
     PARTS,
     build_training,
+    chosen_block,
     chosen_device,
     chosen_dtype,
     decisive,
@@ -143,7 +144,7 @@ def _sweep(
         n_samples=count(config, "n_samples"),
         repetitions=count(config, "repetitions"),
         floor_repetitions=count(config, "floor_repetitions"),
-        block=count(config, "block"),
+        block=chosen_block(config, law.event_shape),
         dtype=chosen_dtype(config.dtype),
         device=device,
         workers=processor_count(),
