@@ -24,7 +24,7 @@ from samplerbench.grids import (
     trailing,
     uniform,
 )
-from samplerbench.schedules import EDM, GeometricVE, Rectified, VPCosine, VPLinear
+from samplerbench.schedules import EDM, DDPMTable, GeometricVE, Rectified, VPCosine, VPLinear
 
 NOISE_GRIDS = [partial(g, noise_max=1.9, noise_min=0.05) for g in (karras, log_snr)]
 
@@ -121,6 +121,20 @@ def test_ddpms_integers_by_hand():
         for steps, integers in ((3, three), (1, one)):
             t = grid(VPLinear(), steps, train_steps=10).t[:-1]
             assert t.tolist() == pytest.approx([(i + 1) / 10 for i in integers])
+
+
+@pytest.mark.parametrize("grid", INTEGERS, ids=lambda g: g.__name__)
+def test_a_table_knows_how_many_levels_ddpm_has(grid):
+    table = DDPMTable(tuple(1 - (k + 1) / 9 for k in range(8)))
+    for steps in (1, 3, 8):
+        own, given = grid(table, steps), grid(table, steps, train_steps=8)
+        assert torch.equal(own.t, given.t)
+    assert own.alpha[:-1].square().tolist() == pytest.approx(table.signal[::-1], rel=1e-12)
+    with pytest.raises(
+        InvalidSetting, match="steps=9: must be at least 1 and at most train_steps=8"
+    ):
+        grid(table, 9)
+    assert torch.equal(grid(VPLinear(), 7).t, grid(VPLinear(), 7, train_steps=1000).t)
 
 
 def test_custom_ratios(schedule):

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 
+import numpy as np
 import pandas as pd
 import pytest
 import safetensors.torch
@@ -59,9 +60,29 @@ def unet(**settings):
 
 
 def save(folder, network=None, **settings):
-    scheduler = diffusers.DDIMScheduler(1000, clip_sample=False, **settings)
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, **settings)
     diffusers.DDIMPipeline(unet=network or unet(), scheduler=scheduler).save_pretrained(folder)
     return str(folder)
+
+
+def save_ddpm(folder, scheduler):
+    """A `DDPMPipeline` with any scheduler."""
+    diffusers.DDPMPipeline(unet=unet(), scheduler=diffusers.DDPMScheduler()).save_pretrained(folder)
+    scheduler.save_pretrained(folder / "scheduler")
+    rewrite(folder / FILES["index"], scheduler=["diffusers", type(scheduler).__name__])
+    return folder
+
+
+FILES = {
+    "index": "model_index.json",
+    "unet": "unet/config.json",
+    "scheduler": "scheduler/scheduler_config.json",
+}
+
+
+def rewrite(path, without=(), **settings):
+    content = {**json.loads(path.read_text()), **settings}
+    path.write_text(json.dumps({k: v for k, v in content.items() if k not in without}))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -379,40 +400,238 @@ def test_without_diffusers(monkeypatch):
         pretrained.pretrained("google/ddpm-ema-celebahq-256")
 
 
-def rewrite(path, **settings):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+def refused(folder, said):
+    with pytest.raises(InvalidSetting, match=said) as error:
+        pretrained.pretrained(str(folder))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("part", "settings", "said"),
     [
-        ("unet", {"_class_name": "UNet2DConditionModel"}, "only an unconditional UNet2DModel"),
+        ("index", {"_class_name": "AudioDiffusionPipeline"}, "none of those on pixels: DDPMP"),
+        ("index", {"_class_name": ["pipeline", "Mine"]}, "none of those on pixels: DDPMPipel"),
+        ("index", {"_class_name": None}, "none of those on pixels: DDPMPipeline, DDIMPipeline"),
+        (
+            "index",
+            {"vae": ["diffusers", "AutoencoderKL"]},
+            "it has a vae; one on pixels has a unet",
+        ),
+        ("index", {"mel": ["diffusers", "Mel"]}, "it has a mel; one on pixels has a unet and"),
+        ("index", {"unet": ["diffusers", "UNet2DConditionModel"]}, "only UNet2DModel is on pixels"),
+        ("index", {"unet": ["my_unet", "UNet2DModel"]}, "none of diffusers' own classes"),
+        ("index", {"unet": [None, None]}, "its unet is None, none of diffusers' own classes"),
+        (
+            "index",
+            {"scheduler": ["diffusers", "NewScheduler"]},
+            "says NewScheduler, scheduler_conf",
+        ),
+        ("unet", {"_class_name": "UNet2DConditionModel"}, "only UNet2DModel is on pixels alone"),
         ("unet", {"num_class_embeds": 10}, "wants a class"),
+        ("unet", {"class_embed_type": "timestep"}, "wants a class"),
+        ("unet", {"class_embed_type": "identity"}, "wants a class"),
         ("unet", {"time_embedding_type": "fourier"}, "a score SDE"),
-        ("unet", {"out_channels": 2}, "predicts a variance too"),
-        ("unet", {"sample_size": None}, "does not say the size"),
-        ("unet", {"sample_size": "8"}, "the id of a diffusers pipeline"),
+        ("unet", {"out_channels": 2}, "takes 1 channels and gives 2: a variance"),
+        ("unet", {"in_channels": 2}, "takes 2 channels and gives 1: a variance"),
+        ("unet", {"sample_size": None}, "does not say the size of an image: sample_size=None"),
+        ("unet", {"sample_size": "8"}, "does not say the size of an image: sample_size=8"),
+        ("unet", {"sample_size": [8]}, r"does not say the size of an image: sample_size=\[8\]"),
+        ("unet", {"sample_size": 0}, "does not say the size of an image: sample_size=0"),
+        ("unet", {"sample_size": [8, 9]}, r"does not run on \(1, 8, 9\)"),
+        (
+            "unet",
+            {"time_embedding_type": "learned", "num_train_timesteps": 999},
+            "knows 999 levels",
+        ),
+        ("unet", {"new_clock": "faster"}, "does not know: new_clock; a newer one may"),
         ("unet", {"quantization_config": {"quant_method": "torchao"}}, "quantised"),
-        ("unet", {"block_out_channels": [8, 24]}, "weights are missing|the id of a diffusers"),
-        ("unet", {"layers_per_block": 2}, "weights are missing|the id of a diffusers"),
+        ("unet", {"block_out_channels": [8, 24]}, "the id of a diffusers"),
+        ("unet", {"layers_per_block": 2}, "the id of a diffusers"),
+        ("unet", {"mid_block_type": None}, "lacks 0 of the network's weights and has 30 others"),
         ("scheduler", {"prediction_type": "flow"}, "none of epsilon, v_prediction, sample"),
         ("scheduler", {"beta_schedule": "nope"}, "the id of a diffusers pipeline"),
-        ("scheduler", {"trained_betas": [2.0]}, "the id of a diffusers pipeline|signal"),
+        ("scheduler", {"trained_betas": [0.1]}, "has 1 levels, and num_train_timesteps=1000"),
+        ("scheduler", {"trained_betas": [1.1] * 1000}, "the α² of its table must be numbers betw"),
+        (
+            "scheduler",
+            {"_class_name": "DDPMScheduler"},
+            "says DDIMScheduler, scheduler_config.json",
+        ),
+        (
+            "scheduler",
+            {"shift": 3.0, "warp": 1},
+            "DDIMScheduler .* does not know: shift, warp; a n",
+        ),
+        ("scheduler", {"predict_epsilon": False}, "predict_epsilon=False and prediction_type=eps"),
     ],
 )
 def test_what_is_no_ddpm_on_pixels(tiny, part, settings, said):
-    name = "config.json" if part == "unet" else "scheduler_config.json"
-    rewrite(tiny / part / name, **settings)
-    with pytest.raises(InvalidSetting, match=said) as error:
-        pretrained.pretrained(str(tiny))
-    assert "\n" not in str(error.value)
+    rewrite(tiny / FILES[part], **settings)
+    refused(tiny, said)
 
 
-def test_a_scheduler_without_a_table(tiny):
-    content = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}
-    (tiny / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))
-    with pytest.raises(InvalidSetting, match="has no table of a discrete DDPM"):
-        pretrained.pretrained(str(tiny))
+def test_a_latent_diffusion_pipeline(tmp_path):
+    autoencoder = diffusers.VQModel(
+        1, 1, block_out_channels=(8,), latent_channels=1, norm_num_groups=4
+    )
+    parts = {"vqvae": autoencoder, "unet": unet(), "scheduler": diffusers.DDIMScheduler()}
+    diffusers.LDMPipeline(**parts).save_pretrained(tmp_path)
+    refused(tmp_path, "its pipeline is LDMPipeline, none of those on pixels: DDPMPipeline, DDIMPi")
+    rewrite(tmp_path / "model_index.json", _class_name="DDIMPipeline")
+    refused(tmp_path, "it has a vqvae; one on pixels has a unet and a scheduler only")
+
+
+@pytest.mark.parametrize("missing", FILES)
+def test_a_part_without_its_pipeline(tiny, missing):
+    (tiny / FILES[missing]).unlink()
+    refused(tiny, f"it has no {FILES[missing].split('/')[-1]}; save a whole pipeline")
+
+
+def test_a_network_alone(tmp_path):
+    unet().save_pretrained(tmp_path)
+    refused(tmp_path, "it has no model_index.json; save a whole pipeline, by its save_pretrained")
+
+
+NO_TABLE = "Scheduler has no table of a discrete DDPM"
+CONTINUOUS = {"timestep_type": "continuous", "prediction_type": "v_prediction"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        ("EDMEulerScheduler", {}, NO_TABLE),
+        ("FlowMatchEulerDiscreteScheduler", {}, NO_TABLE),
+        ("CMStochasticIterativeScheduler", {}, NO_TABLE),
+        ("ScoreSdeVeScheduler", {}, NO_TABLE),
+        ("LCMScheduler", {}, "is for consistency models, which are no denoisers"),
+        ("TCDScheduler", {}, "is for consistency models, which are no denoisers"),
+        ("RePaintScheduler", {}, "predicts None, none of epsilon, v_prediction, sample"),
+        ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True}, "is flow matching"),
+        ("EulerDiscreteScheduler", CONTINUOUS, "tells no number of a level"),
+        ("DDPMScheduler", {"variance_type": "learned_range"}, "predicts a variance too"),
+        # its last α² is set to 2^-24, which is more than the two before have
+        ("UniPCMultistepScheduler", {"rescale_betas_zero_snr": True}, "each below the one before"),
+    ],
+)
+def test_a_scheduler_that_is_no_ddpms(tmp_path, kind, settings, said):
+    refused(save_ddpm(tmp_path, getattr(diffusers, kind)(**settings)), said)
+
+
+@pytest.mark.parametrize(
+    "other",
+    # 0.42.1 has only the hull of KarrasVeScheduler; the last three are no schedulers
+    ["NewScheduler", "KarrasVeScheduler", "UNet2DModel", "utils", "__version__"],
+)
+def test_a_scheduler_that_this_diffusers_does_not_have(tiny, other):
+    rewrite(tiny / FILES["index"], scheduler=["diffusers", other])
+    rewrite(tiny / FILES["scheduler"], _class_name=other)
+    refused(tiny, f"its scheduler {other} is none that diffusers .* has$")
+
+
+BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas")
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["all keys", "no betas"])
+@pytest.mark.parametrize("pipeline", pretrained.PIPELINES)
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("DDPMScheduler", {}),
+        ("DDPMScheduler", {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}),
+        ("PNDMScheduler", {}),
+        ("HeunDiscreteScheduler", {}),  # whose β go from .00085 to .012, and not from .0001 to .02
+        ("UniPCMultistepScheduler", {"beta_schedule": "scaled_linear"}),
+        ("CogVideoXDDIMScheduler", {}),  # which shifts its table by snr_shift_scale, in float64
+        ("EulerDiscreteScheduler", {"beta_end": 0.012, "use_karras_sigmas": True}),
+    ],
+)
+def test_the_table_is_that_of_whoever_loads_the_pipeline(tmp_path, kind, settings, pipeline, kept):
+    save_ddpm(tmp_path, getattr(diffusers, kind)(**settings))
+    rewrite(tmp_path / FILES["index"], _class_name=pipeline)
+    rewrite(tmp_path / FILES["scheduler"], without=() if kept else BETAS)
+    theirs = getattr(diffusers, pipeline).from_pretrained(tmp_path).scheduler
+    ours = pretrained.pretrained(str(tmp_path))
+    assert ours.schedule.signal == tuple(theirs.alphas_cumprod.double().tolist())
+    assert ours.target == KINDS[theirs.config.prediction_type]
+
+
+def test_defaults_are_those_of_the_scheduler_that_is_named(tmp_path):
+    """By hand: Π(1 − β) of 1 000 β at equal distances from .00085 to .012."""
+    save_ddpm(tmp_path, diffusers.HeunDiscreteScheduler())
+    rewrite(tmp_path / FILES["scheduler"], without=BETAS)
+    expected = math.prod(1 - (0.00085 + k * (0.012 - 0.00085) / 999) for k in range(1000))
+    signal = pretrained.pretrained(str(tmp_path)).schedule.signal
+    assert signal[-1] == pytest.approx(expected, rel=1e-3)
+    assert table().signal[-1] < 0.1 * expected
+
+
+@pytest.mark.parametrize(("epsilon", "kind"), [(True, "epsilon"), (False, "sample")])
+def test_what_diffusers_said_before_it_had_prediction_types(tmp_path, epsilon, kind):
+    """In 0.8.1 the network's output was x̂₀ itself where predict_epsilon was false."""
+    folder = save_ddpm(tmp_path, diffusers.DDPMScheduler())
+    old = {"predict_epsilon": epsilon, "tensor_format": "pt", "timestep_values": None}
+    rewrite(folder / FILES["scheduler"], without=["prediction_type"], **old)
+    assert pretrained.pretrained(str(folder)).target == KINDS[kind]
+    # today's diffusers reads it as ε in any case, and says so when it saves it again
+    again = diffusers.DDPMScheduler.from_pretrained(folder / "scheduler")
+    again.save_pretrained(folder / "scheduler")
+    if epsilon:
+        assert pretrained.pretrained(str(folder)).target == KINDS["epsilon"]
+    else:
+        refused(folder, "predict_epsilon=False and prediction_type=epsilon, which cannot both be")
+
+
+def test_settings_that_decide_nothing_here(tmp_path, first):
+    """A newer version, keys without a value, parts that are none, clipping and thresholding."""
+    folder = save_ddpm(tmp_path, diffusers.DDPMScheduler(clip_sample=True))
+    plain = pretrained.pretrained(str(folder))
+    rewrite(folder / FILES["index"], _diffusers_version="99.0.0", safety_checker=[None, None])
+    rewrite(folder / FILES["unet"], _diffusers_version="99.0.0")
+    more = {"thresholding": True, "clip_sample": False, "timestep_spacing": "trailing"}
+    rewrite(folder / FILES["scheduler"], new_table=None, **more)
+    other = pretrained.pretrained(str(folder))
+    assert other.digest() == plain.digest()
+    assert other.schedule == plain.schedule
+    x = 100 * first.flatten(1)  # whose x̂₀ is far outside of the pixels' range, and stays there
+    assert float(plain.denoiser(x, Level(0.5, 0.5, 0.8)).abs().max()) > 10
+
+
+def test_images_that_are_no_squares(tmp_path):
+    network = unet(sample_size=(8, 16))
+    folder = save(tmp_path, network)
+    x = NOISE.normal(torch.empty(BATCH, 1, 8, 16), 1000)
+    assert pretrained.pretrained(folder).event_shape == (1, 8, 16)
+    theirs = diffusers_states(folder, "leading", 0.5, x)
+    assert apart(our_states(folder, "leading", 0.5, x), theirs) < FLOAT32
+
+
+def save_length(folder, train_steps):
+    """T levels, with β that make them the same path as 1 000 nearly."""
+    return save(
+        folder,
+        num_train_timesteps=train_steps,
+        beta_start=0.1 / train_steps,
+        beta_end=20 / train_steps,
+    )
+
+
+@pytest.mark.parametrize("grid", ["leading", "trailing"])
+@pytest.mark.parametrize("train_steps", [100, 4000])
+def test_a_table_of_another_length_needs_no_setting(tmp_path, first, train_steps, grid):
+    folder = save_length(tmp_path, train_steps)
+    theirs = list(diffusers_states(folder, grid, 0.5, first))
+    assert apart(our_states(folder, grid, 0.5, first), theirs) < FLOAT32
+
+
+def test_a_table_of_another_length_is_another_grid(tmp_path, first):
+    folder = save_length(tmp_path, 100)
+    model, x = pretrained.pretrained(folder), first.flatten(1)
+    *_, theirs = diffusers_states(folder, "leading", 0.5, first)
+    as_if = grids.leading(model.schedule, STEPS, train_steps=1000)
+    ours = final_state(DDIM(0.5), model, x, as_if, NOISE)
+    assert float((ours - theirs).abs().max() / theirs.abs().max()) > 0.01
+    with pytest.raises(InvalidSetting, match="steps=101: must be at least 1 and at most train_s"):
+        grids.leading(model.schedule, 101)
 
 
 @pytest.mark.parametrize("spoil", [b"", b"{", b"[1]", b"\xff\xfe", None])
@@ -434,8 +653,7 @@ def test_weights_that_are_missing_are_not_made_up(tiny):
     weights = safetensors.torch.load_file(path)
     del weights["conv_in.weight"]
     safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(InvalidSetting, match="1 of the network's weights are missing"):
-        pretrained.pretrained(str(tiny))
+    refused(tiny, "its file lacks 1 of the network's weights and has 0 others")
 
 
 class Trap:
@@ -454,12 +672,19 @@ def test_nothing_of_a_pipeline_is_executed(tiny, tmp_path):
     for name in ("pipeline.py", "unet/my_unet.py", "unet/diffusion_pytorch_model.py"):
         (tiny / name).write_text(trap)
     (tiny / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
-    rewrite(tiny / "model_index.json", _class_name=["pipeline", "Mine"], unet=["my_unet", "UNet"])
-    rewrite(tiny / "unet" / "config.json", auto_map={"AutoModel": "my_unet.UNet"})
     pretrained.pretrained(str(tiny))
+    for part, settings in (
+        ("index", {"_class_name": ["pipeline", "Mine"]}),
+        ("index", {"unet": ["my_unet", "UNet"]}),
+        ("unet", {"auto_map": {"AutoModel": "my_unet.UNet"}}),
+        ("scheduler", {"auto_map": {"AutoModel": "my_unet.UNet"}}),
+    ):
+        kept = (tiny / FILES[part]).read_bytes()
+        rewrite(tiny / FILES[part], **settings)
+        refused(tiny, "none of|does not know: auto_map")
+        (tiny / FILES[part]).write_bytes(kept)
     (tiny / "unet" / pretrained.WEIGHTS).unlink()
-    with pytest.raises(InvalidSetting, match="other formats can execute code"):
-        pretrained.pretrained(str(tiny))
+    refused(tiny, "other formats can execute code")
     assert not sprung.exists()
 
 
@@ -500,6 +725,56 @@ def test_the_experiment_with_a_model_that_is_here(command, folders, tmp_path, mo
     assert not (tmp_path / "y.npy").exists()
 
 
+def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values, ids = {}, []
+    for train_steps in (100, 1000):
+        model = save_length(tmp_path / f"T{train_steps}", train_steps)
+        for given in (None, train_steps):
+            words = ("denoiser=pretrained", f"model={model}", "steps=[10]", "sampler=ddim")
+            asked = [] if given is None else [f"grid.train_steps={given}"]
+            out = f"{train_steps}-{given}"
+            more = ("sampler.ddim.eta=0.5", f"hydra.run.dir={out}", "cache=off")
+            assert command(*SWEEP, *SMALL, *words, *more, *asked) == 0
+            table = pd.read_parquet(tmp_path / out / "cells.parquet")
+            cells = table[table["denoiser"] == "pretrained"].sort_values("repetition")
+            values[train_steps, given] = cells["value"].tolist()
+            ids += [] if given else cells["cell_id"].tolist()
+    for train_steps in (100, 1000):
+        assert values[train_steps, None] == values[train_steps, train_steps]
+    assert len(set(ids)) == len(ids) == 4  # the same weights on another table are another cell
+
+
+class Rows(nn.Module):
+    """A network that counts the images that it is given."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.config, self.seen = network, network.config, []
+
+    def forward(self, images, k, return_dict):
+        self.seen.append(len(images))
+        return self.network(images, k, return_dict=return_dict)
+
+
+def test_few_images_do_not_cost_what_many_do(command, folders, tmp_path, monkeypatch):
+    """And image i is the same bits whatever n is, though batches of other sizes have others."""
+    monkeypatch.chdir(tmp_path)
+    counted = Rows(pretrained.pretrained(folders["epsilon"]).unet)
+    monkeypatch.setattr(pretrained, "_loaded", lambda _: counted)
+    words = ("denoiser=pretrained", f"model={folders['epsilon']}", "dataset=null", "metric=[]")
+    more = ("picture=image_panel", "start=prior", "grid=ddpm_leading", "steps=[2]", "logger=none")
+    assert command(*words, *more, "dtype=float32", "hydra.run.dir=run") == 0
+    out = {}
+    for n, rows in ((3, 100), (130, 200)):
+        counted.seen = []
+        asked = ("denoiser=pretrained", "sampler=ddim", "sampler.eta=1", "steps=2")
+        assert command("sample", "run", *asked, f"n={n}", f"out={n}.npy") == 0
+        assert sum(counted.seen) == 2 * rows
+        out[n] = np.load(f"{n}.npy")
+    assert np.array_equal(out[3], out[130][:3])
+
+
 def test_pictures_without_data_and_without_an_experiment(command, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("denoiser=pretrained", f"model={folders['epsilon']}", "dataset=null", "metric=[]")
@@ -519,6 +794,10 @@ def test_pictures_without_data_and_without_an_experiment(command, folders, tmp_p
         (["denoiser=pretrained", "model={tiny}", "clip_x0=0"], "clip_x0=0.0: must be positive"),
         (["experiment=celebahq", "model={tiny}", "metric=[sliced]"], "without data .* metric="),
         (["denoiser=pretrained", "model={tiny}", "dataset=null"], "dataset=null: .* metric="),
+        (
+            ["experiment=celebahq", "model={tiny}", "steps=[1001]"],
+            "steps=1001: must be at least 1 and at most train_steps=1000",
+        ),
         (
             ["experiment=celebahq", "model={tiny}", "start=[prior,exact]"],
             "start=exact: .* begins at",

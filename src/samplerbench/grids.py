@@ -210,7 +210,7 @@ def log_snr(
     return _at_noise(schedule, logs.exp())
 
 
-def leading(schedule: NoiseSchedule, steps: int, *, train_steps: int = 1000) -> Levels:
+def leading(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
     """DDPM's integers k·⌊T/N⌋, k = N − 1, …, 0, as times (integer + 1)/T, then the data.
 
     A model that is trained on T discrete levels, its integers 0, …, T − 1, has them at the times
@@ -225,37 +225,39 @@ def leading(schedule: NoiseSchedule, steps: int, *, train_steps: int = 1000) -> 
         schedule: the path; for DDPM that is `VPLinear`, whose α² and DDPM's product differ by the
             second order of β.
         steps: N ≤ T.
-        train_steps: T.
+        train_steps: T; None is the schedule's own: of a table its length, elsewhere 1 000.
     """
-    _require_integers(steps, train_steps)
-    integers = torch.arange(steps - 1, -1, -1) * (train_steps // steps)
-    return _at_integers(schedule, integers, train_steps)
+    count = _train_steps(schedule, steps, train_steps)
+    integers = torch.arange(steps - 1, -1, -1) * (count // steps)
+    return _at_integers(schedule, integers, count)
 
 
-def linspace(schedule: NoiseSchedule, steps: int, *, train_steps: int = 1000) -> Levels:
+def linspace(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
     """DDPM's integers from T − 1 to 0 at equal distances, rounded: see `leading`.
 
     For N = 1 that is T − 1, where NumPy's linspace from the other end gives 0.
     """
-    _require_integers(steps, train_steps)
-    integers = torch.linspace(train_steps - 1, 0, steps, dtype=torch.float64).round()
-    return _at_integers(schedule, integers, train_steps)
+    count = _train_steps(schedule, steps, train_steps)
+    integers = torch.linspace(count - 1, 0, steps, dtype=torch.float64).round()
+    return _at_integers(schedule, integers, count)
 
 
-def trailing(schedule: NoiseSchedule, steps: int, *, train_steps: int = 1000) -> Levels:
+def trailing(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
     """DDPM's integers round(T − k·T/N) − 1, k = 0, …, N − 1: see `leading`.
 
     The first is T − 1, as it should be for a start from the prior; the last is about T/N.
     """
-    _require_integers(steps, train_steps)
-    integers = (train_steps - torch.arange(steps).double() * train_steps / steps).round() - 1
-    return _at_integers(schedule, integers, train_steps)
+    count = _train_steps(schedule, steps, train_steps)
+    integers = (count - torch.arange(steps).double() * count / steps).round() - 1
+    return _at_integers(schedule, integers, count)
 
 
-def _require_integers(steps: int, train_steps: int) -> None:
-    require(train_steps >= 1, "train_steps", train_steps, "at least 1")
-    allowed = f"at least 1 and at most train_steps={train_steps}"
-    require(1 <= steps <= train_steps, "steps", steps, allowed)
+def _train_steps(schedule: NoiseSchedule, steps: int, train_steps: int | None) -> int:
+    """T, as it is given or the schedule's own; it must have room for the steps."""
+    count = schedule.train_steps if train_steps is None else train_steps
+    require(count >= 1, "train_steps", count, "at least 1, or null for the schedule's own")
+    require(1 <= steps <= count, "steps", steps, f"at least 1 and at most train_steps={count}")
+    return count
 
 
 def _at_integers(schedule: NoiseSchedule, integers: Tensor, train_steps: int) -> Levels:

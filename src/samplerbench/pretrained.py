@@ -22,14 +22,18 @@ one can hold it: a U-Net that knows a level by k, data that are not standardised
 α² + σ² = 1, of which it takes the T levels as its table.
 
 Nothing is downloaded, and nothing of a pipeline is executed: its configuration is read as JSON, its
-weights as safetensors, and of its parts only the U-Net and the table are used.
+weights as safetensors. diffusers itself builds the scheduler from the configuration, as for whoever
+runs the pipeline there, and the table is read off that object. What this diffusers would pass over,
+or what no table of a discrete DDPM says, is refused.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,11 +41,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.errors import InvalidSetting, first_line, kind_and_line, require
 from samplerbench.grids import AnyLevel, Levels
 from samplerbench.models import Denoiser, Learned
-from samplerbench.networks.unet import TRAIN_STEPS, UNet
-from samplerbench.schedules import DDPMTable, NoiseSchedule
+from samplerbench.networks.unet import UNet
+from samplerbench.schedules import TRAIN_STEPS, DDPMTable, NoiseSchedule
 from samplerbench.targets import DataTarget, NoiseTarget, Target, VTarget
 
 #: diffusers' names of the targets.
@@ -50,16 +54,13 @@ TARGETS: dict[str, Target] = {
     "v_prediction": VTarget(),
     "sample": DataTarget(),
 }
-#: What of a scheduler's configuration decides its table of α².
-TABLE = (
-    "num_train_timesteps",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "trained_betas",
-    "rescale_betas_zero_snr",
-)
+#: diffusers' pipelines that make images from noise alone, by a U-Net and a scheduler on pixels.
+PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+class Unsuitable(Exception):
+    """A pipeline that is no unconditional DDPM on pixels; the message says why, in one line."""
 
 
 class Pretrained(Denoiser):
@@ -139,19 +140,22 @@ def pretrained(model: str | None, clip: float | None = None) -> Pretrained:
     if not isinstance(model, str) or not model:
         raise InvalidSetting("model", model, allowed)
     folder = located(model)
-    unet = _part(folder, "unet")
     try:
-        about = _read(unet / "config.json")
-        scheduler = _read(_part(folder, "scheduler") / "scheduler_config.json")
-        reason = _why_not(about, scheduler)
-        require(reason is None, "model", model, f"another one: {reason}")
-        if not any((unet / name).is_file() for name in (WEIGHTS, f"{WEIGHTS}.index.json")):
-            raise InvalidSetting("model", model, _converted(model))
-        return Pretrained(
-            _loaded(unet), _target(scheduler), _table(scheduler), _event_shape(about), clip
-        )
+        with _quiet():
+            index = _read(folder / "model_index.json")
+            config = _read(_part(folder, "scheduler") / "scheduler_config.json")
+            scheduler = _scheduler(index, config)
+            schedule = _table(scheduler)
+            unet = _part(folder, "unet")
+            shape = _shape(_read(unet / "config.json"), schedule.train_steps)
+            if not any((unet / name).is_file() for name in (WEIGHTS, f"{WEIGHTS}.index.json")):
+                raise InvalidSetting("model", model, _converted(model))
+            target = TARGETS[scheduler.config.prediction_type]
+            return Pretrained(_loaded(unet), target, schedule, shape, clip)
     except InvalidSetting:
         raise
+    except Unsuitable as error:
+        raise InvalidSetting("model", model, f"another one: {error}") from error
     except Exception as error:  # whatever the files hold
         raise InvalidSetting("model", model, f"{allowed} ({kind_and_line(error)})") from error
 
@@ -184,32 +188,166 @@ def _part(folder: Path, name: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """A part's configuration; there is none where a part was saved without its pipeline."""
+    if not path.is_file():
+        raise Unsuitable(f"it has no {path.name}; save a whole pipeline, by its save_pretrained")
     content = json.loads(path.read_bytes())
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} is no mapping")
     return content
 
 
-def _why_not(unet: Mapping[str, Any], scheduler: Mapping[str, Any]) -> str | None:
-    """What makes a pipeline none of ours, from its configuration."""
-    kind = unet.get("_class_name")
-    if kind != "UNet2DModel":
-        return f"its network is {kind}, and only an unconditional UNet2DModel on pixels will do"
-    if unet.get("class_embed_type") or unet.get("num_class_embeds"):
-        return "its network wants a class"
-    if unet.get("time_embedding_type", "positional") not in ("positional", "learned"):
-        return "its network's clock is no number of a level: a score SDE, not a DDPM"
-    if unet.get("in_channels", 3) != unet.get("out_channels", 3):
-        return "its network predicts a variance too"
-    if not unet.get("sample_size"):
-        return "its network does not say the size of an image"
-    if unet.get("quantization_config"):
-        return "its weights are quantised"
-    if not {"beta_schedule", "trained_betas"} & scheduler.keys():
-        return f"{scheduler.get('_class_name')} has no table of a discrete DDPM"
-    if scheduler.get("prediction_type", "epsilon") not in TARGETS:
-        return f"it predicts none of {', '.join(TARGETS)}"
-    return None
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without diffusers' log: what it would only warn of is refused here, or decides nothing."""
+    from diffusers.utils import logging
+
+    told = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(told)
+
+
+def _scheduler(index: Mapping[str, Any], config: dict[str, Any]) -> Any:
+    """The scheduler as diffusers builds it: by its class, and then by its pipeline.
+
+    What the file leaves out is the default of that class. A `DDIMPipeline` and a `PNDMPipeline`
+    make their own scheduler of the one that they are given, and what was left out becomes the
+    default of the new class. No network is needed for that.
+
+    Args:
+        index: model_index.json, the parts of a pipeline and their classes.
+        config: scheduler_config.json.
+    """
+    import diffusers
+
+    pipeline = index.get("_class_name")
+    if pipeline not in PIPELINES:
+        raise Unsuitable(
+            f"its pipeline is {pipeline}, none of those on pixels: {', '.join(PIPELINES)}"
+        )
+    parts = {name: part for name, part in index.items() if part not in (None, [None, None])}
+    for name in sorted(parts):
+        if not name.startswith("_") and name not in ("unet", "scheduler"):
+            raise Unsuitable(f"it has a {name}; one on pixels has a unet and a scheduler only")
+    network, name = _named(parts, "unet"), _named(parts, "scheduler")
+    if network != "UNet2DModel":
+        raise Unsuitable(f"its network is {network}; only UNet2DModel is on pixels alone")
+    if config.get("_class_name", name) != name:
+        both = f"model_index.json says {name}, scheduler_config.json {config['_class_name']}"
+        raise Unsuitable(f"its files do not agree: {both}")
+    kind: Any = getattr(diffusers, name, None)
+    known = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
+    if not known:
+        raise Unsuitable(f"its scheduler {name} is none that diffusers {version('diffusers')} has")
+    config = _modern(config)
+    _require_known(kind, config)
+    return getattr(diffusers, pipeline)(unet=None, scheduler=kind.from_config(config)).scheduler
+
+
+def _named(parts: Mapping[str, Any], name: str) -> str:
+    """The class of a part, which must be one of diffusers' own: no other code is executed."""
+    match parts.get(name):
+        case ["diffusers", str(found)]:
+            return found
+        case part:
+            raise Unsuitable(f"its {name} is {part}, none of diffusers' own classes")
+
+
+def _modern(config: dict[str, Any]) -> dict[str, Any]:
+    """A scheduler's configuration without two words that diffusers had before version 0.9.
+
+    `tensor_format` decides nothing. `predict_epsilon` said what `prediction_type` says now. Today's
+    diffusers passes over it, takes every network for one that predicts ε, and writes both words
+    when it saves such a scheduler again.
+    """
+    config = {name: value for name, value in config.items() if name != "tensor_format"}
+    epsilon = config.pop("predict_epsilon", None)
+    if epsilon is not None:
+        meant = "epsilon" if epsilon else "sample"
+        said = config.setdefault("prediction_type", meant)
+        if said != meant:
+            both = f"predict_epsilon={epsilon} and prediction_type={said}"
+            raise Unsuitable(f"its scheduler says {both}, which cannot both be; take one out")
+    return config
+
+
+def _require_known(kind: Any, config: dict[str, Any]) -> None:
+    """Refuse settings that this diffusers passes over: they may decide what the network means."""
+    others = kind.extract_init_dict(config)[1]
+    unknown = ", ".join(sorted(name for name, value in others.items() if value is not None))
+    if unknown:
+        known = f"diffusers {version('diffusers')} does not know: {unknown}"
+        either = "a newer one may, or take them out if they decide nothing"
+        raise Unsuitable(f"its {kind.__name__} has settings that {known}; {either}")
+
+
+def _table(scheduler: Any) -> DDPMTable:
+    """The path, of diffusers' own numbers, which are mostly float32."""
+    kind, config = type(scheduler).__name__, scheduler.config
+    prediction = config.get("prediction_type")
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise Unsuitable(f"{kind} has no table of a discrete DDPM")
+    if config.get("use_flow_sigmas"):
+        raise Unsuitable(f"{kind} with use_flow_sigmas is flow matching, not a DDPM")
+    if config.get("timestep_type") == "continuous" and prediction == "v_prediction":
+        raise Unsuitable(f"{kind} with timestep_type=continuous tells no number of a level")
+    if "timestep_scaling" in config:
+        raise Unsuitable(f"{kind} is for consistency models, which are no denoisers")
+    if str(config.get("variance_type")).startswith("learned"):
+        raise Unsuitable("its network predicts a variance too")
+    if prediction not in TARGETS:
+        raise Unsuitable(f"it predicts {prediction}, none of {', '.join(TARGETS)}")
+    signal, steps = scheduler.alphas_cumprod.double().tolist(), config.num_train_timesteps
+    if len(signal) != steps:
+        raise Unsuitable(f"its table has {len(signal)} levels, and num_train_timesteps={steps}")
+    try:
+        return DDPMTable(tuple(signal))
+    except InvalidSetting as error:
+        raise Unsuitable(f"the α² of its table must be {error.allowed}") from error
+
+
+def _shape(config: dict[str, Any], train_steps: int) -> tuple[int, int, int]:
+    """The shape of the network's images, if it runs on them.
+
+    It is tried without weights and without numbers, on torch's meta device.
+
+    Args:
+        config: of the network.
+        train_steps: T, how many levels it must know.
+    """
+    from diffusers import UNet2DModel
+
+    if config.get("_class_name") != "UNet2DModel":
+        network = config.get("_class_name")
+        raise Unsuitable(f"its network is {network}; only UNet2DModel is on pixels alone")
+    if config.get("quantization_config"):
+        raise Unsuitable("its weights are quantised")
+    _require_known(UNet2DModel, config)
+    meta = torch.device("meta")
+    with meta:
+        unet = UNet2DModel.from_config(config)
+    about, clock = unet.config, unet.time_proj
+    if unet.class_embedding is not None:
+        raise Unsuitable("its network wants a class")
+    if about.time_embedding_type == "fourier":
+        raise Unsuitable("its network's clock is no number of a level: a score SDE, not a DDPM")
+    if about.in_channels != about.out_channels:
+        channels = f"{about.in_channels} channels and gives {about.out_channels}"
+        other = "a variance that is learned, or a picture to begin from, has no place here"
+        raise Unsuitable(f"its network takes {channels}: {other}")
+    if isinstance(clock, nn.Embedding) and clock.num_embeddings < train_steps:
+        known = f"{clock.num_embeddings} levels, and its scheduler has {train_steps}"
+        raise Unsuitable(f"its network knows {known}")
+    shape = _event_shape(about)
+    try:
+        with torch.no_grad():
+            unet(torch.empty(1, *shape, device=meta), torch.zeros(1, dtype=torch.long, device=meta))
+    except RuntimeError as error:
+        raise Unsuitable(f"its network does not run on {shape}: {first_line(error)}") from error
+    return shape
 
 
 def _converted(model: str) -> str:
@@ -224,49 +362,38 @@ def _converted(model: str) -> str:
     )
 
 
-def _target(scheduler: Mapping[str, Any]) -> Target:
-    return TARGETS[scheduler.get("prediction_type", "epsilon")]
-
-
-def _table(scheduler: Mapping[str, Any]) -> DDPMTable:
-    """The path, of diffusers' own numbers, which are float32."""
-    from diffusers import DDPMScheduler
-
-    known = {name: scheduler[name] for name in TABLE if name in scheduler}
-    return DDPMTable(tuple(DDPMScheduler(**known).alphas_cumprod.double().tolist()))
-
-
 def _event_shape(unet: Mapping[str, Any]) -> tuple[int, int, int]:
-    size = unet["sample_size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(unet.get("in_channels", 3)), int(height), int(width)
+    """(channels, height, width); one number for the size is a square."""
+    match unet["sample_size"]:
+        case int(size) if size > 0:
+            return unet["in_channels"], size, size
+        case [int(height), int(width)] if height > 0 and width > 0:
+            return unet["in_channels"], height, width
+        case size:
+            raise Unsuitable(f"its network does not say the size of an image: sample_size={size}")
 
 
 def _loaded(folder: Path) -> Any:
     """The U-Net with its weights, in float32.
 
     Raises:
-        ValueError: there are weights missing, for which diffusers would take random ones.
+        Unsuitable: weights are missing, for which diffusers would take random ones, or left over,
+            which it would leave out.
     """
     from diffusers import UNet2DModel
-    from diffusers.utils import logging
 
-    told = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with torch.random.fork_rng(devices=[]):  # a network draws its weights before it has them
-            unet, about = UNet2DModel.from_pretrained(
-                folder,
-                use_safetensors=True,
-                local_files_only=True,
-                low_cpu_mem_usage=False,
-                torch_dtype=torch.float32,
-                output_loading_info=True,
-            )
-    finally:
-        logging.set_verbosity(told)
-    if about["missing_keys"]:
-        raise ValueError(f"{len(about['missing_keys'])} of the network's weights are missing")
+    with torch.random.fork_rng(devices=[]):  # a network draws its weights before it has them
+        unet, about = UNet2DModel.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
+            torch_dtype=torch.float32,
+            output_loading_info=True,
+        )
+    missing, left = len(about["missing_keys"]), len(about["unexpected_keys"])
+    if missing or left:
+        raise Unsuitable(f"its file lacks {missing} of the network's weights and has {left} others")
     return unet
 
 

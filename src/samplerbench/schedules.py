@@ -31,6 +31,9 @@ from torch import Tensor
 
 from samplerbench.errors import require
 
+#: T, the number of levels of a discrete DDPM on a path that has no table of its own.
+TRAIN_STEPS = 1000
+
 
 class NoiseSchedule(ABC):
     """α and σ as functions of the time t ∈ [0, 1]. Members are frozen dataclasses.
@@ -49,6 +52,11 @@ class NoiseSchedule(ABC):
     @abstractmethod
     def time_at(self, noise_to_signal: Tensor) -> Tensor:
         """The time at which σ/α has the given value; the inverse of `noise_to_signal`."""
+
+    @property
+    def train_steps(self) -> int:
+        """T, how many levels a discrete DDPM on this path has: `grids.leading` and its like."""
+        return TRAIN_STEPS
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(α(t), σ(t))."""

@@ -3,7 +3,7 @@
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from samplerbench.app.build import build, networks
+from samplerbench.app.build import build, chosen_block, networks
 from samplerbench.app.folders import conf_directory
 from samplerbench.app.groups import nodes
 from samplerbench.errors import InvalidSetting
@@ -54,6 +54,30 @@ def test_what_an_experiment_chose_can_be_replaced(composed, experiment, words):
 def test_settings_of_what_is_not_chosen_are_refused_by_name(composed, words, message):
     with pytest.raises(InvalidSetting, match=message):
         build(composed(*words), {}, "test")
+
+
+@pytest.mark.parametrize(
+    ("words", "shape", "rows"),
+    [
+        ([], (2,), 2000),
+        ([], (784,), 2000),
+        ([], (1, 8, 8), 100),
+        ([], (3, 32, 32), 100),
+        ([], (3, 256, 256), 5),
+        ([], (3, 1024, 1024), 1),
+        (["block=7"], (1, 8, 8), 7),
+        (["n_samples=10"], (1, 8, 8), 100),  # n decides nothing
+        (["n_samples=10"], (2,), 2000),
+    ],
+)
+def test_the_shape_of_the_data_decides_how_many_rows_a_block_has(composed, words, shape, rows):
+    assert chosen_block(composed(*words), shape) == rows
+
+
+@pytest.mark.parametrize("block", ["0", "-1", "2.5", "many", "[1,2]"])
+def test_no_number_of_rows(composed, block):
+    with pytest.raises(InvalidSetting, match=r"^block="):
+        build(composed(f"block={block}"), {}, "test")
 
 
 def test_a_stored_config_is_not_asked_again(composed):

@@ -76,6 +76,18 @@ def test_a_row_a_setting_a_column_a_number_of_steps(channels):
         assert np.allclose(shown(panels[place, 1]), canvas[..., 0] if channels == 1 else canvas)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_fewer_data_than_columns_leave_places_empty(count):
+    shape = (1, 4, 4)
+    train = torch.linspace(-1, 1, count * 16, dtype=torch.float64).reshape(count, 16)
+    scene = scene_of(shape, train=train, steps=[2, 3, 4, 5], samplers=[("ddim", DDIM(0.0))])
+    figure = ImagePanel(images=1).draw(scene)["image_panel_oracle"]
+    data = np.array(figure.axes).reshape(2, 4)[1]
+    assert [axes.get_visible() for axes in data] == [place < count for place in range(4)]
+    for axes, image in zip(data, train, strict=False):
+        assert np.allclose(shown(axes), (image.reshape(4, 4) + 1) / 2)
+
+
 def test_data_that_are_not_here_have_no_row():
     law = Unseen((1, 4, 4))
     denoisers = scene_of((1, 4, 4)).denoisers

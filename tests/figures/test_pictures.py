@@ -30,7 +30,7 @@ from samplerbench.figures.densities_1d import Densities1D, level_at
 from samplerbench.figures.loss import Loss
 from samplerbench.figures.noised_data import NoisedData
 from samplerbench.figures.noising import Noising
-from samplerbench.figures.panels import law_density
+from samplerbench.figures.panels import law_density, reach
 from samplerbench.figures.quiver import Quiver, _arrows
 from samplerbench.figures.samples import Samples
 from samplerbench.figures.score_heatmap import ScoreHeatmap
@@ -303,6 +303,24 @@ def test_a_bad_setting_is_refused_by_name(build, field):
     with pytest.raises(InvalidSetting) as caught:
         build()
     assert caught.value.field == field
+
+
+def test_the_heatmaps_colours_end_where_97_percent_of_the_last_panel_do():
+    scene = scene_of(LINE, learned=False)
+    figure = ScoreHeatmap(cells=40).draw(scene)["score_heatmap"]
+    image = figure.axes[0].get_images()[0]
+    sizes = np.sort(np.abs(np.asarray(image.get_array())).ravel())
+    place = 0.97 * (len(sizes) - 1)
+    low = int(place)
+    expected = sizes[low] + (place - low) * (sizes[low + 1] - sizes[low])
+    assert image.norm.vmax == -image.norm.vmin == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_axes_reach_as_far_for_many_points_as_for_few():
+    for count in (10**4, 2**24 + 1):
+        cloud = torch.linspace(0, 1, count).repeat_interleave(2).reshape(-1, 2)
+        cloud[-1] = 1e6  # one far away is not shown, however many there are
+        assert reach([cloud], None) == pytest.approx((1.1 * 0.99, 1.1 * 0.99), rel=1e-3)
 
 
 def test_the_arrows_keep_the_directions_of_the_score():

@@ -56,6 +56,8 @@ DENOISERS = ("learned", "empirical", "oracle", "pretrained")
 #: The parts of a training that an objective names in its constructor if it has a use for them.
 PARTS = ("target", "level_law", "weighting")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: Of large images a block has so many numbers.
+IMAGE_NUMBERS = 10**6
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,20 @@ def chosen_device(name: object) -> torch.device:
     known = [*here, "cuda"] if len(here) > 1 else here
     require(name in known, "device", name, f"one that torch sees here: {', '.join(known)}")
     return torch.device(str(name))
+
+
+def chosen_block(config: DictConfig, event_shape: tuple[int, ...]) -> int:
+    """How many rows a block has; where none are given, the shape of the data decides.
+
+    n does not: a network in single precision has other last bits in a batch of another size, and
+    sample i would depend on n. A block is filled up, and a U-Net on 100 images takes as long for
+    each as on 2 000: with few samples it is to have few rows to fill up.
+    """
+    if config.block is not None:
+        return count(config, "block")
+    if len(event_shape) < 3:
+        return 2000
+    return max(1, min(100, IMAGE_NUMBERS // math.prod(event_shape)))
 
 
 def chosen_model(config: DictConfig) -> Pretrained | None:
@@ -287,7 +303,7 @@ def assembled(
         repetitions=count(config, "repetitions"),
         floor_repetitions=count(config, "floor_repetitions"),
         origins={name: origin(base, name, score, training) for name, score in denoisers.items()},
-        block=count(config, "block"),
+        block=chosen_block(config, base.dataset.event_shape),
         dtype=chosen_dtype(config.dtype),
         device=base.device,
         workers=workers if base.device.type == "cpu" else 1,

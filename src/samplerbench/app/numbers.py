@@ -13,7 +13,7 @@ from samplerbench.app.construct import convert
 from samplerbench.errors import require
 
 #: Those that every job has, and those of them that may be none.
-COUNTS = ("threads", "n_samples", "n_reference", "repetitions", "block")
+COUNTS = ("threads", "n_samples", "n_reference", "repetitions")
 FROM_ZERO = ("seed", "data_seed", "train_seed", "metric_seed", "floor_repetitions", "chains")
 #: What no job needs, and what would take the memory before it takes the time.
 MOST = {"steps": 10**6, "nfe": 10**6, "converged_steps": 10**6, "chains": 10**6}
@@ -30,6 +30,8 @@ def check_numbers(config: DictConfig) -> None:
     """
     for key in (*COUNTS, *FROM_ZERO):
         count(config, key)
+    if config.block is not None:
+        count(config, "block")
     for key in ("steps", "nfe"):
         for number in numbers(config, key):
             require(number >= 1, key, number, "at least 1")

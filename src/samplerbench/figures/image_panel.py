@@ -83,8 +83,8 @@ class ImagePanel(Picture):
         data = scene.data(self.images * len(columns))
         last = len(rows) - 1
         if data.isfinite().all():  # a pretrained model's need not be here
-            some = data.tensor_split(len(columns))
-            cells = cells | {("data", n): x for n, x in zip(columns, some, strict=True)}
+            some = zip(columns, data.tensor_split(len(columns)), strict=True)
+            cells = cells | {("data", n): x for n, x in some if len(x) > 0}
             rows.append("data")
         with mpl.rc_context(styled()):
             figure = Figure(figsize=(1.3 * len(columns) + 1.2, 1.3 * len(rows) + 0.6))
@@ -95,7 +95,7 @@ class ImagePanel(Picture):
                     if (label, steps) in cells:
                         show(axes, cells[label, steps], shape)
                     else:
-                        axes.set_visible(False)  # the sampler does not run on so many
+                        axes.set_visible(False)  # it does not run on so many, or the data are few
                 panels[place, 0].set_ylabel(label, rotation=0, ha="right", va="center")
             for axes, steps in zip(panels[last], columns, strict=True):
                 axes.set_xlabel(f"N = {steps:,}")

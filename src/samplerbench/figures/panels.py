@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -77,7 +78,9 @@ def reach(clouds: Sequence[Tensor], half_width: HalfWidth | None) -> HalfWidth:
         sizes = cloud.reshape(-1, 2).abs().amax(-1)
         sizes = sizes[sizes.isfinite()]
         if len(sizes) > 0:
-            widest.append(1.1 * float(sizes.quantile(0.99) if len(sizes) < 2**20 else sizes.max()))
+            widest.append(
+                1.1 * float(np.quantile(sizes, 0.99))
+            )  # of any number; torch's has a bound
     return max(widest), max(widest)
 
 

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 import matplotlib as mpl
+import numpy as np
 import torch
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
@@ -58,7 +59,7 @@ class ScoreHeatmap(Picture):
         maps = {name: self._map(scene, model) for name, model in models.items()}
         sizes = list(maps.values())[-1].abs().flatten()
         sizes = sizes[sizes.isfinite()]
-        most = max(2.0, float(sizes.quantile(0.97))) if len(sizes) > 0 else 2.0
+        most = max(2.0, float(np.quantile(sizes, 0.97))) if len(sizes) > 0 else 2.0
         with mpl.rc_context(styled()):
             figure = Figure(figsize=(3.0 * len(maps) + 1.2, 3.2), layout="constrained")
             panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]

@@ -33,8 +33,7 @@ from samplerbench.grids import AnyLevel
 from samplerbench.networks.base import Network
 from samplerbench.networks.residual_mlp import FLOOR
 from samplerbench.noise import torch_generator
-
-TRAIN_STEPS = 1000  # T
+from samplerbench.schedules import TRAIN_STEPS
 
 LevelIndex = Literal["noise", "time"]
 
