@@ -54,6 +54,16 @@ def test_closed_form(errors):
     assert (measure(learned=oracle)["error"] == 0).all()
 
 
+def test_repetitions_see_points_of_their_own(errors):
+    """As far apart as independent sets of so many points are, and others with another seed."""
+    measure, oracle = errors
+    rows = measure(learned=Shrunk(oracle, 0.1))
+    for _, of_level in rows.groupby("sigma"):
+        first, second = of_level["error"]
+        # the error is a constant times x²/variance, whose mean over 2·20 000 has sd √(2/40 000)
+        assert 0 < abs(first / second - 1) < 6 * (2 / 40_000) ** 0.5
+
+
 def test_a_score_of_one_level_is_measured_there(errors):
     class Zero(torch.nn.Module):
         def forward(self, u, level):

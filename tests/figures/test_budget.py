@@ -3,6 +3,7 @@
 import math
 
 import pandas as pd
+import pytest
 
 from samplerbench.figures.budget import waterfall
 
@@ -46,3 +47,19 @@ def test_a_sampler_without_a_limit_has_no_bars():
     figure = waterfall(table[table["part"] == "total"], "w")
     assert not figure.axes[0].patches
     assert "no budget" in figure.axes[0].texts[0].get_text()
+
+
+def test_each_end_of_an_interval_is_drawn_where_it_is():
+    """By intervals that are longer above than below."""
+    table = pd.DataFrame(lines(2.0, 0.5, 3.0))
+    table["upper"] = table["mean"] + 0.3
+    axes = waterfall(table, "w").axes[0]
+    ends = [tuple(line.get_ydata()) for line in axes.lines if len(set(line.get_xdata())) == 1]
+    ends = [end for end in ends if len(end) == 2]
+    wanted = [
+        (1.9, 2.3),
+        (2.4, 2.8),
+        (2.9, 3.3),
+        (2.4, 2.8),
+    ]  # floor, steps and their diamond, total
+    assert sorted(ends) == pytest.approx(sorted(wanted))

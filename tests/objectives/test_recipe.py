@@ -27,10 +27,30 @@ def objective(recipe):
     )
 
 
+#: f + (1 − f)·½·(1 + cos(π·k/4)) with f = 0.1, and the rise over two steps, worked out by hand.
+RATES = [0.5 * 1.0, 0.1 + 0.9 * 0.853553390593, 0.1 + 0.9 * 0.5, 0.1 + 0.9 * 0.146446609407]
+
+
+def test_the_rate_rises_and_falls_as_a_cosine():
+    recipe = Recipe(steps=4, batch_size=1, lr=1e-3, lr_final=0.1, warmup=2)
+    assert [recipe.rate(k) for k in range(4)] == pytest.approx(RATES, rel=1e-10)
+    assert recipe.rate(4) == pytest.approx(0.1)
+    flat = Recipe(steps=4, batch_size=1, lr=1e-3)
+    assert [flat.rate(k) for k in range(5)] == [1.0] * 5
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_gradient_descent(momentum, tmp_path):
     """θ ← θ − lr·v, v ← momentum·v + ∇L + λ·θ, at a warming rate."""
-    recipe = Recipe(steps=5, batch_size=8, lr=1e-3, warmup=3, momentum=momentum, weight_decay=0.1)
+    recipe = Recipe(
+        steps=4,
+        batch_size=8,
+        lr=1e-3,
+        lr_final=0.1,
+        warmup=2,
+        momentum=momentum,
+        weight_decay=0.1,
+    )
     x0 = torch.randn(8, 2, generator=torch_generator("x0"))
     by_hand = objective(recipe)
     velocity = [torch.zeros_like(p) for p in by_hand.parameters()]
@@ -43,14 +63,14 @@ def test_gradient_descent(momentum, tmp_path):
             seen.append(batch)
 
     train(trained, data, directory=tmp_path, callbacks=[Record()], progress=False)
-    assert len(seen) == 5
+    assert len(seen) == 4
     for k, batch in enumerate(seen):
         loss = by_hand.loss(batch, torch_generator("loss", 0, k))
         slopes = torch.autograd.grad(loss, list(by_hand.parameters()))
         with torch.no_grad():
             for p, v, g in zip(by_hand.parameters(), velocity, slopes, strict=True):
                 v.mul_(momentum).add_(g + 0.1 * p)
-                p.sub_(1e-3 * recipe.rate(k) * v)
+                p.sub_(1e-3 * RATES[k] * v)
     for one, other in zip(trained.parameters(), by_hand.parameters(), strict=True):
         torch.testing.assert_close(one, other.detach(), rtol=1e-5, atol=1e-7)
 

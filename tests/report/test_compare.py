@@ -54,6 +54,8 @@ def test_one_repetition_gives_a_difference_without_an_interval(rows, entry):
         ({"n_samples": 900}, "n_samples=500 and 900: must be the same in both runs"),
         ({"dataset": "rings"}, "dataset=moons and rings"),
         ({"data_seed": 3}, "data_seed=0 and 3"),
+        ({"metric_seed": 3}, "metric_seed=0 and 3"),
+        ({"measure_id": "ab"}, "sliced: measure_id= and ab"),
         ({"n_reference": 9}, "sliced: n_reference=1000 and 9"),
         ({"metric": "energy"}, "metric=sliced and energy"),
     ],

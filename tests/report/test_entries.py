@@ -30,6 +30,13 @@ def test_metric_settings_n_and_data_keep_measures_apart(rows, entry):
     assert "measured in 3 ways" in warnings(runs, measured)[0]
 
 
+def test_one_name_for_two_laws_is_told_by_its_identity(rows, entry):
+    """Such as two data sets of a script, which no config tells apart."""
+    entries = [entry("#1", rows(measure_id="abcdefgh")), entry("#2", rows(measure_id="12345678"))]
+    names = set(to_data(all_values(entries))["measure"])
+    assert names == {"sliced, measure abcdef", "sliced, measure 123456"}
+
+
 def test_one_name_for_two_data_sets_is_told_apart(rows, entry):
     runs = [
         entry("#1", rows(), config={"dataset": {"noise": 0.1}}),

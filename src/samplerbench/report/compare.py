@@ -94,8 +94,7 @@ def _require_same(first: Entry, second: Entry, one: pd.DataFrame, other: pd.Data
     if names[0] == names[1] and all(nodes):
         names = distinguished(names[0], nodes)
     _require_equal("dataset", *names)
-    columns = ["n_samples", "data_seed"]
-    for column in columns:
+    for column in ("n_samples", "data_seed", "metric_seed"):
         _require_equal(
             column, *(",".join(map(str, rows[column].unique())) for rows in (one, other))
         )
@@ -103,15 +102,12 @@ def _require_same(first: Entry, second: Entry, one: pd.DataFrame, other: pd.Data
     if not metrics[0] & metrics[1]:
         _require_equal("metric", *(",".join(sorted(names)) for names in metrics))
     for metric in sorted(metrics[0] & metrics[1]):
-        for column in ("metric_settings", "reference", "n_reference"):
+        for column in ("metric_settings", "reference", "n_reference", "measure_id"):
             values = [
                 ",".join(map(str, rows.loc[rows["metric"] == metric, column].unique()))
                 for rows in (one, other)
             ]
             _require_equal(f"{metric}: {column}", *values)
-    seeds = [entry.config.get("metric_seed") for entry in (first, second)]
-    if None not in seeds:
-        _require_equal("metric_seed", *map(str, seeds))
 
 
 def _require_equal(field: str, one: str, other: str) -> None:

@@ -96,11 +96,13 @@ def to_data(values: pd.DataFrame) -> pd.DataFrame:
     kinds = rows[MEASURE].drop_duplicates()
     named = []
     for metric, of_metric in kinds.groupby("metric", sort=False):
-        records = [
-            record | {"metric_settings": _parsed(record["metric_settings"])}
-            for record in of_metric.to_dict("records")
-        ]
-        named.append(of_metric.assign(measure=distinguished(str(metric), records)))
+        records = of_metric.drop(columns="measure_id").to_dict("records")
+        records = [r | {"metric_settings": _parsed(r["metric_settings"])} for r in records]
+        names = pd.Series(distinguished(str(metric), records), index=of_metric.index)
+        # another law under the same name and settings is told by its identity alone
+        same = names.duplicated(keep=False)
+        names[same] += ", measure " + of_metric.loc[same, "measure_id"].str[:6]
+        named.append(of_metric.assign(measure=names))
     if not named:
         return rows.assign(measure="")
     return rows.merge(pd.concat(named), on=MEASURE, how="left")
