@@ -21,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.table import Table
 
+from samplerbench.app.owner import is_locked
 from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.cache import ABOUT, ARCHIVES, VALUES, Cache
@@ -158,10 +159,4 @@ def state(folder: Path) -> str:
     """Whether it is done."""
     if (folder / WEIGHTS).exists():
         return "trained"
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
-            return "interrupted"
-    except Timeout:
-        return "being trained"
-    except OSError:  # a folder that cannot be written to has no lock
-        return "not trained"
+    return "being trained" if is_locked(folder.with_suffix(".lock")) else "interrupted"

@@ -135,8 +135,11 @@ def _is_running(directory: Path) -> bool:
 
 def _is_held(directory: Path) -> bool | None:
     """Whether a process has the lock, without a change to anything; None where nobody can tell."""
-    if directory.resolve() in _held:
-        return True
+    return True if directory.resolve() in _held else is_locked(directory / LOCK)
+
+
+def is_locked(path: Path) -> bool | None:
+    """Whether a process has locked a file, which is only read; None where nobody can tell."""
     try:
         file = os.open(directory / LOCK, os.O_RDONLY)
     except OSError:

@@ -103,7 +103,6 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.fragments = directory / "cells"
-        self.fragments.mkdir(parents=True, exist_ok=True)
 
     def write(self, row: Row, *, known: bool = False) -> None:
         """Write one fragment, atomically.
@@ -113,6 +112,7 @@ class Store:
             known: whether it is kept elsewhere too, so that it need not be waited for.
         """
         path = self.fragments / f"{row.cell_id}.json"
+        self.fragments.mkdir(parents=True, exist_ok=True)
         write_atomically(path, fragment(row), durable=not known)
 
     def table(self) -> pd.DataFrame:
