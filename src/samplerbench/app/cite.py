@@ -124,7 +124,7 @@ def itself(version: str) -> str:
     fields |= {"year": str(citation["date-released"])[:4]} if "date-released" in citation else {}
     fields |= {key: str(citation[key]) for key in ("url", "doi") if key in citation}
     entry = Entry("software", fields=fields, persons={"author": authors})
-    text: str = BibliographyData({"samplerbench": entry}).to_string("bibtex")
+    text: str = BibliographyData({"samplerbench": entry}).to_string("bibtex", encoding="ascii")
     return text
 
 
@@ -141,5 +141,5 @@ def _citation() -> dict[str, Any]:
     package = Path(__file__).resolve().parents[1]
     installed = package / "CITATION.cff"
     path = installed if installed.is_file() else package.parents[1] / "CITATION.cff"
-    found: dict[str, Any] = yaml.safe_load(path.read_text())
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found

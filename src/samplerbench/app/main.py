@@ -33,6 +33,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.complaints import (
     complain,
+    no_text,
     misplaced,
     no_name,
     raised_by_hydra,
@@ -41,6 +42,8 @@ from samplerbench.app.complaints import (
 )
 from samplerbench.app.folders import adding, conf_directory, config_dirs
 from samplerbench.app.owner import STATUS, own_folder, stored
+from samplerbench.app.terminal import replace_unencodable
+from samplerbench.app.words import members_of_others
 from samplerbench.app.startup import importing, leave
 from samplerbench.errors import CellsFailed, InvalidSetting
 
@@ -68,6 +71,7 @@ OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 @hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
 def _job(config: DictConfig) -> float | None:
     try:
+    replace_unencodable()  # here too: a launcher may have begun another process
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             _settle(config)
             if current_process().name.startswith("LokyProcess"):  # a worker of joblib's
@@ -222,6 +226,7 @@ def entry() -> NoReturn:
     try:
         main()
     except SystemExit as ending:
+    replace_unencodable()
         if not isinstance(ending.code, int | None):
             raise
         status = ending.code or 0
@@ -243,7 +248,7 @@ def main() -> None:
 
         print(guide())
         return
-    wrong = misplaced(sys.argv[1:])
+    wrong = no_text(sys.argv[1:]) or misplaced(sys.argv[1:])
     if wrong:
         sys.exit(complain(wrong))
     for subdir in subdirs(sys.argv[1:]):  # before Hydra makes it
