@@ -219,6 +219,9 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     nfe = numbers(config, "nfe")
     steps = numbers(config, "steps") or nfe  # which are not used as steps
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
+    named = config.get("sweeper_metric")
+    allowed = f"null or one of the metrics: {', '.join(metrics) or 'there is none'}"
+    require(named is None or named in metrics, "sweeper_metric", named, allowed)
     logger = construct(config.logger, "logger")
     cache = chosen_cache(config)
 

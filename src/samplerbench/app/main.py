@@ -86,7 +86,7 @@ def _job(config: DictConfig) -> float | None:
                 check_numbers(config)
             with importing():
                 from samplerbench.app.job import run
-            run(config)
+            value = run(config)
     except Exception as error:
         told = isinstance(error, InvalidSetting | OmegaConfBaseException | CellsFailed)
         alone = HydraConfig.get().mode == RunMode.RUN
@@ -100,7 +100,7 @@ def _job(config: DictConfig) -> float | None:
         hydra = HydraConfig.get()
         folders = hydra.runtime.output_dir, os.path.abspath(hydra.sweep.dir)
         raise JobFailed(_named(error), status, *folders) from None
-    return None if HydraConfig.get().mode == RunMode.RUN else _mean_value()
+    return value
 
 
 def _settle(config: DictConfig) -> None:
@@ -195,16 +195,6 @@ def _other_failures(named: JobFailed) -> list[str]:
     if more <= 0:
         return lines
     return [*lines[:MOST_NAMED], f"{more} more jobs failed: `samplerbench report` names all"]
-
-
-def _mean_value() -> float | None:
-    """What a sweeper may minimise: the mean of the job's distances, without their floors."""
-    from samplerbench.evaluation.store import Store, to_data
-
-    table = Store(Path(HydraConfig.get().runtime.output_dir)).table()
-    values = to_data(table) if len(table) > 0 else table
-    values = values[(values["denoiser"] != "law") & (values["status"] == "ok")]
-    return float(values["value"].mean()) if len(values) > 0 else None
 
 
 #: What comes before Hydra: a module with a `main` that takes the words after the command.
