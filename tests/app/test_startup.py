@@ -1,6 +1,7 @@
 """What imports leave behind is kept from the collector, once."""
 
 import gc
+import subprocess
 import sys
 
 import pytest
@@ -45,3 +46,16 @@ def test_who_wants_no_collector_has_none(collector, monkeypatch):
     with importing():
         pass
     assert not gc.isenabled()
+
+
+@pytest.mark.parametrize("words", ["list samplers datasets", "check --help"])
+def test_nobody_to_read_the_output_is_no_defect(words):
+    """Who reads has left (status 1), or the output was closed from the beginning."""
+    command = [sys.executable, "-m", "samplerbench", *words.split()]
+    left = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    left.stdout.close()
+    assert left.stderr.read() == b""
+    assert left.wait() == 1
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    done = subprocess.run(closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -230,6 +230,8 @@ def main() -> None:
             command(import_module(COMMANDS[sys.argv[1]]), sys.argv[2:])
         except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
             sys.exit(complain(str(error)))
+        except BrokenPipeError:  # who read the output has left
+            sys.exit(1)
         except KeyboardInterrupt:
             sys.exit(complain("interrupted", 130))
         return
