@@ -500,6 +500,12 @@ def test_the_experiment_with_a_model_that_is_here(command, folders, tmp_path, mo
     assert not (tmp_path / "y.npy").exists()
 
 
+def test_a_schedule_beside_its_own_is_refused(command, folders, capsys):
+    words = ("denoiser=pretrained", f"model={folders['epsilon']}", "sampler=ddim", "schedule=edm")
+    assert command(*SWEEP, *SMALL, *words) == 2
+    assert "schedule=edm: must be left out" in capsys.readouterr().err
+
+
 def test_pictures_without_data_and_without_an_experiment(command, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("denoiser=pretrained", f"model={folders['epsilon']}", "dataset=null", "metric=[]")

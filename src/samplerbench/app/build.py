@@ -27,7 +27,7 @@ from samplerbench.app.construct import (
     trusted_packages,
 )
 from samplerbench.app.folders import conf_directory
-from samplerbench.app.groups import members, nodes
+from samplerbench.app.groups import members, nodes, typed
 from samplerbench.app.numbers import count, numbers
 from samplerbench.app.refusals import check
 from samplerbench.batches import TensorData
@@ -219,6 +219,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     nfe = numbers(config, "nfe")
     steps = numbers(config, "steps") or nfe  # which are not used as steps
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
+    allowed = "left out: nfe takes its place; with nfe=null it is used"
+    require(not (nfe and typed("steps")), "steps", config.steps, allowed)
     named = config.get("sweeper_metric")
     allowed = f"null or one of the metrics: {', '.join(metrics) or 'there is none'}"
     require(named is None or named in metrics, "sweeper_metric", named, allowed)
@@ -334,6 +336,8 @@ def ground(config: DictConfig, choices: Mapping[str, Any]) -> Ground:
         dataset = construct(config.dataset, "dataset")
     schedule = construct(config.schedule, "schedule") if model is None else model.schedule
     if model is not None:
+        allowed = "left out: the path is the pipeline's own table"
+        require(not typed("schedule"), "schedule", choices.get("schedule"), allowed)
         allowed = f"images of the model's shape, {model.event_shape}, not {dataset.event_shape}"
         good = dataset.event_shape == model.event_shape
         require(good, "dataset", choices.get("dataset"), allowed)

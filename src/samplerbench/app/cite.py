@@ -24,6 +24,7 @@ from pybtex.database import BibliographyData, Entry, Person
 from samplerbench.app.construct import comment, trusted
 from samplerbench.app.folders import members
 from samplerbench.app.runs import StoredRun, find_runs, open_run
+from samplerbench.app.words import read_words
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.references import bibtex, mentioned, references, unknown
 
@@ -56,8 +57,9 @@ def main(words: list[str]) -> None:
     Raises:
         InvalidSetting: no folder is named, or one holds no run that can be read.
     """
-    require(len(words) > 0, "cite", "no folder", "one or more folders of runs")
-    runs = [open_run(path) for word in words for path in find_runs(Path(word))]
+    folders, _ = read_words("cite", words, [])
+    require(len(folders) > 0, "cite", "no folder", "one or more folders of runs")
+    runs = [open_run(path) for folder in folders for path in find_runs(Path(folder))]
     uses = dict.fromkeys(use for run in runs for use in _readable(run))
     for use in sorted(uses, key=lambda use: (use.group, use.name)):
         sources = ", ".join([*use.keys, *(f"arXiv {n}, no entry here" for n in use.numbers)])

@@ -53,13 +53,14 @@ def experiments(words: list[str]) -> list[str]:
     paths = [path for group in TITLES for path in sorted(folder.glob(f"{group}/*.yaml"))]
     grouped = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
     names = [*FIRST, *grouped]
-    chosen = [name for name in names if not words or {name, name.split("/")[0]} & set(words)]
-    if not chosen:
+    known = {*names, *(name.split("/")[0] for name in names)}
+    unknown = [word for word in words if word not in known]
+    if unknown:
         sys.exit(
-            f"samplerbench: no experiment {' '.join(words)}; one of "
+            f"samplerbench: no experiment {' '.join(unknown)}; one of "
             f"{', '.join([*sorted(names), ORDERS])}"
         )
-    return chosen
+    return [name for name in names if not words or {name, name.split("/")[0]} & set(words)]
 
 
 def run(name: str) -> bool:
