@@ -775,6 +775,12 @@ def test_few_images_do_not_cost_what_many_do(command, folders, tmp_path, monkeyp
     assert np.array_equal(out[3], out[130][:3])
 
 
+def test_a_schedule_beside_its_own_is_refused(command, folders, capsys):
+    words = ("denoiser=pretrained", f"model={folders['epsilon']}", "sampler=ddim", "schedule=edm")
+    assert command(*SWEEP, *SMALL, *words) == 2
+    assert "schedule=edm: must be left out" in capsys.readouterr().err
+
+
 def test_pictures_without_data_and_without_an_experiment(command, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("denoiser=pretrained", f"model={folders['epsilon']}", "dataset=null", "metric=[]")

@@ -3,6 +3,7 @@
 import ast
 import re
 import unicodedata
+from codecs import decode  # pybtex teaches it TeX, "ulatex"
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,19 @@ def test_no_two_entries_are_one():
 
 
 def test_what_is_written_is_read_again():
-    again = parse_string(bibtex(list(bibliography().entries)), "bibtex")
+    written = bibtex(list(bibliography().entries))
+    assert written.isascii()  # whatever it is printed in
+    again = parse_string(written, "bibtex")
     assert set(again.entries) == set(bibliography().entries)
     for key, entry in again.entries.items():
-        assert dict(entry.fields) == dict(bibliography().entries[key].fields)
+        fields = bibliography().entries[key].fields
+        assert {name: decode(text, "ulatex") for name, text in entry.fields.items()} == {
+            name: decode(text, "ulatex") for name, text in fields.items()
+        }
+        people = bibliography().entries[key].persons["author"]
+        assert [decode(str(of), "ulatex") for of in entry.persons["author"]] == list(
+            map(str, people)
+        )
 
 
 def test_by_number_doi_or_title():

@@ -67,7 +67,8 @@ def unknown(target: str) -> list[str]:
 def bibtex(keys: Sequence[str]) -> str:
     """The entries as BibTeX, in the order of their keys."""
     entries = {key: bibliography().entries[key] for key in sorted(set(keys))}
-    text: str = BibliographyData(entries).to_string("bibtex")
+    # in TeX's own letters, which every encoding has and every BibTeX reads
+    text: str = BibliographyData(entries).to_string("bibtex", encoding="ascii")
     return text
 
 
@@ -125,7 +126,7 @@ def _document(target: str) -> str:
         return ""
     if spec is None or spec.origin is None:
         return ""
-    tree = ast.parse(Path(spec.origin).read_text())
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     found = [n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
     own = next((ast.get_docstring(node) or "" for node in found if node.name == name), "")
     flat = re.fullmatch(r"samplerbench\.\w+", module)

@@ -130,7 +130,7 @@ def test_it_says_how_to_load_it(command, run, tmp_path, capsys):
     ("words", "said"),
     [
         (["{run}"], "out=: must be given"),
-        (["{run}", "out="], "out=: must be given"),
+        (["{run}", "out="], "out=: must be followed by its value"),
         (["out={tmp}/new"], "export=no folder: must be the folder of one run"),
         (["{run}", "{run}", "out={tmp}/new"], "the folder of one run"),
         (["{run}", "out={tmp}/new", "eta=0"], "eta=0: must be left out"),

@@ -67,6 +67,12 @@ def test_the_seconds_of_a_run_are_in_the_index(place, monkeypatch):
     assert f"`samplerbench experiment={NAME}`: 142 s\n" in gallery.index()
 
 
+def test_a_word_that_names_no_experiment_is_refused_beside_others_too():
+    assert gallery.experiments([NAME, "n1/ddim"]) == [NAME, "n1/ddim"]
+    with pytest.raises(SystemExit, match="no experiment n1/dim; one of"):
+        gallery.experiments([NAME, "n1/dim"])
+
+
 def test_every_sampler_is_in_the_table_of_orders(place, monkeypatch):
     errors = (1.0, 0.5, 0.25, 0.125)
     measured = Order("mixture", weak=False, steps=(40, 80, 160, 320), errors=errors)

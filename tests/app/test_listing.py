@@ -120,10 +120,10 @@ def test_members_of_ones_own(tmp_path, capsys):
     (tmp_path / "listed_lab.py").write_text(text)
     words = ["sampler", "--config-dir", str(tmp_path)]
     with pytest.raises(InvalidSetting, match="add trusted=listed_lab if"):
-        command(listing, words)
+        command("list", words)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        command(listing, [*words, "trusted=listed_lab"])
+        command("list", [*words, "trusted=listed_lab"])
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mine "))
     assert line.split()[-5:] == ["2", "2N-1", "denoiser", "arXiv", "2010.02502"]
 
@@ -139,7 +139,7 @@ def test_members_of_ones_own(tmp_path, capsys):
 )
 def test_bad_words(words, message):
     with pytest.raises(InvalidSetting, match=message):
-        command(listing, words)
+        command("list", words)
 
 
 def test_a_list_needs_nothing_heavy():

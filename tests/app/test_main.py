@@ -336,6 +336,8 @@ COMMANDS = [
 def test_the_readme_s_commands_run(run, command):
     words = shlex.split(command)[1:]
     few = ["n_samples=60", "block=30", "steps=[2,3]", "trainer.steps=3", "repetitions=2"]
+    if any(word.startswith("nfe=") for word in words):
+        few[2] = "nfe=[3,5]"
     overlay = [] if any(word.startswith("experiment=") for word in words) else ["experiment=tiny"]
     if any("budget" in word for word in words):
         few += ["trainer=tiny", "budget.converged_steps=5"]

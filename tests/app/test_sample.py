@@ -162,7 +162,7 @@ GOOD = {"sampler": "heun", "steps": "4", "n": "10", "out": "x.npy"}
         ({"out": "x.csv"}, r"ends in \.npy"),
         ({"out": "no/where/x.npy"}, "in a folder that is there"),
         ({"out": "there.npy"}, "what is there is kept"),
-        ({"foo": "1"}, "foo=1: must be left out: there are sampler"),
+        ({"foo": "1"}, "foo=1: must be left out: sample uses sampler"),
         ({"metric.p": "1"}, "metric.p=1: must be left out"),
         ({"sampler": "hune"}, "sampler=hune: must be one of .*heun"),
         ({"sampler.eta": "1"}, "sampler.eta=1: must be left out"),

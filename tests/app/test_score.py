@@ -72,15 +72,3 @@ def test_samples_that_collapsed_and_odd_names_are_measured(files, capsys):
     np.save("eta=1.npy", np.zeros((500, 2)))
     score.main([files("good", 1.0), "eta=1.npy", "metric=sliced"])
     assert "eta=1.npy" in lines(capsys)[-1]
-
-
-def test_words_with_dashes_are_the_same():
-    words = ["a.npy", "--dataset", "two_moons", "--reference=b.npy", "seed=1"]
-    assert score.without_dashes(words) == [
-        "a.npy",
-        "dataset=two_moons",
-        "reference=b.npy",
-        "seed=1",
-    ]
-    with pytest.raises(InvalidSetting, match="--dataset"):
-        score.without_dashes(["a.npy", "--dataset"])

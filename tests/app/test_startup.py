@@ -1,10 +1,14 @@
 """What imports leave behind is kept from the collector, once."""
 
 import gc
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from samplerbench import app
 from samplerbench.app.startup import importing
 
 
@@ -45,3 +49,22 @@ def test_who_wants_no_collector_has_none(collector, monkeypatch):
     with importing():
         pass
     assert not gc.isenabled()
+
+
+@pytest.mark.parametrize("words", ["list samplers datasets", "check --help"])
+def test_nobody_to_read_the_output_is_no_defect(words):
+    """Who reads has left (status 1), or the output was closed from the beginning."""
+    command = [sys.executable, "-m", "samplerbench", *words.split()]
+    left = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    left.stdout.close()
+    assert left.stderr.read() == b""
+    assert left.wait() == 1
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    done = subprocess.run(closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_every_module_of_the_app_is_in_its_map():
+    folder = Path(app.__file__).parent
+    named = set(re.findall(r"\w+", app.__doc__))
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__"} <= named

@@ -26,7 +26,7 @@ from samplerbench.app.construct import (
     trusted,
 )
 from samplerbench.app.folders import conf_directory
-from samplerbench.app.groups import members, nodes
+from samplerbench.app.groups import members, nodes, typed
 from samplerbench.app.numbers import count, numbers
 from samplerbench.app.refusals import check
 from samplerbench.batches import TensorData
@@ -232,6 +232,9 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     for key, chosen in (("metric", sweep.metrics), ("sampler", sweep.samplers)):
         enough = len(chosen) > 0 or len(pictures) > 0
         require(enough, key, config.get(key), f"at least one member of conf/{key}/")
+    named = config.get("sweeper_metric")
+    allowed = f"null or one of the metrics: {', '.join(sweep.metrics) or 'there is none'}"
+    require(named is None or named in sweep.metrics, "sweeper_metric", named, allowed)
     check(sweep)
     for name, picture in pictures.items():
         reason = picture.why_incompatible(scene(sweep, training))
@@ -273,6 +276,8 @@ def assembled(
     nfe = numbers(config, "nfe")
     steps = numbers(config, "steps") or nfe  # which are not used as steps
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
+    allowed = "left out: nfe takes its place; with nfe=null it is used"
+    require(not (nfe and typed("steps")), "steps", config.steps, allowed)
     noise: float = convert(config.reference_noise, float, "reference_noise")
     truth = noised(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
@@ -371,6 +376,8 @@ def ground(
     elif schedule is None:
         schedule = construct(config.schedule, "schedule")
     if model is not None:
+        allowed = "left out: the path is the pipeline's own table"
+        require(not typed("schedule"), "schedule", choices.get("schedule"), allowed)
         allowed = f"images of the model's shape, {model.event_shape}, not {dataset.event_shape}"
         good = dataset.event_shape == model.event_shape
         require(good, "dataset", choices.get("dataset"), allowed)

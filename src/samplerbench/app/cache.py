@@ -21,7 +21,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.table import Table
 
+from samplerbench.app.owner import is_locked
 from samplerbench.app.terminal import console
+from samplerbench.app.words import read_words
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.cache import ABOUT, ARCHIVES, VALUES, Cache
 from samplerbench.weights import WEIGHTS
@@ -35,22 +37,16 @@ def main(words: list[str]) -> None:
     Raises:
         InvalidSetting: a word is none of the command's, or there is no such folder.
     """
-    settings = {"cache_dir": "multirun/.cache", "days": ""}
-    task = "list"
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key in settings:
-            settings[key] = value
-        elif word in ("list", "prune"):
-            task = word
-        else:
-            raise InvalidSetting("cache", word, "list, prune, days=… or cache_dir=…")
-    directory = Path(settings["cache_dir"])
+    tasks, values = read_words("cache", words, ["cache_dir", "days"])
+    task = " ".join(tasks) or "list"
+    require(task in ("list", "prune"), "cache", task, "list or prune, with cache_dir=… or days=…")
+    directory = Path(values.get("cache_dir", "multirun/.cache"))
     require(directory.is_dir(), "cache_dir", directory, "a folder that a job has kept things in")
+    days = values.get("days", "")
     if task == "list":
+        require(not days, "days", days, "left out: only prune uses it, cache prune days=30")
         show(directory)
         return
-    days = settings["days"]
     number = days.replace(".", "", 1).isdecimal()
     require(number, "days", days, "a number of days, 0 for everything: cache prune days=30")
     prune(directory, time.time() - DAY * float(days))
@@ -158,10 +154,4 @@ def state(folder: Path) -> str:
     """Whether it is done."""
     if (folder / WEIGHTS).exists():
         return "trained"
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
-            return "interrupted"
-    except Timeout:
-        return "being trained"
-    except OSError:  # a folder that cannot be written to has no lock
-        return "not trained"
+    return "being trained" if is_locked(folder.with_suffix(".lock")) else "interrupted"

@@ -24,6 +24,7 @@ from pybtex.database import BibliographyData, Entry, Person
 from samplerbench.app.construct import comment, trusted
 from samplerbench.app.folders import members
 from samplerbench.app.runs import StoredRun, find_runs, open_run
+from samplerbench.app.words import read_words
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.references import bibtex, mentioned, references, unknown
 
@@ -56,8 +57,9 @@ def main(words: list[str]) -> None:
     Raises:
         InvalidSetting: no folder is named, or one holds no run that can be read.
     """
-    require(len(words) > 0, "cite", "no folder", "one or more folders of runs")
-    runs = [open_run(path) for word in words for path in find_runs(Path(word))]
+    folders, _ = read_words("cite", words, [])
+    require(len(folders) > 0, "cite", "no folder", "one or more folders of runs")
+    runs = [open_run(path) for folder in folders for path in find_runs(Path(folder))]
     uses = dict.fromkeys(use for run in runs for use in _readable(run))
     for use in sorted(uses, key=lambda use: (use.group, use.name)):
         sources = ", ".join([*use.keys, *(f"arXiv {n}, no entry here" for n in use.numbers)])
@@ -124,7 +126,7 @@ def itself(version: str) -> str:
     fields |= {"year": str(citation["date-released"])[:4]} if "date-released" in citation else {}
     fields |= {key: str(citation[key]) for key in ("url", "doi") if key in citation}
     entry = Entry("software", fields=fields, persons={"author": authors})
-    text: str = BibliographyData({"samplerbench": entry}).to_string("bibtex")
+    text: str = BibliographyData({"samplerbench": entry}).to_string("bibtex", encoding="ascii")
     return text
 
 
@@ -141,5 +143,5 @@ def _citation() -> dict[str, Any]:
     package = Path(__file__).resolve().parents[1]
     installed = package / "CITATION.cff"
     path = installed if installed.is_file() else package.parents[1] / "CITATION.cff"
-    found: dict[str, Any] = yaml.safe_load(path.read_text())
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found

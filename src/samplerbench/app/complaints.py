@@ -57,6 +57,16 @@ def no_name(words: Sequence[str]) -> InvalidSetting | None:
     return None
 
 
+def no_text(words: Sequence[str]) -> str:
+    """What is wrong with the first word that has bytes of no character; empty where none has.
+
+    A config and a table are text, and could not be written with it.
+    """
+    broken = (word for word in words if re.search("[\ud800-\udfff]", word))
+    encoding = sys.getfilesystemencoding()
+    return next((f"{word}: must be text in {encoding}, the encoding here" for word in broken), "")
+
+
 def misplaced(words: list[str]) -> str:
     """What Hydra's parser would answer with its usage, in one line; empty where it understands."""
     parser = get_args_parser()

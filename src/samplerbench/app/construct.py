@@ -117,7 +117,11 @@ def read_member(path: Path) -> DictConfig:
 
 def comment(path: Path) -> str:
     """The comment that a member's yaml begins with: what it is, and where it comes from."""
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    lines = [
+        line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if not line.startswith("# @package")
+    ]
     leading = takewhile(lambda line: line.startswith("# "), lines)
     return " ".join(line.removeprefix("# ") for line in leading)
 

@@ -13,6 +13,7 @@ import os
 import shutil
 from pathlib import Path
 
+from samplerbench.app.words import read_words
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.files import temporary_name
 
@@ -56,12 +57,9 @@ def read(words: list[str]) -> tuple[Path, Path]:
     Raises:
         InvalidSetting: naming the word and what is allowed.
     """
-    folders = [word for word in words if "=" not in word]
-    values = dict(word.split("=", 1) for word in words if "=" in word)
-    for key, value in values.items():
-        require(key == "out", key, value, "left out: there is out=FOLDER and nothing else")
+    folders, values = read_words("export", words, ["out"])
     require(len(folders) == 1, "export", " ".join(folders) or "no folder", "the folder of one run")
-    require(bool(values.get("out")), "out", "", "given, as in out=my_model")
+    require("out" in values, "out", "", "given, as in out=my_model")
     out = Path(values["out"])
     writable = out.parent.is_dir() and os.access(out.parent, os.W_OK)
     require(writable, "out", out, "in a folder that is there and can be written to")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import require
 
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
@@ -38,25 +38,6 @@ def adding(folders: Sequence[Path]) -> Iterator[None]:
         yield
     finally:
         _own.reset(token)
-
-
-def config_dirs(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The folders after `--config-dir` or `-cd`, and the other words.
-
-    Raises:
-        InvalidSetting: there is none after it.
-    """
-    folders, others, rest = [], [], iter(words)
-    for word in rest:
-        key, equals, value = word.partition("=")
-        if key not in ("--config-dir", "-cd"):
-            others.append(word)
-            continue
-        given = value if equals else next(rest, "")
-        if not given:
-            raise InvalidSetting(key, given, "followed by a folder")
-        folders.append(Path(given))
-    return folders, others
 
 
 def groups() -> list[str]:

@@ -53,13 +53,14 @@ def experiments(words: list[str]) -> list[str]:
     paths = [path for group in TITLES for path in sorted(folder.glob(f"{group}/*.yaml"))]
     grouped = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
     names = [*FIRST, *grouped]
-    chosen = [name for name in names if not words or {name, name.split("/")[0]} & set(words)]
-    if not chosen:
+    known = {*names, *(name.split("/")[0] for name in names)}
+    unknown = [word for word in words if word not in known]
+    if unknown:
         sys.exit(
-            f"samplerbench: no experiment {' '.join(words)}; one of "
+            f"samplerbench: no experiment {' '.join(unknown)}; one of "
             f"{', '.join([*sorted(names), ORDERS])}"
         )
-    return chosen
+    return [name for name in names if not words or {name, name.split("/")[0]} & set(words)]
 
 
 def run(name: str) -> bool:
@@ -80,7 +81,7 @@ def run(name: str) -> bool:
     for pattern in KEPT:
         for path in sorted(directory.glob(pattern)):
             shutil.copy(path, place / path.name)
-    (place / SECONDS).write_text(f"{seconds:.0f}\n")
+    (place / SECONDS).write_text(f"{seconds:.0f}\n", encoding="utf-8")
     return True
 
 
@@ -145,7 +146,7 @@ def index() -> str:
             notebook = group
             lines += ["", f"## {TITLES[notebook]}"]
         file = "config.yaml" if name == MAIN else f"experiment/{name}.yaml"
-        yaml = (conf_directory() / file).read_text().splitlines()
+        yaml = (conf_directory() / file).read_text(encoding="utf-8").splitlines()
         # the comment at its top, without the line for Hydra
         top = takewhile(lambda line: line.startswith("# "), yaml)
         comment = [line.removeprefix("# ") for line in top if "@package" not in line]
@@ -160,13 +161,13 @@ def _entry(name: str, words: list[str], comment: list[str]) -> list[str]:
     if not place.is_dir():
         return []
     seconds = place / SECONDS
-    took = f": {seconds.read_text().strip()} s" if seconds.exists() else ""
+    took = f": {seconds.read_text(encoding='utf-8').strip()} s" if seconds.exists() else ""
     command = " ".join(["samplerbench", *words])
     lines = ["", f"### {name}", "", *comment, "", f"`{command}`{took}", ""]
     pictures = sorted([*place.glob("*.gif"), *place.glob("*.png")])
     lines += [f"![{path.stem}]({name}/{path.name})" for path in pictures]
     report = place / REPORT
-    kept = report.read_text().splitlines() if report.exists() else []
+    kept = report.read_text(encoding="utf-8").splitlines() if report.exists() else []
     text = "\n".join(line for line in kept if not line.startswith(("figure:", "table:")))
     if text.strip():
         lines += ["", "<details><summary>Its numbers</summary>", "", "```", text.strip(), "```"]
@@ -180,8 +181,8 @@ def main() -> None:
     chosen = [] if words == [ORDERS] else experiments([word for word in words if word != ORDERS])
     failed = [name for name in chosen if not run(name)]
     if not words or ORDERS in words:
-        (GALLERY / f"{ORDERS}.md").write_text(orders())
-    (GALLERY / "README.md").write_text(index())
+        (GALLERY / f"{ORDERS}.md").write_text(orders(), encoding="utf-8")
+    (GALLERY / "README.md").write_text(index(), encoding="utf-8")
     if failed:
         sys.exit(f"samplerbench: failed: {', '.join(failed)}")
 

@@ -47,13 +47,18 @@ def _not_chosen(group: DictConfig, key: str) -> set[str]:
     if not idle or not hydra.is_initialized():  # a stored config was accepted when it was run
         return idle
     known = hydra.config_loader().get_group_options(key)
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     chosen = ",".join(str(name) for name in group if name not in idle)
     for name in sorted(idle):
-        given = any(re.match(rf"\+*{key}\.{re.escape(name)}[.=]", word) for word in words)
         allowed = f"left out: {name} is not in {key}=[{chosen}]"
-        require(name in known and not given, f"{key}.{name}", group[name], allowed)
+        fine = name in known and not typed(f"{key}.{name}")
+        require(fine, f"{key}.{name}", group[name], allowed)
     return idle
+
+
+def typed(key: str) -> bool:
+    """Whether the command line of the job in progress gives the key, or one below it."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return any(re.match(rf"\+*{re.escape(key)}[.=]", word) for word in words)
 
 
 def members(config: DictConfig, key: str) -> dict[str, Any]:

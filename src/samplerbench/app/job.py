@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -27,12 +28,12 @@ from samplerbench.app.build import Job, Training, build, scene
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
 from samplerbench.app.showing import Showing
 from samplerbench.app.terminal import console, shown
-from samplerbench.errors import CellsFailed, InvalidSetting, first_line, kind_and_line
+from samplerbench.errors import CellsFailed, InvalidSetting, first_line, kind_and_line, require
 from samplerbench.evaluation.cache import ABOUT, Cache
 from samplerbench.evaluation.cell import Row
 from samplerbench.evaluation.chains import DIAGNOSTICS, chain_cells, diagnose
 from samplerbench.evaluation.scene import Scene
-from samplerbench.evaluation.store import Store
+from samplerbench.evaluation.store import Store, to_data
 from samplerbench.files import set_aside, write_atomically
 from samplerbench.logs import Log, open_log, run_name
 from samplerbench.weights import LOSSES, STATE, WEIGHTS, check_losses, load
@@ -40,8 +41,12 @@ from samplerbench.weights import LOSSES, STATE, WEIGHTS, check_losses, load
 message = logging.getLogger(__name__)
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig) -> float | None:
     """Run the composed config in Hydra's output folder.
+
+    Returns:
+        What a sweeper that searches minimises, see `mean_value`; None where there is none, or no
+        metric.
 
     Raises:
         InvalidSetting: before any work, if the config cannot be run.
@@ -54,7 +59,11 @@ def run(config: DictConfig) -> None:
         "overrides": list(hydra.overrides.task),
         "values": 0,
     }
+    searching = hydra.mode == RunMode.MULTIRUN and "BasicSweeper" not in hydra.sweeper._target_
     try:
+        allowed = "null here: it is for a multirun whose sweeper searches, such as Optuna's"
+        unused = config.sweeper_metric is not None and not searching
+        require(not unused, "sweeper_metric", config.sweeper_metric, allowed)
         job = built(config, hydra.runtime.choices, directory.name)
     except (InvalidSetting, OmegaConfBaseException) as error:
         if hydra.mode == RunMode.MULTIRUN:  # who looks at the jobs later sees why it has no values
@@ -78,6 +87,21 @@ def run(config: DictConfig) -> None:
         tell(directory, "failed", reason)
         raise CellsFailed(reason)
     tell(directory, "finished")
+    if not searching or not job.sweep.metrics:
+        return None
+    metric = config.sweeper_metric or next(iter(job.sweep.metrics))
+    return mean_value(Store.readable(directory)[0], metric)
+
+
+def mean_value(table: pd.DataFrame, metric: str) -> float:
+    """The mean of a metric over the cells of a job, without its floors.
+
+    It is infinite where a cell has no value, because its sampler diverged or cannot run: a mean
+    over the others would prefer settings that fail where it is difficult.
+    """
+    cells = to_data(table)
+    values = cells[(cells["metric"] == metric) & (cells["denoiser"] != "law")]["value"]
+    return float(values.mean()) if len(values) > 0 and values.notna().all() else math.inf
 
 
 def built(config: DictConfig, choices: Mapping[str, Any], name: str) -> Job:

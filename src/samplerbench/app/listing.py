@@ -14,12 +14,12 @@ from string import Template
 from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import OmegaConf
-from rich.console import Console
 from rich.table import Table
 
 from samplerbench.app.construct import comment, construct_grid, read_member
 from samplerbench.app.declared import again, declared
 from samplerbench.app.folders import conf_directory, groups, members
+from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting
 from samplerbench.references import mentioned, references, short
 
@@ -36,7 +36,7 @@ def main(words: list[str]) -> None:
         InvalidSetting: there is no such group.
     """
     known = groups()
-    out = Console(width=max(120, Console().width), highlight=False, markup=False)
+    out = console()
     for word in words:
         # "samplers" is what one says
         group = word if word in known else word.removesuffix("s")

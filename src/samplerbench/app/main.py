@@ -19,13 +19,11 @@ from functools import cache
 from importlib import import_module
 from multiprocessing import current_process
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
@@ -35,13 +33,16 @@ from samplerbench.app.complaints import (
     complain,
     misplaced,
     no_name,
+    no_text,
     raised_by_hydra,
     subdirs,
     without_trace,
 )
-from samplerbench.app.folders import adding, conf_directory, config_dirs
+from samplerbench.app.folders import adding, conf_directory
 from samplerbench.app.owner import STATUS, own_folder, stored
 from samplerbench.app.startup import importing, leave
+from samplerbench.app.terminal import replace_unencodable
+from samplerbench.app.words import members_of_others
 from samplerbench.errors import CellsFailed, InvalidSetting
 
 #: Failed jobs of a multirun that have a line of their own at its end.
@@ -67,6 +68,7 @@ OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 @hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
 def _job(config: DictConfig) -> float | None:
+    replace_unencodable()  # here too: a launcher may have begun another process
     try:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             _settle(config)
@@ -82,7 +84,7 @@ def _job(config: DictConfig) -> float | None:
                 check_numbers(config)
             with importing():
                 from samplerbench.app.job import run
-            run(config)
+            value = run(config)
     except Exception as error:
         told = isinstance(error, InvalidSetting | OmegaConfBaseException | CellsFailed)
         alone = HydraConfig.get().mode == RunMode.RUN
@@ -96,7 +98,7 @@ def _job(config: DictConfig) -> float | None:
         hydra = HydraConfig.get()
         folders = hydra.runtime.output_dir, os.path.abspath(hydra.sweep.dir)
         raise JobFailed(_named(error), status, *folders) from None
-    return None if HydraConfig.get().mode == RunMode.RUN else _mean_value()
+    return value
 
 
 def _settle(config: DictConfig) -> None:
@@ -193,26 +195,16 @@ def _other_failures(named: JobFailed) -> list[str]:
     return [*lines[:MOST_NAMED], f"{more} more jobs failed: `samplerbench report` names all"]
 
 
-def _mean_value() -> float | None:
-    """What a sweeper may minimise: the mean of the job's distances, without their floors."""
-    from samplerbench.evaluation.store import Store, to_data
-
-    table = Store(Path(HydraConfig.get().runtime.output_dir)).table()
-    values = to_data(table) if len(table) > 0 else table
-    values = values[(values["denoiser"] != "law") & (values["status"] == "ok")]
-    return float(values["value"].mean()) if len(values) > 0 else None
-
-
 #: What comes before Hydra: a module with a `main` that takes the words after the command.
 COMMANDS = {
     "list": "samplerbench.app.listing",
     "check": "samplerbench.app.check",
     "cite": "samplerbench.app.cite",
     "score": "samplerbench.app.score",
-    "cache": "samplerbench.app.cache",
     "report": "samplerbench.app.report",
     "sample": "samplerbench.app.sample",
     "export": "samplerbench.app.export",
+    "cache": "samplerbench.app.cache",
 }
 
 
@@ -230,20 +222,23 @@ def entry() -> NoReturn:
 
 def main() -> None:
     """Run the command line and leave with its status: 0, 1 for a failure, 2 for bad input."""
+    replace_unencodable()
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         try:
-            command(import_module(COMMANDS[sys.argv[1]]), sys.argv[2:])
+            command(sys.argv[1], sys.argv[2:])
         except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
             sys.exit(complain(str(error)))
         except KeyboardInterrupt:
             sys.exit(complain("interrupted", 130))
+        except BrokenPipeError:  # who read the output has left
+            sys.exit(1)
         return
     if sys.argv[1:] in (["--help"], ["-h"]):
         from samplerbench.app.listing import guide
 
         print(guide())
         return
-    wrong = misplaced(sys.argv[1:])
+    wrong = no_text(sys.argv[1:]) or misplaced(sys.argv[1:])
     if wrong:
         sys.exit(complain(wrong))
     for subdir in subdirs(sys.argv[1:]):  # before Hydra makes it
@@ -284,22 +279,23 @@ def main() -> None:
         sys.exit(130)
 
 
-def command(module: ModuleType, words: list[str]) -> None:
+def command(name: str, words: list[str]) -> None:
     """Run what comes before Hydra, or say what it is.
 
     Args:
-        module: of `COMMANDS`.
-        words: after the command's name. It sees all but `trusted=…`, the packages of somebody
-            else's, and `--config-dir DIR`, the folder of their yamls, which hold for all commands.
+        name: of `COMMANDS`.
+        words: after the name. A command that builds members sees all but `trusted=…`, the packages
+            of somebody else's, and `--config-dir DIR`, the folder of their yamls.
     """
+    module = import_module(COMMANDS[name])
     if {"--help", "-h"} & set(words):
         print(inspect.getdoc(module))
         return
+    if name == "cache":  # which builds none
+        module.main(words)
+        return
     from samplerbench.app.construct import trusting
 
-    folders, words = config_dirs(words)
-    named = [word for word in words if word.startswith("trusted=")]
-    parser = OverridesParser.create()
-    packages = [parser.parse_override(word).value() for word in named]
-    with adding(folders), trusting(packages[-1] if packages else ()):
-        module.main([word for word in words if word not in named])
+    folders, packages, words = members_of_others(words)
+    with adding(folders), trusting(packages):
+        module.main(words)

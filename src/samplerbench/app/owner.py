@@ -135,10 +135,13 @@ def _is_running(directory: Path) -> bool:
 
 def _is_held(directory: Path) -> bool | None:
     """Whether a process has the lock, without a change to anything; None where nobody can tell."""
-    if directory.resolve() in _held:
-        return True
+    return True if directory.resolve() in _held else is_locked(directory / LOCK)
+
+
+def is_locked(path: Path) -> bool | None:
+    """Whether a process has locked a file, which is only read; None where nobody can tell."""
     try:
-        file = os.open(directory / LOCK, os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY)
     except OSError:
         return None
     locked = _lock(file, exclusive=False)
@@ -162,13 +165,13 @@ def _lock(file: int, *, exclusive: bool) -> bool | None:
 def _boot() -> str | None:
     """What tells this start of the machine from others; None where it does not say."""
     with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return None
 
 
 def _began(process: int) -> str | None:
     """When a process began, in ticks since the machine did; None where that is not told."""
     with suppress(OSError, IndexError):
-        # after the name in brackets, which may hold anything
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+        # after the name in brackets, which may hold anything, also what is no text
+        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
     return None

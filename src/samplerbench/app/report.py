@@ -20,6 +20,7 @@ from samplerbench.app.main import run_name
 from samplerbench.app.plan import PLAN
 from samplerbench.app.runs import find_runs
 from samplerbench.app.startup import importing
+from samplerbench.app.words import read_words
 from samplerbench.errors import InvalidSetting, require
 
 
@@ -56,24 +57,14 @@ def main(words: list[str]) -> None:
 
 def _read(words: list[str]) -> tuple[list[Path], Path | None, bool, bool]:
     """Folders, out, panels and whether to compare."""
-    folders, out, panels, comparing = [], None, True, False
-    for word in words:
-        key, _, value = word.partition("=")
-        if word == "--compare":
-            comparing = True
-        elif key == "out" and value:
-            out = Path(value)
-        elif key == "panels" and value.lower() in ("true", "false"):
-            panels = value.lower() == "true"
-        elif word.startswith("-") or (not Path(word).exists() and "=" in word):
-            allowed = "folders of runs, out=FOLDER, panels=false or --compare"
-            raise InvalidSetting("report", word, allowed)
-        else:
-            folders.append(Path(word))
+    folders, values = read_words("report", words, ["out", "panels"], options=["--compare"])
     require(len(folders) > 0, "report", "no folder", "one or more folders of runs")
+    panels = values.get("panels", "true").lower()
+    require(panels in ("true", "false"), "panels", panels, "true or false")
+    out = Path(values["out"]) if "out" in values else None
     if out is not None and (out.exists() or out.is_symlink()):  # before any work
         raise InvalidSetting("out", out, "a folder that is not there yet: nothing is overwritten")
-    return folders, out, panels, comparing
+    return [Path(folder) for folder in folders], out, panels == "true", "--compare" in values
 
 
 def _found(folder: Path) -> list[Path]:

@@ -77,7 +77,7 @@ class StoredRun:
 
     def table(self) -> pd.DataFrame:
         """Its values so far, one row each, with the columns of `evaluation.store.Row`."""
-        return Store(self.directory).table()
+        return Store.readable(self.directory)[0]
 
     def job(self, **changes: Any) -> Job:
         """The run's objects, built again, the learned denoiser with its trained weights.

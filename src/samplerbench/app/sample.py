@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from samplerbench.app.words import read_words, value_of
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.files import temporary_name
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 #: What has to be given, with an example of each.
 NEEDED = {"sampler": "heun", "steps": "20", "n": "1000", "out": "samples.npy"}
-OTHER = ("denoiser", "start", "grid", "seed", "device")
+OTHER = ("denoiser", "start", "grid", "seed", "device", "every")
 GROUPS = ("sampler", "start", "grid")
 
 
@@ -121,40 +121,20 @@ def read(words: list[str]) -> Asked:
         InvalidSetting: naming the word and what is allowed.
         HydraException: a value cannot be read.
     """
-    folders: list[str] = []
-    values: dict[str, Any] = {}
-    every = None
-    rest = iter(words)
-    for word in rest:
-        key, equals, text = word.partition("=")
-        if key == "--every":
-            every = whole(key, text if equals else next(rest, "nothing"))
-        elif not equals:
-            folders.append(word)
-        else:
-            group, dot, _ = key.partition(".")
-            known = key in NEEDED or key in OTHER or (dot and group in GROUPS)
-            allowed = f"left out: there are {', '.join((*NEEDED, *OTHER))} and --every"
-            require(bool(known), key, text, allowed)
-            # a path may hold what has a meaning in other values
-            values[key] = text if key == "out" else value_of(word)
+    folders, texts = read_words("sample", words, (*NEEDED, *OTHER), groups=GROUPS)
     require(len(folders) == 1, "sample", " ".join(folders) or "no folder", "the folder of one run")
+    # a path may hold what has a meaning in other values
+    values = {k: text if k == "out" else value_of(f"{k}={text}") for k, text in texts.items()}
     for key, example in NEEDED.items():
         require(key in values, key, "", f"given, as in {key}={example}")
     run, out = Path(folders[0]), Path(values["out"])
     steps, n = whole("steps", values["steps"]), whole("n", values["n"])
+    every = whole("every", values["every"]) if "every" in values else None
     require(out.suffix == ".npy", "out", out, "a file that ends in .npy")
     writable = out.parent.is_dir() and os.access(out.parent, os.W_OK)
     require(writable, "out", out, "in a folder that is there and can be written to")
     require(not os.path.lexists(out), "out", out, "a new file; what is there is kept")
     return Asked(run, out, steps, n, every, values)
-
-
-def value_of(word: str) -> Any:
-    """The value of a word, read as on the command line of a job."""
-    override = OverridesParser.create().parse_override(word)
-    require(not override.is_sweep_override(), override.key_or_group, word, "one value")
-    return override.value()
 
 
 def whole(key: str, value: object) -> int:

@@ -6,7 +6,7 @@ It is what `samplerbench score` prints; see there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,20 +50,25 @@ class Truth:
     seed: int
 
 
-def rank(files: Sequence[str], reference: str | None, overrides: Sequence[str]) -> None:
+def rank(files: Sequence[str], reference: str | None, words: Mapping[str, str]) -> None:
     """Print a table for each metric, the nearest file first.
 
     Args:
         files: of samples.
         reference: a file of data; None for the config's data set.
-        overrides: words of the config.
+        words: keys of the config and their values, as on the command line.
 
     Raises:
-        InvalidSetting: a file cannot be read, or a word is none of the config's.
+        InvalidSetting: a file cannot be read, or a value is not allowed.
     """
     clouds = {name: read_points(name) for name in files}
-    config, _ = composed(overrides)
-    for metric, settings in members(config, "metric").items():
+    config, _ = composed([f"{key}={value}" for key, value in words.items()])
+    metrics = members(config, "metric")
+    require(len(metrics) > 0, "metric", words.get("metric"), "at least one: see list metrics")
+    used = any(isinstance(metric, Metric) for metric in metrics.values())
+    allowed = f"left out: {', '.join(metrics)} compares with the law itself"
+    require(used or "n_reference" not in words, "n_reference", words.get("n_reference"), allowed)
+    for metric, settings in metrics.items():
         if reference is None:
             truth = to_law(metric, settings, config)
         else:
@@ -78,7 +83,7 @@ def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig
         raise InvalidSetting("metric", name, "one between points, such as sliced: no law here")
     reason = metric.why_incompatible(points.shape[1])
     require(reason is None, "metric", name, f"another one: {reason}")
-    between, seed, metric_seed = metric, count(config, "seed"), count(config, "metric_seed")
+    between, seed = metric, count(config, "seed")
 
     def floor(n: int) -> NDArray[np.float64]:
         sets = max(0, min(FLOORS, len(points) // n - 1))
@@ -87,19 +92,18 @@ def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig
         for repetition in range(sets):
             chosen = torch.zeros(len(points), dtype=torch.bool)
             chosen[order[repetition * n : (repetition + 1) * n]] = True
-            to_rest = between.against(points[~chosen], seed=metric_seed)
+            to_rest = between.against(points[~chosen], seed=seed)
             values.append(to_rest(points[chosen]).value)
         return np.array(values)
 
-    distance = between.against(points, seed=metric_seed)
+    distance = between.against(points, seed=seed)
     return Truth(f"{len(points):,} points of {file}", points.shape[1], distance, floor, seed)
 
 
 def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
     """The truth of a data set of ours."""
     dataset: Dataset = construct(config.dataset, "dataset")
-    seed, metric_seed = count(config, "seed"), count(config, "metric_seed")
-    n_reference = count(config, "n_reference")
+    seed, n_reference = count(config, "seed"), count(config, "n_reference")
     if isinstance(metric, LawMetric):
         reason, against = metric.why_incompatible(dataset), "the law itself"
     else:
@@ -107,10 +111,10 @@ def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
     if reason is not None:
         raise InvalidSetting("metric", name, f"another one: {reason}")
     if isinstance(metric, LawMetric):
-        distance = metric.against_law(dataset, seed=metric_seed)
+        distance = metric.against_law(dataset, seed=seed)
     else:
         reference = finite(dataset.draws(n_reference, "evaluation", seed), "dataset")
-        distance = metric.against(reference, seed=metric_seed)
+        distance = metric.against(reference, seed=seed)
 
     def floor(n: int) -> NDArray[np.float64]:
         most = dataset.floor_sets(n)

@@ -46,8 +46,8 @@ def leave(status: int) -> NoReturn:
     threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter calls, in this order
     atexit._run_exitfuncs()
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed
+            stream.flush()
     except BrokenPipeError:  # who read the output has left
         status = status or 1
     os._exit(status)

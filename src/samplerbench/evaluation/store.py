@@ -56,7 +56,6 @@ class Store:
         self.directory = directory
         self._written: set[str] = set()
         self.fragments = directory / "cells"
-        self.fragments.mkdir(parents=True, exist_ok=True)
 
     def write(self, row: Row, *, known: bool = False) -> None:
         """Write one fragment, atomically.
@@ -66,6 +65,7 @@ class Store:
             known: whether it is kept elsewhere too, so that it need not be waited for.
         """
         name = fragment_name(row)
+        self.fragments.mkdir(parents=True, exist_ok=True)
         write_atomically(self.fragments / name, fragment(row), durable=not known)
         self._written.add(name)
 

@@ -6,7 +6,7 @@ Figures are made without pyplot: no global state, no window, safe in threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,8 +105,8 @@ def styled() -> dict[RcKeyType, Any]:
     They are all there are, but for the backend: a figure is the same whatever file of settings a
     user has for figures of his own.
     """
-    with _STYLE.open() as file:
-        style = dict(mpl.rc_params_from_file(file.name))
+    with as_file(_STYLE) as path:
+        style = dict(mpl.rc_params_from_file(path))
     del style["backend"]
     return style
 

@@ -131,7 +131,7 @@ def _fill(report: Report, directory: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, text.encode())
+    write_atomically(path, text.encode(errors="replace"))  # the name of a folder may be no text
 
 
 def _draw(report: Report, directory: Path) -> None:

@@ -1,0 +1,96 @@
+"""The words after a command's name, which all commands read alike.
+
+A word that names a folder that is there (for `score` a file) is that folder, also with "=" in its
+name, and so is a word without "=". Any other word is `key=value`, which may be written
+`--key=value` and `--key value` too. A command refuses what it would not use.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from samplerbench.errors import require
+
+_IS_THERE = {"folder": os.path.isdir, "file": os.path.isfile}
+
+
+def read_words(
+    command: str,
+    words: Sequence[str],
+    keys: Collection[str],
+    *,
+    groups: Collection[str] = (),
+    options: Collection[str] = (),
+    place: Literal["folder", "file"] = "folder",
+) -> tuple[list[str], dict[str, str]]:
+    """The places that the words name, which need not be there, and the values of their keys.
+
+    Args:
+        command: whose words they are, for messages.
+        words: without those of `members_of_others`.
+        keys: that the command uses.
+        groups: those of which settings can be given too, `group.setting=value`.
+        options: words without a value, such as `--compare`; their value is "".
+        place: what a word without a key names.
+
+    Raises:
+        InvalidSetting: a key is none of the command's, has no value, or is given twice.
+    """
+    places: list[str] = []
+    values: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        if _IS_THERE[place](word) or not (word.startswith("-") or "=" in word):
+            places.append(word)
+            continue
+        key, equals, value = word.removeprefix("--").partition("=")
+        if word in options:
+            key = word
+        else:
+            group, dot, _ = key.partition(".")
+            known = key in keys or (bool(dot) and group in groups)
+            allowed = f"left out: {command} uses {', '.join((*keys, *options))}"
+            allowed += f", and no {place} has this name"
+            require(known, *((key, value) if equals else (command, word)), allowed)
+            value = value if equals else next(rest, "")
+            require(bool(value), key, value, "followed by its value")
+        require(key not in values, key, value, "given once")
+        values[key] = value
+    return places, values
+
+
+def members_of_others(words: Sequence[str]) -> tuple[list[Path], object, list[str]]:
+    """What brings members of somebody else's to a command, and the other words.
+
+    Returns:
+        The folders after `--config-dir`, what `trusted=` names, and the rest.
+
+    Raises:
+        InvalidSetting: there is no folder after it, or `trusted` is given twice.
+    """
+    folders, trusted, others = [], list[object](), []
+    rest = iter(words)
+    for word in rest:
+        key, equals, value = word.partition("=")
+        if key in ("--config-dir", "-cd"):
+            value = value if equals else next(rest, "")
+            require(bool(value), key, value, "followed by a folder")
+            folders.append(Path(value))
+        elif key == "trusted" and not os.path.isdir(word):
+            require(not trusted, key, value, "given once: a package or a list of packages")
+            trusted.append(value_of(word))
+        else:
+            others.append(word)
+    return folders, trusted[0] if trusted else (), others
+
+
+def value_of(word: str) -> Any:
+    """The value of `key=value`, read as on the command line of a job."""
+    override = OverridesParser.create().parse_override(word)
+    require(not override.is_sweep_override(), override.key_or_group, word, "one value")
+    return override.value()
