@@ -58,7 +58,7 @@ class NoiseTarget(Target):
     """y = ε (Ho et al., NeurIPS 2020, arXiv 2006.11239). x̂₀ is not defined at α = 0."""
 
     def why_incompatible(self, levels: Levels) -> str | None:
-        return _needs_signal(levels)
+        return _needs_signal(self, levels)
 
     def regress(self, x0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         return eps
@@ -76,7 +76,7 @@ class ScoreTarget(Target):
     """
 
     def why_incompatible(self, levels: Levels) -> str | None:
-        return _needs_signal(levels)
+        return _needs_signal(self, levels)
 
     def regress(self, x0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         return -eps / level.sigma
@@ -125,7 +125,10 @@ class EDMTarget(Target):
         return (level.alpha / square) * x + (level.sigma / square**0.5) * y
 
 
-def _needs_signal(levels: Levels) -> str | None:
+def _needs_signal(target: Target, levels: Levels) -> str | None:
     if (levels.alpha > 0).all():
         return None
-    return "it needs some signal, and the levels begin at α = 0; target=v and target=edm need none"
+    return (
+        f"{type(target).__name__} needs some signal, and the levels begin at α = 0; target=v and "
+        "target=edm need none"
+    )

@@ -189,8 +189,16 @@ BAD = [
     (["grid.noise_min=-0.1"], "grid.noise_min=-0.1", "positive"),
     (["grid.noise_max=100"], "grid.noise_max=100", "at most 10"),
     (["schedule=vp_cosine", "grid.noise_max=inf"], "grid.noise_max=inf", "finite"),
-    (["target=noise", "schedule=rectified", "grid=uniform"], "target=NoiseTarget", "target=v"),
-    (["objective=ncsn", "schedule=vp_cosine", "grid=uniform"], "target=ScoreTarget", "target=v"),
+    (
+        ["target=noise", "schedule=rectified", "grid=uniform"],
+        "denoiser=learned",
+        "NoiseTarget needs some signal",
+    ),
+    (
+        ["objective=ncsn", "schedule=vp_cosine", "grid=uniform"],
+        "denoiser=learned",
+        "ScoreTarget needs some signal",
+    ),
     (["seed=99999999999999999999"], "seed=99999999999999999999", "below"),
     (["sampler.ddim.eta=[0,0.0]"], "sampler.ddim.eta=", "without repetitions"),
     (["n_samples=true"], "n_samples=True", "number"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import pickle
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from importlib import import_module
@@ -22,7 +24,7 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.base import LawMetric, Metric
+from samplerbench.metrics.base import LawMetric, Measurement, Metric
 from samplerbench.metrics.features import Features
 from samplerbench.metrics.fid import FID
 from samplerbench.metrics.kid import KID
@@ -39,7 +41,8 @@ FILES = [
     if path.stem not in OF_FEATURES
 ]
 POSSIBLE = {"relative_tolerance": (0,), "axis": (0,), "low": (-1, 0), "high": (-1, 0)}
-FINITE = Divided(torch.randn(900, 2, generator=torch.Generator().manual_seed(3)))
+POINTS = torch.randn(900, 2, generator=torch.Generator().manual_seed(3)).double()
+FINITE = Divided(POINTS)
 LAWS = [grid_mixture(), isotropic((0.3, 0.7), ((-2.0,), (3.0,)), 0.2), FINITE]
 
 
@@ -306,3 +309,125 @@ def test_law_metrics_say_why_not_and_what_instead(law_metric: LawMetric) -> None
 def test_law_settings_are_values(law_metric: LawMetric) -> None:
     assert pickle.loads(pickle.dumps(law_metric)) == law_metric
     assert hash(law_metric) == hash(replace(law_metric))  # type: ignore[type-var]
+
+
+SCALES = (2.0**-80, 2.0**-25, 2.0**40, 1e-24, 1e-9, 5e13)
+
+
+def _in_units(kind: type, values: dict[str, Any], scale: float, shift: float = 0.0) -> Any:
+    """A metric whose settings in data units are those of data that were scaled, then moved."""
+    texts = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(kind) or "", re.MULTILINE)
+    moved = {}
+    for name, text in texts:
+        if ("data units" in text or "units of the data" in text) and values[name] is not None:
+            place = shift if name in ("low", "high") else 0.0
+            moved[name] = scale * values[name] + place
+    return kind(**values | moved)
+
+
+def _seen(measured: Measurement) -> tuple[float, float, float]:
+    return measured.value, measured.lower, measured.upper
+
+
+def _power(metric: Metric | LawMetric, once: float, twice: float) -> int:
+    """k of value(s·x, s·y) = s^k·value(x, y), from s = 2."""
+    power = math.log2(twice / once)
+    assert power in ((1,) if metric.is_wasserstein else (0, 1, 2))
+    return int(power)
+
+
+def _assert_scaled(
+    found: tuple[float, float, float], base: tuple[float, float, float], scale: float, power: int
+) -> None:
+    expected = tuple(value * scale**power for value in base)
+    if math.frexp(scale)[0] == 0.5:  # a power of two: not one bit may differ
+        assert found == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
+    else:
+        assert found == pytest.approx(expected, rel=5e-6, abs=0, nan_ok=True)
+
+
+def _of_scale(file: Path) -> Callable[..., Any]:
+    kind, settings = _member(file)
+    few = settings | ({"directions": 40} if "directions" in settings else {})
+    return lambda scale, shift=0.0: _in_units(kind, few, scale, shift)
+
+
+# of features nothing is promised: their network sees pixels as they are
+@pytest.fixture(params=_files(Metric), ids=lambda file: file.stem)
+def of_scale(request: pytest.FixtureRequest) -> Callable[..., Metric]:
+    return _of_scale(request.param)
+
+
+@pytest.fixture(params=_files(LawMetric), ids=lambda file: file.stem)
+def law_of_scale(request: pytest.FixtureRequest) -> Callable[..., LawMetric]:
+    return _of_scale(request.param)
+
+
+@pytest.fixture(params=["other", "same"])
+def lattice(request: pytest.FixtureRequest, clouds: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Clouds of different sizes, or of one; with so few digits that float32 holds them moved."""
+    x, y = ((cloud * 2**8).round() / 2**8 for cloud in clouds)
+    return x, y[: len(x)] if request.param == "same" else y
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_values_scale_with_the_data(
+    of_scale: Callable[..., Metric], lattice: tuple[Tensor, Tensor], dtype: torch.dtype
+) -> None:
+    def measured(scale: float) -> tuple[float, float, float]:
+        x, y = ((scale * cloud).to(dtype) for cloud in lattice)
+        return _seen(of_scale(scale).against(y, seed=3)(x))
+
+    base = measured(1.0)
+    power = _power(of_scale(1.0), base[0], measured(2.0)[0])
+    for scale in SCALES:
+        _assert_scaled(measured(scale), base, scale, power)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shifts"), [(torch.float32, (1e3, 2.0**12)), (torch.float64, (1e3, 2.0**20, 1e8))]
+)
+def test_values_do_not_depend_on_the_origin(
+    of_scale: Callable[..., Metric],
+    lattice: tuple[Tensor, Tensor],
+    dtype: torch.dtype,
+    shifts: tuple[float, ...],
+) -> None:
+    x, y = (cloud.to(dtype) for cloud in lattice)
+    base = _seen(of_scale(1.0).against(y, seed=3)(x))
+    for shift in shifts:
+        there = shift * torch.tensor([1.0, -1.0], dtype=dtype)
+        found = _seen(of_scale(1.0).against(y + there, seed=3)(x + there))
+        assert found == pytest.approx(base, rel=5e-6, abs=0, nan_ok=True)
+
+
+def _moved(law: Dataset, scale: float, shift: float) -> Dataset:
+    if isinstance(law, GaussianMixture):
+        means = scale * torch.tensor(law.means, dtype=torch.float64) + shift
+        covariances = scale**2 * torch.tensor(law.covariances, dtype=torch.float64)
+        return replace(
+            law, means=tuple(map(tuple, means.tolist())), covariances=covariances.tolist()
+        )
+    assert law is FINITE
+    return Divided(scale * POINTS + shift)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_values_against_a_law_scale_with_it(
+    law_of_scale: Callable[..., LawMetric], dtype: torch.dtype
+) -> None:
+    law = next(law for law in LAWS if law_of_scale(1.0).why_incompatible(law) is None)
+    points = 1.1 * law.draws(150 if law is FINITE else 300, "floor", 0)
+    points = (points * 2**8).round() / 2**8
+
+    def measured(scale: float, shift: float = 0.0) -> tuple[float, float, float]:
+        samples = (scale * points + shift).to(dtype)
+        there = _moved(law, scale, shift)
+        return _seen(law_of_scale(scale, shift).against_law(there, seed=3)(samples))
+
+    base = measured(1.0)
+    power = _power(law_of_scale(1.0), base[0], measured(2.0)[0])
+    for scale in SCALES:
+        _assert_scaled(measured(scale), base, scale, power)
+    for shift in (1e3, 2.0**12) if dtype == torch.float32 else (1e3, 2.0**20, 1e8):
+        assert measured(1.0, shift) == pytest.approx(base, rel=5e-6, abs=0, nan_ok=True)

@@ -346,3 +346,12 @@ class TestInception:
         monkeypatch.setattr(module, "version", lambda name: "1")
         assert inception(layer=64) != found
         assert "torch-fidelity 1" in repr(Inception(nn.Identity()))
+
+
+@pytest.mark.parametrize("scale", [2.0**-60, 1e-15, 1e15 / 16])
+def test_fid_is_in_squared_units_of_the_features(images, scale):
+    x, y = images
+    features = Features(nn.Flatten().double(), (64,))
+    value = FID(features).against(y, seed=0)(x).value
+    found = FID(features).against(scale * y, seed=0)(scale * x).value
+    assert found == pytest.approx(scale**2 * value, rel=1e-5, abs=0)

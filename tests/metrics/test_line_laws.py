@@ -298,3 +298,23 @@ def test_a_trajectory_is_measured_against_its_boltzmann_law() -> None:
     assert distance(trajectory.trajectory[:, None]).value == pytest.approx(0.16231, abs=1e-5)
     draws = FourWellBoltzmann().draws(10_000, "test", 0)
     assert distance(draws).value < 0.02
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_distances_far_from_the_origin(p: int) -> None:
+    """W₂² is made of second moments, which lose the distance unless the law is moved to 0."""
+    x = (torch.randn(300, 1, generator=torch.Generator().manual_seed(0)).double() * 2**16).round()
+    x /= 2**16
+    expected = WLaw1D(p).against_law(gaussian((0.0,), ((1.0,),)), seed=0)(x).value
+    for place in (2.0**20, 1e8):
+        law = gaussian((place,), ((1.0,),))
+        found = WLaw1D(p).against_law(law, seed=0)(x + place)
+        assert found.value == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_law_by_its_density_is_moved_to_the_origin() -> None:
+    law = FourWellBoltzmann().line_law()
+    moved = DensityLine(lambda y: law._log_density(y - 3), law._edges + 3).centred()
+    points = torch.linspace(-1.5, 1.5, 31, dtype=torch.float64)
+    assert moved.mean == pytest.approx(0, abs=1e-12)
+    torch.testing.assert_close(moved.cdf(points - law.mean), law.cdf(points))

@@ -9,10 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.metrics import max_sliced
 from samplerbench.metrics.max_sliced import MaxSliced, max_sliced_wasserstein
 from samplerbench.metrics.max_sliced_pot import MaxSlicedPOT
-from samplerbench.metrics.projections import random_directions, sliced_wasserstein
+from samplerbench.metrics.projections import (
+    long_sum,
+    project,
+    quantile_grid,
+    random_directions,
+    sliced_wasserstein,
+    sort_lines,
+)
 
 
 def _clouds(n: int, m: int, dim: int = 2) -> tuple[Tensor, Tensor]:
@@ -109,3 +117,62 @@ def test_approaches_a_shift_from_below() -> None:
 def test_pot_in_single_precision_claims_no_bound() -> None:
     x, y = _clouds(50, 60)
     assert math.isnan(MaxSlicedPOT(precision="float32", directions=9).against(y, seed=0)(x).lower)
+
+
+def test_the_unit_of_the_lines_changes_no_bit() -> None:
+    law = grid_mixture()
+    x, y = law.draws(300, "test", 0), law.draws(500, "test", 1)
+    centre = y.mean(dim=0).float().double()
+    directions = random_directions(2, 32, seed=3)
+    xs, ys = (sort_lines(project(directions, (cloud - centre).float())) for cloud in (x, y))
+    means, spread = quantile_grid(300, 500, x.device).average(ys)
+    squares = long_sum((xs - means).square()) / 300 + spread
+    found = MaxSliced(directions=32).against(y, seed=3)(x)
+    assert found.value == math.sqrt(float(squares.max()))
+
+
+@pytest.mark.parametrize("place", [1e2, 1e6, 1e8])
+def test_the_lower_bound_allows_for_single_precision(place: float) -> None:
+    far, above = torch.tensor([[place, 0.3 * place]], dtype=torch.float64), 0
+    for seed in range(6):
+        x, y = (cloud[:200] / 8 for cloud in _clouds(200 + seed, 300))
+        x, y = torch.cat([x, far]), torch.cat([y, far])
+        double, single = (
+            MaxSliced(directions=100, precision=precision).against(y, seed=seed)(x)
+            for precision in ("float64", "float32")
+        )
+        assert single.lower <= double.value
+        assert double.value * (1 - 1e-14 * place) <= double.lower <= double.value
+        assert place > 1e2 or single.lower == pytest.approx(double.value, rel=1e-3)
+        above += single.value > double.value
+    assert above > 0  # or the bound would need no allowance
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_clouds_of_very_different_sizes(p: float) -> None:
+    x, y = _clouds(50, 60)
+    metric, exact = MaxSliced(p, 20), MaxSliced(p, 20, "float64")
+    even = torch.stack([y[0], -y[0]])  # its mean is 0: moved there, x is as small as before
+    for a, b in ((1e-24 * x, 1e13 * even), (1e13 * x, 1e-24 * y), (1e-24 * x, 0 * y)):
+        assert metric.against(b, seed=0)(a).value == pytest.approx(
+            exact.against(b, seed=0)(a).value, rel=1e-6, abs=0
+        )
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_clouds_that_float32_can_hardly_hold(p: float) -> None:
+    x, y = _clouds(50, 60)
+    value = MaxSliced(p, 20).against(y, seed=0)(x).value
+    for scale in (1e-38, 1e-40):
+        found = MaxSliced(p, 20).against(scale * y, seed=0)(scale * x).value
+        assert found == pytest.approx(scale * value, rel=1e-3, abs=0)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_pot_in_single_precision_scales_with_the_data(p: float) -> None:
+    x, y = _clouds(50, 60)
+    metric = MaxSlicedPOT(p, directions=9, precision="float32")
+    value = metric.against(y, seed=0)(x).value
+    for scale in (1e-24, 1e-9, 1e13):
+        found = metric.against(scale * y, seed=0)(scale * x)
+        assert found.value == pytest.approx(scale * value, rel=1e-5, abs=0)

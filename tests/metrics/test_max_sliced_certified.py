@@ -131,3 +131,30 @@ def test_few_evaluations_on_the_grid_mixture() -> None:
     result = MaxSlicedCertified().against(reference, seed=0)(law.sample(2000, rng))
     assert result.upper - result.lower <= 1e-6 * result.upper + 1e-9
     assert result.evaluations <= 45
+
+
+@pytest.mark.parametrize("place", [(1e8, 0.0), (1e8, -1e8), (1e6, 3e5)])
+def test_a_point_far_away_that_both_clouds_share(place: tuple[float, float]) -> None:
+    """Along a line across, it is coupled with others: bounds of 1e13, and of their rounding."""
+    far = torch.tensor([place], dtype=torch.float64)
+    x, y = torch.cat([_normal(200), far]), torch.cat([1.2 * _normal(200, seed=1), far])
+    result, scan = _certify(x, y), _scan(x, y, 4000)
+    assert result.value == result.lower < result.upper
+    assert scan <= result.upper
+    assert result.lower >= scan * (1 - 1e-3)
+    assert result.upper - result.lower <= 1e-3 * result.upper
+
+
+def test_rounding_ends_a_search_without_a_tolerance() -> None:
+    for y in (_normal(150, seed=1), _normal(100) + 3):
+        result = _certify(_normal(100), y, relative_tolerance=0)
+        assert result.evaluations < 500
+        assert 0 < result.upper - result.lower <= 1e-11 * result.upper
+
+
+def test_stops_where_clouds_are_nearly_equal() -> None:
+    x = _normal(500)
+    result = _certify(x.float(), x)
+    assert 0 < result.value < 1e-7
+    assert result.evaluations < 60
+    assert result.upper - result.lower <= 1e-3 * result.upper

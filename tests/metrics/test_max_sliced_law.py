@@ -179,3 +179,10 @@ def test_few_evaluations_on_the_grid_mixture() -> None:
     result = _certify(_draw(grid_mixture(), 2000), grid_mixture())
     assert result.upper - result.lower <= 1e-6 * result.upper + 1e-9
     assert result.evaluations <= 45
+
+
+def test_rounding_ends_a_search_without_a_tolerance() -> None:
+    law = grid_mixture()
+    result = MaxSlicedLaw(relative_tolerance=0).against_law(law, seed=0)(law.draws(500, "test", 0))
+    assert result.evaluations < 100
+    assert 0 < result.upper - result.lower <= 1e-9 * result.upper

@@ -165,3 +165,11 @@ def test_clouds_with_the_same_starts_seem_nearer_than_they_are() -> None:
     for metric in (Energy(), MMD()):
         value = metric.against(x, seed=0)(x + 0.01).value
         assert value < -0.5 / 200
+
+
+def test_a_bandwidth_goes_along_with_the_data() -> None:
+    x, y = (torch.randn(30, 2, generator=torch.Generator().manual_seed(k)) for k in range(2))
+    value = MMD(0.7).against(y, seed=0)(x).value
+    for power in (-80, 40):
+        found = MMD(0.7 * 2.0**power).against(y * 2.0**power, seed=0)(x * 2.0**power)
+        assert found.value == value

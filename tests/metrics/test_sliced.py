@@ -13,6 +13,7 @@ from torch import Tensor
 from samplerbench.metrics.max_sliced import MaxSliced
 from samplerbench.metrics.projections import random_directions
 from samplerbench.metrics.sliced import Sliced
+from samplerbench.metrics.sliced_pca import SlicedPCA
 
 
 def _normal(n: int, dim: int, seed: int = 0) -> Tensor:
@@ -51,3 +52,13 @@ def test_rotation_invariant_up_to_the_directions() -> None:
     metric = Sliced(2.0, 4000, "float64")
     value = metric.against(y, seed=0)(x).value
     assert metric.against(y @ turn, seed=0)(x @ turn).value == pytest.approx(value, rel=0.03)
+
+
+def test_components_may_be_larger_than_coordinates() -> None:
+    """1e15 is refused as a coordinate of points, not as one of their components."""
+    x, y = (torch.randn(30, 1, generator=torch.Generator().manual_seed(k)) for k in range(2))
+    value = SlicedPCA(directions=9).against(y.expand(-1, 2), seed=0)(x.expand(-1, 2)).value
+    scale = 0.9e15 / float(torch.cat([x, y]).abs().max())
+    x, y = ((scale * line.double()).expand(-1, 2) for line in (x, y))
+    found = SlicedPCA(directions=9).against(y, seed=0)(x).value
+    assert found == pytest.approx(scale * value, rel=1e-5)

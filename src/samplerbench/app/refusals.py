@@ -8,6 +8,7 @@ from __future__ import annotations
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.sweep import Sweep
 from samplerbench.metrics.base import LawMetric, Metric, finite_points
+from samplerbench.models import Denoiser
 
 MOST_VALUES = 10**6
 
@@ -35,6 +36,10 @@ def check(sweep: Sweep) -> None:
     except InvalidSetting as error:
         group = "" if error.field == "steps" else "grid."
         raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
+    for name, model in sweep.denoisers.items():
+        reasons = [model.why_incompatible(rows) for rows in levels.values()]
+        if isinstance(model, Denoiser) and all(reasons):
+            raise InvalidSetting("denoiser", name, f"another one: {reasons[0]}")
     tried = [
         (denoiser, name, sampler.why_incompatible(model, levels[steps]))
         for denoiser, model in sweep.denoisers.items()

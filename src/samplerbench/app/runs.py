@@ -33,7 +33,6 @@ from omegaconf.errors import OmegaConfBaseException
 from samplerbench.app.construct import trusted_packages
 from samplerbench.app.owner import CONFIG, STATUS, hold, is_gone, release, signature, stored
 from samplerbench.errors import InvalidSetting, first_line, kind_and_line
-from samplerbench.evaluation.identity import VERSIONS, package_code
 from samplerbench.evaluation.store import Store
 from samplerbench.files import create_atomically, set_aside, write_atomically
 
@@ -150,6 +149,9 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
 
 def versions() -> dict[str, str]:
     """Of the software that decides a run's bits: of trusted packages their code, and of Python."""
+    # torch takes seconds to import, and a run's values can be read without it
+    from samplerbench.evaluation.identity import VERSIONS, package_code
+
     code = {package: package_code(package) for package in trusted_packages()}
     return {**VERSIONS, **code, "python": platform.python_version()}
 

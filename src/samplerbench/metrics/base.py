@@ -13,7 +13,8 @@ A law metric compares a cloud with the law of a data set itself, without the noi
 A measurement carries bounds on the metric itself, lower ≤ D(samples, reference) ≤ upper, nan
 where a method has none: a maximum over finitely many directions, for example, bounds the maximum
 over the sphere from below and not from above. Values are in the units of the data, unless a member
-says otherwise.
+says otherwise: points in metres and in nanometres have one distance. So a member has no tolerance
+that is a fixed number of data units, and does not square float32 numbers of any size.
 """
 
 from __future__ import annotations
@@ -76,8 +77,9 @@ class Metric(ABC):
     """A metric and its settings. Members are frozen dataclasses: their fields identify a value.
 
     Attributes:
-        is_wasserstein: whether a value is a Wasserstein distance: in the units of the data, never
-            negative, and such that the squares of the floor and of a distance of laws add.
+        is_wasserstein: whether a value is a Wasserstein distance: in the units of the data, so that
+            value(s·x, s·y) = s·value(x, y), never negative, and such that the squares of the floor
+            and of a distance of laws add.
         allows_coupled: whether it may be asked of clouds that depend on each other, such as those
             of two samplers with the same starts. An unbiased estimate supposes independent ones.
         smaller_is_better: whether a smaller value is a better one. Where it need not be, samplers

@@ -35,10 +35,17 @@ START_ANGLES = [math.pi * k / _STARTS for k in range(_STARTS)]
 
 
 class Bound(NamedTuple):
-    """The sinusoid A + Re(Z̄ e^{iψ}) in ψ = 2φ, an upper bound of W₂²."""
+    """The sinusoid A + Re(Z̄ e^{iψ}) in ψ = 2φ, an upper bound of W₂².
+
+    Attributes:
+        mean: A, with the margin.
+        wave: Z.
+        margin: by how much rounding may have lowered or raised A before.
+    """
 
     mean: float
     wave: complex
+    margin: float
 
     def at(self, psi: float) -> float:
         """Return its height at an angle ψ."""
@@ -78,7 +85,7 @@ def _arc(start: float, end: float, bound: Bound) -> _Arc:
 
 def _cut(arc: _Arc, bound: Bound) -> Iterator[_Arc]:
     """Lower an arc of the envelope to a new bound where that is lower: into one to three arcs."""
-    excess = Bound(bound.mean - arc.bound.mean, bound.wave - arc.bound.wave)
+    excess = Bound(bound.mean - arc.bound.mean, bound.wave - arc.bound.wave, 0.0)
     borders = [arc.start, arc.end]
     if abs(excess.wave) > abs(excess.mean):
         crest = cmath.phase(excess.wave)
@@ -94,11 +101,10 @@ def _cut(arc: _Arc, bound: Bound) -> Iterator[_Arc]:
             yield _arc(start, end, arc.bound)
 
 
-def check_stop(relative_tolerance: float, absolute_tolerance: float, evaluations: int) -> None:
+def check_stop(relative_tolerance: float, evaluations: int) -> None:
     """Refuse settings of `search` that are out of range."""
-    relative, absolute = relative_tolerance, absolute_tolerance
-    require(0 <= relative < math.inf, "relative_tolerance", relative, "at least 0 and finite")
-    require(0 < absolute < math.inf, "absolute_tolerance", absolute, "above 0 and finite")
+    fits = 0 <= relative_tolerance < math.inf
+    require(fits, "relative_tolerance", relative_tolerance, "at least 0 and finite")
     require(evaluations >= _STARTS, "evaluations", evaluations, f"at least {_STARTS}")
 
 
@@ -106,7 +112,6 @@ def search(
     couple: Callable[[float], Bound],
     *,
     relative_tolerance: float,
-    absolute_tolerance: float,
     evaluations: int,
 ) -> Peak:
     """Find the direction of the largest W₂; stop at a small gap or at the last evaluation.
@@ -114,11 +119,10 @@ def search(
     Args:
         couple: gives for an angle φ the bound of the monotone coupling along that direction.
         relative_tolerance: the gap upper − lower allowed relative to upper, ≥ 0.
-        absolute_tolerance: the gap allowed besides, > 0.
         evaluations: how many couplings at most, ≥ 8.
     """
     bounds = [couple(phi) for phi in START_ANGLES]
-    squares = [bound.at(2 * phi) for phi, bound in zip(START_ANGLES, bounds, strict=True)]
+    squares = [_square(bound, phi) for phi, bound in zip(START_ANGLES, bounds, strict=True)]
     lower = max(squares)
     best = START_ANGLES[squares.index(lower)]
     envelope = [_arc(0.0, 2 * math.pi, bounds[0])]
@@ -129,14 +133,20 @@ def search(
     while envelope and evaluated < evaluations:
         top = max(envelope, key=attrgetter("height"))
         gap = math.sqrt(top.height) - math.sqrt(lower)
-        if gap <= relative_tolerance * math.sqrt(top.height) + absolute_tolerance:
+        hidden = top.height - lower <= 4 * top.bound.margin  # 2 of them are left at a closed gap
+        if hidden or gap <= relative_tolerance * math.sqrt(top.height):
             break
         phi = top.peak / 2
         bound = couple(phi)
         evaluated += 1
-        if bound.at(2 * phi) > lower:
-            best, lower = phi, bound.at(2 * phi)
+        if _square(bound, phi) > lower:
+            best, lower = phi, _square(bound, phi)
         pieces = (piece for arc in envelope for piece in _cut(arc, bound))
         envelope = [piece for piece in pieces if piece.height > lower]
 
     return Peak(best, math.sqrt(max([lower, *(arc.height for arc in envelope)])), evaluated)
+
+
+def _square(bound: Bound, phi: float) -> float:
+    """Return W₂² along a direction, rounded down, from the bound of the coupling along it."""
+    return max(0.0, bound.at(2 * phi) - 2 * bound.margin)

@@ -82,6 +82,10 @@ class LineLaw(ABC):
     variance: float
 
     @abstractmethod
+    def centred(self) -> LineLaw:
+        """Return the law of Y − E Y: far from 0, partial means lose the digits of distances."""
+
+    @abstractmethod
     def cdf(self, points: Tensor) -> Tensor:
         """Return F."""
 
@@ -124,6 +128,9 @@ class MixtureLine(LineLaw):
         self._table = (means[:, None] + scales[:, None] * z).flatten().sort().values
         masses, densities = self._at(self._table)
         self._levels, self._slopes = masses.sum(dim=0), densities.sum(dim=0)
+
+    def centred(self) -> MixtureLine:
+        return MixtureLine(self._weights, self._means - self.mean, self._scales)
 
     def cdf(self, points: Tensor) -> Tensor:
         return torch.cat([self._at(piece)[0].sum(dim=0) for piece in self._pieces(points)])
@@ -244,6 +251,9 @@ class DensityLine(LineLaw):
             torch.cat([edges.new_zeros(1), panels.sum(dim=1).cumsum(dim=0)])
             for panels in (masses, masses * points)
         )
+
+    def centred(self) -> DensityLine:
+        return DensityLine(lambda y: self._log_density(y + self.mean), self._edges - self.mean)
 
     def cdf(self, points: Tensor) -> Tensor:
         return torch.cat([self._below(piece)[0] for piece in self._pieces(points)])

@@ -9,7 +9,9 @@ in few dimensions and poor in many: of a pure mean shift c the best direction re
 Cost of a call for p = 2: K·n·(dim + log n), once the reference of m points has been projected and
 sorted, K·m·(dim + log m); for other p add K·m. The clouds are moved by the reference's mean, which
 changes no distance, and held in the metric's precision; sums are taken in float64, so that float32
-costs about 1e-7 of the size of the data.
+costs about 1e-7 of the size of the data. The lower bound allows for that. Lines are measured in a
+unit of the clouds, the power of two above their largest coordinate: in float32, squares of numbers
+below 1e-23 are 0.
 Memory: directions, sorted reference and cell means are kept as far as each fits `KEPT_BYTES`; the
 rest is computed again in every call. Work space is some lines of n and m numbers, `WORK` of them or
 one line of each. Everything stays on the device of the reference.
@@ -44,6 +46,9 @@ KEPT_BYTES = 2**27
 
 WORK = 2**22
 """Projected numbers of each cloud that are worked on at once, where one line has no more."""
+
+_SMALLEST = 2.0**-100
+"""The smallest unit: 1/unit must be a number in float32."""
 
 _ALL = slice(None)
 
@@ -100,6 +105,7 @@ class SlicedReference:
 
     Attributes:
         reference: the reference, moved to its mean and cast to the metric's precision.
+        size: its largest coordinate.
     """
 
     def __init__(self, metric: MaxSliced, reference: Tensor, seed: int) -> None:
@@ -108,6 +114,7 @@ class SlicedReference:
         # Rounded to float32, so that clouds of either precision are moved by the same vector.
         self._centre = reference.mean(dim=0).float()
         self.reference = self.centred(reference)
+        self.size = float(self.reference.abs().max())
         self._blocks = -(-metric.directions // BLOCK)
         m, dim = reference.shape
         self._directions = tuple(map(self._draw, range(self._kept(dim))))
@@ -125,9 +132,14 @@ class SlicedReference:
         dim = self.reference.shape[1]
         return direction_block(dim, self.metric.directions, self._seed, block)[row]
 
-    def distances(self, samples: Tensor) -> Tensor:
-        """Return W_p `(directions,)` of samples `(n, dim)` along every direction, in float64."""
+    def distances(self, samples: Tensor) -> tuple[Tensor, float]:
+        """Measure samples `(n, dim)` along every direction.
+
+        Returns:
+            W_p `(directions,)`, in float64, and by how much rounding may have changed one of them.
+        """
         points = self.centred(samples)
+        unit = 2.0 ** math.frexp(max(float(points.abs().max()), self.size, _SMALLEST))[1]
         # One buffer for all lines: fresh memory for each costs as much as the arithmetic.
         rows = max(1, min(BLOCK, WORK // max(len(points), len(self.reference))))
         buffer = points.new_empty(rows, len(points))
@@ -136,23 +148,26 @@ class SlicedReference:
             directions = self._direction_rows(block)
             for first in range(0, len(directions), rows):
                 piece = slice(first, first + rows)
-                some = directions[piece]
+                some = directions[piece] / unit
                 lines = sort_lines(project(some, points, out=buffer[: len(some)]))
-                values.append(self._line_distances(lines, block, piece))
-        return torch.cat(values)
+                values.append(self._line_distances(lines, unit, block, piece))
+        rounding = 4 * torch.finfo(points.dtype).eps * math.sqrt(points.shape[1])
+        return torch.cat(values) * unit, rounding * unit
 
-    def _line_distances(self, lines: Tensor, block: int, piece: slice) -> Tensor:
+    def _line_distances(self, lines: Tensor, unit: float, block: int, piece: slice) -> Tensor:
+        """Return W_p `(k,)` of sorted lines `(k, n)`, both in multiples of the unit."""
         n, m = lines.shape[1], len(self.reference)
         if self.metric.p != 2:
             grid = quantile_grid(n, m, lines.device)
-            return grid.distance(lines, self._lines(block, piece), self.metric.p)
+            return grid.distance(lines, self._lines(block, piece) / unit, self.metric.p)
         averages = self._averages(n)
         if block < len(averages):
             mean, spread = averages[block]
             mean, spread = mean[piece], spread[piece]
         else:
             mean, spread = self._cell_means(n, block, piece)
-        return (long_sum(lines.sub_(mean).square_()) / n + spread).sqrt_()
+        gaps = lines.sub_(mean, alpha=1 / unit)
+        return (long_sum(gaps.square_()) / n + spread / unit**2).sqrt_()
 
     def _average(self, n: int) -> tuple[tuple[Tensor, Tensor], ...]:
         return tuple(self._cell_means(n, block, _ALL) for block in range(self._kept(n)))
@@ -187,12 +202,12 @@ class _MaxSlicedDistance(Distance):
         self._reference = reference
 
     def measure(self, samples: Tensor) -> Measurement:
-        values = self._reference.distances(samples)
+        values, rounding = self._reference.distances(samples)
         best = int(values.argmax())
         value = float(values[best])
         return Measurement(
             value=value,
-            lower=value,
+            lower=max(0.0, value - rounding),
             upper=math.nan,
             direction=self._reference.direction(best),
             evaluations=len(values),

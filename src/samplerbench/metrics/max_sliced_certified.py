@@ -36,21 +36,19 @@ _ROUNDING = 1e-14
 class MaxSlicedCertified(Metric):
     """max-W₂ in the plane, with a lower and an upper bound; in float64, on the CPU.
 
-    It stops when upper − lower ≤ relative_tolerance · upper + absolute_tolerance. Nothing in it is
-    random: the seed has no effect.
+    It stops when upper − lower ≤ relative_tolerance · upper, or when rounding hides the gap.
+    Nothing in it is random: the seed has no effect.
 
     Args:
         relative_tolerance: the gap allowed relative to the value, ≥ 0.
-        absolute_tolerance: the gap allowed besides, in data units, > 0: for distances near 0.
         evaluations: how many couplings at most, ≥ 8; the bounds hold also where that ends it.
     """
 
     relative_tolerance: float = 1e-6
-    absolute_tolerance: float = 1e-9
     evaluations: int = 1000
 
     def __post_init__(self) -> None:
-        check_stop(self.relative_tolerance, self.absolute_tolerance, self.evaluations)
+        check_stop(self.relative_tolerance, self.evaluations)
 
     def why_incompatible(self, dim: int) -> str | None:
         if dim == 2:
@@ -109,7 +107,6 @@ class _CertifiedDistance(Distance):
         peak = search(
             couple,
             relative_tolerance=self._metric.relative_tolerance,
-            absolute_tolerance=self._metric.absolute_tolerance,
             evaluations=self._metric.evaluations,
         )
         value = _distance(grid, cloud.along(peak.phi), self._reference.along(peak.phi))
@@ -126,7 +123,8 @@ def _bound(grid: QuantileGrid, x: tuple[Array, Array], y: tuple[Array, Array]) -
     xy = float((weighted * dy).sum())
     xx = float(np.multiply(weighted, dx, out=weighted).sum())
     yy = float(np.multiply(np.square(dy, out=dy), weight, out=dy).sum())
-    return Bound((xx + yy) / 2 * (1 + _ROUNDING), complex((xx - yy) / 2, xy))
+    mean = (xx + yy) / 2
+    return Bound(mean * (1 + _ROUNDING), complex((xx - yy) / 2, xy), mean * _ROUNDING)
 
 
 def _distance(grid: QuantileGrid, x: Array, y: Array) -> float:

@@ -50,21 +50,19 @@ _ROUNDING = 1e-13
 class MaxSlicedLaw(LawMetric):
     """max-W₂ between samples and a mixture in the plane, with a lower and an upper bound.
 
-    It stops when upper − lower ≤ relative_tolerance · upper + absolute_tolerance. Nothing in it is
-    random: the seed has no effect.
+    It stops when upper − lower ≤ relative_tolerance · upper, or when rounding hides the gap.
+    Nothing in it is random: the seed has no effect.
 
     Args:
         relative_tolerance: the gap allowed relative to the value, ≥ 0.
-        absolute_tolerance: the gap allowed besides, in data units, > 0: for distances near 0.
         evaluations: how many couplings at most, ≥ 8; the bounds hold also where that ends it.
     """
 
     relative_tolerance: float = 1e-6
-    absolute_tolerance: float = 1e-9
     evaluations: int = 1000
 
     def __post_init__(self) -> None:
-        check_stop(self.relative_tolerance, self.absolute_tolerance, self.evaluations)
+        check_stop(self.relative_tolerance, self.evaluations)
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
         if dataset.dim != 2:
@@ -98,6 +96,7 @@ class _LawDistance(Distance):
         count = len(points)
         starts = self._starts(count)
         moment = float(points.square().sum()) / count + float(self._covariance.trace())
+        margin = _ROUNDING * moment
 
         def couple(phi: float) -> Bound:
             theta = _direction(phi)
@@ -107,12 +106,11 @@ class _LawDistance(Distance):
             gaps -= means
             square += gaps.mT @ gaps / count
             (xx, xy), (_, yy) = square.tolist()
-            return Bound((xx + yy) / 2 + _ROUNDING * moment, complex((xx - yy) / 2, xy))
+            return Bound((xx + yy) / 2 + margin, complex((xx - yy) / 2, xy), margin)
 
         peak = search(
             couple,
             relative_tolerance=self._metric.relative_tolerance,
-            absolute_tolerance=self._metric.absolute_tolerance,
             evaluations=self._metric.evaluations,
         )
         theta = _direction(peak.phi)

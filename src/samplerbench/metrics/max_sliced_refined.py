@@ -109,7 +109,7 @@ class _RefinedDistance(Distance):
 
     def _starts(self, samples: Tensor, shift: Tensor) -> Tensor:
         """Return the starts `(starts + 1, dim)`, or without the shift's direction if it is 0."""
-        values = self._search.distances(samples)
+        values, _ = self._search.distances(samples)
         best = values.topk(min(self._metric.starts, len(values))).indices.tolist()
         rows = torch.stack([self._search.direction(index) for index in best]).to(shift)
         return torch.cat([rows, _unit(shift[None])]) if shift.any() else rows

@@ -59,7 +59,7 @@ class _SlicedDistance(Distance):
         self._reference = reference
 
     def measure(self, samples: Tensor) -> Measurement:
-        values = self._reference.distances(samples)
+        values, _ = self._reference.distances(samples)
         largest = float(values.max())
         value = 0.0
         if largest > 0:

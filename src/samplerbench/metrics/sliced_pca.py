@@ -64,10 +64,10 @@ class _SlicedPCADistance(Distance):
         points = reference.double()
         self._centre = points.mean(dim=0)
         self._basis = principal_components(points - self._centre, components)
-        self._sliced = metric.against(self._coordinates(points), seed=seed)
+        self._sliced = metric.prepare(self._coordinates(points), seed)
 
     def measure(self, samples: Tensor) -> Measurement:
-        return self._sliced(self._coordinates(samples.to(self._centre)))
+        return self._sliced.measure(self._coordinates(samples.to(self._centre)))
 
     def _coordinates(self, points: Tensor) -> Tensor:
         return (points - self._centre) @ self._basis

@@ -65,8 +65,10 @@ class _LineDistance(Distance):
     def __init__(self, p: int, law: LineLaw) -> None:
         super().__init__(dim=1)
         self._p = p
-        self._law = law
+        self._centre = law.mean
+        self._law = law.centred()
 
     def measure(self, samples: Tensor) -> Measurement:
-        value = distance_to_law(samples[:, 0].double().cpu(), self._law, self._p)
+        points = samples[:, 0].double().cpu() - self._centre
+        value = distance_to_law(points, self._law, self._p)
         return Measurement(value, value, value, torch.ones(1, dtype=torch.float64), 1)
