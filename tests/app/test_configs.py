@@ -147,10 +147,10 @@ def test_only_this_package_is_named(group, member):
     ("words", "message"),
     [
         ("objective=hyvarinen", "sampler=ddim: .* one level: use sampler=ula"),
-        ("objective=ncsn schedule.sigma_max=80", "level_law=LogNormal: .* up to σ/α = 10"),
+        ("objective=ncsn schedule.sigma_max=80", "sampler=ddim: .* up to σ/α = 10"),
         (
             "sampler=edm_churn schedule.sigma_max=80 grid.noise_max=10 level_law.maximum=10",
-            "level_law=LogNormal: .* up to σ/α = 10 and EDMChurn asks for 14",
+            "sampler=edm_churn: .* up to σ/α = 10 and EDMChurn asks for 14",
         ),
         ("objective=ncsn network=mlp", "network=MLP: .* with a noise level: ncsn_mlp"),
         ("objective=hyvarinen network=ncsn_mlp", "network=NCSNMLP: .* without a noise level"),

@@ -192,12 +192,12 @@ BAD = [
     (
         ["target=noise", "schedule=rectified", "grid=uniform"],
         "denoiser=learned",
-        "NoiseTarget needs some signal",
+        "NoiseTarget needs",
     ),
     (
         ["objective=ncsn", "schedule=vp_cosine", "grid=uniform"],
         "denoiser=learned",
-        "ScoreTarget needs some signal",
+        "ScoreTarget needs",
     ),
     (["seed=99999999999999999999"], "seed=99999999999999999999", "below"),
     (["sampler.ddim.eta=[0,0.0]"], "sampler.ddim.eta=", "without repetitions"),

@@ -7,12 +7,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
 
 from samplerbench.coupling import BrownianNoise
 from samplerbench.errors import InvalidSetting
 from samplerbench.evaluation.exact_law import noised_law, output_law
 from samplerbench.grids import Level, Levels, karras, log_snr, to_data, uniform
-from samplerbench.level_laws import LogUniform
+from samplerbench.models import Learned
 from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
@@ -24,6 +25,7 @@ from samplerbench.samplers.sde_dpmpp_1 import SDEDPMpp1
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
 from samplerbench.schedules import EDM, Rectified, VPCosine, VPLinear
 from samplerbench.starts import Exact
+from samplerbench.targets import EDMTarget
 
 NOISE = KeyedNoise((0, "sde"))
 IDENTITY = torch.eye(3, dtype=torch.float64)
@@ -313,18 +315,23 @@ def test_own_norms_are_wide_in_few_dimensions(states, interior):
     assert float(ratio) == pytest.approx(1 + 2 / 2, rel=0.02)
 
 
-def test_churn_above_what_was_trained_is_refused_before_training():
+def test_churn_above_what_was_trained_is_refused():
     """The grid begins where the training ends, and churn goes above it."""
-    path, law = EDM(80.0), LogUniform(0.02, 10.0)
-    levels = karras(path, 9, noise_max=10.0, noise_min=0.02)
-    for calm in (None, Heun(), EDMChurn(0.0), EDMChurn(churn_max=9.0)):
-        assert law.why_incompatible(path, levels, calm) is None
-    reason = law.why_incompatible(path, levels, EDMChurn(9.0))
-    assert "trained up to σ/α = 10 and EDMChurn asks for 14.14: raise level_law.maximum" in reason
-    assert LogUniform(0.02, 14.2).why_incompatible(path, levels, EDMChurn(9.0)) is None
+
+    def reason(path, trained, sampler):
+        model = Learned(nn.Identity(), EDMTarget(), path, torch.zeros(3), 1.0, trained)
+        return sampler.why_incompatible(model, karras(path, 9, noise_max=10.0, noise_min=0.02))
+
+    for calm in (Heun(), EDMChurn(0.0), EDMChurn(churn_max=9.0)):
+        assert reason(EDM(80.0), 10.0, calm) is None
+    asks = "trained up to σ/α = 10 and EDMChurn asks for 14.14: raise level_law.maximum"
+    assert asks in reason(EDM(80.0), 10.0, EDMChurn(9.0))
+    assert reason(EDM(80.0), 14.2, EDMChurn(9.0)) is None
+    assert "9 and the grid begins at 10" in reason(EDM(80.0), 9.0, Heun())
     # where the path itself ends, so does churn
-    ends = karras(EDM(10.0), 9, noise_min=0.02)
-    assert law.why_incompatible(EDM(10.0), ends, EDMChurn(9.0)) is None
+    assert reason(EDM(10.0), 10.0, EDMChurn(9.0)) is None
+    # what was not trained knows all levels
+    assert reason(EDM(80.0), math.inf, EDMChurn(9.0)) is None
 
 
 @pytest.mark.parametrize(
