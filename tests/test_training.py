@@ -145,6 +145,37 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path):
     assert not (tmp_path / STATE).exists()
 
 
+@pytest.mark.parametrize("stop", [3, 4, 5, 8, 9, 11, 12, 13])
+@pytest.mark.parametrize("validate_every", [4, 3, 12])
+def test_whenever_it_is_interrupted_the_files_have_the_same_bytes(tmp_path, validate_every, stop):
+    """The state is kept after every fourth step, some of which are followed by validation."""
+    recipe = replace(RECIPE, steps=16, validate_every=validate_every)
+    run(tmp_path / "whole", recipe)
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, callbacks=[KillAt(stop)], resumable=True)
+    assert (tmp_path / STATE).exists() == (stop > 4)
+    run(tmp_path, recipe, resumable=True)
+    for name in (LOSSES, WEIGHTS):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_an_interrupted_validation_is_done_again(tmp_path):
+    class KillInValidation(Callback):
+        def on_validation_start(self, trainer, pl_module):
+            if trainer.global_step == 8:
+                raise Killed
+
+    recipe = replace(RECIPE, validate_every=4)
+    run(tmp_path / "whole", recipe)
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, callbacks=[KillInValidation()], resumable=True)
+    rest = Record()
+    run(tmp_path, recipe, callbacks=[rest], resumable=True)
+    assert len(rest.batches) == 12 - 4
+    for name in (LOSSES, WEIGHTS):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_slurm_s_signals_are_left_to_who_requeues_the_job(tmp_path, monkeypatch):
     """Lightning's own handler would keep a state from the middle of a step and go on from it."""
     job = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "5"}

@@ -102,6 +102,7 @@ class Loading(pl.LightningDataModule):
             trainer.max_steps, trainer.global_step, trainer.global_rank, trainer.world_size
         )
 
-    def val_dataloader(self) -> Once | list[Tensor]:
-        """The validation data as one batch."""
-        return [] if self.data.validation is None else Once(self.data.validation)
+    def val_dataloader(self) -> Once:
+        """The validation data as one batch, where there are any."""
+        assert self.data.validation is not None
+        return Once(self.data.validation)

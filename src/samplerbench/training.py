@@ -28,7 +28,6 @@ from pytorch_lightning.callbacks import (
     Callback,
     Checkpoint,
     EMAWeightAveraging,
-    ModelCheckpoint,
     RichProgressBar,
 )
 from pytorch_lightning.loggers import Logger
@@ -81,8 +80,9 @@ def train(
     history = LossHistory(recipe.log_every, directory)
     own: list[Callback] = [history]
     state = directory / STATE
+    validate_every = None if data.validation is None else recipe.validate_every
     if resumable:
-        own.append(Keeper(recipe, state))
+        own.append(Keeper(recipe, validate_every, state))
     if recipe.ema_decay is not None:
         own.append(
             EMAWeightAveraging(
@@ -108,9 +108,9 @@ def train(
             logger=logger if logger is not None else False,
             callbacks=[*callbacks, *own],
             log_every_n_steps=recipe.log_every,
-            val_check_interval=recipe.validate_every,
-            limit_val_batches=None if recipe.validate_every else 0,
-            check_val_every_n_epoch=None if recipe.validate_every else 1,
+            val_check_interval=validate_every,
+            limit_val_batches=None if validate_every else 0,
+            check_val_every_n_epoch=None if validate_every else 1,
             num_sanity_val_steps=0,
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in [*callbacks, *own]),
             enable_progress_bar=progress,
@@ -144,22 +144,23 @@ def _numbers(device: torch.device, count: int) -> int | list[int]:
     return list(range(device.index, device.index + count))
 
 
-class Keeper(ModelCheckpoint):
+class Keeper(Checkpoint):
     """Keeps the state twenty times in a training, at steps where no loss waits to be logged.
 
-    Not after the last step: a training that goes on from there has nothing to do, and Lightning
-    then leaves out what ends one, such as putting the averaged weights into the model.
+    If such a step is followed by validation then after that, so that its loss is kept too. Not
+    after the last step: a training that goes on from there has nothing to do, and Lightning then
+    leaves out what ends one, such as putting the averaged weights into the model.
+
+    Args:
+        recipe: of the training.
+        validate_every: steps between two validations; None for none.
+        state: the file to keep the state in.
     """
 
-    def __init__(self, recipe: Recipe, state: Path) -> None:
-        super().__init__(
-            state.parent,
-            state.stem,
-            every_n_train_steps=recipe.log_every
-            * max(1, round(recipe.steps / (20 * recipe.log_every))),
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        )
+    def __init__(self, recipe: Recipe, validate_every: int | None, state: Path) -> None:
+        self._every = recipe.log_every * max(1, round(recipe.steps / (20 * recipe.log_every)))
+        self._validate_every = validate_every
+        self._state = state
 
     def on_train_batch_end(
         self,
@@ -169,9 +170,17 @@ class Keeper(ModelCheckpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Keep it, if this is such a step."""
-        if trainer.global_step < trainer.max_steps:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        """Keep it, if no validation follows."""
+        if self._validate_every is None or trainer.global_step % self._validate_every > 0:
+            self._keep(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep it with the loss on held-out data."""
+        self._keep(trainer)
+
+    def _keep(self, trainer: pl.Trainer) -> None:
+        if trainer.global_step % self._every == 0 and trainer.global_step < trainer.max_steps:
+            trainer.save_checkpoint(self._state, weights_only=False)
 
 
 class States(TorchCheckpointIO):
@@ -310,7 +319,6 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", ".*srun.*")
             warnings.filterwarnings("ignore", ".*exists and is not empty.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")
-            warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero.*")
             # ours are: batch k is the same whatever came before it
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
             yield
