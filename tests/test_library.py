@@ -18,7 +18,7 @@ import samplerbench as sb
 from samplerbench import library
 from samplerbench.app.main import main
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.evaluation.store import CLOCKS
 from samplerbench.grids import karras
 from samplerbench.metrics.sliced import Sliced
@@ -223,6 +223,13 @@ def test_training_in_memory(tmp_path, monkeypatch):
     assert again.sweep.training_id == run.sweep.training_id != other.sweep.training_id
     assert list(tmp_path.iterdir()) == []
     assert torch.get_num_threads() == threads
+
+
+def test_a_training_whose_weights_are_not_finite_is_no_run():
+    few = {"trainer.batch_size": 64, "n_train": 100, "n_validation": 50}
+    few |= {"trainer.warmup": 0, "trainer.lr": 1e39}
+    with pytest.raises(RunFailed, match="must be smaller: the weights are not finite after step 1"):
+        sb.train("two_clusters", network="time_mlp", steps=1, settings=few)
 
 
 def test_a_score_of_one_level_and_a_schedule_of_ones_own():

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from samplerbench.batches import TensorData
 from samplerbench.datasets.gaussian import gaussian
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.fitting import Fitting
 from samplerbench.grids import Level
 from samplerbench.level_laws import LogNormal
@@ -268,11 +268,19 @@ def test_validation_has_the_same_noise_every_time():
     assert logged[0] == logged[1]
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(tmp_path):
-    with pytest.raises(
-        InvalidSetting, match=r"^trainer.lr=1e\+25: must be smaller: .* not finite by step"
-    ):
-        run(tmp_path, replace(RECIPE, lr=1e25))
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(
+    ("lr", "steps", "said"),
+    [
+        (1e25, 12, "the training loss is not finite by step"),
+        (1e39, 1, "the weights are not finite"),
+    ],
+)
+def test_what_is_not_finite_ends_the_training_with_one_line(tmp_path, devices, lr, steps, said):
+    with pytest.raises(RunFailed) as caught:
+        run(tmp_path, replace(RECIPE, lr=lr, steps=steps, devices=devices))
+    assert str(caught.value).startswith(f"trainer.lr={lr}: must be smaller: {said}")
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / WEIGHTS).exists()
 
 

@@ -43,6 +43,7 @@ from samplerbench.models import Denoiser, Learned
 from samplerbench.networks.unet import TRAIN_STEPS, UNet
 from samplerbench.schedules import DDPMTable, NoiseSchedule
 from samplerbench.targets import DataTarget, NoiseTarget, Target, VTarget
+from samplerbench.weights import finite
 
 #: diffusers' names of the targets.
 TARGETS: dict[str, Target] = {
@@ -246,7 +247,8 @@ def _loaded(folder: Path) -> Any:
     """The U-Net with its weights, in float32.
 
     Raises:
-        ValueError: there are weights missing, for which diffusers would take random ones.
+        ValueError: there are weights missing, for which diffusers would take random ones, or they
+            are not all finite.
     """
     from diffusers import UNet2DModel
     from diffusers.utils import logging
@@ -267,6 +269,8 @@ def _loaded(folder: Path) -> Any:
         logging.set_verbosity(told)
     if about["missing_keys"]:
         raise ValueError(f"{len(about['missing_keys'])} of the network's weights are missing")
+    if not finite(unet.state_dict()):
+        raise ValueError("the network's weights are not all finite")
     return unet
 
 

@@ -34,12 +34,14 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.types import STEP_OUTPUT
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from samplerbench.batches import TensorData
+from samplerbench.errors import RunFailed
 from samplerbench.files import sealed, set_aside, unsealed, write_atomically
-from samplerbench.fitting import Fitting, Loading
+from samplerbench.fitting import Fitting, Loading, diverged
 from samplerbench.objectives.base import Model, Objective, Recipe
-from samplerbench.weights import LOSSES, STATE, WEIGHTS, save
+from samplerbench.weights import LOSSES, STATE, WEIGHTS, finite, save
 
 
 def train(
@@ -74,7 +76,7 @@ def train(
         The model, with averaged weights, in float32, on the CPU, not to be trained further.
 
     Raises:
-        InvalidSetting: if the loss is no longer finite.
+        RunFailed: if the loss or the weights are no longer finite.
     """
     recipe = objective.recipe
     history = LossHistory(recipe.log_every, directory)
@@ -130,6 +132,14 @@ def train(
                 signal.signal(signal.SIGINT, before)
                 raise KeyboardInterrupt from None
             raise
+        except ProcessRaisedException as error:  # of one that was forked, as text
+            *_, last = str(error).strip().splitlines()
+            kind, _, reason = last.partition(": ")
+            if kind == f"{RunFailed.__module__}.{RunFailed.__name__}":
+                raise RunFailed(reason) from None
+            raise
+    if not finite(objective.model.state_dict()):
+        raise diverged(recipe, f"the weights are not finite after step {recipe.steps}")
     model = objective.model.float().cpu().eval().requires_grad_(False)
     save(model, directory / WEIGHTS, (directory / LOSSES).read_bytes())
     if resumable:

@@ -27,7 +27,7 @@ from samplerbench.app.build import Job, Training, build, scene
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
 from samplerbench.app.showing import Showing
 from samplerbench.app.terminal import console, shown
-from samplerbench.errors import CellsFailed, InvalidSetting, first_line, kind_and_line
+from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_line
 from samplerbench.evaluation.cache import ABOUT, Cache
 from samplerbench.evaluation.chains import DIAGNOSTICS, chain_cells, diagnose
 from samplerbench.evaluation.scene import Scene
@@ -44,7 +44,7 @@ def run(config: DictConfig) -> None:
 
     Raises:
         InvalidSetting: before any work, if the config cannot be run.
-        CellsFailed: at the end, if a cell failed.
+        RunFailed: the training went wrong, a cell failed, or the disk is full.
     """
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
@@ -64,18 +64,17 @@ def run(config: DictConfig) -> None:
     try:
         with logged(job, directory) as log:
             failed = execute(job, directory, log)
+        if failed:
+            raise RunFailed("; ".join(failed))
     except BaseException as error:
         stopped: State = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        said = first_line(error) if isinstance(error, RunFailed) else kind_and_line(error)
         with suppress(OSError):  # the disk may be full
-            tell(directory, stopped, kind_and_line(error))
+            tell(directory, stopped, said)
         if isinstance(error, OSError):
             kept = "what was finished is kept, and the same command goes on from there"
-            raise CellsFailed(f"{error}; {kept}") from error
+            raise RunFailed(f"{first_line(error)}; {kept}") from error
         raise
-    if failed:
-        reason = "; ".join(failed)
-        tell(directory, "failed", reason)
-        raise CellsFailed(reason)
     tell(directory, "finished")
 
 
