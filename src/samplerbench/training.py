@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,22 @@ from pytorch_lightning.callbacks import (
     EMAWeightAveraging,
     RichProgressBar,
 )
-from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from samplerbench.batches import TensorData
+from samplerbench.environment import environment
 from samplerbench.errors import RunFailed
 from samplerbench.files import sealed, set_aside, unsealed, write_atomically
 from samplerbench.fitting import Fitting, Loading, diverged
 from samplerbench.objectives.base import Model, Objective, Recipe
-from samplerbench.weights import LOSSES, STATE, WEIGHTS, finite, save
+from samplerbench.weights import LOSSES, STATE, WEIGHTS, Loss, finite, save
+
+#: Where a process is told its place among others. A training would take it for its own.
+PLACE = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def train(
@@ -49,7 +54,7 @@ def train(
     data: TensorData,
     *,
     directory: Path,
-    logger: Logger | None = None,
+    log: Callable[[Sequence[Loss]], None] | None = None,
     callbacks: Sequence[Callback] = (),
     device: torch.device | str = "cpu",
     progress: bool = True,
@@ -65,7 +70,7 @@ def train(
         objective: the loss, with its model and recipe; its model is changed in place.
         data: batches of clean data.
         directory: where `losses.csv` and then `model.safetensors` go.
-        logger: Lightning's, for the losses; None logs nothing.
+        log: is given all losses so far whenever there is a new one; not from several devices.
         callbacks: more of Lightning's callbacks.
         device: where to run; several devices are this one and those after it.
         progress: whether a progress bar is shown.
@@ -79,8 +84,7 @@ def train(
         RunFailed: if the loss or the weights are no longer finite.
     """
     recipe = objective.recipe
-    history = LossHistory(recipe.log_every, directory)
-    own: list[Callback] = [history]
+    own: list[Callback] = [LossHistory(recipe.log_every, directory, log)]
     state = directory / STATE
     validate_every = None if data.validation is None else recipe.validate_every
     if resumable:
@@ -95,7 +99,7 @@ def train(
         )
     if progress:
         own.append(SparseBar(refresh_rate=max(1, recipe.steps // 100)))
-    with _quiet():
+    with _quiet(), _by_config_alone():
         trainer = pl.Trainer(
             accelerator="cpu" if torch.device(device).type == "cpu" else "gpu",
             devices=_numbers(torch.device(device), recipe.devices),
@@ -107,7 +111,7 @@ def train(
             precision=recipe.precision,  # type: ignore[arg-type]  # Recipe has checked it
             max_steps=recipe.steps,
             max_epochs=1,
-            logger=logger if logger is not None else False,
+            logger=False,
             callbacks=[*callbacks, *own],
             log_every_n_steps=recipe.log_every,
             val_check_interval=validate_every,
@@ -237,16 +241,19 @@ def _usable(state: Path) -> bool:
 
 
 class LossHistory(Callback):
-    """Keeps the losses that are logged, for a picture of them.
+    """Keeps the losses, tells them as they come, and writes them at the end.
 
     Attributes:
-        rows: (step, "train" or "validation", loss), in the order they came.
+        rows: in the order they came.
     """
 
-    def __init__(self, log_every: int, directory: Path) -> None:
-        self.rows: list[tuple[int, str, float]] = []
+    def __init__(
+        self, log_every: int, directory: Path, log: Callable[[Sequence[Loss]], None] | None
+    ) -> None:
+        self.rows: list[Loss] = []
         self._log_every = log_every
         self._directory = directory
+        self._log = log
 
     def state_dict(self) -> dict[str, Any]:
         """The losses so far, for a training that is resumed."""
@@ -284,6 +291,8 @@ class LossHistory(Callback):
         loss = trainer.callback_metrics.get(f"{name}/loss")
         if loss is not None:
             self.rows.append((trainer.global_step, name, float(loss)))
+            if self._log is not None and trainer.world_size == 1:  # a forked process has no log
+                self._log(self.rows)
 
 
 class NoProfiler(PassThroughProfiler):
@@ -318,6 +327,25 @@ class SparseBar(RichProgressBar):
 
 
 @contextmanager
+def _by_config_alone() -> Iterator[None]:
+    """Lightning without what it reads in the environment: the config says how to train.
+
+    It would take the place that this process has among others, such as those that `srun` begins,
+    for one in the training, where the only ranks are those of the processes that it forks itself.
+    It would take settings of its Trainer, and decide on the threads of a forked process.
+    """
+    settings = [name for name in os.environ if name.startswith("PL_TRAINER_")]
+    threads = str(torch.get_num_threads())
+    rank = rank_zero_only.rank  # type: ignore[attr-defined]
+    with environment({**dict.fromkeys([*PLACE, *settings]), "OMP_NUM_THREADS": threads}):
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            rank_zero_only.rank = rank  # type: ignore[attr-defined]
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what Lightning says at each start and what is on purpose here."""
     log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
@@ -327,7 +355,6 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*srun.*")
-            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")
             # ours are: batch k is the same whatever came before it
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")

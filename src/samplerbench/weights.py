@@ -26,6 +26,9 @@ WEIGHTS, LOSSES, STATE = "model.safetensors", "losses.csv", "state.ckpt"
 #: be the same file.
 _DIGESTS = "sha256"
 
+#: A row of the losses: how many steps were made, "train" or "validation", and the loss.
+Loss = tuple[int, str, float]
+
 Model = TypeVar("Model", bound="nn.Module")
 
 

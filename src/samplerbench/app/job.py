@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from samplerbench.evaluation.chains import DIAGNOSTICS, chain_cells, diagnose
 from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.store import Row, Store
 from samplerbench.files import set_aside, write_atomically
-from samplerbench.logs import Log, open_log, run_name
+from samplerbench.logs import Log, Run, run_name
 from samplerbench.weights import LOSSES, STATE, WEIGHTS, check_losses, load
 
 message = logging.getLogger(__name__)
@@ -91,8 +91,8 @@ def built(config: DictConfig, choices: Mapping[str, Any], name: str) -> Job:
         raise InvalidSetting("config", reason, "one that can be built; see debug=true") from error
 
 
-def logged(job: Job, directory: Path) -> AbstractContextManager[Log]:
-    """The log of the run, named by what it compares and by what varies in its multirun."""
+def logged(job: Job, directory: Path) -> Log:
+    """The open log of the run, named by what it compares and by what varies in its multirun."""
     hydra, labels = HydraConfig.get(), job.sweep.labels
     samplers = [name for name, _ in job.sweep.samplers]
     model = labels.objective if job.training else next(iter(job.sweep.denoisers), "")
@@ -111,14 +111,10 @@ def logged(job: Job, directory: Path) -> AbstractContextManager[Log]:
         if isinstance(choice, str) and "/" not in str(key)
     }
     choices["sampler"] = ",".join(dict.fromkeys(samplers))
-    return open_log(
-        job.logger,
-        directory=directory,
-        name=run_name(samplers, model, labels.dataset, varied),
-        config={**job.config, "choices": choices},
-        group=group,
-        tags=list(dict.fromkeys(filter(None, [labels.dataset, model, *samplers]))),
-    )
+    name = run_name(samplers, model, labels.dataset, varied)
+    tags = list(dict.fromkeys(filter(None, [labels.dataset, model, *samplers])))
+    config = {**job.config, "choices": choices}
+    return job.logger.open(Run(directory, name, config, group, tags))
 
 
 def planned(job: Job) -> int:
@@ -175,6 +171,7 @@ def fit(
         (own / LOSSES).replace(directory / LOSSES)
     model.to(job.sweep.device)
     losses = read_losses(directory / LOSSES)
+    log.losses(list(losses.itertuples(index=False, name=None)))
     return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
 
 
@@ -266,7 +263,7 @@ def train_here(
         training.objective,
         training.data,
         directory=place,
-        logger=log.lightning or None,
+        log=log.losses,
         device=job.sweep.device,
         progress=sys.stderr.isatty(),
         resumable=resumable,
@@ -279,7 +276,7 @@ def train_here(
 
 def read_losses(path: Path) -> pd.DataFrame:
     """The losses of a training; ValueError where the file holds none."""
-    losses = pd.read_csv(path)
+    losses = pd.read_csv(path, float_precision="round_trip")
     if list(losses.columns) != ["step", "name", "loss"] or losses.empty:
         raise ValueError("it has no losses, which are step,name,loss")
     return losses
