@@ -26,7 +26,7 @@ from matplotlib.image import imsave
 
 import samplerbench.logs
 from samplerbench.app.main import main
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.files import write_atomically
 from samplerbench.logs import (
     Csv,
@@ -179,6 +179,37 @@ def test_wandb_offline_holds_everything_and_two_runs_in_one_process_stay_two(
         first = column(run, "distance/learned/prior/eta_0", "steps")
         assert first == {4: 0.25, 9: 0.125}
         assert (run["files"] / "report.txt").read_text() == "as it was"
+
+
+def test_names_and_tags_are_no_longer_than_wandb_takes(
+    wandb_runs: WandbRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("WANDB_TAGS", f"mine, {'b' * 65},,rings")
+        patched.setenv("WANDB_RUN_ID", "a/b")
+        patched.setenv("WANDB_RESUME", "must")
+        for last in "xy":  # what differs at the end of a long text is still told apart
+            tags = ["rings", "a" * 64, 70 * "t" + last]
+            with Wandb().open(Run(tmp_path / last, 300 * "n" + last, {}, 300 * "g" + last, tags)):
+                pass
+    [one], [two] = wandb_runs(tmp_path / "x"), wandb_runs(tmp_path / "y")
+    assert len(one["display_name"]) == len(one["run_group"]) == 128
+    assert one["display_name"].startswith(100 * "n")
+    assert one["display_name"] != two["display_name"]
+    assert one["run_group"] != two["run_group"]
+    assert one["tags"][:2] == ["rings", "a" * 64]
+    assert one["tags"][2] != two["tags"][2]
+    assert one["tags"][3] == "mine"
+    assert [len(tag) for tag in one["tags"]] == [5, 64, 64, 4, 64]
+
+
+def test_a_setting_of_wandb_that_it_refuses_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "nowhere")
+    with pytest.raises(RunFailed, match="logger=wandb: WANDB_BASE_URL is refused: ") as caught:
+        Wandb().open(Run(tmp_path, "a", {}))
+    assert "\n" not in str(caught.value)
 
 
 def test_an_exception_marks_the_wandb_run_failed(wandb_runs: WandbRuns, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 import secrets
 import shutil
@@ -35,13 +36,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from samplerbench.environment import environment
-from samplerbench.errors import require
+from samplerbench.errors import RunFailed, require
 from samplerbench.weights import Loss
 
 if TYPE_CHECKING:
@@ -234,6 +236,8 @@ class WandbLog(Log):
         folder = run.directory.absolute() / "wandb"
         if settings.mode != "disabled":
             _put_earlier_aside(folder)
+        # the user's own, whose lengths nobody has looked at
+        tags = [*run.tags, *map(str.strip, os.environ.get("WANDB_TAGS", "").split(","))]
         with ExitStack() as stack:
             # wandb reads these from nowhere but the environment.
             stack.enter_context(
@@ -245,6 +249,10 @@ class WandbLog(Log):
                         "WANDB_CACHE_DIR": str(folder / "cache"),
                         # Error reports leave as the process ends, and hang without a network.
                         "WANDB_ERROR_REPORTING": "false",
+                        # A job's run is its own, and whole, so it never goes on with another one.
+                        "WANDB_TAGS": None,
+                        "WANDB_RUN_ID": None,
+                        "WANDB_RESUME": None,
                     }
                 )
             )
@@ -255,10 +263,9 @@ class WandbLog(Log):
                 "id": identity,
                 "project": settings.project,
                 "entity": settings.entity,
-                "name": run.name,
-                "group": run.group,
-                # wandb refuses a longer one.
-                "tags": [tag for tag in run.tags if len(tag) <= 64],
+                "name": _shortened(run.name, 128),
+                "group": run.group and _shortened(run.group, 128),
+                "tags": [_shortened(tag, 64) for tag in dict.fromkeys(filter(None, tags))],
                 "config": dict(run.config),
             }
             try:
@@ -341,27 +348,45 @@ def _sortable(curve: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_/]", "_", curve.replace("η", "eta").replace("+", ""))
 
 
-def _start(settings: Wandb, mode: Mode, options: Mapping[str, Any]) -> wandb.Run:
-    import wandb
+def _shortened(text: str, most: int) -> str:
+    """A text that wandb's server takes: a long one ends with a digest, which keeps it another's."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most - 9]}…{sha256(text.encode()).hexdigest()[:8]}"
 
-    of_wandb = wandb.Settings(
-        mode=mode,
-        # Silent also means that it never asks for a key: it raises an error instead.
-        silent=True,
-        init_timeout=settings.init_timeout,
-        finish_timeout=settings.finish_timeout,
-        finish_timeout_raises=True,
-        console="off",
-        save_code=False,
-        disable_code=True,
-        disable_git=True,
-        symlink=False,
-        x_disable_meta=True,
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-    )
-    wandb.setup(settings=of_wandb)
+
+def _start(settings: Wandb, mode: Mode, options: Mapping[str, Any]) -> wandb.Run:
+    """Start a run.
+
+    Raises:
+        RunFailed: wandb refuses one of its own settings, which it reads in the environment.
+    """
+    import wandb
+    from pydantic import ValidationError
+
+    try:
+        of_wandb = wandb.Settings(
+            mode=mode,
+            # Silent also means that it never asks for a key: it raises an error instead.
+            silent=True,
+            init_timeout=settings.init_timeout,
+            finish_timeout=settings.finish_timeout,
+            finish_timeout_raises=True,
+            console="off",
+            save_code=False,
+            disable_code=True,
+            disable_git=True,
+            symlink=False,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+        )
+        wandb.setup(settings=of_wandb)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        setting = "_".join(map(str, wrong["loc"])).upper()
+        raise RunFailed(f"logger=wandb: WANDB_{setting} is refused: {wrong['msg']}") from error
     with _no_launch(wandb.Run):
         return wandb.init(settings=of_wandb, reinit="create_new", **options)
 
