@@ -212,6 +212,33 @@ def test_a_setting_of_wandb_that_it_refuses_is_named_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("said", ["", "  ", "no server.\nTry again"])
+def test_whatever_an_error_says_or_not_a_run_goes_on_offline(
+    wandb_runs: WandbRuns,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    said: str,
+) -> None:
+    import wandb
+
+    begin = wandb.init
+
+    def init(**options: Any) -> Any:
+        if options["settings"].mode == "online":
+            raise TimeoutError(said)
+        return begin(**options)
+
+    monkeypatch.setattr(wandb, "init", init)
+    with Wandb(mode="online").open(Run(tmp_path, "a", {})) as log:
+        log.table("cells", CELLS)
+    [line] = [told.message for told in caplog.records if told.name == samplerbench.logs.__name__]
+    reason = "no server" if said.strip() else "TimeoutError"
+    assert line.startswith(f"wandb: {reason}. This run is logged offline, in ")
+    [run] = wandb_runs(tmp_path)
+    assert value(run, "cells.nrows") == len(CELLS)
+
+
 def test_an_exception_marks_the_wandb_run_failed(wandb_runs: WandbRuns, tmp_path: Path) -> None:
     def job() -> None:
         with Wandb().open(Run(tmp_path, "bad", {})) as log:

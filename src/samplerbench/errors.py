@@ -41,7 +41,7 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
 def first_line(error: BaseException) -> str:
     """What an error says, in one line; its kind where it says nothing."""
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    return (said or type(error).__name__).splitlines()[0]
+    return (said or type(error).__name__).splitlines()[0].rstrip()
 
 
 def kind_and_line(error: BaseException) -> str:

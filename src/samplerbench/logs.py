@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from samplerbench.environment import environment
-from samplerbench.errors import RunFailed, require
+from samplerbench.errors import RunFailed, first_line, require
 from samplerbench.weights import Loss
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ class WandbLog(Log):
                 wandb.teardown()
                 for attempt in folder.glob(f"run-*-{identity}"):
                     shutil.rmtree(attempt)
-                reason = str(error).strip().splitlines()[0].rstrip(".")
+                reason = first_line(error).rstrip(".")
                 message.warning("wandb: %s. This run is logged offline, in %s", reason, folder)
                 self._run = _start(settings, "offline", options)
             # The losses' x axis.
