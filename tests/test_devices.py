@@ -18,7 +18,7 @@ from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.denoising import Denoising
 from samplerbench.schedules import EDM
 from samplerbench.targets import EDMTarget
-from samplerbench.training import LOSSES, train
+from samplerbench.training import LOSSES, WEIGHTS, train
 from samplerbench.weightings import Uniform
 
 LAW = gaussian((3.0, -1.0), ((4.0, 1.0), (1.0, 0.5)))
@@ -26,7 +26,7 @@ ONE = Recipe(steps=12, batch_size=32, lr=3e-3, ema_decay=0.8, log_every=4, valid
 TWO = replace(ONE, devices=2)
 
 
-def trained(directory, recipe, callbacks=(), x0=None, device="cpu"):
+def trained(directory, recipe, callbacks=(), x0=None, device="cpu", resumable=False):
     data = TensorData(
         LAW.draws(500, "train") if x0 is None else x0,
         LAW.draws(100, "validation"),
@@ -45,7 +45,7 @@ def trained(directory, recipe, callbacks=(), x0=None, device="cpu"):
         std=data.std,
         train_seed=0,
     )
-    where = {"directory": directory, "device": device}
+    where = {"directory": directory, "device": device, "resumable": resumable}
     return train(objective, data, **where, callbacks=callbacks, progress=False)
 
 
@@ -109,6 +109,19 @@ def test_the_losses_of_both_are_written(two):
     assert list(train_losses["step"]) == [4, 8, 12]
     both = torch.tensor([first["losses"], second["losses"]]).mean(0)
     assert train_losses["loss"].tolist() == pytest.approx(both.view(3, 4).mean(1).tolist())
+
+
+def test_an_interrupted_training_ends_with_the_same_bytes(two, tmp_path):
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            assert trainer.global_step < 9, "stopped here"
+
+    with pytest.raises(Exception, match="stopped here"):
+        trained(tmp_path, TWO, [Stop()], resumable=True)
+    trained(tmp_path, TWO, [Witness(tmp_path)], resumable=True)
+    assert len(torch.load(tmp_path / "0.pt")["batches"]) == 12 - 8
+    for name in (LOSSES, WEIGHTS):
+        assert (tmp_path / name).read_bytes() == (two[1] / name).read_bytes()
 
 
 def test_it_is_another_training_than_with_one_device(two, tmp_path):

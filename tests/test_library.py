@@ -18,12 +18,16 @@ import samplerbench as sb
 from samplerbench import library
 from samplerbench.app.main import main
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, RunFailed
+from samplerbench.evaluation.ranking import ranking
+from samplerbench.evaluation.statistics import summary
 from samplerbench.evaluation.store import CLOCKS
 from samplerbench.grids import karras
 from samplerbench.metrics.sliced import Sliced
+from samplerbench.models import Denoiser
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
 from samplerbench.schedules import EDM, VPCosine
 from samplerbench.starts import Exact
@@ -226,6 +230,13 @@ def test_training_in_memory(tmp_path, monkeypatch):
     assert torch.get_num_threads() == threads
 
 
+def test_a_training_whose_weights_are_not_finite_is_no_run():
+    few = {"trainer.batch_size": 64, "n_train": 100, "n_validation": 50}
+    few |= {"trainer.warmup": 0, "trainer.lr": 1e39}
+    with pytest.raises(RunFailed, match="must be smaller: the weights are not finite after step 1"):
+        sb.train("two_clusters", network="time_mlp", steps=1, settings=few)
+
+
 def test_a_score_of_one_level_and_a_schedule_of_ones_own():
     few = {"trainer.batch_size": 64, "n_train": 100, "n_validation": 50, "objective.noise": 3.0}
     run = sb.train("two_clusters", objective="single_level", steps=3, settings=few)
@@ -341,3 +352,101 @@ def test_a_run_is_read_without_being_written_to(folder):
     before = sorted(path.relative_to(folder) for path in Path(folder).rglob("*"))
     sb.load(str(folder))
     assert sorted(path.relative_to(folder) for path in Path(folder).rglob("*")) == before
+
+
+def test_tables_of_two_laws_are_two_curves():
+    """Means of 0.5 and 1.6: one mean of both would be neither, with an interval."""
+    laws = [sb.dataset("grid_mixture", spacing=spacing) for spacing in (4.0, 8.0)]
+    tables = [sb.sweep(law, "heun", steps=[4, 8], starts="exact", **FEW) for law in laws]
+    pooled = pd.concat(tables)
+    lines = summary(pooled[pooled["denoiser"] != "law"])
+    assert set(lines["count"]) == {2}
+    for table in tables:
+        for steps, rows in table[table["denoiser"] != "law"].groupby("steps"):
+            own = lines[(lines["steps"] == steps) & (lines["mean"] == rows["value"].mean())]
+            assert len(own) == 1
+    (legend,) = sb.plot(pooled).legends
+    names = [text.get_text() for text in legend.get_texts()]
+    curves = [name for name in names if name.startswith("heun")]
+    assert len(curves) == 2
+    assert all("measure_id=" in name for name in curves)
+    assert not any("floor" in name for name in names)  # there are two, and none is of both
+    with pytest.raises(InvalidSetting, match="measure_id="):
+        ranking(pd.concat([tables[0], tables[1].assign(sampler="other")]), steps=4)
+
+
+def test_two_grids_are_compared_in_pairs():
+    """They share their random numbers, which pooled would make an interval too narrow."""
+    law, tables = sb.dataset("gaussian"), []
+    for rho in (3.0, 9.0):
+        grid = sb.grid("karras", rho=rho)
+        tables.append(sb.sweep(law, "heun", steps=4, starts="exact", grid=grid, **FEW))
+    pooled = pd.concat(tables)
+    found = ranking(pooled, steps=4)
+    assert len(found.order) == 2
+    assert found.order["name"].is_unique
+    first, second = (t[t["denoiser"] != "law"]["value"].to_numpy() for t in tables)
+    assert found.pairs["difference"].tolist() == pytest.approx([abs((first - second).mean())])
+    assert found.pairs["count"].tolist() == [2]
+
+
+class Scaled(Denoiser):
+    """A model of a user's: a multiple of the state."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.schedule, self.factor = EDM(10.0), factor
+
+    def denoiser(self, x, level):
+        return self.factor * x
+
+
+def test_two_models_of_one_name_are_two_cells():
+    law = sb.dataset("grid_mixture")
+    few = {"samplers": "heun", "steps": 4, "starts": "prior", **FEW}
+    one, other, again = (
+        sb.sweep(law, denoisers={"mine": Scaled(factor)}, **few) for factor in (0.5, 0.9, 0.5)
+    )
+    ids = [set(t.loc[t["denoiser"] == "mine", "cell_id"]) for t in (one, other, again)]
+    assert ids[0] == ids[2]
+    assert ids[0].isdisjoint(ids[1])
+    lines = summary(pd.concat([one, other]))
+    assert len(lines[lines["denoiser"] == "mine"]) == 2
+
+
+@pytest.mark.parametrize("name", ["law", "oracle", "learned", "empirical", "pretrained"])
+def test_a_model_of_a_user_cannot_take_a_name_of_ours(name):
+    with pytest.raises(InvalidSetting, match=f"denoiser.{name}=Scaled: must be of another name"):
+        sb.sweep("grid_mixture", "heun", steps=4, denoisers={name: Scaled(0.5)}, **FEW)
+
+
+@dataclass(frozen=True)
+class Worded(Mine):
+    """Settings that are words and lists."""
+
+    solver_type: str = "midpoint"
+    weights: tuple[float, ...] = (1, 2.5)
+    eta: str = "none"
+    on: bool = True
+
+
+def test_settings_may_be_words_and_lists():
+    table = sb.sweep("grid_mixture", Worded(), steps=[4, 8], starts="exact", **FEW)
+    cells = table[table["denoiser"] != "law"]
+    assert set(cells["status"]) == {"ok"}
+    assert cells["eta"].isna().all()
+    assert set(summary(cells)["sampler"]) == {"Worded"}
+    (legend,) = sb.plot(table).legends
+    assert "Worded η=none on=true solver_type=midpoint weights=[1,2.5]" in [
+        text.get_text() for text in legend.get_texts()
+    ]
+
+
+def test_samples_that_do_not_arrive_are_no_value():
+    """Two attempts at a tolerance of 1e-8: some samples are lost between the levels."""
+    table = sb.sweep(
+        "grid_mixture", DormandPrince(1e-8, 1e-8, attempts=2), steps=[4, 8], starts="exact", **FEW
+    )
+    cells = table[table["denoiser"] != "law"]
+    assert set(cells["status"]) == {"diverged"}
+    assert cells["value"].isna().all()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,24 +21,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import pytorch_lightning as pl
-import torch
 import yaml
 from matplotlib.image import imsave
-from torch import Tensor
 
 import samplerbench.logs
 from samplerbench.app.main import main
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.files import write_atomically
 from samplerbench.logs import (
     Csv,
     Log,
     Logger,
     NoLogger,
+    Run,
     TensorBoard,
     Wandb,
-    open_log,
     points,
     run_name,
 )
@@ -67,33 +65,13 @@ ROOT = Path(__file__).parents[1]
 CONF, DOCS = ROOT / "conf" / "logger", ROOT / "docs"
 
 
-class Line(pl.LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(1, 1)
-
-    def training_step(self, batch: Tensor, _: int) -> Tensor:
-        loss = self.layer(batch).square().mean()
-        self.log("train/loss", loss)
-        return loss
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
+LOSSES = [(2, "train", 0.1), (4, "train", 0.25), (4, "validation", 1 / 3), (6, "train", 2e-9)]
 
 
 def write(log: Log, directory: Path) -> None:
     """What the app does."""
-    trainer = pl.Trainer(
-        logger=log.lightning,
-        max_steps=4,
-        log_every_n_steps=1,
-        accelerator="cpu",
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    data = torch.utils.data.DataLoader(torch.ones(16, 1), batch_size=4)  # type: ignore[arg-type]
-    trainer.fit(Line(), data)
+    for count in (1, 3, 3, 4, 4):  # those so far, whenever there is a new one, and at the end again
+        log.losses(LOSSES[:count])
     png = directory / "distance.png"
     imsave(png, np.linspace(0, 1, 4 * 6 * 3).reshape(4, 6, 3))
     log.table("cells", CELLS)
@@ -106,6 +84,16 @@ def write(log: Log, directory: Path) -> None:
 
 def column(run: dict[str, Any], key: str, x: str) -> dict[float, float]:
     return {row[x]: row[key] for row in run["history"] if key in row}
+
+
+def losses_of(run: dict[str, Any]) -> list[tuple[int, str, float]]:
+    """The losses in a wandb run, in order."""
+    return [
+        (row["trainer/global_step"], name, row[f"{name}/loss"])
+        for row in run["history"]
+        for name in ("train", "validation")
+        if f"{name}/loss" in row
+    ]
 
 
 def value(run: dict[str, Any], key: str) -> Any:
@@ -154,26 +142,25 @@ def test_wandb_offline_holds_everything_and_two_runs_in_one_process_stay_two(
 ) -> None:
     before = dict(os.environ)
     for name in ("one", "two"):
-        with open_log(
-            Wandb(project="p"),
-            directory=tmp_path,
-            name=name,
-            config=CONFIG,
-            group="both",
-            tags=["grid_mixture", "a" * 64, "a" * 65],
+        directory = tmp_path / name
+        directory.mkdir()
+        with Wandb(project="p").open(
+            Run(directory, name, CONFIG, "both", ["rings", "ddim"])
         ) as log:
-            write(log, tmp_path)
-            assert Path(log.where).is_relative_to(tmp_path)
+            write(log, directory)
+            assert Path(log.where).is_relative_to(directory)
     assert dict(os.environ) == before
 
-    runs = wandb_runs(tmp_path)
-    assert [run["display_name"] for run in runs] == ["one", "two"]
-    assert len({run["run_id"] for run in runs}) == 2
-    for run in runs:
+    assert {run["run_id"] for run in wandb_runs(tmp_path / "one")}.isdisjoint(
+        run["run_id"] for run in wandb_runs(tmp_path / "two")
+    )
+    for name in ("one", "two"):
+        [run] = wandb_runs(tmp_path / name)
+        assert run["display_name"] == name
         assert (run["run_group"], run["project"], run["exit"]) == ("both", "p", 0)
-        assert run["tags"] == ["grid_mixture", "a" * 64]  # wandb refuses a longer one
+        assert run["tags"] == ["rings", "ddim"]
         assert {key: run["config"][key] for key in CONFIG} == CONFIG
-        assert sorted(column(run, "train/loss", "trainer/global_step")) == [0, 1, 2, 3]
+        assert losses_of(run) == LOSSES
 
         table = json.loads((run["files"] / value(run, "cells.path")).read_text())
         assert table["columns"] == list(CELLS)
@@ -182,10 +169,10 @@ def test_wandb_offline_holds_everything_and_two_runs_in_one_process_stay_two(
         assert table["data"][5] == ["learned", "prior", 0.5, 16, 16, None, "diverged"]
 
         figure = run["files"] / value(run, "distance.path")
-        assert figure.read_bytes() == (tmp_path / "distance.png").read_bytes()
+        assert figure.read_bytes() == (tmp_path / name / "distance.png").read_bytes()
 
-        for name, expected in CURVES.items():
-            curve = name.replace("=", "_").replace(".", "_")  # the app cannot sort by these
+        for curve_name, expected in CURVES.items():
+            curve = curve_name.replace("=", "_").replace(".", "_")  # the app cannot sort by these
             assert column(run, curve, "nfe") == expected
             assert run["metrics"][curve]["step_metric"] == "nfe"
         assert not any("trainer/global_step" in row for row in run["history"] if "nfe" in row)
@@ -194,9 +181,67 @@ def test_wandb_offline_holds_everything_and_two_runs_in_one_process_stay_two(
         assert (run["files"] / "report.txt").read_text() == "as it was"
 
 
+def test_names_and_tags_are_no_longer_than_wandb_takes(
+    wandb_runs: WandbRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("WANDB_TAGS", f"mine, {'b' * 65},,rings")
+        patched.setenv("WANDB_RUN_ID", "a/b")
+        patched.setenv("WANDB_RESUME", "must")
+        for last in "xy":  # what differs at the end of a long text is still told apart
+            tags = ["rings", "a" * 64, 70 * "t" + last]
+            with Wandb().open(Run(tmp_path / last, 300 * "n" + last, {}, 300 * "g" + last, tags)):
+                pass
+    [one], [two] = wandb_runs(tmp_path / "x"), wandb_runs(tmp_path / "y")
+    assert len(one["display_name"]) == len(one["run_group"]) == 128
+    assert one["display_name"].startswith(100 * "n")
+    assert one["display_name"] != two["display_name"]
+    assert one["run_group"] != two["run_group"]
+    assert one["tags"][:2] == ["rings", "a" * 64]
+    assert one["tags"][2] != two["tags"][2]
+    assert one["tags"][3] == "mine"
+    assert [len(tag) for tag in one["tags"]] == [5, 64, 64, 4, 64]
+
+
+def test_a_setting_of_wandb_that_it_refuses_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "nowhere")
+    with pytest.raises(RunFailed, match="logger=wandb: WANDB_BASE_URL is refused: ") as caught:
+        Wandb().open(Run(tmp_path, "a", {}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ["", "  ", "no server.\nTry again"])
+def test_whatever_an_error_says_or_not_a_run_goes_on_offline(
+    wandb_runs: WandbRuns,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    said: str,
+) -> None:
+    import wandb
+
+    begin = wandb.init
+
+    def init(**options: Any) -> Any:
+        if options["settings"].mode == "online":
+            raise TimeoutError(said)
+        return begin(**options)
+
+    monkeypatch.setattr(wandb, "init", init)
+    with Wandb(mode="online").open(Run(tmp_path, "a", {})) as log:
+        log.table("cells", CELLS)
+    [line] = [told.message for told in caplog.records if told.name == samplerbench.logs.__name__]
+    reason = "no server" if said.strip() else "TimeoutError"
+    assert line.startswith(f"wandb: {reason}. This run is logged offline, in ")
+    [run] = wandb_runs(tmp_path)
+    assert value(run, "cells.nrows") == len(CELLS)
+
+
 def test_an_exception_marks_the_wandb_run_failed(wandb_runs: WandbRuns, tmp_path: Path) -> None:
     def job() -> None:
-        with open_log(Wandb(), directory=tmp_path, name="bad", config={}) as log:
+        with Wandb().open(Run(tmp_path, "bad", {})) as log:
             log.table("cells", CELLS)
             raise ZeroDivisionError
 
@@ -211,12 +256,11 @@ RUN = """
     import os, sys, time
     from pathlib import Path
     import pandas as pd
-    from samplerbench.logs import Wandb, open_log
+    from samplerbench.logs import Run, Wandb
     loaded = [name for name in ("wandb", "pytorch_lightning", "torch") if name in sys.modules]
     assert not loaded, loaded
     started = time.monotonic()
-    settings = Wandb({settings})
-    with open_log(settings, directory=Path("{run}"), name="a", config={{}}) as log:
+    with Wandb({settings}).open(Run(Path("{run}"), "a", {{}})) as log:
         print("opened", time.monotonic() - started)
         log.table("cells", pd.DataFrame({{"value": [1.0, 2.0]}}))
     children = Path(f"/proc/self/task/{{os.getpid()}}/children")
@@ -294,7 +338,8 @@ def test_wandb_online_without_a_network_goes_on_offline_within_20_seconds(
 
 
 def test_wandb_disabled_writes_nothing(tmp_path: Path) -> None:
-    with open_log(Wandb(mode="disabled"), directory=tmp_path, name="a", config=CONFIG) as log:
+    with Wandb(mode="disabled").open(Run(tmp_path, "a", CONFIG)) as log:
+        log.losses(LOSSES)
         log.table("cells", CELLS)
         log.curves("distance", CELLS, ["nfe"], "value", by=[])
         assert log.where == ""
@@ -302,26 +347,28 @@ def test_wandb_disabled_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_csv(tmp_path: Path) -> None:
-    with open_log(Csv(), directory=tmp_path, name="a", config=CONFIG) as log:
+    with Csv().open(Run(tmp_path, "a", CONFIG)) as log:
         write(log, tmp_path)
         folder = Path(log.where)
     assert folder == tmp_path / "csv"
-    losses = pd.read_csv(folder / "metrics.csv")
-    assert losses["train/loss"].notna().sum() == 4
+    losses = pd.read_csv(folder / "losses.csv", float_precision="round_trip")
+    assert list(losses) == ["step", "name", "loss"]
+    assert list(losses.itertuples(index=False, name=None)) == LOSSES
     pd.testing.assert_frame_equal(pd.read_csv(folder / "cells.csv"), CELLS)
-    assert yaml.safe_load((folder / "hparams.yaml").read_text()) == CONFIG
 
 
 def test_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with open_log(TensorBoard(), directory=tmp_path, name="a", config=CONFIG) as log:
+    with TensorBoard().open(Run(tmp_path, "a", CONFIG)) as log:
         write(log, tmp_path)
         folder = Path(log.where)
     assert folder == tmp_path / "tensorboard"
     events = EventAccumulator(str(folder))
     events.Reload()
-    assert len(events.Scalars("train/loss")) == 4
+    for name in ("train", "validation"):
+        found = [(event.step, name, event.value) for event in events.Scalars(f"{name}/loss")]
+        assert found == [(k, of, np.float32(loss)) for k, of, loss in LOSSES if of == name]
     for curve, expected in CURVES.items():
         assert {event.step: event.value for event in events.Scalars(curve)} == expected
     [image] = events.Images("distance")
@@ -331,7 +378,9 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert text[0] == "| denoiser | start | eta | steps | nfe | value | status |"
     assert len(text) == 2 + len(CELLS)
     assert text[-1] == r"| oracle | prior | nan | 4 | 4 | 0.75 | a\|b |"
-    assert yaml.safe_load((folder / "hparams.yaml").read_text()) == CONFIG
+    [config] = events.Tensors("config/text_summary")
+    told = config.tensor_proto.string_val[0].decode().removeprefix("```\n").removesuffix("\n```")
+    assert json.loads(told) == CONFIG
 
 
 def test_tensorboard_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,8 +390,8 @@ def test_tensorboard_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatc
 
 
 def test_none(tmp_path: Path) -> None:
-    with open_log(NoLogger(), directory=tmp_path, name="a", config=CONFIG) as log:
-        assert (log.lightning, log.where) == (False, "")
+    with NoLogger().open(Run(tmp_path, "a", CONFIG)) as log:
+        assert log.where == ""
         write(log, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"distance.png", "report.txt"}
 
@@ -468,7 +517,8 @@ def test_samplers_on_one_model_are_curves_over_evaluations_in_one_run(
     assert not run.get("run_group")
     assert run["config"]["choices"]["sampler"] == "ddim,heun,dpm_solver_pp"
     assert run["config"]["sampler"]["ddim"]["eta"] == [0, 1]
-    assert column(run, "train/loss", "trainer/global_step")
+    stored = pd.read_csv(folder / "losses.csv", float_precision="round_trip")
+    assert losses_of(run) == list(stored.itertuples(index=False, name=None))
 
     cells = pd.read_parquet(folder / "cells.parquet")
     shown = curves(run, f"{METRIC}/learned/prior/")
@@ -554,12 +604,121 @@ def test_no_file_of_a_run_holds_the_key(comparisons: dict[str, Path]) -> None:
         assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
+def logged_losses(folder: Path, logger: str, wandb_runs: WandbRuns) -> list[tuple[Any, ...]]:
+    """The losses in the log of a run, sorted."""
+    if logger == "wandb":
+        [run] = wandb_runs(folder)
+        return sorted(losses_of(run))
+    if logger == "csv":
+        return sorted(rows_of(folder / "csv" / "losses.csv"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return sorted(
+        (event.step, name, event.value)
+        for name in ("train", "validation")
+        for event in events.Scalars(f"{name}/loss")
+    )
+
+
+def rows_of(path: Path) -> list[tuple[int, str, float]]:
+    """The rows of a file of losses."""
+    table = pd.read_csv(path, float_precision="round_trip")
+    return list(table.itertuples(index=False, name=None))
+
+
+ALL_OF_A_JOB = [word for word in FEW if not word.startswith(("cache", "trainer."))]
+ALL_OF_A_JOB += ["denoiser=learned", "sampler.ddim.eta=0", "hydra.run.dir=run", "cache_dir=cache"]
+ALL_OF_A_JOB += ["trainer.steps=30", "trainer.log_every=5", "trainer.validate_every=10"]
+WRITING = ["wandb", "csv", "tensorboard"]
+
+
+@pytest.mark.parametrize("logger", WRITING)
+def test_a_job_that_is_begun_again_has_one_whole_log(
+    logger: str,
+    wandb_runs: WandbRuns,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is interrupted in its training, then runs to its end, and then again with all known."""
+    folder = tmp_path / "run"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["samplerbench", *ALL_OF_A_JOB, f"logger={logger}"])
+
+    def stop(keeper: Any, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 20:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("samplerbench.training.Keeper.on_validation_end", stop)
+        with pytest.raises(SystemExit):
+            main()
+    partial = logged_losses(folder, logger, wandb_runs)
+    assert [step for step, name, _ in partial if name == "train"] == [5, 10, 15, 20]
+    for former in (f"{logger}.1", f"{logger}.2"):
+        main()
+        told = f"an earlier log of this job is now {folder / former}; the new one holds all of it"
+        assert told in capsys.readouterr().err
+        assert (folder / former).is_dir()
+        whole = logged_losses(folder, logger, wandb_runs)
+        assert [step for step, name, _ in whole if name == "train"] == [5, 10, 15, 20, 25, 30]
+        assert [step for step, name, _ in whole if name == "validation"] == [10, 20, 30]
+        assert set(partial) <= set(whole)
+        exact = sorted(rows_of(folder / "losses.csv"))
+        # TensorBoard has single precision
+        assert [row[2] for row in whole] == pytest.approx([row[2] for row in exact], rel=1e-7)
+
+
+@pytest.mark.parametrize("logger", WRITING)
+def test_a_rank_in_the_environment_changes_no_log(
+    logger: str, wandb_runs: WandbRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that `srun` packs on a node have ranks, and are no parts of one training."""
+    from pytorch_lightning.utilities import rank_zero_only
+
+    monkeypatch.setattr(sys, "argv", ["samplerbench", *ALL_OF_A_JOB, f"logger={logger}"])
+
+    def outcome(name: str) -> tuple[Counter[str], list[tuple[Any, ...]]]:
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        main()
+        folder = tmp_path / name / "run"
+        files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+        return Counter(path.parts[0] for path in files), logged_losses(folder, logger, wandb_runs)
+
+    alone = outcome("alone")
+    for variable, rank in (("SLURM_PROCID", "1"), ("RANK", "1"), ("LOCAL_RANK", "3")):
+        monkeypatch.setenv(variable, rank)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # what Lightning makes of it as it is imported
+    assert outcome("packed") == alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logger", WRITING)
+@pytest.mark.parametrize(
+    "variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "NODE_RANK"]
+)
+def test_a_rank_in_the_environment_of_a_new_process_changes_no_log(
+    logger: str, variable: str, wandb_runs: WandbRuns, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-m", "samplerbench", *ALL_OF_A_JOB, f"logger={logger}"]
+    ranked = {**os.environ, "WANDB_MODE": "offline", variable: "1"}
+    subprocess.run(words, cwd=tmp_path, env=ranked, check=True, capture_output=True)
+    folder = tmp_path / "run"
+    exact = sorted(rows_of(folder / "losses.csv"))
+    found = [row[2] for row in logged_losses(folder, logger, wandb_runs)]
+    assert len(found) == 9
+    assert found == pytest.approx([row[2] for row in exact], rel=1e-7)
+
+
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads Linux's /proc")
 def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
     code = f"""
         from pathlib import Path
-        from samplerbench.logs import Wandb, open_log
-        with open_log(Wandb(), directory=Path({str(tmp_path)!r}), name="a", config={{}}):
+        from samplerbench.logs import Run, Wandb
+        with Wandb().open(Run(Path({str(tmp_path)!r}), "a", {{}})):
             print("opened", flush=True)
             input()
     """

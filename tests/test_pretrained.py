@@ -648,6 +648,15 @@ def test_files_that_cannot_be_read(tiny, spoil):
         path.write_bytes(kept)
 
 
+def test_weights_that_are_not_finite(tiny):
+    path = tiny / "unet" / pretrained.WEIGHTS
+    weights = safetensors.torch.load_file(path)
+    weights["conv_in.bias"][0] = float("nan")
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InvalidSetting, match="weights are not all finite"):
+        pretrained.pretrained(str(tiny))
+
+
 def test_weights_that_are_missing_are_not_made_up(tiny):
     path = tiny / "unet" / pretrained.WEIGHTS
     weights = safetensors.torch.load_file(path)

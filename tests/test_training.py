@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 from dataclasses import replace
@@ -9,11 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from samplerbench.batches import TensorData
 from samplerbench.datasets.gaussian import gaussian
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.fitting import Fitting
 from samplerbench.grids import Level
 from samplerbench.level_laws import LogNormal
@@ -58,7 +59,7 @@ def objective(recipe, seed=0):
     )
 
 
-def run(directory, recipe=RECIPE, seed=0, callbacks=(), resumable=False, logger=None):
+def run(directory, recipe=RECIPE, seed=0, callbacks=(), resumable=False, log=None):
     return train(
         objective(recipe, seed),
         data(recipe, seed),
@@ -66,7 +67,7 @@ def run(directory, recipe=RECIPE, seed=0, callbacks=(), resumable=False, logger=
         callbacks=callbacks,
         progress=False,
         resumable=resumable,
-        logger=logger,
+        log=log,
     )
 
 
@@ -145,6 +146,79 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path):
     assert not (tmp_path / STATE).exists()
 
 
+@pytest.mark.parametrize("stop", [3, 4, 5, 8, 9, 11, 12, 13])
+@pytest.mark.parametrize("validate_every", [4, 3, 12])
+def test_whenever_it_is_interrupted_the_files_have_the_same_bytes(tmp_path, validate_every, stop):
+    """The state is kept after every fourth step, some of which are followed by validation."""
+    recipe = replace(RECIPE, steps=16, validate_every=validate_every)
+    run(tmp_path / "whole", recipe)
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, callbacks=[KillAt(stop)], resumable=True)
+    assert (tmp_path / STATE).exists() == (stop > 4)
+    run(tmp_path, recipe, resumable=True)
+    for name in (LOSSES, WEIGHTS):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_an_interrupted_validation_is_done_again(tmp_path):
+    class KillInValidation(Callback):
+        def on_validation_start(self, trainer, pl_module):
+            if trainer.global_step == 8:
+                raise Killed
+
+    recipe = replace(RECIPE, validate_every=4)
+    run(tmp_path / "whole", recipe)
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, callbacks=[KillInValidation()], resumable=True)
+    rest = Record()
+    run(tmp_path, recipe, callbacks=[rest], resumable=True)
+    assert len(rest.batches) == 12 - 4
+    for name in (LOSSES, WEIGHTS):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+#: Whatever Lightning reads of the environment, with what would change a training.
+SURROUNDINGS = {
+    "RANK": "1",
+    "LOCAL_RANK": "3",
+    "SLURM_PROCID": "1",
+    "JSM_NAMESPACE_RANK": "1",
+    "NODE_RANK": "1",
+    "GROUP_RANK": "1",
+    "WORLD_SIZE": "4",
+    "MASTER_ADDR": "192.0.2.1",
+    "MASTER_PORT": "1",
+    "PL_TRAINER_GRADIENT_CLIP_VAL": "1e-9",
+    "PL_TRAINER_FAST_DEV_RUN": "1",
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_environment_has_no_say_in_a_training(tmp_path, monkeypatch, devices):
+    recipe = replace(RECIPE, devices=devices, validate_every=4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    run(tmp_path / "alone", recipe)
+    for name, value in SURROUNDINGS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # Lightning reads it when it is imported
+    before = dict(os.environ)
+
+    class Look(Callback):
+        def on_fit_end(self, trainer, pl_module):
+            seen = f"{rank_zero_only.rank} {trainer.global_rank} {torch.get_num_threads()}"
+            (tmp_path / str(trainer.local_rank)).write_text(seen)
+
+    threads = torch.get_num_threads()
+    run(tmp_path, recipe, callbacks=[Look()], resumable=True)
+    for rank in range(devices):
+        assert (tmp_path / str(rank)).read_text() == f"{rank} {rank} {threads}"
+    for name in (LOSSES, WEIGHTS):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    assert dict(os.environ) == before
+    assert rank_zero_only.rank == 1
+
+
 def test_slurm_s_signals_are_left_to_who_requeues_the_job(tmp_path, monkeypatch):
     """Lightning's own handler would keep a state from the middle of a step and go on from it."""
     job = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "5"}
@@ -212,12 +286,14 @@ def test_the_rate_rises_and_falls(tmp_path):
 
 
 def test_losses_are_logged_now_and_then(tmp_path):
-    logger = CSVLogger(tmp_path)
-    run(tmp_path, replace(RECIPE, validate_every=6), logger=logger)
-    lines = (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()
-    table = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
-    assert [int(row["step"]) for row in table if row["train/loss"]] == [3, 7, 11]
-    assert [int(row["step"]) for row in table if row["validation/loss"]] == [5, 11]
+    told = []
+    run(tmp_path, replace(RECIPE, validate_every=6), log=lambda rows: told.append(list(rows)))
+    steps = [(step, name) for step, name, _ in told[-1]]
+    train, validation = "train", "validation"
+    assert steps == [(4, train), (6, validation), (8, train), (12, train), (12, validation)]
+    assert told == [told[-1][:count] for count in range(1, 6)]
+    lines = "".join(f"{step},{name},{loss!r}\n" for step, name, loss in told[-1])
+    assert (tmp_path / LOSSES).read_text() == f"step,name,loss\n{lines}"
 
 
 def test_a_run_without_validation_data(tmp_path):
@@ -237,11 +313,19 @@ def test_validation_has_the_same_noise_every_time():
     assert logged[0] == logged[1]
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(tmp_path):
-    with pytest.raises(
-        InvalidSetting, match=r"^trainer.lr=1e\+25: must be smaller: .* not finite by step"
-    ):
-        run(tmp_path, replace(RECIPE, lr=1e25))
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(
+    ("lr", "steps", "said"),
+    [
+        (1e25, 12, "the training loss is not finite by step"),
+        (1e39, 1, "the weights are not finite"),
+    ],
+)
+def test_what_is_not_finite_ends_the_training_with_one_line(tmp_path, devices, lr, steps, said):
+    with pytest.raises(RunFailed) as caught:
+        run(tmp_path, replace(RECIPE, lr=lr, steps=steps, devices=devices))
+    assert str(caught.value).startswith(f"trainer.lr={lr}: must be smaller: {said}")
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / WEIGHTS).exists()
 
 

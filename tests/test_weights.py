@@ -55,6 +55,17 @@ def test_weights_with_other_bytes_are_refused_and_change_no_model(tmp_path, coun
     assert all(parameter.requires_grad for parameter in untouched.parameters())
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_and_change_no_model(tmp_path, number):
+    bad = model(0)
+    bad[1].bias.data[0] = number
+    save(bad, tmp_path / WEIGHTS)
+    untouched = model(1)
+    with pytest.raises(ValueError, match="not all finite"):
+        load(untouched, tmp_path / WEIGHTS)
+    assert same(numbers(untouched), numbers(model(1)))
+
+
 def test_weights_of_somebody_who_keeps_no_digest_are_read(tmp_path):
     safetensors.torch.save_file(model(0).state_dict(), tmp_path / WEIGHTS)
     assert same(numbers(load(model(1), tmp_path / WEIGHTS)), numbers(model(0)))

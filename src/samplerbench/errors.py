@@ -1,7 +1,8 @@
-"""The one error a user's setting can cause, the one a finished run can end with, and their lines.
+"""What a user's setting and a run that has begun can end with, and the lines for it.
 
 A class checks its own settings when it is built and raises `InvalidSetting`; the app puts the
 config group in front of the field ("sampler.eta=-1: must be at least 0") and ends with status 2.
+After `RunFailed` it ends with status 1.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class InvalidSetting(ValueError):
         return type(self), (self.field, str(self.value), self.allowed)
 
 
-class CellsFailed(RuntimeError):
-    """Some cells of a finished run have the status failed; all others are there."""
+class RunFailed(RuntimeError):
+    """A run that has begun cannot have all that it is for; whatever was finished is there."""
 
 
 def require(condition: bool, field: str, value: object, allowed: str) -> None:
@@ -40,7 +41,7 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
 def first_line(error: BaseException) -> str:
     """What an error says, in one line; its kind where it says nothing."""
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    return (said or type(error).__name__).splitlines()[0]
+    return (said or type(error).__name__).splitlines()[0].rstrip()
 
 
 def kind_and_line(error: BaseException) -> str:

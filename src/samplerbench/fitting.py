@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from samplerbench.batches import Batches, Once, TensorData
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import RunFailed
 from samplerbench.noise import torch_generator
-from samplerbench.objectives.base import Model, Objective
+from samplerbench.objectives.base import Model, Objective, Recipe
 
 
 class Fitting(pl.LightningModule):
@@ -44,7 +44,7 @@ class Fitting(pl.LightningModule):
         """The loss on a batch; every `log_every` steps their mean is logged.
 
         Raises:
-            InvalidSetting: if the loss is no longer finite.
+            RunFailed: if the loss is no longer finite.
         """
         step, recipe = self.global_step, self.objective.recipe
         # the first device draws what a single one would; the others have keys of their own
@@ -56,7 +56,9 @@ class Fitting(pl.LightningModule):
         if (step + 1) % recipe.log_every == 0 or step + 1 == recipe.steps:
             mean = torch.stack(self._losses).mean()
             self._losses.clear()
-            self._require_finite(mean, step)
+            if not math.isfinite(mean.item()):
+                reason = f"the training loss is not finite by step {step + 1}"
+                raise diverged(recipe, reason)
             self.log("train/loss", mean, prog_bar=True, sync_dist=recipe.devices > 1)
         return loss
 
@@ -77,10 +79,10 @@ class Fitting(pl.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-    def _require_finite(self, mean: Tensor, step: int) -> None:
-        if not math.isfinite(mean.item()):
-            allowed = f"smaller: the training loss is not finite by step {step + 1}"
-            raise InvalidSetting("trainer.lr", self.objective.recipe.lr, allowed)
+
+def diverged(recipe: Recipe, reason: str) -> RunFailed:
+    """What a training ends with whose numbers are no longer finite."""
+    return RunFailed(f"trainer.lr={recipe.lr}: must be smaller: {reason}")
 
 
 class Loading(pl.LightningDataModule):
@@ -102,6 +104,7 @@ class Loading(pl.LightningDataModule):
             trainer.max_steps, trainer.global_step, trainer.global_rank, trainer.world_size
         )
 
-    def val_dataloader(self) -> Once | list[Tensor]:
-        """The validation data as one batch."""
-        return [] if self.data.validation is None else Once(self.data.validation)
+    def val_dataloader(self) -> Once:
+        """The validation data as one batch, where there are any."""
+        assert self.data.validation is not None
+        return Once(self.data.validation)

@@ -213,6 +213,7 @@ def train(
 
     Raises:
         InvalidSetting: before the training, if something cannot be trained so.
+        RunFailed: the loss or the weights are no longer finite.
     """
     from samplerbench.app.compose import member
     from samplerbench.app.objects import trained

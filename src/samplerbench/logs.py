@@ -1,14 +1,14 @@
 """Where a run is logged: wandb, CSV files, TensorBoard or nowhere.
 
-A run is one training and one grid of cells. A `Logger` holds plain settings; `open_log` opens it
-for one run and gives a `Log`, which takes what a run has to show:
+A run is one training and one grid of cells. A `Logger` holds plain settings; it opens a `Log` for
+one run, which takes what a run has to show:
 
-- losses, through Lightning's own logger object (`Log.lightning`),
 - the config, when the log is opened,
+- the losses of its training, as they come or all at once,
 - the table of all cells, figures, curves against the number of evaluations or of steps, and files.
 
-    with open_log(Wandb(), directory=run_dir, name="heun · edm", config=config) as log:
-        Trainer(logger=log.lightning).fit(module, data)
+    with Wandb().open(Run(run_dir, "heun · edm", config)) as log:
+        train(objective, data, directory=run_dir, log=log.losses)
         log.table("cells", cells)
         log.figure("distance", run_dir / "distance.png")
         log.curves("distance", cells, ["nfe", "steps"], "value", by=["denoiser", "start", "eta"])
@@ -17,12 +17,15 @@ for one run and gives a `Log`, which takes what a run has to show:
 How many calls that makes does not depend on how many cells there are, only on how many different
 numbers of steps: a service that limits the rate of calls is never asked for one a cell.
 
-Logs are views: `cells.parquet` is the record. Everything lands under the run's directory. Loggers
-are imported when a log is opened, never before: `--help` has to stay fast.
+Logs are views: `cells.parquet` is the record. Everything lands under the run's directory, in a
+folder of the log's own. A job that is begun again logs everything again, so that one log is whole;
+the folder of its earlier log gets a number, as in `wandb.1`. Loggers are imported when a log is
+opened, never before: `--help` has to stay fast.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -31,19 +34,21 @@ import secrets
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from hashlib import sha256
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from samplerbench.errors import require
+from samplerbench.environment import environment
+from samplerbench.errors import RunFailed, first_line, require
+from samplerbench.weights import Loss
 
 if TYPE_CHECKING:
     import pandas as pd
     import wandb
-    from pytorch_lightning.loggers import Logger as LightningLogger
 
 message = logging.getLogger(__name__)
 
@@ -69,13 +74,24 @@ class Run:
     tags: Sequence[str] = ()
 
 
-class Log(ABC):
-    """The open log of one run."""
+class Log(AbstractContextManager["Log"]):
+    """The open log of one run; closed at the end, as failed where an exception leaves the block."""
 
-    @property
+    _told = 0  # so many losses
+
+    def losses(self, rows: Sequence[Loss]) -> None:
+        """Log the losses of a training.
+
+        Args:
+            rows: all of them so far, in the order they came; those that were logged are left out.
+        """
+        for row in rows[self._told :]:
+            self._loss(*row)
+        self._told = max(self._told, len(rows))
+
     @abstractmethod
-    def lightning(self) -> LightningLogger | Literal[False]:
-        """What Lightning's Trainer takes as `logger`."""
+    def _loss(self, step: int, name: str, loss: float) -> None:
+        """Log one more loss."""
 
     @property
     @abstractmethod
@@ -108,7 +124,10 @@ class Log(ABC):
 
     @abstractmethod
     def close(self, failed: bool) -> None:
-        """Write what is left and release everything; called by `open_log`."""
+        """Write what is left and release everything."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
 
 
 class Logger(ABC):
@@ -119,24 +138,13 @@ class Logger(ABC):
         """Start the log of one run."""
 
 
-@contextmanager
-def open_log(
-    settings: Logger,
-    *,
-    directory: Path,
-    name: str,
-    config: Mapping[str, object],
-    group: str | None = None,
-    tags: Sequence[str] = (),
-) -> Iterator[Log]:
-    """The log of one run; closed at the end, as failed where an exception leaves the block."""
-    log = settings.open(Run(directory, name, config, group, tags))
-    try:
-        yield log
-    except BaseException:
-        log.close(failed=True)
-        raise
-    log.close(failed=False)
+def _put_earlier_aside(folder: Path) -> None:
+    """Give the folder of this job's earlier log, if there is one, a name with a number."""
+    if folder.exists():
+        names = (folder.with_name(f"{folder.name}.{number}") for number in count(1))
+        aside = next(name for name in names if not name.exists())
+        folder.rename(aside)
+        message.warning("an earlier log of this job is now %s; the new one holds all of it", aside)
 
 
 def run_name(samplers: Iterable[str], model: str, dataset: str, changes: Iterable[str] = ()) -> str:
@@ -225,12 +233,15 @@ class WandbLog(Log):
     def __init__(self, settings: Wandb, run: Run) -> None:
         import wandb
 
-        self._directory = run.directory.absolute()
-        folder = self._directory / "wandb"
+        folder = run.directory.absolute() / "wandb"
+        if settings.mode != "disabled":
+            _put_earlier_aside(folder)
+        # the user's own, whose lengths nobody has looked at
+        tags = [*run.tags, *map(str.strip, os.environ.get("WANDB_TAGS", "").split(","))]
         with ExitStack() as stack:
-            # wandb reads these three from nowhere but the environment.
+            # wandb reads these from nowhere but the environment.
             stack.enter_context(
-                _environment(
+                environment(
                     {
                         # Copies of the tables, which `wandb sync` uploads later, and the service's
                         # own log. By default both lie in the home folder.
@@ -238,33 +249,41 @@ class WandbLog(Log):
                         "WANDB_CACHE_DIR": str(folder / "cache"),
                         # Error reports leave as the process ends, and hang without a network.
                         "WANDB_ERROR_REPORTING": "false",
+                        # A job's run is its own, and whole, so it never goes on with another one.
+                        "WANDB_TAGS": None,
+                        "WANDB_RUN_ID": None,
+                        "WANDB_RESUME": None,
                     }
                 )
             )
             stack.callback(wandb.teardown)
             identity = secrets.token_hex(4)
+            options = {
+                "dir": str(run.directory.absolute()),
+                "id": identity,
+                "project": settings.project,
+                "entity": settings.entity,
+                "name": _shortened(run.name, 128),
+                "group": run.group and _shortened(run.group, 128),
+                "tags": [_shortened(tag, 64) for tag in dict.fromkeys(filter(None, tags))],
+                "config": dict(run.config),
+            }
             try:
-                self._run = _start(settings, run, settings.mode, identity)
+                self._run = _start(settings, settings.mode, options)
             except (wandb.Error, TimeoutError) as error:
                 wandb.teardown()
                 for attempt in folder.glob(f"run-*-{identity}"):
                     shutil.rmtree(attempt)
-                reason = str(error).strip().splitlines()[0].rstrip(".")
+                reason = first_line(error).rstrip(".")
                 message.warning("wandb: %s. This run is logged offline, in %s", reason, folder)
-                self._run = _start(settings, run, "offline", identity)
-            # The losses' x axis, as Lightning's logger sets it for the runs that it starts itself.
+                self._run = _start(settings, "offline", options)
+            # The losses' x axis.
             self._run.define_metric("trainer/global_step")
             self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
             self._stack = stack.pop_all()
 
-    @cached_property
-    def lightning(self) -> LightningLogger:
-        from pytorch_lightning.loggers import WandbLogger
-
-        # Given the run, Lightning does not start one and set WANDB_MODE for the whole process.
-        return WandbLogger(
-            experiment=self._run, project=self._run.project, save_dir=self._directory
-        )
+    def _loss(self, step: int, name: str, loss: float) -> None:
+        self._run.log({f"{name}/loss": loss, "trainer/global_step": step})
 
     @property
     def where(self) -> str:
@@ -329,41 +348,47 @@ def _sortable(curve: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_/]", "_", curve.replace("η", "eta").replace("+", ""))
 
 
-def _start(settings: Wandb, run: Run, mode: Mode, identity: str) -> wandb.Run:
-    import wandb
+def _shortened(text: str, most: int) -> str:
+    """A text that wandb's server takes: a long one ends with a digest, which keeps it another's."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most - 9]}…{sha256(text.encode()).hexdigest()[:8]}"
 
-    options = wandb.Settings(
-        mode=mode,
-        # Silent also means that it never asks for a key: it raises an error instead.
-        silent=True,
-        init_timeout=settings.init_timeout,
-        finish_timeout=settings.finish_timeout,
-        finish_timeout_raises=True,
-        console="off",
-        save_code=False,
-        disable_code=True,
-        disable_git=True,
-        symlink=False,
-        x_disable_meta=True,
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-    )
-    wandb.setup(settings=options)
-    with _no_launch(wandb.Run):
-        return wandb.init(
-            settings=options,
-            dir=str(run.directory.absolute()),
-            id=identity,
-            project=settings.project,
-            entity=settings.entity,
-            name=run.name,
-            group=run.group,
-            # wandb refuses a longer one.
-            tags=[tag for tag in run.tags if len(tag) <= 64],
-            config=dict(run.config),
-            reinit="create_new",
+
+def _start(settings: Wandb, mode: Mode, options: Mapping[str, Any]) -> wandb.Run:
+    """Start a run.
+
+    Raises:
+        RunFailed: wandb refuses one of its own settings, which it reads in the environment.
+    """
+    import wandb
+    from pydantic import ValidationError
+
+    try:
+        of_wandb = wandb.Settings(
+            mode=mode,
+            # Silent also means that it never asks for a key: it raises an error instead.
+            silent=True,
+            init_timeout=settings.init_timeout,
+            finish_timeout=settings.finish_timeout,
+            finish_timeout_raises=True,
+            console="off",
+            save_code=False,
+            disable_code=True,
+            disable_git=True,
+            symlink=False,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
         )
+        wandb.setup(settings=of_wandb)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        setting = "_".join(map(str, wrong["loc"])).upper()
+        raise RunFailed(f"logger=wandb: WANDB_{setting} is refused: {wrong['msg']}") from error
+    with _no_launch(wandb.Run):
+        return wandb.init(settings=of_wandb, reinit="create_new", **options)
 
 
 @contextmanager
@@ -384,24 +409,9 @@ def _no_launch(kind: type[wandb.Run]) -> Iterator[None]:
         setattr(kind, name, before)
 
 
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables with these values, and with their former ones afterwards."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 @dataclass(frozen=True)
 class Csv(Logger):
-    """CSV files: csv/metrics.csv with the losses, csv/KEY.csv for a table, csv/hparams.yaml."""
+    """CSV files: csv/losses.csv, and csv/KEY.csv for a table."""
 
     def open(self, run: Run) -> Log:
         return CsvLog(run)
@@ -411,21 +421,22 @@ class CsvLog(Log):
     """A folder of CSV files. Figures and files lie beside it, and the curves are in the table."""
 
     def __init__(self, run: Run) -> None:
-        from pytorch_lightning.loggers import CSVLogger
+        self._folder = run.directory / "csv"
+        _put_earlier_aside(self._folder)
+        self._folder.mkdir(parents=True)
 
-        self._lightning = CSVLogger(run.directory, name="csv", version="")
-        self._lightning.log_hyperparams(dict(run.config))
-
-    @property
-    def lightning(self) -> LightningLogger:
-        return self._lightning
+    def _loss(self, step: int, name: str, loss: float) -> None:
+        path = self._folder / "losses.csv"
+        head = "" if path.exists() else "step,name,loss\n"
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{head}{step},{name},{loss!r}\n")
 
     @property
     def where(self) -> str:
-        return self._lightning.log_dir
+        return str(self._folder)
 
     def table(self, key: str, frame: pd.DataFrame) -> None:
-        frame.to_csv(Path(self._lightning.log_dir) / f"{key}.csv", index=False)
+        frame.to_csv(self._folder / f"{key}.csv", index=False)
 
     def figure(self, key: str, png: Path) -> None:
         pass
@@ -439,7 +450,7 @@ class CsvLog(Log):
         pass
 
     def close(self, failed: bool) -> None:
-        self._lightning.finalize("failed" if failed else "success")
+        pass
 
 
 @dataclass(frozen=True)
@@ -462,41 +473,40 @@ class TensorBoardLog(Log):
     """One folder of event files; the x of a curve is its global step, rounded."""
 
     def __init__(self, run: Run) -> None:
-        from pytorch_lightning.loggers import TensorBoardLogger
+        from torch.utils.tensorboard import SummaryWriter
 
-        self._lightning = TensorBoardLogger(
-            run.directory, name="tensorboard", version="", default_hp_metric=False
-        )
-        self._lightning.log_hyperparams(dict(run.config))
+        self._folder = run.directory / "tensorboard"
+        _put_earlier_aside(self._folder)
+        self._writer = SummaryWriter(str(self._folder))
+        self._writer.add_text("config", f"```\n{json.dumps(run.config, indent=1)}\n```")
 
-    @property
-    def lightning(self) -> LightningLogger:
-        return self._lightning
+    def _loss(self, step: int, name: str, loss: float) -> None:
+        self._writer.add_scalar(f"{name}/loss", loss, global_step=step)
 
     @property
     def where(self) -> str:
-        return self._lightning.log_dir
+        return str(self._folder)
 
     def table(self, key: str, frame: pd.DataFrame) -> None:
-        self._lightning.experiment.add_text(key, _markdown(frame))
+        self._writer.add_text(key, _markdown(frame))
 
     def figure(self, key: str, png: Path) -> None:
         from matplotlib.image import imread
 
-        self._lightning.experiment.add_image(key, imread(png), dataformats="HWC")
+        self._writer.add_image(key, imread(png), dataformats="HWC")
 
     def curves(
         self, key: str, frame: pd.DataFrame, x: Sequence[str], y: str, by: Sequence[str]
     ) -> None:
         for at, row in points(key, frame, x, y, by).items():
             for curve, value in row.items():
-                self._lightning.experiment.add_scalar(curve, value, global_step=round(at[0]))
+                self._writer.add_scalar(curve, value, global_step=round(at[0]))
 
     def files(self, paths: Iterable[Path]) -> None:
         pass
 
     def close(self, failed: bool) -> None:
-        self._lightning.finalize("failed" if failed else "success")
+        self._writer.close()
 
 
 def _markdown(frame: pd.DataFrame) -> str:
@@ -518,9 +528,8 @@ class NoLogger(Logger):
 class NoLog(Log):
     """Takes everything and keeps nothing."""
 
-    @property
-    def lightning(self) -> Literal[False]:
-        return False
+    def _loss(self, step: int, name: str, loss: float) -> None:
+        pass
 
     @property
     def where(self) -> str:

@@ -47,6 +47,7 @@ from samplerbench.models import Denoiser, Learned
 from samplerbench.networks.unet import UNet
 from samplerbench.schedules import TRAIN_STEPS, DDPMTable, NoiseSchedule
 from samplerbench.targets import DataTarget, NoiseTarget, Target, VTarget
+from samplerbench.weights import finite
 
 #: diffusers' names of the targets.
 TARGETS: dict[str, Target] = {
@@ -378,7 +379,7 @@ def _loaded(folder: Path) -> Any:
 
     Raises:
         Unsuitable: weights are missing, for which diffusers would take random ones, or left over,
-            which it would leave out.
+            which it would leave out, or not all finite.
     """
     from diffusers import UNet2DModel
 
@@ -394,6 +395,8 @@ def _loaded(folder: Path) -> Any:
     missing, left = len(about["missing_keys"]), len(about["unexpected_keys"])
     if missing or left:
         raise Unsuitable(f"its file lacks {missing} of the network's weights and has {left} others")
+    if not finite(unet.state_dict()):
+        raise Unsuitable("the network's weights are not all finite")
     return unet
 
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,24 @@ from pytorch_lightning.callbacks import (
     Callback,
     Checkpoint,
     EMAWeightAveraging,
-    ModelCheckpoint,
     RichProgressBar,
 )
-from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.types import STEP_OUTPUT
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from samplerbench.batches import TensorData
+from samplerbench.environment import environment
+from samplerbench.errors import RunFailed
 from samplerbench.files import sealed, set_aside, unsealed, write_atomically
-from samplerbench.fitting import Fitting, Loading
+from samplerbench.fitting import Fitting, Loading, diverged
 from samplerbench.objectives.base import Model, Objective, Recipe
-from samplerbench.weights import LOSSES, STATE, WEIGHTS, save
+from samplerbench.weights import LOSSES, STATE, WEIGHTS, Loss, finite, save
+
+#: Where a process is told its place among others. A training would take it for its own.
+PLACE = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def train(
@@ -48,7 +54,7 @@ def train(
     data: TensorData,
     *,
     directory: Path,
-    logger: Logger | None = None,
+    log: Callable[[Sequence[Loss]], None] | None = None,
     callbacks: Sequence[Callback] = (),
     device: torch.device | str = "cpu",
     progress: bool = True,
@@ -64,7 +70,7 @@ def train(
         objective: the loss, with its model and recipe; its model is changed in place.
         data: batches of clean data.
         directory: where `losses.csv` and then `model.safetensors` go.
-        logger: Lightning's, for the losses; None logs nothing.
+        log: is given all losses so far whenever there is a new one; not from several devices.
         callbacks: more of Lightning's callbacks.
         device: where to run; several devices are this one and those after it.
         progress: whether a progress bar is shown.
@@ -75,14 +81,14 @@ def train(
         The model, with averaged weights, in float32, on the CPU, not to be trained further.
 
     Raises:
-        InvalidSetting: if the loss is no longer finite.
+        RunFailed: if the loss or the weights are no longer finite.
     """
     recipe = objective.recipe
-    history = LossHistory(recipe.log_every, directory)
-    own: list[Callback] = [history]
+    own: list[Callback] = [LossHistory(recipe.log_every, directory, log)]
     state = directory / STATE
+    validate_every = None if data.validation is None else recipe.validate_every
     if resumable:
-        own.append(Keeper(recipe, state))
+        own.append(Keeper(recipe, validate_every, state))
     if recipe.ema_decay is not None:
         own.append(
             EMAWeightAveraging(
@@ -93,7 +99,7 @@ def train(
         )
     if progress:
         own.append(SparseBar(refresh_rate=max(1, recipe.steps // 100)))
-    with _quiet():
+    with _quiet(), _by_config_alone():
         trainer = pl.Trainer(
             accelerator="cpu" if torch.device(device).type == "cpu" else "gpu",
             devices=_numbers(torch.device(device), recipe.devices),
@@ -105,12 +111,12 @@ def train(
             precision=recipe.precision,  # type: ignore[arg-type]  # Recipe has checked it
             max_steps=recipe.steps,
             max_epochs=1,
-            logger=logger if logger is not None else False,
+            logger=False,
             callbacks=[*callbacks, *own],
             log_every_n_steps=recipe.log_every,
-            val_check_interval=recipe.validate_every,
-            limit_val_batches=None if recipe.validate_every else 0,
-            check_val_every_n_epoch=None if recipe.validate_every else 1,
+            val_check_interval=validate_every,
+            limit_val_batches=None if validate_every else 0,
+            check_val_every_n_epoch=None if validate_every else 1,
             num_sanity_val_steps=0,
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in [*callbacks, *own]),
             enable_progress_bar=progress,
@@ -130,6 +136,14 @@ def train(
                 signal.signal(signal.SIGINT, before)
                 raise KeyboardInterrupt from None
             raise
+        except ProcessRaisedException as error:  # of one that was forked, as text
+            *_, last = str(error).strip().splitlines()
+            kind, _, reason = last.partition(": ")
+            if kind == f"{RunFailed.__module__}.{RunFailed.__name__}":
+                raise RunFailed(reason) from None
+            raise
+    if not finite(objective.model.state_dict()):
+        raise diverged(recipe, f"the weights are not finite after step {recipe.steps}")
     model = objective.model.float().cpu().eval().requires_grad_(False)
     save(model, directory / WEIGHTS, (directory / LOSSES).read_bytes())
     if resumable:
@@ -144,22 +158,23 @@ def _numbers(device: torch.device, count: int) -> int | list[int]:
     return list(range(device.index, device.index + count))
 
 
-class Keeper(ModelCheckpoint):
+class Keeper(Checkpoint):
     """Keeps the state twenty times in a training, at steps where no loss waits to be logged.
 
-    Not after the last step: a training that goes on from there has nothing to do, and Lightning
-    then leaves out what ends one, such as putting the averaged weights into the model.
+    If such a step is followed by validation then after that, so that its loss is kept too. Not
+    after the last step: a training that goes on from there has nothing to do, and Lightning then
+    leaves out what ends one, such as putting the averaged weights into the model.
+
+    Args:
+        recipe: of the training.
+        validate_every: steps between two validations; None for none.
+        state: the file to keep the state in.
     """
 
-    def __init__(self, recipe: Recipe, state: Path) -> None:
-        super().__init__(
-            state.parent,
-            state.stem,
-            every_n_train_steps=recipe.log_every
-            * max(1, round(recipe.steps / (20 * recipe.log_every))),
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        )
+    def __init__(self, recipe: Recipe, validate_every: int | None, state: Path) -> None:
+        self._every = recipe.log_every * max(1, round(recipe.steps / (20 * recipe.log_every)))
+        self._validate_every = validate_every
+        self._state = state
 
     def on_train_batch_end(
         self,
@@ -169,9 +184,17 @@ class Keeper(ModelCheckpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Keep it, if this is such a step."""
-        if trainer.global_step < trainer.max_steps:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        """Keep it, if no validation follows."""
+        if self._validate_every is None or trainer.global_step % self._validate_every > 0:
+            self._keep(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep it with the loss on held-out data."""
+        self._keep(trainer)
+
+    def _keep(self, trainer: pl.Trainer) -> None:
+        if trainer.global_step % self._every == 0 and trainer.global_step < trainer.max_steps:
+            trainer.save_checkpoint(self._state, weights_only=False)
 
 
 class States(TorchCheckpointIO):
@@ -218,16 +241,19 @@ def _usable(state: Path) -> bool:
 
 
 class LossHistory(Callback):
-    """Keeps the losses that are logged, for a picture of them.
+    """Keeps the losses, tells them as they come, and writes them at the end.
 
     Attributes:
-        rows: (step, "train" or "validation", loss), in the order they came.
+        rows: in the order they came.
     """
 
-    def __init__(self, log_every: int, directory: Path) -> None:
-        self.rows: list[tuple[int, str, float]] = []
+    def __init__(
+        self, log_every: int, directory: Path, log: Callable[[Sequence[Loss]], None] | None
+    ) -> None:
+        self.rows: list[Loss] = []
         self._log_every = log_every
         self._directory = directory
+        self._log = log
 
     def state_dict(self) -> dict[str, Any]:
         """The losses so far, for a training that is resumed."""
@@ -265,6 +291,8 @@ class LossHistory(Callback):
         loss = trainer.callback_metrics.get(f"{name}/loss")
         if loss is not None:
             self.rows.append((trainer.global_step, name, float(loss)))
+            if self._log is not None and trainer.world_size == 1:  # a forked process has no log
+                self._log(self.rows)
 
 
 class NoProfiler(PassThroughProfiler):
@@ -299,6 +327,25 @@ class SparseBar(RichProgressBar):
 
 
 @contextmanager
+def _by_config_alone() -> Iterator[None]:
+    """Lightning without what it reads in the environment: the config says how to train.
+
+    It would take the place that this process has among others, such as those that `srun` begins,
+    for one in the training, where the only ranks are those of the processes that it forks itself.
+    It would take settings of its Trainer, and decide on the threads of a forked process.
+    """
+    settings = [name for name in os.environ if name.startswith("PL_TRAINER_")]
+    threads = str(torch.get_num_threads())
+    rank = rank_zero_only.rank  # type: ignore[attr-defined]
+    with environment({**dict.fromkeys([*PLACE, *settings]), "OMP_NUM_THREADS": threads}):
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            rank_zero_only.rank = rank  # type: ignore[attr-defined]
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what Lightning says at each start and what is on purpose here."""
     log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
@@ -308,9 +355,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*srun.*")
-            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")
-            warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero.*")
             # ours are: batch k is the same whatever came before it
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
             yield

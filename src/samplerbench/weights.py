@@ -26,6 +26,9 @@ WEIGHTS, LOSSES, STATE = "model.safetensors", "losses.csv", "state.ckpt"
 #: be the same file.
 _DIGESTS = "sha256"
 
+#: A row of the losses: how many steps were made, "train" or "validation", and the loss.
+Loss = tuple[int, str, float]
+
 Model = TypeVar("Model", bound="nn.Module")
 
 
@@ -71,7 +74,8 @@ def load(model: Model, path: Path) -> Model:
         path: of the weights; they may be of somebody who keeps no digest.
 
     Raises:
-        ValueError: the weights are not those that were written; the model is as it was.
+        ValueError: the weights are not those that were written, or not all of them are finite; the
+            model is as it was.
     """
     import safetensors
 
@@ -81,8 +85,15 @@ def load(model: Model, path: Path) -> Model:
         written, _ = _written(file)
     if written not in ("", _digest(tensors)):
         raise ValueError("the weights are not those that were written")
+    if not finite(tensors):
+        raise ValueError("the weights are not all finite")
     model.load_state_dict(tensors)
     return model.float().eval().requires_grad_(False)
+
+
+def finite(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether all numbers of the weights are finite."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 
 
 def _written(file: Any) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from samplerbench.app.build import build, chosen_block, networks
 from samplerbench.app.folders import conf_directory
 from samplerbench.app.groups import nodes
 from samplerbench.errors import InvalidSetting
+from samplerbench.grids import Level
 
 FEW = ["n_train=50", "n_validation=10", "n_reference=50", "n_samples=50"]
 HELD = ["objective=hyvarinen", "grid=hold", "start=gaussian"]
@@ -136,3 +137,37 @@ def test_what_a_score_lacks_is_said_in_words(composed, sampler):
     with pytest.raises(InvalidSetting) as caught:
         build(composed(*HELD, f"sampler={sampler}", *FEW), {}, "test")
     assert "LevelFree" not in str(caught.value)
+
+
+def test_the_empirical_denoiser_is_of_the_training_points(composed):
+    """With a data_seed of its own: where next to no noise is left it returns them."""
+    words = ("experiment=tiny", "denoiser=[learned,empirical]", "seed=3", "data_seed=5")
+    job = build(composed(*words, "logger=none", "n_train=50"), {}, "x")
+    assert job.training is not None
+    points = job.training.data.x0.double()
+    model = job.sweep.denoisers["empirical"]
+    x0_hat = model.denoiser(points + 1e-7, Level(0.0, 1.0, 1e-4))
+    assert (x0_hat - points).abs().max() < 1e-5
+    other = build(composed(*words[:3], "data_seed=6", "logger=none", "n_train=50"), {}, "x")
+    assert job.sweep.origins["empirical"].id != other.sweep.origins["empirical"].id
+
+
+def test_points_of_another_data_seed_are_another_reference(composed):
+    """Also training points, which a budget measures to where no law is known."""
+    words = (
+        "experiment=tiny",
+        "dataset=four_well",
+        "metric=sliced",
+        "denoiser=oracle",
+        "logger=none",
+    )
+    budget = ("+budget.converged_steps=20", "+budget.tolerance=1", "start=exact", "steps=4")
+    ids = []
+    for data_seed in (0, 1):
+        job = build(composed(*words, *budget, f"data_seed={data_seed}"), {}, "x")
+        assert job.budget is not None
+        rows = job.budget.run()
+        ids.append({(row.reference, row.cell_id) for row in rows})
+    shared = {reference for reference, _ in ids[0] & ids[1]}
+    assert "training" in {reference for reference, _ in ids[0]}
+    assert shared == {"doubled", "converged"}  # of samples, which data_seed does not decide

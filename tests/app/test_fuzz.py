@@ -30,7 +30,7 @@ from samplerbench.app.folders import conf_directory
 from samplerbench.app.job import run as run_job
 from samplerbench.app.main import main
 from samplerbench.app.runs import open_run
-from samplerbench.errors import CellsFailed, InvalidSetting
+from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.evaluation.cell import Row
 from samplerbench.evaluation.store import Store
 
@@ -197,7 +197,10 @@ def ended(plain, hydra, changes) -> str:
         except InvalidSetting as error:
             assert not (folder / "run" / "config.yaml").exists(), (changes, "after work began")
             return str(error)
-        except CellsFailed as error:
+        except RunFailed as error:
+            if "not finite" in str(error):  # a training that went wrong leaves no weights
+                assert not list(folder.rglob("model.safetensors")), changes
+                return str(error)
             table = pd.read_parquet(folder / "run" / "cells.parquet")
             assert len(table) == open_run(folder / "run").values, changes
             return str(error)

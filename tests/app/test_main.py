@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import safetensors.torch
 import yaml
 
 from samplerbench.app.folders import conf_directory
@@ -313,6 +314,32 @@ def test_a_failed_cell_ends_with_status_1_and_the_other_jobs_go_on(run, tmp_path
     assert "defect" in out
     assert run("-m", *ORACLE, "seed=0,1,2")[0] == 1
     assert len(list(tmp_path.rglob("cells.parquet"))) == 1 + 3
+
+
+@pytest.mark.parametrize("shown", [["metric=[]", "picture=[samples]"], []])
+def test_weights_that_are_not_finite_end_the_job_in_one_line_with_status_1(run, tmp_path, shown):
+    words = (*TINY, "denoiser=learned", "steps=2", "sampler.ddim.eta=0", "trainer.steps=1")
+    status, _, err = run(*words, *shown, "trainer.lr=1e39", "trainer.warmup=0")
+    assert (status, err.count("\n")) == (1, 1)
+    said = "trainer.lr=1e+39: must be smaller: the weights are not finite after step 1"
+    assert err == f"samplerbench: {said}\n"
+    told = json.loads((only_run(tmp_path) / "status.json").read_text())
+    assert (told["state"], told["message"]) == ("failed", said)
+
+
+def test_weights_of_a_run_that_are_not_finite_are_refused(run, tmp_path):
+    words = (*TINY, "denoiser=learned", "steps=2", "sampler.ddim.eta=0", "trainer.steps=1")
+    assert run(*words)[0] == 0
+    folder = only_run(tmp_path)
+    path = folder / "checkpoints" / "model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    weights[next(iter(weights))].fill_(float("nan"))
+    safetensors.torch.save_file(weights, path)
+    for command in (["sample", "sampler=heun", "steps=2", "n=3", "out=x.npy"], ["export", "out=x"]):
+        status, _, err = run(*command, str(folder))
+        assert (status, err.count("\n")) == (2, 1)
+        assert "the weights are not all finite" in err
+    assert not list(tmp_path.glob("x*"))
 
 
 def test_an_interrupt_in_training_is_said(run, monkeypatch):

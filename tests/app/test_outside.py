@@ -135,6 +135,7 @@ def test_what_is_not_trusted_or_not_there_is_one_line(here, capsys, words, messa
 
 def test_where_it_is_defined_decides(here):
     (here / "lab" / "tricks.py").write_text("import os\nfrom lab.sampler import Mine\nfive = 5\n")
+    (here / "lab" / "silent.py").write_text("raise Exception\n")
     with trusting("lab"):
         assert trusted("lab.sampler.Mine", "x").__name__ == "Mine"
         for target, message in (
@@ -143,6 +144,7 @@ def test_where_it_is_defined_decides(here):
             ("lab.tricks.Mine", "where it is defined lab.sampler.Mine"),
             ("lab.tricks.five", "a class or a function"),
             ("lab.tricks.six", "that can be imported"),
+            ("lab.silent.Mine", "that can be imported: Exception"),
             ("lab", "a member of samplerbench, lab"),
         ):
             with pytest.raises(InvalidSetting, match=message) as caught:

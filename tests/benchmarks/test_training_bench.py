@@ -16,7 +16,6 @@ import pytorch_lightning as pl
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 
 from samplerbench.batches import TensorData
@@ -156,7 +155,7 @@ def test_a_step_through_lightning(case: str, benchmark: BenchmarkFixture, tmp_pa
     alternate = Alternate(Bare(deepcopy(network), trained, data.x0))
 
     def run() -> None:
-        train(trained, data, directory=tmp_path, logger=CSVLogger(tmp_path), callbacks=[alternate])
+        train(trained, data, directory=tmp_path, callbacks=[alternate])
 
     benchmark.pedantic(run, rounds=1)
     # on a busy machine only the processor's time of this one thread is to be trusted

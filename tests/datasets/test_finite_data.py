@@ -269,6 +269,16 @@ def test_bad_files(tmp_path, name, content, what):
     assert "\n" not in str(error.value)
 
 
+def test_a_file_that_fails_without_a_word(tmp_path, monkeypatch):
+    def fail(path):
+        raise MemoryError
+
+    monkeypatch.setattr("samplerbench.datasets.file._read_npy", fail)
+    (tmp_path / "points.npy").touch()
+    with pytest.raises(InvalidSetting, match=r": MemoryError$"):
+        from_file(str(tmp_path / "points.npy"))
+
+
 def test_an_archive_is_not_an_array(tmp_path):
     np.savez(tmp_path / "several.npz", a=np.zeros((3, 2)))
     path = (tmp_path / "several.npz").rename(tmp_path / "several.npy")

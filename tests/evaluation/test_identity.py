@@ -1,15 +1,23 @@
 """Identities: stable, and different for different things."""
 
 import functools
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from samplerbench.evaluation.identity import describe, identity
-from samplerbench.grids import karras
+import samplerbench
+from samplerbench.evaluation.identity import PRESENTATION, describe, identity
+from samplerbench.grids import custom, karras
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.euler import Euler
-from samplerbench.schedules import GeometricVE, GeometricVEKernel
+from samplerbench.samplers.unipc import UniPC
+from samplerbench.schedules import EDM, GeometricVE, GeometricVEKernel
 
 
 def test_equal_things_have_equal_identities():
@@ -41,3 +49,107 @@ def test_what_cannot_be_described_is_refused():
 
 def test_the_description_can_be_read():
     assert describe(DDIM(0.5)) == {"class": "samplerbench.samplers.ddim.DDIM", "eta": 0.5}
+
+
+def test_equal_numbers_are_described_alike():
+    """Where a float is meant; a number of steps is a whole number."""
+    assert identity(DDIM(1)) == identity(DDIM(1.0)) == identity(DDIM(np.float32(1)))
+    ints, floats = (functools.partial(custom, ratios=ratios) for ratios in ([8, 1], (8.0, 1.0)))
+    assert identity(ints) == identity(floats)
+    assert describe(EDM(10)) == describe(EDM(10.0))
+    assert describe(UniPC(2))["points"] == 2
+    assert describe(UniPC(np.int64(2))) == describe(UniPC(2))
+
+
+def test_tensors_and_models_are_described_by_their_content():
+    one, other = torch.zeros(3), torch.tensor([0.0, 0.0, 1e-30])
+    assert identity(one) == identity(one.clone())
+    assert len({identity(t) for t in (one, other, one.double(), one[None])}) == 4
+    models = [nn.Linear(2, 2) for _ in range(2)]
+    assert identity(models[0]) != identity(models[1])
+    models[1].load_state_dict(models[0].state_dict())
+    assert identity(models[0]) == identity(models[1])
+    models[1]._factor = 3.0  # also what is meant to be private decides
+    assert identity(models[0]) != identity(models[1])
+
+
+def made(eta):
+    """A sampler, a grid and a model as a notebook has them, by one function again and again."""
+
+    @dataclass(frozen=True)
+    class Mine(DDIM):
+        def steps(self, model, x, levels, noise):
+            return super().steps(model, x * eta, levels, noise)
+
+    return Mine(), lambda schedule, steps: karras(schedule, steps, noise_min=eta)
+
+
+def test_what_has_one_name_and_other_code_is_another_thing():
+    (one, grid), (same, same_grid), (other, other_grid) = made(0.1), made(0.1), made(0.2)
+    assert identity(one) == identity(same) != identity(other)
+    assert identity(grid) == identity(same_grid) != identity(other_grid)
+
+
+SAMPLER = """
+from {package}.parts import FACTOR
+from samplerbench.samplers.ddim import DDIM
+class Mine(DDIM):
+    factor = FACTOR
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of somebody's, and the identity of its sampler in a new process."""
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "local.py").write_text("NUMBER = 2\n")
+    for name, text in {
+        "__init__": "",
+        "sampler": SAMPLER.format(package="lab"),
+        "parts": "import local\nFACTOR = 1 + local.NUMBER\n",
+        "unused": "x = 1\n",
+    }.items():
+        (folder / f"{name}.py").write_text(text)
+    code = (
+        "from lab.sampler import Mine; from samplerbench.evaluation.identity import identity; "
+        "print(identity(Mine()))"
+    )
+
+    def now() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True
+        ).stdout
+
+    return tmp_path, now
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "decides"),
+    [
+        ("lab/sampler.py", "class Mine", "# a comment\nclass Mine", False),
+        ("lab/sampler.py", "    factor", '    """Its words."""\n    factor', False),
+        ("lab/unused.py", "x = 1", "x = 2", False),
+        ("lab/sampler.py", "factor = FACTOR", "factor = -FACTOR", True),
+        ("lab/parts.py", "1 +", "2 +", True),
+        ("local.py", "2", "3", True),  # what is not installed has no version
+    ],
+)
+def test_the_code_that_decides_is_in_it(package, file, before, after, decides):
+    folder, now = package
+    first = now()
+    text = (folder / file).read_text()
+    assert before in text
+    (folder / file).write_text(text.replace(before, after))
+    assert (now() != first) is decides
+
+
+def test_what_shows_results_is_no_part_of_the_code(tmp_path):
+    """Of this package: a console text does not train a network again."""
+    root = Path(samplerbench.__file__).parent
+    for name in PRESENTATION:
+        assert (root / name).exists(), name
+    for name in ("evaluation/sweep.py", "evaluation/budget.py", "samplers/heun.py", "training.py"):
+        assert (root / name).exists()
+        assert not name.startswith(PRESENTATION)

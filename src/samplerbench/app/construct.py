@@ -26,7 +26,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, first_line, require
 
 OURS = "samplerbench"
 
@@ -187,7 +187,7 @@ def trusted(target: object, key: str) -> Callable[..., Any]:
     try:
         found = get_object(target)
     except Exception as error:  # the code of a package may raise anything
-        reason = str(error.__cause__ or error).splitlines()[0]
+        reason = first_line(error.__cause__ or error)
         raise refused(f"a class or function that can be imported: {reason}") from error
     if not (inspect.isclass(found) or inspect.isfunction(found)) or inspect.isabstract(found):
         raise refused("a class or a function, and no abstract class")

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,14 @@ from samplerbench.app.build import Job, Training, build, scene
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
 from samplerbench.app.showing import Showing
 from samplerbench.app.terminal import console, shown
-from samplerbench.errors import CellsFailed, InvalidSetting, first_line, kind_and_line, require
+from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_line, require
 from samplerbench.evaluation.cache import ABOUT, Cache
 from samplerbench.evaluation.cell import Row
 from samplerbench.evaluation.chains import DIAGNOSTICS, chain_cells, diagnose
 from samplerbench.evaluation.scene import Scene
 from samplerbench.evaluation.store import Store, to_data
 from samplerbench.files import set_aside, write_atomically
-from samplerbench.logs import Log, open_log, run_name
+from samplerbench.logs import Log, Run, run_name
 from samplerbench.weights import LOSSES, STATE, WEIGHTS, check_losses, load
 
 message = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def run(config: DictConfig) -> float | None:
 
     Raises:
         InvalidSetting: before any work, if the config cannot be run.
-        CellsFailed: at the end, if a cell failed.
+        RunFailed: the training went wrong, a cell failed, or the disk is full.
     """
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
@@ -74,18 +74,17 @@ def run(config: DictConfig) -> float | None:
     try:
         with logged(job, directory) as log:
             failed = execute(job, directory, log)
+        if failed:
+            raise RunFailed("; ".join(failed))
     except BaseException as error:
         stopped: State = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        said = first_line(error) if isinstance(error, RunFailed) else kind_and_line(error)
         with suppress(OSError):  # the disk may be full
-            tell(directory, stopped, kind_and_line(error))
+            tell(directory, stopped, said)
         if isinstance(error, OSError):
             kept = "what was finished is kept, and the same command goes on from there"
-            raise CellsFailed(f"{error}; {kept}") from error
+            raise RunFailed(f"{first_line(error)}; {kept}") from error
         raise
-    if failed:
-        reason = "; ".join(failed)
-        tell(directory, "failed", reason)
-        raise CellsFailed(reason)
     tell(directory, "finished")
     if not searching or not job.sweep.metrics:
         return None
@@ -117,8 +116,8 @@ def built(config: DictConfig, choices: Mapping[str, Any], name: str) -> Job:
         raise InvalidSetting("config", reason, "one that can be built; see debug=true") from error
 
 
-def logged(job: Job, directory: Path) -> AbstractContextManager[Log]:
-    """The log of the run, named by what it compares and by what varies in its multirun."""
+def logged(job: Job, directory: Path) -> Log:
+    """The open log of the run, named by what it compares and by what varies in its multirun."""
     hydra, labels = HydraConfig.get(), job.sweep.labels
     samplers = [name for name, _ in job.sweep.samplers]
     model = labels.objective if job.training else next(iter(job.sweep.denoisers), "")
@@ -137,14 +136,10 @@ def logged(job: Job, directory: Path) -> AbstractContextManager[Log]:
         if isinstance(choice, str) and "/" not in str(key)
     }
     choices["sampler"] = ",".join(dict.fromkeys(samplers))
-    return open_log(
-        job.logger,
-        directory=directory,
-        name=run_name(samplers, model, labels.dataset, varied),
-        config={**job.config, "choices": choices},
-        group=group,
-        tags=list(dict.fromkeys(filter(None, [labels.dataset, model, *samplers]))),
-    )
+    name = run_name(samplers, model, labels.dataset, varied)
+    tags = list(dict.fromkeys(filter(None, [labels.dataset, model, *samplers])))
+    config = {**job.config, "choices": choices}
+    return job.logger.open(Run(directory, name, config, group, tags))
 
 
 def planned(job: Job) -> int:
@@ -201,6 +196,7 @@ def fit(
         (own / LOSSES).replace(directory / LOSSES)
     model.to(job.sweep.device)
     losses = read_losses(directory / LOSSES)
+    log.losses(list(losses.itertuples(index=False, name=None)))
     return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
 
 
@@ -293,7 +289,7 @@ def train_here(
         training.objective,
         training.data,
         directory=place,
-        logger=log.lightning or None,
+        log=log.losses,
         device=job.sweep.device,
         progress=sys.stderr.isatty(),
         resumable=resumable,
@@ -306,7 +302,7 @@ def train_here(
 
 def read_losses(path: Path) -> pd.DataFrame:
     """The losses of a training; ValueError where the file holds none."""
-    losses = pd.read_csv(path)
+    losses = pd.read_csv(path, float_precision="round_trip")
     if list(losses.columns) != ["step", "name", "loss"] or losses.empty:
         raise ValueError("it has no losses, which are step,name,loss")
     return losses
@@ -343,7 +339,7 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
         finally:  # also when it is interrupted: what is there can be read
             table = store.compact(whole=whole)
     if len(table) != total:
-        raise CellsFailed(f"{len(table):,} of {total:,} values are in the table: a defect")
+        raise RunFailed(f"{len(table):,} of {total:,} values are in the table: a defect")
     if job.cache is not None and job.cache.recalled:
         known = len(job.cache.recalled)
         out.print(f"{known:,} values were known; cache=refresh measures them again")

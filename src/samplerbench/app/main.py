@@ -43,7 +43,7 @@ from samplerbench.app.owner import STATUS, own_folder, stored
 from samplerbench.app.startup import importing, leave
 from samplerbench.app.terminal import replace_unencodable
 from samplerbench.app.words import members_of_others
-from samplerbench.errors import CellsFailed, InvalidSetting
+from samplerbench.errors import InvalidSetting, RunFailed
 
 #: Failed jobs of a multirun that have a line of their own at its end.
 MOST_NAMED = 10
@@ -86,11 +86,11 @@ def _job(config: DictConfig) -> float | None:
                 from samplerbench.app.job import run
             value = run(config)
     except Exception as error:
-        told = isinstance(error, InvalidSetting | OmegaConfBaseException | CellsFailed)
+        told = isinstance(error, InvalidSetting | OmegaConfBaseException | RunFailed)
         alone = HydraConfig.get().mode == RunMode.RUN
         if config.get("debug") or (alone and not told):
             raise
-        status = 2 if told and not isinstance(error, CellsFailed) else 1
+        status = 2 if told and not isinstance(error, RunFailed) else 1
         if alone:
             sys.exit(complain(str(error), status))
         if not told:  # a defect is looked for where it happened; the command may run elsewhere
@@ -167,7 +167,7 @@ def _named(error: Exception) -> str:
     """The error with the job of a multirun that it ended."""
     hydra = HydraConfig.get()
     where = hydra.sweep.dir
-    kind = "" if isinstance(error, InvalidSetting | CellsFailed) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, InvalidSetting | RunFailed) else f"{type(error).__name__}: "
     return f"job {hydra.job.num} of {where}: {kind}{error}"
 
 

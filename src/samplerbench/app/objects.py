@@ -56,6 +56,7 @@ def trained(
 
     Raises:
         InvalidSetting: it cannot be trained so.
+        RunFailed: the loss or the weights are no longer finite.
     """
     from samplerbench.training import train  # Lightning takes seconds to import
 

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.datasets.empirical import Empirical, digest
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, first_line, require
 from samplerbench.models import Denoiser
 from samplerbench.noise import generator as keyed
 from samplerbench.schedules import NoiseSchedule
@@ -188,8 +188,7 @@ def read_points(path: str) -> Tensor:
     try:
         array = readers[suffix](location)
     except (ValueError, EOFError, OSError, MemoryError, csv.Error) as error:
-        reason = str(error).split("\n")[0] or "it is empty or broken"
-        raise InvalidSetting("path", path, f"{_WHAT[suffix]}: {reason}") from error
+        raise InvalidSetting("path", path, f"{_WHAT[suffix]}: {first_line(error)}") from error
     wrong = _what_is_wrong(array)
     require(not wrong, "path", path, f"a finite array of numbers of shape (n, dim), n ≥ 2: {wrong}")
     return torch.from_numpy(array.astype(np.float64))

@@ -1,0 +1,34 @@
+"""What an error says becomes one line, in one place."""
+
+from pathlib import Path
+
+import pytest
+
+import samplerbench
+from samplerbench.errors import first_line, kind_and_line
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "with_kind"),
+    [
+        (ValueError("no\nmore"), "no", "ValueError: no"),
+        (ValueError("\n no \nmore"), "no", "ValueError: no"),
+        (KeyError("a"), "a", "KeyError: a"),
+        (KeyError(), "KeyError", "KeyError"),
+        (Exception(), "Exception", "Exception"),
+        (TimeoutError("  \n "), "TimeoutError", "TimeoutError"),
+    ],
+)
+def test_an_error_is_one_line_that_is_never_empty(error, line, with_kind):
+    assert first_line(error) == line
+    assert kind_and_line(error) == with_kind
+
+
+def test_no_other_place_takes_the_first_line_of_an_error():
+    """What is not there cannot be the first of several: an error may have no words."""
+    package = Path(samplerbench.__file__).parent
+    own = package / "errors.py"
+    sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    assert "splitlines()[0]" in sources.pop(own)
+    for word in (".splitlines()[0]", '.split("\\n")[0]', '.partition("\\n")[0]'):
+        assert [path for path, text in sources.items() if word in text] == []
