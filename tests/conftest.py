@@ -18,15 +18,11 @@ import pytest
 import torch
 
 import samplerbench.samplers
-from samplerbench import grids
 from samplerbench.app.main import main
-from samplerbench.datasets.gaussian import gaussian
-from samplerbench.datasets.gaussian_mixture import GaussianMixture
-from samplerbench.evaluation.contract import Ground
-from samplerbench.grids import Levels
-from samplerbench.noise import KeyedNoise
-from samplerbench.samplers.base import Sampler
-from samplerbench.schedules import (
+from samplerbench.core import grids
+from samplerbench.core.grids import Levels
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import (
     EDM,
     GeometricVE,
     GeometricVEKernel,
@@ -35,6 +31,10 @@ from samplerbench.schedules import (
     VPCosine,
     VPLinear,
 )
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.samplers.base import Sampler
+from samplerbench.verify.contract import Ground
 
 torch.set_num_threads(1)
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from samplerbench.batches import Batches, TensorData
+from samplerbench.core.level_laws import LogNormal
+from samplerbench.core.schedules import EDM
+from samplerbench.core.targets import EDMTarget
+from samplerbench.core.weightings import Uniform
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
-from samplerbench.level_laws import LogNormal
 from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.denoising import Denoising
-from samplerbench.schedules import EDM
-from samplerbench.targets import EDMTarget
-from samplerbench.training import LOSSES, WEIGHTS, train
-from samplerbench.weightings import Uniform
+from samplerbench.training.batches import Batches, TensorData
+from samplerbench.training.loop import LOSSES, WEIGHTS, train
 
 LAW = gaussian((3.0, -1.0), ((4.0, 1.0), (1.0, 0.5)))
 ONE = Recipe(steps=12, batch_size=32, lr=3e-3, ema_decay=0.8, log_every=4, validate_every=6)

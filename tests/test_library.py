@@ -17,20 +17,20 @@ from matplotlib.figure import Figure
 import samplerbench as sb
 from samplerbench import library
 from samplerbench.app.main import main
+from samplerbench.bench.ranking import ranking
+from samplerbench.bench.statistics import summary
+from samplerbench.bench.store import CLOCKS
+from samplerbench.core.grids import karras
+from samplerbench.core.models import Denoiser
+from samplerbench.core.schedules import EDM, VPCosine
+from samplerbench.core.starts import Exact
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting, RunFailed
-from samplerbench.evaluation.ranking import ranking
-from samplerbench.evaluation.statistics import summary
-from samplerbench.evaluation.store import CLOCKS
-from samplerbench.grids import karras
 from samplerbench.metrics.sliced import Sliced
-from samplerbench.models import Denoiser
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
-from samplerbench.schedules import EDM, VPCosine
-from samplerbench.starts import Exact
 
 FEW = {"n_samples": 50, "repetitions": 2, "floor_repetitions": 2}
 

@@ -652,7 +652,7 @@ def test_a_job_that_is_begun_again_has_one_whole_log(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("samplerbench.training.Keeper.on_validation_end", stop)
+        patched.setattr("samplerbench.training.loop.Keeper.on_validation_end", stop)
         with pytest.raises(SystemExit):
             main()
     partial = logged_losses(folder, logger, wandb_runs)

@@ -103,7 +103,9 @@ def test_a_title_within_a_title_is_not_mentioned():
 def test_a_members_own_docstring_comes_first():
     assert references("samplerbench.samplers.heun.Heun") == ["karras2022elucidating"]
     assert references("samplerbench.metrics.energy.Energy")[0] == "szekely2013energy"
-    assert references("samplerbench.targets.DataTarget") == [], "a flat module speaks for nobody"
+    assert references("samplerbench.core.targets.DataTarget") == [], (
+        "a flat module speaks for nobody"
+    )
     assert references("samplerbench.nothing.There") == []
 
 

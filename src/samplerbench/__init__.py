@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from samplerbench.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from samplerbench.library import (
         dataset,
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
         sweep,
         train,
     )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "dataset",

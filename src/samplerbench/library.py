@@ -10,8 +10,8 @@ What stands here is in the package itself too. A member of a config group is nam
 (`samplerbench list`), or given as an object of yours: a frozen dataclass that derives from
 `Sampler`, `Dataset`, `NoiseSchedule`, `Start` or `Metric`. What is not given is what the config of
 the main job says, so the numbers are those of the command line, bit for bit. `sweep` returns the
-table of `cells.parquet`, one row per value (see `evaluation.store.Row`), which `ranking` and the
-functions of `evaluation.statistics` read.
+table of `cells.parquet`, one row per value (see `bench.store.Row`), which `ranking` and the
+functions of `bench.statistics` read.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from samplerbench.bench.cell import KINDS, Cell, Origin, Row
+from samplerbench.bench.identity import describe
+from samplerbench.bench.sampling import require_runs, sample_into, shape_of
+from samplerbench.bench.store import as_table, to_data
+from samplerbench.bench.sweep import Grid, Sweep
+from samplerbench.core.models import Denoiser, Score
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.cell import KINDS, Cell, Origin, Row
-from samplerbench.evaluation.identity import describe
-from samplerbench.evaluation.store import as_table, to_data
-from samplerbench.evaluation.sweep import Grid, Sweep
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
 from samplerbench.metrics.base import LawMetric, Metric
-from samplerbench.models import Denoiser, Score
 from samplerbench.samplers.base import Sampler
-from samplerbench.sampling import require_runs, sample_into, shape_of
-from samplerbench.schedules import NoiseSchedule
-from samplerbench.starts import Start
 
 T = TypeVar("T")
 

@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from samplerbench.environment import environment
 from samplerbench.errors import RunFailed, first_line, require
-from samplerbench.weights import Loss
+from samplerbench.training.weights import Loss
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -129,7 +129,7 @@ def _document(target: str) -> str:
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     found = [n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
     own = next((ast.get_docstring(node) or "" for node in found if node.name == name), "")
-    flat = re.fullmatch(r"samplerbench\.\w+", module)
+    flat = re.fullmatch(r"samplerbench\.core\.\w+", module)
     says = flat or mentioned(own) or re.search(ARXIV, own)
     return own if says else ast.get_docstring(tree) or ""
 

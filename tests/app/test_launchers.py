@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from samplerbench.evaluation.store import CLOCKS
+from samplerbench.bench.store import CLOCKS
 
 ROOT = Path(__file__).parents[2]
 JOB = ("experiment=tiny", "logger=none", "start=exact", "steps=4", "sampler.ddim.eta=0")

@@ -17,7 +17,7 @@ import yaml
 
 from samplerbench.app.folders import conf_directory
 from samplerbench.app.main import main
-from samplerbench.evaluation.store import CLOCKS
+from samplerbench.bench.store import CLOCKS
 
 TINY = ("experiment=tiny", "logger=none")
 ORACLE = (*TINY, "denoiser=oracle", "steps=4", "sampler.ddim.eta=0", "start=exact")
@@ -301,7 +301,7 @@ def test_every_job_that_failed_is_named_at_the_end(run, tmp_path, monkeypatch):
 
 
 def test_a_failed_cell_ends_with_status_1_and_the_other_jobs_go_on(run, tmp_path, monkeypatch):
-    from samplerbench.models import IsotropicMixtureOracle
+    from samplerbench.core.models import IsotropicMixtureOracle
 
     def fails(self, x, level):
         raise RuntimeError("defect")
@@ -343,7 +343,7 @@ def test_weights_of_a_run_that_are_not_finite_are_refused(run, tmp_path):
 
 
 def test_an_interrupt_in_training_is_said(run, monkeypatch):
-    from samplerbench.fitting import Fitting
+    from samplerbench.training.fitting import Fitting
 
     def interrupted(self, batch, batch_idx):
         os.kill(os.getpid(), signal.SIGINT)

@@ -12,9 +12,9 @@ import yaml
 
 from samplerbench.app.job import read_losses
 from samplerbench.app.runs import open_run
+from samplerbench.bench.cache import Cache
+from samplerbench.bench.store import CLOCKS, Store
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.cache import Cache
-from samplerbench.evaluation.store import CLOCKS, Store
 
 SECRET = "s3cr3tmark"
 #: What people keep in their environment; wandb reads the first and the proxy itself.

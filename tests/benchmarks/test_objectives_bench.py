@@ -18,16 +18,18 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from samplerbench.batches import Batches
+from samplerbench.core.grids import Level
+from samplerbench.core.level_laws import LogNormal, UniformTime
+from samplerbench.core.noise import torch_generator
+from samplerbench.core.schedules import EDM, GeometricVE
+from samplerbench.core.targets import ScoreTarget
+from samplerbench.core.weightings import Variance
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.grids import Level
-from samplerbench.level_laws import LogNormal, UniformTime
 from samplerbench.networks.base import Network
 from samplerbench.networks.layer_norm_mlp import LayerNormMLP
 from samplerbench.networks.ncsn_mlp import NCSNMLP
 from samplerbench.networks.time_mlp import TimeMLP
-from samplerbench.noise import torch_generator
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.denoising import Denoising
 from samplerbench.objectives.derivatives import draw_probes
@@ -35,9 +37,7 @@ from samplerbench.objectives.hutchinson import hutchinson_loss
 from samplerbench.objectives.implicit import implicit_loss
 from samplerbench.objectives.implicit_ve import ImplicitVE
 from samplerbench.objectives.single_level import single_level_loss
-from samplerbench.schedules import EDM, GeometricVE
-from samplerbench.targets import ScoreTarget
-from samplerbench.weightings import Variance
+from samplerbench.training.batches import Batches
 
 pytestmark = pytest.mark.bench
 

@@ -15,17 +15,17 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.grids import karras
+from samplerbench.core.models import Learned
+from samplerbench.core.schedules import EDM
+from samplerbench.core.starts import Prior
+from samplerbench.core.targets import EDMTarget
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.evaluation.sweep import Sweep
-from samplerbench.grids import karras
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.max_sliced_pot import MaxSlicedPOT
-from samplerbench.models import Learned
 from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.samplers.ddim import DDIM
-from samplerbench.schedules import EDM
-from samplerbench.starts import Prior
-from samplerbench.targets import EDMTarget
 
 pytestmark = pytest.mark.bench
 

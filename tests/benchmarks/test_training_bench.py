@@ -18,19 +18,19 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from samplerbench.batches import TensorData
+from samplerbench.core.grids import Level
+from samplerbench.core.level_laws import LogNormal
+from samplerbench.core.schedules import EDM
+from samplerbench.core.targets import EDMTarget, ScoreTarget, Target
+from samplerbench.core.weightings import Uniform, Variance, Weighting
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.grids import Level
-from samplerbench.level_laws import LogNormal
 from samplerbench.networks.base import Network
 from samplerbench.networks.ncsn_mlp import NCSNMLP
 from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.denoising import Denoising
-from samplerbench.schedules import EDM
-from samplerbench.targets import EDMTarget, ScoreTarget, Target
-from samplerbench.training import train
-from samplerbench.weightings import Uniform, Variance, Weighting
+from samplerbench.training.batches import TensorData
+from samplerbench.training.loop import train
 
 pytestmark = pytest.mark.bench
 

@@ -13,11 +13,11 @@ import torch
 
 import samplerbench as sb
 from samplerbench.app.folders import members
+from samplerbench.core.grids import Level
+from samplerbench.core.schedules import EDM
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.rings import Rings
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level
-from samplerbench.schedules import EDM
 
 NEEDS_A_PATH = ("file", "image_folder")
 ALL = [name for name in members("dataset") if name not in NEEDS_A_PATH]

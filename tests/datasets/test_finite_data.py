@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import float64
 
+from samplerbench.bench.identity import identity
+from samplerbench.core.grids import Level
+from samplerbench.core.models import IsotropicMixtureOracle
+from samplerbench.core.schedules import EDM, Rectified
 from samplerbench.datasets.chunked import ChunkedMixtureOracle
 from samplerbench.datasets.empirical import Empirical, empirical
 from samplerbench.datasets.file import Divided, from_file
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.identity import identity
-from samplerbench.grids import Level
-from samplerbench.models import IsotropicMixtureOracle
-from samplerbench.schedules import EDM, Rectified
 
 PARTS = ("train", "validation", "evaluation", "floor")
 

@@ -13,6 +13,11 @@ import pytest
 import torch
 from torch import float64
 
+from samplerbench.bench.identity import identity
+from samplerbench.core.grids import Level
+from samplerbench.core.line_laws import distance_to_law
+from samplerbench.core.schedules import EDM, Rectified
+from samplerbench.core.starts import sobol_exact, stratified_draws
 from samplerbench.datasets import four_well
 from samplerbench.datasets.four_well import (
     BUMPS,
@@ -23,11 +28,6 @@ from samplerbench.datasets.four_well import (
     slope,
 )
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.identity import identity
-from samplerbench.grids import Level
-from samplerbench.metrics.line_laws import distance_to_law
-from samplerbench.schedules import EDM, Rectified
-from samplerbench.starts import sobol_exact, stratified_draws
 
 BETAS = [2.0, 0.1, 10.0]
 WELLS = (-math.inf, -0.5, 0.0, 0.5, math.inf)

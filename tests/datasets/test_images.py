@@ -13,6 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from samplerbench.bench.identity import identity
+from samplerbench.core.grids import Level
+from samplerbench.core.schedules import VPLinear
 from samplerbench.datasets import animal_mnist as animals
 from samplerbench.datasets.animal_mnist import animal_mnist
 from samplerbench.datasets.digits import digits
@@ -21,9 +24,6 @@ from samplerbench.datasets.file import PARTS, Divided
 from samplerbench.datasets.image_folder import image_folder
 from samplerbench.datasets.images import divided
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.identity import identity
-from samplerbench.grids import Level
-from samplerbench.schedules import VPLinear
 
 
 def everything(data):

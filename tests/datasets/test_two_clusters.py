@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import float64
 
+from samplerbench.core.grids import Level
+from samplerbench.core.models import IsotropicMixtureOracle
+from samplerbench.core.schedules import EDM
 from samplerbench.datasets.two_clusters import two_clusters
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level
-from samplerbench.models import IsotropicMixtureOracle
-from samplerbench.schedules import EDM
 
 
 def test_shares_and_places():

@@ -12,6 +12,9 @@ import torch
 from scipy import integrate
 from torch import float64
 
+from samplerbench.bench.identity import identity
+from samplerbench.core.grids import Level
+from samplerbench.core.schedules import EDM, Rectified
 from samplerbench.datasets.checkerboard import Checkerboard
 from samplerbench.datasets.eight_gaussians import eight_gaussians
 from samplerbench.datasets.pinwheel import Pinwheel
@@ -19,9 +22,6 @@ from samplerbench.datasets.rings import Rings
 from samplerbench.datasets.swiss_roll import SwissRoll
 from samplerbench.datasets.two_moons import TwoMoons
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.identity import identity
-from samplerbench.grids import Level
-from samplerbench.schedules import EDM, Rectified
 
 LAWS = {
     "eight_gaussians": eight_gaussians(),

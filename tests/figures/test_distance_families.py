@@ -8,7 +8,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 
-from samplerbench.evaluation.cell import sampler_name
+from samplerbench.bench.cell import sampler_name
 from samplerbench.figures.distance_families import FAMILIES, distance_figure, family
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from samplerbench import grids
+from samplerbench.bench.scene import Scene
+from samplerbench.core import grids
+from samplerbench.core.schedules import VPLinear
+from samplerbench.core.starts import Prior
 from samplerbench.datasets.file import Divided
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.scene import Scene
 from samplerbench.figures.image_panel import ImagePanel, montage
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
-from samplerbench.schedules import VPLinear
-from samplerbench.starts import Prior
 
 SCHEDULE = VPLinear()
 

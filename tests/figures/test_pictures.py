@@ -13,16 +13,22 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
-from samplerbench import grids
 from samplerbench.app.construct import construct
 from samplerbench.app.folders import conf_directory
+from samplerbench.bench.scene import Scene
+from samplerbench.core import grids
+from samplerbench.core.grids import Level
+from samplerbench.core.models import Learned, LevelFree
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM
+from samplerbench.core.starts import Exact, FixedGaussian, Prior
+from samplerbench.core.targets import EDMTarget
 from samplerbench.datasets.file import Divided
 from samplerbench.datasets.four_well import FourWell
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.scene import Scene
 from samplerbench.figures.band_1d import Band1D
 from samplerbench.figures.base import Animation, Followed, write
 from samplerbench.figures.chain import Chain
@@ -36,17 +42,11 @@ from samplerbench.figures.samples import Samples
 from samplerbench.figures.score_heatmap import ScoreHeatmap
 from samplerbench.figures.series_1d import Series1D
 from samplerbench.figures.side_by_side import SideBySide
-from samplerbench.grids import Level
-from samplerbench.models import Learned, LevelFree
 from samplerbench.networks.residual_mlp import ResidualMLP
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ula import ULA
-from samplerbench.schedules import EDM
-from samplerbench.starts import Exact, FixedGaussian, Prior
-from samplerbench.targets import EDMTarget
 
 SCHEDULE = EDM(10.0)
 KARRAS = functools.partial(grids.karras, noise_min=0.02, rho=5.0)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from samplerbench.grids import Level
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import torch_generator
 from samplerbench.networks.base import Network, lecun_linear, uniform_linear
 from samplerbench.networks.fourier_mlp import FourierMLP
 from samplerbench.networks.layer_norm_mlp import LayerNormMLP
@@ -16,7 +17,6 @@ from samplerbench.networks.mlp import MLP
 from samplerbench.networks.ncsn_mlp import NCSNMLP
 from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.networks.time_mlp import TimeMLP
-from samplerbench.noise import torch_generator
 
 MEMBERS = [MLP, LayerNormMLP, FourierMLP, NCSNMLP, TimeMLP, ResidualMLP]
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from samplerbench.core.grids import Level, trailing
+from samplerbench.core.models import Learned
+from samplerbench.core.noise import torch_generator
+from samplerbench.core.schedules import EDM, VPLinear
+from samplerbench.core.targets import NoiseTarget
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level, trailing
-from samplerbench.models import Learned
 from samplerbench.networks.unet import UNet
-from samplerbench.noise import torch_generator
-from samplerbench.schedules import EDM, VPLinear
-from samplerbench.targets import NoiseTarget
 
 pytest.importorskip("diffusers")
 SHAPE = (1, 8, 8)

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import torch_generator
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level
 from samplerbench.networks.layer_norm_mlp import LayerNormMLP
 from samplerbench.networks.mlp import MLP
 from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.networks.time_mlp import TimeMLP
-from samplerbench.noise import torch_generator
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.derivatives import draw_probes, probe_pairs, score_and_form
 from samplerbench.objectives.hutchinson import Hutchinson, hutchinson_loss

@@ -7,17 +7,10 @@ import math
 import pytest
 import torch
 
-from samplerbench.datasets.gaussian import gaussian
-from samplerbench.errors import InvalidSetting
-from samplerbench.level_laws import UniformTime
-from samplerbench.networks.mlp import MLP
-from samplerbench.networks.time_mlp import TimeMLP
-from samplerbench.noise import torch_generator
-from samplerbench.objectives.base import Recipe
-from samplerbench.objectives.denoising import Denoising
-from samplerbench.objectives.implicit_ve import ImplicitVE
-from samplerbench.schedules import GeometricVE
-from samplerbench.targets import (
+from samplerbench.core.level_laws import UniformTime
+from samplerbench.core.noise import torch_generator
+from samplerbench.core.schedules import GeometricVE
+from samplerbench.core.targets import (
     DataTarget,
     EDMTarget,
     NoiseTarget,
@@ -25,7 +18,14 @@ from samplerbench.targets import (
     VelocityTarget,
     VTarget,
 )
-from samplerbench.weightings import SignalShare, Uniform, Variance
+from samplerbench.core.weightings import SignalShare, Uniform, Variance
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.errors import InvalidSetting
+from samplerbench.networks.mlp import MLP
+from samplerbench.networks.time_mlp import TimeMLP
+from samplerbench.objectives.base import Recipe
+from samplerbench.objectives.denoising import Denoising
+from samplerbench.objectives.implicit_ve import ImplicitVE
 
 TARGETS = [DataTarget(), NoiseTarget(), ScoreTarget(), VTarget(), VelocityTarget(), EDMTarget()]
 LAW = gaussian((0.5,), ((0.4,),))

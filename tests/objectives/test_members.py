@@ -10,11 +10,11 @@ from hydra import compose, initialize_config_dir
 
 from samplerbench.app.construct import construct
 from samplerbench.app.folders import conf_directory
-from samplerbench.batches import TensorData
+from samplerbench.core.models import Learned, LevelFree
 from samplerbench.datasets.gaussian import gaussian
-from samplerbench.models import Learned, LevelFree
 from samplerbench.objectives.base import Recipe
-from samplerbench.training import train
+from samplerbench.training.batches import TensorData
+from samplerbench.training.loop import train
 
 CONF = conf_directory()
 MEMBERS = sorted(path.stem for path in (CONF / "objective").glob("*.yaml"))

@@ -6,13 +6,13 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from samplerbench.batches import TensorData
+from samplerbench.core.noise import torch_generator
 from samplerbench.errors import InvalidSetting
 from samplerbench.networks.mlp import MLP
-from samplerbench.noise import torch_generator
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.single_level import SingleLevel
-from samplerbench.training import train
+from samplerbench.training.batches import TensorData
+from samplerbench.training.loop import train
 
 
 def objective(recipe):

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import torch_generator
+from samplerbench.core.schedules import EDM
+from samplerbench.core.targets import ScoreTarget
+from samplerbench.core.weightings import Uniform
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level
 from samplerbench.networks.mlp import MLP
 from samplerbench.networks.ncsn_mlp import NCSNMLP
-from samplerbench.noise import torch_generator
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.denoising import denoising_loss
 from samplerbench.objectives.single_level import SingleLevel, single_level_loss
-from samplerbench.schedules import EDM
-from samplerbench.targets import ScoreTarget
-from samplerbench.weightings import Uniform
 
 LAW = gaussian((0.5, -1.0), ((1.5, 0.4), (0.4, 0.3)))
 COUNT = 100_000

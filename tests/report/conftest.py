@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from samplerbench.evaluation.cell import Row
-from samplerbench.evaluation.store import as_table
+from samplerbench.bench.cell import Row
+from samplerbench.bench.store import as_table
 from samplerbench.report.entries import Entry
 
 SOUND = Row(

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from samplerbench.evaluation.statistics import against_floor
+from samplerbench.bench.statistics import against_floor
 from samplerbench.report.cells import ABOVE, BELOW, SAME, cell_lines, curves, pareto
 from samplerbench.report.entries import all_values, to_data
 

@@ -1,7 +1,7 @@
 """What every sampler promises, on every schedule, from t = 1 (no signal left, on some) to data.
 
 One that says that it needs signal, or stays at one level, is taken at its word. The promises are
-those of `evaluation.contract`, which users' samplers are held to as well.
+those of `verify.contract`, which users' samplers are held to as well.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from samplerbench.evaluation.contract import PROMISES, Ground
-from samplerbench.grids import hold, karras
-from samplerbench.noise import KeyedNoise
+from samplerbench.core.grids import hold, karras
+from samplerbench.core.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
+from samplerbench.verify.contract import PROMISES, Ground
 
 CASES = [*((name, "cpu") for name in PROMISES)]
 CASES += [("type", "cuda")] if torch.cuda.is_available() else []

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from samplerbench.grids import Levels, karras, to_data
-from samplerbench.noise import KeyedNoise
+from samplerbench.core.grids import Levels, karras, to_data
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, Rectified, VPCosine, VPLinear
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.heun import Heun
-from samplerbench.schedules import EDM, Rectified, VPCosine, VPLinear
 
 NOISE = KeyedNoise((0, "equivalences"))
 

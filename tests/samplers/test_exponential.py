@@ -8,13 +8,13 @@ from itertools import pairwise
 import pytest
 import torch
 
+from samplerbench.core.grids import Level, Levels, to_data
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.datasets.gaussian import gaussian
-from samplerbench.grids import Level, Levels, to_data
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dpm_solver import DPMSolver1, DPMSolver2, DPMSolver3
-from samplerbench.schedules import EDM, VPLinear
 
 NOISE = KeyedNoise((0, "exponential"))
 

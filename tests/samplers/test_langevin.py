@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
+from samplerbench.core.grids import Level, hold, karras, uniform
+from samplerbench.core.models import Learned, LevelFree
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, Rectified, VPCosine, VPLinear
+from samplerbench.core.targets import DataTarget
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.exact_law import noised_law, output_law
-from samplerbench.grids import Level, hold, karras, uniform
-from samplerbench.models import Learned, LevelFree
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ula import ULA
-from samplerbench.schedules import EDM, Rectified, VPCosine, VPLinear
-from samplerbench.targets import DataTarget
+from samplerbench.verify.exact_law import noised_law, output_law
 
 NOISE = KeyedNoise((0, "langevin"))
 IDENTITY = torch.eye(3, dtype=torch.float64)

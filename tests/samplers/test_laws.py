@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from samplerbench.core.grids import Levels, hold, karras
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM
 from samplerbench.datasets.gaussian import gaussian
-from samplerbench.evaluation.exact_law import noised_law, output_law
-from samplerbench.grids import Levels, hold, karras
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
-from samplerbench.schedules import EDM
+from samplerbench.verify.exact_law import noised_law, output_law
 
 IDENTITY = torch.eye(3, dtype=torch.float64)
 

@@ -7,18 +7,18 @@ import math
 import pytest
 import torch
 
+from samplerbench.core.grids import hold
+from samplerbench.core.models import Learned
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM
+from samplerbench.core.targets import DataTarget
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.exact_law import noised_law, output_law
-from samplerbench.grids import hold
-from samplerbench.models import Learned
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.mala import MALA
 from samplerbench.samplers.ula import ULA
 from samplerbench.samplers.underdamped import Underdamped
-from samplerbench.schedules import EDM
-from samplerbench.targets import DataTarget
+from samplerbench.verify.exact_law import noised_law, output_law
 
 NOISE = KeyedNoise((0, "mcmc"))
 IDENTITY = torch.eye(3, dtype=torch.float64)

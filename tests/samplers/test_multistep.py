@@ -9,10 +9,11 @@ import pytest
 import torch
 from scipy.integrate import quad
 
+from samplerbench.core.grids import Level, Levels, karras, to_data
+from samplerbench.core.models import Counted
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, Rectified, VPCosine, VPLinear
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level, Levels, karras, to_data
-from samplerbench.models import Counted
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.adams_bashforth import AdamsBashforth
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
@@ -21,7 +22,6 @@ from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.ipndm import IPNDM
 from samplerbench.samplers.multistep import data_weights, half_weights
 from samplerbench.samplers.unipc import UniPC
-from samplerbench.schedules import EDM, Rectified, VPCosine, VPLinear
 
 NOISE = KeyedNoise((0, "multistep"))
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}

@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from samplerbench.evaluation.exact_law import noised_law, output_law
-from samplerbench.grids import Level
-from samplerbench.noise import KeyedNoise
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.rk2 import RK2
-from samplerbench.schedules import EDM
+from samplerbench.verify.exact_law import noised_law, output_law
 
 STEPS = [40, 80, 160, 320]
 FEWER = STEPS[:3]  # of the exact law, whose cost is quadratic

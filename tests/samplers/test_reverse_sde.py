@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from samplerbench.coupling import BrownianNoise
-from samplerbench.evaluation.exact_law import noised_law, output_law
-from samplerbench.grids import Level, Levels, karras, uniform
-from samplerbench.noise import KeyedNoise
+from samplerbench.core.coupling import BrownianNoise
+from samplerbench.core.grids import Level, Levels, karras, uniform
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import GeometricVE, Rectified, VPCosine, VPLinear
+from samplerbench.core.starts import Exact
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.reverse_sde import ReverseSDE
-from samplerbench.schedules import GeometricVE, Rectified, VPCosine, VPLinear
-from samplerbench.starts import Exact
+from samplerbench.verify.exact_law import noised_law, output_law
 
 NOISE = KeyedNoise((0, "reverse"))
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 from scipy.integrate import RK45, solve_ivp
 
+from samplerbench.core.grids import Level, Levels, karras, to_data, uniform
+from samplerbench.core.models import Counted
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, VPCosine, VPLinear
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level, Levels, karras, to_data, uniform
-from samplerbench.models import Counted
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state, slope_at
 from samplerbench.samplers.dormand_prince import DormandPrince, _attempt, _slope
 from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.rk2 import RK2
 from samplerbench.samplers.rk4 import RK4
-from samplerbench.schedules import EDM, VPCosine, VPLinear
 
 NOISE = KeyedNoise((0, "runge kutta"))
 

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from samplerbench.coupling import BrownianNoise
+from samplerbench.core.coupling import BrownianNoise
+from samplerbench.core.grids import Level, Levels, karras, log_snr, to_data, uniform
+from samplerbench.core.models import Learned
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, Rectified, VPCosine, VPLinear
+from samplerbench.core.starts import Exact
+from samplerbench.core.targets import EDMTarget
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.exact_law import noised_law, output_law
-from samplerbench.grids import Level, Levels, karras, log_snr, to_data, uniform
-from samplerbench.models import Learned
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ddpm_large import DDPMLarge
@@ -23,9 +25,7 @@ from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
 from samplerbench.samplers.sde_dpmpp_1 import SDEDPMpp1
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
-from samplerbench.schedules import EDM, Rectified, VPCosine, VPLinear
-from samplerbench.starts import Exact
-from samplerbench.targets import EDMTarget
+from samplerbench.verify.exact_law import noised_law, output_law
 
 NOISE = KeyedNoise((0, "sde"))
 IDENTITY = torch.eye(3, dtype=torch.float64)

@@ -29,24 +29,24 @@ from samplerbench.app.folders import conf_directory
 from samplerbench.app.groups import members, nodes, typed
 from samplerbench.app.numbers import count, numbers
 from samplerbench.app.refusals import check
-from samplerbench.batches import TensorData
-from samplerbench.cuda_graphs import Graphed
+from samplerbench.bench.budget import Budget
+from samplerbench.bench.cache import Cache
+from samplerbench.bench.cell import Labels, Origin
+from samplerbench.bench.identity import VERSIONS, describe, identity
+from samplerbench.bench.scene import Scene
+from samplerbench.bench.sweep import Sweep, nothing
+from samplerbench.core.cuda_graphs import Graphed
+from samplerbench.core.models import Denoiser, Score
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.empirical import empirical
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.budget import Budget
-from samplerbench.evaluation.cache import Cache
-from samplerbench.evaluation.cell import Labels, Origin
-from samplerbench.evaluation.identity import VERSIONS, describe, identity
-from samplerbench.evaluation.scene import Scene
-from samplerbench.evaluation.sweep import Sweep, nothing
 from samplerbench.logs import Logger
-from samplerbench.models import Denoiser, Score
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
-from samplerbench.pretrained import Pretrained, pretrained
-from samplerbench.schedules import NoiseSchedule
+from samplerbench.training.batches import TensorData
+from samplerbench.training.pretrained import Pretrained, pretrained
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and a job whose figures are known has no use
     from samplerbench.figures.base import Picture

@@ -106,7 +106,7 @@ def used(run: StoredRun) -> Iterator[Use]:
         "empirical": ("empirical" in denoisers, "datasets.empirical"),
         "pretrained": ("pretrained" in denoisers, "pretrained"),
         "budget": (config.get("budget") is not None, "coupling"),
-        "chains": (bool(config.get("chains")), "evaluation.chains"),
+        "chains": (bool(config.get("chains")), "bench.chains"),
     }
     for name, (is_used, module) in parts.items():
         if is_used:

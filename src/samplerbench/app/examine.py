@@ -14,12 +14,12 @@ from rich.table import Table
 from samplerbench.app.construct import construct_grid, read_member, trusting
 from samplerbench.app.folders import members
 from samplerbench.app.terminal import console
+from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPLinear
 from samplerbench.errors import InvalidSetting, kind_and_line
-from samplerbench.evaluation.contract import Ground, broken
-from samplerbench.evaluation.laws import Law, measured_law
-from samplerbench.evaluation.orders import LAWS, MIXTURE, Order, measured_order
 from samplerbench.samplers.base import Sampler
-from samplerbench.schedules import EDM, NoiseSchedule, Rectified, VPLinear
+from samplerbench.verify.contract import Ground, broken
+from samplerbench.verify.laws import Law, measured_law
+from samplerbench.verify.orders import LAWS, MIXTURE, Order, measured_order
 
 SCHEDULES: tuple[NoiseSchedule, ...] = (EDM(10.0), VPLinear(), Rectified())
 PATH = VPLinear()

@@ -27,8 +27,8 @@ def main(words: list[str]) -> None:
     directory, out = read(words)
     # what the words alone can show is checked; from here on it takes seconds
     from samplerbench.app.runs import open_run
-    from samplerbench.models import Learned
-    from samplerbench.pretrained import pipeline
+    from samplerbench.core.models import Learned
+    from samplerbench.training.pretrained import pipeline
 
     training = open_run(directory).job(device="cpu").training
     if training is None or not isinstance(training.objective.model, Learned):

@@ -28,15 +28,15 @@ from samplerbench.app.build import Job, Training, build, scene
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
 from samplerbench.app.showing import Showing
 from samplerbench.app.terminal import console, shown
+from samplerbench.bench.cache import ABOUT, Cache
+from samplerbench.bench.cell import Row
+from samplerbench.bench.chains import DIAGNOSTICS, chain_cells, diagnose
+from samplerbench.bench.scene import Scene
+from samplerbench.bench.store import Store, to_data
 from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_line, require
-from samplerbench.evaluation.cache import ABOUT, Cache
-from samplerbench.evaluation.cell import Row
-from samplerbench.evaluation.chains import DIAGNOSTICS, chain_cells, diagnose
-from samplerbench.evaluation.scene import Scene
-from samplerbench.evaluation.store import Store, to_data
 from samplerbench.files import set_aside, write_atomically
 from samplerbench.logs import Log, Run, run_name
-from samplerbench.weights import LOSSES, STATE, WEIGHTS, check_losses, load
+from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, check_losses, load
 
 message = logging.getLogger(__name__)
 
@@ -282,7 +282,7 @@ def train_here(
     job: Job, training: Training, place: Path, log: Log, out: Console, resumable: bool = False
 ) -> None:
     """Train, with weights and losses left in a folder."""
-    from samplerbench.training import train  # Lightning takes seconds to import
+    from samplerbench.training.loop import train  # Lightning takes seconds to import
 
     began = time.perf_counter()
     train(

@@ -16,12 +16,12 @@ from samplerbench.app.compose import composed
 from samplerbench.app.construct import trusting
 from samplerbench.app.refusals import check
 from samplerbench.app.runs import open_run
+from samplerbench.bench import scene
+from samplerbench.bench.store import Store
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
-from samplerbench.evaluation import scene
-from samplerbench.evaluation.store import Store
-from samplerbench.evaluation.sweep import Sweep
-from samplerbench.schedules import NoiseSchedule
-from samplerbench.weights import LOSSES
+from samplerbench.training.weights import LOSSES
 
 
 def untrained(
@@ -58,7 +58,7 @@ def trained(
         InvalidSetting: it cannot be trained so.
         RunFailed: the loss or the weights are no longer finite.
     """
-    from samplerbench.training import train  # Lightning takes seconds to import
+    from samplerbench.training.loop import train  # Lightning takes seconds to import
 
     base = _ground(*composed(words, settings), dataset, schedule)
     sweep, training = assembled(base, ["learned", *_exact(base)])

@@ -18,8 +18,8 @@ from samplerbench.app.declared import again
 from samplerbench.app.owner import CONFIG
 from samplerbench.app.plan import PLAN, read_plan
 from samplerbench.app.runs import CHECKPOINTS, StoredRun, open_run, words_of
+from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, first_line
-from samplerbench.evaluation.store import Store
 from samplerbench.report.charts import Chart
 from samplerbench.report.compare import compare
 from samplerbench.report.entries import Entry, few
@@ -132,7 +132,7 @@ def _with_budgets(report: Report) -> Report:
         if not isinstance(budget, dict) or entry.values.empty:
             continue
         # torch takes seconds to import, and most runs have no budget
-        from samplerbench.evaluation.budget import parts
+        from samplerbench.bench.budget import parts
 
         try:
             budgets[entry.label] = parts(entry.values, int(budget["converged_steps"]))

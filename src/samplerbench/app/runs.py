@@ -32,8 +32,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.construct import trusted_packages
 from samplerbench.app.owner import CONFIG, STATUS, hold, is_gone, release, signature, stored
+from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, first_line, kind_and_line
-from samplerbench.evaluation.store import Store
 from samplerbench.files import create_atomically, set_aside, write_atomically
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class StoredRun:
         return self.directory.name
 
     def table(self) -> pd.DataFrame:
-        """Its values so far, one row each, with the columns of `evaluation.store.Row`."""
+        """Its values so far, one row each, with the columns of `bench.store.Row`."""
         return Store.readable(self.directory)[0]
 
     def job(self, **changes: Any) -> Job:
@@ -89,7 +89,7 @@ class StoredRun:
         """
         # torch takes seconds to import, and a run's values can be read without it
         from samplerbench.app.build import build
-        from samplerbench.weights import WEIGHTS, load
+        from samplerbench.training.weights import WEIGHTS, load
 
         config = OmegaConf.merge(self.config, changes)
         assert isinstance(config, DictConfig)
@@ -150,7 +150,7 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
 def versions() -> dict[str, str]:
     """Of the software that decides a run's bits: of trusted packages their code, and of Python."""
     # torch takes seconds to import, and a run's values can be read without it
-    from samplerbench.evaluation.identity import VERSIONS, package_code
+    from samplerbench.bench.identity import VERSIONS, package_code
 
     code = {package: package_code(package) for package in trusted_packages()}
     return {**VERSIONS, **code, "python": platform.python_version()}

@@ -28,15 +28,15 @@ from samplerbench.app.console import (
     print_score_errors,
 )
 from samplerbench.app.terminal import shown
+from samplerbench.bench.budget import Budget, parts, verdict
+from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.chains import CHAIN
+from samplerbench.bench.identity import describe, drawing_versions, identity, settings_text
+from samplerbench.bench.scene import Scene
+from samplerbench.bench.score_error import COLUMNS, score_errors
+from samplerbench.bench.statistics import at_equal_cost, summary
+from samplerbench.bench.store import table_digest, to_data
 from samplerbench.errors import kind_and_line
-from samplerbench.evaluation.budget import Budget, parts, verdict
-from samplerbench.evaluation.cell import sampler_name
-from samplerbench.evaluation.chains import CHAIN
-from samplerbench.evaluation.identity import describe, drawing_versions, identity, settings_text
-from samplerbench.evaluation.scene import Scene
-from samplerbench.evaluation.score_error import COLUMNS, score_errors
-from samplerbench.evaluation.statistics import at_equal_cost, summary
-from samplerbench.evaluation.store import table_digest, to_data
 from samplerbench.files import write_atomically
 from samplerbench.logs import Log
 

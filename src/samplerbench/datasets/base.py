@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
+from samplerbench.core.line_laws import LineLaw
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import generator
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import require
-from samplerbench.models import Denoiser
-from samplerbench.noise import generator
-from samplerbench.schedules import NoiseSchedule
-
-if TYPE_CHECKING:  # it knows data sets
-    from samplerbench.metrics.line_laws import LineLaw
 
 #: Coordinates as large are refused, of data and of samples: their squares overflow in float32.
 LARGEST = 1e15
@@ -41,6 +38,11 @@ class Dataset(ABC):
     @abstractmethod
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
         """Independent draws of the law, shape (count, dim), float64."""
+
+    @property
+    def can_be_drawn(self) -> bool:
+        """Whether there are data at all: of a pretrained model's images there may be none."""
+        return True
 
     @property
     def known_law(self) -> bool:
@@ -70,7 +72,7 @@ class Dataset(ABC):
         """The law behind data of one dimension, to measure samples against, or None.
 
         For a finite set of points that is the law they stand for, where it is known, and not their
-        empirical law. `metrics.line_laws.line_law` asks; it knows mixtures of Gaussians by itself.
+        empirical law.
         """
         return None
 

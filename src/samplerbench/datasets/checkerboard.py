@@ -29,11 +29,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.models import Denoiser
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
-from samplerbench.models import Denoiser
-from samplerbench.schedules import NoiseSchedule
 
 NODES = 40
 FALL = 45.0  # e^{−45} is below the rounding of a sum

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from samplerbench.grids import AnyLevel, Level
-from samplerbench.models import Denoiser, IsotropicMixtureOracle
+from samplerbench.core.grids import AnyLevel, Level
+from samplerbench.core.models import Denoiser, IsotropicMixtureOracle
 
 ENTRIES = 2**19
 

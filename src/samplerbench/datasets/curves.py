@@ -31,12 +31,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.models import Denoiser, IsotropicMixtureOracle
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.chunked import ChunkedMixtureOracle
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
-from samplerbench.models import Denoiser, IsotropicMixtureOracle
-from samplerbench.schedules import NoiseSchedule
 
 NODES = 48
 PANEL = 12.0

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplerbench.core.models import Denoiser, IsotropicMixtureOracle
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.chunked import ChunkedMixtureOracle
 from samplerbench.errors import require
-from samplerbench.models import Denoiser, IsotropicMixtureOracle
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)

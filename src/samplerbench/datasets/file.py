@@ -33,12 +33,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import generator as keyed
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.datasets.empirical import Empirical, digest
 from samplerbench.errors import InvalidSetting, first_line, require
-from samplerbench.models import Denoiser
-from samplerbench.noise import generator as keyed
-from samplerbench.schedules import NoiseSchedule
 
 PARTS = ("train", "validation", "evaluation", "floor")
 # the setting that asks for draws of a part

@@ -50,15 +50,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.line_laws import DensityLine
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import generator as keyed
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.file import KEYS
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.grids import AnyLevel
-from samplerbench.metrics.line_laws import DensityLine
-from samplerbench.models import Denoiser
-from samplerbench.noise import generator as keyed
-from samplerbench.schedules import NoiseSchedule
 
 BUMPS = ((0.8, 0.0), (0.55, 0.5), (0.3, -0.5))
 """Heights and places; each is exp(−80·(x − place)²) wide."""

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samplerbench.core.line_laws import MixtureLine
+from samplerbench.core.models import Denoiser, IsotropicMixtureOracle, MixtureOracle
+from samplerbench.core.noise import generator
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
-from samplerbench.models import Denoiser, IsotropicMixtureOracle, MixtureOracle
-from samplerbench.noise import generator
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,13 @@ class GaussianMixture(Dataset):
         if torch.equal(covariances, variances[:, None, None] * identity):
             return IsotropicMixtureOracle(schedule, weights, means, variances)
         return MixtureOracle(schedule, weights, means, covariances)
+
+    def line_law(self) -> MixtureLine | None:
+        """The mixture itself in one dimension, unless a component of it is flat."""
+        weights, means, covariances = (values.flatten() for values in self._tensors())
+        if self.dim != 1 or not bool((covariances > 0).all()):
+            return None
+        return MixtureLine(weights / weights.sum(), means, covariances.sqrt())
 
 
 def isotropic(

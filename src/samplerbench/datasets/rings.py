@@ -27,11 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.models import Denoiser
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
-from samplerbench.models import Denoiser
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)

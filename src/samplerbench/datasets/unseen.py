@@ -29,6 +29,10 @@ class Unseen(Dataset):
         return self.shape
 
     @property
+    def can_be_drawn(self) -> bool:
+        return False
+
+    @property
     def known_law(self) -> bool:
         return False
 

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from samplerbench.evaluation.scene import Paths, Run, Scene
+from samplerbench.bench.scene import Paths, Run, Scene
 from samplerbench.figures.base import Animation, Drawn, Followed, require_counts
 from samplerbench.figures.panels import GENERATED, legend_below, score_name
 from samplerbench.figures.style import styled

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from samplerbench.bench.scene import Run, Scene
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Run, Scene
 from samplerbench.figures.style import save, styled
 from samplerbench.files import replacing
 

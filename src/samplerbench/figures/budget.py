@@ -2,7 +2,7 @@
 
 Bars are differences of distances, which add up to the total (and may go down); diamonds are the
 distances between neighbours, which do not add up but see what the floor hides. Both have their
-intervals. See `evaluation.budget` for both.
+intervals. See `bench.budget` for both.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from samplerbench.evaluation.budget import KEY, PARTS
-from samplerbench.evaluation.cell import sampler_name
+from samplerbench.bench.budget import KEY, PARTS
+from samplerbench.bench.cell import sampler_name
 from samplerbench.figures.style import PART_COLOURS, metric_title, styled
 
 _SHORT = {
@@ -32,7 +32,7 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
     """One row per sampler setting; a column each for the fewest, a middle and the most steps.
 
     Args:
-        lines: of `evaluation.budget.parts`.
+        lines: of `bench.budget.parts`.
         metric: which metric to draw.
         title: a line above the panels.
     """

@@ -18,7 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from torch import Tensor
 
-from samplerbench.evaluation.scene import Scene
+from samplerbench.bench.scene import Scene
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import generator
 from samplerbench.figures.base import Drawn, Followed, require_counts
 from samplerbench.figures.panels import (
     BLACK_TO_RED,
@@ -33,8 +35,6 @@ from samplerbench.figures.panels import (
     score_name,
 )
 from samplerbench.figures.style import styled
-from samplerbench.grids import Level
-from samplerbench.noise import generator
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
+from samplerbench.bench.scene import Scene
+from samplerbench.core.grids import Level
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
 from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.panels import density, kernel_width, level_name, span_of
 from samplerbench.figures.style import COLOURS, styled
-from samplerbench.grids import Level
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from samplerbench.evaluation.cell import MEASURE, curve_names
-from samplerbench.evaluation.statistics import summary
+from samplerbench.bench.cell import MEASURE, curve_names
+from samplerbench.bench.statistics import summary
 from samplerbench.figures.style import (
     COLOURS,
     CurveStyle,

@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from samplerbench.evaluation.cell import curve_names
-from samplerbench.evaluation.statistics import summary
+from samplerbench.bench.cell import curve_names
+from samplerbench.bench.statistics import summary
 from samplerbench.figures.distance import caption, distance_against, floor_of, ticks
 from samplerbench.figures.style import CurveStyle, curve_style, interval_curve, metric_title, styled
 from samplerbench.samplers.base import Sampler

@@ -19,8 +19,8 @@ from typing import ClassVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from samplerbench.bench.scene import Run, Scene
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Run, Scene
 from samplerbench.figures.base import Drawn, Followed, require_counts
 from samplerbench.figures.densities_1d import require_times
 from samplerbench.figures.panels import density, legend_below, level_name, score_name, span_of

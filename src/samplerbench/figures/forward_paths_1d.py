@@ -14,13 +14,13 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
+from samplerbench.bench.scene import Scene
+from samplerbench.core.forward import euler_maruyama
+from samplerbench.core.noise import KeyedNoise
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
 from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.panels import GENERATED, legend_below
 from samplerbench.figures.style import styled
-from samplerbench.forward import euler_maruyama
-from samplerbench.noise import KeyedNoise
 
 
 @dataclass(frozen=True)

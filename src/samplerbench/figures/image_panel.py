@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samplerbench.bench.scene import Scene
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
 from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.panels import score_name
 from samplerbench.figures.style import styled

@@ -14,7 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from samplerbench.evaluation.scene import Scene
+from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawn, Picture
 from samplerbench.figures.panels import plain_log
 from samplerbench.figures.style import COLOURS, styled

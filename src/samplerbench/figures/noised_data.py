@@ -15,12 +15,12 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
+from samplerbench.bench.scene import Scene
+from samplerbench.core.noise import generator
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
 from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.panels import HalfWidth, plane, reach, require_half_width, scatter
 from samplerbench.figures.style import COLOURS, styled
-from samplerbench.noise import generator
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
+from samplerbench.bench.scene import Scene
+from samplerbench.core.noise import generator
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
 from samplerbench.figures.base import Animation, Drawn, Picture, require_counts
 from samplerbench.figures.panels import (
     HalfWidth,
@@ -26,7 +27,6 @@ from samplerbench.figures.panels import (
     scatter,
 )
 from samplerbench.figures.style import COLOURS, styled
-from samplerbench.noise import generator
 
 
 @dataclass(frozen=True)

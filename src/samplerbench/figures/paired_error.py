@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from samplerbench.evaluation.cell import sampler_name
-from samplerbench.evaluation.statistics import mean_evaluations, t_interval
+from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.statistics import mean_evaluations, t_interval
 from samplerbench.figures.distance import ticks
 from samplerbench.figures.style import (
     curve_style,

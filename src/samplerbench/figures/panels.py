@@ -16,11 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
+from samplerbench.bench.scene import Scene
+from samplerbench.core.grids import Level
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
 from samplerbench.figures.style import COLOURS
-from samplerbench.grids import Level
 
 #: Half the widths of two axes: [15, 20] is from −15 to 15 and from −20 to 20.
 HalfWidth = tuple[float, float]

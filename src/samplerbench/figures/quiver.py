@@ -21,7 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from samplerbench.evaluation.scene import Run, Scene
+from samplerbench.bench.scene import Run, Scene
+from samplerbench.core.grids import Level
+from samplerbench.core.models import Score
 from samplerbench.figures.base import Animation, Drawn, Followed, require_counts
 from samplerbench.figures.panels import (
     GENERATED,
@@ -33,8 +35,6 @@ from samplerbench.figures.panels import (
     score_name,
 )
 from samplerbench.figures.style import COLOURS, enlarged
-from samplerbench.grids import Level
-from samplerbench.models import Score
 
 _LONGEST = 0.95
 """The share of arrows that are not cut."""

@@ -14,7 +14,8 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
-from samplerbench.evaluation.scene import Scene
+from samplerbench.bench.scene import Scene
+from samplerbench.core.noise import generator
 from samplerbench.figures.base import Drawn, Followed, require_counts
 from samplerbench.figures.panels import (
     GENERATED,
@@ -29,7 +30,6 @@ from samplerbench.figures.panels import (
     score_name,
 )
 from samplerbench.figures.style import styled
-from samplerbench.noise import generator
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from samplerbench.bench.scene import Scene
+from samplerbench.core.models import Score
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
 from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.densities_1d import level_at
 from samplerbench.figures.panels import score_name
 from samplerbench.figures.style import styled
-from samplerbench.models import Score
 
 
 @dataclass(frozen=True)

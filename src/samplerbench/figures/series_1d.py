@@ -14,7 +14,7 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
-from samplerbench.evaluation.scene import Scene
+from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawn, Picture, require_counts
 from samplerbench.figures.panels import law_density, legend_below
 from samplerbench.figures.style import COLOURS, styled

@@ -8,7 +8,7 @@ from typing import ClassVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from samplerbench.evaluation.scene import Run, Scene
+from samplerbench.bench.scene import Run, Scene
 from samplerbench.figures.base import Animation, Drawn, Followed, require_counts
 from samplerbench.figures.panels import (
     GENERATED,

@@ -36,10 +36,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from samplerbench.core.line_laws import MixtureLine, distance_to_law
 from samplerbench.datasets.base import Dataset
 from samplerbench.metrics.base import Distance, LawMetric, Measurement
 from samplerbench.metrics.cutting_planes import START_ANGLES, Bound, check_stop, search
-from samplerbench.metrics.line_laws import MixtureLine, distance_to_law
 from samplerbench.metrics.modes import Modes, modes_of
 
 _ROUNDING = 1e-13

@@ -33,7 +33,6 @@ from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.errors import require
 from samplerbench.metrics.base import Distance, LawMetric, Measurement
-from samplerbench.metrics.line_laws import line_law
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class RegionShare(LawMetric):
             return (
                 f"the region is along axis {self.axis}, the data have {axes}; or use metric=energy"
             )
-        if not isinstance(dataset, GaussianMixture) and line_law(dataset) is None:
+        if not isinstance(dataset, GaussianMixture) and dataset.line_law() is None:
             return (
                 "a region's share needs a Gaussian mixture or a law on a line with a known "
                 "distribution function; use metric=max_sliced"
@@ -95,7 +94,7 @@ class RegionShare(LawMetric):
             # All of a flat component is at its mean, which is not below an end that is there too.
             z = torch.where(z.isnan(), -math.inf, z)
             return float(weights @ torch.special.ndtr(z).diff(dim=1)[:, 0] / weights.sum())
-        law = line_law(dataset)
+        law = dataset.line_law()
         assert law is not None  # why_incompatible has asked
         return float(law.cdf(ends).diff())
 

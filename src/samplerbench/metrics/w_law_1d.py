@@ -25,10 +25,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samplerbench.core.line_laws import LineLaw, distance_to_law
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
 from samplerbench.metrics.base import Distance, LawMetric, Measurement
-from samplerbench.metrics.line_laws import LineLaw, distance_to_law, line_law
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class WLaw1D(LawMetric):
         if dataset.dim != 1:
             other = "max_sliced_law" if dataset.dim == 2 else "max_sliced_refined"
             return f"w_law_1d needs 1-D data, this has {dataset.dim}; use metric={other}"
-        if line_law(dataset) is None:
+        if dataset.line_law() is None:
             return (
                 "w_law_1d needs a Gaussian mixture with variances above 0, or another law with a "
                 "known density; use metric=max_sliced"
@@ -56,7 +56,7 @@ class WLaw1D(LawMetric):
         return None
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
-        law = line_law(dataset)
+        law = dataset.line_law()
         assert law is not None  # why_incompatible has asked
         return _LineDistance(self.p, law)
 

@@ -30,10 +30,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from samplerbench.core.line_laws import MixtureLine
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
 from samplerbench.metrics.base import Distance, LawMetric, Measurement
-from samplerbench.metrics.line_laws import MixtureLine
 from samplerbench.metrics.modes import Modes, modes_of, why_not_separate
 from samplerbench.metrics.projections import BLOCK, direction_block, project, sort_lines
 

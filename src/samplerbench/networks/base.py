@@ -17,8 +17,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from samplerbench.core.grids import AnyLevel
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
 
 # standard deviation of a standard normal number that is drawn again until it lies in [−2, 2]
 _TRUNCATED_STD = 0.87962566103423978

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.noise import torch_generator
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
 from samplerbench.networks.base import Network, lecun_linear, random_waves
-from samplerbench.noise import torch_generator
 
 
 class FourierMLP(Network):

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.noise import torch_generator
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
 from samplerbench.networks.base import Network, lecun_linear
-from samplerbench.noise import torch_generator
 
 SLOPE = 0.01  # of LeakyReLU, Flax's default
 EPSILON = 1e-6  # of LayerNorm, Flax's default

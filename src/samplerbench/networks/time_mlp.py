@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.noise import torch_generator
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
 from samplerbench.networks.base import Network, uniform_linear
-from samplerbench.noise import torch_generator
 
 
 class TimeMLP(Network):

@@ -27,13 +27,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.noise import torch_generator
+from samplerbench.core.schedules import TRAIN_STEPS
 from samplerbench.errors import require
 from samplerbench.extras import missing
-from samplerbench.grids import AnyLevel
 from samplerbench.networks.base import Network
 from samplerbench.networks.residual_mlp import FLOOR
-from samplerbench.noise import torch_generator
-from samplerbench.schedules import TRAIN_STEPS
 
 LevelIndex = Literal["noise", "time"]
 

@@ -20,8 +20,8 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from samplerbench.core.models import Score
 from samplerbench.errors import require
-from samplerbench.models import Score
 from samplerbench.networks.base import Network
 
 Model = TypeVar("Model", bound=Score)

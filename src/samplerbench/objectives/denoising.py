@@ -23,10 +23,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from samplerbench.grids import AnyLevel
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.targets import Target
+from samplerbench.core.weightings import Weighting
 from samplerbench.objectives.noised import NoisedObjective
-from samplerbench.targets import Target
-from samplerbench.weightings import Weighting
 
 
 def denoising_loss(

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from samplerbench.models import LevelFree
+from samplerbench.core.models import LevelFree
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective, Recipe
 

@@ -11,15 +11,15 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import AnyLevel, Level
+from samplerbench.core.level_laws import LevelLaw
+from samplerbench.core.models import Learned
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.targets import Target
+from samplerbench.core.weightings import Weighting
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel, Level
-from samplerbench.level_laws import LevelLaw
-from samplerbench.models import Learned
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective, Recipe
-from samplerbench.schedules import NoiseSchedule
-from samplerbench.targets import Target
-from samplerbench.weightings import Weighting
 
 
 class NoisedObjective(Objective[Learned]):

@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from samplerbench.evaluation.cell import CELL, sampler_name
-from samplerbench.evaluation.statistics import against_floor, by_floor, summary
+from samplerbench.bench.cell import CELL, sampler_name
+from samplerbench.bench.statistics import against_floor, by_floor, summary
 
 #: Columns of `cell_lines`.
 COLUMNS = [

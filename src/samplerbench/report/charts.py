@@ -19,7 +19,7 @@ from typing import Any, cast
 import pandas as pd
 import plotly.graph_objects as go
 
-from samplerbench.evaluation.cell import sampler_name
+from samplerbench.bench.cell import sampler_name
 from samplerbench.figures.style import COLOURS, PART_COLOURS, metric_title
 from samplerbench.report.cells import curves, floor_of, floors, pareto
 from samplerbench.report.compare import Comparison
@@ -231,7 +231,7 @@ def waterfalls(parts: pd.DataFrame, run: str) -> Iterator[Chart]:
     """The budget of each sampler setting at the most steps it has.
 
     Args:
-        parts: of `evaluation.budget.parts`.
+        parts: of `bench.budget.parts`.
         run: label, or empty where there is one run.
     """
     for metric, of_metric in parts.groupby("metric", sort=True):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.statistics import Estimate, holm, paired_difference, welch
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.cell import sampler_name
-from samplerbench.evaluation.statistics import Estimate, holm, paired_difference, welch
 from samplerbench.report.entries import Entry, distinguished, to_data
 
 _KEY = ["metric", "denoiser", "start", "sampler", "sampler_settings", "steps"]

@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from samplerbench.evaluation.cell import MEASURE
-from samplerbench.evaluation.store import LIMIT
+from samplerbench.bench.cell import MEASURE
+from samplerbench.bench.store import LIMIT
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Entry:
         state: running, finished, failed, interrupted or unreadable.
         message: why, in one line, unless it finished.
         expected: how many values it is to have; 0 where that is not known.
-        values: its rows so far, with the columns of `evaluation.store.Row`.
+        values: its rows so far, with the columns of `bench.store.Row`.
         overrides: the words of its command.
         config: the resolved config as plain values; empty where it cannot be read.
         config_text: the same as it is stored.

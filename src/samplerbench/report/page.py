@@ -27,7 +27,6 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from samplerbench import __version__
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import save
@@ -45,6 +44,7 @@ from samplerbench.report.compare import Comparison
 from samplerbench.report.entries import Entry, all_values, to_data, warnings
 from samplerbench.report.references import references
 from samplerbench.report.tables import grids
+from samplerbench.version import __version__
 
 #: Curves of a static figure: as many as its colours, for each start and denoiser.
 MOST_IN_FIGURE = 7
@@ -61,7 +61,7 @@ class Report:
         values: all their rows, of `entries.all_values`.
         measured: of `entries.to_data`.
         lines: of `cells.cell_lines`.
-        budgets: label of a run to `evaluation.budget.parts` of it.
+        budgets: label of a run to `bench.budget.parts` of it.
         panels: the sample panels.
         notes: what is missing and why, a line each.
         comparison: of two runs, where it was asked for.

@@ -8,10 +8,10 @@ from typing import Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.multistep import constant_weights, data_weights, weighted
 

@@ -21,10 +21,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from samplerbench.grids import MOST_NOISE, Level, Levels
-from samplerbench.models import Denoiser, Density, Score
-from samplerbench.noise import Noise
-from samplerbench.schedules import NoiseSchedule
+from samplerbench.core.grids import MOST_NOISE, Level, Levels
+from samplerbench.core.models import Denoiser, Density, Score
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Sampler(ABC):
     def affine(self) -> bool:
         """Whether a run is affine in state and noise where the denoiser is affine.
 
-        Then the law of its output on Gaussian data is known exactly: `evaluation.exact_law`.
+        Then the law of its output on Gaussian data is known exactly: `verify.exact_law`.
         """
         return not self.adaptive
 

@@ -9,13 +9,13 @@ from typing import Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.multistep import adams_weights, log_snr, quadrature, weighted
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import Level, Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Level, Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step, slope_at
 
 _NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)

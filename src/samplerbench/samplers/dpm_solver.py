@@ -9,12 +9,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from samplerbench.grids import Level, Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
+from samplerbench.core.grids import Level, Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.multistep import log_snr
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)

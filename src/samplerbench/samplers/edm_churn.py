@@ -10,12 +10,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import Level, Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import require
-from samplerbench.grids import Level, Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Stage, Step, ode_coefficients, slope_at
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from samplerbench.models import Score
+from samplerbench.core.models import Score
 from samplerbench.samplers.base import Sampler
 
 

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplerbench.grids import Levels
+from samplerbench.core.grids import Levels
 
 _POINTS, _SHARES = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(24))
 

@@ -8,11 +8,11 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.samplers.base import Sampler, Step
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)

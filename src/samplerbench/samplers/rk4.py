@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.samplers.base import Sampler, Stage, Step, stages
 
 

@@ -9,10 +9,10 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 
 
@@ -23,7 +23,7 @@ class SDEDPMpp1(Sampler):
     It integrates the SDE with the path's marginals whose noise has w times the variance of the
     reverse SDE's, exactly where x̂₀ is constant over the step: ρ = e^{−h} with h the step in
     λ = −ln κ. w = 0 is DDIM(0), w = 1 is DDIM(1) (ancestral). Between them it is another family
-    than DDIM(η): for small steps w corresponds to η = √w, see `samplerbench.eta`. Weak order 1; one
+    than DDIM(η): for small steps w corresponds to η = √w, see `core.eta`. Weak order 1; one
     evaluation per step. Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion
     probabilistic models", 2022 (arXiv 2211.01095), Eq. 18 (w = 1); w is the `eta` of k-diffusion's
     `sample_dpmpp_2m_sde`.

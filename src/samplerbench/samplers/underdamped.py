@@ -9,10 +9,10 @@ from typing import Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Score
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Score
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.langevin import Langevin
 

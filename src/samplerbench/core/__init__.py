@@ -1,0 +1,1 @@
+"""What everything stands on: paths, levels, noise, models, starts."""

@@ -1,0 +1,1 @@
+"""What a member promises, measured: orders, laws, contracts."""

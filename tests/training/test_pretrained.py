@@ -1,0 +1,836 @@
+"""Pretrained pipelines, saved to disk and loaded again: the path, the clock, diffusers' DDIM."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import re
+import shutil
+import socket
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from samplerbench.core import grids
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import DDPMTable, VPLinear
+from samplerbench.core.targets import DataTarget, NoiseTarget, VTarget
+from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.heun import Heun
+from samplerbench.training import pretrained
+
+diffusers = pytest.importorskip("diffusers")
+
+NOISE = KeyedNoise((0, "pretrained"))
+STEPS, BATCH, SHAPE = 10, 3, (1, 8, 8)
+FLOAT32 = 1e-5  # of ten steps in single precision, of which the first multiply by 1/α = 150
+KINDS = {"epsilon": NoiseTarget(), "v_prediction": VTarget(), "sample": DataTarget()}
+GRIDS = {
+    "leading": grids.leading,
+    "trailing": grids.trailing,
+    "linspace": grids.linspace,
+}
+
+
+def unet(**settings):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return diffusers.UNet2DModel(
+            **{
+                "sample_size": 8,
+                "in_channels": 1,
+                "out_channels": 1,
+                "block_out_channels": (8, 16),
+                "layers_per_block": 1,
+                "norm_num_groups": 4,
+                "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+                "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+                **settings,
+            }
+        )
+
+
+def save(folder, network=None, **settings):
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, **settings)
+    diffusers.DDIMPipeline(unet=network or unet(), scheduler=scheduler).save_pretrained(folder)
+    return str(folder)
+
+
+def save_ddpm(folder, scheduler):
+    """A `DDPMPipeline` with any scheduler."""
+    diffusers.DDPMPipeline(unet=unet(), scheduler=diffusers.DDPMScheduler()).save_pretrained(folder)
+    scheduler.save_pretrained(folder / "scheduler")
+    rewrite(folder / FILES["index"], scheduler=["diffusers", type(scheduler).__name__])
+    return folder
+
+
+FILES = {
+    "index": "model_index.json",
+    "unet": "unet/config.json",
+    "scheduler": "scheduler/scheduler_config.json",
+}
+
+
+def rewrite(path, without=(), **settings):
+    content = {**json.loads(path.read_text()), **settings}
+    path.write_text(json.dumps({k: v for k, v in content.items() if k not in without}))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def offline(tmp_path_factory):
+    """No network, and an empty cache of the hub."""
+
+    def refused(*_):
+        raise AssertionError("the network was asked")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        cache = tmp_path_factory.mktemp("hub")
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+        patch.setattr(socket, "getaddrinfo", refused)
+        patch.setattr(socket.socket, "connect", refused)
+        yield cache
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A pipeline of each prediction type."""
+    root = tmp_path_factory.mktemp("pipelines")
+    return {kind: save(root / kind, prediction_type=kind) for kind in KINDS}
+
+
+@pytest.fixture
+def tiny(folders, tmp_path):
+    """A copy of one, to be spoilt."""
+    return shutil.copytree(folders["epsilon"], tmp_path / "tiny")
+
+
+def alphas_cumprod(**settings):
+    return diffusers.DDIMScheduler(1000, **settings).alphas_cumprod.double()
+
+
+def table(**settings):
+    return DDPMTable(tuple(alphas_cumprod(**settings).tolist()))
+
+
+TABLES = {
+    "linear": {},
+    "scaled": {"beta_schedule": "scaled_linear"},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "zero": {"rescale_betas_zero_snr": True},
+}
+
+
+@pytest.fixture(params=TABLES)
+def settings(request):
+    return TABLES[request.param]
+
+
+def test_the_tables_levels_are_kept(settings):
+    expected = alphas_cumprod(**settings)
+    t = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    alpha, sigma = table(**settings)(t)
+    torch.testing.assert_close(alpha.square(), expected, rtol=1e-11, atol=1e-17)
+    torch.testing.assert_close(sigma.square(), 1 - expected, rtol=1e-13, atol=0)
+    data = table(**settings)(torch.zeros(1, dtype=torch.float64))
+    assert [float(scale) for scale in data] == [1, 0]
+
+
+def test_between_them_noise_grows_and_time_at_inverts(settings):
+    path = table(**settings)
+    t = torch.cat([torch.zeros(1), torch.logspace(-6, -3, 50), torch.linspace(0.00101, 1, 5000)])
+    t = t.double()
+    ratio = path.noise_to_signal(t)
+    assert (ratio.diff() > 0).all()
+    torch.testing.assert_close(path.time_at(ratio), t, rtol=0, atol=1e-12)
+    kappa = torch.logspace(-6, 1.5, 500, dtype=torch.float64)
+    back = path.noise_to_signal(path.time_at(kappa))
+    torch.testing.assert_close(back, kappa, rtol=1e-11, atol=0)
+    assert path.time_at(torch.zeros(1)).item() == 0
+
+
+def test_its_rates_are_its_slopes(settings):
+    path, h = table(**settings), 1e-7
+    t = (torch.arange(0, 999, 7, dtype=torch.float64) + 0.4) / 1000
+    for rate, function in zip(path.rates(t), (path.alpha, path.variance), strict=True):
+        slope = (function(t + h) - function(t - h)) / (2 * h)
+        torch.testing.assert_close(rate, slope, rtol=1e-5, atol=1e-7)
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    assert all(rate.isfinite().all() for rate in path.rates(ends))
+
+
+def test_of_ddpm_it_is_the_continuous_path_nearly():
+    """Ho et al.'s β from 1e-4 to 0.02 in 1 000 steps is β from 0.1 to 20 in Song et al.'s time."""
+    t = torch.linspace(0, 1, 997, dtype=torch.float64)
+    torch.testing.assert_close(table().alpha(t), VPLinear().alpha(t), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("bad", [(), (1.0,), (0.5, 0.5), (0.5, -0.1), (math.nan,), (0.9, 0.95)])
+def test_a_table_that_is_none(bad):
+    with pytest.raises(InvalidSetting, match=r"signal=\d numbers: must be numbers between 0 and 1"):
+        DDPMTable(bad)
+
+
+class Recorder(nn.Module):
+    """A network that keeps what it was told of the level."""
+
+    def forward(self, images, k, return_dict):
+        self.k = k
+        return (torch.zeros_like(images),)
+
+
+def recorder():
+    return pretrained.Pretrained(Recorder(), DataTarget(), table(), SHAPE)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_networks_clock_is_exact_on_the_grids_of_ddpm(grid):
+    model, scheduler = recorder(), diffusers.DDIMScheduler(1000, timestep_spacing=grid)
+    for steps in (7, 10, 1000):
+        scheduler.set_timesteps(steps)
+        asked = []
+        for row in GRIDS[grid](model.schedule, steps).rows[:-1]:
+            model.denoiser(torch.zeros(1, 64), row)
+            asked.append(model.unet.k.item())
+        assert asked == scheduler.timesteps.tolist()
+
+
+def test_the_networks_clock_between_and_below_the_tables_levels():
+    model, x = recorder(), torch.zeros(2, 3, 64)
+    for t, k in ((0.5005, 499.5), (1.0, 999.0), (0.001, 0.0), (0.0004, 0.0)):
+        model.denoiser(x, Level(t, 0.5, 0.5))
+        assert model.unet.k.item() == pytest.approx(k, abs=1e-4)
+    t = torch.tensor([[0.1], [0.2], [0.3]], dtype=torch.float64)
+    model.denoiser(x, Level(t, t, t))
+    torch.testing.assert_close(model.unet.k, torch.tensor([99.0, 199.0, 299.0] * 2))
+    model.denoiser(torch.zeros(64), Level(0.1, 0.5, 0.5))
+    assert model.unet.k.shape == ()
+
+
+def diffusers_states(folder, grid, eta, x, step_of=None, clipped=None, **settings):
+    """The states of their own scheduler's loop, with our noise."""
+    pipe = diffusers.DDIMPipeline.from_pretrained(folder)
+    config = pipe.scheduler.config
+    scheduler = diffusers.DDIMScheduler.from_config(config, timestep_spacing=grid, **settings)
+    scheduler.set_timesteps(STEPS)
+    if step_of is not None:
+        scheduler.num_inference_steps = step_of
+    for index, t in enumerate(scheduler.timesteps):
+        z = NOISE.normal(x.flatten(1), index).reshape(x.shape)
+        with torch.no_grad():
+            y = pipe.unet(x, t).sample
+        x = scheduler.step(
+            y,
+            t,
+            x,
+            eta=eta,
+            variance_noise=z if eta else None,
+            **({} if clipped is None else {"use_clipped_model_output": clipped}),
+        ).prev_sample
+        yield x.flatten(1)
+
+
+def our_states(folder, grid, eta, x, clip=None):
+    model = pretrained.pretrained(folder, clip)
+    with torch.no_grad():
+        steps = DDIM(eta).steps(model, x.flatten(1), GRIDS[grid](model.schedule, STEPS), NOISE)
+        yield from (step.x for step in steps)
+
+
+def apart(ours, theirs):
+    """The largest difference of two ways, in units of the largest entry of a state."""
+    gaps = [
+        float((one - two).abs().max() / two.abs().max())
+        for one, two in zip(ours, theirs, strict=True)
+    ]
+    assert len(gaps) == STEPS
+    return max(gaps)
+
+
+@pytest.fixture
+def first():
+    return NOISE.normal(torch.empty(BATCH, *SHAPE), 1000)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("grid", ["leading", "trailing"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ddim_is_diffusers(folders, first, kind, grid, eta):
+    model = pretrained.pretrained(folders[kind])
+    assert model.target == KINDS[kind]
+    theirs = diffusers_states(folders[kind], grid, eta, first)
+    assert apart(our_states(folders[kind], grid, eta, first), theirs) < FLOAT32
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_ddim_on_linspace_is_diffusers_with_its_step_put_right(folders, first, eta):
+    """Theirs goes down by T//N = 100, and their levels lie 111 apart; at N = 9 it would be 111."""
+    ours = list(our_states(folders["epsilon"], "linspace", eta, first))
+    right = diffusers_states(folders["epsilon"], "linspace", eta, first, step_of=STEPS - 1)
+    assert apart(ours, right) < FLOAT32
+    shipped = diffusers_states(folders["epsilon"], "linspace", eta, first)
+    assert apart(ours, shipped) > 1e-2
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_clipping_is_diffusers_with_its_noise_computed_again(folders, first, eta):
+    folder, clip = folders["epsilon"], {"clip_sample": True}
+    ours = list(our_states(folder, "leading", eta, first, clip=1.0))
+    again = diffusers_states(folder, "leading", eta, first, clipped=True, **clip)
+    assert apart(ours, again) < FLOAT32
+    assert ours[-1].abs().max() <= 1
+    kept = diffusers_states(folder, "leading", eta, first, clipped=False, **clip)
+    assert apart(ours, kept) > 1e-2
+
+
+def test_at_a_tables_end_without_signal(tmp_path, first):
+    settings = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    folder = save(tmp_path / "zero", **settings)
+    # not η = 1, where they take the root of a rounding error, √(1 − ᾱ − ς²) = 2e-4 for 0
+    theirs = diffusers_states(folder, "trailing", 0.5, first)
+    assert apart(our_states(folder, "trailing", 0.5, first), theirs) < FLOAT32
+    folder = save(tmp_path / "noise", rescale_betas_zero_snr=True)
+    model = pretrained.pretrained(folder)
+    levels = grids.trailing(model.schedule, STEPS)
+    assert "α = 0" in DDIM().why_incompatible(model, levels)
+
+
+def test_between_the_tables_levels_the_network_is_asked_between_them(folders, first):
+    model, x = pretrained.pretrained(folders["v_prediction"]), first.flatten(1).double()
+
+    def at(k):
+        t = torch.tensor((k + 1) / 1000, dtype=torch.float64)
+        return model.denoiser(x, Level(float(t), *map(float, model.schedule(t))))
+
+    here, near, half, next_one = map(at, (500, 500.001, 500.5, 501))
+    step = float((next_one - here).abs().max())
+    assert (near - here).abs().max() < 0.01 * step
+    assert min((half - here).abs().max(), (half - next_one).abs().max()) > 0.1 * step
+
+
+def test_other_samplers_on_other_grids(folders, first):
+    model, x = pretrained.pretrained(folders["v_prediction"]), first.flatten(1).double()
+    levels = grids.karras(model.schedule, 5, noise_min=0.02)
+    one = final_state(Heun(), model, x, levels, NOISE)
+    two = final_state(DormandPrince(), model, x, levels, NOISE)  # a level for each image
+    assert one.isfinite().all()
+    assert two.isfinite().all()
+    assert (one - two).abs().max() < 0.2 * one.abs().max()
+
+
+def test_a_network_with_a_table_of_its_own_is_asked_for_whole_levels(tmp_path, first):
+    network = unet(time_embedding_type="learned", num_train_timesteps=1000)
+    folder = save(tmp_path / "learned", network)
+    theirs = diffusers_states(folder, "leading", 1.0, first)
+    assert apart(our_states(folder, "leading", 1.0, first), theirs) < FLOAT32
+    model = pretrained.pretrained(folder)
+    x, rows = first.flatten(1), [Level(t, 0.5, 0.5) for t in (0.5, 0.5004, 0.50051)]
+    here, near, next_one = (model.denoiser(x, row) for row in rows)
+    assert torch.equal(here, near)
+    assert not torch.equal(here, next_one)
+
+
+def test_all_files_in_one_folder(tiny, tmp_path):
+    """The layout of the hub's first pipelines, google/ddpm-ema-celebahq-256 among them."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for part in ("unet", "scheduler"):
+        for path in (tiny / part).iterdir():
+            shutil.copy(path, flat)
+    shutil.copy(tiny / "model_index.json", flat)
+    one, two = pretrained.pretrained(str(flat)), pretrained.pretrained(str(tiny))
+    assert one.digest() == two.digest()
+    assert one.schedule == two.schedule
+
+
+def test_the_digest_is_of_what_decides(folders, tmp_path):
+    network = unet()
+    network.conv_out.bias.data[0] += 1e-3
+    changed = save(tmp_path / "changed", network)
+    made = [pretrained.pretrained(folders[kind]) for kind in KINDS]
+    made += [pretrained.pretrained(changed), pretrained.pretrained(folders["epsilon"], 1.0)]
+    assert len({model.digest() for model in made}) == len(made)
+
+
+def test_loading_leaves_the_generator_alone(folders):
+    before = torch.get_rng_state()
+    model = pretrained.pretrained(folders["epsilon"])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(weights.requires_grad for weights in model.parameters())
+    assert not model.unet.training
+
+
+def test_the_hubs_cache_is_read(tiny, offline):
+    place = offline / "models--me--tiny"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(tiny, place / "snapshots" / ("0" * 40))
+    assert pretrained.pretrained("me/tiny").event_shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("google/ddpm-ema-celebahq-256", "hf download google/ddpm-ema-celebahq-256$"),
+        ("no/such/folder", "a folder that is there, or the id"),
+        ("../etc", "a folder that is there, or the id"),
+        ("", "the id of a diffusers pipeline, such as"),
+        (None, "the id of a diffusers pipeline, such as"),
+        (["a"], "the id of a diffusers pipeline, such as"),
+    ],
+)
+def test_what_is_not_here_is_said_without_the_network(model, said):
+    with pytest.raises(InvalidSetting, match=said) as error:
+        pretrained.pretrained(model)
+    assert "\n" not in str(error.value)
+
+
+def test_without_diffusers(monkeypatch):
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
+    with pytest.raises(InvalidSetting, match=r"pip install 'samplerbench\[images\]'"):
+        pretrained.pretrained("google/ddpm-ema-celebahq-256")
+
+
+def refused(folder, said):
+    with pytest.raises(InvalidSetting, match=said) as error:
+        pretrained.pretrained(str(folder))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "settings", "said"),
+    [
+        ("index", {"_class_name": "AudioDiffusionPipeline"}, "none of those on pixels: DDPMP"),
+        ("index", {"_class_name": ["pipeline", "Mine"]}, "none of those on pixels: DDPMPipel"),
+        ("index", {"_class_name": None}, "none of those on pixels: DDPMPipeline, DDIMPipeline"),
+        (
+            "index",
+            {"vae": ["diffusers", "AutoencoderKL"]},
+            "it has a vae; one on pixels has a unet",
+        ),
+        ("index", {"mel": ["diffusers", "Mel"]}, "it has a mel; one on pixels has a unet and"),
+        ("index", {"unet": ["diffusers", "UNet2DConditionModel"]}, "only UNet2DModel is on pixels"),
+        ("index", {"unet": ["my_unet", "UNet2DModel"]}, "none of diffusers' own classes"),
+        ("index", {"unet": [None, None]}, "its unet is None, none of diffusers' own classes"),
+        (
+            "index",
+            {"scheduler": ["diffusers", "NewScheduler"]},
+            "says NewScheduler, scheduler_conf",
+        ),
+        ("unet", {"_class_name": "UNet2DConditionModel"}, "only UNet2DModel is on pixels alone"),
+        ("unet", {"num_class_embeds": 10}, "wants a class"),
+        ("unet", {"class_embed_type": "timestep"}, "wants a class"),
+        ("unet", {"class_embed_type": "identity"}, "wants a class"),
+        ("unet", {"time_embedding_type": "fourier"}, "a score SDE"),
+        ("unet", {"out_channels": 2}, "takes 1 channels and gives 2: a variance"),
+        ("unet", {"in_channels": 2}, "takes 2 channels and gives 1: a variance"),
+        ("unet", {"sample_size": None}, "does not say the size of an image: sample_size=None"),
+        ("unet", {"sample_size": "8"}, "does not say the size of an image: sample_size=8"),
+        ("unet", {"sample_size": [8]}, r"does not say the size of an image: sample_size=\[8\]"),
+        ("unet", {"sample_size": 0}, "does not say the size of an image: sample_size=0"),
+        ("unet", {"sample_size": [8, 9]}, r"does not run on \(1, 8, 9\)"),
+        (
+            "unet",
+            {"time_embedding_type": "learned", "num_train_timesteps": 999},
+            "knows 999 levels",
+        ),
+        ("unet", {"new_clock": "faster"}, "does not know: new_clock; a newer one may"),
+        ("unet", {"quantization_config": {"quant_method": "torchao"}}, "quantised"),
+        ("unet", {"block_out_channels": [8, 24]}, "the id of a diffusers"),
+        ("unet", {"layers_per_block": 2}, "the id of a diffusers"),
+        ("unet", {"mid_block_type": None}, "lacks 0 of the network's weights and has 30 others"),
+        ("scheduler", {"prediction_type": "flow"}, "none of epsilon, v_prediction, sample"),
+        ("scheduler", {"beta_schedule": "nope"}, "the id of a diffusers pipeline"),
+        ("scheduler", {"trained_betas": [0.1]}, "has 1 levels, and num_train_timesteps=1000"),
+        ("scheduler", {"trained_betas": [1.1] * 1000}, "the α² of its table must be numbers betw"),
+        (
+            "scheduler",
+            {"_class_name": "DDPMScheduler"},
+            "says DDIMScheduler, scheduler_config.json",
+        ),
+        (
+            "scheduler",
+            {"shift": 3.0, "warp": 1},
+            "DDIMScheduler .* does not know: shift, warp; a n",
+        ),
+        ("scheduler", {"predict_epsilon": False}, "predict_epsilon=False and prediction_type=eps"),
+    ],
+)
+def test_what_is_no_ddpm_on_pixels(tiny, part, settings, said):
+    rewrite(tiny / FILES[part], **settings)
+    refused(tiny, said)
+
+
+def test_a_latent_diffusion_pipeline(tmp_path):
+    autoencoder = diffusers.VQModel(
+        1, 1, block_out_channels=(8,), latent_channels=1, norm_num_groups=4
+    )
+    parts = {"vqvae": autoencoder, "unet": unet(), "scheduler": diffusers.DDIMScheduler()}
+    diffusers.LDMPipeline(**parts).save_pretrained(tmp_path)
+    refused(tmp_path, "its pipeline is LDMPipeline, none of those on pixels: DDPMPipeline, DDIMPi")
+    rewrite(tmp_path / "model_index.json", _class_name="DDIMPipeline")
+    refused(tmp_path, "it has a vqvae; one on pixels has a unet and a scheduler only")
+
+
+@pytest.mark.parametrize("missing", FILES)
+def test_a_part_without_its_pipeline(tiny, missing):
+    (tiny / FILES[missing]).unlink()
+    refused(tiny, f"it has no {FILES[missing].split('/')[-1]}; save a whole pipeline")
+
+
+def test_a_network_alone(tmp_path):
+    unet().save_pretrained(tmp_path)
+    refused(tmp_path, "it has no model_index.json; save a whole pipeline, by its save_pretrained")
+
+
+NO_TABLE = "Scheduler has no table of a discrete DDPM"
+CONTINUOUS = {"timestep_type": "continuous", "prediction_type": "v_prediction"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        ("EDMEulerScheduler", {}, NO_TABLE),
+        ("FlowMatchEulerDiscreteScheduler", {}, NO_TABLE),
+        ("CMStochasticIterativeScheduler", {}, NO_TABLE),
+        ("ScoreSdeVeScheduler", {}, NO_TABLE),
+        ("LCMScheduler", {}, "is for consistency models, which are no denoisers"),
+        ("TCDScheduler", {}, "is for consistency models, which are no denoisers"),
+        ("RePaintScheduler", {}, "predicts None, none of epsilon, v_prediction, sample"),
+        ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True}, "is flow matching"),
+        ("EulerDiscreteScheduler", CONTINUOUS, "tells no number of a level"),
+        ("DDPMScheduler", {"variance_type": "learned_range"}, "predicts a variance too"),
+        # its last α² is set to 2^-24, which is more than the two before have
+        ("UniPCMultistepScheduler", {"rescale_betas_zero_snr": True}, "each below the one before"),
+    ],
+)
+def test_a_scheduler_that_is_no_ddpms(tmp_path, kind, settings, said):
+    refused(save_ddpm(tmp_path, getattr(diffusers, kind)(**settings)), said)
+
+
+@pytest.mark.parametrize(
+    "other",
+    # 0.42.1 has only the hull of KarrasVeScheduler; the last three are no schedulers
+    ["NewScheduler", "KarrasVeScheduler", "UNet2DModel", "utils", "__version__"],
+)
+def test_a_scheduler_that_this_diffusers_does_not_have(tiny, other):
+    rewrite(tiny / FILES["index"], scheduler=["diffusers", other])
+    rewrite(tiny / FILES["scheduler"], _class_name=other)
+    refused(tiny, f"its scheduler {other} is none that diffusers .* has$")
+
+
+BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas")
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["all keys", "no betas"])
+@pytest.mark.parametrize("pipeline", pretrained.PIPELINES)
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("DDPMScheduler", {}),
+        ("DDPMScheduler", {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}),
+        ("PNDMScheduler", {}),
+        ("HeunDiscreteScheduler", {}),  # whose β go from .00085 to .012, and not from .0001 to .02
+        ("UniPCMultistepScheduler", {"beta_schedule": "scaled_linear"}),
+        ("CogVideoXDDIMScheduler", {}),  # which shifts its table by snr_shift_scale, in float64
+        ("EulerDiscreteScheduler", {"beta_end": 0.012, "use_karras_sigmas": True}),
+    ],
+)
+def test_the_table_is_that_of_whoever_loads_the_pipeline(tmp_path, kind, settings, pipeline, kept):
+    save_ddpm(tmp_path, getattr(diffusers, kind)(**settings))
+    rewrite(tmp_path / FILES["index"], _class_name=pipeline)
+    rewrite(tmp_path / FILES["scheduler"], without=() if kept else BETAS)
+    theirs = getattr(diffusers, pipeline).from_pretrained(tmp_path).scheduler
+    ours = pretrained.pretrained(str(tmp_path))
+    assert ours.schedule.signal == tuple(theirs.alphas_cumprod.double().tolist())
+    assert ours.target == KINDS[theirs.config.prediction_type]
+
+
+def test_defaults_are_those_of_the_scheduler_that_is_named(tmp_path):
+    """By hand: Π(1 − β) of 1 000 β at equal distances from .00085 to .012."""
+    save_ddpm(tmp_path, diffusers.HeunDiscreteScheduler())
+    rewrite(tmp_path / FILES["scheduler"], without=BETAS)
+    expected = math.prod(1 - (0.00085 + k * (0.012 - 0.00085) / 999) for k in range(1000))
+    signal = pretrained.pretrained(str(tmp_path)).schedule.signal
+    assert signal[-1] == pytest.approx(expected, rel=1e-3)
+    assert table().signal[-1] < 0.1 * expected
+
+
+@pytest.mark.parametrize(("epsilon", "kind"), [(True, "epsilon"), (False, "sample")])
+def test_what_diffusers_said_before_it_had_prediction_types(tmp_path, epsilon, kind):
+    """In 0.8.1 the network's output was x̂₀ itself where predict_epsilon was false."""
+    folder = save_ddpm(tmp_path, diffusers.DDPMScheduler())
+    old = {"predict_epsilon": epsilon, "tensor_format": "pt", "timestep_values": None}
+    rewrite(folder / FILES["scheduler"], without=["prediction_type"], **old)
+    assert pretrained.pretrained(str(folder)).target == KINDS[kind]
+    # today's diffusers reads it as ε in any case, and says so when it saves it again
+    again = diffusers.DDPMScheduler.from_pretrained(folder / "scheduler")
+    again.save_pretrained(folder / "scheduler")
+    if epsilon:
+        assert pretrained.pretrained(str(folder)).target == KINDS["epsilon"]
+    else:
+        refused(folder, "predict_epsilon=False and prediction_type=epsilon, which cannot both be")
+
+
+def test_settings_that_decide_nothing_here(tmp_path, first):
+    """A newer version, keys without a value, parts that are none, clipping and thresholding."""
+    folder = save_ddpm(tmp_path, diffusers.DDPMScheduler(clip_sample=True))
+    plain = pretrained.pretrained(str(folder))
+    rewrite(folder / FILES["index"], _diffusers_version="99.0.0", safety_checker=[None, None])
+    rewrite(folder / FILES["unet"], _diffusers_version="99.0.0")
+    more = {"thresholding": True, "clip_sample": False, "timestep_spacing": "trailing"}
+    rewrite(folder / FILES["scheduler"], new_table=None, **more)
+    other = pretrained.pretrained(str(folder))
+    assert other.digest() == plain.digest()
+    assert other.schedule == plain.schedule
+    x = 100 * first.flatten(1)  # whose x̂₀ is far outside of the pixels' range, and stays there
+    assert float(plain.denoiser(x, Level(0.5, 0.5, 0.8)).abs().max()) > 10
+
+
+def test_images_that_are_no_squares(tmp_path):
+    network = unet(sample_size=(8, 16))
+    folder = save(tmp_path, network)
+    x = NOISE.normal(torch.empty(BATCH, 1, 8, 16), 1000)
+    assert pretrained.pretrained(folder).event_shape == (1, 8, 16)
+    theirs = diffusers_states(folder, "leading", 0.5, x)
+    assert apart(our_states(folder, "leading", 0.5, x), theirs) < FLOAT32
+
+
+def save_length(folder, train_steps):
+    """T levels, with β that make them the same path as 1 000 nearly."""
+    return save(
+        folder,
+        num_train_timesteps=train_steps,
+        beta_start=0.1 / train_steps,
+        beta_end=20 / train_steps,
+    )
+
+
+@pytest.mark.parametrize("grid", ["leading", "trailing"])
+@pytest.mark.parametrize("train_steps", [100, 4000])
+def test_a_table_of_another_length_needs_no_setting(tmp_path, first, train_steps, grid):
+    folder = save_length(tmp_path, train_steps)
+    theirs = list(diffusers_states(folder, grid, 0.5, first))
+    assert apart(our_states(folder, grid, 0.5, first), theirs) < FLOAT32
+
+
+def test_a_table_of_another_length_is_another_grid(tmp_path, first):
+    folder = save_length(tmp_path, 100)
+    model, x = pretrained.pretrained(folder), first.flatten(1)
+    *_, theirs = diffusers_states(folder, "leading", 0.5, first)
+    as_if = grids.leading(model.schedule, STEPS, train_steps=1000)
+    ours = final_state(DDIM(0.5), model, x, as_if, NOISE)
+    assert float((ours - theirs).abs().max() / theirs.abs().max()) > 0.01
+    with pytest.raises(InvalidSetting, match="steps=101: must be at least 1 and at most train_s"):
+        grids.leading(model.schedule, 101)
+
+
+@pytest.mark.parametrize("spoil", [b"", b"{", b"[1]", b"\xff\xfe", None])
+def test_files_that_cannot_be_read(tiny, spoil):
+    for path in (tiny / "unet" / "config.json", tiny / "unet" / pretrained.WEIGHTS):
+        kept = path.read_bytes()
+        if spoil is None:
+            path.write_bytes(kept[: len(kept) // 2])
+        else:
+            path.write_bytes(spoil)
+        with pytest.raises(InvalidSetting) as error:
+            pretrained.pretrained(str(tiny))
+        assert "\n" not in str(error.value)
+        path.write_bytes(kept)
+
+
+def test_weights_that_are_not_finite(tiny):
+    path = tiny / "unet" / pretrained.WEIGHTS
+    weights = safetensors.torch.load_file(path)
+    weights["conv_in.bias"][0] = float("nan")
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InvalidSetting, match="weights are not all finite"):
+        pretrained.pretrained(str(tiny))
+
+
+def test_weights_that_are_missing_are_not_made_up(tiny):
+    path = tiny / "unet" / pretrained.WEIGHTS
+    weights = safetensors.torch.load_file(path)
+    del weights["conv_in.weight"]
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    refused(tiny, "its file lacks 1 of the network's weights and has 0 others")
+
+
+class Trap:
+    """A pickle that makes a folder when it is read."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_nothing_of_a_pipeline_is_executed(tiny, tmp_path):
+    sprung = tmp_path / "sprung"
+    trap = f"import os\nos.mkdir({str(sprung)!r})\n"
+    for name in ("pipeline.py", "unet/my_unet.py", "unet/diffusion_pytorch_model.py"):
+        (tiny / name).write_text(trap)
+    (tiny / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
+    pretrained.pretrained(str(tiny))
+    for part, settings in (
+        ("index", {"_class_name": ["pipeline", "Mine"]}),
+        ("index", {"unet": ["my_unet", "UNet"]}),
+        ("unet", {"auto_map": {"AutoModel": "my_unet.UNet"}}),
+        ("scheduler", {"auto_map": {"AutoModel": "my_unet.UNet"}}),
+    ):
+        kept = (tiny / FILES[part]).read_bytes()
+        rewrite(tiny / FILES[part], **settings)
+        refused(tiny, "none of|does not know: auto_map")
+        (tiny / FILES[part]).write_bytes(kept)
+    (tiny / "unet" / pretrained.WEIGHTS).unlink()
+    refused(tiny, "other formats can execute code")
+    assert not sprung.exists()
+
+
+SMALL = ("logger=none", "workers=1", "threads=1", "dtype=float64")
+SWEEP = ("dataset=digits", "grid=ddpm_leading", "start=prior", "metric=sliced", "n_reference=100")
+SWEEP += ("n_samples=20", "block=20", "repetitions=2", "floor_repetitions=2", "n_train=50")
+
+
+def test_a_sweep_beside_the_ideal_denoiser_of_the_data(command, folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tables = {}
+    for kind in ("epsilon", "sample"):
+        words = ("denoiser=[pretrained,empirical]", f"model={folders[kind]}", "steps=[2,3]")
+        words += ("sampler=[ddim,heun]", "sampler.ddim.eta=[0,1]", f"hydra.run.dir={kind}")
+        assert command(*SWEEP, *SMALL, *words) == 0
+        tables[kind] = pd.read_parquet(tmp_path / kind / "cells.parquet")
+    rows = {kind: found[found["denoiser"] == "pretrained"] for kind, found in tables.items()}
+    for kind, found in rows.items():
+        assert set(found["status"]) == {"ok"}
+        assert set(found["network"]) == {folders[kind]}
+        assert found["training_id"].nunique() == 1
+        assert set(found["schedule"]) == {"pretrained"}
+        assert dict(found.groupby("sampler")["nfe"].max()) == {"ddim": 3, "heun": 5}
+    assert not set(rows["epsilon"]["cell_id"]) & set(rows["sample"]["cell_id"])
+    ideal = tables["epsilon"][tables["epsilon"]["denoiser"] == "empirical"]
+    assert ideal["value"].max() < rows["epsilon"]["value"].min()
+
+
+def test_the_experiment_with_a_model_that_is_here(command, folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("experiment=celebahq", f"model={folders['epsilon']}", *SMALL, "steps=[2]")
+    assert command(*words, "hydra.run.dir=run") == 0
+    assert (tmp_path / "run" / "image_panel_pretrained.png").stat().st_size > 1000
+    assert not (tmp_path / "run" / "cells.parquet").exists()
+    out = ("denoiser=pretrained", "sampler=ddim", "sampler.eta=1", "steps=2", "n=3", "out=x.npy")
+    assert command("sample", "run", *out) == 0
+    assert command("sample", "run", *out[:-1], "start=exact", "out=y.npy") == 2
+    assert not (tmp_path / "y.npy").exists()
+
+
+def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values, ids = {}, []
+    for train_steps in (100, 1000):
+        model = save_length(tmp_path / f"T{train_steps}", train_steps)
+        for given in (None, train_steps):
+            words = ("denoiser=pretrained", f"model={model}", "steps=[10]", "sampler=ddim")
+            asked = [] if given is None else [f"grid.train_steps={given}"]
+            out = f"{train_steps}-{given}"
+            more = ("sampler.ddim.eta=0.5", f"hydra.run.dir={out}", "cache=off")
+            assert command(*SWEEP, *SMALL, *words, *more, *asked) == 0
+            table = pd.read_parquet(tmp_path / out / "cells.parquet")
+            cells = table[table["denoiser"] == "pretrained"].sort_values("repetition")
+            values[train_steps, given] = cells["value"].tolist()
+            ids += [] if given else cells["cell_id"].tolist()
+    for train_steps in (100, 1000):
+        assert values[train_steps, None] == values[train_steps, train_steps]
+    assert len(set(ids)) == len(ids) == 4  # the same weights on another table are another cell
+
+
+class Rows(nn.Module):
+    """A network that counts the images that it is given."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.config, self.seen = network, network.config, []
+
+    def forward(self, images, k, return_dict):
+        self.seen.append(len(images))
+        return self.network(images, k, return_dict=return_dict)
+
+
+def test_few_images_do_not_cost_what_many_do(command, folders, tmp_path, monkeypatch):
+    """And image i is the same bits whatever n is, though batches of other sizes have others."""
+    monkeypatch.chdir(tmp_path)
+    counted = Rows(pretrained.pretrained(folders["epsilon"]).unet)
+    monkeypatch.setattr(pretrained, "_loaded", lambda _: counted)
+    words = ("denoiser=pretrained", f"model={folders['epsilon']}", "dataset=null", "metric=[]")
+    more = ("picture=image_panel", "start=prior", "grid=ddpm_leading", "steps=[2]", "logger=none")
+    assert command(*words, *more, "dtype=float32", "hydra.run.dir=run") == 0
+    out = {}
+    for n, rows in ((3, 100), (130, 200)):
+        counted.seen = []
+        asked = ("denoiser=pretrained", "sampler=ddim", "sampler.eta=1", "steps=2")
+        assert command("sample", "run", *asked, f"n={n}", f"out={n}.npy") == 0
+        assert sum(counted.seen) == 2 * rows
+        out[n] = np.load(f"{n}.npy")
+    assert np.array_equal(out[3], out[130][:3])
+
+
+def test_a_schedule_beside_its_own_is_refused(command, folders, capsys):
+    words = ("denoiser=pretrained", f"model={folders['epsilon']}", "sampler=ddim", "schedule=edm")
+    assert command(*SWEEP, *SMALL, *words) == 2
+    assert "schedule=edm: must be left out" in capsys.readouterr().err
+
+
+def test_pictures_without_data_and_without_an_experiment(command, folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("denoiser=pretrained", f"model={folders['epsilon']}", "dataset=null", "metric=[]")
+    more = ("picture=image_panel", "start=prior", "grid=ddpm_leading", "steps=[2]", "logger=none")
+    assert command(*words, *more, "n_samples=4", "block=4", "hydra.run.dir=run") == 0
+    assert (tmp_path / "run" / "image_panel_pretrained.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["experiment=celebahq"], "hf download google/ddpm-ema-celebahq-256"),
+        (["denoiser=pretrained"], "model=None: must be the id of a diffusers pipeline"),
+        (["model=x"], "model=x: must be null unless denoiser=pretrained"),
+        (["clip_x0=1"], "clip_x0=1: must be null unless denoiser=pretrained"),
+        (["denoiser=pretrained", "model={tiny}"], r"dataset=grid_mixture: .*\(1, 8, 8\), not \(2,"),
+        (["denoiser=pretrained", "model={tiny}", "clip_x0=0"], "clip_x0=0.0: must be positive"),
+        (["experiment=celebahq", "model={tiny}", "metric=[sliced]"], "without data .* metric="),
+        (["denoiser=pretrained", "model={tiny}", "dataset=null"], "dataset=null: .* metric="),
+        (
+            ["experiment=celebahq", "model={tiny}", "steps=[1001]"],
+            "steps=1001: must be at least 1 and at most train_steps=1000",
+        ),
+        (
+            ["experiment=celebahq", "model={tiny}", "start=[prior,exact]"],
+            "start=exact: .* begins at",
+        ),
+        (
+            ["experiment=celebahq", "model={tiny}", "start=exact_sobol"],
+            "start=exact_sobol: .* begins",
+        ),
+        (["dataset=null"], "dataset=null: must be a data set: only a pretrained model"),
+    ],
+)
+def test_what_cannot_be_done_ends_in_one_line(
+    command, folders, tmp_path, monkeypatch, capfd, words, said
+):
+    monkeypatch.chdir(tmp_path)
+    words = [word.format(tiny=folders["epsilon"]) for word in words]
+    assert command(*words, "logger=none") == 2
+    err = capfd.readouterr().err.strip()
+    assert len(err.splitlines()) == 1
+    assert re.search(said, err), err
