@@ -9,15 +9,9 @@ import pytest
 import torch
 
 from samplerbench.app.refusals import check
-from samplerbench.bench.budget import (
-    DOUBLED,
-    Budget,
-    _more_noise,
-    convergence,
-    enough_noise,
-    parts,
-    verdict,
-)
+from samplerbench.bench.budget.parts import convergence, parts
+from samplerbench.bench.budget.run import DOUBLED, Budget
+from samplerbench.bench.budget.words import _more_noise, enough_noise, verdict
 from samplerbench.bench.cell import fragment_name
 from samplerbench.bench.store import as_table
 from samplerbench.bench.sweep import Sweep

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from filelock import FileLock
 
-from samplerbench.bench.budget import Budget
+from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.sweep import Drawn, Sweep
 from samplerbench.core.grids import uniform

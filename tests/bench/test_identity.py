@@ -145,6 +145,6 @@ def test_what_shows_results_is_no_part_of_the_code(tmp_path):
     root = Path(samplerbench.__file__).parent
     for name in PRESENTATION:
         assert (root / name).exists(), name
-    for name in ("bench/sweep.py", "bench/budget.py", "samplers/heun.py", "training/loop.py"):
+    for name in ("bench/sweep.py", "bench/budget/run.py", "samplers/heun.py", "training/loop.py"):
         assert (root / name).exists()
         assert not name.startswith(PRESENTATION)

@@ -8,14 +8,13 @@ import pytest
 from scipy import stats
 
 from samplerbench.bench.cell import CELL
+from samplerbench.bench.resolution import floor_exponent, resolution
 from samplerbench.bench.statistics import (
     against_floor,
     at_equal_cost,
     by_floor,
-    floor_exponent,
     holm,
     paired_difference,
-    resolution,
     select,
     summary,
     t_interval,

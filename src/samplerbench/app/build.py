@@ -29,7 +29,7 @@ from samplerbench.app.folders import conf_directory
 from samplerbench.app.groups import members, nodes, typed
 from samplerbench.app.numbers import count, numbers
 from samplerbench.app.refusals import check
-from samplerbench.bench.budget import Budget
+from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.identity import VERSIONS, describe, identity

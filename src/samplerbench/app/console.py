@@ -12,10 +12,11 @@ from rich.table import Table
 
 from samplerbench.app.construct import read_member
 from samplerbench.app.folders import members
-from samplerbench.bench.budget import PARTS
+from samplerbench.bench.budget.parts import PARTS
 from samplerbench.bench.cell import CELL, NAMES, sampler_name
 from samplerbench.bench.ranking import Ranking, ranking
-from samplerbench.bench.statistics import by_floor, resolution, summary
+from samplerbench.bench.resolution import resolution
+from samplerbench.bench.statistics import by_floor, summary
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import LawMetric, Metric
 
@@ -312,7 +313,7 @@ def print_budget(out: Console, lines: pd.DataFrame) -> None:
 
     Args:
         out: where to print.
-        lines: of `bench.budget.parts`.
+        lines: of `bench.budget.parts.parts`.
     """
     titles = {
         "difference": "differences of distances, which add up to the total",

@@ -132,7 +132,7 @@ def _with_budgets(report: Report) -> Report:
         if not isinstance(budget, dict) or entry.values.empty:
             continue
         # torch takes seconds to import, and most runs have no budget
-        from samplerbench.bench.budget import parts
+        from samplerbench.bench.budget.parts import parts
 
         try:
             budgets[entry.label] = parts(entry.values, int(budget["converged_steps"]))

@@ -28,7 +28,9 @@ from samplerbench.app.console import (
     print_score_errors,
 )
 from samplerbench.app.terminal import shown
-from samplerbench.bench.budget import Budget, parts, verdict
+from samplerbench.bench.budget.parts import parts
+from samplerbench.bench.budget.run import Budget
+from samplerbench.bench.budget.words import verdict
 from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.chains import CHAIN
 from samplerbench.bench.identity import describe, drawing_versions, identity, settings_text

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from samplerbench.bench.budget import KEY, PARTS
+from samplerbench.bench.budget.parts import KEY, PARTS
 from samplerbench.bench.cell import sampler_name
 from samplerbench.figures.style import PART_COLOURS, metric_title, styled
 
@@ -32,7 +32,7 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
     """One row per sampler setting; a column each for the fewest, a middle and the most steps.
 
     Args:
-        lines: of `bench.budget.parts`.
+        lines: of `bench.budget.parts.parts`.
         metric: which metric to draw.
         title: a line above the panels.
     """

@@ -231,7 +231,7 @@ def waterfalls(parts: pd.DataFrame, run: str) -> Iterator[Chart]:
     """The budget of each sampler setting at the most steps it has.
 
     Args:
-        parts: of `bench.budget.parts`.
+        parts: of `bench.budget.parts.parts`.
         run: label, or empty where there is one run.
     """
     for metric, of_metric in parts.groupby("metric", sort=True):

@@ -61,7 +61,7 @@ class Report:
         values: all their rows, of `entries.all_values`.
         measured: of `entries.to_data`.
         lines: of `cells.cell_lines`.
-        budgets: label of a run to `bench.budget.parts` of it.
+        budgets: label of a run to `bench.budget.parts.parts` of it.
         panels: the sample panels.
         notes: what is missing and why, a line each.
         comparison: of two runs, where it was asked for.
