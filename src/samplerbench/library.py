@@ -294,12 +294,13 @@ def sweep(
         given: dict[str, Any] = {
             name: _whole(name, value, least)
             for name, value, least in (
-                ("n_samples", n_samples, 1),
                 ("repetitions", repetitions, 1),
                 ("floor_repetitions", floor_repetitions, 0),
             )
             if value is not None
         }
+        if n_samples is not None:
+            given["n_samples"] = _points("n_samples", n_samples)
         if steps is not None or nfe is not None:
             require(steps is None or nfe is None, "steps", steps, "None where nfe is given")
             given["nfe"] = _numbers("nfe", nfe)
@@ -353,7 +354,7 @@ def sample(
     Raises:
         InvalidSetting: before any work, if the sampler cannot run so.
     """
-    n, steps = _whole("n", n), _whole("steps", steps)
+    n, steps = _points("n", n), _whole("steps", steps)
     every = None if every is None else _whole("every", every)
     with _one_thread():
         base = _base(model, schedule, grid, seed)
@@ -426,7 +427,10 @@ def _base(
         base = untrained(_one("dataset", model, Dataset), path, words)
     if grid is None:
         return base
-    name = grid if isinstance(grid, str) else getattr(grid, "func", grid).__name__
+    allowed = "a name, or a function of schedule and steps"
+    require(isinstance(grid, str) or callable(grid), "grid", grid, allowed)
+    function = getattr(grid, "func", grid)
+    name = grid if isinstance(grid, str) else getattr(function, "__name__", type(grid).__name__)
     levels: Grid = _made("grid", grid, {}) if isinstance(grid, str) else grid
     return replace(base, grid=levels, labels=replace(base.labels, grid=name))
 
@@ -499,7 +503,10 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
     oracle = None if "oracle" in known else base.dataset.oracle(base.schedule)
     if oracle is not None:
         known["oracle"], origins["oracle"] = oracle.to(base.device), Origin("oracle")
+    listed = isinstance(given, str | Sequence)
+    require(listed, "denoiser", given, "a name, a list of names, or a mapping to models")
     names = [given] if isinstance(given, str) else list(given)
+    require(len(set(names)) == len(names) > 0, "denoiser", names, "at least one, and none twice")
     for name in names:
         require(name in known, "denoiser", name, f"one of {', '.join(known) or 'none here'}")
     return replace(base, denoisers={name: known[name] for name in names}, origins=origins)
@@ -508,6 +515,15 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
 def _require_some(sweep: Sweep) -> None:
     allowed = f"given: the law of {sweep.labels.dataset} is not known; or train a model"
     require(len(sweep.denoisers) > 0, "denoiser", None, allowed)
+
+
+def _points(name: str, value: object) -> int:
+    """A number of points that this machine can hold."""
+    from samplerbench.app.numbers import ROW, memory
+
+    number, most = _whole(name, value), memory() // ROW
+    require(number <= most, name, number, f"at most {most:,}: the memory holds no more points")
+    return number
 
 
 def _whole(name: str, value: object, least: int = 1) -> int:

@@ -478,7 +478,7 @@ def opened(stored, spoilt, report):
                 damage(path, *how)
         before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
         with watched():
-            table, problems = Store.readable(copy)
+            table, problems = Store(copy).readable()
             assert list(table.columns) == list(Row.__dataclass_fields__)
             assert all("\n" not in line for line in problems)
             try:

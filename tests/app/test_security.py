@@ -312,7 +312,7 @@ def test_a_fragment_s_id_is_no_path(command, run, here, tmp_path):
     before = set(files(tmp_path))
     assert "../../x" in set(Store(run).compact()["cell_id"])
     os.utime(run / "cells")
-    assert "../../x" in set(Store.readable(run)[0]["cell_id"])
+    assert "../../x" in set(Store(run).readable()[0]["cell_id"])
     assert set(files(tmp_path)) == before
     assert command("report", run, "out=page", "panels=false") == 0
     new = set(files(tmp_path)) - before

@@ -188,6 +188,7 @@ def test_every_field_of_the_books_is_used(sweep):
         "n_samples": 3,
         "block": 3,
         "threads": 7,
+        "arithmetic": "other",
         "versions": {},
         "seeds": {**sweep.books.seeds, "seed": 5},
         "labels": Labels(run="x"),

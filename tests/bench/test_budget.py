@@ -548,3 +548,20 @@ def test_points_that_no_metric_takes_are_found_before_a_training():
     same[0] = 1.0
     with pytest.raises(InvalidSetting, match=r"metric.mmd.bandwidth=0.0: must be above 0"):
         check(replace(sweep, reference=same, metrics={"mmd": MMD()}))
+
+
+def test_rows_of_two_sweeps_are_no_budget():
+    """Two laws or two seeds: their parts are of neither."""
+    one = table(
+        budget(
+            gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]]),
+            [("heun", Heun())],
+            repetitions=2,
+            steps=[4],
+        )
+    )
+    for other in (one.assign(sweep_id="other"), one.assign(setting_id="another model")):
+        with pytest.raises(InvalidSetting, match="table=rows of 2 sweeps: must be those of one"):
+            parts(pd.concat([one, other]), 60)
+        with pytest.raises(InvalidSetting, match="rows of 2 sweeps"):
+            convergence(pd.concat([one, other]), 60, 0.1)

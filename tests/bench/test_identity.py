@@ -4,7 +4,10 @@ import functools
 import importlib
 import sys
 from dataclasses import dataclass
+from datetime import date
+from enum import Enum
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -107,7 +110,7 @@ FILES = {
 }
 
 
-def identity_in(folder, files):
+def identity_in(folder, files, meanwhile=lambda: None):
     """The identity of the sampler of somebody's package in a folder."""
     (folder / "lab").mkdir(parents=True)
     for name, text in files.items():
@@ -115,7 +118,9 @@ def identity_in(folder, files):
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     try:
-        return identity(importlib.import_module("lab.sampler").Mine())
+        mine = importlib.import_module("lab.sampler").Mine()
+        meanwhile()
+        return identity(mine)
     finally:
         sys.path.remove(str(folder))
         for name in ("lab", "lab.sampler", "lab.parts", "local"):
@@ -148,3 +153,111 @@ def test_what_shows_results_is_no_part_of_the_code(tmp_path):
     for name in ("bench/sweep.py", "bench/budget/run.py", "samplers/heun.py", "training/loop.py"):
         assert (root / name).exists()
         assert not name.startswith(PRESENTATION)
+
+
+class Kind(Enum):
+    SLOW = 1
+    FAST = 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Kind.SLOW, Kind.FAST),
+        (np.arange(3), np.arange(3) + 1),
+        (1 + 2j, 1 + 3j),
+        (date(2026, 1, 1), date(2026, 1, 2)),
+        ({1, 2}, {1, 3}),
+    ],
+)
+def test_what_a_setting_may_be(one, other):
+    assert identity(one) == identity(one)
+    assert identity(one) != identity(other)
+
+
+def test_a_default_that_is_given_is_the_same():
+    given, left = (functools.partial(karras, noise_min=0.02, **more) for more in ({"rho": 7.0}, {}))
+    assert identity(given) == identity(left)
+
+
+FACTOR = {"x": np.ones(2)}
+
+
+def helper(x, *, power=1):
+    return x**power
+
+
+class Lookup(DDIM):
+    """Looks things up in all the ways that code does."""
+
+    table = staticmethod(lambda: FACTOR["x"])
+    steps_of: ClassVar = {"f": helper}
+
+
+@pytest.mark.parametrize("change", ["global", "helper", "method", "attribute", "closure"])
+def test_what_code_looks_up_is_in_its_identity(monkeypatch, change):
+    """As it is now: in a notebook it is changed without making the class again."""
+    offset = 1.0
+
+    class Inside(Lookup):
+        def steps(self, model, x, levels, noise):
+            return super().steps(model, x * offset, levels, noise)
+
+    thing = Inside()
+    before = identity(thing)
+    assert identity(thing) == before
+    match change:
+        case "global":
+            monkeypatch.setitem(FACTOR, "x", np.full(2, 2.0))
+        case "helper":
+            monkeypatch.setattr(helper, "__kwdefaults__", {"power": 2})
+        case "method":
+            monkeypatch.setattr(Lookup, "steps", lambda self, *_: iter(()), raising=False)
+        case "attribute":
+            object.__setattr__(thing, "secret", 3)
+        case "closure":
+            offset = 2.0
+    assert identity(thing) != before
+
+
+def test_methods_are_known_by_their_object():
+    class Own:
+        def __init__(self, rho):
+            self.rho = rho
+
+    @dataclass(frozen=True)
+    class Grids:
+        rho: float
+
+        def grid(self, schedule, steps):
+            return karras(schedule, steps, noise_min=0.02, rho=self.rho)
+
+    assert identity(Grids(3.0).grid) == identity(Grids(3.0).grid) != identity(Grids(4.0).grid)
+    with pytest.raises(TypeError, match="cannot describe a Own"):
+        identity(Own(3.0))
+
+
+def test_hooks_and_modes_of_a_model_decide():
+    model = nn.Linear(2, 2)
+    before = identity(model)
+    assert identity(model.eval()) != before
+    model.train().register_forward_hook(lambda *_: None)
+    assert identity(model) != before
+
+
+def test_a_tensor_is_read_whatever_its_strides():
+    one = torch.ones(1, 4)[:, ::2]
+    assert identity(one) == identity(one.clone())
+    assert identity(torch.ones(3, 1).T) == identity(torch.ones(1, 3))
+    assert identity(torch.ones(2, dtype=torch.bfloat16)) != identity(torch.ones(2))
+
+
+def test_a_file_that_was_edited_after_its_import_is_not_what_runs(tmp_path):
+    """Neither what was imported nor what is there now: what it gives is recalled by nobody."""
+    other = FILES | {"lab/parts.py": "import local\nFACTOR = 7\n"}
+    old, new = identity_in(tmp_path / "a", FILES), identity_in(tmp_path / "b", other)
+    folder = tmp_path / "c"
+    stale = identity_in(
+        folder, FILES, lambda: (folder / "lab/parts.py").write_text(other["lab/parts.py"])
+    )
+    assert len({old, new, stale}) == 3

@@ -159,3 +159,14 @@ def test_the_sentence_says_how_many_comparisons(table):
     result = ranking(pd.concat([table, third]), steps=4)
     count = len(result.order)
     assert result.sentence.endswith(f"(Holm over {count * (count - 1) // 2} comparisons)")
+
+
+def test_at_equal_evaluations_a_cell_is_whole():
+    """Of a sampler that chooses its steps the repetitions differ: not those are chosen that fit."""
+    own = rows([5.0, 5.1, 5.2, 5.0], sampler="adaptive").assign(nfe=[61, 55, 55, 57])
+    one = rows([5.0, 5.0, 5.1, 5.1], sampler="heun", nfe=57)
+    other = rows([4.0, 4.1, 4.0, 4.1], sampler="late", nfe=55)
+    table = pd.concat([own, one, other])
+    assert set(ranking(table, nfe=57).order["name"]) == {"adaptive", "heun"}
+    with pytest.raises(InvalidSetting, match="nfe=55: must be one at which two samplers ran"):
+        ranking(table, nfe=55)

@@ -547,3 +547,21 @@ def test_cells_that_differ_in_anything_are_not_pooled():
     assert set(lines["count"]) == {2}
     with pytest.raises(InvalidSetting, match="one cell: these rows differ in setting_id"):
         paired_difference(pd.concat([one, other.assign(seed=1)]), {"steps": 4}, {"steps": 4})
+
+
+@pytest.mark.parametrize("seed", ["data_seed", "metric_seed"])
+def test_a_cell_has_the_floor_of_its_own_seed(seed):
+    """Other points, or other directions: the floors differ."""
+    tables = [
+        pd.concat([rows([1.0 + s, 1.1 + s], denoiser="law", steps=0), rows([5.0 + s, 5.1 + s])])
+        for s in (0, 10)
+    ]
+    found = against_floor(pd.concat([t.assign(**{seed: s}) for s, t in enumerate(tables)]))
+    assert sorted(found["floor"]) == pytest.approx([1.05, 11.05])
+    assert found["excess"].tolist() == pytest.approx([4.0, 4.0])
+    assert set(found["floor_count"]) == {2}
+
+
+def test_one_evaluation_too_many_is_too_many():
+    table = pd.concat([costing(8, 8, "ddim"), costing(9, 5, "heun")])
+    assert set(at_equal_cost(table, [8])[0]["sampler"]) == {"ddim"}

@@ -78,13 +78,13 @@ def test_a_fragment_that_cannot_be_read_is_named_and_put_aside(tmp_path, caplog,
     text = (store.fragments / fragment_name(row(cell_id="a"))).read_text()
     spoilt = text[:40] if change is None else json.dumps(json.loads(text) | change)
     (store.fragments / "zz.json").write_text(spoilt)
-    table, problems = Store.readable(tmp_path)
+    table, problems = Store(tmp_path).readable()
     assert list(table["cell_id"]) == ["a"]
     assert [line.partition(":")[0] for line in problems] == ["zz.json"]
     assert list(store.compact()["cell_id"]) == ["a"]
     assert "zz.json is not usable" in caplog.text
     assert (store.fragments / "zz.json.unusable").read_text() == spoilt
-    assert Store.readable(tmp_path)[1] == []
+    assert Store(tmp_path).readable()[1] == []
 
 
 def test_a_value_that_is_ok_is_a_number_except_of_a_chain_that_does_not_move(tmp_path):
@@ -110,15 +110,17 @@ def test_values_of_one_identity_and_several_names_are_all_kept(tmp_path):
         for metric in ("sliced", "renamed"):
             store.write(row(cell_id="a", sampler=name, metric=metric))
             store.write(row(cell_id="a", sampler=name, metric=metric))  # a second time: the same
-    assert len(store.compact(whole=True)) == 4
+    assert len(store.compact()) == 4
 
 
-def test_a_table_is_of_the_job_as_it_is_now(tmp_path, caplog):
+def test_a_table_is_of_the_job_as_it_is_now(tmp_path):
     """What an earlier state of a job left, such as other data in the same file, is not pooled."""
-    before, now = Store(tmp_path), Store(tmp_path)
-    before.write(row(cell_id="a", value=1.0))
-    now.write(row(cell_id="b", value=2.0))
-    assert list(now.compact(whole=False)["cell_id"]) == ["a", "b"]  # interrupted
-    assert list(now.compact(whole=True)["cell_id"]) == ["b"]
-    assert "1 values there are not of this job" in caplog.text
+    Store(tmp_path, "before").write(row(cell_id="a", sweep_id="before"))
+    now = Store(tmp_path, "now")
+    now.write(row(cell_id="b", sweep_id="now"))
+    table, problems = now.readable()
+    assert list(table["cell_id"]) == ["b"]
+    assert problems == ["cells: 1 values of an earlier state of the job are left out"]
+    assert list(now.compact()["cell_id"]) == ["b"]
+    assert list(now.readable()[0]["cell_id"]) == ["b"]
     assert len(list(now.fragments.glob("*.json"))) == 2

@@ -18,6 +18,7 @@ SOUND = Row(
     samples_id="",
     setting_id="",
     measure_id="",
+    sweep_id="",
     training_id="",
     run="",
     experiment="main",

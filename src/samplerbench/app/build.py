@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +33,7 @@ from samplerbench.app.refusals import check
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
-from samplerbench.bench.identity import VERSIONS, describe, identity
+from samplerbench.bench.identity import VERSIONS, arithmetic, describe, identity
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.sweep import Sweep, nothing
 from samplerbench.core.cuda_graphs import Graphed
@@ -116,14 +117,15 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
 
 def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
     """All that decides a `scene` of the trained model, for an identity."""
+    described = partial(describe, code=True)
     return {
-        "dataset": describe(sweep.dataset),
-        "schedule": describe(sweep.schedule),
-        "grid": describe(sweep.grid),
+        "dataset": described(sweep.dataset),
+        "schedule": described(sweep.schedule),
+        "grid": described(sweep.grid),
         # in their order, which is that of panels and legends
         "denoisers": [(name, asdict(origin)) for name, origin in sweep.books.origins.items()],
-        "starts": [(name, describe(start)) for name, start in sweep.starts.items()],
-        "samplers": [(name, describe(sampler)) for name, sampler in sweep.samplers],
+        "starts": [(name, described(start)) for name, start in sweep.starts.items()],
+        "samplers": [(name, described(sampler)) for name, sampler in sweep.samplers],
         "steps": sweep.all_steps,
         "seed": sweep.seed,
         "dtype": str(sweep.dtype),
@@ -437,6 +439,7 @@ def training_identities(base: Ground, training: Training) -> tuple[str, str]:
         "members": [member_code(base.config, key) for key in decisive(base.config)],
         "device": base.device.type,
         "threads": torch.get_num_threads(),
+        "arithmetic": arithmetic(),
         "versions": VERSIONS | {name: version(name) for name in network.packages},
     }
     seeds = {

@@ -105,7 +105,11 @@ def settings(name: str) -> list[Sampler]:
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise InvalidSetting("check", name, f"a class that is complete: it lacks {missing}")
-    return list(found.variants())
+    try:
+        return list(found.variants())
+    except Exception as error:  # its own code, or settings without a default
+        allowed = "a class whose variants() are objects with their settings"
+        raise InvalidSetting("check", name, f"{allowed} ({kind_and_line(error)})") from error
 
 
 def is_wrong(order: Order, declared: int) -> bool:

@@ -70,7 +70,8 @@ def run(config: DictConfig) -> float | None:
             claim(directory, config, about)
             tell(directory, "failed", first_line(error))
         raise
-    claim(directory, config, about | {"values": planned(job)})
+    about |= {"values": planned(job), "sweep_id": job.sweep.books.sweep_id}
+    claim(directory, config, about)
     try:
         with logged(job, directory) as log:
             failed = execute(job, directory, log)
@@ -89,7 +90,7 @@ def run(config: DictConfig) -> float | None:
     if not searching or not job.sweep.metrics:
         return None
     metric = config.sweeper_metric or next(iter(job.sweep.metrics))
-    return mean_value(Store.readable(directory)[0], metric)
+    return mean_value(Store(directory).readable()[0], metric)
 
 
 def mean_value(table: pd.DataFrame, metric: str) -> float:
@@ -311,7 +312,7 @@ def read_losses(path: Path) -> pd.DataFrame:
 def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
     """Evaluate all cells; returns their table, which is written whatever happens."""
     sweep, budget = job.sweep, job.budget
-    store = Store(directory)
+    store = Store(directory, sweep.books.sweep_id)
     total = planned(job)
     out.print(
         f"{'budget' if budget else 'sweep'}: {total:,} values of n = {sweep.n_samples:,} samples, "
@@ -329,15 +330,13 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
                 job.cache.keep(row)
             progress.advance(task)
 
-        whole = False
         try:
             if sweep.metrics:
                 (budget or sweep).run(keep)
             for row in diagnose(sweep, job.chains) if job.chains else []:
                 keep(row)
-            whole = True
         finally:  # also when it is interrupted: what is there can be read
-            table = store.compact(whole=whole)
+            table = store.compact()
     if len(table) != total:
         raise RunFailed(f"{len(table):,} of {total:,} values are in the table: a defect")
     if job.cache is not None and job.cache.recalled:

@@ -77,13 +77,14 @@ def report(
 
 def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
     """A run for the report, and itself where it can be opened."""
-    values, problems = Store.readable(path)
+    values, problems = Store(path).readable()
     try:
         text = (path / CONFIG).read_text(encoding="utf-8")
     except (OSError, ValueError):
         text = ""
     try:
         run = open_run(path)
+        values, problems = run.values_and_problems()
         config = OmegaConf.to_container(run.config, resolve=True)
     except Exception as error:  # whatever somebody else's file holds
         message = first_line(error)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from samplerbench.app.words import read_words, value_of
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.files import temporary_name
 
 if TYPE_CHECKING:
@@ -108,6 +108,10 @@ def main(words: list[str]) -> None:
     except KeyboardInterrupt:
         print(f"samplerbench: interrupted; there is no {asked.out}", file=sys.stderr)
         sys.exit(130)
+    except (InvalidSetting, OSError):
+        raise
+    except Exception as error:  # of a sampler that is not ours
+        sys.exit(f"samplerbench: {cell.sampler}: {kind_and_line(error)}; there is no {asked.out}")
     for line in report(run, asked, sweep, cell, made):
         print(line)
     if made.bad:

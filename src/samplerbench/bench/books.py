@@ -35,6 +35,7 @@ class Books:
         block: rows of a block.
         dtype: of the state.
         device: where states live: cpu or cuda.
+        arithmetic: the processor's vector instructions.
         threads: of an operation.
         versions: of the software that decides the bits.
         seeds: by the names of `SEEDS`.
@@ -50,6 +51,7 @@ class Books:
     block: int
     dtype: str
     device: str
+    arithmetic: str
     threads: int
     versions: Mapping[str, str]
     seeds: Mapping[str, Any]
@@ -57,8 +59,24 @@ class Books:
 
     @cached_property
     def _shared(self) -> dict[str, Any]:
-        names = ("law", "n_samples", "dtype", "device", "threads", "versions")
+        names = ("law", "n_samples", "dtype", "device", "arithmetic", "threads", "versions")
         return {name: getattr(self, name) for name in names}
+
+    def _described(self, thing: object) -> Any:
+        """A sampler or metric with its code, which is read once for each object."""
+        if id(thing) not in self._known:
+            self._known[id(thing)] = thing, describe(thing, code=True)
+        return self._known[id(thing)][1]
+
+    @cached_property
+    def _known(self) -> dict[int, tuple[object, Any]]:
+        return {}
+
+    @cached_property
+    def sweep_id(self) -> str:
+        """Identity of all that every cell of the sweep shares."""
+        names = ("truth", "path", "block", "seeds")
+        return identity([self._shared, *(getattr(self, name) for name in names)])
 
     def samples_id(self, cell: Cell) -> str:
         """Identity of the cell's samples: all that decides their bits."""
@@ -81,7 +99,7 @@ class Books:
             "path": self.path,
             "denoiser": [origin.kind, origin.recipe],
             "start": self.starts[cell.start],
-            "sampler": describe(cell.settings, code=True),
+            "sampler": self._described(cell.settings),
             "noise": "coupled" if cell.coupled else "keyed",
             "block": self.block,
             **self._shared,
@@ -107,7 +125,7 @@ class Books:
             found: the columns nfe, seconds, status and message.
         """
         samples_id = self.samples_id(cell)
-        measure = {"truth": self.truth, "metric": describe(settings, code=True)}
+        measure = {"truth": self.truth, "metric": self._described(settings)}
         reference = {"reference": to.name, "n": to.count}
         origin = self.origins.get(cell.denoiser, Origin("law"))
         learned, on_law, labels = origin.kind == "learned", cell.settings is None, self.labels
@@ -125,6 +143,7 @@ class Books:
             samples_id=samples_id,
             setting_id=identity(setting),
             measure_id=identity(shared),
+            sweep_id=self.sweep_id,
             training_id=origin.id if origin.kind in networks else "",
             run=labels.run,
             experiment=labels.experiment,

@@ -9,6 +9,8 @@ from a start, with one repetition's random numbers. A *value* is one metric of i
     setting_id    what repetitions, seeds and numbers of steps of one curve have in common
     measure_id    what two values must share to be compared: law, metric, kind of reference
 
+and `sweep_id` stands for what all rows of a sweep share: law, path, seeds, n and versions.
+
 So repetitions of one cell are the rows that agree in names, setting, steps and seeds (`CELL`), and
 values of two sweeps that differ in anything are never pooled, whatever they are called.
 
@@ -26,6 +28,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import pandas as pd
+
+from samplerbench.errors import require
 
 if TYPE_CHECKING:  # a table can be read without torch, which takes seconds to import
     from samplerbench.samplers.base import Sampler
@@ -78,11 +82,14 @@ class Origin:
         id: identity of what made it: a training, a pretrained model's weights, the points of an
             empirical law, the content of an own model.
         recipe: the same without seeds, so that trainings which differ in nothing else share it.
+        content: identity of the model when it was made; one that was changed since is an own one.
+            Empty where nobody can have changed it.
     """
 
     kind: str
     id: str = ""
     recipe: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,7 @@ class Row:
     samples_id: str
     setting_id: str
     measure_id: str
+    sweep_id: str
     training_id: str
     run: str
     experiment: str
@@ -179,6 +187,32 @@ TELLING = [
     *("dataset", "schedule", "grid", "network", "objective", "target", "n_samples", "n_reference"),
     *(*SEEDS, "dtype", "device", "block", "version", "measure_id", "setting_id"),
 ]
+
+
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with every value once: tables that were put together may share some.
+
+    Args:
+        table: rows of the results store; those without a cell_id are all kept.
+    """
+    if "cell_id" not in table:
+        return table
+    key = ["cell_id", *(name for name in (*NAMES, "steps") if name in table)]
+    return table[~table.duplicated(key) | (table["cell_id"] == "")]
+
+
+def require_one_sweep(table: pd.DataFrame) -> None:
+    """Refuse a table of several sweeps, for what is worked out from the rows of one.
+
+    Raises:
+        InvalidSetting: saying how many there are.
+    """
+    if not {"sweep_id", "setting_id"} <= set(table.columns):
+        return
+    cell = [*NAMES, "sampler_settings", "steps", "reference"]
+    settings = table.groupby(cell, dropna=False)["setting_id"].nunique()
+    sweeps = max(table["sweep_id"].nunique(), int(settings.max()))
+    require(sweeps <= 1, "table", f"rows of {sweeps} sweeps", "those of one: select it first")
 
 
 def fragment_name(row: Row) -> str:

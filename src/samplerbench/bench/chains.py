@@ -152,7 +152,8 @@ def diagnose(sweep: Sweep, count: int) -> list[Row]:
         count: how many chains.
     """
     alone = replace(sweep, n_samples=count, block=count)
-    return [row for cell in chain_cells(sweep) for row in _diagnosed(alone, cell)]
+    rows = [row for cell in chain_cells(sweep) for row in _diagnosed(alone, cell)]
+    return [replace(row, sweep_id=sweep.books.sweep_id) for row in rows]
 
 
 def chain_cells(sweep: Sweep) -> list[Cell]:

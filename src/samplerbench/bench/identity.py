@@ -6,15 +6,17 @@ renaming a yaml file changes nothing and changing a number changes the hash; num
 are described alike. Points, weights and other tensors are described by their content.
 
 The code of a member is part of its identity. Of this package that is one hash of the modules that
-decide numbers (`VERSIONS`). Of a member of somebody else's it is the module that defines it, and
-what that imports of its own package or of other modules that are not installed; comments and
-docstrings do not count there.
+decide numbers (`VERSIONS`). Of a member of somebody else's it is its module and what that imports
+of modules that are not installed: the files, without comments and docstrings, and the classes and
+functions in memory with the values that they look up. What code reads while it runs, such as a
+file, or imports by a name that it makes, cannot be seen.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import json
 import os
 import sys
@@ -22,8 +24,10 @@ import sysconfig
 import types
 import typing
 import weakref
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
+from datetime import date
+from enum import Enum
 from hashlib import blake2b
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -83,55 +87,194 @@ def drawing_versions() -> dict[str, str]:
     return {"figures": package_code(OURS), **{name: version(name) for name in names}}
 
 
+def arithmetic() -> str:
+    """The vector instructions that torch uses here: others round other last bits."""
+    return torch.backends.cpu.get_cpu_capability()
+
+
 def describe(thing: object, *, code: bool = False) -> Any:
     """A settings object as plain, JSON-ready data.
 
-    Frozen dataclasses give their class and fields, `functools.partial` its function and keywords,
-    tensors and modules a digest of their content. A number in a field that is annotated as float is
-    a float: DDIM(1) is DDIM(1.0).
+    Frozen dataclasses give their class and fields, `functools.partial` its function and arguments,
+    tensors, arrays and modules their content. A whole number in a field that is annotated as float
+    is a float: DDIM(1) is DDIM(1.0).
 
     Args:
         thing: what to describe.
-        code: whether the code of classes and functions that are not of this package is described
-            too.
+        code: whether the code of classes and functions that are not installed is described too.
 
     Raises:
         TypeError: for anything whose value cannot be read off.
     """
-    if thing is None or isinstance(thing, bool | int | float | str):
-        return thing
-    if isinstance(thing, np.generic):
-        return describe(thing.item())
-    inner = functools.partial(describe, code=code)
-    if isinstance(thing, Mapping):
-        return {str(key): inner(thing[key]) for key in sorted(thing, key=str)}
-    if isinstance(thing, nn.Module):
-        return {**_named("class", type(thing), code), **_module(thing, code)}
-    if isinstance(thing, torch.Tensor):
-        return {"tensor": content(thing)}
-    if is_dataclass(thing) and not isinstance(thing, type):
-        kinds = _float_fields(type(thing))
-        values = {
-            field.name: inner(_as_float(getattr(thing, field.name), field.name in kinds))
-            for field in fields(thing)
+    return _Describer(code).describe(thing)
+
+
+class _Describer:
+    """Describes things, which may hold each other.
+
+    Args:
+        code: as in `describe`.
+    """
+
+    def __init__(self, code: bool) -> None:
+        self._code = code
+        self._reading: set[int] = set()  # ids of functions, classes and modules that are being read
+
+    def describe(self, thing: object) -> Any:
+        if thing is None or isinstance(thing, bool | int | float | str):
+            return thing
+        if isinstance(thing, Enum):
+            return {**self._named("class", type(thing)), "name": thing.name}
+        if isinstance(thing, np.generic):
+            return self.describe(thing.item())
+        if isinstance(thing, Mapping):
+            return {str(key): self.describe(thing[key]) for key in sorted(thing, key=str)}
+        if isinstance(thing, nn.Module):
+            return {**self._named("class", type(thing)), **self._module(thing)}
+        if isinstance(thing, torch.Tensor):
+            return {"tensor": content(thing)}
+        if isinstance(thing, np.ndarray):
+            return {"array": content(torch.from_numpy(np.ascontiguousarray(thing)))}
+        if is_dataclass(thing) and not isinstance(thing, type):
+            return {**self._named("class", type(thing)), **self._fields(thing)}
+        if isinstance(thing, functools.partial):
+            return {**self._named("function", thing.func), **self._arguments(thing)}
+        if isinstance(thing, types.MethodType):
+            return {
+                **self._named("function", thing.__func__),
+                "self": self.describe(thing.__self__),
+            }
+        if callable(thing) and hasattr(thing, "__qualname__"):
+            return self._named("function", thing)
+        if isinstance(thing, Sequence):
+            return [self.describe(item) for item in thing]
+        if isinstance(thing, Set):
+            return sorted((self.describe(item) for item in thing), key=str)
+        if isinstance(thing, torch.dtype | torch.device | Path | complex | date):
+            return str(thing)
+        raise TypeError(f"cannot describe a {type(thing).__name__} for an identity")
+
+    def _fields(self, thing: Any) -> dict[str, Any]:
+        kinds = _float_fields(type(thing))  # type: ignore[arg-type]  # a class is hashable
+        names = [field.name for field in fields(thing)]
+        values = {name: getattr(thing, name) for name in names}
+        # a class of somebody's may set more on its objects than its fields
+        if not _is_installed(type(thing)):
+            kept = {name for name in vars(type(thing)) if _is_cached(type(thing), name)}
+            values |= {k: v for k, v in vars(thing).items() if k not in values and k not in kept}
+        return {
+            name: self.describe(_as_float(value, name in kinds)) for name, value in values.items()
         }
-        return {**_named("class", type(thing), code), **values}
-    if isinstance(thing, functools.partial):
+
+    def _arguments(self, thing: functools.partial[Any]) -> dict[str, Any]:
+        """The arguments of a partial, defaults included: giving one is the same as leaving it."""
+        try:
+            bound = inspect.signature(thing.func).bind_partial(*thing.args, **thing.keywords)
+        except (TypeError, ValueError):  # it cannot be called so, or does not say how
+            return {"args": self.describe(thing.args), **self.describe(thing.keywords)}
+        bound.apply_defaults()
         kinds = _float_fields(thing.func)
-        keywords = {
-            key: inner(_as_float(thing.keywords[key], key in kinds))
-            for key in sorted(thing.keywords)
+        return {
+            name: self.describe(_as_float(value, name in kinds))
+            for name, value in sorted(bound.arguments.items())
         }
-        return {**_named("function", thing.func, code), "args": inner(thing.args), **keywords}
-    if callable(thing) and hasattr(thing, "__qualname__"):
-        return _named("function", thing, code)
-    if isinstance(thing, Sequence):
-        return [inner(item) for item in thing]
-    if isinstance(thing, Set):
-        return sorted((inner(item) for item in thing), key=str)
-    if isinstance(thing, torch.dtype | torch.device | Path):
-        return str(thing)
-    raise TypeError(f"cannot describe a {type(thing).__name__} for an identity")
+
+    def _module(self, module: nn.Module) -> dict[str, Any]:
+        """The weights of a model, and the attributes of it and of its parts."""
+        if id(module) in self._reading:  # parts may hold each other
+            return {}
+        self._reading.add(id(module))
+        plain = {
+            name: self.describe(value)
+            for name, value in sorted(vars(module).items())
+            if name not in _MODULE
+        }
+        hooks = [hook for name in _HOOKS for hook in getattr(module, name).values()]
+        tensors = dict(module.named_parameters(recurse=False)) | dict(
+            module.named_buffers(recurse=False)
+        )
+        weights = {name: content(tensor) for name, tensor in sorted(tensors.items())}
+        parts = {name: self.describe(part) for name, part in module.named_children()}
+        self._reading.remove(id(module))
+        return {
+            "attributes": plain,
+            "training": module.training,
+            "hooks": self.describe(hooks),
+            "weights": weights,
+            "parts": parts,
+        }
+
+    def _named(self, kind: str, thing: Any) -> dict[str, Any]:
+        """The name of a class or function and, unless it is installed, its code."""
+        named = {kind: f"{thing.__module__}.{thing.__qualname__}"}
+        if not self._code or _is_installed(thing):
+            return named
+        sources = _sources(thing.__module__) if _found_again(thing) else {}
+        return {**named, "source": sources, "code": self._compiled(thing)}
+
+    def _compiled(self, thing: Any) -> Any:
+        """What decides the behaviour of a function or class, as it is in memory.
+
+        That is not what is on the disk where a file was edited after it was imported, or something
+        was replaced since, and it is all there is of what was typed into a notebook.
+        """
+        if isinstance(thing, types.CodeType):
+            constants = list(thing.co_consts)
+            if constants and isinstance(constants[0], str) and not thing.co_name.startswith("<"):
+                del constants[0]  # the docstring
+            return [thing.co_code.hex(), thing.co_names, list(map(self._compiled, constants))]
+        if isinstance(thing, staticmethod | classmethod):
+            return self._compiled(thing.__func__)
+        if isinstance(thing, property):
+            return [self._compiled(part) for part in (thing.fget, thing.fset) if part]
+        if not isinstance(thing, type | types.FunctionType):
+            return self._value(thing)
+        name = f"{thing.__module__}.{thing.__qualname__}"
+        if id(thing) in self._reading or _is_installed(thing):
+            return name
+        self._reading.add(id(thing))
+        try:
+            if isinstance(thing, types.FunctionType):
+                cells = [cell.cell_contents for cell in thing.__closure__ or ()]
+                globals_ = [thing.__globals__.get(word) for word in _words(thing.__code__)]
+                defaults = [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).items()]
+                held = [thing.__code__, *defaults, *cells, *globals_]
+                return [name, *map(self._compiled, held)]
+            own = {
+                word: self._compiled(value)
+                for word, value in vars(thing).items()
+                if callable(value) or not word.startswith("__")
+            }
+            return [name, sorted(own.items()), *map(self._compiled, thing.__bases__)]
+        finally:
+            self._reading.remove(id(thing))
+
+    def _module_in_memory(self, module: types.ModuleType) -> Any:
+        """The classes, functions and values of a module, unless it is installed."""
+        name = module.__name__
+        if id(module) in self._reading or _lies_among_installed(module):
+            return name
+        self._reading.add(id(module))
+        values = {
+            word: self._compiled(value)
+            for word, value in vars(module).items()
+            if not word.startswith("__")
+        }
+        self._reading.remove(id(module))
+        return [name, values]
+
+    def _value(self, thing: object) -> Any:
+        """A value that a function or class holds."""
+        if isinstance(thing, types.ModuleType):
+            return self._module_in_memory(thing)
+        if isinstance(thing, Mapping):
+            return {str(key): self._compiled(value) for key, value in thing.items()}
+        if isinstance(thing, list | tuple | set | frozenset):
+            return [self._compiled(item) for item in thing]
+        try:
+            return self.describe(thing)
+        except TypeError:
+            return type(thing).__name__
 
 
 def identity(thing: object) -> str:
@@ -168,35 +311,15 @@ def settings_text(thing: object) -> str:
 def content(points: torch.Tensor) -> str:
     """16 hexadecimal digits that stand for a tensor's numbers, dtype and shape."""
     state = _digest(f"{points.dtype} {tuple(points.shape)}")
-    flat = points.detach().cpu().contiguous().view(-1)
+    flat = torch.empty(points.numel(), dtype=points.dtype)
+    flat.copy_(points.detach().reshape(-1))  # whatever its device and strides
     state.update(flat.view(torch.uint8).numpy().data)
     return state.hexdigest()
 
 
-#: What every module has for itself; its weights and parts among it are described on their own.
+#: What every module has for itself; its weights, parts and hooks are described on their own.
 _MODULE = frozenset(vars(nn.Module()))
-
-
-def _module(module: nn.Module, code: bool) -> dict[str, Any]:
-    """The weights of a model, and the attributes of it and of its parts."""
-    plain = {
-        name: describe(value, code=code)
-        for name, value in sorted(vars(module).items())
-        if name not in _MODULE
-    }
-    tensors = dict(module.named_parameters(recurse=False)) | dict(
-        module.named_buffers(recurse=False)
-    )
-    parts = {name: describe(part, code=code) for name, part in module.named_children()}
-    weights = {name: content(tensor) for name, tensor in sorted(tensors.items())}
-    return {"attributes": plain, "weights": weights, "parts": parts}
-
-
-def _named(kind: str, thing: Any, code: bool) -> dict[str, Any]:
-    """The name of a class or function and, unless it is of this package, its code."""
-    named = {kind: f"{thing.__module__}.{thing.__qualname__}"}
-    ours = str(thing.__module__).partition(".")[0] == OURS
-    return named if ours or not code else {**named, "code": _code_of(thing)}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 def _as_float(value: object, is_float: bool) -> object:
@@ -210,7 +333,7 @@ def _as_float(value: object, is_float: bool) -> object:
 
 
 @functools.cache
-def _float_fields(thing: Any) -> frozenset[str]:
+def _float_fields(thing: Callable[..., Any]) -> frozenset[str]:
     """The fields or parameters that hold floats, or lists of them, by their annotations."""
     try:
         hints = typing.get_type_hints(thing)
@@ -232,22 +355,6 @@ def _leaves(hint: Any) -> Iterator[Any]:
         yield from _leaves(argument)
 
 
-@functools.cache
-def _code_of(thing: Any) -> str:
-    """A hash of the code behind a class or function of somebody else's.
-
-    Its module with what that imports, where it lies in a file; of what was typed into a notebook,
-    or made by a function, the compiled code.
-    """
-    digest = _digest()
-    sources = _sources(thing.__module__) if _found_again(thing) else {}
-    for name, source in sorted(sources.items()):
-        digest.update(f"{name} {source}".encode())
-    if not sources:
-        digest.update(repr(_compiled(thing, set())).encode())
-    return digest.hexdigest()
-
-
 def _found_again(thing: Any) -> bool:
     """Whether the thing is what its module has under its name."""
     found: Any = sys.modules.get(thing.__module__)
@@ -257,7 +364,7 @@ def _found_again(thing: Any) -> bool:
 
 
 def _sources(name: str) -> dict[str, str]:
-    """The source of a module, and of what it imports of its package or of modules not installed."""
+    """Hashes of the sources of a module and of what it imports that is not installed."""
     found: dict[str, str] = {}
     waiting = [name]
     while waiting:
@@ -268,10 +375,28 @@ def _sources(name: str) -> dict[str, str]:
         own = module.partition(".")[0] == name.partition(".")[0]
         if not own and any(path.is_relative_to(place) for place in _INSTALLED):
             continue
-        found[module] = _source(path)
+        found[module], imports = _read(path, path.stat().st_mtime_ns)
         inside = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        waiting += _imports(ast.parse(path.read_bytes()), inside)
+        waiting += [_absolute(level, start, inside) for level, start in imports]
     return found
+
+
+@functools.cache
+def _read(path: Path, changed: int) -> tuple[str, list[tuple[int, str]]]:
+    """A hash of a file's source, and what it imports: levels upwards and names.
+
+    Args:
+        path: of the file.
+        changed: when it was; a file that changes is read again.
+    """
+    return _digest(_source(path)).hexdigest(), list(_imports(ast.parse(path.read_bytes())))
+
+
+def _absolute(level: int, name: str, package: str) -> str:
+    """The full name of an import within a package."""
+    parents = package.split(".")
+    above = parents[: len(parents) + 1 - level] if level else []
+    return ".".join([*above, *filter(None, [name])])
 
 
 #: Where the standard library and installed packages lie: their versions say what they are.
@@ -292,17 +417,15 @@ def _path_of(module: str) -> Path | None:
     return Path(origin) if origin is not None and origin.endswith(".py") else None
 
 
-def _imports(tree: ast.AST, package: str) -> Iterator[str]:
-    """The full names of all that a module imports; of `from a import b` both a and a.b."""
+def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """All that a module imports; of `from a import b` both a and a.b."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")
-            above = parents[: len(parents) + 1 - node.level] if node.level else []
-            start = ".".join([*above, *filter(None, [node.module])])
-            yield start
-            yield from (f"{start}.{alias.name}" for alias in node.names)
+            start = node.module or ""
+            yield node.level, start
+            yield from ((node.level, f"{start}.{alias.name}".lstrip(".")) for alias in node.names)
 
 
 def _source(path: Path) -> str:
@@ -325,47 +448,30 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
-def _compiled(thing: Any, seen: set[int]) -> Any:
-    """What decides the behaviour of a function or class, as far as it can be read off.
-
-    Args:
-        thing: a function, a class, or a value that one of them holds.
-        seen: ids of the functions and classes that are being read; they may hold each other.
-    """
-    inner = functools.partial(_compiled, seen=seen)
-    if isinstance(thing, types.CodeType):
-        return [thing.co_code.hex(), thing.co_names, list(map(inner, thing.co_consts))]
-    if isinstance(thing, staticmethod | classmethod):
-        return inner(thing.__func__)
-    if isinstance(thing, property):
-        return [inner(part) for part in (thing.fget, thing.fset) if part]
-    if not isinstance(thing, type | types.FunctionType):
-        try:
-            return describe(thing)
-        except TypeError:
-            return type(thing).__name__
-    if id(thing) in seen or thing.__module__.partition(".")[0] == OURS or _is_installed(thing):
-        return f"{thing.__module__}.{thing.__qualname__}"
-    seen.add(id(thing))
-    if isinstance(thing, types.FunctionType):
-        cells = [cell.cell_contents for cell in thing.__closure__ or ()]
-        named = [thing.__globals__.get(name) for name in thing.__code__.co_names]
-        held = [thing.__code__, *(thing.__defaults__ or ()), *cells, *named]
-        return [thing.__qualname__, *map(inner, held)]
-    own = {
-        name: inner(value)
-        for name, value in vars(thing).items()
-        if callable(value) or not name.startswith("__")
-    }
-    return [thing.__qualname__, sorted(own.items()), *map(inner, thing.__bases__)]
-
-
 def _is_installed(thing: Any) -> bool:
-    """Whether a class or function is of the standard library or of an installed package."""
-    if thing.__module__ == "__main__":
-        return False
-    path = getattr(sys.modules.get(thing.__module__), "__file__", None)
-    return path is None or any(Path(path).is_relative_to(place) for place in _INSTALLED)
+    """Whether a class or function is of this package, of the standard library or installed."""
+    top = str(thing.__module__).partition(".")[0]
+    if top in (OURS, "__main__"):
+        return top == OURS
+    return _lies_among_installed(sys.modules.get(thing.__module__))
+
+
+def _lies_among_installed(module: types.ModuleType | None) -> bool:
+    path = getattr(module, "__file__", None)
+    ours = module is not None and module.__name__.partition(".")[0] == OURS
+    return ours or path is None or any(Path(path).is_relative_to(place) for place in _INSTALLED)
+
+
+def _is_cached(kind: type, name: str) -> bool:
+    return isinstance(inspect.getattr_static(kind, name), functools.cached_property)
+
+
+def _words(code: types.CodeType) -> Iterator[str]:
+    """The names that code and the code inside it look up."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _words(constant)
 
 
 def _digest(text: str = "") -> blake2b:

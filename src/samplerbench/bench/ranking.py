@@ -15,7 +15,14 @@ from itertools import combinations
 
 import pandas as pd
 
-from samplerbench.bench.cell import MEASURE, SEEDS, TELLING, curve_names, sampler_name
+from samplerbench.bench.cell import (
+    MEASURE,
+    SEEDS,
+    TELLING,
+    curve_names,
+    distinct,
+    sampler_name,
+)
 from samplerbench.bench.statistics import (
     Estimate,
     holm,
@@ -90,10 +97,12 @@ def ranking(
     require((steps is None) != (nfe is None), "steps", steps, "given, or nfe: one of the two")
     require(0 < level < 1, "level", level, "between 0 and 1")
     column, at = ("nfe", nfe) if steps is None else ("steps", steps)
-    rows = table[(table["denoiser"] != "law") & (table[column] == at)]
-    rows = rows[rows["status"] == "ok"]
-    require_single(rows, [*_SHARED, *MEASURE])
+    rows = distinct(table[(table["denoiser"] != "law") & (table["status"] == "ok")])
     key = [name for name in [*SAMPLER, "steps"] if name in rows]
+    # of a sampler that chooses its steps the repetitions of a cell may differ in evaluations
+    nfe_of_cell = rows.groupby(key, dropna=False)["nfe"].transform(mean_evaluations)
+    rows = rows[(nfe_of_cell if steps is None else rows["steps"]) == at]
+    require_single(rows, [*_SHARED, *MEASURE])
     told = [name for name in ["metric", "denoiser", "start", *TELLING] if name in rows]
     cells = rows.drop_duplicates(key)[list(dict.fromkeys([*key, *told]))]
     if len(cells) < 2:

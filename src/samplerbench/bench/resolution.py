@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # scipy.stats takes a second to import
 
-from samplerbench.bench.cell import MEASURE
+from samplerbench.bench.cell import MEASURE, distinct
 from samplerbench.bench.statistics import against_floor, present, require_single, welch_error
 from samplerbench.errors import require
 
@@ -191,7 +191,7 @@ def floor_exponent(table: pd.DataFrame) -> float | None:
 
     Also None where the floors do not fall with n, which too few repetitions can bring about.
     """
-    floors = table[(table["status"] == "ok") & (table["denoiser"] == "law")]
+    floors = distinct(table[(table["status"] == "ok") & (table["denoiser"] == "law")])
     sizes = present(floors, ["n_samples", "n_reference"])
     means = floors.groupby(sizes)["value"].mean().reset_index()
     if means["n_samples"].nunique() < 2:

@@ -21,6 +21,7 @@ from torch import Tensor
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.sweep import Sweep, mean_over_samples
 from samplerbench.core.models import Counted
+from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import InvalidSetting
 
 
@@ -31,7 +32,7 @@ class Made:
     Args:
         nfe: evaluations of the model per sample.
         seconds: of all of them.
-        bad: how many samples have NaN or infinite entries.
+        bad: how many samples are not finite, or too large to be measured.
     """
 
     nfe: int
@@ -119,4 +120,6 @@ def _block(
     for number, step in enumerate(cell.settings.steps(model, x, levels, noise), 1):
         x = step.x
         keep(number, x)
-    return model.evaluations, int((~x[:count].isfinite()).any(-1).sum())
+    return model.evaluations, int(
+        (~(x[:count].abs() < LARGEST)).any(-1).sum()
+    )  # NaN is below nothing

@@ -36,7 +36,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
-from samplerbench.bench.cell import CELL, CURVE, MEASURE, SEEDS, TELLING
+from samplerbench.bench.cell import CELL, CURVE, MEASURE, SEEDS, TELLING, distinct
 from samplerbench.errors import InvalidSetting, require
 
 Array = NDArray[np.float64]
@@ -64,7 +64,7 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
         The rows, and the lines of `summary` of the cells that are within no bound: the sampler
         chooses its steps and took more than any of them.
     """
-    ok = table[table["status"] == "ok"]
+    ok = distinct(table[table["status"] == "ok"])
     law = ok["denoiser"] == "law"
     cells = summary(ok[~law])
     curve = present(cells, CURVE)
@@ -90,7 +90,7 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         table: rows of the results store; only those with status ok are used.
         level: of the interval, which is NaN for fewer than two repetitions.
     """
-    ok = table[table["status"] == "ok"]
+    ok = distinct(table[table["status"] == "ok"])
     # eta is NaN for samplers without one, and pandas would drop those groups
     cell = present(ok, CELL)
     named = {name: (name, "first") for name in present(ok, TELLING) if name not in cell}
@@ -242,7 +242,7 @@ def paired(
 
 def units(table: pd.DataFrame, selection: Selection, name: str, over: str) -> pd.Series:
     """The values of one cell, indexed by all that tells its rows apart."""
-    chosen = select(table, selection)
+    chosen = distinct(select(table, selection))
     keys = list(dict.fromkeys([over, *present(table, [*SEEDS, "repetition"])]))
     require(over in table.columns, "over", over, "a column of the table")
     require(len(chosen) > 0, name, _told(selection), "a selection with rows")
@@ -306,7 +306,7 @@ def against_floor(
         InvalidSetting: a cell has too few repetitions, or no floor to compare it with.
     """
     require(0 < level < 1, "level", level, "between 0 and 1")
-    ok = table[table["status"] == "ok"]
+    ok = distinct(table[table["status"] == "ok"])
     floors = ok[ok["denoiser"] == "law"]
     shared = present(ok, [*MEASURE, "data_seed", "metric_seed"])
     columns = list(dict.fromkeys(present(ok, [*CELL, *MEASURE, *TELLING])))

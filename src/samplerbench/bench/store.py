@@ -9,7 +9,6 @@ fragments, one row per value. Figures, console tables and logs are views of that
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -24,8 +23,6 @@ import pyarrow.parquet as pq
 from samplerbench.bench.cell import Row, fragment_name
 from samplerbench.errors import first_line
 from samplerbench.files import set_aside, write_atomically
-
-message = logging.getLogger(__name__)
 
 #: Columns that hold readings of a clock, as a run's own name does: all others are the same bits
 #: when a command is repeated.
@@ -50,11 +47,14 @@ class Store:
 
     Args:
         directory: of the run; fragments lie in its subfolder `cells`.
+        sweep_id: of the sweep whose values are to be in the table; empty for those of all. What
+            an earlier state of the job left there, such as one before a file of data was changed,
+            stays where it is.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, sweep_id: str = "") -> None:
         self.directory = directory
-        self._written: set[str] = set()
+        self.sweep_id = sweep_id
         self.fragments = directory / "cells"
 
     def write(self, row: Row, *, known: bool = False) -> None:
@@ -64,51 +64,43 @@ class Store:
             row: the value.
             known: whether it is kept elsewhere too, so that it need not be waited for.
         """
-        name = fragment_name(row)
         self.fragments.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.fragments / name, fragment(row), durable=not known)
-        self._written.add(name)
+        path = self.fragments / fragment_name(row)
+        write_atomically(path, fragment(row), durable=not known)
 
     def table(self) -> pd.DataFrame:
         """All values, one row each, in an order that does not depend on when they were written.
 
         A fragment that cannot be read is named and put aside.
         """
-        return self._table(list(self.fragments.glob("*.json")))
-
-    def _table(self, paths: Iterable[Path]) -> pd.DataFrame:
         records = []
-        for path in paths:
+        for path in self.fragments.glob("*.json"):
             try:
                 records.append(_completed(json.loads(path.read_bytes())))
             except UNREADABLE as error:
                 set_aside(path, error)
-        return as_table(records)
+        return _of_sweep(as_table(records), self.sweep_id)
 
-    @staticmethod
-    def readable(directory: Path) -> tuple[pd.DataFrame, list[str]]:
-        """The values of a folder that can be read, and what cannot, a line each; writes nothing.
+    def readable(self) -> tuple[pd.DataFrame, list[str]]:
+        """The values that can be read, and what cannot, a line each; writes nothing.
 
         A fragment may be cut off, or of a version that had other columns. One that says which cell
         and which value it is gets the defaults "", 0 and NaN for what it does not say.
 
         `cells.parquet` is read where it is of all fragments, that is, not older than the last one.
-
-        Args:
-            directory: of the run.
         """
-        fragments, whole = directory / "cells", directory / "cells.parquet"
+        whole = self.directory / "cells.parquet"
         problems = []
         records: list[tuple[str, Any]] = []
         try:
-            if whole.is_file() and _time(whole) >= _time(fragments):
+            if whole.is_file() and _time(whole) >= _time(self.fragments):
                 table = pd.read_parquet(whole)
                 if list(table.columns) == list(_TYPES):
-                    return table, []
+                    return _of_sweep(table, self.sweep_id), []
                 records = [(whole.name, line) for line in table.to_dict("records")]
         except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
             problems.append(f"{whole.name}: {first_line(error)}")
-        for path in [] if records else sorted(fragments.glob("*.json")):
+        for path in [] if records else sorted(self.fragments.glob("*.json")):
             try:
                 records.append((path.name, json.loads(path.read_bytes())))
             except UNREADABLE as error:
@@ -119,26 +111,25 @@ class Store:
                 known.append(_completed(record))
             except UNREADABLE as error:
                 problems.append(f"{name}: {first_line(error)}")
-        return as_table(known), list(dict.fromkeys(problems))
+        table = _of_sweep(as_table(known), self.sweep_id)
+        if len(table) < len(known):
+            more = len(known) - len(table)
+            problems.append(f"cells: {more} values of an earlier state of the job are left out")
+        return table, list(dict.fromkeys(problems))
 
-    def compact(self, *, whole: bool = False) -> pd.DataFrame:
-        """Write `cells.parquet` from the fragments and return it.
-
-        Args:
-            whole: whether all values of the job have been written by this object. What else is
-                there is then of another state of the job, such as one before a file of data was
-                changed; it stays where it is, and is left out of the table.
-        """
-        paths = sorted(self.fragments.glob("*.json"))
-        own = [path for path in paths if not whole or path.name in self._written]
-        if len(own) < len(paths):
-            more = "values there are not of this job as it is now, and not in its table"
-            message.warning("%s: %d %s", self.fragments, len(paths) - len(own), more)
-        table = self._table(own)
+    def compact(self) -> pd.DataFrame:
+        """Write `cells.parquet` from the fragments and return it."""
+        table = self.table()
         buffer = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pandas(table, _SCHEMA, preserve_index=False), buffer)
         write_atomically(self.directory / "cells.parquet", buffer.getvalue().to_pybytes())
         return table
+
+
+def _of_sweep(table: pd.DataFrame, sweep_id: str) -> pd.DataFrame:
+    """The rows of a sweep, and those that do not say of which they are."""
+    own = table["sweep_id"].isin([sweep_id, ""]) if sweep_id else table["sweep_id"].notna()
+    return table[own].reset_index(drop=True)
 
 
 def fragment(row: Row) -> bytes:

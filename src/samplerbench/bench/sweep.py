@@ -26,7 +26,13 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FOUND, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.identity import VERSIONS, content, identity, identity_of_model
+from samplerbench.bench.identity import (
+    VERSIONS,
+    arithmetic,
+    content,
+    identity,
+    identity_of_model,
+)
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.grids import Levels
@@ -40,6 +46,8 @@ from samplerbench.metrics.base import Distance, LawMetric, Metric
 from samplerbench.samplers.base import Sampler, final_state
 
 T = TypeVar("T")
+#: More steps would take the memory of their levels before they take the time.
+MOST_STEPS = 10**6
 Grid = Callable[[NoiseSchedule, int], Levels]
 
 
@@ -173,10 +181,10 @@ class Sweep:
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.floor_repetitions >= 0, "floor_repetitions", self.floor_repetitions, ">= 0")
         require(len(self.steps) > 0, "steps", list(self.steps), "not empty")
-        for steps in self.steps:
-            require(steps >= 1, "steps", steps, "at least 1")
-        for nfe in self.nfe:
-            require(nfe >= 1, "nfe", nfe, "at least 1")
+        for name in ("nfe", "steps"):
+            for number in getattr(self, name):
+                allowed = f"at least 1 and at most {MOST_STEPS:,}"
+                require(1 <= number <= MOST_STEPS, name, number, allowed)
         for name, sampler in self.samplers:
             allowed = f"at least {sampler.least_evaluations(1)}, what one step of {name} takes"
             require(len(self.steps_of(sampler)) > 0, "nfe", list(self.nfe), allowed)
@@ -211,6 +219,7 @@ class Sweep:
             block=self.block,
             dtype=str(self.dtype).removeprefix("torch."),
             device=self.device.type,
+            arithmetic=arithmetic(),
             threads=torch.get_num_threads(),
             versions=self.versions,
             seeds={name: getattr(self, name) for name in SEEDS},
@@ -220,12 +229,12 @@ class Sweep:
     def _origin(self, name: str) -> Origin:
         model = self.denoisers[name]
         known = self.origins.get(name)
-        if known is None:
+        if known is None or known.content not in ("", identity_of_model(model)):
             own = identity_of_model(model)
             return Origin("own", own, own)
         # a graph is fed with tensors where a call has numbers, which can change the last bits
         words = " graphed" if isinstance(model, Graphed) else ""
-        return replace(known, id=known.id + words, recipe=known.recipe + words)
+        return Origin(known.kind, known.id + words, known.recipe + words)
 
     def cells(self) -> list[Cell]:
         """All cells: the floor first, then the grid, the repetitions of a cell side by side."""
@@ -257,6 +266,7 @@ class Sweep:
 
     def levels(self, steps: int) -> Levels:
         """The levels for a number of steps."""
+        require(1 <= steps <= MOST_STEPS, "steps", steps, f"at least 1, at most {MOST_STEPS:,}")
         return self.grid(self.schedule, steps)
 
     def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:

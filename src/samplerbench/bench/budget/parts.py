@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from samplerbench.bench.budget.run import DOUBLED, NEIGHBOURS, ODE
+from samplerbench.bench.cell import require_one_sweep
 from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting
 
@@ -46,6 +47,7 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     Raises:
         InvalidSetting: if the table holds no budget.
     """
+    require_one_sweep(table)
     limits = table[table["sampler"].str.endswith(LIMIT)]
     if limits.empty:
         raise InvalidSetting("experiment", "this run", "budget: the table holds no converged run")
@@ -153,6 +155,7 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     interval), apart and apart_half (the same of the distance between the two runs, NaN where the
     metric cannot be asked for it), state (see `run`) and converged, whether it is just that.
     """
+    require_one_sweep(table)
     ok = table[(table["status"] == "ok") & table["sampler"].str.endswith(LIMIT)]
     to_data = ok[ok["reference"].isin(["data", "law"])]
     wide = to_data.pivot_table(index=[*KEY, "repetition"], columns="steps", values="value")
