@@ -38,7 +38,7 @@ from samplerbench.bench.statistics import at_equal_cost, summary
 from samplerbench.bench.store import table_digest, to_data
 from samplerbench.errors import kind_and_line
 from samplerbench.files import write_atomically
-from samplerbench.logs import Log
+from samplerbench.logs.base import Log
 
 if TYPE_CHECKING:
     from samplerbench.figures.base import Drawn, Picture

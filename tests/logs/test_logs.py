@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,13 @@ import pytest
 import yaml
 from matplotlib.image import imsave
 
-import samplerbench.logs
 from samplerbench.app.main import main
 from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.files import write_atomically
-from samplerbench.logs import (
-    Csv,
-    Log,
-    Logger,
-    NoLogger,
-    Run,
-    TensorBoard,
-    Wandb,
-    points,
-    run_name,
-)
+from samplerbench.logs.base import Log, Logger, NoLogger, RunInfo, curve_points, run_name
+from samplerbench.logs.csv import Csv
+from samplerbench.logs.tensorboard import TensorBoard
+from samplerbench.logs.wandb import Wandb
 
 CheckRun = Callable[[subprocess.CompletedProcess[str]], float]
 WandbRuns = Callable[[Path], list[dict[str, Any]]]
@@ -61,7 +54,7 @@ CURVES = {
     "distance/learned/prior/eta=0.5": {4: 0.5, 9: 0.5},  # two repetitions; the last cell diverged
     "distance/oracle/prior": {4: 0.75},
 }
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONF, DOCS = ROOT / "conf" / "logger", ROOT / "docs"
 
 
@@ -145,7 +138,7 @@ def test_wandb_offline_holds_everything_and_two_runs_in_one_process_stay_two(
         directory = tmp_path / name
         directory.mkdir()
         with Wandb(project="p").open(
-            Run(directory, name, CONFIG, "both", ["rings", "ddim"])
+            RunInfo(directory, name, CONFIG, "both", ["rings", "ddim"])
         ) as log:
             write(log, directory)
             assert Path(log.where).is_relative_to(directory)
@@ -190,7 +183,9 @@ def test_names_and_tags_are_no_longer_than_wandb_takes(
         patched.setenv("WANDB_RESUME", "must")
         for last in "xy":  # what differs at the end of a long text is still told apart
             tags = ["rings", "a" * 64, 70 * "t" + last]
-            with Wandb().open(Run(tmp_path / last, 300 * "n" + last, {}, 300 * "g" + last, tags)):
+            with Wandb().open(
+                RunInfo(tmp_path / last, 300 * "n" + last, {}, 300 * "g" + last, tags)
+            ):
                 pass
     [one], [two] = wandb_runs(tmp_path / "x"), wandb_runs(tmp_path / "y")
     assert len(one["display_name"]) == len(one["run_group"]) == 128
@@ -208,7 +203,7 @@ def test_a_setting_of_wandb_that_it_refuses_is_named_in_one_line(
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "nowhere")
     with pytest.raises(RunFailed, match="logger=wandb: WANDB_BASE_URL is refused: ") as caught:
-        Wandb().open(Run(tmp_path, "a", {}))
+        Wandb().open(RunInfo(tmp_path, "a", {}))
     assert "\n" not in str(caught.value)
 
 
@@ -230,9 +225,9 @@ def test_whatever_an_error_says_or_not_a_run_goes_on_offline(
         return begin(**options)
 
     monkeypatch.setattr(wandb, "init", init)
-    with Wandb(mode="online").open(Run(tmp_path, "a", {})) as log:
+    with Wandb(mode="online").open(RunInfo(tmp_path, "a", {})) as log:
         log.table("cells", CELLS)
-    [line] = [told.message for told in caplog.records if told.name == samplerbench.logs.__name__]
+    [line] = [told.message for told in caplog.records if told.name == Wandb.__module__]
     reason = "no server" if said.strip() else "TimeoutError"
     assert line.startswith(f"wandb: {reason}. This run is logged offline, in ")
     [run] = wandb_runs(tmp_path)
@@ -241,7 +236,7 @@ def test_whatever_an_error_says_or_not_a_run_goes_on_offline(
 
 def test_an_exception_marks_the_wandb_run_failed(wandb_runs: WandbRuns, tmp_path: Path) -> None:
     def job() -> None:
-        with Wandb().open(Run(tmp_path, "bad", {})) as log:
+        with Wandb().open(RunInfo(tmp_path, "bad", {})) as log:
             log.table("cells", CELLS)
             raise ZeroDivisionError
 
@@ -256,11 +251,12 @@ RUN = """
     import os, sys, time
     from pathlib import Path
     import pandas as pd
-    from samplerbench.logs import Run, Wandb
+    from samplerbench.logs.base import RunInfo
+    from samplerbench.logs.wandb import Wandb
     loaded = [name for name in ("wandb", "pytorch_lightning", "torch") if name in sys.modules]
     assert not loaded, loaded
     started = time.monotonic()
-    with Wandb({settings}).open(Run(Path("{run}"), "a", {{}})) as log:
+    with Wandb({settings}).open(RunInfo(Path("{run}"), "a", {{}})) as log:
         print("opened", time.monotonic() - started)
         log.table("cells", pd.DataFrame({{"value": [1.0, 2.0]}}))
     children = Path(f"/proc/self/task/{{os.getpid()}}/children")
@@ -338,7 +334,7 @@ def test_wandb_online_without_a_network_goes_on_offline_within_20_seconds(
 
 
 def test_wandb_disabled_writes_nothing(tmp_path: Path) -> None:
-    with Wandb(mode="disabled").open(Run(tmp_path, "a", CONFIG)) as log:
+    with Wandb(mode="disabled").open(RunInfo(tmp_path, "a", CONFIG)) as log:
         log.losses(LOSSES)
         log.table("cells", CELLS)
         log.curves("distance", CELLS, ["nfe"], "value", by=[])
@@ -347,7 +343,7 @@ def test_wandb_disabled_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_csv(tmp_path: Path) -> None:
-    with Csv().open(Run(tmp_path, "a", CONFIG)) as log:
+    with Csv().open(RunInfo(tmp_path, "a", CONFIG)) as log:
         write(log, tmp_path)
         folder = Path(log.where)
     assert folder == tmp_path / "csv"
@@ -360,7 +356,7 @@ def test_csv(tmp_path: Path) -> None:
 def test_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with TensorBoard().open(Run(tmp_path, "a", CONFIG)) as log:
+    with TensorBoard().open(RunInfo(tmp_path, "a", CONFIG)) as log:
         write(log, tmp_path)
         folder = Path(log.where)
     assert folder == tmp_path / "tensorboard"
@@ -390,18 +386,18 @@ def test_tensorboard_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatc
 
 
 def test_none(tmp_path: Path) -> None:
-    with NoLogger().open(Run(tmp_path, "a", CONFIG)) as log:
+    with NoLogger().open(RunInfo(tmp_path, "a", CONFIG)) as log:
         assert log.where == ""
         write(log, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"distance.png", "report.txt"}
 
 
 def test_points_are_sorted_averaged_and_finite() -> None:
-    rows = points("distance", CELLS, ["nfe", "steps"], "value", ["denoiser", "start", "eta"])
+    rows = curve_points("distance", CELLS, ["nfe", "steps"], "value", ["denoiser", "start", "eta"])
     assert list(rows) == [(4, 4), (7, 4), (9, 9), (17, 9)]
     for curve, expected in CURVES.items():
         assert {x: row[curve] for (x, _), row in rows.items() if curve in row} == expected
-    assert points("all", CELLS.head(2), ["steps"], "value", []) == {
+    assert curve_points("all", CELLS.head(2), ["steps"], "value", []) == {
         (4,): {"all": 0.25},
         (9,): {"all": 0.125},
     }
@@ -437,8 +433,7 @@ def test_bad_settings_are_named(settings: dict[str, Any], field: str) -> None:
 def test_every_config_names_a_logger_and_its_defaults(path: Path) -> None:
     config = yaml.safe_load(path.read_text())
     module, _, name = config.pop("_target_").rpartition(".")
-    assert module == samplerbench.logs.__name__
-    member = getattr(samplerbench.logs, name)
+    member = getattr(import_module(module), name)
     assert issubclass(member, Logger)
     defaults = {field.name: field.default for field in dataclasses.fields(member)}
     assert set(config) == set(defaults)
@@ -717,8 +712,9 @@ def test_a_rank_in_the_environment_of_a_new_process_changes_no_log(
 def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
     code = f"""
         from pathlib import Path
-        from samplerbench.logs import Run, Wandb
-        with Wandb().open(Run(Path({str(tmp_path)!r}), "a", {{}})):
+        from samplerbench.logs.base import RunInfo
+        from samplerbench.logs.wandb import Wandb
+        with Wandb().open(RunInfo(Path({str(tmp_path)!r}), "a", {{}})):
             print("opened", flush=True)
             input()
     """
