@@ -39,7 +39,7 @@ from samplerbench.version import __version__
 
 OURS = "samplerbench"
 PRESENTATION = (
-    *("app/", "figures/", "report/", "library.py", "logs/", "references.py", "__main__.py"),
+    *("app/", "figures/", "report/", "library.py", "logs/", "__main__.py"),
     *(f"bench/{name}.py" for name in ("cache", "jackknife", "ranking", "statistics", "store")),
 )
 """Modules that only keep, compare or show values; excluded from the hash of what decides them."""

@@ -42,7 +42,7 @@ from samplerbench.report.charts import (
 )
 from samplerbench.report.compare import Comparison
 from samplerbench.report.entries import Entry, all_values, to_data, warnings
-from samplerbench.report.references import references
+from samplerbench.report.references import sources
 from samplerbench.report.tables import grids
 from samplerbench.version import __version__
 
@@ -241,7 +241,7 @@ def render(report: Report) -> str:
         report=report,
         notes=notes,
         sections=sections,
-        sources=references([entry.config for entry in report.entries]),
+        sources=sources([entry.config for entry in report.entries]),
         comparison=report.comparison,
         differences=_differences(report.comparison),
         version=__version__,
