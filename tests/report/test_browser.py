@@ -12,7 +12,8 @@ from dataclasses import replace
 import pytest
 
 from samplerbench.report.compare import compare
-from samplerbench.report.page import gather, write_report
+from samplerbench.report.content import gather
+from samplerbench.report.folder import write_report
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

@@ -5,11 +5,11 @@ import pytest
 
 from samplerbench.bench.statistics import against_floor
 from samplerbench.report.cells import ABOVE, BELOW, SAME, cell_lines, curves, pareto
-from samplerbench.report.entries import all_values, to_data
+from samplerbench.report.entries import all_values, distances
 
 
 def lines_of(*entries):
-    return cell_lines(to_data(all_values(entries)))
+    return cell_lines(distances(all_values(entries)))
 
 
 def test_mean_interval_and_verdict_are_the_statistics(rows, entry):

@@ -20,7 +20,7 @@ def test_other_seeds_or_blocks_are_not_paired(rows, entry):
     for change in ({"seed": 1}, {"block": 100}):
         found = compare(entry("#1", rows()), entry("#2", rows(shift=0.001, **change)))
         assert not found.lines["paired"].any()
-        assert set(found.lines["verdict"]) == {"cannot be told apart"}
+        assert set(found.lines["verdict"]) == {"not distinguishable"}
 
 
 def test_p_values_are_holms_over_all_cells(rows, entry):

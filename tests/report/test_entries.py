@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-from samplerbench.report.entries import all_values, distinguished, to_data, warnings
+from samplerbench.report.entries import all_values, distances, distinguished, warnings
 
 
 def test_runs_that_measure_the_same_share_a_measure(rows, entry):
     both = [entry("#1", rows()), entry("#2", rows(seed=1))]
-    measured = to_data(all_values(both))
+    measured = distances(all_values(both))
     assert set(measured["measure"]) == {"sliced"}
     assert set(measured["run"]) == {"#1", "#2"}
     assert warnings(both, measured) == []
@@ -20,7 +20,7 @@ def test_metric_settings_n_and_data_keep_measures_apart(rows, entry):
         entry("#2", rows(metric_settings='{"class": "Sliced", "p": 1}')),
         entry("#3", rows(n_samples=900)),
     ]
-    measured = to_data(all_values(runs))
+    measured = distances(all_values(runs))
     names = set(measured["measure"])
     assert names == {"sliced, p=2, n=500", "sliced, p=1, n=500", "sliced, p=2, n=900"} or names == {
         "sliced, n=500, p=2",
@@ -33,7 +33,7 @@ def test_metric_settings_n_and_data_keep_measures_apart(rows, entry):
 def test_one_name_for_two_laws_is_told_by_its_identity(rows, entry):
     """Such as two data sets of a script, which no config tells apart."""
     entries = [entry("#1", rows(measure_id="abcdefgh")), entry("#2", rows(measure_id="12345678"))]
-    names = set(to_data(all_values(entries))["measure"])
+    names = set(distances(all_values(entries))["measure"])
     assert names == {"sliced, measure abcdef", "sliced, measure 123456"}
 
 
@@ -50,7 +50,7 @@ def test_versions_that_differ_and_problems_are_said(rows, entry):
         entry("#1", rows(), versions={"torch": "2.13.0"}),
         entry("#2", rows(), versions={"torch": "2.12.0"}, problems=["a.json: cut"]),
     ]
-    said = warnings(runs, to_data(all_values(runs)))
+    said = warnings(runs, distances(all_values(runs)))
     assert "#2: skipped a.json: cut" in said
     assert "versions of torch differ: 2.13.0 in #1; 2.12.0 in #2" in said
 
@@ -58,7 +58,7 @@ def test_versions_that_differ_and_problems_are_said(rows, entry):
 def test_the_state_says_what_is_missing_and_why(rows, entry):
     some = rows(status="incompatible", message="needs signal\nand more", value=float("nan"))
     run = entry("#1", some, state="failed", message="OSError: disk", expected=90)
-    assert run.told == f"failed, {len(some)} of 90 values: OSError: disk"
+    assert run.summary == f"failed, {len(some)} of 90 values: OSError: disk"
     assert run.without_value() == [f"{len(some)} incompatible: needs signal"]
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from samplerbench.errors import InvalidSetting
 from samplerbench.report.compare import compare
-from samplerbench.report.page import gather, render, write_report
+from samplerbench.report.content import gather
+from samplerbench.report.folder import write_report
+from samplerbench.report.page import render
 
 NASTY = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&\u2028'
 
