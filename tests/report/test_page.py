@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from samplerbench.errors import InvalidSetting
+from samplerbench.figures.distance import distance_against
 from samplerbench.report.compare import compare
 from samplerbench.report.content import gather
 from samplerbench.report.folder import write_report
-from samplerbench.report.page import render
+from samplerbench.report.page import _with_links, render
 from samplerbench.report.tables import Value, latex, markdown
 
 NASTY = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&\u2028'
@@ -23,7 +24,14 @@ def embedded(page, name):
     return json.loads(found[1])
 
 
-def test_the_folder_has_everything(rows, entry, tmp_path):
+def test_the_folder_has_everything(rows, entry, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(table, *args):
+        drawn.append(table)
+        return distance_against(table, *args)
+
+    monkeypatch.setattr("samplerbench.report.folder.distance_against", draw)
     both = [entry("#1", rows()), entry("#2", rows(seed=1))]
     out = tmp_path / "a" / "out"
     write_report(replace(gather(both), comparison=compare(*both)), out)
@@ -35,9 +43,12 @@ def test_the_folder_has_everything(rows, entry, tmp_path):
     pdf = next((out / "figures").glob("*.pdf"))
     assert pdf.read_bytes().startswith(b"%PDF")
     assert pdf.with_suffix(".png").is_file()
+    assert set(drawn[0]["sampler"]) >= {"#1 ddim", "#2 ddim"}  # curves of each run
 
 
-def test_nothing_is_overwritten(rows, entry, tmp_path):
+def test_nothing_is_overwritten_and_nothing_is_left_after_an_error(
+    rows, entry, tmp_path, monkeypatch
+):
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "empty").mkdir()
     for name in ("mine", "empty"):
@@ -46,6 +57,13 @@ def test_nothing_is_overwritten(rows, entry, tmp_path):
     assert (tmp_path / "mine").read_text() == "mine"
     with pytest.raises(InvalidSetting, match="a place to write to"):
         write_report(gather([entry("#1", rows())]), tmp_path / "mine" / "below")
+
+    def full(report):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("samplerbench.report.folder.render", full)
+    with pytest.raises(InvalidSetting, match=r"a place to write to \(No space left on device\)"):
+        write_report(gather([entry("#1", rows())]), tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine"]
 
 
@@ -67,6 +85,23 @@ def test_the_page_loads_nothing_and_its_charts_are_complete(rows, entry):
     assert band["type"] == "rect"
     assert 0.8 < band["y0"] < 1 < band["y1"] < 1.2
     assert figures[3]["data"][0]["type"] == "heatmap"
+
+
+def test_the_numbers_of_the_page_have_six_digits_or_are_null(rows, entry):
+    some = [replace(row, value=float("nan"), status="failed") for row in rows(etas=[0.5])]
+    report = gather([entry("#1", [*rows(etas=[0.0]), *some[4:]])])
+    table = embedded(render(report), "data")
+    place = {name: k for k, (name, *_) in enumerate(table["columns"])}
+    shown = {(row[place["name"]], row[place["steps"]]): row[place["mean"]] for row in table["rows"]}
+    lines = report.lines[report.lines["eta"] == 0]
+    for steps, mean in zip(lines["steps"], lines["mean"], strict=True):
+        assert shown["ddim η=0", steps] == pytest.approx(mean, rel=5e-6)
+    assert [shown["ddim η=0.5", steps] for steps in (4, 16, 64)] == [None] * 3
+
+
+def test_references_are_escaped_and_linked():
+    link = '<a href="https://arxiv.org/abs/2010.02502">arXiv 2010.02502</a>'
+    assert _with_links("A <b> & C, arXiv 2010.02502") == f"A &lt;b&gt; &amp; C, {link}"
 
 
 def test_names_and_messages_are_escaped(rows, entry):

@@ -62,7 +62,7 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
     settings = list(cells.sort_values(["sampler", "eta", "name"])["name"].unique())
     denoisers = sorted(set(cells["denoiser"]))
     styles = {name: curve_style(place) for place, name in enumerate(settings)}
-    free = len(denoisers) == 1 and len(settings) > len(COLOURS)
+    dashes_by_setting = len(denoisers) == 1 and len(settings) > len(COLOURS)
     with mpl.rc_context(styled()):
         height = max(4.2, legend_height(len(settings) + len(denoisers) + 2))
         figure = Figure(figsize=(4.6 * len(starts) + 1.7, height), layout="constrained")
@@ -80,12 +80,12 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
                 style = styles[name]
                 error = [curve["mean"] - curve["lower"], curve["upper"] - curve["mean"]]
                 axes.errorbar(
-                    # side by side and not on top of each other: equal shifts on the log axis
+                    # side by side, by equal shifts on the log axis
                     curve[x] * _SHIFT ** (place - (len(groups) - 1) / 2),
                     curve["mean"],
                     yerr=error if curve["sd"].notna().all() else None,
                     color=style.colour,
-                    ls=style.dashes if free else _LINES.get(denoiser, ":"),
+                    ls=style.dashes if dashes_by_setting else _LINES.get(denoiser, ":"),
                     marker=style.marker,
                     mfc=None if denoiser == "learned" else "white",
                     elinewidth=0.8,
@@ -94,11 +94,11 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
             axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
             label_log_axis(axes, cells[x])
             axes.set_xlabel(_X_TITLES[x])
-            if cells["mean"].min() >= 0:  # unbiased squares can be negative
+            if cells["mean"].min() >= 0:  # unbiased estimates of squares can be negative
                 axes.set_ylim(bottom=0)
         panels[0].set_ylabel(distance_title(table, metric))
         figure.legend(
-            handles=_legend(styles, denoisers, free, with_floor),
+            handles=_legend(styles, denoisers, dashes_by_setting, with_floor),
             loc="outside right center",
             handlelength=2.8,  # room for a dash on both sides of the marker
         )
@@ -147,14 +147,17 @@ def floor_band(axes: Axes, floor: pd.Series) -> None:
 
 
 def _legend(
-    styles: dict[str, CurveStyle], denoisers: Sequence[str], free: bool, with_floor: bool
+    styles: dict[str, CurveStyle],
+    denoisers: Sequence[str],
+    dashes_by_setting: bool,
+    with_floor: bool,
 ) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = [
         Line2D(
             [],
             [],
             color=style.colour,
-            ls=style.dashes if free else "-",
+            ls=style.dashes if dashes_by_setting else "-",
             marker=style.marker,
             label=name,
         )
@@ -165,7 +168,7 @@ def _legend(
             [],
             [],
             color="0.3",
-            ls="" if free else _LINES.get(name, ":"),
+            ls="" if dashes_by_setting else _LINES.get(name, ":"),
             marker="o",
             mfc=None if name == "learned" else "white",
             label=f"{name} score",

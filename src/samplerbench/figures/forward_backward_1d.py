@@ -1,4 +1,4 @@
-"""Forward against backward: the laws of the path beside the laws of a sampler's states.
+"""Forward against backward: the laws of the path, and the laws of a sampler's states.
 
 If the start, the score and the steps are exact, both are the same at every time. A panel uses the
 level of the grid whose time is nearest, for the forward density and for the backward states, so no

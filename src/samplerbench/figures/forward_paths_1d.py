@@ -43,7 +43,7 @@ class ForwardPaths1D(Picture):
 
     def why_incompatible(self, scene: Scene) -> str | None:
         if float(scene.schedule.alpha(torch.tensor(self.t_max, dtype=torch.float64))) == 0:
-            return "the forward SDE's rates are infinite where no signal is left: set t_max=0.99"
+            return "the rates of the forward SDE are infinite without signal: set t_max=0.99"
         return scene.why_not_dim(1)
 
     def draw(self, scene: Scene) -> Drawings:

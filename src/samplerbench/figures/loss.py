@@ -30,7 +30,7 @@ class Loss(Picture):
 
     def why_incompatible(self, scene: Scene) -> str | None:
         if scene.untrained is None and scene.losses.empty:
-            return "nothing is trained in this job: it needs the denoiser learned"
+            return "no model is trained in this job: the picture needs the denoiser learned"
         return None
 
     def draw(self, scene: Scene) -> Drawings:

@@ -55,7 +55,7 @@ class Noising(Picture):
     def why_incompatible(self, scene: Scene) -> str | None:
         levels = self._levels(scene)
         if levels[0] == levels[-1]:
-            return "the grid holds one noise level: it needs one that goes from noise to data"
+            return "the grid has only one noise level: the picture needs a grid from noise to data"
         return scene.why_not_dim(2)
 
     def draw(self, scene: Scene) -> Drawings:

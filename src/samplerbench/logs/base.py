@@ -143,7 +143,7 @@ def keep_earlier_log(folder: Path) -> None:
         candidates = (folder.with_name(f"{folder.name}.{number}") for number in count(1))
         free = next(name for name in candidates if not name.exists())
         folder.rename(free)
-        message.warning("an earlier log of this job is now %s; the new one holds all of it", free)
+        message.warning("an earlier log of this job is now %s; the new one has all of it", free)
 
 
 def run_name(samplers: Iterable[str], model: str, dataset: str, changes: Iterable[str] = ()) -> str:

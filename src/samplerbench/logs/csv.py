@@ -20,7 +20,7 @@ class Csv(Logger):
 
 
 class CsvLog(Log):
-    """A folder of CSV files. Figures and files are beside it, and the table holds the curves."""
+    """A folder of CSV files. It needs no figures, files and curves: the run's folder has them."""
 
     def __init__(self, run: RunInfo) -> None:
         self._folder = run.directory / "csv"

@@ -241,7 +241,7 @@ def waterfalls(parts: pd.DataFrame, run: str) -> Iterator[Chart]:
             figure = _waterfall(differences, neighbours, top)
             figure.update_yaxes(title=html.escape(metric_title(str(metric))))
             title = f"{sampler_name(sampler, settings)}, N = {rows['steps'].iloc[0]}"
-            yield Chart("Whose error it is", "", f"{run}, {title}" if run else title, figure)
+            yield Chart("Parts of the error", "", f"{run}, {title}" if run else title, figure)
 
 
 def _waterfall(differences: pd.DataFrame, neighbours: pd.DataFrame, top: float) -> go.Figure:

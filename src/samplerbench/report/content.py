@@ -45,7 +45,7 @@ def gather(entries: Sequence[Entry]) -> Report:
     unordered = {name for entry in entries for name in entry.unordered}
     notes = warnings(entries, rows)
     notes += [
-        f"{name}: neither small nor large is better, so nothing is called best: see its floor"
+        f"{name}: neither small nor large is better, so no value is marked as best: see its floor"
         for name in sorted(unordered)
     ]
     return Report(entries, values, rows, cell_lines(rows, unordered), {}, (), notes)

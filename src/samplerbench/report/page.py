@@ -142,10 +142,8 @@ def _differences(comparison: Comparison | None) -> Markup | None:
 
 
 def _inline(text: str) -> Markup:
-    """JSON for a script element, without the characters that can end the element."""
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+    """JSON for a script element; every tag and comment begins with the escaped character."""
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _with_links(text: str) -> Markup:
