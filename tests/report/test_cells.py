@@ -34,6 +34,10 @@ def test_a_cell_without_a_verdict_says_why(rows, entry):
     assert set(lines_of(entry("#1", rows(repetitions=1)))["verdict"]) == {
         "one repetition: no interval"
     }
+    some = [row for row in rows() if (row.steps, row.eta) != (4, 1.0) or row.repetition == 0]
+    verdicts = lines_of(entry("#1", some))["verdict"].value_counts()
+    assert verdicts["one repetition: no interval"] == 1
+    assert verdicts.sum() == 6
     without = [row for row in rows() if row.denoiser != "law"]
     assert set(lines_of(entry("#1", without))["verdict"]) == {"no floor"}
 
@@ -62,7 +66,7 @@ def test_runs_keep_their_own_floors(rows, entry):
 
 
 def test_the_front_has_the_lines_that_none_beats():
-    points = pd.DataFrame({"nfe": [1, 2, 2, 4, 8], "mean": [5.0, 3.0, 2.5, 2.6, 1.0]})
+    points = pd.DataFrame({"nfe": [1, 2, 2, 4, 6, 8], "mean": [5.0, 3.0, 2.5, 2.6, 2.5, 1.0]})
     assert pareto(points, "nfe")["mean"].tolist() == [5.0, 2.5, 1.0]
 
 

@@ -32,6 +32,17 @@ def test_p_values_have_holms_correction_over_all_cells(rows, entry):
     assert found.lines["p_holm"].min() > one.lines["p_holm"].min()
 
 
+def test_a_difference_is_distinguishable_if_p_is_at_most_five_percent(rows, entry):
+    p_values = []
+    for shift in (0.0, 0.02, 0.04, 0.06, 0.08, 0.1):
+        other = entry("#2", rows(etas=[0.0], steps=[4], shift=shift, seed=1))
+        (line,) = compare(entry("#1", rows(etas=[0.0], steps=[4])), other).lines.itertuples()
+        assert (line.verdict == "not distinguishable") == (line.p_holm > 0.05)
+        p_values.append(line.p_holm)
+    assert any(p < 0.05 for p in p_values)
+    assert any(0.05 < p < 0.5 for p in p_values)
+
+
 def test_cells_of_only_one_run_are_named(rows, entry):
     found = compare(entry("#1", rows(steps=[4, 8])), entry("#2", rows(steps=[8, 16])))
     assert len(found.lines) == 2

@@ -3,12 +3,15 @@
 import subprocess
 import sys
 
+from samplerbench.bench.store import LIMIT
 from samplerbench.report.entries import all_values, distances, distinguished, warnings
 
 
 def test_runs_that_measure_the_same_share_a_measure(rows, entry):
-    both = [entry("#1", rows()), entry("#2", rows(seed=1))]
+    limits = rows(sampler=f"ddim{LIMIT}")  # of a budget
+    both = [entry("#1", rows()), entry("#2", rows(seed=1) + limits)]
     measured = distances(all_values(both))
+    assert len(measured) == 2 * len(rows())
     assert set(measured["measure"]) == {"sliced"}
     assert set(measured["run"]) == {"#1", "#2"}
     assert warnings(both, measured) == []

@@ -68,7 +68,8 @@ def test_nothing_is_overwritten_and_nothing_is_left_after_an_error(
 
 
 def test_the_page_loads_nothing_and_its_charts_are_complete(rows, entry):
-    page = render(gather([entry("#1", rows())]))
+    oracle = [row for row in rows(denoiser="oracle", etas=[0.0]) if row.steps > 0]
+    page = render(gather([entry("#1", rows() + oracle)]))
     own = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
     assert not re.findall(r'(?:src|href)="(?!#|data:|https://arxiv\.org)[^"]*"', own)
     assert "@import" not in own
@@ -81,10 +82,13 @@ def test_the_page_loads_nothing_and_its_charts_are_complete(rows, entry):
     assert "seconds" in titles[2]
     names = {trace["name"] for trace in figures[0]["data"]}
     assert names == {"Pareto front", "ddim η=0", "ddim η=1"}
+    in_legend = [trace["name"] for trace in figures[0]["data"] if trace["showlegend"]]
+    assert sorted(in_legend) == sorted(names)  # each once, for both denoisers
     band = figures[0]["layout"]["shapes"][0]
     assert band["type"] == "rect"
     assert 0.8 < band["y0"] < 1 < band["y1"] < 1.2
-    assert figures[3]["data"][0]["type"] == "heatmap"
+    # of the learned score only, which has two values of eta
+    assert [figure["data"][0]["type"] for figure in figures[3:]] == ["heatmap"]
 
 
 def test_the_numbers_of_the_page_have_six_digits_or_are_null(rows, entry):
@@ -106,7 +110,7 @@ def test_references_are_escaped_and_linked():
 
 def test_names_and_messages_are_escaped(rows, entry):
     bad = rows(dataset=NASTY, start=NASTY, message=NASTY, status="failed", value=float("nan"))
-    good = rows(dataset=NASTY, start=NASTY)
+    good = rows(dataset=NASTY, start=NASTY, sampler=NASTY)
     both = [
         entry("#1", good, overrides=[NASTY], config_text=NASTY, versions={NASTY: NASTY}),
         entry("#2", bad, name=NASTY, message=NASTY, state="failed", problems=[NASTY]),
@@ -143,10 +147,11 @@ def test_a_page_says_what_is_missing(entry, rows):
 
 
 def test_markdown_and_latex_are_escaped_and_complete(rows, entry):
-    both = [entry("#1", rows(dataset="a_b|c&d%")), entry("#2", rows(dataset="a_b|c&d%", seed=1))]
+    name = "a_b|c&d%\nx"
+    both = [entry("#1", rows(dataset=name)), entry("#2", rows(dataset=name, seed=1))]
     report = replace(gather(both), comparison=compare(*both))
     tex = latex(report)
-    assert r"a\_b|c\&d\%" in tex
+    assert r"a\_b|c\&d\% x, n = 500" in tex
     assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == 2
     assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 2
     assert r"ddim $\eta$=1" in tex
@@ -155,9 +160,14 @@ def test_markdown_and_latex_are_escaped_and_complete(rows, entry):
     assert all(line.count("&") == 6 and line.endswith(r"\\") for line in body)
     assert r"\mathbf{" in tex
     text = markdown(report)
-    assert r"a\_b\|c\&d%" in text
+    assert r"a\_b\|c\&d% x, n = 500" in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.replace(r"\|", "").count("|") for line in lines[:6]}) == 1
+    assert r" \*" not in "".join(lines)
+    assert "^*" not in tex
+    near = gather([entry("#1", rows(etas=[0.0], steps=[4000]))])  # at the floor
+    assert r" \* |" in markdown(near)
+    assert "^*$" in latex(near)
 
 
 def test_a_value_has_the_digits_that_its_interval_supports():
