@@ -169,7 +169,8 @@ def test_the_heatmaps_colours_end_at_the_97th_percentile_of_the_last_panel(line)
 def test_the_axes_reach_as_far_for_many_points_as_for_few():
     for count in (10**4, 2**24 + 1):
         cloud = torch.linspace(0, 1, count).repeat_interleave(2).reshape(-1, 2)
-        cloud[-1] = 1e6  # one far away is not shown, however many there are
+        cloud[-1] = 1e6  # a single point far away is not shown
+        cloud[-2] = torch.inf
         assert reach([cloud], None) == pytest.approx((1.1 * 0.99, 1.1 * 0.99), rel=1e-3)
 
 
@@ -241,6 +242,8 @@ def test_a_chain_is_drawn_over_the_law_of_its_level(noise, held):
     law = np.stack(figure.axes[0].lines[0].get_data(), -1)
     spread = (law - scene.data(2000).numpy()).std(0)
     assert spread == pytest.approx([noise, noise], rel=0.05)
+    line, dots = figure.axes[0].collections
+    assert np.allclose([end for _, end in line.get_segments()], dots.get_offsets()[1:])
     (legend,) = figure.legends
     words = [text.get_text() for text in legend.get_texts()]
     assert words[-1] == "the chain"

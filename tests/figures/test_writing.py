@@ -63,3 +63,4 @@ def test_the_users_own_settings_of_matplotlib_change_no_figure(tmp_path, monkeyp
     assert drawn("b.png") == plain
     assert mpl.rcParams["axes.linewidth"] == 5.0
     assert mpl.rcParams["backend"] == backend
+    assert "backend" not in styled()

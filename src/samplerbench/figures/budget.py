@@ -67,12 +67,12 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> float:
     """Draw one budget; returns the lowest value in it."""
     differences = lines[lines["kind"] == "difference"].set_index("part")
     neighbours = lines[lines["kind"] == "neighbours"].set_index("part")
-    names = [part for part in (*PARTS, "total") if part in differences.index]
-    if "floor" not in names:  # bars that do not start at the floor would be read as distances
+    parts = [part for part in (*PARTS, "total") if part in differences.index]
+    if "floor" not in parts:  # bars that do not start at the floor would be read as distances
         axes.text(0.5, 0.5, "no budget: no limit", transform=axes.transAxes, ha="center")
         return 0.0
     level, lowest = 0.0, 0.0
-    for place, part in enumerate(names):
+    for place, part in enumerate(parts):
         mean = float(differences["mean"][part])
         bottom = 0.0 if part in ("floor", "total") else level
         axes.bar(place, mean, 0.7, bottom=bottom, color=PART_COLOURS[part])
@@ -89,7 +89,7 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> float:
             apart = float(neighbours["mean"][part])
             axes.plot(beside, apart, "D", color="black", mfc="white", ms=5)
             lowest = min(lowest, low if low == low else 0.0)
-    axes.set_xticks(range(len(names)), [_SHORT.get(part, part) for part in names], fontsize=8)
+    axes.set_xticks(range(len(parts)), [_SHORT.get(part, part) for part in parts], fontsize=8)
     axes.grid(visible=False, axis="x")
     if lowest < 0:
         axes.axhline(0, color="0.5", lw=0.8)

@@ -245,29 +245,29 @@ def waterfalls(parts: pd.DataFrame, run: str) -> Iterator[Chart]:
 
 
 def _waterfall(differences: pd.DataFrame, neighbours: pd.DataFrame, top: float) -> go.Figure:
-    names = list(differences.index)  # in the order of the path: floor first, total last
+    parts = list(differences.index)  # in the order of the path: floor first, total last
     means = differences["mean"].tolist()
     bases, level = [], 0.0
-    for part, mean in zip(names, means, strict=True):
+    for part, mean in zip(parts, means, strict=True):
         bases.append(0.0 if part in ("floor", "total") else level)
         level = bases[-1] + mean
     half = (differences["upper"] - differences["mean"]).fillna(0)
     figure = go.Figure(
         go.Bar(
-            x=list(range(len(names))),
+            x=list(range(len(parts))),
             y=means,
             base=bases,
             width=0.66,
-            marker={"color": [PART_COLOURS[part] for part in names]},
+            marker={"color": [PART_COLOURS[part] for part in parts]},
             error_y=_bars(half),
             name="differences, which add up",
-            customdata=names,
+            customdata=parts,
             hovertemplate="%{customdata}: %{y:+.3g}<extra></extra>",
         )
     )
     ends = [base + max(mean, 0) + h for base, mean, h in zip(bases, means, half, strict=True)]
     figure.add_scatter(
-        x=list(range(len(names))),
+        x=list(range(len(parts))),
         y=ends,
         text=[
             f"{mean:.3g}" if base == 0 else f"{mean:+.2g}"
@@ -279,9 +279,9 @@ def _waterfall(differences: pd.DataFrame, neighbours: pd.DataFrame, top: float) 
         hoverinfo="skip",
     )
     if len(neighbours) > 0:
-        shown = [part for part in names if part in neighbours.index]
+        shown = [part for part in parts if part in neighbours.index]
         figure.add_scatter(
-            x=[names.index(part) + 0.2 for part in shown],  # beside the bar's interval
+            x=[parts.index(part) + 0.2 for part in shown],  # beside the bar's interval
             y=neighbours.loc[shown, "mean"].tolist(),
             error_y=_bars((neighbours["upper"] - neighbours["mean"])[shown]),
             mode="markers",
@@ -294,7 +294,7 @@ def _waterfall(differences: pd.DataFrame, neighbours: pd.DataFrame, top: float) 
             name="distance between neighbours",
             hovertemplate="%{y:.3g}<extra>neighbours</extra>",
         )
-    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, showgrid=False)
+    figure.update_xaxes(tickvals=list(range(len(parts))), ticktext=parts, showgrid=False)
     figure.update_yaxes(range=[min(0.0, *bases, level), max(top, 1.1 * max(ends))])
     return figure
 
