@@ -200,21 +200,32 @@ def gaussian_moments() -> Callable[[GaussianMixture], tuple[torch.Tensor, torch.
 
 def _wandb_runs(directory: Path) -> list[dict[str, Any]]:
     """The offline runs below a folder, in order, by wandb's own reader of its transaction logs."""
+    from wandb.util import get_core_path  # `wandb leet inspect` without the start of Python
+
     runs = []
     for path in sorted((directory / "wandb").glob("*run-*/run-*.wandb"), key=os.path.getmtime):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+        command = [get_core_path(), "leet", "inspect", "--no-observability", "--json"]
+        command += ["--run-file", str(path), str(path.parents[1])]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        records = [json.loads(line) for line in out.splitlines()]
-        of: dict[str, list[dict[str, Any]]] = {}
-        for record in records:
-            of.setdefault(record["type"], []).append(record[record["type"]])
+        records: dict[str, list[dict[str, Any]]] = {}
+        for line in out.splitlines():
+            record = json.loads(line)
+            records.setdefault(record["type"], []).append(record[record["type"]])
+        history = [row["item"] for row in records.get("history", [])]
         runs.append(
             {
-                **of["run"][0],
-                "config": {k: v for c in of["run"] for k, v in c["config"]["update"].items()},
-                "history": [row["item"] for row in of.get("history", [])],
-                "metrics": {m["name"]: m for m in of.get("metric", []) if "name" in m},
-                "exit": of["exit"][0].get("exit_code", 0),
+                **records["run"][0],
+                "config": {k: v for c in records["run"] for k, v in c["config"]["update"].items()},
+                "history": history,
+                "last": {key: value for row in history for key, value in row.items()},
+                "losses": [
+                    (row["trainer/global_step"], name, row[f"{name}/loss"])
+                    for row in history
+                    for name in ("train", "validation")
+                    if f"{name}/loss" in row
+                ],
+                "metrics": {m["name"]: m for m in records.get("metric", []) if "name" in m},
+                "exit": records["exit"][0].get("exit_code", 0),
                 "files": path.parent / "files",
             }
         )
@@ -223,5 +234,5 @@ def _wandb_runs(directory: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def wandb_runs():
-    """Reads offline wandb runs back: folder ↦ runs."""
+    """Reads offline wandb runs back: from a folder to its runs."""
     return _wandb_runs

@@ -8,7 +8,7 @@ import samplerbench
 ROOT = Path(samplerbench.__file__).parent
 #: From the ground up: a part imports from those before it, and from its own.
 PARTS = [
-    *("version", "errors", "extras", "files", "environment", "references"),
+    *("version", "errors", "extras", "files", "environment"),
     *("core", "samplers", "datasets", "networks", "objectives", "metrics", "training"),
     *("bench", "verify", "figures", "report", "logs", "app", "library"),
 ]

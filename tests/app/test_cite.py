@@ -62,10 +62,13 @@ def test_what_a_run_used(stored, capsys):
 def test_a_run_without_training_cites_no_training(stored, tmp_path, capsys):
     copy = shutil.copytree(stored, tmp_path / "copy")
     config = yaml.safe_load((copy / "config.yaml").read_text())
-    config["denoiser"] = ["oracle"]
+    config |= {"denoiser": ["oracle", "empirical", "pretrained"], "chains": ["ula"]}
+    config["budget"] = {"converged_steps": 8}
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
     command("cite", copy)
     members, entries = cited(capsys.readouterr().out)
+    parts = {name for name in members if name.startswith("part ")}
+    assert parts == {"part empirical", "part pretrained", "part budget", "part chains"}
     assert not {"objective edm", "target edm", "network residual_mlp"} & set(members)
     assert "tancik2020fourier" not in entries
     command("cite", stored, copy)

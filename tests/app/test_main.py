@@ -213,7 +213,11 @@ BAD = [
     (["hydra.run.dir=/proc/no/such"], "/proc", ""),
     (["schedule._target_=samplerbench.nope.X"], "schedule._target_", "samplerbench."),
     (["schedule._target_=samplerbench.app.main.os.system"], "schedule._target_", "samplerbench."),
-    (["schedule._target_=samplerbench.logs.shutil.rmtree"], "schedule._target_", "samplerbench."),
+    (
+        ["schedule._target_=samplerbench.logs.wandb.shutil.rmtree"],
+        "schedule._target_",
+        "samplerbench.",
+    ),
     (["n_samples=0"], "n_samples=0", "at least 1"),
     (["n_train=0"], "n_train=0", "at least 1"),
     (["repetitions=-1"], "repetitions=-1", "at least 1"),

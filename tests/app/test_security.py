@@ -165,7 +165,7 @@ def tricks(tmp_path):
     yield {"_target_": "samplerbench.app.check.main", "words": ["subprocess.Popen"]}
     yield {"_target_": "samplerbench.app.report.main", "words": [str(tmp_path), f"out={touched}"]}
     yield {"_target_": "samplerbench.library.load", "directory": ".", "trusted": "subprocess"}
-    yield {"_target_": "samplerbench.logs.CsvLog", "run": {"directory": touched, "config": {}}}
+    yield {"_target_": "samplerbench.logs.csv.CsvLog", "run": {"directory": touched, "config": {}}}
     yield {"_target_": "samplerbench.samplers.euler.Euler"}  # where it does not belong
     yield {"_target_": None}
     yield {"_target_": ["os", "system"]}

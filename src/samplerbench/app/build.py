@@ -43,7 +43,7 @@ from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.empirical import empirical
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.logs import Logger
+from samplerbench.logs.base import Logger
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
 from samplerbench.training.batches import TensorData

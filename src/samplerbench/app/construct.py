@@ -45,7 +45,7 @@ KINDS = {
     "start": ("core.starts.Start",),
     "metric": ("metrics.base.Metric", "metrics.base.LawMetric"),
     "picture": ("figures.base.Picture",),
-    "logger": ("logs.Logger",),
+    "logger": ("logs.base.Logger",),
 }
 
 # of this command only: a second job of the same process begins with no trust

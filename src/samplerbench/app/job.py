@@ -35,7 +35,7 @@ from samplerbench.bench.scene import Scene
 from samplerbench.bench.store import Store, to_data
 from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_line, require
 from samplerbench.files import set_aside, write_atomically
-from samplerbench.logs import Log, Run, run_name
+from samplerbench.logs.base import Log, RunInfo, run_name
 from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, check_losses, load
 
 message = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ def logged(job: Job, directory: Path) -> Log:
     name = run_name(samplers, model, labels.dataset, varied)
     tags = list(dict.fromkeys(filter(None, [labels.dataset, model, *samplers])))
     config = {**job.config, "choices": choices}
-    return job.logger.open(Run(directory, name, config, group, tags))
+    return job.logger.open(RunInfo(directory, name, config, group, tags))
 
 
 def planned(job: Job) -> int:

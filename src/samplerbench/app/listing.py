@@ -21,7 +21,7 @@ from samplerbench.app.declared import again, declared
 from samplerbench.app.folders import conf_directory, groups, members
 from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting
-from samplerbench.references import mentioned, references, short
+from samplerbench.report.references import mentioned, references, short
 
 if TYPE_CHECKING:
     from samplerbench.samplers.base import Sampler

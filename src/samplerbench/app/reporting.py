@@ -22,8 +22,9 @@ from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, first_line
 from samplerbench.report.charts import Chart
 from samplerbench.report.compare import compare
+from samplerbench.report.content import Report, gather
 from samplerbench.report.entries import Entry, few
-from samplerbench.report.page import Report, gather, write_report
+from samplerbench.report.folder import write_report
 
 #: The name of a job's folder in a multirun, which says little without the multirun's.
 NUMBERED = re.compile(r"\d+(_[0-9a-f]{8})?")
@@ -67,7 +68,7 @@ def report(
         page = _with_panels(page, {entry.label: run for entry, run in read if run is not None})
     write_report(page, out)
     for entry in entries:
-        print(f"{entry.label} {entry.name}: {entry.told}")
+        print(f"{entry.label} {entry.name}: {entry.summary}")
         for line in entry.without_value():
             print(f"   {line}")
     for note in page.notes:

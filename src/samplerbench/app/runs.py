@@ -100,7 +100,7 @@ class StoredRun:
         config = OmegaConf.merge(self.config, changes)
         assert isinstance(config, DictConfig)
         # a log is opened by a job that runs, and its package may be missing here
-        config.logger = {"_target_": "samplerbench.logs.NoLogger"}
+        config.logger = {"_target_": "samplerbench.logs.base.NoLogger"}
         config.cache = "off"
         try:
             job = build(config, self.choices, self.name)

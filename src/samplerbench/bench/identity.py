@@ -43,7 +43,7 @@ from samplerbench.version import __version__
 
 OURS = "samplerbench"
 PRESENTATION = (
-    *("app/", "figures/", "report/", "library.py", "logs.py", "references.py", "__main__.py"),
+    *("app/", "figures/", "report/", "library.py", "logs/", "__main__.py"),
     *(f"bench/{name}.py" for name in ("cache", "jackknife", "ranking", "statistics", "store")),
     *("bench/resolution.py", "bench/budget/parts.py", "bench/budget/words.py"),
 )
