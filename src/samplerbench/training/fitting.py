@@ -8,7 +8,6 @@ same noise and levels every time, and the same for all seeds: its changes are th
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -31,14 +30,6 @@ class Fitting(pl.LightningModule):
         super().__init__()
         self.objective = objective
         self._losses: list[Tensor] = []  # since the last entry of the log
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the hook it is in, 40 times a step, through nn.Module's slow setter, which
-        # looks for parameters and modules: a tenth of its overhead on a small network
-        if name == "_current_fx_name":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """The loss on a batch; every `log_every` steps their mean is logged.

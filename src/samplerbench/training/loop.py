@@ -18,7 +18,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from pytorch_lightning.callbacks import (
     RichProgressBar,
 )
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch.multiprocessing.spawn import ProcessRaisedException
@@ -121,7 +120,6 @@ def train(
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in [*callbacks, *own]),
             enable_progress_bar=progress,
             enable_model_summary=False,
-            profiler=NoProfiler(),
             default_root_dir=directory,
         )
         before = signal.getsignal(signal.SIGINT)
@@ -293,16 +291,6 @@ class LossHistory(Callback):
             self.rows.append((trainer.global_step, name, float(loss)))
             if self._log is not None and trainer.world_size == 1:  # a forked process has no log
                 self._log(self.rows)
-
-
-class NoProfiler(PassThroughProfiler):
-    """Lightning's way not to profile, without a new generator for each of 25 actions a step."""
-
-    _nothing = nullcontext()
-
-    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
-        """A context that does nothing."""
-        return self._nothing
 
 
 class SparseBar(RichProgressBar):
