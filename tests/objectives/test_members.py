@@ -58,9 +58,6 @@ def test_it_learns(composed, member, tmp_path):
     data = TensorData(
         law.draws(1000, "train"),
         law.draws(500, "validation"),
-        batch_size=128,
-        replacement=False,
-        train_seed=0,
     )
     recipe = Recipe(steps=40, batch_size=128, lr=5e-3, validate_every=20, log_every=20)
     trained = build(config, recipe, data)

@@ -54,7 +54,7 @@ def test_gradient_descent(momentum, tmp_path):
     x0 = torch.randn(8, 2, generator=torch_generator("x0"))
     by_hand = objective(recipe)
     velocity = [torch.zeros_like(p) for p in by_hand.parameters()]
-    data = TensorData(x0, None, batch_size=8, replacement=False, train_seed=0)
+    data = TensorData(x0, None)
     trained = objective(recipe)
     seen = []
 

@@ -510,14 +510,7 @@ def build_training(base: Ground) -> Training:
         for key, purpose in (("n_train", "train"), ("n_validation", "validation"))
     )
     recipe = construct(config.trainer, "trainer")
-    data = TensorData(
-        train,
-        validation,
-        batch_size=recipe.batch_size,
-        replacement=recipe.replacement,
-        keep_last=recipe.keep_last,
-        train_seed=train_seed,
-    )
+    data = TensorData(train, validation)
     # a network on images is told their shape, any other one the length of a state
     event = {"dim": dataset.dim, "event_shape": dataset.event_shape}
     event = {key: event[key] for key in event if key in parameters(config.network, "network")}
