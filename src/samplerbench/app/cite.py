@@ -104,8 +104,8 @@ def used(run: StoredRun) -> Iterator[Use]:
             yield _use(group, str(name), node)
     parts = {
         "empirical": ("empirical" in denoisers, "datasets.empirical"),
-        "pretrained": ("pretrained" in denoisers, "pretrained"),
-        "budget": (config.get("budget") is not None, "coupling"),
+        "pretrained": ("pretrained" in denoisers, "training.pretrained"),
+        "budget": (config.get("budget") is not None, "core.coupling"),
         "chains": (bool(config.get("chains")), "bench.chains"),
     }
     for name, (is_used, module) in parts.items():
