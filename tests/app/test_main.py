@@ -133,7 +133,7 @@ def test_other_metrics(run, tmp_path, metric):
 EXPERIMENTS = [
     path.relative_to(conf_directory() / "experiment").with_suffix("").as_posix()
     for path in sorted((conf_directory() / "experiment").rglob("*.yaml"))
-    if path.stem != "celebahq"  # its weights are a download: tests/test_pretrained.py
+    if path.stem != "celebahq"  # its weights are a download: tests/training/test_pretrained.py
 ]
 
 
