@@ -12,7 +12,7 @@ from samplerbench.bench.scene import Scene
 from samplerbench.core import grids
 from samplerbench.core.schedules import VPLinear
 from samplerbench.core.starts import Prior
-from samplerbench.datasets.file import Divided
+from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting

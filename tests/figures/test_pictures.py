@@ -23,7 +23,7 @@ from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, FixedGaussian, Prior
 from samplerbench.core.targets import EDMTarget
-from samplerbench.datasets.file import Divided
+from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.four_well import FourWell
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic

@@ -19,7 +19,7 @@ import yaml
 from torch import Tensor, nn
 
 from samplerbench.datasets.base import Dataset
-from samplerbench.datasets.file import Divided
+from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture

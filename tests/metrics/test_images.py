@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 import torch
 
-from samplerbench.datasets.file import Divided
+from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.max_sliced import MaxSliced

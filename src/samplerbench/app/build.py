@@ -39,7 +39,7 @@ from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset, finite
-from samplerbench.datasets.empirical import empirical
+from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.logs import Logger
@@ -394,7 +394,7 @@ def chosen_denoiser(base: Ground, name: str, training: Training | None) -> Score
     elif name == "empirical":
         n, seed = count(base.config, "n_train"), base.seeds["data_seed"]
         points = finite(base.dataset.draws(n, "train", seed), "dataset")
-        score = empirical(points).oracle(base.schedule).to(base.device)
+        score = Empirical(points).oracle(base.schedule).to(base.device)
     elif name == "pretrained":
         assert base.model is not None
         score = base.model.to(base.device)

@@ -84,10 +84,7 @@ def modes_of(dataset: Dataset) -> Modes | None:
     """Return the modes of a Gaussian mixture; None for another law, or where a mode is flat."""
     if not isinstance(dataset, GaussianMixture):
         return None
-    weights, means, covariances = (
-        torch.tensor(values, dtype=torch.float64)
-        for values in (dataset.weights, dataset.means, dataset.covariances)
-    )
+    weights, means, covariances = dataset.tensors()
     modes = Modes(weights / weights.sum(), means, (covariances + covariances.mT) / 2)
     widest = float(torch.linalg.eigvalsh(modes.covariance()).max())
     thinnest = float(torch.linalg.eigvalsh(modes.covariances).min())

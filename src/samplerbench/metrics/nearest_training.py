@@ -21,7 +21,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from samplerbench.datasets.base import Dataset
-from samplerbench.datasets.file import Divided
+from samplerbench.datasets.divided import Divided
 from samplerbench.metrics.base import Distance, LawMetric, Measurement
 from samplerbench.metrics.pairs import nearest
 

@@ -85,10 +85,7 @@ class RegionShare(LawMetric):
     def _truth(self, dataset: Dataset) -> float:
         ends = torch.tensor(self._ends(), dtype=torch.float64)
         if isinstance(dataset, GaussianMixture):
-            weights, means, covariances = (
-                torch.tensor(values, dtype=torch.float64)
-                for values in (dataset.weights, dataset.means, dataset.covariances)
-            )
+            weights, means, covariances = dataset.tensors()
             offsets = ends - means[:, self.axis, None]
             z = offsets / covariances[:, self.axis, self.axis, None].sqrt()
             # All of a flat component is at its mean, which is not below an end that is there too.
