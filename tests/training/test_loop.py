@@ -20,7 +20,7 @@ from samplerbench.core.schedules import EDM
 from samplerbench.core.targets import EDMTarget
 from samplerbench.core.weightings import Uniform
 from samplerbench.datasets.gaussian import gaussian
-from samplerbench.errors import InvalidSetting, RunFailed
+from samplerbench.errors import RunFailed
 from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.denoising import Denoising
@@ -286,25 +286,14 @@ def test_weights_are_written_and_read_back(tmp_path):
     assert torch.equal(model.denoiser(x, level), again.denoiser(x, level))
 
 
-def test_the_rate_rises_and_falls(tmp_path):
-    recipe = replace(RECIPE, warmup=4, lr_final=0.1)
-    record = Record()
-    run(tmp_path, recipe, callbacks=[record])
-    assert record.rates[:4] == sorted(record.rates[:4])
-    assert record.rates[0] == pytest.approx(recipe.lr / 4)
-    assert record.rates == pytest.approx([recipe.lr * recipe.rate(k) for k in range(12)])
-    assert recipe.rate(12) == pytest.approx(0.1)
-    assert RECIPE.rate(0) == RECIPE.rate(7) == 1
-
-
 def test_losses_are_logged_now_and_then(tmp_path):
-    told = []
-    run(tmp_path, replace(RECIPE, validate_every=6), log=lambda rows: told.append(list(rows)))
-    steps = [(step, name) for step, name, _ in told[-1]]
+    logged = []
+    run(tmp_path, replace(RECIPE, validate_every=6), log=lambda rows: logged.append(list(rows)))
+    steps = [(step, name) for step, name, _ in logged[-1]]
     train, validation = "train", "validation"
     assert steps == [(4, train), (6, validation), (8, train), (12, train), (12, validation)]
-    assert told == [told[-1][:count] for count in range(1, 6)]
-    lines = "".join(f"{step},{name},{loss!r}\n" for step, name, loss in told[-1])
+    assert logged == [logged[-1][:count] for count in range(1, 6)]
+    lines = "".join(f"{step},{name},{loss!r}\n" for step, name, loss in logged[-1])
     assert (tmp_path / LOSSES).read_text() == f"step,name,loss\n{lines}"
 
 
@@ -372,27 +361,6 @@ def test_the_network_learns_a_gaussian(tmp_path):
     print(before, after)
     assert before > 0.15
     assert after < 0.03
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"steps": 0}, "steps"),
-        ({"batch_size": 0}, "batch_size"),
-        ({"lr": -1.0}, "lr"),
-        ({"lr_final": 2.0}, "lr_final"),
-        ({"warmup": -1}, "warmup"),
-        ({"weight_decay": -1.0}, "weight_decay"),
-        ({"ema_decay": 1.0}, "ema_decay"),
-        ({"ema_every": 0}, "ema_every"),
-        ({"precision": "8"}, "precision"),
-        ({"log_every": 0}, "log_every"),
-        ({"validate_every": 0}, "validate_every"),
-    ],
-)
-def test_impossible_recipes(change, field):
-    with pytest.raises(InvalidSetting, match=f"^{field}="):
-        replace(RECIPE, **change)
 
 
 def test_validation_is_one_batch_of_all_held_out_data(tmp_path, monkeypatch):
