@@ -30,9 +30,6 @@ def trained(directory, recipe, callbacks=(), x0=None, device="cpu", resumable=Fa
     data = TensorData(
         LAW.draws(500, "train") if x0 is None else x0,
         LAW.draws(100, "validation"),
-        batch_size=recipe.batch_size,
-        replacement=False,
-        train_seed=0,
     )
     objective = Denoising(
         network=ResidualMLP(2, 0, width=32),
@@ -88,7 +85,7 @@ def test_both_processes_end_with_the_model_that_is_returned(two):
 
 def test_they_share_every_batch(two):
     _, _, (first, second) = two
-    whole = list(Batches(LAW.draws(500, "train").float(), 32, False, 0, 12))
+    whole = list(Batches(LAW.draws(500, "train").float(), ONE, 0))
     for mine, theirs, batch in zip(first["batches"], second["batches"], whole, strict=True):
         assert torch.equal(mine, batch[0::2])
         assert torch.equal(theirs, batch[1::2])

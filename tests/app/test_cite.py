@@ -77,6 +77,18 @@ def test_a_run_without_training_cites_no_training(stored, tmp_path, capsys):
     assert both.count("@software") == 1
 
 
+def test_parts_of_a_run_are_cited(stored, tmp_path, capsys):
+    copy = shutil.copytree(stored, tmp_path / "copy")
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config |= {"denoiser": ["empirical", "pretrained"], "budget": {}, "chains": 4}
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    command("cite", copy)
+    members, _ = cited(capsys.readouterr().out)
+    assert members["part pretrained"] == "ho2020denoising"
+    assert members["part empirical"] == "karras2022elucidating"
+    assert {"part budget", "part chains"} <= members.keys()
+
+
 def test_a_foreign_member_is_read_where_it_is_trusted(stored, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cited_lab.py").write_text(MODULE)

@@ -21,7 +21,7 @@ MEMBER_NAMES = [f"{group}/{member}" for group, member in MEMBERS]
 EXPERIMENTS = [
     path.relative_to(CONF / "experiment").with_suffix("").as_posix()
     for path in sorted((CONF / "experiment").rglob("*.yaml"))
-    if path.stem != "celebahq"  # its weights are a download: tests/test_pretrained.py
+    if path.stem != "celebahq"  # its weights are a download: tests/training/test_pretrained.py
 ]
 FEW = ["n_train=10", "n_validation=5", "n_reference=10", "n_samples=10"]  # images
 # what a member needs of the others; all else stays as the main job has it

@@ -21,7 +21,8 @@ from samplerbench.networks.mlp import MLP
 from samplerbench.networks.unet import UNet
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
-from samplerbench.training.pretrained import pipeline, pretrained
+from samplerbench.training.exported import pipeline
+from samplerbench.training.pretrained import pretrained
 
 diffusers = pytest.importorskip("diffusers")
 

@@ -121,7 +121,7 @@ def test_samplers_side_by_side(run, tmp_path):
     assert dict(table.groupby("sampler")["nfe"].max()) == {"": 0, "ddim": 4, "euler": 4, "heun": 7}
 
 
-@pytest.mark.parametrize("metric", ["max_sliced", "max_sliced_refined", "max_sliced_pot"], ids=str)
+@pytest.mark.parametrize("metric", ["max_sliced", "max_sliced_refined"], ids=str)
 def test_other_metrics(run, tmp_path, metric):
     status, _, err = run(*ORACLE, f"metric={metric}", f"metric.{metric}.directions=50")
     assert status == 0, err
@@ -133,7 +133,7 @@ def test_other_metrics(run, tmp_path, metric):
 EXPERIMENTS = [
     path.relative_to(conf_directory() / "experiment").with_suffix("").as_posix()
     for path in sorted((conf_directory() / "experiment").rglob("*.yaml"))
-    if path.stem != "celebahq"  # its weights are a download: tests/test_pretrained.py
+    if path.stem != "celebahq"  # its weights are a download: tests/training/test_pretrained.py
 ]
 
 

@@ -19,8 +19,9 @@ from samplerbench.core.grids import karras, uniform
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Prior, sobol_exact, sobol_prior
-from samplerbench.datasets.empirical import empirical
-from samplerbench.datasets.file import Divided, from_file
+from samplerbench.datasets.divided import Divided
+from samplerbench.datasets.empirical import Empirical
+from samplerbench.datasets.file import from_file
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
@@ -183,7 +184,7 @@ def test_the_grid_mixture_s_published_numbers():
 def test_the_training_set_s_denoiser_splits_the_score():
     dataset = gaussian(MEAN, COVARIANCE)
     of = budget(dataset, [("ddim", DDIM(0.0))], steps=[5], reference=dataset.draws(500, "e", 0))
-    oracle = empirical(dataset.draws(50, "train", 0)).oracle(EDM(10.0))
+    oracle = Empirical(dataset.draws(50, "train", 0)).oracle(EDM(10.0))
     sweep = replace(of.sweep, denoisers={**of.sweep.denoisers, "empirical": oracle})
     of = replace(of, sweep=sweep)
     lines = parts(table(of), of.converged_steps)

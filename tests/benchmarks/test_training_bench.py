@@ -131,13 +131,7 @@ def test_a_step_through_lightning(case: str, benchmark: BenchmarkFixture, tmp_pa
     torch.set_num_threads(1)
     member, target, weighting, standardise, copies, recipe = CASES[case]
     x0 = grid_mixture().draws(10_000, "train", 0)
-    data = TensorData(
-        x0,
-        None,
-        batch_size=recipe.batch_size,
-        replacement=recipe.replacement,
-        train_seed=0,
-    )
+    data = TensorData(x0, None)
     network = member(2, 0)
     trained = Denoising(
         network=network,

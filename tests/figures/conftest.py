@@ -16,7 +16,7 @@ from samplerbench.core.models import Learned
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, Prior
 from samplerbench.core.targets import EDMTarget
-from samplerbench.datasets.file import Divided
+from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.four_well import FourWell
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture

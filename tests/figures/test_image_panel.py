@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from samplerbench.core import grids
-from samplerbench.datasets.file import Divided
+from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.figures.image_panel import ImagePanel, montage

@@ -26,7 +26,7 @@ from samplerbench.objectives.denoising import Denoising, denoising_loss
 
 TARGETS = [DataTarget(), NoiseTarget(), ScoreTarget(), VTarget(), VelocityTarget(), EDMTarget()]
 LAW = gaussian((0.5, -1.0), ((1.5, 0.4), (0.4, 0.3)))
-COUNT = 100_000
+COUNT = 50_000
 
 
 @pytest.mark.parametrize("level", [Level(0.1, 0.95, 0.3), Level(0.5, 1.0, 2.0)])

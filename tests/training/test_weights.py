@@ -8,19 +8,19 @@ import torch
 from torch import nn
 
 from samplerbench.files import sealed
-from samplerbench.training.loop import States
+from samplerbench.training.resuming import States
 from samplerbench.training.weights import STATE, WEIGHTS, check_losses, load, save
 
 
 def model(seed):
     torch.manual_seed(seed)
-    made = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 1))
-    made.register_buffer("scale", torch.tensor(2.0))
-    made.register_buffer("none", torch.empty(0))
-    return made
+    layers = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 1))
+    layers.register_buffer("scale", torch.tensor(2.0))
+    layers.register_buffer("none", torch.empty(0))
+    return layers
 
 
-def numbers(module):
+def tensors(module):
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
@@ -38,7 +38,7 @@ def spoil(path, places):
 
 def test_weights_come_back(tmp_path):
     save(model(0), tmp_path / WEIGHTS)
-    assert same(numbers(load(model(1), tmp_path / WEIGHTS)), numbers(model(0)))
+    assert same(tensors(load(model(1), tmp_path / WEIGHTS)), tensors(model(0)))
 
 
 @pytest.mark.parametrize("count", [1, 200])
@@ -51,7 +51,7 @@ def test_weights_with_other_bytes_are_refused_and_change_no_model(tmp_path, coun
     untouched = model(1)
     with pytest.raises(ValueError, match="not those that were written"):
         load(untouched, path)
-    assert same(numbers(untouched), numbers(model(1)))
+    assert same(tensors(untouched), tensors(model(1)))
     assert all(parameter.requires_grad for parameter in untouched.parameters())
 
 
@@ -63,12 +63,12 @@ def test_weights_that_are_not_finite_are_refused_and_change_no_model(tmp_path, n
     untouched = model(1)
     with pytest.raises(ValueError, match="not all finite"):
         load(untouched, tmp_path / WEIGHTS)
-    assert same(numbers(untouched), numbers(model(1)))
+    assert same(tensors(untouched), tensors(model(1)))
 
 
 def test_weights_of_somebody_who_keeps_no_digest_are_read(tmp_path):
     safetensors.torch.save_file(model(0).state_dict(), tmp_path / WEIGHTS)
-    assert same(numbers(load(model(1), tmp_path / WEIGHTS)), numbers(model(0)))
+    assert same(tensors(load(model(1), tmp_path / WEIGHTS)), tensors(model(0)))
 
 
 def test_a_state_is_as_it_was_written_or_refused(tmp_path):

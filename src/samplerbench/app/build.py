@@ -40,7 +40,7 @@ from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset, finite
-from samplerbench.datasets.empirical import empirical
+from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.logs.base import Logger
@@ -396,7 +396,7 @@ def chosen_denoiser(base: Ground, name: str, training: Training | None) -> Score
     elif name == "empirical":
         n, seed = count(base.config, "n_train"), base.seeds["data_seed"]
         points = finite(base.dataset.draws(n, "train", seed), "dataset")
-        score = empirical(points).oracle(base.schedule).to(base.device)
+        score = Empirical(points).oracle(base.schedule).to(base.device)
     elif name == "pretrained":
         assert base.model is not None
         score = base.model.to(base.device)
@@ -513,14 +513,7 @@ def build_training(base: Ground) -> Training:
         for key, purpose in (("n_train", "train"), ("n_validation", "validation"))
     )
     recipe = construct(config.trainer, "trainer")
-    data = TensorData(
-        train,
-        validation,
-        batch_size=recipe.batch_size,
-        replacement=recipe.replacement,
-        keep_last=recipe.keep_last,
-        train_seed=train_seed,
-    )
+    data = TensorData(train, validation)
     # a network on images is told their shape, any other one the length of a state
     event = {"dim": dataset.dim, "event_shape": dataset.event_shape}
     event = {key: event[key] for key in event if key in parameters(config.network, "network")}

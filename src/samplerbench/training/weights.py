@@ -1,12 +1,12 @@
-"""What a training leaves, and how weights are read and written.
+"""The files of a training, and how weights are read and written.
 
-    losses.csv           the losses that were logged
-    model.safetensors    the weights, averaged where the recipe says so
-    state.ckpt           how far the training has come, after a digest; gone once it has ended
+    losses.csv           the logged losses
+    model.safetensors    the weights, averaged if the recipe says so
+    state.ckpt           the state of an unfinished training, after a digest; deleted at the end
 
-The format of the weights holds numbers and nothing that could be executed. Other numbers would be
-weights as well, so the file says which ones were written: a digest of them is in its metadata, and
-one of the losses that go with them.
+The safetensors format holds numbers only, nothing that could be executed. Damaged numbers would
+still be valid weights. So the metadata of the file has a digest of the weights, and one of the
+losses that belong to them.
 """
 
 from __future__ import annotations
@@ -22,68 +22,67 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WEIGHTS, LOSSES, STATE = "model.safetensors", "losses.csv", "state.ckpt"
-#: One entry for both digests: safetensors writes several in any order, and the same weights are to
-#: be the same file.
+#: One entry for both digests: safetensors writes several entries in any order, and the same weights
+#: must give the same file.
 _DIGESTS = "sha256"
 
-#: A row of the losses: how many steps were made, "train" or "validation", and the loss.
+#: A row of the losses: the number of steps so far, "train" or "validation", and the loss.
 Loss = tuple[int, str, float]
 
 Model = TypeVar("Model", bound="nn.Module")
 
 
 def save(model: nn.Module, path: Path, losses: bytes | None = None) -> None:
-    """Write the weights, so that they are whole or absent.
+    """Write the weights; after an interruption the file is whole or absent.
 
     Args:
-        model: whose weights.
+        model: the model with the weights.
         path: of the file.
-        losses: the content of the file of losses that goes with them.
+        losses: the content of the file of losses that belongs to them.
     """
-    import safetensors.torch  # slow to import, and what looks at folders needs the names only
+    import safetensors.torch  # slow to import, and some callers need the names of files only
 
     tensors = model.state_dict()
-    of_losses = "" if losses is None else sha256(losses).hexdigest()
-    about = {_DIGESTS: f"{_digest(tensors)} {of_losses}"}
-    write_atomically(path, safetensors.torch.save(tensors, about))
+    losses_digest = "" if losses is None else sha256(losses).hexdigest()
+    metadata = {_DIGESTS: f"{_digest(tensors)} {losses_digest}"}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
 
 
 def check_losses(losses: bytes, path: Path) -> None:
-    """Refuse losses that are not those that go with weights.
+    """Check that losses belong to weights.
 
     Args:
-        losses: the content of their file.
+        losses: the content of the file of losses.
         path: of the weights.
 
     Raises:
-        ValueError: the weights name others.
+        ValueError: the digest in the file of weights is of other losses.
     """
     import safetensors
 
     with safetensors.safe_open(path, "pt") as file:
-        _, written = _written(file)
-    if written != sha256(losses).hexdigest():
+        _, losses_digest = _stored_digests(file)
+    if losses_digest != sha256(losses).hexdigest():
         raise ValueError("the losses are not those of the weights beside them")
 
 
 def load(model: Model, path: Path) -> Model:
-    """Read the weights that `save` wrote into a model built in the same way.
+    """Read weights into a model that was built in the same way.
 
     Args:
         model: with the same network, target and schedule; its weights and data scale are replaced.
-        path: of the weights; they may be of somebody who keeps no digest.
+        path: of the weights; a file from elsewhere may have no digest.
 
     Raises:
-        ValueError: the weights are not those that were written, or not all of them are finite; the
-            model is as it was.
+        ValueError: the weights have changed since they were written, or are not all finite. The
+            model is unchanged.
     """
     import safetensors
 
     with safetensors.safe_open(path, "pt") as file:
-        names = list(file.keys())
-        tensors = dict(zip(names, map(file.get_tensor, names), strict=True))
-        written, _ = _written(file)
-    if written not in ("", _digest(tensors)):
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+        weights_digest, _ = _stored_digests(file)
+    if weights_digest not in ("", _digest(tensors)):
         raise ValueError("the weights are not those that were written")
     if not finite(tensors):
         raise ValueError("the weights are not all finite")
@@ -92,14 +91,14 @@ def load(model: Model, path: Path) -> Model:
 
 
 def finite(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether all numbers of the weights are finite."""
+    """Whether all weights are finite."""
     return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 
 
-def _written(file: Any) -> tuple[str, str]:
-    """The digests of weights and losses that an open file of weights names; empty for none."""
-    of_weights, _, of_losses = (file.metadata() or {}).get(_DIGESTS, "").partition(" ")
-    return of_weights, of_losses
+def _stored_digests(file: Any) -> tuple[str, str]:
+    """The digests of weights and losses in an open file of weights; empty strings if missing."""
+    weights, _, losses = (file.metadata() or {}).get(_DIGESTS, "").partition(" ")
+    return weights, losses
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
@@ -107,7 +106,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
     digest = sha256()
     for name, tensor in sorted(tensors.items()):
-        numbers = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {numbers.dtype} {list(numbers.shape)}\n".encode())
-        digest.update(numbers.reshape(-1).view(torch.uint8).numpy().data)
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {list(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
