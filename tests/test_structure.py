@@ -1,4 +1,4 @@
-"""The structure of the package: which part may import which."""
+"""The structure of the package: a part imports only from parts below it."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import samplerbench
 
 ROOT = Path(samplerbench.__file__).parent
-#: From the ground up: a part imports from those before it, and from its own.
+#: From the bottom to the top: a part imports from itself and from those before it.
 PARTS = [
     *("version", "errors", "extras", "files", "environment"),
     *("core", "samplers", "datasets", "networks", "objectives", "metrics", "training"),
@@ -15,7 +15,7 @@ PARTS = [
 
 
 def imported(path: Path) -> set[str]:
-    """The parts of this package that a module imports from, wherever in it."""
+    """The parts of this package that a module imports from, also within functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "samplerbench":
@@ -31,7 +31,7 @@ def test_imports_point_downwards():
         part = path.relative_to(ROOT).with_suffix("").parts[0]
         if part in ("__init__", "__main__"):
             continue
-        assert part in PARTS, f"say where {part} is"
+        assert part in PARTS, f"{part} is missing in PARTS"
         above = PARTS[PARTS.index(part) + 1 :]
         wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in imported(path) & {*above}]
     assert wrong == []

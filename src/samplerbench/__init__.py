@@ -1,7 +1,7 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
-For scripts and notebooks: `load`, `train`, `sweep`, `sample` and `plot`, and the members of the
-config groups by name, all of `samplerbench.library`, which is imported when one of them is used.
+Scripts and notebooks use `load`, `train`, `sweep`, `sample` and `plot`, and get members of the
+config groups by name. All of these are in `samplerbench.library`, which is imported on first use.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def test_only_this_package_is_named(group, member):
         ("objective=hyvarinen network=ncsn_mlp", "network=NCSNMLP: .* without a noise level"),
         ("sampler=ula", "sampler=ula: .* use grid=hold"),
         ("sampler=ula grid=hold grid.noise=50", "grid.noise=50.0: .* at most 10"),
-        ("objective=hyvarinen sampler=ula grid=hold grid.noise=1", "no other"),
+        ("objective=hyvarinen sampler=ula grid=hold grid.noise=1", "learned only"),
         ("metric=exact_w2", "metric=exact_w2: .* more than max_pairs"),
         ("dataset=two_moons reference_noise=1", "reference_noise=1.0: .* mixtures only"),
         ("picture=band_1d", "picture=band_1d: .* 1 dimension"),

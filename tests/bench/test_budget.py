@@ -32,7 +32,7 @@ from samplerbench.metrics.nearest_training import NearestTraining
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
-from samplerbench.verify.exact_law import gaussian_max_sliced_w2, output_law
+from samplerbench.verify.exact_law import output_law
 
 MEAN, COVARIANCE = [1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]]
 
@@ -117,7 +117,7 @@ def test_the_deterministic_members_share_one_limit(gaussian_budget):
 
 
 @pytest.mark.slow
-def test_neighbours_have_their_closed_form():
+def test_neighbours_have_their_closed_form(max_sliced_w2):
     """On Gaussian data every law of the path is Gaussian, and known without Monte Carlo."""
     dataset = gaussian(MEAN, COVARIANCE)
     of = budget(
@@ -147,7 +147,7 @@ def test_neighbours_have_their_closed_form():
         ("start", "B", "C"),
         ("discretisation", "C", "C∞"),
     ):
-        expected, _ = gaussian_max_sliced_w2(*laws[one], *laws[other])
+        expected = max_sliced_w2(*laws[one], *laws[other])
         # a linear map of shared starts: sampling moves the distance by about σ/√n, σ = 2
         assert found[part] == pytest.approx(expected, abs=3 * 2 / 20_000**0.5), part
         assert expected > 0.1, "too small to test"
@@ -289,7 +289,7 @@ def test_a_diverged_cell_costs_only_its_own_rows():
     assert verdict(replace(of, sweep=replace(of.sweep, denoisers=broken)), rows)
 
 
-def test_enough_noise_is_enough_on_a_gaussian():
+def test_enough_noise_is_enough_on_a_gaussian(max_sliced_w2):
     """The estimate is exact up to its rounding: at that ratio the start costs what is allowed."""
     dataset = gaussian([0.0, 3.0], [[1.0, 0.0], [0.0, 9.0]])
     points = dataset.draws(100_000, "evaluation", 0)
@@ -297,7 +297,7 @@ def test_enough_noise_is_enough_on_a_gaussian():
     assert ratio == float(f"{ratio:.0e}")
     for kappa, cheap in ((ratio, True), (ratio / 2, False)):
         scale = (9 / (9 + kappa**2)) ** 0.5
-        cost, _ = gaussian_max_sliced_w2(
+        cost = max_sliced_w2(
             torch.tensor([0.0, 3.0 * (1 - scale)]).double(),
             torch.diag(torch.tensor([1 / (1 + kappa**2), 9 / (9 + kappa**2)]).double()) * kappa**2,
             torch.tensor([0.0, 3.0]).double(),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from samplerbench.core.coupling import BrownianNoise
-from samplerbench.core.grids import Levels, karras
+from samplerbench.core.grids import Levels, karras, uniform
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.core.starts import Exact
@@ -71,53 +71,31 @@ def test_increments_are_standard_normal_and_independent(levels):
     assert z.mean(0).abs().max() < 5 / math.sqrt(20_000)
 
 
-def test_the_path_begins_where_there_is_no_signal(full):
+def test_the_path_begins_where_there_is_no_signal():
     """α = 0 is τ = 0, where B = 0: the first increment has the right variance too."""
-    levels = full(Rectified(), 4)
+    levels = uniform(Rectified(), 4)
     like = torch.empty(20_000, 1, dtype=torch.float64)
     noise = BrownianNoise(("law",), levels)
     z = torch.cat([noise.normal(like, step) for step in range(3)], dim=1)
     assert (z.T.cov() - torch.eye(3)).abs().max() < 0.045
 
 
-@pytest.mark.parametrize(
-    ("path", "eta"), [(EDM(10.0), 0.5), (EDM(10.0), 1.0), (VPLinear(), 1.0)], ids=repr
-)
-def test_strong_order_one(path, eta, normal_law, interior, log_slope):
-    """Against the converged run from the same start; with noise of its own nothing converges."""
-    model, many = normal_law.oracle(path), [20, 40, 80]
-    x = Exact().draw(normal_law, 60, interior(path, 1).rows[0], (0, 0, 0))
-
-    def run(steps, coupled, word):
-        levels = interior(path, steps)
-        noise = BrownianNoise(KEY, levels) if coupled else KeyedNoise((word,))
-        return final_state(DDIM(eta), model, x, levels, noise)
-
-    def errors(coupled):
-        best = run(640, coupled, "best")
-        gaps = [run(steps, coupled, "other") - best for steps in many]
-        return [float(gap.square().mean().sqrt()) for gap in gaps]
-
-    coupled, apart = errors(True), errors(False)
-    # the reference is not the limit: of an error c/N it leaves c/N − c/640, a slope of 1.06
-    assert 0.85 < log_slope(many, coupled) < 1.25
-    assert abs(log_slope(many, apart)) < 0.2
-    assert apart[-1] > 10 * coupled[-1]
-
-
-def test_grids_that_share_no_level(normal_law, log_slope):
-    """Karras' grids of N and 2N steps are not nested; the path is the same all the same."""
+def test_strong_order_one_on_grids_that_share_no_level(normal_law, log_slope):
+    """Karras' grids of N and 2N steps are not nested; with independent noise nothing converges."""
     model, x = normal_law.oracle(EDM(10.0)), Exact().draw(normal_law, 60, grid(2).rows[0], (0, 0))
-    many = [10, 20, 40]
-    ends = [
-        final_state(DDIM(1.0), model, x, grid(steps), BrownianNoise(KEY, grid(steps)))
-        for steps in [*many, 320]
-    ]
-    errors = [float((end - ends[-1]).square().mean().sqrt()) for end in ends[:-1]]
-    assert 0.8 < log_slope(many, errors) < 1.25
+
+    def errors(noise):
+        runs = [final_state(DDIM(1.0), model, x, grid(n), noise(n)) for n in (10, 20, 40, 320)]
+        return [float((run - runs[-1]).square().mean().sqrt()) for run in runs[:-1]]
+
+    coupled = errors(lambda steps: BrownianNoise(KEY, grid(steps)))
+    apart = errors(lambda steps: KeyedNoise(("independent", steps)))
+    assert 0.8 < log_slope([10, 20, 40], coupled) < 1.25
+    assert abs(log_slope([10, 20, 40], apart)) < 0.2
+    assert apart[-1] > 5 * coupled[-1]
 
 
-def test_what_has_no_path_refuses(full):
+def test_what_has_no_path_refuses():
     noise = BrownianNoise(KEY, grid(4))
     with pytest.raises(ValueError, match="more than once a step"):
         noise.normal(LIKE, 0, 1)

@@ -9,7 +9,6 @@ from itertools import pairwise
 import mpmath
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,7 +90,7 @@ def test_vector_means_to_many_digits(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*LINES, "comb"])
-@pytest.mark.parametrize("count", [7, 2000, 200_000])
+@pytest.mark.parametrize("count", [7, 20_000])
 def test_quantiles_reach_their_levels(name: str, count: int) -> None:
     # The comb has so many modes that the table is coarse.
     comb = [(1.0 + k % 3, 10.0 * k, 0.3) for k in range(150)]
@@ -128,7 +127,7 @@ def test_cells_have_the_laws_moments(mix: list[tuple[float, float, float]], coun
 
 
 @pytest.mark.parametrize("p", [1, 2])
-@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("n", [1, 5])
 @pytest.mark.parametrize("name", ["near", "even", "one"])
 def test_is_the_integral_over_the_cells(name: str, n: int, p: int) -> None:
     """W_p^p = Σᵢ ∫ |xᵢ − y|^p f(y) dy over cells with edges and densities by SciPy."""
@@ -154,16 +153,6 @@ def test_is_the_integral_over_the_cells(name: str, n: int, p: int) -> None:
     assert value == pytest.approx(expected ** (1 / p), rel=1e-8)
 
 
-@pytest.mark.parametrize("name", LINES)
-def test_is_scipys_distance_to_many_quantiles(name: str) -> None:
-    line = _line(*LINES[name])
-    x = torch.from_numpy(np.random.default_rng(0).normal(0, 6, 101))
-    many = 200_000
-    fine = line.quantile((torch.arange(many) + 0.5).double() / many)
-    expected = scipy.stats.wasserstein_distance(x.numpy(), fine.numpy())
-    assert distance_to_law(x, line, 1) == pytest.approx(expected, rel=1e-4)
-
-
 @pytest.mark.parametrize("p", [1, 2])
 def test_of_a_gaussian_in_closed_form(p: int) -> None:
     c, s = 0.7, 2.0
@@ -177,31 +166,6 @@ def test_of_a_gaussian_in_closed_form(p: int) -> None:
     # Far away it is the distance of the means, and the width.
     far = distance(torch.full((9, 1), 1e6).double()).value
     assert far == pytest.approx(1e6 - 1 if p == 1 else math.hypot(1e6 - 1, s), rel=1e-12)
-
-
-@pytest.mark.parametrize("p", [1, 2])
-def test_draws_come_as_near_as_theory_says(p: int) -> None:
-    """E W₁ → n^(−½) √(2/π) ∫ √(F(1 − F)), and n·E W₂² ≈ s²·(ln ln n + 1), for one Gaussian."""
-    law, n = gaussian((0.0,), ((1.0,),)), 2000
-    distance = WLaw1D(p).against_law(law, seed=0)
-    values = [distance(law.draws(n, "test", k)).value for k in range(60)]
-    if p == 1:
-        grid = np.linspace(-9, 9, 20_001)
-        mass = norm.cdf(grid)
-        expected = math.sqrt(2 / math.pi / n) * np.trapezoid(np.sqrt(mass * (1 - mass)), grid)
-        assert np.mean(values) == pytest.approx(expected, rel=0.15)
-    else:
-        square = (math.log(math.log(n)) + 1) / n
-        assert np.mean(np.square(values)) == pytest.approx(square, rel=0.4)
-
-
-@pytest.mark.parametrize("p", [1, 2])
-def test_shift_and_scale(p: int) -> None:
-    x = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (50, 1)))
-    law = isotropic((0.4, 0.6), ((-1.0,), (1.5,)), 0.3)
-    moved = isotropic((0.4, 0.6), ((-1e3 + 70,), (1.5e3 + 70,)), 0.3e6)
-    value = WLaw1D(p).against_law(law, seed=0)(x).value
-    assert WLaw1D(p).against_law(moved, seed=0)(1e3 * x + 70).value == pytest.approx(1e3 * value)
 
 
 def test_orders_and_dimensions_it_has() -> None:
@@ -253,7 +217,7 @@ def test_quantiles_of_a_density_are_numbers_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("p", [1, 2])
-@pytest.mark.parametrize("n", [1, 2, 7])
+@pytest.mark.parametrize("n", [1, 7])
 def test_of_a_density_is_the_integral_over_the_cells(n: int, p: int) -> None:
     """W_p^p = Σᵢ ∫ |xᵢ − y|^p f(y) dy, with everything on a fine grid."""
     law = FourWellBoltzmann().line_law()
@@ -264,30 +228,6 @@ def test_of_a_density_is_the_integral_over_the_cells(n: int, p: int) -> None:
     cell = np.minimum((mass * n).astype(int), n - 1)
     expected = np.trapezoid(np.abs(x[cell] - y) ** p * density, y) ** (1 / p)
     assert distance_to_law(torch.from_numpy(x), law, p) == pytest.approx(expected, rel=1e-5)
-
-
-def test_of_a_density_is_scipys_distance_to_many_quantiles() -> None:
-    law, many = FourWellBoltzmann().line_law(), 1_000_000
-    fine = law.quantile((torch.arange(many) + 0.5).double() / many)
-    for x in (FourWell().trajectory, torch.tensor([0.3, -2.0, 1.0], dtype=torch.float64)):
-        expected = scipy.stats.wasserstein_distance(x.numpy(), fine.numpy())
-        assert distance_to_law(x, law, 1) == pytest.approx(expected, abs=2e-7)
-        shares = fine.reshape(len(x), -1) if many % len(x) == 0 else None
-        if shares is not None:
-            square = float((x.sort().values[:, None] - shares).square().mean())
-            assert distance_to_law(x, law, 2) == pytest.approx(math.sqrt(square), rel=1e-6)
-
-
-@pytest.mark.parametrize("n", [10, 1000])
-def test_quantiles_in_the_middle_of_cells_are_near(n: int) -> None:
-    """At most half a cell of mass 1/n is moved at every place: W₁ ≤ (range)/(2n)."""
-    law = FourWellBoltzmann().line_law()
-    middles = law.quantile((torch.arange(n) + 0.5).double() / n)
-    assert 0 < distance_to_law(middles, law, 1) < 2.6 / (2 * n)
-    # Medians of the cells are the best for W₁, their means for W₂.
-    means = law.lorenz(n)[1].diff() * n
-    assert distance_to_law(middles, law, 1) < distance_to_law(means, law, 1)
-    assert distance_to_law(means, law, 2) < distance_to_law(middles, law, 2)
 
 
 def test_a_trajectory_is_measured_against_its_boltzmann_law() -> None:

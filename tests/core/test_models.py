@@ -17,19 +17,11 @@ from samplerbench.core.models import (
     MixtureOracle,
 )
 from samplerbench.core.schedules import EDM, Rectified
-from samplerbench.core.targets import (
-    DataTarget,
-    EDMTarget,
-    NoiseTarget,
-    ScoreTarget,
-    VelocityTarget,
-    VTarget,
-)
+from samplerbench.core.targets import DataTarget
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 
-TARGETS = [DataTarget(), NoiseTarget(), ScoreTarget(), VTarget(), VelocityTarget(), EDMTarget()]
 EYE = torch.eye(2, dtype=torch.float64)
 
 
@@ -60,9 +52,9 @@ def test_the_cheaper_oracle_is_taken_where_it_can_be(mixture_law):
         assert isinstance(law.oracle(EDM()), IsotropicMixtureOracle)
 
 
-def test_score_is_the_gradient_of_the_log_density(oracle, law, full, schedule, states):
+def test_score_is_the_gradient_of_the_log_density(oracle, law, schedule, states):
     """By autograd, at every level; and Tweedie's x̂₀ = (x + σ²·s)/α where α > 0."""
-    for level in full(schedule, 6).rows[:-1]:
+    for level in uniform(schedule, 6).rows[:-1]:
         x = (2 * states(20, 2)).requires_grad_()
         density = oracle.log_density(x, level)
         assert density.shape == (20,)
@@ -77,9 +69,9 @@ def test_score_is_the_gradient_of_the_log_density(oracle, law, full, schedule, s
         )
 
 
-def test_log_density_is_the_mixtures(oracle, law, full, schedule, states):
+def test_log_density_is_the_mixtures(oracle, law, schedule, states):
     weights, means, covariances = tensors(law)
-    for level in full(schedule, 4).rows[:-1]:
+    for level in uniform(schedule, 4).rows[:-1]:
         alpha, sigma = at(level)
         spread = alpha**2 * covariances + sigma**2 * EYE
         components = torch.distributions.MultivariateNormal(alpha * means, spread)
@@ -90,11 +82,11 @@ def test_log_density_is_the_mixtures(oracle, law, full, schedule, states):
         )
 
 
-def test_denoiser_is_the_mixtures(oracle, law, full, schedule, states):
+def test_denoiser_is_the_mixtures(oracle, law, schedule, states):
     """Σ r_k·(μ_k + α·C_k·S_k⁻¹·(x − α·μ_k)), written out, and the mean where no signal is left."""
     weights, means, covariances = tensors(law)
     x = 2 * states(20, 2)
-    for level in full(schedule, 4).rows[:-1]:
+    for level in uniform(schedule, 4).rows[:-1]:
         alpha, sigma = at(level)
         terms, shares = [], []
         for weight, mean, covariance in zip(weights, means, covariances, strict=True):
@@ -109,28 +101,6 @@ def test_denoiser_is_the_mixtures(oracle, law, full, schedule, states):
     if isinstance(schedule, Rectified):
         silent = oracle.denoiser(x, Level(1.0, 0.0, 1.0))
         torch.testing.assert_close(silent, (weights @ means).expand(20, 2))
-
-
-def test_single_gaussian_is_linear(normal_law, full, schedule, states):
-    mean, covariance = (value[0] for value in tensors(normal_law)[1:])
-    x, oracle = 2 * states(20, 3), normal_law.oracle(schedule)
-    for level in full(schedule, 5).rows[:-1]:
-        alpha, sigma = at(level)
-        spread = alpha**2 * covariance + sigma**2 * torch.eye(3, dtype=torch.float64)
-        gain = alpha * covariance @ torch.linalg.inv(spread)
-        expected = mean + (x - alpha * mean) @ gain.T
-        torch.testing.assert_close(oracle.denoiser(x, level), expected, rtol=1e-9, atol=1e-10)
-
-
-def test_the_two_oracles_agree(simple_mixture, full, schedule, states):
-    weights, means, covariances = tensors(simple_mixture)
-    general = MixtureOracle(schedule, weights, means, covariances)
-    special = IsotropicMixtureOracle(schedule, weights, means, covariances[:, 0, 0])
-    x = 2 * states(20, 2)
-    for level in full(schedule, 6).rows[:-1]:
-        for call in ("denoiser", "log_density"):
-            one, two = (getattr(oracle, call)(x, level) for oracle in (general, special))
-            torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.5, 10.0])
@@ -148,13 +118,13 @@ def test_ideal_denoiser_of_a_finite_data_set(states, sigma):
         torch.testing.assert_close(oracle.denoiser(x, level), share @ data, rtol=1e-9, atol=1e-9)
 
 
-def test_far_from_the_origin(law, full, schedule, states):
+def test_far_from_the_origin(law, schedule, states):
     """Data around (1000, −1000) lose nothing."""
     shift = torch.tensor([1000.0, -1000.0], dtype=torch.float64)
     far_means = tuple((x + 1000, y - 1000) for x, y in law.means)
     far = GaussianMixture(law.weights, far_means, law.covariances).oracle(schedule)
     near, x = law.oracle(schedule), states(20, 2)
-    for level in full(schedule, 6).rows[:-1]:
+    for level in uniform(schedule, 6).rows[:-1]:
         moved = far.denoiser(x + level.alpha * shift, level) - shift
         torch.testing.assert_close(moved, near.denoiser(x, level), rtol=0, atol=1e-8)
 
@@ -199,17 +169,15 @@ class ExactNetwork(nn.Module):
         return self.target.regress(x0_hat, (u - level.alpha * x0_hat) / level.sigma, level)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=repr)
-def test_learned_is_in_the_units_of_the_data(target, schedule, mixture_law, full, states):
+def test_learned_is_in_the_units_of_the_data(target, schedule, mixture_law, states):
     mean, std = torch.tensor([3.5, -1.25], dtype=torch.float64), 2.5
     network = ExactNetwork(mixture_law, schedule, target, mean, std)
     learned = Learned(network, target, schedule, mean, std).double()
     oracle, x = mixture_law.oracle(schedule), 2 * states(20, 2)
-    rows = full(schedule, 6).rows[:-1]
-    if isinstance(target, NoiseTarget | ScoreTarget):
-        rows = [level for level in rows if level.alpha > 0]
-    assert len(rows) >= 5
-    for level in rows:
+    levels = uniform(schedule, 6)
+    if target.why_incompatible(levels):
+        levels = uniform(schedule, 6, t_max=0.9)
+    for level in levels.rows[:-1]:
         for call in ("denoiser", "score"):
             torch.testing.assert_close(
                 getattr(learned, call)(x, level),

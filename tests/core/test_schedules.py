@@ -1,4 +1,4 @@
-"""Schedules: inverses, rates, the SDEs they stand for, and their settings."""
+"""Schedules: the published formulas, the SDEs they stand for, small noise, bad settings."""
 
 from __future__ import annotations
 
@@ -28,38 +28,22 @@ def sde(schedule, t):
     return f, variance_rate - 2 * f * schedule.variance(t)
 
 
-def test_time_at_inverts(schedule):
-    found = schedule.time_at(schedule.noise_to_signal(TIMES))
-    torch.testing.assert_close(found, TIMES, rtol=0, atol=1e-12)
-    assert (found - TIMES).abs().max() <= 1e-12
-
-
-def test_noise_to_signal_inverts(schedule):
-    """The other way round, relative: a grid's small levels come out as asked."""
-    ratios = torch.logspace(-1.4, 0.2, 50, dtype=torch.float64)
-    found = schedule.noise_to_signal(schedule.time_at(ratios))
-    torch.testing.assert_close(found, ratios, rtol=1e-12, atol=0)
-
-
-def test_noise_grows(schedule):
-    ratios = schedule.noise_to_signal(torch.cat([torch.zeros(1).double(), TIMES]))
-    assert (ratios.diff() > 0).all()
-
-
-def test_data_end(schedule):
-    """α(0) = 1 everywhere; noise is left at t = 0 by the geometric VE path alone."""
-    alpha, sigma = schedule(torch.zeros(1, dtype=torch.float64))
-    assert alpha.item() == 1
-    assert sigma.item() == pytest.approx(schedule.sigma_min if schedule == GeometricVE() else 0)
-
-
-def test_noise_end():
-    one = torch.ones(1, dtype=torch.float64)
-    for exploding in (EDM(7.0), GeometricVE(0.1, 7.0)):
-        assert exploding(one)[1].item() == pytest.approx(7, rel=1e-14)
+def test_ends():
+    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    for path, sigma in (
+        (EDM(7.0), 7),
+        (GeometricVE(0.1, 7.0), 7),
+        (VPCosine(), 1),
+        (Rectified(), 1),
+    ):
+        assert path(one)[1].item() == pytest.approx(sigma, rel=1e-14)
     assert GeometricVEKernel(0.1, 7.0)(one)[1].item() == pytest.approx(math.sqrt(49 - 0.01))
     assert VPLinear()(one)[0].item() == pytest.approx(math.exp(-0.25 * 19.9 - 0.05))
     assert [s(one)[0].item() for s in (VPCosine(), Rectified())] == [0, 0]
+    assert GeometricVE(0.1, 7.0)(zero)[1].item() == pytest.approx(0.1)
+    others = EDM(), GeometricVEKernel(), VPLinear(), VPCosine(), Rectified()
+    assert [s(zero)[1].item() for s in others] == [0] * 5
+    assert EDM(7.0).noise_range == pytest.approx((0, 7))
 
 
 @pytest.mark.parametrize("vp", [VPLinear(), VPCosine()], ids=repr)
@@ -83,20 +67,6 @@ def test_cosine_formula():
     torch.testing.assert_close(VPCosine().alpha(TIMES) ** 2, kept, rtol=1e-12, atol=1e-16)
 
 
-def test_rates(schedule):
-    t, h = torch.linspace(0.05, 0.95, 37, dtype=torch.float64), 1e-5
-    for rate, function in zip(schedule.rates(t), (schedule.alpha, schedule.variance), strict=True):
-        difference = (function(t + h) - function(t - h)) / (2 * h)
-        torch.testing.assert_close(rate, difference, rtol=1e-6, atol=1e-8)
-    assert not rate.requires_grad
-
-
-def test_rates_under_no_grad(schedule):
-    with torch.no_grad():
-        rates = schedule.rates(TIMES)
-    torch.testing.assert_close(rates, schedule.rates(TIMES), rtol=0, atol=0)
-
-
 def test_linear_beta_sde():
     """f = −β/2 and g² = β (Song et al. 2021, Eq. 11)."""
     beta = 0.1 + TIMES * 19.9
@@ -113,29 +83,24 @@ def test_geometric_sde(path):
     torch.testing.assert_close(square, beta, rtol=1e-12, atol=0)
 
 
-def test_kernel_has_less_noise_by_sigma_min():
-    gap = GeometricVE().variance(TIMES) - GeometricVEKernel().variance(TIMES)
-    torch.testing.assert_close(gap, torch.full_like(TIMES, 0.03**2), rtol=0, atol=1e-15)
+BAD = [
+    (lambda: EDM(0.0), "sigma_max=0.0: must be positive"),
+    (lambda: EDM(math.inf), "sigma_max=inf: must be positive"),
+    (lambda: EDM(math.nan), "sigma_max=nan: must be positive"),
+    (lambda: GeometricVE(-1.0), "sigma_min=-1.0: must be positive"),
+    (lambda: GeometricVE(2.0, 2.0), "sigma_max=2.0: must be above sigma_min=2.0"),
+    (lambda: GeometricVEKernel(0.0), "sigma_min=0.0: must be positive"),
+    (lambda: GeometricVEKernel(2.0, 1.0), "sigma_max=1.0: must be above sigma_min=2.0"),
+    (lambda: VPLinear(0.0), "beta_min=0.0: must be positive"),
+    (lambda: VPLinear(2.0, 1.0), "beta_max=1.0: must be at least beta_min=2.0"),
+    (lambda: VPCosine(-0.1), "offset=-0.1: must be at least 0 and below 1"),
+    (lambda: VPCosine(1.0), "offset=1.0: must be at least 0 and below 1"),
+]
 
 
-@pytest.mark.parametrize(
-    ("build", "field", "value", "allowed"),
-    [
-        (lambda v: EDM(v), "sigma_max", 0.0, "positive"),
-        (lambda v: EDM(v), "sigma_max", math.inf, "positive"),
-        (lambda v: EDM(v), "sigma_max", math.nan, "positive"),
-        (lambda v: GeometricVE(v), "sigma_min", -1.0, "positive"),
-        (lambda v: GeometricVE(2.0, v), "sigma_max", 2.0, "above sigma_min=2.0"),
-        (lambda v: GeometricVEKernel(v), "sigma_min", 0.0, "positive"),
-        (lambda v: GeometricVEKernel(2.0, v), "sigma_max", 1.0, "above sigma_min=2.0"),
-        (lambda v: VPLinear(v), "beta_min", 0.0, "positive"),
-        (lambda v: VPLinear(2.0, v), "beta_max", 1.0, "at least beta_min=2.0"),
-        (lambda v: VPCosine(v), "offset", -0.1, "at least 0 and below 1"),
-        (lambda v: VPCosine(v), "offset", 1.0, "at least 0 and below 1"),
-    ],
-)
-def test_bad_settings(build, field, value, allowed):
-    with pytest.raises(InvalidSetting) as error:
-        build(value)
-    assert str(error.value) == f"{field}={value}: must be {allowed}"
-    assert (error.value.field, error.value.allowed) == (field, allowed)
+def test_bad_settings():
+    for build, message in BAD:
+        with pytest.raises(InvalidSetting) as error:
+            build()
+        assert str(error.value) == message
+        assert f"{error.value.field}={error.value.value}: must be {error.value.allowed}" == message

@@ -31,9 +31,7 @@ def test_weights_that_make_the_error_one_of_eps(target: Target, weighting: Weigh
         assert weight == pytest.approx(error_in_eps(target, level) ** 2)
 
 
-def test_the_likelihoods_weight_is_variance_where_the_log_ratio_is_uniform(
-    schedule: NoiseSchedule,
-) -> None:
+def test_likelihood_weight_is_variance_if_log_ratio_is_uniform(schedule: NoiseSchedule) -> None:
     """g² = 2·σ²·d ln κ/dt, g² = dσ²/dt − 2·(α̇/α)·σ²."""
     t = torch.linspace(0.05, 0.95, 19, dtype=torch.float64).requires_grad_()
     alpha_rate, variance_rate = schedule.rates(t)

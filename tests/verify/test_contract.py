@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from samplerbench.core.grids import Level
 from samplerbench.core.models import Score
 from samplerbench.core.schedules import EDM, Rectified
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.ddim import DDIM
-from samplerbench.verify.contract import PROMISES, Ground, broken
+from samplerbench.verify import contract
+from samplerbench.verify.contract import PROMISES, broken
 
 
 class InPlace(DDIM):
@@ -58,6 +60,13 @@ class Miscounted(DDIM):
         return steps + 1
 
 
+class Above(DDIM):
+    def steps(self, model, x, levels, noise):
+        first = levels.rows[0]
+        model.denoiser(x, Level(first.t, first.alpha, 1.1 * first.sigma))
+        return super().steps(model, x, levels, noise)
+
+
 class AnyScore(DDIM):
     needs = Score
 
@@ -86,8 +95,8 @@ class Raises(DDIM):
 
 
 @pytest.fixture
-def ground(simple_mixture):
-    return Ground(simple_mixture, Rectified())
+def bed(simple_mixture):
+    return contract.TestBed(simple_mixture, Rectified())
 
 
 @pytest.mark.parametrize(
@@ -105,25 +114,26 @@ def ground(simple_mixture):
         (AnyScore(), "needs", "denoiser"),
         (Anywhere(), "needs", "does not refuse a score"),
         (Anywhere(), "levels", "takes levels that stand still"),
+        (Above(), "noise", "most_noise is"),
         (Forgetful(), "lost", "becomes a number again"),
-        (Spreading(), "lost", "costs others"),
+        (Spreading(), "lost", "makes others NaN"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, DDIM) else None,
 )
-def test_a_broken_promise_is_named(ground, sampler, promise, words):
-    named = {line.partition(": ")[0]: line for line in broken(sampler, ground)}
+def test_a_broken_promise_is_named(bed, sampler, promise, words):
+    named = {line.partition(": ")[0]: line for line in broken(sampler, bed)}
     assert words in named[promise]
     assert not any("\n" in line for line in named.values())
 
 
-def test_others_do_not_complain(ground):
+def test_others_do_not_complain(bed):
     for sampler in (Miscounted(), NotTheEnd(), Single()):
-        assert len(broken(sampler, ground)) == 1
-    assert broken(DDIM(), ground) == []
-    assert broken(DDIM(), Ground(ground.law, EDM())) == []
+        assert len(broken(sampler, bed)) == 1
+    assert broken(DDIM(), bed) == []
+    assert broken(DDIM(), contract.TestBed(bed.law, EDM())) == []
 
 
-def test_what_raises_is_named(ground):
-    lines = broken(Raises(), ground)
+def test_what_raises_is_named(bed):
+    lines = broken(Raises(), bed)
     assert "states: RuntimeError: out of order" in lines
     assert len(lines) >= len(PROMISES) - 2

@@ -63,15 +63,6 @@ def test_a_wrong_law_is_seen(sampler):
     assert not measured_law(sampler, VPLinear()).right
 
 
-def test_every_sampler_has_the_right_law(sampler):
-    found = measured_law(sampler, VPLinear())
-    if found is None:
-        assert sampler.order is None
-        assert not sampler.holds
-    else:
-        assert found.right
-
-
 def test_none_is_declared():
     assert measured_law(AnnealedLangevin(), EDM()) is None
 

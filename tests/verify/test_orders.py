@@ -1,15 +1,17 @@
-"""Orders as they are measured for users."""
+"""Measured orders: known orders, the exact flow of a Gaussian, and what has no order."""
 
 import math
 
 import pytest
+import torch
 
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.rk2 import RK2
 from samplerbench.samplers.ula import ULA
-from samplerbench.verify.orders import Order, measured_order
+from samplerbench.verify.orders import GAUSSIAN, Order, _flow, _start, measured_order
 
 FEW = (20, 40, 80)
 
@@ -21,6 +23,22 @@ def test_deterministic(sampler, order, law):
     assert found.slope == pytest.approx(order, abs=0.1)
     assert not found.weak
     assert found.steps == FEW
+
+
+def test_the_flow_of_a_gaussian_is_the_closed_form():
+    """x̄ = m + Σ √((λ + κ'²)/(λ + κ²))·(x̄ − m) in each eigen-direction, from κ = 1.9 to κ' = .2."""
+    mean = torch.tensor(GAUSSIAN.means[0], dtype=torch.float64)
+    covariance = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
+    values, basis = torch.linalg.eigh(covariance)
+    scale = ((values + 0.2**2) / (values + 1.9**2)).sqrt()
+    exact = mean + ((_start() - mean) @ basis * scale) @ basis.T
+    torch.testing.assert_close(_flow("gaussian"), exact, rtol=0, atol=1e-10)
+
+
+def test_a_linear_field_flatters_the_midpoint_method():
+    """On x' = σ·x/(λ + σ²) its leading error x‴/24 + f_x·x″/8 is 0 for x = √(λ + σ²)."""
+    assert measured_order(RK2(0.5), EDM(10.0), "gaussian", FEW).slope == pytest.approx(3, abs=0.15)
+    assert measured_order(RK2(0.5), EDM(10.0), "mixture", FEW).slope == pytest.approx(2, abs=0.15)
 
 
 def test_weak():

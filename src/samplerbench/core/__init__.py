@@ -1,1 +1,1 @@
-"""What everything stands on: paths, levels, noise, models, starts."""
+"""The base of the package: schedules, grids, noise, models, targets, starts, laws on a line."""

@@ -1,40 +1,40 @@
-"""One Brownian path for every number of steps: coupled noise of stochastic samplers.
+"""Coupled noise: runs with different numbers of steps use the same Brownian path.
 
-A run with N steps and one with 2N from the same start, each with noise of its own, end far apart
-even where both are nearly exact. With the noise of one path they end close together, and their
-distance is the discretisation alone, as it is for η = 0.
+Take a run with N steps and a run with 2N steps from the same start. With independent noise they end
+far apart, even if both are nearly exact. With the noise of one Brownian path they end close
+together, and their distance is the discretisation error, as it is for η = 0.
 
-*Where the path is.* In w = x·α/σ², with the signal-to-noise ratio τ = (α/σ)² as the clock, a step
+*The Brownian path.* In w = x·α/σ², with the signal-to-noise ratio τ = (α/σ)² as the clock, a step
 of DDIM(η) reads
 
     w_s = c·w_t + c'·x̂₀ + η·√(τ_s − τ_t)·z,
 
-so its fresh noise is an increment of η·B_τ, B a Brownian motion, on every schedule. At η = 1 even
+so its fresh noise is an increment of η·B_τ, B a Brownian motion, on every schedule. For η = 1,
 c = 1 and c' = τ_s − τ_t: DDIM(1) is Euler–Maruyama for dw = x̂₀ dτ + dB_τ, the stochastic
 localisation of the data (Montanari, "Sampling, diffusions, and stochastic localization", 2023,
 arXiv 2305.10690), and its increments add up exactly. For every η > 0 it is a scheme for
 
-    dw = [½(1 − η²)·w/τ + ½(1 + η²)·x̂₀] dτ + η dB_τ,
+    dw = [½(1 − η²)·w/τ + ½(1 + η²)·x̂₀] dτ + η dB_τ.
 
-whose noise is additive, so with z_i = (B(τ_{i+1}) − B(τ_i))/√(τ_{i+1} − τ_i) its strong order is 1.
-Any sampler that draws one normal number per step for an SDE of this family, in whatever variable
-(Euler–Maruyama in t, say), may use the same z: over a step its own Brownian increment differs from
-that z by a share of order h, as little as the scheme's own error. Thus the coupling is
+The noise is additive, so with z_i = (B(τ_{i+1}) − B(τ_i))/√(τ_{i+1} − τ_i) the strong order is 1.
+Every sampler that draws one normal number per step for an SDE of this family, in any variable (such
+as Euler–Maruyama in t), may use the same z. Over a step its own Brownian increment differs from z
+by a relative O(h), which is as small as the error of the scheme. So the coupling is
 
-- exact for ancestral sampling, DDIM(1), where increments compose;
-- of strong order 1, the scheme's own, for 0 < η < 1 and Euler–Maruyama; for η > 1 from the step on
-  where ς is no longer clipped. Where the path starts without any signal, at τ = 0, a first step
-  with η < 1 spans infinitely many octaves of τ, and the order is η² instead;
-- undefined for Langevin steps and correctors (the level, so the clock, stands still), for several
-  draws per step and for accept–reject methods. Asked for those, the path refuses: one clear line.
+- exact for ancestral sampling, DDIM(1);
+- of strong order 1, the order of the scheme, for 0 < η < 1 and Euler–Maruyama, and for η > 1 after
+  the steps in which ς is clipped. If the path starts without signal, at τ = 0, a first step with
+  η < 1 covers infinitely many octaves of τ, and the order is η²;
+- undefined for Langevin steps and correctors (the clock stands still), for several draws per step,
+  and for accept–reject methods. `BrownianNoise` raises an error for these.
 
-*How it is drawn.* B is bisected: its value at the middle of an interval of log₂ τ is normal given
-the ends, with a draw whose key is the middle's place. So a value depends on its place only, not on
-the steps of the run (Li, Wong, Chen, Duvenaud, "Scalable gradients for stochastic differential
-equations", AISTATS 2020, arXiv 2001.01328, Section 4). Places are 2⁻²⁰ apart in log₂ τ: grids that
-share a level share its place, others are moved by at most 3·10⁻⁷ of τ. Increments are scaled by the
-distance of their places, so they are standard normal and independent whatever the rounding.
-A step costs up to 26 draws of the state's size where keyed noise costs one.
+*Drawing it.* The value of B in the middle of an interval of log₂ τ is normal given the values at
+the ends. It is drawn with the middle's place as the key, so it depends on the place and not on the
+steps of the run (Li, Wong, Chen, Duvenaud, "Scalable gradients for stochastic differential
+equations", AISTATS 2020, arXiv 2001.01328, Section 4). Places are 2⁻²⁰ apart in log₂ τ: a level has
+the same place in every grid, and τ is rounded by at most 3·10⁻⁷ of itself. An increment is divided
+by the standard deviation for the rounded places, so it is exactly standard normal.
+A step costs up to 26 draws of the size of the state; keyed noise costs one.
 """
 
 from __future__ import annotations
@@ -55,25 +55,25 @@ _PLACES = 2 * _LOG_RANGE * _PER_UNIT
 
 
 class BrownianNoise:
-    """Noise whose draws are the increments of one Brownian path, whatever the number of steps.
+    """Noise whose draws are the increments of one Brownian path, for every number of steps.
 
-    One object serves one run of one block; objects with equal keys hold the same path.
+    One object serves one run of one block. Objects with equal keys have the same path.
 
     Args:
-        key: identifies the block: (purpose, seed, repetition, block).
-        levels: the levels of the run, whose signal-to-noise ratios are the clock.
+        key: of the block: (purpose, seed, repetition, block).
+        levels: the levels of the run; their signal-to-noise ratios are the clock.
     """
 
     def __init__(self, key: tuple[int | str, ...], levels: Levels) -> None:
         self._key = key
         self._places = [_place(row.alpha, row.sigma) for row in levels.rows]
-        self._path: dict[int, Tensor] = {}  # what was drawn on the way to the last place
+        self._path: dict[int, Tensor] = {}  # the values drawn on the way to the last place
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """The path's increment over a step, scaled to variance 1, shape and dtype of `like`.
+        """The increment of the path over a step, divided by its standard deviation.
 
         Raises:
-            ValueError: a second draw within the step, or a step over which the clock stands still.
+            ValueError: this is a second draw within the step, or the clock stands still.
         """
         if draw != 0:
             raise ValueError("noise cannot be coupled: the sampler draws more than once a step")
@@ -88,7 +88,7 @@ class BrownianNoise:
         return ((after - before) / math.sqrt(_time(end) - time)).to(like)
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """Refuse: no path is behind uniform numbers.
+        """Uniform numbers are no increments of a path.
 
         Raises:
             ValueError: always.
@@ -113,7 +113,7 @@ class BrownianNoise:
     def _visit(
         self, place: int, last: dict[int, Tensor], like: Tensor, mean: Tensor | float, spread: float
     ) -> None:
-        """Draw B at a place with mean and variance given its neighbours, unless it is known."""
+        """Draw B at a place, with a mean and a variance, unless `last` has it."""
         if place not in last:
             z = generator(*self._key, "path", place).standard_normal(tuple(like.shape))
             last[place] = mean + math.sqrt(spread) * torch.from_numpy(z)
@@ -121,7 +121,7 @@ class BrownianNoise:
 
 
 def _place(alpha: float, sigma: float) -> int | None:
-    """Where on the path a level is: its end for the data, None where no signal is left."""
+    """The place of a level: the last one for the data, None if no signal is left."""
     if alpha == 0:
         return None
     if sigma == 0:

@@ -1,9 +1,9 @@
-"""A denoiser whose calls are replayed as a CUDA graph.
+"""A denoiser whose calls are replayed as CUDA graphs.
 
-A small network is a dozen small kernels, and starting one takes the processor longer than the GPU
-takes to run it. A CUDA graph is the whole call recorded once and started as one piece. What it
-reads lies at fixed places, so state and level are copied there first; the level is written out as a
-tensor, since a number would be recorded with the kernels.
+A small network is a dozen small kernels. The processor needs more time to start a kernel than the
+GPU needs to run it. A CUDA graph is a recording of a whole call, which is started at once. It reads
+from fixed memory, so state and level are copied there first. The level is written as tensors,
+because numbers would be recorded as constants.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from samplerbench.core.grids import AnyLevel, Level, Levels
 from samplerbench.core.models import Denoiser
 
 WARM_UP = 3
-"""Calls before a recording: libraries choose their kernels in the first ones."""
+"""Calls before a recording, in which libraries choose their kernels."""
 
 Call = Callable[[Tensor, AnyLevel], Tensor]
 
@@ -29,9 +29,9 @@ class Recording:
 
     Args:
         graph: the call.
-        x: where it reads the state, shape (*batch, dim).
-        level: where it reads the level, of tensors of shape (*batch, 1).
-        result: where it leaves what it returns, shape (*batch, dim).
+        x: the memory of its state, shape (*batch, dim).
+        level: the memory of its level, tensors of shape (*batch, 1).
+        result: the memory of its result, shape (*batch, dim).
     """
 
     graph: torch.cuda.CUDAGraph
@@ -40,7 +40,7 @@ class Recording:
     result: Tensor
 
     def replay(self, x: Tensor, level: Level[float]) -> Tensor:
-        """The call at another state and level; the result is the caller's own."""
+        """Run the call at another state and level; return a copy of the result."""
         self.x.copy_(x)
         fill(self.level, level)
         self.graph.replay()
@@ -48,12 +48,12 @@ class Recording:
 
 
 class Graphed(Denoiser):
-    """Answers as the wrapped denoiser does, from a recording for each shape and type of state.
+    """Wraps a denoiser and replays its calls, with one recording for each shape and dtype.
 
-    A call with a level for each sample is passed on as it is.
+    A call with a level for each sample goes to the wrapped denoiser.
 
     Args:
-        model: on a CUDA device, and not to be trained any more.
+        model: the denoiser, on a CUDA device; its weights must not change any more.
     """
 
     def __init__(self, model: Denoiser) -> None:
@@ -65,16 +65,16 @@ class Graphed(Denoiser):
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """The wrapped denoiser's x̂₀."""
-        return self._answer("denoiser", self.model.denoiser, x, level)
+        return self._replayed("denoiser", self.model.denoiser, x, level)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """The wrapped denoiser's score."""
-        return self._answer("score", self.model.score, x, level)
+        return self._replayed("score", self.model.score, x, level)
 
     def why_incompatible(self, levels: Levels) -> str | None:
         return self.model.why_incompatible(levels)
 
-    def _answer(self, name: str, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
+    def _replayed(self, name: str, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
         if isinstance(level.t, Tensor):
             return call(x, level)
         plain = Level(float(level.t), float(level.alpha), float(level.sigma))
@@ -85,7 +85,7 @@ class Graphed(Denoiser):
 
 
 def written_out(x: Tensor, level: Level[float]) -> Level[Tensor]:
-    """The level as tensors of the state's type, shape (*batch, 1), for a graph to read."""
+    """The level as tensors of shape (*batch, 1) and the dtype of the state."""
     t, alpha, sigma = (x.new_empty(*x.shape[:-1], 1) for _ in range(3))
     place = Level(t, alpha, sigma)
     fill(place, level)
@@ -93,7 +93,7 @@ def written_out(x: Tensor, level: Level[float]) -> Level[Tensor]:
 
 
 def fill(place: Level[Tensor], level: Level[float]) -> None:
-    """Write a level's numbers into tensors."""
+    """Write the numbers of a level into tensors."""
     place.t.fill_(level.t)
     place.alpha.fill_(level.alpha)
     place.sigma.fill_(level.sigma)
@@ -104,12 +104,12 @@ def record(call: Call, x: Tensor, level: Level[float]) -> Recording:
     """Record a call at states like `x`, on their CUDA device."""
     with torch.cuda.device(x.device):
         x, place = x.clone(), written_out(x, level)
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        warm_up = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        warm_up.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warm_up):
             for _ in range(WARM_UP):
                 call(x, place)
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(warm_up)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             result = call(x, place)

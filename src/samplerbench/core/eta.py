@@ -1,22 +1,22 @@
-"""η has four dialects: how much fresh noise a number between 0 and 1 means, and to whom.
+"""Four meanings of η in published codes, and how to convert one into another.
 
-For a step from σ_t to σ_s, ρ = κ_s/κ_t with κ = σ/α, every dialect draws fresh noise of variance
+In a step from σ_t to σ_s, with ρ = κ_s/κ_t and κ = σ/α, every code draws fresh noise of variance
 
     ς² = share·σ_s²·(1 − ρ²),   share = 0 deterministic, 1 ancestral (DDPM's small variance),
 
-and scales what is kept of ε̂ by √(σ_s² − ς²). They differ in between:
+and multiplies ε̂ by √(σ_s² − ς²). For 0 < η < 1 the codes differ. Each meaning is a *dialect*:
 
-    dialect       share at η                      where
+    dialect       share at η                      used by
     PAPER         η²                              DDIM, Eq. 16; diffusers; k-diffusion's *_ancestral
     AZULA         η                               azula's DDIMSampler
     HACKABLE      (1 − (1 − η + ηρ)²)/(1 − ρ²)    hackable_diffusion's DDIMStep, `stoch_coeff`
     EXPONENTIAL   (1 − ρ^{2η})/(1 − ρ²)           k-diffusion's sample_dpmpp_2m_sde; `SDEDPMpp1`
 
-At η = .5 and ρ = ½: .25, .50, .58, .67. The first two do not depend on the step; the last two do,
-so a number in one of them is a different η of the paper's at each step. For small steps, ρ → 1, the
-shares of both tend to η, azula's: the noise of their SDE has η times the reverse SDE's variance.
+At η = .5 and ρ = ½ the shares are .25, .50, .58, .67. The last two depend on the step: one value
+of η corresponds to another η of PAPER in every step. As ρ → 1 these two shares tend to η, AZULA's:
+the noise of their SDE has η times the variance of the reverse SDE's.
 
-Everywhere else in this package η is the paper's.
+Everywhere else in this package η is PAPER's.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from samplerbench.errors import require
 
 @dataclass(frozen=True)
 class Dialect:
-    """What η means, both ways.
+    """A meaning of η, and its inverse.
 
     Args:
-        share: (η, ρ) ↦ variance of the fresh noise as a share of ancestral sampling's.
-        eta: (share, ρ) ↦ η, its inverse.
+        share: (η, ρ) ↦ the variance of the fresh noise, divided by that of ancestral sampling.
+        eta: (share, ρ) ↦ η.
     """
 
     share: Callable[[float, float], float]
@@ -54,12 +54,12 @@ EXPONENTIAL = Dialect(
 
 
 def translate(eta: float, ratio: float, source: Dialect, target: Dialect) -> float:
-    """The η of `target` whose step has as much fresh noise as the η of `source`.
+    """Convert η from one dialect to another, for a step with the same fresh noise.
 
     Args:
-        eta: η in the source's dialect; the share it stands for must be at most 1.
+        eta: η in the dialect `source`, from 0 to 1.
         ratio: ρ = κ_s/κ_t of the step, above 0 and below 1.
-        source: the dialect that `eta` is in.
+        source: the dialect of `eta`.
         target: the dialect of the result.
     """
     require(0 < ratio < 1, "ratio", ratio, "above 0 and below 1")

@@ -1,18 +1,19 @@
-"""The forward process: how data turn into noise, as trajectories.
+"""The forward process: trajectories from data to noise.
 
-The path's SDE and its transition kernel from time s to t > s are
+The SDE of the path is
 
-    dx = f·x dt + g dW,   f = α̇/α,   g² = d(σ²)/dt − 2f·σ²,
+    dx = f·x dt + g dW,   f = α̇/α,   g² = d(σ²)/dt − 2f·σ²
+
+(Song et al. 2021, arXiv 2011.13456, Eq. 5). Its exact transition from s to t > s is
+
     x_t = (α_t/α_s)·x_s + √(σ_t² − (α_t/α_s)²·σ_s²)·z,   z ~ N(0, I)
 
-(Song et al. 2021, arXiv 2011.13456, Eq. 5; Kingma, Salimans, Poole, Ho, "Variational diffusion
-models", NeurIPS 2021, arXiv 2107.00630, Appendix A). The kernel is exact at any step, also to a
-time without signal, and is what you want: `path`. `euler_maruyama` is the scheme that the reverse
-SDE is solved with, run forwards, to see what the scheme itself costs.
+(Kingma, Salimans, Poole, Ho, "Variational diffusion models", NeurIPS 2021, arXiv 2107.00630,
+Appendix A). The method here is that of `samplers.reverse_sde`, run forwards.
 
-A trajectory begins at t = 0 with the state it is given. That is a datum where σ(0) = 0. A path that
-keeps noise at t = 0, `GeometricVE`, expects it in that state; from a bare datum it has the law of
-`GeometricVEKernel` instead, as in the notebook N2.
+A trajectory begins with a given state at t = 0. If σ(0) = 0 that state is a datum. On `GeometricVE`
+σ(0) > 0, and the state must contain that noise; a trajectory from a datum without it has the law of
+`GeometricVEKernel`, as in the notebook N2.
 """
 
 from __future__ import annotations
@@ -27,54 +28,36 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import require
 
 
-def path(
-    schedule: NoiseSchedule, x: Tensor, steps: int, noise: Noise, *, t_max: float = 1.0
-) -> Iterator[tuple[float, Tensor]]:
-    """(t, x) at `steps` + 1 times at equal distances from 0, by the exact transition kernel.
-
-    Args:
-        schedule: the path.
-        x: the state at t = 0, shape (*batch, dim); it is the first that is yielded.
-        steps: the number of intervals.
-        noise: where noise comes from: one normal draw for each interval.
-        t_max: the last time.
-    """
-    times = _times(steps, t_max)
-    alpha, variance = schedule.alpha(times), schedule.variance(times)
-    ratio = alpha[1:] / alpha[:-1]
-    # rounding may leave a negative variance of a few ulp
-    kick = (variance[1:] - ratio.square() * variance[:-1]).clamp_min(0).sqrt()
-    return _affine(times, x, ratio, kick, noise)
-
-
 def euler_maruyama(
     schedule: NoiseSchedule, x: Tensor, steps: int, noise: Noise, *, t_max: float = 1.0
 ) -> Iterator[tuple[float, Tensor]]:
-    """The same by x_t = x_s + f·x_s·Δt + g·√Δt·z with f and g at s: weak order 1.
+    """Yield (t, x) at `steps` + 1 equally spaced times from 0: the Euler–Maruyama method.
 
-    Arguments as in `path`. f and g are infinite where no signal is left, so there t_max must be
-    below 1.
+    x_t = x_s + f·x_s·Δt + g·√Δt·z with f and g at s. Weak order 1.
+
+    Args:
+        schedule: the path.
+        x: the state at t = 0, shape (*batch, dim); it is yielded first.
+        steps: the number of intervals.
+        noise: the source of noise, one normal draw for each interval.
+        t_max: the last time; below 1 if the path ends without signal, where f is infinite.
     """
-    times = _times(steps, t_max)
-    signal = float(schedule.alpha(times[-1]))
-    require(signal > 0, "t_max", t_max, "below 1: the SDE's rates are infinite where α = 0")
-    alpha_rate, variance_rate = schedule.rates(times[:-1])
-    alpha, variance = schedule.alpha(times[:-1]), schedule.variance(times[:-1])
-    f, h = alpha_rate / alpha, times.diff()
-    return _affine(times, x, 1 + h * f, (h * (variance_rate - 2 * f * variance)).sqrt(), noise)
-
-
-def _affine(
-    times: Tensor, x: Tensor, keep: Tensor, kick: Tensor, noise: Noise
-) -> Iterator[tuple[float, Tensor]]:
-    start, *later = times.tolist()
-    yield start, x
-    for step, (t, k, g) in enumerate(zip(later, keep.tolist(), kick.tolist(), strict=True)):
-        x = k * x + g * noise.normal(x, step)
-        yield t, x
-
-
-def _times(steps: int, t_max: float) -> Tensor:
     require(steps >= 1, "steps", steps, "at least 1")
     require(0 < t_max <= 1, "t_max", t_max, "above 0 and at most 1")
-    return torch.linspace(0, t_max, steps + 1, dtype=torch.float64)
+    times = torch.linspace(0, t_max, steps + 1, dtype=torch.float64)
+    signal = float(schedule.alpha(times[-1]))
+    require(signal > 0, "t_max", t_max, "below 1: the SDE's rates are infinite where α = 0")
+    alpha, variance = schedule.alpha(times[:-1]), schedule.variance(times[:-1])
+    alpha_rate, variance_rate = schedule.rates(times[:-1])
+    f, h = alpha_rate / alpha, times.diff()
+    keep, kick = 1 + h * f, (h * (variance_rate - 2 * f * variance)).sqrt()
+    return _states(x, zip(times[1:].tolist(), keep.tolist(), kick.tolist(), strict=True), noise)
+
+
+def _states(
+    x: Tensor, coefficients: Iterator[tuple[float, float, float]], noise: Noise
+) -> Iterator[tuple[float, Tensor]]:
+    yield 0.0, x
+    for step, (t, keep, kick) in enumerate(coefficients):
+        x = keep * x + kick * noise.normal(x, step)
+        yield t, x

@@ -1,12 +1,12 @@
-"""Grids: where on its schedule a sampler stops.
+"""Grids: the noise levels at which a sampler stops.
 
-A grid turns a schedule and a number of steps into `Levels`, steps + 1 rows of (t, α, σ) from much
-noise to none. The last row is always the data, α = 1 and σ = 0, where no model is ever called: the
-step to it is one explicit evaluation of the denoiser, and it is counted. So N steps of a one-stage
-sampler cost N evaluations on every schedule, also where the path itself ends at σ > 0.
+A grid turns a schedule and a number of steps into `Levels`, steps + 1 rows of (t, α, σ) with
+decreasing noise. The last row is always the data, α = 1 and σ = 0. No model is evaluated there: the
+last step evaluates the denoiser at the row before. So N steps of a one-stage sampler cost N
+evaluations on every schedule, also on a schedule with σ(0) > 0.
 
-Noise levels in a grid's settings are noise-to-signal ratios κ = σ/α; on variance-exploding
-schedules, where α = 1, that is σ in the units of the data.
+Settings of a grid that are noise levels are noise-to-signal ratios κ = σ/α. On variance-exploding
+schedules α = 1, and κ is σ in the units of the data.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Scale = TypeVar("Scale", float, Tensor)
 class Level(Generic[Scale]):
     """One noise level: the time and the two scales of x_t = α·x₀ + σ·ε.
 
-    Python floats in a sampler's loop; tensors of shape (*batch, 1) where every sample has a level
-    of its own, as in training.
+    The fields are Python floats in a sampler's loop, and tensors of shape (*batch, 1) where every
+    sample has its own level, as in training.
     """
 
     t: Scale
@@ -39,7 +39,7 @@ class Level(Generic[Scale]):
     sigma: Scale
 
     def in_units_of(self, std: float) -> Level[Scale]:
-        """The level of x/std, where x₀ is measured in units of std: (t, α, σ/std)."""
+        """The level of the state x/std: (t, α, σ/std)."""
         return Level(self.t, self.alpha, self.sigma / std)
 
 
@@ -98,17 +98,17 @@ class Levels:
         return [Level(*row) for row in zip(*columns, strict=True)]
 
     def pairs(self) -> Iterator[tuple[int, Level[float], Level[float]]]:
-        """(step, this level, next level), one a step."""
+        """(step, this level, next level) for every step."""
         for step in range(self.steps):
             yield step, self.rows[step], self.rows[step + 1]
 
 
-#: Where a grid in σ/α begins on a path that ends without signal, σ/α = ∞.
+#: The default κ_max on a schedule that ends without signal, κ(1) = ∞.
 MOST_NOISE = 1000.0
 
 
 def to_data(schedule: NoiseSchedule, times: Tensor) -> Levels:
-    """The levels at decreasing times > 0 (or at a σ > 0), followed by the data."""
+    """The levels at decreasing times with σ > 0, followed by the data."""
     alpha, sigma = schedule(times)
     zero, one = times.new_zeros(1), times.new_ones(1)
     return Levels(torch.cat([times, zero]), torch.cat([alpha, one]), torch.cat([sigma, zero]))
@@ -117,22 +117,8 @@ def to_data(schedule: NoiseSchedule, times: Tensor) -> Levels:
 def uniform(
     schedule: NoiseSchedule, steps: int, *, t_max: float = 1.0, t_min: float = 0.0
 ) -> Levels:
-    """Times at equal distances from t_max down.
-
-    Where the path reaches the data (σ(t_min) = 0), the N + 1 times t_max, …, t_min include it;
-    elsewhere the N times t_max, …, t_min are followed by the step to the data.
-    """
-    return to_data(schedule, _times(schedule, steps, t_max, t_min, power=1))
-
-
-def quadratic(
-    schedule: NoiseSchedule, steps: int, *, t_max: float = 1.0, t_min: float = 0.0
-) -> Levels:
-    """Times whose square roots are at equal distances, denser near the data.
-
-    Song, Meng, Ermon, "Denoising diffusion implicit models", ICLR 2021, Appendix D.2.
-    """
-    return to_data(schedule, _times(schedule, steps, t_max, t_min, power=2))
+    """Equally spaced times from t_max down: `polynomial` with p = 1."""
+    return polynomial(schedule, steps, power=1, t_max=t_max, t_min=t_min)
 
 
 def polynomial(
@@ -143,28 +129,27 @@ def polynomial(
     t_max: float = 1.0,
     t_min: float = 0.0,
 ) -> Levels:
-    """Times whose roots t^{1/p} are at equal distances: p = 1 is `uniform`, 2 is `quadratic`.
+    """Times t with equally spaced roots t^{1/p}; p = 2 is the quadratic grid of DDIM.
+
+    If σ(t_min) = 0 there are N + 1 times from t_max to t_min, and the last one is the data.
+    Otherwise there are N times from t_max to t_min, and the data follow. Song, Meng, Ermon,
+    "Denoising diffusion implicit models", ICLR 2021, Appendix D.2 (p = 2).
 
     Args:
         schedule: the path.
         steps: N.
-        power: p; above 1 the grid is denser near the data, below 1 near the noise.
+        power: p. Above 1 the grid is denser near the data, below 1 near the noise.
         t_max: the first time.
-        t_min: the last one before the data, or the data themselves where σ(t_min) = 0.
+        t_min: the last time, see above.
     """
     require(0 < power < math.inf, "power", power, "positive and finite")
-    return to_data(schedule, _times(schedule, steps, t_max, t_min, power=power))
-
-
-def _times(schedule: NoiseSchedule, steps: int, t_max: float, t_min: float, power: float) -> Tensor:
     require(steps >= 1, "steps", steps, "at least 1")
     require(0 < t_max <= 1, "t_max", t_max, "above 0 and at most 1")
     require(0 <= t_min < t_max, "t_min", t_min, f"at least 0 and below t_max={t_max}")
     ends_at_data = float(schedule.variance(torch.tensor(t_min, dtype=torch.float64))) == 0
-    count = steps + 1 if ends_at_data else steps
-    roots = torch.linspace(t_max ** (1 / power), t_min ** (1 / power), count, dtype=torch.float64)
-    times = roots**power
-    return times[:-1] if ends_at_data else times
+    ends = t_max ** (1 / power), t_min ** (1 / power)
+    times = torch.linspace(*ends, steps + ends_at_data, dtype=torch.float64) ** power
+    return to_data(schedule, times[:steps])
 
 
 def karras(
@@ -177,18 +162,16 @@ def karras(
 ) -> Levels:
     """κ_i = (κ_max^{1/ρ} + i/(N − 1)·(κ_min^{1/ρ} − κ_max^{1/ρ}))^ρ, then the data.
 
-    i = 0, …, N − 1: N levels, N evaluations of a one-stage sampler; the last one is the step from
-    κ_min to the data. One step goes from κ_max to the data. Karras et al., "Elucidating the design
-    space of diffusion-based generative models", NeurIPS 2022 (arXiv 2206.00364), Eq. 5.
+    i = 0, …, N − 1. For N = 1 the only level is κ_max. Karras et al., "Elucidating the design space
+    of diffusion-based generative models", NeurIPS 2022 (arXiv 2206.00364), Eq. 5.
 
     Args:
         schedule: the path.
         steps: N.
-        noise_min: smallest noise-to-signal ratio before the data; the schedule's own where that is
-            larger.
-        noise_max: largest one; where none is given the schedule's own at t = 1, at most 1 000:
-            paths that end without signal have no largest one.
-        rho: how much denser the grid is at low noise; 1 is uniform in κ.
+        noise_min: κ_min, or κ(0) of the schedule if that is larger.
+        noise_max: κ_max. None is κ(1) of the schedule, but at most 1 000, since κ(1) is infinite on
+            a schedule that ends without signal.
+        rho: ρ. The larger it is, the denser the grid is at low noise; 1 is uniform in κ.
     """
     require(0 < rho < math.inf, "rho", rho, "positive")
     low, high = _noise_range(schedule, steps, noise_min, noise_max)
@@ -200,7 +183,7 @@ def karras(
 def log_snr(
     schedule: NoiseSchedule, steps: int, *, noise_min: float, noise_max: float | None = None
 ) -> Levels:
-    """The logarithm of κ at equal distances from κ_max to κ_min, N levels, then the data.
+    """N values of κ from κ_max to κ_min with equally spaced logarithms, then the data.
 
     Lu et al., "DPM-Solver", NeurIPS 2022 (arXiv 2206.00927; their λ is −ln κ). Arguments as in
     `karras`.
@@ -213,51 +196,46 @@ def log_snr(
 def leading(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
     """DDPM's integers k·⌊T/N⌋, k = N − 1, …, 0, as times (integer + 1)/T, then the data.
 
-    A model that is trained on T discrete levels, its integers 0, …, T − 1, has them at the times
-    1/T, …, 1 here. Of these `leading`, `linspace` and `trailing` choose N in the three ways of Lin,
-    Liu, Li, Yang, "Common diffusion noise schedules and sample steps are flawed", WACV 2024 (arXiv
-    2305.08891), Table 2. This one does not start at the largest noise but about 1/N of the time
-    below, so a start from the prior does not fit it. A step goes to the next of these levels,
-    whichever it is; codes that take T/N off the integer step elsewhere than the grid says unless N
-    divides T.
+    A discrete DDPM numbers its T levels 0, …, T − 1; here they are at the times 1/T, …, 1.
+    `leading`, `linspace` and `trailing` choose N of them in the three ways of Lin, Liu, Li, Yang,
+    "Common diffusion noise schedules and sample steps are flawed", WACV 2024 (arXiv 2305.08891),
+    Table 2. This grid begins about 1/N below the largest time, so the prior is a poor start for it.
+    Every step goes to the next level of the grid. Codes that subtract T/N from the integer miss the
+    levels of their own grid unless N divides T.
 
     Args:
-        schedule: the path; for DDPM that is `VPLinear`, whose α² and DDPM's product differ by the
-            second order of β.
+        schedule: the path. DDPM's is `VPLinear`, up to terms of second order in β.
         steps: N ≤ T.
-        train_steps: T; None is the schedule's own: of a table its length, elsewhere 1 000.
+        train_steps: T; None is `schedule.train_steps`.
     """
-    count = _train_steps(schedule, steps, train_steps)
-    integers = torch.arange(steps - 1, -1, -1) * (count // steps)
-    return _at_integers(schedule, integers, count)
+    train_steps = _train_steps(schedule, steps, train_steps)
+    integers = torch.arange(steps - 1, -1, -1) * (train_steps // steps)
+    return _at_integers(schedule, integers, train_steps)
 
 
 def linspace(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
-    """DDPM's integers from T − 1 to 0 at equal distances, rounded: see `leading`.
-
-    For N = 1 that is T − 1, where NumPy's linspace from the other end gives 0.
-    """
-    count = _train_steps(schedule, steps, train_steps)
-    integers = torch.linspace(count - 1, 0, steps, dtype=torch.float64).round()
-    return _at_integers(schedule, integers, count)
+    """Equally spaced integers of DDPM from T − 1 to 0, rounded; T − 1 for N = 1. See `leading`."""
+    train_steps = _train_steps(schedule, steps, train_steps)
+    integers = torch.linspace(train_steps - 1, 0, steps, dtype=torch.float64).round()
+    return _at_integers(schedule, integers, train_steps)
 
 
 def trailing(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
-    """DDPM's integers round(T − k·T/N) − 1, k = 0, …, N − 1: see `leading`.
+    """DDPM's integers round(T − k·T/N) − 1, k = 0, …, N − 1. See `leading`.
 
-    The first is T − 1, as it should be for a start from the prior; the last is about T/N.
+    The first is T − 1, which fits a start from the prior; the last is about T/N.
     """
-    count = _train_steps(schedule, steps, train_steps)
-    integers = (count - torch.arange(steps).double() * count / steps).round() - 1
-    return _at_integers(schedule, integers, count)
+    train_steps = _train_steps(schedule, steps, train_steps)
+    integers = (train_steps - torch.arange(steps).double() * train_steps / steps).round() - 1
+    return _at_integers(schedule, integers, train_steps)
 
 
 def _train_steps(schedule: NoiseSchedule, steps: int, train_steps: int | None) -> int:
-    """T, as it is given or the schedule's own; it must have room for the steps."""
-    count = schedule.train_steps if train_steps is None else train_steps
-    require(count >= 1, "train_steps", count, "at least 1, or null for the schedule's own")
-    require(1 <= steps <= count, "steps", steps, f"at least 1 and at most train_steps={count}")
-    return count
+    """T, checked against the number of steps."""
+    t = schedule.train_steps if train_steps is None else train_steps
+    require(t >= 1, "train_steps", t, "at least 1, or null for the schedule's own")
+    require(1 <= steps <= t, "steps", steps, f"at least 1 and at most train_steps={t}")
+    return t
 
 
 def _at_integers(schedule: NoiseSchedule, integers: Tensor, train_steps: int) -> Levels:
@@ -265,48 +243,47 @@ def _at_integers(schedule: NoiseSchedule, integers: Tensor, train_steps: int) ->
 
 
 def custom(schedule: NoiseSchedule, steps: int, *, ratios: Sequence[float]) -> Levels:
-    """A user's own noise-to-signal ratios, then the data.
+    """Given noise-to-signal ratios, then the data.
 
     Args:
         schedule: the path.
-        steps: N, which must be the number of ratios.
-        ratios: κ = σ/α, decreasing, positive and on the path.
+        steps: N, the number of ratios.
+        ratios: κ, decreasing, positive and within the range of the schedule.
     """
     require(len(ratios) >= 1, "ratios", list(ratios), "a list of at least one number")
     require(steps == len(ratios), "steps", steps, f"{len(ratios)}, the number of grid.ratios")
     kappa = torch.tensor(ratios, dtype=torch.float64)
-    ends = schedule.noise_to_signal(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
-    on_path = (kappa > 0) & (kappa >= ends[0] * (1 - 1e-9)) & (kappa <= ends[1] * (1 + 1e-9))
-    good = bool((on_path & kappa.isfinite()).all() and (kappa.diff() < 0).all())
-    allowed = f"decreasing, positive and finite, and from {ends[0]:.6g} to {ends[1]:.6g}: the path"
-    require(good, "ratios", list(ratios), allowed)
+    least, largest = schedule.noise_range
+    inside = (kappa > 0) & (kappa >= least * (1 - 1e-9)) & (kappa <= largest * (1 + 1e-9))
+    good = bool((inside & kappa.isfinite()).all() and (kappa.diff() < 0).all())
+    span = f"between {least:.6g} and {largest:.6g}, the schedule's σ/α at t=0 and t=1"
+    require(good, "ratios", list(ratios), f"decreasing, positive, finite and {span}")
     return _at_noise(schedule, kappa)
 
 
 def hold(schedule: NoiseSchedule, steps: int, *, noise: float = 0.0) -> Levels:
-    """One level, N + 1 times: for Langevin samplers, which do not move along the path.
+    """The same level N + 1 times, for Langevin samplers, which do not move along the path.
 
     Args:
         schedule: the path.
         steps: N, the number of Langevin steps.
-        noise: the noise-to-signal ratio to stay at; 0 is the data, also where the path does not
-            reach them.
+        noise: κ of the level. 0 is the data, also on a schedule with κ(0) > 0.
     """
     require(steps >= 1, "steps", steps, "at least 1")
-    largest = float(schedule.noise_to_signal(torch.ones((), dtype=torch.float64)))
-    allowed = f"at least 0 and at most {largest:.6g}, the schedule's own ratio at t=1"
+    least, largest = schedule.noise_range
+    allowed = f"at least 0 and at most {largest:.6g}, the schedule's σ/α at t=1"
     require(0 <= noise < math.inf and noise <= largest * (1 + 1e-9), "noise", noise, allowed)
     one = torch.ones(steps + 1, dtype=torch.float64)
     if noise == 0:
         return Levels(0 * one, one, 0 * one)
+    allowed = f"0, or at least {least:.6g}, the schedule's σ/α at t=0"
+    require(noise >= least, "noise", noise, allowed)
     time = schedule.time_at(noise * one).clamp(max=1.0)
-    least = float(schedule.noise_to_signal(torch.zeros((), dtype=torch.float64)))
-    require(noise >= least, "noise", noise, f"0, or at least {least:.6g}: the path's own at t=0")
     return Levels(time, *schedule(time))
 
 
 def _at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:
-    # rounding may leave a time a few ulp outside of [0, 1], where the path is not defined
+    # rounding may put a time a few ulp outside [0, 1], where the schedule is not defined
     return to_data(schedule, schedule.time_at(noise_to_signal).clamp(0.0, 1.0))
 
 
@@ -314,14 +291,10 @@ def _noise_range(
     schedule: NoiseSchedule, steps: int, noise_min: float, noise_max: float | None
 ) -> tuple[float, float]:
     require(steps >= 1, "steps", steps, "at least 1")
-    ends = schedule.noise_to_signal(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
-    high = min(ends[1], MOST_NOISE) if noise_max is None else noise_max
-    require(
-        0 < high < math.inf and high <= ends[1] * (1 + 1e-9),
-        "noise_max",
-        noise_max,
-        f"positive, finite and at most {ends[1]:.6g}, the schedule's own ratio at t=1",
-    )
-    low = max(noise_min, ends[0]) if noise_min > 0 else noise_min
+    least, largest = schedule.noise_range
+    high = min(largest, MOST_NOISE) if noise_max is None else noise_max
+    allowed = f"positive, finite and at most {largest:.6g}, the schedule's σ/α at t=1"
+    require(0 < high < math.inf and high <= largest * (1 + 1e-9), "noise_max", noise_max, allowed)
+    low = max(noise_min, least) if noise_min > 0 else noise_min
     require(0 < low < high, "noise_min", noise_min, f"positive and below noise_max={high:.6g}")
     return low, high

@@ -1,32 +1,33 @@
-"""Laws on a line, and the exact transport of a cloud to one: distances without a reference's noise.
+"""Laws on a line, and the exact Wasserstein distance of points to such a law.
 
-Sorted points x₁ ≤ … ≤ x_n are coupled best to a law with distribution function F by quantile: xᵢ
-takes the cell of mass 1/n between the levels aᵢ = (i − 1)/n and bᵢ = i/n. All that is needed is
+Let F be the distribution function of the law of Y. The optimal coupling assigns to the i-th of n
+sorted points the cell of mass 1/n between the levels aᵢ = (i − 1)/n and bᵢ = i/n. The distances
+follow from
 
     L(u) = ∫₀ᵘ F⁻¹(q) dq = E[Y; Y ≤ e] + (u − F(e))·e     where F(e) = u .
 
-The second term corrects for an edge e that misses its level: L(u) is the largest value over all e
-(the first-order condition is F(e) = u), so the error left is of second order, and a level in a gap
-between two modes, where F is flat and e is anywhere, costs nothing. Then, with the mean of a cell
-mᵢ = n(L(bᵢ) − L(aᵢ)) and cᵢ = F(xᵢ), held within the cell,
+The second term corrects for an edge e with F(e) ≠ u. L(u) is the maximum of the right-hand side
+over e, so an error in e has an effect of second order only. In particular e is arbitrary in a gap
+between two modes, where F is constant. With the mean of a cell mᵢ = n(L(bᵢ) − L(aᵢ)), and with cᵢ =
+F(xᵢ) clipped to [aᵢ, bᵢ],
 
     W₁  = Σᵢ xᵢ(2cᵢ − aᵢ − bᵢ) + L(aᵢ) + L(bᵢ) − 2L(cᵢ) ,
     W₂² = (1/n) Σᵢ (xᵢ − mᵢ)² + s,     s = Var Y + (E Y)² − (1/n) Σᵢ mᵢ² .
 
-The rounding of W₂² is that of s: some 1e-15 of the variance of the law.
+The rounding error of W₂² is that of s, about 1e-15 times the variance of the law.
 
 For a mixture of Gaussians Σ w_k·N(μ_k, s_k²) and z_k = (e − μ_k)/s_k
 
     F(e) = Σ w_k Φ(z_k),     E[Y; Y ≤ e] = Σ w_k (μ_k Φ(z_k) − s_k φ(z_k)) ,
 
-and F(e) = u is solved by Newton's method in a bracket from a table of F, bisected where Newton
-leaves it: in about two steps for most levels.
+and F(e) = u is solved by Newton's method in a bracket from a table of F, or by bisection where
+Newton's method leaves the bracket. Most levels need about two steps.
 
 For a law given by the logarithm of its density on an interval, up to a constant, F and the partial
-mean are integrated by Gauss and Legendre: over whole panels once, and over the part of a panel that
-lies below e for each e. With panels on which the density is smooth that is exact to rounding.
+mean are Gauss–Legendre sums: over whole panels, computed once, and over the part of a panel below
+e. If the density is smooth on every panel, they are exact to rounding.
 
-Shapes: levels and points `(n,)`, what belongs to K components `(K, n)`; float64 on the CPU.
+Shapes: levels and points `(n,)`, values for K components `(K, n)`; float64 on the CPU.
 
 Reference: F. Santambrogio, Optimal Transport for Applied Mathematicians, Birkhäuser 2015,
 Theorem 2.9 and Proposition 2.17.
@@ -44,27 +45,27 @@ import torch
 from torch import Tensor
 
 _PIECE = 2**18
-"""Numbers `(K, n)` that are worked on at once: 2 MB each of a few, most of a cache."""
+"""Elements of an array `(K, n)` in one pass: 2 MB, so that a few arrays fit into a CPU cache."""
 
 _TABLE = 1024
-"""Points of the table of F, at least 9 for each component."""
+"""Points of the table of F; each component gets at least 9."""
 
 _REACH = 9.0
-"""Standard deviations a table reaches; beyond lies 1e-19 of the mass, less than F is rounded by."""
+"""Half-width of the table in standard deviations; 1e-19 of the mass lies beyond."""
 
 _FARTHEST = 34.0
-"""Standard deviations at which a density is next to nothing: 1e-251 of its peak."""
+"""Standard deviations at which densities are cut off; there they are 1e-251 of their peak."""
 
 _STEPS = 200
-"""At most; bisection alone takes 60 from the widest bracket."""
+"""The most iterations; bisection alone needs 60 from the widest bracket."""
 
 _ROUNDING = 4e-16
-"""Of F."""
+"""The rounding error of F."""
 
 _TINY = torch.finfo(torch.float64).tiny
 
 _NODES = 16
-"""Of Gauss and Legendre's rule on a panel, or on a part of it."""
+"""Nodes of the Gauss–Legendre rule on a panel or a part of one."""
 
 
 class LineLaw(ABC):
@@ -80,7 +81,7 @@ class LineLaw(ABC):
 
     @abstractmethod
     def centred(self) -> LineLaw:
-        """Return the law of Y − E Y: far from 0, partial means lose the digits of distances."""
+        """Return the law of Y − E Y, whose partial means have smaller rounding errors."""
 
     @abstractmethod
     def cdf(self, points: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class LineLaw(ABC):
 
     @abstractmethod
     def quantile(self, levels: Tensor) -> Tensor:
-        """Return points where F is the level, to a few digits at least, for 0 < level < 1."""
+        """Return F⁻¹, with at least a few correct digits, for 0 < level < 1."""
 
     @final
     def lorenz(self, count: int) -> tuple[Tensor, Tensor]:
@@ -143,7 +144,7 @@ class MixtureLine(LineLaw):
         return torch.cat([self._solve(piece)[0] for piece in self._pieces(levels)])
 
     def partial_vector_means(self, levels: Tensor, means: Tensor, slopes: Tensor) -> Tensor:
-        """Return E[V; Y ≤ F⁻¹(level)], `(dim, n)`, for a vector V that goes along with Y.
+        """Return E[V; Y ≤ F⁻¹(level)], `(dim, n)`, for a vector V that is correlated with Y.
 
         Args:
             levels: above 0 and below 1.
@@ -155,11 +156,11 @@ class MixtureLine(LineLaw):
         offsets = means - slopes * self._means
         for piece in self._pieces(levels):
             edges, masses, densities = self._solve(piece)
-            # The density times E[V | Y = edge]; the edge may miss its level a little, see L(u).
-            there = offsets @ densities + (slopes @ densities) * edges
-            missed = (piece - masses.sum(dim=0)) / densities.sum(dim=0)
             inside = means @ masses - (slopes * self._scales.square()) @ densities
-            values.append(inside + there * missed)
+            # F(edge) may differ from the level: the correction is as in L(u)
+            density_times_mean = offsets @ densities + (slopes @ densities) * edges
+            missing = (piece - masses.sum(dim=0)) / densities.sum(dim=0)
+            values.append(inside + density_times_mean * missing)
         return torch.cat(values, dim=1)
 
     def _pieces(self, values: Tensor) -> Iterator[Tensor]:
@@ -168,7 +169,7 @@ class MixtureLine(LineLaw):
     def _at(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return w_k·Φ(z_k) and the densities w_k·φ(z_k)/s_k, `(K, n)` each."""
         z = (points - self._means[:, None]).div_(self._scales[:, None])
-        # exp takes ten times as long where it underflows; and so no density is 0.
+        # no density may be 0, and exp is ten times slower where it underflows
         z.clamp_(-_FARTHEST, _FARTHEST)
         masses = torch.special.ndtr(z).mul_(self._weights[:, None])
         heights = self._weights / (math.sqrt(2 * math.pi) * self._scales)
@@ -181,19 +182,19 @@ class MixtureLine(LineLaw):
         masses, densities = self._at(edges)
         reach = 1e-18 * float(self._table[-1] - self._table[0])
         for _ in range(_STEPS):
-            missed = levels - masses.sum(dim=0)
-            steps = missed / densities.sum(dim=0)
-            # missed · step is twice the error left in L.
-            open_ = (missed.abs() > _ROUNDING) & ((missed * steps).abs() > reach)
-            (rows,) = open_.nonzero(as_tuple=True)
+            missing = levels - masses.sum(dim=0)
+            steps = missing / densities.sum(dim=0)
+            # the product of both is twice the remaining error of L
+            active = (missing.abs() > _ROUNDING) & ((missing * steps).abs() > reach)
+            (rows,) = active.nonzero(as_tuple=True)
             if len(rows) == 0:
                 break
-            low = torch.where(open_ & (missed > 0), edges, low)
-            high = torch.where(open_ & (missed < 0), edges, high)
+            low = torch.where(active & (missing > 0), edges, low)
+            high = torch.where(active & (missing < 0), edges, high)
             trials = edges + steps
             safe = (trials > low) & (trials < high)
             trials = torch.where(safe, trials, (low + high) / 2)
-            edges = torch.where(open_, trials, edges)
+            edges = torch.where(active, trials, edges)
             if 2 * len(rows) > len(levels):
                 masses, densities = self._at(edges)
             else:
@@ -201,18 +202,18 @@ class MixtureLine(LineLaw):
         return edges, masses, densities
 
     def _first_guess(self, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return guesses and the brackets they lie in, from the table."""
+        """Return guesses and their brackets from the table."""
         after = torch.searchsorted(self._levels, levels).clamp_(1, len(self._table) - 1)
         low, high = self._table[after - 1], self._table[after]
         below, above = self._levels[after - 1], self._levels[after]
         rise, width = (above - below).clamp_min(_TINY), high - low
         share = ((levels - below) / rise).clamp_(0, 1)
-        # The cubic through both ends of the inverse function, with its slopes 1/density there.
+        # the cubic with the values and the slopes, 1/density, of the inverse function at both ends
         start, end = (rise / self._slopes[after + k] / width.clamp_min(_TINY) for k in (-1, 0))
         curve = share * (1 - share) * (start * (1 - share) - end * share - 1 + 2 * share)
         guess = low + width * (share + curve)
         line = low + width * share
-        # Where the density of an end is next to nothing the cubic is nowhere near.
+        # the cubic is useless where the density at an end is tiny
         return torch.where((guess > low) & (guess < high), guess, line), low, high
 
 
@@ -221,9 +222,10 @@ class DensityLine(LineLaw):
 
     Args:
         log_density: of points of any shape, up to a constant; finite on the interval, and smooth on
-            each panel. Panels are to be so narrow that `_NODES` nodes integrate exp(log_density)
-            over one: about one width of its narrowest feature.
-        edges: of the panels, increasing, `(panels + 1,)`; the first and the last one end the law.
+            each panel. A panel should be about as wide as the narrowest feature of the density, so
+            that `_NODES` nodes integrate it exactly.
+        edges: of the panels, increasing, `(panels + 1,)`; the first and the last are the ends of
+            the interval.
 
     Attributes:
         log_mass: ln ∫ exp(log_density(y)) dy, the normaliser.
@@ -259,11 +261,11 @@ class DensityLine(LineLaw):
         return torch.cat([self._below(piece)[1] for piece in self._pieces(points)])
 
     def density(self, points: Tensor) -> Tensor:
-        """Return the density, normalised, of points in the interval."""
+        """Return the normalised density of points in the interval."""
         return (self._log_density(points) - self.log_mass).exp()
 
     def quantile(self, levels: Tensor) -> Tensor:
-        """Return F⁻¹, to all digits that F has, for 0 ≤ level < 1."""
+        """Return F⁻¹, as accurate as F, for 0 ≤ level < 1."""
         return torch.cat([self._solve(piece) for piece in self._pieces(levels)])
 
     def _pieces(self, values: Tensor) -> Iterator[Tensor]:
@@ -277,9 +279,9 @@ class DensityLine(LineLaw):
 
     def _below(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return F and the partial mean, `(n,)` each."""
-        held = points.clamp(self._edges[0], self._edges[-1])
-        panel = torch.searchsorted(self._edges, held).sub_(1).clamp_(0)
-        nodes, logs = self._over(self._edges[panel], held)
+        inside = points.clamp(self._edges[0], self._edges[-1])
+        panel = torch.searchsorted(self._edges, inside).sub_(1).clamp_(0)
+        nodes, logs = self._over(self._edges[panel], inside)
         masses = (logs - self.log_mass).exp()
         part = (masses * nodes).sum(dim=1)
         return self._levels[panel] + masses.sum(dim=1), self._moments[panel] + part
@@ -293,24 +295,24 @@ class DensityLine(LineLaw):
         rows = torch.arange(len(levels))
         smallest = 1e-16 * float(self._edges[-1] - self._edges[0])
         for _ in range(_STEPS):
-            # What has converged is left as it is: no level's bits depend on another's.
-            missed = levels[rows] - self._below(points[rows])[0]
-            steps = missed / self.density(points[rows]).clamp_min(_TINY)
-            open_ = (missed.abs() > _ROUNDING) & (steps.abs() > smallest)
-            rows, missed, steps = rows[open_], missed[open_], steps[open_]
+            # converged points stay as they are, so the bits of one do not depend on the others
+            missing = levels[rows] - self._below(points[rows])[0]
+            steps = missing / self.density(points[rows]).clamp_min(_TINY)
+            active = (missing.abs() > _ROUNDING) & (steps.abs() > smallest)
+            rows, missing, steps = rows[active], missing[active], steps[active]
             if len(rows) == 0:
                 break
-            here = points[rows]
-            low[rows] = torch.where(missed > 0, here, low[rows])
-            high[rows] = torch.where(missed < 0, here, high[rows])
-            trials = here + steps
+            current = points[rows]
+            low[rows] = torch.where(missing > 0, current, low[rows])
+            high[rows] = torch.where(missing < 0, current, high[rows])
+            trials = current + steps
             safe = (trials > low[rows]) & (trials < high[rows])
             points[rows] = torch.where(safe, trials, (low[rows] + high[rows]) / 2)
         return points
 
 
 def distance_to_law(points: Tensor, law: LineLaw, p: int) -> float:
-    """Return W₁ or W₂ of points `(n,)` in any order, float64, to a law."""
+    """Return the W₁ (p = 1) or W₂ (p = 2) distance of points `(n,)`, float64, to a law."""
     x = points.sort().values
     levels, curve = law.lorenz(len(x))
     if p == 2:
@@ -318,8 +320,8 @@ def distance_to_law(points: Tensor, law: LineLaw, p: int) -> float:
         spread = law.variance + law.mean**2 - float(means.square().mean())
         return math.sqrt(float((x - means).square().mean()) + max(0.0, spread))
     start, end = levels[:-1], levels[1:]
-    inside = law.cdf(x)
-    held = torch.minimum(torch.maximum(inside, start), end)
-    at = torch.where(inside < start, curve[:-1], law.partial_mean(x))
-    at = torch.where(inside > end, curve[1:], at)
-    return float((x * (2 * held - start - end) + curve[:-1] + curve[1:] - 2 * at).sum())
+    c = law.cdf(x)
+    clipped = torch.minimum(torch.maximum(c, start), end)
+    at_c = torch.where(c < start, curve[:-1], law.partial_mean(x))
+    at_c = torch.where(c > end, curve[1:], at_c)
+    return float((x * (2 * clipped - start - end) + curve[:-1] + curve[1:] - 2 * at_c).sum())

@@ -1,20 +1,20 @@
-"""Score models: what a sampler may ask of the thing it samples from.
+"""Score models: the models that samplers evaluate.
 
     score     s(x, level) = ∇ log q(x),   q the law of x_t = α·x₀ + σ·ε at that level
     denoiser  x̂₀(x, level) = E[x₀ | x_t = x] = (x + σ²·s(x))/α                     (Tweedie)
 
-Tweedie's formula (Robbins 1956; Efron, "Tweedie's formula and selection bias", JASA 2011) makes
-either out of the other. Samplers of diffusion models speak x̂₀; Langevin samplers speak s.
+Tweedie's formula (Robbins 1956; Efron, "Tweedie's formula and selection bias", JASA 2011) converts
+one into the other. Diffusion samplers use x̂₀; Langevin samplers use s.
 
 For a Gaussian mixture Σ w_k·N(μ_k, C_k) the noised law is Σ w_k·N(α·μ_k, S_k), S_k = α²·C_k + σ²·I,
 and with the responsibilities r_k(x) ∝ w_k·N(x; α·μ_k, S_k)
 
     x̂₀ = Σ r_k·(μ_k + α·C_k·S_k⁻¹·(x − α·μ_k)):
 
-the *oracle*, exact at every level. With C_k = 0 it is the ideal denoiser of the finite data set
-{μ_k} (Karras et al. 2022, arXiv 2206.00364, Appendix B.3).
+This is the *oracle*, exact at every level. With C_k = 0 it is the ideal denoiser of the finite data
+set {μ_k} (Karras et al. 2022, arXiv 2206.00364, Appendix B.3).
 
-States have shape (*batch, dim); a level is of floats, or of tensors of shape (*batch, 1).
+States have shape (*batch, dim). The fields of a level are floats, or tensors of shape (*batch, 1).
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from samplerbench.errors import require
 
 
 class Score(nn.Module, ABC):
-    """Something with a score."""
+    """A model with a score."""
 
     @abstractmethod
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """∇ log q(x) at the level, shape (*batch, dim)."""
 
     def why_incompatible(self, levels: Levels) -> str | None:
-        """Why these levels cannot be asked of this model, in one line, or None if they can."""
+        """Why this model is undefined at one of the levels, in one line, or None if it is not."""
         return None
 
 
 @runtime_checkable
 class Density(Protocol):
-    """What a score is besides where its log-density is known: MALA compares densities.
+    """A score model that also knows its log-density, which MALA needs.
 
-    A protocol, since an oracle is a `Denoiser` whether or not its density has a closed form.
+    This is a protocol because a `Denoiser` may or may not have it.
     """
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
@@ -57,11 +57,12 @@ class Density(Protocol):
 
 
 class Denoiser(Score):
-    """Something that knows E[x₀ | x_t], and the schedule it knows it for.
+    """A model of E[x₀ | x_t].
 
     Attributes:
-        trained_noise: the largest noise-to-signal ratio σ/α that it was trained for; infinite where
-            nothing was trained.
+        schedule: the path of x_t.
+        trained_noise: the largest noise-to-signal ratio σ/α that it was trained for; infinite for
+            an exact denoiser.
     """
 
     schedule: NoiseSchedule
@@ -76,24 +77,51 @@ class Denoiser(Score):
         return (level.alpha * self.denoiser(x, level) - x) / level.sigma**2
 
 
-class Learned(Denoiser):
-    """A network, the target it was trained on, and the scale of the data.
-
-    The data scale belongs here: with u₀ = (x₀ − mean)/std the state x = α·x₀ + σ·ε becomes
-    u = (x − α·mean)/std = α·u₀ + (σ/std)·ε, and that, at the level (α, σ/std), is all that the
-    target and the network see. Samplers, oracle and metrics stay in the units of the data.
+class Standardised(Score):
+    """A network that is trained on standardised data, u₀ = (x₀ − mean)/std.
 
     Args:
-        network: (u, level) ↦ y, shape (*batch, dim) each.
-        target: what y means.
-        schedule: the path, in the units of the data.
-        mean: of the data, shape (dim,); zeros leave it where it is.
-        std: one positive number; 1 leaves the scale as it is.
-        trained_noise: the largest σ/α that the network is trained for.
+        network: gets u = (x − α·mean)/std, shape (*batch, dim), and a level.
+        mean: of the data, shape (dim,).
+        std: of the data, one positive number.
     """
 
     mean: Tensor
     std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Tensor, std: float) -> None:
+        super().__init__()
+        require(0 < std < math.inf, "std", std, "positive and finite")
+        require(bool(mean.isfinite().all()), "mean", mean.tolist(), "finite")
+        self.network = network
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("std", torch.tensor(float(std)))
+        self._std = float(self.std)  # rounded to float32, so that loading does not change it
+
+    def standardise(self, x0: Tensor) -> Tensor:
+        """u₀ = (x₀ − mean)/std."""
+        return (x0 - self.mean.to(x0)) / self._std
+
+    def _load_from_state_dict(self, *args: object) -> None:
+        super()._load_from_state_dict(*args)
+        self._std = float(self.std)
+
+
+class Learned(Standardised, Denoiser):
+    """A network, its training target, and the scale of the data.
+
+    With u₀ = (x₀ − mean)/std the state x = α·x₀ + σ·ε becomes
+    u = (x − α·mean)/std = α·u₀ + (σ/std)·ε. The target and the network get u at the level
+    (α, σ/std). Samplers, oracles and metrics use the units of the data.
+
+    Args:
+        network: (u, level) ↦ y, shape (*batch, dim) each.
+        target: the meaning of y.
+        schedule: the path, in the units of the data.
+        mean: of the data, shape (dim,).
+        std: of the data, one positive number.
+        trained_noise: the largest σ/α that the network is trained for.
+    """
 
     def __init__(
         self,
@@ -104,92 +132,65 @@ class Learned(Denoiser):
         std: float = 1.0,
         trained_noise: float = math.inf,
     ) -> None:
-        super().__init__()
-        require(0 < std < math.inf, "std", std, "positive and finite")
-        require(bool(mean.isfinite().all()), "mean", mean.tolist(), "finite")
-        self.network = network
+        super().__init__(network, mean, std)
         self.target = target
         self.schedule = schedule
         self.trained_noise = trained_noise
-        self.register_buffer("mean", mean.float())
-        self.register_buffer("std", torch.tensor(float(std)))
-        self._std = float(self.std)  # as rounded in the buffer: the same after loading
 
     def why_incompatible(self, levels: Levels) -> str | None:
         return self.target.why_incompatible(levels)
 
-    def standardise(self, x0: Tensor) -> Tensor:
-        """u₀ = (x₀ − mean)/std."""
-        return (x0 - self.mean.to(x0)) / self._std
-
     def standard_level(self, level: AnyLevel) -> AnyLevel:
-        """The same level where the data have unit standard deviation: (t, α, σ/std)."""
+        """The level for standardised data: (t, α, σ/std)."""
         return level.in_units_of(self._std)
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """std·denoise(u, network(u)) + mean, the network in its own precision, the rest in x's."""
+        """std·denoise(u, network(u)) + mean; the network has its own dtype, the rest has x's."""
         mean = self.mean.to(x)
         u = (x - level.alpha * mean) / self._std
         standard = self.standard_level(level)
         y = self.network(u.to(self.mean.dtype), standard).to(x.dtype)
         return self.target.denoise(u, y, standard) * self._std + mean
 
-    def _load_from_state_dict(self, *args: object) -> None:
-        super()._load_from_state_dict(*args)
-        self._std = float(self.std)
 
+class LevelFree(Standardised):
+    """A network for the score of one law: that of x₀ + υ·ε with one fixed υ.
 
-class LevelFree(Score):
-    """A network that knows the score of one law: of the data, or of the data noised once.
-
-    s(x) = network((x − mean)/std)/std, the score of x₀ + υ·ε.
+    s(x) = network((x − mean)/std)/std.
 
     Args:
-        network: u ↦ std·s, shape (*batch, dim); whatever the level is, it is not looked at.
-        noise: υ ≥ 0, the one noise level, in the units of the data.
-        mean: of the data, shape (dim,); zeros leave it where it is.
-        std: one positive number; 1 leaves the scale as it is.
+        network: u ↦ std·s, shape (*batch, dim); it ignores its level.
+        noise: υ ≥ 0, in the units of the data; 0 is the law of the data.
+        mean: of the data, shape (dim,).
+        std: of the data, one positive number.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, network: nn.Module, noise: float, mean: Tensor, std: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(network, mean, std)
         require(0 <= noise < math.inf, "noise", noise, "at least 0")
-        require(0 < std < math.inf, "std", std, "positive and finite")
-        require(bool(mean.isfinite().all()), "mean", mean.tolist(), "finite")
-        self.network = network
         self.noise = float(noise)
-        self.register_buffer("mean", mean.float())
-        self.register_buffer("std", torch.tensor(float(std)))
 
     @property
     def level(self) -> Level[float]:
-        """The one level: t is not known without a schedule, and 0 here."""
+        """The level of the law; its time is 0, since there is no schedule."""
         return Level(0.0, 1.0, self.noise)
 
     @property
     def standard_noise(self) -> float:
-        """υ where the data have unit standard deviation: υ/std."""
-        return self.noise / float(self.std)
-
-    def standardise(self, x0: Tensor) -> Tensor:
-        """u₀ = (x₀ − mean)/std."""
-        return (x0 - self.mean.to(x0)) / self.std.to(x0)
+        """υ for standardised data: υ/std."""
+        return self.noise / self._std
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The network's score, in its own precision, then in x's."""
+        """The network's score; the network has its own dtype, the result has x's."""
         u = self.standardise(x)
         output: Tensor = self.network(u.to(self.mean.dtype), self.level)
-        return output.to(x.dtype) / self.std.to(x)
+        return output.to(x.dtype) / self._std
 
     def why_incompatible(self, levels: Levels) -> str | None:
-        # a hold grid has one level in all its rows
         for row in levels.rows:
             if abs(row.alpha - 1) > 1e-9 or abs(row.sigma - self.noise) > 1e-9 * (1 + self.noise):
-                own = f"the score of one noise level, {self.noise:g}, and has no other"
-                return f"the network learned {own}: use grid=hold grid.noise={self.noise:g}"
+                only = f"only the score of the noise level {self.noise:g}"
+                return f"the network learned {only}: use grid=hold grid.noise={self.noise:g}"
         return None
 
 
@@ -197,8 +198,8 @@ class IsotropicMixtureOracle(Denoiser):
     """The exact denoiser of Σ w_k·N(μ_k, c_k·I); with c_k = 0 the ideal denoiser of a finite set.
 
     Distances are expanded, ‖x − αμ‖² = ‖x‖² − 2α·x·μ + α²‖μ‖², so that the cost is two matrix
-    products with the K means. That cancels where σ is small, so the arithmetic is float64 for every
-    state; the result has the state's dtype.
+    products with the K means. The terms cancel where σ is small, so all arithmetic is float64. The
+    result has the dtype of the state.
 
     Args:
         schedule: the path.
@@ -217,7 +218,7 @@ class IsotropicMixtureOracle(Denoiser):
     ) -> None:
         super().__init__()
         self.schedule = schedule
-        # around the centre the expanded distances lose fewer digits
+        # centred means make the terms of the expanded distances smaller
         centre = means.double().mean(0)
         self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log())
         self.register_buffer("means", means.double() - centre)
@@ -227,8 +228,8 @@ class IsotropicMixtureOracle(Denoiser):
     def _log_joint(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """log(w_k·N(x; αμ_k, S_k)) for centred states u, shape (n, dim), and S_k: (K, n) each.
 
-        α and σ have shape (1,) or (n,). Components run along the first axis: sums over a short last
-        axis are ten times slower on a CPU.
+        α and σ have shape (1,) or (n,). The first axis is that of the components, because sums over
+        a short last axis are ten times slower on a CPU.
         """
         spread = alpha**2 * self.variances[:, None] + sigma**2
         columns = u.T.contiguous()
@@ -248,7 +249,7 @@ class IsotropicMixtureOracle(Denoiser):
         return (x0_hat + self.centre).reshape(x.shape).to(x.dtype)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """Σ r_k·S_k⁻¹·(α·μ_k − x): also without noise, where (α·x̂₀ − x)/σ² is 0/0."""
+        """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""
         u, alpha, sigma = self._centred(x, level)
         log_joint, spread = self._log_joint(u, alpha, sigma)
         weight = log_joint.softmax(0) / spread
@@ -269,8 +270,8 @@ class IsotropicMixtureOracle(Denoiser):
 class MixtureOracle(Denoiser):
     """The exact denoiser of Σ w_k·N(μ_k, C_k) with any covariances.
 
-    Works in the eigenbasis of each C_k = Q_k·diag(λ_k)·Q_kᵀ, where every S_k is diagonal, and in
-    float64; the result has the state's dtype.
+    It works in float64, in the eigenbasis of each C_k = Q_k·diag(λ_k)·Q_kᵀ, in which S_k is
+    diagonal. The result has the dtype of the state.
 
     Args:
         schedule: the path.
@@ -314,7 +315,7 @@ class MixtureOracle(Denoiser):
         return x0_hat.to(x.dtype)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """Σ r_k·S_k⁻¹·(α·μ_k − x): also without noise, where (α·x̂₀ − x)/σ² is 0/0."""
+        """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""
         log_joint, rotated, spread = self._log_joint(x, level)
         pull = torch.einsum("...ke,kde->...kd", -rotated / spread, self.basis)
         return torch.einsum("...k,...kd->...d", log_joint.softmax(-1), pull).to(x.dtype)
@@ -325,7 +326,7 @@ class MixtureOracle(Denoiser):
 
 
 def _flat(scale: float | Tensor, x: Tensor) -> Tensor:
-    """A level's scale as float64 for states flattened to (n, dim): shape (1,) or (n,)."""
+    """α or σ as float64, shape (1,) or (n,), for states that are flattened to (n, dim)."""
     if isinstance(scale, Tensor):
         return scale.double().expand(*x.shape[:-1], 1).reshape(-1)
     return torch.tensor([scale], dtype=torch.float64, device=x.device)
@@ -338,8 +339,8 @@ def _one_more_axis(scale: float | Tensor) -> float | Tensor:
 class Counted(Denoiser):
     """Wraps a model and counts its calls: the number of function evaluations, NFE.
 
-    One evaluation is one call for a whole batch, as in the literature. It answers whatever the
-    wrapped model does; whether that is a denoiser is asked before a sampler runs.
+    One evaluation is one call for a whole batch, as in the literature. `Sampler.why_incompatible`
+    has checked that the wrapped model has the methods that the sampler calls.
     """
 
     def __init__(self, model: Score) -> None:
@@ -351,7 +352,7 @@ class Counted(Denoiser):
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """The wrapped denoiser's x̂₀."""
-        assert isinstance(self.model, Denoiser)  # the sampler's `needs`
+        assert isinstance(self.model, Denoiser)  # checked by the sampler's `needs`
         self.evaluations += 1
         return self.model.denoiser(x, level)
 
@@ -362,6 +363,6 @@ class Counted(Denoiser):
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         """The wrapped model's log-density."""
-        assert isinstance(self.model, Density)  # the sampler's `needs_density`
+        assert isinstance(self.model, Density)  # checked by the sampler's `needs_density`
         self.evaluations += 1
         return self.model.log_density(x, level)

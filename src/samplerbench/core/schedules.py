@@ -2,8 +2,8 @@
 
     x_t = α(t)·x₀ + σ(t)·ε,   ε ~ N(0, I),   t ∈ [0, 1],   t = 0 is data, t = 1 is noise.
 
-The noise-to-signal ratio κ(t) = σ(t)/α(t) grows with t; two schedules with the same κ differ by a
-rescaling of the state, x/α, and by the clock. The path is the solution of a linear SDE
+The noise-to-signal ratio κ(t) = σ(t)/α(t) grows with t. Where two schedules have the same κ, their
+states differ only by a factor: x/α is the same. The path solves a linear SDE
 
     dx = f(t)·x dt + g(t) dW,   f = α̇/α,   g² = d(σ²)/dt − 2·f·σ²,
 
@@ -31,14 +31,14 @@ from torch import Tensor
 
 from samplerbench.errors import require
 
-#: T, the number of levels of a discrete DDPM on a path that has no table of its own.
+#: T, the number of levels of a discrete DDPM, on a schedule that is not defined by a table.
 TRAIN_STEPS = 1000
 
 
 class NoiseSchedule(ABC):
     """α and σ as functions of the time t ∈ [0, 1]. Members are frozen dataclasses.
 
-    All tensors may have any shape; float64 is advised, since coefficients are computed once.
+    All tensors may have any shape. Use float64: a sampler computes its coefficients only once.
     """
 
     @abstractmethod
@@ -55,7 +55,7 @@ class NoiseSchedule(ABC):
 
     @property
     def train_steps(self) -> int:
-        """T, how many levels a discrete DDPM on this path has: `grids.leading` and its like."""
+        """T, the number of levels of a discrete DDPM; the DDPM grids such as `leading` use it."""
         return TRAIN_STEPS
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,11 +67,17 @@ class NoiseSchedule(ABC):
         alpha, sigma = self(t)
         return sigma / alpha
 
-    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(dα/dt, dσ²/dt) by autodiff: once per grid, before a sampler's loop.
+    @property
+    def noise_range(self) -> tuple[float, float]:
+        """(κ(0), κ(1))."""
+        first, last = self.noise_to_signal(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+        return first, last
 
-        These two, not f and g², because they stay finite where α = 0. See the module for how f,
-        g², a and b follow.
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(dα/dt, dσ²/dt) by automatic differentiation.
+
+        These stay finite where α = 0; f and g² do not. The docstring of the module derives f, g²,
+        a and b from them.
         """
         return _derivative(self.alpha, t), _derivative(self.variance, t)
 
@@ -80,8 +86,8 @@ class NoiseSchedule(ABC):
 class EDM(NoiseSchedule):
     """Variance exploding with σ linear in time: α = 1, σ = σ_max·t.
 
-    Karras et al. 2022 (arXiv 2206.00364) with their time σ measured in units of σ_max, so that
-    t = 1 is the largest noise here as everywhere. σ has the units of the data.
+    Karras et al. 2022 (arXiv 2206.00364); their time is σ, and t is σ in units of σ_max. σ has the
+    units of the data.
     """
 
     sigma_max: float = 80.0
@@ -106,8 +112,8 @@ class EDM(NoiseSchedule):
 class GeometricVE(NoiseSchedule):
     """Variance exploding, geometric: α = 1, σ = σ_min·(σ_max/σ_min)^t.
 
-    The path still holds σ_min of noise at t = 0. Song et al. 2021 (arXiv 2011.13456), Eq. 31; η̃
-    of the notebook N2, whose T is 1.
+    At t = 0 the state still contains noise, of standard deviation σ_min. Song et al. 2021 (arXiv
+    2011.13456), Eq. 31; η̃ of the notebook N2, whose T is 1.
     """
 
     sigma_min: float = 0.03
@@ -134,8 +140,8 @@ class GeometricVE(NoiseSchedule):
 class GeometricVEKernel(NoiseSchedule):
     """The geometric VE SDE from a fixed x₀: α = 1, σ = σ_min·√((σ_max/σ_min)^{2t} − 1).
 
-    It is `GeometricVE` less the σ_min² of noise that one starts with, so σ(0) = 0. Song et al. 2021
-    (arXiv 2011.13456), Appendix C; η of the notebook N2.
+    Its variance is that of `GeometricVE` minus σ_min², so σ(0) = 0. Song et al. 2021 (arXiv
+    2011.13456), Appendix C; η of the notebook N2.
     """
 
     sigma_min: float = 0.03
@@ -194,7 +200,7 @@ class VPLinear(NoiseSchedule):
         """The root of ¼t²·Δβ + ½t·β_min = ½·ln(1 + κ²)."""
         loss = 0.5 * torch.log1p(noise_to_signal.square())
         slope = self.beta_max - self.beta_min
-        # the form of the quadratic root that does not cancel for small t
+        # this form of the root of a quadratic equation does not cancel for small t
         return 4 * loss / (self.beta_min + torch.sqrt(self.beta_min**2 + 4 * slope * loss))
 
 
@@ -220,19 +226,19 @@ class VPCosine(NoiseSchedule):
 
     def alpha(self, t: Tensor) -> Tensor:
         """α, zero at t = 1."""
-        # sin of the remaining angle: exactly zero at t = 1, where cos leaves 6e-17
+        # the sine of the remaining angle is exactly 0 at t = 1; the cosine would be 6e-17
         rest = 0.5 * math.pi * (1 - t) / (1 + self.offset)
         return torch.sin(rest) / math.cos(self._angle_at_data)
 
     def variance(self, t: Tensor) -> Tensor:
-        """σ² = 1 − α², as a product of sines, which does not cancel for small t."""
+        """σ² = 1 − α², as a product of sines that does not cancel for small t."""
         angle, start = self._angle(t), self._angle_at_data
         return torch.sin(angle + start) * torch.sin(angle - start) / math.cos(start) ** 2
 
     def time_at(self, noise_to_signal: Tensor) -> Tensor:
         """t from α = 1/√(1 + κ²)."""
         alpha = torch.rsqrt(1 + noise_to_signal.square())
-        # the remaining angle from its sine; from its cosine near the data, where asin is ill-posed
+        # the remaining angle from its sine and cosine: asin alone is inaccurate near the data
         sine = alpha * math.cos(self._angle_at_data)
         variance = 1 / (1 + noise_to_signal.square().reciprocal())
         start = self._angle_at_data
@@ -265,17 +271,16 @@ class Rectified(NoiseSchedule):
 
 @dataclass(frozen=True)
 class DDPMTable(NoiseSchedule):
-    """Variance preserving, through a table of T levels: α² at t = 1/T, 2/T, …, 1.
+    """Variance preserving, given by a table of T levels: α² at t = 1/T, 2/T, …, 1.
 
-    What a discrete DDPM is trained on, its ᾱ. The table's levels are kept as they are; between
-    them, and from α = 1 at t = 0 to the first, α is the monotone piecewise cubic of Fritsch and
-    Carlson, "Monotone piecewise cubic interpolation", SIAM J. Numerical Analysis 17, 1980. It has
-    one derivative at the table's levels, where a method of high order may see it. What is
-    interpolated is 1 − α: it does not cancel near the data, and has a slope also where no signal is
-    left.
+    The table is the ᾱ of a discrete DDPM. Between its levels, and between the data at t = 0 and its
+    first level, α is the monotone piecewise cubic of Fritsch and Carlson, "Monotone piecewise cubic
+    interpolation", SIAM J. Numerical Analysis 17, 1980. At the levels of the table α has no second
+    derivative, which can lower the order of a high-order method. The interpolated quantity is
+    1 − α: it does not cancel near the data, and its slope is finite where α = 0.
 
     Args:
-        signal: α² of the levels, decreasing, below 1; the last may be 0.
+        signal: α² of the levels, below 1 and decreasing; the last one may be 0.
     """
 
     signal: tuple[float, ...]
@@ -288,13 +293,13 @@ class DDPMTable(NoiseSchedule):
 
     @property
     def train_steps(self) -> int:
-        """T, the number of levels in the table."""
+        """T, the length of the table."""
         return len(self.signal)
 
     @cached_property
     def _nodes(self) -> Tensor:
-        """t, 1 − α and its slope over the length of a piece, shape (3, T + 1), the data first."""
-        from scipy.interpolate import PchipInterpolator  # a third of a second to import
+        """t, 1 − α and its slope times the length of a piece, shape (3, T + 1), data first."""
+        from scipy.interpolate import PchipInterpolator  # slow to import, and rarely needed
 
         table = np.array([1.0, *self.signal])
         t = np.arange(len(table)) / self.train_steps
@@ -303,7 +308,7 @@ class DDPMTable(NoiseSchedule):
         return torch.from_numpy(np.stack([t, lost, slope]))
 
     def _lost(self, piece: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """1 − α at s ∈ [0, 1] of a piece, in Hermite's form, exact at both ends; its slope in s."""
+        """1 − α at s ∈ [0, 1] of a piece, and its slope in s: Hermite's form."""
         _, value, slope = self._nodes.to(s)
         first, last, begins, ends = value[piece], value[piece + 1], slope[piece], slope[piece + 1]
         rise, rest = s * s * (3 - 2 * s), 1 - s
@@ -319,7 +324,7 @@ class DDPMTable(NoiseSchedule):
         return self._lost(piece, (t - times[piece]) / (times[piece + 1] - times[piece]))[0]
 
     def alpha(self, t: Tensor) -> Tensor:
-        """α, one less what is interpolated."""
+        """α(t), interpolated."""
         return 1 - self._lost_at(t)
 
     def variance(self, t: Tensor) -> Tensor:
@@ -328,7 +333,7 @@ class DDPMTable(NoiseSchedule):
         return lost * (2 - lost)
 
     def time_at(self, noise_to_signal: Tensor) -> Tensor:
-        """The t of 1 − α = σ²/(1 + α), α = 1/√(1 + κ²), by Newton's method kept in its bracket."""
+        """Solve 1 − α(t) = σ²/(1 + α) with α = 1/√(1 + κ²), by Newton's method with bisection."""
         alpha = torch.rsqrt(1 + noise_to_signal.square())
         lost = 1 / ((1 + noise_to_signal.square().reciprocal()) * (1 + alpha))
         values = self._nodes[1].to(lost)
@@ -336,10 +341,10 @@ class DDPMTable(NoiseSchedule):
         piece = piece.clamp(0, self.train_steps - 1)
         low, high = torch.zeros_like(lost), torch.ones_like(lost)
         s = ((lost - values[piece]) / (values[piece + 1] - values[piece])).clamp(0, 1)
-        for _ in range(60):  # halving alone would do with 53
-            found, rate = self._lost(piece, s)
-            low, high = torch.where(found <= lost, s, low), torch.where(found >= lost, s, high)
-            newton = s - (found - lost) / rate
+        for _ in range(60):  # bisection alone needs 53
+            value, rate = self._lost(piece, s)
+            low, high = torch.where(value <= lost, s, low), torch.where(value >= lost, s, high)
+            newton = s - (value - lost) / rate
             inside = (newton >= low) & (newton <= high)
             before, s = s, torch.where(inside, newton, 0.5 * (low + high))
             if torch.equal(before, s):
@@ -348,7 +353,7 @@ class DDPMTable(NoiseSchedule):
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    """The derivative of an elementwise function; torch.func would cost seconds to import."""
+    """The derivative of an elementwise function."""
     with torch.enable_grad():
         t = t.detach().requires_grad_()
         values = function(t)

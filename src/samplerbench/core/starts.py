@@ -1,27 +1,28 @@
 """Starts: the law of a sampler's first state.
 
-The path says that the first state, at the first level used, has the law of α·x₀ + σ·ε. The *exact*
-start draws just that, from fresh draws of the data's law. Practice cannot, and draws from the
-*prior* N(0, σ²·I) as if no signal were left: the difference is the prior mismatch, which the error
-budget shows on its own. All starts use the same ε for the same key, so their difference is paired.
+On the path the state at the first level has the law of α·x₀ + σ·ε. The *exact* start draws from
+this law, with new draws x₀ of the data's law. In practice that is impossible, and the first state
+is drawn from the *prior* N(0, σ²·I), as if no signal were left. The error that this makes is the
+prior mismatch, a part of the error budget. All starts use the same ε for the same key, so their
+difference is paired.
 
-*Stratified* starts. A start is a map of the unit cube: x₀ from the first k coordinates (see
-`Dataset.from_uniforms`), ε from the normal quantiles of the other dim. The n samples of a
-repetition are then not independent points but the first n of one Sobol sequence, scrambled by a
-random linear map of the digits and a random shift (Matoušek, "On the L₂-discrepancy for anchored
-boxes", J. Complexity 14, 1998; the idea, and why the variance falls faster than 1/n, in Owen,
-"Randomly permuted (t, m, s)-nets and (t, s)-sequences", 1995). So
+*Sobol starts.* A start is a map of the unit cube: x₀ comes from the first k coordinates (see
+`Dataset.from_uniforms`), and ε from the normal quantiles of the other dim. The n samples of a
+repetition are then the first n points of one Sobol sequence, scrambled by a random linear map of
+the digits and a random shift (Matoušek, "On the L₂-discrepancy for anchored boxes", J. Complexity
+14, 1998; Owen, "Randomly permuted (t, m, s)-nets and (t, s)-sequences", 1995, explains why the
+variance falls faster than 1/n). So
 
-- each point alone is uniform on the cube: each first state has exactly the law of a random start;
-- the points of one repetition fill the cube evenly: they are dependent, and the distance of n of
-  them to the law is smaller than that of n random ones, which is the point;
-- repetitions have scrambles of their own and are independent: intervals over them are valid.
+- each single point is uniform on the cube: each first state has exactly the law of a random start;
+- the points of one repetition fill the cube evenly. They are dependent, and their distance to the
+  law is smaller than that of n random points;
+- every repetition has its own scramble. Repetitions are independent, and intervals over them valid.
 
-Point i belongs to sample i: block b takes points b·B, …, (b+1)·B − 1, whatever B. Any first n
-points are even, but they are exactly balanced only where n is a power of two (Owen, "On dropping
-the first Sobol' point", 2020): take n = 2 048, not 2 000. A sampler's fresh noise stays random: a
-method with η > 0 gains little. A distance of stratified samples must be read against the floor of
-`stratified_draws`, not of random draws.
+Sample i gets point i: block b takes the points b·B, …, (b+1)·B − 1, for every block size B. The
+first n points are evenly spread for every n, but exactly balanced only if n is a power of two
+(Owen, "On dropping the first Sobol' point", 2020): use n = 2 048, not 2 000. The noise that a
+sampler draws stays random, so a method with η > 0 gains little. Compare the distance of these
+samples with the floor of `stratified_draws`, not with that of random draws.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ from samplerbench.core.grids import Level
 from samplerbench.core.noise import generator
 from samplerbench.errors import InvalidSetting, require
 
-#: In place of data for starts that do not use them.
+#: Stands for the data in starts that do not use them.
 _NONE = torch.full((1, 1), torch.nan, dtype=torch.float64)
 
 
 class Law(Protocol):
-    """What a start asks of the data's law, see `datasets.base.Dataset`."""
+    """The part of `datasets.base.Dataset` that a start uses."""
 
     @property
     def can_be_drawn(self) -> bool: ...
@@ -61,21 +62,21 @@ class Start(ABC):
 
     @property
     def uses_data(self) -> bool:
-        """Whether x₀ matters; where it does not, none is drawn and `combine` gets NaN."""
+        """Whether the first state depends on x₀. If not, no x₀ is drawn and `combine` gets NaN."""
         return False
 
     @abstractmethod
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
-        """The first state from a fresh draw of the data and standard normal noise.
+        """The first state, from a draw of the data and standard normal noise.
 
         Args:
-            x0: shape (n, dim), float64; ignored by starts that do not know the data.
+            x0: shape (n, dim), float64; see `uses_data`.
             eps: shape (n, dim), float64.
-            level: the first level the sampler uses.
+            level: the first level of the sampler.
         """
 
     def why_incompatible(self, dataset: Law) -> str | None:
-        """Why this start cannot be drawn for this data set, in one line, or None if it can."""
+        """Why this data set does not allow this start, in one line, or None if it does."""
         if self.uses_data and not dataset.can_be_drawn:
             return "it begins at data, and there are none; see start=prior"
         return None
@@ -83,13 +84,13 @@ class Start(ABC):
     def draw(
         self, dataset: Law, count: int, level: Level[float], key: tuple[int | str, ...]
     ) -> Tensor:
-        """The first states of a block, shape (count, dim), float64.
+        """Draw the first states of a block, shape (count, dim), float64.
 
         Args:
-            dataset: the law that x₀ is drawn from.
-            count: the block's size.
-            level: the first level the sampler uses.
-            key: (seed, repetition, block): what the draw depends on.
+            dataset: the law of x₀.
+            count: the size of the block.
+            level: the first level of the sampler.
+            key: (seed, repetition, block). Nothing else decides the draw.
         """
         eps = generator("start", *key, "eps").standard_normal((count, dataset.dim))
         x0 = _NONE.expand(count, dataset.dim)
@@ -100,7 +101,7 @@ class Start(ABC):
 
 @dataclass(frozen=True)
 class Prior(Start):
-    """N(0, σ²·I), σ the first level's: what practice does. N(0, I) on variance-preserving paths."""
+    """N(0, σ²·I) with σ of the first level, the usual choice; N(0, I) if σ = 1."""
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return level.sigma * eps
@@ -108,7 +109,7 @@ class Prior(Start):
 
 @dataclass(frozen=True)
 class Exact(Start):
-    """α·x₀ + σ·ε with fresh x₀: the law the path really has at its first level."""
+    """α·x₀ + σ·ε with new x₀: the law of the path at the first level."""
 
     @property
     def uses_data(self) -> bool:
@@ -120,7 +121,7 @@ class Exact(Start):
 
 @dataclass(frozen=True)
 class FixedGaussian(Start):
-    """N(mean, std²·I) with given numbers, the same for every coordinate, in the data's units."""
+    """N(mean, std²·I), the same for every coordinate, in the units of the data."""
 
     mean: float = 0.0
     std: float = 1.0
@@ -135,14 +136,13 @@ class FixedGaussian(Start):
 
 @dataclass(frozen=True)
 class Sobol(Start):
-    """The law of another start, drawn evenly: from the points of a scrambled Sobol sequence.
+    """The law of another start, drawn from the points of a scrambled Sobol sequence.
 
     Starts with the same key share their points, so the difference of `Sobol(Exact())` and
-    `Sobol(Prior())` is paired. Data that are not a map of the unit cube allow `Sobol(Prior())`
-    only, where x₀ does not matter.
+    `Sobol(Prior())` is paired. `Sobol(Exact())` needs data that are a map of the unit cube.
 
     Args:
-        start: the law.
+        start: the other start.
     """
 
     start: Start
@@ -164,49 +164,49 @@ class Sobol(Start):
     def draw(
         self, dataset: Law, count: int, level: Level[float], key: tuple[int | str, ...]
     ) -> Tensor:
-        """The first states of a block, shape (count, dim), float64.
+        """Draw the first states of a block, shape (count, dim), float64.
 
         Args:
-            dataset: the law that x₀ is drawn from.
-            count: the block's size, the same for all blocks.
-            level: the first level the sampler uses.
-            key: (seed, repetition, block); the last part says which points of the sequence.
+            dataset: the law of x₀.
+            count: the size of the block, the same for all blocks.
+            level: the first level of the sampler.
+            key: (seed, repetition, block). The block decides which points of the sequence to take.
 
         Raises:
-            InvalidSetting: the data set is not a map of the unit cube, and x₀ matters.
+            InvalidSetting: the start needs x₀, and the data set is not a map of the unit cube.
         """
         reason = self.why_incompatible(dataset)
         if reason is not None:
             raise InvalidSetting("start", type(self).__name__, f"another one: {reason}")
-        for_data = dataset.uniform_dim or 0
+        data_columns = dataset.uniform_dim or 0
         *shared, block = key
         first = int(block) * count
-        # the data's columns come first: the earliest of a Sobol sequence are its most even ones
-        u = sobol_points(count, for_data + dataset.dim, first, "start", *shared)
-        eps = torch.special.ndtri(u[:, for_data:])
+        # the data get the first columns of the Sobol sequence, which are spread most evenly
+        u = sobol_points(count, data_columns + dataset.dim, first, "start", *shared)
+        eps = torch.special.ndtri(u[:, data_columns:])
         x0 = _NONE.expand(count, dataset.dim)
         if self.uses_data:
-            x0 = dataset.from_uniforms(u[:, :for_data])
+            x0 = dataset.from_uniforms(u[:, :data_columns])
         return self.combine(x0, eps, level)
 
 
 def sobol_prior() -> Sobol:
-    """`Prior`, drawn evenly."""
+    """`Prior` from Sobol points."""
     return Sobol(Prior())
 
 
 def sobol_exact() -> Sobol:
-    """`Exact`, drawn evenly."""
+    """`Exact` from Sobol points."""
     return Sobol(Exact())
 
 
 def stratified_draws(dataset: Law, count: int, *key: int | str) -> Tensor:
-    """Even draws of the law itself, shape (count, dim), float64: the floor of stratified starts.
+    """Draws of the law from Sobol points, shape (count, dim), float64: the floor of Sobol starts.
 
     Args:
         dataset: the law.
-        count: n; a power of two is best.
-        key: purpose, seed and repetition; another scramble for each.
+        count: n, best a power of two.
+        key: purpose, seed and repetition. Every key has its own scramble.
 
     Raises:
         ValueError: the law is not a map of the unit cube.
@@ -215,22 +215,22 @@ def stratified_draws(dataset: Law, count: int, *key: int | str) -> Tensor:
 
 
 _BITS = 32
-"""Digits of a point, the most with which SciPy 1.17 can skip points: 4 294 967 296 of them."""
+"""Binary digits of a point. SciPy 1.17 cannot skip points with more; 2³² points are enough."""
 
 
 def sobol_points(count: int, columns: int, first: int, *key: int | str) -> Tensor:
-    """Points first, …, first + count − 1 of the scrambled Sobol sequence that belongs to a key.
+    """Points first, …, first + count − 1 of the scrambled Sobol sequence of a key.
 
     Shape (count, columns), float64, strictly inside (0, 1).
     """
-    from scipy.stats import qmc  # slow to import, and few starts need it
+    from scipy.stats import qmc  # slow to import, and rarely needed
 
-    # SciPy spawns from a seed; a keyed generator has none to spawn from
+    # SciPy needs a seed here: it cannot spawn generators from a keyed one
     seed = int(generator("sobol", *key).integers(2**63))
     engine = qmc.Sobol(columns, bits=_BITS, rng=seed)
     if first > 0:
         engine.fast_forward(first)
         points = engine.random(count)
-    else:  # one by itself, since SciPy warns where a first call asks for 1 000
+    else:  # in two calls, because SciPy warns if the first call asks for 1 000 points
         points = np.concatenate([engine.random(1), engine.random(count - 1)])
     return torch.from_numpy(points + 0.5 ** (_BITS + 1))

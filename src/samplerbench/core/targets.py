@@ -1,8 +1,8 @@
-"""Targets: what a network regresses, and how its output becomes x̂₀.
+"""Targets: the quantity that a network is trained to predict, and how x̂₀ follows from it.
 
-The network sees x = α·x₀ + σ·ε, with x₀ of order one (see `models.Learned`), and is trained with
-the squared error to y = regress(x₀, ε). At the optimum it returns E[y | x], and since each y is
-affine in x₀ given x, x̂₀ = E[x₀ | x] = denoise(x, E[y | x]). With r² = α² + σ²:
+The input of the network is x = α·x₀ + σ·ε, with x₀ of order one (see `models.Learned`). It is
+trained with the squared error to y = regress(x₀, ε), so the best output is E[y | x]. Given x, each
+y is affine in x₀; therefore x̂₀ = E[x₀ | x] = denoise(x, E[y | x]). With r² = α² + σ²:
 
     target     y                      x̂₀
     data       x₀                     y
@@ -27,19 +27,19 @@ from samplerbench.core.grids import AnyLevel, Levels
 
 
 class Target(ABC):
-    """What the network regresses. All tensors have shape (*batch, dim)."""
+    """The quantity that a network predicts. All tensors have shape (*batch, dim)."""
 
     def why_incompatible(self, levels: Levels) -> str | None:
-        """Why x̂₀ cannot be had at some of the levels, in one line, or None if it can."""
+        """Why x̂₀ is undefined at one of the levels, in one line, or None if it is defined."""
         return None
 
     @abstractmethod
     def regress(self, x0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
-        """The regression target y for clean data x0 and noise eps."""
+        """The target y for data x0 and noise eps."""
 
     @abstractmethod
     def denoise(self, x: Tensor, y: Tensor, level: AnyLevel) -> Tensor:
-        """x̂₀ from the noised x and the network's output y."""
+        """x̂₀ from the noisy x and the network's output y."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class DataTarget(Target):
 
 @dataclass(frozen=True)
 class NoiseTarget(Target):
-    """y = ε (Ho et al., NeurIPS 2020, arXiv 2006.11239). x̂₀ is not defined at α = 0."""
+    """y = ε (Ho et al., NeurIPS 2020, arXiv 2006.11239). x̂₀ is undefined at α = 0."""
 
     def why_incompatible(self, levels: Levels) -> str | None:
         return _needs_signal(self, levels)
@@ -72,7 +72,7 @@ class ScoreTarget(Target):
     """y = −ε/σ, the score of the noising kernel.
 
     Vincent, "A connection between score matching and denoising autoencoders", Neural Computation
-    2011. x̂₀ is not defined at α = 0, y not at σ = 0.
+    2011. x̂₀ is undefined at α = 0, and y at σ = 0.
     """
 
     def why_incompatible(self, levels: Levels) -> str | None:
@@ -98,9 +98,9 @@ class VTarget(Target):
 
 @dataclass(frozen=True)
 class VelocityTarget(Target):
-    """y = ε − x₀, dx/dt on the rectified path.
+    """y = ε − x₀, which is dx/dt on the rectified path.
 
-    Lipman et al., ICLR 2023 (arXiv 2210.02747), with time reversed.
+    Lipman et al., ICLR 2023 (arXiv 2210.02747), with the opposite direction of time.
     """
 
     def regress(self, x0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
@@ -112,7 +112,7 @@ class VelocityTarget(Target):
 
 @dataclass(frozen=True)
 class EDMTarget(Target):
-    """y = (σ·x₀ − α·ε)/√(α² + σ²), of unit variance at every level.
+    """y = (σ·x₀ − α·ε)/√(α² + σ²), which has unit variance at every level.
 
     Karras et al. 2022 (arXiv 2206.00364), Eq. 7.
     """
@@ -129,6 +129,6 @@ def _needs_signal(target: Target, levels: Levels) -> str | None:
     if (levels.alpha > 0).all():
         return None
     return (
-        f"{type(target).__name__} needs some signal, and the levels begin at α = 0; target=v and "
-        "target=edm need none"
+        f"{type(target).__name__} is undefined where no signal is left, α = 0: use target=v or "
+        "target=edm"
     )

@@ -1,14 +1,15 @@
-"""Weightings: how much the squared error at a level counts.
+"""Weightings: the weight of the squared error at a level.
 
-The loss at a level is w(level)·‖y − ŷ‖², and what minimises it at that level is E[y | x] whatever
-w > 0 is; w only trades one level against another while the network cannot be perfect at all. The
-level is the one the network sees, where the data may have been standardised.
+The loss at a level is w(level)·‖y − ŷ‖². For every w > 0 its minimum at that level is at E[y | x];
+w balances the levels against each other, since a network is not perfect at all of them. The level
+is that of the network's input, whose data may be standardised.
 
-An error in y becomes one in x̂₀ by a factor that the target fixes: σ²/α for the score, σ/r with
-r² = α² + σ² for EDM's target; an error in x̂₀ becomes one in ε by α/σ. So σ²·‖s − ŝ‖² weighs errors
-in ε = −σ·s alike at all levels (Song and Ermon, "Generative modeling by estimating gradients of the
-data distribution", NeurIPS 2019, Eq. 6), and w = 1 with EDM's target is the weight 1/c_out² on the
-error of x̂₀ in Table 1 of Karras et al. 2022 (arXiv 2206.00364).
+The target determines how an error in y turns into one in x̂₀: by the factor σ²/α for the score, and
+σ/r with r² = α² + σ² for EDM's target. An error in x̂₀ turns into one in ε by the factor α/σ. So
+σ²·‖s − ŝ‖² gives errors in ε = −σ·s the same weight at all levels (Song and Ermon, "Generative
+modeling by estimating gradients of the data distribution", NeurIPS 2019, Eq. 6), and w = 1 with
+EDM's target is the weight 1/c_out² of the error in x̂₀ in Table 1 of Karras et al. 2022 (arXiv
+2206.00364).
 
 *Likelihood.* With weight g(t)² on the score's error and t uniform, half the loss and the prior's
 mismatch bound the Kullback-Leibler divergence from the data to the samples of the reverse SDE:
@@ -17,9 +18,9 @@ Song, Durkan, Murray, Ermon, "Maximum likelihood training of score-based diffusi
 
     ∫ g²·‖s − ŝ‖² dt = 2·∫ σ²·‖s − ŝ‖² d ln κ = 2·∫ ‖ε − ε̂‖² d ln κ:
 
-it weighs errors in ε alike where ln κ, not t, is uniform, whatever the clock is (their importance
-sampling, up to a constant). So the likelihood's weight is a level law, `LogUniform`, and the weight
-here that makes the target's error one of ε:
+errors in ε have equal weights if ln κ is uniform, for every clock (their importance sampling, up to
+a constant). So training for the likelihood combines the level law `LogUniform` with the weight that
+turns the target's error into one in ε:
 
     target     noise   score   data      v         velocity       edm
     w          1       σ²      α²/σ²     α²/r⁴     α²/(α + σ)²    α²/r²
@@ -53,7 +54,7 @@ class Uniform(Weighting):
 
 @dataclass(frozen=True)
 class Variance(Weighting):
-    """w = σ², NCSN's weight of the score's error."""
+    """w = σ²: NCSN's weight, for the score target."""
 
     def weight(self, level: AnyLevel) -> float | Tensor:
         return level.sigma**2
@@ -61,9 +62,10 @@ class Variance(Weighting):
 
 @dataclass(frozen=True)
 class SignalShare(Weighting):
-    """w = α²/(α² + σ²): with EDM's target the error of ε, and so with ln κ uniform the likelihood.
+    """w = α²/(α² + σ²): with EDM's target the loss is the error in ε.
 
-    On variance-exploding paths, in units of the data's standard deviation, it is 1/(1 + σ²).
+    With ln κ uniform that is the likelihood's loss. On variance-exploding paths, in units of the
+    data's standard deviation, w = 1/(1 + σ²).
     """
 
     def weight(self, level: AnyLevel) -> float | Tensor:

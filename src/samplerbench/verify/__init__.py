@@ -1,1 +1,1 @@
-"""What a member promises, measured: orders, laws, contracts."""
+"""Measurements of what members promise: orders, laws, contracts."""

@@ -1,19 +1,19 @@
-"""Whether a sampler's law is right: what it comes to on Gaussian data, where that is known.
+"""The error of a sampler's law on Gaussian data.
 
-- A sampler that declares an order follows a path: from the exact law at its first level it must
-  come to the law of the data as N grows, over the whole path, with the last step to the data. The
-  orders of `orders` do not see that step, nor the first ones.
-- A Langevin sampler that stays at a level, of law N(m, S), must forget its start and have a
-  stationary law that comes to N(m, S) as its step size falls. Steps that are affine map a Gaussian
-  to a Gaussian, μ ↦ A·μ + c and Σ ↦ A·Σ·Aᵀ + Q, so the stationary law is the solution of
+- A sampler that declares an order is run over the whole path, from the exact law at its first level
+  and with the step to the data. Its law must converge to that of the data as N grows. (`orders`
+  excludes the first steps and the last one.)
+- A Langevin sampler at a level with the law N(m, S) must forget its start, and its stationary law
+  must converge to N(m, S) as its step size falls. Affine steps map a Gaussian to a Gaussian,
+  μ ↦ A·μ + c and Σ ↦ A·Σ·Aᵀ + Q, so the stationary law is the solution of
 
-      μ = A·μ + c,   Σ = A·Σ·Aᵀ + Q   (Lyapunov's equation; there is one where |λ(A)| < 1).
+      μ = A·μ + c,   Σ = A·Σ·Aᵀ + Q   (Lyapunov's equation, solvable if |λ(A)| < 1).
 
-Mean and covariance are exact where the steps are affine, see `exact_law`, and those of 4 000 chains
-elsewhere; a Langevin sampler's chains start in the exact law then, and must keep it. The error is
-the W₂ between Gaussians, as a share of the width √tr C of the exact law. It has to fall by half,
-where N grows from 20 to 80 or the step size falls to a quarter (order ½ and more does so), or to be
-small: 1 %, or 5 % where it is known from chains, whose own error is 3 %.
+For affine samplers mean and covariance are exact, see `exact_law`; for the others they are those of
+4 000 chains, which start in the exact law at a level and must keep it. The error is the W₂ distance
+of Gaussians, divided by the width √tr C of the exact law. It must fall to a half when N grows from
+20 to 80 or the step size falls to a quarter (so the order must be at least ½), or be small: 1 %,
+or 5 % with chains, whose sampling error is 3 %.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ COVARIANCE = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
-class Law:
-    """How far a sampler's law is from the right one, as shares of its width.
+class LawError:
+    """The error of a sampler's law, divided by the width of the exact law.
 
     Args:
-        errors: with few steps and with many, or at the step size and at a quarter of it; one number
-            where there is nothing to refine.
-        small: what needs no refinement.
+        errors: with few and with many steps, or at the step size and at a quarter of it; only one
+            number if nothing can be refined.
+        small: an error that is small enough.
     """
 
     errors: tuple[float, ...]
@@ -54,20 +54,20 @@ class Law:
 
     @property
     def right(self) -> bool:
-        """Whether it is near, or comes nearer."""
+        """Whether the error is small, or falls to a half."""
         last = self.errors[-1]
         return last <= self.small or (len(self.errors) > 1 and last <= self.errors[0] / 2)
 
 
-def measured_law(sampler: Sampler, schedule: NoiseSchedule) -> Law | None:
-    """The law of a sampler, or None where it declares neither an order nor a level to hold.
+def measured_law(sampler: Sampler, schedule: NoiseSchedule) -> LawError | None:
+    """The error of a sampler's law, or None if it neither declares an order nor holds a level.
 
     Args:
         sampler: with its settings.
         schedule: the path.
 
     Raises:
-        ValueError: it says that it is affine and is not, or does not forget its start.
+        ValueError: it declares itself affine and is not, or does not forget its start.
     """
     if not sampler.holds and sampler.order is None:
         return None
@@ -75,29 +75,29 @@ def measured_law(sampler: Sampler, schedule: NoiseSchedule) -> Law | None:
     errors = []
     for member, steps in zip(members, STEPS, strict=False):
         levels = _levels(member, schedule, steps)
-        start, right = (noised_law(MEAN, COVARIANCE, levels.rows[row]) for row in (0, -1))
+        start, exact = (noised_law(MEAN, COVARIANCE, levels.rows[row]) for row in (0, -1))
         if not member.affine:
-            found = _moments_of_chains(member, schedule, levels)
+            law = _moments_of_chains(member, schedule, levels)
         elif member.holds:
-            found = stationary_law(member, schedule, levels)
+            law = stationary_law(member, schedule, levels)
         else:
-            found = output_law(member, GAUSSIAN.oracle(schedule), levels, *start)
-        errors.append(gaussian_w2(*found, *right) / float(right[1].trace()) ** 0.5)
-    return Law(tuple(errors), 0.01 if sampler.affine else 0.05)
+            law = output_law(member, GAUSSIAN.oracle(schedule), levels, *start)
+        errors.append(gaussian_w2(*law, *exact) / float(exact[1].trace()) ** 0.5)
+    return LawError(tuple(errors), 0.01 if sampler.affine else 0.05)
 
 
 def stationary_law(
     sampler: Sampler, schedule: NoiseSchedule, levels: Levels
 ) -> tuple[Tensor, Tensor]:
-    """Mean (dim,) and covariance (dim, dim) that N steps at one level leave as they are.
+    """Mean (dim,) and covariance (dim, dim) of the stationary law of N steps at one level.
 
     Args:
-        sampler: one whose steps are affine.
+        sampler: an affine Langevin sampler.
         schedule: the path.
         levels: of a hold grid.
 
     Raises:
-        ValueError: there is no such law, or it is not the only one: some of the start stays.
+        ValueError: the sampler does not forget its start, so there is no unique stationary law.
     """
     oracle, zero = GAUSSIAN.oracle(schedule), torch.zeros_like(COVARIANCE)
     c, noise = output_law(sampler, oracle, levels, torch.zeros_like(MEAN), zero)
@@ -110,7 +110,7 @@ def stationary_law(
 
 
 def _refined(sampler: Sampler) -> list[Sampler]:
-    """The sampler, and with a quarter of its step size where it has one."""
+    """The sampler, and the same with a quarter of its step size if it has one."""
     settings = cast(Any, sampler)
     has_one = any(field.name == "step_size" for field in fields(settings))
     if not (has_one and sampler.affine):
@@ -121,7 +121,7 @@ def _refined(sampler: Sampler) -> list[Sampler]:
 def _levels(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> Levels:
     if not sampler.holds:
         return grids.uniform(schedule, steps)
-    # chains must have the time to leave the law that they start in
+    # chains need enough steps to leave the law they start in
     return grids.hold(schedule, STEPS[0] if sampler.affine else 100, noise=0.5)
 
 

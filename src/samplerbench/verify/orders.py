@@ -1,19 +1,18 @@
-"""The order of a sampler, measured: how its error falls with the number of steps.
+"""The measured order of a sampler: how its error falls with the number of steps.
 
     log error(N) ≈ −p·log N + constant,     N = 40, 80, 160, 320,
 
-on levels from κ = σ/α = 1.9 to .2, away from either end of the path, where every schedule is smooth
-and no last step to the data hides what the method does.
+on levels from κ = σ/α = 1.9 to .2. This interval excludes both ends of the path: every schedule is
+smooth there, and there is no step to the data.
 
-- A deterministic sampler follows the probability-flow ODE: its error is the distance of the states
-  to that flow from the same starts. In x̄ = x/α and u = ln κ the flow is dx̄/du = x̄ − x̂₀ on every
-  schedule, so one reference, solved to 1e-12, serves all of them.
-- A stochastic sampler is judged by its law (the weak order): on Gaussian data mean and covariance
-  of the output are known exactly, without Monte Carlo, for methods that are affine there, see
-  `exact_law`.
+- A deterministic sampler follows the probability-flow ODE. Its error is the distance of its states
+  to the flow from the same starts. In x̄ = x/α and u = ln κ the flow is dx̄/du = x̄ − x̂₀ on every
+  schedule, so one reference solution, to 1e-12, is enough.
+- The order of a stochastic sampler is that of its law (the weak order). On Gaussian data mean and
+  covariance of the output of an affine sampler are known exactly, see `exact_law`.
 
-A Gaussian alone is not enough: its field is linear, and a linear field sees neither the nonlinear
-order conditions nor what a start of low order costs. So the laws are a Gaussian and a mixture.
+A Gaussian is not enough: its field is linear, and then errors in the nonlinear order conditions and
+in the first steps vanish. So orders are measured on a Gaussian and on a mixture.
 """
 
 from __future__ import annotations
@@ -54,10 +53,9 @@ class Order:
 
     Args:
         law: gaussian or mixture.
-        weak: whether the error is that of the law, not of the states.
+        weak: whether the errors are those of the law, not of the states.
         steps: the numbers of steps.
-        errors: at each of them.
-        slope: p, by least squares on logarithms.
+        errors: the error for each number of steps.
     """
 
     law: str
@@ -67,14 +65,14 @@ class Order:
 
     @property
     def slope(self) -> float:
-        """Minus the slope of log-error over log-steps; NaN where an error is 0 or not finite."""
+        """p, by least squares; NaN if an error is 0 or not finite."""
         if not all(0 < error < math.inf for error in self.errors):
             return math.nan
         return -float(np.polyfit(np.log(self.steps), np.log(self.errors), 1)[0])
 
 
 def interior(schedule: NoiseSchedule, steps: int) -> Levels:
-    """Levels from κ = 1.9 to .2, by Karras' formula with ρ = 3: short of the data."""
+    """Levels from κ = 1.9 to .2, by Karras' formula with ρ = 3, without the data."""
     roots = torch.linspace(_ENDS[0] ** (1 / 3), _ENDS[1] ** (1 / 3), steps + 1, dtype=torch.float64)
     times = schedule.time_at(roots**3)
     return Levels(times, *schedule(times))
@@ -83,10 +81,10 @@ def interior(schedule: NoiseSchedule, steps: int) -> Levels:
 def measured_order(
     sampler: Sampler, schedule: NoiseSchedule, law: str, steps: Sequence[int] = STEPS
 ) -> Order | None:
-    """The order on a law, or None where there is none to measure.
+    """The order on a law, or None if it cannot be measured.
 
-    There is none for Langevin and adaptive methods, and for the law of a stochastic method that is
-    not affine, or on a mixture.
+    It cannot be measured for Langevin and adaptive methods, and for a stochastic method on a
+    mixture or if it is not affine.
 
     Args:
         sampler: with its settings.
@@ -99,10 +97,10 @@ def measured_order(
     if sampler.stochastic:
         if law != "gaussian" or not sampler.affine:
             return None
-        steps = steps[:3]  # the cost of the exact law is quadratic
-        errors = [_error_of_law(sampler, schedule, count) for count in steps]
+        steps = steps[:3]  # the cost of the exact law is quadratic in N
+        errors = [_error_of_law(sampler, schedule, n) for n in steps]
     else:
-        errors = [_error_of_states(sampler, schedule, law, count) for count in steps]
+        errors = [_error_of_states(sampler, schedule, law, n) for n in steps]
     return Order(law, sampler.stochastic, tuple(steps), tuple(errors))
 
 
@@ -120,8 +118,8 @@ def _error_of_law(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> floa
     mean = torch.tensor(GAUSSIAN.means[0], dtype=torch.float64)
     covariance = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
     start, exact = (noised_law(mean, covariance, levels.rows[row]) for row in (0, -1))
-    found = output_law(sampler, GAUSSIAN.oracle(schedule), levels, *start)
-    return sum(float((got - want).norm()) for got, want in zip(found, exact, strict=True))
+    output = output_law(sampler, GAUSSIAN.oracle(schedule), levels, *start)
+    return sum(float((got - want).norm()) for got, want in zip(output, exact, strict=True))
 
 
 def _start() -> Tensor:
@@ -130,7 +128,7 @@ def _start() -> Tensor:
 
 @lru_cache(maxsize=len(LAWS))
 def _flow(law: str) -> Tensor:
-    """x̄ at κ = .2 of the probability flow from `_start` at κ = 1.9."""
+    """x̄ of the probability flow at κ = .2, from x̄ = `_start()` at κ = 1.9."""
     start, oracle = _start(), LAWS[law].oracle(EDM())
 
     def slope(u: float, flat: NDArray[np.float64]) -> NDArray[np.float64]:
