@@ -85,6 +85,7 @@ def trained(
             directory=Path(folder),
             device=sweep.device,
             progress=False,
+            training_id=sweep.origins["learned"].id,
         )
         losses = pd.read_csv(Path(folder) / LOSSES)
     denoisers = {**sweep.denoisers, "learned": model.to(sweep.device)}
