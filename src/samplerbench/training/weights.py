@@ -32,9 +32,7 @@ Loss = tuple[int, str, float]
 Model = TypeVar("Model", bound="nn.Module")
 
 
-def save(
-    model: nn.Module, path: Path, losses: bytes | None = None, training_id: str = ""
-) -> None:
+def save(model: nn.Module, path: Path, losses: bytes | None = None, training_id: str = "") -> None:
     """Write the weights; after an interruption the file is whole or absent.
 
     Args:
