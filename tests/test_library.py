@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 import samplerbench as sb
 from samplerbench import library
 from samplerbench.app.main import main
-from samplerbench.bench.identity import VERSIONS
 from samplerbench.bench.ranking import ranking
 from samplerbench.bench.statistics import against_floor, summary
 from samplerbench.bench.store import CLOCKS
@@ -28,6 +27,7 @@ from samplerbench.core.schedules import EDM, VPCosine
 from samplerbench.core.starts import Exact
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting, RunFailed
+from samplerbench.identity import VERSIONS
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.ddim import DDIM

@@ -7,8 +7,8 @@ import torch
 
 from samplerbench.app.build import build, what_pictures_see
 from samplerbench.app.showing import SCORE_ERRORS, check_figures, check_score_errors
-from samplerbench.bench.identity import identity
 from samplerbench.figures import base
+from samplerbench.identity import identity
 
 JOB = (
     "experiment=tiny",

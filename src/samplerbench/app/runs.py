@@ -99,7 +99,7 @@ class StoredRun:
         # torch takes seconds to import, and a run's values can be read without it
         from samplerbench.app.build import build
         from samplerbench.bench.cell import Origin
-        from samplerbench.bench.identity import identity_of_model
+        from samplerbench.identity import identity_of_model
         from samplerbench.training.weights import WEIGHTS, load, training_of
 
         config = OmegaConf.merge(self.config, changes)
@@ -167,7 +167,7 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
 def versions() -> dict[str, str]:
     """Of the software that decides a run's bits: of trusted packages their code, and of Python."""
     # torch takes seconds to import, and a run's values can be read without it
-    from samplerbench.bench.identity import VERSIONS, package_code
+    from samplerbench.identity import VERSIONS, package_code
 
     code = {package: package_code(package) for package in trusted_packages()}
     return {**VERSIONS, **code, "python": platform.python_version()}
