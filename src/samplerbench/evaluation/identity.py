@@ -6,9 +6,9 @@ renaming a yaml file changes nothing and changing a number changes the hash; num
 are described alike. Points, weights and other tensors are described by their content.
 
 The code of a member is part of its identity. Of this package that is one hash of the modules that
-decide numbers (`VERSIONS`). Of a member of somebody else's it is the module that defines it, and
-what that imports of its own package or of other modules that are not installed; comments and
-docstrings do not count there.
+decide numbers, and of torch and other packages that are in `VERSIONS` too, their version. Of a
+member of somebody else's it is the module that defines it, and what that imports of its own package
+or of other modules that are not installed; comments and docstrings do not count there.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def describe(thing: object, *, code: bool = False) -> Any:
 
     Args:
         thing: what to describe.
-        code: whether the code of classes and functions that are not of this package is described
-            too.
+        code: whether the code of classes and functions is described too, where `VERSIONS` does not
+            say what their package is.
 
     Raises:
         TypeError: for anything whose value cannot be read off.
@@ -192,10 +192,10 @@ def _module(module: nn.Module, code: bool) -> dict[str, Any]:
 
 
 def _named(kind: str, thing: Any, code: bool) -> dict[str, Any]:
-    """The name of a class or function and, unless it is of this package, its code."""
+    """The name of a class or function and, unless `VERSIONS` says what its package is, its code."""
     named = {kind: f"{thing.__module__}.{thing.__qualname__}"}
-    ours = str(thing.__module__).partition(".")[0] == OURS
-    return named if ours or not code else {**named, "code": _code_of(thing)}
+    known = str(thing.__module__).partition(".")[0] in VERSIONS
+    return named if known or not code else {**named, "code": _code_of(thing)}
 
 
 def _as_float(value: object, is_float: bool) -> object:
