@@ -1,7 +1,8 @@
 """Identities: stable, and different for different things."""
 
 import functools
-import subprocess
+import importlib
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,13 @@ import torch
 from torch import nn
 
 import samplerbench
-from samplerbench.evaluation.identity import PRESENTATION, describe, identity
+from samplerbench.evaluation.identity import (
+    PRESENTATION,
+    content,
+    describe,
+    identity,
+    package_code,
+)
 from samplerbench.grids import custom, karras
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.euler import Euler
@@ -97,59 +104,81 @@ def test_what_has_one_name_and_other_code_is_another_thing():
     assert identity(grid) == identity(same_grid) != identity(other_grid)
 
 
-SAMPLER = """
-from {package}.parts import FACTOR
+FILES = {
+    "local.py": "NUMBER = 2\n",
+    "lab/__init__.py": "from . import first\n",
+    "lab/first.py": "ONE = 1\n",
+    "lab/parts.py": "import local\n\ndef factor():\n    return 1 + local.NUMBER\n",
+    "lab/unused.py": "x = 1\n",
+    "lab/sampler.py": """
+from dataclasses import dataclass
 from samplerbench.samplers.ddim import DDIM
+from lab import first
+from . import parts
+@dataclass(frozen=True)
 class Mine(DDIM):
-    factor = FACTOR
-"""
+    def steps(self, model, x, levels, noise):
+        return super().steps(model, parts.factor() * x, levels, noise)
+""",
+}
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package of somebody's, and the identity of its sampler in a new process."""
-    folder = tmp_path / "lab"
-    folder.mkdir()
+    """A package of somebody's; with a file changed, its sampler as a new process has it."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "local.py").write_text("NUMBER = 2\n")
-    for name, text in {
-        "__init__": "",
-        "sampler": SAMPLER.format(package="lab"),
-        "parts": "import local\nFACTOR = 1 + local.NUMBER\n",
-        "unused": "x = 1\n",
-    }.items():
-        (folder / f"{name}.py").write_text(text)
-    code = (
-        "from lab.sampler import Mine; from samplerbench.evaluation.identity import identity; "
-        "print(identity(Mine()))"
-    )
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file is changed within a second
 
-    def now() -> str:
-        return subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True
-        ).stdout
+    def forget():
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("lab", "local")]:
+            del sys.modules[name]
 
-    return tmp_path, now
+    def with_change(file="lab/unused.py", before="", after=""):
+        forget()
+        for name, text in FILES.items():
+            assert name != file or before in text
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text.replace(before, after) if name == file else text)
+        importlib.invalidate_caches()
+        return importlib.import_module("lab.sampler").Mine()
+
+    yield with_change
+    forget()
 
 
 @pytest.mark.parametrize(
     ("file", "before", "after", "decides"),
     [
         ("lab/sampler.py", "class Mine", "# a comment\nclass Mine", False),
-        ("lab/sampler.py", "    factor", '    """Its words."""\n    factor', False),
+        ("lab/sampler.py", "    def", '    """Its words."""\n    def', False),
         ("lab/unused.py", "x = 1", "x = 2", False),
-        ("lab/sampler.py", "factor = FACTOR", "factor = -FACTOR", True),
+        ("lab/sampler.py", "* x", "/ x", True),
         ("lab/parts.py", "1 +", "2 +", True),
+        ("lab/first.py", "1", "2", True),
         ("local.py", "2", "3", True),  # what is not installed has no version
     ],
 )
 def test_the_code_that_decides_is_in_it(package, file, before, after, decides):
-    folder, now = package
-    first = now()
-    text = (folder / file).read_text()
-    assert before in text
-    (folder / file).write_text(text.replace(before, after))
-    assert (now() != first) is decides
+    assert identity(package()) == identity(package())
+    assert (identity(package(file, before, after)) != identity(package())) is decides
+
+
+def test_the_code_of_a_package_is_all_of_it_without_comments(package):
+    package()
+    before = package_code("lab")
+    assert package_code("lab", excluded=("unused.py",)) != before
+    package("lab/parts.py", "def", "# a comment\ndef")
+    assert package_code("lab") == before
+    package("lab/unused.py", "x = 1", "x = 2")
+    assert package_code("lab") != before
+    assert package_code("local") not in ("", before)
+    assert package_code("no_such_package") == ""
+
+
+def test_identities_have_sixteen_digits(package):
+    package()
+    for found in (identity(1), content(torch.zeros(2)), package_code("lab")):
+        assert re.fullmatch("[0-9a-f]{16}", found)
 
 
 def test_what_shows_results_is_no_part_of_the_code(tmp_path):
