@@ -1,6 +1,7 @@
 """The sweep: bits that depend on nothing but a cell's identity, and rows that never go missing."""
 
 import functools
+import importlib.metadata
 import math
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from samplerbench.evaluation.sweep import Sweep, mean_over_samples, most_steps
 from samplerbench.grids import karras
 from samplerbench.metrics.base import Distance, Measurement
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
+from samplerbench.metrics.max_sliced_law import MaxSlicedLaw
 from samplerbench.models import Denoiser
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.ddim import DDIM
@@ -101,9 +103,30 @@ def test_repetitions_share_start_and_noise_between_cells(sweep):
 
 
 def test_nfe_is_counted(sweep):
-    rows = replace(sweep, samplers=[("heun", Heun())], steps=[5], n_samples=350).run()
-    assert {row.nfe for row in rows if row.sampler == "heun"} == {9}
-    assert {row.nfe for row in rows if row.denoiser == "law"} == {0}
+    rows = replace(sweep, samplers=[("heun", Heun())], steps=[1, 5], n_samples=350).run()
+    assert {(row.steps, row.nfe) for row in rows if row.sampler == "heun"} == {(1, 1), (5, 9)}
+    assert {(row.steps, row.nfe) for row in rows if row.denoiser == "law"} == {(0, 0)}
+    assert all(row.seconds > 0 for row in rows)
+
+
+def test_samples_and_floor_are_held_against_the_truth(sweep):
+    """Data with noise of σ = 2, as a Langevin sampler's level has it."""
+    truth = gaussian([1.0, -0.5], [[8.0, 1.0], [1.0, 5.0]])
+    of = replace(sweep, truth=truth, metrics={"law": MaxSlicedLaw()})
+    floor, cell = of.cells()[0], of.cells()[-1]
+    draws = truth.draws(150, "floor", of.seed, 0)
+    assert torch.equal(of.draw(floor).samples, draws)
+    distance = MaxSlicedLaw().against_law(truth, seed=of.metric_seed)
+    for drawn, samples in ((floor, draws), (cell, of.draw(cell).samples)):
+        row = of.measure(of.drawing(drawn), "law", of.distances()["law"])
+        assert row.value == distance(samples).value
+
+
+def test_the_versions_of_the_software_are_in_every_identity(sweep):
+    names = ("samplerbench", "torch", "numpy", "scipy", "pot", "pytorch-lightning")
+    assert set(sweep.books.versions) == set(names)
+    for name in names[1:]:
+        assert sweep.books.versions[name] == importlib.metadata.version(name)
 
 
 def test_the_exact_oracle_reaches_the_floor(sweep):
