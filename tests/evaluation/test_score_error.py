@@ -64,6 +64,30 @@ def test_repetitions_see_points_of_their_own(errors):
         assert 0 < abs(first / second - 1) < 6 * (2 / 40_000) ** 0.5
 
 
+class Watching(Shrunk):
+    """Keeps the points that it is asked about, by level."""
+
+    def __init__(self, oracle):
+        super().__init__(oracle, 0.1)
+        self.seen = {}
+
+    def denoiser(self, x, level):
+        self.seen.setdefault(level.sigma, []).append(x)
+        return super().denoiser(x, level)
+
+
+def test_data_and_noise_of_repetitions_are_their_own(errors):
+    """x = x₀ + σ·ε at two levels gives both back."""
+    measure, oracle = errors
+    watching = Watching(oracle)
+    measure(learned=watching)
+    near, far = (torch.cat(watching.seen[sigma]) for sigma in (1.0, 3.0))
+    noise = (far - near) / 2
+    for found in (noise, near - noise):
+        assert len(found) == 2 * 20_000
+        assert len((1e6 * found).round().unique(dim=0)) == 2 * 20_000
+
+
 def test_a_score_of_one_level_is_measured_there(errors):
     class Zero(torch.nn.Module):
         def forward(self, u, level):

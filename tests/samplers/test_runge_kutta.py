@@ -12,7 +12,7 @@ from scipy.integrate import RK45, solve_ivp
 
 from samplerbench.errors import InvalidSetting
 from samplerbench.grids import Level, Levels, karras, to_data, uniform
-from samplerbench.models import Counted
+from samplerbench.models import Counted, Denoiser
 from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state, slope_at
 from samplerbench.samplers.dormand_prince import DormandPrince, _attempt, _slope
@@ -281,6 +281,30 @@ def test_a_sample_that_does_not_arrive_is_not_a_number(mixture_law, states):
     nan = x.clone()
     nan[3] = math.nan
     assert final_state(DormandPrince(), oracle, nan, levels, NOISE).isnan().any(-1).sum() == 1
+
+
+class Exploding(Denoiser):
+    """Another model, whose first step of six evaluations gives what is not a number."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.schedule, self.times = model, model.schedule, []
+
+    def denoiser(self, x, level):
+        self.times.append(float(level.t[0]))
+        return (math.nan if 2 <= len(self.times) <= 7 else 1) * self.model.denoiser(x, level)
+
+
+def test_after_an_error_that_is_no_number_a_fifth_of_the_step_is_tried(mixture_law, states):
+    model = Exploding(mixture_law.oracle(EDM(10.0)))
+    levels = to_data(EDM(10.0), torch.tensor([1.0, 0.5], dtype=torch.float64))
+    first, *_ = DormandPrince().steps(model, 10 * states(1, 2), levels, NOISE)
+    assert first.x.isfinite().all()
+    assert first.info["rejected"][0] >= 1
+    start, end = levels.t[:2].tolist()
+    nodes = [1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1]
+    tried = [start + share * (end - start) * node for share in (1, 0.2) for node in nodes]
+    assert model.times[:13] == pytest.approx([start, *tried], rel=1e-12)
 
 
 @pytest.mark.parametrize(
