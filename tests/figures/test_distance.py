@@ -59,6 +59,23 @@ def test_every_start_is_a_panel_and_every_setting_a_curve(cells):
     assert labels[:3] == ["ddim η=0", "ddim η=1", "heun"]
 
 
+def test_intervals_and_floor_are_where_they_are(cells):
+    """Of 1 and 1.1 + 1/N: Student's half width is t_{.975, 1}·s/√2 = 12.706·.1/2."""
+    (axes, _) = distance_against(cells, "max_sliced_certified").axes
+    for bar in (c for c in axes.containers if isinstance(c, ErrorbarContainer)):
+        (lines,) = bar.lines[2]
+        ends = [segment[:, 1].tolist() for segment in lines.get_segments()]
+        middle = [1 + 1 / steps + 0.05 for steps in (4, 9, 16)]
+        half = 12.7062 * 0.1 / 2
+        assert ends == [pytest.approx([m - half, m + half], rel=1e-4) for m in middle]
+    (band,) = axes.patches  # of .9 to .94 by .01: the middle 95 % of the quantiles' scale
+    assert band.get_extents().transformed(axes.transData.inverted()).intervaly == pytest.approx(
+        [0.901, 0.939]
+    )
+    flat = [line for line in axes.lines if len(set(line.get_ydata())) == 1]
+    assert flat[0].get_ydata()[0] == pytest.approx(0.92)
+
+
 def looks(axes):
     """What a reader tells curves apart by: colour, marker, dashes and filling."""
     found = []
