@@ -62,13 +62,12 @@ from typing import cast
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.evaluation.cell import Against, Cell, Row, sampler_name
 from samplerbench.evaluation.identity import content, settings_text
-from samplerbench.evaluation.statistics import holm, welch
+from samplerbench.evaluation.statistics import holm, student_half, welch
 from samplerbench.evaluation.store import LIMIT
 from samplerbench.evaluation.sweep import Drawing, Drawn, Once, Reference, Sweep
 from samplerbench.metrics.base import Distance, LawMetric, Metric
@@ -456,8 +455,7 @@ def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
 def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.DataFrame:
     groups = values.dropna().groupby(level=[*KEY, "steps"])
     lines = groups.agg(["mean", "std", "size"]).reset_index()
-    quantile = stdtrit((lines["size"] - 1).clip(lower=1), 0.5 + level / 2)
-    half = quantile * lines["std"] / lines["size"] ** 0.5
+    half = student_half(lines["std"], lines["size"], level)
     return lines.assign(
         part=part,
         kind=kind,
@@ -495,8 +493,8 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
 def _means(values: pd.Series) -> pd.DataFrame:
     """The mean over repetitions and half of its 95 % interval, for each limit."""
     lines = values.groupby(level=KEY).agg(["mean", "std", "size"]).reset_index()
-    half = stdtrit((lines["size"] - 1).clip(lower=1), 0.975) * lines["std"]
-    return lines.assign(half=half / lines["size"] ** 0.5).drop(columns=["std", "size"])
+    half = student_half(lines["std"], lines["size"])
+    return lines.assign(half=half).drop(columns=["std", "size"])
 
 
 def enough_noise(points: Tensor, allowed: float) -> float:
