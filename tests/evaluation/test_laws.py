@@ -72,6 +72,12 @@ def test_every_sampler_has_the_right_law(sampler):
         assert found.right
 
 
+@pytest.mark.parametrize(("sampler", "count"), [(DDIM(), 2), (ULA(), 2), (MALA(), 1)], ids=repr)
+def test_what_is_refined(sampler, count):
+    """Of chains that must keep a law there is nothing to refine: chance would make one nearer."""
+    assert len(measured_law(sampler, VPLinear()).errors) == count
+
+
 def test_none_is_declared():
     assert measured_law(AnnealedLangevin(), EDM()) is None
 
