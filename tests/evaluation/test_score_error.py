@@ -44,6 +44,7 @@ def errors():
 def test_closed_form(errors):
     measure, oracle = errors
     rows = measure(learned=Shrunk(oracle, 0.1))
+    assert list(rows.columns) == ["denoiser", "sigma", "repetition", "error", "size"]
     assert set(rows["denoiser"]) == {"learned"}
     mean = rows.groupby("sigma")[["error", "size"]].mean()
     for sigma in (1.0, 3.0):  # x ~ N(0, 2 + σ²), x̂₀ = 2x/(2 + σ²), s* = −x/(2 + σ²), two axes
