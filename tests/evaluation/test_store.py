@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from samplerbench.evaluation.cell import Row, fragment_name
-from samplerbench.evaluation.store import Store, row_of
+from samplerbench.evaluation.store import Store, row_of, to_data
 
 DEFAULTS = {"str": "", "int": 0, "float": 0.5}
 
@@ -119,6 +119,16 @@ def test_a_table_is_of_the_job_as_it_is_now(tmp_path, caplog):
     before.write(row(cell_id="a", value=1.0))
     now.write(row(cell_id="b", value=2.0))
     assert list(now.compact(whole=False)["cell_id"]) == ["a", "b"]  # interrupted
+    assert caplog.text == ""
     assert list(now.compact(whole=True)["cell_id"]) == ["b"]
     assert "1 values there are not of this job" in caplog.text
     assert len(list(now.fragments.glob("*.json"))) == 2
+
+
+def test_the_values_of_the_grid_are_distances_to_data_or_law(tmp_path):
+    """Without a budget's neighbours, training points and limits."""
+    store = Store(tmp_path)
+    for reference in ("data", "law", "training", "exact", "doubled", "chain"):
+        for sampler in ("heun", "heun limit", "ODE limit"):
+            store.write(row(cell_id=reference + sampler, reference=reference, sampler=sampler))
+    assert sorted(to_data(store.table())["cell_id"]) == ["dataheun", "lawheun"]

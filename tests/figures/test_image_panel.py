@@ -71,7 +71,7 @@ def test_a_row_a_setting_a_column_a_number_of_steps(channels):
     assert [axes.get_ylabel() for axes in panels[:, 0]] == ["ddim η=0", "ddim η=1", "heun", "data"]
     assert [axes.get_xlabel() for axes in panels[2]] == ["N = 3", "N = 6"]
     for place, run in enumerate(scene.runs(steps=6)):
-        x = scene.follow(run, chains=4).x[-1]
+        x = scene.follow(run, chains=4, every=1).x[-1]
         canvas = montage(x, shape)
         assert np.allclose(shown(panels[place, 1]), canvas[..., 0] if channels == 1 else canvas)
 
@@ -104,7 +104,9 @@ def test_what_is_not_finite_is_white():
 def test_all_begin_with_the_same_noise():
     scene = scene_of((1, 4, 4))
     firsts = [
-        scene.follow(run, chains=4).x[0] for steps in (3, 6) for run in scene.runs(steps=steps)
+        scene.follow(run, chains=4, every=1).x[0]
+        for steps in (3, 6)
+        for run in scene.runs(steps=steps)
     ]
     assert all(torch.equal(first, firsts[0]) for first in firsts)
 

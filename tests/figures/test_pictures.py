@@ -43,8 +43,9 @@ from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.ula import ULA
-from samplerbench.schedules import EDM
+from samplerbench.schedules import EDM, VPLinear
 from samplerbench.starts import Exact, FixedGaussian, Prior
 from samplerbench.targets import EDMTarget
 
@@ -391,6 +392,21 @@ def test_a_chain_stands_before_its_own_law(noise):
     words = [text.get_text() for text in legend.get_texts()]
     assert words[-1] == "the chain"
     assert words[0] == ("the law at its level: data + σ·ε, σ = 3" if noise else "data")
+
+
+def test_states_that_keep_their_last_noise_say_so():
+    """In the units of the data: the last level with noise is α·x₀ + σ·ε, here α = .6."""
+    grid = functools.partial(grids.uniform, t_max=0.5)
+    plane = scene_of(grid_mixture(), schedule=VPLinear(), grid=grid, learned=False)
+    levels = plane.levels(2)
+    for sampler, sigma in ((DDIM(), 0.0), (ReverseSDE(denoise=False), None)):
+        paths = plane.paths("oracle", "exact", sampler, 2, chains=3)
+        assert [level.t for level in paths.levels[:2]] == levels.t[:2].tolist()
+        last = levels.rows[1]
+        assert 0.3 < last.alpha < 0.95
+        assert paths.levels[2].alpha == 1
+        want = last.sigma / last.alpha if sigma is None else sigma
+        assert paths.levels[2].sigma == pytest.approx(want)
 
 
 def test_the_densities_are_those_of_the_noised_data():

@@ -104,6 +104,35 @@ def test_config_states_every_setting_and_its_default(
     assert kind() in [of(**values) for of, values in map(_member, FILES) if of is kind]
 
 
+def test_what_they_say_of_themselves(metric: Metric) -> None:
+    """Which squares add, which compare clouds that share starts, and whether small is good."""
+    name = type(metric).__name__
+    assert metric.is_wasserstein is (name not in ("Energy", "FID", "KID", "MMD", "PrecisionRecall"))
+    # an estimate without bias supposes independent clouds
+    assert bool(metric.allows_coupled) is (name not in ("Energy", "KID", "MMD"))
+    assert metric.smaller_is_better is True
+
+
+def test_what_metrics_against_a_law_say_of_themselves(law_metric: LawMetric) -> None:
+    name = type(law_metric).__name__
+    assert law_metric.is_wasserstein is (name in ("MaxSlicedLaw", "WLaw1D", "WithinMode"))
+    # generated data on top of training data are copies, and far from them they are no data
+    assert law_metric.smaller_is_better is (name != "NearestTraining")
+
+
+def test_the_smallest_clouds(metric: Metric) -> None:
+    if isinstance(metric, FID | KID):
+        metric = replace(metric, features=Features(nn.Identity(), (1,)))
+    if metric.why_incompatible(1) is not None:
+        return
+    of_several = {"Energy": 2, "FID": 2, "KID": 2, "MMD": 2, "PrecisionRecall": 4}
+    least = of_several.get(type(metric).__name__, 1)
+    x = torch.arange(9, dtype=torch.float64)[:, None] ** 2
+    assert math.isfinite(metric.against(x[: max(least, 2)], seed=0)(x[:least] + 0.5).value)
+    with pytest.raises(InvalidSetting):
+        metric.against(x, seed=0)(x[: least - 1])
+
+
 def test_bounds_enclose_the_value_at_its_direction(
     metric: Metric, clouds: tuple[Tensor, Tensor]
 ) -> None:
