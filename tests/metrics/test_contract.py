@@ -250,6 +250,25 @@ def test_refuses_impossible_settings(file: Path, wrong: float) -> None:
             replace(kind(), **{name: wrong})  # type: ignore[type-var]
 
 
+COUNTS = {"evaluations": 8} | dict.fromkeys(
+    ("components", "directions", "iterations", "max_pairs", "neighbours", "starts"), 1
+)
+NUMBERS = ("bandwidth", "high", "low", "max_overlap", "p", "relative_tolerance", "tolerance")
+
+
+def test_settings_at_their_ends(configured: tuple[type, dict[str, Any]]) -> None:
+    kind, settings = configured
+    assert set(settings) <= {*COUNTS, *NUMBERS, "axis", "precision", "share"}
+    for name in settings:
+        if name in COUNTS:
+            replace(kind(), **{name: COUNTS[name]})
+            with pytest.raises(InvalidSetting, match=f"must be at least {COUNTS[name]}"):
+                replace(kind(), **{name: COUNTS[name] - 1})
+        if name in NUMBERS:
+            with pytest.raises(InvalidSetting, match=f"{name}=inf: must be "):
+                replace(kind(), **{name: math.inf})
+
+
 def test_other_dimensions(metric: Metric) -> None:
     cloud = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
     reason = metric.why_incompatible(5)

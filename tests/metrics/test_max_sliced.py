@@ -176,3 +176,13 @@ def test_pot_in_single_precision_scales_with_the_data(p: float) -> None:
     for scale in (1e-24, 1e-9, 1e13):
         found = metric.against(scale * y, seed=0)(scale * x)
         assert found.value == pytest.approx(scale * value, rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_blocks_of_any_size_give_one_value(monkeypatch: pytest.MonkeyPatch, p: float) -> None:
+    x, y = _clouds(90, 40, 3)
+    distance = MaxSliced(p=p, directions=300).against(y, seed=0)
+    value = distance(x).value
+    for work in (1, 200, 10**4):
+        monkeypatch.setattr(max_sliced, "WORK", work)
+        assert distance(x).value == pytest.approx(value, rel=1e-6)  # float32
