@@ -113,6 +113,19 @@ def test_what_they_say_of_themselves(metric: Metric) -> None:
     assert metric.smaller_is_better is True
 
 
+WITHOUT_LINES = (
+    *("Energy", "ExactW2", "FID", "KID", "MMD", "ModeWeights", "NearestTraining"),
+    *("PrecisionRecall", "RegionShare"),
+)
+
+
+def test_one_dimensional_distances_are_counted(
+    metric: Metric, clouds: tuple[Tensor, Tensor]
+) -> None:
+    found = metric.against(clouds[1], seed=3)(clouds[0]).evaluations
+    assert (found == 0) is (type(metric).__name__ in WITHOUT_LINES)
+
+
 def test_what_metrics_against_a_law_say_of_themselves(law_metric: LawMetric) -> None:
     name = type(law_metric).__name__
     assert law_metric.is_wasserstein is (name in ("MaxSlicedLaw", "WLaw1D", "WithinMode"))
@@ -267,6 +280,9 @@ def test_settings_at_their_ends(configured: tuple[type, dict[str, Any]]) -> None
         if name in NUMBERS:
             with pytest.raises(InvalidSetting, match=f"{name}=inf: must be "):
                 replace(kind(), **{name: math.inf})
+        if name in ("max_overlap", "tolerance"):
+            with pytest.raises(InvalidSetting, match=f"{name}=1: must be between 0 and 1"):
+                replace(kind(), **{name: 1})
 
 
 def test_other_dimensions(metric: Metric) -> None:
@@ -296,6 +312,10 @@ def test_laws_own_draws_are_nearer_than_shifted_ones(law_metric: LawMetric, law:
     for result in (near, far):
         assert not result.lower > result.value
         assert not result.upper < result.value
+        assert (result.evaluations == 0) is (type(law_metric).__name__ in WITHOUT_LINES)
+        if result.direction is not None:
+            assert result.direction.shape == (law.dim,)
+            assert float(result.direction.norm()) == pytest.approx(1, abs=1e-14)
 
 
 def test_law_metrics_keep_their_bits(law_metric: LawMetric, law: Dataset) -> None:

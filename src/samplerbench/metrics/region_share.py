@@ -94,7 +94,7 @@ class RegionShare(LawMetric):
             z = offsets / covariances[:, self.axis, self.axis, None].sqrt()
             # All of a flat component is at its mean, which is not below an end that is there too.
             z = torch.where(z.isnan(), -math.inf, z)
-            return float(weights @ torch.special.ndtr(z).diff(dim=1)[:, 0] / weights.sum())
+            return float(weights @ torch.special.ndtr(z).diff(dim=1)[:, 0])
         law = line_law(dataset)
         assert law is not None  # why_incompatible has asked
         return float(law.cdf(ends).diff())
