@@ -1,4 +1,4 @@
-"""What the tests share: every schedule, every sampler found in the package, laws with an oracle."""
+"""Fixtures of several folders: walks over members, laws with an oracle, the command line."""
 
 from __future__ import annotations
 
@@ -6,35 +6,32 @@ import inspect
 import json
 import os
 import pkgutil
+import pydoc
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from torch import Tensor
 
 import samplerbench.samplers
-from samplerbench import grids
 from samplerbench.app.main import main
+from samplerbench.core import grids, level_laws, schedules, starts, targets
+from samplerbench.core.grids import Levels
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import GeometricVE, NoiseSchedule, Rectified, VPLinear
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
-from samplerbench.evaluation.contract import Ground
-from samplerbench.grids import Levels
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import Sampler
-from samplerbench.schedules import (
-    EDM,
-    GeometricVE,
-    GeometricVEKernel,
-    NoiseSchedule,
-    Rectified,
-    VPCosine,
-    VPLinear,
-)
+from samplerbench.verify import orders
 
 torch.set_num_threads(1)
 
@@ -56,89 +53,140 @@ def command() -> Callable[..., int]:
     return run
 
 
-SCHEDULES = [EDM(10.0), GeometricVE(), GeometricVEKernel(), VPLinear(), VPCosine(), Rectified()]
+CONF = Path(__file__).parents[1] / "conf"
+#: Settings of classes that have no yaml file and no defaults.
+SETTINGS: dict[type, dict[str, Any]] = {
+    schedules.DDPMTable: {"signal": np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)).tolist()}
+}
 
 
-def _samplers() -> list[Sampler]:
-    found: list[Sampler] = []
+def members(
+    group: str, module: ModuleType, is_member: Callable[[Any], bool], conf: Path = CONF
+) -> dict[str, Any]:
+    """All members of a config group, by name: those of its yaml files, and the rest of its module.
+
+    Args:
+        group: of conf/.
+        module: defines the members.
+        is_member: tells them from its other classes and functions.
+        conf: the folder of the groups.
+    """
+    built, with_yaml = {}, set()
+    for path in sorted((conf / group).glob("*.yaml")):
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        target: Any = pydoc.locate(settings.pop("_target_"))
+        is_partial = settings.pop("_partial_", False)
+        built[path.stem] = partial(target, **settings) if is_partial else target(**settings)
+        with_yaml |= {target, type(built[path.stem])}
+    for name, member in defined(module):
+        if is_member(member) and member not in with_yaml and not name.startswith("_"):
+            is_class = inspect.isclass(member)
+            built[name] = member(**SETTINGS.get(member, {})) if is_class else member
+    return built
+
+
+def defined(module: ModuleType) -> list[tuple[str, Any]]:
+    """The classes and functions of a module, without what it imports."""
+    pairs = vars(module).items()
+    return [(k, v) for k, v in pairs if getattr(v, "__module__", None) == module.__name__]
+
+
+def concrete(kind: type) -> Callable[[Any], bool]:
+    """Whether something is a class of a kind, and not abstract."""
+    return lambda x: inspect.isclass(x) and issubclass(x, kind) and not inspect.isabstract(x)
+
+
+def is_grid(x: Any) -> bool:
+    """Whether something is a function of a schedule and a number of steps."""
+    if not inspect.isfunction(x):
+        return False
+    return list(inspect.signature(x).parameters)[:2] == ["schedule", "steps"]
+
+
+def samplers() -> dict[str, Sampler]:
+    """The variants of all samplers of the package."""
     package = samplerbench.samplers
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        for member in vars(import_module(module.name)).values():
-            if not (inspect.isclass(member) and issubclass(member, Sampler)):
-                continue
-            if inspect.isabstract(member) or member.__module__ != module.name:
-                continue
-            found += member.variants()
-    return found
+    modules = pkgutil.iter_modules(package.__path__, package.__name__ + ".")
+    found = [member for info in modules for _, member in defined(import_module(info.name))]
+    variants = [one for kind in filter(concrete(Sampler), found) for one in kind.variants()]
+    return {repr(one): one for one in variants}
 
 
-SAMPLERS = _samplers()
-ON_A_PATH = [s for s in SAMPLERS if s.order is not None and not s.adaptive]
+def walk(found: dict[str, Any]) -> Callable[[Callable[..., Any]], Any]:
+    """A fixture that has each of the members in turn."""
+    return pytest.fixture(params=list(found.values()), ids=list(found))
 
 
-@pytest.fixture
-def all_samplers() -> list[Sampler]:
-    return SAMPLERS
+SCHEDULES: dict[str, NoiseSchedule] = members("schedule", schedules, concrete(NoiseSchedule))
+SAMPLERS = samplers()
+#: For tests that hardly depend on the schedule: noise at t = 0, variance preserving, and no signal
+#: at t = 1.
+THREE = {type(path).__name__: path for path in (GeometricVE(), VPLinear(), Rectified())}
 
 
-@pytest.fixture(params=SCHEDULES, ids=lambda s: type(s).__name__)
+@walk(SCHEDULES)
+def every_schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
+    return request.param
+
+
+@walk(THREE)
 def schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
     return request.param
 
 
-@pytest.fixture(params=SAMPLERS, ids=repr)
+@walk(members("grid", grids, is_grid))
+def grid(request: pytest.FixtureRequest) -> Callable[[NoiseSchedule, int], Levels]:
+    return request.param
+
+
+@walk(members("target", targets, concrete(targets.Target)))
+def target(request: pytest.FixtureRequest) -> targets.Target:
+    return request.param
+
+
+@walk(members("start", starts, concrete(starts.Start)))
+def start(request: pytest.FixtureRequest) -> starts.Start:
+    return request.param
+
+
+@walk(members("level_law", level_laws, concrete(level_laws.LevelLaw)))
+def level_law(request: pytest.FixtureRequest) -> level_laws.LevelLaw:
+    return request.param
+
+
+@walk(SAMPLERS)
 def sampler(request: pytest.FixtureRequest) -> Sampler:
     return request.param
 
 
-@pytest.fixture(params=[s for s in ON_A_PATH if not s.stochastic], ids=repr)
-def deterministic(request: pytest.FixtureRequest) -> Sampler:
-    return request.param
-
-
-@pytest.fixture(params=[s for s in SAMPLERS if s.affine], ids=repr)
-def affine(request: pytest.FixtureRequest) -> Sampler:
-    return request.param
-
-
-@pytest.fixture(params=[s for s in ON_A_PATH if s.stochastic and s.affine], ids=repr)
-def stochastic(request: pytest.FixtureRequest) -> Sampler:
-    return request.param
+@pytest.fixture
+def all_schedules() -> list[NoiseSchedule]:
+    return list(SCHEDULES.values())
 
 
 @pytest.fixture
-def interior() -> Callable[..., Levels]:
-    """Levels that stop short of the data, from σ/α = 1.9 to .2: a range all schedules have.
-
-    They are spaced uniformly in time, or by Karras' formula in σ/α ("noise").
-    """
-
-    def build(schedule: NoiseSchedule, steps: int, spacing: str = "times") -> Levels:
-        ends = torch.tensor([1.9, 0.2], dtype=torch.float64)
-        if spacing == "times":
-            times = torch.linspace(*schedule.time_at(ends).tolist(), steps + 1, dtype=ends.dtype)
-        else:
-            roots = torch.linspace(*(ends ** (1 / 3)).tolist(), steps + 1, dtype=ends.dtype)
-            times = schedule.time_at(roots**3)
-        return Levels(times, *schedule(times))
-
-    return build
+def all_samplers() -> list[Sampler]:
+    return list(SAMPLERS.values())
 
 
 @pytest.fixture
-def full() -> Callable[[NoiseSchedule, int], Levels]:
-    """Levels from t = 1 to the data: α = 0 comes first where the schedule loses the signal."""
-    return grids.uniform
+def all_members() -> Callable[..., dict[str, Any]]:
+    """The walk over the classes of a kind, see `members`."""
+    return lambda group, module, kind, conf: members(group, module, concrete(kind), conf)
 
 
 @pytest.fixture
-def suited(simple_mixture) -> Callable[[Sampler, NoiseSchedule, int], Levels]:
-    """Levels that a sampler must run on."""
+def max_sliced_w2() -> Callable[..., float]:
+    """Max-sliced W₂ of two Gaussians in the plane, by brute force over 20 001 directions."""
 
-    def build(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> Levels:
-        return Ground(simple_mixture, schedule).levels(sampler, steps)
+    def distance(mean: Tensor, cov: Tensor, other_mean: Tensor, other_cov: Tensor) -> float:
+        angles = torch.linspace(0, torch.pi, 20_001, dtype=torch.float64)
+        theta = torch.stack([angles.cos(), angles.sin()], dim=1)
+        widths = [((theta @ c) * theta).sum(1).clamp_min(0).sqrt() for c in (cov, other_cov)]
+        square = (theta @ (mean - other_mean)).square() + (widths[0] - widths[1]).square()
+        return float(square.max().sqrt())
 
-    return build
+    return distance
 
 
 @pytest.fixture
@@ -152,11 +200,7 @@ def normal_law() -> GaussianMixture:
 @pytest.fixture
 def mixture_law() -> GaussianMixture:
     """A Gaussian mixture in R² whose components differ in shape and overlap when noised."""
-    return GaussianMixture(
-        (0.2, 0.5, 0.3),
-        ((1.5, 0.0), (-1.0, 1.0), (0.0, -1.5)),
-        (((0.3, 0.1), (0.1, 0.2)), ((0.1, 0.0), (0.0, 0.5)), ((0.2, -0.1), (-0.1, 0.2))),
-    )
+    return orders.MIXTURE
 
 
 @pytest.fixture
@@ -200,21 +244,32 @@ def gaussian_moments() -> Callable[[GaussianMixture], tuple[torch.Tensor, torch.
 
 def _wandb_runs(directory: Path) -> list[dict[str, Any]]:
     """The offline runs below a folder, in order, by wandb's own reader of its transaction logs."""
+    from wandb.util import get_core_path  # `wandb leet inspect` without the start of Python
+
     runs = []
     for path in sorted((directory / "wandb").glob("*run-*/run-*.wandb"), key=os.path.getmtime):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+        command = [get_core_path(), "leet", "inspect", "--no-observability", "--json"]
+        command += ["--run-file", str(path), str(path.parents[1])]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        records = [json.loads(line) for line in out.splitlines()]
-        of: dict[str, list[dict[str, Any]]] = {}
-        for record in records:
-            of.setdefault(record["type"], []).append(record[record["type"]])
+        records: dict[str, list[dict[str, Any]]] = {}
+        for line in out.splitlines():
+            record = json.loads(line)
+            records.setdefault(record["type"], []).append(record[record["type"]])
+        history = [row["item"] for row in records.get("history", [])]
         runs.append(
             {
-                **of["run"][0],
-                "config": {k: v for c in of["run"] for k, v in c["config"]["update"].items()},
-                "history": [row["item"] for row in of.get("history", [])],
-                "metrics": {m["name"]: m for m in of.get("metric", []) if "name" in m},
-                "exit": of["exit"][0].get("exit_code", 0),
+                **records["run"][0],
+                "config": {k: v for c in records["run"] for k, v in c["config"]["update"].items()},
+                "history": history,
+                "last": {key: value for row in history for key, value in row.items()},
+                "losses": [
+                    (row["trainer/global_step"], name, row[f"{name}/loss"])
+                    for row in history
+                    for name in ("train", "validation")
+                    if f"{name}/loss" in row
+                ],
+                "metrics": {m["name"]: m for m in records.get("metric", []) if "name" in m},
+                "exit": records["exit"][0].get("exit_code", 0),
                 "files": path.parent / "files",
             }
         )
@@ -223,5 +278,5 @@ def _wandb_runs(directory: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def wandb_runs():
-    """Reads offline wandb runs back: folder ↦ runs."""
+    """Reads offline wandb runs back: from a folder to its runs."""
     return _wandb_runs

@@ -9,17 +9,17 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from samplerbench.batches import Batches, TensorData
+from samplerbench.core.level_laws import LogNormal
+from samplerbench.core.schedules import EDM
+from samplerbench.core.targets import EDMTarget
+from samplerbench.core.weightings import Uniform
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
-from samplerbench.level_laws import LogNormal
 from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.denoising import Denoising
-from samplerbench.schedules import EDM
-from samplerbench.targets import EDMTarget
-from samplerbench.training import LOSSES, WEIGHTS, train
-from samplerbench.weightings import Uniform
+from samplerbench.training.batches import Batches, TensorData
+from samplerbench.training.loop import LOSSES, WEIGHTS, train
 
 LAW = gaussian((3.0, -1.0), ((4.0, 1.0), (1.0, 0.5)))
 ONE = Recipe(steps=12, batch_size=32, lr=3e-3, ema_decay=0.8, log_every=4, validate_every=6)
@@ -30,9 +30,6 @@ def trained(directory, recipe, callbacks=(), x0=None, device="cpu", resumable=Fa
     data = TensorData(
         LAW.draws(500, "train") if x0 is None else x0,
         LAW.draws(100, "validation"),
-        batch_size=recipe.batch_size,
-        replacement=False,
-        train_seed=0,
     )
     objective = Denoising(
         network=ResidualMLP(2, 0, width=32),
@@ -88,7 +85,7 @@ def test_both_processes_end_with_the_model_that_is_returned(two):
 
 def test_they_share_every_batch(two):
     _, _, (first, second) = two
-    whole = list(Batches(LAW.draws(500, "train").float(), 32, False, 0, 12))
+    whole = list(Batches(LAW.draws(500, "train").float(), ONE, 0))
     for mine, theirs, batch in zip(first["batches"], second["batches"], whole, strict=True):
         assert torch.equal(mine, batch[0::2])
         assert torch.equal(theirs, batch[1::2])

@@ -1,4 +1,4 @@
-"""What an error says becomes one line, in one place."""
+"""The text of an error in one line, made in one place."""
 
 from pathlib import Path
 
@@ -24,8 +24,8 @@ def test_an_error_is_one_line_that_is_never_empty(error, line, with_kind):
     assert kind_and_line(error) == with_kind
 
 
-def test_no_other_place_takes_the_first_line_of_an_error():
-    """What is not there cannot be the first of several: an error may have no words."""
+def test_only_errors_py_takes_the_first_line_of_an_error():
+    """`"".splitlines()[0]` raises an IndexError, and the message of an error may be empty."""
     package = Path(samplerbench.__file__).parent
     own = package / "errors.py"
     sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}

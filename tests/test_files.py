@@ -1,4 +1,4 @@
-"""Files are whole or absent, for all who write them at once."""
+"""Atomic writing: a file is complete or absent, also with several writers."""
 
 import os
 
@@ -7,7 +7,7 @@ import pytest
 from samplerbench.files import replacing, sealed, unsealed, write_atomically
 
 
-def test_writers_of_one_pid_on_two_hosts_have_a_file_each(tmp_path, monkeypatch):
+def test_writers_with_the_same_pid_on_two_hosts_have_their_own_files(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getpid", lambda: 7)
     path = tmp_path / "a.json"
     with replacing(path) as one, replacing(path) as other:
@@ -15,12 +15,12 @@ def test_writers_of_one_pid_on_two_hosts_have_a_file_each(tmp_path, monkeypatch)
         one.write_text("one")
         other.write_text("other")
         assert {one.parent, other.parent} == {tmp_path}
-        assert list(tmp_path.glob("*.json")) == []  # nobody reads what is not whole
+        assert list(tmp_path.glob("*.json")) == []  # no reader sees an incomplete file
     assert path.read_text() == "one"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_after_an_error_there_is_what_there_was(tmp_path):
+def test_an_error_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     write_atomically(path, b"before")
     with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
@@ -29,7 +29,7 @@ def test_after_an_error_there_is_what_there_was(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_sealed_bytes_are_those_that_were_written_or_none(tmp_path):
+def test_changed_bytes_are_refused():
     content = bytes(range(256))
     whole = sealed(content)
     assert unsealed(whole) == content

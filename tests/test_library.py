@@ -17,20 +17,20 @@ from matplotlib.figure import Figure
 import samplerbench as sb
 from samplerbench import library
 from samplerbench.app.main import main
+from samplerbench.bench.ranking import ranking
+from samplerbench.bench.statistics import against_floor, summary
+from samplerbench.bench.store import CLOCKS
+from samplerbench.core.grids import karras
+from samplerbench.core.models import Denoiser
+from samplerbench.core.schedules import EDM, VPCosine
+from samplerbench.core.starts import Exact
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting, RunFailed
-from samplerbench.evaluation.ranking import ranking
-from samplerbench.evaluation.statistics import summary
-from samplerbench.evaluation.store import CLOCKS
-from samplerbench.grids import karras
 from samplerbench.metrics.sliced import Sliced
-from samplerbench.models import Denoiser
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
-from samplerbench.schedules import EDM, VPCosine
-from samplerbench.starts import Exact
 
 FEW = {"n_samples": 50, "repetitions": 2, "floor_repetitions": 2}
 
@@ -450,3 +450,75 @@ def test_samples_that_do_not_arrive_are_no_value():
     cells = table[table["denoiser"] != "law"]
     assert set(cells["status"]) == {"diverged"}
     assert cells["value"].isna().all()
+
+
+def test_values_that_two_tables_share_count_once():
+    """Such as the floor of two grids, and all of a cell of a notebook that is run twice."""
+    law = sb.dataset("gaussian")
+    tables = [
+        sb.sweep(law, "heun", steps=4, starts="exact", grid=sb.grid("karras", rho=rho), **FEW)
+        for rho in (3.0, 9.0, 3.0)
+    ]
+    once, pooled = summary(pd.concat(tables[:2])), summary(pd.concat(tables))
+    pd.testing.assert_frame_equal(once, pooled)
+    assert set(pooled["count"]) == {2}
+    assert len(pooled) == 1 + 2
+    found = against_floor(pd.concat(tables))
+    assert set(found["floor_count"]) == {2}
+
+
+def test_a_model_that_was_changed_is_another_one(folder):
+    few = {"samplers": "heun", "steps": 4, "starts": "prior", "denoisers": "learned", **FEW}
+    run = sb.load(folder)
+    before = sb.sweep(run, **few)
+    with torch.no_grad():
+        next(run.denoisers["learned"].parameters()).mul_(2)
+    after = sb.sweep(run, **few)
+    ids = [set(t.loc[t["denoiser"] == "learned", "setting_id"]) for t in (before, after)]
+    assert ids[0].isdisjoint(ids[1])
+
+
+def test_samples_that_no_metric_takes_are_named():
+    with pytest.warns(UserWarning, match="50 of 50 samples are not finite"):
+        sb.sample("grid_mixture", "heun", steps=4, n=50, denoiser=Scaled(1e20))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sb.sample("gaussian", "heun", steps=10**11, n=5), "steps=100000000000: must be"),
+        (lambda: sb.sample("gaussian", "heun", steps=4, n=10**12), "n=1000000000000: must be at"),
+        (lambda: sb.sweep("gaussian", "heun", steps=4, n_samples=10**12), "n_samples=10000000000"),
+        (lambda: sb.sweep("gaussian", "heun", nfe=10**11), "nfe=100000000000: must be at least"),
+        (lambda: sb.sweep("gaussian", "heun", steps=4, grid=3), "grid=3: must be a name, or a fun"),
+        (lambda: sb.sweep("gaussian", denoisers=3), "denoiser=3: must be a name, a list of names"),
+        (lambda: sb.sweep("gaussian", denoisers=["oracle"] * 2), "must be at least one, and none"),
+        (
+            lambda: sb.train("gaussian", settings={"dataset.mean": 3}),
+            "dataset.mean=3: must be left",
+        ),
+        (lambda: sb.train("gaussian", settings={"budget": 3}), "budget=3: must be left out"),
+        (
+            lambda: sb.train("gaussian", schedule=EDM(), settings={"schedule.sigma_max": 3}),
+            "schedule.sigma_max=3: must be left out",
+        ),
+        (
+            lambda: sb.sweep("gaussian", "heun", steps=4, grid=SimpleNamespace().__class__()),
+            "grid=namespace",
+        ),
+    ],
+)
+def test_what_no_machine_or_no_table_can_hold_is_one_line(call, message):
+    with pytest.raises(InvalidSetting) as refused:
+        call()
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_settings_that_cannot_be_described_are_refused():
+    @dataclass(frozen=True)
+    class Secretive(Mine):
+        draws: object = None
+
+    with pytest.raises(InvalidSetting, match="cannot describe a Generator"):
+        sb.sweep("gaussian", Secretive(torch.Generator()), steps=4, **FEW)

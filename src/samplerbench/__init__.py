@@ -1,12 +1,14 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
-For scripts and notebooks: `load`, `train`, `sweep`, `sample` and `plot`, and the members of the
-config groups by name, all of `samplerbench.library`, which is imported when one of them is used.
+Scripts and notebooks use `load`, `train`, `sweep`, `sample` and `plot`, and get members of the
+config groups by name. All of these are in `samplerbench.library`, which is imported on first use.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from samplerbench.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from samplerbench.library import (
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
         sweep,
         train,
     )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "dataset",

@@ -1,4 +1,4 @@
-"""Environment variables for the time of a block."""
+"""Temporary environment variables."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Environment variables with these values, None for none, and with their own ones afterwards.
+    """Set environment variables within a block, and restore them after it.
 
-    Processes that begin in the block inherit them.
+    Args:
+        variables: their values; None removes a variable.
     """
     before = {name: os.environ.get(name) for name in variables}
     _set(variables)

@@ -1,20 +1,20 @@
-"""What a user's setting and a run that has begun can end with, and the lines for it.
+"""Errors of settings and of runs, and their text in one line.
 
-A class checks its own settings when it is built and raises `InvalidSetting`; the app puts the
-config group in front of the field ("sampler.eta=-1: must be at least 0") and ends with status 2.
-After `RunFailed` it ends with status 1.
+A class checks its settings in its constructor and raises `InvalidSetting`. The command puts the
+config group in front of the field ("sampler.eta=-1: must be at least 0") and exits with status 2.
+After `RunFailed` it exits with status 1.
 """
 
 from __future__ import annotations
 
 
 class InvalidSetting(ValueError):
-    """A setting with a value that is not allowed.
+    """A setting whose value is not allowed.
 
     Args:
         field: name of the setting, as the user writes it.
-        value: what was given.
-        allowed: what is allowed, as the end of the sentence "must be …".
+        value: its value.
+        allowed: the allowed values, as the end of the sentence "must be …".
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
@@ -24,12 +24,12 @@ class InvalidSetting(ValueError):
         self.allowed = allowed
 
     def __reduce__(self) -> tuple[type[InvalidSetting], tuple[str, str, str]]:
-        # to another process goes the text: the value may be anything
+        # the value may be an object that cannot be sent to another process; its text can
         return type(self), (self.field, str(self.value), self.allowed)
 
 
 class RunFailed(RuntimeError):
-    """A run that has begun cannot have all that it is for; whatever was finished is there."""
+    """A run that has begun cannot finish; its finished parts are stored."""
 
 
 def require(condition: bool, field: str, value: object, allowed: str) -> None:
@@ -39,12 +39,12 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its kind where it says nothing."""
-    said = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    return (said or type(error).__name__).splitlines()[0].rstrip()
+    """The first line of an error's message, or the name of its class if the message is empty."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    return (text or type(error).__name__).splitlines()[0].rstrip()
 
 
 def kind_and_line(error: BaseException) -> str:
-    """What kind of error it is, and what it says, in one line."""
+    """The name of an error's class and the first line of its message."""
     kind, line = type(error).__name__, first_line(error)
     return line if line == kind else f"{kind}: {line}"

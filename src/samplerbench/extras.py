@@ -1,4 +1,4 @@
-"""Packages that only some members need, and that come with an extra of this one."""
+"""Optional packages, which extras of this package install."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from samplerbench.errors import InvalidSetting
 
 
 def missing(package: str, extra: str) -> InvalidSetting:
-    """The one line for a package that is not there.
+    """The error for an optional package that is not installed.
 
     Args:
-        package: as people call it.
-        extra: of this package, that brings it.
+        package: its name.
+        extra: the extra of this package that installs it.
     """
     return InvalidSetting("needs", package, f"installed: pip install 'samplerbench[{extra}]'")

@@ -1,8 +1,8 @@
-"""Files that are whole or absent, whatever happens while they are written.
+"""Atomic writing: a file is complete or absent, even if the writer is interrupted.
 
-Bytes go into a temporary file beside the one that is meant and are flushed to the disk; then the
-name is moved to them, which a file system does in one step. What cannot be read back is named and
-set aside, never deleted. Bytes that nobody could tell from others carry their digest.
+The content goes into a temporary file in the same folder and is flushed to the disk; then the file
+is renamed, which is atomic. A file that cannot be read back is renamed with a warning, not deleted.
+Binary files without checks of their own carry a digest of their content.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ message = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write a file, in the place of one that may be there.
+    """Write a file, or replace it.
 
     Args:
         path: of the file.
-        content: all of it.
-        durable: whether it is on the disk when this returns; otherwise a loss of power within
-            seconds may leave it empty. Waiting for a disk takes milliseconds, a network's more.
+        content: the whole content.
+        durable: whether to wait until the content is on the disk, which takes milliseconds.
+            Without it, a loss of power within seconds may leave the file empty.
     """
     with replacing(path) as temporary:
         _write(temporary, content, durable)
 
 
 def create_atomically(path: Path, content: bytes) -> None:
-    """Write a file that only one writer can create.
+    """Write a file that must not exist. Of several writers at the same time one succeeds.
 
     Raises:
-        FileExistsError: it is there.
+        FileExistsError: the file exists.
     """
     with _beside(path) as temporary:
         _write(temporary, content, durable=True)
@@ -45,12 +45,12 @@ def create_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write a file under; the file gets its own when the block ends, and is whole.
+    """Yield a temporary name to write to; the end of the block renames the file.
 
-    After an error nothing of it is left.
+    After an error the temporary file is removed.
 
     Args:
-        path: of the file, in the place of one that may be there.
+        path: the final name; an existing file is replaced.
     """
     with _beside(path) as temporary:
         yield temporary
@@ -67,7 +67,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def temporary_name(path: Path) -> Path:
-    """A hidden name beside a file or folder that nobody else has: hosts share their pids."""
+    """A hidden, random name beside a file or folder; process ids are not unique across hosts."""
     return path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
 
 
@@ -80,15 +80,15 @@ def _write(path: Path, content: bytes, durable: bool) -> None:
 
 
 def sealed(content: bytes | memoryview) -> bytes:
-    """The content after its digest, for `unsealed`."""
+    """A digest of the content, followed by the content; see `unsealed`."""
     return sha256(content).digest() + content
 
 
 def unsealed(content: bytes) -> bytes:
-    """What `sealed` was given.
+    """The content of `sealed` bytes.
 
     Raises:
-        ValueError: these are not its bytes.
+        ValueError: the digest is not that of the content.
     """
     size = sha256().digest_size
     if sha256(memoryview(content)[size:]).digest() != content[:size]:
@@ -97,8 +97,8 @@ def unsealed(content: bytes) -> bytes:
 
 
 def set_aside(path: Path, error: Exception) -> None:
-    """Name a file that cannot be used, and keep it out of the way."""
+    """Warn about a file that cannot be used, and rename it."""
     reason = first_line(error)
     message.warning("%s is not usable and is put aside: %s", path, reason)
-    with suppress(OSError):  # then it is replaced when the new one is written
+    with suppress(OSError):  # if it cannot be renamed, the next write replaces it
         path.replace(path.with_name(f"{path.name}.unusable"))

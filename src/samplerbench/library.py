@@ -10,8 +10,8 @@ What stands here is in the package itself too. A member of a config group is nam
 (`samplerbench list`), or given as an object of yours: a frozen dataclass that derives from
 `Sampler`, `Dataset`, `NoiseSchedule`, `Start` or `Metric`. What is not given is what the config of
 the main job says, so the numbers are those of the command line, bit for bit. `sweep` returns the
-table of `cells.parquet`, one row per value (see `evaluation.store.Row`), which `ranking` and the
-functions of `evaluation.statistics` read.
+table of `cells.parquet`, one row per value (see `bench.store.Row`), which `ranking` and the
+functions of `bench.statistics` read.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from samplerbench.bench.cell import KINDS, Cell, Origin, Row
+from samplerbench.bench.identity import describe
+from samplerbench.bench.sampling import require_runs, sample_into, shape_of
+from samplerbench.bench.store import as_table, to_data
+from samplerbench.bench.sweep import Grid, Sweep
+from samplerbench.core.models import Denoiser, Score
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.cell import KINDS, Cell, Origin, Row
-from samplerbench.evaluation.identity import describe
-from samplerbench.evaluation.store import as_table, to_data
-from samplerbench.evaluation.sweep import Grid, Sweep
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
 from samplerbench.metrics.base import LawMetric, Metric
-from samplerbench.models import Denoiser, Score
 from samplerbench.samplers.base import Sampler
-from samplerbench.sampling import require_runs, sample_into, shape_of
-from samplerbench.schedules import NoiseSchedule
-from samplerbench.starts import Start
 
 T = TypeVar("T")
 
@@ -294,12 +294,13 @@ def sweep(
         given: dict[str, Any] = {
             name: _whole(name, value, least)
             for name, value, least in (
-                ("n_samples", n_samples, 1),
                 ("repetitions", repetitions, 1),
                 ("floor_repetitions", floor_repetitions, 0),
             )
             if value is not None
         }
+        if n_samples is not None:
+            given["n_samples"] = _points("n_samples", n_samples)
         if steps is not None or nfe is not None:
             require(steps is None or nfe is None, "steps", steps, "None where nfe is given")
             given["nfe"] = _numbers("nfe", nfe)
@@ -353,7 +354,7 @@ def sample(
     Raises:
         InvalidSetting: before any work, if the sampler cannot run so.
     """
-    n, steps = _whole("n", n), _whole("steps", steps)
+    n, steps = _points("n", n), _whole("steps", steps)
     every = None if every is None else _whole("every", every)
     with _one_thread():
         base = _base(model, schedule, grid, seed)
@@ -426,7 +427,10 @@ def _base(
         base = untrained(_one("dataset", model, Dataset), path, words)
     if grid is None:
         return base
-    name = grid if isinstance(grid, str) else getattr(grid, "func", grid).__name__
+    allowed = "a name, or a function of schedule and steps"
+    require(isinstance(grid, str) or callable(grid), "grid", grid, allowed)
+    function = getattr(grid, "func", grid)
+    name = grid if isinstance(grid, str) else getattr(function, "__name__", type(grid).__name__)
     levels: Grid = _made("grid", grid, {}) if isinstance(grid, str) else grid
     return replace(base, grid=levels, labels=replace(base.labels, grid=name))
 
@@ -499,7 +503,10 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
     oracle = None if "oracle" in known else base.dataset.oracle(base.schedule)
     if oracle is not None:
         known["oracle"], origins["oracle"] = oracle.to(base.device), Origin("oracle")
+    listed = isinstance(given, str | Sequence)
+    require(listed, "denoiser", given, "a name, a list of names, or a mapping to models")
     names = [given] if isinstance(given, str) else list(given)
+    require(len(set(names)) == len(names) > 0, "denoiser", names, "at least one, and none twice")
     for name in names:
         require(name in known, "denoiser", name, f"one of {', '.join(known) or 'none here'}")
     return replace(base, denoisers={name: known[name] for name in names}, origins=origins)
@@ -508,6 +515,15 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
 def _require_some(sweep: Sweep) -> None:
     allowed = f"given: the law of {sweep.labels.dataset} is not known; or train a model"
     require(len(sweep.denoisers) > 0, "denoiser", None, allowed)
+
+
+def _points(name: str, value: object) -> int:
+    """A number of points that this machine can hold."""
+    from samplerbench.app.numbers import ROW, memory
+
+    number, most = _whole(name, value), memory() // ROW
+    require(number <= most, name, number, f"at most {most:,}: the memory holds no more points")
+    return number
 
 
 def _whole(name: str, value: object, least: int = 1) -> int:

@@ -6,8 +6,8 @@ from hydra.core.global_hydra import GlobalHydra
 from samplerbench.app.build import build, chosen_block, networks
 from samplerbench.app.folders import conf_directory
 from samplerbench.app.groups import nodes
+from samplerbench.core.grids import Level
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level
 
 FEW = ["n_train=50", "n_validation=10", "n_reference=50", "n_samples=50"]
 HELD = ["objective=hyvarinen", "grid=hold", "start=gaussian"]

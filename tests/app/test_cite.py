@@ -62,16 +62,31 @@ def test_what_a_run_used(stored, capsys):
 def test_a_run_without_training_cites_no_training(stored, tmp_path, capsys):
     copy = shutil.copytree(stored, tmp_path / "copy")
     config = yaml.safe_load((copy / "config.yaml").read_text())
-    config["denoiser"] = ["oracle"]
+    config |= {"denoiser": ["oracle", "empirical", "pretrained"], "chains": ["ula"]}
+    config["budget"] = {"converged_steps": 8}
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
     command("cite", copy)
     members, entries = cited(capsys.readouterr().out)
+    parts = {name for name in members if name.startswith("part ")}
+    assert parts == {"part empirical", "part pretrained", "part budget", "part chains"}
     assert not {"objective edm", "target edm", "network residual_mlp"} & set(members)
     assert "tancik2020fourier" not in entries
     command("cite", stored, copy)
     both = capsys.readouterr().out
     assert cited(both)[0].keys() > members.keys(), "several runs are one list"
     assert both.count("@software") == 1
+
+
+def test_parts_of_a_run_are_cited(stored, tmp_path, capsys):
+    copy = shutil.copytree(stored, tmp_path / "copy")
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config |= {"denoiser": ["empirical", "pretrained"], "budget": {}, "chains": 4}
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    command("cite", copy)
+    members, _ = cited(capsys.readouterr().out)
+    assert members["part pretrained"] == "ho2020denoising"
+    assert members["part empirical"] == "karras2022elucidating"
+    assert {"part budget", "part chains"} <= members.keys()
 
 
 def test_a_foreign_member_is_read_where_it_is_trusted(stored, tmp_path, capsys, monkeypatch):

@@ -21,7 +21,7 @@ MEMBER_NAMES = [f"{group}/{member}" for group, member in MEMBERS]
 EXPERIMENTS = [
     path.relative_to(CONF / "experiment").with_suffix("").as_posix()
     for path in sorted((CONF / "experiment").rglob("*.yaml"))
-    if path.stem != "celebahq"  # its weights are a download: tests/test_pretrained.py
+    if path.stem != "celebahq"  # its weights are a download: tests/training/test_pretrained.py
 ]
 FEW = ["n_train=10", "n_validation=5", "n_reference=10", "n_samples=10"]  # images
 # what a member needs of the others; all else stays as the main job has it
@@ -156,7 +156,7 @@ def test_only_this_package_is_named(group, member):
         ("objective=hyvarinen network=ncsn_mlp", "network=NCSNMLP: .* without a noise level"),
         ("sampler=ula", "sampler=ula: .* use grid=hold"),
         ("sampler=ula grid=hold grid.noise=50", "grid.noise=50.0: .* at most 10"),
-        ("objective=hyvarinen sampler=ula grid=hold grid.noise=1", "no other"),
+        ("objective=hyvarinen sampler=ula grid=hold grid.noise=1", "learned only"),
         ("metric=exact_w2", "metric=exact_w2: .* more than max_pairs"),
         ("dataset=two_moons reference_noise=1", "reference_noise=1.0: .* mixtures only"),
         ("picture=band_1d", "picture=band_1d: .* 1 dimension"),

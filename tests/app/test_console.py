@@ -18,8 +18,8 @@ from samplerbench.app.console import (
     print_failures,
     print_info,
 )
-from samplerbench.evaluation.cell import CELL
-from samplerbench.evaluation.statistics import at_equal_cost
+from samplerbench.bench.cell import CELL
+from samplerbench.bench.statistics import at_equal_cost
 from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.nearest_training import NearestTraining

@@ -114,7 +114,7 @@ CASES = {
     ),
     "a grid that is not on the path": Refused(
         ["grid.noise_max=20", "denoiser=oracle"],
-        "at most 10, the schedule's own ratio",
+        "at most 10, the schedule's σ/α at t=1",
         sweep={"grid": sb.grid("karras", noise_max=20.0)},
         sample={"sampler": "heun", "grid": sb.grid("karras", noise_max=20.0)},
     ),

@@ -10,18 +10,19 @@ import pytest
 import safetensors.torch
 import torch
 
-from samplerbench import grids
 from samplerbench.app.runs import open_run
+from samplerbench.core import grids
+from samplerbench.core.models import Learned
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, VPCosine, VPLinear
+from samplerbench.core.targets import DataTarget, EDMTarget, NoiseTarget, VTarget
 from samplerbench.errors import InvalidSetting
-from samplerbench.models import Learned
 from samplerbench.networks.mlp import MLP
 from samplerbench.networks.unet import UNet
-from samplerbench.noise import KeyedNoise
-from samplerbench.pretrained import pipeline, pretrained
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
-from samplerbench.schedules import EDM, VPCosine, VPLinear
-from samplerbench.targets import DataTarget, EDMTarget, NoiseTarget, VTarget
+from samplerbench.training.exported import pipeline
+from samplerbench.training.pretrained import pretrained
 
 diffusers = pytest.importorskip("diffusers")
 

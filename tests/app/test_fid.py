@@ -15,8 +15,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from samplerbench.app.construct import trusting
 from samplerbench.app.runs import open_run
+from samplerbench.core.noise import torch_generator
 from samplerbench.metrics import features
-from samplerbench.noise import torch_generator
 
 PAGE = Path(__file__).parents[2] / "docs" / "images.md"
 FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL))

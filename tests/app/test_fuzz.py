@@ -30,9 +30,9 @@ from samplerbench.app.folders import conf_directory
 from samplerbench.app.job import run as run_job
 from samplerbench.app.main import main
 from samplerbench.app.runs import open_run
+from samplerbench.bench.cell import Row
+from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, RunFailed
-from samplerbench.evaluation.cell import Row
-from samplerbench.evaluation.store import Store
 
 BASE = ["experiment=tiny", "logger=none", "denoiser=oracle", "steps=2", "n_samples=16", "block=16"]
 BASE += ["n_reference=32", "repetitions=1", "floor_repetitions=0", "sampler.ddim.eta=0"]
@@ -478,7 +478,7 @@ def opened(stored, spoilt, report):
                 damage(path, *how)
         before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
         with watched():
-            table, problems = Store.readable(copy)
+            table, problems = Store(copy).readable()
             assert list(table.columns) == list(Row.__dataclass_fields__)
             assert all("\n" not in line for line in problems)
             try:

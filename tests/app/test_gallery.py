@@ -7,7 +7,7 @@ import pytest
 
 from samplerbench.app import gallery
 from samplerbench.app.folders import conf_directory
-from samplerbench.evaluation.orders import Order
+from samplerbench.verify.orders import Order
 
 NAME = "n0/chain"
 

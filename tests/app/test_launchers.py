@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from samplerbench.evaluation.store import CLOCKS
+from samplerbench.bench.store import CLOCKS
 
 ROOT = Path(__file__).parents[2]
 JOB = ("experiment=tiny", "logger=none", "start=exact", "steps=4", "sampler.ddim.eta=0")
@@ -109,7 +109,7 @@ def test_a_job_with_bad_input_is_named_and_the_others_run(tmp_path, launcher):
 def test_a_defect_is_one_line_here_and_a_traceback_in_its_log(tmp_path):
     (tmp_path / "lab.py").write_text(
         "from dataclasses import dataclass\n"
-        "from samplerbench.logs import Logger\n"
+        "from samplerbench.logs.base import Logger\n"
         "@dataclass(frozen=True)\n"
         "class Broken(Logger):\n"
         "    def open(self, run):\n"

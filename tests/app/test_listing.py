@@ -12,8 +12,8 @@ from samplerbench.app.construct import construct_grid, read_member
 from samplerbench.app.declared import again, declared
 from samplerbench.app.folders import conf_directory
 from samplerbench.app.main import command
+from samplerbench.core.models import Denoiser
 from samplerbench.errors import InvalidSetting
-from samplerbench.models import Denoiser
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun

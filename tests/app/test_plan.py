@@ -13,7 +13,7 @@ from samplerbench.app import report
 from samplerbench.app.main import main
 from samplerbench.app.plan import read_plan
 from samplerbench.app.runs import find_runs, open_run
-from samplerbench.evaluation.store import CLOCKS
+from samplerbench.bench.store import CLOCKS
 
 WORDS = ("experiment=tiny", "logger=none", "denoiser=oracle", "start=exact", "steps=4")
 WORDS += ("sampler.ddim.eta=0", "n_samples=50", "block=50", "workers=1", "hydra.sweep.dir=grid")

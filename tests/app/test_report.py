@@ -80,7 +80,7 @@ def test_two_trainings_are_compared_by_common_random_numbers(runs, capsys):
     oracle = lines[lines["denoiser"] == "oracle"]
     assert (oracle["difference"] == 0).all()
     assert (lines[lines["denoiser"] == "learned"]["difference"] != 0).any()
-    assert "cells that one run has alone" in page(runs.parent / "out")
+    assert "cells of only one run" in page(runs.parent / "out")
 
 
 def test_a_cut_fragment_is_named_and_the_rest_is_read(runs, capsys):

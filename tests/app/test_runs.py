@@ -14,8 +14,8 @@ import yaml
 from samplerbench.app.main import main
 from samplerbench.app.owner import hold, release, signature
 from samplerbench.app.runs import find_runs, open_run
+from samplerbench.bench.store import CLOCKS
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.store import CLOCKS
 
 
 @pytest.fixture(scope="module")

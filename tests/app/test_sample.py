@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from samplerbench import sampling
 from samplerbench.app import sample, score
 from samplerbench.app.main import main
 from samplerbench.app.runs import open_run
+from samplerbench.bench import sampling
 from samplerbench.errors import InvalidSetting
 
 

@@ -12,9 +12,9 @@ import yaml
 
 from samplerbench.app.job import read_losses
 from samplerbench.app.runs import open_run
+from samplerbench.bench.cache import Cache
+from samplerbench.bench.store import CLOCKS, Store
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.cache import Cache
-from samplerbench.evaluation.store import CLOCKS, Store
 
 SECRET = "s3cr3tmark"
 #: What people keep in their environment; wandb reads the first and the proxy itself.
@@ -165,7 +165,7 @@ def tricks(tmp_path):
     yield {"_target_": "samplerbench.app.check.main", "words": ["subprocess.Popen"]}
     yield {"_target_": "samplerbench.app.report.main", "words": [str(tmp_path), f"out={touched}"]}
     yield {"_target_": "samplerbench.library.load", "directory": ".", "trusted": "subprocess"}
-    yield {"_target_": "samplerbench.logs.CsvLog", "run": {"directory": touched, "config": {}}}
+    yield {"_target_": "samplerbench.logs.csv.CsvLog", "run": {"directory": touched, "config": {}}}
     yield {"_target_": "samplerbench.samplers.euler.Euler"}  # where it does not belong
     yield {"_target_": None}
     yield {"_target_": ["os", "system"]}
@@ -312,7 +312,7 @@ def test_a_fragment_s_id_is_no_path(command, run, here, tmp_path):
     before = set(files(tmp_path))
     assert "../../x" in set(Store(run).compact()["cell_id"])
     os.utime(run / "cells")
-    assert "../../x" in set(Store.readable(run)[0]["cell_id"])
+    assert "../../x" in set(Store(run).readable()[0]["cell_id"])
     assert set(files(tmp_path)) == before
     assert command("report", run, "out=page", "panels=false") == 0
     new = set(files(tmp_path)) - before

@@ -10,7 +10,7 @@ import torch
 
 from samplerbench.app.build import build, what_pictures_see
 from samplerbench.app.showing import SCORE_ERRORS, check_figures, check_score_errors
-from samplerbench.evaluation.identity import identity
+from samplerbench.bench.identity import identity
 from samplerbench.figures import base
 
 JOB = (

@@ -16,7 +16,7 @@ import torch
 from samplerbench.app import job  # what a killed child would have to import each time
 from samplerbench.app.main import main
 from samplerbench.app.runs import find_runs, open_run
-from samplerbench.evaluation.store import CLOCKS
+from samplerbench.bench.store import CLOCKS
 
 WORDS = [
     "experiment=tiny",

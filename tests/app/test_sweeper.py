@@ -12,7 +12,7 @@ from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.plugins import Plugins
 
 from samplerbench.app.job import mean_value
-from samplerbench.evaluation.store import Row, as_table
+from samplerbench.bench.store import Row, as_table
 
 CELL = {
     "dataset": "d",

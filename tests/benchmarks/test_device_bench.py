@@ -10,15 +10,15 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from samplerbench.cuda_graphs import Graphed
-from samplerbench.grids import karras
-from samplerbench.models import Denoiser, Learned
+from samplerbench.core.cuda_graphs import Graphed
+from samplerbench.core.grids import karras
+from samplerbench.core.models import Denoiser, Learned
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM
+from samplerbench.core.targets import EDMTarget
 from samplerbench.networks.residual_mlp import ResidualMLP
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.heun import Heun
-from samplerbench.schedules import EDM
-from samplerbench.targets import EDMTarget
 
 pytestmark = [
     pytest.mark.bench,

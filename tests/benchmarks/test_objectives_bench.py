@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,16 +19,18 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from samplerbench.batches import Batches
+from samplerbench.core.grids import Level
+from samplerbench.core.level_laws import LogNormal, UniformTime
+from samplerbench.core.noise import torch_generator
+from samplerbench.core.schedules import EDM, GeometricVE
+from samplerbench.core.targets import ScoreTarget
+from samplerbench.core.weightings import Variance
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.grids import Level
-from samplerbench.level_laws import LogNormal, UniformTime
 from samplerbench.networks.base import Network
 from samplerbench.networks.layer_norm_mlp import LayerNormMLP
 from samplerbench.networks.ncsn_mlp import NCSNMLP
 from samplerbench.networks.time_mlp import TimeMLP
-from samplerbench.noise import torch_generator
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.denoising import Denoising
 from samplerbench.objectives.derivatives import draw_probes
@@ -35,9 +38,7 @@ from samplerbench.objectives.hutchinson import hutchinson_loss
 from samplerbench.objectives.implicit import implicit_loss
 from samplerbench.objectives.implicit_ve import ImplicitVE
 from samplerbench.objectives.single_level import single_level_loss
-from samplerbench.schedules import EDM, GeometricVE
-from samplerbench.targets import ScoreTarget
-from samplerbench.weightings import Variance
+from samplerbench.training.batches import Batches
 
 pytestmark = pytest.mark.bench
 
@@ -194,7 +195,7 @@ def test_a_training_step_of_n2(benchmark: BenchmarkFixture) -> None:
         train_seed=0,
         standardise=False,
     )
-    batches = iter(Batches(x0, 2000, False, 0, 2 * recipe.steps))
+    batches = iter(Batches(x0, replace(recipe, steps=2 * recipe.steps), 0))
     optimiser = recipe.optimiser(trained.parameters())
     numbers = iter(range(recipe.steps))
 

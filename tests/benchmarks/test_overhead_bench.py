@@ -17,18 +17,18 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from samplerbench.bench.cache import Cache
+from samplerbench.bench.cell import Row
+from samplerbench.bench.store import Store
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.grids import uniform
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM
+from samplerbench.core.starts import Prior
 from samplerbench.datasets.gaussian import gaussian
-from samplerbench.evaluation.cache import Cache
-from samplerbench.evaluation.cell import Row
-from samplerbench.evaluation.store import Store
-from samplerbench.evaluation.sweep import Sweep
-from samplerbench.grids import uniform
 from samplerbench.metrics.sliced import Sliced
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
-from samplerbench.schedules import EDM
-from samplerbench.starts import Prior
 
 pytestmark = pytest.mark.bench
 

@@ -19,11 +19,11 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from samplerbench.grids import leading
-from samplerbench.noise import KeyedNoise
-from samplerbench.pretrained import pretrained
+from samplerbench.core.grids import leading
+from samplerbench.core.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.training.pretrained import pretrained
 
 pytestmark = pytest.mark.bench
 

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 
 from samplerbench.app.build import build
 from samplerbench.app.folders import conf_directory
-from samplerbench.training import train
+from samplerbench.training.loop import train
 
 SEEDS = (0, 1, 2)
 

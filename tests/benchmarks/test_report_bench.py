@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from samplerbench.evaluation.cell import Row
-from samplerbench.evaluation.identity import identity, settings_text
-from samplerbench.evaluation.store import Store
+from samplerbench.bench.cell import Row
+from samplerbench.bench.identity import identity, settings_text
+from samplerbench.bench.store import Store
 from samplerbench.samplers.ddim import DDIM
 
 pytestmark = pytest.mark.bench

@@ -25,9 +25,10 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from samplerbench.grids import AnyLevel, Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import KeyedNoise, torch_generator
+from samplerbench.core.grids import AnyLevel, Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import KeyedNoise, torch_generator
+from samplerbench.core.schedules import EDM, NoiseSchedule, VPCosine
 from samplerbench.samplers.adams_bashforth import AdamsBashforth
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.ddim import DDIM
@@ -36,7 +37,6 @@ from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.multistep import constant_weights, data_weights, half_weights
 from samplerbench.samplers.unipc import UniPC
-from samplerbench.schedules import EDM, NoiseSchedule, VPCosine
 
 pytestmark = pytest.mark.bench
 

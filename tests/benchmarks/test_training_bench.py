@@ -18,19 +18,19 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from samplerbench.batches import TensorData
+from samplerbench.core.grids import Level
+from samplerbench.core.level_laws import LogNormal
+from samplerbench.core.schedules import EDM
+from samplerbench.core.targets import EDMTarget, ScoreTarget, Target
+from samplerbench.core.weightings import Uniform, Variance, Weighting
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.grids import Level
-from samplerbench.level_laws import LogNormal
 from samplerbench.networks.base import Network
 from samplerbench.networks.ncsn_mlp import NCSNMLP
 from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.denoising import Denoising
-from samplerbench.schedules import EDM
-from samplerbench.targets import EDMTarget, ScoreTarget, Target
-from samplerbench.training import train
-from samplerbench.weightings import Uniform, Variance, Weighting
+from samplerbench.training.batches import TensorData
+from samplerbench.training.loop import train
 
 pytestmark = pytest.mark.bench
 
@@ -131,13 +131,7 @@ def test_a_step_through_lightning(case: str, benchmark: BenchmarkFixture, tmp_pa
     torch.set_num_threads(1)
     member, target, weighting, standardise, copies, recipe = CASES[case]
     x0 = grid_mixture().draws(10_000, "train", 0)
-    data = TensorData(
-        x0,
-        None,
-        batch_size=recipe.batch_size,
-        replacement=recipe.replacement,
-        train_seed=0,
-    )
+    data = TensorData(x0, None)
     network = member(2, 0)
     trained = Denoising(
         network=network,

@@ -1,9 +1,8 @@
-"""Laws: D1 as published, moments of draws, seeds that never overlap, refusals."""
+"""Gaussian mixtures: D1 and D2 as published, moments of draws, singular ones, refusals."""
 
 from __future__ import annotations
 
 import math
-from itertools import combinations
 
 import pytest
 import torch
@@ -11,9 +10,8 @@ import torch
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import WEIGHTS, grid_mixture
+from samplerbench.datasets.two_clusters import two_clusters
 from samplerbench.errors import InvalidSetting
-
-PURPOSES = ("train", "validation", "evaluation", "floor")
 
 
 def moments(law):
@@ -47,41 +45,31 @@ def test_grid_mixture_is_d1():
     assert grid_mixture(3.0, 0.5).covariances[0] == ((0.5, 0.0), (0.0, 0.5))
 
 
-@pytest.mark.parametrize("count", [100_000])
-@pytest.mark.parametrize("which", ["d1", "any", "normal"])
-def test_moments_of_draws(which, count, mixture_law, normal_law):
-    law = {"d1": grid_mixture(), "any": mixture_law, "normal": normal_law}[which]
-    x = law.draws(count, "evaluation", 0)
-    assert x.shape == (count, law.dim)
-    assert x.dtype == torch.float64
-    mean, covariance = moments(law)
-    assert ((x.mean(0) - mean).abs() < 5 * (covariance.diagonal() / count).sqrt()).all()
-    centred = x - mean
-    products = centred[:, :, None] * centred[:, None, :]
-    error = products.std(0) / count**0.5
-    assert ((products.mean(0) - covariance).abs() < 5 * error + 1e-12).all()
+def test_moments_of_draws(mixture_law, normal_law):
+    count = 100_000
+    for law in (grid_mixture(), mixture_law, normal_law):
+        x = law.draws(count, "evaluation", 0)
+        mean, covariance = moments(law)
+        assert ((x.mean(0) - mean).abs() < 5 * (covariance.diagonal() / count).sqrt()).all()
+        centred = x - mean
+        products = centred[:, :, None] * centred[:, None, :]
+        error = products.std(0) / count**0.5
+        assert ((products.mean(0) - covariance).abs() < 5 * error + 1e-12).all()
 
 
-def test_components_of_draws():
-    """Each of D1's wells has its weight, its own mean and its own spread."""
-    law, count = grid_mixture(), 100_000
-    x = law.draws(count, "evaluation", 1)
-    nearest = torch.cdist(x, torch.tensor(law.means).double()).argmin(1)
-    for index, (weight, mean) in enumerate(zip(law.weights, law.means, strict=True)):
-        inside = x[nearest == index]
-        assert abs(len(inside) / count - weight) < 5 * (weight * (1 - weight) / count) ** 0.5
-        error = (0.1 / len(inside)) ** 0.5
-        assert ((inside.mean(0) - torch.tensor(mean)).abs() < 5 * error).all()
-        assert ((inside.var(0) - 0.1).abs() < 5 * 0.1 * (2 / len(inside)) ** 0.5).all()
-
-
-def test_purposes_and_seeds_never_overlap():
-    law = grid_mixture()
-    sets = [law.draws(2000, purpose, seed) for purpose in PURPOSES for seed in (0, 1)]
-    sets += [law.draws(2000, "floor", 0, 1)]
-    for one, two in combinations(sets, 2):
-        assert not torch.isin(one, two).any()
-    assert torch.equal(sets[0], law.draws(2000, "train", 0))
+def test_two_clusters_are_d2():
+    """100 + 200 points to learn from, in no order; what represents the law is drawn."""
+    law, drawn = two_clusters(), two_clusters(exact_shares=False)
+    assert law.weights == pytest.approx((1 / 3, 2 / 3))
+    assert law.means == ((-10, 1), (10, 0))
+    assert set(law.covariances) == {((1.0, 0.0), (0.0, 1.0))}
+    for seed in range(3):
+        on_the_left = law.draws(300, "train", seed)[:, 0] < 0
+        assert int(on_the_left.sum()) == 100
+        assert not on_the_left[:100].all()
+        assert torch.equal(law.draws(300, "floor", seed), drawn.draws(300, "floor", seed))
+    assert int((law.draws(300, "validation", 1)[:, 0] < 0).sum()) == 100
+    assert len({int((drawn.draws(300, "train", k)[:, 0] < 0).sum()) for k in range(5)}) > 1
 
 
 def test_singular_gaussian():
@@ -105,9 +93,8 @@ def mixture(weights=(0.5, 0.5), means=((0.0,), (1.0,)), covariances=(((1.0,),), 
     return GaussianMixture(weights, means, covariances)
 
 
-@pytest.mark.parametrize(
-    ("build", "field", "allowed"),
-    [
+def test_refusals():
+    for build, field, allowed in (
         (lambda: mixture(weights=()), "weights", "not empty"),
         (lambda: mixture(weights=0.5), "weights", "a list"),
         (lambda: mixture(weights=(0.5, 0.6)), "weights", "positive, with sum 1"),
@@ -131,10 +118,9 @@ def mixture(weights=(0.5, 0.5), means=((0.0,), (1.0,)), covariances=(((1.0,),), 
         (lambda: isotropic((1.0,), ((0.0,),), -0.1), "variance", "at least 0"),
         (lambda: grid_mixture(variance=math.nan), "variance", "at least 0"),
         (lambda: grid_mixture(spacing=math.inf), "means", "9 finite points"),
-    ],
-)
-def test_refusals(build, field, allowed):
-    with pytest.raises(InvalidSetting, match=allowed) as error:
-        build()
-    assert error.value.field == field
-    assert "\n" not in str(error.value)
+        (lambda: two_clusters(-1), "variance", "at least 0"),
+    ):
+        with pytest.raises(InvalidSetting, match=allowed) as error:
+            build()
+        assert error.value.field == field
+        assert "\n" not in str(error.value)

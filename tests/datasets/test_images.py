@@ -13,17 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
+from samplerbench.bench.identity import identity
+from samplerbench.core.grids import Level
+from samplerbench.core.schedules import VPLinear
 from samplerbench.datasets import animal_mnist as animals
 from samplerbench.datasets.animal_mnist import animal_mnist
 from samplerbench.datasets.digits import digits
+from samplerbench.datasets.divided import PARTS, Divided
 from samplerbench.datasets.faces import faces
-from samplerbench.datasets.file import PARTS, Divided
 from samplerbench.datasets.image_folder import image_folder
-from samplerbench.datasets.images import divided
+from samplerbench.datasets.images import divided_images
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.identity import identity
-from samplerbench.grids import Level
-from samplerbench.schedules import VPLinear
 
 
 def everything(data):
@@ -80,14 +80,14 @@ def test_the_oracle_is_the_ideal_denoiser_of_the_training_images():
 
 def test_equal_images_are_kept_once():
     values = np.arange(8, dtype=np.uint8).reshape(8, 1, 1, 1)[[3, 1, 3, 5, 1, 7, 7, 0]]
-    x = everything(divided(values, 7.0))
+    x = everything(divided_images(values, 7.0))
     assert sorted(x.flatten().tolist()) == [2 * v / 7 - 1 for v in (0, 1, 3, 5, 7)]
 
 
 def test_shape_is_part_of_the_identity():
     values = np.random.default_rng(0).random((10, 1, 2, 8))
     shapes = [(10, 1, 2, 8), (10, 1, 4, 4), (10, 4, 2, 2)]
-    sets = [divided(values.reshape(shape), 1.0) for shape in shapes]
+    sets = [divided_images(values.reshape(shape), 1.0) for shape in shapes]
     assert [data.event_shape for data in sets] == [shape[1:] for shape in shapes]
     assert len({identity(data) for data in sets}) == 3
     flat = Divided(torch.from_numpy(2 * values.reshape(10, -1) - 1))

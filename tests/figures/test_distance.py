@@ -1,52 +1,74 @@
-"""The figure of distance against steps shows every curve, the floor and the intervals."""
+"""The figures of results: every curve, the floor, the intervals, and legends that have room."""
 
 import math
 from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
 
+from samplerbench.bench.cell import sampler_name
+from samplerbench.figures.budget import waterfall
 from samplerbench.figures.distance import distance_against
-from samplerbench.figures.style import save
+from samplerbench.figures.distance_families import FAMILIES, distance_figure, family
+from samplerbench.figures.paired_error import paired_error_against_nfe
+from samplerbench.figures.style import curve_style, interval_curve
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.unipc import UniPC
+
+NFE = (6, 12, 24, 48)
+STEPS = (4, 9, 16)
+
+
+def looks(axes):
+    """How a reader distinguishes curves: colour, marker, dashes, filling and line style."""
+    lines = [bar.lines[0] for bar in axes.containers]
+    return [
+        (
+            line.get_color(),
+            line.get_marker(),
+            str(line._unscaled_dash_pattern),
+            line.get_markerfacecolor(),
+            line.get_linestyle(),
+        )
+        for line in lines
+    ]
+
+
+def check_room(figure):
+    """All legends are inside the figure, and their lines do not overlap."""
+    FigureCanvasAgg(figure).draw()
+    legends = [*figure.legends, *filter(None, (axes.get_legend() for axes in figure.axes))]
+    assert legends
+    for legend in legends:
+        shown, whole = legend.get_window_extent(), figure.bbox
+        assert whole.y0 <= shown.y0 < shown.y1 <= whole.y1
+        assert shown.x1 <= whole.x1
+        lines = [text.get_window_extent() for text in legend.get_texts()]
+        assert all(above.y0 >= below.y1 - 1 for above, below in pairwise(lines))
 
 
 @pytest.fixture
-def cells():
-    def row(denoiser, start, sampler, eta, steps, repetition, value, status="ok"):
-        return {
-            "dataset": "grid_mixture",
-            "metric": "max_sliced_certified",
-            "denoiser": denoiser,
-            "start": start,
-            "sampler": sampler,
-            "sampler_settings": "" if math.isnan(eta) else f'{{"eta": {eta}}}',
-            "eta": eta,
-            "steps": steps,
-            "repetition": repetition,
-            "n_samples": 100,
-            "reference": "data",
-            "nfe": steps,
-            "seconds": 0.1,
-            "value": value,
-            "status": status,
-        }
-
+def cells(row):
+    """Two denoisers, two starts, three settings, three numbers of steps, and a floor."""
     grid = [
-        row(denoiser, start, sampler, eta, steps, repetition, 1 + 1 / steps + 0.1 * repetition)
+        row(denoiser, start, sampler, steps, r, 1 + 1 / steps + 0.1 * r, settings=settings)
         for denoiser in ("learned", "oracle")
         for start in ("prior", "exact")
-        for sampler, eta in (("ddim", 0.0), ("ddim", 1.0), ("heun", math.nan))
-        for steps in (4, 9, 16)
-        for repetition in (0, 1)
+        for sampler, settings in (("ddim", {"eta": 0.0}), ("ddim", {"eta": 1.0}), ("heun", {}))
+        for steps in STEPS
+        for r in (0, 1)
     ]
-    floor = [row("law", "", "", math.nan, 0, r, 0.9 + 0.01 * r) for r in range(5)]
-    return pd.DataFrame(grid + floor)
+    return pd.DataFrame(grid + [row("law", "", "", 0, r, 0.9 + 0.01 * r) for r in range(5)])
 
 
 def test_every_start_is_a_panel_and_every_setting_a_curve(cells):
-    figure = distance_against(cells, "max_sliced_certified")
+    figure = distance_against(cells, "w")
     assert len(figure.axes) == 2
     for axes in figure.axes:
         bars = [c for c in axes.containers if isinstance(c, ErrorbarContainer)]
@@ -55,83 +77,201 @@ def test_every_start_is_a_panel_and_every_setting_a_curve(cells):
         assert len(bars[0].lines[0].get_xdata()) == 3
         assert axes.get_xscale() == "log"
         assert len(axes.patches) == 1  # the floor
+        # the learned score is filled and solid, the oracle open and dashed
+        assert {look[4] for look in looks(axes) if look[3] != "white"} == {"-"}
+        assert {look[4] for look in looks(axes) if look[3] == "white"} == {"--"}
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[:3] == ["ddim η=0", "ddim η=1", "heun"]
+    oracle = distance_against(cells[cells["denoiser"] != "learned"], "w")
+    assert {look[4] for look in looks(oracle.axes[0])} == {"--"}
 
 
-def test_intervals_and_floor_are_where_they_are(cells):
-    """Of 1 and 1.1 + 1/N: Student's half width is t_{.975, 1}·s/√2 = 12.706·.1/2."""
-    (axes, _) = distance_against(cells, "max_sliced_certified").axes
-    for bar in (c for c in axes.containers if isinstance(c, ErrorbarContainer)):
+def test_intervals_and_the_floor_are_drawn_where_they_are(cells):
+    """Of 1 + 1/N and 1.1 + 1/N: Student's half width is t_{.975, 1}·s/√2 = 12.706·.1/2."""
+    axes = distance_against(cells, "w").axes[0]
+    half = 12.7062 * 0.1 / 2
+    expected = [pytest.approx([1.05 + 1 / n - half, 1.05 + 1 / n + half], rel=1e-4) for n in STEPS]
+    for bar in axes.containers:
         (lines,) = bar.lines[2]
-        ends = [segment[:, 1].tolist() for segment in lines.get_segments()]
-        middle = [1 + 1 / steps + 0.05 for steps in (4, 9, 16)]
-        half = 12.7062 * 0.1 / 2
-        assert ends == [pytest.approx([m - half, m + half], rel=1e-4) for m in middle]
-    (band,) = axes.patches  # of .9 to .94 by .01: the middle 95 % of the quantiles' scale
-    assert band.get_extents().transformed(axes.transData.inverted()).intervaly == pytest.approx(
-        [0.901, 0.939]
-    )
+        assert [segment[:, 1].tolist() for segment in lines.get_segments()] == expected
+    # the floors are .9 to .94 by .01; the band is from their 2.5 % to their 97.5 % quantile
+    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert band.intervaly == pytest.approx([0.901, 0.939])
     flat = [line for line in axes.lines if len(set(line.get_ydata())) == 1]
     assert flat[0].get_ydata()[0] == pytest.approx(0.92)
 
 
-def looks(axes):
-    """What a reader tells curves apart by: colour, marker, dashes and filling."""
-    found = []
-    for bar in axes.containers:
-        line = bar.lines[0]
-        face = line.get_markerfacecolor()
-        found.append((line.get_color(), line.get_marker(), line.get_linestyle(), face))
-    return found
-
-
 @pytest.mark.parametrize("denoisers", [["learned", "oracle"], ["oracle"]])
-def test_twenty_samplers_can_be_told_apart(cells, denoisers):
+def test_twenty_samplers_can_be_distinguished(cells, denoisers):
     plain = cells[(cells["sampler"] == "heun") & cells["denoiser"].isin(denoisers)]
     names = [f"a_sampler_{k:02d}" for k in range(20)]
     table = pd.concat([plain.assign(sampler=name) for name in names], ignore_index=True)
-    figure = distance_against(table, "max_sliced_certified")
+    figure = distance_against(table, "w")
     for axes in figure.axes:
-        assert len(axes.containers) == 20 * len(denoisers)
-        assert len(set(looks(axes))) == 20 * len(denoisers)
-        # in print without colour, too, of any seven that share none
+        assert len(set(looks(axes))) == len(axes.containers) == 20 * len(denoisers)
         assert len({look[:2] for look in looks(axes)}) == 20
-    (legend,) = figure.legends
-    labels = [text.get_text() for text in legend.get_texts()]
-    assert labels[:20] == names
-    FigureCanvasAgg(figure).draw()
-    shown, whole = legend.get_window_extent(), figure.bbox
-    assert whole.y0 <= shown.y0 < shown.y1 <= whole.y1
-    assert shown.x1 <= whole.x1
-    tops = [text.get_window_extent() for text in legend.get_texts()]
-    assert all(above.y0 >= below.y1 - 1 for above, below in pairwise(tops)), "lines overlap"
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:20] == names
+    check_room(figure)
 
 
-def test_the_dashes_say_the_denoiser_where_there_are_two(cells):
-    (axes, _) = distance_against(cells, "max_sliced_certified").axes
-    dashes = {look[3] == "white": look[2] for look in looks(axes)}
-    assert dashes[False] == "-"
-    assert dashes[True] == "--"
-    single = cells[cells["denoiser"] != "learned"]
-    (axes, _) = distance_against(single, "max_sliced_certified").axes
-    assert {look[2] for look in looks(axes)} == {"--"}
-
-
-def test_a_diverged_cell_leaves_a_gap_and_no_crash(cells):
+def test_a_diverged_cell_is_a_gap_and_an_unknown_metric_an_error(cells):
     cells.loc[cells["steps"] == 4, ["status", "value"]] = ["diverged", math.nan]
-    figure = distance_against(cells, "max_sliced_certified")
-    bars = [c for c in figure.axes[0].containers if isinstance(c, ErrorbarContainer)]
-    assert list(bars[0].lines[0].get_xdata()) == pytest.approx([9, 16], rel=0.05)
-
-
-def test_nothing_to_draw_is_said(cells):
+    (bar, *_) = distance_against(cells, "w").axes[0].containers
+    assert list(bar.lines[0].get_xdata()) == pytest.approx([9, 16], rel=0.05)
     with pytest.raises(ValueError, match="energy"):
         distance_against(cells, "energy")
 
 
-@pytest.mark.parametrize("suffix", ["png", "pdf"])
-def test_a_figure_is_written_whole(cells, tmp_path, suffix):
-    path = save(distance_against(cells, "max_sliced_certified"), tmp_path / f"d.{suffix}")
-    assert path.stat().st_size > 1000
-    assert list(tmp_path.iterdir()) == [path]
+@pytest.fixture
+def many(row):
+    """Sixteen settings: two of one method, two with equal values, one at ten times the cost."""
+    rows = [row("law", "", "", 0, r, 0.04 + 0.001 * r, reference="law") for r in range(5)]
+    values = {f"s{k:02d}": (lambda n, k=k: (2 + k) / n**2) for k in range(12)}
+    values["s00_too"] = values["s00"]
+    for denoiser in ("learned", "oracle"):
+        for nfe in NFE:
+            for r in (0, 1):
+                rows += [
+                    row(denoiser, "exact", name, nfe, r, value(nfe) + 0.01 * r, reference="law")
+                    for name, value in values.items()
+                ]
+                rows += [
+                    row(denoiser, "exact", "twice", nfe, r, points + 1 / nfe, reference="law")
+                    | {"sampler_settings": f'{{"points": {points}, "inner": 1}}'}
+                    for points in (2, 3)
+                ]
+                rows.append(row(denoiser, "exact", "costly", 10 * nfe, r, 1 / nfe, reference="law"))
+    return pd.DataFrame(rows)
+
+
+def settings_of(table):
+    cells = table[table["denoiser"] != "law"]
+    return dict.fromkeys(map(sampler_name, cells["sampler"], cells["sampler_settings"]))
+
+
+def labels_of(figure):
+    legends = filter(None, (axes.get_legend() for axes in figure.axes))
+    return [[text.get_text() for text in legend.get_texts()] for legend in legends]
+
+
+def test_many_samplers_have_a_row_for_each_family(many):
+    one, several, noisy = FAMILIES
+    assert family(DDIM(0.0)) == family(UniPC()) == one
+    assert family(Heun()) == family(DormandPrince()) == several
+    assert family(DDIM(0.5)) == noisy
+
+    families = {name: FAMILIES[sum(map(ord, name)) % 3] for name in settings_of(many)}
+    figure = distance_figure(many, "w", "nfe", families)
+    panels = [axes for axes in figure.axes if axes.containers]
+    assert len(panels) == 3 * 2
+    assert [p.get_title() for p in panels if p.get_title()] == [
+        "learned score, exact start",
+        "oracle score, exact start",
+    ]
+    for place, panel in enumerate(panels):
+        names = [name for name, title in families.items() if title == FAMILIES[place // 2]]
+        equal = {"s00", "s00_too"} <= set(names)
+        assert len(panel.containers) == len(names) - equal
+        assert len({look[:2] for look in looks(panel)}) == len(panel.containers)
+        assert panel.get_yscale() == "log"
+        assert len(panel.patches) == 1, "the floor"
+        assert 60 < panel.get_xlim()[1] < 100, "longer curves are cut, but not left out"
+    lines = [line for labels in labels_of(figure) for line in labels]
+    assert sum(line.count("\n") + 1 for line in lines) == len(families) + 1
+    check_room(figure)
+
+
+def test_the_legend_has_what_differs_and_joins_equal_curves(many):
+    families = dict.fromkeys(settings_of(many), FAMILIES[0])
+    (labels,) = labels_of(distance_figure(many, "w", "nfe", families))
+    assert labels[:2] == ["twice points=3", "twice points=2"], "the largest first"
+    assert "s00,\ns00_too" in labels
+    assert {"s01", "s11", "costly"} <= set(labels)
+
+
+def test_few_samplers_share_a_panel(many):
+    few = many[many["sampler"].isin(["", "s01", "s02"])]
+    (axes,) = distance_figure(few, "w", "nfe", dict.fromkeys(["s01", "s02"], FAMILIES[0])).axes
+    assert len(axes.containers) == 4
+
+
+def test_each_end_of_an_interval_is_drawn_where_it_is():
+    """The intervals are longer above than below; one that extends below 0 is cut above 0."""
+    curve = pd.DataFrame(
+        {
+            "x": [1.0, 2.0, 3.0],
+            "mean": [5.0, 1.0, 4.0],
+            "lower": [4.5, -2.0, math.nan],
+            "upper": [6.5, 3.0, math.nan],
+        }
+    )
+    axes = Figure().subplots()
+    interval_curve(axes, curve, "x", curve_style(0))
+    (bars,) = axes.collections
+    ends = np.array([path.vertices[:, 1] for path in bars.get_paths()[:2]])
+    assert ends == pytest.approx(np.array([[4.5, 6.5], [0.1, 3.0]]))
+
+
+def test_paired_errors_of_twenty_samplers_and_their_title(row):
+    paired = pd.DataFrame(
+        row("oracle", "exact", f"a_sampler_{k:02d}", n, r, (1 + 0.1 * k) / n + 0.01 * r)
+        | {"reference": "converged"}
+        for k in range(20)
+        for n in (4, 8, 16)
+        for r in range(4)
+    )
+    other = paired.assign(reference="data", start="prior")
+    figure = paired_error_against_nfe(pd.concat([paired, other]), "w")
+    title = figure.get_suptitle()
+    assert "grid_mixture, n = 2,000 samples, exact start, exact score" in title
+    assert "4 repetitions" in title
+    (axes,) = figure.axes
+    assert len({look[:2] for look in looks(axes)}) == len(axes.containers) == 20
+    assert len({look[2] for look in looks(axes)}) == 3
+    check_room(figure)
+
+
+def budget(floor, steps, neighbours, *, below=0.1, above=0.1):
+    """The parts of a budget; at 8 steps, all are a tenth of those at 4 steps."""
+    plain = {"metric": "w", "sampler": "heun", "sampler_settings": "", "eta": math.nan}
+    parts = [
+        ("floor", "difference", floor),
+        ("discretisation", "difference", steps),
+        ("total", "difference", floor + steps),
+        *([("discretisation", "neighbours", neighbours)] if neighbours else []),
+    ]
+    return pd.DataFrame(
+        plain
+        | {"steps": count, "part": part, "kind": kind, "mean": mean * scale}
+        | {"lower": mean * scale - below, "upper": mean * scale + above}
+        for count, scale in ((4, 1.0), (8, 0.1))
+        for part, kind, mean in parts
+    )
+
+
+def test_a_waterfall_shows_all_of_its_first_panel():
+    """The highest diamond is in the first panel, and so is the lowest bar; the second is flat."""
+    axes = waterfall(budget(0.2, -0.5, 3.0), "w").axes[0]
+    low, high = axes.get_ylim()
+    assert low < -0.4
+    assert high > 3.1
+    assert waterfall(budget(2.0, 0.5, 3.0), "w").axes[0].get_ylim()[0] == 0
+
+
+def test_each_interval_of_a_waterfall_is_drawn_where_it_is():
+    axes = waterfall(budget(2.0, 0.5, 3.0, above=0.3), "w").axes[0]
+    ends = [tuple(line.get_ydata()) for line in axes.lines if len(set(line.get_xdata())) == 1]
+    ends = [end for end in ends if len(end) == 2]
+    # of the floor, the steps, their diamond and the total
+    expected = [(1.9, 2.3), (2.4, 2.8), (2.9, 3.3), (2.4, 2.8)]
+    assert np.array(sorted(ends)) == pytest.approx(np.array(sorted(expected)))
+
+
+def test_a_waterfall_explains_diamonds_if_it_has_some_and_has_no_bars_without_a_floor():
+    for neighbours, entries in ((1.0, 2), (None, 1)):
+        (legend,) = waterfall(budget(0.2, 0.5, neighbours), "w").legends
+        assert len(legend.get_texts()) == entries
+    table = budget(0.2, 0.5, None)
+    axes = waterfall(table[table["part"] == "total"], "w").axes[0]
+    assert not axes.patches
+    assert "no budget" in axes.texts[0].get_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import pickle
+import pkgutil
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,9 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+import samplerbench.metrics
 from samplerbench.datasets.base import Dataset
-from samplerbench.datasets.file import Divided
+from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -102,6 +104,18 @@ def test_config_states_every_setting_and_its_default(
     assert [field.name for field in fields(kind)] == list(settings)
     # A class that is several members has the settings of one of them.
     assert kind() in [of(**values) for of, values in map(_member, FILES) if of is kind]
+
+
+def test_every_class_has_a_member() -> None:
+    package = samplerbench.metrics
+    classes = {
+        member
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+        for member in vars(import_module(module.name)).values()
+        if inspect.isclass(member) and issubclass(member, Metric | LawMetric)
+        if not inspect.isabstract(member)
+    }
+    assert classes == {_member(file)[0] for file in FILES} | set(map(type, OF_FEATURES.values()))
 
 
 def test_what_they_say_of_themselves(metric: Metric) -> None:
@@ -226,21 +240,18 @@ def test_threads_share_a_distance(metric: Metric, clouds: tuple[Tensor, Tensor])
     assert found == expected
 
 
-@pytest.mark.parametrize(
-    ("samples", "message"),
-    [
+def test_refuses_impossible_samples(metric: Metric) -> None:
+    distance = metric.against(torch.randn(5, 2), seed=0)
+    for samples, message in (
         (torch.ones(4, 3), r"samples.shape=\(4, 3\): must be \(n, 2\) with n ≥ 1"),
         (torch.ones(0, 2), r"samples.shape=\(0, 2\): must be \(n, 2\) with n ≥ 1"),
         (torch.ones(2), r"samples.shape=\(2,\): must be"),
         (torch.tensor([[0.0, 1.0], [math.nan, 0.0]]), r"samples\[1, 0\]=nan: must be finite"),
         (torch.tensor([[0.0, -math.inf]]), r"samples\[0, 1\]=-inf: must be finite"),
-    ],
-)
-def test_refuses_impossible_samples(metric: Metric, samples: Tensor, message: str) -> None:
-    distance = metric.against(torch.randn(5, 2), seed=0)
-    with pytest.raises(InvalidSetting, match=message) as caught:
-        distance(samples)
-    assert "\n" not in str(caught.value)
+    ):
+        with pytest.raises(InvalidSetting, match=message) as caught:
+            distance(samples)
+        assert "\n" not in str(caught.value)
 
 
 def test_refuses_impossible_references(metric: Metric) -> None:
@@ -252,15 +263,13 @@ def test_refuses_impossible_references(metric: Metric) -> None:
         metric.against(torch.ones(3, 2), seed=-1)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-@pytest.mark.parametrize("wrong", [-1, 0, math.nan])
-def test_refuses_impossible_settings(file: Path, wrong: float) -> None:
-    kind, settings = _member(file)
+def test_refuses_impossible_settings(configured: tuple[type, dict[str, Any]]) -> None:
+    kind, settings = configured
     for name in settings:
-        if wrong in POSSIBLE.get(name, ()):
-            continue
-        with pytest.raises(InvalidSetting, match=f"{name}={wrong}: must be "):
-            replace(kind(), **{name: wrong})  # type: ignore[type-var]
+        for wrong in (-1, 0, math.nan):
+            if wrong not in POSSIBLE.get(name, ()):
+                with pytest.raises(InvalidSetting, match=f"{name}={wrong}: must be "):
+                    replace(kind(), **{name: wrong})  # type: ignore[type-var]
 
 
 COUNTS = {"evaluations": 8} | dict.fromkeys(

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from samplerbench.bench.identity import describe
+from samplerbench.core.noise import torch_generator
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.identity import describe
 from samplerbench.metrics import features as module
 from samplerbench.metrics.features import Features, Inception, inception
 from samplerbench.metrics.fid import FID, inception_fid
 from samplerbench.metrics.kid import KID, inception_kid
-from samplerbench.noise import torch_generator
 
 
 def network(seed: int = 0, channels: int = 1) -> nn.Module:

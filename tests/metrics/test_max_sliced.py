@@ -12,7 +12,6 @@ from torch import Tensor
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.metrics import max_sliced
 from samplerbench.metrics.max_sliced import MaxSliced, max_sliced_wasserstein
-from samplerbench.metrics.max_sliced_pot import MaxSlicedPOT
 from samplerbench.metrics.projections import (
     long_sum,
     project,
@@ -47,8 +46,6 @@ def test_equals_pot_on_the_same_directions(p: float, n: int, m: int) -> None:
     single = max_sliced_wasserstein(x, y, precision="float32", **settings)  # type: ignore[arg-type]
     assert double == pytest.approx(expected, rel=1e-9)
     assert single == pytest.approx(expected, rel=1e-5)
-    member = MaxSlicedPOT(p, 45).against(y, seed=7)(x)
-    assert member.value == expected
     assert float(sliced_wasserstein(x, y, random_directions(3, 45, 7), p).max()) == pytest.approx(
         expected, rel=1e-9
     )
@@ -114,11 +111,6 @@ def test_approaches_a_shift_from_below() -> None:
     assert result.evaluations == 200
 
 
-def test_pot_in_single_precision_claims_no_bound() -> None:
-    x, y = _clouds(50, 60)
-    assert math.isnan(MaxSlicedPOT(precision="float32", directions=9).against(y, seed=0)(x).lower)
-
-
 def test_the_unit_of_the_lines_changes_no_bit() -> None:
     law = grid_mixture()
     x, y = law.draws(300, "test", 0), law.draws(500, "test", 1)
@@ -168,21 +160,12 @@ def test_clouds_that_float32_can_hardly_hold(p: float) -> None:
         assert found == pytest.approx(scale * value, rel=1e-3, abs=0)
 
 
-@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
-def test_pot_in_single_precision_scales_with_the_data(p: float) -> None:
-    x, y = _clouds(50, 60)
-    metric = MaxSlicedPOT(p, directions=9, precision="float32")
-    value = metric.against(y, seed=0)(x).value
-    for scale in (1e-24, 1e-9, 1e13):
-        found = metric.against(scale * y, seed=0)(scale * x)
-        assert found.value == pytest.approx(scale * value, rel=1e-5, abs=0)
-
-
-@pytest.mark.parametrize("p", [1.0, 2.0])
-def test_blocks_of_any_size_give_one_value(monkeypatch: pytest.MonkeyPatch, p: float) -> None:
+def test_blocks_of_any_size_give_one_value(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = _clouds(90, 40, 3)
-    distance = MaxSliced(p=p, directions=300).against(y, seed=0)
-    value = distance(x).value
-    for work in (1, 200, 10**4):
-        monkeypatch.setattr(max_sliced, "WORK", work)
-        assert distance(x).value == pytest.approx(value, rel=1e-6)  # float32
+    for p in (1.0, 2.0):
+        monkeypatch.undo()
+        distance = MaxSliced(p=p, directions=300).against(y, seed=0)
+        value = distance(x).value
+        for work in (1, 200, 10**4):
+            monkeypatch.setattr(max_sliced, "WORK", work)
+            assert distance(x).value == pytest.approx(value, rel=1e-6)  # float32

@@ -10,11 +10,11 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from samplerbench.core.line_laws import MixtureLine, distance_to_law
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.metrics.base import Measurement
-from samplerbench.metrics.line_laws import MixtureLine, distance_to_law
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.max_sliced_law import MaxSlicedLaw
 

@@ -10,11 +10,11 @@ import scipy.stats
 import torch
 from torch import Tensor
 
+from samplerbench.core.line_laws import MixtureLine, distance_to_law
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.line_laws import MixtureLine, distance_to_law
 from samplerbench.metrics.max_sliced_law import MaxSlicedLaw
 from samplerbench.metrics.mode_weights import ModeWeights
 from samplerbench.metrics.modes import modes_of

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,8 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samplerbench.metrics import max_sliced
 from samplerbench.metrics.projections import (
+    BLOCK,
     long_sum,
+    project,
     quantile_grid,
     random_directions,
     sliced_wasserstein,
@@ -91,22 +92,20 @@ def test_long_sums_keep_their_precision() -> None:
     assert float(long_sum(lines)[1]) == pytest.approx(expected, rel=1e-6)
 
 
-MEMORY = """
-import resource, torch
-from samplerbench.metrics import max_sliced
-max_sliced.KEPT_BYTES = 0
-metric = max_sliced.MaxSliced(directions=256)
-metric.against(torch.rand(1000, 2), seed=0)(torch.rand(1000, 2))
-x, y = torch.rand(200_000, 2), torch.rand(200_000, 2)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-before = peak()
-metric.against(x, seed=0)(y)
-print(peak() - before)
-"""
+def test_memory_does_not_grow_with_the_directions(monkeypatch):
+    """Lines are made a block at a time, or as many as have `WORK` numbers, and not kept."""
+    sizes = []
 
+    def watched(directions, points, out=None):
+        sizes.append((len(directions), len(points)))
+        return project(directions, points, out)
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux only")
-def test_memory_does_not_grow_with_the_directions() -> None:
-    run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
-    # All 256 directions at once are 205 MB for each cloud; a block of 32 is 26 MB.
-    assert int(run.stdout) < 200_000
+    monkeypatch.setattr(max_sliced, "project", watched)
+    monkeypatch.setattr(max_sliced, "KEPT_BYTES", 0)
+    x, y = torch.rand(2000, 2), torch.rand(3000, 2)
+    for work, rows in ((2**22, BLOCK), (20_000, 6), (100, 1)):
+        sizes.clear()
+        monkeypatch.setattr(max_sliced, "WORK", work)
+        max_sliced.MaxSliced(directions=100).against(y, seed=0)(x)
+        assert max(lines for lines, _ in sizes) == rows
+        assert sum(lines for lines, count in sizes if count == 2000) == 100

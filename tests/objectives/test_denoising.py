@@ -5,16 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from samplerbench.datasets.gaussian import gaussian
-from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level
-from samplerbench.level_laws import LogNormal, LogUniform
-from samplerbench.networks.residual_mlp import ResidualMLP
-from samplerbench.noise import torch_generator
-from samplerbench.objectives.base import Recipe
-from samplerbench.objectives.denoising import Denoising, denoising_loss
-from samplerbench.schedules import EDM, VPCosine
-from samplerbench.targets import (
+from samplerbench.core.grids import Level
+from samplerbench.core.level_laws import LogNormal, LogUniform
+from samplerbench.core.noise import torch_generator
+from samplerbench.core.schedules import EDM, VPCosine
+from samplerbench.core.targets import (
     DataTarget,
     EDMTarget,
     NoiseTarget,
@@ -22,11 +17,16 @@ from samplerbench.targets import (
     VelocityTarget,
     VTarget,
 )
-from samplerbench.weightings import Uniform, Variance
+from samplerbench.core.weightings import Uniform, Variance
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.errors import InvalidSetting
+from samplerbench.networks.residual_mlp import ResidualMLP
+from samplerbench.objectives.base import Recipe
+from samplerbench.objectives.denoising import Denoising, denoising_loss
 
 TARGETS = [DataTarget(), NoiseTarget(), ScoreTarget(), VTarget(), VelocityTarget(), EDMTarget()]
 LAW = gaussian((0.5, -1.0), ((1.5, 0.4), (0.4, 0.3)))
-COUNT = 100_000
+COUNT = 50_000
 
 
 @pytest.mark.parametrize("level", [Level(0.1, 0.95, 0.3), Level(0.5, 1.0, 2.0)])

@@ -8,14 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import torch_generator
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level
 from samplerbench.networks.layer_norm_mlp import LayerNormMLP
-from samplerbench.networks.mlp import MLP
-from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.networks.time_mlp import TimeMLP
-from samplerbench.noise import torch_generator
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.derivatives import draw_probes, probe_pairs, score_and_form
 from samplerbench.objectives.hutchinson import Hutchinson, hutchinson_loss
@@ -26,7 +24,7 @@ from samplerbench.objectives.sliced import Sliced, sliced_loss
 LAW = gaussian((0.5, -1.0), ((1.5, 0.4), (0.4, 0.3)))
 MEAN = torch.tensor(LAW.means[0], dtype=torch.float64)
 COVARIANCE = torch.tensor(LAW.covariances[0], dtype=torch.float64)
-COUNT = 100_000
+COUNT = 20_000
 
 
 @pytest.fixture
@@ -51,12 +49,12 @@ def gradient(loss, network):
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, network.parameters())])
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 7])
-def test_the_divergence_is_the_jacobians_trace(smooth, states, chunk):
+def test_the_divergence_is_the_jacobians_trace(smooth, states):
     score, x = at_once(smooth), states(5, 3)
     trace = naive_jacobian(score, x).diagonal(dim1=1, dim2=2).sum(-1)
     expected = (trace + 0.5 * score(x).square().sum(-1)).mean()
-    torch.testing.assert_close(implicit_loss(score, x, chunk), expected)
+    for chunk in (1, 2, 3, 7):
+        torch.testing.assert_close(implicit_loss(score, x, chunk), expected)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
@@ -202,9 +200,9 @@ def test_denoising_is_twice_the_implicit_loss_of_the_noised_law_and_a_constant()
         torch.testing.assert_close(gradient(denoising, score), 2 * gradient(implicit, score))
 
 
-def objective(kind=Implicit, network=None, **settings):
+def objective(kind=Implicit, **settings):
     return kind(
-        network=network or LayerNormMLP(2, 0, smooth=True),
+        network=LayerNormMLP(2, 0, smooth=True),
         recipe=Recipe(steps=1, batch_size=1, lr=1e-3),
         mean=torch.tensor([3.0, -1.0]),
         std=4.0,
@@ -230,17 +228,6 @@ def test_the_loss_is_of_the_network_in_its_own_units(kind, standardise):
     assert (level.alpha, level.sigma) == (1.0, 0.0)
     scale = 4 if standardise else 1
     torch.testing.assert_close(trained.model.score(x0, level), score(u) / scale)
-    assert not trained.conditional
-
-
-@pytest.mark.parametrize("kind", [Implicit, Hutchinson, Sliced])
-def test_validation_has_no_gradients_and_the_same_value(kind):
-    trained, x0 = objective(kind), torch.randn(50, 2)
-    with_gradients = trained.loss(x0, torch_generator(0))
-    assert with_gradients.requires_grad
-    with torch.inference_mode():
-        without = trained.loss(x0.clone(), torch_generator(0))
-    assert float(without) == pytest.approx(float(with_gradients.detach()), rel=1e-5, abs=1e-5)
 
 
 def test_kinks_bias_the_gradient_of_the_divergence():
@@ -268,18 +255,12 @@ def test_kinks_bias_the_gradient_of_the_divergence():
     assert cosine(LayerNormMLP(2, 0)) < 0.5
 
 
-@pytest.mark.parametrize("kind", [Implicit, Hutchinson, Sliced])
-def test_a_network_with_a_level_is_refused(kind):
-    message = r"^network=ResidualMLP: must be one without a noise level$"
-    with pytest.raises(InvalidSetting, match=message):
-        objective(kind, ResidualMLP(2, 0))
-    assert objective(kind, MLP(2, 0)).model.network.needs_level is False
-
-
-@pytest.mark.parametrize(
-    ("kind", "setting"),
-    [(Hutchinson, "probes"), (Sliced, "probes"), (Implicit, "chunk"), (Hutchinson, "chunk")],
-)
-def test_impossible_settings(kind, setting):
-    with pytest.raises(InvalidSetting, match=f"^{setting}=0: must be at least 1"):
-        objective(kind, **{setting: 0})
+def test_impossible_settings():
+    for kind, setting in (
+        (Hutchinson, "probes"),
+        (Sliced, "probes"),
+        (Implicit, "chunk"),
+        (Hutchinson, "chunk"),
+    ):
+        with pytest.raises(InvalidSetting, match=f"^{setting}=0: must be at least 1"):
+            objective(kind, **{setting: 0})

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from samplerbench.batches import TensorData
+from samplerbench.core.noise import torch_generator
 from samplerbench.errors import InvalidSetting
 from samplerbench.networks.mlp import MLP
-from samplerbench.noise import torch_generator
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.single_level import SingleLevel
-from samplerbench.training import train
+from samplerbench.training.batches import TensorData
+from samplerbench.training.loop import train
 
 
 def objective(recipe):
@@ -54,7 +56,7 @@ def test_gradient_descent(momentum, tmp_path):
     x0 = torch.randn(8, 2, generator=torch_generator("x0"))
     by_hand = objective(recipe)
     velocity = [torch.zeros_like(p) for p in by_hand.parameters()]
-    data = TensorData(x0, None, batch_size=8, replacement=False, train_seed=0)
+    data = TensorData(x0, None)
     trained = objective(recipe)
     seen = []
 
@@ -82,7 +84,26 @@ def test_no_momentum_is_adam():
     assert isinstance(plain, torch.optim.SGD)
 
 
-@pytest.mark.parametrize("momentum", [-0.1, 1.0, float("nan")])
-def test_impossible_momentum(momentum):
-    with pytest.raises(InvalidSetting, match=r"^momentum=.*: must be at least 0 and below 1"):
-        Recipe(1, 1, 1e-3, momentum=momentum)
+def test_impossible_recipes():
+    good = Recipe(steps=8, batch_size=4, lr=1e-3)
+    for change in (
+        {"steps": 0},
+        {"batch_size": 0},
+        {"lr": -1.0},
+        {"lr_final": 2.0},
+        {"warmup": -1},
+        {"momentum": -0.1},
+        {"momentum": 1.0},
+        {"momentum": float("nan")},
+        {"weight_decay": -1.0},
+        {"ema_decay": 1.0},
+        {"ema_every": 0},
+        {"precision": "8"},
+        {"log_every": 0},
+        {"validate_every": 0},
+        {"devices": 0},
+        {"batch_size": 9, "devices": 2},
+        {"keep_last": True, "devices": 2},
+    ):
+        with pytest.raises(InvalidSetting, match=f"^{next(iter(change))}=.*: must be "):
+            replace(good, **change)

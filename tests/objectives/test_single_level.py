@@ -5,18 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import torch_generator
+from samplerbench.core.schedules import EDM
+from samplerbench.core.targets import ScoreTarget
+from samplerbench.core.weightings import Uniform
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
-from samplerbench.grids import Level
 from samplerbench.networks.mlp import MLP
-from samplerbench.networks.ncsn_mlp import NCSNMLP
-from samplerbench.noise import torch_generator
 from samplerbench.objectives.base import Recipe
 from samplerbench.objectives.denoising import denoising_loss
 from samplerbench.objectives.single_level import SingleLevel, single_level_loss
-from samplerbench.schedules import EDM
-from samplerbench.targets import ScoreTarget
-from samplerbench.weightings import Uniform
 
 LAW = gaussian((0.5, -1.0), ((1.5, 0.4), (0.4, 0.3)))
 COUNT = 100_000
@@ -49,9 +48,9 @@ def test_it_is_the_denoising_loss_at_that_level(states):
     torch.testing.assert_close(found, expected)
 
 
-def objective(network=None, **settings):
+def objective(**settings):
     return SingleLevel(
-        network=network or MLP(2, 0),
+        network=MLP(2, 0),
         recipe=Recipe(steps=1, batch_size=1, lr=1e-3),
         mean=torch.tensor([3.0, -1.0]),
         std=4.0,
@@ -88,12 +87,7 @@ def test_summed_over_the_batch():
     torch.testing.assert_close(total, 7 * mean)
 
 
-@pytest.mark.parametrize("noise", [0.0, -1.0, float("nan"), float("inf")])
-def test_impossible_noise(noise):
-    with pytest.raises(InvalidSetting, match=r"^noise=.*: must be positive"):
-        objective(noise=noise)
-
-
-def test_a_network_with_a_level_is_refused():
-    with pytest.raises(InvalidSetting, match=r"^network=NCSNMLP: must be one without a noise"):
-        objective(NCSNMLP(2, 0))
+def test_impossible_noise():
+    for noise in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InvalidSetting, match=r"^noise=.*: must be positive"):
+            objective(noise=noise)

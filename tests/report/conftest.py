@@ -1,6 +1,4 @@
-"""Runs made of numbers: what a report reads, without a training."""
-
-from __future__ import annotations
+"""Runs with invented values, as a report reads them."""
 
 import json
 from collections.abc import Sequence
@@ -9,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from samplerbench.evaluation.cell import Row
-from samplerbench.evaluation.store import as_table
+from samplerbench.bench.cell import Row
+from samplerbench.bench.store import as_table
 from samplerbench.report.entries import Entry
 
 SOUND = Row(
@@ -18,6 +16,7 @@ SOUND = Row(
     samples_id="",
     setting_id="",
     measure_id="",
+    sweep_id="",
     training_id="",
     run="",
     experiment="main",
@@ -67,26 +66,12 @@ def make_rows(
     seed: int = 0,
     **changes: object,
 ) -> list[Row]:
-    """Distances 1 + eta + 4/N + shift, over a floor of 1, with noise that all cells share."""
+    """Distances 1 + eta + 4/N + shift over a floor of 1; all cells share their noise."""
     noise = np.random.default_rng(seed).normal(0, 0.05, (2, repetitions))
+    law = dict.fromkeys(("start", "sampler", "schedule", "grid", "network"), "")
+    law |= {"denoiser": "law", "objective": "", "target": "", "steps": 0, "nfe": 0}
     rows = [
-        replace(
-            SOUND,
-            denoiser="law",
-            start="",
-            sampler="",
-            steps=0,
-            nfe=0,
-            eta=float("nan"),
-            repetition=r,
-            value=1 + noise[0, r],
-            schedule="",
-            grid="",
-            network="",
-            objective="",
-            target="",
-            sampler_settings="",
-        )
+        replace(SOUND, **law, eta=float("nan"), repetition=r, value=1 + noise[0, r])
         for r in range(repetitions)
     ]
     rows += [

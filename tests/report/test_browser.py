@@ -12,7 +12,8 @@ from dataclasses import replace
 import pytest
 
 from samplerbench.report.compare import compare
-from samplerbench.report.page import gather, write_report
+from samplerbench.report.content import gather
+from samplerbench.report.folder import write_report
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -36,8 +37,7 @@ def browser(tmp_path_factory):
         options.add_argument(word)
     options.add_argument(f"--user-data-dir={home / 'profile'}")
     options.add_argument("--window-size=1280,900")
-    logs = {"browser": "ALL", "performance": "ALL"}
-    options.set_capability("goog:loggingPrefs", logs)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     driver.downloads = home / "downloads"
     driver.execute_cdp_cmd(
@@ -49,10 +49,9 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, rows, entry):
-    nasty = "<img src=x onerror=window.hit=1>"
     runs = [
         entry("#1", rows(etas=[0.0, 0.5, 1.0], steps=[2, 4, 8, 16, 32, 64])),
-        entry("#2", rows(steps=[4, 16], shift=0.2, dataset=nasty)),
+        entry("#2", rows(steps=[4, 16], shift=0.2, dataset="<img src=x onerror=window.hit=1>")),
         entry("#3", rows(etas=[0.0, 1.0], steps=[4, 16], shift=0.3)),
     ]
     report = replace(gather(runs), comparison=compare(runs[0], runs[2]))
@@ -68,30 +67,9 @@ def opened(browser, page):
 
 
 def visit(browser, page):
-    """Open a page and wait for its table: on a busy machine `get` comes back before its script."""
+    """Open a page and wait for its table: on a busy machine `get` returns before its script."""
     browser.get(page.as_uri())
     until(lambda: browser.find_elements("css selector", "#cells .sheet tbody td"))
-
-
-def column(browser, title, sheet="#cells"):
-    """The texts of a column of a table that is shown."""
-
-    def read(what):
-        # .text leaves out what is scrolled out of sight
-        found = browser.find_elements("css selector", f"{sheet} .sheet {what}")
-        return [one.get_attribute("textContent") for one in found]
-
-    return read(f"tbody td:nth-child({read('th').index(title) + 1})")
-
-
-def button(browser, title, sheet="#cells"):
-    found = browser.find_elements("css selector", f"{sheet} .sheet th button")
-    return next(one for one in found if one.get_attribute("textContent") == title)
-
-
-def click(browser, element):
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    element.click()
 
 
 def until(condition, seconds=20):
@@ -102,87 +80,123 @@ def until(condition, seconds=20):
     return found
 
 
-def test_a_click_on_a_title_sorts_and_another_turns_it(opened):
-    click(opened, button(opened, "mean"))
-    means = [float(text.split(" ±")[0]) for text in column(opened, "mean")]
+class Sheet:
+    """A table of the page.
+
+    Args:
+        browser: with the open page.
+        section: its id.
+    """
+
+    def __init__(self, browser, section="cells"):
+        self.browser, self.section = browser, section
+
+    def find(self, part):
+        return self.browser.find_elements("css selector", f"#{self.section} .sheet {part}")
+
+    def texts(self, part):
+        # .text leaves out texts that are not in the visible part of the page
+        return [element.get_attribute("textContent") for element in self.find(part)]
+
+    def column(self, title):
+        return self.texts(f"tbody td:nth-child({self.texts('th').index(title) + 1})")
+
+    def numbers(self, title):
+        return [float(text.split(" ±")[0]) for text in self.column(title)]
+
+    def click(self, part):
+        (element,) = self.find(part)
+        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def sort(self, title):
+        self.click(f"th:nth-child({self.texts('th').index(title) + 1}) button")
+
+    def filter(self, words):
+        (field,) = self.find(".filter")
+        field.clear()
+        field.send_keys(words)
+
+    def shown(self):
+        (text,) = self.texts(".shown")
+        return text
+
+    def download(self):
+        self.click(".csv")
+        path = self.browser.downloads / f"{self.section}.csv"
+        until(path.is_file)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.DictReader(file))
+        path.unlink()
+        return lines
+
+
+def test_a_click_on_a_title_sorts_and_another_reverses(opened):
+    cells = Sheet(opened)
+    cells.sort("mean")
+    means = cells.numbers("mean")
     assert len(means) == 26
     assert means == sorted(means)
-    cell = opened.find_element("css selector", "#cells th[aria-sort]")
-    assert cell.get_attribute("aria-sort") == "ascending"
-    click(opened, button(opened, "N"))
-    click(opened, button(opened, "N"))
-    steps = list(map(int, column(opened, "N")))
+    assert cells.find("th[aria-sort]")[0].get_attribute("aria-sort") == "ascending"
+    cells.sort("N")
+    cells.sort("N")
+    steps = cells.numbers("N")
     assert steps == sorted(steps, reverse=True)
     assert steps[0] == 64
-    assert len(opened.find_elements("css selector", "#cells th[aria-sort]")) == 1
+    assert len(cells.find("th[aria-sort]")) == 1
 
 
-def test_words_and_choices_filter(opened):
-    field = opened.find_element("css selector", "#cells .filter")
-    field.send_keys("η=0.5 above")
-    assert set(column(opened, "sampler")) == {"ddim η=0.5"}
-    assert "of 6 cells (26 in all)" in opened.find_element("css selector", "#cells .shown").text
-    field.clear()
-    field.send_keys("nothing has this")
-    assert column(opened, "sampler") == []
-    field.clear()
-    field.send_keys(" ")
-    choice = opened.find_element("css selector", "select[aria-label=run]")
-    choice.find_element("css selector", "option[value='#3']").click()
-    assert set(column(opened, "run")) == {"#3"}
+def test_words_and_choices_filter_and_the_csv_is_what_the_table_shows(opened):
+    cells = Sheet(opened)
+    cells.filter("η=0.5 above")
+    assert set(cells.column("sampler")) == {"ddim η=0.5"}
+    assert "of 6 cells (26 in all)" in cells.shown()
+    cells.filter("nothing has this")
+    assert cells.column("sampler") == []
+    cells.filter("η=1 #1")
+    cells.sort("N")
+    lines = cells.download()
+    assert [line["steps"] for line in lines] == ["2", "4", "8", "16", "32", "64"]
+    assert {line["name"] for line in lines} == {"ddim η=1"}
+    assert float(lines[0]["mean"]) == pytest.approx(4.0, abs=0.2)
+    cells.filter(" ")
+    cells.click("select[aria-label=run] option[value='#3']")
+    assert set(cells.column("run")) == {"#3"}
 
 
-def test_a_name_of_markup_is_text(opened):
-    assert "<img src=x onerror=window.hit=1>" in column(opened, "data")
+def test_a_name_with_markup_is_text(opened):
+    assert "<img src=x onerror=window.hit=1>" in Sheet(opened).column("data")
     assert opened.execute_script("return window.hit") is None
     assert opened.find_elements("css selector", "img") == []
 
 
-def test_the_csv_is_what_the_table_shows(opened):
-    opened.find_element("css selector", "#cells .filter").send_keys("η=1 #1")
-    click(opened, button(opened, "N"))
-    click(opened, opened.find_element("css selector", "#cells .csv"))
-    path = opened.downloads / "cells.csv"
-    until(path.is_file)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert [line["steps"] for line in lines] == ["2", "4", "8", "16", "32", "64"]
-    assert {line["name"] for line in lines} == {"ddim η=1"}
-    assert float(lines[0]["mean"]) == pytest.approx(4.0, abs=0.2)
-    path.unlink()
-
-
-def test_the_differences_sort_and_filter_by_themselves(opened):
-    sheet = "#differences"
-
-    def shown(title):
-        return column(opened, title, sheet)
-
-    assert opened.find_element("id", "differences").is_displayed()
-    gaps = [float(text.split(" ±")[0]) for text in shown("difference")]
-    assert gaps == pytest.approx([-0.3] * 4)
-    assert set(shown("verdict")) == {"the first is nearer"}
-    click(opened, button(opened, "#1", sheet))
-    click(opened, button(opened, "#1", sheet))
-    means = list(map(float, shown("#1")))
+def test_the_differences_are_a_table_of_their_own(opened):
+    differences = Sheet(opened, "differences")
+    assert differences.numbers("difference") == pytest.approx([-0.3] * 4)
+    assert set(differences.column("verdict")) == {"the first is nearer"}
+    differences.sort("#1")
+    differences.sort("#1")
+    means = differences.numbers("#1")
     assert means == sorted(means, reverse=True)
-    field = opened.find_element("css selector", f"{sheet} .filter")
-    field.send_keys("η=1")
-    assert set(shown("sampler")) == {"ddim η=1"}
-    count = opened.find_element("css selector", f"{sheet} .shown")
-    assert "of 2 cells (4 in all)" in count.text
-    assert len(column(opened, "sampler")) == 26, "the other table stays as it is"
-    click(opened, opened.find_element("css selector", f"{sheet} .csv"))
-    path = opened.downloads / "differences.csv"
-    until(path.is_file)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert [float(line["first"]) for line in lines] == pytest.approx(means[:2], rel=1e-3)
-    path.unlink()
+    differences.filter("η=1")
+    assert set(differences.column("sampler")) == {"ddim η=1"}
+    assert "of 2 cells (4 in all)" in differences.shown()
+    assert len(Sheet(opened).column("sampler")) == 26, "the other table stays as it is"
+    downloaded = [float(line["first"]) for line in differences.download()]
+    assert downloaded == pytest.approx(means[:2], rel=1e-3)
 
 
-def test_a_click_in_the_legend_hides_a_curve(opened):
-    charts = opened.find_elements("css selector", ".chart")
+def draw_all(browser):
+    """Draw the charts outside of the visible part, too, as for a printer."""
+    browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    charts = browser.find_elements("css selector", ".chart")
+    until(lambda: all(chart.find_elements("css selector", ".main-svg") for chart in charts))
+    return charts
+
+
+def test_every_chart_is_drawn_and_a_click_in_its_legend_hides_a_curve(opened):
+    charts = draw_all(opened)
+    assert len(charts) > 6
     opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", charts[2])
     toggles = until(lambda: charts[2].find_elements("css selector", ".legendtoggle"))
     hidden = "return arguments[0].data.filter(t => t.visible === 'legendonly').length"
@@ -191,29 +205,17 @@ def test_a_click_in_the_legend_hides_a_curve(opened):
     until(lambda: opened.execute_script(hidden, charts[2]) > 0)
 
 
-def test_every_chart_is_drawn(opened):
-    opened.execute_script("window.dispatchEvent(new Event('beforeprint'))")
-    charts = opened.find_elements("css selector", ".chart")
-    assert len(charts) > 6
-    done = (
-        "return [...document.querySelectorAll('.chart')].every(c => c.querySelector('.main-svg'))"
-    )
-    until(lambda: opened.execute_script(done))
-    # a page that no window of a phone has to be moved sideways for
-    opened.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True},
-    )
+def test_it_fits_on_a_phone_and_a_dark_screen_is_dark(opened):
+    draw_all(opened)
+    phone = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     width = "return document.documentElement.scrollWidth"
     until(lambda: opened.execute_script(width) == 400)
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def test_dark_is_dark(opened):
     colour = "return getComputedStyle(document.body).backgroundColor"
     light = opened.execute_script(colour)
-    media = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
     try:
         assert (light, opened.execute_script(colour)) == ("rgb(255, 255, 255)", "rgb(20, 23, 26)")
     finally:
@@ -225,18 +227,19 @@ def test_ten_thousand_cells_open_and_sort(browser, tmp_path, rows, entry):
     many = entry("#1", rows(etas=etas, steps=range(1, 11), repetitions=2))
     write_report(gather([many]), tmp_path / "out")
     visit(browser, tmp_path / "out" / "report.html")
-    assert "1–30 of 10000" in browser.find_element("css selector", "#cells .shown").text
-    click(browser, button(browser, "mean"))
-    click(browser, button(browser, "mean"))
-    assert float(column(browser, "mean")[0].split(" ±")[0]) == pytest.approx(6.0, abs=0.3)
-    click(browser, browser.find_element("css selector", "#cells .next"))
-    assert "31–60 of 10000" in browser.find_element("css selector", "#cells .shown").text
+    cells = Sheet(browser)
+    assert "1–30 of 10000" in cells.shown()
+    cells.sort("mean")
+    cells.sort("mean")
+    assert cells.numbers("mean")[0] == pytest.approx(6.0, abs=0.3)
+    cells.click(".next")
+    assert "31–60 of 10000" in cells.shown()
 
 
 def test_there_was_no_request_and_no_error(browser):
-    """Of all the tests before: they have one browser."""
-    said = [line for line in browser.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
-    assert said == []
+    """In all tests above, which share one browser."""
+    levels = {line["level"] for line in browser.get_log("browser")}
+    assert not levels & {"SEVERE", "WARNING"}
     events = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
     schemes = {
         event["params"]["request"]["url"].split(":", 1)[0]
@@ -244,5 +247,5 @@ def test_there_was_no_request_and_no_error(browser):
         if event["method"] == "Network.requestWillBeSent"
     }
     assert "file" in schemes
-    # chrome: is the browser's own first page
+    # chrome: is the first page of the browser
     assert schemes <= {"file", "data", "blob", "chrome", "chrome-untrusted"}

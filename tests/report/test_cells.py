@@ -1,23 +1,23 @@
-"""One line a cell, its verdict, and the Pareto front."""
+"""One line for each cell, its verdict, and the Pareto front."""
 
 import pandas as pd
 import pytest
 
-from samplerbench.evaluation.statistics import against_floor
+from samplerbench.bench.statistics import against_floor
 from samplerbench.report.cells import ABOVE, BELOW, SAME, cell_lines, curves, pareto
-from samplerbench.report.entries import all_values, to_data
+from samplerbench.report.entries import all_values, distances
 
 
 def lines_of(*entries):
-    return cell_lines(to_data(all_values(entries)))
+    return cell_lines(distances(all_values(entries)))
 
 
 def test_mean_interval_and_verdict_are_the_statistics(rows, entry):
-    made = entry("#1", rows())
-    lines = lines_of(made)
-    told = against_floor(made.values)
-    assert len(lines) == len(told) == 6
-    merged = lines.merge(told, on=["eta", "steps"], suffixes=("", "_own"))
+    run = entry("#1", rows())
+    lines = lines_of(run)
+    tests = against_floor(run.values)
+    assert len(lines) == len(tests) == 6
+    merged = lines.merge(tests, on=["eta", "steps"], suffixes=("", "_own"))
     assert merged["mean"].tolist() == pytest.approx(merged["mean_own"].tolist())
     assert merged["p_holm"].tolist() == pytest.approx(merged["p_holm_own"].tolist())
     assert ((merged["verdict"] != SAME) == merged["told_apart"]).all()
@@ -30,10 +30,14 @@ def test_the_three_verdicts(rows, entry):
     assert set(near["verdict"]) == {SAME}
 
 
-def test_what_has_no_verdict_says_why(rows, entry):
+def test_a_cell_without_a_verdict_says_why(rows, entry):
     assert set(lines_of(entry("#1", rows(repetitions=1)))["verdict"]) == {
         "one repetition: no interval"
     }
+    some = [row for row in rows() if (row.steps, row.eta) != (4, 1.0) or row.repetition == 0]
+    verdicts = lines_of(entry("#1", some))["verdict"].value_counts()
+    assert verdicts["one repetition: no interval"] == 1
+    assert verdicts.sum() == 6
     without = [row for row in rows() if row.denoiser != "law"]
     assert set(lines_of(entry("#1", without))["verdict"]) == {"no floor"}
 
@@ -48,9 +52,7 @@ def test_cells_without_a_value_stay_in_the_table(rows, entry):
         )
         for row in rows()
     ]
-    made = entry("#1", rows())
-    made = entry("#1", rows(), values=pd.DataFrame(some))
-    lines = lines_of(made)
+    lines = lines_of(entry("#1", rows(), values=pd.DataFrame(some)))
     assert len(lines) == 6
     bad = lines[lines["mean"].isna()]
     assert bad["verdict"].tolist() == ["incompatible: needs signal"]
@@ -63,11 +65,11 @@ def test_runs_keep_their_own_floors(rows, entry):
     assert lines["floor"].nunique() == 2
 
 
-def test_the_front_is_what_nothing_beats():
-    points = pd.DataFrame({"nfe": [1, 2, 2, 4, 8], "mean": [5.0, 3.0, 2.5, 2.6, 1.0]})
+def test_the_front_has_the_lines_that_none_beats():
+    points = pd.DataFrame({"nfe": [1, 2, 2, 4, 6, 8], "mean": [5.0, 3.0, 2.5, 2.6, 2.5, 1.0]})
     assert pareto(points, "nfe")["mean"].tolist() == [5.0, 2.5, 1.0]
 
 
-def test_the_nearest_settings_are_drawn(rows, entry):
+def test_curves_are_the_nearest_settings(rows, entry):
     lines = lines_of(entry("#1", rows(etas=[0.0, 0.1, 0.2, 5.0])))
     assert set(curves(lines, 3)["eta"]) == {0.0, 0.1, 0.2}

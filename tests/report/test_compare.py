@@ -1,4 +1,4 @@
-"""Two runs compared: paired where their random numbers are the same, refused where they differ."""
+"""Two runs compared: paired if their random numbers are equal, refused if their measures differ."""
 
 import pytest
 
@@ -20,10 +20,10 @@ def test_other_seeds_or_blocks_are_not_paired(rows, entry):
     for change in ({"seed": 1}, {"block": 100}):
         found = compare(entry("#1", rows()), entry("#2", rows(shift=0.001, **change)))
         assert not found.lines["paired"].any()
-        assert set(found.lines["verdict"]) == {"cannot be told apart"}
+        assert set(found.lines["verdict"]) == {"not distinguishable"}
 
 
-def test_p_values_are_holms_over_all_cells(rows, entry):
+def test_p_values_have_holms_correction_over_all_cells(rows, entry):
     found = compare(entry("#1", rows()), entry("#2", rows(shift=0.3, seed=1)))
     one = compare(
         entry("#1", rows(etas=[0.0], steps=[4])),
@@ -32,7 +32,18 @@ def test_p_values_are_holms_over_all_cells(rows, entry):
     assert found.lines["p_holm"].min() > one.lines["p_holm"].min()
 
 
-def test_cells_of_one_run_are_counted_and_named(rows, entry):
+def test_a_difference_is_distinguishable_if_p_is_at_most_five_percent(rows, entry):
+    p_values = []
+    for shift in (0.0, 0.02, 0.04, 0.06, 0.08, 0.1):
+        other = entry("#2", rows(etas=[0.0], steps=[4], shift=shift, seed=1))
+        (line,) = compare(entry("#1", rows(etas=[0.0], steps=[4])), other).lines.itertuples()
+        assert (line.verdict == "not distinguishable") == (line.p_holm > 0.05)
+        p_values.append(line.p_holm)
+    assert any(p < 0.05 for p in p_values)
+    assert any(0.05 < p < 0.5 for p in p_values)
+
+
+def test_cells_of_only_one_run_are_named(rows, entry):
     found = compare(entry("#1", rows(steps=[4, 8])), entry("#2", rows(steps=[8, 16])))
     assert len(found.lines) == 2
     assert "only in #1: sliced, prior start, learned, ddim η=0.0, N=4" in [
@@ -47,9 +58,8 @@ def test_one_repetition_gives_a_difference_without_an_interval(rows, entry):
     assert set(found.lines["verdict"]) == {"one repetition: no interval"}
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+def test_runs_with_different_measures_are_refused_in_one_line(rows, entry):
+    for change, message in (
         ({"metric_settings": '{"class": "Sliced", "p": 1}'}, 'sliced: metric_settings=.*"p": 2'),
         ({"n_samples": 900}, "n_samples=500 and 900: must be the same in both runs"),
         ({"dataset": "rings"}, "dataset=moons and rings"),
@@ -58,12 +68,10 @@ def test_one_repetition_gives_a_difference_without_an_interval(rows, entry):
         ({"measure_id": "ab"}, "sliced: measure_id= and ab"),
         ({"n_reference": 9}, "sliced: n_reference=1000 and 9"),
         ({"metric": "energy"}, "metric=sliced and energy"),
-    ],
-)
-def test_unlike_runs_are_refused_in_one_line(rows, entry, change, message):
-    with pytest.raises(InvalidSetting, match=message) as caught:
-        compare(entry("#1", rows()), entry("#2", rows(**change)))
-    assert "\n" not in str(caught.value)
+    ):
+        with pytest.raises(InvalidSetting, match=message) as caught:
+            compare(entry("#1", rows()), entry("#2", rows(**change)))
+        assert "\n" not in str(caught.value)
 
 
 def test_one_name_for_two_data_sets_is_refused(rows, entry):

@@ -1,4 +1,4 @@
-"""The report's folder: whole, self-contained, escaped, and never in anybody's place."""
+"""The report's folder: complete, self-contained, escaped, and never in the place of other files."""
 
 import json
 import re
@@ -8,36 +8,47 @@ import pandas as pd
 import pytest
 
 from samplerbench.errors import InvalidSetting
+from samplerbench.figures.distance import distance_against
 from samplerbench.report.compare import compare
-from samplerbench.report.page import gather, render, write_report
+from samplerbench.report.content import gather
+from samplerbench.report.folder import write_report
+from samplerbench.report.page import _with_links, render
+from samplerbench.report.tables import Value, latex, markdown
 
 NASTY = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&\u2028'
 
 
 def embedded(page, name):
-    """What a script element of JSON holds."""
+    """The content of a script element with JSON."""
     found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.S)
     return json.loads(found[1])
 
 
-def test_the_folder_has_everything(rows, entry, tmp_path):
-    write_report(gather([entry("#1", rows()), entry("#2", rows(seed=1))]), tmp_path / "a" / "out")
+def test_the_folder_has_everything(rows, entry, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(table, *args):
+        drawn.append(table)
+        return distance_against(table, *args)
+
+    monkeypatch.setattr("samplerbench.report.folder.distance_against", draw)
+    both = [entry("#1", rows()), entry("#2", rows(seed=1))]
     out = tmp_path / "a" / "out"
-    assert {path.name for path in out.iterdir()} == {
-        "report.html",
-        "cells.csv",
-        "table.md",
-        "table.tex",
-        "figures",
-    }
+    write_report(replace(gather(both), comparison=compare(*both)), out)
+    files = {"report.html", "cells.csv", "differences.csv", "table.md", "table.tex", "figures"}
+    assert {path.name for path in out.iterdir()} == files
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["out"]
     assert len(pd.read_csv(out / "cells.csv")) == 2 * len(rows())
+    assert len(pd.read_csv(out / "differences.csv")) == 6
     pdf = next((out / "figures").glob("*.pdf"))
     assert pdf.read_bytes().startswith(b"%PDF")
     assert pdf.with_suffix(".png").is_file()
+    assert set(drawn[0]["sampler"]) >= {"#1 ddim", "#2 ddim"}  # curves of each run
 
 
-def test_nothing_is_overwritten(rows, entry, tmp_path):
+def test_nothing_is_overwritten_and_nothing_is_left_after_an_error(
+    rows, entry, tmp_path, monkeypatch
+):
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "empty").mkdir()
     for name in ("mine", "empty"):
@@ -46,85 +57,101 @@ def test_nothing_is_overwritten(rows, entry, tmp_path):
     assert (tmp_path / "mine").read_text() == "mine"
     with pytest.raises(InvalidSetting, match="a place to write to"):
         write_report(gather([entry("#1", rows())]), tmp_path / "mine" / "below")
+
+    def full(report):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("samplerbench.report.folder.render", full)
+    with pytest.raises(InvalidSetting, match=r"a place to write to \(No space left on device\)"):
+        write_report(gather([entry("#1", rows())]), tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine"]
 
 
-def test_nothing_is_loaded_from_elsewhere(rows, entry):
-    page = render(gather([entry("#1", rows())]))
+def test_the_page_loads_nothing_and_its_charts_are_complete(rows, entry):
+    oracle = [row for row in rows(denoiser="oracle", etas=[0.0]) if row.steps > 0]
+    page = render(gather([entry("#1", rows() + oracle)]))
     own = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
     assert not re.findall(r'(?:src|href)="(?!#|data:|https://arxiv\.org)[^"]*"', own)
     assert "@import" not in own
     assert page.count("plotly.js v") == 1
 
-
-def test_names_and_messages_are_escaped(rows, entry):
-    bad = rows(dataset=NASTY, start=NASTY, message=NASTY, status="failed", value=float("nan"))
-    good = rows(dataset=NASTY, start=NASTY)
-    made = [
-        entry("#1", good, overrides=[NASTY], config_text=NASTY, versions={NASTY: NASTY}),
-        entry("#2", bad, name=NASTY, message=NASTY, state="failed", problems=[NASTY]),
-    ]
-    report = gather(made)
-    page = render(replace(report, comparison=compare(made[0], made[0])))
-    assert "alert(1)" in page
-    for attack in ("<script>alert", "<img src=x", "</script><script>alert"):
-        assert attack not in page
-    # and nothing is lost by it
-    table = embedded(page, "data")
-    place = [name for name, *_ in table["columns"]].index("dataset")
-    assert {row[place] for row in table["rows"]} == {NASTY}
-    titles = json.dumps([chart["data"] for chart in embedded(page, "figures")])
-    assert "<img" not in titles
-
-
-def test_nothing_is_best_where_a_smaller_value_need_not_be_better(rows, entry, tmp_path):
-    for name, unordered in (("a", frozenset()), ("b", frozenset({"sliced"}))):
-        report = gather([entry("#1", rows(), unordered=unordered)])
-        write_report(report, tmp_path / name)
-        best = r"\mathbf" in (tmp_path / name / "table.tex").read_text()
-        traces = [
-            trace.get("name")
-            for figure in embedded((tmp_path / name / "report.html").read_text(), "figures")
-            for trace in figure["data"]
-        ]
-        assert best == ("Pareto front" in traces) == (not unordered)
-        assert any("sliced: neither small nor" in note for note in report.notes) == bool(unordered)
-
-
-def test_a_page_without_a_value_says_so(entry, rows):
-    page = render(gather([entry("#1", [], state="running", expected=90)]))
-    assert "No values yet" in page
-    assert "0 of 90" in page
-
-
-def test_a_page_says_what_is_missing(entry, rows):
-    part = rows()[:20]
-    made = entry("#1", part, state="failed", expected=90, message="RuntimeError: out of memory")
-    page = render(gather([made]))
-    assert "20 of 90" in page
-    assert "RuntimeError: out of memory" in page
-
-
-def test_charts_have_bands_fronts_and_three_axes(rows, entry):
-    figures = embedded(render(gather([entry("#1", rows())])), "figures")
+    figures = embedded(page, "figures")
     titles = [figure["layout"]["xaxis"]["title"]["text"] for figure in figures]
     assert titles[0] == "number of steps N"
     assert "NFE" in titles[1]
     assert "seconds" in titles[2]
     names = {trace["name"] for trace in figures[0]["data"]}
     assert names == {"Pareto front", "ddim η=0", "ddim η=1"}
+    in_legend = [trace["name"] for trace in figures[0]["data"] if trace["showlegend"]]
+    assert sorted(in_legend) == sorted(names)  # each once, for both denoisers
     band = figures[0]["layout"]["shapes"][0]
     assert band["type"] == "rect"
     assert 0.8 < band["y0"] < 1 < band["y1"] < 1.2
-    assert figures[3]["data"][0]["type"] == "heatmap"
+    # of the learned score only, which has two values of eta
+    assert [figure["data"][0]["type"] for figure in figures[3:]] == ["heatmap"]
 
 
-def test_markdown_and_latex_are_escaped_and_whole(rows, entry, tmp_path):
-    made = [entry("#1", rows(dataset="a_b|c&d%")), entry("#2", rows(dataset="a_b|c&d%", seed=1))]
-    report = gather(made)
-    write_report(replace(report, comparison=compare(*made)), tmp_path / "out")
-    tex = (tmp_path / "out" / "table.tex").read_text()
-    assert r"a\_b|c\&d\%" in tex
+def test_the_numbers_of_the_page_have_six_digits_or_are_null(rows, entry):
+    some = [replace(row, value=float("nan"), status="failed") for row in rows(etas=[0.5])]
+    report = gather([entry("#1", [*rows(etas=[0.0]), *some[4:]])])
+    table = embedded(render(report), "data")
+    place = {name: k for k, (name, *_) in enumerate(table["columns"])}
+    shown = {(row[place["name"]], row[place["steps"]]): row[place["mean"]] for row in table["rows"]}
+    lines = report.lines[report.lines["eta"] == 0]
+    for steps, mean in zip(lines["steps"], lines["mean"], strict=True):
+        assert shown["ddim η=0", steps] == pytest.approx(mean, rel=5e-6)
+    assert [shown["ddim η=0.5", steps] for steps in (4, 16, 64)] == [None] * 3
+
+
+def test_references_are_escaped_and_linked():
+    link = '<a href="https://arxiv.org/abs/2010.02502">arXiv 2010.02502</a>'
+    assert _with_links("A <b> & C, arXiv 2010.02502") == f"A &lt;b&gt; &amp; C, {link}"
+
+
+def test_names_and_messages_are_escaped(rows, entry):
+    bad = rows(dataset=NASTY, start=NASTY, message=NASTY, status="failed", value=float("nan"))
+    good = rows(dataset=NASTY, start=NASTY, sampler=NASTY)
+    both = [
+        entry("#1", good, overrides=[NASTY], config_text=NASTY, versions={NASTY: NASTY}),
+        entry("#2", bad, name=NASTY, message=NASTY, state="failed", problems=[NASTY]),
+    ]
+    page = render(replace(gather(both), comparison=compare(both[0], both[0])))
+    assert "alert(1)" in page
+    for attack in ("<script>alert", "<img src=x", "</script><script>alert"):
+        assert attack not in page
+    # the table still has the exact text
+    table = embedded(page, "data")
+    column = [name for name, *_ in table["columns"]].index("dataset")
+    assert {row[column] for row in table["rows"]} == {NASTY}
+    titles = json.dumps([chart["data"] for chart in embedded(page, "figures")])
+    assert "<img" not in titles
+
+
+def test_nothing_is_best_if_smaller_values_need_not_be_better(rows, entry):
+    for unordered in (frozenset(), frozenset({"sliced"})):
+        report = gather([entry("#1", rows(), unordered=unordered)])
+        figures = embedded(render(report), "figures")
+        traces = [trace.get("name") for figure in figures for trace in figure["data"]]
+        assert (r"\mathbf" in latex(report)) == ("Pareto front" in traces) == (not unordered)
+        assert any("sliced: neither small nor" in note for note in report.notes) == bool(unordered)
+
+
+def test_a_page_says_what_is_missing(entry, rows):
+    page = render(gather([entry("#1", [], state="running", expected=90)]))
+    assert "No values yet" in page
+    assert "0 of 90" in page
+    failed = {"state": "failed", "expected": 90, "message": "RuntimeError: out of memory"}
+    page = render(gather([entry("#1", rows()[:20], **failed)]))
+    assert "20 of 90" in page
+    assert "RuntimeError: out of memory" in page
+
+
+def test_markdown_and_latex_are_escaped_and_complete(rows, entry):
+    name = "a_b|c&d%\nx"
+    both = [entry("#1", rows(dataset=name)), entry("#2", rows(dataset=name, seed=1))]
+    report = replace(gather(both), comparison=compare(*both))
+    tex = latex(report)
+    assert r"a\_b|c\&d\% x, n = 500" in tex
     assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == 2
     assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 2
     assert r"ddim $\eta$=1" in tex
@@ -132,16 +159,28 @@ def test_markdown_and_latex_are_escaped_and_whole(rows, entry, tmp_path):
     assert len(body) == 4
     assert all(line.count("&") == 6 and line.endswith(r"\\") for line in body)
     assert r"\mathbf{" in tex
-    markdown = (tmp_path / "out" / "table.md").read_text()
-    assert r"a\_b\|c\&d%" in markdown
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    text = markdown(report)
+    assert r"a\_b\|c\&d% x, n = 500" in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.replace(r"\|", "").count("|") for line in lines[:6]}) == 1
-    assert (tmp_path / "out" / "differences.csv").is_file()
+    assert r" \*" not in "".join(lines)
+    assert "^*" not in tex
+    near = gather([entry("#1", rows(etas=[0.0], steps=[4000]))])  # at the floor
+    assert r" \* |" in markdown(near)
+    assert "^*$" in latex(near)
 
 
-def test_ten_thousand_cells_make_a_page_that_is_not_too_large(rows, entry):
-    many = rows(etas=[place / 1000 for place in range(1000)], steps=range(1, 11), repetitions=2)
+def test_a_value_has_the_digits_that_its_interval_supports():
+    texts = [
+        Value(1.23456, half, same=False, best=False).text()
+        for half in (0.5, 0.0123, 0.00456, 0.00012, float("nan"))
+    ]
+    assert texts == ["1.23 ± 0.50", "1.235 ± 0.012", "1.2346 ± 0.0046", "1.23 ± 0.0001", "1.23"]
+
+
+def test_many_cells_make_a_page_that_is_not_too_large(rows, entry):
+    many = rows(etas=[k / 200 for k in range(200)], steps=range(1, 11), repetitions=2)
     page = render(gather([entry("#1", many)]))
-    assert len(embedded(page, "data")["rows"]) == 10_000
-    assert len(page.encode()) < 15e6
+    assert len(embedded(page, "data")["rows"]) == 2000
+    assert len(page.encode()) - len(render(gather([entry("#1", rows())])).encode()) < 400 * 2000
     assert "settings farther from the data are in the table only" in page

@@ -1,4 +1,4 @@
-"""A peer that only loads in part."""
+"""A Gaussian with a density, and a peer of which only one file is loaded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from unittest.mock import patch
 
 import pytest
 import torch
+
+from samplerbench.datasets.gaussian import gaussian
 
 
 def _append_dims(x: torch.Tensor, dims: int) -> torch.Tensor:
@@ -39,3 +41,10 @@ def k_sampling() -> types.ModuleType:
     }
     with patch.dict(sys.modules, modules):
         return import_module("k_diffusion.sampling")
+
+
+@pytest.fixture
+def wide_law(normal_law, gaussian_moments):
+    """A Gaussian in R³ with correlations and widths .5, .8 and 1.4: it has a density."""
+    mean, covariance = gaussian_moments(normal_law)
+    return gaussian(mean.tolist(), (covariance + 0.25 * torch.eye(3).double()).tolist())

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from samplerbench.grids import Levels, karras, to_data
-from samplerbench.noise import KeyedNoise
+from samplerbench.core.grids import Levels, karras, to_data, uniform
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, Rectified, VPCosine, VPLinear
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.heun import Heun
-from samplerbench.schedules import EDM, Rectified, VPCosine, VPLinear
 
 NOISE = KeyedNoise((0, "equivalences"))
 
@@ -79,14 +79,14 @@ def test_heun_is_edm_algorithm_2(mixture_law, states):
 
 
 @pytest.mark.parametrize("linear", [EDM(), Rectified()], ids=repr)
-def test_euler_is_ddim_where_the_path_is_linear(linear, mixture_law, states, full):
-    levels, oracle = full(linear, 30), mixture_law.oracle(linear)
+def test_euler_is_ddim_where_the_path_is_linear(linear, mixture_law, states):
+    levels, oracle = uniform(linear, 30), mixture_law.oracle(linear)
     x = levels.rows[0].sigma * states(16, 2)
     one, two = (final_state(s, oracle, x, levels, NOISE) for s in (Euler(), DDIM(0.0)))
     torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 
 
-def test_euler_is_not_ddim_elsewhere(mixture_law, states, full):
-    levels, oracle = full(VPLinear(), 30), mixture_law.oracle(VPLinear())
+def test_euler_is_not_ddim_elsewhere(mixture_law, states):
+    levels, oracle = uniform(VPLinear(), 30), mixture_law.oracle(VPLinear())
     one, two = (final_state(s, oracle, states(16, 2), levels, NOISE) for s in (Euler(), DDIM(0.0)))
     assert (one - two).abs().max() > 1e-3

@@ -8,26 +8,31 @@ from itertools import pairwise
 import pytest
 import torch
 
+from samplerbench.core.grids import Level, Levels, to_data
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.datasets.gaussian import gaussian
-from samplerbench.grids import Level, Levels, to_data
-from samplerbench.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dpm_solver import DPMSolver1, DPMSolver2, DPMSolver3
-from samplerbench.schedules import EDM, VPLinear
+from samplerbench.verify import contract
+from samplerbench.verify.orders import interior
 
 NOISE = KeyedNoise((0, "exponential"))
 
 
-def test_first_order_is_ddim(schedule, suited, mixture_law, states):
-    levels, oracle = suited(DPMSolver1(), schedule, 17), mixture_law.oracle(schedule)
+def test_first_order_is_ddim(schedule, mixture_law, states):
+    levels, oracle = (
+        contract.TestBed(mixture_law, schedule).levels(DPMSolver1(), 17),
+        mixture_law.oracle(schedule),
+    )
     x = levels.rows[0].sigma * states(16, 2)
     one, two = (final_state(s, oracle, x, levels, NOISE) for s in (DPMSolver1(), DDIM(0.0)))
     torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("sampler", [DPMSolver1(), DPMSolver2(), DPMSolver3()], ids=repr)
-def test_exact_for_a_point(sampler, schedule, interior, states):
+def test_exact_for_a_point(sampler, schedule, states):
     """Where ε̂ does not change along the path one step of any length is exact."""
     mean = (0.7, -1.2, 0.3)
     law, eps = gaussian(mean, torch.zeros(3, 3).tolist()), states(5, 3)
@@ -38,12 +43,12 @@ def test_exact_for_a_point(sampler, schedule, interior, states):
 
 
 @pytest.mark.parametrize("sampler", [DPMSolver2(), DPMSolver3()], ids=repr)
-def test_stages_are_levels_of_the_path(sampler, schedule, suited, mixture_law, states):
+def test_stages_are_levels_of_the_path(sampler, schedule, mixture_law, states):
     """They lie between the step's ends, at equal distances in log-SNR."""
     oracle, asked = mixture_law.oracle(schedule), []
     original = oracle.denoiser
     oracle.denoiser = lambda x, level: asked.append(level) or original(x, level)
-    levels = suited(sampler, schedule, 5)
+    levels = contract.TestBed(mixture_law, schedule).levels(sampler, 5)
     final_state(sampler, oracle, states(4, 2), levels, NOISE)
     for step, ends in enumerate(pairwise(levels.rows[:-1])):
         first, last = (math.log(level.alpha / level.sigma) for level in ends)

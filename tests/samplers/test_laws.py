@@ -1,23 +1,29 @@
-"""Laws of DDIM's steps in closed form, and of every affine sampler by Monte Carlo."""
+"""Laws of DDIM's steps in closed form, and exact laws of samplers by Monte Carlo."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from samplerbench.core.grids import Levels, hold, karras
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM
 from samplerbench.datasets.gaussian import gaussian
-from samplerbench.evaluation.exact_law import noised_law, output_law
-from samplerbench.grids import Levels, hold, karras
-from samplerbench.noise import KeyedNoise
+from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
-from samplerbench.schedules import EDM
+from samplerbench.samplers.edm_churn import EDMChurn
+from samplerbench.samplers.predictor_corrector import PredictorCorrector
+from samplerbench.samplers.ula import ULA
+from samplerbench.samplers.underdamped import Underdamped
+from samplerbench.verify.exact_law import noised_law, output_law
+from samplerbench.verify.orders import interior
 
 IDENTITY = torch.eye(3, dtype=torch.float64)
 
 
 @pytest.fixture
-def step(schedule, interior):
+def step(schedule):
     """One step on the path: (levels, this level, next level)."""
     levels = interior(schedule, 1)
     return levels, *levels.rows
@@ -86,7 +92,7 @@ def test_the_inference_process(schedule, eta):
         torch.testing.assert_close(got, exact, rtol=1e-11, atol=1e-12)
 
 
-def test_the_others_are_not_affine(all_samplers, interior, normal_law, gaussian_moments):
+def test_the_others_are_not_affine(all_samplers, normal_law, gaussian_moments):
     """What `affine` denies is found by the probe, or by a draw that is not normal.
 
     But for adaptive ones: where all rows happen to take the same steps, they are.
@@ -98,11 +104,15 @@ def test_the_others_are_not_affine(all_samplers, interior, normal_law, gaussian_
             output_law(sampler, normal_law.oracle(EDM()), levels, *start)
 
 
-def test_monte_carlo_agrees(affine, interior, normal_law, gaussian_moments, states):
+@pytest.mark.parametrize(
+    "affine",
+    [DDIM(0.3), EDMChurn(), PredictorCorrector(inner=2), AnnealedLangevin(), ULA(), Underdamped()],
+    ids=repr,
+)
+def test_monte_carlo_agrees(affine, normal_law, gaussian_moments, states):
+    """With one draw a step, with several, and with velocities."""
     schedule, count = EDM(), 40_000
-    levels = interior(schedule, 6)
-    data = Levels(*(torch.cat([v, v.new_tensor([end])]) for v, end in (
-        (levels.t, 0.0), (levels.alpha, 1.0), (levels.sigma, 0.0))))  # fmt: skip
+    data = karras(schedule, 7, noise_max=1.9, noise_min=0.2)
     if affine.holds:
         data = hold(schedule, 7, noise=0.5)
     oracle, moments = normal_law.oracle(schedule), gaussian_moments(normal_law)

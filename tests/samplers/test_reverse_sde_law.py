@@ -7,10 +7,10 @@ is a histogram on a line; a step moves its cells by the drift and blurs them by 
 import numpy as np
 import pytest
 
+from samplerbench.core.grids import uniform
+from samplerbench.core.schedules import GeometricVE
 from samplerbench.datasets.four_well import FourWell
-from samplerbench.grids import uniform
 from samplerbench.samplers.reverse_sde import sde_coefficients
-from samplerbench.schedules import GeometricVE
 
 WIDTH = 0.001
 X = np.arange(-10.0, 10.0, WIDTH)

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,24 +30,24 @@ from samplerbench.app.folders import conf_directory
 from samplerbench.app.groups import members, nodes, typed
 from samplerbench.app.numbers import count, numbers
 from samplerbench.app.refusals import check
-from samplerbench.batches import TensorData
-from samplerbench.cuda_graphs import Graphed
+from samplerbench.bench.budget.run import Budget
+from samplerbench.bench.cache import Cache
+from samplerbench.bench.cell import Labels, Origin
+from samplerbench.bench.identity import VERSIONS, arithmetic, describe, identity
+from samplerbench.bench.scene import Scene
+from samplerbench.bench.sweep import Sweep, nothing
+from samplerbench.core.cuda_graphs import Graphed
+from samplerbench.core.models import Denoiser, Score
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset, finite
-from samplerbench.datasets.empirical import empirical
+from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.budget import Budget
-from samplerbench.evaluation.cache import Cache
-from samplerbench.evaluation.cell import Labels, Origin
-from samplerbench.evaluation.identity import VERSIONS, describe, identity
-from samplerbench.evaluation.scene import Scene
-from samplerbench.evaluation.sweep import Sweep, nothing
-from samplerbench.logs import Logger
-from samplerbench.models import Denoiser, Score
+from samplerbench.logs.base import Logger
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
-from samplerbench.pretrained import Pretrained, pretrained
-from samplerbench.schedules import NoiseSchedule
+from samplerbench.training.batches import TensorData
+from samplerbench.training.pretrained import Pretrained, pretrained
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and a job whose figures are known has no use
     from samplerbench.figures.base import Picture
@@ -116,14 +117,15 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
 
 def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
     """All that decides a `scene` of the trained model, for an identity."""
+    described = partial(describe, code=True)
     return {
-        "dataset": describe(sweep.dataset),
-        "schedule": describe(sweep.schedule),
-        "grid": describe(sweep.grid),
+        "dataset": described(sweep.dataset),
+        "schedule": described(sweep.schedule),
+        "grid": described(sweep.grid),
         # in their order, which is that of panels and legends
         "denoisers": [(name, asdict(origin)) for name, origin in sweep.books.origins.items()],
-        "starts": [(name, describe(start)) for name, start in sweep.starts.items()],
-        "samplers": [(name, describe(sampler)) for name, sampler in sweep.samplers],
+        "starts": [(name, described(start)) for name, start in sweep.starts.items()],
+        "samplers": [(name, described(sampler)) for name, sampler in sweep.samplers],
         "steps": sweep.all_steps,
         "seed": sweep.seed,
         "dtype": str(sweep.dtype),
@@ -394,7 +396,7 @@ def chosen_denoiser(base: Ground, name: str, training: Training | None) -> Score
     elif name == "empirical":
         n, seed = count(base.config, "n_train"), base.seeds["data_seed"]
         points = finite(base.dataset.draws(n, "train", seed), "dataset")
-        score = empirical(points).oracle(base.schedule).to(base.device)
+        score = Empirical(points).oracle(base.schedule).to(base.device)
     elif name == "pretrained":
         assert base.model is not None
         score = base.model.to(base.device)
@@ -437,6 +439,7 @@ def training_identities(base: Ground, training: Training) -> tuple[str, str]:
         "members": [member_code(base.config, key) for key in decisive(base.config)],
         "device": base.device.type,
         "threads": torch.get_num_threads(),
+        "arithmetic": arithmetic(),
         "versions": VERSIONS | {name: version(name) for name in network.packages},
     }
     seeds = {
@@ -510,14 +513,7 @@ def build_training(base: Ground) -> Training:
         for key, purpose in (("n_train", "train"), ("n_validation", "validation"))
     )
     recipe = construct(config.trainer, "trainer")
-    data = TensorData(
-        train,
-        validation,
-        batch_size=recipe.batch_size,
-        replacement=recipe.replacement,
-        keep_last=recipe.keep_last,
-        train_seed=train_seed,
-    )
+    data = TensorData(train, validation)
     # a network on images is told their shape, any other one the length of a state
     event = {"dim": dataset.dim, "event_shape": dataset.event_shape}
     event = {key: event[key] for key in event if key in parameters(config.network, "network")}

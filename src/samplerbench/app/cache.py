@@ -24,9 +24,9 @@ from rich.table import Table
 from samplerbench.app.owner import is_locked
 from samplerbench.app.terminal import console
 from samplerbench.app.words import read_words
+from samplerbench.bench.cache import ABOUT, ARCHIVES, VALUES, Cache
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.cache import ABOUT, ARCHIVES, VALUES, Cache
-from samplerbench.weights import WEIGHTS
+from samplerbench.training.weights import WEIGHTS
 
 DAY, HOUR = 86_400, 3600
 

@@ -4,11 +4,11 @@ A sampler is named as in conf/sampler/, with its settings there, or as a class o
 can be imported, also from the current folder: `samplerbench check heun my_package.MySampler`.
 Without a name all are checked. To name a class is to trust its code: it runs.
 
-- *order*: on a Gaussian and on a mixture, on three paths; see `evaluation.orders`. More than is
+- *order*: on a Gaussian and on a mixture, on three paths; see `verify.orders`. More than is
   declared is no mistake on a Gaussian, whose linear field flatters some methods.
 - *law*: whether it comes to the law of the data, or stays in that of its level: the error as a
-  share of the width, at few steps and at many; see `evaluation.laws`.
-- *contract*: what makes its numbers comparable; see `evaluation.contract`.
+  share of the width, at few steps and at many; see `verify.laws`.
+- *contract*: what makes its numbers comparable; see `verify.contract`.
 
 What fails is named on standard error, one line each, and the exit status is 1.
 """

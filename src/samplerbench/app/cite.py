@@ -4,8 +4,8 @@
 
 A comment for each member that the runs used says which entries it refers to; then come the entries,
 and samplerbench itself, from CITATION.cff. What a member refers to stands in the comments of its
-yaml or else in its docstring, see `references`. A run with members of other packages is read with
-`trusted=their_package`.
+yaml or else in its docstring, see `report.references`. A run with members of other packages is read
+with `trusted=their_package`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from samplerbench.app.folders import members
 from samplerbench.app.runs import StoredRun, find_runs, open_run
 from samplerbench.app.words import read_words
 from samplerbench.errors import InvalidSetting, kind_and_line, require
-from samplerbench.references import bibtex, mentioned, references, unknown
+from samplerbench.report.references import bibtex, mentioned, references, without_entry
 
 #: What is used in every run, and what several of, each by name.
 ONE, SEVERAL = ("dataset", "schedule", "grid"), ("start", "sampler", "metric", "picture")
@@ -104,9 +104,9 @@ def used(run: StoredRun) -> Iterator[Use]:
             yield _use(group, str(name), node)
     parts = {
         "empirical": ("empirical" in denoisers, "datasets.empirical"),
-        "pretrained": ("pretrained" in denoisers, "pretrained"),
-        "budget": (config.get("budget") is not None, "coupling"),
-        "chains": (bool(config.get("chains")), "evaluation.chains"),
+        "pretrained": ("pretrained" in denoisers, "training.pretrained"),
+        "budget": (config.get("budget") is not None, "core.coupling"),
+        "chains": (bool(config.get("chains")), "bench.chains"),
     }
     for name, (is_used, module) in parts.items():
         if is_used:
@@ -135,7 +135,7 @@ def _use(group: str, name: str, node: DictConfig) -> Use:
     trusted(target, f"{group}.{name}" if group in SEVERAL else group)
     path = members(group).get(name)
     keys = (mentioned(comment(path)) if path else []) or references(target)
-    return Use(group, name, tuple(keys), tuple(unknown(target)))
+    return Use(group, name, tuple(keys), tuple(without_entry(target)))
 
 
 @cache

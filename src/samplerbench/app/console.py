@@ -12,11 +12,12 @@ from rich.table import Table
 
 from samplerbench.app.construct import read_member
 from samplerbench.app.folders import members
+from samplerbench.bench.budget.parts import PARTS
+from samplerbench.bench.cell import CELL, NAMES, sampler_name
+from samplerbench.bench.ranking import Ranking, ranking
+from samplerbench.bench.resolution import resolution
+from samplerbench.bench.statistics import by_floor, summary
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.budget import PARTS
-from samplerbench.evaluation.cell import CELL, NAMES, sampler_name
-from samplerbench.evaluation.ranking import Ranking, ranking
-from samplerbench.evaluation.statistics import by_floor, resolution, summary
 from samplerbench.metrics.base import LawMetric, Metric
 
 
@@ -267,7 +268,7 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
 
     Args:
         out: where to print.
-        errors: of `evaluation.score_error.score_errors`.
+        errors: of `bench.score_error.score_errors`.
     """
     for name, rows in errors.groupby("denoiser", sort=False):
         means = rows.groupby("sigma", sort=False)[["error", "size"]].mean()
@@ -283,7 +284,7 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
 
     Args:
         out: where to print.
-        table: rows of the results store, of `evaluation.chains.diagnose`.
+        table: rows of the results store, of `bench.chains.diagnose`.
     """
     ok = table[table["status"] == "ok"]
     for key, rows in ok.groupby(["start", "denoiser", "sampler", "sampler_settings", "steps"]):
@@ -312,7 +313,7 @@ def print_budget(out: Console, lines: pd.DataFrame) -> None:
 
     Args:
         out: where to print.
-        lines: of `evaluation.budget.parts`.
+        lines: of `bench.budget.parts.parts`.
     """
     titles = {
         "difference": "differences of distances, which add up to the total",

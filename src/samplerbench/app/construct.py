@@ -33,19 +33,19 @@ OURS = "samplerbench"
 #: What each group holds: members of these classes, and functions that return one.
 KINDS = {
     "dataset": ("datasets.base.Dataset",),
-    "schedule": ("schedules.NoiseSchedule",),
-    "grid": ("grids.Levels",),
+    "schedule": ("core.schedules.NoiseSchedule",),
+    "grid": ("core.grids.Levels",),
     "network": ("networks.base.Network",),
-    "target": ("targets.Target",),
-    "level_law": ("level_laws.LevelLaw",),
-    "weighting": ("weightings.Weighting",),
+    "target": ("core.targets.Target",),
+    "level_law": ("core.level_laws.LevelLaw",),
+    "weighting": ("core.weightings.Weighting",),
     "objective": ("objectives.base.Objective",),
     "trainer": ("objectives.base.Recipe",),
     "sampler": ("samplers.base.Sampler",),
-    "start": ("starts.Start",),
+    "start": ("core.starts.Start",),
     "metric": ("metrics.base.Metric", "metrics.base.LawMetric"),
     "picture": ("figures.base.Picture",),
-    "logger": ("logs.Logger",),
+    "logger": ("logs.base.Logger",),
 }
 
 # of this command only: a second job of the same process begins with no trust

@@ -14,16 +14,16 @@ from rich.table import Table
 from samplerbench.app.construct import construct_grid, read_member, trusting
 from samplerbench.app.folders import members
 from samplerbench.app.terminal import console
+from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPLinear
 from samplerbench.errors import InvalidSetting, kind_and_line
-from samplerbench.evaluation.contract import Ground, broken
-from samplerbench.evaluation.laws import Law, measured_law
-from samplerbench.evaluation.orders import LAWS, MIXTURE, Order, measured_order
 from samplerbench.samplers.base import Sampler
-from samplerbench.schedules import EDM, NoiseSchedule, Rectified, VPLinear
+from samplerbench.verify.contract import TestBed, broken
+from samplerbench.verify.laws import LawError, measured_law
+from samplerbench.verify.orders import LAWS, MIXTURE, Order, measured_order
 
 SCHEDULES: tuple[NoiseSchedule, ...] = (EDM(10.0), VPLinear(), Rectified())
 PATH = VPLinear()
-GROUND = Ground(MIXTURE, Rectified())  # a path without signal at its beginning asks the most
+BED = TestBed(MIXTURE, Rectified())  # a path that begins without signal is the hardest
 TOLERANCE = 0.15
 
 Result = TypeVar("Result")
@@ -81,7 +81,7 @@ def examined(sampler: Sampler) -> tuple[list[str], list[str]]:
     cells.append(shown_law(of_data))
     if of_data is not None and not of_data.right:
         wrong.append(f"law: {shown_law(of_data)} of the width away from the right one")
-    lines = broken(sampler, GROUND)
+    lines = broken(sampler, BED)
     cells.append("broken" if lines else "kept")
     return cells, [*wrong, *(f"contract: {line}" for line in lines)]
 
@@ -105,7 +105,11 @@ def settings(name: str) -> list[Sampler]:
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise InvalidSetting("check", name, f"a class that is complete: it lacks {missing}")
-    return list(found.variants())
+    try:
+        return list(found.variants())
+    except Exception as error:  # its own code, or settings without a default
+        allowed = "a class whose variants() are objects with their settings"
+        raise InvalidSetting("check", name, f"{allowed} ({kind_and_line(error)})") from error
 
 
 def is_wrong(order: Order, declared: int) -> bool:
@@ -123,7 +127,7 @@ def shown(order: Order | None) -> str:
     return "exact" if math.isnan(order.slope) and max(order.errors) < 1e-9 else f"{order.slope:.2f}"
 
 
-def shown_law(law: Law | None) -> str:
+def shown_law(law: LawError | None) -> str:
     """The errors of a law, "9.4 → 2.4 %", or a dash where there is none to measure."""
     if law is None:
         return "–"

@@ -4,7 +4,7 @@
 
 FOLDER is new and gets its name when it is whole: the U-Net with its weights as safetensors, and a
 scheduler with the levels of the run's path. `DDIMPipeline.from_pretrained(FOLDER)` loads it, and so
-does `denoiser=pretrained model=FOLDER`. `pretrained.pipeline` says what a pipeline can hold.
+does `denoiser=pretrained model=FOLDER`. `training.exported` says what a pipeline can hold.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def main(words: list[str]) -> None:
     directory, out = read(words)
     # what the words alone can show is checked; from here on it takes seconds
     from samplerbench.app.runs import open_run
-    from samplerbench.models import Learned
-    from samplerbench.pretrained import pipeline
+    from samplerbench.core.models import Learned
+    from samplerbench.training.exported import pipeline
 
     training = open_run(directory).job(device="cpu").training
     if training is None or not isinstance(training.objective.model, Learned):

@@ -24,9 +24,9 @@ from samplerbench.app.examine import SCHEDULES, settings, shown
 from samplerbench.app.folders import conf_directory
 from samplerbench.app.listing import order
 from samplerbench.app.main import run_name
-from samplerbench.evaluation.cell import sampler_name
-from samplerbench.evaluation.identity import settings_text
-from samplerbench.evaluation.orders import LAWS, STEPS, measured_order
+from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.identity import settings_text
+from samplerbench.verify.orders import LAWS, STEPS, measured_order
 
 GALLERY = Path("multirun/gallery")
 REPORT = "report.txt"

@@ -28,15 +28,15 @@ from samplerbench.app.build import Job, Training, build, scene
 from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
 from samplerbench.app.showing import Showing
 from samplerbench.app.terminal import console, shown
+from samplerbench.bench.cache import ABOUT, Cache
+from samplerbench.bench.cell import Row
+from samplerbench.bench.chains import DIAGNOSTICS, chain_cells, diagnose
+from samplerbench.bench.scene import Scene
+from samplerbench.bench.store import Store, to_data
 from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_line, require
-from samplerbench.evaluation.cache import ABOUT, Cache
-from samplerbench.evaluation.cell import Row
-from samplerbench.evaluation.chains import DIAGNOSTICS, chain_cells, diagnose
-from samplerbench.evaluation.scene import Scene
-from samplerbench.evaluation.store import Store, to_data
 from samplerbench.files import set_aside, write_atomically
-from samplerbench.logs import Log, Run, run_name
-from samplerbench.weights import LOSSES, STATE, WEIGHTS, check_losses, load
+from samplerbench.logs.base import Log, RunInfo, run_name
+from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, check_losses, load
 
 message = logging.getLogger(__name__)
 
@@ -70,7 +70,8 @@ def run(config: DictConfig) -> float | None:
             claim(directory, config, about)
             tell(directory, "failed", first_line(error))
         raise
-    claim(directory, config, about | {"values": planned(job)})
+    about |= {"values": planned(job), "sweep_id": job.sweep.books.sweep_id}
+    claim(directory, config, about)
     try:
         with logged(job, directory) as log:
             failed = execute(job, directory, log)
@@ -89,7 +90,7 @@ def run(config: DictConfig) -> float | None:
     if not searching or not job.sweep.metrics:
         return None
     metric = config.sweeper_metric or next(iter(job.sweep.metrics))
-    return mean_value(Store.readable(directory)[0], metric)
+    return mean_value(Store(directory).readable()[0], metric)
 
 
 def mean_value(table: pd.DataFrame, metric: str) -> float:
@@ -139,7 +140,7 @@ def logged(job: Job, directory: Path) -> Log:
     name = run_name(samplers, model, labels.dataset, varied)
     tags = list(dict.fromkeys(filter(None, [labels.dataset, model, *samplers])))
     config = {**job.config, "choices": choices}
-    return job.logger.open(Run(directory, name, config, group, tags))
+    return job.logger.open(RunInfo(directory, name, config, group, tags))
 
 
 def planned(job: Job) -> int:
@@ -282,7 +283,7 @@ def train_here(
     job: Job, training: Training, place: Path, log: Log, out: Console, resumable: bool = False
 ) -> None:
     """Train, with weights and losses left in a folder."""
-    from samplerbench.training import train  # Lightning takes seconds to import
+    from samplerbench.training.loop import train  # Lightning takes seconds to import
 
     began = time.perf_counter()
     train(
@@ -311,7 +312,7 @@ def read_losses(path: Path) -> pd.DataFrame:
 def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
     """Evaluate all cells; returns their table, which is written whatever happens."""
     sweep, budget = job.sweep, job.budget
-    store = Store(directory)
+    store = Store(directory, sweep.books.sweep_id)
     total = planned(job)
     out.print(
         f"{'budget' if budget else 'sweep'}: {total:,} values of n = {sweep.n_samples:,} samples, "
@@ -329,15 +330,13 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
                 job.cache.keep(row)
             progress.advance(task)
 
-        whole = False
         try:
             if sweep.metrics:
                 (budget or sweep).run(keep)
             for row in diagnose(sweep, job.chains) if job.chains else []:
                 keep(row)
-            whole = True
         finally:  # also when it is interrupted: what is there can be read
-            table = store.compact(whole=whole)
+            table = store.compact()
     if len(table) != total:
         raise RunFailed(f"{len(table):,} of {total:,} values are in the table: a defect")
     if job.cache is not None and job.cache.recalled:

@@ -21,12 +21,12 @@ from samplerbench.app.declared import again, declared
 from samplerbench.app.folders import conf_directory, groups, members
 from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting
-from samplerbench.references import mentioned, references, short
+from samplerbench.report.references import mentioned, references, short
 
 if TYPE_CHECKING:
     from samplerbench.samplers.base import Sampler
 
-DENOISER = "samplerbench.models.Denoiser"
+DENOISER = "samplerbench.core.models.Denoiser"
 
 
 def main(words: list[str]) -> None:
@@ -99,7 +99,7 @@ def declares(name: str, path: Path) -> tuple[str, str, str]:
         # what its source alone does not tell, whatever that is, the sampler itself does
         with suppress(Exception):
             return describe(declared(first.pop("_target_"), first), again(DENOISER))
-    from samplerbench.models import Denoiser  # slow to import: it brings torch
+    from samplerbench.core.models import Denoiser  # slow to import: it brings torch
 
     return describe(construct_grid(node, f"sampler.{name}")[0], Denoiser)
 

@@ -16,12 +16,21 @@ from samplerbench.app.compose import composed
 from samplerbench.app.construct import trusting
 from samplerbench.app.refusals import check
 from samplerbench.app.runs import open_run
+from samplerbench.bench import scene
+from samplerbench.bench.identity import identity_of_model
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
-from samplerbench.evaluation import scene
-from samplerbench.evaluation.store import Store
-from samplerbench.evaluation.sweep import Sweep
-from samplerbench.schedules import NoiseSchedule
-from samplerbench.weights import LOSSES
+from samplerbench.errors import require
+from samplerbench.training.weights import LOSSES
+
+#: Keys of a job's config that a training in the library, and what is done with it, has no use for.
+UNUSED = frozenset(
+    {
+        *("dataset", "denoiser", "model", "clip_x0", "budget", "chains", "picture", "logger"),
+        *("cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug", "experiment"),
+    }
+)
 
 
 def untrained(
@@ -58,8 +67,12 @@ def trained(
         InvalidSetting: it cannot be trained so.
         RunFailed: the loss or the weights are no longer finite.
     """
-    from samplerbench.training import train  # Lightning takes seconds to import
+    from samplerbench.training.loop import train  # Lightning takes seconds to import
 
+    for key, value in settings.items():
+        unused = UNUSED | ({"schedule"} if schedule is not None else set())
+        allowed = "left out: nothing here has a use for it"
+        require(key.partition(".")[0] not in unused, key, value, allowed)
     base = _ground(*composed(words, settings), dataset, schedule)
     sweep, training = assembled(base, ["learned", *_exact(base)])
     assert training is not None
@@ -75,7 +88,7 @@ def trained(
         )
         losses = pd.read_csv(Path(folder) / LOSSES)
     denoisers = {**sweep.denoisers, "learned": model.to(sweep.device)}
-    return replace(sweep, denoisers=denoisers), losses
+    return _as_it_is_now(replace(sweep, denoisers=denoisers)), losses
 
 
 def stored(
@@ -87,7 +100,16 @@ def stored(
         job = run.job(device=device)
     path = directory / LOSSES
     losses = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(scene.LOSSES))
-    return job.sweep, losses, Store.readable(directory)[0]
+    return _as_it_is_now(job.sweep), losses, run.table()
+
+
+def _as_it_is_now(sweep: Sweep) -> Sweep:
+    """The sweep, whose learned model is its training's until somebody changes its weights."""
+    if "learned" not in sweep.origins:
+        return sweep
+    now = identity_of_model(sweep.denoisers["learned"])
+    learned = replace(sweep.origins["learned"], content=now)
+    return replace(sweep, origins={**sweep.origins, "learned": learned})
 
 
 def _ground(

@@ -5,10 +5,11 @@ Asked of the built objects, wherever they come from: the config of a job, or the
 
 from __future__ import annotations
 
+from samplerbench.bench.identity import identity
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.models import Denoiser
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.sweep import Sweep
 from samplerbench.metrics.base import LawMetric, Metric, finite_points
-from samplerbench.models import Denoiser
 
 MOST_VALUES = 10**6
 
@@ -22,6 +23,7 @@ def check(sweep: Sweep) -> None:
     Raises:
         InvalidSetting: naming the key, its value and what is allowed.
     """
+    _require_described(sweep)
     _require_values(sweep)
     _check_metrics(sweep)
     for name, start in sweep.starts.items():
@@ -51,6 +53,24 @@ def check(sweep: Sweep) -> None:
         if asked and all(reason is not None for *_, reason in asked):
             _, name, reason = asked[0]
             raise InvalidSetting("sampler", name, f"another one: {reason}")
+
+
+def _require_described(sweep: Sweep) -> None:
+    """Refuse what has no identity: its values could be taken for those of something else."""
+    things = {
+        "dataset": sweep.dataset,
+        "schedule": sweep.schedule,
+        "grid": sweep.grid,
+        **{f"start.{name}": start for name, start in sweep.starts.items()},
+        **{f"sampler.{name}": sampler for name, sampler in sweep.samplers},
+        **{f"metric.{name}": metric for name, metric in sweep.metrics.items()},
+    }
+    for key, thing in things.items():
+        try:
+            identity(thing)
+        except TypeError as error:
+            allowed = f"a frozen dataclass of plain settings, or a function: {error}"
+            raise InvalidSetting(key, type(thing).__name__, allowed) from error
 
 
 def _require_values(sweep: Sweep) -> None:

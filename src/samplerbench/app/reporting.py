@@ -18,12 +18,13 @@ from samplerbench.app.declared import again
 from samplerbench.app.owner import CONFIG
 from samplerbench.app.plan import PLAN, read_plan
 from samplerbench.app.runs import CHECKPOINTS, StoredRun, open_run, words_of
+from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, first_line
-from samplerbench.evaluation.store import Store
 from samplerbench.report.charts import Chart
 from samplerbench.report.compare import compare
+from samplerbench.report.content import Report, gather
 from samplerbench.report.entries import Entry, few
-from samplerbench.report.page import Report, gather, write_report
+from samplerbench.report.folder import write_report
 
 #: The name of a job's folder in a multirun, which says little without the multirun's.
 NUMBERED = re.compile(r"\d+(_[0-9a-f]{8})?")
@@ -67,7 +68,7 @@ def report(
         page = _with_panels(page, {entry.label: run for entry, run in read if run is not None})
     write_report(page, out)
     for entry in entries:
-        print(f"{entry.label} {entry.name}: {entry.told}")
+        print(f"{entry.label} {entry.name}: {entry.summary}")
         for line in entry.without_value():
             print(f"   {line}")
     for note in page.notes:
@@ -77,13 +78,14 @@ def report(
 
 def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
     """A run for the report, and itself where it can be opened."""
-    values, problems = Store.readable(path)
+    values, problems = Store(path).readable()
     try:
         text = (path / CONFIG).read_text(encoding="utf-8")
     except (OSError, ValueError):
         text = ""
     try:
         run = open_run(path)
+        values, problems = run.values_and_problems()
         config = OmegaConf.to_container(run.config, resolve=True)
     except Exception as error:  # whatever somebody else's file holds
         message = first_line(error)
@@ -132,7 +134,7 @@ def _with_budgets(report: Report) -> Report:
         if not isinstance(budget, dict) or entry.values.empty:
             continue
         # torch takes seconds to import, and most runs have no budget
-        from samplerbench.evaluation.budget import parts
+        from samplerbench.bench.budget.parts import parts
 
         try:
             budgets[entry.label] = parts(entry.values, int(budget["converged_steps"]))

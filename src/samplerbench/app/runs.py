@@ -32,8 +32,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.construct import trusted_packages
 from samplerbench.app.owner import CONFIG, STATUS, hold, is_gone, release, signature, stored
+from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, first_line, kind_and_line
-from samplerbench.evaluation.store import Store
 from samplerbench.files import create_atomically, set_aside, write_atomically
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class StoredRun:
         overrides: the words of its command.
         versions: of the software that decides its bits, and of Python.
         values: how many values it is to have; 0 if it never came so far.
+        sweep_id: identity of its sweep; empty where that is not known.
         state: what became of it. A run whose process is gone was interrupted.
         message: why, in one line, unless it finished.
     """
@@ -66,6 +67,7 @@ class StoredRun:
     overrides: Sequence[str]
     versions: Mapping[str, str]
     values: int
+    sweep_id: str
     state: State
     message: str
 
@@ -75,8 +77,12 @@ class StoredRun:
         return self.directory.name
 
     def table(self) -> pd.DataFrame:
-        """Its values so far, one row each, with the columns of `evaluation.store.Row`."""
-        return Store.readable(self.directory)[0]
+        """Its values so far, one row each, with the columns of `bench.store.Row`."""
+        return self.values_and_problems()[0]
+
+    def values_and_problems(self) -> tuple[pd.DataFrame, list[str]]:
+        """Its values so far, and what of them cannot be read, a line each."""
+        return Store(self.directory, self.sweep_id).readable()
 
     def job(self, **changes: Any) -> Job:
         """The run's objects, built again, the learned denoiser with its trained weights.
@@ -89,12 +95,12 @@ class StoredRun:
         """
         # torch takes seconds to import, and a run's values can be read without it
         from samplerbench.app.build import build
-        from samplerbench.weights import WEIGHTS, load
+        from samplerbench.training.weights import WEIGHTS, load
 
         config = OmegaConf.merge(self.config, changes)
         assert isinstance(config, DictConfig)
         # a log is opened by a job that runs, and its package may be missing here
-        config.logger = {"_target_": "samplerbench.logs.NoLogger"}
+        config.logger = {"_target_": "samplerbench.logs.base.NoLogger"}
         config.cache = "off"
         try:
             job = build(config, self.choices, self.name)
@@ -119,7 +125,7 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
     Args:
         directory: of the run.
         config: of the run.
-        about: choices, overrides and values, as in `StoredRun`.
+        about: choices, overrides, values and sweep_id, as in `StoredRun`.
 
     Raises:
         InvalidSetting: another run has the folder; nothing of it is touched. The same one goes on
@@ -150,7 +156,7 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
 def versions() -> dict[str, str]:
     """Of the software that decides a run's bits: of trusted packages their code, and of Python."""
     # torch takes seconds to import, and a run's values can be read without it
-    from samplerbench.evaluation.identity import VERSIONS, package_code
+    from samplerbench.bench.identity import VERSIONS, package_code
 
     code = {package: package_code(package) for package in trusted_packages()}
     return {**VERSIONS, **code, "python": platform.python_version()}
@@ -177,7 +183,9 @@ def open_run(directory: Path) -> StoredRun:
     try:
         config = _read_config(path)
         if not (directory / STATUS).exists():  # the last of the three that a run begins with
-            return StoredRun(directory, config, {}, [], {}, 0, "interrupted", "ended as it began")
+            return StoredRun(
+                directory, config, {}, [], {}, 0, "", "interrupted", "ended as it began"
+            )
         about = _about(directory / ABOUT)
         state, message = _state(directory / STATUS)
         return StoredRun(directory, config, *about, state, message)
@@ -279,14 +287,15 @@ def _readable(path: Path, read: Callable[[Path], T]) -> T | None:
         return None
 
 
-def _about(path: Path) -> tuple[dict[str, Any], list[str], dict[str, str], int]:
-    """Choices, overrides, versions and the number of values."""
+def _about(path: Path) -> tuple[dict[str, Any], list[str], dict[str, str], int, str]:
+    """Choices, overrides, versions, the number of values and the identity of the sweep."""
     about = json.loads(path.read_bytes())
     return (
         dict(about["choices"]),
         list(about["overrides"]),
         dict(about["versions"]),
         int(about["values"]),
+        str(about.get("sweep_id", "")),
     )
 
 

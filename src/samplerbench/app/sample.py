@@ -30,14 +30,14 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from samplerbench.app.words import read_words, value_of
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.files import temporary_name
 
 if TYPE_CHECKING:
     from samplerbench.app.runs import StoredRun
-    from samplerbench.evaluation.cell import Cell
-    from samplerbench.evaluation.sweep import Sweep
-    from samplerbench.sampling import Made
+    from samplerbench.bench.cell import Cell
+    from samplerbench.bench.sampling import Made
+    from samplerbench.bench.sweep import Sweep
 
 #: What has to be given, with an example of each.
 NEEDED = {"sampler": "heun", "steps": "20", "n": "1000", "out": "samples.npy"}
@@ -87,7 +87,7 @@ def main(words: list[str]) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from samplerbench.app.runs import open_run
-    from samplerbench.sampling import sample_into, shape_of
+    from samplerbench.bench.sampling import sample_into, shape_of
 
     run = open_run(asked.run)
     sweep, cell = one_cell(run, asked)
@@ -108,6 +108,10 @@ def main(words: list[str]) -> None:
     except KeyboardInterrupt:
         print(f"samplerbench: interrupted; there is no {asked.out}", file=sys.stderr)
         sys.exit(130)
+    except (InvalidSetting, OSError):
+        raise
+    except Exception as error:  # of a sampler that is not ours
+        sys.exit(f"samplerbench: {cell.sampler}: {kind_and_line(error)}; there is no {asked.out}")
     for line in report(run, asked, sweep, cell, made):
         print(line)
     if made.bad:
@@ -152,8 +156,8 @@ def one_cell(run: StoredRun, asked: Asked) -> tuple[Sweep, Cell]:
         InvalidSetting: the run has no such model, or the sampler cannot run on it.
     """
     from samplerbench.app.construct import construct, construct_grid, convert
-    from samplerbench.evaluation.cell import Cell
-    from samplerbench.sampling import require_runs
+    from samplerbench.bench.cell import Cell
+    from samplerbench.bench.sampling import require_runs
 
     name, start = str(asked.values["sampler"]), first_start(run, asked)
     samplers = construct_grid(node(run, asked, "sampler", name), "sampler")
@@ -245,9 +249,9 @@ def _filled(
 
 def report(run: StoredRun, asked: Asked, sweep: Sweep, cell: Cell, made: Made) -> Iterator[str]:
     """What was done, where it is, and how to score it."""
-    from samplerbench.evaluation.cell import sampler_name
-    from samplerbench.evaluation.identity import settings_text
-    from samplerbench.sampling import shape_of
+    from samplerbench.bench.cell import sampler_name
+    from samplerbench.bench.identity import settings_text
+    from samplerbench.bench.sampling import shape_of
 
     name = sampler_name(cell.sampler, settings_text(cell.settings))
     yield (

@@ -10,7 +10,7 @@ of a data set, and of `n_reference`; its floor comes from disjoint parts of it.
 
 The *floor* is the same distance for as many fresh draws of the law: what perfect samples show.
 Samples within 95 % of the floor's draws cannot be told from the data at this number. The interval
-of a distance says what other files of as many samples would show; see `evaluation/jackknife`.
+of a distance says what other files of as many samples would show; see `bench.jackknife`.
 """
 
 from __future__ import annotations

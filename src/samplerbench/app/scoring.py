@@ -21,12 +21,12 @@ from samplerbench.app.construct import construct
 from samplerbench.app.groups import members
 from samplerbench.app.numbers import count
 from samplerbench.app.terminal import console
+from samplerbench.bench.jackknife import half_width
+from samplerbench.core.noise import generator
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.file import read_points
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.evaluation.jackknife import half_width
 from samplerbench.metrics.base import Distance, LawMetric, Metric
-from samplerbench.noise import generator
 
 FLOORS = 40
 

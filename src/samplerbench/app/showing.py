@@ -28,20 +28,22 @@ from samplerbench.app.console import (
     print_score_errors,
 )
 from samplerbench.app.terminal import shown
+from samplerbench.bench.budget.parts import parts
+from samplerbench.bench.budget.run import Budget
+from samplerbench.bench.budget.words import verdict
+from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.chains import CHAIN
+from samplerbench.bench.identity import describe, drawing_versions, identity, settings_text
+from samplerbench.bench.scene import Scene
+from samplerbench.bench.score_error import COLUMNS, score_errors
+from samplerbench.bench.statistics import at_equal_cost, summary
+from samplerbench.bench.store import table_digest, to_data
 from samplerbench.errors import kind_and_line
-from samplerbench.evaluation.budget import Budget, parts, verdict
-from samplerbench.evaluation.cell import sampler_name
-from samplerbench.evaluation.chains import CHAIN
-from samplerbench.evaluation.identity import describe, drawing_versions, identity, settings_text
-from samplerbench.evaluation.scene import Scene
-from samplerbench.evaluation.score_error import COLUMNS, score_errors
-from samplerbench.evaluation.statistics import at_equal_cost, summary
-from samplerbench.evaluation.store import table_digest, to_data
 from samplerbench.files import write_atomically
-from samplerbench.logs import Log
+from samplerbench.logs.base import Log
 
 if TYPE_CHECKING:
-    from samplerbench.figures.base import Drawn, Picture
+    from samplerbench.figures.base import Drawings, Picture
 
 SCORE_ERRORS = "score_errors.csv"
 
@@ -142,7 +144,7 @@ class Showing:
         return failed
 
     def _picture(self, name: str, picture: Picture, view: Scene) -> list[Path]:
-        def draw() -> Drawn:
+        def draw() -> Drawings:
             return {
                 stem if f"{stem}_".startswith(f"{name}_") else f"{name}_{stem}": drawn
                 for stem, drawn in picture.draw(view).items()
@@ -158,7 +160,7 @@ class Showing:
         samplers = self.job.sweep.samplers
         x = "nfe" if self.job.sweep.nfe else "steps"
 
-        def draw() -> Drawn:
+        def draw() -> Drawings:
             from samplerbench.figures.distance_families import distance_figure, family
 
             families = {sampler_name(n, settings_text(s)): family(s) for n, s in samplers}
@@ -183,7 +185,7 @@ class Showing:
         )
         asked = {"steps": budget.converged_steps, "nfe": list(sweep.nfe), "title": title}
 
-        def draw(metric: str) -> Drawn:
+        def draw(metric: str) -> Drawings:
             from samplerbench.figures.budget import waterfall
             from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
 
@@ -204,12 +206,12 @@ class Showing:
         self.log.figure(name, path)
         self.out.print(f"figure: {shown(path)}")
 
-    def _draw(self, draw: Callable[[], Drawn]) -> list[Path]:
+    def _draw(self, draw: Callable[[], Drawings]) -> list[Path]:
         from samplerbench.figures.base import write
 
         return write(draw(), self.directory)
 
-    def _drawn(self, of: object, draw: Callable[[], Drawn]) -> list[Path]:
+    def _drawn(self, of: object, draw: Callable[[], Drawings]) -> list[Path]:
         """The files of figures and animations, as `_known_or_made` has them."""
         return self._known_or_made(of, lambda: self._draw(draw), check_figures)
 

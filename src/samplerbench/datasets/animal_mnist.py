@@ -1,8 +1,8 @@
 """Animals: the 10 000 grey images of 28 × 28 in the package animal-mnist, 9 716 of them different.
 
-The package asks for tensorflow, which its pixels do not need: they are the one long string of bytes
-in a gzipped pickle, and that string is all that is looked at. Nothing is unpickled. The package is
-under the MIT licence.
+The package requires tensorflow, which is not needed here. The pixels are one long string of bytes
+in a gzipped pickle; only that string is read, and nothing is unpickled. The package is under the
+MIT licence.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from samplerbench.datasets.file import Divided
-from samplerbench.datasets.images import divided
+from samplerbench.datasets.divided import Divided
+from samplerbench.datasets.images import divided_images
 from samplerbench.errors import InvalidSetting
 
 SHAPE = (10_000, 1, 28, 28)
@@ -30,26 +30,26 @@ def animal_mnist(train: float = 0.5, validation: float = 0.1, evaluation: float 
     Args:
         train: share of the images to train on.
         validation: share of the images.
-        evaluation: share of the images; what the three leave is the floor's.
+        evaluation: share of the images; the floor's part is the rest.
     """
     spec = find_spec("animal_mnist")  # does not import it
-    places = [] if spec is None else list(spec.submodule_search_locations or ())
-    if not places:
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    if not folders:
         raise InvalidSetting("needs", "animal-mnist", f"installed: {INSTALL}")
-    return divided(pixels(Path(places[0]) / FILE), 255.0, train, validation, evaluation)
+    return divided_images(pixels(Path(folders[0]) / FILE), 255.0, train, validation, evaluation)
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
     """The images in a gzipped pickle of one array of bytes, shape `SHAPE`.
 
     Raises:
-        InvalidSetting: they are not in the file.
+        InvalidSetting: the file does not hold them.
     """
-    count = int(np.prod(SHAPE))
+    size = int(np.prod(SHAPE))
     try:
         with gzip.open(path) as stream:
             for _, argument, _ in pickletools.genops(stream.read()):
-                if isinstance(argument, bytes) and len(argument) == count:
+                if isinstance(argument, bytes) and len(argument) == size:
                     return np.frombuffer(argument, np.uint8).reshape(SHAPE)
     except (OSError, EOFError, ValueError) as error:
         raise InvalidSetting("needs", path, f"whole ({error}): {INSTALL}") from error

@@ -1,27 +1,24 @@
-"""What a data set is: a law that can be drawn from, and, where it is known, its exact denoiser.
+"""The contract of data sets: a law, its draws, and its exact denoiser where that is known.
 
-Draws for different purposes (training, validation, evaluation, floor, exact start) come from
-different keys of `noise.generator` and so never overlap.
+Draws for different purposes (training, validation, evaluation, floor, exact start) have different
+keys of `noise.generator`, so they are independent.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
+from samplerbench.core.line_laws import LineLaw
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import generator
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import require
-from samplerbench.models import Denoiser
-from samplerbench.noise import generator
-from samplerbench.schedules import NoiseSchedule
 
-if TYPE_CHECKING:  # it knows data sets
-    from samplerbench.metrics.line_laws import LineLaw
-
-#: Coordinates as large are refused, of data and of samples: their squares overflow in float32.
+#: Coordinates of this size are refused, in data and in samples: their squares overflow in float32.
 LARGEST = 1e15
 
 
@@ -43,19 +40,24 @@ class Dataset(ABC):
         """Independent draws of the law, shape (count, dim), float64."""
 
     @property
+    def can_be_drawn(self) -> bool:
+        """Whether there are data; a pretrained model may come without its images."""
+        return True
+
+    @property
     def known_law(self) -> bool:
-        """Whether the law is known, or only points of it: then the oracle knows those."""
+        """Whether the law is known. If only points of it are, the oracle is of these points."""
         return True
 
     @property
     def uniform_dim(self) -> int | None:
-        """How many uniform numbers make one datum in `from_uniforms`; None where nothing can."""
+        """The number of uniform numbers per datum in `from_uniforms`; None if there is no map."""
         return None
 
     def from_uniforms(self, u: Tensor) -> Tensor:
-        """The law as a map of the unit cube: uniform u, shape (n, uniform_dim), to (n, dim).
+        """Map uniform numbers u strictly inside (0, 1), shape (n, uniform_dim), to draws (n, dim).
 
-        It makes stratified draws possible, see `starts.Sobol`. u lies strictly inside (0, 1).
+        Stratified u give stratified draws, see `starts.Sobol`.
 
         Raises:
             ValueError: the law has no such map.
@@ -63,41 +65,40 @@ class Dataset(ABC):
         raise ValueError(f"{type(self).__name__} cannot be drawn from given uniform numbers")
 
     def oracle(self, schedule: NoiseSchedule) -> Denoiser | None:
-        """The exact denoiser on a path, or None where the law has no closed form."""
+        """The exact denoiser on a path, or None if it is not known."""
         return None
 
     def line_law(self) -> LineLaw | None:
-        """The law behind data of one dimension, to measure samples against, or None.
+        """The law of one-dimensional data, for distances to it, or None.
 
-        For a finite set of points that is the law they stand for, where it is known, and not their
-        empirical law. `metrics.line_laws.line_law` asks; it knows mixtures of Gaussians by itself.
+        For a finite set of points: the law they were drawn from, not their empirical law.
         """
         return None
 
     def noised(self, noise: float) -> Dataset | None:
-        """The law of x₀ + noise·ε, or None where that is no data set of ours.
+        """The law of x₀ + noise·ε, or None if it is not a data set.
 
-        What Langevin samplers that stay at a noise level have for their stationary law.
+        It is the stationary law of Langevin samplers that stay at one noise level.
         """
         return None
 
     def floor_sets(self, count: int) -> int | None:
-        """How many independent sets of so many floor draws there are; None for any number."""
+        """The number of independent sets of `count` floor draws; None for any number."""
         return None
 
     def draws(self, count: int, purpose: str, *key: int) -> Tensor:
-        """The draws that belong to a purpose and its seeds, shape (count, dim), float64.
+        """The draws for a purpose and its seeds, shape (count, dim), float64.
 
         Args:
-            count: how many.
-            purpose: "train", "validation", "evaluation", "floor": different words, different draws.
+            count: number of draws.
+            purpose: "train", "validation", "evaluation", "floor", …; each has draws of its own.
             key: seeds.
         """
         return self.sample(count, generator("data", purpose, *key))
 
 
 def finite(points: Tensor, key: str) -> Tensor:
-    """The points, if there are any and all of them are finite."""
+    """Return the points, or refuse them if there are none or some are not finite."""
     require(len(points) > 0, key, f"{len(points)} points", "a data set that is not empty")
     bad = int((~points.isfinite()).any(-1).sum())
     require(bad == 0, key, f"{bad} points with NaN or infinite entries", "finite everywhere")

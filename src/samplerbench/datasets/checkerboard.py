@@ -10,14 +10,15 @@ s], so the noised law is a sum of products of one-dimensional integrals:
     L_i(y) = ∫_{a_i}^{a_i + s} N(y; α·u, σ²) du = 1/α·(Φ((y − α·a_i)/σ) − Φ((y − α·a_i − α·s)/σ)),
 
 and x̂₀ is the average of the means of truncated Gaussians, with these products as weights. The
-differences of Φ cancel where the noise is large against a square and underflow far from it, in
-logarithms too. The integral does not: its integrand is positive, and between its mode in [a_i, a_i
-+ s] and the point where it has fallen by e^{−45} it is exp(−linear − quadratic), on which `NODES`
-Gauss–Legendre nodes are exact to rounding. So x̂₀ and log q_t have relative errors of about 1e-14
-at every level, α = 0 included, and at every distance.
+differences of Φ lose all digits if the noise is large against a square, and underflow far from the
+square; logarithms do not help. The integral has no such problem: its integrand is positive.
+Between its mode in [a_i, a_i + s] and the point where it has fallen by e^{−45} it is the
+exponential of a quadratic polynomial, and `NODES` Gauss–Legendre nodes are exact to rounding. So x̂₀
+and log q_t have relative errors of about 1e-14 at every level, α = 0 included, and at every
+distance.
 
 n = 4 and s = 2 is FFJORD's checkerboard on [−4, 4]² (Grathwohl et al., ICLR 2019, arXiv 1810.01367,
-`toy_data.py`), squares at the lower left and the upper right dark.
+`toy_data.py`); the squares at the lower left and the upper right are dark.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.models import Denoiser
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
-from samplerbench.models import Denoiser
-from samplerbench.schedules import NoiseSchedule
 
 NODES = 40
 FALL = 45.0  # e^{−45} is below the rounding of a sum
@@ -99,9 +100,9 @@ class CheckerboardOracle(Denoiser):
         self._log_area = math.log((squares**2 + 1) // 2) + 2 * math.log(side)
 
     def _intervals(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor, Tensor]:
-        """log L_i less its exponent at the board's nearest point; E[u | i]; that exponent.
+        """log L_i − e; E[u | i]; e, the exponent at the point of the board nearest to x.
 
-        Shapes (*batch, 2, n), (*batch, 2, n) and (*batch, 2): each coordinate on its own.
+        Shapes (*batch, 2, n), (*batch, 2, n) and (*batch, 2), for each coordinate.
         """
         alpha, sigma = (
             torch.as_tensor(scale, dtype=x.dtype, device=x.device).unsqueeze(-1)

@@ -1,9 +1,8 @@
 """The exact denoiser of a mixture with very many components, in bounded memory.
 
-`IsotropicMixtureOracle` works on tables of one number per component and state, several of them at a
-time. Here they are made for a few states at once, so that a table has at most `ENTRIES` numbers
-(4 MB), however many components there are and however large a batch is. Tables that fit into the
-cache are also faster.
+`IsotropicMixtureOracle` makes tables with one number per component and state. Here it gets a few
+states at a time, so that a table has at most `ENTRIES` numbers (4 MB), for any number of components
+and any batch. Tables that fit into the processor's cache are also faster.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from samplerbench.grids import AnyLevel, Level
-from samplerbench.models import Denoiser, IsotropicMixtureOracle
+from samplerbench.core.grids import AnyLevel, Level
+from samplerbench.core.models import Denoiser, IsotropicMixtureOracle
 
 ENTRIES = 2**19
 
 
 class ChunkedMixtureOracle(Denoiser):
-    """An `IsotropicMixtureOracle` that is given a few states at a time.
+    """An `IsotropicMixtureOracle` that gets a few states at a time.
 
     Args:
         mixture: the oracle with K components.
-        entries: largest number of states × components at a time; one state is always taken.
+        entries: largest number of states × components at a time, at least one state.
     """
 
     def __init__(self, mixture: IsotropicMixtureOracle, entries: int = ENTRIES) -> None:
@@ -44,7 +43,7 @@ class ChunkedMixtureOracle(Denoiser):
     def _in_chunks(
         self, function: Callable[[Tensor, AnyLevel], Tensor], x: Tensor, level: AnyLevel
     ) -> Tensor:
-        """The function of x flattened to (n, dim), `_rows` states at a time."""
+        """Evaluate the function on x flattened to (n, dim), `_rows` states at a time."""
         flat = x.reshape(-1, x.shape[-1])
         alpha, sigma = level.alpha, level.sigma
         if not (isinstance(alpha, Tensor) or isinstance(sigma, Tensor)):
@@ -61,6 +60,6 @@ class ChunkedMixtureOracle(Denoiser):
 
 
 def _column(value: float | Tensor, x: Tensor) -> Tensor:
-    """One number for each state, shape (n, 1)."""
+    """The value as one number per state, shape (n, 1)."""
     column = torch.as_tensor(value, dtype=torch.float64, device=x.device)
     return column.expand(*x.shape[:-1], 1).reshape(-1, 1)

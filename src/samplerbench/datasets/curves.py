@@ -1,21 +1,21 @@
 """Curves with Gaussian noise: x₀ = μ(u) + noise·z, u uniform on [0, P), z ~ N(0, I).
 
-P is the number of smooth pieces of the curve μ, one for each unit of u. The law is a mixture with
+P is the number of smooth pieces of the curve μ; each has one unit of u. The law is a mixture with
 one component for every point of the curve, and so is the noised law:
 
     q(x) = 1/P·∫ N(x; α·μ(u), S·I) du,    S = α²·noise² + σ²,
 
     x̂₀(x) = E[μ(u) | x] + α·noise²/S·(x − α·E[μ(u) | x]).
 
-The integrals are replaced by Gauss–Legendre sums, which makes the law a mixture of round Gaussians
-and its denoiser an `IsotropicMixtureOracle`. How many nodes that takes follows from the noise:
-along the curve the integrand is a bump of width √S/α ≥ noise, and n nodes on the length of L widths
-leave an error of about e^{−8n²/L²}. There are `NODES` on each panel of at most `PANEL` widths. Seen
-from distance d outside a bend of radius R the bump is narrower, by √(1 + d/R). x̂₀ (relative to the
-size of the data) and log q are exact to 1e-11 for states within ten √S/α of the curve, at every
-level. Further out, where the density is below e^{−50}, the error at low noise grows slowly, at most
-to the distance between nodes. Where √S/α is large fewer nodes do: there are sets for the widths
-noise, 2·noise, 4·noise, …, and a level takes the coarsest that is at most √S/(2α).
+The integrals are replaced by Gauss–Legendre sums. So the law becomes a mixture of round Gaussians,
+and its denoiser an `IsotropicMixtureOracle`. The noise decides the number of nodes: along the curve
+the integrand is a bump of width √S/α ≥ noise, and n nodes on a length of L widths have an error of
+about e^{−8n²/L²}. There are `NODES` nodes on each panel of at most `PANEL` widths. For a state at
+distance d outside a bend of radius R the bump is narrower, by √(1 + d/R). x̂₀ (relative to the size
+of the data) and log q are exact to 1e-11 for states within ten √S/α of the curve, at every level.
+Further out, where the density is below e^{−50}, the error at low noise grows slowly, at most to the
+distance between nodes. A large √S/α needs fewer nodes: there are sets of nodes for the widths
+noise, 2·noise, 4·noise, …, and a level uses the coarsest set for a width of at most √S/(2α).
 
 Golub & Welsch, "Calculation of Gauss quadrature rules", Math. Comp. 23, 1969; Trefethen, "Is Gauss
 quadrature better than Clenshaw–Curtis?", SIAM Review 50, 2008, for the rate.
@@ -31,12 +31,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.models import Denoiser, IsotropicMixtureOracle
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.chunked import ChunkedMixtureOracle
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
-from samplerbench.models import Denoiser, IsotropicMixtureOracle
-from samplerbench.schedules import NoiseSchedule
 
 NODES = 48
 PANEL = 12.0
@@ -67,7 +67,7 @@ class NoisyCurve(Dataset):
     @property
     @abstractmethod
     def speed(self) -> float:
-        """The largest |dμ/du|: how much arc length a unit of u can have."""
+        """The largest |dμ/du|: an upper bound of the arc length per unit of u."""
 
     @abstractmethod
     def curve(self, u: Tensor) -> Tensor:
@@ -104,9 +104,9 @@ class NoisyCurve(Dataset):
 
 
 class CurveOracle(Denoiser):
-    """The quadrature mixture that is fine enough for the level.
+    """Uses the coarsest quadrature mixture that is fine enough for the level.
 
-    Where every state has a level of its own, the lowest noise among them decides for all.
+    If every state has a level of its own, the lowest noise among them decides for all.
 
     Args:
         schedule: the path.
@@ -124,7 +124,7 @@ class CurveOracle(Denoiser):
 
     def _at(self, level: AnyLevel) -> ChunkedMixtureOracle:
         alpha, sigma = (torch.as_tensor(v, dtype=torch.float64) for v in (level.alpha, level.sigma))
-        # σ/α is infinite where the signal is lost, and any set is fine enough
+        # without signal σ/α is infinite, and any set is fine enough
         width = math.hypot(self.noise, float((sigma / alpha).min()))
         finest = math.log2(min(width / (2 * self.noise), 2.0 ** len(self.mixtures)))
         mixture = self.mixtures[min(max(0, math.floor(finest)), len(self.mixtures) - 1)]

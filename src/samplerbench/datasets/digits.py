@@ -1,14 +1,14 @@
 """Handwritten digits: the 1 797 grey images of 8 × 8 that scikit-learn ships, no two alike.
 
 They are the test set of E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
-Machine Learning Repository 1998: bitmaps of 32 × 32 counted in blocks of 4 × 4, so a pixel is a
-whole number between 0 and 16. 13 people wrote them.
+Machine Learning Repository 1998: a pixel is the number of black points in a block of 4 × 4 of a
+bitmap of 32 × 32, a whole number between 0 and 16. 13 people wrote them.
 """
 
 from __future__ import annotations
 
-from samplerbench.datasets.file import Divided
-from samplerbench.datasets.images import divided
+from samplerbench.datasets.divided import Divided
+from samplerbench.datasets.images import divided_images
 from samplerbench.extras import missing
 
 
@@ -18,10 +18,10 @@ def digits(train: float = 0.5, validation: float = 0.1, evaluation: float = 0.2)
     Args:
         train: share of the images to train on.
         validation: share of the images.
-        evaluation: share of the images; what the three leave is the floor's.
+        evaluation: share of the images; the floor's part is the rest.
     """
     try:
         from sklearn.datasets import load_digits  # optional, and slow to import
     except ImportError as error:
         raise missing("scikit-learn", "images") from error
-    return divided(load_digits().images[:, None], 16.0, train, validation, evaluation)
+    return divided_images(load_digits().images[:, None], 16.0, train, validation, evaluation)

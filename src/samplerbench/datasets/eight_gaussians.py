@@ -2,10 +2,10 @@
 
     q = ⅛·Σ_k N(s·R·(cos(πk/4), sin(πk/4)), s²·v·I),   k = 0, …, 7
 
-R the radius, v the variance per coordinate, s the scale that both are multiplied with at the end.
-Well-known codes draw this picture with different numbers. In the units of their output, the centres
-lie at radius s·R, a component has the standard deviation s·√v per coordinate, and `R/√v` says how
-far apart the modes are:
+with the radius R, the variance v per coordinate, and the scale s that multiplies every draw.
+Well-known codes use different numbers. In the units of their output the centres are at radius s·R
+and a component has the standard deviation s·√v per coordinate; R/√v measures the separation of the
+modes:
 
     code                                        R    √v      s         s·R    s·√v     R/√v
     FFJORD, `toy_data.py` (the default here)    4    0.5     1/√2      2.83   0.354    8

@@ -4,9 +4,9 @@
 
     x̂₀(x) = Σ_k r_k(x)·x_k,        r_k(x) ∝ exp(−‖x − α·x_k‖²/(2σ²)).
 
-x̂₀ is the *ideal denoiser*: what the denoising loss on this set is minimised by. A sampler that
-follows it exactly returns the points themselves: it memorises, so its distance to *other* draws of
-the law that the points came from is a generalisation gap and not a defect of the sampler.
+x̂₀ is the *ideal denoiser*: it minimises the denoising loss on this set. A sampler that follows it
+exactly returns the points themselves: it memorises. Its distance to *other* draws of the law of the
+points is then a generalisation gap, not a fault of the sampler.
 
 Karras, Aittala, Aila, Laine, "Elucidating the design space of diffusion-based generative models",
 NeurIPS 2022 (arXiv 2206.00364), Appendix B.3.
@@ -21,23 +21,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplerbench.core.models import Denoiser, IsotropicMixtureOracle
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.chunked import ChunkedMixtureOracle
 from samplerbench.errors import require
-from samplerbench.models import Denoiser, IsotropicMixtureOracle
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
 class Empirical(Dataset):
     """The uniform law on given points, in the units of the points.
 
-    Draws are independent draws of this law, hence with replacement: draws for different purposes
-    are independent but share points. `file.Divided` is the set whose parts share none.
+    Draws are independent, hence with replacement: draws for different purposes share points. The
+    parts of `divided.Divided` share none.
 
     Args:
-        rows: the points, shape (K, dim), numbers, finite; a copy is kept as float64.
-        digest: stands for the points in an identity; computed here.
+        rows: the points, shape (K, dim), finite; a copy is kept as float64.
+        digest: represents the points in an identity; computed here.
     """
 
     rows: InitVar[Tensor]
@@ -55,8 +55,8 @@ class Empirical(Dataset):
 
     @property
     def points(self) -> Tensor:
-        """The points, shape (K, dim), float64; not to be written to."""
-        points: Tensor = self.__dict__["_points"]  # no field: an identity has the digest instead
+        """The points, shape (K, dim), float64; do not write to them."""
+        points: Tensor = self.__dict__["_points"]  # not a field: the identity has the digest
         return points
 
     @property
@@ -74,13 +74,8 @@ class Empirical(Dataset):
         return ChunkedMixtureOracle(mixture)
 
 
-def empirical(points: Tensor) -> Empirical:
-    """The uniform law on the points, shape (K, dim)."""
-    return Empirical(points)
-
-
 def digest(points: Tensor) -> str:
-    """32 hexadecimal digits that stand for the numbers and their shape."""
+    """A hash of the numbers and their shape, 32 hexadecimal digits."""
     array = np.ascontiguousarray(points.numpy(), dtype="<f8")
     state = blake2b(repr(array.shape).encode(), digest_size=16)
     state.update(array.tobytes())

@@ -1,17 +1,17 @@
 """Faces: the 100 grey images of 25 × 25 that scikit-image ships, cut from LFW.
 
 G. B. Huang, M. Ramesh, T. Berg, E. Learned-Miller, "Labeled faces in the wild", University of
-Massachusetts, Amherst, Technical Report 07-49, 2007. Where there is no network they stand in for
-the celebrities of a pretrained pipeline; a hundred are few, and a network learns them by heart.
+Massachusetts, Amherst, Technical Report 07-49, 2007. They need no download, unlike the images of a
+pretrained pipeline. A hundred images are few: a network memorises them.
 """
 
 from __future__ import annotations
 
-from samplerbench.datasets.file import Divided
-from samplerbench.datasets.images import divided
+from samplerbench.datasets.divided import Divided
+from samplerbench.datasets.images import divided_images
 from samplerbench.extras import missing
 
-FACES = 100  # after them come as many images without a face
+FACES = 100  # the next hundred images of the file have no face
 
 
 def faces(train: float = 0.5, validation: float = 0.1, evaluation: float = 0.2) -> Divided:
@@ -20,11 +20,11 @@ def faces(train: float = 0.5, validation: float = 0.1, evaluation: float = 0.2) 
     Args:
         train: share of the images to train on.
         validation: share of the images.
-        evaluation: share of the images; what the three leave is the floor's.
+        evaluation: share of the images; the floor's part is the rest.
     """
     try:
         from skimage.data import lfw_subset  # optional, and slow to import
     except ImportError as error:
         raise missing("scikit-image", "images") from error
     images = lfw_subset()[:FACES, None]  # type: ignore[no-untyped-call]
-    return divided(images, 1.0, train, validation, evaluation)
+    return divided_images(images, 1.0, train, validation, evaluation)

@@ -1,4 +1,4 @@
-"""One Gaussian with any mean and covariance: the law on which every sampler has a closed form."""
+"""One Gaussian with any mean and covariance. On it every sampler has a closed form."""
 
 from __future__ import annotations
 

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samplerbench.core.line_laws import MixtureLine
+from samplerbench.core.models import Denoiser, IsotropicMixtureOracle, MixtureOracle
+from samplerbench.core.noise import generator
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
-from samplerbench.models import Denoiser, IsotropicMixtureOracle, MixtureOracle
-from samplerbench.noise import generator
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class GaussianMixture(Dataset):
         weights: K positive numbers that add up to 1.
         means: K points.
         covariances: K matrices, symmetric and positive semi-definite.
-        exact_shares: whether training and validation data have the components in the proportions
-            of their weights, as nearly as whole numbers allow. Evaluation points and the floor's
-            sets are independent draws all the same: they stand for the law.
+        exact_shares: whether the components have exact shares in training and validation data:
+            their weights, as nearly as whole numbers allow. Evaluation points and the floor's sets
+            are independent draws in any case: they represent the law.
     """
 
     weights: tuple[float, ...]
@@ -39,7 +40,7 @@ class GaussianMixture(Dataset):
     exact_shares: bool = False
 
     def __post_init__(self) -> None:
-        weights, means, covariances = self._tensors()
+        weights, means, covariances = self.tensors()
         require(
             weights.ndim == 1 and len(weights) > 0, "weights", self.weights, "a list, not empty"
         )
@@ -67,13 +68,14 @@ class GaussianMixture(Dataset):
             f"{count} symmetric positive semi-definite {dim}×{dim} matrices",
         )
 
-    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights (K,), means (K, dim) and covariances (K, dim, dim), float64."""
+
         def tensor(values: object, name: str) -> Tensor:
             try:
                 return torch.tensor(values, dtype=torch.float64)
             except (TypeError, ValueError):
-                message = "numbers, the same count in every row"
-                require(False, name, values, message)
+                require(False, name, values, "numbers, the same count in every row")
                 raise
 
         return (
@@ -92,10 +94,10 @@ class GaussianMixture(Dataset):
         return self._place(u, torch.from_numpy(generator.standard_normal((count, self.dim))))
 
     def draws(self, count: int, purpose: str, *key: int) -> Tensor:
-        """As any data set's; with `exact_shares` data to learn from have their components counted.
+        """Draws for a purpose; training and validation data have `exact_shares` if it is set.
 
         Args:
-            count: how many.
+            count: number of draws.
             purpose: as for any data set.
             key: seeds.
         """
@@ -107,17 +109,17 @@ class GaussianMixture(Dataset):
 
     @property
     def uniform_dim(self) -> int:
-        """One uniform number for the component where there are several, dim for the normal draw."""
+        """dim numbers for the normal draw, and one for the component if there are several."""
         return self.dim + (len(self.weights) > 1)
 
     def from_uniforms(self, u: Tensor) -> Tensor:
-        """The first column chooses the component, the normal quantiles of the others place it."""
+        """The first column chooses the component; the others become normal numbers."""
         u = u.double()
         return self._place(u[:, 0].cpu().numpy(), torch.special.ndtri(u[:, -self.dim :]))
 
     def _place(self, u: NDArray[np.float64], z: Tensor) -> Tensor:
         """Draws, shape (n, dim), from uniform numbers (n,) and standard normal ones (n, dim)."""
-        weights, means, covariances = self._tensors()
+        weights, means, covariances = self.tensors()
         component = torch.from_numpy(
             np.searchsorted(weights.cumsum(0).numpy()[:-1], u, side="right")
         )
@@ -137,13 +139,20 @@ class GaussianMixture(Dataset):
         return GaussianMixture(self.weights, self.means, covariances)
 
     def oracle(self, schedule: NoiseSchedule) -> Denoiser:
-        """The exact denoiser; the cheaper one where all covariances are multiples of I."""
-        weights, means, covariances = self._tensors()
+        """The exact denoiser; a cheaper class if all covariances are multiples of I."""
+        weights, means, covariances = self.tensors()
         variances = covariances[:, 0, 0]  # the mean of the diagonal may round
         identity = torch.eye(self.dim, dtype=torch.float64)
         if torch.equal(covariances, variances[:, None, None] * identity):
             return IsotropicMixtureOracle(schedule, weights, means, variances)
         return MixtureOracle(schedule, weights, means, covariances)
+
+    def line_law(self) -> MixtureLine | None:
+        """The mixture itself if it is one-dimensional and no component has variance 0."""
+        weights, means, covariances = (values.flatten() for values in self.tensors())
+        if self.dim != 1 or not bool((covariances > 0).all()):
+            return None
+        return MixtureLine(weights / weights.sum(), means, covariances.sqrt())
 
 
 def isotropic(

@@ -1,7 +1,7 @@
 """D1, the grid mixture: nine narrow Gaussians on a 3 × 3 grid, far apart and unevenly weighted.
 
-The data of the notebook "Introduction to score based generative modelling". Its weights were drawn
-once from U(0, 1) under JAX; these are the numbers that its key gives, normalised.
+The data of the notebook "Introduction to score based generative modelling". It draws the weights
+from U(0, 1) with JAX; these are the numbers for its key, normalised.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A user's own images: all in a folder and below it, grey or in colour, made one size.
+"""A user's own images: all files in a folder and below it, grey or in colour, made one size.
 
-An image is turned as its camera says, resized so that its shorter side has `size` pixels, and cut
-to the square in its middle. What cannot be read is named, and left out; of equal images the first,
-by name, is kept. An animation is its first frame, and what is transparent has the colour below it.
+An image is rotated by its EXIF orientation, resized so that its shorter side has `size` pixels, and
+cropped to the square in its middle. Files that cannot be read are named in a warning and left out.
+Of equal images the first one by name is kept. An animation is its first frame. Transparency is
+ignored: the stored colour counts.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from samplerbench.datasets.file import Divided
-from samplerbench.datasets.images import divided
+from samplerbench.datasets.divided import Divided
+from samplerbench.datasets.images import divided_images
 from samplerbench.errors import first_line, require
 
 message = logging.getLogger(__name__)
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tiff", ".webp")
-NAMED = 5  # of the files that are left out
+NAMED = 5  # so many of the files that are left out are named
 
 Colours = Literal["grey", "rgb"]
 _MODES = {"grey": "L", "rgb": "RGB"}
@@ -41,15 +42,15 @@ def image_folder(
     """The images of a folder between −1 and 1, event shape (1 or 3, size, size).
 
     Args:
-        path: of the folder, from the directory the program was started in; ~ is the home directory.
+        path: of the folder, relative to the current directory; ~ is the home directory.
         size: height and width, in pixels.
-        colours: grey makes them grey, rgb gives grey ones three equal channels.
+        colours: grey converts colours to grey; rgb gives grey images three equal channels.
         train: share of the images to train on.
         validation: share of the images.
-        evaluation: share of the images; what the three leave is the floor's.
+        evaluation: share of the images; the floor's part is the rest.
 
     Raises:
-        InvalidSetting: naming the folder and what is wrong with it.
+        InvalidSetting: with the folder and its fault.
     """
     require(1 <= size <= 4096, "size", size, "between 1 and 4096 pixels")
     require(colours in _MODES, "colours", colours, "grey or rgb")
@@ -59,37 +60,36 @@ def image_folder(
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
     allowed = f"a folder with images in it or below: {', '.join(SUFFIXES)}"
     require(len(files) > 0, "path", path, allowed)
-    images, bad = [], []
+    images, unreadable = [], []
     for file in files:
         try:
             images.append(read(file, size, colours))
-        except (
-            Exception
-        ) as error:  # whatever a file holds, and whichever of Pillow's readers it met
-            bad.append(f"{file.relative_to(folder)} ({first_line(error)})")
-    some = "; ".join(bad[:NAMED]) + f"; and {len(bad) - NAMED} more" * (len(bad) > NAMED)
-    if bad:
-        message.warning("%s: %d of %d files are left out: %s", path, len(bad), len(files), some)
+        except Exception as error:  # whatever the file holds
+            unreadable.append(f"{file.relative_to(folder)} ({first_line(error)})")
+    named = "; ".join(unreadable[:NAMED])
+    if len(unreadable) > NAMED:
+        named += f"; and {len(unreadable) - NAMED} more"
+    if unreadable:
+        counts = len(unreadable), len(files)
+        message.warning("%s: %d of %d files are left out: %s", path, *counts, named)
     different = len({image.tobytes() for image in images})
-    allowed = f"a folder with at least 2 different images, not {different}: {some}".rstrip(": ")
+    allowed = f"a folder with at least 2 different images, not {different}: {named}".rstrip(": ")
     require(different >= 2, "path", path, allowed)
-    return divided(np.stack(images), 255.0, train, validation, evaluation)
+    return divided_images(np.stack(images), 255.0, train, validation, evaluation)
 
 
 def read(file: Path, size: int, colours: Colours) -> NDArray[np.uint8]:
     """An image, shape (1 or 3, size, size).
 
     Raises:
-        Exception: what Pillow raises where it is none, or is broken.
-        ValueError: it has more than 8 bits a channel.
+        Exception: what Pillow raises for a broken file.
+        ValueError: the image has more than 8 bits per channel.
     """
-    bomb = Image.DecompressionBombWarning  # few bytes can hold more pixels than the memory
+    bomb = Image.DecompressionBombWarning  # a small file can hold more pixels than the memory
     with warnings.catch_warnings(action="error", category=bomb), Image.open(file) as opened:
         if opened.mode.startswith(("I", "F")):
             raise ValueError("it has more than 8 bits a channel")
-        turned = ImageOps.exif_transpose(opened)
-        image = ImageOps.fit(
-            turned.convert(_MODES[colours]), (size, size), Image.Resampling.LANCZOS
-        )
+        upright = ImageOps.exif_transpose(opened).convert(_MODES[colours])
+        image = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
     array = np.asarray(image)
     return array[None] if colours == "grey" else np.ascontiguousarray(array.transpose(2, 0, 1))

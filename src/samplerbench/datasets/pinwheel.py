@@ -1,14 +1,14 @@
-"""The pinwheel: Gaussian blobs stretched outwards and bent more the further out they reach.
+"""The pinwheel: Gaussian blobs stretched outwards; the outer parts are bent more.
 
     (ρ, τ) ~ N((1, 0), diag(a², b²)),   k uniform on 0, …, K − 1,   φ = 2πk/K + rate·e^ρ,
 
     x₀ = s·(ρ·cos φ + τ·sin φ, τ·cos φ − ρ·sin φ):
 
-the point (ρ, τ) turned clockwise by φ, then scaled. By Gaussian moments E[x₀] = 0 and the
-covariance is s²/2·(1 + a² + b²)·I for K ≥ 3. Given ρ and k the law is a Gaussian on a line, and the
-integral over ρ has no closed form; at low noise no fixed quadrature would do either, since the law
-has no width across those lines. So there is no oracle here: `empirical` has the ideal denoiser of a
-finite set of draws.
+the point (ρ, τ) turned clockwise by φ, then scaled. E[x₀] = 0, and the covariance is
+s²/2·(1 + a² + b²)·I for K ≥ 3. Given ρ and k the law is a Gaussian on a line. The integral over ρ
+has no closed form, and at low noise no fixed quadrature is accurate, since the law has no width
+across those lines. So there is no oracle; `empirical` has the ideal denoiser of a finite set of
+draws.
 
 Johnson, Duvenaud, Wiltschko, Datta, Adams, "Composing graphical models with neural networks for
 structured representations and fast inference", NeurIPS 2016 (arXiv 1603.06277), Figure 1 and its
@@ -36,7 +36,7 @@ class Pinwheel(Dataset):
         arms: K.
         radial_std: a, along an arm, before scaling.
         tangential_std: b, across an arm, before scaling.
-        rate: how much an arm is bent, in radians.
+        rate: of the bending of an arm, in radians.
         scale: s, multiplies every draw.
     """
 

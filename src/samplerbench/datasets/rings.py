@@ -2,17 +2,18 @@
 
     x₀ = R·(cos θ, sin θ) + noise·z,   θ uniform on [0, 2π), R one of the radii with equal chance.
 
-A uniform angle makes the integral over a circle a Bessel function, so that the noised law is known
-in closed form. With ρ = ‖x‖, S = α²·noise² + σ² and κ_j = α·R_j·ρ/S,
+The integral over a uniform angle is a Bessel function, so the noised law has a closed form. With
+ρ = ‖x‖, S = α²·noise² + σ² and κ_j = α·R_j·ρ/S,
 
     q(x) = 1/J·Σ_j 1/(2πS)·exp(−(ρ² + α²R_j²)/(2S))·I₀(κ_j)
          = 1/J·Σ_j 1/(2πS)·exp(−(ρ − αR_j)²/(2S))·e^{−κ_j}I₀(κ_j),
 
     m(x) = x/ρ·Σ_j r_j·R_j·I₁(κ_j)/I₀(κ_j),   x̂₀ = m + α·noise²/S·(x − α·m),
 
-r_j the terms of q(x), normalised: on a circle the angle given x is von Mises with concentration κ_j
-(Mardia & Jupp, "Directional statistics", 1999, Section 3.5.4). The second form is free of overflow
-and of cancellation, so this is exact at every level and distance, and costs J Bessel functions.
+where r_j are the normalised terms of q(x): given x, the angle on a circle has a von Mises law with
+concentration κ_j (Mardia & Jupp, "Directional statistics", 1999, Section 3.5.4). The second form of
+q neither overflows nor cancels, so x̂₀ is exact at every level and distance. It needs J Bessel
+functions.
 
 The defaults are FFJORD's "rings": radii 3/4, 3/2, 9/4 and 3, noise 0.08 (arXiv 1810.01367,
 `toy_data.py`). scikit-learn's `make_circles(factor=0.5)` has the radii 1 and 0.5.
@@ -27,11 +28,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.models import Denoiser
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
-from samplerbench.models import Denoiser
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class RingsOracle(Denoiser):
         log_joint, kappa, rho, spread = self._log_joint(state, level)
         shrink = torch.special.i1e(kappa) / torch.special.i0e(kappa)
         radius = (log_joint.softmax(-1) * self.radii * shrink).sum(-1, keepdim=True)
-        # at the centre every ring pulls in all directions alike, and shrink is 0
+        # at ρ = 0 every ring pulls equally in all directions, and shrink is 0
         centre = radius * state / rho.clamp_min(torch.finfo(torch.float64).tiny)
         gain = level.alpha * self.noise**2 / spread
         x0_hat: Tensor = centre + gain * (state - level.alpha * centre)

@@ -2,11 +2,11 @@
 
     q = ⅓·N((−10, 1), v·I) + ⅔·N((10, 0), v·I),    v = 1 .
 
-The data of the notebook "Talk 8: score-based diffusion models", there 100 and 200 points: counted,
-not drawn. With 300 data that matters: drawn, 93 to 113 of them lie on the left for five seeds, and
-a score learned from them leads as many too many there. It noises them with σ = 3, which widens the
-clusters to v + 9 = 10 and leaves their distance of 20: more than six standard deviations, which
-Langevin dynamics does not cross in the time that it is given.
+The data of the notebook "Talk 8: score-based diffusion models": exactly 100 and 200 points. With
+300 points that matters: for five seeds, 93 to 113 of 300 independent draws are on the left, and a
+score learned from them puts the same share of samples there. The notebook adds noise with σ = 3.
+Then a cluster has the variance v + 9 = 10, and the clusters are 20 apart: more than six standard
+deviations, too far for Langevin dynamics in the notebook's number of steps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def two_clusters(variance: float = 1.0, exact_shares: bool = True) -> GaussianMi
 
     Args:
         variance: of each component, per coordinate.
-        exact_shares: whether exactly a third of the training data lie on the left; see
+        exact_shares: whether exactly a third of the training data is on the left; see
             `GaussianMixture`.
     """
     law = isotropic((1 / 3, 2 / 3), ((-10.0, 1.0), (10.0, 0.0)), variance)

@@ -1,12 +1,12 @@
-"""Two moons: two half circles that reach into each other, with Gaussian noise.
+"""Two moons: two interleaved half circles, with Gaussian noise.
 
     μ(θ) = ±R·(cos θ − ½, sin θ − ¼),   θ uniform on [0, π], either sign with probability ½.
 
 This is scikit-learn's `make_moons`, (cos θ, sin θ) and (1 − cos θ, ½ − sin θ), moved so that it is
-symmetric about the origin and multiplied by R; there the angles are equally spaced, here they are
-random, so that draws are independent. The defaults are FFJORD's: `make_moons(noise=0.1)` times 2,
-which moves by (−1, −0.2) and so differs by the shift (0, 0.3). torchcfm's is `generate_moons(noise=
-0.2)` times 3, less 1: R = 3, noise = 0.6.
+symmetric about the origin, and multiplied by R. There the angles are equally spaced; here they are
+random, so that draws are independent. The defaults are FFJORD's: `make_moons(noise=0.1)·2 + (−1,
+−0.2)`, which differs by the shift (0, 0.3). torchcfm uses `generate_moons(noise=0.2)·3 − 1`: R = 3,
+noise = 0.6.
 """
 
 from __future__ import annotations

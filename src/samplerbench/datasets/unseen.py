@@ -1,4 +1,4 @@
-"""Data that are not here: of a pretrained model's images nothing is known but their shape."""
+"""No data: only the shape of a pretrained model's images is known."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from samplerbench.errors import InvalidSetting
 
 @dataclass(frozen=True)
 class Unseen(Dataset):
-    """A law without draws: to look at a model's samples, and to compare them with nothing.
+    """A law without draws, for jobs that only look at a model's samples.
 
-    What is asked for in passing, x₀ of a start that does not use it, is NaN.
+    Draws that are not used, such as x₀ of a start from the prior, are NaN.
 
     Args:
         shape: of an image: (channels, height, width).
@@ -29,21 +29,25 @@ class Unseen(Dataset):
         return self.shape
 
     @property
+    def can_be_drawn(self) -> bool:
+        return False
+
+    @property
     def known_law(self) -> bool:
         return False
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
-        """NaN, shape (count, dim), of no memory."""
+        """NaN, shape (count, dim), without memory for each."""
         return torch.full((1, 1), torch.nan, dtype=torch.float64).expand(count, self.dim)
 
     def floor_sets(self, count: int) -> int:
         return 0
 
     def draws(self, count: int, purpose: str, *key: int) -> Tensor:
-        """NaN for a picture, which shows nothing where the data would be.
+        """NaN for a picture, which then shows no data.
 
         Raises:
-            InvalidSetting: they are wanted for anything else.
+            InvalidSetting: the draws are for anything else.
         """
         if purpose == "picture":
             return super().draws(count, purpose, *key)

@@ -1,1 +1,1 @@
-"""Figures: they read the results table or a trajectory, nothing else."""
+"""Figures of the results table, and pictures of a job: its data, scores and sampler paths."""

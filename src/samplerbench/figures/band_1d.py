@@ -2,13 +2,13 @@
 
     m_t ± 3·√(α_t²·v + σ_t²),   m_t = α_t·m,
 
-m and v the mean and the variance of the data: the band that x_t keeps to if the sampler's states
-have the law of the path. For one known datum x₀ (v = 0) that is α_t·x₀ ± 3·σ_t, and DDIM with the
-exact denoiser is the inference process of Song, Meng, Ermon, "Denoising diffusion implicit models",
-ICLR 2021 (arXiv 2010.02502), Eq. 7: all η share the marginals, and the less the noise the smoother
-the chains.
+where m and v are the mean and the variance of the data. If the sampler's states have the law of the
+path, nearly all of them are in this band. For one known datum x₀ (v = 0) the band is α_t·x₀ ±
+3·σ_t, and DDIM with the exact denoiser is the inference process of Song, Meng, Ermon, "Denoising
+diffusion implicit models", ICLR 2021 (arXiv 2010.02502), Eq. 7: all η have the same marginals, and
+chains are smoother with less noise.
 
-The axis is linear around zero, up to the smallest noise level, and logarithmic beyond.
+The axis is linear around zero, up to the smallest noise level, and logarithmic beyond it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from samplerbench.evaluation.scene import Paths, Run, Scene
-from samplerbench.figures.base import Animation, Drawn, Followed, require_counts
-from samplerbench.figures.panels import GENERATED, legend_below, score_name
-from samplerbench.figures.style import styled
+from samplerbench.bench.scene import Paths, Run, Scene
+from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
+from samplerbench.figures.panels import GENERATED, grouped, legend_below, score_name
+from samplerbench.figures.style import styled, subtitle
 
 
 @dataclass(frozen=True)
-class Band1D(Followed):
+class Band1D(PathPicture):
     """One figure and one animation for each denoiser, one panel for each sampler setting.
 
     Args:
-        chains: how many.
-        frames: at most so many states of a chain in the animation.
-        milliseconds: each frame stays.
+        chains: number of chains.
+        frames: largest number of frames of the animation.
+        milliseconds: duration of each frame.
     """
 
     shown_dim: ClassVar[int] = 1
@@ -46,25 +46,23 @@ class Band1D(Followed):
         super().__post_init__()
         require_counts(self, chains=1, frames=2, milliseconds=20)
 
-    def draw(self, scene: Scene) -> Drawn:
-        runs = self.runs(scene)
-        drawn: dict[str, Figure | Animation] = {}
-        for name in dict.fromkeys(run.denoiser for run in runs):
-            chosen = [run for run in runs if run.denoiser == name]
-            # states of at most 1 000 steps: more cannot be told apart
+    def draw(self, scene: Scene) -> Drawings:
+        drawings: dict[str, Figure | Animation] = {}
+        for name, runs in grouped(self.runs(scene), lambda run: run.denoiser).items():
+            # at most 1 000 states: more are not visible
             paths = [
-                scene.follow(run, chains=self.chains, every=-(-run.steps // 1000)) for run in chosen
+                scene.follow(run, chains=self.chains, every=-(-run.steps // 1000)) for run in runs
             ]
-            drawn[f"band_1d_{name}"] = self._panels(scene, chosen, paths)[0]
-            drawn[f"band_1d_{name}_moving"] = self._animation(scene, chosen, paths)
-        return drawn
+            drawings[f"band_1d_{name}"] = self._panels(scene, runs, paths)[0]
+            drawings[f"band_1d_{name}_moving"] = self._animation(scene, runs, paths)
+        return drawings
 
     def _animation(self, scene: Scene, runs: list[Run], paths: list[Paths]) -> Animation:
         figure, lines = self._panels(scene, runs, paths)
         figure.set_size_inches(6.0, 3.8)
         longest = max(map(len, paths))
-        count = min(self.frames, longest)
-        ends = [round(k * (longest - 1) / (count - 1)) for k in range(count)]
+        frames = min(self.frames, longest)
+        ends = [round(k * (longest - 1) / (frames - 1)) for k in range(frames)]
 
         def update(frame: int) -> None:
             for panel, path in zip(lines, paths, strict=True):
@@ -73,7 +71,7 @@ class Band1D(Followed):
                     line.set_data(path.steps[:end], path.x[:end, chain, 0].numpy())
 
         moving = [line for panel in lines for line in panel]
-        return Animation(figure, moving, update, count, self.milliseconds)
+        return Animation(figure, moving, update, frames, self.milliseconds)
 
     def _panels(
         self, scene: Scene, runs: list[Run], paths: list[Paths]
@@ -104,11 +102,7 @@ class Band1D(Followed):
                 axes.set_xlabel(f"step of {run.steps:,}, from noise to data")
             panels[0].set_ylabel("x, data units (symlog)")
             legend_below(figure, panels[0])
-            figure.suptitle(
-                f"{score_name(scene, runs[0].denoiser)}, start: {runs[0].start}",
-                fontsize=9,
-                color="0.3",
-            )
+            subtitle(figure, f"{score_name(scene, runs[0].denoiser)}, start: {runs[0].start}")
         return figure, lines
 
     def _band(self, axes: Axes, scene: Scene, path: Paths) -> None:

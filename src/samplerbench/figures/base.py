@@ -1,14 +1,14 @@
-"""What a picture is: it looks at a finished job and draws figures and animations.
+"""What a picture is: it sees a finished job and draws figures and animations.
 
-A figure is written as PNG, an animation as GIF, which any README shows. Only what moves is drawn
-anew in a frame, over a background that is drawn once, and all frames share one palette, chosen from
-a sample of them: so a frame costs milliseconds and only the pixels that change take space.
+A figure is written as PNG and an animation as GIF, which every README can show. A frame redraws
+only the moving artists, over a background that is drawn once, so it takes milliseconds. All frames
+share one palette, so only the pixels that change take space in the file.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,29 +21,28 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from samplerbench.bench.scene import Run, Scene
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Run, Scene
 from samplerbench.figures.style import save, styled
 from samplerbench.files import replacing
 
 Pixels = NDArray[np.uint8]
 
-#: Colours of an animation. Text is smooth with few, and fewer make smaller files.
-PALETTE = 80
-_EXACT = 32
+#: Colours of an animation: enough for smooth text, and fewer colours make smaller files.
+PALETTE = 128
 
 
 @dataclass(frozen=True, eq=False)
 class Animation:
-    """A figure, and what moves in it.
+    """A figure whose artists move.
 
     Args:
-        figure: with everything in it; its dots per inch are those of the file.
+        figure: with all artists in it; its dots per inch are those of the file.
         moving: the artists that `update` changes, drawn over all others, in this order.
-        update: sets them to what they are in a frame.
-        frames: how many.
-        milliseconds: each frame stays.
-        rest: milliseconds that the last one stays.
+        update: sets them to their state in a frame, given the frame's number.
+        frames: number of frames.
+        milliseconds: duration of each frame.
+        rest: duration of the last frame, in milliseconds.
     """
 
     figure: Figure
@@ -56,19 +55,19 @@ class Animation:
     def __post_init__(self) -> None:
         require_counts(self, frames=1, milliseconds=20)
 
-    def images(self, chosen: Sequence[int] | None = None) -> Iterator[Pixels]:
-        """The frames, or the chosen ones, as pixels, shape (height, width, 3)."""
+    def images(self) -> Iterator[Pixels]:
+        """The frames as pixels, shape (height, width, 3)."""
         canvas: Any = FigureCanvasAgg(self.figure)  # its stubs are not typed
         with mpl.rc_context(styled()):
             if self.figure.get_layout_engine() is not None:
                 self.update(self.frames - 1)
-                canvas.draw()  # the layout makes room for what moves, too, and then stays
+                canvas.draw()  # the layout leaves room for the moving artists, then stays fixed
                 self.figure.set_layout_engine("none")
             for artist in self.moving:
                 artist.set_animated(True)
             canvas.draw()
             background = canvas.copy_from_bbox(self.figure.bbox)
-            for frame in range(self.frames) if chosen is None else chosen:
+            for frame in range(self.frames):
                 canvas.restore_region(background)
                 self.update(frame)
                 for artist in self.moving:
@@ -76,87 +75,50 @@ class Animation:
                 yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
     def save(self, path: Path) -> Path:
-        """Write a GIF that repeats for ever, whole or not at all."""
-        sample = np.unique(np.linspace(0, self.frames - 1, min(self.frames, 6)).astype(int))
-        palette = _palette(np.concatenate(list(self.images(sample.tolist()))))
-        images = list(_indexed(self.images(), palette))
-        stay = [self.milliseconds] * (self.frames - 1) + [self.rest]
+        """Write a GIF that repeats forever, whole or not at all."""
+        # one image of all frames below each other gets one palette, in which white stays white
+        column = Image.fromarray(np.concatenate(list(self.images())))
+        column = column.quantize(PALETTE, Image.Quantize.MAXCOVERAGE)
+        width, height = column.width, column.height // self.frames
+        first, *others = [
+            column.crop((0, height * frame, width, height * (frame + 1)))
+            for frame in range(self.frames)
+        ]
         with replacing(path) as temporary:
-            images[0].save(
+            first.save(
                 temporary,
                 format="GIF",
                 save_all=True,
-                append_images=images[1:],
-                duration=stay,
+                append_images=others,
+                duration=[self.milliseconds] * (self.frames - 1) + [self.rest],
                 loop=0,
                 optimize=True,
             )
         return path
 
 
-def _palette(pixels: Pixels) -> Pixels:
-    """Colours that fit pixels, shape (height, width, 3): at most `PALETTE`, shape (*, 3).
-
-    The commonest are kept as they are, so white stays white. For the rest each colour counts once,
-    however many pixels have it: a few dots must not take the colour of the many arrows they are on.
-    """
-    codes, counts = np.unique(_packed(pixels), return_counts=True)
-    codes = codes[np.argsort(-counts, kind="stable")]
-    colours = _unpacked(codes)
-    exact, rest = colours[:_EXACT], colours[_EXACT:]
-    if len(rest) == 0:
-        return exact
-    found = Image.fromarray(rest[None]).quantize(PALETTE - _EXACT, Image.Quantize.MEDIANCUT)
-    entries = np.array(found.getpalette(), np.uint8).reshape(-1, 3)
-    return np.concatenate([exact, entries])
-
-
-def _indexed(frames: Iterable[Pixels], palette: Pixels) -> Iterator[Image.Image]:
-    """Each frame with the nearest colours of the palette."""
-    unknown = 255
-    nearest = np.full(1 << 24, unknown, np.uint8)  # of each colour, found as colours are met
-    for frame in frames:
-        codes = _packed(frame)
-        new = np.unique(codes[nearest[codes] == unknown])
-        distance = _unpacked(new)[:, None].astype(np.int64) - palette
-        nearest[new] = np.square(distance).sum(-1).argmin(-1)
-        image = Image.fromarray(nearest[codes])
-        image.putpalette(palette.tobytes())
-        yield image
-
-
-def _packed(pixels: Pixels) -> NDArray[np.int64]:
-    """One number for each colour, the last axis."""
-    codes: NDArray[np.int64] = pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-    return codes
-
-
-def _unpacked(codes: NDArray[np.int64]) -> Pixels:
-    return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], -1).astype(np.uint8)
-
-
-#: The most of each that a picture may be asked for: more would fill a memory and show nothing.
-MOST = {"cells": 4096, "frames": 10_000, "mesh": 512, "milliseconds": 60_000}
+#: The largest value of each setting that counts something: more would only fill the memory.
+MOST = {"cells": 4096, "frames": 2_000, "mesh": 512, "milliseconds": 60_000}
 MOST_OTHERS = 1_000_000
 
 
 def require_counts(picture: object, **least: int) -> None:
-    """Refuse settings of a picture that count something and are too few or too many.
+    """Refuse settings of a picture that count something and are too small or too large.
 
     Args:
         picture: the settings.
-        least: of each of them.
+        least: the smallest value of each setting.
 
     Raises:
         InvalidSetting: naming the first such setting.
     """
-    for name, few in least.items():
-        value, most = getattr(picture, name), MOST.get(name, MOST_OTHERS)
-        require(few <= value <= most, name, value, f"{few} to {most:,}")
+    for name, low in least.items():
+        value, high = getattr(picture, name), MOST.get(name, MOST_OTHERS)
+        require(low <= value <= high, name, value, f"{low} to {high:,}")
 
 
-#: What a picture draws, by the stem of its file.
-Drawn = Mapping[str, Figure | Animation]
+#: Figures and animations by the stems of their files.
+Drawings = Mapping[str, Figure | Animation]
 
 
 class Picture(ABC):
@@ -164,33 +126,30 @@ class Picture(ABC):
 
     @abstractmethod
     def why_incompatible(self, scene: Scene) -> str | None:
-        """Why this cannot be drawn of that job, in one line, or None if it can.
+        """Why the picture cannot be drawn of that job, in one line, or None if it can.
 
-        It is asked before the training too: it looks at what there is, not at how it came out.
+        This is called before the training, too, so it may not depend on results.
         """
 
     @abstractmethod
-    def draw(self, scene: Scene) -> Drawn:
-        """Figures and animations by the stems of their files.
+    def draw(self, scene: Scene) -> Drawings:
+        """Draw figures and animations; a sampler that cannot run on a denoiser is left out.
 
-        A job writes the name that the picture has in it before a stem that does not begin with it.
-
-        What cannot be seen, such as a sampler that does not run on one of the denoisers, is left
-        out.
+        The job puts the picture's name in front of a stem that does not begin with it.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
-class Followed(Picture):
-    """A picture of the job's samplers on their way, or of where they end.
+class PathPicture(Picture):
+    """A picture of the paths of the job's samplers, or of their last states.
 
     Attributes:
-        shown_dim: how many coordinates it shows.
+        shown_dim: the number of coordinates that it shows.
 
     Args:
         denoisers: their names in the job; null is all.
         start: the name of one of the job's starts; null is the first.
-        steps: of the samplers; null is the job's largest number.
+        steps: number of steps of the samplers; null is the job's largest.
     """
 
     shown_dim: ClassVar[int]
@@ -207,15 +166,15 @@ class Followed(Picture):
         )
 
     def runs(self, scene: Scene) -> list[Run]:
-        """What it follows."""
+        """Each chosen denoiser with each sampler that runs on it."""
         return scene.runs(denoisers=self.denoisers, start=self.start, steps=self.steps)
 
 
-def write(drawn: Drawn, directory: Path) -> list[Path]:
+def write(drawings: Drawings, directory: Path) -> list[Path]:
     """Write figures as PNG and animations as GIF; returns the files."""
     return [
-        picture.save(directory / f"{stem}.gif")
-        if isinstance(picture, Animation)
-        else save(picture, directory / f"{stem}.png")
-        for stem, picture in drawn.items()
+        drawing.save(directory / f"{stem}.gif")
+        if isinstance(drawing, Animation)
+        else save(drawing, directory / f"{stem}.png")
+        for stem, drawing in drawings.items()
     ]

@@ -1,13 +1,11 @@
-"""The error budget as waterfalls: from the floor to what practice gets, one part after another.
+"""The error budget as waterfalls: from the floor to the total distance, one part after another.
 
-Bars are differences of distances, which add up to the total (and may go down); diamonds are the
-distances between neighbours, which do not add up but see what the floor hides. Both have their
-intervals. See `evaluation.budget` for both.
+Bars are differences of distances: they add up to the total and may be negative. Diamonds are the
+distances between neighbours: they do not add up, but they show what the floor hides. Both have
+intervals. `bench.budget` defines both.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from samplerbench.evaluation.budget import KEY, PARTS
-from samplerbench.evaluation.cell import sampler_name
-from samplerbench.figures.style import PART_COLOURS, metric_title, styled
+from samplerbench.bench.budget.parts import KEY, PARTS
+from samplerbench.bench.cell import sampler_name
+from samplerbench.figures.style import PART_COLOURS, metric_title, styled, subtitle
 
 _SHORT = {
     "discretisation": "steps",
@@ -29,36 +27,37 @@ _SHORT = {
 
 
 def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
-    """One row per sampler setting; a column each for the fewest, a middle and the most steps.
+    """One row for each sampler setting; columns for the fewest, a middle and the most steps.
 
     Args:
-        lines: of `evaluation.budget.parts`.
-        metric: which metric to draw.
+        lines: of `bench.budget.parts.parts`.
+        metric: the metric to draw.
         title: a line above the panels.
     """
     lines = lines[lines["metric"] == metric]
     settings = lines.sort_values(["sampler", "eta"])[[*KEY, "eta"]].drop_duplicates()
-    counts = sorted(set(lines["steps"]))
-    counts = sorted({counts[0], counts[len(counts) // 2], counts[-1]})
+    steps = sorted(set(lines["steps"]))
+    columns = sorted({steps[0], steps[len(steps) // 2], steps[-1]})
     with mpl.rc_context(styled()):
-        size = (3.1 * len(counts) + 1.0, 2.1 * len(settings) + 0.9)
+        size = (3.1 * len(columns) + 1.0, 2.1 * len(settings) + 0.9)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(
-            len(settings), len(counts), sharex=True, sharey=True, squeeze=False
+            len(settings), len(columns), sharex=True, sharey=True, squeeze=False
         )
         lowest = [0.0]
-        for row, chosen in zip(panels, settings.itertuples(index=False), strict=True):
-            same = (lines["sampler"] == chosen.sampler) & (
-                lines["sampler_settings"] == chosen.sampler_settings
-            )
-            name = sampler_name(str(chosen.sampler), str(chosen.sampler_settings))
-            for axes, steps in zip(row, counts, strict=True):
-                lowest.append(_panel(axes, lines[same & (lines["steps"] == steps)]))
-                axes.set_title(f"{name}, N = {steps}", fontsize=9)
+        for row, setting in zip(panels, settings.itertuples(index=False), strict=True):
+            own = lines[
+                (lines["sampler"] == setting.sampler)
+                & (lines["sampler_settings"] == setting.sampler_settings)
+            ]
+            name = sampler_name(str(setting.sampler), str(setting.sampler_settings))
+            for axes, count in zip(row, columns, strict=True):
+                lowest.append(_panel(axes, own[own["steps"] == count]))
+                axes.set_title(f"{name}, N = {count}", fontsize=9)
             row[0].set_ylabel(metric_title(metric))
-        # all panels share the axis: its top is the highest of all by now, and a bound would fix it
+        # the panels share this axis; to set one end before all are drawn would fix the other, too
         panels[0, 0].set_ylim(bottom=1.1 * min(lowest))
-        figure.suptitle(title, fontsize=9, color="0.3")
+        subtitle(figure, title)
         handles = _legend()[: 1 + (lines["kind"] == "neighbours").any()]
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
@@ -68,12 +67,12 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> float:
     """Draw one budget; returns the lowest value in it."""
     differences = lines[lines["kind"] == "difference"].set_index("part")
     neighbours = lines[lines["kind"] == "neighbours"].set_index("part")
-    names: Sequence[str] = [part for part in (*PARTS, "total") if part in differences.index]
-    if "floor" not in names:  # bars that begin nowhere would be read as distances
+    parts = [part for part in (*PARTS, "total") if part in differences.index]
+    if "floor" not in parts:  # bars that do not start at the floor would be read as distances
         axes.text(0.5, 0.5, "no budget: no limit", transform=axes.transAxes, ha="center")
         return 0.0
     level, lowest = 0.0, 0.0
-    for place, part in enumerate(names):
+    for place, part in enumerate(parts):
         mean = float(differences["mean"][part])
         bottom = 0.0 if part in ("floor", "total") else level
         axes.bar(place, mean, 0.7, bottom=bottom, color=PART_COLOURS[part])
@@ -85,12 +84,12 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> float:
             axes.plot([place + 0.35, place + 0.65], [level, level], color="0.5", lw=0.8)
         if part in neighbours.index:
             low, high = (float(neighbours[end][part]) for end in ("lower", "upper"))
-            beside = place + 0.2  # or the bar's interval would hide it
+            beside = place + 0.2  # at the centre, the bar's interval would hide it
             axes.plot([beside, beside], [low, high], color="black", lw=1)
             apart = float(neighbours["mean"][part])
             axes.plot(beside, apart, "D", color="black", mfc="white", ms=5)
             lowest = min(lowest, low if low == low else 0.0)
-    axes.set_xticks(range(len(names)), [_SHORT.get(part, part) for part in names], fontsize=8)
+    axes.set_xticks(range(len(parts)), [_SHORT.get(part, part) for part in parts], fontsize=8)
     axes.grid(visible=False, axis="x")
     if lowest < 0:
         axes.axhline(0, color="0.5", lw=0.8)

@@ -1,12 +1,12 @@
-"""The laws of the path on the line: p(x, t) at a few times, and the prior they come close to.
+"""The laws of the path on the line: p(x, t) at a few times, and the prior that they approach.
 
 For n data x₀ the law of x_t = α_t·x₀ + σ_t·ε is known,
 
-    p(x, t) = 1/n·Σ N(x; α_t·x₀, σ_t²),
+    p(x, t) = 1/n·Σ N(x; α_t·x₀, σ_t²).
 
-a kernel estimate whose kernel is the noise itself: no time step and no random number is involved.
-Where there is next to no noise the kernel is that of Scott's rule instead. (The notebook N2
-simulates the SDE, and reads t = .7 one index early.)
+It is a kernel estimate whose kernel is the noise, without time steps and random numbers. Where the
+noise is almost zero, Scott's rule gives the kernel. (The notebook N2 simulates the SDE instead, and
+reads t = .7 one index early.)
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
+from samplerbench.bench.scene import Scene
+from samplerbench.core.grids import Level
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture, require_counts
+from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.panels import density, kernel_width, level_name, span_of
 from samplerbench.figures.style import COLOURS, styled
-from samplerbench.grids import Level
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Densities1D(Picture):
 
     Args:
         times: t of the curves; 0 is data (or the least noise of the path), 1 is noise.
-        points: at most so many data.
+        points: largest number of data.
         bandwidth: of the smallest kernel, in units of Scott's rule, which is too wide for several
             modes.
     """
@@ -51,7 +51,7 @@ class Densities1D(Picture):
     def why_incompatible(self, scene: Scene) -> str | None:
         return scene.why_not_dim(1)
 
-    def draw(self, scene: Scene) -> Drawn:
+    def draw(self, scene: Scene) -> Drawings:
         x0 = scene.data(self.points)
         levels = [level_at(scene.schedule, t) for t in self.times]
         prior = level_at(scene.schedule, 1.0).sigma
@@ -81,7 +81,7 @@ class Densities1D(Picture):
 
 
 def require_times(times: Sequence[float]) -> None:
-    """Refuse times that are none, or are off the path."""
+    """Refuse an empty list of times, and times outside of the path."""
     good = len(times) > 0 and all(0 <= t <= 1 for t in times)
     require(good, "times", list(times), "a list of numbers from 0 to 1, not empty")
 

@@ -1,8 +1,8 @@
-"""Distance to the data against the number of steps: what other tools draw as one curve.
+"""Distance to the data against the number of steps, with the floor and intervals.
 
-Here it comes with the floor (n fresh draws of the law itself), an interval at every point, and the
-oracle beside the learned score and the exact start beside the prior, so that a reader sees which
-part of a curve is the sampler's.
+The floor is the distance of n fresh draws of the law itself. Curves of the oracle and of the exact
+start, besides those of the learned score and the prior, show which part of a distance is due to the
+sampler.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from samplerbench.evaluation.cell import MEASURE, curve_names
-from samplerbench.evaluation.statistics import summary
+from samplerbench.bench.cell import MEASURE, curve_names
+from samplerbench.bench.statistics import summary
 from samplerbench.figures.style import (
     COLOURS,
     CurveStyle,
     curve_style,
+    label_log_axis,
     legend_height,
     metric_title,
     styled,
+    subtitle,
 )
 
 _LINES = {"learned": "-", "oracle": (0, (4, 2))}
@@ -39,13 +40,13 @@ _START_TITLES = {
 
 
 def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figure:
-    """One panel per start; a colour and a marker for each sampler setting, dashes per denoiser.
+    """One panel for each start, a colour and a marker for each sampler setting, dashes by denoiser.
 
-    With one denoiser and more settings than colours, dashes tell apart what shares a colour.
+    With one denoiser and more settings than colours, curves of one colour differ by their dashes.
 
     Args:
         table: rows of the results store.
-        metric: which of its metrics to draw.
+        metric: one of its metrics.
         x: steps, or nfe, the counted evaluations: the fair axis for samplers of several stages.
 
     Raises:
@@ -61,7 +62,7 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
     settings = list(cells.sort_values(["sampler", "eta", "name"])["name"].unique())
     denoisers = sorted(set(cells["denoiser"]))
     styles = {name: curve_style(place) for place, name in enumerate(settings)}
-    free = len(denoisers) == 1 and len(settings) > len(COLOURS)
+    dashes_by_setting = len(denoisers) == 1 and len(settings) > len(COLOURS)
     with mpl.rc_context(styled()):
         height = max(4.2, legend_height(len(settings) + len(denoisers) + 2))
         figure = Figure(figsize=(4.6 * len(starts) + 1.7, height), layout="constrained")
@@ -71,8 +72,7 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
         for start, axes in zip(starts, panels, strict=True):
             floor = floor_of(floors, start)
             if not floor.empty:
-                low, high = floor.quantile([0.025, 0.975])
-                axes.axhspan(low, high, color="0.85", lw=0)
+                floor_band(axes, floor)
                 axes.axhline(floor.mean(), color="0.55", lw=1)
             groups = cells[cells["start"] == start].groupby(["denoiser", "name"])
             for place, (key, curve) in enumerate(groups):
@@ -80,79 +80,84 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
                 style = styles[name]
                 half = curve["upper"] - curve["mean"]  # Student's interval is even
                 axes.errorbar(
-                    # side by side, not on top of each other: equal shifts on the log axis
+                    # side by side, by equal shifts on the log axis
                     curve[x] * _SHIFT ** (place - (len(groups) - 1) / 2),
                     curve["mean"],
                     yerr=half if curve["sd"].notna().all() else None,
                     color=style.colour,
-                    ls=style.dashes if free else _LINES.get(denoiser, ":"),
+                    ls=style.dashes if dashes_by_setting else _LINES.get(denoiser, ":"),
                     marker=style.marker,
                     mfc=None if denoiser == "learned" else "white",
                     elinewidth=0.8,
                     capsize=1.5,
                 )
             axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(FixedLocator(ticks(set(cells[x]))))
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.xaxis.set_major_formatter(ScalarFormatter())
+            label_log_axis(axes, cells[x])
             axes.set_xlabel(_X_TITLES[x])
-            if cells["mean"].min() >= 0:  # unbiased squares can be negative
+            if cells["mean"].min() >= 0:  # unbiased estimates of squares can be negative
                 axes.set_ylim(bottom=0)
-        to = "law" if set(table[table["metric"] == metric]["reference"]) == {"law"} else "data"
-        panels[0].set_ylabel(f"{metric_title(metric)} to the {to}")
+        panels[0].set_ylabel(distance_title(table, metric))
         figure.legend(
-            handles=_legend(styles, denoisers, free, with_floor),
+            handles=_legend(styles, denoisers, dashes_by_setting, with_floor),
             loc="outside right center",
-            handlelength=2.8,  # a dash is seen on both sides of its marker
+            handlelength=2.8,  # room for a dash on both sides of the marker
         )
         caption(figure, cells)
     return figure
 
 
+def distance_title(table: pd.DataFrame, metric: str) -> str:
+    """The metric, and what it is measured to: "sliced W₂ to the data"."""
+    to_law = set(table[table["metric"] == metric]["reference"]) == {"law"}
+    return f"{metric_title(metric)} to the {'law' if to_law else 'data'}"
+
+
 def caption(figure: Figure, cells: pd.DataFrame) -> None:
-    """Say above a figure what its cells have in common."""
+    """Write above a figure what its cells have in common."""
     datasets = " and ".join(cells["dataset"].unique())
     sizes = " and ".join(f"{n:,}" for n in sorted(cells["n_samples"].unique()))
-    figure.suptitle(
+    subtitle(
+        figure,
         f"{datasets}, n = {sizes} samples, "
         f"{cells['count'].min()} repetitions; bars: 95 % intervals of the mean",
-        fontsize=9,
-        color="0.3",
     )
 
 
 def floor_of(floors: pd.DataFrame, start: str) -> pd.Series:
-    """The values of the floor that cells from a start are compared with.
+    """The values of the floor for the cells of a start.
 
-    None where the rows are of several measures or sizes: each would have a floor of its own.
+    Empty if the rows have several measures or sizes, since each of them has its own floor.
+
+    Args:
+        floors: rows of fresh draws of the law.
+        start: name of the start.
     """
     measures = [name for name in MEASURE if name in floors]
     if len(floors[measures].drop_duplicates()) > 1:
         return pd.Series(dtype=float)
-    # an even start has an even floor, the others the random one
+    # a start that is drawn evenly has a floor that is drawn evenly; all others share one
     own = floors[floors["start"] == start]
     return (own if not own.empty else floors[floors["start"] == ""])["value"].dropna()
 
 
-def ticks(numbers: set[int], apart: float = 1.16) -> list[int]:
-    """Of numbers on a log axis those that have room for a label, the largest first of all."""
-    kept: list[int] = []
-    for number in sorted(numbers, reverse=True):
-        if not kept or kept[-1] / number > apart:
-            kept.append(number)
-    return kept
+def floor_band(axes: Axes, floor: pd.Series) -> None:
+    """Draw the band that contains 95 % of the floor's values."""
+    low, high = floor.quantile([0.025, 0.975])
+    axes.axhspan(low, high, color="0.85", lw=0)
 
 
 def _legend(
-    styles: dict[str, CurveStyle], denoisers: Sequence[str], free: bool, with_floor: bool
+    styles: dict[str, CurveStyle],
+    denoisers: Sequence[str],
+    dashes_by_setting: bool,
+    with_floor: bool,
 ) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = [
         Line2D(
             [],
             [],
             color=style.colour,
-            ls=style.dashes if free else "-",
+            ls=style.dashes if dashes_by_setting else "-",
             marker=style.marker,
             label=name,
         )
@@ -163,7 +168,7 @@ def _legend(
             [],
             [],
             color="0.3",
-            ls="" if free else _LINES.get(name, ":"),
+            ls="" if dashes_by_setting else _LINES.get(name, ":"),
             marker="o",
             mfc=None if name == "learned" else "white",
             label=f"{name} score",

@@ -1,8 +1,8 @@
-"""Distance against evaluations for more samplers than one panel can hold.
+"""Distance against steps or evaluations for more samplers than one panel has room for.
 
-One row per family of samplers, one column per denoiser and start, all on the same axes, so that any
-two panels can be compared. Samplers that are one method under several names, as DDIM(0), Euler and
-DPM-Solver-1 are on a variance-exploding path, share a curve and a line of the legend.
+There is one row for each family of samplers and one column for each denoiser and start, all with
+the same axes. Samplers that are one method under several names share a curve and a line of the
+legend, as DDIM(0), Euler and DPM-Solver-1 on a variance-exploding path.
 """
 
 from __future__ import annotations
@@ -16,27 +16,38 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from samplerbench.evaluation.cell import curve_names
-from samplerbench.evaluation.statistics import summary
-from samplerbench.figures.distance import caption, distance_against, floor_of, ticks
-from samplerbench.figures.style import CurveStyle, curve_style, interval_curve, metric_title, styled
+from samplerbench.bench.cell import curve_names
+from samplerbench.bench.statistics import summary
+from samplerbench.figures.distance import (
+    caption,
+    distance_against,
+    distance_title,
+    floor_band,
+    floor_of,
+)
+from samplerbench.figures.style import (
+    CurveStyle,
+    curve_style,
+    interval_curve,
+    label_log_axis,
+    styled,
+)
 from samplerbench.samplers.base import Sampler
 
 MOST_CURVES = 14
-"""As many curves of each denoiser as one panel can hold."""
+"""The largest number of curves of each denoiser in one panel."""
 FAMILIES = (
     "deterministic, one\nevaluation a step",
     "deterministic, several\nevaluations a step",
     "with noise",
 )
 _ALIKE = 1e-3
-"""Relative difference below which nobody sees two curves."""
+"""Relative difference below which two curves look like one."""
 
 
 def family(sampler: Sampler) -> str:
-    """The row of the figure that a sampler is in."""
+    """The title of a sampler's row in the figure."""
     one, several, noisy = FAMILIES
     if sampler.stochastic:
         return noisy
@@ -46,13 +57,13 @@ def family(sampler: Sampler) -> str:
 def distance_figure(
     table: pd.DataFrame, metric: str, x: str, families: Mapping[str, str]
 ) -> Figure:
-    """Distance against steps or evaluations: in panels by family where there are many samplers.
+    """Distance against steps or evaluations; many samplers have panels by family.
 
     Args:
         table: rows of the results store.
-        metric: which of its metrics to draw.
+        metric: one of its metrics.
         x: steps, or nfe, the counted evaluations.
-        families: the `family` of each sampler with its settings, as `sampler_name` writes it.
+        families: the `family` of each sampler setting, by the name of `sampler_name`.
     """
     if len(families) <= MOST_CURVES:
         return distance_against(table, metric, x)
@@ -62,17 +73,16 @@ def distance_figure(
 def distance_of_families(
     table: pd.DataFrame, metric: str, x: str, families: Mapping[str, str]
 ) -> Figure:
-    """One row per family, one column per denoiser and start; the axis ends where most curves do.
+    """One row for each family, one column for each denoiser and start.
 
-    A sampler that goes further is cut there, but not before its first value.
-
-    A legend is in the order of its curves, the largest geometric mean first.
+    The axis ends where most curves end: longer ones are cut there, but never before their first
+    value. A legend is in the order of its curves, the largest geometric mean first.
 
     Args:
         table: rows of the results store.
-        metric: which of its metrics to draw.
+        metric: one of its metrics.
         x: steps, or nfe, the counted evaluations.
-        families: the `family` of each sampler with its settings, as `sampler_name` writes it.
+        families: the `family` of each sampler setting, by the name of `sampler_name`.
     """
     lines = summary(table[table["metric"] == metric])
     cells = lines[lines["denoiser"] != "law"]
@@ -85,7 +95,6 @@ def distance_of_families(
     rows = [row for row in FAMILIES if row in set(shown["family"])]
     floors = table[(table["metric"] == metric) & (table["denoiser"] == "law")]
     smallest, largest = shown["mean"].min(), shown["mean"].max()
-    to = "law" if set(table[table["metric"] == metric]["reference"]) == {"law"} else "data"
     with mpl.rc_context(styled()):
         figure = Figure(
             figsize=(3.15 * len(columns) + 2.9, 2.75 * len(rows) + 0.5), layout="constrained"
@@ -101,53 +110,41 @@ def distance_of_families(
             for column, (denoiser, start) in enumerate(columns):
                 axes = figure.add_subplot(grid[row, column], sharex=first, sharey=first)
                 first = first or axes
-                _floor(axes, floor_of(floors, start))
-                at = own[(own["denoiser"] == denoiser) & (own["start"] == start)]
-                _curves(axes, at, x, styles)
+                floor = floor_of(floors, start)
+                if not floor.empty:
+                    floor_band(axes, floor)
+                in_panel = own[(own["denoiser"] == denoiser) & (own["start"] == start)]
+                for name, style in styles.items():
+                    interval_curve(axes, in_panel[in_panel["name"] == name], x, style)
                 axes.label_outer()
                 if row == 0:
                     axes.set_title(f"{denoiser} score, {start} start")
                 if column == 0:
-                    axes.set_ylabel(f"{title}\n\n{metric_title(metric)} to the {to}")
+                    axes.set_ylabel(f"{title}\n\n{distance_title(table, metric)}")
                 if row == len(rows) - 1:
                     axes.set_xlabel("evaluations (NFE)" if x == "nfe" else "steps N")
             beside = figure.add_subplot(grid[row, len(columns)])
             beside.axis("off")
             beside.legend(
-                handles=_legend(alike, styles, _short(cells), row == 0 and not floors.empty),
+                handles=_legend(alike, styles, _short_names(cells), row == 0 and not floors.empty),
                 loc="center left",
                 borderaxespad=0,
                 handlelength=2.6,
             )
         assert first is not None
-        first.set_xscale("log")
+        label_log_axis(first, shown[x], apart=1.35)
         if 0 < smallest < 0.25 * largest:
             first.set_yscale("log")
-            # the means decide: an interval of few repetitions may reach far below
+            # by the means only: an interval of few repetitions may extend far below
             first.set_ylim(smallest / 1.6, largest * 1.4)
         elif smallest >= 0:
             first.set_ylim(bottom=0)
-        first.xaxis.set_major_locator(FixedLocator(ticks(set(shown[x]), apart=1.35)))
-        first.xaxis.set_minor_locator(NullLocator())
-        first.xaxis.set_major_formatter(ScalarFormatter())
         caption(figure, shown)
     return figure
 
 
-def _floor(axes: Axes, floor: pd.Series) -> None:
-    if not floor.empty:
-        low, high = floor.quantile([0.025, 0.975])
-        axes.axhspan(low, high, color="0.85", lw=0)
-
-
-def _curves(axes: Axes, cells: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle]) -> None:
-    for name, style in styles.items():
-        curve = cells[cells["name"] == name]
-        interval_curve(axes, curve, x, style)
-
-
 def _alike(cells: pd.DataFrame, x: str) -> list[list[str]]:
-    """Groups of names whose curves nobody can tell apart, the largest geometric mean first."""
+    """Groups of names whose curves look like one, the largest geometric mean first."""
     keys = ["denoiser", "start", x]
     curves = {
         str(name): curve.set_index(keys)["mean"].sort_index()
@@ -167,15 +164,15 @@ def _alike(cells: pd.DataFrame, x: str) -> list[list[str]]:
     return groups
 
 
-def _short(cells: pd.DataFrame) -> dict[str, str]:
-    """Names without the settings that do not tell a sampler's curves apart."""
-    found = {}
+def _short_names(cells: pd.DataFrame) -> dict[str, str]:
+    """Names without the settings that all curves of a sampler share."""
+    short = {}
     for sampler, own in cells.groupby("sampler"):
-        names = {name: name.split()[1:] for name in own["name"].unique()}
-        common = set.intersection(*map(set, names.values()))
-        for name, words in names.items():
-            found[name] = " ".join([str(sampler), *(word for word in words if word not in common)])
-    return found
+        settings = {name: name.split()[1:] for name in own["name"].unique()}
+        common = set.intersection(*map(set, settings.values()))
+        for name, words in settings.items():
+            short[name] = " ".join([str(sampler), *(word for word in words if word not in common)])
+    return short
 
 
 def _legend(

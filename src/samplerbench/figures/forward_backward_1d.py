@@ -1,13 +1,13 @@
-"""Forward against backward: the laws of the path beside the laws of a sampler's states.
+"""Forward against backward: the laws of the path, and the laws of a sampler's states.
 
-If the start, the score and the steps were exact, both would be the same at every time. Each
-forward density is that of the level at which the backward states really are, the grid's nearest to
-the time asked for, so no curve is shifted against the other. Both are seen through one kernel:
-the states' as a kernel estimate of width h, and the path's law, which has no random numbers, as
+If the start, the score and the steps are exact, both are the same at every time. A panel uses the
+level of the grid whose time is nearest, for the forward density and for the backward states, so no
+curve is shifted against the other. Both are smoothed with the same kernel of width h: the states by
+a kernel estimate, and the law of the path, without random numbers, as
 
     1/n·Σ N(x; α·x₀, σ² + h²).
 
-h is a quarter of σ at least: anything finer is the chance of the states.
+h is at least a quarter of σ, since finer details are due to chance.
 """
 
 from __future__ import annotations
@@ -19,25 +19,32 @@ from typing import ClassVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from samplerbench.bench.scene import Run, Scene
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Run, Scene
-from samplerbench.figures.base import Drawn, Followed, require_counts
+from samplerbench.figures.base import Drawings, PathPicture, require_counts
 from samplerbench.figures.densities_1d import require_times
-from samplerbench.figures.panels import density, legend_below, level_name, score_name, span_of
-from samplerbench.figures.style import COLOURS, styled
+from samplerbench.figures.panels import (
+    density,
+    grouped,
+    legend_below,
+    level_name,
+    score_name,
+    span_of,
+)
+from samplerbench.figures.style import COLOURS, styled, subtitle
 
 _FRAMES = 201
-"""States kept on the way: with 500 steps the times asked for are met within 1/400."""
+"""States kept of each path: with 500 steps, the nearest time is within 1/400."""
 
 
 @dataclass(frozen=True)
-class ForwardBackward1D(Followed):
+class ForwardBackward1D(PathPicture):
     """One figure for each sampler setting, one panel for each time, one curve for each denoiser.
 
     Args:
         times: t of the panels, from noise to data.
-        chains: samples of the sampler.
-        points: at most so many data.
+        chains: number of samples.
+        points: largest number of data.
         bandwidth: of the kernel, in units of Scott's rule, which is too wide for several modes.
     """
 
@@ -53,13 +60,10 @@ class ForwardBackward1D(Followed):
         require_counts(self, chains=2, points=2)
         require(0 < self.bandwidth < math.inf, "bandwidth", self.bandwidth, "positive")
 
-    def draw(self, scene: Scene) -> Drawn:
-        runs = self.runs(scene)
+    def draw(self, scene: Scene) -> Drawings:
+        groups = grouped(self.runs(scene), lambda run: run.stem)
         return {
-            f"forward_backward_1d_{stem}": self._draw(
-                scene, [run for run in runs if run.stem == stem]
-            )
-            for stem in dict.fromkeys(run.stem for run in runs)
+            f"forward_backward_1d_{stem}": self._draw(scene, runs) for stem, runs in groups.items()
         }
 
     def _draw(self, scene: Scene, runs: list[Run]) -> Figure:
@@ -103,11 +107,10 @@ class ForwardBackward1D(Followed):
                 axes.set_title(f"t = {level.t:.3g}, {level_name(level)}")
                 axes.set_xlabel("x, data units" if number >= len(frames) - columns else "")
                 axes.set_ylabel("density" if number % columns == 0 else "")
-            figure.suptitle(
+            subtitle(
+                figure,
                 f"{runs[0].label}, N = {runs[0].steps:,} steps, n = {self.chains:,}, "
                 f"start: {runs[0].start}",
-                fontsize=9,
-                color="0.3",
             )
             legend_below(figure, panels.flat[0], 3)
         return figure

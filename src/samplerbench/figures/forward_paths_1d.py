@@ -1,9 +1,9 @@
-"""The forward process on the line: data on their way to noise, whole trajectories (P6).
+"""The forward process on the line: whole trajectories from data to noise (P6).
 
-    x ← x + f·x·Δt + g·√Δt·z        beside the path's own mean ± 2 standard deviations,
+    x ← x + f·x·Δt + g·√Δt·z        with the band of the path's mean ± 2 standard deviations,
 
-Euler–Maruyama as in `forward`, from data points. The band belongs to the path's law: a scheme with
-too few steps leaves it, and so does a path that keeps noise at t = 0, by so much as it keeps.
+by Euler–Maruyama as in `core.forward`, from data points. The band belongs to the law of the path: a
+scheme with too few steps leaves it. So does a path whose noise at t = 0 is not zero, by that noise.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
+from samplerbench.bench.scene import Scene
+from samplerbench.core.forward import euler_maruyama
+from samplerbench.core.noise import KeyedNoise
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture, require_counts
+from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.panels import GENERATED, legend_below
 from samplerbench.figures.style import styled
-from samplerbench.forward import euler_maruyama
-from samplerbench.noise import KeyedNoise
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class ForwardPaths1D(Picture):
     """Trajectories of the forward SDE from t = 0 to t_max.
 
     Args:
-        chains: how many.
-        steps: of Euler–Maruyama.
-        t_max: the last time; below 1 where the path ends without signal.
+        chains: number of trajectories.
+        steps: number of steps of Euler–Maruyama.
+        t_max: the last time; below 1 if the path ends without signal.
     """
 
     chains: int = 40
@@ -43,12 +43,12 @@ class ForwardPaths1D(Picture):
 
     def why_incompatible(self, scene: Scene) -> str | None:
         if float(scene.schedule.alpha(torch.tensor(self.t_max, dtype=torch.float64))) == 0:
-            return "the forward SDE's rates are infinite where no signal is left: set t_max=0.99"
+            return "the rates of the forward SDE are infinite without signal: set t_max=0.99"
         return scene.why_not_dim(1)
 
-    def draw(self, scene: Scene) -> Drawn:
+    def draw(self, scene: Scene) -> Drawings:
         data = scene.data(10_000)
-        # spread over the data, which may be one trajectory in the order of time
+        # spread over all data, which may be a trajectory in the order of time
         start = data[torch.linspace(0, len(data) - 1, self.chains).long()]
         noise = KeyedNoise(("forward", scene.seed))
         states = list(euler_maruyama(scene.schedule, start, self.steps, noise, t_max=self.t_max))

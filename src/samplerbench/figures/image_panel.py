@@ -1,8 +1,8 @@
-"""Images that the samplers make from the same noise: a row a setting, a column a number of steps.
+"""Images from the same noise: a row for each sampler setting, a column for each number of steps.
 
-At the bottom are images of the data, to compare with, where there are any. Pixels are shown as they
-are between −1 and 1, and cut off beyond; one channel is grey, three are red, green and blue. What
-is no number is white.
+The last row has images of the data, for comparison, if there are data. Pixels between −1 and 1 are
+shown as they are, values outside are clipped, and NaN is white. One channel is grey; three channels
+are red, green and blue.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samplerbench.bench.scene import Scene
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture, require_counts
-from samplerbench.figures.panels import score_name
-from samplerbench.figures.style import styled
+from samplerbench.figures.base import Drawings, Picture, require_counts
+from samplerbench.figures.panels import grouped, score_name
+from samplerbench.figures.style import styled, subtitle
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class ImagePanel(Picture):
     """One figure for each denoiser.
 
     Args:
-        images: of each setting and number of steps, in a square.
+        images: number of images in each panel, in a square.
         denoisers: their names in the job; null is all.
         start: the name of one of the job's starts; null is the first.
-        steps: numbers of steps, a column each; null is the job's.
+        steps: numbers of steps, one for each column; null is the job's.
     """
 
     images: int = 9
@@ -50,7 +50,7 @@ class ImagePanel(Picture):
             denoisers=self.denoisers, start=self.start, steps=self._columns(scene)[0]
         )
 
-    def draw(self, scene: Scene) -> Drawn:
+    def draw(self, scene: Scene) -> Drawings:
         columns = self._columns(scene)
         runs = [
             run
@@ -58,8 +58,7 @@ class ImagePanel(Picture):
             for run in scene.runs(denoisers=self.denoisers, start=self.start, steps=steps)
         ]
         figures = {}
-        for denoiser in dict.fromkeys(run.denoiser for run in runs):
-            own = [run for run in runs if run.denoiser == denoiser]
+        for denoiser, own in grouped(runs, lambda run: run.denoiser).items():
             cells = {
                 (run.label, run.steps): scene.follow(run, chains=self.images, every=run.steps).x[-1]
                 for run in own
@@ -82,9 +81,9 @@ class ImagePanel(Picture):
         shape = scene.dataset.event_shape
         data = scene.data(self.images * len(columns))
         last = len(rows) - 1
-        if data.isfinite().all():  # a pretrained model's need not be here
-            some = zip(columns, data.tensor_split(len(columns)), strict=True)
-            cells = cells | {("data", n): x for n, x in some if len(x) > 0}
+        if data.isfinite().all():  # the data of a pretrained model may be missing here
+            parts = zip(columns, data.tensor_split(len(columns)), strict=True)
+            cells = cells | {("data", n): x for n, x in parts if len(x) > 0}
             rows.append("data")
         with mpl.rc_context(styled()):
             figure = Figure(figsize=(1.3 * len(columns) + 1.2, 1.3 * len(rows) + 0.6))
@@ -95,16 +94,16 @@ class ImagePanel(Picture):
                     if (label, steps) in cells:
                         show(axes, cells[label, steps], shape)
                     else:
-                        axes.set_visible(False)  # it does not run on so many, or the data are few
+                        axes.set_visible(False)  # the sampler cannot run N steps, or too few data
                 panels[place, 0].set_ylabel(label, rotation=0, ha="right", va="center")
             for axes, steps in zip(panels[last], columns, strict=True):
                 axes.set_xlabel(f"N = {steps:,}")
-            figure.suptitle(title, fontsize=9, color="0.3")
+            subtitle(figure, title)
         return figure
 
 
 def why_no_images(scene: Scene) -> str | None:
-    """Why the data cannot be shown as images, in one line, or None if they can."""
+    """Why the data are not images, in one line, or None if they are."""
     shape = scene.dataset.event_shape
     if len(shape) == 3 and shape[0] in (1, 3):
         return None
@@ -116,7 +115,7 @@ def montage(x: Tensor, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
     Args:
         x: flattened images, shape (n, dim).
-        shape: of one: (channels, height, width).
+        shape: of one image: (channels, height, width).
     """
     _, height, width = shape
     side = int(np.ceil(np.sqrt(len(x))))
@@ -133,7 +132,7 @@ def montage(x: Tensor, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def show(axes: Axes, x: Tensor, shape: tuple[int, ...]) -> None:
-    """A montage in a panel without ticks."""
+    """Show a montage in a panel without ticks."""
     canvas = montage(x, shape)
     grey = canvas.shape[-1] == 1
     axes.imshow(canvas[..., 0] if grey else canvas, cmap="gray", vmin=0, vmax=1)

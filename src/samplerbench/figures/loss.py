@@ -1,8 +1,7 @@
 """The loss during training, on a logarithmic axis of steps.
 
-Most of what is learned is learned early. Losses are what they are, negative ones too (that of
-implicit score matching is), so their axis is logarithmic only where all are positive and they range
-over more than a factor of ten.
+The loss falls most in the first steps. It may be negative, as in implicit score matching, so its
+axis is logarithmic only if all values are positive and range over more than a factor of ten.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture
+from samplerbench.bench.scene import Scene
+from samplerbench.figures.base import Drawings, Picture
 from samplerbench.figures.panels import plain_log
 from samplerbench.figures.style import COLOURS, styled
 
@@ -31,10 +30,10 @@ class Loss(Picture):
 
     def why_incompatible(self, scene: Scene) -> str | None:
         if scene.untrained is None and scene.losses.empty:
-            return "nothing is trained in this job: it needs the denoiser learned"
+            return "no model is trained in this job: the picture needs the denoiser learned"
         return None
 
-    def draw(self, scene: Scene) -> Drawn:
+    def draw(self, scene: Scene) -> Drawings:
         losses = scene.losses[np.isfinite(scene.losses["loss"].astype(float))]
         with mpl.rc_context(styled()):
             figure = Figure(figsize=(5.6, 3.4), layout="constrained")
@@ -42,7 +41,7 @@ class Loss(Picture):
             for name, curve in losses.groupby("name", sort=False):
                 curve = curve.sort_values("step")
                 style = _STYLES.get(str(name), {"color": COLOURS[2]})
-                # the log counts from 0; a step is done after it
+                # steps are logged from 0
                 axes.plot(curve["step"] + 1, curve["loss"], label=str(name), **style)
             axes.set_xscale("log")
             plain_log(axes.xaxis, "{x:,.0f}")

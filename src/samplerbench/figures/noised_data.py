@@ -1,9 +1,9 @@
-"""The data, and the data with noise: what a score at one noise level is the score of.
+"""The data, and the data with noise, whose law has the score that a model at one level learns.
 
     x = x₀ + σ·ε,   ε ~ N(0, I), independent for every point and every coordinate.
 
-The notebook N0 draws one scalar for a whole batch instead, which moves all points along the
-diagonal by the same amount: a slip, corrected here.
+The notebook N0 draws one scalar for a whole batch, which moves all points along the diagonal by the
+same amount; that is a mistake, corrected here.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ import math
 from dataclasses import dataclass
 
 import matplotlib as mpl
-import torch
 from matplotlib.figure import Figure
 
+from samplerbench.bench.scene import Scene
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture, require_counts
-from samplerbench.figures.panels import HalfWidth, plane, reach, require_half_width, scatter
+from samplerbench.figures.base import Drawings, Picture, require_counts
+from samplerbench.figures.panels import (
+    HalfWidth,
+    plane,
+    reach,
+    require_half_width,
+    scatter,
+    standard_normal,
+)
 from samplerbench.figures.style import COLOURS, styled
-from samplerbench.noise import generator
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,8 @@ class NoisedData(Picture):
 
     Args:
         noise: σ, in data units.
-        points: at most so many.
-        half_width: of both axes; null shows all points.
+        points: largest number of points.
+        half_width: half the widths of the axes; null shows all points.
     """
 
     noise: float = 3.0
@@ -45,10 +50,9 @@ class NoisedData(Picture):
     def why_incompatible(self, scene: Scene) -> str | None:
         return scene.why_not_dim(2)
 
-    def draw(self, scene: Scene) -> Drawn:
+    def draw(self, scene: Scene) -> Drawings:
         x0 = scene.data(self.points)
-        numbers = generator("picture", "noised_data", scene.seed).standard_normal(tuple(x0.shape))
-        noised = x0 + self.noise * torch.from_numpy(numbers)
+        noised = x0 + self.noise * standard_normal(x0, scene, "noised_data")
         half_width = reach([x0, noised], self.half_width)
         with mpl.rc_context(styled()):
             figure = Figure(figsize=(8.0, 3.5 * half_width[1] / half_width[0] + 0.8))

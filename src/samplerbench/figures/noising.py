@@ -1,9 +1,9 @@
-"""The forward process: one set of data and one noise, at the levels of the grid.
+"""The forward process: the same data and the same noise at the levels of the grid.
 
     x_t = α_t·x₀ + σ_t·ε
 
 with the same x₀ and ε in all frames, from the data to the level at which samplers start. Every
-frame has the law q_t; that the points go on straight lines is the choice of one ε.
+frame has the law q_t. The points move on straight lines because ε stays the same.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import matplotlib as mpl
-import torch
 from matplotlib.figure import Figure
 
+from samplerbench.bench.scene import Scene
+from samplerbench.core.grids import Level
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Animation, Drawn, Picture, require_counts
+from samplerbench.figures.base import Animation, Drawings, Picture, require_counts
 from samplerbench.figures.panels import (
     HalfWidth,
     level_name,
@@ -24,9 +24,9 @@ from samplerbench.figures.panels import (
     reach,
     require_half_width,
     scatter,
+    standard_normal,
 )
 from samplerbench.figures.style import COLOURS, styled
-from samplerbench.noise import generator
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Noising(Picture):
     """One panel, animated over the levels of the grid.
 
     Args:
-        points: at most so many data.
-        frames: at most so many levels, the data among them.
-        milliseconds: each frame stays.
-        steps: of the grid; null is the job's largest number.
-        half_width: of both axes; null shows all points.
+        points: largest number of data.
+        frames: largest number of frames, one for each level.
+        milliseconds: duration of each frame.
+        steps: number of steps of the grid; null is the job's largest.
+        half_width: half the widths of the axes; null shows all points.
     """
 
     points: int = 1000
@@ -53,19 +53,18 @@ class Noising(Picture):
         require_half_width(self.half_width)
 
     def why_incompatible(self, scene: Scene) -> str | None:
-        levels = scene.levels(max(scene.steps) if self.steps is None else self.steps)
-        if levels.rows[0] == levels.rows[-1]:
-            return "the grid holds one noise level: it needs one that goes from noise to data"
+        levels = self._levels(scene)
+        if levels[0] == levels[-1]:
+            return "the grid has only one noise level: the picture needs a grid from noise to data"
         return scene.why_not_dim(2)
 
-    def draw(self, scene: Scene) -> Drawn:
-        rows = scene.levels(max(scene.steps) if self.steps is None else self.steps).rows[::-1]
-        count = min(self.frames, len(rows))
-        rows = [rows[round(k * (len(rows) - 1) / (count - 1))] for k in range(count)]
+    def draw(self, scene: Scene) -> Drawings:
+        levels = self._levels(scene)
+        frames = min(self.frames, len(levels))
+        levels = [levels[round(k * (len(levels) - 1) / (frames - 1))] for k in range(frames)]
         x0 = scene.data(self.points)
-        numbers = generator("picture", "noising", scene.seed).standard_normal(tuple(x0.shape))
-        eps = torch.from_numpy(numbers)
-        half_width = reach([x0, rows[-1].alpha * x0 + rows[-1].sigma * eps], self.half_width)
+        eps = standard_normal(x0, scene, "noising")
+        half_width = reach([x0, levels[-1].alpha * x0 + levels[-1].sigma * eps], self.half_width)
         with mpl.rc_context(styled()):
             figure = Figure(figsize=(4.6, 4.6), layout="constrained")
             axes = figure.subplots()
@@ -75,10 +74,13 @@ class Noising(Picture):
         dots = axes.lines[0]
 
         def update(frame: int) -> None:
-            level = rows[frame]
+            level = levels[frame]
             x = level.alpha * x0 + level.sigma * eps
             dots.set_data(x[:, 0].numpy(), x[:, 1].numpy())
             title.set_text("data" if level.sigma == 0 else f"noised data, {level_name(level)}")
 
-        animation = Animation(figure, [dots, title], update, count, self.milliseconds)
-        return {"noising": animation}
+        return {"noising": Animation(figure, [dots, title], update, frames, self.milliseconds)}
+
+    def _levels(self, scene: Scene) -> list[Level[float]]:
+        """The levels of the grid, from the data to noise."""
+        return scene.levels(max(scene.steps) if self.steps is None else self.steps).rows[::-1]

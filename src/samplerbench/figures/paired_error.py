@@ -1,11 +1,11 @@
 """A sampler's own error against its cost: the distance to the converged run from the same starts.
 
-Both axes are logarithmic, so a power law is a line and its slope is the rate. The distance to data
-would hide all this in its floor; paired runs share their starts, and the floor cancels. Cost is
-the counted network evaluations, so a method of several stages gets no advantage.
+Both axes are logarithmic, so a power law is a line and its slope is the rate. The floor would hide
+this in the distance to data; paired runs have the same starts, and the floor cancels. The cost is
+the number of network evaluations, so a method of several stages has no advantage.
 
-W₂ on a mixture falls half as fast as the states themselves: what changes is which points cross to
-another mode, and W₂² is proportional to their share.
+On a mixture, W₂ falls half as fast as the error of the states: what changes is which points cross
+to another mode, and W₂² is proportional to their share.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from __future__ import annotations
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from samplerbench.evaluation.cell import sampler_name
-from samplerbench.evaluation.statistics import mean_evaluations, t_interval
-from samplerbench.figures.distance import ticks
+from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.statistics import mean_evaluations, t_interval
 from samplerbench.figures.style import (
     curve_style,
     interval_curve,
+    label_log_axis,
     legend_height,
     metric_title,
     styled,
+    subtitle,
 )
 
 
@@ -32,15 +32,15 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     Args:
         table: rows of the results store, written by a budget.
-        metric: which of its metrics.
+        metric: one of its metrics.
     """
     rows = _paired(table, metric)
     names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
     lines = []
-    # not by evaluations: what chooses its steps itself takes others in every repetition
+    # not by evaluations: an adaptive sampler needs another number in each repetition
     for (name, _), group in rows.assign(name=names).groupby(["name", "steps"]):
-        found, nfe = t_interval(group["value"]), mean_evaluations(group["nfe"])
-        lines.append((name, nfe, found.mean, found.lower, found.upper))
+        interval, nfe = t_interval(group["value"]), mean_evaluations(group["nfe"])
+        lines.append((name, nfe, interval.mean, interval.lower, interval.upper))
     return pd.DataFrame(lines, columns=["sampler", "nfe", "mean", "lower", "upper"])
 
 
@@ -49,7 +49,7 @@ def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
 
     Args:
         table: rows of the results store, written by a budget.
-        metric: which of its metrics.
+        metric: one of its metrics.
     """
     lines = paired_errors(table, metric)
     last = lines.sort_values("nfe").groupby("sampler")["mean"].last().sort_values(ascending=False)
@@ -60,28 +60,24 @@ def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
             style = curve_style(place)
             curve = lines[lines["sampler"] == name]
             interval_curve(axes, curve, "nfe", style, label=name, cap=1.5)
-        axes.set_xscale("log")
+        label_log_axis(axes, lines["nfe"])
         axes.set_yscale("log")
-        axes.xaxis.set_major_locator(FixedLocator(ticks(set(lines["nfe"]))))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.set_xlabel("network evaluations per sample (NFE)")
         axes.set_ylabel(f"{metric_title(metric)} to the converged run, same starts")
         figure.legend(loc="outside right center", handlelength=2.8)
         rows = _paired(table, metric)
         first, starts = rows.iloc[0], " and ".join(sorted(set(rows["start"])))
-        figure.suptitle(
+        subtitle(
+            figure,
             f"{first['dataset']}, n = {first['n_samples']:,} samples, {starts} start, "
             f"exact score,\n{rows['repetition'].nunique()} repetitions; "
             "bars: 95 % intervals of the mean",
-            fontsize=9,
-            color="0.3",
         )
     return figure
 
 
 def _paired(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows of the exact score's runs against their converged ones."""
+    """The rows of the exact score's runs, measured against their converged runs."""
     return table[
         (table["metric"] == metric)
         & (table["reference"] == "converged")

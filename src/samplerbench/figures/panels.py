@@ -1,9 +1,9 @@
-"""What several pictures share: panels of the plane and of the line, names, curves of densities."""
+"""Shared parts of pictures: panels of the plane and of the line, names, density curves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,48 +16,65 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
+from samplerbench.bench.scene import Scene
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
 from samplerbench.figures.style import COLOURS
-from samplerbench.grids import Level
 
 #: Half the widths of two axes: [15, 20] is from −15 to 15 and from −20 to 20.
 HalfWidth = tuple[float, float]
 
-#: What stands behind, such as the data.
+#: The colour of the background points, such as the data.
 GREY = "0.72"
 
-#: The colour of what is generated, where there is one kind of it.
+#: The colour of generated samples where only one kind of them is shown.
 GENERATED = COLOURS[1]
 
-#: Time along a chain: from black to red, light enough at its end for all eyes.
+#: Time along a chain, from black to red: the light end is visible to colour-blind readers, too.
 BLACK_TO_RED: Colormap = LinearSegmentedColormap.from_list(
     "black_to_red", ["black", "#7A1500", "#E03010", "#FF4A2A"]
 )
 
 _SCORES = {"learned": "learned score", "empirical": "training set's score"}
 
+Item = TypeVar("Item")
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, list[Item]]:
+    """The items by their key; keys and items keep their order."""
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
 
 def score_name(scene: Scene, denoiser: str) -> str:
-    """A denoiser as a title names it; the oracle of a finite set knows its points only."""
+    """The name of a denoiser's score for a title; a finite data set's oracle knows its points."""
     if denoiser == "oracle":
         return "exact score" if scene.dataset.known_law else "score of the data points"
     return _SCORES.get(denoiser, f"{denoiser} score")
 
 
 def level_name(level: Level[float]) -> str:
-    """A noise level in words: σ, and α where it is not 1; of fixed width, for animations."""
+    """A noise level in words: σ, and α if it is not 1; of fixed width, for animations."""
     sigma = f"σ = {level.sigma:<5.3g}" if level.sigma >= 0.001 else f"σ = {level.sigma:.1g}"
     return sigma.rstrip() if level.alpha == 1 else f"α = {level.alpha:.3g}, {sigma.rstrip()}"
 
 
+def standard_normal(like: Tensor, scene: Scene, picture: str) -> Tensor:
+    """Standard normal numbers of a picture, float64, in the shape of another tensor."""
+    random = generator("picture", picture, scene.seed)
+    return torch.from_numpy(random.standard_normal(tuple(like.shape)))
+
+
 def require_half_width(half_width: HalfWidth | None) -> None:
-    """Refuse axes of no width."""
+    """Refuse half widths of axes that are not positive, too large, or too different."""
     if half_width is None:
         return
     low, high = sorted(half_width)
-    good = low > 0 and high < LARGEST and high <= 20 * low  # of a panel somebody could look at
+    good = low > 0 and high < LARGEST and high <= 20 * low
     allowed = (
         f"null, or two positive numbers below {LARGEST:g}, neither more than 20 times the other"
     )
@@ -65,11 +82,11 @@ def require_half_width(half_width: HalfWidth | None) -> None:
 
 
 def reach(clouds: Sequence[Tensor], half_width: HalfWidth | None) -> HalfWidth:
-    """Half the widths of the axes that show nearly all of the clouds, unless they are given.
+    """Half the widths of axes that show nearly all points, unless the user gives them.
 
     Args:
-        clouds: points, shape (*, 2) each; those that are not finite do not count.
-        half_width: as given by a user.
+        clouds: points, shape (*, 2) each; points that are not finite are ignored.
+        half_width: given by the user.
     """
     if half_width is not None:
         return half_width
@@ -77,21 +94,19 @@ def reach(clouds: Sequence[Tensor], half_width: HalfWidth | None) -> HalfWidth:
     for cloud in clouds:
         sizes = cloud.reshape(-1, 2).abs().amax(-1)
         sizes = sizes[sizes.isfinite()]
-        if len(sizes) > 0:
-            widest.append(
-                1.1 * float(np.quantile(sizes, 0.99))
-            )  # of any number; torch's has a bound
+        if len(sizes) > 0:  # NumPy's quantile has no limit on their number, torch's has
+            widest.append(1.1 * float(np.quantile(sizes, 0.99)))
     return max(widest), max(widest)
 
 
 def inside(points: Tensor, half_width: HalfWidth) -> Tensor:
-    """Which points, shape (n, 2), the axes show; those that are not finite, they do not."""
-    found: Tensor = (points.abs() <= points.new_tensor(half_width)).all(-1)
-    return found
+    """Which points, shape (n, 2), are inside the axes; points that are not finite are not."""
+    shown: Tensor = (points.abs() <= points.new_tensor(half_width)).all(-1)
+    return shown
 
 
 def plane(axes: Axes, half_width: HalfWidth, title: str = "") -> None:
-    """Make a panel one of the plane around the origin, with equal scales."""
+    """Make a panel show the plane around the origin, with equal scales."""
     axes.set_xlim(-half_width[0], half_width[0])
     axes.set_ylim(-half_width[1], half_width[1])
     axes.set_aspect("equal")
@@ -101,13 +116,13 @@ def plane(axes: Axes, half_width: HalfWidth, title: str = "") -> None:
 
 
 def scatter(axes: Axes, points: Tensor, colour: str, size: float = 3.0, **style: Any) -> None:
-    """Points, shape (n, 2), as dots that are fainter the more there are."""
+    """Draw points, shape (n, 2), as dots; more dots are fainter."""
     alpha = min(1.0, max(0.4, 400 / max(len(points), 1)))
     style = {"alpha": alpha, "mew": 0.0, **style}
     axes.plot(points[:, 0], points[:, 1], "o", ls="", ms=size, color=colour, **style)
 
 
-def by_time(x: Tensor, y: Tensor, width: float = 0.7) -> LineCollection:
+def line_by_time(x: Tensor, y: Tensor, width: float = 0.7) -> LineCollection:
     """A line through points, shape (n,) each, coloured by time from black to red."""
     points = torch.stack([x, y], -1)
     segments = torch.stack([points[:-1], points[1:]], 1).numpy()
@@ -119,16 +134,16 @@ def by_time(x: Tensor, y: Tensor, width: float = 0.7) -> LineCollection:
 def density(
     axes: Axes, points: Tensor, *, width: float, span: tuple[float, float], **style: Any
 ) -> None:
-    """A kernel density estimate of points on the line, shape (n,), by seaborn.
+    """Draw a kernel density estimate of points on the line, shape (n,), by seaborn.
 
     Args:
-        axes: where.
-        points: those that are not finite are left out; nothing is drawn of one value or none.
+        axes: where it is drawn.
+        points: those that are not finite are ignored; without two different ones, nothing is drawn.
         width: standard deviation of the Gaussian kernel, in data units.
-        span: where it is drawn.
+        span: the interval on which it is drawn.
         style: of the line: color, label, …
     """
-    import seaborn  # type: ignore[import-untyped]  # takes as long to import as all else here
+    import seaborn  # type: ignore[import-untyped]  # slow to import
 
     finite = points[points.isfinite()]
     spread = float(finite.std()) if len(finite) > 1 else 0.0
@@ -147,13 +162,16 @@ def density(
 
 
 def kernel_width(points: Tensor, bandwidth: float) -> float:
-    """bandwidth·n^(−1/5)·std of the finite points: Scott's rule is 1, too wide for many modes."""
+    """bandwidth·n^(−1/5)·std of the finite points; Scott's rule is bandwidth 1.
+
+    Scott's rule is too wide for a law of several modes.
+    """
     finite = points[points.isfinite()]
     return bandwidth * len(finite) ** -0.2 * float(finite.std()) if len(finite) > 1 else 0.0
 
 
 def span_of(clouds: Sequence[Tensor], margin: float = 0.08) -> tuple[float, float]:
-    """An interval that holds nearly all of the points on the line, and a margin on both sides."""
+    """An interval that contains nearly all points on the line, with a margin on both sides."""
     points = torch.cat([cloud.flatten() for cloud in clouds])
     points = points[points.isfinite()]
     if len(points) == 0:
@@ -166,9 +184,9 @@ def span_of(clouds: Sequence[Tensor], margin: float = 0.08) -> tuple[float, floa
 
 
 def law_density(scene: Scene, x: Tensor) -> Tensor | None:
-    """The density of the data's law at points on the line, shape (n,); None where none is known.
+    """The density of the data's law at points on the line, shape (n,); None if it is not known.
 
-    For a trajectory that is the law in the long run, its `boltzmann`.
+    The law of a trajectory is its stationary law, `boltzmann`.
     """
     law = getattr(scene.dataset, "boltzmann", scene.dataset)
     if law.dim != 1 or not law.known_law:
@@ -181,21 +199,21 @@ def law_density(scene: Scene, x: Tensor) -> Tensor | None:
 
 
 def plain_log(axis: Axis, form: str) -> None:
-    """Label a logarithmic axis at 1, 2 and 5 with plain numbers: for a few factors of ten."""
+    """Label a logarithmic axis of a few factors of ten at 1, 2 and 5 with plain numbers."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(StrMethodFormatter(form))
     axis.set_minor_formatter(NullFormatter())
 
 
-def panel_columns(count: int, most: int = 3) -> int:
-    """In how many columns that many panels stand: four in two rows of two."""
-    return count if count <= most else -(-count // (-(-count // most)))
+def panel_columns(panels: int, most: int = 3) -> int:
+    """The number of columns for a number of panels: four panels are two rows of two."""
+    return panels if panels <= most else -(-panels // (-(-panels // most)))
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
-    """One legend for all panels, below them."""
+    """Put one legend for all panels below them."""
     handles, labels = axes.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     for handle in legend.legend_handles:
-        if isinstance(handle, Line2D):  # faint dots are too faint alone
+        if isinstance(handle, Line2D):  # single dots as faint as in the panel are hard to see
             handle.set_alpha(1.0)

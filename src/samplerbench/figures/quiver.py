@@ -1,10 +1,9 @@
 """The score as arrows, and chains that follow it, animated.
 
-At each level one factor scales all arrows, so they keep the directions of the score; the longest
-twentieth are cut to the same length, since far from the data the score grows without bound. (In the
-notebook N1 each *component* is scaled by itself, which turns the arrows, and the arrows stay those
-of one level while the chains move through all of them.) For a sampler that stays at one level the
-arrows stay; for one that moves through the levels they are those of the frame's level.
+At each level one factor scales all arrows, so they keep the directions of the score. The longest 5
+% are cut to one length, since the score grows without bound far from the data. (In the notebook N1,
+each *component* has its own scale, which turns the arrows, and the arrows belong to one level while
+the chains move through all levels.) The arrows of a frame belong to the level of that frame.
 """
 
 from __future__ import annotations
@@ -21,8 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from samplerbench.evaluation.scene import Run, Scene
-from samplerbench.figures.base import Animation, Drawn, Followed, require_counts
+from samplerbench.bench.scene import Run, Scene
+from samplerbench.core.grids import Level
+from samplerbench.core.models import Score
+from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
 from samplerbench.figures.panels import (
     GENERATED,
     HalfWidth,
@@ -33,28 +34,26 @@ from samplerbench.figures.panels import (
     score_name,
 )
 from samplerbench.figures.style import COLOURS, enlarged
-from samplerbench.grids import Level
-from samplerbench.models import Score
 
 _LONGEST = 0.95
-"""The share of arrows that are not cut."""
+"""The share of arrows that keep their length."""
 _TEXT = 12.0
-"""In points: it is shown at 450 pixels, and in a table at less."""
+"""In points, for pages that show the animation at 450 pixels or less."""
 _ARROWS = "0.45"
 
 
 @dataclass(frozen=True)
-class Quiver(Followed):
-    """One animation for each denoiser and sampler setting; chains that leave it are counted.
+class Quiver(PathPicture):
+    """One animation for each denoiser and sampler setting; the title counts chains that leave.
 
     Args:
-        mesh: arrows along each axis.
-        chains: how many.
-        trail: so many of its last frames trail behind each chain.
-        points: at most so many data, faint.
-        frames: at most so many states of a chain.
-        milliseconds: each frame stays.
-        half_width: of both axes.
+        mesh: number of arrows along each axis.
+        chains: number of chains.
+        trail: number of earlier frames in the trail behind each chain.
+        points: largest number of data, drawn faintly.
+        frames: largest number of frames.
+        milliseconds: duration of each frame.
+        half_width: half the widths of the axes.
     """
 
     shown_dim: ClassVar[int] = 2
@@ -71,7 +70,7 @@ class Quiver(Followed):
         require_counts(self, mesh=2, chains=1, trail=0, points=1, frames=2, milliseconds=20)
         require_half_width(self.half_width)
 
-    def draw(self, scene: Scene) -> Drawn:
+    def draw(self, scene: Scene) -> Drawings:
         return {
             f"quiver_{run.denoiser}_{run.stem}": self._draw(scene, run) for run in self.runs(scene)
         }
@@ -82,7 +81,7 @@ class Quiver(Followed):
         moves = any(level != levels[0] for level in levels)
         model, mesh = scene.denoisers[run.denoiser], self._mesh()
         width, height = self.half_width
-        # an arrow that is not cut is at most as long as the mesh is wide
+        # the longest arrow is slightly longer than the distance of two arrows
         scale = 1.1 * 2 * min(self.half_width) / (self.mesh - 1)
         present = [int(inside(x, self.half_width).sum()) for x in paths.x]
         with mpl.rc_context(enlarged(_TEXT)):
@@ -134,7 +133,7 @@ class Quiver(Followed):
                 f"{score_name(scene, run.denoiser)} at {level_name(levels[frame])}\n"
                 f"{run.label}, step {paths.steps[frame]:,} of {run.steps:,}"
                 + f"\n{present[frame]} of {self.chains} in the frame"
-                * (min(present) < self.chains)  # in all frames, so that nothing jumps
+                * (min(present) < self.chains)  # in all frames or in none: the title may not jump
             )
 
         moving: list[Artist] = [trails, dots, title]
@@ -143,7 +142,7 @@ class Quiver(Followed):
         return Animation(figure, moving, update, len(paths), self.milliseconds)
 
     def _mesh(self) -> Tensor:
-        """Where the arrows stand, shape (mesh², 2)."""
+        """The positions of the arrows, shape (mesh², 2)."""
         width, height = (np.linspace(-half, half, self.mesh) for half in self.half_width)
         return torch.from_numpy(np.stack(np.meshgrid(width, height), -1).reshape(-1, 2))
 
@@ -154,13 +153,13 @@ def _mark(marker: str, colour: str, label: str, size: float) -> Line2D:
 
 
 def _with_noise(levels: list[Level[float]]) -> list[Level[float]]:
-    """The levels, where one is of the data and others are not the last one with noise instead."""
+    """The levels; one without noise is replaced by the last one with noise, if there is one."""
     noisy = [level for level in levels if level.sigma > 0]
     return [level if level.sigma > 0 or not noisy else noisy[-1] for level in levels]
 
 
 def _arrows(model: Score, mesh: Tensor, level: Level[float], scene: Scene) -> Tensor:
-    """The score on the mesh, shape (mesh², 2), in units of a length that 95 % do not exceed."""
+    """The score on the mesh, shape (mesh², 2); the length that 95 % do not exceed becomes 1."""
     with torch.no_grad():
         score = model.score(mesh.to(scene.device, scene.dtype), level).cpu().double()
     score = torch.where(score.isfinite().all(-1, keepdim=True), score, 0)

@@ -1,8 +1,8 @@
-"""Where the samplers end: the last states over the data.
+"""The last states of the samplers, over the data.
 
-The data behind are noised like the last level of the grid, α·x₀ + σ·ε: plain data for a sampler
-that goes down to them, the noised law for a Langevin sampler that stays at one level, since that is
-what its score is the score of.
+The data in the background have the noise of the grid's last level, α·x₀ + σ·ε: none for a sampler
+that ends at the data, and that of its one level for a Langevin sampler that stays there, since its
+score belongs to the law with that noise.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import matplotlib as mpl
-import torch
 from matplotlib.figure import Figure
 
-from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Followed, require_counts
+from samplerbench.bench.scene import Scene
+from samplerbench.figures.base import Drawings, PathPicture, require_counts
 from samplerbench.figures.panels import (
     GENERATED,
     GREY,
@@ -27,19 +26,19 @@ from samplerbench.figures.panels import (
     require_half_width,
     scatter,
     score_name,
+    standard_normal,
 )
-from samplerbench.figures.style import styled
-from samplerbench.noise import generator
+from samplerbench.figures.style import styled, subtitle
 
 
 @dataclass(frozen=True)
-class Samples(Followed):
+class Samples(PathPicture):
     """One row for each sampler setting, one column for each denoiser.
 
     Args:
-        chains: how many samples.
-        points: at most so many data.
-        half_width: of both axes; null shows all points.
+        chains: number of samples.
+        points: largest number of data.
+        half_width: half the widths of the axes; null shows all points.
     """
 
     shown_dim: ClassVar[int] = 2
@@ -52,14 +51,13 @@ class Samples(Followed):
         require_counts(self, chains=1, points=1)
         require_half_width(self.half_width)
 
-    def draw(self, scene: Scene) -> Drawn:
+    def draw(self, scene: Scene) -> Drawings:
         runs = self.runs(scene)
         # the first state and the last one
         ends = [scene.follow(run, chains=self.chains, every=run.steps) for run in runs]
         level = ends[0].levels[-1]
         x0 = scene.data(self.points)
-        numbers = generator("picture", "samples", scene.seed).standard_normal(tuple(x0.shape))
-        behind = level.alpha * x0 + level.sigma * torch.from_numpy(numbers)
+        behind = level.alpha * x0 + level.sigma * standard_normal(x0, scene, "samples")
         half_width = reach([behind, *(end.x[-1] for end in ends)], self.half_width)
         rows = list(dict.fromkeys(run.label for run in runs))
         columns = list(dict.fromkeys(run.denoiser for run in runs))
@@ -84,10 +82,9 @@ class Samples(Followed):
                     axes.set_xlabel("")
                 if columns.index(run.denoiser) > 0:
                     axes.set_ylabel("")
-            figure.suptitle(
+            subtitle(
+                figure,
                 f"n = {self.chains:,}, N = {runs[0].steps:,} steps, start: {runs[0].start}",
-                fontsize=9,
-                color="0.3",
             )
             legend_below(figure, next(axes for axes in panels.flat if axes.get_visible()))
         return {"samples": figure}

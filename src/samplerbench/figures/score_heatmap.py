@@ -1,9 +1,9 @@
-"""The score over state and time, s(x, t), before and after the training and as it should be.
+"""The score over state and time, s(x, t): before the training, after it, and the exact one.
 
-The panels share one colour scale, linear around zero and logarithmic beyond ±1, which ends at the
-97th percentile of |s| of the last panel: near the data the score grows like 1/σ, and a linear scale
-would show nothing else. Values stand for the middle of a cell, so t = 0 itself is not asked for:
-there the score of data without noise may not exist.
+The panels share one colour scale, linear around zero and logarithmic beyond ±1. It ends at the 97th
+percentile of |s| in the last panel: near the data the score grows like 1/σ, and on a linear scale
+nothing else would be visible. A value is that of the middle of a cell, so the score is never
+evaluated at t = 0, where the score of data without noise may not exist.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from samplerbench.bench.scene import Scene
+from samplerbench.core.models import Score
 from samplerbench.errors import require
-from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture, require_counts
+from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.densities_1d import level_at
 from samplerbench.figures.panels import score_name
 from samplerbench.figures.style import styled
-from samplerbench.models import Score
 
 
 @dataclass(frozen=True)
 class ScoreHeatmap(Picture):
-    """One panel each: untrained, every denoiser of the job, and the oracle where there is one.
+    """One panel each: the untrained model, every denoiser of the job, and the oracle if it exists.
 
     Args:
-        cells: along each axis.
+        cells: number of cells along each axis.
         low: the smallest x, in data units.
-        high: the largest one.
+        high: the largest x, in data units.
     """
 
     cells: int = 100
@@ -49,7 +49,7 @@ class ScoreHeatmap(Picture):
     def why_incompatible(self, scene: Scene) -> str | None:
         return scene.why_not_dim(1)
 
-    def draw(self, scene: Scene) -> Drawn:
+    def draw(self, scene: Scene) -> Drawings:
         models = {score_name(scene, name): model for name, model in scene.denoisers.items()}
         oracle = None if "oracle" in scene.denoisers else scene.dataset.oracle(scene.schedule)
         if oracle is not None:
@@ -82,7 +82,7 @@ class ScoreHeatmap(Picture):
         return {"score_heatmap": figure}
 
     def _map(self, scene: Scene, model: Score) -> Tensor:
-        """The scores, shape (cells of x, cells of t), at the middle of each cell."""
+        """The scores at the middle of each cell, shape (cells of x, cells of t)."""
         middle = (torch.arange(self.cells, dtype=torch.float64) + 0.5) / self.cells
         x = (self.low + (self.high - self.low) * middle)[:, None].to(scene.device, scene.dtype)
         with torch.no_grad():

@@ -1,8 +1,8 @@
-"""A trajectory over time, its histogram beside it, and the density that it forgets its start for.
+"""A trajectory over time, with its histogram and its stationary density.
 
 The histogram of a trajectory of Brownian dynamics tends to the Boltzmann density e^{−βV}/Z, but
-slowly where wells are deep: what is left between the two is the data's own error, whatever model is
-trained on them.
+slowly if the wells are deep. The difference between the two is an error of the data themselves, for
+every model that is trained on them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
-from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Picture, require_counts
+from samplerbench.bench.scene import Scene
+from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.panels import law_density, legend_below
 from samplerbench.figures.style import COLOURS, styled
 
@@ -40,8 +40,8 @@ class Series1D(Picture):
             return f"{name} has no trajectory in time: use a data set that has, such as four_well"
         return scene.why_not_dim(1)
 
-    def draw(self, scene: Scene) -> Drawn:
-        dataset: Any = scene.dataset  # with a trajectory besides what all have
+    def draw(self, scene: Scene) -> Drawings:
+        dataset: Any = scene.dataset  # this one has a trajectory
         trajectory = torch.as_tensor(dataset.trajectory).double().flatten()
         dt = float(dataset.dt)
         low, high = float(trajectory.min()), float(trajectory.max())

@@ -1,4 +1,4 @@
-"""The samplers of a job side by side, from the same starts: points on their way to the data."""
+"""The samplers of a job side by side: points that move from the same starts to the data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import ClassVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from samplerbench.evaluation.scene import Run, Scene
-from samplerbench.figures.base import Animation, Drawn, Followed, require_counts
+from samplerbench.bench.scene import Run, Scene
+from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
 from samplerbench.figures.panels import (
     GENERATED,
     GREY,
     HalfWidth,
+    grouped,
     level_name,
     panel_columns,
     plane,
@@ -26,15 +27,15 @@ from samplerbench.figures.style import styled
 
 
 @dataclass(frozen=True)
-class SideBySide(Followed):
+class SideBySide(PathPicture):
     """One animation for each denoiser, one panel for each sampler setting.
 
     Args:
-        chains: how many samples.
-        points: at most so many data, in grey.
-        frames: at most so many states of a chain.
-        milliseconds: each frame stays.
-        half_width: of both axes; null shows all points.
+        chains: number of samples.
+        points: largest number of data, in grey.
+        frames: largest number of frames.
+        milliseconds: duration of each frame.
+        half_width: half the widths of the axes; null shows all points.
     """
 
     shown_dim: ClassVar[int] = 2
@@ -49,12 +50,9 @@ class SideBySide(Followed):
         require_counts(self, chains=1, points=1, frames=2, milliseconds=20)
         require_half_width(self.half_width)
 
-    def draw(self, scene: Scene) -> Drawn:
-        runs = self.runs(scene)
-        return {
-            f"side_by_side_{name}": self._draw(scene, [run for run in runs if run.denoiser == name])
-            for name in dict.fromkeys(run.denoiser for run in runs)
-        }
+    def draw(self, scene: Scene) -> Drawings:
+        groups = grouped(self.runs(scene), lambda run: run.denoiser)
+        return {f"side_by_side_{name}": self._draw(scene, runs) for name, runs in groups.items()}
 
     def _draw(self, scene: Scene, runs: list[Run]) -> Animation:
         every = runs[0].every(self.frames)

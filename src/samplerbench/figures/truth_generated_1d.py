@@ -1,4 +1,4 @@
-"""Truth against generated: histograms of the data and of samples, and the law where it is known."""
+"""Truth against generated: histograms of data and samples, and the law's density if it is known."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
-from samplerbench.evaluation.scene import Scene
-from samplerbench.figures.base import Drawn, Followed, require_counts
-from samplerbench.figures.panels import law_density, legend_below, score_name, span_of
+from samplerbench.bench.scene import Scene
+from samplerbench.figures.base import Drawings, PathPicture, require_counts
+from samplerbench.figures.panels import grouped, law_density, legend_below, score_name, span_of
 from samplerbench.figures.style import COLOURS, styled
 
 
 @dataclass(frozen=True)
-class TruthGenerated1D(Followed):
+class TruthGenerated1D(PathPicture):
     """One panel for each sampler setting: data filled, one outline for each denoiser.
 
     Args:
-        chains: samples of the sampler.
-        points: at most so many data.
-        bins: of the histograms, the same for all.
+        chains: number of samples.
+        points: largest number of data.
+        bins: number of bins, the same for all histograms.
     """
 
     shown_dim: ClassVar[int] = 1
@@ -34,25 +34,23 @@ class TruthGenerated1D(Followed):
         super().__post_init__()
         require_counts(self, chains=1, points=1, bins=2)
 
-    def draw(self, scene: Scene) -> Drawn:
-        runs = self.runs(scene)
+    def draw(self, scene: Scene) -> Drawings:
+        groups = grouped(self.runs(scene), lambda run: run.label)
         x0 = scene.data(self.points)[:, 0]
         low, high = span_of([x0])
         edges = torch.linspace(low, high, self.bins + 1, dtype=torch.float64)
         x = torch.linspace(low, high, 1000, dtype=torch.float64)
         law = law_density(scene, x)
         name = "law in the long run" if hasattr(scene.dataset, "boltzmann") else "law of the data"
-        labels = list(dict.fromkeys(run.label for run in runs))
         with mpl.rc_context(styled()):
-            width = 6.4 if len(labels) == 1 else 4.2 * len(labels)
+            width = 6.4 if len(groups) == 1 else 4.2 * len(groups)
             figure = Figure(figsize=(width, 3.8), layout="constrained")
-            panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
-            for axes, label in zip(panels, labels, strict=True):
+            panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+            for axes, (label, runs) in zip(panels, groups.items(), strict=True):
                 axes.hist(x0, edges, density=True, color="0.8", label=f"data, n = {len(x0):,}")
-                chosen = [run for run in runs if run.label == label]
-                for run, colour in zip(chosen, COLOURS[1:], strict=False):
+                for run, colour in zip(runs, COLOURS[1:], strict=False):
                     ends = scene.follow(run, chains=self.chains, every=run.steps).x[-1, :, 0]
-                    # over all samples, so that those outside are missing here, too
+                    # divided by all samples, also those outside of the bins
                     counts = torch.histogram(ends[ends.isfinite()], edges).hist
                     heights = counts / (len(ends) * edges.diff())
                     axes.stairs(
@@ -65,7 +63,7 @@ class TruthGenerated1D(Followed):
                     )
                 if law is not None:
                     axes.plot(x, law, color="black", lw=1.0, label=name)
-                axes.set_title(f"{label}, N = {chosen[0].steps:,} steps")
+                axes.set_title(f"{label}, N = {runs[0].steps:,} steps")
                 axes.set_xlabel("x, data units")
             panels[0].set_ylabel("density")
             legend_below(figure, panels[0])

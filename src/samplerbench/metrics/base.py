@@ -1,20 +1,20 @@
-"""What a distance between two clouds of points is, and between a cloud and a law.
+"""The contract of metrics: distances between two clouds of points, or between a cloud and a law.
 
-A cloud x₁, …, x_n in R^dim stands for its empirical measure (1/n) Σᵢ δ(xᵢ): equal weights, any
-order. A metric D compares two of them, in two steps, because one reference meets many samples:
+A cloud x₁, …, x_n in R^dim represents its empirical measure (1/n) Σᵢ δ(xᵢ): equal weights, any
+order. A metric D compares two clouds in two steps, because one reference is used for many samples:
 
-    distance = metric.against(reference, seed=metric_seed)   # what needs the reference only, once
+    distance = metric.against(reference, seed=metric_seed)   # once: prepares the reference
     distance(samples)                                        # often, from any number of threads
 
 A law metric compares a cloud with the law of a data set itself, without the noise of a reference:
 
     distance = metric.against_law(dataset, seed=metric_seed)
 
-A measurement carries bounds on the metric itself, lower ≤ D(samples, reference) ≤ upper, nan
-where a method has none: a maximum over finitely many directions, for example, bounds the maximum
-over the sphere from below and not from above. Values are in the units of the data, unless a member
-says otherwise: points in metres and in nanometres have one distance. So a member has no tolerance
-that is a fixed number of data units, and does not square float32 numbers of any size.
+A measurement has bounds on the metric, lower ≤ D(samples, reference) ≤ upper, nan if a method has
+none. For example, a maximum over finitely many directions bounds the maximum over the sphere from
+below only. Values are in the units of the data, unless a member says otherwise: the distance does
+not depend on whether points are in metres or in nanometres. So no member has a tolerance that is a
+fixed number of data units, or squares float32 numbers of any size.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Measurement:
 
     Attributes:
         value: the estimate, in data units.
-        lower: a bound on the metric from below, nan if there is none.
-        upper: a bound on the metric from above, nan if there is none.
+        lower: a lower bound on the metric, nan if there is none.
+        upper: an upper bound on the metric, nan if there is none.
         direction: the unit vector `(dim,)` that attains the value, in float64 on the CPU; None
             for a metric without directions.
-        evaluations: how many one-dimensional distances it took.
-        info: further figures by name, such as the p-value of a test; the member names them.
+        evaluations: the number of one-dimensional distances that were computed.
+        info: further numbers by name, such as the p-value of a test; see the member.
     """
 
     value: float
@@ -70,7 +70,7 @@ class Distance(ABC):
 
     @abstractmethod
     def measure(self, samples: Tensor) -> Measurement:
-        """Measure samples `(n, dim)` that have been checked; threads share the distance."""
+        """Measure checked samples `(n, dim)`; several threads may call this at once."""
 
 
 class Metric(ABC):
@@ -78,12 +78,12 @@ class Metric(ABC):
 
     Attributes:
         is_wasserstein: whether a value is a Wasserstein distance: in the units of the data, so that
-            value(s·x, s·y) = s·value(x, y), never negative, and such that the squares of the floor
-            and of a distance of laws add.
-        allows_coupled: whether it may be asked of clouds that depend on each other, such as those
-            of two samplers with the same starts. An unbiased estimate supposes independent ones.
-        smaller_is_better: whether a smaller value is a better one. Where it need not be, samplers
-            are not ranked by it, and its error budget comes without advice.
+            value(s·x, s·y) = s·value(x, y); never negative; and such that the squares of the floor
+            and of a distance between laws add.
+        allows_coupled: whether the clouds may depend on each other, such as those of two samplers
+            with the same starts. Unbiased estimates need independent clouds.
+        smaller_is_better: whether a smaller value is always better. If not, samplers are not ranked
+            by this metric, and its error budget has no advice.
     """
 
     is_wasserstein: ClassVar[bool] = True
@@ -92,20 +92,20 @@ class Metric(ABC):
 
     @property
     def floor_exponent(self) -> float:
-        """a of a floor that falls like n^−a, at worst: see `worst_exponent`."""
+        """The exponent a of a floor that falls like n^−a, in the worst case."""
         return worst_exponent(self)
 
-    @abstractmethod
     def why_incompatible(self, dim: int) -> str | None:
-        """Say in one line why the metric cannot be used in that dimension; None if it can."""
+        """The reason in one line why the metric cannot have that dimension; None if it can."""
+        return None
 
     def why_too_large(self, n: int, m: int) -> str | None:
-        """Say in one line why n samples and m points are too many for it; None if they are not."""
+        """The reason in one line why n samples and m points are too many; None if they are not."""
         return None
 
     @final
     def against(self, reference: Tensor, *, seed: int) -> Distance:
-        """Fix the reference `(m, dim)`; `seed` decides all that is random in the metric.
+        """Prepare the reference `(m, dim)`; `seed` decides all random numbers of the metric.
 
         Raises:
             ValueError: the reference is empty, not finite or of a dimension the metric cannot
@@ -120,11 +120,11 @@ class Metric(ABC):
 
     @abstractmethod
     def prepare(self, reference: Tensor, seed: int) -> Distance:
-        """Build the distance to a reference `(m, dim)` that has been checked."""
+        """Build the distance to a checked reference `(m, dim)`."""
 
 
 class LawMetric(ABC):
-    """A metric against a law and its settings: a frozen dataclass, as a `Metric` is.
+    """A metric against a law and its settings: a frozen dataclass, like a `Metric`.
 
     Attributes:
         is_wasserstein: as of a `Metric`.
@@ -136,16 +136,16 @@ class LawMetric(ABC):
 
     @property
     def floor_exponent(self) -> float:
-        """a of a floor that falls like n^−a, at worst: see `worst_exponent`."""
+        """The exponent a of a floor that falls like n^−a, in the worst case."""
         return worst_exponent(self)
 
     @abstractmethod
     def why_incompatible(self, dataset: Dataset) -> str | None:
-        """Say in one line why the metric cannot be used with that law; None if it can."""
+        """The reason in one line why the metric cannot be used with that law; None if it can."""
 
     @final
     def against_law(self, dataset: Dataset, *, seed: int) -> Distance:
-        """Fix the law; `seed` decides all that is random in the metric.
+        """Prepare the law; `seed` decides all random numbers of the metric.
 
         Raises:
             ValueError: the metric cannot handle the law; the seed is negative.
@@ -158,24 +158,24 @@ class LawMetric(ABC):
 
     @abstractmethod
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
-        """Build the distance to a law that the metric can handle."""
+        """Build the distance to a compatible law."""
 
 
 def worst_exponent(metric: Metric | LawMetric) -> float:
-    """a of the floor n^−a of a law with modes that are far apart.
+    """The exponent a of the floor n^−a for a law whose modes are far apart.
 
-    A share of about n^−½ of the mass is in the wrong mode and has to travel a fixed distance. A
-    W_p is the p-th root of what that costs, so a = 1/(2p). What is no root falls like the shares.
+    A share of about n^−½ of the mass is in the wrong mode and has to travel a fixed distance. W_p
+    is the p-th root of this cost, so a = 1/(2p). A metric that is not a root falls like the share.
     """
     return 0.5 / float(getattr(metric, "p", 2.0)) if metric.is_wasserstein else 0.5
 
 
 def finite_points(points: Tensor, name: str, dim: int | None = None) -> Tensor:
-    """Return the cloud `(n, dim)` without its graph, in float32 if it is that, else in float64.
+    """Return the cloud `(n, dim)` without its graph; float32 stays, other types become float64.
 
     Raises:
-        ValueError: it is empty, has another shape, or holds a value that is not finite or too
-            large to be squared.
+        ValueError: it is empty, has another shape, or has a value that is not finite or too large
+            to be squared.
     """
     allowed = f"(n, {'dim' if dim is None else dim}) with n ≥ 1"
     fits = points.ndim == 2 and points.numel() > 0 and dim in (None, points.shape[1])

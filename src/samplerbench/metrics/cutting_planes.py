@@ -1,4 +1,4 @@
-"""The highest point of W₂² over the directions of the plane, between bounds, by cutting planes.
+"""The maximum of W₂² over the directions in the plane, with bounds, by cutting planes.
 
 For a coupling π of two laws and a direction θ let M_π = ∫ (x − y)(x − y)ᵀ dπ(x, y). The cost of the
 best coupling along θ, W₂²(θ), is at most that of any other:
@@ -9,13 +9,13 @@ In the plane, with θ = (cos φ, sin φ) and d = x − y as a complex number, th
 
     θᵀ M_π θ = A + Re(Z̄ e^{2iφ}),     A = ½ ∫ |d|² dπ,     Z = ½ ∫ d² dπ .
 
-The least of the bounds found so far, the envelope, lies above W₂²(θ), and its maximum is at the
-crest of a bound or where two cross. Each evaluation takes the monotone coupling where the envelope
-is highest; that may raise the lower bound, and it cuts the envelope down there. Only the arcs of
-the envelope that rise above the lower bound are kept: usually a few.
+The minimum of all bounds found so far, the envelope, lies above W₂²(θ). Its maximum is at the
+crest of a bound or where two bounds cross. Each evaluation computes the monotone coupling where the
+envelope is highest. This cuts the envelope down there, and may raise the lower bound. Only the arcs
+of the envelope above the lower bound are kept: usually a few.
 
 Reference: J. E. Kelley, The Cutting-Plane Method for Solving Convex Programs, J. SIAM 8 (1960)
-703–712, here with sinusoids for planes.
+703–712, here with sinusoids instead of planes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from samplerbench.errors import require
 
 _STARTS = 8
 START_ANGLES = [math.pi * k / _STARTS for k in range(_STARTS)]
-"""Directions that are evaluated first, whatever the laws."""
+"""The first directions to evaluate, for all laws."""
 
 
 class Bound(NamedTuple):
@@ -40,7 +40,7 @@ class Bound(NamedTuple):
     Attributes:
         mean: A, with the margin.
         wave: Z.
-        margin: by how much rounding may have lowered or raised A before.
+        margin: the largest rounding error of A, which A already includes.
     """
 
     mean: float
@@ -53,12 +53,12 @@ class Bound(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        phi: the angle of the best direction seen.
-        upper: a bound on max-W₂ from above.
-        evaluations: how many couplings it took.
+        phi: the angle of the best direction.
+        upper: an upper bound on max-W₂.
+        evaluations: the number of couplings that were computed.
     """
 
     phi: float
@@ -67,7 +67,7 @@ class Peak(NamedTuple):
 
 
 class _Arc(NamedTuple):
-    """A stretch of angles ψ on which one bound is the envelope, and its highest point there."""
+    """An interval of angles ψ on which one bound is the envelope, with its maximum there."""
 
     start: float
     end: float
@@ -84,7 +84,7 @@ def _arc(start: float, end: float, bound: Bound) -> _Arc:
 
 
 def _cut(arc: _Arc, bound: Bound) -> Iterator[_Arc]:
-    """Lower an arc of the envelope to a new bound where that is lower: into one to three arcs."""
+    """Lower an arc of the envelope to a new bound where that is lower; yields 1 to 3 arcs."""
     excess = Bound(bound.mean - arc.bound.mean, bound.wave - arc.bound.wave, 0.0)
     borders = [arc.start, arc.end]
     if abs(excess.wave) > abs(excess.mean):
@@ -117,9 +117,9 @@ def search(
     """Find the direction of the largest W₂; stop at a small gap or at the last evaluation.
 
     Args:
-        couple: gives for an angle φ the bound of the monotone coupling along that direction.
-        relative_tolerance: the gap upper − lower allowed relative to upper, ≥ 0.
-        evaluations: how many couplings at most, ≥ 8.
+        couple: returns for an angle φ the bound of the monotone coupling along that direction.
+        relative_tolerance: the allowed gap upper − lower relative to upper, ≥ 0.
+        evaluations: the largest number of couplings, ≥ 8.
     """
     bounds = [couple(phi) for phi in START_ANGLES]
     squares = [_square(bound, phi) for phi, bound in zip(START_ANGLES, bounds, strict=True)]
@@ -133,8 +133,9 @@ def search(
     while envelope and evaluated < evaluations:
         top = max(envelope, key=attrgetter("height"))
         gap = math.sqrt(top.height) - math.sqrt(lower)
-        hidden = top.height - lower <= 4 * top.bound.margin  # 2 of them are left at a closed gap
-        if hidden or gap <= relative_tolerance * math.sqrt(top.height):
+        # at a closed gap two margins remain
+        lost_in_rounding = top.height - lower <= 4 * top.bound.margin
+        if lost_in_rounding or gap <= relative_tolerance * math.sqrt(top.height):
             break
         phi = top.peak / 2
         bound = couple(phi)

@@ -2,12 +2,12 @@
 
     D²(μ, ν) = 2 E‖X − Y‖ − E‖X − X′‖ − E‖Y − Y′‖,     X, X′ ~ μ,   Y, Y′ ~ ν   independent ,
 
-is ≥ 0, and 0 only where μ = ν. Each mean is taken over the pairs of *different* points (a
-U-statistic), so the expected value is D² of the laws at every n and m: 0 for a perfect sampler. The
-value is therefore the square, D², in the units of the data (a mean distance), and may be negative;
-its root has no unbiased estimate. Of two clouds that share points it is biased downwards.
+is ≥ 0, and 0 only for μ = ν. Each mean is over the pairs of *different* points (a U-statistic), so
+for all n and m the expected value is D² of the laws: 0 for a perfect sampler. The value is the
+square, D², because its root has no unbiased estimate. It is in the units of the data (a mean
+distance) and may be negative. For two clouds that share points it is biased downwards.
 
-Cost: n·m + n²/2 distances a call, m²/2 beforehand; memory in pieces, see `pairs`.
+Cost: n·m + n²/2 distances per call, and m²/2 once; bounded memory, see `pairs`.
 
 References: G. J. Székely, M. L. Rizzo, Energy Statistics: A Class of Statistics Based on Distances,
 J. Stat. Plan. Inference 143 (2013) 1249–1272; D. Sejdinovic et al., Equivalence of Distance-Based
@@ -22,9 +22,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from samplerbench.errors import require
 from samplerbench.metrics.base import Distance, Measurement, Metric
-from samplerbench.metrics.pairs import mean_over_own_pairs, mean_over_pairs, why_too_many
+from samplerbench.metrics.pairs import (
+    mean_over_own_pairs,
+    mean_over_pairs,
+    require_pairs,
+    why_too_many,
+)
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,12 @@ class Energy(Metric):
     """The squared energy distance, unbiased: it may be negative. It has no settings."""
 
     is_wasserstein: ClassVar[bool] = False
-    allows_coupled: ClassVar[bool] = False  # two clouds with the same starts seem too near
+    allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too near
 
     @property
     def floor_exponent(self) -> float:
         """1: between samples of one law, the linear part of the U-statistic vanishes."""
         return 1.0
-
-    def why_incompatible(self, dim: int) -> str | None:
-        return None
 
     def why_too_large(self, n: int, m: int) -> str | None:
         return why_too_many(n, m)
@@ -48,12 +49,6 @@ class Energy(Metric):
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         require_pairs(reference, "reference")
         return _EnergyDistance(reference)
-
-
-def require_pairs(points: Tensor, name: str) -> None:
-    """Refuse a cloud of one point: it has no pairs to average over."""
-    allowed = "at least 2 for an unbiased value; metric=sliced takes 1"
-    require(len(points) >= 2, f"{name}.shape[0]", len(points), allowed)
 
 
 class _EnergyDistance(Distance):

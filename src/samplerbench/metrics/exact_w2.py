@@ -2,24 +2,24 @@
 
     W₂² = min_π Σᵢⱼ πᵢⱼ ‖xᵢ − yⱼ‖²,     π ≥ 0,   Σⱼ πᵢⱼ = 1/n,   Σᵢ πᵢⱼ = 1/m ,
 
-by the network simplex of the POT library, in float64 on the CPU. It sees what no projection shows,
-and its floor is high: between fresh clouds of one law it falls like n^(−1/dim) for dim ≥ 3.
+by the network simplex of the POT library, in float64 on the CPU. It sees differences that no
+projection shows. Its floor is high: between clouds of one law it falls like n^(−1/dim) for dim ≥ 3.
 
-The cost of any plan bounds W₂² from above, and any potentials u, v bound it from below:
+The cost of any plan is an upper bound of W₂², and any potentials u, v give a lower bound:
 
     (1/n) Σᵢ uᵢ + (1/m) Σⱼ vⱼ ≤ W₂²     where uᵢ + vⱼ ≤ Cᵢⱼ = ‖xᵢ − yⱼ‖² .
 
 `upper` and `lower` are the roots of these bounds. The gap between them is Σᵢⱼ πᵢⱼ Rᵢⱼ, with the
 reduced costs R = C − u − v ≥ 0.
 
-The simplex starts from potentials of (n + m)·(1 + largest cost), and takes what is below 1e-15 of
-them for rounding. So it gets the costs in a unit near the largest one. That is not enough where
-both clouds have points far away, whose costs hide all others. While the gap is more than `_GAP` of
-W₂², R is solved in the place of C: it has the same best plan. That plan moves nothing over a pair
-with Rᵢⱼ > gap·lcm(n, m), because its masses are multiples of 1/lcm(n, m). So R is cut off there,
-and what is left of it is no longer hidden.
+The simplex starts from potentials of (n + m)·(1 + largest cost), and treats costs below 1e-15 of
+them as rounding errors. So it gets the costs in a unit near the largest one. That is not enough if
+both clouds have points far away, whose costs dwarf all others. Therefore, while the gap is more
+than `_GAP` of W₂², the problem is solved again with R instead of C: it has the same optimal plan.
+This plan moves no mass over a pair with Rᵢⱼ > gap·lcm(n, m), because its masses are multiples of
+1/lcm(n, m). So larger entries of R are cut down to that, and no entry dwarfs the others.
 
-Cost: some 50·n·m bytes, most of them POT's, and time that grows faster than n·m: 0.5 s at
+Cost: about 50·n·m bytes, mostly POT's, and time that grows faster than n·m: 0.5 s at
 2 000 × 2 000, 3 s at 2 000 × 10 000. Larger problems than `max_pairs` are refused.
 
 References: R. Flamary et al., POT: Python Optimal Transport, JMLR 22 (2021) 78, `ot.emd2`;
@@ -44,13 +44,13 @@ from samplerbench.metrics.base import Distance, Measurement, Metric
 Array = NDArray[np.float64]
 
 _GAP = 1e-9
-"""Of W₂²: a gap that is closed. One solution leaves 1e-13 to 1e-10 between ordinary clouds."""
+"""Relative to W₂²: a smaller gap counts as closed. Ordinary clouds have 1e-13 to 1e-10."""
 
 _ROUNDING = 1e-15
-"""Of W₂² and of the potentials, in the lower bound."""
+"""Relative to W₂² and the potentials: the rounding error of the lower bound."""
 
 _PIVOTS = 10**8
-"""So many that time runs out before: POT's default ends the simplex early at 2 000 × 2 000."""
+"""Never reached in practice; POT's default ends the simplex too early at 2 000 × 2 000."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,6 @@ class ExactW2(Metric):
 
     def __post_init__(self) -> None:
         require(self.max_pairs >= 1, "max_pairs", self.max_pairs, "at least 1")
-
-    def why_incompatible(self, dim: int) -> str | None:
-        return None
 
     def why_too_large(self, n: int, m: int) -> str | None:
         if n * m <= self.max_pairs:
@@ -103,7 +100,7 @@ def _transport(costs: Array) -> tuple[float, float]:
     plan, rows, square = _solve(costs)
     last = math.inf
     while True:
-        # the largest potentials that the other side allows
+        # for each side, the largest potentials that the other side allows
         columns = (costs - rows[:, None]).min(axis=0)
         rows = (costs - columns).min(axis=1)
         reduced = (costs - rows[:, None] - columns).clip(min=0)
@@ -120,10 +117,10 @@ def _transport(costs: Array) -> tuple[float, float]:
 
 def _solve(costs: Array) -> tuple[Array, Array, float]:
     """Return a plan (n, m) for uniform weights, potentials (n,) of the rows, and its cost."""
-    import ot  # Slow to import, and few members need it.
+    import ot  # slow to import, and no other member needs it
 
     unit = 2.0 ** math.frexp(costs.max())[1]
-    # Empty weights are uniform ones.
+    # empty weights mean uniform weights
     plan, log = ot.emd([], [], costs / unit, numItermax=_PIVOTS, log=True, center_dual=False)
     if log["warning"] is not None:
         raise RuntimeError(f"POT's network simplex found no optimum: {log['warning']}")

@@ -1,19 +1,19 @@
-"""Features of images: the vectors that FID and KID compare in place of pixels.
+"""Features of images: the vectors that FID and KID compare instead of pixels.
 
-A network φ takes an image to d numbers. A cloud of images x₁, …, x_n, flattened as everywhere here,
-becomes the cloud φ(x₁), …, φ(x_n) in R^d. The network gets the images in their own shape and range,
-(n, channels, height, width) between −1 and 1 where they are data, in the precision of its weights;
-it must be a function of each image alone. Its features are compared in double precision.
+A network φ maps an image to d numbers. A cloud of flattened images x₁, …, x_n becomes the cloud
+φ(x₁), …, φ(x_n) in R^d. The network gets the images in their own shape and range, (n, channels,
+height, width), data between −1 and 1, in the precision of its weights. Its output for an image must
+not depend on other images. The features are compared in double precision.
 
-The shape need not be told of square images: a side of s pixels makes s² numbers in grey and 3·s² in
-colours, and no number is both.
+The shape of square images follows from the number of values: s² in grey, 3·s² in colour, and no
+number is both.
 
-The standard network is Inception v3 in the conversion of torch-fidelity, which gives the features
-of the original to rounding. It wants bytes in three colours, so a grey image is repeated, and
-pixels are rounded and cut to 0, …, 255, as where they are written to a file. Nothing is downloaded,
-and of the file of its weights only numbers are read.
+The standard network is Inception v3 in the conversion of torch-fidelity, which equals the original
+up to rounding. It takes bytes in three colours. So a grey image is repeated three times, and pixels
+are rounded and clipped to 0, …, 255, as in an image file. Nothing is downloaded, and only numbers
+are read from the file of its weights.
 
-Cost: one call of the network for an image; Inception 5.7·10⁹ multiplications, whatever the size.
+Cost: one call of the network per image; for Inception 5.7·10⁹ multiplications, for any image size.
 
 References: C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, Rethinking the Inception
 Architecture for Computer Vision, CVPR 2016, arXiv 1512.00567; A. Obukhov et al., High-fidelity
@@ -43,23 +43,23 @@ from samplerbench.extras import missing
 from samplerbench.metrics.base import Distance, Measurement, Metric
 
 LAYERS = (64, 192, 768, 2048)
-"""Of Inception, by the number of their features; 2048 is the one that FID and KID are known by."""
+"""Inception's layers, by the number of their features; FID and KID are usually from 2048."""
 
 IMAGES = 32
-"""Given to the network at a time: 0.3 GB of Inception. Part of the last bits, so no setting."""
+"""Images per call of the network: 0.3 GB with Inception. It changes last bits: not a setting."""
 
-Known = TypeVar("Known")
+Summary = TypeVar("Summary")
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a network makes of images.
+    """The features of images by a network.
 
     Args:
-        network: images (n, *shape) to (n, d), or more axes, which are flattened. It is put into
-            evaluation mode, and follows the points to their device.
+        network: maps images (n, *shape) to (n, d); more axes are flattened. It is put into
+            evaluation mode, and moved to the device of the points.
         shape: of an image; None for square ones, grey or in three colours.
-        digest: stands for the network in an identity: its parts and its weights; computed here.
+        digest: represents the network in an identity: its parts and its weights; computed here.
     """
 
     network: InitVar[nn.Module]
@@ -74,7 +74,7 @@ class Features:
         object.__setattr__(self, "digest", digest(network))
 
     def event_shape(self, dim: int) -> tuple[int, ...] | None:
-        """The shape of an image of so many numbers; None where it has none."""
+        """The shape of an image with so many numbers; None if there is no such shape."""
         if self.shape is not None:
             return self.shape if math.prod(self.shape) == dim else None
         for channels in (1, 3):
@@ -84,7 +84,7 @@ class Features:
         return None
 
     def why_incompatible(self, dim: int) -> str | None:
-        """Say in one line why points of that dimension are no images; None if they are."""
+        """The reason in one line why points of that dimension are not images; None if they are."""
         if self.event_shape(dim) is not None:
             return None
         if self.shape is None:
@@ -96,17 +96,17 @@ class Features:
         """The features `(n, d)` of images `(n, dim)`, float64, on their device.
 
         Raises:
-            InvalidSetting: the network fails, or makes no finite numbers of them.
+            InvalidSetting: the network fails, or its output is not finite.
         """
-        network: nn.Module = self.__dict__["_network"]  # no field: an identity has the digest
+        network: nn.Module = self.__dict__["_network"]  # not a field: the identity has the digest
         shape = self.event_shape(points.shape[1]) or ()
         weights = next(network.parameters(), torch.empty(0))
         try:
             network.to(points.device)
             images = points.to(weights.dtype).reshape(-1, *shape)
-            found = [network(some).flatten(1) for some in torch.split(images, IMAGES)]
-            features = torch.cat(found).double()
-        except Exception as error:  # whatever somebody else's network raises
+            parts = [network(part).flatten(1) for part in torch.split(images, IMAGES)]
+            features = torch.cat(parts).double()
+        except Exception as error:  # whatever the network raises
             raise self._refused(f"one that takes them: {kind_and_line(error)}", shape) from error
         good = len(features) == len(points) and features.shape[1] > 0
         if not (good and features.isfinite().all()):
@@ -121,7 +121,7 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureMetric(Metric):
-    """A squared distance of features, in squared units of theirs.
+    """A squared distance between features, in their squared units.
 
     Args:
         features: of images.
@@ -132,45 +132,45 @@ class FeatureMetric(Metric):
 
     @property
     def floor_exponent(self) -> float:
-        """1: what samples of one law differ by is some n^−½, squared; FID more slowly at n ≪ d."""
+        """1: samples of one law differ by about n^−½, squared; FID falls more slowly at n ≪ d."""
         return 1.0
 
     def why_incompatible(self, dim: int) -> str | None:
         return self.features.why_incompatible(dim)
 
 
-class FeatureDistance(Distance, Generic[Known]):
-    """A distance of features to a reference's, worked out once, when it is first asked for.
+class FeatureDistance(Distance, Generic[Summary]):
+    """A distance to the features of a reference, which are computed at the first measurement.
 
-    Checks build distances that nobody asks; a reference may take minutes.
+    Checks build distances that are never used, and a reference may take minutes.
     """
 
     def __init__(self, features: Features, reference: Tensor) -> None:
         super().__init__(reference.shape[1])
         _require_two(reference, "reference")
-        features(reference[:2])  # a network that fails does so before any work
+        features(reference[:2])  # a network that fails must fail before any work
         self._features = features
         self._reference = reference
-        self._known: list[Known] = []
+        self._reference_summary: list[Summary] = []
         self._lock = Lock()
 
     def measure(self, samples: Tensor) -> Measurement:
         _require_two(samples, "samples")
         return self.between(self.summary(self._features(samples)), self._of_reference())
 
-    def _of_reference(self) -> Known:
+    def _of_reference(self) -> Summary:
         with self._lock:
-            if not self._known:
-                self._known.append(self.summary(self._features(self._reference)))
-            return self._known[0]
+            if not self._reference_summary:
+                self._reference_summary.append(self.summary(self._features(self._reference)))
+            return self._reference_summary[0]
 
     @abstractmethod
-    def summary(self, features: Tensor) -> Known:
-        """What of features `(n, d)`, float64, is needed."""
+    def summary(self, features: Tensor) -> Summary:
+        """What the distance needs of features `(n, d)`, float64."""
 
     @abstractmethod
-    def between(self, samples: Known, reference: Known) -> Measurement:
-        """The distance of what is needed of either."""
+    def between(self, samples: Summary, reference: Summary) -> Measurement:
+        """The distance between two summaries."""
 
 
 def _require_two(points: Tensor, name: str) -> None:
@@ -178,7 +178,7 @@ def _require_two(points: Tensor, name: str) -> None:
 
 
 def digest(network: nn.Module) -> str:
-    """16 hexadecimal digits for the parts and the weights of a network."""
+    """A hash of the parts and the weights of a network, 16 hexadecimal digits."""
     kind = type(network)
     state = blake2b(f"{kind.__module__}.{kind.__qualname__} {network}".encode(), digest_size=8)
     for name, values in sorted(network.state_dict().items()):
@@ -191,7 +191,7 @@ class Inception(nn.Module):
     """Inception v3 on images between −1 and 1, grey or in three colours.
 
     Args:
-        network: torch-fidelity's, of bytes (n, 3, height, width).
+        network: torch-fidelity's, on bytes (n, 3, height, width).
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -206,7 +206,7 @@ class Inception(nn.Module):
         return features
 
     def extra_repr(self) -> str:
-        """The version of what makes the features: it is part of the digest."""
+        """The version of torch-fidelity, as a part of the digest."""
         return f"torch-fidelity {version('torch-fidelity')}"
 
 
@@ -216,12 +216,12 @@ def inception(
     """The features of the standard network.
 
     Args:
-        weights: the file of its weights; None for where torch keeps what it has downloaded.
+        weights: the file of its weights; None: in torch's folder of downloads.
         layer: one of `LAYERS`.
         shape: of an image; None for square ones.
 
     Raises:
-        InvalidSetting: torch-fidelity or the file is not there; with what to do about it.
+        InvalidSetting: torch-fidelity or the file is missing; the message has the remedy.
     """
     require(layer in LAYERS, "layer", layer, f"one of {', '.join(map(str, LAYERS))}")
     extractor, address = _torch_fidelity()
@@ -230,13 +230,13 @@ def inception(
     path = kept if weights is None else Path(weights).expanduser()
     once = f"no job downloads; do it once by curl -L --create-dirs -o '{path}' {address}"
     require(path.is_file(), "weights", path, f"a file that is there: {once}")
-    with torch.random.fork_rng(devices=[]):  # a network draws its weights before it has them
+    with torch.random.fork_rng(devices=[]):  # a network draws weights before it loads them
         try:
-            # it unpickles whatever it is given, so it is given the numbers of the file
-            numbers = io.BytesIO()
-            torch.save(torch.load(path, map_location="cpu", weights_only=True), numbers)
-            numbers.seek(0)
-            network = extractor(name, [str(layer)], feature_extractor_weights_path=numbers)
+            # it unpickles its input, so it gets a file with nothing but numbers
+            tensors = io.BytesIO()
+            torch.save(torch.load(path, map_location="cpu", weights_only=True), tensors)
+            tensors.seek(0)
+            network = extractor(name, [str(layer)], feature_extractor_weights_path=tensors)
         except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, TypeError) as error:
             allowed = f"the weights of {address} ({kind_and_line(error)})"
             raise InvalidSetting("weights", path, allowed) from error
@@ -244,7 +244,7 @@ def inception(
 
 
 def _torch_fidelity() -> tuple[Callable[..., Any], str]:
-    """Its network, and the address of the weights."""
+    """torch-fidelity's network class, and the address of the weights."""
     if find_spec("torch_fidelity") is None:
         raise missing("torch-fidelity", "fid")
     try:

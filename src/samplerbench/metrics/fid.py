@@ -1,20 +1,20 @@
-"""The Fréchet distance of the features of images, squared: FID with the standard network.
+"""The squared Fréchet distance between features of images: FID with the standard network.
 
 With the means μ, ν and the covariances Σ, Γ (divided by n − 1) of the features of two clouds,
 
     FID = ‖μ − ν‖² + tr Σ + tr Γ − 2·tr (Σ^½ Γ Σ^½)^½ ,
 
-the squared W₂ of the Gaussians with these moments, in squared units of the features: what differs
-beyond two moments is not seen. Let A of shape (n, d) be the centred features over √(n − 1), so that
-Σ = AᵀA, and B the same of the reference. Then the last trace is the sum of the singular values of
-A Bᵀ, which is exact where Σ has no full rank (with fewer images than features it never has) and
-takes no root of a rounding error. Of more rows than d the triangular factor is enough.
+the squared W₂ between the Gaussians with these moments, in squared units of the features. It sees
+the first two moments only. Let A of shape (n, d) be the centred features over √(n − 1), so that
+Σ = AᵀA, and B the same for the reference. Then the last trace is the sum of the singular values of
+A Bᵀ. This is exact also for a Σ without full rank (fewer images than features), and takes no root
+of a rounding error. With more rows than d, A is replaced by its triangular factor.
 
-FID of n and m images is too large by about c/n + c′/m, and c depends on the law: numbers of
-different n cannot be compared, and differences of different laws only at an n that is large. So it
-is read beside its floor, which has the same n and m. Published values are of 50 000 images.
+FID of n and m images is too large by about c/n + c′/m, and c depends on the law. So values of
+different n cannot be compared, and differences between laws only at large n. Compare a value with
+its floor, which has the same n and m. Published values use 50 000 images.
 
-Cost of a call: the features of n images, n·d·min(n, d), and the singular values of a matrix of
+Cost per call: the features of n images, n·d·min(n, d), and the singular values of a matrix of
 min(n, d) × min(m, d).
 
 References: M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler, S. Hochreiter, GANs Trained by a Two
@@ -37,7 +37,7 @@ from samplerbench.metrics.features import FeatureDistance, FeatureMetric, incept
 
 @dataclass(frozen=True)
 class FID(FeatureMetric):
-    """The squared Fréchet distance of features.
+    """The squared Fréchet distance between features.
 
     Args:
         features: of images.
@@ -50,7 +50,7 @@ class FID(FeatureMetric):
 def inception_fid(
     weights: str | None = None, layer: int = 2048, shape: tuple[int, ...] | None = None
 ) -> FID:
-    """FID proper, on the features of Inception; see `features.inception`."""
+    """FID on the features of Inception; see `features.inception`."""
     return FID(inception(weights, layer, shape))
 
 
@@ -74,7 +74,7 @@ class _FrechetDistance(FeatureDistance[_Moments]):
         means = float((samples.mean - reference.mean).square().sum())
         common = float(torch.linalg.svdvals(samples.root @ reference.root.T).sum())
         total = float(samples.root.square().sum() + reference.root.square().sum())
-        covariances = max(0.0, total - 2 * common)  # where it is 0, rounding has a sign
+        covariances = max(0.0, total - 2 * common)  # rounding may make 0 negative
         value = means + covariances
         info = {"means": means, "covariances": covariances}
         return Measurement(value, value, value, None, 0, info)

@@ -1,14 +1,14 @@
-"""The squared maximum mean discrepancy of the features of images: KID with the standard network.
+"""The squared maximum mean discrepancy of features of images: KID with the standard network.
 
     KID = E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y),     k(x, y) = (⟨x, y⟩/d + 1)³ ,
 
-with X, X′ the features of samples and Y, Y′ those of the reference, d numbers each. Each mean is
-over all pairs of *different* images, so the expected value is that of the laws at every n and m,
-and 0 for a perfect sampler; it may be negative. The authors average the same over 100 random
-subsets of 1 000 images: an estimate of the same number, which varies more and needs a seed. Unlike
-FID it can be compared between numbers of images. A cubic kernel sees three moments of features.
+with the features X, X′ of samples and Y, Y′ of the reference, d numbers each. Each mean is over all
+pairs of *different* images, so for all n and m the expected value is that of the laws: 0 for a
+perfect sampler. It may be negative. The authors average over 100 random subsets of 1 000 images,
+which estimates the same number, varies more and needs a seed. Unlike FID, values for different
+numbers of images can be compared. A cubic kernel sees the first three moments of the features.
 
-Cost of a call: the features of n images, and n·m + n² products of d numbers; memory in pieces.
+Cost per call: the features of n images, and n·m + n² products of d numbers; bounded memory.
 
 Reference: M. Bińkowski, D. J. Sutherland, M. Arbel, A. Gretton, Demystifying MMD GANs, ICLR 2018,
 arXiv 1801.01401, Section 4.
@@ -36,7 +36,7 @@ class KID(FeatureMetric):
         features: of images.
     """
 
-    allows_coupled: ClassVar[bool] = False  # two clouds with the same starts seem too near
+    allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too near
 
     def why_too_large(self, n: int, m: int) -> str | None:
         return why_too_many(n, m)
@@ -48,7 +48,7 @@ class KID(FeatureMetric):
 def inception_kid(
     weights: str | None = None, layer: int = 2048, shape: tuple[int, ...] | None = None
 ) -> KID:
-    """KID proper, on the features of Inception; see `features.inception`."""
+    """KID on the features of Inception; see `features.inception`."""
     return KID(inception(weights, layer, shape))
 
 
@@ -63,8 +63,8 @@ class _Cloud:
 class _KernelDistance(FeatureDistance[_Cloud]):
     def summary(self, features: Tensor) -> _Cloud:
         count = len(features)
-        itself = math.fsum(kernel(features.square().sum(dim=1) / features.shape[1]).tolist())
-        pairs = kernel_sum(features, features) - itself
+        with_itself = math.fsum(kernel(features.square().sum(dim=1) / features.shape[1]).tolist())
+        pairs = kernel_sum(features, features) - with_itself
         return _Cloud(features, pairs / (count * (count - 1)))
 
     def between(self, samples: _Cloud, reference: _Cloud) -> Measurement:

@@ -3,18 +3,19 @@
     max-W_p(μ, ν) = max_{‖θ‖ = 1} W_p(θ_# μ, θ_# ν),     θ_# the projection x ↦ ⟨θ, x⟩ ,
 
 estimated by the largest of K random directions, uniform on the sphere. It is a lower bound, good
-in few dimensions and poor in many: of a pure mean shift c the best direction recovers
+in few dimensions and poor in many: for a pure mean shift c it is
 ‖c‖·max_k cos(θ_k, c) ≈ ‖c‖·√(2 ln K / dim).
 
-Cost of a call for p = 2: K·n·(dim + log n), once the reference of m points has been projected and
-sorted, K·m·(dim + log m); for other p add K·m. The clouds are moved by the reference's mean, which
-changes no distance, and held in the metric's precision; sums are taken in float64, so that float32
-costs about 1e-7 of the size of the data. The lower bound allows for that. Lines are measured in a
-unit of the clouds, the power of two above their largest coordinate: in float32, squares of numbers
+Cost for p = 2: K·m·(dim + log m) once, to project and sort the reference of m points, then
+K·n·(dim + log n) per call; for other p add K·m. Both clouds are moved by the reference's mean,
+which changes no distance, and held in the metric's precision. Sums are in float64. So the error of
+float32 is about 1e-7 of the size of the data, and the lower bound includes it. The unit of the
+lines is the power of two above the largest coordinate, because in float32 the squares of numbers
 below 1e-23 are 0.
-Memory: directions, sorted reference and cell means are kept as far as each fits `KEPT_BYTES`; the
-rest is computed again in every call. Work space is some lines of n and m numbers, `WORK` of them or
-one line of each. Everything stays on the device of the reference.
+
+Memory: directions, sorted reference and cell means are kept up to `KEPT_BYTES` each; the rest is
+computed again in every call. The work space is `WORK` numbers of each cloud, or one line of each.
+Everything stays on the device of the reference.
 
 Reference: I. Deshpande et al., Max-Sliced Wasserstein Distance and Its Use for GANs, CVPR 2019,
 arXiv 1904.05877.
@@ -42,13 +43,13 @@ from samplerbench.metrics.projections import (
 )
 
 KEPT_BYTES = 2**27
-"""What is kept at most of each: directions, sorted reference, its cell means. Changes no bit."""
+"""Largest size of each: directions, sorted reference, its cell means. It changes no bit."""
 
 WORK = 2**22
-"""Projected numbers of each cloud that are worked on at once, where one line has no more."""
+"""The number of projections of each cloud at a time; a single line may have more."""
 
 _SMALLEST = 2.0**-100
-"""The smallest unit: 1/unit must be a number in float32."""
+"""The smallest unit: 1/unit must not overflow in float32."""
 
 _ALL = slice(None)
 
@@ -62,8 +63,8 @@ class MaxSliced(Metric):
 
     Args:
         p: the order of W_p, at least 1.
-        directions: how many random directions.
-        precision: the dtype in which projections are held and sorted.
+        directions: the number of random directions.
+        precision: the dtype of the projections.
     """
 
     p: float = 2.0
@@ -74,9 +75,6 @@ class MaxSliced(Metric):
         require(1 <= self.p < math.inf, "p", self.p, "at least 1 and finite")
         require(self.directions >= 1, "directions", self.directions, "at least 1")
         require(self.precision in DTYPES, "precision", self.precision, " or ".join(DTYPES))
-
-    def why_incompatible(self, dim: int) -> str | None:
-        return None
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         return _MaxSlicedDistance(SlicedReference(self, reference, seed), reference.shape[1])
@@ -94,8 +92,8 @@ def max_sliced_wasserstein(
     """Return the largest W_p between `(n, dim)` and `(m, dim)` over random directions.
 
     Raises:
-        ValueError: a cloud is empty, not finite, or of another dimension than the other; a setting
-            is out of range.
+        ValueError: a cloud is empty or not finite, the clouds differ in dimension, or a setting is
+            out of range.
     """
     return MaxSliced(p, directions, precision).against(reference, seed=seed)(samples).value
 
@@ -111,7 +109,7 @@ class SlicedReference:
     def __init__(self, metric: MaxSliced, reference: Tensor, seed: int) -> None:
         self.metric = metric
         self._seed = seed
-        # Rounded to float32, so that clouds of either precision are moved by the same vector.
+        # rounded to float32, so that clouds of both precisions are moved by the same vector
         self._centre = reference.mean(dim=0).float()
         self.reference = self.centred(reference)
         self.size = float(self.reference.abs().max())
@@ -136,11 +134,11 @@ class SlicedReference:
         """Measure samples `(n, dim)` along every direction.
 
         Returns:
-            W_p `(directions,)`, in float64, and by how much rounding may have changed one of them.
+            W_p `(directions,)`, in float64, and the largest rounding error of one of them.
         """
         points = self.centred(samples)
         unit = 2.0 ** math.frexp(max(float(points.abs().max()), self.size, _SMALLEST))[1]
-        # One buffer for all lines: fresh memory for each costs as much as the arithmetic.
+        # one buffer for all lines: allocating memory for each takes as long as the arithmetic
         rows = max(1, min(BLOCK, WORK // max(len(points), len(self.reference))))
         buffer = points.new_empty(rows, len(points))
         values: list[Tensor] = []
@@ -192,7 +190,7 @@ class SlicedReference:
         return rows.to(self.reference)
 
     def _kept(self, numbers: int) -> int:
-        """How many blocks are kept of what has that many numbers a direction."""
+        """How many blocks are kept, with so many numbers per direction."""
         return min(self._blocks, KEPT_BYTES // (BLOCK * numbers * self.reference.itemsize))
 
 

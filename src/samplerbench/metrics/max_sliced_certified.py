@@ -1,12 +1,12 @@
-"""The max-sliced W₂ of two clouds in the plane, certified: an interval that holds the maximum.
+"""The max-sliced W₂ of two clouds in the plane, certified: with a lower and an upper bound.
 
-`cutting_planes` finds it. The bound of a coupling π with weights over the pairs of points is
+It is found by `cutting_planes`. The bound of a coupling π, weights over the pairs of points, is
 
     θᵀ M_π θ,     M_π = Σ π(x, y) (x − y)(x − y)ᵀ .
 
-Evaluations grow like the size of the data over W₂: about 20 for a relative gap of 1e-6 between
-samples of a mixture whose weights differ, 100 for two Gaussian samples of 2 000 points, 500 at
-20 000. Each costs n log n + m log m.
+The number of evaluations grows like the size of the data over W₂. For a relative gap of 1e-6 it is
+about 20 for samples of mixtures with different weights, 100 for two Gaussian samples of 2 000
+points, and 500 for 20 000 points. Each costs n log n + m log m.
 
 Reference: I. Deshpande et al., Max-Sliced Wasserstein Distance and Its Use for GANs, CVPR 2019,
 arXiv 1904.05877 (the distance).
@@ -36,12 +36,12 @@ _ROUNDING = 1e-14
 class MaxSlicedCertified(Metric):
     """max-W₂ in the plane, with a lower and an upper bound; in float64, on the CPU.
 
-    It stops when upper − lower ≤ relative_tolerance · upper, or when rounding hides the gap.
-    Nothing in it is random: the seed has no effect.
+    It stops when upper − lower ≤ relative_tolerance · upper, or when rounding errors exceed the
+    gap. Nothing in it is random: the seed has no effect.
 
     Args:
-        relative_tolerance: the gap allowed relative to the value, ≥ 0.
-        evaluations: how many couplings at most, ≥ 8; the bounds hold also where that ends it.
+        relative_tolerance: the allowed gap relative to the value, ≥ 0.
+        evaluations: the largest number of couplings, ≥ 8; the bounds hold in any case.
     """
 
     relative_tolerance: float = 1e-6
@@ -60,7 +60,7 @@ class MaxSlicedCertified(Metric):
 
 
 class _Cloud:
-    """The points of a cloud, to be ordered along directions."""
+    """The points of a cloud, which can be sorted along directions."""
 
     def __init__(self, points: Tensor, centre: Array) -> None:
         self._x, self._y = np.ascontiguousarray((points.double().cpu().numpy() - centre).T)
@@ -74,9 +74,10 @@ class _Cloud:
 
     def ordered(self, phi: float) -> tuple[Array, Array]:
         """Return both coordinates of the points, ordered along the direction."""
-        # The last bits of each projection make room for the index of its point: one sort of such
-        # keys takes half the time of an argsort. Points that differ in the lost bits only (4e-12 of
-        # the projection for 10 000 points) may swap: still a coupling, so its bound holds.
+        # The last bits of each projection are replaced by the index of its point: sorting these
+        # keys takes half the time of an argsort. Points that differ in the replaced bits only
+        # (4e-12 of the projection for 10 000 points) may swap. The result is still a coupling, so
+        # its bound holds.
         keys = self.along(phi)
         bits = keys.view(np.int64)
         bits &= ~self._index_bits
@@ -93,7 +94,7 @@ class _CertifiedDistance(Distance):
         self._size = len(reference)
         self._centre: Array = reference.double().mean(dim=0).cpu().numpy()
         self._reference = _Cloud(reference, self._centre)
-        # Every search begins along these: the reference is sorted for them once.
+        # every search begins along these directions: the reference is sorted once
         self._starts = {phi: self._reference.ordered(phi) for phi in START_ANGLES}
 
     def measure(self, samples: Tensor) -> Measurement:
@@ -116,7 +117,7 @@ class _CertifiedDistance(Distance):
 
 
 def _bound(grid: QuantileGrid, x: tuple[Array, Array], y: tuple[Array, Array]) -> Bound:
-    """Return the bound of the coupling that the orders of two clouds give."""
+    """Return the bound of the coupling of two sorted clouds."""
     weight = grid.weight.numpy()
     dx, dy = (_gaps(grid, a, b) for a, b in zip(x, y, strict=True))
     weighted = dx * weight

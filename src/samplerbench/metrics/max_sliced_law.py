@@ -1,26 +1,26 @@
 """The max-sliced W₂ between samples and a Gaussian mixture in the plane, certified, without noise.
 
-A reference of m points is itself off by the distance of m draws to their law, which on a mixture
-falls like m^(−1/4) only. Here the law takes the reference's place. Along θ it is the mixture
+A reference of m points has an error of its own, its distance to the law, which for a mixture falls
+like m^(−1/4) only. Here the law itself replaces the reference. Along θ it is the mixture
 
     θ_# law = Σ w_k·N(⟨θ, μ_k⟩, s_k²),     s_k² = θᵀ C_k θ ,
 
-and the sample x_(i), i-th along θ, is coupled to the part of the law in the i-th quantile cell of
-mass 1/n of that mixture, with conditional mean ȳᵢ in the plane. The cost of the coupling along
-every direction is that of the matrix
+and the sample x_(i), the i-th along θ, is coupled to the part of the law in the i-th quantile cell
+of mass 1/n of that mixture, with conditional mean ȳᵢ in the plane. The cost of the coupling along
+every direction follows from the matrix
 
     M = (1/n) Σᵢ (x_(i) − ȳᵢ)(x_(i) − ȳᵢ)ᵀ + Cov Y − (1/n) Σᵢ (ȳᵢ − E Y)(ȳᵢ − E Y)ᵀ .
 
-In component k the plane follows the projection by regression,
-E[Y | k, ⟨θ, Y⟩ = e] = μ_k + C_k θ (e − ⟨θ, μ_k⟩)/s_k², so that with z_k the standardised edge
+In component k the regression of Y on its projection is
+E[Y | k, ⟨θ, Y⟩ = e] = μ_k + C_k θ (e − ⟨θ, μ_k⟩)/s_k². So with the standardised edges z_k
 
     E[Y; ⟨θ, Y⟩ ≤ e] = Σ w_k (μ_k Φ(z_k) − (C_k θ/s_k) φ(z_k)) ,
 
 and ȳᵢ is n times a difference of these. `line_laws` finds the edges, `cutting_planes` the maximum.
 
 Evaluations: 20 to 35 for samples of D1 with n = 2 000, 200 for one Gaussian. Each costs
-n log n + 2·n·K for K components; memory is some 300 bytes a sample. Bounds are safe against
-rounding, 1e-13 of the second moments in W₂².
+n log n + 2·n·K for K components; memory is about 300 bytes per sample. The bounds include rounding
+errors, 1e-13 of the second moments in W₂².
 
 References: the distance, I. Deshpande et al., Max-Sliced Wasserstein Distance and Its Use for GANs,
 CVPR 2019, arXiv 1904.05877; the means of a cell, N. L. Johnson, S. Kotz, N. Balakrishnan,
@@ -36,26 +36,26 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from samplerbench.core.line_laws import MixtureLine, distance_to_law
 from samplerbench.datasets.base import Dataset
 from samplerbench.metrics.base import Distance, LawMetric, Measurement
 from samplerbench.metrics.cutting_planes import START_ANGLES, Bound, check_stop, search
-from samplerbench.metrics.line_laws import MixtureLine, distance_to_law
 from samplerbench.metrics.modes import Modes, modes_of
 
 _ROUNDING = 1e-13
-"""Of a bound, relative to the second moments of samples and law; ten times what is measured."""
+"""Relative to the second moments of samples and law; ten times the measured rounding error."""
 
 
 @dataclass(frozen=True)
 class MaxSlicedLaw(LawMetric):
     """max-W₂ between samples and a mixture in the plane, with a lower and an upper bound.
 
-    It stops when upper − lower ≤ relative_tolerance · upper, or when rounding hides the gap.
-    Nothing in it is random: the seed has no effect.
+    It stops when upper − lower ≤ relative_tolerance · upper, or when rounding errors exceed the
+    gap. Nothing in it is random: the seed has no effect.
 
     Args:
-        relative_tolerance: the gap allowed relative to the value, ≥ 0.
-        evaluations: how many couplings at most, ≥ 8; the bounds hold also where that ends it.
+        relative_tolerance: the allowed gap relative to the value, ≥ 0.
+        evaluations: the largest number of couplings, ≥ 8; the bounds hold in any case.
     """
 
     relative_tolerance: float = 1e-6
@@ -77,7 +77,7 @@ class MaxSlicedLaw(LawMetric):
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         modes = modes_of(dataset)
-        assert modes is not None  # why_incompatible has asked
+        assert modes is not None  # checked by why_incompatible
         return _LawDistance(self, modes)
 
 
@@ -88,7 +88,7 @@ class _LawDistance(Distance):
         self._centre = modes.weights @ modes.means
         self._modes = Modes(modes.weights, modes.means - self._centre, modes.covariances)
         self._covariance = modes.covariance()
-        # Every search begins along the same directions: their cells are kept, for one n.
+        # every search begins along the same directions: their cells are kept, for one n
         self._starts = lru_cache(maxsize=1)(self._start_means)
 
     def measure(self, samples: Tensor) -> Measurement:

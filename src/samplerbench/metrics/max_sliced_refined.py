@@ -4,24 +4,24 @@ With π_θ the monotone coupling along θ and M_θ = Σ π_θ(x, y) (x − y)(x 
 
     W₂²(θ) = θᵀ M_θ θ,     ∇W₂²(θ) = 2 M_θ θ ,
 
-since π_θ is optimal and its first variation vanishes. M_θ θ needs no dim × dim matrix: with x̄ⱼ and
-ȳᵢ the means, along θ, of what the coupling gives to a point,
+since π_θ is optimal and its first variation vanishes. M_θ θ needs no dim × dim matrix. Let x̄ⱼ and
+ȳᵢ be the means, along θ, of the mass that the coupling assigns to a point; then
 
     M_θ θ = (1/n) Σᵢ (⟨θ, xᵢ⟩ − ȳᵢ) xᵢ − (1/m) Σⱼ (x̄ⱼ − ⟨θ, yⱼ⟩) yⱼ .
 
 A step goes from θ along the tangent u = M_θ θ / W₂² − θ:
 
-    θ ← (θ + h u) / ‖θ + h u‖ ;
+    θ ← (θ + h u) / ‖θ + h u‖ .
 
 h = 1 is the fixed-point map θ ← M_θ θ / ‖M_θ θ‖, a power iteration. A step that does not raise W₂
-is taken back and h quartered; one that does doubles it. All starts, the difference of the means and
-the best of many random directions, climb together.
+is undone and h is divided by four; a step that raises W₂ doubles h. The starts are the difference
+of the means and the best of many random directions; all of them are refined together.
 
-What is reported is W₂ along a direction: a lower bound of the maximum, with no upper one (the bound
+The value is W₂ along a direction: a lower bound of the maximum. There is no upper bound (the bound
 θᵀ M_π θ of the certified search is loose in many dimensions). A pure mean shift c is found in one
-step from anywhere: there M_θ = ccᵀ for every θ.
+step from any start, since M_θ = ccᵀ for every θ.
 
-Cost: that of the random directions, as in `max_sliced`, and starts·(n + m)·(dim + log) a step.
+Cost: the random directions, as in `max_sliced`, and starts·(n + m)·(dim + log) per step.
 Memory: the clouds in float64, and starts × dim numbers.
 
 Reference: I. Deshpande et al., Max-Sliced Wasserstein Distance and Its Use for GANs, CVPR 2019,
@@ -49,10 +49,10 @@ class MaxSlicedRefined(Metric):
     """max-W₂ from below, by ascent from the best of many random directions; in float64.
 
     Args:
-        directions: how many random directions are tried first, ≥ 1.
-        starts: how many of them are refined, ≥ 1, besides the difference of the means.
-        iterations: how many steps at most, ≥ 1.
-        tolerance: an ascent ends when h‖u‖², about the relative gain of W₂² to come, is below it.
+        directions: the number of random directions to try first, ≥ 1.
+        starts: the number of them to refine, ≥ 1, besides the difference of the means.
+        iterations: the largest number of steps, ≥ 1.
+        tolerance: an ascent ends when h‖u‖², about the next relative gain of W₂², is below it.
     """
 
     directions: int = 1000
@@ -65,9 +65,6 @@ class MaxSlicedRefined(Metric):
         require(self.starts >= 1, "starts", self.starts, "at least 1")
         require(self.iterations >= 1, "iterations", self.iterations, "at least 1")
         require(0 < self.tolerance < 1, "tolerance", self.tolerance, "between 0 and 1")
-
-    def why_incompatible(self, dim: int) -> str | None:
-        return None
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         return _RefinedDistance(self, reference, seed)
@@ -108,7 +105,7 @@ class _RefinedDistance(Distance):
         return Measurement(value, value, math.nan, directions[best].cpu(), evaluations)
 
     def _starts(self, samples: Tensor, shift: Tensor) -> Tensor:
-        """Return the starts `(starts + 1, dim)`, or without the shift's direction if it is 0."""
+        """Return the starts `(starts + 1, dim)`; one fewer if the means are equal."""
         values, _ = self._search.distances(samples)
         best = values.topk(min(self._metric.starts, len(values))).indices.tolist()
         rows = torch.stack([self._search.direction(index) for index in best]).to(shift)

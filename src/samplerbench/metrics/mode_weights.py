@@ -1,18 +1,18 @@
-"""How far the samples' shares of a mixture's modes are from the weights.
+"""The difference between the samples' shares of a mixture's modes and the weights.
 
 With n_k of n samples in mode k (assigned as in `modes`) and weights w_k,
 
     value = ½ Σ_k |n_k/n − w_k| ,
 
-the total variation: the share of the samples, between 0 and 1, that is in the wrong mode. Together
-with it, in `info`, the test that the counts are those of n independent draws of the law:
+the total variation: the share of the samples, between 0 and 1, that is in the wrong mode. `info`
+has the test of whether the counts are those of n independent draws of the law:
 
     χ² = Σ_k (n_k − n·w_k)² / (n·w_k),     p_value: with K − 1 degrees of freedom ,
 
-and `smallest_expected`, the least n·w_k: below 5 the p-value is rough. Samples that depend on each
-other, as those of quasi-random starts do, have other counts than the test supposes.
+and `smallest_expected`, the smallest n·w_k: below 5 the p-value is rough. The test assumes
+independent samples; those of quasi-random starts are not.
 
-Between-mode weights dominate W₂ on mixtures; `within_mode` is the other part.
+On mixtures, errors of the weights dominate W₂; `within_mode` measures the rest.
 
 Cost: n·K·dim². Fresh draws have a value of about Σ_k √(w_k(1 − w_k)/(2πn)).
 
@@ -40,8 +40,8 @@ class ModeWeights(LawMetric):
     """The total variation between the samples' shares of the modes and the weights; no units.
 
     Args:
-        max_overlap: the share of the law's draws, above 0 and below 1, that may go to another mode
-            than theirs; that is a bias of the value of at most as much.
+        max_overlap: the share of the law's draws, above 0 and below 1, that may be assigned to a
+            wrong mode; it bounds the bias of the value.
     """
 
     is_wasserstein: ClassVar[bool] = False
@@ -58,7 +58,7 @@ class ModeWeights(LawMetric):
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         modes = modes_of(dataset)
-        assert modes is not None  # why_incompatible has asked
+        assert modes is not None  # checked by why_incompatible
         return _WeightsDistance(modes)
 
 

@@ -1,16 +1,16 @@
-"""The modes of a Gaussian mixture: whose is a sample, and can one tell?
+"""Assigning samples to the modes of a Gaussian mixture, and when that is possible.
 
-A sample goes to the mode with the largest posterior responsibility
+A sample is assigned to the mode with the largest posterior responsibility
 
     r_k(x) ∝ w_k N(x; μ_k, C_k) .
 
-Of the law's own draws the share that goes to another mode than it was drawn from is at most
+The share of the law's own draws that are assigned to a wrong mode is at most
 
     Σ_{j<k} √(w_j w_k) ∫ √(N_j N_k) = Σ_{j<k} √(w_j w_k) exp(−B_jk) ,
     B_jk = ⅛ (μ_j − μ_k)ᵀ C̄⁻¹ (μ_j − μ_k) + ½ ln(det C̄ / √(det C_j det C_k)),   C̄ = ½ (C_j + C_k) ,
 
-since min(a, b) ≤ √(ab). Where that is small, the shares of the law's draws that go to the modes are
-the weights, and the draws of a mode are Gaussian.
+since min(a, b) ≤ √(ab). If that is small, the shares of the law's draws in the modes are the
+weights, and the draws assigned to a mode are Gaussian.
 
 Reference: A. Bhattacharyya, On a Measure of Divergence between Two Statistical Populations Defined
 by Their Probability Distributions, Bull. Calcutta Math. Soc. 35 (1943) 99–109.
@@ -28,10 +28,10 @@ from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 
 _PIECE = 2**20
-"""Numbers `(K, n, dim)` that are worked on at once: 8 MB."""
+"""The number of entries `(K, n, dim)` at a time: 8 MB."""
 
 _THINNEST = 1e-12
-"""Variance along a direction relative to the law's: below, a mode counts as flat."""
+"""A mode is flat if its smallest variance, relative to the law's largest, is below this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +52,15 @@ class Modes:
         """Return the index of the mode of each of the samples `(n, dim)`: `(n,)`."""
         factors = torch.linalg.cholesky(self.covariances)
         logs = self.weights.log() - factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
-        found = []
+        indices = []
         for rows in torch.split(samples, max(1, _PIECE // self.means.numel())):
             offsets = (rows - self.means[:, None]).mT
             scaled = torch.linalg.solve_triangular(factors, offsets, upper=False)
-            found.append((logs[:, None] - scaled.square().sum(dim=1) / 2).argmax(dim=0))
-        return torch.cat(found)
+            indices.append((logs[:, None] - scaled.square().sum(dim=1) / 2).argmax(dim=0))
+        return torch.cat(indices)
 
     def overlap(self) -> float:
-        """Return a bound on the share of the law's draws that go to another mode than theirs."""
+        """Return a bound on the share of the law's draws that are assigned to a wrong mode."""
         total = 0.0
         determinants = torch.linalg.slogdet(self.covariances).logabsdet
         for j in range(len(self.weights) - 1):
@@ -81,13 +81,10 @@ class Modes:
 
 
 def modes_of(dataset: Dataset) -> Modes | None:
-    """Return the modes of a Gaussian mixture; None for another law, or where a mode is flat."""
+    """Return the modes of a Gaussian mixture; None for another law, or if a mode is flat."""
     if not isinstance(dataset, GaussianMixture):
         return None
-    weights, means, covariances = (
-        torch.tensor(values, dtype=torch.float64)
-        for values in (dataset.weights, dataset.means, dataset.covariances)
-    )
+    weights, means, covariances = dataset.tensors()
     modes = Modes(weights / weights.sum(), means, (covariances + covariances.mT) / 2)
     widest = float(torch.linalg.eigvalsh(modes.covariance()).max())
     thinnest = float(torch.linalg.eigvalsh(modes.covariances).min())
@@ -95,7 +92,7 @@ def modes_of(dataset: Dataset) -> Modes | None:
 
 
 def why_not_separate(dataset: Dataset, name: str, max_overlap: float) -> str | None:
-    """Say why samples cannot be told apart by mode; None if they can."""
+    """The reason why samples cannot be assigned to modes; None if they can."""
     modes = modes_of(dataset)
     if modes is None:
         return f"{name} needs a Gaussian mixture, no mode of it flat; use metric=max_sliced"

@@ -1,16 +1,17 @@
-"""How far samples are from the nearest point that a finite data set has for training.
+"""The mean distance of samples to the nearest training point of a finite data set.
 
     value = (1/n) Σᵢ minⱼ ‖xᵢ − yⱼ‖,     yⱼ the training part of the data set ,
 
-in the units of the data. It has to be read beside its floor, the held-out points' own value: below
-it the samples are copies of training points, and far above it they look like no data at all. So
-neither a smaller value nor a larger one is better, and nothing is ranked by it. The ideal denoiser
-of the training part ends at 0. `info` has the smallest of the distances and their median.
+in the units of the data. Compare it with its floor, the value of held-out points. If it is below
+the floor, samples are copies of training points; if it is far above, they do not look like the
+data. So neither a smaller nor a larger value is better, and samplers are not ranked by it. The
+ideal denoiser of the training part has the value 0. `info` has the smallest distance and the
+median.
 
-Cost: n·K·dim for K training points; memory in pieces, see `pairs`.
+Cost: n·K·dim for K training points; bounded memory, see `pairs`.
 
 Reference: C. Meehan, K. Chaudhuri, S. Dasgupta, A Non-Parametric Test to Detect Data-Copying in
-Generative Models, AISTATS 2020, arXiv 2004.05675 (what it compares; the test is another one).
+Generative Models, AISTATS 2020, arXiv 2004.05675 (the same comparison, with a test).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from samplerbench.datasets.base import Dataset
-from samplerbench.datasets.file import Divided
+from samplerbench.datasets.divided import Divided
 from samplerbench.metrics.base import Distance, LawMetric, Measurement
 from samplerbench.metrics.pairs import nearest
 
@@ -42,7 +43,7 @@ class NearestTraining(LawMetric):
         )
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
-        assert isinstance(dataset, Divided)  # why_incompatible has asked
+        assert isinstance(dataset, Divided)  # checked by why_incompatible
         return _NearestDistance(dataset.part("train"))
 
 

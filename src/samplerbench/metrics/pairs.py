@@ -2,10 +2,10 @@
 
     Σᵢⱼ f(‖xᵢ − yⱼ‖)     and     Σ_{i ≠ j} f(‖xᵢ − xⱼ‖) ,
 
-what energy distances and kernel discrepancies are made of. Distances are taken by differences, not
-by expanded squares, which cancel. The sums do not depend on the piece but for rounding, a few 1e-16
-of the sum of |f|. Cost n·m, half of it for the pairs of one cloud; memory PIECE numbers, on the
-device of the points.
+for energy distances and kernel discrepancies. Distances are computed from differences, not from
+expanded squares, which cancel. The size of a piece changes a sum by rounding only, a few 1e-16 of
+the sum of |f|. Cost n·m, half of it for the pairs of one cloud; memory PIECE numbers, on the device
+of the points.
 """
 
 from __future__ import annotations
@@ -16,15 +16,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from samplerbench.errors import require
+
 PIECE = 2**20
-"""Pairs that are worked on at once, at least one row of them: 8 MB."""
+"""The number of pairs at a time, at least one row: 8 MB."""
 
 MOST_PAIRS = 10**11
-"""What takes some ten minutes on one core; a larger sum is a mistake, and is refused."""
+"""A sum over so many takes about ten minutes on one core; a larger one is refused."""
+
+
+def require_pairs(points: Tensor, name: str) -> None:
+    """Refuse a cloud of one point: it has no pairs to average over."""
+    allowed = "at least 2 for an unbiased value; metric=sliced takes 1"
+    require(len(points) >= 2, f"{name}.shape[0]", len(points), allowed)
 
 
 def why_too_many(n: int, m: int) -> str | None:
-    """Say in one line why a sum over the pairs of n and m points is too long; None if it is not."""
+    """The reason in one line why n and m points have too many pairs; None if they have not."""
     most = max(n, m)
     if n * m <= MOST_PAIRS and most**2 // 2 <= MOST_PAIRS:
         return None
@@ -48,7 +56,7 @@ def mean_over_own_pairs(x: Tensor, f: Callable[[Tensor], Tensor]) -> float:
     sums: list[float] = []
     for start in range(0, count, rows):
         block, rest = x[start : start + rows], x[start + rows :]
-        # After f, since f(0) is not 0 for a kernel.
+        # after f, since f(0) is not 0 for a kernel
         sums += _row_sums(f(_distances(block, block)).fill_diagonal_(0))
         sums += _row_sums(f(_distances(block, rest)).mul_(2))
     return math.fsum(sums) / (count * (count - 1))
@@ -81,7 +89,7 @@ def neighbour_radii(x: Tensor, k: int) -> Tensor:
 
 
 def share_inside(x: Tensor, centres: Tensor, radii: Tensor) -> float:
-    """The share of `(n, dim)` that is in some ball around `(m, dim)` with radii `(m,)`."""
+    """The share of `(n, dim)` inside the balls around `(m, dim)` with radii `(m,)`."""
     pieces = torch.split(x, _rows(len(centres)))
     inside = [(_distances(rows, centres) <= radii).any(dim=1) for rows in pieces]
     return float(torch.cat(inside).double().mean())

@@ -1,17 +1,17 @@
 """Precision and recall of samples, by the nearest neighbours of points.
 
-Around each of m points y lies a ball B(y) that reaches to its k-th nearest neighbour among them;
-together the balls stand for where their law lives. With B(x) the same around the n samples,
+The ball B(y) around one of m points reaches to its k-th nearest neighbour among them; together the
+balls estimate the support of their law. With balls B(x) around the n samples,
 
-    precision = #{i : xᵢ ∈ ∪ⱼ B(yⱼ)}/n        how many samples look like data,
-    recall    = #{j : yⱼ ∈ ∪ᵢ B(xᵢ)}/m        how much of the data the samples reach .
+    precision = #{i : xᵢ ∈ ∪ⱼ B(yⱼ)}/n        the share of samples that look like data,
+    recall    = #{j : yⱼ ∈ ∪ᵢ B(xᵢ)}/m        the share of the data that samples come near .
 
-As a distance has to be 0 where the clouds are equal, the values are 1 − precision and 1 − recall;
-`info` has both shares. Balls grow with fewer points and with more dimensions, so compare at one
-(n, m) only, and with the floor, which is not 0. The paper's balls are in the features of a network;
-here they are in pixels, or whatever the points are.
+A distance must be 0 for equal clouds, so the values are 1 − precision and 1 − recall; `info` has
+both shares. Balls grow with fewer points and with more dimensions. So compare values of one (n, m)
+only, and with the floor, which is not 0. The paper's balls are in the features of a network; here
+they are in the space of the points, such as pixels.
 
-Cost: (n + m)² distances; memory in pieces, see `pairs`.
+Cost: (n + m)² distances; bounded memory, see `pairs`.
 
 Reference: T. Kynkäänniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila, Improved Precision and Recall
 Metric for Assessing Generative Models, NeurIPS 2019, arXiv 1904.06991, Eqs. 1 and 2; k = 3.
@@ -45,12 +45,9 @@ class PrecisionRecall(Metric):
     neighbours: int = 3
 
     def __post_init__(self) -> None:
-        known = self.share in ("precision", "recall")
-        require(known, "share", self.share, "precision or recall")
+        allowed = "precision or recall"
+        require(self.share in ("precision", "recall"), "share", self.share, allowed)
         require(self.neighbours >= 1, "neighbours", self.neighbours, "at least 1")
-
-    def why_incompatible(self, dim: int) -> str | None:
-        return None
 
     def why_too_large(self, n: int, m: int) -> str | None:
         return why_too_many(n, m)

@@ -1,20 +1,20 @@
-"""Optimal transport on lines: what every sliced distance is made of.
+"""Optimal transport on lines, for the sliced distances.
 
-Two empirical measures on a line, sorted x₁ ≤ … ≤ x_n and y₁ ≤ … ≤ y_m, are coupled best by
-quantile, for every convex cost:
+The optimal coupling of two empirical measures on a line, sorted x₁ ≤ … ≤ x_n and y₁ ≤ … ≤ y_m, is
+by quantile, for every convex cost:
 
     W_p^p = ∫₀¹ |F⁻¹(q) − G⁻¹(q)|^p dq = Σᵢ Σ_l w_il |xᵢ − y_{j(i,l)}|^p ,
 
 where quantile cell i of x, [(i−1)/n, i/n], overlaps the cells j(i,1), j(i,2), … of y by w_il.
-Indices and weights depend on (n, m) only; they are computed in whole numbers, so no cell is lost
-or split by rounding. For p = 2 the inner sum collapses, with the cell means
+Indices and weights depend on (n, m) only. They are computed with whole numbers, so no cell is lost
+or split by rounding. For p = 2 the inner sum simplifies, with the cell means
 ȳᵢ = n Σ_l w_il y_{j(i,l)}, to
 
     W₂² = (1/n) Σᵢ (xᵢ − ȳᵢ)² + s,     s = Σᵢ Σ_l w_il (y_{j(i,l)} − ȳᵢ)² :
 
-ȳ and s depend on the reference and n only: a distance to 10 000 points costs what one to n costs.
+ȳ and s depend on the reference and n only: a distance to 10 000 points costs as much as one to n.
 
-Shapes: k lines are `(k, n)`, directions `(k, dim)` with unit rows. Sums are taken in float64.
+Shapes: k lines are `(k, n)`, directions `(k, dim)` with unit rows. Sums are in float64.
 
 Reference: F. Santambrogio, Optimal Transport for Applied Mathematicians, Birkhäuser 2015,
 Theorem 2.9 (the monotone coupling).
@@ -31,12 +31,12 @@ import torch
 from torch import Tensor
 
 BLOCK = 32
-"""Directions that are drawn, projected and sorted together. It keys the draws: a fixed number."""
+"""The number of directions at a time. Random numbers depend on it, so it must not change."""
 
 _STRETCH = 4096
 
 _PIECE = 2**21
-"""Numbers of the quantile grid that are worked on at once: 16 MB in float64."""
+"""The number of entries of the quantile grid at a time: 16 MB in float64."""
 
 
 def random_directions(dim: int, count: int, seed: int) -> Tensor:
@@ -55,7 +55,7 @@ def direction_block(dim: int, count: int, seed: int, block: int) -> Tensor:
 def project(directions: Tensor, points: Tensor, out: Tensor | None = None) -> Tensor:
     """Project points `(n, dim)` on directions `(k, dim)`: `(k, n)`, in the dtype of the points."""
     if points.is_cuda and points.dtype == torch.float32:
-        # Training code may switch TF32 on for the process, and there a projection has 10 bits.
+        # training code may switch TF32 on for the process; a projection would have 10 bits
         return (directions.double() @ points.double().T).float()
     return torch.mm(directions.to(points), points.T, out=out)
 
@@ -77,7 +77,7 @@ def sort_order(lines: Tensor) -> Tensor:
 
 def long_sum(lines: Tensor) -> Tensor:
     """Sum each row of `(k, n)`: short stretches in their own dtype, the stretches in float64."""
-    # Three times as fast as float64 throughout; a stretch is summed pairwise, to a few roundings.
+    # three times as fast as float64 throughout; a stretch is summed pairwise, accurately
     stretches = [stretch.sum(dim=1) for stretch in torch.split(lines, _STRETCH, dim=1)]
     return torch.stack(stretches).sum(dim=0, dtype=torch.float64)
 
@@ -87,9 +87,9 @@ class QuantileGrid:
     """The common refinement of n and m equal quantile cells, cell by cell of the first.
 
     Attributes:
-        index: which cells of m overlap cell i of n: `(n, width)`; short rows repeat their last
+        index: the cells of m that overlap cell i of n: `(n, width)`; short rows repeat their last
             entry, with weight 0.
-        weight: by how much: `(n, width)` in float64, sum 1.
+        weight: the sizes of the overlaps: `(n, width)` in float64, sum 1.
     """
 
     index: Tensor
@@ -116,7 +116,7 @@ class QuantileGrid:
         rows, values = self._rows(), []
         for xs, ys in zip(torch.split(x, rows), torch.split(y, rows), strict=True):
             gaps = (xs[:, :, None] - self.pick(ys)).double().abs_()
-            # |gap|^p under- or overflows for large p, (gap / largest)^p does not.
+            # |gap|^p under- or overflows for large p, (gap / largest)^p does not
             largest = gaps.amax(dim=(1, 2)).clamp_min_(torch.finfo(torch.float64).tiny)
             cost = (gaps.div_(largest[:, None, None]).pow_(p) * self.weight).sum(dim=(1, 2))
             values.append(largest * cost.pow_(1 / p))
@@ -129,7 +129,7 @@ class QuantileGrid:
 @lru_cache(maxsize=8)
 def quantile_grid(n: int, m: int, device: torch.device) -> QuantileGrid:
     """Compute the grid of a pair (n, m) once; it has at most m + 2n entries."""
-    # On a lattice of lcm(n, m) steps all cell borders are whole numbers.
+    # on a lattice of lcm(n, m) steps all cell borders are whole numbers
     cell, other = m // math.gcd(n, m), n // math.gcd(n, m)
     left = torch.arange(n)[:, None] * cell
     first, last = left // other, (left + cell - 1) // other

@@ -1,21 +1,21 @@
-"""How far the share of the samples in a slab of space is from the law's.
+"""The difference between the samples' and the law's share of a slab of space.
 
 With a coordinate x_a and two ends, one of which may be infinite,
 
     p = P(low ≤ Y_a < high),    p̂ = #{i : low ≤ x_{i,a} < high}/n,    value = |p̂ − p| .
 
-Where modes are far apart, the share on one side says how the samples are divided between them, and
-the share in the middle how many are lost on the way: two numbers that say what a distance is made
-of. `info` has both shares and the standard error that n independent draws of the law would have,
+If two modes are far apart, the share on one side is the share of one mode, and the share in the
+middle is that of samples between the modes. Together they explain a distance. `info` has both
+shares and the standard error of n independent draws of the law,
 
     share: p̂,    truth: p,    standard_error: √(p(1 − p)/n) ,
 
-so (share − truth)/standard_error is about standard normal for them. Chains of a Langevin sampler
-that have not met are independent, states of one chain are not.
+so for such draws (share − truth)/standard_error is about standard normal. Different chains of a
+Langevin sampler are independent, states of one chain are not.
 
-p is exact for a mixture of Gaussians, where it is Σ w_k (Φ((high − μ_ka)/s_ka) − Φ((low −
-μ_ka)/s_ka)) with s²_ka = (C_k)_aa, and for laws on a line that have a distribution function. It is
-that of the data set's law, without noise. On D3's trajectory it is that of its Boltzmann law.
+p is exact for a mixture of Gaussians, Σ w_k (Φ((high − μ_ka)/s_ka) − Φ((low − μ_ka)/s_ka)) with
+s²_ka = (C_k)_aa, and for laws on a line with a distribution function. It is of the data set's law,
+without noise. For D3's trajectory it is of its Boltzmann law.
 
 Cost: n. Fresh draws have a value of √(2p(1 − p)/(πn)) on average.
 """
@@ -33,12 +33,11 @@ from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.errors import require
 from samplerbench.metrics.base import Distance, LawMetric, Measurement
-from samplerbench.metrics.line_laws import line_law
 
 
 @dataclass(frozen=True)
 class RegionShare(LawMetric):
-    """The difference of two shares of low ≤ x[axis] < high, the samples' and the law's; no units.
+    """The difference between the samples' and the law's share of low ≤ x[axis] < high; no units.
 
     Args:
         axis: the coordinate, counted from 0.
@@ -73,7 +72,7 @@ class RegionShare(LawMetric):
             return (
                 f"the region is along axis {self.axis}, the data have {axes}; or use metric=energy"
             )
-        if not isinstance(dataset, GaussianMixture) and line_law(dataset) is None:
+        if not isinstance(dataset, GaussianMixture) and dataset.line_law() is None:
             return (
                 "a region's share needs a Gaussian mixture or a law on a line with a known "
                 "distribution function; use metric=max_sliced"
@@ -86,17 +85,14 @@ class RegionShare(LawMetric):
     def _truth(self, dataset: Dataset) -> float:
         ends = torch.tensor(self._ends(), dtype=torch.float64)
         if isinstance(dataset, GaussianMixture):
-            weights, means, covariances = (
-                torch.tensor(values, dtype=torch.float64)
-                for values in (dataset.weights, dataset.means, dataset.covariances)
-            )
+            weights, means, covariances = dataset.tensors()
             offsets = ends - means[:, self.axis, None]
             z = offsets / covariances[:, self.axis, self.axis, None].sqrt()
-            # All of a flat component is at its mean, which is not below an end that is there too.
+            # a flat component is at its mean, which is not below an end at the same place
             z = torch.where(z.isnan(), -math.inf, z)
             return float(weights @ torch.special.ndtr(z).diff(dim=1)[:, 0])
-        law = line_law(dataset)
-        assert law is not None  # why_incompatible has asked
+        law = dataset.line_law()
+        assert law is not None  # checked by why_incompatible
         return float(law.cdf(ends).diff())
 
 

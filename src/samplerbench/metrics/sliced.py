@@ -1,10 +1,10 @@
-"""The sliced Wasserstein distance: the mean over directions of what `max_sliced` takes the most of.
+"""The sliced Wasserstein distance: the mean over directions, where `max_sliced` has the maximum.
 
     SW_p(μ, ν)^p = ∫_{‖θ‖ = 1} W_p(θ_# μ, θ_# ν)^p dθ,     θ_# the projection x ↦ ⟨θ, x⟩ ,
 
 estimated by the mean over K random directions, uniform on the sphere: without bias before the p-th
-root, with a relative error of order 1/√K. Of a shift c it is, for p = 2, ‖c‖/√dim; W₂ between
-isotropic Gaussians that differ in width only is √dim times it.
+root, with a relative error of order 1/√K. For p = 2 a shift c has the value ‖c‖/√dim, and isotropic
+Gaussians of different widths have 1/√dim of their W₂.
 
 Cost and memory: those of `max_sliced`.
 
@@ -29,8 +29,8 @@ class Sliced(Metric):
 
     Args:
         p: the order of W_p, at least 1.
-        directions: how many random directions.
-        precision: the dtype in which projections are held and sorted.
+        directions: the number of random directions.
+        precision: the dtype of the projections.
     """
 
     p: float = 2.0
@@ -41,11 +41,8 @@ class Sliced(Metric):
         self._lines()
 
     def _lines(self) -> MaxSliced:
-        """Return the metric of the same directions; it refuses what is out of range."""
+        """Return the metric of the same directions; it checks the settings."""
         return MaxSliced(self.p, self.directions, self.precision)
-
-    def why_incompatible(self, dim: int) -> str | None:
-        return None
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         lines = SlicedReference(self._lines(), reference, seed)
@@ -63,6 +60,6 @@ class _SlicedDistance(Distance):
         largest = float(values.max())
         value = 0.0
         if largest > 0:
-            # W_p^p under- or overflows for large p, (W_p / largest)^p does not.
+            # W_p^p under- or overflows for large p, (W_p / largest)^p does not
             value = largest * float((values / largest).pow(self._p).mean()) ** (1 / self._p)
         return Measurement(value, math.nan, math.nan, None, len(values))

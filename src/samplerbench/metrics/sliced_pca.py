@@ -1,12 +1,12 @@
-"""The sliced Wasserstein distance where the data vary most: on their principal components.
+"""The sliced Wasserstein distance on the principal components of the reference.
 
 With the mean c of the reference and the k eigenvectors B of its covariance with the largest
-eigenvalues, the distance is that of `sliced` between the clouds Bᵀ(x − c), in the units of the
-data: B is not scaled, so a component counts as much as it varies. Of images in many pixels a random
-direction sees little but noise; k components see their rough shapes, and not their finest grain.
+eigenvalues, the value is the distance `sliced` between the clouds Bᵀ(x − c), in the units of the
+data: components are not scaled to equal variances. For images with many pixels, a random direction
+sees mostly noise; k components see the rough shapes and not the finest details.
 
-Cost of the reference of m points: the eigenvectors of a matrix of m² or dim² numbers, whichever is
-smaller. Of a call: n·dim·k, and what `sliced` costs in k dimensions.
+Cost: the eigenvectors of a matrix of m² or dim² numbers, the smaller one, once; per call n·dim·k
+and `sliced` in k dimensions.
 
 Reference: I. T. Jolliffe, Principal Component Analysis, 2nd ed., Springer 2002, Chapter 1.
 """
@@ -23,8 +23,8 @@ from samplerbench.metrics.base import Distance, Measurement, Metric
 from samplerbench.metrics.max_sliced import Precision
 from samplerbench.metrics.sliced import Sliced
 
-_NOTHING = 1e-12
-"""Of the largest eigenvalue: what is smaller is rounding."""
+_SMALLEST = 1e-12
+"""Relative to the largest eigenvalue: smaller ones are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class SlicedPCA(Metric):
     """The mean W_p over random directions among the principal components of the reference.
 
     Args:
-        components: how many, at most; all that vary where there are fewer.
+        components: the largest number of components; fewer if fewer vary.
         p: the order of W_p, at least 1.
-        directions: how many random directions.
-        precision: the dtype in which projections are held and sorted.
+        directions: the number of random directions.
+        precision: the dtype of the projections.
     """
 
     components: int = 32
@@ -48,11 +48,8 @@ class SlicedPCA(Metric):
         self._sliced()
 
     def _sliced(self) -> Sliced:
-        """Return the metric on the components; it refuses what is out of range."""
+        """Return the metric on the components; it checks the settings."""
         return Sliced(self.p, self.directions, self.precision)
-
-    def why_incompatible(self, dim: int) -> str | None:
-        return None
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         return _SlicedPCADistance(self._sliced(), reference, self.components, seed)
@@ -77,12 +74,12 @@ def principal_components(centred: Tensor, count: int) -> Tensor:
     """The directions `(dim, count or fewer)` in which a centred cloud `(m, dim)` varies most.
 
     Raises:
-        InvalidSetting: its points are all equal.
+        InvalidSetting: the points are all equal.
     """
     m, dim = centred.shape
     wide = m < dim
     squares, vectors = torch.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
-    kept = int((squares > _NOTHING * squares[-1]).sum())
+    kept = int((squares > _SMALLEST * squares[-1]).sum())
     require(kept > 0, "reference", f"{m} equal points", "points that differ; see metric=sliced")
     chosen = slice(-min(kept, count), None)
     basis = vectors[:, chosen].flip(1)

@@ -2,17 +2,17 @@
 
     W₁ = ∫ |F_n(x) − F(x)| dx,     W₂² = ∫₀¹ |F_n⁻¹(q) − F⁻¹(q)|² dq ,
 
-with F_n the step function of the samples. Between two samples both integrals are finite sums; here
-each cell of mass 1/n is integrated in closed form, see `line_laws`, for any law that has F, F⁻¹ and
-E[Y; Y ≤ x]. Today that is every mixture of Gaussians, and every data set that has a `line_law`.
+with the step function F_n of the samples. Each cell of mass 1/n is integrated in closed form, see
+`line_laws`, for any law with F, F⁻¹ and E[Y; Y ≤ x]: every mixture of Gaussians, and every data set
+with a `line_law`.
 
-D3's Brownian trajectory (dataset=four_well) has one, its Boltzmann law: samples are measured
-against what the trajectory would visit in the long run, not against the states that it did visit.
-So the floor, draws of those states, shows how far the data themselves are from their law; a sampler
-that reproduced the data would be as far off. Distances to the states have metric=max_sliced.
+D3's Brownian trajectory (dataset=four_well) has one, its Boltzmann law: samples are compared with
+the law of the trajectory in the long run, not with its states. So the floor, draws of those states,
+is the distance between the data and their law; a sampler that reproduces the data has the same. For
+distances to the states use metric=max_sliced.
 
-Cost: n log n + 2·n·K for K components, and about 5 quadratures of 16 nodes for each sample where a
-law is given by its density. The floor for a law of width s falls like s·n^(−1/2).
+Cost: n log n + 2·n·K for K components; about 5 quadratures of 16 nodes per sample for a law that is
+given by its density. The floor for a law of width s falls like s·n^(−1/2).
 
 Reference: F. Santambrogio, Optimal Transport for Applied Mathematicians, Birkhäuser 2015,
 Proposition 2.17.
@@ -25,10 +25,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samplerbench.core.line_laws import LineLaw, distance_to_law
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
 from samplerbench.metrics.base import Distance, LawMetric, Measurement
-from samplerbench.metrics.line_laws import LineLaw, distance_to_law, line_law
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class WLaw1D(LawMetric):
         if dataset.dim != 1:
             other = "max_sliced_law" if dataset.dim == 2 else "max_sliced_refined"
             return f"w_law_1d needs 1-D data, this has {dataset.dim}; use metric={other}"
-        if line_law(dataset) is None:
+        if dataset.line_law() is None:
             return (
                 "w_law_1d needs a Gaussian mixture with variances above 0, or another law with a "
                 "known density; use metric=max_sliced"
@@ -56,8 +56,8 @@ class WLaw1D(LawMetric):
         return None
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
-        law = line_law(dataset)
-        assert law is not None  # why_incompatible has asked
+        law = dataset.line_law()
+        assert law is not None  # checked by why_incompatible
         return _LineDistance(self.p, law)
 
 

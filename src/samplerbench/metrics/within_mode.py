@@ -1,20 +1,20 @@
-"""How far the samples are from a mixture's law inside its modes, whatever the modes' weights.
+"""The distance between samples and a mixture inside its modes, for any weights of the modes.
 
-Each sample belongs to a mode, as in `modes`. Let ν_k be the n_k samples of mode k, and N_k its
-Gaussian. Along a direction, transport within the modes only costs
+Each sample is assigned to a mode, as in `modes`. Let ν_k be the n_k samples of mode k, and N_k its
+Gaussian. Along a direction, transport within the modes costs
 
     S(θ) = Σ_k (n_k / Σ_j n_j) W₂²(θ_# ν_k, θ_# N_k),        value = max_θ √S(θ) ,
 
-the root mean square, weighted by samples, of the modes' own W₂. It is the cost of a coupling of the
-samples with the mixture that has *their* weights, so it is at least the max-sliced W₂ to that
-mixture; with `mode_weights` it says whether an error is one of weights or of shape. Each term is
+the root mean square of the modes' W₂, weighted by samples. It is the cost of a coupling between the
+samples and the mixture with the *samples'* weights, so it is at least the max-sliced W₂ to that
+mixture. Together with `mode_weights` it tells errors of shape from errors of weights. Each term is
 exact, as in `line_laws`. The maximum is over random directions, hence a lower bound, in data units.
 
-A mode with one sample says nothing of a shape, whatever that sample is, and is left out, as is one
-with none. `info` has the number of `modes`, of those `measured`, and of the samples `left_out`.
-A sample far from all modes counts, in full, where it is assigned.
+Modes with no sample or a single one have no shape, and are left out. `info` has the number of
+`modes`, of those `measured`, and of the samples `left_out`. A sample far from all modes counts
+fully, in the mode to which it is assigned.
 
-Cost: n·directions·(dim + log n). Fresh draws have a value of about the width of a mode times
+Cost: n·directions·(dim + log n). Draws of the law have a value of about the width of a mode times
 √(K·ln ln(n/K)/n) for K modes.
 
 Reference: I. Deshpande et al., Max-Sliced Wasserstein Distance and Its Use for GANs, CVPR 2019,
@@ -30,10 +30,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from samplerbench.core.line_laws import MixtureLine
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
 from samplerbench.metrics.base import Distance, LawMetric, Measurement
-from samplerbench.metrics.line_laws import MixtureLine
 from samplerbench.metrics.modes import Modes, modes_of, why_not_separate
 from samplerbench.metrics.projections import BLOCK, direction_block, project, sort_lines
 
@@ -43,9 +43,9 @@ class WithinMode(LawMetric):
     """The root mean square of W₂ between a mode's samples and its Gaussian, the largest direction.
 
     Args:
-        directions: how many random directions.
-        max_overlap: the share of the law's draws, above 0 and below 1, that may go to another mode
-            than theirs: those are cut off the mode's Gaussian.
+        directions: the number of random directions.
+        max_overlap: the share of the law's draws, above 0 and below 1, that may be assigned to a
+            wrong mode; they are missing in the mode's Gaussian.
     """
 
     directions: int = 500
@@ -60,7 +60,7 @@ class WithinMode(LawMetric):
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         modes = modes_of(dataset)
-        assert modes is not None  # why_incompatible has asked
+        assert modes is not None  # checked by why_incompatible
         return _WithinDistance(self.directions, modes, seed)
 
 

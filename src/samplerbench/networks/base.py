@@ -1,11 +1,11 @@
-"""What a network is: a function of a state and its noise level, with values in the same space.
+"""The contract of networks: functions of a state and its noise level.
 
     y = network(u, level),   u and y of shape (*batch, dim).
 
-A network sees u = (x − α·mean)/std at the level (α, σ/std): the data have been standardised by
-`models.Learned`, and u has variance α² + σ². What y means is the target's business, not the
-network's. Parameters are initialised from a generator of the network's own, so building one neither
-reads nor moves torch's global generator, and a seed gives the same weights wherever it is used.
+The network gets u = (x − α·mean)/std at the level (α, σ/std): `models.Learned` standardises the
+data, and u has variance α² + σ². The target gives y its meaning, not the network. Parameters are
+drawn from a generator of the network's own. So a seed always gives the same weights, and torch's
+global generator is not used.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from samplerbench.core.grids import AnyLevel
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
 
-# standard deviation of a standard normal number that is drawn again until it lies in [−2, 2]
+# standard deviation of the standard normal law restricted to [−2, 2]
 _TRUNCATED_STD = 0.87962566103423978
+
+#: δ: the networks do not distinguish noise-to-signal ratios below δ or above 1/δ.
+SMALLEST_RATIO = 1e-4
 
 
 class Network(nn.Module, ABC):
@@ -29,7 +32,7 @@ class Network(nn.Module, ABC):
 
     Attributes:
         needs_level: whether the output depends on the level.
-        packages: whose versions decide what it computes, besides those of every job.
+        packages: further packages whose versions change the output.
     """
 
     needs_level: ClassVar[bool]
@@ -45,16 +48,36 @@ class Network(nn.Module, ABC):
         """
 
 
+def scale_and_log_ratio(level: AnyLevel) -> tuple[float | Tensor, float | Tensor]:
+    """c_in and ln κ²: tensors for a level of tensors, floats for a level of floats.
+
+        c_in = 1/√(α² + σ²),    κ² = (σ² + δ²·α²)/(α² + δ²·σ²),   δ = 1e-4 .
+
+    c_in·u has unit variance for standardised data. κ is σ/α between δ and 1/δ, and is finite where
+    signal or noise vanish.
+    """
+    alpha, sigma = level.alpha, level.sigma
+    square = alpha**2 + sigma**2
+    ratio = (sigma**2 + (SMALLEST_RATIO * alpha) ** 2) / (alpha**2 + (SMALLEST_RATIO * sigma) ** 2)
+    scale = square.rsqrt() if isinstance(square, Tensor) else square**-0.5
+    return scale, ratio.log() if isinstance(ratio, Tensor) else math.log(ratio)
+
+
+def as_input(value: float | Tensor, u: Tensor) -> Tensor:
+    """A number as a tensor of shape (1,), or one per state, in the precision of u."""
+    return value.to(u) if isinstance(value, Tensor) else u.new_full((1,), value)
+
+
 def random_waves(
     features: int, dim: int, frequency: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Ω and φ of the features sin(Ω·u + φ), drawn once: Ω normal, φ uniform.
+    """Draw Ω and φ of the features sin(Ω·u + φ): Ω normal, φ uniform.
 
     Args:
-        features: how many.
+        features: number of features.
         dim: of u.
         frequency: standard deviation of Ω/2π, in cycles per unit of u.
-        generator: where they come from.
+        generator: source of the random numbers.
 
     Returns:
         Ω, shape (features, dim), and φ, shape (features,).
@@ -68,13 +91,13 @@ def random_waves(
 def lecun_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """A linear layer with zero biases and truncated normal weights of variance 1/inputs.
 
-    LeCun, Bottou, Orr, Müller, "Efficient backprop", 1998, Eq. 16, in the form that Flax gives it:
-    normal numbers cut at two standard deviations and scaled back to the variance.
+    LeCun, Bottou, Orr, Müller, "Efficient backprop", 1998, Eq. 16, in Flax's form: normal numbers
+    cut at two standard deviations, then scaled to the variance.
 
     Args:
         inputs: width of the input.
         outputs: width of the output.
-        generator: where the weights come from.
+        generator: source of the weights.
     """
     layer = _empty_linear(inputs, outputs)
     std = 1 / (math.sqrt(inputs) * _TRUNCATED_STD)
@@ -89,7 +112,7 @@ def uniform_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.
     Args:
         inputs: width of the input.
         outputs: width of the output.
-        generator: where weights and biases come from.
+        generator: source of weights and biases.
     """
     layer = _empty_linear(inputs, outputs)
     bound = 1 / math.sqrt(inputs)
@@ -99,9 +122,9 @@ def uniform_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.
 
 
 def _empty_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer whose parameters hold nothing yet: its own numbers would be global."""
+    """A linear layer without numbers: PyTorch would draw them from the global generator."""
     layer = nn.Linear(inputs, outputs, device="meta")
-    # what `to_empty` does, which takes a second the first time: it imports SymPy
+    # `to_empty` does the same, but imports SymPy the first time, which takes a second
     layer.weight = nn.Parameter(torch.empty(outputs, inputs))
     layer.bias = nn.Parameter(torch.empty(outputs))
     return layer

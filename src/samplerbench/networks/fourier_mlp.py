@@ -1,15 +1,15 @@
-"""Ours for one law, without a noise level: a residual perceptron on Fourier features of the state.
+"""Our network without a noise level: a residual perceptron on Fourier features of the state.
 
     h ← W·[sin(2π·F·u + φ), u]
     h ← h + silu(W_k·h),   k = 1, …, blocks
     y = V·h
 
-F and φ are random and fixed. This is M5 without its level, for losses that have none; it is
-smooth, as those with a divergence need. On nine narrow modes, implicit score matching by 1 200
-steps of Adam, one seed each, leaves of E‖∇ log q‖² 72 to 79 % with M2 made smooth (128 data a step,
-three settings), 19 to 25 % with a plain SiLU perceptron (256 data, two settings) and 1 % with this
-network (256 data, one setting). M2 normalises its first layer, which as biases start at zero sees
-only the direction of a state at first; whether that is the cause was not tested apart.
+F and φ are random and fixed. This is M5 without the level, for losses without a level. It is
+smooth: losses with a divergence need that. On nine narrow modes, implicit score matching with 1 200
+steps of Adam, one seed each, leaves 72 to 79 % of E‖∇ log q‖² with the smooth M2 (128 data a step,
+three settings), 19 to 25 % with a plain SiLU perceptron (256 data, two settings), and 1 % with this
+network (256 data, one setting). A possible cause, not tested: M2 normalises its first layer, and
+while the biases are still zero that layer sees only the direction of a state.
 
 Tancik et al., "Fourier features let networks learn high frequency functions in low dimensional
 domains", NeurIPS 2020.
@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.noise import torch_generator
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
 from samplerbench.networks.base import Network, lecun_linear, random_waves
-from samplerbench.noise import torch_generator
 
 
 class FourierMLP(Network):
@@ -36,10 +36,10 @@ class FourierMLP(Network):
         dim: of the state.
         seed: of the initial weights and of the frequencies.
         width: of the hidden layers.
-        blocks: how many residual layers.
-        features: how many sines of the state.
-        frequency: standard deviation of the frequencies F, in cycles per unit of u: of standardised
-            data, per standard deviation.
+        blocks: number of residual layers.
+        features: number of sines of the state.
+        frequency: standard deviation of the frequencies F, in cycles per unit of u; for
+            standardised data, per standard deviation.
     """
 
     needs_level: ClassVar[bool] = False
@@ -57,7 +57,6 @@ class FourierMLP(Network):
         frequency: float = 0.25,
     ) -> None:
         super().__init__()
-        require(dim >= 1, "dim", dim, "at least 1")
         require(width >= 1, "width", width, "at least 1")
         require(blocks >= 0, "blocks", blocks, "at least 0")
         generator = torch_generator("network", seed)

@@ -1,17 +1,17 @@
-"""M2: the unconditional network of the notebook N1, and a smooth form of it.
+"""M2: the network without a noise level of the notebook N1, and a smooth form of it.
 
     u → 128 → 512 → 256 → dim,
 
-LayerNorm and LeakyReLU of slope .01 after each hidden layer, and LeakyReLU on the output too, as in
-the notebook. It has no noise level: it learns the score of one law.
+with LayerNorm and LeakyReLU of slope .01 after each hidden layer, and LeakyReLU on the output too,
+as in the notebook. It learns the score of one law.
 
-Its Jacobian jumps where a LeakyReLU's argument changes sign, on the output wherever the score does,
-and that is fatal to implicit score matching: autograd's gradient of ∇·s misses the jumps (see
-`objectives.derivatives`).
+Its Jacobian jumps where the argument of a LeakyReLU changes sign; on the output that is where the
+score changes sign. This makes it unfit for implicit score matching: autograd's gradient of ∇·s
+misses the jumps (see `objectives.derivatives`).
 
-The smooth form has SiLU for LeakyReLU and a linear output, and is otherwise the same. At the
-initial weights, on standard normal data in two dimensions, the cosine between autograd's gradient
-and the true one is .28 for the notebook's network and .99 for the smooth one.
+The smooth form has SiLU instead of LeakyReLU, and a linear output. At the initial weights, on
+standard normal data in two dimensions, the cosine between autograd's gradient and the true one is
+.28 for the notebook's network and .99 for the smooth one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.noise import torch_generator
 from samplerbench.networks.base import Network, lecun_linear
-from samplerbench.noise import torch_generator
 
 SLOPE = 0.01  # of LeakyReLU, Flax's default
 EPSILON = 1e-6  # of LayerNorm, Flax's default
@@ -37,14 +36,13 @@ class LayerNormMLP(Network):
     Args:
         dim: of the state.
         seed: of the initial weights.
-        smooth: whether it has SiLU and a linear output, as losses with a divergence need.
+        smooth: SiLU and a linear output; losses with a divergence need this.
     """
 
     needs_level: ClassVar[bool] = False
 
     def __init__(self, dim: int, seed: int, *, smooth: bool = False) -> None:
         super().__init__()
-        require(dim >= 1, "dim", dim, "at least 1")
         generator = torch_generator("network", seed)
         self.smooth = smooth
         self.first = lecun_linear(dim, 128, generator)
@@ -63,7 +61,7 @@ class LayerNormMLP(Network):
         return y if self.smooth else self._activate(y)
 
     def _activate(self, h: Tensor) -> Tensor:
-        # in place where no gradient needs the layer's input: memory traffic is time here
+        # in place where no gradient needs the layer's input: less memory traffic, less time
         inplace = not torch.is_grad_enabled()
         return (
             functional.silu(h, inplace) if self.smooth else functional.leaky_relu(h, SLOPE, inplace)

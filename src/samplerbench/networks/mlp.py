@@ -2,7 +2,7 @@
 
     u → 256 → 256 → dim,
 
-ReLU after both hidden layers. It has no noise level: it learns the score of one law.
+with ReLU after both hidden layers. It has no noise level: it learns the score of one law.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.noise import torch_generator
 from samplerbench.networks.base import Network, lecun_linear
-from samplerbench.noise import torch_generator
 
 
 class MLP(Network):
     """A multilayer perceptron of the state alone.
 
-    It is piecewise linear, so autograd's gradient of its divergence is biased: for denoising, not
-    for implicit score matching (see `objectives.derivatives`).
+    It is piecewise linear, so autograd's gradient of its divergence is biased. Use it for
+    denoising, not for implicit score matching (see `objectives.derivatives`).
 
     Args:
         dim: of the state.
@@ -33,7 +32,6 @@ class MLP(Network):
 
     def __init__(self, dim: int, seed: int) -> None:
         super().__init__()
-        require(dim >= 1, "dim", dim, "at least 1")
         generator = torch_generator("network", seed)
         self.first = lecun_linear(dim, 256, generator)
         self.second = lecun_linear(256, 256, generator)

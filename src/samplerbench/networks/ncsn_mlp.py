@@ -2,8 +2,8 @@
 
     (u, ¼·ln σ) → 256 (LayerNorm) → 512 → 256 (LayerNorm) → dim,
 
-LeakyReLU of slope .01 after every layer, the last one too, as in the notebook. So a negative output
-costs the network a hundred times the positive one's pre-activation, which it does learn.
+with LeakyReLU of slope .01 after every layer, also the last one, as in the notebook. So a negative
+output needs a pre-activation a hundred times as large as a positive one; the network learns that.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.noise import torch_generator
 from samplerbench.networks.base import Network, lecun_linear
-from samplerbench.noise import torch_generator
 
 SLOPE = 0.01  # of LeakyReLU, Flax's default
 EPSILON = 1e-6  # of LayerNorm, Flax's default
@@ -28,8 +27,8 @@ class NCSNMLP(Network):
     """A multilayer perceptron of the state and ¼·ln σ.
 
     After Song and Ermon, "Generative modeling by estimating gradients of the data distribution",
-    NeurIPS 2019; the input ¼·ln σ is that of Karras et al. 2022 (arXiv 2206.00364), Table 1. σ is
-    the one the network sees, positive: in the units of the data where they are not standardised.
+    NeurIPS 2019; the input ¼·ln σ is that of Karras et al. 2022 (arXiv 2206.00364), Table 1. σ must
+    be positive. If the data are not standardised, it is in their units.
 
     Args:
         dim: of the state.
@@ -40,7 +39,6 @@ class NCSNMLP(Network):
 
     def __init__(self, dim: int, seed: int) -> None:
         super().__init__()
-        require(dim >= 1, "dim", dim, "at least 1")
         generator = torch_generator("network", seed)
         self.first = lecun_linear(dim + 1, 256, generator)
         self.second = lecun_linear(256, 512, generator)
@@ -52,13 +50,13 @@ class NCSNMLP(Network):
     def forward(self, u: Tensor, level: AnyLevel) -> Tensor:
         sigma = level.sigma
         if isinstance(sigma, float):
-            # the column of the level is a multiple of one vector: a shift of the bias, for all rows
+            # one level for all rows: its column of the input shifts the bias
             weight = self.first.weight
             bias = self.first.bias + 0.25 * math.log(sigma) * weight[:, -1]
             h = functional.linear(u, weight[:, :-1], bias)
         else:
             h = self.first(torch.cat([u, 0.25 * sigma.log().to(u)], -1))
-        # in place where no gradient needs the layer's input: memory traffic is time here
+        # in place where no gradient needs the layer's input: less memory traffic, less time
         inplace = not torch.is_grad_enabled()
         h = functional.leaky_relu(self.first_norm(h), SLOPE, inplace)
         h = functional.leaky_relu(self.second(h), SLOPE, inplace)

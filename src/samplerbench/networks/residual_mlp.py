@@ -1,18 +1,14 @@
 """M5, the default: a residual perceptron on Fourier features of the state and of the level.
 
     v   = c_in·u,   c_in = 1/√(α² + σ²)               of unit variance at every level
-    e_k = k-th part of B·silu(A·[ℓ, sin(2π·f·ℓ + φ)]),   ℓ = ¼·ln κ, bounded (below)
+    e_k = k-th part of B·silu(A·[ℓ, sin(2π·f·ℓ + φ)]),   ℓ = ¼·ln κ
     h   = W·[sin(2π·F·v + φ), v] + e_0
     h   ← h + silu(W_k·h + e_k),   k = 1, …, blocks
     y   = V·h
 
-F, f and φ are random and fixed; V starts at zero. With `targets.EDMTarget`, which is c_skip and
-c_out, this is the preconditioning of Karras et al. 2022 (arXiv 2206.00364), Table 1, for data of
-unit standard deviation, on any path. ℓ is ¼ of their ln σ, with
-
-    κ² = (σ² + δ²·α²)/(α² + δ²·σ²),   δ = 1e-4,
-
-which is (σ/α)² between δ and 1/δ and stays finite where the signal or the noise is gone.
+F, f and φ are random and fixed; V starts at zero. κ is the bounded σ/α of `scale_and_log_ratio`.
+Together with c_skip and c_out, which are `targets.EDMTarget`, this is the preconditioning of Karras
+et al. 2022 (arXiv 2206.00364), Table 1, for data of unit standard deviation, on any path.
 
 The features let a narrow network resolve many modes: Tancik et al., "Fourier features let networks
 learn high frequency functions in low dimensional domains", NeurIPS 2020.
@@ -20,35 +16,39 @@ learn high frequency functions in low dimensional domains", NeurIPS 2020.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.noise import torch_generator
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
-from samplerbench.networks.base import Network, lecun_linear, random_waves
-from samplerbench.noise import torch_generator
+from samplerbench.networks.base import (
+    Network,
+    as_input,
+    lecun_linear,
+    random_waves,
+    scale_and_log_ratio,
+)
 
-FLOOR = 1e-4  # δ: noise-to-signal ratios outside [δ, 1/δ] look alike
 LEVEL_FEATURES = 16
 LEVEL_WIDTH = 32
 
 
 class ResidualMLP(Network):
-    """A residual perceptron with one matrix a block, so that sampling is cheap.
+    """A residual perceptron with one matrix per block, so that sampling is cheap.
 
-    A level of floats costs one small embedding per call, whatever the batch; it enters the blocks
-    as their bias.
+    A level of floats needs one small embedding per call, for any batch; it is added to the biases
+    of the blocks.
 
     Args:
         dim: of the state.
         seed: of the initial weights and of the frequencies.
         width: of the hidden layers.
-        blocks: how many residual layers.
-        features: how many sines of the state.
+        blocks: number of residual layers.
+        features: number of sines of the state.
         frequency: standard deviation of the frequencies F, in cycles per standard deviation of v.
     """
 
@@ -69,13 +69,12 @@ class ResidualMLP(Network):
         frequency: float = 0.25,
     ) -> None:
         super().__init__()
-        require(dim >= 1, "dim", dim, "at least 1")
         require(width >= 1, "width", width, "at least 1")
         require(blocks >= 0, "blocks", blocks, "at least 0")
         generator = torch_generator("network", seed)
         self.width = width
         self.features = features
-        # the last dim rows pass v through, so one product gives the sines' arguments and v itself
+        # the last dim rows are the identity: one product gives the sines' arguments and v itself
         waves, phases = random_waves(features, dim, frequency, generator)
         self.register_buffer("frequencies", torch.cat([waves, torch.eye(dim)]))
         self.register_buffer("phases", torch.cat([phases, torch.zeros(dim)]))
@@ -90,7 +89,7 @@ class ResidualMLP(Network):
         nn.init.zeros_(self.last.weight)
 
     def forward(self, u: Tensor, level: AnyLevel) -> Tensor:
-        # in place where no gradient needs the layer's input: memory traffic is time here
+        # in place where no gradient needs the layer's input: less memory traffic, less time
         inplace = not torch.is_grad_enabled()
         scale, (first, *rest) = self._embed(level, u)
         waves = functional.linear(u * scale, self.frequencies, self.phases)
@@ -102,24 +101,17 @@ class ResidualMLP(Network):
         y: Tensor = self.last(h)
         return y
 
-    def _embed(self, level: AnyLevel, u: Tensor) -> tuple[float | Tensor, tuple[Tensor, ...]]:
+    def _embed(self, level: AnyLevel, u: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """c_in, and e_0, e_1, …: vectors for a level of floats, else one row for each sample."""
-        alpha, sigma = level.alpha, level.sigma
-        square = alpha**2 + sigma**2
-        ratio = (sigma**2 + (FLOOR * alpha) ** 2) / (alpha**2 + (FLOOR * sigma) ** 2)
-        index: Tensor
-        scale: float | Tensor
-        if isinstance(ratio, Tensor) and isinstance(square, Tensor):
-            scale, index = square.rsqrt().to(u), 0.125 * ratio.log().to(u)
-        else:
-            scale, index = square**-0.5, u.new_full((1,), 0.125 * math.log(ratio))
-        waves = torch.sin(torch.addcmul(self.level_phases, index, self.level_frequencies))
-        embedding = functional.silu(self.level_in(torch.cat([index, waves], -1)))
-        return scale, self.level_out(embedding).split(self.width, -1)
+        scale, log_ratio = scale_and_log_ratio(level)
+        quarter_log = as_input(0.125 * log_ratio, u)
+        waves = torch.sin(torch.addcmul(self.level_phases, quarter_log, self.level_frequencies))
+        embedding = functional.silu(self.level_in(torch.cat([quarter_log, waves], -1)))
+        return as_input(scale, u), self.level_out(embedding).split(self.width, -1)
 
 
 def _affine(layer: nn.Module, x: Tensor, shift: Tensor) -> Tensor:
-    """The layer of x, plus a shift that is one vector for all rows or one for each."""
+    """The layer's output plus a shift: one vector for all rows, or one for each row."""
     assert isinstance(layer, nn.Linear)
     if shift.ndim == 1:
         return functional.linear(x, layer.weight, layer.bias + shift)

@@ -2,8 +2,8 @@
 
     (u, t) → 50 → 50 → 50 → dim,
 
-tanh after each hidden layer, PyTorch's own initial weights. t is the time of the level on its
-schedule, in [0, 1], not its noise: the same network on another schedule has learned another clock.
+with tanh after each hidden layer, and PyTorch's default initial weights. t is the time of the level
+on its schedule, in [0, 1], not its noise: a trained network is of no use on another schedule.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from samplerbench.errors import require
-from samplerbench.grids import AnyLevel
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.noise import torch_generator
 from samplerbench.networks.base import Network, uniform_linear
-from samplerbench.noise import torch_generator
 
 
 class TimeMLP(Network):
@@ -32,7 +31,6 @@ class TimeMLP(Network):
 
     def __init__(self, dim: int, seed: int) -> None:
         super().__init__()
-        require(dim >= 1, "dim", dim, "at least 1")
         generator = torch_generator("network", seed)
         self.first = uniform_linear(dim + 1, 50, generator)
         self.second = uniform_linear(50, 50, generator)
@@ -42,12 +40,12 @@ class TimeMLP(Network):
     def forward(self, u: Tensor, level: AnyLevel) -> Tensor:
         t = level.t
         if isinstance(t, float):
-            # the column of the time is a multiple of one vector: a shift of the bias, for all rows
+            # one time for all rows: its column of the input shifts the bias
             weight = self.first.weight
             h = functional.linear(u, weight[:, :-1], self.first.bias + t * weight[:, -1])
         else:
             h = self.first(torch.cat([u, t.to(u)], -1))
-        # in place: the linear layers' outputs are needed by nothing else, a gradient neither
+        # in place: nothing else needs the linear layers' outputs, and no gradient does
         h = self.second(h.tanh_()).tanh_()
         y: Tensor = self.last(self.third(h).tanh_())
         return y

@@ -2,20 +2,19 @@
 
     y = crop(U(pad(c_in·u), i)),   c_in = 1/√(α² + σ²),
 
-u reshaped to (channels, height, width), padded with zeros to where every halving comes out even,
-and y flattened again. Nothing else here knows that a state is an image. i is a number between 0 and
-T − 1 = 999, of which diffusers makes sines and cosines:
+where u is reshaped to (channels, height, width) and padded with zeros until every halving gives a
+whole number; y is flattened again. Only this network treats a state as an image. diffusers makes
+sines and cosines of i, a number between 0 and T − 1 = 999:
 
-    level: noise      i = ½·(T − 1)·(1 + ln κ/ln(1/δ)),   δ = 1e-4,   κ bounded as in `residual_mlp`
+    level: noise      i = ½·(T − 1)·(1 + ln κ/ln(1/δ)),   κ and δ as in `base.scale_and_log_ratio`
     level: time       i = T·t − 1
 
-The first is the same on every path. The second on `VPLinear`, with ε as the target and data that
-are not standardised, is a DDPM with T levels as diffusers has them, which knows it by i: its pixels
-lie between −1 and 1 and α² + σ² is 1, so that c_in does nothing.
+The first is the same on every path. The second, on `VPLinear` with the target ε and data that are
+not standardised, is diffusers' own DDPM with T levels: there α² + σ² = 1, so c_in = 1.
 
-Each level of the U-Net halves the image; those below have attention, by the paper's single head.
-The last layer starts at zero. Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", NeurIPS
-2020 (arXiv 2006.11239), Appendix B.
+Each level of the U-Net halves the image; the lowest ones have attention, with a single head as in
+the paper. The last layer starts at zero. Ho, Jain, Abbeel, "Denoising diffusion probabilistic
+models", NeurIPS 2020 (arXiv 2006.11239), Appendix B.
 """
 
 from __future__ import annotations
@@ -27,13 +26,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.noise import torch_generator
+from samplerbench.core.schedules import TRAIN_STEPS
 from samplerbench.errors import require
 from samplerbench.extras import missing
-from samplerbench.grids import AnyLevel
-from samplerbench.networks.base import Network
-from samplerbench.networks.residual_mlp import FLOOR
-from samplerbench.noise import torch_generator
-from samplerbench.schedules import TRAIN_STEPS
+from samplerbench.networks.base import SMALLEST_RATIO, Network, as_input, scale_and_log_ratio
 
 LevelIndex = Literal["noise", "time"]
 
@@ -46,9 +44,9 @@ class UNet(Network):
         seed: of the initial weights.
         channels: of each level, from the image's own size down; each level halves the size.
         layers: residual blocks of each level.
-        attention: how many levels, from below, have attention.
-        groups: of the group normalisation; divides all of `channels`.
-        level: how the network is told the noise level.
+        attention: number of levels with attention, counted from the lowest.
+        groups: of the group normalisation; divides every entry of `channels`.
+        level: which i the network gets.
     """
 
     needs_level: ClassVar[bool] = True
@@ -100,7 +98,7 @@ class UNet(Network):
         nn.init.zeros_(self.unet.conv_out.bias)
 
     def forward(self, u: Tensor, level: AnyLevel) -> Tensor:
-        scale, index = self._told(level, u)
+        scale, index = self._scale_and_index(level, u)
         images = (u * scale).reshape(-1, *self.event_shape)
         below, right = self._missing
         if below or right:
@@ -109,29 +107,25 @@ class UNet(Network):
         _, height, width = self.event_shape
         return y[..., :height, :width].reshape(u.shape)
 
-    def _told(self, level: AnyLevel, u: Tensor) -> tuple[float | Tensor, Tensor]:
+    def _scale_and_index(self, level: AnyLevel, u: Tensor) -> tuple[Tensor, Tensor]:
         """c_in, and i: one number for a level of floats, else one for each state."""
-        alpha, sigma = level.alpha, level.sigma
-        square = alpha**2 + sigma**2
-        scale = square.rsqrt().to(u) if isinstance(square, Tensor) else square**-0.5
+        scale, log_ratio = scale_and_log_ratio(level)
         if self.level == "time":
             index = TRAIN_STEPS * level.t - 1
         else:
-            ratio = (sigma**2 + (FLOOR * alpha) ** 2) / (alpha**2 + (FLOOR * sigma) ** 2)
-            log = ratio.log() if isinstance(ratio, Tensor) else math.log(ratio)
-            index = (TRAIN_STEPS - 1) * 0.5 * (1 - 0.5 * log / math.log(FLOOR))
-        return scale, torch.as_tensor(index, dtype=u.dtype, device=u.device)
+            index = (TRAIN_STEPS - 1) * 0.5 * (1 - 0.5 * log_ratio / math.log(SMALLEST_RATIO))
+        return as_input(scale, u), as_input(index, u)
 
 
 def _unet(generator: torch.Generator, **settings: Any) -> Any:
-    """diffusers' model; it draws its weights from the global generator, which is put back."""
+    """diffusers' model. It draws weights from the global generator, whose state is restored."""
     try:
         from diffusers import UNet2DModel  # slow to import
     except ImportError as error:
         raise missing("diffusers", "images") from error
     state = torch.get_rng_state()
     try:
-        torch.default_generator.manual_seed(generator.initial_seed())  # not of the accelerators
+        torch.default_generator.manual_seed(generator.initial_seed())  # the CPU's only
         return UNet2DModel(**settings)
     finally:
         torch.set_rng_state(state)

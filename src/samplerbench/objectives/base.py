@@ -1,12 +1,12 @@
-"""What an objective is: a loss, the model that it trains, and the recipe by which it does.
+"""The contract of objectives: a loss, the model that it trains, and the recipe of the training.
 
-An objective says what its loss is on a batch of clean data. A recipe holds the optimiser, Adam or
-plain gradient descent, and its rate
+An objective computes its loss on a batch of clean data. A recipe holds the optimiser (Adam or plain
+gradient descent) and its learning rate
 
-    lr_k = lr·min(1, (k + 1)/warmup)·(f + (1 − f)·½·(1 + cos(π·k/steps))),   k = 0, …, steps − 1:
+    lr_k = lr·min(1, (k + 1)/warmup)·(f + (1 − f)·½·(1 + cos(π·k/steps))),   k = 0, …, steps − 1.
 
-f = 1 is a constant rate, f = 0 a cosine to zero. `fitting` wraps an objective in a LightningModule,
-and `training` runs that; nothing here imports Lightning, which takes seconds.
+f = 1 is a constant rate, f = 0 a cosine to zero. `training.loop` trains an objective with
+Lightning; nothing here imports Lightning, which takes seconds.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from samplerbench.core.models import Score
 from samplerbench.errors import require
-from samplerbench.models import Score
 from samplerbench.networks.base import Network
 
 Model = TypeVar("Model", bound=Score)
@@ -29,30 +29,31 @@ Model = TypeVar("Model", bound=Score)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast to train; what a `trainer` config holds.
+    """Length, batches, optimiser and averaging of a training; the contents of a `trainer` config.
 
     Args:
-        steps: of the optimiser.
+        steps: number of optimiser steps.
         batch_size: data per step.
         replacement: whether the data of a batch are drawn with replacement; otherwise every datum
             comes once before any comes twice.
-        keep_last: whether, without replacement, a pass over the data ends with a smaller batch;
-            otherwise what does not fill a batch is left out of that pass.
+        keep_last: whether, without replacement, the last data of a pass make a smaller batch;
+            otherwise they are left out.
         lr: the largest learning rate.
-        lr_final: f, what is left of it at the end, as a share.
-        warmup: steps over which the rate rises.
-        momentum: null is AdamW; a number is stochastic gradient descent (SGD) with that momentum,
-            0 the plain one.
+        lr_final: f, the last learning rate as a share of `lr`.
+        warmup: number of steps in which the rate rises.
+        momentum: null: AdamW; a number: stochastic gradient descent (SGD) with that momentum, 0 for
+            plain SGD.
         weight_decay: of AdamW, 0 makes it Adam; of SGD λ in ½λ‖θ‖².
-        ema_decay: per step, of the average of the weights, which is what training returns; null
-            returns the last weights.
-        ema_every: steps between two entries of the average, each with weight 1 − decay^every; a
-            few per horizon 1/(1 − decay) average as well as all, and cost less.
-        precision: Lightning's word for the arithmetic: "32-true", "bf16-mixed", …
-        log_every: steps between two entries of the training loss, each their mean.
-        validate_every: steps between two validations; null for none.
-        devices: how many train it together, a process each, each on its share of every batch; their
-            gradients are averaged, and other bits come out than with one.
+        ema_decay: per step, of the average of the weights; training returns this average. null:
+            training returns the last weights.
+        ema_every: steps between two entries of the average, each with weight 1 − decay^every. A few
+            entries per horizon 1/(1 − decay) average as well as all, and cost less.
+        precision: of the arithmetic, in Lightning's words: "32-true", "bf16-mixed", …
+        log_every: steps between two entries of the training loss; an entry is the mean since the
+            last one.
+        validate_every: steps between two validations; null for no validation.
+        devices: number of devices, with a process each. Each gets its share of every batch, and
+            gradients are averaged. The bits differ from those of one device.
     """
 
     steps: int
@@ -84,16 +85,17 @@ class Recipe:
         decay = self.ema_decay
         require(decay is None or 0 <= decay < 1, "ema_decay", decay, "at least 0 and below 1")
         require(self.ema_every >= 1, "ema_every", self.ema_every, "at least 1")
-        known = ("32-true", "bf16-mixed", "16-mixed", "64-true")
-        require(self.precision in known, "precision", self.precision, f"one of {', '.join(known)}")
+        precisions = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+        allowed = f"one of {', '.join(precisions)}"
+        require(self.precision in precisions, "precision", self.precision, allowed)
         require(self.log_every >= 1, "log_every", self.log_every, "at least 1")
         every = self.validate_every
         require(every is None or every >= 1, "validate_every", every, "at least 1, or null")
         require(self.devices >= 1, "devices", self.devices, "at least 1")
-        # the mean over devices is the mean over the batch where their shares are equal
+        # the mean over devices is the mean over the batch only if their shares are equal
         even = self.batch_size % self.devices == 0
         require(even, "batch_size", self.batch_size, f"a multiple of devices={self.devices}")
-        allowed = "false with several devices: a smaller batch may not fall into equal shares"
+        allowed = "false with several devices: a smaller batch may not have equal shares"
         require(self.devices == 1 or not self.keep_last, "keep_last", True, allowed)
 
     def rate(self, step: int) -> float:
@@ -103,7 +105,7 @@ class Recipe:
         return rise * (self.lr_final + (1 - self.lr_final) * fall)
 
     def optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """AdamW or SGD, fused, for those of the parameters that are to be trained."""
+        """AdamW or SGD, fused, for the parameters that require gradients."""
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         if self.momentum is not None:
             return torch.optim.SGD(
@@ -120,12 +122,12 @@ class Objective(nn.Module, ABC, Generic[Model]):
     """A model and the loss that trains it.
 
     Args:
-        model: what is trained.
+        model: the model to train.
         recipe: the optimiser's settings.
         train_seed: of the random numbers in the loss.
 
     Attributes:
-        conditional: whether the model has a noise level; its network must then have one too.
+        conditional: whether the model, and so its network, has a noise level as input.
     """
 
     conditional: ClassVar[bool] = True
@@ -138,10 +140,10 @@ class Objective(nn.Module, ABC, Generic[Model]):
 
     @classmethod
     def require_network(cls, network: Network) -> None:
-        """Refuse a network that lacks the level this loss gives, or wants one it does not give."""
-        which = "with" if cls.conditional else "without"
-        good = network.needs_level == cls.conditional
-        require(good, "network", type(network).__name__, f"one {which} a noise level")
+        """Refuse a network without a noise level if this loss has one, and the other way round."""
+        with_or_without = "with" if cls.conditional else "without"
+        fits = network.needs_level == cls.conditional
+        require(fits, "network", type(network).__name__, f"one {with_or_without} a noise level")
 
     @abstractmethod
     def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
@@ -149,5 +151,5 @@ class Objective(nn.Module, ABC, Generic[Model]):
 
         Args:
             x0: clean data, float32, in their own units, shape (n, dim).
-            generator: where every random number of the loss comes from; on the CPU.
+            generator: source of all random numbers of the loss; on the CPU.
         """

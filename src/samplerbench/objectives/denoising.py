@@ -2,10 +2,10 @@
 
     L = E w(level)·‖y(x₀, ε, level) − network(u, level)‖²,   u = α·x₀ + σ·ε,   ε ~ N(0, I),
 
-x₀ a standardised datum, the level drawn from its law, y from `targets`. At each level the minimum
-is E[y | u], which gives the score of the noised law whatever y is (Vincent, "A connection between
-score matching and denoising autoencoders", Neural Computation 2011, Eq. 11). Members differ by
-config only, in y, w and the law of the level:
+with a standardised datum x₀, a level from its law, and y from `targets`. At each level the minimum
+is E[y | u], which gives the score of the noised law for every target (Vincent, "A connection
+between score matching and denoising autoencoders", Neural Computation 2011, Eq. 11). Members differ
+in their config only, by y, w and the law of the level:
 
     ncsn           score, σ², ln κ normal       Song and Ermon, NeurIPS 2019, Eq. 6
     edm            EDM's, 1, ln κ normal        Karras et al., NeurIPS 2022, arXiv 2206.00364, Eq. 8
@@ -23,10 +23,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from samplerbench.grids import AnyLevel
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.targets import Target
+from samplerbench.core.weightings import Weighting
 from samplerbench.objectives.noised import NoisedObjective
-from samplerbench.targets import Target
-from samplerbench.weightings import Weighting
 
 
 def denoising_loss(
@@ -41,11 +41,11 @@ def denoising_loss(
 
     Args:
         network: (u, level) ↦ ŷ.
-        target: what y is.
+        target: gives y.
         weighting: w.
-        u0: clean data as the network knows them, shape (*batch, dim).
+        u0: clean, standardised data, shape (*batch, dim).
         eps: standard normal numbers, same shape.
-        level: as the network sees it, of tensors of shape (*batch, 1).
+        level: the network's, of tensors of shape (*batch, 1).
     """
     u = level.alpha * u0 + level.sigma * eps
     error = target.regress(u0, eps, level) - network(u, level)

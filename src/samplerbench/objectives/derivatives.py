@@ -2,17 +2,18 @@
 
     Q(x) = Σ_j a_jᵀ·J(x)·b_j
 
-is the divergence ∇·s = tr J for a_j = b_j = e_j, and Hutchinson's estimate of it for a_j = b_j
-random with E[v·vᵀ] = I (Hutchinson, "A stochastic estimator of the trace of the influence matrix",
-Communications in Statistics 1990). Each a_j costs one vector-Jacobian product, a_jᵀ·J, whose graph
-is kept, since the loss is differentiated again; all share one forward pass.
+is the divergence ∇·s = tr J for a_j = b_j = e_j. For random a_j = b_j = v with E[v·vᵀ] = I it is
+Hutchinson's estimate of the divergence (Hutchinson, "A stochastic estimator of the trace of the
+influence matrix", Communications in Statistics 1990). Each a_j needs one vector-Jacobian product
+a_jᵀ·J. Its graph is kept, because the loss is differentiated again. All products share one forward
+pass.
 
-The mean of the k estimates v_jᵀ·J·v_j is tr(J·M), M = (1/k)·Σ v_j·v_jᵀ, so as soon as k ≥ dim the
-rows e_jᵀ·J give the same number with dim products instead of k. Probes have covariance I: a loss
-scales with the square of their norm, so unit vectors would make the divergence dim times too small.
+The mean of the k estimates v_jᵀ·J·v_j is tr(J·M), M = (1/k)·Σ v_j·v_jᵀ. So for k ≥ dim the rows
+e_jᵀ·J give the same number with dim products instead of k. Probes have covariance I, not unit norm:
+the loss scales with the square of their norm, and the divergence would be dim times too small.
 
-The pathwise gradient of E[tr J] is right only where J is continuous in x. ReLU and LeakyReLU make
-it jump, J's derivative has a Dirac mass there that no sample sees, and the gradient is biased.
+The pathwise gradient of E[tr J] is correct only if J is continuous in x. With ReLU and LeakyReLU J
+jumps: its derivative has a Dirac mass that no sample sees, and the gradient is biased.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ def score_and_form(
 ) -> tuple[Tensor, Tensor]:
     """s(x), shape (n, dim), and Q(x) = Σ_j a_jᵀ·J(x)·b_j, shape (n,).
 
-    Both can be differentiated by the parameters where gradients are enabled; where they are not, as
-    in validation, the values are the same.
+    Both can be differentiated by the parameters if gradients are enabled. If they are not, as in
+    validation, the values are the same.
 
     Args:
         score: x ↦ s, row by row.
         x: shape (n, dim).
         left: a, shape (count, n, dim).
         right: b, same shape.
-        chunk: how many products are made at once.
+        chunk: number of products at a time.
     """
     differentiable = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
@@ -61,8 +62,8 @@ def score_and_form(
 
 def coordinates(x: Tensor) -> Tensor:
     """The unit vectors e_j as a and b: shape (dim, n, dim), one copy in memory for all rows."""
-    count, dim = x.shape
-    return torch.eye(dim, dtype=x.dtype, device=x.device).unsqueeze(1).expand(dim, count, dim)
+    rows, dim = x.shape
+    return torch.eye(dim, dtype=x.dtype, device=x.device).unsqueeze(1).expand(dim, rows, dim)
 
 
 def probe_pairs(probes: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,9 +86,9 @@ def draw_probes(x: Tensor, count: int, gaussian: bool, generator: torch.Generato
     Args:
         x: shape (n, dim).
         count: k.
-        gaussian: standard normal; otherwise Rademacher, independent signs, whose estimate has the
-            smaller variance: it is exact where J is diagonal.
-        generator: where the numbers come from; on the CPU.
+        gaussian: standard normal probes; otherwise Rademacher, independent signs, which give the
+            smaller variance: the estimate is exact for a diagonal J.
+        generator: source of the random numbers; on the CPU.
     """
     shape = (count, *x.shape)
     # drawn on the CPU and then moved: the same numbers on every device

@@ -2,10 +2,10 @@
 
     L = E[vᵀ·∇s(x)·v + ½‖s(x)‖²],   E[v·vᵀ] = I,
 
-the mean over k probes v for each datum. Its expectation is that of `implicit`, since
-E[vᵀ·J·v] = tr J. It is also the variance-reduced form of sliced score matching, which has the mean
-of ½(vᵀ·s)² over v in closed form (Song, Garg, Shi, Ermon, "Sliced score matching", UAI 2019, arXiv
-1905.07088, Section 3): one name for each is in conf/objective, and the loss is this one.
+the mean over k probes v for each datum. Its expectation is the loss of `implicit`, since
+E[vᵀ·J·v] = tr J. It is also the variance-reduced form of sliced score matching, which takes the
+mean of ½(vᵀ·s)² over v in closed form (Song, Garg, Shi, Ermon, "Sliced score matching", UAI 2019,
+arXiv 1905.07088, Section 3). conf/objective has a name for each.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def hutchinson_loss(
         score: x ↦ s, row by row.
         x: shape (n, dim).
         probes: v, shape (k, n, dim).
-        chunk: how many products are made at once.
+        chunk: number of products at a time.
     """
     s, estimate = score_and_form(score, x, *probe_pairs(probes), chunk)
     return (estimate + 0.5 * s.square().sum(-1)).mean()
 
 
 class Hutchinson(ProbedObjective):
-    """Trains the score of the data's own law, the divergence estimated."""
+    """Trains the score of the data's own law, with an estimate of the divergence."""
 
     def probed_loss(self, u: Tensor, probes: Tensor) -> Tensor:
         return hutchinson_loss(self.score, u, probes, self.chunk)

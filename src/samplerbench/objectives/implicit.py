@@ -2,12 +2,12 @@
 
     L = E[∇·s(x) + ½‖s(x)‖²],   x ~ q.
 
-Integration by parts turns Fisher's divergence into it, ½·E‖s − ∇ log q‖² = L + ½·E‖∇ log q‖², so
-that L needs no score of the data; its least value is −½·E‖∇ log q‖² (Hyvärinen, "Estimation of
-non-normalized statistical models by score matching", JMLR 2005, Eq. 4). It asks that q vanishes at
-infinity and that s has a continuous Jacobian. The network of the notebook N1 has not (M2, with
-LeakyReLU), its gradient is biased, and it hardly learns: on a Gaussian, 300 steps of Adam at 1e-3
-leave 95 % of E‖∇ log q‖², and 2 % with the same network made smooth (`networks.layer_norm_mlp`).
+By integration by parts, Fisher's divergence is ½·E‖s − ∇ log q‖² = L + ½·E‖∇ log q‖². So L needs no
+score of the data, and its least value is −½·E‖∇ log q‖² (Hyvärinen, "Estimation of non-normalized
+statistical models by score matching", JMLR 2005, Eq. 4). This holds if q vanishes at infinity and s
+has a continuous Jacobian. The network of the notebook N1 (M2, with LeakyReLU) has none, its
+gradient is biased, and it hardly learns: on a Gaussian, 300 steps of Adam at 1e-3 leave 95 % of
+E‖∇ log q‖², and 2 % with the smooth form of the network (`networks.layer_norm_mlp`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def implicit_loss(score: Callable[[Tensor], Tensor], x: Tensor, chunk: int = 1) 
     Args:
         score: x ↦ s, row by row.
         x: shape (n, dim).
-        chunk: how many coordinates are differentiated at once.
+        chunk: number of coordinates at a time.
     """
     unit = coordinates(x)
     s, divergence = score_and_form(score, x, unit, unit, chunk)
@@ -41,13 +41,13 @@ class Implicit(LevelFreeObjective):
     """Trains the score of the data's own law, without noise.
 
     Args:
-        network: what learns; one without a noise level.
+        network: one without a noise level.
         recipe: the optimiser's settings.
         mean: of the data, shape (dim,).
-        std: of the data, one positive number.
-        train_seed: not used: the loss has no random numbers.
-        standardise: whether the network sees (x − mean)/std, or x itself.
-        chunk: how many coordinates are differentiated at once: 1 is the fastest on a CPU.
+        std: of the data, a positive number.
+        train_seed: not used; the loss has no random numbers.
+        standardise: whether the network gets (x − mean)/std, or x itself.
+        chunk: number of coordinates at a time; 1 is the fastest on a CPU.
     """
 
     def __init__(

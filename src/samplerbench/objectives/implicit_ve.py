@@ -1,15 +1,16 @@
-"""O5: the denoising loss less its constant, in the implicit form of the notebook N2.
+"""O5: the denoising loss without its constant, in the implicit form of the notebook N2.
 
     L = E w(level)·(½‖ŷ‖² − ŷ·y),   ŷ = network(u, level),   u = α·x₀ + σ·ε,
 
-which for the score, y = −ε/σ, is N2's E w·(½‖ŷ‖² + ŷ·ε/σ); its weight is w = σ². Two readings:
+which for the score, y = −ε/σ, is N2's E w·(½‖ŷ‖² + ŷ·ε/σ) with the weight w = σ². It equals two
+known losses:
 
-- ½·w·‖ŷ − y‖² = w·(½‖ŷ‖² − ŷ·y) + ½·w·‖y‖², and the last term has no parameters: the gradient is
-  half that of `denoising`, draw by draw, with any target;
-- for the score, E[ŷ·ε/σ] = E[∇·ŷ(u)] by integration by parts in ε (Stein's lemma): it is
+- ½·w·‖ŷ − y‖² = w·(½‖ŷ‖² − ŷ·y) + ½·w·‖y‖², and the last term has no parameters. So the gradient
+  is half that of `denoising`, draw by draw, for any target;
+- for the score, E[ŷ·ε/σ] = E[∇·ŷ(u)] by integration by parts in ε (Stein's lemma). So it is
   Hyvärinen's loss E w·(½‖ŷ‖² + ∇·ŷ) on the noised law (see `implicit`), without a divergence.
 
-The value is negative where the network knows something, and −½·E w·‖E[y | u]‖² at its least.
+Its least value is −½·E w·‖E[y | u]‖²; it is 0 for ŷ = 0, so a trained network's loss is negative.
 Vincent, "A connection between score matching and denoising autoencoders", Neural Computation 2011,
 Appendix; Song et al. 2021 (arXiv 2011.13456), Eq. 7, for the levels.
 """
@@ -20,10 +21,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from samplerbench.grids import AnyLevel
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.targets import Target
+from samplerbench.core.weightings import Weighting
 from samplerbench.objectives.noised import NoisedObjective
-from samplerbench.targets import Target
-from samplerbench.weightings import Weighting
 
 
 def implicit_denoising_loss(
@@ -38,11 +39,11 @@ def implicit_denoising_loss(
 
     Args:
         network: (u, level) ↦ ŷ.
-        target: what y is.
+        target: gives y.
         weighting: w.
-        u0: clean data as the network knows them, shape (*batch, dim).
+        u0: clean, standardised data, shape (*batch, dim).
         eps: standard normal numbers, same shape.
-        level: as the network sees it, of tensors of shape (*batch, 1).
+        level: the network's, of tensors of shape (*batch, 1).
     """
     y_hat = network(level.alpha * u0 + level.sigma * eps, level)
     terms = y_hat * (0.5 * y_hat - target.regress(u0, eps, level))

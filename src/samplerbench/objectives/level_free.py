@@ -1,8 +1,8 @@
-"""What losses without a noise level share: a network of the state alone, and the score it learns.
+"""Base of the losses without a noise level: they train a network of the state alone.
 
-The network sees u = (x − mean)/std and its output is the score of u's law, std·∇ log q(x). The
-losses are those of u; in the units of the data they are smaller by std². The notebooks do not
-standardise, and neither do these by default.
+The network gets u = (x − mean)/std, and its output is the score of the law of u, std·∇ log q(x).
+The losses are in the units of u; in the units of the data they would be smaller by std². By
+default the data are not standardised, as in the notebooks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from samplerbench.models import LevelFree
+from samplerbench.core.models import LevelFree
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective, Recipe
 
@@ -21,13 +21,13 @@ class LevelFreeObjective(Objective[LevelFree]):
     """Trains the score of one law.
 
     Args:
-        network: what learns; one without a noise level.
+        network: one without a noise level.
         recipe: the optimiser's settings.
         mean: of the data, shape (dim,).
-        std: of the data, one positive number.
+        std: of the data, a positive number.
         train_seed: of the random numbers in the loss.
-        noise: υ, of the law that is learned, in the units of the data; 0 is the law of the data.
-        standardise: whether the network sees (x − mean)/std, or x itself.
+        noise: υ, the noise of the law to learn, in the units of the data; 0: the law of the data.
+        standardise: whether the network gets (x − mean)/std, or x itself.
     """
 
     conditional: ClassVar[bool] = False

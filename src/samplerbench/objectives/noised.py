@@ -1,7 +1,7 @@
-"""What losses at many noise levels share: the draws, and the denoiser that they train.
+"""Base of the losses at many noise levels: they draw levels and noise, and train a denoiser.
 
-A batch of standardised data u₀ is copied `levels_per_datum` times; each copy gets a level from the
-level law and noise ε of its own, and the loss is a function of (u₀, ε, level).
+A batch of standardised data u₀ is copied `levels_per_datum` times. Each copy gets its own level
+from the level law and its own noise ε. The loss is a function of (u₀, ε, level).
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import AnyLevel, Level
+from samplerbench.core.level_laws import LevelLaw
+from samplerbench.core.models import Learned
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.targets import Target
+from samplerbench.core.weightings import Weighting
 from samplerbench.errors import require
-from samplerbench.grids import AnyLevel, Level
-from samplerbench.level_laws import LevelLaw
-from samplerbench.models import Learned
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective, Recipe
-from samplerbench.schedules import NoiseSchedule
-from samplerbench.targets import Target
-from samplerbench.weightings import Weighting
 
 
 class NoisedObjective(Objective[Learned]):
     """Trains a `Learned` denoiser on x_t = α·x₀ + σ·ε.
 
     Args:
-        network: what learns; one with a noise level.
-        target: what it regresses.
+        network: one with a noise level.
+        target: of the network's output.
         schedule: the path, in the units of the data.
-        level_law: of the levels in training.
+        level_law: the law of the levels in training.
         weighting: of the levels in the loss.
         recipe: the optimiser's settings.
         mean: of the data, shape (dim,).
-        std: of the data, one positive number.
+        std: of the data, a positive number.
         train_seed: of noise and levels.
-        standardise: whether the network sees (x − mean)/std, or x itself.
-        levels_per_datum: how many noised copies of each datum are in a batch.
+        standardise: whether the network gets (x − mean)/std, or x itself.
+        levels_per_datum: number of noised copies of each datum in a batch.
     """
 
     def __init__(
@@ -70,16 +70,16 @@ class NoisedObjective(Objective[Learned]):
         """The loss, a scalar.
 
         Args:
-            u0: clean data as the network knows them, shape (n, dim).
+            u0: clean, standardised data, shape (n, dim).
             eps: standard normal numbers, same shape.
-            level: as the network sees it, of tensors of shape (n, 1).
+            level: the network's, of tensors of shape (n, 1).
         """
 
     def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         u0 = self.model.standardise(x0)
-        if self.levels_per_datum > 1:  # one alone would be a copy too
+        if self.levels_per_datum > 1:  # `tile` copies even once
             u0 = u0.tile(self.levels_per_datum, 1)
-        # drawn on the CPU and then moved: the same numbers on every device
+        # drawn on the CPU, then moved: the same numbers on every device
         eps = torch.randn(u0.shape, generator=generator, dtype=u0.dtype)
         t = self.level_law.sample(len(u0), self.model.schedule, generator).unsqueeze(-1)
         alpha, sigma = self.model.schedule(t)

@@ -1,4 +1,4 @@
-"""What implicit losses with random probes share: the probes."""
+"""Base of the implicit losses with random probes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class ProbedObjective(LevelFreeObjective):
     """Trains the score of the data's own law by a loss with probes v of covariance I.
 
     Args:
-        network: what learns; one without a noise level.
+        network: one without a noise level.
         recipe: the optimiser's settings.
         mean: of the data, shape (dim,).
-        std: of the data, one positive number.
+        std: of the data, a positive number.
         train_seed: of the probes.
-        standardise: whether the network sees (x − mean)/std, or x itself.
-        probes: how many for each datum; more than dim of them cost no more than dim.
+        standardise: whether the network gets (x − mean)/std, or x itself.
+        probes: number of probes per datum; more than dim cost no more than dim.
         gaussian: whether probes are standard normal; otherwise Rademacher, independent signs.
-        chunk: how many products with the Jacobian are made at once: 1 is the fastest on a CPU.
+        chunk: number of products with the Jacobian at a time; 1 is the fastest on a CPU.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ProbedObjective(LevelFreeObjective):
         """The loss, a scalar.
 
         Args:
-            u: data as the network knows them, shape (n, dim).
+            u: standardised data, shape (n, dim).
             probes: v, shape (k, n, dim).
         """
 

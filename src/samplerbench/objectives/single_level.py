@@ -2,8 +2,8 @@
 
     L = E‖s(x₀ + υ·ε) + ε/υ‖²,   ε ~ N(0, I),
 
-least where s is the score of the data noised by υ, for which Langevin samplers then sample: of
-covariance C + υ²·I, not C (Vincent, "A connection between score matching and denoising
+whose minimum is the score of the data with noise υ. Langevin samplers then sample from that noised
+law, with covariance C + υ²·I, not C (Vincent, "A connection between score matching and denoising
 autoencoders", Neural Computation 2011, Eqs. 9 to 11). ε has one independent number for each
 coordinate of each datum. The squared error is summed over the coordinates.
 """
@@ -36,18 +36,18 @@ def single_level_loss(
 
 
 class SingleLevel(LevelFreeObjective):
-    """Trains the score of the data noised once.
+    """Trains the score of the data with one level of noise.
 
     Args:
-        network: what learns; one without a noise level.
+        network: one without a noise level.
         recipe: the optimiser's settings.
         mean: of the data, shape (dim,).
-        std: of the data, one positive number.
+        std: of the data, a positive number.
         train_seed: of the noise.
-        standardise: whether the network sees (x − mean)/std, or x itself.
+        standardise: whether the network gets (x − mean)/std, or x itself.
         noise: υ > 0, in the units of the data.
-        sum_over_batch: whether the loss is summed over the batch, so that a batch counts by its
-            size, as in the notebook N0; otherwise it is averaged.
+        sum_over_batch: whether the loss is the sum over the batch, as in the notebook N0, so that a
+            larger batch has a larger gradient; otherwise the mean.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class SingleLevel(LevelFreeObjective):
 
     def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         u0 = self.model.standardise(x0)
-        # drawn on the CPU and then moved: the same numbers on every device
+        # drawn on the CPU, then moved: the same numbers on every device
         eps = torch.randn(u0.shape, generator=generator, dtype=u0.dtype).to(u0)
         loss = single_level_loss(self.score, u0, eps, self.standard_noise)
         return len(u0) * loss if self.sum_over_batch else loss

@@ -2,11 +2,11 @@
 
     L = E[vᵀ·∇s(x)·v + ½(vᵀ·s(x))²],   E[v·vᵀ] = I,
 
-Hyvärinen's loss for the projections of the score on random directions v, k of them for each datum
-(Song, Garg, Shi, Ermon, "Sliced score matching: a scalable approach to density and score
-estimation", UAI 2019, arXiv 1905.07088, Section 3). Both terms are quadratic in v, so any probes of
-covariance I give the expectation of `implicit`. The second one has its mean in closed form, ½‖s‖²;
-with it the loss is `hutchinson`, whose gradient varies less.
+Hyvärinen's loss for the projections of the score on k random directions v per datum (Song, Garg,
+Shi, Ermon, "Sliced score matching: a scalable approach to density and score estimation", UAI 2019,
+arXiv 1905.07088, Section 3). Both terms are quadratic in v, so any probes with covariance I give
+the expectation of `implicit`. The mean of the second term is ½‖s‖²; a loss with this mean in its
+place is `hutchinson`, and its gradient varies less.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def sliced_loss(
         score: x ↦ s, row by row.
         x: shape (n, dim).
         probes: v, shape (k, n, dim).
-        chunk: how many products are made at once.
+        chunk: number of products at a time.
     """
     left, right = probe_pairs(probes)
     s, estimate = score_and_form(score, x, left, right, chunk)

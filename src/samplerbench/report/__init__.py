@@ -1,1 +1,1 @@
-"""The report: what runs left behind, as one page, tables and figures. Hydra is not known here."""
+"""The report: one page, tables and figures of the results of runs. It does not import Hydra."""

@@ -1,18 +1,19 @@
-"""The cells of all runs, one line each: mean, interval, floor and what they support.
+"""The cells of all runs, one line each: mean, interval, floor and verdict.
 
-A cell's mean and interval are `statistics.summary`'s, its verdict `statistics.against_floor`'s:
+Mean and interval are from `statistics.summary`. The verdict is from `statistics.against_floor`:
 Welch's interval of the excess over the floor, with Holm's correction over the cells of a run and
-measure that share a floor. Where there is one repetition or no floor, that is what it says.
+measure that share a floor. With one repetition or without a floor, the verdict says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 import pandas as pd
 
-from samplerbench.evaluation.cell import CELL, sampler_name
-from samplerbench.evaluation.statistics import against_floor, by_floor, summary
+from samplerbench.bench.cell import CELL, sampler_name
+from samplerbench.bench.statistics import against_floor, by_floor, summary
 
 #: Columns of `cell_lines`.
 COLUMNS = [
@@ -32,22 +33,23 @@ COLUMNS = [
     "verdict",
     "ordered",
 ]
-ABOVE, BELOW, SAME = "above the floor", "below the floor", "not told from the floor"
+_NO_TEST = dict.fromkeys(("floor", "excess", "p_holm"), float("nan"))
+ABOVE, BELOW, SAME = "above the floor", "below the floor", "not distinguishable from the floor"
 
 
-def cell_lines(measured: pd.DataFrame, unordered: Collection[str] = ()) -> pd.DataFrame:
-    """One line a cell, the nearest to the data first within its run and measure.
+def cell_lines(distances: pd.DataFrame, unordered: Collection[str] = ()) -> pd.DataFrame:
+    """One line for each cell; within a run and measure, the nearest to the data is first.
 
     Args:
-        measured: of `entries.to_data`.
-        unordered: metrics of which a smaller value need not be a better one; the column `ordered`
-            is false of them.
+        distances: from `entries.distances`.
+        unordered: metrics whose smaller values need not be better; the column `ordered` is false
+            for them.
     """
     blocks = [
-        _of_one(rows).assign(
+        _lines_of_measure(rows).assign(
             run=str(run), measure=str(measure), ordered=rows["metric"].iloc[0] not in unordered
         )
-        for (run, measure), rows in measured.groupby(["run", "measure"], sort=False)
+        for (run, measure), rows in distances.groupby(["run", "measure"], sort=False)
     ]
     if not blocks:
         return pd.DataFrame(columns=COLUMNS)
@@ -56,78 +58,63 @@ def cell_lines(measured: pd.DataFrame, unordered: Collection[str] = ()) -> pd.Da
     return lines.assign(name=names)[COLUMNS]
 
 
-def floors(measured: pd.DataFrame) -> pd.DataFrame:
+def floors(distances: pd.DataFrame) -> pd.DataFrame:
     """The rows of fresh draws of the law."""
-    return measured[(measured["denoiser"] == "law") & (measured["status"] == "ok")]
-
-
-def floor_of(of_measure: pd.DataFrame, start: str) -> pd.Series:
-    """The floor's values of a start: its own where it is drawn evenly, else the random one's.
-
-    Args:
-        of_measure: rows of `floors` of one measure.
-        start: name of a start.
-    """
-    own = of_measure[of_measure["start"] == start]
-    return (own if not own.empty else of_measure[of_measure["start"] == ""])["value"]
+    return distances[(distances["denoiser"] == "law") & (distances["status"] == "ok")]
 
 
 def curves(lines: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The lines of the settings that come nearest to the data, so many for a measure and start.
+    """The lines of the sampler settings that come nearest to the data.
 
     Args:
-        lines: of `cell_lines`.
-        most: how many settings, a setting being a sampler's in a run, on whatever denoiser.
+        lines: from `cell_lines`.
+        most: the number of settings for each measure and start, over all denoisers together.
     """
     key = ["run", "measure", "start", "name"]
     best = lines.groupby(key)["mean"].min().sort_values(kind="stable")
-    chosen = best.groupby(["measure", "start"]).head(most).index
-    return lines[pd.MultiIndex.from_frame(lines[key]).isin(chosen)]
+    nearest = best.groupby(["measure", "start"]).head(most).index
+    return lines[pd.MultiIndex.from_frame(lines[key]).isin(nearest)]
 
 
 def pareto(points: pd.DataFrame, x: str) -> pd.DataFrame:
-    """The lines that no other one beats in both x and mean, in order of x."""
+    """The lines for which no other line is smaller in both x and mean, in order of x."""
     ordered = points[points[x] > 0].sort_values([x, "mean"], kind="stable")
     before = ordered["mean"].cummin().shift(fill_value=float("inf"))
     return ordered[ordered["mean"] < before]
 
 
-def _of_one(rows: pd.DataFrame) -> pd.DataFrame:
-    """The cells of one run and measure."""
+def _lines_of_measure(rows: pd.DataFrame) -> pd.DataFrame:
+    """The lines of one run and measure."""
     sampled = rows[rows["denoiser"] != "law"]
     lines = summary(rows)
     lines = lines[lines["denoiser"] != "law"]
     lines = lines.assign(half=lines["upper"] - lines["mean"]).drop(columns=["lower", "upper"])
-    known = _floors_and_verdicts(rows[rows["status"] == "ok"])
-    lines = lines.merge(known, on=CELL, how="left") if len(known) else _without(lines)
+    tests = _tests(rows[rows["status"] == "ok"])
+    lines = lines.merge(tests, on=CELL, how="left") if len(tests) else lines.assign(**_NO_TEST)
     bad = sampled[sampled["status"] != "ok"]
-    said = bad.groupby(CELL, dropna=False).agg(
+    problems = bad.groupby(CELL, dropna=False).agg(
         bad=("status", "size"), status=("status", "first"), message=("message", "first")
     )
-    lines = lines.merge(said.reset_index(), on=CELL, how="outer" if len(said) else "left")
+    how: Literal["outer", "left"] = "outer" if len(problems) else "left"
+    lines = lines.merge(problems.reset_index(), on=CELL, how=how)
     return lines.assign(verdict=_verdicts(lines)).sort_values("mean", ignore_index=True)
 
 
-def _floors_and_verdicts(ok: pd.DataFrame) -> pd.DataFrame:
-    """Columns of a cell, floor, excess and p_holm, for the cells that have them."""
+def _tests(ok: pd.DataFrame) -> pd.DataFrame:
+    """Floor, excess and p_holm of the cells that can be tested against a floor."""
     blocks = []
-    for _, sharing in by_floor(ok):
-        law = sharing["denoiser"] == "law"
-        counts = sharing.groupby(CELL, dropna=False)["value"].transform("size")
-        several = sharing[law | (counts > 1)]
+    for _, rows in by_floor(ok):
+        law = rows["denoiser"] == "law"
+        counts = rows.groupby(CELL, dropna=False)["value"].transform("size")
+        several = rows[law | (counts > 1)]
         if law.sum() > 1 and not (several["denoiser"] == "law").all():
             blocks.append(against_floor(several)[[*CELL, "floor", "excess", "p_holm"]])
     return pd.concat(blocks) if blocks else pd.DataFrame()
 
 
-def _without(lines: pd.DataFrame) -> pd.DataFrame:
-    nothing = float("nan")
-    return lines.assign(floor=nothing, excess=nothing, p_holm=nothing)
-
-
 def _verdicts(lines: pd.DataFrame) -> Sequence[str]:
-    """In words what is known of each line."""
-    found = []
+    """The verdict of each line, in words."""
+    verdicts = []
     for count, p_holm, excess, bad, status, message in zip(
         *(lines[c] for c in ("count", "p_holm", "excess", "bad", "status", "message")), strict=True
     ):
@@ -139,5 +126,5 @@ def _verdicts(lines: pd.DataFrame) -> Sequence[str]:
             text = "one repetition: no interval" if count < 2 else "no floor"
         if count > 0 and bad > 0:
             text += f" ({bad:.0f} {status}: {message})"
-        found.append(text)
-    return found
+        verdicts.append(text)
+    return verdicts

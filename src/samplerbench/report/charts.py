@@ -1,11 +1,11 @@
 """The report's charts, as plotly figures: distances with the Pareto front, heat maps, waterfalls.
 
-A chart has one panel, so that a page can set two side by side or, on a phone, below each other.
-Colours are the figures' (Okabe and Ito), which the colour-blind tell apart; paper, ink and grid are
-left to the page, which knows whether it is dark.
+A chart has one panel, so the page can put two of them side by side, or below each other on a phone.
+Colours are those of the figures (Okabe and Ito), for colour-blind readers, too. The page sets the
+colours of background, text and grid, since it knows whether it is dark.
 
-The *Pareto front* of a denoiser is the line through the cells that no other cell beats both in cost
-and in distance.
+The *Pareto front* of a denoiser is the line through the cells for which no other cell is better in
+both cost and distance.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from typing import Any, cast
 import pandas as pd
 import plotly.graph_objects as go
 
-from samplerbench.evaluation.cell import sampler_name
-from samplerbench.figures.style import COLOURS, PART_COLOURS, metric_title
-from samplerbench.report.cells import curves, floor_of, floors, pareto
+from samplerbench.bench.cell import sampler_name
+from samplerbench.figures.distance import floor_of
+from samplerbench.figures.style import COLOURS, PART_COLOURS, metric_title, ticks
+from samplerbench.report.cells import curves, floors, pareto
 from samplerbench.report.compare import Comparison
 
-#: Black would be lost on a dark page.
+#: Black is invisible on a dark page.
 PALETTE = (*COLOURS[:-1], "#8a8a8a")
 GREY, FRONT = "rgba(128,128,128,0.22)", "rgba(128,128,128,0.45)"
-#: How many settings are drawn for a start: more cannot be told apart.
+#: Sampler settings in a chart: more curves cannot be distinguished.
 MOST_CURVES = 10
 AXES = {
     "steps": "number of steps N",
@@ -44,9 +45,9 @@ class Chart:
     """One chart of the page.
 
     Args:
-        section: under which heading it stands.
-        group: under which heading of that section; empty where it has one group only.
-        title: above it, plain text.
+        section: the heading of its section.
+        group: the heading inside the section; empty if the section has one group only.
+        title: above the chart, plain text.
         figure: of plotly.
     """
 
@@ -56,32 +57,32 @@ class Chart:
     figure: go.Figure
 
 
-def distance_charts(lines: pd.DataFrame, measured: pd.DataFrame) -> Iterator[Chart]:
-    """Distance against steps, NFE and seconds, a chart for each measure and start.
+def distance_charts(lines: pd.DataFrame, distances: pd.DataFrame) -> Iterator[Chart]:
+    """Distance against steps, NFE and seconds, one chart for each measure and start.
 
     Args:
-        lines: of `cells.cell_lines`.
-        measured: of `entries.to_data`, for the floors.
+        lines: from `cells.cell_lines`.
+        distances: from `entries.distances`, for the floors.
     """
     finished = lines[lines["mean"].notna()]
-    law = floors(measured)
-    for measure, of_measure in finished.groupby("measure", sort=False):
-        drawn = curves(of_measure, MOST_CURVES)
-        looks = _looks(drawn)
-        own = law[law["measure"] == measure]
+    law = floors(distances)
+    for measure, own in finished.groupby("measure", sort=False):
+        drawn = curves(own, MOST_CURVES)
+        places = _places(drawn)
+        own_law = law[law["measure"] == measure]
         for x, title in AXES.items():
-            if drawn[x].nunique() < 2:  # no curve in one point
+            if drawn[x].nunique() < 2:  # one point is no curve
                 continue
             for start in _in_order(drawn["start"], ("prior", "exact")):
-                of_start = drawn[drawn["start"] == start]
-                figure = _distance(of_start, floor_of(own, start), x, looks)
+                floor = floor_of(own_law, start)
+                figure = _distance(drawn[drawn["start"] == start], floor, x, places)
                 figure.update_xaxes(title=title)
                 figure.update_yaxes(title=html.escape(metric_title(str(measure))))
                 yield Chart(f"{measure}", f"Against {title}", f"Start: {start}", figure)
 
 
-def left_out(lines: pd.DataFrame) -> int:
-    """How many settings the distance charts do not draw."""
+def settings_left_out(lines: pd.DataFrame) -> int:
+    """The number of settings that the distance charts do not show."""
     key = ["run", "measure", "start", "name"]
     finished = lines[lines["mean"].notna()]
     return len(finished[key].drop_duplicates()) - len(
@@ -90,13 +91,13 @@ def left_out(lines: pd.DataFrame) -> int:
 
 
 def _distance(
-    lines: pd.DataFrame, floor: pd.Series, x: str, looks: dict[tuple[str, str], int]
+    lines: pd.DataFrame, floor: pd.Series, x: str, places: dict[tuple[str, str], int]
 ) -> go.Figure:
     figure = go.Figure()
     denoisers = _in_order(lines["denoiser"], _DASHES)
     for denoiser in denoisers:
         front = pareto(lines[lines["ordered"] & (lines["denoiser"] == denoiser)], x)
-        if front.empty:  # of a metric that has no better values
+        if front.empty:  # no value of such a metric is better than another
             continue
         figure.add_scatter(
             x=front[x].tolist(),
@@ -108,7 +109,7 @@ def _distance(
             line={"shape": "hv", "width": 9, "color": FRONT},
             hoverinfo="skip",
         )
-    told: set[str] = set()
+    in_legend: set[str] = set()
     several = lines["run"].nunique() > 1
     for key, curve in lines.sort_values(x).groupby(["run", "name", "denoiser"]):
         run, name, denoiser = cast(tuple[str, str, str], key)
@@ -116,27 +117,27 @@ def _distance(
         figure.add_scatter(
             x=curve[x].tolist(),
             y=curve["mean"].tolist(),
-            error_y=_bars(curve["half"], PALETTE[looks[run, name] % len(PALETTE)]),
+            error_y=_bars(curve["half"], PALETTE[places[run, name] % len(PALETTE)]),
             name=title,
             legendgroup=title,
-            showlegend=title not in told,
-            text=[_told(line) for line in curve.to_dict("records")],
+            showlegend=title not in in_legend,
+            text=[_hover_text(line) for line in curve.to_dict("records")],
             hovertemplate=f"%{{text}}<extra>{title}<br>{html.escape(denoiser)}</extra>",
-            **_look(looks[run, name], denoiser),
+            **_style(places[run, name], denoiser),
         )
-        told.add(title)
+        in_legend.add(title)
     if len(floor) > 0:
         low, high = floor.quantile([0.025, 0.975])
         figure.add_hrect(y0=low, y1=high, fillcolor=GREY, line_width=0, layer="below")
         figure.add_hline(y=float(floor.mean()), line_width=1, line_color="rgba(128,128,128,0.8)")
-    ticks = _decimals(lines[x]) if x == "seconds" else _ticks(lines[x])
-    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    labels = _decimals(lines[x]) if x == "seconds" else ticks(lines[x], apart=1.35)
+    figure.update_xaxes(type="log", tickvals=labels, ticktext=[f"{label:g}" for label in labels])
     figure.update_yaxes(range=_range(lines))
     return figure
 
 
-def _look(place: int, denoiser: str) -> dict[str, Any]:
-    """A colour and a symbol for a setting, a dash for a denoiser."""
+def _style(place: int, denoiser: str) -> dict[str, Any]:
+    """A colour and a symbol for a setting, dashes for a denoiser."""
     symbol = _SYMBOLS[place // len(PALETTE) % len(_SYMBOLS)] + _CLOSED.get(denoiser, "-open")
     colour, dash = PALETTE[place % len(PALETTE)], _DASHES.get(denoiser, "dot")
     return {
@@ -147,16 +148,16 @@ def _look(place: int, denoiser: str) -> dict[str, Any]:
 
 
 def _range(lines: pd.DataFrame) -> list[float]:
-    """Of the axis: all means; an interval of two repetitions may be ten times as long."""
+    """The range of the axis: it shows all means, and not all of a very long interval."""
     low, high = float(lines["mean"].min()), float(lines["mean"].max())
-    low = min(low, 0.0)  # unbiased squares can be negative
+    low = min(low, 0.0)  # unbiased estimates of squares can be negative
     half = lines["half"].fillna(0).clip(upper=0.3 * (high - low))
     top, bottom = float((lines["mean"] + half).max()), float((lines["mean"] - half).min())
     room = 0.05 * (top - low) or 1.0
     return [min(0.0, bottom if low < 0 else 0.0) - (room if low < 0 else 0.0), top + room]
 
 
-def _told(line: dict[Any, Any]) -> str:
+def _hover_text(line: dict[Any, Any]) -> str:
     half = f" ± {line['half']:.2g}" if line["half"] == line["half"] else ""
     return (
         f"<b>{line['mean']:.4g}{half}</b> ({line['count']:.0f} repetitions)<br>"
@@ -165,24 +166,15 @@ def _told(line: dict[Any, Any]) -> str:
     )
 
 
-def _ticks(numbers: pd.Series) -> list[int]:
-    """Of numbers on a log axis those that have room for a label."""
-    kept: list[int] = []
-    for number in sorted(set(numbers), reverse=True):
-        if number > 0 and (not kept or kept[-1] / number > 1.35):
-            kept.append(int(number))
-    return kept
-
-
 def _decimals(numbers: pd.Series) -> list[float]:
     """1, 2 and 5 times the powers of ten between numbers on a log axis."""
-    known = numbers[numbers > 0]
-    low, high = (math.floor(math.log10(end)) for end in (known.min(), known.max()))
-    every = [digit * 10.0**power for power in range(low, high + 1) for digit in (1, 2, 5)]
-    return [tick for tick in every if known.min() / 1.5 <= tick <= known.max() * 1.5]
+    positive = numbers[numbers > 0]
+    low, high = (math.floor(math.log10(end)) for end in (positive.min(), positive.max()))
+    decimals = [digit * 10.0**power for power in range(low, high + 1) for digit in (1, 2, 5)]
+    return [x for x in decimals if positive.min() / 1.5 <= x <= positive.max() * 1.5]
 
 
-def _looks(lines: pd.DataFrame) -> dict[tuple[str, str], int]:
+def _places(lines: pd.DataFrame) -> dict[tuple[str, str], int]:
     """A number for each sampler setting of each run, the same in all charts of a measure."""
     settings = lines.sort_values(["run", "sampler", "eta", "name"])[["run", "name"]]
     unique = settings.drop_duplicates().itertuples(index=False)
@@ -191,19 +183,19 @@ def _looks(lines: pd.DataFrame) -> dict[tuple[str, str], int]:
 
 def _in_order(names: pd.Series, first: Sequence[str] | dict[str, str]) -> list[str]:
     """The names in a column, those of `first` before the others."""
-    there = set(names)
-    return [name for name in first if name in there] + sorted(there - set(first))
+    present = set(names)
+    return [name for name in first if name in present] + sorted(present - set(first))
 
 
 def heat_maps(lines: pd.DataFrame) -> Iterator[Chart]:
-    """The mean over η × steps, where a sampler has at least two of each."""
-    known = lines[lines["mean"].notna() & lines["eta"].notna()]
-    known = known.sort_values(
+    """The mean over η × steps, if a sampler has at least two of each."""
+    with_eta = lines[lines["mean"].notna() & lines["eta"].notna()]
+    with_eta = with_eta.sort_values(
         ["run", "measure", "start", "denoiser"], ascending=[True, True, False, True]
     )
     key = ["run", "measure", "start", "denoiser", "sampler"]
-    for place, rows in known.groupby(key, sort=False):
-        run, measure, start, denoiser, sampler = cast(tuple[str, ...], place)
+    for values, rows in with_eta.groupby(key, sort=False):
+        run, measure, start, denoiser, sampler = cast(tuple[str, ...], values)
         grid = rows.pivot_table(index="eta", columns="steps", values="mean", aggfunc="min")
         if min(grid.shape) < 2:
             continue
@@ -222,22 +214,22 @@ def heat_maps(lines: pd.DataFrame) -> Iterator[Chart]:
         )
         figure.update_xaxes(title="number of steps N", type="category")
         figure.update_yaxes(title="η", type="category")
-        of_run = f"{run}, " if known["run"].nunique() > 1 else ""
-        title = f"{of_run}{sampler}, {measure}, {start} start, {denoiser}"
+        prefix = f"{run}, " if with_eta["run"].nunique() > 1 else ""
+        title = f"{prefix}{sampler}, {measure}, {start} start, {denoiser}"
         yield Chart("η × steps", "", title, figure)
 
 
 def waterfalls(parts: pd.DataFrame, run: str) -> Iterator[Chart]:
-    """The budget of each sampler setting at the most steps it has.
+    """The budget of each sampler setting at its largest number of steps.
 
     Args:
-        parts: of `evaluation.budget.parts`.
-        run: label, or empty where there is one run.
+        parts: from `bench.budget.parts.parts`.
+        run: label, or empty if there is only one run.
     """
-    for metric, of_metric in parts.groupby("metric", sort=True):
+    for metric, own in parts.groupby("metric", sort=True):
         keys = ["sampler", "sampler_settings"]
-        most = of_metric.groupby(keys)["steps"].transform("max")
-        last = of_metric[of_metric["steps"] == most].sort_values(["sampler", "eta"])
+        most = own.groupby(keys)["steps"].transform("max")
+        last = own[own["steps"] == most].sort_values(["sampler", "eta"])
         whole = last[last["part"] == "total"]
         top = 1.18 * float((whole["upper"].fillna(whole["mean"])).max())
         for key, rows in last.groupby(keys, sort=False):
@@ -249,33 +241,33 @@ def waterfalls(parts: pd.DataFrame, run: str) -> Iterator[Chart]:
             figure = _waterfall(differences, neighbours, top)
             figure.update_yaxes(title=html.escape(metric_title(str(metric))))
             title = f"{sampler_name(sampler, settings)}, N = {rows['steps'].iloc[0]}"
-            yield Chart("Whose error it is", "", f"{run}, {title}" if run else title, figure)
+            yield Chart("Parts of the error", "", f"{run}, {title}" if run else title, figure)
 
 
 def _waterfall(differences: pd.DataFrame, neighbours: pd.DataFrame, top: float) -> go.Figure:
-    names = list(differences.index)  # in the order of the path: floor first, total last
+    parts = list(differences.index)  # in the order of the path: floor first, total last
     means = differences["mean"].tolist()
     bases, level = [], 0.0
-    for part, mean in zip(names, means, strict=True):
+    for part, mean in zip(parts, means, strict=True):
         bases.append(0.0 if part in ("floor", "total") else level)
         level = bases[-1] + mean
     half = (differences["upper"] - differences["mean"]).fillna(0)
     figure = go.Figure(
         go.Bar(
-            x=list(range(len(names))),
+            x=list(range(len(parts))),
             y=means,
             base=bases,
             width=0.66,
-            marker={"color": [PART_COLOURS[part] for part in names]},
+            marker={"color": [PART_COLOURS[part] for part in parts]},
             error_y=_bars(half),
             name="differences, which add up",
-            customdata=names,
+            customdata=parts,
             hovertemplate="%{customdata}: %{y:+.3g}<extra></extra>",
         )
     )
     ends = [base + max(mean, 0) + h for base, mean, h in zip(bases, means, half, strict=True)]
     figure.add_scatter(
-        x=list(range(len(names))),
+        x=list(range(len(parts))),
         y=ends,
         text=[
             f"{mean:.3g}" if base == 0 else f"{mean:+.2g}"
@@ -287,9 +279,9 @@ def _waterfall(differences: pd.DataFrame, neighbours: pd.DataFrame, top: float) 
         hoverinfo="skip",
     )
     if len(neighbours) > 0:
-        shown = [part for part in names if part in neighbours.index]
+        shown = [part for part in parts if part in neighbours.index]
         figure.add_scatter(
-            x=[names.index(part) + 0.2 for part in shown],  # beside the bar's interval
+            x=[parts.index(part) + 0.2 for part in shown],  # beside the bar's interval
             y=neighbours.loc[shown, "mean"].tolist(),
             error_y=_bars((neighbours["upper"] - neighbours["mean"])[shown]),
             mode="markers",
@@ -302,19 +294,19 @@ def _waterfall(differences: pd.DataFrame, neighbours: pd.DataFrame, top: float) 
             name="distance between neighbours",
             hovertemplate="%{y:.3g}<extra>neighbours</extra>",
         )
-    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, showgrid=False)
+    figure.update_xaxes(tickvals=list(range(len(parts))), ticktext=parts, showgrid=False)
     figure.update_yaxes(range=[min(0.0, *bases, level), max(top, 1.1 * max(ends))])
     return figure
 
 
 def _bars(half: pd.Series, colour: str = "#8a8a8a") -> dict[str, Any]:
-    """Intervals, by half of their width."""
+    """Intervals, given half of their width."""
     lengths = half.fillna(0).tolist()
     return {"type": "data", "array": lengths, "thickness": 1.2, "width": 3, "color": colour}
 
 
 def difference_charts(comparison: Comparison) -> Iterator[Chart]:
-    """The differences of two runs against the steps, a chart for each metric and start."""
+    """The differences of two runs against the steps, one chart for each metric and start."""
     first, second = comparison.labels
     for key, rows in comparison.lines.groupby(["metric", "start"], sort=False):
         metric, start = cast(tuple[str, str], key)
@@ -322,23 +314,23 @@ def difference_charts(comparison: Comparison) -> Iterator[Chart]:
         names = list(dict.fromkeys(rows["name"]))
         for (name, denoiser), curve in rows.sort_values("steps").groupby(["name", "denoiser"]):
             place, title = names.index(name), html.escape(f"{name}, {denoiser}")
-            look = _look(place, str(denoiser))
+            style = _style(place, str(denoiser))
             figure.add_scatter(
-                # side by side: equal shifts on the log axis
+                # side by side, by equal shifts on the log axis
                 x=(curve["steps"] * 1.012 ** (place - len(names) / 2)).tolist(),
                 y=curve["difference"].tolist(),
-                error_y=_bars(curve["upper"] - curve["difference"], look["line"]["color"]),
+                error_y=_bars(curve["upper"] - curve["difference"], style["line"]["color"]),
                 name=title,
                 text=[
-                    f"N = {steps}: {of:.4g}<br>{html.escape(verdict)}"
-                    for steps, of, verdict in zip(
+                    f"N = {steps}: {difference:.4g}<br>{html.escape(verdict)}"
+                    for steps, difference, verdict in zip(
                         curve["steps"], curve["difference"], curve["verdict"], strict=True
                     )
                 ],
                 hovertemplate=f"%{{text}}<extra>{title}</extra>",
-                **look,
+                **style,
             )
         figure.add_hline(y=0, line_width=1, line_color="rgba(128,128,128,0.9)")
-        figure.update_xaxes(title=AXES["steps"], type="log", tickvals=_ticks(rows["steps"]))
+        figure.update_xaxes(title=AXES["steps"], type="log", tickvals=ticks(rows["steps"], 1.35))
         figure.update_yaxes(title=f"difference {first} − {second}")
         yield Chart(f"{first} − {second}", "", f"{metric}, {start} start", figure)

@@ -1,8 +1,8 @@
-"""Runs as a report sees them, and the one table of all their values.
+"""The runs of a report, and one table of all their values.
 
-Values of several runs may be compared where they measure the same: metric and its settings, data
-set and its settings, n, and what they are measured to. What differs in any of it is another
-*measure*, named by what differs, and never shares a chart or a table with the first.
+Values of several runs may be compared if they measure the same: metric and its settings, data set
+and its settings, n, and the reference. Values that differ in any of these have another *measure*,
+whose name says what differs, and never share a chart or a table.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from typing import Any
 
 import pandas as pd
 
-from samplerbench.evaluation.cell import MEASURE
-from samplerbench.evaluation.store import LIMIT
+from samplerbench.bench.cell import MEASURE
+from samplerbench.bench.store import LIMIT
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One run, read.
+    """One run, as it was read.
 
     Args:
         label: short, for legends: "#1".
         name: of its folder.
         state: running, finished, failed, interrupted or unreadable.
-        message: why, in one line, unless it finished.
-        expected: how many values it is to have; 0 where that is not known.
-        values: its rows so far, with the columns of `evaluation.store.Row`.
+        message: the reason, in one line, unless the run is finished or running.
+        expected: the number of values of the complete run; 0 if it is not known.
+        values: its rows so far, with the columns of `bench.store.Row`.
         overrides: the words of its command.
-        config: the resolved config as plain values; empty where it cannot be read.
-        config_text: the same as it is stored.
+        config: the resolved config as plain values; empty if it cannot be read.
+        config_text: the config as it is stored.
         versions: of the software.
-        problems: what in its folder could not be read, a line each.
-        unordered: its metrics of which a smaller value need not be a better one.
+        problems: files of its folder that could not be read, one line each.
+        unordered: its metrics whose smaller values need not be better.
     """
 
     label: str
@@ -52,14 +52,14 @@ class Entry:
     unordered: frozenset[str] = frozenset()
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Its state in words: "running, 412 of 872 values"."""
-        of = f" of {self.expected:,}" if self.expected else ""
-        text = f"{self.state}, {len(self.values):,}{of} values"
+        expected = f" of {self.expected:,}" if self.expected else ""
+        text = f"{self.state}, {len(self.values):,}{expected} values"
         return f"{text}: {self.message}" if self.message else text
 
     def without_value(self) -> list[str]:
-        """What gave no value, and why: a line for each reason."""
+        """The cells without a value, and why: one line for each reason."""
         bad = self.values[self.values["status"] != "ok"]
         return [
             f"{len(rows)} {status}: {next(iter(str(message).splitlines()), '')}"
@@ -68,20 +68,25 @@ class Entry:
 
 
 def all_values(entries: Sequence[Entry]) -> pd.DataFrame:
-    """The rows of all runs, with `run` their label, and data sets named by what differs."""
+    """The rows of all runs.
+
+    The column `run` has their labels, and data sets of one name are named by what differs.
+    """
     settings: dict[str, dict[str, Any]] = defaultdict(dict)
     for entry in entries:
-        for name in entry.values["dataset"].unique():
-            settings[name][entry.label] = entry.config.get("dataset")
+        for dataset in entry.values["dataset"].unique():
+            settings[dataset][entry.label] = entry.config.get("dataset")
     names = {
-        (label, name): told
-        for name, of in settings.items()
-        for label, told in zip(of, distinguished(name, list(of.values())), strict=True)
+        (label, dataset): name
+        for dataset, by_label in settings.items()
+        for label, name in zip(
+            by_label, distinguished(dataset, list(by_label.values())), strict=True
+        )
     }
     tables = [
         entry.values.assign(
             run=entry.label,
-            dataset=[names[entry.label, name] for name in entry.values["dataset"]],
+            dataset=[names[entry.label, dataset] for dataset in entry.values["dataset"]],
         )
         for entry in entries
     ]
@@ -89,33 +94,38 @@ def all_values(entries: Sequence[Entry]) -> pd.DataFrame:
     return pd.concat(filled or tables, ignore_index=True)
 
 
-def to_data(values: pd.DataFrame) -> pd.DataFrame:
-    """The distances to data or law, without a budget's helpers, with the column `measure`."""
+def distances(values: pd.DataFrame) -> pd.DataFrame:
+    """The distances to data or law, with the column `measure`; a budget's other rows are left out.
+
+    Args:
+        values: from `all_values`.
+    """
     limits = values["sampler"].str.endswith(LIMIT)
     rows = values[values["reference"].isin(["data", "law", ""]) & ~limits]
-    kinds = rows[MEASURE].drop_duplicates()
     named = []
-    for metric, of_metric in kinds.groupby("metric", sort=False):
-        records = of_metric.drop(columns="measure_id").to_dict("records")
+    for metric, measures in rows[MEASURE].drop_duplicates().groupby("metric", sort=False):
+        records = measures.drop(columns="measure_id").to_dict("records")
         records = [r | {"metric_settings": _parsed(r["metric_settings"])} for r in records]
-        names = pd.Series(distinguished(str(metric), records), index=of_metric.index)
-        # another law under the same name and settings is told by its identity alone
+        names = pd.Series(distinguished(str(metric), records), index=measures.index)
+        # laws with the same name and settings differ only in their identity
         same = names.duplicated(keep=False)
-        names[same] += ", measure " + of_metric.loc[same, "measure_id"].str[:6]
-        named.append(of_metric.assign(measure=names))
+        names[same] += ", measure " + measures.loc[same, "measure_id"].str[:6]
+        named.append(measures.assign(measure=names))
     if not named:
         return rows.assign(measure="")
     return rows.merge(pd.concat(named), on=MEASURE, how="left")
 
 
 def distinguished(name: str, settings: Sequence[Any]) -> list[str]:
-    """The name for each of several settings, with what tells it from the others: "sliced, p=1"."""
-    flat = [_flat(of) for of in settings]
-    keys = dict.fromkeys(key for of in flat for key in of)
-    differing = [key for key in keys if len({repr(of.get(key)) for of in flat}) > 1]
+    """A name for each of several settings, with the values that differ: "sliced, p=1"."""
+    flat = [_flat(setting) for setting in settings]
+    keys = dict.fromkeys(key for setting in flat for key in setting)
+    differing = [key for key in keys if len({repr(setting.get(key)) for setting in flat}) > 1]
     return [
-        ", ".join([name, *(f"{_SHORT.get(key, key)}={of[key]}" for key in differing if key in of)])
-        for of in flat
+        ", ".join(
+            [name, *(f"{_SHORT.get(key, key)}={own[key]}" for key in differing if key in own)]
+        )
+        for own in flat
     ]
 
 
@@ -123,7 +133,7 @@ _SHORT = {"n_samples": "n", "n_reference": "m"}
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by the last part of their keys."""
+    """Nested mappings as one mapping, by the last part of their keys."""
     if not isinstance(value, Mapping):
         return {key: value} if key else {}
     return {inner: leaf for k, v in value.items() for inner, leaf in _flat(v, str(k)).items()}
@@ -136,27 +146,32 @@ def _parsed(text: str) -> Any:
         return {"settings": text}
 
 
-def warnings(entries: Sequence[Entry], measured: pd.DataFrame) -> list[str]:
-    """What a reader has to know before comparing: unlike measures, versions, what was not read."""
-    found = [f"{entry.label}: skipped {problem}" for entry in entries for problem in entry.problems]
-    names = measured.groupby("metric")["measure"].unique()
-    found += [
+def warnings(entries: Sequence[Entry], rows: pd.DataFrame) -> list[str]:
+    """What a reader must know before comparing: unread files, different measures and versions.
+
+    Args:
+        entries: the runs.
+        rows: from `distances`.
+    """
+    lines = [f"{entry.label}: skipped {problem}" for entry in entries for problem in entry.problems]
+    names = rows.groupby("metric")["measure"].unique()
+    lines += [
         f"{metric} is measured in {len(own)} ways that are kept apart: {'; '.join(own)}"
         for metric, own in names.items()
         if len(own) > 1
     ]
     for software in dict.fromkeys(name for entry in entries for name in entry.versions):
-        by_version: dict[str, list[str]] = defaultdict(list)
+        labels: dict[str, list[str]] = defaultdict(list)
         for entry in entries:
             if software in entry.versions:
-                by_version[entry.versions[software]].append(entry.label)
-        if len(by_version) > 1:
-            told = "; ".join(f"{version} in {few(own)}" for version, own in by_version.items())
-            found.append(f"versions of {software} differ: {told}")
-    return found
+                labels[entry.versions[software]].append(entry.label)
+        if len(labels) > 1:
+            versions = "; ".join(f"{version} in {few(own)}" for version, own in labels.items())
+            lines.append(f"versions of {software} differ: {versions}")
+    return lines
 
 
-def few(labels: Sequence[str], between: str = ", ", most: int = 6) -> str:
-    """The first labels, and how many more there are."""
+def few(labels: Sequence[str], separator: str = ", ", most: int = 6) -> str:
+    """The first labels, and the number of the others."""
     more = f" and {len(labels) - most:,} more" if len(labels) > most else ""
-    return between.join(labels[:most]) + more
+    return separator.join(labels[:most]) + more

@@ -1,22 +1,75 @@
-"""The papers behind what runs used, as the docstrings of the members cite them.
+"""References: from docstrings to the entries of references.bib, BibTeX and lists of papers.
 
-See `samplerbench.references`: files are read and not run. Of a stored config only our own members
-are looked up, since to find a module is to import the packages around it.
+A docstring names its sources for people: authors, title, venue, arXiv number. It mentions an entry
+if it contains the entry's arXiv number, its doi or its whole title. Titles are compared by their
+letters and digits only, so case, dashes and accents do not matter. There is no table from members
+to entries: a member refers to what its own docstring mentions. If that mentions nothing, the
+module's docstring counts instead, except in `core`, whose modules hold several members each.
+
+Files are read and never run.
 """
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from samplerbench.references import cited
-from samplerbench.references import references as mentioned_by
+from pybtex.database import BibliographyData, Entry, Person, parse_file
 
-#: Groups of the config whose members' papers a reader of the results wants.
+ARXIV = r"arXiv[: ](\d{4}\.\d{4,5})"
+#: Groups of the config whose members' papers are on the page of a report.
 GROUPS = ("sampler", "metric", "schedule", "grid")
+# to find a module is to import the packages around it: in a stored config, only ours are looked up
 _OURS = re.compile(r"samplerbench(?:\.[a-z_0-9]+)+\.[A-Za-z_0-9]+")
+
+
+@cache
+def bibliography() -> BibliographyData:
+    """All entries, by key."""
+    path = Path(__file__).with_name("references.bib")
+    return parse_file(str(path), bib_format="bibtex", encoding="utf-8")
+
+
+def mentioned(text: str) -> list[str]:
+    """The keys of the entries that a text mentions, in the order of the text."""
+    plain, letters = " ".join(text.split()), _letters(text)
+    positions = {}
+    for key in _longest_title_first():
+        entry, title = bibliography().entries[key], _title(key)
+        # positions as shares of the text's length
+        shares = [letters.index(title) / len(letters)] if title in letters else []
+        for name, pattern in (("eprint", "arXiv {}"), ("doi", "{}")):
+            number = entry.fields.get(name)
+            if number and pattern.format(number) in plain:
+                shares.append(plain.index(pattern.format(number)) / len(plain))
+        if shares:
+            positions[key] = min(shares)
+        # a title can be part of another one
+        letters = letters.replace(title, " " * len(title))
+    return sorted(positions, key=lambda key: positions[key])
+
+
+def references(target: str) -> list[str]:
+    """The keys of the entries that a class or function refers to.
+
+    Args:
+        target: its full name, "samplerbench.samplers.heun.Heun".
+    """
+    return mentioned(_document(target))
+
+
+def without_entry(target: str) -> list[str]:
+    """The arXiv numbers that a docstring mentions and that have no entry here."""
+    numbers = re.findall(ARXIV, " ".join(_document(target).split()))
+    with_entry = {entry.fields.get("eprint") for entry in bibliography().entries.values()}
+    return [number for number in dict.fromkeys(numbers) if number not in with_entry]
 
 
 @dataclass(frozen=True)
@@ -34,19 +87,20 @@ class Source:
     texts: tuple[str, ...]
 
 
-def references(configs: list[Mapping[str, Any]]) -> list[Source]:
+def sources(configs: Sequence[Mapping[str, Any]]) -> list[Source]:
     """What the members in some configs cite, each once, in the order of `GROUPS`."""
-    found = {
-        (group, name): texts
+    texts = {
+        (group, name): tuple(map(cited, references(target)))
         for group in GROUPS
         for config in configs
         for name, target in _targets(config.get(group), group)
-        if _OURS.fullmatch(target) and (texts := tuple(map(cited, mentioned_by(target))))
+        if _OURS.fullmatch(target)
     }
-    return [Source(group, name, texts) for (group, name), texts in found.items()]
+    return [Source(group, name, papers) for (group, name), papers in texts.items() if papers]
 
 
 def _targets(node: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Name and `_target_` of each member in a node of the config."""
     if not isinstance(node, Mapping):
         return
     target = node.get("_target_")
@@ -55,3 +109,79 @@ def _targets(node: Any, name: str) -> Iterator[tuple[str, str]]:
         return
     for key, inner in node.items():
         yield from _targets(inner, str(key))
+
+
+def bibtex(keys: Sequence[str]) -> str:
+    """The entries as BibTeX, in the order of their keys."""
+    entries = {key: bibliography().entries[key] for key in sorted(set(keys))}
+    # TeX's own spelling of letters: every encoding has it and every BibTeX reads it
+    text: str = BibliographyData(entries).to_string("bibtex", encoding="ascii")
+    return text
+
+
+def short(key: str) -> str:
+    """An entry in a few words: its arXiv number, or first author and year."""
+    entry: Entry = bibliography().entries[key]
+    if "eprint" in entry.fields:
+        return f"arXiv {entry.fields['eprint']}"
+    people = entry.persons["author"]
+    authors = [" ".join([*person.prelast_names, *person.last_names]) for person in people]
+    names = " and ".join(authors) if len(authors) < 3 else f"{authors[0]} et al."
+    return f"{names} {entry.fields['year']}"
+
+
+def cited(key: str) -> str:
+    """An entry as in a list of references: authors, title, venue, year, number."""
+    entry: Entry = bibliography().entries[key]
+    authors = [_initials(person) for person in entry.persons["author"]]
+    fields = entry.fields
+    venue = next(
+        (fields[name] for name in ("journal", "booktitle", "publisher") if name in fields), ""
+    )
+    parts = [", ".join(authors), _plain(fields["title"]), " ".join([venue, fields["year"]]).strip()]
+    numbers = {"eprint": "arXiv {}", "doi": "doi {}"}
+    parts += [pattern.format(fields[name]) for name, pattern in numbers.items() if name in fields]
+    return ", ".join(parts)
+
+
+def _initials(person: Person) -> str:
+    first = [f"{name[0]}." for name in [*person.first_names, *person.middle_names]]
+    return " ".join([*first, *person.prelast_names, *person.last_names])
+
+
+def _plain(text: str) -> str:
+    """Text without TeX's braces, commands and dashes."""
+    return re.sub(r"\\\w+|[{}$]", "", text).replace("--", "–")
+
+
+@cache
+def _longest_title_first() -> list[str]:
+    return sorted(bibliography().entries, key=lambda key: -len(_title(key)))
+
+
+@cache
+def _title(key: str) -> str:
+    return _letters(re.sub(r"\\\w+", "", bibliography().entries[key].fields["title"]))
+
+
+def _document(target: str) -> str:
+    """The docstring that names the sources of a class or function."""
+    module, _, name = target.rpartition(".")
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # its package does not exist
+        return ""
+    if spec is None or spec.origin is None:
+        return ""
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    members = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    own = next((ast.get_docstring(node) or "" for node in members if node.name == name), "")
+    several_members = re.fullmatch(r"samplerbench\.core\.\w+", module)
+    if several_members or mentioned(own) or re.search(ARXIV, own):
+        return own
+    return ast.get_docstring(tree) or ""
+
+
+def _letters(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(character for character in plain if character.isalnum())

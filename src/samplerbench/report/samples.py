@@ -1,7 +1,7 @@
 """Sample panels: the best and the worst cell of a run beside the data.
 
-Samples are not stored. They are drawn again from the run's trained weights, on few chains, with the
-pictures' own random numbers; so a panel shows the cell's law and not the points that were measured.
+Samples are not stored. The run's trained weights generate them again: fewer ones, with the random
+numbers of pictures. So a panel shows the law of a cell and not the points that were measured.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from samplerbench.bench.identity import settings_text
+from samplerbench.bench.scene import Scene
 from samplerbench.errors import InvalidSetting
-from samplerbench.evaluation.identity import settings_text
-from samplerbench.evaluation.scene import Scene
 from samplerbench.report.charts import PALETTE, Chart
 
 POINTS = 2000
-#: A cell whose samples would take longer than that is not drawn again.
+#: The longest time in which the samples of a cell may be generated.
 MOST_SECONDS = 5.0
 _DATA = "rgba(128,128,128,0.55)"
 SECTION = "Samples beside the data"
 
 
 def panels(scene: Scene, lines: pd.DataFrame, run: str) -> Iterator[Chart]:
-    """A chart each for the cell nearest to the data and the one farthest from it.
+    """One chart for the cell nearest to the data and one for the farthest cell.
 
     Args:
-        scene: the run's objects, its weights loaded.
-        lines: of `cells.cell_lines`, of this run and one measure.
-        run: label, or empty where there is one run.
+        scene: the run's objects, with its weights loaded.
+        lines: from `cells.cell_lines`, of this run and one measure.
+        run: label, or empty if there is only one run.
 
     Raises:
-        InvalidSetting: the data are not in one or two dimensions, or no cell can be drawn again.
+        InvalidSetting: the data are not in one or two dimensions, or every cell takes too long.
     """
     dim = scene.dataset.dim
     if dim > 2:
         raise InvalidSetting("panels", f"{dim}-D data", "1-D or 2-D data")
     seconds = lines["seconds"] * POINTS / lines["n_samples"]
     cheap = lines[lines["mean"].notna() & (seconds <= MOST_SECONDS)].sort_values("mean")
-    if "learned" in set(cheap["denoiser"]):  # what practice has
+    if "learned" in set(cheap["denoiser"]):  # the case in practice
         cheap = cheap[cheap["denoiser"] == "learned"]
     if cheap.empty:
         allowed = f"a finished cell whose {POINTS} samples take at most {MOST_SECONDS:g} s"
@@ -82,7 +82,7 @@ def _plane(data: np.ndarray, points: np.ndarray) -> go.Figure:
             marker={"size": 3, "color": colour, "opacity": 0.7},
             hoverinfo="skip",
         )
-    # samples that run away would hide the rest
+    # a few samples far away would make all others too small to see
     low, high = np.quantile(np.concatenate([data, points]), [0.002, 0.998], axis=0)
     room = 0.08 * (high - low)
     figure.update_xaxes(range=[low[0] - room[0], high[0] + room[0]], title="x₁")

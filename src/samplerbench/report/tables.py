@@ -1,25 +1,96 @@
-"""The cells as tables for people: a line for each sampler setting, a column for each N."""
+"""The cells as Markdown and LaTeX: a line for each sampler setting, a column for each N."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import jinja2
 import pandas as pd
 
-from samplerbench.report.cells import SAME, floor_of, floors
+from samplerbench.figures.distance import floor_of
+from samplerbench.report.cells import SAME, floors
+from samplerbench.report.content import Report
 
-#: Columns that a page of paper has room for.
+#: The largest number of columns that fit on a page of paper.
 MOST_COLUMNS = 8
+
+#: Characters with a meaning in LaTeX, and symbols that its default fonts do not have.
+_TEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "η": r"$\eta$",
+    "σ": r"$\sigma$",
+    "α": r"$\alpha$",
+    "·": r"$\cdot$",
+    "ε": r"$\varepsilon$",
+    "±": r"$\pm$",
+    "−": "$-$",
+}
+
+
+def markdown(report: Report) -> str:
+    """The tables of all measures as Markdown, and the differences of two runs."""
+
+    def escape(text: str) -> str:
+        return re.sub(r"([\\`*_{}\[\]<>|#&!])", r"\\\1", text)
+
+    return _render("table.md.jinja", escape, report)
+
+
+def latex(report: Report) -> str:
+    """The same tables as LaTeX."""
+
+    def escape(text: str) -> str:
+        return "".join(_TEX.get(character, character) for character in text)
+
+    delimiters = {
+        "block_start_string": "<%",
+        "block_end_string": "%>",
+        "variable_start_string": "<<",
+        "variable_end_string": ">>",
+        "comment_start_string": "<#",
+        "comment_end_string": "#>",
+    }
+    return _render("table.tex.jinja", escape, report, **delimiters)
+
+
+def _render(template: str, escape: Callable[[str], str], report: Report, **delimiters: Any) -> str:
+    loader = jinja2.PackageLoader("samplerbench.report")
+    environment = jinja2.Environment(
+        loader=loader, trim_blocks=True, lstrip_blocks=True, **delimiters
+    )
+    # a line break would end a line of the table
+    environment.filters["escaped"] = lambda text: escape(" ".join(str(text).split()))
+    comparison = report.comparison
+    with_p = comparison.lines.dropna(subset=["p_holm"]) if comparison else pd.DataFrame()
+    return environment.get_template(template).render(
+        grids=list(_grids(report.lines, report.distances)),
+        differences=with_p.to_dict("records"),
+        labels=comparison.labels if comparison else (),
+    )
 
 
 @dataclass(frozen=True)
 class Value:
-    """One entry: the mean with half of its interval, whether the floor hides it, and is it best."""
+    """One entry of a table.
+
+    Args:
+        mean: of the cell.
+        half: of its interval.
+        same: whether it cannot be distinguished from the floor.
+        best: whether it is the smallest of its start, denoiser and N.
+    """
 
     mean: float
     half: float
-    hidden: bool
+    same: bool
     best: bool
 
     def text(self, plus_minus: str = " ± ") -> str:
@@ -49,52 +120,42 @@ class Grid:
     lines: list[tuple[list[str], list[Value | None]]]
 
 
-def grids(lines: pd.DataFrame, measured: pd.DataFrame) -> Iterator[Grid]:
-    """The tables of all measures, cut where they are too wide.
-
-    Args:
-        lines: of `cells.cell_lines`.
-        measured: of `entries.to_data`.
-    """
-    law = floors(measured)
+def _grids(lines: pd.DataFrame, distances: pd.DataFrame) -> Iterator[Grid]:
+    """The tables of all measures; a table that is too wide is split."""
+    law = floors(distances)
     for measure, rows in lines[lines["mean"].notna()].groupby("measure", sort=False):
-        own = law[law["measure"] == measure]
+        about = _about(rows, law[law["measure"] == measure])
         steps = sorted(set(rows["steps"]))
-        about = _about(rows, own)
         for first in range(0, len(steps), MOST_COLUMNS):
             columns = steps[first : first + MOST_COLUMNS]
-            chosen = rows[rows["steps"].isin(columns)]
-            yield Grid(str(measure), about, columns, _lines(chosen, columns))
+            shown = rows[rows["steps"].isin(columns)]
+            yield Grid(str(measure), about, columns, _lines(shown, columns))
 
 
 def _about(rows: pd.DataFrame, law: pd.DataFrame) -> str:
-    line = rows.iloc[0]
-    text = f"{line['dataset']}, n = {line['n_samples']:,}, {_range(rows['count'])} repetitions"
-    told = []
+    """Data set, n, repetitions and floor in words."""
+    line, fewest, most = rows.iloc[0], int(rows["count"].min()), int(rows["count"].max())
+    repetitions = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    text = f"{line['dataset']}, n = {line['n_samples']:,}, {repetitions} repetitions"
+    means = []
     for start in dict.fromkeys(law["start"]):
         values = floor_of(law, start)
         sd = f", sd {values.std():.2g}" if len(values) > 1 else ""
-        told.append(f"{values.mean():.3g}{sd}" + (f" ({start})" if start else ""))
-    return f"{text}; floor {', '.join(told)}" if told else f"{text}; no floor"
-
-
-def _range(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"
+        means.append(f"{values.mean():.3g}{sd}" + (f" ({start})" if start else ""))
+    return f"{text}; floor {', '.join(means)}" if means else f"{text}; no floor"
 
 
 def _lines(rows: pd.DataFrame, columns: list[int]) -> list[tuple[list[str], list[Value | None]]]:
-    # of one start and denoiser, since the exact score and start are no samplers' merit
-    known = rows[rows["ordered"]]
-    best = known.groupby(["start", "denoiser", "steps"])["mean"].min().to_dict()
+    # within one start and denoiser: the exact score or start is not an advantage of a sampler
+    ordered = rows[rows["ordered"]]
+    smallest = ordered.groupby(["start", "denoiser", "steps"])["mean"].min().to_dict()
     lines = rows.sort_values(["run", "start", "denoiser", "sampler", "eta", "name"])
     key = ["run", "start", "denoiser", "name"]
-    found: dict[tuple[str, ...], dict[int, Value]] = {}
+    values: dict[tuple[str, ...], dict[int, Value]] = {}
     for run, start, denoiser, name, steps, mean, half, verdict in zip(
         *(lines[column] for column in [*key, "steps", "mean", "half", "verdict"]), strict=True
     ):
-        value = Value(mean, half, verdict == SAME, mean == best.get((start, denoiser, steps)))
-        found.setdefault((run, start, denoiser, name), {})[steps] = value
-    return [
-        (list(names), [values.get(count) for count in columns]) for names, values in found.items()
-    ]
+        best = mean == smallest.get((start, denoiser, steps))
+        value = Value(mean, half, verdict == SAME, best)
+        values.setdefault((run, start, denoiser, name), {})[steps] = value
+    return [(list(names), [own.get(count) for count in columns]) for names, own in values.items()]

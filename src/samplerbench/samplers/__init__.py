@@ -1,1 +1,1 @@
-"""Samplers: one file per member, see `base.Sampler` for the contract."""
+"""Samplers, one file for each; `base.Sampler` is their base class."""

@@ -1,17 +1,17 @@
-"""Exponential Adams–Bashforth in log-SNR on x̂₀, with weights that are exact on any grid."""
+"""Exponential Adams–Bashforth in log-SNR on x̂₀, with exact weights on any grid."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.multistep import constant_weights, data_weights, weighted
 
@@ -20,15 +20,15 @@ from samplerbench.samplers.multistep import constant_weights, data_weights, weig
 class AdamsBashforth(Sampler):
     """x_s = (σ_s/σ_t)·x_t + Σ_j w_j·x̂₀^{(j)},   w_j = α_s·∫ e^{λ−λ_s}·ℓ_j(λ) dλ from λ_t to λ_s.
 
-    The ℓ_j pass through the last k outputs, fewer in the first steps. With k = 3 the first step,
-    DDIM's, is done again when its end has been evaluated,
+    The ℓ_j interpolate the last k outputs, or fewer in the first steps. With k = 3 the first step,
+    which is DDIM's, is repeated after the evaluation at its end,
 
-        x_s ← (σ_s/σ_t)·x_t + α_s·(1 − e^{−h})·½(x̂₀(x_t) + x̂₀(x_s)),
+        x_s ← (σ_s/σ_t)·x_t + α_s·(1 − e^{−h})·½(x̂₀(x_t) + x̂₀(x_s)).
 
-    which costs no evaluation and makes its local error h³. Order k; one evaluation per step. k = 1
-    is DDIM(0); k = 2 is DPM-Solver++(2M) with exact weights; k = 3 is DPM-Solver++(3M) as its
-    Taylor expansion has it, with the second difference doubled. Lu et al., "DPM-Solver++" (arXiv
-    2211.01095), Proposition 4.1; Hochbruck and Ostermann, "Exponential multistep methods of
+    This costs no evaluation and reduces the local error to h³. Order k; one evaluation per step.
+    k = 1 is DDIM(0); k = 2 is DPM-Solver++(2M) with exact weights; k = 3 is DPM-Solver++(3M) with
+    the second difference doubled, as its Taylor expansion requires. Lu et al., "DPM-Solver++"
+    (arXiv 2211.01095), Proposition 4.1; Hochbruck and Ostermann, "Exponential multistep methods of
     Adams-type", BIT 51, 2011; the first step is Zhao et al., "UniPC", NeurIPS 2023 (arXiv
     2302.04867), UniC-1.
 
@@ -36,6 +36,7 @@ class AdamsBashforth(Sampler):
         points: k.
     """
 
+    stochastic: ClassVar[bool] = False
     points: int = 3
 
     def __post_init__(self) -> None:
@@ -48,10 +49,6 @@ class AdamsBashforth(Sampler):
     @property
     def order(self) -> int:
         return self.points
-
-    @property
-    def stochastic(self) -> bool:
-        return False
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         weights, constant = data_weights(levels, self.points), float(constant_weights(levels)[0])

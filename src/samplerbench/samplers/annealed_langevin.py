@@ -1,4 +1,4 @@
-"""Annealed Langevin dynamics: a few Langevin steps at each level, from much noise to little."""
+"""Annealed Langevin dynamics: a few Langevin steps at each level, with decreasing noise."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 
 
@@ -24,32 +24,33 @@ class AnnealedLangevin(Sampler):
 
         x ← x + r·(α·x̂₀ − x) + σ·√(2r)·z:
 
-    every step goes the same share r of the way to the mean, and the chain explodes at levels above
-    the width of the data unless r < 2. Between levels x is rescaled, x ← (α_s/α_t)·x, so on every
-    path this is the one algorithm for x/α whose levels are κ = σ/α; where α = 1 it is the paper's.
+    every step goes the same share r of the way to the mean. At levels above the width of the data
+    the chain diverges unless r < 2. Between levels x is rescaled, x ← (α_s/α_t)·x. So the algorithm
+    for x/α, with the levels κ = σ/α, is the same on every path; for α = 1 it is the paper's.
 
-    N steps are N·inner evaluations. The last state keeps the noise of the last level, κ_min, and is
-    not an x̂₀; `denoise` replaces it by its x̂₀ with one more evaluation. The law is not exact
-    however many levels there are: at each one the chain is pulled to that level's law with the
-    covariance S·(I − ½h_i·S⁻¹)⁻¹ for S on a Gaussian, and it lags behind where `inner` is small.
-    With the notebook N1's 100 levels and step (P2: r = ¼), data N(m, c) come out with the right m
-    and a standard deviation too large by 8 % of κ_min for c = 0, by 4.5, 3.7 and 2.5 % for c = .1,
+    N steps are N·inner evaluations. The last state contains the noise of the last level, κ_min;
+    `denoise` replaces the state by its x̂₀, with one more evaluation. The law is not exact, even
+    with infinitely many levels. At a level with the Gaussian law N(m, S) the stationary covariance
+    is S·(I − ½h_i·S⁻¹)⁻¹ and not S, and with small `inner` the chain does not reach it. With the
+    100 levels and the step of the notebook N1 (P2: r = ¼) and data N(m, c), m is right and the
+    standard deviation is too large by 8 % of κ_min for c = 0, and by 4.5, 3.7 and 2.5 % for c = .1,
     1 and 66 (exact law, no sampling error).
 
     Song and Ermon, "Generative modeling by estimating gradients of the data distribution", NeurIPS
-    2019 (arXiv 1907.05600), Algorithm 1: its α_i/2 is our h_i, so its ε is 2h, its T is `inner`.
+    2019 (arXiv 1907.05600), Algorithm 1: its α_i/2 is our h_i, its ε is 2h, its T is `inner`.
     The last denoising step is Jolicoeur-Martineau, Piché-Taillefer, Tachet des Combes, Mitliagkas,
     "Adversarial score matching and improved sampling for image generation", ICLR 2021 (arXiv
     2009.05475), the "expected denoised sample".
 
     Args:
-        step_size: h, of the smallest level, in the units of the data squared. Its share r depends
-            on the grid: compare numbers of steps on grids that end at the same κ_min.
+        step_size: h at the smallest level, in the units of the data squared. Its share r depends on
+            κ_min: compare numbers of steps on grids with the same κ_min.
         inner: Langevin steps per level.
         denoise: whether the last state is replaced by its x̂₀.
     """
 
     order: ClassVar[int | None] = None
+    stochastic: ClassVar[bool] = True
     needs_signal: ClassVar[bool] = True
     step_size: float = 1e-4
     inner: int = 5
@@ -62,10 +63,6 @@ class AnnealedLangevin(Sampler):
     @classmethod
     def variants(cls) -> Sequence[Self]:
         return [cls(), cls(step_size=0.01, inner=2, denoise=True)]
-
-    @property
-    def stochastic(self) -> bool:
-        return True
 
     @property
     def ends_at_data(self) -> bool:

@@ -1,13 +1,13 @@
-"""What a sampler is: a loop over levels that yields its states.
+"""The base class of samplers: a sampler is a loop over levels that yields its states.
 
 A sampler owns its loop and reads like the algorithm box of its paper. It turns its coefficients
-into Python floats before the loop, asks the model for x̂₀, draws from `noise`, and yields. It does
-not count evaluations, keep trajectories, seed, move devices or show progress: whoever iterates
-does. The step to the last level, the data, is one explicit evaluation, x = x̂₀, unless the sampler
-says that it does not end there.
+into Python floats before the loop, evaluates the model, draws from `noise`, and yields. The code
+that iterates over it counts evaluations, keeps trajectories, chooses seeds and devices, and shows
+progress. The step to the last level, the data, is x = x̂₀ after one evaluation, unless
+`ends_at_data` is false.
 
-What a sampler says about itself is what the tests hold it to. They find it by walking this package
-and build it by `variants`, so that a new one needs no test of its own but for its equivalences.
+The tests check the declarations of a sampler. They find its class by walking this package and build
+it with `variants`. A new sampler needs only tests of its equivalence with other codes.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from samplerbench.grids import MOST_NOISE, Level, Levels
-from samplerbench.models import Denoiser, Density, Score
-from samplerbench.noise import Noise
-from samplerbench.schedules import NoiseSchedule
+from samplerbench.core.grids import MOST_NOISE, Level, Levels
+from samplerbench.core.models import Denoiser, Density, Score
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a sampler yields after each step.
+    """The result of one step of a sampler.
 
     Args:
         x: the state at the next level, shape (*batch, dim).
-        x0_hat: the denoiser's last output on the way, same shape; where a score was asked instead,
-            Tweedie's (x + σ²·s)/α of the state it was asked for.
-        info: what else a method has to say, such as an acceptance rate per sample.
+        x0_hat: the last output of the denoiser in this step, same shape. If the model is a score,
+            it is Tweedie's (x + σ²·s)/α.
+        info: other results of a method, such as an acceptance rate for each sample.
     """
 
     x: Tensor
@@ -47,14 +47,13 @@ class Sampler(ABC):
     """A sampling method. Members are frozen dataclasses whose fields are its parameters.
 
     Attributes:
-        adaptive: whether it chooses its own steps: its error falls with its tolerance and hardly
-            with the number of levels, which are output points. `order` is then that of one step.
-        needs: what the model must be: a `Denoiser`, or any `Score` for Langevin samplers.
-        needs_density: whether the model must know its log-density too.
+        adaptive: whether it chooses its own steps. Then the levels are only output points, the
+            error depends on the tolerance, and `order` is that of one step.
+        needs: the type of the model: `Denoiser`, or `Score` for Langevin samplers.
+        needs_density: whether the model must also have a log-density.
         needs_signal: whether it is undefined at levels without signal, α = 0.
-        holds: whether it stays at one level, as `grids.hold` does; all others must move.
-        couples: whether its draws can be the increments of one Brownian path, the same for every
-            number of steps; see `coupling`.
+        holds: whether it stays at one level, as in `grids.hold`; all others must move.
+        couples: whether its draws may be the increments of a Brownian path; see `core.coupling`.
     """
 
     adaptive: ClassVar[bool] = False
@@ -66,53 +65,52 @@ class Sampler(ABC):
 
     @classmethod
     def variants(cls) -> Sequence[Self]:
-        """Settings at which it is tested; one that makes noise optional gives both kinds."""
+        """The settings that are tested; with and without noise if it is optional."""
         return [cls()]
 
     @property
     @abstractmethod
     def order(self) -> int | None:
-        """Order of convergence on the probability-flow ODE; of a stochastic method the weak order.
+        """Order of convergence on the probability-flow ODE; the weak order of a stochastic method.
 
-        None for a Langevin method: it follows no path and is held to its stationary law. Most
-        members declare it as a class variable.
+        None for a Langevin method, which has a stationary law instead. Most members declare it as a
+        class variable.
         """
 
     @property
     @abstractmethod
     def stochastic(self) -> bool:
-        """Whether the method, with these parameters, draws noise."""
+        """Whether the method draws noise, with these parameters."""
 
     @property
     def affine(self) -> bool:
-        """Whether a run is affine in state and noise where the denoiser is affine.
+        """Whether a run is affine in state and noise if the denoiser is affine.
 
-        Then the law of its output on Gaussian data is known exactly: `evaluation.exact_law`.
+        Then `verify.exact_law` knows the law of its output on Gaussian data.
         """
         return not self.adaptive
 
     @property
     def ends_at_data(self) -> bool:
-        """Whether the state after the step to the data is x̂₀ itself."""
+        """Whether the state after the step to the data is x̂₀."""
         return True
 
     def evaluations(self, steps: int) -> int | None:
-        """Evaluations of the model in a run of N steps to the data; None where the run decides.
+        """Evaluations of the model in a run of N steps to the data; None if they are not fixed.
 
-        It is what the tests compare the count with. No number is reported from it: those are
-        counted.
+        The tests compare this with the counted evaluations. Reported numbers are always counted.
         """
         return steps
 
     def least_evaluations(self, steps: int) -> int:
-        """The fewest evaluations that a run of N steps can take; all of them where it is fixed."""
+        """The smallest number of evaluations in a run of N steps."""
         return self.evaluations(steps) or steps
 
     def most_noise(self, schedule: NoiseSchedule, levels: Levels) -> float:
-        """The largest noise-to-signal ratio at which it asks the model; infinite without signal.
+        """The largest noise-to-signal ratio of an evaluation; infinite without signal.
 
-        Stages between two levels are never above the first one; who goes above it says so here, so
-        that what a model was not trained for is known before it is trained.
+        By default that is the ratio of the first level. It is compared with the range of the
+        training before a model is trained.
         """
         first = levels.rows[0]
         return first.sigma / first.alpha if first.alpha > 0 else math.inf
@@ -124,14 +122,14 @@ class Sampler(ABC):
         Args:
             model: the denoiser, or what else it `needs`.
             x: the first state, shape (*batch, dim).
-            levels: where to stop, steps + 1 of them.
-            noise: where fresh noise comes from.
+            levels: the levels of the states, steps + 1 of them.
+            noise: the source of fresh noise.
         """
 
     def why_incompatible(self, model: Score, levels: Levels) -> str | None:
         """Why this method cannot run on this model and these levels, or None if it can.
 
-        An override asks this one first.
+        An override calls this method first.
         """
         name = type(self).__name__
         if not isinstance(model, self.needs):
@@ -141,7 +139,7 @@ class Sampler(ABC):
             )
         if self.needs_density and not isinstance(model, Density):
             return (
-                f"{name} needs the log-density, and this model gives its gradient only: use "
+                f"{name} needs the log-density, and this model has only its gradient: use "
                 "denoiser=oracle on data with a known density, or sampler=ula"
             )
         reason = (
@@ -149,7 +147,7 @@ class Sampler(ABC):
             or self._why_not_on(levels)
             or self._why_not_trained(model, levels)
         )
-        # a score that is made of x̂₀ is 0/0 at the data
+        # the score (α·x̂₀ − x)/σ² is 0/0 at the data
         at_data = self.holds and levels.rows[0].sigma == 0
         if reason is None and at_data and type(model).score is Denoiser.score:
             reason = (
@@ -178,19 +176,19 @@ class Sampler(ABC):
         return None
 
     def _why_not_trained(self, model: Score, levels: Levels) -> str | None:
-        """Why more noise is asked for than the model was trained for, or None."""
+        """Why the model is evaluated at more noise than it was trained for, or None."""
         if not isinstance(model, Denoiser):
             return None
         most = self.most_noise(model.schedule, levels)
-        # beyond that, next to nothing is left of the data
-        asked = min(most, MOST_NOISE)
-        if asked <= model.trained_noise * (1 + 1e-6):
+        # above MOST_NOISE almost nothing is left of the data
+        needed = min(most, MOST_NOISE)
+        if needed <= model.trained_noise * (1 + 1e-6):
             return None
         above = most > Sampler.most_noise(self, model.schedule, levels) * (1 + 1e-6)
-        who = f"{type(self).__name__} asks for" if above else "the grid begins at"
+        cause = f"{type(self).__name__} asks for" if above else "the grid begins at"
         return (
-            f"the network is trained up to σ/α = {model.trained_noise:.4g} and {who} {asked:.4g}: "
-            "raise level_law.maximum, or lower schedule.sigma_max or grid.noise_max"
+            f"the network is trained up to σ/α = {model.trained_noise:.4g} and {cause} "
+            f"{needed:.4g}: raise level_law.maximum, or lower schedule.sigma_max or grid.noise_max"
         )
 
 
@@ -204,9 +202,9 @@ def final_state(
 
 
 def ode_coefficients(schedule: NoiseSchedule, levels: Levels) -> list[tuple[float, float]]:
-    """(a, b) of the probability-flow ODE dx/dt = a·x + b·x̂₀ at every level with noise.
+    """(a, b) of the probability-flow ODE dx/dt = a·x + b·x̂₀ at every level with σ > 0.
 
-    See `schedules`: a = (dσ²/dt)/(2σ²), b = dα/dt − α·a. The last level has none where σ = 0.
+    a = (dσ²/dt)/(2σ²), b = dα/dt − α·a; see `core.schedules`.
     """
     noisy = levels.sigma > 0
     a, b = slope_at(schedule, levels.t[noisy], levels.alpha[noisy], levels.sigma[noisy])
@@ -224,7 +222,7 @@ def slope_at(
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A level on the way of a step, and the probability-flow ODE's (a, b) there."""
+    """A level within a step, and (a, b) of the probability-flow ODE there."""
 
     level: Level[float]
     a: float
@@ -232,12 +230,12 @@ class Stage:
 
 
 def stages(schedule: NoiseSchedule, levels: Levels, share: float) -> list[Stage]:
-    """The stage at t + share·(s − t) of every step that does not go to the data.
+    """The stage at t + share·(s − t) of every step but the one to the data.
 
     Args:
-        schedule: the path, which is asked for the levels between those of the grid.
-        levels: where the sampler stops.
-        share: c ∈ [0, 1] of the Butcher tableau; 0 and 1 are the grid's own levels.
+        schedule: the path, for the levels between those of the grid.
+        levels: of the sampler.
+        share: c ∈ [0, 1] of the Butcher tableau; for 0 and 1 the stages are levels of the grid.
     """
     rows = torch.stack([levels.t, levels.alpha, levels.sigma])[:, levels.sigma > 0]
     if share in (0, 1):

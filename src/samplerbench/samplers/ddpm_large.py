@@ -1,4 +1,4 @@
-"""Ancestral sampling with too much noise: the σ̂ of the DDIM paper, DDPM's large variance."""
+"""Ancestral sampling with DDPM's large variance, σ̂ in the DDIM paper."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 
 
@@ -18,23 +18,21 @@ from samplerbench.samplers.base import Sampler, Step
 class DDPMLarge(Sampler):
     """x_s = α_s·x̂₀ + √(σ_s² − ς²)·ε̂ + σ̂·z,   σ̂ = √(σ_t² − (α_t/α_s)²·σ_s²),   ς = (σ_s/σ_t)·σ̂.
 
-    The mean is that of DDIM(1), Bayes' rule for x_s given x_t and x̂₀, whose standard deviation is
-    ς; the noise is that of the forward step from x_s to x_t, larger by σ_t/σ_s. On a VP path σ̂² is
-    1 − ᾱ_t/ᾱ_s, with all T steps β_t. So every step leaves too much noise, by a share that vanishes
-    with the step, and the next one takes some of it for signal. The last step is x̂₀, without noise.
-    Not the same on paths that differ by a rescaling, since σ̂ is not. Weak order 1; one evaluation
-    per step. Song, Meng, Ermon, "Denoising diffusion implicit models", ICLR 2021 (arXiv
-    2010.02502), Section 5 and Table 1, last row; Ho, Jain, Abbeel, "Denoising diffusion
-    probabilistic models", NeurIPS 2020 (arXiv 2006.11239), Section 3.2, σ_t² = β_t. On a VE path it
-    is the reverse diffusion predictor of Song et al. 2021 (arXiv 2011.13456), Appendix E.
+    The mean is that of DDIM(1), and ς is the standard deviation of DDIM(1). The noise is that of
+    the forward step from x_s to x_t, which is larger by σ_t/σ_s. On a VP path σ̂² = 1 − ᾱ_t/ᾱ_s,
+    which is β_t if all T steps are used. So the state after a step has too much noise, and the next
+    step treats a part of it as signal; the excess vanishes with the step size. The last step is x̂₀,
+    without noise. Since σ̂ depends on the scale α, the method is not the same on paths that differ
+    by a rescaling. Weak order 1; one evaluation per step. Song, Meng, Ermon, "Denoising diffusion
+    implicit models", ICLR 2021 (arXiv 2010.02502), Section 5 and Table 1, last row; Ho, Jain,
+    Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020 (arXiv 2006.11239), Section
+    3.2, σ_t² = β_t. On a VE path it is the reverse diffusion predictor of Song et al. 2021 (arXiv
+    2011.13456), Appendix E.
     """
 
-    order: ClassVar[int | None] = 1
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
     couples: ClassVar[bool] = True
-
-    @property
-    def stochastic(self) -> bool:
-        return True
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         for step, now, to in levels.pairs():

@@ -1,38 +1,39 @@
-"""DEIS: exponential Adams–Bashforth on the noise ε̂, as a polynomial in one clock or another."""
+"""DEIS: exponential Adams–Bashforth on the noise ε̂, with polynomials in one of three clocks."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.multistep import adams_weights, log_snr, quadrature, weighted
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
 class DEIS(Sampler):
     """x_s = (α_s/α_t)·x_t + Σ_j w_j·ε̂^{(j)},   w_j = α_s·∫ ℓ_j(c) dκ,   ε̂ = (x − α·x̂₀)/σ, κ = σ/α.
 
-    The ℓ_j are polynomials in a clock c through the last k outputs, fewer in the first steps as in
-    the paper. Written as x_s = α_s·x̂₀ + Σ_j w'_j·ε̂^{(j)} with Σ_j w'_j = σ_s it starts without
-    signal too, with a step of DDIM(0), which is k = 1. Order k up to 2; k = 3 stays at order 2
-    because the first step has one point and a local error of h². One evaluation per step. Zhang and
-    Chen, "Fast sampling of diffusion models with exponential integrator", ICLR 2023 (arXiv
+    The ℓ_j are polynomials in a clock c that interpolate the last k outputs, or fewer in the first
+    steps, as in the paper. In the form x_s = α_s·x̂₀ + Σ_j w'_j·ε̂^{(j)} with Σ_j w'_j = σ_s, used
+    here, the first level may have no signal; the step from it is DDIM(0), which is k = 1. Order
+    min(k, 2): the first step has one point and a local error of h². One evaluation per step. Zhang
+    and Chen, "Fast sampling of diffusion models with exponential integrator", ICLR 2023 (arXiv
     2204.13902), Section 3.
 
     Args:
         points: k; the paper's tABr has k = r + 1.
     """
 
+    stochastic: ClassVar[bool] = False
     points: int = 2
 
     def __post_init__(self) -> None:
@@ -46,13 +47,9 @@ class DEIS(Sampler):
     def order(self) -> int:
         return min(self.points, 2)
 
-    @property
-    def stochastic(self) -> bool:
-        return False
-
     @abstractmethod
     def clock(self, schedule: NoiseSchedule, log_snr: Tensor) -> Tensor:
-        """c at λ = −ln κ, same shape."""
+        """c at λ, same shape."""
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         weights = self._weights(model.schedule, levels)
@@ -73,9 +70,9 @@ class DEIS(Sampler):
 
 @dataclass(frozen=True)
 class DEISTime(DEIS):
-    """tAB-DEIS: c = t, the schedule's own time. The paper's choice; Gauss–Legendre in λ, 24 points.
+    """tAB-DEIS: c = t, the time of the schedule, the paper's choice.
 
-    `DEIS` has the step, orders and costs. Zhang and Chen 2023 (arXiv 2204.13902), Section 3.
+    `DEIS` has the step, the order and the cost. Zhang and Chen 2023 (arXiv 2204.13902), Section 3.
     """
 
     def clock(self, schedule: NoiseSchedule, log_snr: Tensor) -> Tensor:
@@ -86,8 +83,8 @@ class DEISTime(DEIS):
 class DEISRho(DEIS):
     """ρAB-DEIS: c = κ = σ/α, Adams–Bashforth on dx̄/dκ = ε̂ for x̄ = x/α.
 
-    The linear multistep method of k-diffusion. `DEIS` has the step, orders and costs. Zhang and
-    Chen 2023 (arXiv 2204.13902), Section 3 and Appendix.
+    This is the linear multistep method of k-diffusion. `DEIS` has the step, the order and the cost.
+    Zhang and Chen 2023 (arXiv 2204.13902), Section 3 and Appendix.
     """
 
     def clock(self, schedule: NoiseSchedule, log_snr: Tensor) -> Tensor:
@@ -96,9 +93,9 @@ class DEISRho(DEIS):
 
 @dataclass(frozen=True)
 class DEISLogRho(DEIS):
-    """c = ln κ = −λ: the multistep form of DPM-Solver, and what diffusers calls DEIS.
+    """c = ln κ = −λ: the multistep form of DPM-Solver, which diffusers calls DEIS.
 
-    `DEIS` has the step, orders and costs.
+    `DEIS` has the step, the order and the cost.
     """
 
     def clock(self, schedule: NoiseSchedule, log_snr: Tensor) -> Tensor:

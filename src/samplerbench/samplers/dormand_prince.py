@@ -1,4 +1,4 @@
-"""The adaptive Dormand–Prince 5(4) method on the probability-flow ODE, each sample on its own."""
+"""The adaptive Dormand–Prince 5(4) method on the probability-flow ODE, for each sample alone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import Level, Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Level, Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step, slope_at
 
 _NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
@@ -25,9 +25,9 @@ _STAGES = (
     (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
     (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
 )
-"""The last row is the solution of order 5, so its slope is the first one of the next step."""
+"""The last row gives the new state, so its slope is also the first slope of the next step."""
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
-"""Weights of order 5 less those of order 4."""
+"""The weights of order 5 minus those of order 4."""
 
 
 @dataclass(frozen=True)
@@ -36,30 +36,30 @@ class DormandPrince(Sampler):
 
         e = √mean_i (e_i/(atol + rtol·max(|x_i|, |x'_i|)))² ≤ 1,   h ← h·min(10, max(⅕, .9·e^{−⅕})).
 
-    Every sample has a time, a step and a decision of its own, so its path is the same in any
-    company; codes that take the norm over the batch couple its samples. The levels are where the
-    states are yielded: each is stepped on exactly, and the one step to the data is x̂₀ as it is for
-    all samplers. The first step that is tried is the first interval. In the schedule's own time.
+    Every sample has its own time, step size and error control, so it does not depend on the other
+    samples; codes with an error norm over the batch couple them. States are yielded at the levels,
+    which are reached exactly, without interpolation. The step to the data is x̂₀, as in all
+    samplers. The first attempt is the first interval. The time is that of the schedule.
 
     Evaluations are calls for the batch: 1 + 6·(attempts of the slowest sample, summed over the
-    levels), rejected ones included; `info` says `accepted` and `rejected` of each sample in this
-    step, shape (*batch,). More levels cost more, since nothing is interpolated. A sample that has
-    not arrived after `attempts` of them, or whose step becomes too short to change the time, is not
-    a number from there on.
+    levels), with rejected ones. `info` has the numbers `accepted` and `rejected` of each sample in
+    the step, shape (*batch,). More levels cost more evaluations. A sample becomes NaN if it does
+    not arrive at a level after `attempts` attempts, or if its step is too short to change the time.
 
-    Order 5; its error follows the tolerance, not the number of levels. Dormand and Prince, "A
+    Order 5; the error depends on the tolerance, not on the number of levels. Dormand and Prince, "A
     family of embedded Runge–Kutta formulae", Journal of Computational and Applied Mathematics 6(1),
-    1980, RK5(4)7M; control of the step as in Hairer, Nørsett, Wanner, "Solving ordinary
-    differential equations I", 1993, Eqs. II.4.11 and II.4.13; as a sampler Song et al. 2021 (arXiv
-    2011.13456), Section 4.3 with rtol = atol = 10⁻⁵.
+    1980, RK5(4)7M; step size control as in Hairer, Nørsett, Wanner, "Solving ordinary differential
+    equations I", 1993, Eqs. II.4.11 and II.4.13; as a sampler Song et al. 2021 (arXiv 2011.13456),
+    Section 4.3 with rtol = atol = 10⁻⁵.
 
     Args:
         rtol: tolerance relative to each coordinate.
         atol: absolute tolerance, in the units of the state.
-        attempts: most steps of one sample between two levels, rejected ones included.
+        attempts: the most steps of one sample between two levels, with rejected ones.
     """
 
-    order: ClassVar[int | None] = 5
+    order: ClassVar[int] = 5
+    stochastic: ClassVar[bool] = False
     adaptive: ClassVar[bool] = True
     rtol: float = 1e-4
     atol: float = 1e-4
@@ -74,10 +74,6 @@ class DormandPrince(Sampler):
     def variants(cls) -> Sequence[Self]:
         return [cls(), cls(1e-2, 1e-2)]
 
-    @property
-    def stochastic(self) -> bool:
-        return False
-
     def evaluations(self, steps: int) -> int | None:
         return None
 
@@ -91,11 +87,11 @@ class DormandPrince(Sampler):
         slope, x0_hat = _slope(model, x, t)
         for _, _, to in levels.pairs():
             counts = torch.zeros_like(t), torch.zeros_like(t)
-            if to.sigma == 0:  # x̂₀ of this state is known: it came with its slope
+            if to.sigma == 0:  # x̂₀ of this state was computed with its slope
                 x = x0_hat
             else:
                 for _ in range(self.attempts):
-                    # a step too short to change the time will not arrive either
+                    # a sample stops if its step is too short to change the time
                     going = (t > to.t) & (t + trial < t) & x.isfinite().all(-1, keepdim=True)
                     if not going.any():
                         break
@@ -104,10 +100,10 @@ class DormandPrince(Sampler):
                     new, (new_slope, new_x0_hat), error = _attempt(model, x, t, h, slope)
                     scale = self.atol + self.rtol * torch.maximum(x.abs(), new.abs())
                     size = (error / scale).square().mean(-1, keepdim=True).sqrt().double()
-                    # an error that is not a number is a step far too long
+                    # if the error is NaN the step was far too long
                     factor = (0.9 * size.pow(-0.2)).nan_to_num(0.2).clamp(0.2, 10.0)
                     kept = going & (size <= 1)
-                    # one that was cut short at the level says little about the next
+                    # a step that was cut at the level must not shorten the next one
                     next_trial = torch.where(
                         kept & last, torch.minimum(trial, factor * h), factor * h
                     )
@@ -117,7 +113,7 @@ class DormandPrince(Sampler):
                     x0_hat = torch.where(kept, new_x0_hat, x0_hat)
                     counts = counts[0] + kept, counts[1] + (going & ~kept)
                 late = t > to.t
-                x, x0_hat = (torch.where(late, math.nan, of) for of in (x, x0_hat))
+                x, x0_hat = (torch.where(late, math.nan, values) for values in (x, x0_hat))
             info = {"accepted": counts[0].squeeze(-1), "rejected": counts[1].squeeze(-1)}
             yield Step(x, x0_hat, info)
 
@@ -143,7 +139,7 @@ def _sum(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
 
 
 def _slope(model: Denoiser, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """a·x + b·x̂₀ and x̂₀ of states that have times of their own, t of shape (*batch, 1)."""
+    """a·x + b·x̂₀ and x̂₀ of states with their own times, t of shape (*batch, 1)."""
     alpha, sigma = model.schedule(t)
     columns = (t, alpha, sigma, *slope_at(model.schedule, t, alpha, sigma))
     t, alpha, sigma, a, b = (v.to(x.dtype) for v in columns)

@@ -9,28 +9,25 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from samplerbench.grids import Level, Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
+from samplerbench.core.grids import Level, Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.multistep import log_snr
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
 class DPMSolver1(Sampler):
     """x_s = (α_s/α_t)·x_t − σ_s·(e^h − 1)·ε̂,   h = λ_s − λ_t,   λ = ln(α/σ),   ε̂ = (x − α·x̂₀)/σ.
 
-    DDIM with η = 0 in another notation, which needs signal at t. Order 1; one evaluation per step.
-    Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver", NeurIPS 2022 (arXiv 2206.00927), Eq. 3.7.
+    It is DDIM with η = 0 in another notation, which needs signal at t. Order 1; one evaluation per
+    step. Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver", NeurIPS 2022 (arXiv 2206.00927), Eq. 3.7.
     """
 
     order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = True
-
-    @property
-    def stochastic(self) -> bool:
-        return False
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         lengths = log_snr(levels).diff().tolist()
@@ -47,7 +44,7 @@ class DPMSolver1(Sampler):
 
 @dataclass(frozen=True)
 class DPMSolver2(Sampler):
-    """The midpoint method in λ: a step of DPM-Solver-1 to λ_t + h/2, then all the way with ε̂ there.
+    """The midpoint method in λ: DPM-Solver-1 to λ_t + h/2, then the whole step with that ε̂.
 
         u = (α_m/α_t)·x_t − σ_m·(e^{h/2} − 1)·ε̂(x_t, t),   λ_m = λ_t + h/2,
         x_s = (α_s/α_t)·x_t − σ_s·(e^h − 1)·ε̂(u, m).
@@ -57,11 +54,8 @@ class DPMSolver2(Sampler):
     """
 
     order: ClassVar[int] = 2
+    stochastic: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = True
-
-    @property
-    def stochastic(self) -> bool:
-        return False
 
     def evaluations(self, steps: int) -> int:
         return 2 * steps - 1
@@ -95,11 +89,8 @@ class DPMSolver3(Sampler):
     """
 
     order: ClassVar[int] = 3
+    stochastic: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = True
-
-    @property
-    def stochastic(self) -> bool:
-        return False
 
     def evaluations(self, steps: int) -> int:
         return 3 * steps - 2
@@ -136,7 +127,7 @@ def psi(z: float) -> float:
 
 
 def inner(schedule: NoiseSchedule, levels: Levels, share: float) -> list[Level[float]]:
-    """The level on the path at λ_t + share·h of every step; that of the step to the data is it."""
+    """The level at λ_t + share·h of every step; in the step to the data it is the data."""
     lam = log_snr(levels)
     times = schedule.time_at((-(lam[:-1] + share * lam.diff())).exp())
     alpha, sigma = schedule(times)

@@ -1,4 +1,4 @@
-"""DPM-Solver++ in its multistep forms, 2M and 3M: the samplers most image generators ship."""
+"""DPM-Solver++ in its multistep forms 2M and 3M, which most image generators use."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.multistep import constant_weights, half_weights, log_snr, weighted
 
@@ -27,26 +27,23 @@ class DPMSolverPP(Sampler):
         3M:  α_s·φ₁·D₁ + α_s·φ₂·D₂,   φ₁ = 1 − (1 − e^{−h})/h,   φ₂ = ½ − φ₁/h,
              D₁ = d + h'/(h' + h'')·(d − d'),   D₂ = h/(h' + h'')·(d − d').
 
-    The first step is DDIM's, also from a level without signal, and the second of 3M is 2M's. Order
-    2, **3M too**, as published: Taylor's formula wants h²·x̂₀'' ≈ 2·D₂ where D₂ stands, and the
-    first step errs by h². `AdamsBashforth` with three points is 3M with both put right, and has
-    order 3. One evaluation per step. Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver++" (arXiv
-    2211.01095), Algorithm 2; 3M is in their code and in diffusers. Those use order 1 for the last
-    step when there are few; here that is the step to the data alone.
+    The first step is DDIM's, also from a level without signal, and the second step of 3M is 2M's.
+    The order is 2, **also of 3M**, as published: Taylor's formula needs h²·x̂₀'' ≈ 2·D₂ in place of
+    D₂, and the first step has an error of h². `AdamsBashforth` with three points is 3M with both
+    corrected, and has order 3. One evaluation per step. Lu, Zhou, Bao, Chen, Li, Zhu,
+    "DPM-Solver++" (arXiv 2211.01095), Algorithm 2; 3M is in their code and in diffusers. These
+    codes take the last step with order 1 if there are few steps; here only the step to the data is.
 
     Args:
-        points: 2 or 3, how many steps' x̂₀ are used.
+        points: 2 or 3, the number of outputs x̂₀ in a step.
     """
 
     order: ClassVar[int] = 2
+    stochastic: ClassVar[bool] = False
     points: int = 2
 
     def __post_init__(self) -> None:
         require(self.points in (2, 3), "points", self.points, "2 or 3")
-
-    @property
-    def stochastic(self) -> bool:
-        return False
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         weights = half_weights(levels) if self.points == 2 else _published_weights(levels)
@@ -62,7 +59,7 @@ class DPMSolverPP(Sampler):
 
 
 def _published_weights(levels: Levels) -> Sequence[Sequence[float]]:
-    """3M's weights of x̂₀, x̂₀', x̂₀'' in every step but the one to the data."""
+    """The weights of x̂₀, x̂₀', x̂₀'' in 3M, for every step but the one to the data."""
     lengths, constants = log_snr(levels).diff().tolist(), constant_weights(levels).tolist()
     weights: list[Sequence[float]] = [*half_weights(levels)[:2]]
     for step in range(2, levels.steps - (levels.rows[-1].sigma == 0)):
@@ -70,7 +67,7 @@ def _published_weights(levels: Levels) -> Sequence[Sequence[float]]:
         b, alpha = constants[step], levels.rows[step + 1].alpha
         first = alpha - b / h
         second = alpha / 2 - first / h
-        change = (first * h1 + second * h) / (h1 + h2)  # what d − d' is multiplied by
+        change = (first * h1 + second * h) / (h1 + h2)  # the factor of d − d'
         d0, d1 = (h / h1) * (first + change), (h / h2) * -change
         weights.append((b + d0, d1 - d0, -d1))
     return weights

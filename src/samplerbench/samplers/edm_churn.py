@@ -1,4 +1,4 @@
-"""EDM's stochastic sampler: noise is added on purpose, then Heun takes more of it away."""
+"""EDM's stochastic sampler: each step adds noise, and then Heun's method removes more noise."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import Level, Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import require
-from samplerbench.grids import Level, Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Stage, Step, ode_coefficients, slope_at
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
 class EDMChurn(Sampler):
     """κ̂ = (1 + γ)·κ_t,   x̂/α̂ = x_t/α_t + √(κ̂² − κ_t²)·S·z,   then Heun's step from κ̂ to κ_s.
 
-    κ = σ/α, and γ = min(churn/N, √2 − 1) where churn_min ≤ κ_t ≤ churn_max, else 0. The time of κ̂
-    is the schedule's own, and κ̂ is capped at its ratio at t = 1: above that no model is trained,
-    and where the path ends without signal there is nothing above it. Without churn it is `Heun`;
-    the last step, also from κ̂, is x̂₀.
+    κ = σ/α, and γ = min(churn/N, √2 − 1) if churn_min ≤ κ_t ≤ churn_max, else 0. κ̂ is at most κ(1)
+    of the schedule, because no model is trained above it. With churn = 0 the method is `Heun`. The
+    last step, also from κ̂, is x̂₀.
 
-    To add noise is exact in law, so for S = 1 the weak order is Heun's, 2. For S ≠ 1 the path's law
-    is not kept, however many steps there are: S > 1 is there to make up for denoisers that take
-    away too much. As a scheme on one Brownian path it is of strong order 1 from N = churn/(√2 − 1)
-    on; below, γ is cut. Two evaluations per step, one in the last. Karras et al., "Elucidating the
-    design space of diffusion-based generative models", NeurIPS 2022 (arXiv 2206.00364), Alg. 2.
+    Adding noise is exact in law, so for S = 1 the weak order is that of Heun's method, 2. For S ≠ 1
+    the law of the path is lost, for every number of steps: S > 1 compensates denoisers that remove
+    too much noise. On one Brownian path its strong order is 1 for N ≥ churn/(√2 − 1), below which
+    the minimum in γ applies, and ½ if churn_min or churn_max lies inside the path, since N decides
+    at which levels noise is added. Two evaluations per step, one in the last. Karras et al.,
+    "Elucidating the design space of diffusion-based generative models", NeurIPS 2022 (arXiv
+    2206.00364), Alg. 2.
 
     Args:
-        churn: S_churn; all N steps together raise the noise by about e^churn.
-        churn_min: S_tmin, the smallest noise-to-signal ratio where noise is added.
-        churn_max: S_tmax, the largest one.
-        churn_noise: S = S_noise, the standard deviation of z.
+        churn: S_churn; all N steps together multiply the noise by about e^churn.
+        churn_min: S_tmin, the smallest noise-to-signal ratio at which noise is added.
+        churn_max: S_tmax, the largest noise-to-signal ratio at which noise is added.
+        churn_noise: S = S_noise, the standard deviation of the added noise, relative to the exact
+            one.
     """
 
-    order: ClassVar[int | None] = 2
+    order: ClassVar[int] = 2
     couples: ClassVar[bool] = True
     churn: float = 10.0
     churn_min: float = 0.0
@@ -88,9 +90,9 @@ class EDMChurn(Sampler):
             yield Step(x, x0_hat)
 
     def _raised(self, schedule: NoiseSchedule, levels: Levels) -> list[tuple[Stage, float, float]]:
-        """Each level but the last, raised: the stage there, α̂/α, and the noise that is added."""
+        """The stage at κ̂, α̂/α, and the standard deviation of the added noise, for every step."""
         t, alpha, sigma = levels.t[:-1], levels.alpha[:-1], levels.sigma[:-1]
-        kappa, largest = sigma / alpha, schedule.noise_to_signal(torch.ones_like(t))
+        kappa, largest = sigma / alpha, torch.full_like(t, schedule.noise_range[1])
         inside = (kappa >= self.churn_min) & (kappa <= self.churn_max)
         gain = min(self.churn / levels.steps, math.sqrt(2) - 1)
         high = torch.minimum(kappa * (1 + gain * inside.to(kappa)), largest)

@@ -8,26 +8,23 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.samplers.base import Sampler, Step, ode_coefficients
 
 
 @dataclass(frozen=True)
 class Euler(Sampler):
-    """x_s = x_t + (s − t)·(a·x_t + b·x̂₀), in the schedule's own time; the last step is x̂₀.
+    """x_s = x_t + (s − t)·(a·x_t + b·x̂₀), in the time of the schedule; the last step is x̂₀.
 
-    Order 1; one evaluation per step. Where α and σ are linear in time (`EDM`, `Rectified`) this is
-    DDIM with η = 0; elsewhere DDIM(0) is Euler's method in another variable. Karras et al. 2022
+    Order 1; one evaluation per step. If α and σ are linear in time (`EDM`, `Rectified`) this is
+    DDIM with η = 0; otherwise DDIM(0) is Euler's method in another variable. Karras et al. 2022
     (arXiv 2206.00364), Eq. 4 and Algorithm 1 without its correction.
     """
 
     order: ClassVar[int] = 1
-
-    @property
-    def stochastic(self) -> bool:
-        return False
+    stochastic: ClassVar[bool] = False
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         ode = ode_coefficients(model.schedule, levels)

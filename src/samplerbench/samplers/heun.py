@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.samplers.base import Sampler, Step, ode_coefficients
 
 
@@ -18,16 +18,13 @@ from samplerbench.samplers.base import Sampler, Step, ode_coefficients
 class Heun(Sampler):
     """x_s = x_t + ½(s − t)·(d + d'),   d = a·x + b·x̂₀ at t,   d' the same at s after an Euler step.
 
-    In the schedule's own time; the last step is x̂₀. Order 2; two evaluations per step, one in the
-    last. Karras et al. 2022 (arXiv 2206.00364), Algorithm 1, on `EDM` their Algorithm 2 without
-    churn.
+    The time is that of the schedule; the last step is x̂₀. Order 2; two evaluations per step, one in
+    the last. Karras et al. 2022 (arXiv 2206.00364), Algorithm 1; on `EDM` it is their Algorithm 2
+    without churn.
     """
 
     order: ClassVar[int] = 2
-
-    @property
-    def stochastic(self) -> bool:
-        return False
+    stochastic: ClassVar[bool] = False
 
     def evaluations(self, steps: int) -> int:
         return 2 * steps - 1

@@ -1,17 +1,17 @@
-"""iPNDM: Adams–Bashforth weights of a uniform grid, on any grid."""
+"""iPNDM: the Adams–Bashforth weights of a uniform grid, used on every grid."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.multistep import weighted
 
@@ -27,19 +27,19 @@ CLASSICAL = (
 class IPNDM(Sampler):
     """A step of DDIM(0) with ε̃ = Σ_j c_j·ε̂^{(j)}:   x_s = (α_s/α_t)·(x_t − σ_t·ε̃) + σ_s·ε̃.
 
-    ε̂ = (x − α·x̂₀)/σ of the last k levels, fewer in the first steps; c = (1), (3/2, −1/2), (23, −16,
-    5)/12, (55, −59, 37, −9)/24. That is Adams–Bashforth in κ = σ/α as if κ fell by the same amount
-    every step. Where it does not, with κ = κ(ξ) along the grid, a step errs by κ''·dε̂/dξ·h³/12 from
-    k = 2 on; and the first step has one point. So: order 1 for k = 1 and 2 for all others, of which
-    those with k > 2 keep a part of their higher order (smaller errors) on grids uniform in κ. One
-    evaluation per step. Liu, Ren, Lin, Zhao, "Pseudo numerical methods for diffusion models on
-    manifolds", ICLR 2022 (arXiv 2202.09778), Section 3, without its Runge–Kutta start: Zhang
-    and Chen 2023 (arXiv 2204.13902), Appendix, who named it.
+    ε̂ = (x − α·x̂₀)/σ of the last k levels, or fewer in the first steps; c = (1), (3/2, −1/2), (23,
+    −16, 5)/12, (55, −59, 37, −9)/24. That is Adams–Bashforth in κ = σ/α for a grid with equal steps
+    in κ. On another grid, with κ = κ(ξ), the local error is κ''·dε̂/dξ·h³/12 for k ≥ 2, and the
+    first step has one point. So the order is 1 for k = 1 and 2 for k ≥ 2; on grids uniform in κ the
+    errors for k > 2 are smaller. One evaluation per step. Liu, Ren, Lin, Zhao, "Pseudo numerical
+    methods for diffusion models on manifolds", ICLR 2022 (arXiv 2202.09778), Section 3, without its
+    Runge–Kutta start: Zhang and Chen 2023 (arXiv 2204.13902), Appendix, who named it.
 
     Args:
         points: k.
     """
 
+    stochastic: ClassVar[bool] = False
     points: int = 4
 
     def __post_init__(self) -> None:
@@ -53,10 +53,6 @@ class IPNDM(Sampler):
     def order(self) -> int:
         return min(self.points, 2)
 
-    @property
-    def stochastic(self) -> bool:
-        return False
-
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         past: list[Tensor] = []
         for _, now, to in levels.pairs():
@@ -64,7 +60,7 @@ class IPNDM(Sampler):
             past = [(x - now.alpha * x0_hat) / now.sigma, *past[: self.points - 1]]
             if to.sigma == 0:
                 x = x0_hat
-            elif len(past) == 1:  # no signal may be left at the first level
+            elif len(past) == 1:  # this form allows α = 0 at the first level
                 x = to.alpha * x0_hat + to.sigma * past[0]
             else:
                 eps = weighted(CLASSICAL[len(past) - 1], past)

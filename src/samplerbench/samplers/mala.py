@@ -1,4 +1,4 @@
-"""The Metropolis-adjusted Langevin algorithm, MALA: Langevin steps that may be refused."""
+"""The Metropolis-adjusted Langevin algorithm, MALA: Langevin steps that may be rejected."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Density, Score
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Density, Score
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
 class MALA(Langevin):
-    """Propose x' = x + h·s(x) + √(2h)·z and go there with probability min(1, A),
+    """Propose x' = x + h·s(x) + √(2h)·z, and accept it with probability min(1, A), else keep x;
 
         A = q(x')·N(x; x' + h·s(x'), 2h) / (q(x)·N(x'; x + h·s(x), 2h)),
 
-    s = ∇ log q at the one level of a hold grid; else stay. Each sample decides for itself. The
-    proposal is a step of `ULA` with the same h, and the decision removes its bias: q is the
-    stationary law at every step size. Too large a step shows in the acceptance instead; the chain
-    is most efficient near .574 in many dimensions. `info` has each sample's probability of
-    acceptance, min(1, A), as `acceptance`, shape (*batch,).
+    s = ∇ log q at the level of a hold grid. Every sample is accepted or rejected on its own. The
+    proposal is a step of `ULA` with the same h, and the rejections remove the bias of ULA: q is the
+    stationary law for every step size. If the step is too large, few proposals are accepted; in
+    many dimensions the chain is most efficient at an acceptance of .574. `info` has the probability
+    min(1, A) of each sample as `acceptance`, shape (*batch,).
 
     N steps are 2N + 2 evaluations: a score and a log-density per proposal and for the start. Besag
     in the discussion of Grenander and Miller, JRSS B 56(4), 1994; Roberts and Tweedie, "Exponential
@@ -41,14 +41,11 @@ class MALA(Langevin):
     """
 
     needs_density: ClassVar[bool] = True
+    affine: ClassVar[bool] = False
     step_size: float = 0.05
 
     def __post_init__(self) -> None:
         require(0 < self.step_size < math.inf, "step_size", self.step_size, "positive and finite")
-
-    @property
-    def affine(self) -> bool:
-        return False
 
     def evaluations(self, steps: int) -> int:
         return 2 * steps + 2

@@ -8,32 +8,33 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.samplers.base import Sampler, Step
-from samplerbench.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
 class ReverseSDE(Sampler):
     """x_s = x_t + (−f·x_t + g²·s)·Δt + g·√Δt·z,   Δt = t − s,   s = (α·x̂₀ − x_t)/σ², z ~ N(0, I).
 
-    f = α̇/α and g² = d(σ²)/dt − 2f·σ² at t, on any schedule and in its own time. Where α = 0, f and
-    g² are infinite, so the path must start with some signal (DDIM with η = 1, which solves the same
-    SDE in another variable, need not). Weak order 1; one evaluation per step. Anderson,
-    "Reverse-time diffusion equation models", Stochastic Processes and their Applications 12(3),
-    1982; Song et al. 2021 (arXiv 2011.13456), Eq. 6; the notebook N2 on `GeometricVE`, where f = 0.
+    f = α̇/α and g² = d(σ²)/dt − 2f·σ² at t, in the time of the schedule. They are infinite where
+    α = 0, so the first level must have some signal. (DDIM with η = 1 solves the same SDE in another
+    variable and does not need it.) Weak order 1; one evaluation per step. Anderson, "Reverse-time
+    diffusion equation models", Stochastic Processes and their Applications 12(3), 1982; Song et al.
+    2021 (arXiv 2011.13456), Eq. 6; the notebook N2 on `GeometricVE`, where f = 0.
 
-    The last step is x̂₀, or with `denoise=False` a step of the SDE like all others, which leaves the
-    state about as noisy as the last level. On a path that still has noise at t = 0 that level is
-    t = 0 itself, the last step has no length, and N2's 500 steps are steps=501 of grid=uniform.
+    The last step is x̂₀. With `denoise=False` it is a step of the SDE, and the last state has about
+    the noise of the last level before the data. On a schedule with σ(0) > 0 that level is at t = 0
+    and the last step has no length: the 500 steps of N2 are steps=501 with grid=uniform.
 
     Args:
         denoise: whether the last step is x̂₀.
     """
 
-    order: ClassVar[int | None] = 1
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
     needs_signal: ClassVar[bool] = True
     couples: ClassVar[bool] = True
     denoise: bool = True
@@ -41,10 +42,6 @@ class ReverseSDE(Sampler):
     @classmethod
     def variants(cls) -> Sequence[Self]:
         return [cls(), cls(denoise=False)]
-
-    @property
-    def stochastic(self) -> bool:
-        return True
 
     @property
     def ends_at_data(self) -> bool:
@@ -66,7 +63,7 @@ class ReverseSDE(Sampler):
 def sde_coefficients(schedule: NoiseSchedule, levels: Levels) -> list[tuple[float, float, float]]:
     """(a, b, g) of the reverse SDE dx = (a·x + b·x̂₀) dt + g dW, dt < 0, at each level but the last.
 
-    From f and g² of `schedules`: a = f + g²/σ², b = −α·g²/σ².
+    a = f + g²/σ², b = −α·g²/σ²; see `core.schedules`.
     """
     t, alpha, sigma = levels.t[:-1], levels.alpha[:-1], levels.sigma[:-1]
     alpha_rate, variance_rate = schedule.rates(t)

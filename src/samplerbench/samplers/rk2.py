@@ -1,4 +1,4 @@
-"""All explicit Runge–Kutta methods of order 2 with two stages, on the probability-flow ODE."""
+"""The explicit Runge–Kutta methods of order 2 with two stages, on the probability-flow ODE."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step, stages
 
 
@@ -19,20 +19,20 @@ from samplerbench.samplers.base import Sampler, Step, stages
 class RK2(Sampler):
     """x_s = x_t + (s − t)·((1 − 1/(2c))·d + 1/(2c)·d'),   d' at t + c·(s − t) after an Euler step.
 
-    d = a·x + b·x̂₀, in the schedule's own time. c = ½ is the midpoint method, ⅔ is Ralston's with
-    the smallest error bound, 1 is `Heun`. For c < 1 the second level is not one of the grid: the
-    schedule gives it. The last step is x̂₀. Order 2; two evaluations per step, one in the last.
-    On Gaussian data the midpoint method has order 3 where the path is linear in time (`EDM`,
-    `Rectified`): its leading error cancels for x = √(λ + σ²).
-    Karras et al. 2022 (arXiv 2206.00364), Appendix D.2 and Algorithm 3, which also takes two in the
-    last step where c < 1; Ralston, "Runge–Kutta methods with minimum error bounds", Mathematics of
-    Computation 16, 1962.
+    d = a·x + b·x̂₀, in the time of the schedule. c = ½ is the midpoint method, ⅔ is Ralston's with
+    the smallest error bound, 1 is `Heun`. For c < 1 the second level is not a level of the grid.
+    The last step is x̂₀. Order 2; two evaluations per step, one in the last. On Gaussian data the
+    midpoint method has order 3 if the path is linear in time (`EDM`, `Rectified`): its leading
+    error cancels for x = √(λ + σ²). Karras et al. 2022 (arXiv 2206.00364), Appendix D.2 and
+    Algorithm 3, which also makes two evaluations in the last step if c < 1; Ralston, "Runge–Kutta
+    methods with minimum error bounds", Mathematics of Computation 16, 1962.
 
     Args:
-        alpha: c, where in the step the second slope is taken: the α of Karras et al.
+        alpha: c, the place of the second slope within the step; the α of Karras et al.
     """
 
-    order: ClassVar[int | None] = 2
+    order: ClassVar[int] = 2
+    stochastic: ClassVar[bool] = False
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
@@ -41,10 +41,6 @@ class RK2(Sampler):
     @classmethod
     def variants(cls) -> Sequence[Self]:
         return [cls(alpha) for alpha in (0.5, 2 / 3)]
-
-    @property
-    def stochastic(self) -> bool:
-        return False
 
     def evaluations(self, steps: int) -> int:
         return 2 * steps - 1

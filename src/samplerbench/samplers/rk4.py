@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.samplers.base import Sampler, Stage, Step, stages
 
 
@@ -18,18 +18,15 @@ from samplerbench.samplers.base import Sampler, Stage, Step, stages
 class RK4(Sampler):
     """x_s = x_t + (s − t)/6·(d₁ + 2d₂ + 2d₃ + d₄),   d = a·x + b·x̂₀.
 
-    d₁ at t, d₂ and d₃ halfway after half a step along d₁ and d₂, d₄ at s after a step along d₃; in
-    the schedule's own time, and the last step is x̂₀. Order 4; four evaluations per step, one in the
-    last. Kutta, "Beitrag zur näherungsweisen Integration totaler Differentialgleichungen",
+    d₁ at t, d₂ and d₃ in the middle after half a step along d₁ and d₂, d₄ at s after a step along
+    d₃; in the time of the schedule. The last step is x̂₀. Order 4; four evaluations per step, one in
+    the last. Kutta, "Beitrag zur näherungsweisen Integration totaler Differentialgleichungen",
     Zeitschrift für Mathematik und Physik 46, 1901; Hairer, Nørsett, Wanner, "Solving ordinary
     differential equations I", 1993, Section II.1, Table 1.2.
     """
 
-    order: ClassVar[int | None] = 4
-
-    @property
-    def stochastic(self) -> bool:
-        return False
+    order: ClassVar[int] = 4
+    stochastic: ClassVar[bool] = False
 
     def evaluations(self, steps: int) -> int:
         return 4 * steps - 3

@@ -1,4 +1,4 @@
-"""SDE-DPM-Solver++ of order 1: the reverse SDE solved exactly for an x̂₀ that stands still."""
+"""SDE-DPM-Solver++ of order 1: the exact solution of the reverse SDE for a constant x̂₀."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Level, Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 
 
@@ -20,19 +20,18 @@ from samplerbench.samplers.base import Sampler, Step
 class SDEDPMpp1(Sampler):
     """x_s = (σ_s/σ_t)·ρ^w·x_t + α_s·(1 − ρ^{1+w})·x̂₀ + σ_s·√(1 − ρ^{2w})·z,   ρ = κ_s/κ_t, κ = σ/α.
 
-    It integrates the SDE with the path's marginals whose noise has w times the variance of the
-    reverse SDE's, exactly where x̂₀ is constant over the step: ρ = e^{−h} with h the step in
-    λ = −ln κ. w = 0 is DDIM(0), w = 1 is DDIM(1) (ancestral). Between them it is another family
-    than DDIM(η): for small steps w corresponds to η = √w, see `samplerbench.eta`. Weak order 1; one
-    evaluation per step. Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion
-    probabilistic models", 2022 (arXiv 2211.01095), Eq. 18 (w = 1); w is the `eta` of k-diffusion's
-    `sample_dpmpp_2m_sde`.
+    The SDE has the marginals of the path, and its noise has w times the variance of the reverse
+    SDE's. The step is exact if x̂₀ is constant; ρ = e^{−h} with h the step in λ = −ln κ. w = 0 is
+    DDIM(0), w = 1 is DDIM(1) (ancestral). For other w the family differs from DDIM(η): in small
+    steps w corresponds to η = √w, see `core.eta`. Weak order 1; one evaluation per step. Lu et al.,
+    "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models", 2022 (arXiv
+    2211.01095), Eq. 18 (w = 1); w is the `eta` of k-diffusion's `sample_dpmpp_2m_sde`.
 
     Args:
         stochasticity: w; 0 is deterministic.
     """
 
-    order: ClassVar[int | None] = 1
+    order: ClassVar[int] = 1
     couples: ClassVar[bool] = True
     stochasticity: float = 1.0
 
@@ -49,13 +48,17 @@ class SDEDPMpp1(Sampler):
         return self.stochasticity > 0
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
-        w = self.stochasticity
         for step, now, to in levels.pairs():
-            ratio = (to.sigma * now.alpha) / (now.sigma * to.alpha)
-            kept, pull = to.sigma / now.sigma * ratio**w, to.alpha * (1 - ratio ** (1 + w))
-            fresh = to.sigma * math.sqrt(1 - ratio ** (2 * w))
+            kept, pull, fresh = coefficients(now, to, self.stochasticity)
             x0_hat = model.denoiser(x, now)
             x = kept * x + pull * x0_hat
             if fresh > 0:
                 x = x + fresh * noise.normal(x, step)
             yield Step(x, x0_hat)
+
+
+def coefficients(now: Level[float], to: Level[float], w: float) -> tuple[float, float, float]:
+    """(k, p, ς) of the step x_s = k·x_t + p·x̂₀ + ς·z."""
+    ratio = (to.sigma * now.alpha) / (now.sigma * to.alpha)
+    kept, pull = to.sigma / now.sigma * ratio**w, to.alpha * (1 - ratio ** (1 + w))
+    return kept, pull, to.sigma * math.sqrt(1 - ratio ** (2 * w))

@@ -9,28 +9,30 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.sde_dpmpp_1 import coefficients
 
 
 @dataclass(frozen=True)
 class SDEDPMpp2M(Sampler):
-    """`SDEDPMpp1` with D = x̂₀ + (h/2h')·(x̂₀ − x̂₀') for x̂₀, x̂₀' and h' those of the step before.
+    """`SDEDPMpp1` with D = x̂₀ + (h/2h')·(x̂₀ − x̂₀') in place of x̂₀.
 
-    h = ln κ_t − ln κ_s. The first step, and the one after a first level without signal where h' is
-    infinite, have D = x̂₀; the last step is x̂₀ itself. With w = 0 it is DPM-Solver++(2M). One
-    evaluation per step. Lu et al. 2022 (arXiv 2211.01095), Eq. 19 and Appendix (w = 1); w is the
-    `eta` of k-diffusion's `sample_dpmpp_2m_sde`, whose solver_type "midpoint" this is.
+    h = ln κ_t − ln κ_s; x̂₀' and h' are those of the previous step. D = x̂₀ in the first step, and
+    after a level without signal, where h' is infinite. The last step is x̂₀. With w = 0 it is
+    DPM-Solver++(2M). Weak order 2; one evaluation per step. Lu et al. 2022 (arXiv 2211.01095), Eq.
+    19 and Appendix (w = 1); it is k-diffusion's `sample_dpmpp_2m_sde` with solver_type "midpoint",
+    whose `eta` is w.
 
     Args:
         stochasticity: w, the variance of the noise relative to the reverse SDE's; 0 is
             deterministic.
     """
 
-    order: ClassVar[int | None] = 2
+    order: ClassVar[int] = 2
     couples: ClassVar[bool] = True
     stochasticity: float = 1.0
 
@@ -47,16 +49,15 @@ class SDEDPMpp2M(Sampler):
         return self.stochasticity > 0
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
-        w, before, h_before = self.stochasticity, x, math.inf
+        before, h_before = x, math.inf
         for step, now, to in levels.pairs():
             x0_hat = model.denoiser(x, now)
             if to.sigma == 0:
                 x = x0_hat
             else:
+                kept, pull, fresh = coefficients(now, to, self.stochasticity)
                 ratio = (to.sigma * now.alpha) / (now.sigma * to.alpha)
                 h = -math.log(ratio) if ratio > 0 else math.inf
-                kept, pull = to.sigma / now.sigma * ratio**w, to.alpha * (1 - ratio ** (1 + w))
-                fresh = to.sigma * math.sqrt(1 - ratio ** (2 * w))
                 ahead = 0.0 if h_before == math.inf else h / (2 * h_before)
                 x = kept * x + pull * ((1 + ahead) * x0_hat - ahead * before)
                 if fresh > 0:

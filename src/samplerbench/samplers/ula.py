@@ -1,4 +1,4 @@
-"""The unadjusted Langevin algorithm, ULA: the overdamped Langevin diffusion by Euler's method."""
+"""The unadjusted Langevin algorithm, ULA: Euler's method for overdamped Langevin dynamics."""
 
 from __future__ import annotations
 
@@ -8,29 +8,27 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Score
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Score
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
 class ULA(Langevin):
-    """x ← x + h·s(x) + √(2h)·z,   s = ∇ log q at the one level of a hold grid, z ~ N(0, I).
+    """x ← x + h·s(x) + √(2h)·z,   s = ∇ log q at the level of a hold grid, z ~ N(0, I).
 
-    The convention for a Langevin step, here and everywhere in this package: h multiplies the score
-    and 2h is the variance of the noise. Codes that write x + (h'/2)·s + √h'·z, among them the
-    notebook N0, take this step at h = h'/2.
+    In all Langevin steps of this package h multiplies the score and 2h is the variance of the
+    noise. Codes that write x + (h'/2)·s + √h'·z, such as the notebook N0, have h = h'/2.
 
-    N steps are N evaluations. The chain does not converge to q as N grows, but to a law about as
-    far from it as h is large: on N(m, S) to N(m, S·(I − ½h·S⁻¹)⁻¹), and to nothing at all where h
-    is twice the smallest variance or more. It does not adjust for that; between modes that lie far
-    apart it hardly moves. Roberts and Tweedie, "Exponential convergence of Langevin distributions
-    and their discrete approximations", Bernoulli 2(4), 1996 (with h'); Durmus, Majewski,
-    Miasojedow, "Analysis of Langevin Monte Carlo via convex optimization", JMLR 20(73), 2019
-    (arXiv 1802.09188; with h).
+    N steps are N evaluations. As N grows, the chain converges not to q but to a law whose distance
+    to q is about proportional to h: for N(m, S) it is N(m, S·(I − ½h·S⁻¹)⁻¹). It diverges if h is
+    at least twice the smallest variance. It rarely moves between modes that are far apart. Roberts
+    and Tweedie, "Exponential convergence of Langevin distributions and their discrete
+    approximations", Bernoulli 2(4), 1996 (with h'); Durmus, Majewski, Miasojedow, "Analysis of
+    Langevin Monte Carlo via convex optimization", JMLR 20(73), 2019 (arXiv 1802.09188; with h).
 
     Args:
         step_size: h, in the units of the data squared.

@@ -9,32 +9,33 @@ from typing import Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Score
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Score
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
 class Underdamped(Langevin):
-    """dx = v dt,   dv = (s(x) − γ·v) dt + √(2γ) dW,   s = ∇ log q at the one level of a hold grid.
+    """dx = v dt,   dv = (s(x) − γ·v) dt + √(2γ) dW,   s = ∇ log q at the level of a hold grid.
 
     A step is B, A, O, A, B: v ← v + ½h·s(x); x ← x + ½h·v; v ← c·v + √(1 − c²)·z with c = e^{−γh};
-    x ← x + ½h·v; v ← v + ½h·s(x). Velocities start as N(0, I) and are not part of the state.
+    x ← x + ½h·v; v ← v + ½h·s(x). The velocities start as N(0, I) and are not part of the state.
 
-    On N(m, S) the states' stationary law is N(m, S) itself at every stable step size, h < 2√λ for
-    the smallest variance λ; only the velocities' is off, I − ¼h²·S⁻¹. Elsewhere the bias is of
-    order h². h is a time: where friction is strong, h²/2 is the h of `ULA` and `MALA`. N steps are
-    N + 1 evaluations. Leimkuhler and Matthews, "Rational construction of stochastic numerical
-    methods for molecular sampling", Applied Mathematics Research eXpress 2013(1) (arXiv 1203.5428),
-    Section 2; the harmonic oscillator in "Robust and efficient configurational molecular sampling
-    via Langevin dynamics", Journal of Chemical Physics 138, 2013 (arXiv 1304.3269).
+    For N(m, S) and every stable step size, h < 2√λ with λ the smallest variance, the stationary law
+    of the states is exactly N(m, S); only the covariance of the velocities is biased, I − ¼h²·S⁻¹.
+    For other laws the bias is of order h². h is a time: with strong friction, h²/2 corresponds to
+    the h of `ULA` and `MALA`. N steps are N + 1 evaluations. Leimkuhler and Matthews, "Rational
+    construction of stochastic numerical methods for molecular sampling", Applied Mathematics
+    Research eXpress 2013(1) (arXiv 1203.5428), Section 2; the harmonic oscillator in "Robust and
+    efficient configurational molecular sampling via Langevin dynamics", Journal of Chemical Physics
+    138, 2013 (arXiv 1304.3269).
 
     Args:
         step_size: h, in the units of the data (the mass is 1).
-        friction: γ, per unit of time; ∞ draws the velocity anew in each step.
+        friction: γ, per unit of time; with ∞ every step draws a new velocity.
     """
 
     step_size: float = 0.1

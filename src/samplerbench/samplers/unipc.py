@@ -1,17 +1,17 @@
-"""UniPC: a multistep predictor, and a corrector that costs no evaluation."""
+"""UniPC: a multistep predictor, and a corrector that needs no extra evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.grids import Levels
-from samplerbench.models import Denoiser
-from samplerbench.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.multistep import (
     constant_weights,
@@ -27,27 +27,27 @@ class UniPC(Sampler):
     """UniP:  x_s = (σ_s/σ_t)·x_t + Σ_j w_j·x̂₀^{(j)}   over this level and k − 1 before it;
     UniC:  x_s ← (σ_s/σ_t)·x_t + Σ_j v_j·x̂₀^{(j)}   over the next level too.
 
-    The corrector reads the evaluation at the predicted state, which the next step needs anyway, and
-    that is not repeated at the corrected one; the last state is a predicted one. w and v are the
-    exact weights of the polynomial in λ = ln(α/σ) through the outputs, so the paper's B(h) cancels,
-    but for k = 1 in UniC and k = 2 in UniP, where it takes ½·B(h) for the exact weight. B is B₂,
-    1 − e^{−h} on x̂₀: those two are the trapezoid and DPM-Solver++(2M). With `bh1` it is B₁ = h,
-    which in long steps gives the change of x̂₀ more weight than x̂₀ itself; diffusers recommends it
-    below ten steps where nothing guides the model. The first steps have as many points as there
-    are; B₁ does not correct a first step from α = 0, where h is infinite.
+    The corrector uses the evaluation at the predicted state. The next step uses the same one, not a
+    new one at the corrected state. The last state is not corrected. w and v are the exact weights
+    of the polynomial in λ = ln(α/σ) through the outputs, in which the paper's B(h) cancels; only
+    for k = 1 in UniC and k = 2 in UniP the paper has ½·B(h) in place of the exact weight. B is
+    B₂ = 1 − e^{−h} on x̂₀: then these two are the trapezoid and DPM-Solver++(2M). With `bh1` B is
+    B₁ = h, which gives the change of x̂₀ more weight in long steps; diffusers recommends it for
+    unconditional models below ten steps. The first steps use the available points. With B₁ the
+    first step is not corrected if α = 0, where h is infinite.
 
-    UniPC-k, k = `points`. Order k + 1, but never above 3, since the first step is a trapezoid with
-    a local error of h³: 2, 3, 3 for k = 1, 2, 3. At k = 3 that error is all that keeps it from
-    order 4, and on grids whose first steps are short in λ it shows only at thousands of steps: over
-    40 to 320 its error falls like N^−3.1 to N^−3.8. So `variants`, which must show their order
-    there, leave it out; it has tests of its own. One evaluation per step. Zhao, Bai, Rao, Zhou, Lu,
-    "UniPC", NeurIPS 2023 (arXiv 2302.04867), Section 3, on x̂₀.
+    UniPC-k, k = `points`. The order is min(k + 1, 3), since the first step is a trapezoid with a
+    local error of h³. For k = 3 only this error prevents order 4, and on grids with short first
+    steps in λ it dominates only for thousands of steps: from 40 to 320 steps the error falls like
+    N^−3.1 to N^−3.8. So `variants` leaves k = 3 out; it has its own test. One evaluation per step.
+    Zhao, Bai, Rao, Zhou, Lu, "UniPC", NeurIPS 2023 (arXiv 2302.04867), Section 3, on x̂₀.
 
     Args:
-        points: k, the paper's order p.
-        bh1: whether B is B₁ and not B₂; diffusers' `solver_type`.
+        points: k, the order p of the paper.
+        bh1: whether B is B₁ and not B₂, the `solver_type` of diffusers.
     """
 
+    stochastic: ClassVar[bool] = False
     points: int = 2
     bh1: bool = False
 
@@ -61,10 +61,6 @@ class UniPC(Sampler):
     @property
     def order(self) -> int:
         return min(self.points + 1, 3)
-
-    @property
-    def stochastic(self) -> bool:
-        return False
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         predict, correct = _weights(levels, self.points, self.bh1)
@@ -89,7 +85,7 @@ class UniPC(Sampler):
 def _weights(
     levels: Levels, points: int, bh1: bool
 ) -> tuple[list[Sequence[float]], list[Sequence[float]]]:
-    """(of the predictor, of the corrector) in every step, newest output first."""
+    """The weights of the predictor and of the corrector in every step, newest output first."""
     b = constant_weights(levels)
     size = levels.alpha[1:] * log_snr(levels).diff() if bh1 else b  # α_s·B(h)
     half = half_weights(levels, size)

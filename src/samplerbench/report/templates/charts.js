@@ -1,4 +1,4 @@
-// The charts: drawn when they come into view, in the page's own colours.
+// The charts: each is drawn when it comes into view, in the page's colours.
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const colours = () => {
@@ -32,7 +32,7 @@
         entrywidth: longest * 6.6 + 8, entrywidthmode: "pixels", itemsizing: "constant", font: { size: 12 } },
     });
     layout.hoverlabel = { align: "left" };
-    // of plotly's own buttons one would send the chart to its maker
+    // the default buttons of plotly include one that uploads the chart to its website
     const options = { responsive: true, displaylogo: false, plotlyServerURL: "",
       modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] };
     await Plotly.newPlot(place, data, layout, options);

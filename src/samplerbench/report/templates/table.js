@@ -1,5 +1,5 @@
 "use strict";
-// The tables of cells: sorted, filtered, shown page by page, downloaded as CSV.
+// Tables of cells that can be sorted, filtered, paged through and downloaded as CSV.
 for (const sheet of document.querySelectorAll(".sheet")) {
   const { columns, rows } = JSON.parse(document.getElementById(sheet.dataset.rows).textContent);
   const PAGE = 30, PRINTED = 300;
@@ -7,7 +7,7 @@ for (const sheet of document.querySelectorAll(".sheet")) {
   const find = (part) => sheet.querySelector(`.${part}`);
   const [head, body] = sheet.querySelector("table").children;
   const texts = rows.map((row) => row.join(" ").toLowerCase());
-  // a column in which all cells agree tells nothing; the CSV has it all the same
+  // a column with one value only is not shown; the CSV has it anyway
   const CHOSEN = ["run", "measure", "dataset", "start", "denoiser"].filter((name) => name in at);
   const values = (place) => [...new Set(rows.map((row) => row[place]))];
   const shown = columns.map((_, place) => place).filter(
@@ -18,15 +18,15 @@ for (const sheet of document.querySelectorAll(".sheet")) {
   const number = (value) => value === null ? "–" : Math.abs(value) >= 1e5 || (value !== 0 &&
     Math.abs(value) < 1e-3) ? value.toExponential(2) : String(+value.toPrecision(4));
   const element = (tag, text, kind) => {
-    const made = document.createElement(tag);
-    if (text !== undefined) made.textContent = text;  // never as markup
-    if (kind) made.className = kind;
-    return made;
+    const node = document.createElement(tag);
+    if (text !== undefined) node.textContent = text;  // never as markup
+    if (kind) node.className = kind;
+    return node;
   };
-  const kinds = [["above", "above"], ["not told", "same"], ["cannot", "same"], ["below", "below"]];
+  const kinds = [["above", "above"], ["not distinguishable", "same"], ["below", "below"]];
 
   function line(row) {
-    const made = element("tr");
+    const cells = element("tr");
     for (const place of shown) {
       const [name, , numeric] = columns[place];
       let text = numeric ? number(row[place]) : row[place], kind = numeric ? "number" : "";
@@ -35,9 +35,9 @@ for (const sheet of document.querySelectorAll(".sheet")) {
       if (name === "verdict") {
         kind = "verdict " + (kinds.find(([start]) => text.startsWith(start)) || ["", "none"])[1];
       }
-      made.append(element("td", text, kind));
+      cells.append(element("td", text, kind));
     }
-    return made;
+    return cells;
   }
   function draw(count = PAGE) {
     const last = Math.max(0, Math.ceil(order.length / count) - 1);
@@ -61,7 +61,7 @@ for (const sheet of document.querySelectorAll(".sheet")) {
       const way = sorted.up ? 1 : -1, by = sorted.by, collator = new Intl.Collator(undefined, { numeric: true });
       order.sort((a, b) => {
         const [x, y] = [rows[a][by], rows[b][by]];
-        if (x === null || y === null) return (x === null) - (y === null);  // nothing comes last
+        if (x === null || y === null) return (x === null) - (y === null);  // missing values come last
         return way * (typeof x === "number" ? x - y : collator.compare(x, y)) || a - b;
       });
     }
@@ -83,13 +83,13 @@ for (const sheet of document.querySelectorAll(".sheet")) {
   }
   head.append(titles);
   for (const name of CHOSEN) {
-    const known = values(at[name]);
-    if (known.length < 2) continue;
+    const choices = values(at[name]);
+    if (choices.length < 2) continue;
     const select = element("select");
     select.name = at[name];
     select.setAttribute("aria-label", columns[at[name]][1]);
     select.append(new Option(`every ${columns[at[name]][1]}`, ""));
-    for (const value of known) select.append(new Option(value, value));
+    for (const value of choices) select.append(new Option(value, value));
     select.addEventListener("change", arrange);
     find("selects").append(select);
   }

@@ -1,0 +1,1 @@
+"""The benchmark: cells and their books, sweeps, what their values support."""

@@ -1,0 +1,194 @@
+"""The books of a sweep: the identities of its cells, and the rows that their values are written in.
+
+The four identities of a row are described in `cell`. What all cells of a sweep share is described
+once; what a field of a sweep, a cell or a reference decides is in one of the identities, or it
+decides nothing (`tests/bench/test_books.py` asks every field).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from samplerbench.bench.cell import Against, Cell, Labels, Origin, Row
+from samplerbench.bench.identity import describe, identity, settings_text
+from samplerbench.metrics.base import Measurement
+from samplerbench.samplers.base import Sampler
+from samplerbench.version import __version__
+
+
+@dataclass(frozen=True)
+class Books:
+    """What all cells of a sweep share, described once, and the rows that are made of it.
+
+    Args:
+        law: identity of the data's law.
+        truth: identity of the law that samples are measured against, where it is another one.
+        path: identity of schedule and grid.
+        starts: identities by name.
+        origins: of the denoisers by name.
+        n_samples: n.
+        block: rows of a block.
+        dtype: of the state.
+        device: where states live: cpu or cuda.
+        arithmetic: the processor's vector instructions.
+        threads: of an operation.
+        versions: of the software that decides the bits.
+        seeds: by the names of `SEEDS`.
+        labels: names for the table.
+    """
+
+    law: str
+    truth: str
+    path: str
+    starts: Mapping[str, str]
+    origins: Mapping[str, Origin]
+    n_samples: int
+    block: int
+    dtype: str
+    device: str
+    arithmetic: str
+    threads: int
+    versions: Mapping[str, str]
+    seeds: Mapping[str, Any]
+    labels: Labels
+
+    @cached_property
+    def _shared(self) -> dict[str, Any]:
+        names = ("law", "n_samples", "dtype", "device", "arithmetic", "threads", "versions")
+        return {name: getattr(self, name) for name in names}
+
+    def _described(self, thing: object) -> Any:
+        """A sampler or metric with its code, which is read once for each object."""
+        if id(thing) not in self._known:
+            self._known[id(thing)] = thing, describe(thing, code=True)
+        return self._known[id(thing)][1]
+
+    @cached_property
+    def _known(self) -> dict[int, tuple[object, Any]]:
+        return {}
+
+    @cached_property
+    def sweep_id(self) -> str:
+        """Identity of all that every cell of the sweep shares."""
+        names = ("truth", "path", "block", "seeds")
+        return identity([self._shared, *(getattr(self, name) for name in names)])
+
+    def samples_id(self, cell: Cell) -> str:
+        """Identity of the cell's samples: all that decides their bits."""
+        random: dict[str, Any] = {"seed": self.seeds["seed"], "repetition": cell.repetition}
+        if cell.settings is not None:
+            random |= {"steps": cell.steps, "denoiser": self.origins[cell.denoiser].id}
+        return identity([self._samples(cell), random])
+
+    def samples_setting(self, cell: Cell) -> str:
+        """Identity of what a cell's samples share over seeds and repetitions, and its steps."""
+        return identity([self._samples(cell), cell.steps])
+
+    def _samples(self, cell: Cell) -> dict[str, Any]:
+        """What decides a cell's samples, besides random numbers, steps and training seeds."""
+        if cell.settings is None:
+            even = bool(cell.start)
+            return {"floor": "even" if even else "random", "truth": self.truth, **self._shared}
+        origin = self.origins[cell.denoiser]
+        return {
+            "path": self.path,
+            "denoiser": [origin.kind, origin.recipe],
+            "start": self.starts[cell.start],
+            "sampler": self._described(cell.settings),
+            "noise": "coupled" if cell.coupled else "keyed",
+            "block": self.block,
+            **self._shared,
+        }
+
+    def row(
+        self,
+        cell: Cell,
+        metric: str,
+        settings: object,
+        to: Against,
+        measured: Measurement | None = None,
+        **found: Any,
+    ) -> Row:
+        """The row of one value.
+
+        Args:
+            cell: whose it is.
+            metric: the value's name.
+            settings: of the metric, for `identity.describe`.
+            to: what the samples are measured against.
+            measured: the value, or None where there is none.
+            found: the columns nfe, seconds, status and message.
+        """
+        samples_id = self.samples_id(cell)
+        measure = {"truth": self.truth, "metric": self._described(settings)}
+        reference = {"reference": to.name, "n": to.count}
+        origin = self.origins.get(cell.denoiser, Origin("law"))
+        learned, on_law, labels = origin.kind == "learned", cell.settings is None, self.labels
+        networks = {"learned": labels.network, "pretrained": labels.model}
+        value = {
+            "samples": samples_id,
+            "metric_seed": self.seeds["metric_seed"],
+            "to": reference | {"content": to.content},
+            **measure,
+        }
+        setting = {"of": self._samples(cell), "to": reference | {"setting": to.setting}, **measure}
+        shared = {"law": self.law, "to": to.name, **measure}
+        return Row(
+            cell_id=identity(value),
+            samples_id=samples_id,
+            setting_id=identity(setting),
+            measure_id=identity(shared),
+            sweep_id=self.sweep_id,
+            training_id=origin.id if origin.kind in networks else "",
+            run=labels.run,
+            experiment=labels.experiment,
+            dataset=labels.dataset,
+            network=networks.get(origin.kind, ""),
+            objective=labels.objective if learned else "",
+            schedule="" if on_law else labels.schedule,
+            target=labels.target if learned else "",
+            grid="" if on_law else labels.grid,
+            denoiser=cell.denoiser,
+            start=cell.start,
+            sampler=cell.sampler,
+            sampler_settings="" if cell.settings is None else settings_text(cell.settings),
+            eta=_eta(cell.settings),
+            steps=cell.steps,
+            **self.seeds,
+            repetition=cell.repetition,
+            n_samples=self.n_samples,
+            reference=to.name,
+            n_reference=to.count,
+            metric=metric,
+            metric_settings=json.dumps(describe(settings), sort_keys=True),
+            block=self.block,
+            device=self.device,
+            dtype=self.dtype,
+            version=__version__,
+            **{"nfe": 0, "seconds": 0.0, "status": "", "message": "", **found},
+            **columns(measured),
+        )
+
+
+def columns(measured: Measurement | None) -> dict[str, Any]:
+    """The columns of a row that a measurement gives; NaN where there is none."""
+    if measured is None:
+        return {"value": math.nan, "lower": math.nan, "upper": math.nan, "info": ""}
+    info = json.dumps(dict(measured.info), sort_keys=True) if measured.info else ""
+    return {
+        "value": measured.value,
+        "lower": measured.lower,
+        "upper": measured.upper,
+        "info": info,
+    }
+
+
+def _eta(settings: Sampler | None) -> float:
+    """η of a sampler; NaN where it has none, or means something else by that name."""
+    eta = getattr(settings, "eta", None)
+    return float(eta) if isinstance(eta, int | float) else math.nan

@@ -1,0 +1,177 @@
+"""The parts of an error budget, worked out from the table of a run: see `bench.budget.run`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from samplerbench.bench.budget.run import DOUBLED, NEIGHBOURS, ODE
+from samplerbench.bench.cell import require_one_sweep
+from samplerbench.bench.statistics import student_half
+from samplerbench.bench.store import LIMIT
+from samplerbench.errors import InvalidSetting
+
+#: Parts of the additive budget, in the order of the path from the data to practice. A budget has
+#: those that its sweep can tell apart.
+PARTS = (
+    "floor",
+    "generalisation",
+    "discretisation",
+    "start",
+    "finite data",
+    "optimisation",
+    "score",
+)
+
+
+#: A sampler with its settings; its eta is part of them, and NaN is no key to join on.
+KEY = ["metric", "sampler", "sampler_settings"]
+
+
+def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.DataFrame:
+    """The budget of every cell, one line per part.
+
+    Columns: metric, sampler, sampler_settings, eta, steps, part (one of `PARTS`, or total), and
+    mean, lower, upper, count of its difference of distances (`kind` difference, paired within a
+    repetition) or of its distance between neighbours (`kind` neighbours). A part whose cells did
+    not finish has no line; differences are of the repetitions that have all parts, if any has, so
+    that their means add up too.
+
+    Args:
+        table: rows of the results store, written by `Budget.run`.
+        converged_steps: of the budget.
+        level: of the t intervals over repetitions.
+
+    Raises:
+        InvalidSetting: if the table holds no budget.
+    """
+    require_one_sweep(table)
+    limits = table[table["sampler"].str.endswith(LIMIT)]
+    if limits.empty:
+        raise InvalidSetting("experiment", "this run", "budget: the table holds no converged run")
+    ok = table[table["status"] == "ok"]
+    to_data = ok[ok["reference"].isin(["data", "law"])]
+    cells = to_data[~to_data["sampler"].str.endswith(LIMIT) & (to_data["denoiser"] != "law")]
+    start = limits["start"].iloc[0]  # the converged run has the exact one
+    oracle, exact = cells["denoiser"] == "oracle", cells["start"] == start
+    index = [*KEY, "steps", "repetition"]
+
+    def distances(rows: pd.DataFrame) -> pd.Series:
+        return rows.set_index(index)["value"]
+
+    frame = pd.DataFrame({"C": distances(cells[oracle & exact])})
+    frame["C∞"] = _at_limit(limits, ["data", "law"], converged_steps, frame.index)
+    differences = {"floor": frame["C∞"], "discretisation": frame["C"] - frame["C∞"]}
+    training = _at_limit(limits, ["training"], converged_steps, frame.index)
+    to_points = training.notna().groupby(level="metric").transform("any")
+    if to_points.any():  # a metric against the law is asked of no training points
+        differences["floor"] = training.where(to_points, frame["C∞"])
+        differences["generalisation"] = frame["C∞"] - training
+    # a part that is not in the sweep is left out; one whose cells diverged is NaN, and so is A
+    last = frame["C"]
+    if (table["denoiser"].eq("oracle") & table["start"].ne(start)).any():
+        here = distances(cells[oracle & ~exact]).reindex(frame.index)
+        differences["start"], last = here - last, here
+    for denoiser in ("empirical", "learned"):
+        if not table["denoiser"].eq(denoiser).any():
+            continue
+        part = "finite data" if denoiser == "empirical" else "score"
+        if part == "score" and "finite data" in differences:
+            part = "optimisation"
+        here = distances(cells[cells["denoiser"] == denoiser]).reindex(frame.index)
+        differences[part], last = here - last, here
+    differences["total"] = last
+    differences = _complete(differences)
+    blocks = [_intervals(of, part, "difference", level) for part, of in differences.items()]
+    for part, (denoiser, reference) in NEIGHBOURS.items():
+        rows = ok[(ok["reference"] == reference) & (ok["denoiser"] == denoiser)]
+        if not rows.empty:
+            blocks.append(_intervals(distances(rows), part, "neighbours", level))
+    etas = cells[[*KEY, "eta"]].drop_duplicates()
+    return pd.concat(blocks, ignore_index=True).merge(etas, on=KEY)
+
+
+def _at_limit(
+    limits: pd.DataFrame, references: list[str], converged_steps: int, index: pd.Index
+) -> pd.Series:
+    """The value of the converged run that belongs to each entry of an index of cells.
+
+    A sampler that draws noise has a limit of its own; where that failed it has none: the ODE's is
+    that of the others.
+    """
+    own = {
+        (sampler.removesuffix(LIMIT), settings)
+        for sampler, settings in zip(limits["sampler"], limits["sampler_settings"], strict=True)
+        if sampler != ODE
+    }
+    rows = limits[limits["reference"].isin(references) & (limits["status"] == "ok")]
+    rows = rows[rows["steps"] == 2 * converged_steps]
+    ends = rows.set_index(["metric", "sampler", "sampler_settings", "repetition"])["value"]
+    known = ends.to_dict()
+    values = []
+    for metric, sampler, settings, _, repetition in index:
+        has_own = (sampler, settings) in own
+        limit = (f"{sampler}{LIMIT}", settings) if has_own else (ODE, "")
+        values.append(known.get((metric, *limit, repetition), math.nan))
+    return pd.Series(values, index=index, dtype=float)
+
+
+def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
+    """The differences of those repetitions of a cell that have all of them, where any has.
+
+    Otherwise the parts would be means over different repetitions, and not add up.
+    """
+    there = pd.concat(list(differences.values()), axis=1).notna()
+    # what no cell of a metric has is no part of it
+    none = ~there.groupby(level="metric").transform("any")
+    whole = (there | none).all(axis=1)
+    some = whole.groupby(level=[*KEY, "steps"]).transform("any")
+    return {part: values.where(whole | ~some) for part, values in differences.items()}
+
+
+def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.DataFrame:
+    groups = values.dropna().groupby(level=[*KEY, "steps"])
+    lines = groups.agg(["mean", "std", "size"]).reset_index()
+    half = student_half(lines["std"], lines["size"], level)
+    return lines.assign(
+        part=part,
+        kind=kind,
+        lower=lines["mean"] - half,
+        upper=lines["mean"] + half,
+        count=lines["size"],
+    ).drop(columns=["std", "size"])
+
+
+CONVERGED, PERHAPS_NOT, NOT = "converged", "perhaps not converged", "NOT converged"
+
+
+def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> pd.DataFrame:
+    """How far doubling the converged number of steps moved the distance, one line per limit.
+
+    Columns: those of `KEY`, eta, moved (mean over repetitions, paired), half (of its 95 %
+    interval), apart and apart_half (the same of the distance between the two runs, NaN where the
+    metric cannot be asked for it), state (see `run`) and converged, whether it is just that.
+    """
+    require_one_sweep(table)
+    ok = table[(table["status"] == "ok") & table["sampler"].str.endswith(LIMIT)]
+    to_data = ok[ok["reference"].isin(["data", "law"])]
+    wide = to_data.pivot_table(index=[*KEY, "repetition"], columns="steps", values="value")
+    wide = wide.reindex(columns=[converged_steps, 2 * converged_steps])
+    moved = _means((wide[2 * converged_steps] - wide[converged_steps]).dropna())
+    between = ok[ok["reference"] == DOUBLED].set_index([*KEY, "repetition"])["value"]
+    apart = _means(between).rename(columns={"mean": "apart", "half": "apart_half"})
+    lines = moved.rename(columns={"mean": "moved"}).merge(apart, on=KEY, how="left")
+    size = lines["moved"].abs()
+    state = np.where(size + lines["half"] <= tolerance, CONVERGED, PERHAPS_NOT)
+    state = np.where(size > tolerance, NOT, state)
+    lines = lines.assign(state=state, converged=state == CONVERGED)
+    return lines.merge(to_data[[*KEY, "eta"]].drop_duplicates(), on=KEY)
+
+
+def _means(values: pd.Series) -> pd.DataFrame:
+    """The mean over repetitions and half of its 95 % interval, for each limit."""
+    lines = values.groupby(level=KEY).agg(["mean", "std", "size"]).reset_index()
+    half = student_half(lines["std"], lines["size"])
+    return lines.assign(half=half).drop(columns=["std", "size"])

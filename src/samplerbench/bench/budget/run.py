@@ -1,0 +1,331 @@
+"""The error budget: which part of a distance is the floor, the steps, the start, the score.
+
+A cell is a law Φ(denoiser, start, N), seen through n samples. One walks from what practice runs to
+the data and changes one thing at a time:
+
+    A = Φ(learned, prior, N)  →  B = Φ(oracle, prior, N)  →  C = Φ(oracle, exact, N)
+                              →  C∞ = Φ(oracle, exact, ∞) = data.
+
+Two budgets come of it, with d the distance to the data.
+
+- *Differences of distances* add up exactly, for every repetition:
+
+      d(A) = d(C∞) + [d(C) − d(C∞)] + [d(B) − d(C)] + [d(A) − d(B)]
+             floor   discretisation   start           score
+
+  A difference may be negative (two errors can cancel) and depends on the order of the path.
+- *Distances between neighbours*, W(A, B), W(B, C), W(C, C∞), never are. They do not add up; by the
+  triangle inequality d(A) ≤ W(A, B) + W(B, C) + W(C, C∞) + d(C∞). Neighbours share their starts
+  and noise, so most sampling noise cancels: W(C, C∞), the *paired* discretisation, sees an error of
+  the sampler far below the floor. Where a sampler draws noise, all runs of a budget draw the
+  increments of one Brownian path (see `coupling`); a sampler for which that is not defined shares
+  the start only, W(C, C∞) is then not paired, and the words say so.
+
+The score's part is split where the sweep also holds the denoiser *empirical*, the ideal denoiser of
+the training set: from it to the oracle is what finite data cost, from the network to it what the
+optimisation leaves. Data without a known law have no other truth than their training set; then the
+oracle is its ideal denoiser, the floor is the distance of C∞ to training points, and the signed
+part *generalisation* leads from those to the held-out data: the ideal denoiser memorises, so a
+"score error" against it is not a defect. A metric against the law itself cannot be asked of
+training points: there the floor is d(C∞), with the generalisation in it.
+
+Neighbours depend on each other, so a metric that supposes independent clouds (an unbiased energy
+distance, an MMD) has the differences only.
+
+*Converged* keeps the sampler's settings, since the limits of DDIM at η = 0 and 1 are an ODE and an
+SDE, and a learned score has different laws on them; every deterministic member has the same limit,
+the probability-flow ODE, which Heun reaches soonest. It is checked by doubling M, the number of
+steps. With μ the mean over repetitions of d(C_2M) − d(C_M) and h half of its 95 % interval, a
+limit is
+
+    converged                where |μ| + h ≤ tolerance,
+    NOT converged            where |μ| > tolerance,
+    perhaps not converged    in between, or where one repetition has no h.
+
+That is about distances to the data, behind whose floor much can hide. So W(C_M, C_2M) is given as
+well, between runs that share starts and noise: a paired discretisation is not resolved below it.
+
+C∞ is the law of the data only where the path and its grid lead there: a last step from a σ that is
+too large, or a path that keeps noise, leaves C∞ above the floor of fresh draws. Where Welch's test
+with Holm's correction can tell, the words say so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import Tensor
+
+from samplerbench.bench.cell import Against, Cell, Row
+from samplerbench.bench.identity import content, settings_text
+from samplerbench.bench.store import LIMIT
+from samplerbench.bench.sweep import Drawing, Drawn, Once, Reference, Sweep
+from samplerbench.core.starts import Sobol
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.metrics.base import Distance, LawMetric, Metric
+from samplerbench.samplers.base import Sampler
+from samplerbench.samplers.heun import Heun
+
+#: Distances between neighbours: of which denoiser's cells, and to what: the `reference` column.
+NEIGHBOURS = {
+    "discretisation": ("oracle", "converged"),
+    "start": ("oracle", "exact"),
+    "finite data": ("empirical", "oracle"),
+    "optimisation": ("learned", "empirical"),
+    "score": ("learned", "oracle"),
+}
+
+
+#: The one converged run of all samplers that draw no noise; each of the others has its own.
+ODE = f"ODE{LIMIT}"
+#: The `reference` of the rows W(C_M, C_2M), M the converged number of steps.
+DOUBLED = "doubled"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A sweep whose cells are taken apart.
+
+    Args:
+        sweep: with the denoisers oracle and, for the score part, learned; with the starts exact
+            and, for the start part, prior (or any other one).
+        converged_steps: of the runs that stand for infinitely many steps.
+        tolerance: by how much doubling them may move the distance, in the units of the data.
+    """
+
+    sweep: Sweep
+    converged_steps: int = 400
+    tolerance: float = 0.05
+
+    def __post_init__(self) -> None:
+        most = max(self.sweep.all_steps)
+        require(
+            self.converged_steps > most,
+            "budget.converged_steps",
+            self.converged_steps,
+            f"above the largest number of steps, {most}",
+        )
+        require(0 < self.tolerance < math.inf, "budget.tolerance", self.tolerance, "positive")
+        require(
+            "oracle" in self.sweep.denoisers,
+            "denoiser",
+            list(self.sweep.denoisers),
+            "with oracle: the budget needs the exact denoiser",
+        )
+        starts = self.sweep.starts
+        exact = [name for name, start in starts.items() if start.uses_data]
+        allowed = "exact or exact_sobol: the budget needs one exact start"
+        require(len(exact) == 1, "start", list(starts), f"with {allowed}")
+        require(len(starts) <= 2, "start", list(starts), "the exact one and at most one other")
+        even = {isinstance(start, Sobol) for start in starts.values()}
+        # their floors differ, and the difference would be taken for a part of the start's
+        allowed = "both drawn evenly (exact_sobol, prior_sobol) or neither: their floors differ"
+        require(len(even) == 1, "start", list(starts), allowed)
+        require(self.sweep.truth is None, "reference_noise", "above 0", "0 in an error budget")
+        for name, sampler in self.sweep.samplers:
+            if sampler.order is None:
+                allowed = (
+                    "not a Langevin sampler: its limit is a small step and a long time, not many "
+                    "steps of the path, so an error budget is not applicable; leave budget=null"
+                )
+                raise InvalidSetting("sampler", name, allowed)
+        n = self.sweep.n_samples  # neighbours are clouds of n points each
+        for name, metric in self.sweep.metrics.items():
+            reason = None
+            if isinstance(metric, Metric) and metric.allows_coupled:
+                reason = metric.why_too_large(n, n)
+            if reason is not None:
+                raise InvalidSetting("metric", name, f"another one: {reason}")
+        self._require_training_points()
+        require(
+            self.sweep.repetitions >= 2,
+            "repetitions",
+            self.sweep.repetitions,
+            "at least 2: one repetition has no interval",
+        )
+
+    def _require_training_points(self) -> None:
+        """Ask for what `_to_training` draws before any work: a finite data set may not have it."""
+        if self.sweep.dataset.known_law:
+            return
+        count = len(self.sweep.reference)
+        try:
+            self.sweep.dataset.draws(count, "train", self.sweep.data_seed)
+        except InvalidSetting as error:
+            allowed = f"{error.allowed}; an error budget measures to as many training points"
+            raise InvalidSetting("n_reference", count, allowed) from error
+
+    @property
+    def exact(self) -> str:
+        """The name of the start that is exact: the one that knows the data."""
+        return next(name for name, start in self.sweep.starts.items() if start.uses_data)
+
+    @property
+    def prior(self) -> str | None:
+        """The name of the start that is not."""
+        return next((name for name in self.sweep.starts if name != self.exact), None)
+
+    @property
+    def others(self) -> list[str]:
+        """The denoisers besides the oracle, in the order of the path."""
+        return [name for name in ("empirical", "learned") if name in self.sweep.denoisers]
+
+    def row_count(self) -> int:
+        """How many rows `run` gives."""
+        sweep = self.sweep
+        clouds = [metric for metric in sweep.metrics.values() if isinstance(metric, Metric)]
+        between = sum(metric.allows_coupled for metric in clouds)
+        path = 1 + (self.prior is not None) + len(self.others)
+        counts = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
+        of_cells = path * counts * (len(sweep.metrics) + between)
+        of_limit = 2 * len(sweep.metrics) + between
+        if not sweep.dataset.known_law:
+            of_limit += len(clouds)
+        stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
+        limits = stochastic + (stochastic < len(sweep.samplers))
+        floor = len(sweep.floor_cells()) * len(sweep.metrics)
+        return floor + sweep.repetitions * (of_cells + limits * of_limit)
+
+    def paired(self, name: str, settings: str) -> bool:
+        """Whether runs of a sampler with different numbers of steps see the same noise.
+
+        Args:
+            name: the sampler's, or its limit's.
+            settings: as in the table's column `sampler_settings`.
+        """
+        name = name.removesuffix(LIMIT)
+        return all(
+            sampler.couples or not sampler.stochastic
+            for other, sampler in self.sweep.samplers
+            if other == name and settings in ("", settings_text(sampler))
+        )
+
+    def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
+        """All rows of all budgets; `on_row` as in `Sweep.run`."""
+        sweep = self.sweep
+        to_data = sweep.distances()
+        repetitions = range(sweep.repetitions)
+
+        def floor(cell: Cell) -> list[Row]:
+            return self._walk(cell, to_data)[1]
+
+        ode: dict[int, Drawing] = {}
+
+        def ode_limit(repetition: int) -> list[Row]:
+            ode[repetition], rows = self._limit(ODE, Heun(), repetition, to_data)
+            return rows
+
+        def sampler(unit: tuple[str, Sampler, int]) -> list[Row]:
+            name, settings, repetition = unit
+            if not settings.stochastic:
+                return self._path(name, settings, repetition, ode[repetition], to_data)
+            end, rows = self._limit(f"{name}{LIMIT}", settings, repetition, to_data)
+            return rows + self._path(name, settings, repetition, end, to_data)
+
+        rows = sweep.side_by_side(floor, sweep.floor_cells(), on_row)
+        if not all(settings.stochastic for _, settings in sweep.samplers):
+            rows += sweep.side_by_side(ode_limit, repetitions, on_row)
+        units = [(*named, repetition) for named in sweep.samplers for repetition in repetitions]
+        return rows + sweep.side_by_side(sampler, units, on_row)
+
+    def _walk(self, cell: Cell, to_data: dict[str, Reference]) -> tuple[Drawing, list[Row]]:
+        drawing = self.sweep.drawing(cell)
+        return drawing, [self.sweep.measure(drawing, name, to) for name, to in to_data.items()]
+
+    def _limit(
+        self, name: str, sampler: Sampler, repetition: int, to_data: dict[str, Reference]
+    ) -> tuple[Drawing, list[Row]]:
+        """C∞, from twice the converged steps, with its rows and those of the check."""
+        coupled = sampler.stochastic and sampler.couples
+        first = Cell("oracle", self.exact, name, sampler, self.converged_steps, repetition, coupled)
+        before, rows = self._walk(first, to_data)
+        end, more = self._walk(replace(first, steps=2 * self.converged_steps), to_data)
+        rows += more
+        for metric in self.sweep.metrics:
+            rows += self._between(before, metric, DOUBLED, end)
+        if not self.sweep.dataset.known_law:
+            rows += self._to_training(end)
+        return end, rows
+
+    @cached_property
+    def _training_points(self) -> Tensor:
+        """As many training points as there are evaluation points."""
+        sweep = self.sweep
+        return sweep.dataset.draws(len(sweep.reference), "train", sweep.data_seed).to(sweep.device)
+
+    def _to_training(self, drawing: Drawing) -> list[Row]:
+        """The distances to training points."""
+        sweep, points = self.sweep, self._training_points
+        against = Against("training", len(points), content(points))
+
+        def to(metric: Metric) -> Reference:
+            distance = Once(lambda: metric.against(points, seed=sweep.metric_seed))
+            return Reference(distance, against)
+
+        return [
+            sweep.measure(drawing, name, to(metric))
+            for name, metric in sweep.metrics.items()
+            if not isinstance(metric, LawMetric)
+        ]
+
+    def _path(
+        self,
+        name: str,
+        sampler: Sampler,
+        repetition: int,
+        end: Drawing,
+        to_data: dict[str, Reference],
+    ) -> list[Row]:
+        """C, B and A at every number of steps, each measured to the data and to its neighbour."""
+        rows: list[Row] = []
+        for steps in self.sweep.steps_of(sampler):
+            before = end
+            coupled = sampler.stochastic and sampler.couples
+            cell = Cell("oracle", self.exact, name, sampler, steps, repetition, coupled)
+            path = [("discretisation", cell)]
+            if self.prior is not None:
+                cell = replace(cell, start=self.prior)
+                path.append(("start", cell))
+            for denoiser in self.others:
+                part = "finite data" if denoiser == "empirical" else "score"
+                if part == "score" and "empirical" in self.others:
+                    part = "optimisation"
+                path.append((part, replace(cell, denoiser=denoiser)))
+            for part, cell in path:
+                drawing, more = self._walk(cell, to_data)
+                rows += more
+                for metric in self.sweep.metrics:
+                    rows += self._between(drawing, metric, NEIGHBOURS[part][1], before)
+                before = drawing
+        return rows
+
+    def _between(self, drawing: Drawing, metric: str, reference: str, other: Drawing) -> list[Row]:
+        """The row of W(drawing, other), or none where the metric cannot be asked for it."""
+        sweep = self.sweep
+        plain = sweep.metrics[metric]
+        if isinstance(plain, LawMetric) or not plain.allows_coupled:
+            return []
+
+        def drawn() -> Drawn:
+            ours, there = drawing.drawn(), other.drawn()
+            if there.samples is not None:
+                return ours
+            return replace(ours, samples=None, status=there.status, message=there.message)
+
+        def distance() -> Distance:
+            there = other.drawn().samples
+            assert there is not None  # otherwise nothing is measured, see above
+            return plain.against(there, seed=sweep.metric_seed)
+
+        books = sweep.books
+        neighbour = Against(
+            reference,
+            sweep.n_samples,
+            books.samples_id(other.cell),
+            books.samples_setting(other.cell),
+        )
+        paired = Drawing(drawing.cell, Once(drawn))
+        return [sweep.measure(paired, metric, Reference(Once(distance), neighbour))]

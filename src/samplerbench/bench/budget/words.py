@@ -1,0 +1,282 @@
+"""An error budget in words: what dominates each sampler's distance, and what would help."""
+
+from __future__ import annotations
+
+import math
+from inspect import signature
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from samplerbench.bench.budget.parts import CONVERGED, KEY, NOT, PARTS, convergence, parts
+from samplerbench.bench.budget.run import ODE, Budget
+from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.statistics import holm, welch
+from samplerbench.bench.store import LIMIT
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.starts import FixedGaussian, Sobol
+from samplerbench.errors import require
+
+
+def enough_noise(points: Tensor, allowed: float) -> float:
+    """The noise-to-signal ratio κ at which the start costs about `allowed`, in the data's units.
+
+    For Gaussian data N(m, λ) the probability-flow map takes a start N(0, σ²) to a Gaussian whose
+    mean is off by |m|·√(λ/(λ + κ²)) and whose standard deviation is off by √λ·(1 − κ/√(λ + κ²));
+    their root sum of squares is the W₂ that the prior costs. Other data are taken at their mean
+    and at the largest eigenvalue λ of their covariance: an estimate, rounded up to one digit.
+
+    Args:
+        points: of the data, shape (n, dim).
+        allowed: the W₂ allowed to the start, above 0.
+    """
+    require(0 < allowed < math.inf, "allowed", allowed, "positive and finite")
+    mean = float(points.mean(0).norm())
+    covariance = points.T.cov().reshape(2 * (points.shape[1],))
+    variance = max(0.0, float(torch.linalg.eigvalsh(covariance)[-1]))
+
+    def cost(ratio: float) -> float:
+        root = math.sqrt(variance + ratio**2)
+        shift = mean * math.sqrt(variance) / root
+        return math.hypot(shift, math.sqrt(variance) * (1 - ratio / root))
+
+    low, high = 0.0, 1.0
+    while cost(high) > allowed:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if cost(middle) > allowed else (low, middle)
+    digit: float = 10.0 ** math.floor(math.log10(high))
+    return math.ceil(high / digit - 1e-9) * digit
+
+
+def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
+    """What dominates each sampler's distance at the largest number of steps, and what would help.
+
+    Args:
+        budget: that wrote the table.
+        table: rows of the results store.
+    """
+    found = parts(table, budget.converged_steps)
+    moved = convergence(table, budget.converged_steps, budget.tolerance)
+    cells = table[~table["sampler"].str.endswith(LIMIT) & (table["denoiser"] != "law")]
+    lines = []
+    for key, group in cells.groupby(KEY):
+        of_key = (found[KEY] == pd.Series(key, KEY)).all(axis=1)
+        lines += _words(budget, table, group, found[of_key], moved)
+    for _, line in moved.iterrows():
+        lines.append(_words_of_limit(budget, line))
+    lines += _above_the_floor(budget, table)
+    if "learned" in budget.sweep.denoisers:
+        lines.append(
+            "one training: an interval of the network's part is over samples; "
+            "-m train_seed=0,1,2 for trainings"
+        )
+    return lines
+
+
+def _words(
+    budget: Budget,
+    table: pd.DataFrame,
+    cells: pd.DataFrame,
+    found: pd.DataFrame,
+    moved: pd.DataFrame,
+) -> list[str]:
+    """The lines of one sampler setting.
+
+    Args:
+        budget: that wrote the table.
+        table: all its rows.
+        cells: the rows of the setting.
+        found: its lines of `parts`.
+        moved: all lines of `convergence`.
+    """
+    metric, sampler, settings = (str(cells[name].iloc[0]) for name in KEY)
+    most = int(cells["steps"].max())
+    last = found[found["steps"] == most]
+    means = last[last["kind"] == "difference"].set_index("part")
+    title = f"{metric}, {sampler_name(sampler, settings)}, N={most}"
+    limit = _limit_of(budget, table, metric, sampler, settings)
+    if not (limit["status"] == "ok").any():
+        why = "; ".join(dict.fromkeys(limit["message"])) or "it was not run"
+        return [f"{title}: no budget: its limit failed: {why}"]
+    if not {"total", "floor"} <= set(means.index):
+        why = "; ".join(dict.fromkeys(filter(None, cells["message"]))) or "they did not finish"
+        return [f"{title}: no budget: its cells have no value: {why}"]
+    form = ".2f" if budget.sweep.metrics[metric].is_wasserstein else ".2g"
+    names = [part for part in PARTS[1:] if part in means.index]
+    sum_of = " ".join(f"{means['mean'][part]:+{form}} {part}" for part in names)
+    lines = [
+        f"{title}: {means['mean']['total']:{form}} = {means['mean']['floor']:{form}} floor {sum_of}"
+    ]
+    # not the largest mean: that may be one of which nothing is known
+    certain = [part for part in names if means["lower"][part] > 0]
+    if not budget.sweep.metrics[metric].smaller_is_better:
+        lines.append("  no advice: of this metric neither a small value nor a large one is better")
+    elif certain:
+        worst = max(certain, key=lambda part: float(means["mean"][part]))
+        advice = _advice(budget, worst, metric, float(means["mean"]["floor"]))
+        lines.append(f"  {worst} dominates: {advice}")
+    else:
+        lines.append("  nothing stands out of the floor at this n and number of repetitions")
+    neighbours = (found["kind"] == "neighbours") & (found["part"] == "discretisation")
+    falls = found[neighbours].set_index("steps")["mean"].sort_index()
+    if most in falls.index:
+        paired = "paired" if budget.paired(sampler, settings) else "not paired: fresh noise"
+        text = f"  discretisation ({paired}): {falls[most]:.2f} at N={most}{_fall(falls)}"
+        own = moved["sampler"].isin(limit["sampler"]) & (moved["metric"] == metric)
+        own &= moved["sampler_settings"].isin(limit["sampler_settings"])
+        apart = float(moved.loc[own, "apart"].max())
+        if paired == "paired" and falls[most] <= apart:
+            text += f"; not resolved: doubling its limit's steps moves the samples by {apart:.2f}"
+        lines.append(text)
+    return lines
+
+
+def _limit_of(
+    budget: Budget, table: pd.DataFrame, metric: str, sampler: str, settings: str
+) -> pd.DataFrame:
+    """The rows of d(C∞) of a sampler setting: of its own limit, or of the one that all share."""
+    rows = table[(table["metric"] == metric) & table["reference"].isin(["data", "law"])]
+    rows = rows[rows["steps"] == 2 * budget.converged_steps]
+    own = (table["sampler"] == f"{sampler}{LIMIT}") & (table["sampler_settings"] == settings)
+    return rows[own[rows.index] if own.any() else rows["sampler"] == ODE]
+
+
+def _fall(falls: pd.Series) -> str:
+    """How a paired discretisation falls with N, in words; nothing where one N cannot say."""
+    if len(falls) < 2 or not (falls > 0).all():
+        return ""
+    x, y = np.log(falls.index.to_numpy(float)), np.log(falls.to_numpy(float))
+    x, y = x - x.mean(), y - y.mean()
+    slope = float(x @ y / (x @ x))
+    rest = y - slope * x
+    error = ""
+    if len(falls) > 2:
+        error = f" ± {math.sqrt(rest @ rest / (len(falls) - 2) / (x @ x)):.2f}"
+    if slope >= 0:
+        return f", does not fall: N^{slope:+.2f}{error}"
+    return f", falls like N^{slope:.2f}{error}"
+
+
+def _words_of_limit(budget: Budget, line: pd.Series) -> str:
+    """Whether a limit is one."""
+    steps, tolerance = budget.converged_steps, f"the tolerance {budget.tolerance:g}"
+    name = sampler_name(line["sampler"], line["sampler_settings"])
+    form = ".3f" if budget.sweep.metrics[line["metric"]].is_wasserstein else ".2g"
+    text = (
+        f"{line['state']}, {line['metric']}, {name}: {steps} → {2 * steps} steps move the "
+        f"distance by {line['moved']:+{form}} ± {line['half']:{form}}"
+    )
+    if not math.isnan(line["apart"]):
+        text += f" and lie W = {line['apart']:.3f} ± {line['apart_half']:.3f} apart"
+        if not budget.paired(line["sampler"], line["sampler_settings"]):
+            text += " (not paired: fresh noise)"
+        elif line["apart"] > budget.tolerance:
+            text += " (a paired discretisation below that is not resolved)"
+    if line["state"] == CONVERGED:
+        return f"{text}: within {tolerance}"
+    if line["state"] == NOT:
+        return f"{text}: more than {tolerance}; raise budget.converged_steps"
+    return f"{text}: too uncertain for {tolerance}; raise repetitions"
+
+
+def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
+    """Limits whose distance is not that of fresh draws of the law, by Welch's test and Holm's.
+
+    Data without a known law are left out: there the limit is the training set, and its difference
+    from held-out draws has a part of its own.
+    """
+    sweep = budget.sweep
+    if not sweep.dataset.known_law:
+        return []
+    even = isinstance(sweep.starts[budget.exact], Sobol)
+    ok = table[(table["status"] == "ok") & table["reference"].isin(["data", "law"])]
+    floors = ok[(ok["denoiser"] == "law") & (ok["start"] == (budget.exact if even else ""))]
+    limits = ok[ok["sampler"].str.endswith(LIMIT) & (ok["steps"] == 2 * budget.converged_steps)]
+    lines = []
+    for metric, of_metric in limits.groupby("metric"):
+        floor = floors.loc[floors["metric"] == metric, "value"]
+        groups = [
+            (sampler_name(*cast(tuple[str, str], key)), group["value"])
+            for key, group in of_metric.groupby(["sampler", "sampler_settings"])
+            if len(group) > 1 and len(floor) > 1
+        ]
+        gaps = [welch(values, floor) for _, values in groups]
+        for (name, _), gap, p_value in zip(
+            groups, gaps, holm([gap.p_value for gap in gaps]), strict=True
+        ):
+            if p_value > 0.05:
+                continue
+            side = "above" if gap.mean > 0 else "below"
+            draws = "even" if even else "fresh"
+            text = (
+                f"{metric}, {name}: the limit itself is {abs(gap.mean):.2g} ± {gap.half:.2g} "
+                f"{side} the floor of {draws} draws ({floor.mean():.2g})"
+            )
+            if gap.mean > 0:
+                text += f": {_what_is_left(budget, even and name != ODE)}"
+            lines.append(text)
+    return lines
+
+
+def _what_is_left(budget: Budget, fresh_noise: bool) -> str:
+    """What can keep a limit from the law of the data."""
+    level = budget.sweep.levels(2 * budget.converged_steps).rows[-2]
+    ratio = level.sigma / level.alpha if level.alpha > 0 else math.inf
+    causes = f"the last step from σ/α={ratio:.3g} to the data, or the path's own noise"
+    return f"{causes}, or fresh noise that is not even" if fresh_noise else causes
+
+
+def _advice(budget: Budget, part: str, metric: str, floor: float) -> str:
+    sweep = budget.sweep
+    if part == "discretisation":
+        return "take more steps, or a sampler of higher order"
+    if part in ("finite data", "generalisation"):
+        return "take more training data"
+    if part in ("score", "optimisation"):
+        return "train longer, or a larger network" + (", or on more data" * (part == "score"))
+    start = sweep.starts[cast(str, budget.prior)]
+    start = start.start if isinstance(start, Sobol) else start
+    if isinstance(start, FixedGaussian):
+        return (
+            f"its mean {start.mean:g} and std {start.std:g} are not those of the path at the first "
+            "level; compare start=prior"
+        )
+    first = sweep.levels(max(sweep.all_steps)).rows[0]
+    if first.alpha == 0:
+        return "start from the exact law: this path ends without signal, so the start is a choice"
+    want = None  # a floor that is not a distance says nothing about σ
+    if sweep.metrics[metric].is_wasserstein and floor > 0:
+        want = enough_noise(sweep.reference, floor / 5)
+    return _more_noise(sweep, first.sigma / first.alpha, want)
+
+
+def _more_noise(sweep: Sweep, now: float, want: float | None) -> str:
+    """Which setting gives the first level more noise: σ/α is now so much, and wanted so much."""
+    if want is not None and want <= now:
+        return (
+            f"the start's mismatch is not from too little noise: σ/α is {now:g} at the first "
+            f"level, and {want:g} would do for a Gaussian"
+        )
+    end = float(sweep.schedule.noise_to_signal(torch.ones(1, dtype=torch.float64)))
+    settings = {
+        name: parameter.default for name, parameter in signature(sweep.grid).parameters.items()
+    }
+    keys = []
+    # the grid may stop before the path does, or be told where to, which binds when the path goes on
+    if now < end * (1 - 1e-6) or settings.get("noise_max") is not None:
+        name = next((name for name in ("noise_max", "t_max") if name in settings), None)
+        keys.append(f"grid.{name}" if name else "the grid's first level")
+    if now >= end * (1 - 1e-6) or (want is not None and want > end):
+        has = next((n for n in ("sigma_max", "beta_max") if hasattr(sweep.schedule, n)), None)
+        keys.append(f"schedule.{has}" if has else "the schedule's noise at t = 1")
+    what = f"prior mismatch: raise {' and '.join(keys)}"
+    if want is None:
+        return f"{what}; σ/α is {now:g} at the first level"
+    if all(key in ("grid.noise_max", "schedule.sigma_max") for key in keys):
+        return f"{what} from {now:g} to about {want:g}"
+    return f"{what} until σ/α at the first level, now {now:g}, is about {want:g}"

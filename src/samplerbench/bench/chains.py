@@ -1,0 +1,220 @@
+"""How well Markov chains mix: acceptance, effective sample size, split-R̂.
+
+C chains of a Langevin sampler, recorded as frames of shape (frames, chains, dim), are C·frames
+samples that are worth fewer independent ones, and none at all where chains disagree about the law.
+
+- *acceptance*: the mean probability that a proposal is accepted; 1 where nothing is ever refused;
+- *bulk ESS*: with how many independent draws the mean of the rank-normalised coordinate would be
+  known as well, from the autocorrelations within and between chains;
+- *split-R̂*: the spread of all half chains over the mean spread within them; 1 at agreement, and
+  above 1.01 the chains have not mixed (from the same start it can be 1 for chains that are stuck
+  together).
+
+Per coordinate, by ArviZ: Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified library for
+exploratory analysis of Bayesian models in Python", JOSS 4(33), 2019; the definitions are those of
+Vehtari, Gelman, Simpson, Carpenter, Bürkner, "Rank-normalization, folding, and localization: an
+improved R̂ for assessing convergence of MCMC", Bayesian Analysis 16(2), 2021, Section 3, with the
+split-R̂ of Gelman et al., "Bayesian data analysis", 3rd ed., 2013, Section 11.4.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from samplerbench.bench.cell import Against, Cell, Row
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Counted, Denoiser, Score
+from samplerbench.core.noise import Noise
+from samplerbench.errors import require
+from samplerbench.metrics.base import Measurement
+from samplerbench.samplers.base import Sampler
+
+LEAST_FRAMES = 4
+"""Below that a half chain has no variance within it."""
+
+DIAGNOSTICS = ("acceptance", "effective_sample_size", "split_r_hat")
+"""The values of chains, as a table's column `metric` names them."""
+
+CHAIN = "chain"
+"""What a table's column `reference` says of them."""
+
+MOST_FRAMES = 1000
+"""As many of a long chain are kept by `diagnose`; its states in between are nearly the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """Recorded chains.
+
+    Args:
+        frames: states, float64, shape (frames, chains, dim).
+        acceptance: mean probability of acceptance of each chain, shape (chains,); ones for methods
+            that do not refuse.
+    """
+
+    frames: Tensor
+    acceptance: Tensor
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 3:
+            raise ValueError("frames must have the shape (frames, chains, dim)")
+        if len(self.frames) < LEAST_FRAMES:
+            raise ValueError(f"at least {LEAST_FRAMES} frames, and these are {len(self.frames)}")
+        if not self.frames.isfinite().all():
+            raise ValueError("some states are not finite: the step size may be too large")
+
+    def effective_sample_size(self) -> Tensor:
+        """Bulk ESS of each coordinate, of all chains together, shape (dim,)."""
+        return self._each(lambda arviz, draws: arviz.ess(draws, method="bulk"))
+
+    def split_r_hat(self) -> Tensor:
+        """Split-R̂ of each coordinate, shape (dim,); not a number where nothing moves."""
+        return self._each(lambda arviz, draws: arviz.rhat(draws, method="split"))
+
+    def _each(self, diagnostic: Callable[..., float]) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of its next major version
+            import arviz  # seconds to import: only whoever asks for it pays
+        coordinates = self.frames.permute(2, 1, 0).cpu().numpy()
+        values: NDArray[np.float64] = np.array([float(diagnostic(arviz, c)) for c in coordinates])
+        return torch.from_numpy(values)
+
+
+@torch.no_grad()
+def record(
+    sampler: Sampler,
+    model: Score,
+    x: Tensor,
+    levels: Levels,
+    noise: Noise,
+    *,
+    burn_in: int = 0,
+    every: int = 1,
+) -> Chains:
+    """Run chains side by side and keep every `every`-th state after `burn_in` steps.
+
+    Args:
+        sampler: a method that stays at one level.
+        model: what it asks.
+        x: the first states, shape (chains, dim).
+        levels: of a hold grid.
+        noise: where fresh noise comes from.
+        burn_in: steps that count for nothing, acceptance included.
+        every: k.
+    """
+    require(0 <= burn_in < levels.steps, "burn_in", burn_in, f"from 0 to {levels.steps - 1}")
+    require(every >= 1, "every", every, "at least 1")
+    frames, accepted = [], torch.zeros(len(x), dtype=torch.float64)
+    # a score is enough for a sampler that says so
+    for number, step in enumerate(sampler.steps(cast(Denoiser, model), x, levels, noise)):
+        if number >= burn_in:
+            accepted += torch.as_tensor(step.info.get("acceptance", 1.0)).cpu()
+            if (number - burn_in) % every == 0:
+                frames.append(step.x.double().cpu())
+    return Chains(torch.stack(frames), accepted / (levels.steps - burn_in))
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """What is said of a chain, and of which states: every `every`-th, after `burn_in` steps.
+
+    It says by which ArviZ, too, as a part of the value's identity.
+    """
+
+    name: str
+    burn_in: int
+    every: int
+    arviz: str = field(default_factory=lambda: version("arviz"))
+
+
+def diagnose(sweep: Sweep, count: int) -> list[Row]:
+    """How well a sweep's Langevin samplers mix, over the second half of their steps.
+
+    Three values for each denoiser, start and sampler that stays at a level: acceptance, the
+    smallest effective_sample_size and the largest split_r_hat of the coordinates. They are of the
+    cell with n = `count` in one block and the most steps; their reference is "chain". Chains that
+    cannot be examined give a row that says why.
+
+    Args:
+        sweep: the job.
+        count: how many chains.
+    """
+    alone = replace(sweep, n_samples=count, block=count)
+    rows = [row for cell in chain_cells(sweep) for row in _diagnosed(alone, cell)]
+    return [replace(row, sweep_id=sweep.books.sweep_id) for row in rows]
+
+
+def chain_cells(sweep: Sweep) -> list[Cell]:
+    """The cells whose samplers stay at one level, with the most steps and the first repetition."""
+    cells = [
+        Cell(denoiser, start, name, sampler, max(sweep.steps_of(sampler)), 0)
+        for denoiser in sweep.denoisers
+        for start in sweep.starts
+        for name, sampler in sweep.samplers
+        if sampler.holds
+    ]
+    return [
+        cell
+        for cell in cells
+        if cell.settings is not None
+        and not cell.settings.why_incompatible(
+            sweep.denoisers[cell.denoiser], sweep.levels(cell.steps)
+        )
+    ]
+
+
+def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
+    assert cell.settings is not None  # a floor has no chain
+    half = cell.steps // 2
+    every = max(1, half // MOST_FRAMES)
+
+    def row(name: str, measured: Measurement | None = None, **found: Any) -> Row:
+        settings = Diagnostic(name, half, every)
+        return sweep.books.row(cell, name, settings, Against(CHAIN), measured, **found)
+
+    known = [sweep.recalled(row(name)) for name in DIAGNOSTICS]
+    if all(known):
+        return [found for found in known if found is not None]
+    if math.ceil((cell.steps - half) / every) < LEAST_FRAMES:
+        message = f"at least {LEAST_FRAMES} states after the first half, and steps={cell.steps}"
+        return [row(name, status="incompatible", message=message) for name in DIAGNOSTICS]
+    levels = sweep.levels(cell.steps)
+    model = Counted(sweep.denoisers[cell.denoiser])
+    began, status, message = time.perf_counter(), "ok", ""
+    values: dict[str, float] = {}
+    states = 0
+    try:
+        x, noise = sweep.beginning(cell, levels, 0)
+        chains = record(cell.settings, model, x, levels, noise, burn_in=half, every=every)
+        states = chains.frames.shape[0] * chains.frames.shape[1]
+        values = {
+            "acceptance": float(chains.acceptance.mean()),
+            "effective_sample_size": float(chains.effective_sample_size().min()),
+            "split_r_hat": float(chains.split_r_hat().max()),
+        }
+    except ValueError as error:
+        status, message = "diverged", str(error)
+    seconds, info = time.perf_counter() - began, {"states": states}
+    return [
+        row(
+            name,
+            Measurement(values[name], math.nan, math.nan, None, 0, info) if values else None,
+            nfe=model.evaluations,
+            seconds=seconds,
+            status=status,
+            message=message,
+        )
+        for name in DIAGNOSTICS
+    ]

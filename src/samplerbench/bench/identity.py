@@ -1,0 +1,486 @@
+"""Identity: a short hash of everything that decides a result, and of nothing else.
+
+Two results with the same identity have the same bits on the same machine; worker, order and
+folder are not part of it. Settings are described by their class or function and their values, so
+renaming a yaml file changes nothing and changing a number changes the hash; numbers that are equal
+are described alike. Points, weights and other tensors are described by their content.
+
+The code of a member is part of its identity. Of this package that is one hash of the modules that
+decide numbers, and of the other packages in `VERSIONS`, such as torch, their version. Of a member
+of somebody else's it is its module and what that imports of modules that are not installed: the
+files, without comments and docstrings, and the classes and functions in memory with the values that
+they look up. What code reads while it runs, such as a file, or imports by a name that it makes,
+cannot be seen.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import json
+import os
+import sys
+import sysconfig
+import types
+import typing
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
+from datetime import date
+from enum import Enum
+from hashlib import blake2b
+from importlib.metadata import version
+from importlib.util import find_spec
+from operator import index
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from samplerbench.version import __version__
+
+OURS = "samplerbench"
+PRESENTATION = (
+    *("app/", "figures/", "report/", "library.py", "logs/", "__main__.py"),
+    *(f"bench/{name}.py" for name in ("cache", "jackknife", "ranking", "statistics", "store")),
+    *("bench/resolution.py", "bench/budget/parts.py", "bench/budget/words.py"),
+)
+"""Modules that only keep, compare or show values; excluded from the hash of what decides them."""
+
+
+def package_code(package: str, excluded: tuple[str, ...] = ()) -> str:
+    """A hash of the source of a package or module.
+
+    Comments and docstrings do not count, except in this package, where leaving them out would
+    make every start slower.
+
+    Args:
+        package: its name.
+        excluded: files and folders of it that do not count.
+    """
+    spec = find_spec(package)
+    if spec is None:
+        return ""
+    roots = [Path(place) for place in spec.submodule_search_locations or ()]
+    files = [
+        (path.relative_to(root).as_posix(), path)
+        for root in roots
+        for path in root.rglob("*")
+        if path.suffix in (".py", ".mplstyle")
+    ]
+    if not roots and spec.origin is not None:
+        files = [(package, Path(spec.origin))]
+    digest = _digest()
+    for name, path in sorted(files):
+        if not name.startswith(excluded):
+            digest.update(name.encode())
+            digest.update(path.read_bytes() if package == OURS else _source(path).encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def drawing_versions() -> dict[str, str]:
+    """Versions of the software that decides how a figure looks, besides `VERSIONS`."""
+    names = ("matplotlib", "pandas", "pillow")
+    return {"figures": package_code(OURS), **{name: version(name) for name in names}}
+
+
+def arithmetic() -> str:
+    """The vector instructions that torch uses here: others round other last bits."""
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def describe(thing: object, *, code: bool = False) -> Any:
+    """A settings object as plain, JSON-ready data.
+
+    Frozen dataclasses give their class and fields, `functools.partial` its function and arguments,
+    tensors, arrays and modules their content. A whole number in a field that is annotated as float
+    is a float: DDIM(1) is DDIM(1.0).
+
+    Args:
+        thing: what to describe.
+        code: whether the code of classes and functions that are not installed is described too.
+
+    Raises:
+        TypeError: for anything whose value cannot be read off.
+    """
+    return _Describer(code).describe(thing)
+
+
+class _Describer:
+    """Describes things, which may hold each other.
+
+    Args:
+        code: as in `describe`.
+    """
+
+    def __init__(self, code: bool) -> None:
+        self._code = code
+        self._reading: set[int] = set()  # ids of functions, classes and modules that are being read
+
+    def describe(self, thing: object) -> Any:
+        if thing is None or isinstance(thing, bool | int | float | str):
+            return thing
+        if isinstance(thing, Enum):
+            return {**self._named("class", type(thing)), "name": thing.name}
+        if isinstance(thing, np.generic):
+            return self.describe(thing.item())
+        if isinstance(thing, Mapping):
+            return {str(key): self.describe(thing[key]) for key in sorted(thing, key=str)}
+        if isinstance(thing, nn.Module):
+            return {**self._named("class", type(thing)), **self._module(thing)}
+        if isinstance(thing, torch.Tensor):
+            return {"tensor": content(thing)}
+        if isinstance(thing, np.ndarray):
+            return {"array": content(torch.from_numpy(np.ascontiguousarray(thing)))}
+        if is_dataclass(thing) and not isinstance(thing, type):
+            return {**self._named("class", type(thing)), **self._fields(thing)}
+        if isinstance(thing, functools.partial):
+            return {**self._named("function", thing.func), **self._arguments(thing)}
+        if isinstance(thing, types.MethodType):
+            return {
+                **self._named("function", thing.__func__),
+                "self": self.describe(thing.__self__),
+            }
+        if callable(thing) and hasattr(thing, "__qualname__"):
+            return self._named("function", thing)
+        if isinstance(thing, Sequence):
+            return [self.describe(item) for item in thing]
+        if isinstance(thing, Set):
+            return sorted((self.describe(item) for item in thing), key=str)
+        if isinstance(thing, torch.dtype | torch.device | Path | complex | date):
+            return str(thing)
+        raise TypeError(f"cannot describe a {type(thing).__name__} for an identity")
+
+    def _fields(self, thing: Any) -> dict[str, Any]:
+        kinds = _float_fields(type(thing))  # type: ignore[arg-type]  # a class is hashable
+        names = [field.name for field in fields(thing)]
+        values = {name: getattr(thing, name) for name in names}
+        # a class of somebody's may set more on its objects than its fields
+        if not _is_installed(type(thing)):
+            kept = {name for name in vars(type(thing)) if _is_cached(type(thing), name)}
+            values |= {k: v for k, v in vars(thing).items() if k not in values and k not in kept}
+        return {
+            name: self.describe(_as_float(value, name in kinds)) for name, value in values.items()
+        }
+
+    def _arguments(self, thing: functools.partial[Any]) -> dict[str, Any]:
+        """The arguments of a partial, defaults included: giving one is the same as leaving it."""
+        try:
+            bound = inspect.signature(thing.func).bind_partial(*thing.args, **thing.keywords)
+        except (TypeError, ValueError):  # it cannot be called so, or does not say how
+            return {"args": self.describe(thing.args), **self.describe(thing.keywords)}
+        bound.apply_defaults()
+        kinds = _float_fields(thing.func)
+        return {
+            name: self.describe(_as_float(value, name in kinds))
+            for name, value in sorted(bound.arguments.items())
+        }
+
+    def _module(self, module: nn.Module) -> dict[str, Any]:
+        """The weights of a model, and the attributes of it and of its parts."""
+        if id(module) in self._reading:  # parts may hold each other
+            return {}
+        self._reading.add(id(module))
+        plain = {
+            name: self.describe(value)
+            for name, value in sorted(vars(module).items())
+            if name not in _MODULE
+        }
+        hooks = [hook for name in _HOOKS for hook in getattr(module, name).values()]
+        tensors = dict(module.named_parameters(recurse=False)) | dict(
+            module.named_buffers(recurse=False)
+        )
+        weights = {name: content(tensor) for name, tensor in sorted(tensors.items())}
+        parts = {name: self.describe(part) for name, part in module.named_children()}
+        self._reading.remove(id(module))
+        return {
+            "attributes": plain,
+            "training": module.training,
+            "hooks": self.describe(hooks),
+            "weights": weights,
+            "parts": parts,
+        }
+
+    def _named(self, kind: str, thing: Any) -> dict[str, Any]:
+        """The name of a class or function and, unless it is installed, its code."""
+        named = {kind: f"{thing.__module__}.{thing.__qualname__}"}
+        if not self._code or _is_installed(thing):
+            return named
+        sources = _sources(thing.__module__) if _found_again(thing) else {}
+        return {**named, "source": sources, "code": self._compiled(thing)}
+
+    def _compiled(self, thing: Any) -> Any:
+        """What decides the behaviour of a function or class, as it is in memory.
+
+        That is not what is on the disk where a file was edited after it was imported, or something
+        was replaced since, and it is all there is of what was typed into a notebook.
+        """
+        if isinstance(thing, types.CodeType):
+            constants = list(thing.co_consts)
+            if constants and isinstance(constants[0], str) and not thing.co_name.startswith("<"):
+                del constants[0]  # the docstring
+            return [thing.co_code.hex(), thing.co_names, list(map(self._compiled, constants))]
+        if isinstance(thing, staticmethod | classmethod):
+            return self._compiled(thing.__func__)
+        if isinstance(thing, property):
+            return [self._compiled(part) for part in (thing.fget, thing.fset) if part]
+        if not isinstance(thing, type | types.FunctionType):
+            return self._value(thing)
+        name = f"{thing.__module__}.{thing.__qualname__}"
+        if id(thing) in self._reading or _is_installed(thing):
+            return name
+        self._reading.add(id(thing))
+        try:
+            if isinstance(thing, types.FunctionType):
+                cells = [cell.cell_contents for cell in thing.__closure__ or ()]
+                globals_ = [thing.__globals__.get(word) for word in _words(thing.__code__)]
+                defaults = [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).items()]
+                held = [thing.__code__, *defaults, *cells, *globals_]
+                return [name, *map(self._compiled, held)]
+            own = {
+                word: self._compiled(value)
+                for word, value in vars(thing).items()
+                if callable(value) or not word.startswith("__")
+            }
+            return [name, sorted(own.items()), *map(self._compiled, thing.__bases__)]
+        finally:
+            self._reading.remove(id(thing))
+
+    def _module_in_memory(self, module: types.ModuleType) -> Any:
+        """The classes, functions and values of a module, unless it is installed."""
+        name = module.__name__
+        if id(module) in self._reading or _lies_among_installed(module):
+            return name
+        self._reading.add(id(module))
+        values = {
+            word: self._compiled(value)
+            for word, value in vars(module).items()
+            if not word.startswith("__")
+        }
+        self._reading.remove(id(module))
+        return [name, values]
+
+    def _value(self, thing: object) -> Any:
+        """A value that a function or class holds."""
+        if isinstance(thing, types.ModuleType):
+            return self._module_in_memory(thing)
+        if isinstance(thing, Mapping):
+            return {str(key): self._compiled(value) for key, value in thing.items()}
+        if isinstance(thing, list | tuple | set | frozenset):
+            return [self._compiled(item) for item in thing]
+        try:
+            return self.describe(thing)
+        except TypeError:
+            return type(thing).__name__
+
+
+def identity(thing: object) -> str:
+    """16 hexadecimal digits that stand for the description of a thing, its code included."""
+    text = json.dumps(
+        describe(thing, code=True), sort_keys=True, ensure_ascii=False, allow_nan=True
+    )
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def identity_of_model(model: nn.Module) -> str:
+    """The identity of a model by its content: class, code, weights and attributes.
+
+    Where that cannot be read off, it is a number that no other model of this process has.
+    """
+    try:
+        return identity(model)
+    except TypeError:
+        if model not in _counted:
+            _counted[model] = os.urandom(8).hex()
+        return _counted[model]
+
+
+_counted: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
+
+
+def settings_text(thing: object) -> str:
+    """The settings of a dataclass as JSON, without its class; empty where it has none."""
+    values = describe(thing)
+    values.pop("class", None)
+    return json.dumps(values, sort_keys=True) if values else ""
+
+
+def content(points: torch.Tensor) -> str:
+    """16 hexadecimal digits that stand for a tensor's numbers, dtype and shape."""
+    state = _digest(f"{points.dtype} {tuple(points.shape)}")
+    flat = torch.empty(points.numel(), dtype=points.dtype)
+    flat.copy_(points.detach().reshape(-1))  # whatever its device and strides
+    state.update(flat.view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+#: What every module has for itself; its weights, parts and hooks are described on their own.
+_MODULE = frozenset(vars(nn.Module()))
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
+def _as_float(value: object, is_float: bool) -> object:
+    """The value with its whole numbers as floats, where it stands for floats."""
+    if not is_float:
+        return value
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_as_float(item, True) for item in value]
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return float(index(value)) if whole else value  # type: ignore[arg-type]  # it is a whole number
+
+
+@functools.cache
+def _float_fields(thing: Callable[..., Any]) -> frozenset[str]:
+    """The fields or parameters that hold floats, or lists of them, by their annotations."""
+    try:
+        hints = typing.get_type_hints(thing)
+    except Exception:  # an annotation of somebody else's that cannot be evaluated
+        return frozenset()
+    return frozenset(name for name, hint in hints.items() if _holds_floats(hint))
+
+
+def _holds_floats(hint: Any) -> bool:
+    inner = set(_leaves(hint))
+    return float in inner and int not in inner
+
+
+def _leaves(hint: Any) -> Iterator[Any]:
+    arguments = typing.get_args(hint)
+    if not arguments:
+        yield hint
+    for argument in arguments:
+        yield from _leaves(argument)
+
+
+def _found_again(thing: Any) -> bool:
+    """Whether the thing is what its module has under its name."""
+    found: Any = sys.modules.get(thing.__module__)
+    for name in thing.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is thing
+
+
+def _sources(name: str) -> dict[str, str]:
+    """Hashes of the sources of a module and of what it imports that is not installed."""
+    found: dict[str, str] = {}
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        path = None if module in found else _path_of(module)
+        if path is None:
+            continue
+        own = module.partition(".")[0] == name.partition(".")[0]
+        if not own and any(path.is_relative_to(place) for place in _INSTALLED):
+            continue
+        found[module], imports = _read(path, path.stat().st_mtime_ns)
+        inside = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        waiting += [_absolute(level, start, inside) for level, start in imports]
+    return found
+
+
+@functools.cache
+def _read(path: Path, changed: int) -> tuple[str, list[tuple[int, str]]]:
+    """A hash of a file's source, and what it imports: levels upwards and names.
+
+    Args:
+        path: of the file.
+        changed: when it was; a file that changes is read again.
+    """
+    return _digest(_source(path)).hexdigest(), list(_imports(ast.parse(path.read_bytes())))
+
+
+def _absolute(level: int, name: str, package: str) -> str:
+    """The full name of an import within a package."""
+    parents = package.split(".")
+    above = parents[: len(parents) + 1 - level] if level else []
+    return ".".join([*above, *filter(None, [name])])
+
+
+#: Where the standard library and installed packages lie: their versions say what they are.
+_INSTALLED = tuple(
+    Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+
+def _path_of(module: str) -> Path | None:
+    """The file of a module that is written in Python and whose package is not in `VERSIONS`."""
+    if module.partition(".")[0] in ("__main__", *VERSIONS):
+        return None
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError, AttributeError):  # the name of something in a module
+        return None
+    origin = None if spec is None else spec.origin
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """All that a module imports; of `from a import b` both a and a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = node.module or ""
+            yield node.level, start
+            yield from ((node.level, f"{start}.{alias.name}".lstrip(".")) for alias in node.names)
+
+
+def _source(path: Path) -> str:
+    """The source of a file without comments and docstrings; of what is no Python the text."""
+    text = path.read_bytes()
+    if path.suffix != ".py":
+        return text.decode("utf-8", "replace")
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [line for line in body if not _is_text(line)]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]  # it has a body
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Whether a statement is a string alone: a docstring."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def _is_installed(thing: Any) -> bool:
+    """Whether a class or function is of `VERSIONS`, of the standard library or installed."""
+    if str(thing.__module__).partition(".")[0] == "__main__":
+        return False
+    return _lies_among_installed(sys.modules.get(thing.__module__))
+
+
+def _lies_among_installed(module: types.ModuleType | None) -> bool:
+    path = getattr(module, "__file__", None)
+    known = module is not None and module.__name__.partition(".")[0] in VERSIONS
+    return known or path is None or any(Path(path).is_relative_to(place) for place in _INSTALLED)
+
+
+def _is_cached(kind: type, name: str) -> bool:
+    return isinstance(inspect.getattr_static(kind, name), functools.cached_property)
+
+
+def _words(code: types.CodeType) -> Iterator[str]:
+    """The names that code and the code inside it look up."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _words(constant)
+
+
+def _digest(text: str = "") -> blake2b:
+    return blake2b(text.encode(), digest_size=8)
+
+
+#: Versions of the software that decides the bits of a value: our formulas, kernels and streams of
+#: random numbers, and the libraries behind them.
+VERSIONS = {
+    OURS: f"{__version__} {package_code(OURS, PRESENTATION)}",
+    **{name: version(name) for name in ("torch", "numpy", "scipy", "pot", "pytorch-lightning")},
+}

@@ -1,0 +1,179 @@
+"""Which sampler is better: an order, and which pairs of it the repetitions cannot tell apart.
+
+All samplers of a ranking start from the same draws, so every pair is compared by its paired
+difference (see `statistics`). With k samplers there are k·(k − 1)/2 comparisons; their p-values are
+corrected together by Holm's procedure, so that, up to a chance of 1 − level for the whole table,
+*no* pair is called different that is not. A sampler's rank is then a range: at best one more than
+the number of samplers shown to be better, at worst k less the number shown to be worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import pandas as pd
+
+from samplerbench.bench.cell import (
+    MEASURE,
+    SEEDS,
+    TELLING,
+    curve_names,
+    distinct,
+    sampler_name,
+)
+from samplerbench.bench.statistics import (
+    Estimate,
+    holm,
+    mean_evaluations,
+    paired,
+    require_single,
+    t_interval,
+    units,
+)
+from samplerbench.errors import InvalidSetting, require
+
+#: What tells one competitor from another: the same sampler on two grids is two.
+SAMPLER = ["sampler", "sampler_settings", "eta", "setting_id"]
+#: What all competitors must share, besides what they are measured by.
+_SHARED = ["denoiser", "start", "schedule", "network", "objective", "target"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The result of a ranking.
+
+    Attributes:
+        order: one line a sampler, the smallest mean first: rank, best and worst (the range of the
+            rank), name, mean, lower, upper (the interval of the mean alone), count, nfe, ties (the
+            names of the samplers it cannot be told from).
+        pairs: one line a pair, the better first: first, second, difference (second − first), lower,
+            upper, p_value, p_holm, told_apart.
+    """
+
+    order: pd.DataFrame
+    pairs: pd.DataFrame
+
+    @property
+    def sentence(self) -> str:
+        """The finding in words."""
+        first = self.order.iloc[0]
+        ties = first["ties"]
+        count = len(self.pairs)
+        family = f"Holm over {count} comparison" + "s" * (count != 1)
+        if len(ties) == 0:
+            return f"{first['name']} is best, and can be told from all others ({family})"
+        return (
+            f"{first['name']} has the smallest mean; it cannot be told from {', '.join(ties)} "
+            f"({family})"
+        )
+
+
+def ranking(
+    table: pd.DataFrame,
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    level: float = 0.95,
+    over: str = "repetition",
+    min_repetitions: int = 2,
+) -> Ranking:
+    """Rank the samplers of a table at one number of steps or of evaluations.
+
+    Args:
+        table: rows of the results store: one data set, metric, n, denoiser and start. A sampler
+            with a repetition that is not ok is compared on the others.
+        steps: compare at that many steps, or
+        nfe: at that many network evaluations: exactly one of the two.
+        level: of intervals, and one minus the chance of a false claim in the table.
+        over: what the independent units are, see `paired_difference`.
+        min_repetitions: fewest pairs that a comparison may be asked of.
+
+    Raises:
+        InvalidSetting: not exactly one of steps and nfe, fewer than two samplers there, a table
+            that mixes what cannot be compared, or too few repetitions.
+    """
+    require((steps is None) != (nfe is None), "steps", steps, "given, or nfe: one of the two")
+    require(0 < level < 1, "level", level, "between 0 and 1")
+    column, at = ("nfe", nfe) if steps is None else ("steps", steps)
+    rows = distinct(table[(table["denoiser"] != "law") & (table["status"] == "ok")])
+    key = [name for name in [*SAMPLER, "steps"] if name in rows]
+    # of a sampler that chooses its steps the repetitions of a cell may differ in evaluations
+    nfe_of_cell = rows.groupby(key, dropna=False)["nfe"].transform(mean_evaluations)
+    rows = rows[(nfe_of_cell if steps is None else rows["steps"]) == at]
+    require_single(rows, [*_SHARED, *MEASURE])
+    told = [name for name in ["metric", "denoiser", "start", *TELLING] if name in rows]
+    cells = rows.drop_duplicates(key)[list(dict.fromkeys([*key, *told]))]
+    if len(cells) < 2:
+        there = sorted(set(table.loc[table["denoiser"] != "law", column]))
+        raise InvalidSetting(column, at, f"one at which two samplers ran; the table has {there}")
+    names = _names(cells)
+    masks = {
+        name: _rows(rows, cell)
+        for name, (_, cell) in zip(names, cells[key].iterrows(), strict=True)
+    }
+    own = {name: _mean(rows[mask], level, over, min_repetitions) for name, mask in masks.items()}
+    ordered = sorted(own, key=lambda name: own[name].mean)
+    values = {name: units(rows, mask, name, over) for name, mask in masks.items()}
+    pairs = []
+    for first, second in combinations(ordered, 2):
+        gap = paired(
+            values[second], values[first], level, over=over, min_repetitions=min_repetitions
+        )
+        # pairs that are not complete can turn the order of two close means
+        better, worse, sign = (first, second, 1) if gap.mean >= 0 else (second, first, -1)
+        ends = sorted((sign * gap.lower, sign * gap.upper))
+        pairs.append((better, worse, abs(gap.mean), *ends, gap.p_value, gap.count))
+    columns = ["first", "second", "difference", "lower", "upper", "p_value", "count"]
+    compared = pd.DataFrame(pairs, columns=columns)
+    corrected = holm(compared["p_value"])
+    compared = compared.assign(p_holm=corrected, told_apart=corrected <= 1 - level)
+    lines = []
+    for rank, name in enumerate(ordered, 1):
+        ties, above, below = _standing(compared, name)
+        best, last = 1 + len(above), len(ordered) - len(below)
+        line = {"rank": rank, "best": best, "worst": last, "name": name, "mean": own[name].mean}
+        line |= {"lower": own[name].lower, "upper": own[name].upper, "count": own[name].count}
+        lines.append(line | {"nfe": mean_evaluations(rows.loc[masks[name], "nfe"]), "ties": ties})
+    return Ranking(pd.DataFrame(lines), compared)
+
+
+def _standing(pairs: pd.DataFrame, name: str) -> tuple[list[str], list[str], list[str]]:
+    """Who cannot be told from a sampler, who is shown to be better, who to be worse."""
+    told = list(zip(pairs["first"], pairs["second"], pairs["told_apart"], strict=True))
+    ahead = [(first, apart) for first, second, apart in told if second == name]
+    behind = [(second, apart) for first, second, apart in told if first == name]
+    ties = [other for other, apart in (*ahead, *behind) if not apart]
+    above, below = ([other for other, apart in side if apart] for side in (ahead, behind))
+    return ties, above, below
+
+
+def _mean(rows: pd.DataFrame, level: float, over: str, min_repetitions: int) -> Estimate:
+    """The interval of one sampler's own mean."""
+    units = rows.groupby(over)["value"].mean()
+    return t_interval(units, level, min_repetitions=min_repetitions)
+
+
+def _rows(rows: pd.DataFrame, cell: Mapping[str, object] | pd.Series) -> pd.Series:
+    """The rows of one competitor; NaN equals NaN, as for the eta of samplers without one."""
+    mask = pd.Series(True, index=rows.index)
+    for name, value in cell.items():
+        mask &= rows[str(name)].isin([value])
+    return mask
+
+
+def _names(cells: pd.DataFrame) -> list[str]:
+    """The shortest names that tell the samplers apart: with η, or all settings, where needed."""
+    steps = cells["steps"].map(lambda count: f" at {count} steps")
+    eta = cells["eta"].map(lambda value: "" if value != value else f" η={value:g}")
+    plain = cells["sampler"] + eta
+    full = pd.Series(
+        list(map(sampler_name, cells["sampler"], cells["sampler_settings"])), index=cells.index
+    )
+    seedless = cells.drop(columns=[name for name in SEEDS if name in cells])
+    told = curve_names(seedless) if "setting_id" in cells else full
+    for names in (plain, full, full + steps, told, told + steps):
+        if not names.duplicated().any():
+            return list(names)
+    raise AssertionError("cells are distinct")

@@ -1,0 +1,217 @@
+"""The results store: one atomic fragment per value, one table that is a view of them.
+
+A value is one metric of one set of samples. It is written, the moment it is known, as a JSON file
+named by its identity and its names (`cell.fragment_name`): into a temporary file, flushed to the
+disk, then renamed, so a fragment is whole or absent. `cells.parquet` is the sorted table of all
+fragments, one row per value. Figures, console tables and logs are views of that table.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast, get_type_hints
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from samplerbench.bench.cell import Row, fragment_name
+from samplerbench.errors import first_line
+from samplerbench.files import set_aside, write_atomically
+
+#: Columns that hold readings of a clock, as a run's own name does: all others are the same bits
+#: when a command is repeated.
+CLOCKS = ("run", "seconds")
+#: Ends the samplers' names of an error budget's converged runs.
+LIMIT = " limit"
+
+
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+_TYPES = get_type_hints(Row)
+_SCHEMA = pa.schema([(field.name, _ARROW[_TYPES[field.name]]) for field in fields(Row)])
+_ORDER = ["dataset", "metric", "denoiser", "start", "sampler", "sampler_settings", "steps"]
+_ORDER += ["repetition", "cell_id"]
+
+
+#: What reading a fragment raises, whatever it holds.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
+
+
+class Store:
+    """The fragments under one folder.
+
+    Args:
+        directory: of the run; fragments lie in its subfolder `cells`.
+        sweep_id: of the sweep whose values are to be in the table; empty for those of all. What
+            an earlier state of the job left there, such as one before a file of data was changed,
+            stays where it is.
+    """
+
+    def __init__(self, directory: Path, sweep_id: str = "") -> None:
+        self.directory = directory
+        self.sweep_id = sweep_id
+        self.fragments = directory / "cells"
+
+    def write(self, row: Row, *, known: bool = False) -> None:
+        """Write one fragment, atomically.
+
+        Args:
+            row: the value.
+            known: whether it is kept elsewhere too, so that it need not be waited for.
+        """
+        self.fragments.mkdir(parents=True, exist_ok=True)
+        path = self.fragments / fragment_name(row)
+        write_atomically(path, fragment(row), durable=not known)
+
+    def table(self) -> pd.DataFrame:
+        """All values, one row each, in an order that does not depend on when they were written.
+
+        A fragment that cannot be read is named and put aside.
+        """
+        records = []
+        for path in self.fragments.glob("*.json"):
+            try:
+                records.append(_completed(json.loads(path.read_bytes())))
+            except UNREADABLE as error:
+                set_aside(path, error)
+        return _of_sweep(as_table(records), self.sweep_id)
+
+    def readable(self) -> tuple[pd.DataFrame, list[str]]:
+        """The values that can be read, and what cannot, a line each; writes nothing.
+
+        A fragment may be cut off, or of a version that had other columns. One that says which cell
+        and which value it is gets the defaults "", 0 and NaN for what it does not say.
+
+        `cells.parquet` is read where it is of all fragments, that is, not older than the last one.
+        """
+        whole = self.directory / "cells.parquet"
+        problems = []
+        records: list[tuple[str, Any]] = []
+        try:
+            if whole.is_file() and _time(whole) >= _time(self.fragments):
+                table = pd.read_parquet(whole)
+                if list(table.columns) == list(_TYPES):
+                    return _of_sweep(table, self.sweep_id), []
+                records = [(whole.name, line) for line in table.to_dict("records")]
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            problems.append(f"{whole.name}: {first_line(error)}")
+        for path in [] if records else sorted(self.fragments.glob("*.json")):
+            try:
+                records.append((path.name, json.loads(path.read_bytes())))
+            except UNREADABLE as error:
+                problems.append(f"{path.name}: {first_line(error)}")
+        known = []
+        for name, record in records:
+            try:
+                known.append(_completed(record))
+            except UNREADABLE as error:
+                problems.append(f"{name}: {first_line(error)}")
+        table = _of_sweep(as_table(known), self.sweep_id)
+        if len(table) < len(known):
+            more = len(known) - len(table)
+            problems.append(f"cells: {more} values of an earlier state of the job are left out")
+        return table, list(dict.fromkeys(problems))
+
+    def compact(self) -> pd.DataFrame:
+        """Write `cells.parquet` from the fragments and return it."""
+        table = self.table()
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pandas(table, _SCHEMA, preserve_index=False), buffer)
+        write_atomically(self.directory / "cells.parquet", buffer.getvalue().to_pybytes())
+        return table
+
+
+def _of_sweep(table: pd.DataFrame, sweep_id: str) -> pd.DataFrame:
+    """The rows of a sweep, and those that do not say of which they are."""
+    own = table["sweep_id"].isin([sweep_id, ""]) if sweep_id else table["sweep_id"].notna()
+    return table[own].reset_index(drop=True)
+
+
+def fragment(row: Row) -> bytes:
+    """A row as the content of a file."""
+    # JSON has no NaN
+    record = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in vars(row).items()
+    }
+    # a line each without json's own indent, for which it has no fast encoder
+    return json.dumps(record, ensure_ascii=False, separators=(",\n", ": ")).encode()
+
+
+def row_of(record: Any) -> Row:
+    """The row that a fragment holds.
+
+    Args:
+        record: what `json.loads` reads of it.
+
+    Raises:
+        UNREADABLE: it is not whole, or of a version with other columns.
+    """
+    if not isinstance(record, dict) or _TYPES.keys() - record.keys():
+        raise ValueError("it has other columns")
+    row = Row(**cast(dict[str, Any], _completed(record)))
+    if row.info and not isinstance(json.loads(row.info), dict):
+        raise ValueError("its info is no mapping")
+    return row
+
+
+def as_table(records: Iterable[dict[str, object]]) -> pd.DataFrame:
+    """Records as a table with the columns of `Row`, typed and sorted."""
+    table = pd.DataFrame(list(records), columns=[field.name for field in fields(Row)])
+    for name, kind in _TYPES.items():
+        table[name] = table[name].astype("object" if kind is str else kind)
+    return table.sort_values(_ORDER, ignore_index=True)
+
+
+#: What a value cannot be read without.
+_NEEDED = ["cell_id", "dataset", "metric", "denoiser", "start", "sampler", "sampler_settings"]
+_NEEDED += ["steps", "repetition", "n_samples", "value", "status"]
+
+
+def _completed(record: Any) -> dict[str, object]:
+    """A record with all columns of `Row`, each of its type."""
+    if not isinstance(record, Mapping):
+        raise TypeError("no record of a value")
+    missing = [name for name in _NEEDED if name not in record]
+    if missing:
+        raise KeyError(f"no {', '.join(missing)}")
+    completed: dict[str, object] = {}
+    for name, kind in _TYPES.items():
+        given = record.get(name)
+        if given is None:
+            given = math.nan if kind is float else kind()
+        if isinstance(given, str) is not (kind is str):
+            raise TypeError(f"{name} is a {type(given).__name__}")
+        completed[name] = kind(given)
+        if isinstance(given, str):
+            given.encode()  # a text that cannot be encoded cannot be written either
+        elif kind is int and not -(2**63) <= given < 2**63:
+            raise OverflowError(f"{name} is {given:.3g}")
+    # R̂ of a chain that does not move is the one result that is no number
+    ok = completed["status"] == "ok" and completed["reference"] != "chain"
+    if ok and not math.isfinite(cast(float, completed["value"])):
+        raise ValueError("it is ok, and its value is no number")
+    return completed
+
+
+def _time(path: Path) -> int:
+    """When a file, or the entries of a folder, were last changed; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def table_digest(table: pd.DataFrame) -> str:
+    """A hash of a table's rows in their order, without `CLOCKS`."""
+    same = table.drop(columns=list(CLOCKS))
+    rows = pd.util.hash_pandas_object(same, index=False).to_numpy()
+    return sha256(rows.tobytes() + ",".join(same.columns).encode()).hexdigest()
+
+
+def to_data(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the grid itself: distances to data or law, without a budget's helpers."""
+    limits = table["sampler"].str.endswith(LIMIT)
+    return table[table["reference"].isin(["data", "law"]) & ~limits]

@@ -1,0 +1,135 @@
+"""Coupled noise: runs with different numbers of steps use the same Brownian path.
+
+Take a run with N steps and a run with 2N steps from the same start. With independent noise they end
+far apart, even if both are nearly exact. With the noise of one Brownian path they end close
+together, and their distance is the discretisation error, as it is for η = 0.
+
+*The Brownian path.* In w = x·α/σ², with the signal-to-noise ratio τ = (α/σ)² as the clock, a step
+of DDIM(η) reads
+
+    w_s = c·w_t + c'·x̂₀ + η·√(τ_s − τ_t)·z,
+
+so its fresh noise is an increment of η·B_τ, B a Brownian motion, on every schedule. For η = 1,
+c = 1 and c' = τ_s − τ_t: DDIM(1) is Euler–Maruyama for dw = x̂₀ dτ + dB_τ, the stochastic
+localisation of the data (Montanari, "Sampling, diffusions, and stochastic localization", 2023,
+arXiv 2305.10690), and its increments add up exactly. For every η > 0 it is a scheme for
+
+    dw = [½(1 − η²)·w/τ + ½(1 + η²)·x̂₀] dτ + η dB_τ.
+
+The noise is additive, so with z_i = (B(τ_{i+1}) − B(τ_i))/√(τ_{i+1} − τ_i) the strong order is 1.
+Every sampler that draws one normal number per step for an SDE of this family, in any variable (such
+as Euler–Maruyama in t), may use the same z. Over a step its own Brownian increment differs from z
+by a relative O(h), which is as small as the error of the scheme. So the coupling is
+
+- exact for ancestral sampling, DDIM(1);
+- of strong order 1, the order of the scheme, for 0 < η < 1 and Euler–Maruyama, and for η > 1 after
+  the steps in which ς is clipped. If the path starts without signal, at τ = 0, a first step with
+  η < 1 covers infinitely many octaves of τ, and the order is η²;
+- undefined for Langevin steps and correctors (the clock stands still), for several draws per step,
+  and for accept–reject methods. `BrownianNoise` raises an error for these.
+
+*Drawing it.* The value of B in the middle of an interval of log₂ τ is normal given the values at
+the ends. It is drawn with the middle's place as the key, so it depends on the place and not on the
+steps of the run (Li, Wong, Chen, Duvenaud, "Scalable gradients for stochastic differential
+equations", AISTATS 2020, arXiv 2001.01328, Section 4). Places are 2⁻²⁰ apart in log₂ τ: a level has
+the same place in every grid, and τ is rounded by at most 3·10⁻⁷ of itself. An increment is divided
+by the standard deviation for the rounded places, so it is exactly standard normal.
+A step costs up to 26 draws of the size of the state; keyed noise costs one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from samplerbench.core.grids import Levels
+from samplerbench.core.noise import generator
+
+_LOG_RANGE = 32
+"""The path covers 2⁻³² ≤ τ ≤ 2³²: noise-to-signal ratios from 65 536 down to 0.000 015."""
+_PER_UNIT = 1 << 20
+"""Places per unit of log₂ τ."""
+_PLACES = 2 * _LOG_RANGE * _PER_UNIT
+
+
+class BrownianNoise:
+    """Noise whose draws are the increments of one Brownian path, for every number of steps.
+
+    One object serves one run of one block. Objects with equal keys have the same path.
+
+    Args:
+        key: of the block: (purpose, seed, repetition, block).
+        levels: the levels of the run; their signal-to-noise ratios are the clock.
+    """
+
+    def __init__(self, key: tuple[int | str, ...], levels: Levels) -> None:
+        self._key = key
+        self._places = [_place(row.alpha, row.sigma) for row in levels.rows]
+        self._path: dict[int, Tensor] = {}  # the values drawn on the way to the last place
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """The increment of the path over a step, divided by its standard deviation.
+
+        Raises:
+            ValueError: this is a second draw within the step, or the clock stands still.
+        """
+        if draw != 0:
+            raise ValueError("noise cannot be coupled: the sampler draws more than once a step")
+        start, end = self._places[step], self._places[step + 1]
+        if start is None:
+            time, before = 0.0, torch.zeros(like.shape, dtype=torch.float64)
+        else:
+            time, before = _time(start), self._value(start, like)
+        if end is None or (start is not None and end <= start):
+            raise ValueError(f"noise cannot be coupled: no signal is gained in step {step}")
+        after = self._value(end, like)
+        return ((after - before) / math.sqrt(_time(end) - time)).to(like)
+
+    def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """Uniform numbers are no increments of a path.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("noise cannot be coupled: the sampler draws uniform numbers")
+
+    def _value(self, place: int, like: Tensor) -> Tensor:
+        """B at a place, float64 on the CPU."""
+        last, self._path = self._path, {}
+        low, high = 0, _PLACES
+        self._visit(low, last, like, 0.0, _time(low))
+        self._visit(high, last, like, self._path[low], _time(high) - _time(low))
+        while place not in self._path:
+            middle = (low + high) // 2
+            start, now, end = _time(low), _time(middle), _time(high)
+            share = (now - start) / (end - start)
+            mean = (1 - share) * self._path[low] + share * self._path[high]
+            self._visit(middle, last, like, mean, share * (end - now))
+            low, high = (middle, high) if middle < place else (low, middle)
+        return self._path[place]
+
+    def _visit(
+        self, place: int, last: dict[int, Tensor], like: Tensor, mean: Tensor | float, spread: float
+    ) -> None:
+        """Draw B at a place, with a mean and a variance, unless `last` has it."""
+        if place not in last:
+            z = generator(*self._key, "path", place).standard_normal(tuple(like.shape))
+            last[place] = mean + math.sqrt(spread) * torch.from_numpy(z)
+        self._path[place] = last[place]
+
+
+def _place(alpha: float, sigma: float) -> int | None:
+    """The place of a level: the last one for the data, None if no signal is left."""
+    if alpha == 0:
+        return None
+    if sigma == 0:
+        return _PLACES
+    place = round((2 * math.log2(alpha / sigma) + _LOG_RANGE) * _PER_UNIT)
+    return min(max(place, 0), _PLACES)
+
+
+def _time(place: int) -> float:
+    """τ at a place."""
+    return math.exp2(place / _PER_UNIT - _LOG_RANGE)

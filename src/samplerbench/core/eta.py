@@ -1,0 +1,67 @@
+"""Four meanings of η in published codes, and how to convert one into another.
+
+In a step from σ_t to σ_s, with ρ = κ_s/κ_t and κ = σ/α, every code draws fresh noise of variance
+
+    ς² = share·σ_s²·(1 − ρ²),   share = 0 deterministic, 1 ancestral (DDPM's small variance),
+
+and multiplies ε̂ by √(σ_s² − ς²). For 0 < η < 1 the codes differ. Each meaning is a *dialect*:
+
+    dialect       share at η                      used by
+    PAPER         η²                              DDIM, Eq. 16; diffusers; k-diffusion's *_ancestral
+    AZULA         η                               azula's DDIMSampler
+    HACKABLE      (1 − (1 − η + ηρ)²)/(1 − ρ²)    hackable_diffusion's DDIMStep, `stoch_coeff`
+    EXPONENTIAL   (1 − ρ^{2η})/(1 − ρ²)           k-diffusion's sample_dpmpp_2m_sde; `SDEDPMpp1`
+
+At η = .5 and ρ = ½ the shares are .25, .50, .58, .67. The last two depend on the step: one value
+of η corresponds to another η of PAPER in every step. As ρ → 1 these two shares tend to η, AZULA's:
+the noise of their SDE has η times the variance of the reverse SDE's.
+
+Everywhere else in this package η is PAPER's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from samplerbench.errors import require
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """A meaning of η, and its inverse.
+
+    Args:
+        share: (η, ρ) ↦ the variance of the fresh noise, divided by that of ancestral sampling.
+        eta: (share, ρ) ↦ η.
+    """
+
+    share: Callable[[float, float], float]
+    eta: Callable[[float, float], float]
+
+
+PAPER = Dialect(lambda eta, _: eta**2, lambda share, _: math.sqrt(share))
+AZULA = Dialect(lambda eta, _: eta, lambda share, _: share)
+HACKABLE = Dialect(
+    lambda eta, ratio: (1 - (1 - eta * (1 - ratio)) ** 2) / (1 - ratio**2),
+    lambda share, ratio: (1 - math.sqrt(1 - share * (1 - ratio**2))) / (1 - ratio),
+)
+EXPONENTIAL = Dialect(
+    lambda eta, ratio: (1 - ratio ** (2 * eta)) / (1 - ratio**2),
+    lambda share, ratio: math.log(1 - share * (1 - ratio**2)) / (2 * math.log(ratio)),
+)
+
+
+def translate(eta: float, ratio: float, source: Dialect, target: Dialect) -> float:
+    """Convert η from one dialect to another, for a step with the same fresh noise.
+
+    Args:
+        eta: η in the dialect `source`, from 0 to 1.
+        ratio: ρ = κ_s/κ_t of the step, above 0 and below 1.
+        source: the dialect of `eta`.
+        target: the dialect of the result.
+    """
+    require(0 < ratio < 1, "ratio", ratio, "above 0 and below 1")
+    require(0 <= eta <= 1, "eta", eta, "at least 0 and at most 1")
+    return target.eta(source.share(eta, ratio), ratio)

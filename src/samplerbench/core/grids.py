@@ -1,0 +1,300 @@
+"""Grids: the noise levels at which a sampler stops.
+
+A grid turns a schedule and a number of steps into `Levels`, steps + 1 rows of (t, α, σ) with
+decreasing noise. The last row is always the data, α = 1 and σ = 0. No model is evaluated there: the
+last step evaluates the denoiser at the row before. So N steps of a one-stage sampler cost N
+evaluations on every schedule, also on a schedule with σ(0) > 0.
+
+Settings of a grid that are noise levels are noise-to-signal ratios κ = σ/α. On variance-exploding
+schedules α = 1, and κ is σ in the units of the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.errors import require
+
+Scale = TypeVar("Scale", float, Tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class Level(Generic[Scale]):
+    """One noise level: the time and the two scales of x_t = α·x₀ + σ·ε.
+
+    The fields are Python floats in a sampler's loop, and tensors of shape (*batch, 1) where every
+    sample has its own level, as in training.
+    """
+
+    t: Scale
+    alpha: Scale
+    sigma: Scale
+
+    def in_units_of(self, std: float) -> Level[Scale]:
+        """The level of the state x/std: (t, α, σ/std)."""
+        return Level(self.t, self.alpha, self.sigma / std)
+
+
+AnyLevel = Level[float] | Level[Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The levels a sampler visits, in order.
+
+    Args:
+        t: times, float64, shape (steps + 1,).
+        alpha: signal scales, same shape.
+        sigma: noise scales, same shape; the noise-to-signal ratio never increases.
+    """
+
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+
+    def __post_init__(self) -> None:
+        if not self.t.shape == self.alpha.shape == self.sigma.shape or self.t.ndim != 1:
+            raise ValueError("t, alpha and sigma must be vectors of the same length")
+        if len(self.t) < 2:
+            raise ValueError("levels need at least two rows: one step")
+        stacked = torch.stack([self.t, self.alpha, self.sigma])
+        if stacked.dtype != torch.float64 or not stacked.isfinite().all():
+            raise ValueError("levels must be finite and float64")
+        if (self.alpha < 0).any() or (self.sigma < 0).any():
+            raise ValueError("alpha and sigma must not be negative")
+        before, after = self.sigma[:-1] * self.alpha[1:], self.sigma[1:] * self.alpha[:-1]
+        if (after > before * (1 + 1e-12)).any():
+            raise ValueError("the noise-to-signal ratio must not increase along the levels")
+
+    @property
+    def steps(self) -> int:
+        """The number of intervals."""
+        return len(self.t) - 1
+
+    @property
+    def moving(self) -> bool:
+        """Whether σ/α decreases in every step."""
+        before, after = self.sigma[:-1] * self.alpha[1:], self.sigma[1:] * self.alpha[:-1]
+        return bool((after < before).all())
+
+    @property
+    def held(self) -> bool:
+        """Whether all rows are the same level."""
+        columns = torch.stack([self.t, self.alpha, self.sigma])
+        return bool((columns == columns[:, :1]).all())
+
+    @cached_property
+    def rows(self) -> list[Level[float]]:
+        """The levels as Python floats."""
+        columns = (self.t.tolist(), self.alpha.tolist(), self.sigma.tolist())
+        return [Level(*row) for row in zip(*columns, strict=True)]
+
+    def pairs(self) -> Iterator[tuple[int, Level[float], Level[float]]]:
+        """(step, this level, next level) for every step."""
+        for step in range(self.steps):
+            yield step, self.rows[step], self.rows[step + 1]
+
+
+#: The default κ_max on a schedule that ends without signal, κ(1) = ∞.
+MOST_NOISE = 1000.0
+
+
+def to_data(schedule: NoiseSchedule, times: Tensor) -> Levels:
+    """The levels at decreasing times with σ > 0, followed by the data."""
+    alpha, sigma = schedule(times)
+    zero, one = times.new_zeros(1), times.new_ones(1)
+    return Levels(torch.cat([times, zero]), torch.cat([alpha, one]), torch.cat([sigma, zero]))
+
+
+def uniform(
+    schedule: NoiseSchedule, steps: int, *, t_max: float = 1.0, t_min: float = 0.0
+) -> Levels:
+    """Equally spaced times from t_max down: `polynomial` with p = 1."""
+    return polynomial(schedule, steps, power=1, t_max=t_max, t_min=t_min)
+
+
+def polynomial(
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    power: float = 2.0,
+    t_max: float = 1.0,
+    t_min: float = 0.0,
+) -> Levels:
+    """Times t with equally spaced roots t^{1/p}; p = 2 is the quadratic grid of DDIM.
+
+    If σ(t_min) = 0 there are N + 1 times from t_max to t_min, and the last one is the data.
+    Otherwise there are N times from t_max to t_min, and the data follow. Song, Meng, Ermon,
+    "Denoising diffusion implicit models", ICLR 2021, Appendix D.2 (p = 2).
+
+    Args:
+        schedule: the path.
+        steps: N.
+        power: p. Above 1 the grid is denser near the data, below 1 near the noise.
+        t_max: the first time.
+        t_min: the last time, see above.
+    """
+    require(0 < power < math.inf, "power", power, "positive and finite")
+    require(steps >= 1, "steps", steps, "at least 1")
+    require(0 < t_max <= 1, "t_max", t_max, "above 0 and at most 1")
+    require(0 <= t_min < t_max, "t_min", t_min, f"at least 0 and below t_max={t_max}")
+    ends_at_data = float(schedule.variance(torch.tensor(t_min, dtype=torch.float64))) == 0
+    ends = t_max ** (1 / power), t_min ** (1 / power)
+    times = torch.linspace(*ends, steps + ends_at_data, dtype=torch.float64) ** power
+    return to_data(schedule, times[:steps])
+
+
+def karras(
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    noise_min: float,
+    noise_max: float | None = None,
+    rho: float = 7.0,
+) -> Levels:
+    """κ_i = (κ_max^{1/ρ} + i/(N − 1)·(κ_min^{1/ρ} − κ_max^{1/ρ}))^ρ, then the data.
+
+    i = 0, …, N − 1. For N = 1 the only level is κ_max. Karras et al., "Elucidating the design space
+    of diffusion-based generative models", NeurIPS 2022 (arXiv 2206.00364), Eq. 5.
+
+    Args:
+        schedule: the path.
+        steps: N.
+        noise_min: κ_min, or κ(0) of the schedule if that is larger.
+        noise_max: κ_max. None is κ(1) of the schedule, but at most 1 000, since κ(1) is infinite on
+            a schedule that ends without signal.
+        rho: ρ. The larger it is, the denser the grid is at low noise; 1 is uniform in κ.
+    """
+    require(0 < rho < math.inf, "rho", rho, "positive")
+    low, high = _noise_range(schedule, steps, noise_min, noise_max)
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    top, bottom = high ** (1 / rho), low ** (1 / rho)
+    return _at_noise(schedule, (top + ramp * (bottom - top)) ** rho)
+
+
+def log_snr(
+    schedule: NoiseSchedule, steps: int, *, noise_min: float, noise_max: float | None = None
+) -> Levels:
+    """N values of κ from κ_max to κ_min with equally spaced logarithms, then the data.
+
+    Lu et al., "DPM-Solver", NeurIPS 2022 (arXiv 2206.00927; their λ is −ln κ). Arguments as in
+    `karras`.
+    """
+    low, high = _noise_range(schedule, steps, noise_min, noise_max)
+    logs = torch.linspace(math.log(high), math.log(low), steps, dtype=torch.float64)
+    return _at_noise(schedule, logs.exp())
+
+
+def leading(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
+    """DDPM's integers k·⌊T/N⌋, k = N − 1, …, 0, as times (integer + 1)/T, then the data.
+
+    A discrete DDPM numbers its T levels 0, …, T − 1; here they are at the times 1/T, …, 1.
+    `leading`, `linspace` and `trailing` choose N of them in the three ways of Lin, Liu, Li, Yang,
+    "Common diffusion noise schedules and sample steps are flawed", WACV 2024 (arXiv 2305.08891),
+    Table 2. This grid begins about 1/N below the largest time, so the prior is a poor start for it.
+    Every step goes to the next level of the grid. Codes that subtract T/N from the integer miss the
+    levels of their own grid unless N divides T.
+
+    Args:
+        schedule: the path. DDPM's is `VPLinear`, up to terms of second order in β.
+        steps: N ≤ T.
+        train_steps: T; None is `schedule.train_steps`.
+    """
+    train_steps = _train_steps(schedule, steps, train_steps)
+    integers = torch.arange(steps - 1, -1, -1) * (train_steps // steps)
+    return _at_integers(schedule, integers, train_steps)
+
+
+def linspace(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
+    """Equally spaced integers of DDPM from T − 1 to 0, rounded; T − 1 for N = 1. See `leading`."""
+    train_steps = _train_steps(schedule, steps, train_steps)
+    integers = torch.linspace(train_steps - 1, 0, steps, dtype=torch.float64).round()
+    return _at_integers(schedule, integers, train_steps)
+
+
+def trailing(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
+    """DDPM's integers round(T − k·T/N) − 1, k = 0, …, N − 1. See `leading`.
+
+    The first is T − 1, which fits a start from the prior; the last is about T/N.
+    """
+    train_steps = _train_steps(schedule, steps, train_steps)
+    integers = (train_steps - torch.arange(steps).double() * train_steps / steps).round() - 1
+    return _at_integers(schedule, integers, train_steps)
+
+
+def _train_steps(schedule: NoiseSchedule, steps: int, train_steps: int | None) -> int:
+    """T, checked against the number of steps."""
+    t = schedule.train_steps if train_steps is None else train_steps
+    require(t >= 1, "train_steps", t, "at least 1, or null for the schedule's own")
+    require(1 <= steps <= t, "steps", steps, f"at least 1 and at most train_steps={t}")
+    return t
+
+
+def _at_integers(schedule: NoiseSchedule, integers: Tensor, train_steps: int) -> Levels:
+    return to_data(schedule, (integers.double() + 1) / train_steps)
+
+
+def custom(schedule: NoiseSchedule, steps: int, *, ratios: Sequence[float]) -> Levels:
+    """Given noise-to-signal ratios, then the data.
+
+    Args:
+        schedule: the path.
+        steps: N, the number of ratios.
+        ratios: κ, decreasing, positive and within the range of the schedule.
+    """
+    require(len(ratios) >= 1, "ratios", list(ratios), "a list of at least one number")
+    require(steps == len(ratios), "steps", steps, f"{len(ratios)}, the number of grid.ratios")
+    kappa = torch.tensor(ratios, dtype=torch.float64)
+    least, largest = schedule.noise_range
+    inside = (kappa > 0) & (kappa >= least * (1 - 1e-9)) & (kappa <= largest * (1 + 1e-9))
+    good = bool((inside & kappa.isfinite()).all() and (kappa.diff() < 0).all())
+    span = f"between {least:.6g} and {largest:.6g}, the schedule's σ/α at t=0 and t=1"
+    require(good, "ratios", list(ratios), f"decreasing, positive, finite and {span}")
+    return _at_noise(schedule, kappa)
+
+
+def hold(schedule: NoiseSchedule, steps: int, *, noise: float = 0.0) -> Levels:
+    """The same level N + 1 times, for Langevin samplers, which do not move along the path.
+
+    Args:
+        schedule: the path.
+        steps: N, the number of Langevin steps.
+        noise: κ of the level. 0 is the data, also on a schedule with κ(0) > 0.
+    """
+    require(steps >= 1, "steps", steps, "at least 1")
+    least, largest = schedule.noise_range
+    allowed = f"at least 0 and at most {largest:.6g}, the schedule's σ/α at t=1"
+    require(0 <= noise < math.inf and noise <= largest * (1 + 1e-9), "noise", noise, allowed)
+    one = torch.ones(steps + 1, dtype=torch.float64)
+    if noise == 0:
+        return Levels(0 * one, one, 0 * one)
+    allowed = f"0, or at least {least:.6g}, the schedule's σ/α at t=0"
+    require(noise >= least, "noise", noise, allowed)
+    time = schedule.time_at(noise * one).clamp(max=1.0)
+    return Levels(time, *schedule(time))
+
+
+def _at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:
+    # rounding may put a time a few ulp outside [0, 1], where the schedule is not defined
+    return to_data(schedule, schedule.time_at(noise_to_signal).clamp(0.0, 1.0))
+
+
+def _noise_range(
+    schedule: NoiseSchedule, steps: int, noise_min: float, noise_max: float | None
+) -> tuple[float, float]:
+    require(steps >= 1, "steps", steps, "at least 1")
+    least, largest = schedule.noise_range
+    high = min(largest, MOST_NOISE) if noise_max is None else noise_max
+    allowed = f"positive, finite and at most {largest:.6g}, the schedule's σ/α at t=1"
+    require(0 < high < math.inf and high <= largest * (1 + 1e-9), "noise_max", noise_max, allowed)
+    low = max(noise_min, least) if noise_min > 0 else noise_min
+    require(0 < low < high, "noise_min", noise_min, f"positive and below noise_max={high:.6g}")
+    return low, high

@@ -1,0 +1,368 @@
+"""Score models: the models that samplers evaluate.
+
+    score     s(x, level) = ∇ log q(x),   q the law of x_t = α·x₀ + σ·ε at that level
+    denoiser  x̂₀(x, level) = E[x₀ | x_t = x] = (x + σ²·s(x))/α                     (Tweedie)
+
+Tweedie's formula (Robbins 1956; Efron, "Tweedie's formula and selection bias", JASA 2011) converts
+one into the other. Diffusion samplers use x̂₀; Langevin samplers use s.
+
+For a Gaussian mixture Σ w_k·N(μ_k, C_k) the noised law is Σ w_k·N(α·μ_k, S_k), S_k = α²·C_k + σ²·I,
+and with the responsibilities r_k(x) ∝ w_k·N(x; α·μ_k, S_k)
+
+    x̂₀ = Σ r_k·(μ_k + α·C_k·S_k⁻¹·(x − α·μ_k)):
+
+This is the *oracle*, exact at every level. With C_k = 0 it is the ideal denoiser of the finite data
+set {μ_k} (Karras et al. 2022, arXiv 2206.00364, Appendix B.3).
+
+States have shape (*batch, dim). The fields of a level are floats, or tensors of shape (*batch, 1).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from samplerbench.core.grids import AnyLevel, Level, Levels
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.targets import Target
+from samplerbench.errors import require
+
+
+class Score(nn.Module, ABC):
+    """A model with a score."""
+
+    @abstractmethod
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """∇ log q(x) at the level, shape (*batch, dim)."""
+
+    def why_incompatible(self, levels: Levels) -> str | None:
+        """Why this model is undefined at one of the levels, in one line, or None if it is not."""
+        return None
+
+
+@runtime_checkable
+class Density(Protocol):
+    """A score model that also knows its log-density, which MALA needs.
+
+    This is a protocol because a `Denoiser` may or may not have it.
+    """
+
+    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """log q(x) at the level, up to a constant that depends on the level, shape (*batch,)."""
+        ...
+
+
+class Denoiser(Score):
+    """A model of E[x₀ | x_t].
+
+    Attributes:
+        schedule: the path of x_t.
+        trained_noise: the largest noise-to-signal ratio σ/α that it was trained for; infinite for
+            an exact denoiser.
+    """
+
+    schedule: NoiseSchedule
+    trained_noise: float = math.inf
+
+    @abstractmethod
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """x̂₀ = E[x₀ | x_t = x], shape (*batch, dim)."""
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """(α·x̂₀ − x)/σ²."""
+        return (level.alpha * self.denoiser(x, level) - x) / level.sigma**2
+
+
+class Standardised(Score):
+    """A network that is trained on standardised data, u₀ = (x₀ − mean)/std.
+
+    Args:
+        network: gets u = (x − α·mean)/std, shape (*batch, dim), and a level.
+        mean: of the data, shape (dim,).
+        std: of the data, one positive number.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Tensor, std: float) -> None:
+        super().__init__()
+        require(0 < std < math.inf, "std", std, "positive and finite")
+        require(bool(mean.isfinite().all()), "mean", mean.tolist(), "finite")
+        self.network = network
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("std", torch.tensor(float(std)))
+        self._std = float(self.std)  # rounded to float32, so that loading does not change it
+
+    def standardise(self, x0: Tensor) -> Tensor:
+        """u₀ = (x₀ − mean)/std."""
+        return (x0 - self.mean.to(x0)) / self._std
+
+    def _load_from_state_dict(self, *args: object) -> None:
+        super()._load_from_state_dict(*args)
+        self._std = float(self.std)
+
+
+class Learned(Standardised, Denoiser):
+    """A network, its training target, and the scale of the data.
+
+    With u₀ = (x₀ − mean)/std the state x = α·x₀ + σ·ε becomes
+    u = (x − α·mean)/std = α·u₀ + (σ/std)·ε. The target and the network get u at the level
+    (α, σ/std). Samplers, oracles and metrics use the units of the data.
+
+    Args:
+        network: (u, level) ↦ y, shape (*batch, dim) each.
+        target: the meaning of y.
+        schedule: the path, in the units of the data.
+        mean: of the data, shape (dim,).
+        std: of the data, one positive number.
+        trained_noise: the largest σ/α that the network is trained for.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        target: Target,
+        schedule: NoiseSchedule,
+        mean: Tensor,
+        std: float = 1.0,
+        trained_noise: float = math.inf,
+    ) -> None:
+        super().__init__(network, mean, std)
+        self.target = target
+        self.schedule = schedule
+        self.trained_noise = trained_noise
+
+    def why_incompatible(self, levels: Levels) -> str | None:
+        return self.target.why_incompatible(levels)
+
+    def standard_level(self, level: AnyLevel) -> AnyLevel:
+        """The level for standardised data: (t, α, σ/std)."""
+        return level.in_units_of(self._std)
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """std·denoise(u, network(u)) + mean; the network has its own dtype, the rest has x's."""
+        mean = self.mean.to(x)
+        u = (x - level.alpha * mean) / self._std
+        standard = self.standard_level(level)
+        y = self.network(u.to(self.mean.dtype), standard).to(x.dtype)
+        return self.target.denoise(u, y, standard) * self._std + mean
+
+
+class LevelFree(Standardised):
+    """A network for the score of one law: that of x₀ + υ·ε with one fixed υ.
+
+    s(x) = network((x − mean)/std)/std.
+
+    Args:
+        network: u ↦ std·s, shape (*batch, dim); it ignores its level.
+        noise: υ ≥ 0, in the units of the data; 0 is the law of the data.
+        mean: of the data, shape (dim,).
+        std: of the data, one positive number.
+    """
+
+    def __init__(self, network: nn.Module, noise: float, mean: Tensor, std: float = 1.0) -> None:
+        super().__init__(network, mean, std)
+        require(0 <= noise < math.inf, "noise", noise, "at least 0")
+        self.noise = float(noise)
+
+    @property
+    def level(self) -> Level[float]:
+        """The level of the law; its time is 0, since there is no schedule."""
+        return Level(0.0, 1.0, self.noise)
+
+    @property
+    def standard_noise(self) -> float:
+        """υ for standardised data: υ/std."""
+        return self.noise / self._std
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """The network's score; the network has its own dtype, the result has x's."""
+        u = self.standardise(x)
+        output: Tensor = self.network(u.to(self.mean.dtype), self.level)
+        return output.to(x.dtype) / self._std
+
+    def why_incompatible(self, levels: Levels) -> str | None:
+        for row in levels.rows:
+            if abs(row.alpha - 1) > 1e-9 or abs(row.sigma - self.noise) > 1e-9 * (1 + self.noise):
+                only = f"only the score of the noise level {self.noise:g}"
+                return f"the network learned {only}: use grid=hold grid.noise={self.noise:g}"
+        return None
+
+
+class IsotropicMixtureOracle(Denoiser):
+    """The exact denoiser of Σ w_k·N(μ_k, c_k·I); with c_k = 0 the ideal denoiser of a finite set.
+
+    Distances are expanded, ‖x − αμ‖² = ‖x‖² − 2α·x·μ + α²‖μ‖², so that the cost is two matrix
+    products with the K means. The terms cancel where σ is small, so all arithmetic is float64. The
+    result has the dtype of the state.
+
+    Args:
+        schedule: the path.
+        weights: positive, shape (K,); normalised here.
+        means: shape (K, dim).
+        variances: c_k ≥ 0, shape (K,).
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    variances: Tensor
+    centre: Tensor
+
+    def __init__(
+        self, schedule: NoiseSchedule, weights: Tensor, means: Tensor, variances: Tensor
+    ) -> None:
+        super().__init__()
+        self.schedule = schedule
+        # centred means make the terms of the expanded distances smaller
+        centre = means.double().mean(0)
+        self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log())
+        self.register_buffer("means", means.double() - centre)
+        self.register_buffer("variances", variances.double())
+        self.register_buffer("centre", centre)
+
+    def _log_joint(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """log(w_k·N(x; αμ_k, S_k)) for centred states u, shape (n, dim), and S_k: (K, n) each.
+
+        α and σ have shape (1,) or (n,). The first axis is that of the components, because sums over
+        a short last axis are ten times slower on a CPU.
+        """
+        spread = alpha**2 * self.variances[:, None] + sigma**2
+        columns = u.T.contiguous()
+        squares = columns.square().sum(0) + alpha**2 * self.means.square().sum(-1)[:, None]
+        distance = squares.sub_((self.means @ columns).mul_(2 * alpha))
+        log_volume = 0.5 * u.shape[-1] * torch.log(2 * math.pi * spread)
+        constant = self.log_weights[:, None] - log_volume
+        return distance.mul_(-0.5 / spread).add_(constant), spread
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """Σ r_k·((1 − α·g_k)·μ_k + g_k·x), g_k = α·c_k/S_k."""
+        u, alpha, sigma = self._centred(x, level)
+        log_joint, spread = self._log_joint(u, alpha, sigma)
+        weight = log_joint.softmax(0)
+        share = weight * (alpha * self.variances[:, None] / spread)
+        x0_hat = (weight - alpha * share).T @ self.means + share.sum(0)[:, None] * u
+        return (x0_hat + self.centre).reshape(x.shape).to(x.dtype)
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""
+        u, alpha, sigma = self._centred(x, level)
+        log_joint, spread = self._log_joint(u, alpha, sigma)
+        weight = log_joint.softmax(0) / spread
+        score = alpha[:, None] * (weight.T @ self.means) - weight.sum(0)[:, None] * u
+        return score.reshape(x.shape).to(x.dtype)
+
+    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """log q(x), shape (*batch,)."""
+        log_joint, _ = self._log_joint(*self._centred(x, level))
+        return log_joint.logsumexp(0).reshape(x.shape[:-1]).to(x.dtype)
+
+    def _centred(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor, Tensor]:
+        """x − α·centre as float64, shape (n, dim), and α, σ of shape (1,) or (n,)."""
+        alpha, sigma = _flat(level.alpha, x), _flat(level.sigma, x)
+        return x.double().reshape(-1, x.shape[-1]) - alpha[:, None] * self.centre, alpha, sigma
+
+
+class MixtureOracle(Denoiser):
+    """The exact denoiser of Σ w_k·N(μ_k, C_k) with any covariances.
+
+    It works in float64, in the eigenbasis of each C_k = Q_k·diag(λ_k)·Q_kᵀ, in which S_k is
+    diagonal. The result has the dtype of the state.
+
+    Args:
+        schedule: the path.
+        weights: positive, shape (K,); normalised here.
+        means: shape (K, dim).
+        covariances: symmetric, positive semi-definite, shape (K, dim, dim).
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    eigenvalues: Tensor
+    basis: Tensor
+
+    def __init__(
+        self, schedule: NoiseSchedule, weights: Tensor, means: Tensor, covariances: Tensor
+    ) -> None:
+        super().__init__()
+        self.schedule = schedule
+        eigenvalues, basis = torch.linalg.eigh(covariances.double())
+        self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log())
+        self.register_buffer("means", means.double())
+        self.register_buffer("eigenvalues", eigenvalues.clamp_min(0))
+        self.register_buffer("basis", basis)
+
+    def _log_joint(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor, Tensor]:
+        """log(w_k·N(x; αμ_k, S_k)), Q_kᵀ(x − αμ_k) and the eigenvalues of S_k."""
+        alpha, sigma = _one_more_axis(level.alpha), _one_more_axis(level.sigma)
+        offset = x.double().unsqueeze(-2) - alpha * self.means
+        rotated = torch.einsum("...kd,kde->...ke", offset, self.basis)
+        spread = alpha**2 * self.eigenvalues + sigma**2
+        terms = rotated.square() / spread + torch.log(2 * math.pi * spread)
+        return self.log_weights - 0.5 * terms.sum(-1), rotated, spread
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """Σ r_k·(μ_k + α·C_k·S_k⁻¹·(x − α·μ_k))."""
+        log_joint, rotated, spread = self._log_joint(x, level)
+        gain = _one_more_axis(level.alpha) * self.eigenvalues / spread
+        moved = torch.einsum("...ke,kde->...kd", gain * rotated, self.basis)
+        weight = log_joint.softmax(-1)
+        x0_hat = weight @ self.means + torch.einsum("...k,...kd->...d", weight, moved)
+        return x0_hat.to(x.dtype)
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""
+        log_joint, rotated, spread = self._log_joint(x, level)
+        pull = torch.einsum("...ke,kde->...kd", -rotated / spread, self.basis)
+        return torch.einsum("...k,...kd->...d", log_joint.softmax(-1), pull).to(x.dtype)
+
+    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """log q(x), shape (*batch,)."""
+        return self._log_joint(x, level)[0].logsumexp(-1).to(x.dtype)
+
+
+def _flat(scale: float | Tensor, x: Tensor) -> Tensor:
+    """α or σ as float64, shape (1,) or (n,), for states that are flattened to (n, dim)."""
+    if isinstance(scale, Tensor):
+        return scale.double().expand(*x.shape[:-1], 1).reshape(-1)
+    return torch.tensor([scale], dtype=torch.float64, device=x.device)
+
+
+def _one_more_axis(scale: float | Tensor) -> float | Tensor:
+    return scale.double().unsqueeze(-1) if isinstance(scale, Tensor) else scale
+
+
+class Counted(Denoiser):
+    """Wraps a model and counts its calls: the number of function evaluations, NFE.
+
+    One evaluation is one call for a whole batch, as in the literature. `Sampler.why_incompatible`
+    has checked that the wrapped model has the methods that the sampler calls.
+    """
+
+    def __init__(self, model: Score) -> None:
+        super().__init__()
+        self.model = model
+        if isinstance(model, Denoiser):
+            self.schedule = model.schedule
+        self.evaluations = 0
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """The wrapped denoiser's x̂₀."""
+        assert isinstance(self.model, Denoiser)  # checked by the sampler's `needs`
+        self.evaluations += 1
+        return self.model.denoiser(x, level)
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """The wrapped model's score."""
+        self.evaluations += 1
+        return self.model.score(x, level)
+
+    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """The wrapped model's log-density."""
+        assert isinstance(self.model, Density)  # checked by the sampler's `needs_density`
+        self.evaluations += 1
+        return self.model.log_density(x, level)

@@ -1,0 +1,236 @@
+"""Starts: the law of a sampler's first state.
+
+On the path the state at the first level has the law of α·x₀ + σ·ε. The *exact* start draws from
+this law, with new draws x₀ of the data's law. In practice that is impossible, and the first state
+is drawn from the *prior* N(0, σ²·I), as if no signal were left. The error that this makes is the
+prior mismatch, a part of the error budget. All starts use the same ε for the same key, so their
+difference is paired.
+
+*Sobol starts.* A start is a map of the unit cube: x₀ comes from the first k coordinates (see
+`Dataset.from_uniforms`), and ε from the normal quantiles of the other dim. The n samples of a
+repetition are then the first n points of one Sobol sequence, scrambled by a random linear map of
+the digits and a random shift (Matoušek, "On the L₂-discrepancy for anchored boxes", J. Complexity
+14, 1998; Owen, "Randomly permuted (t, m, s)-nets and (t, s)-sequences", 1995, explains why the
+variance falls faster than 1/n). So
+
+- each single point is uniform on the cube: each first state has exactly the law of a random start;
+- the points of one repetition fill the cube evenly. They are dependent, and their distance to the
+  law is smaller than that of n random points;
+- every repetition has its own scramble. Repetitions are independent, and intervals over them valid.
+
+Sample i gets point i: block b takes the points b·B, …, (b+1)·B − 1, for every block size B. The
+first n points are evenly spread for every n, but exactly balanced only if n is a power of two
+(Owen, "On dropping the first Sobol' point", 2020): use n = 2 048, not 2 000. The noise that a
+sampler draws stays random, so a method with η > 0 gains little. Compare the distance of these
+samples with the floor of `stratified_draws`, not with that of random draws.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import generator
+from samplerbench.errors import InvalidSetting, require
+
+#: Stands for the data in starts that do not use them.
+_NONE = torch.full((1, 1), torch.nan, dtype=torch.float64)
+
+
+class Law(Protocol):
+    """The part of `datasets.base.Dataset` that a start uses."""
+
+    @property
+    def can_be_drawn(self) -> bool: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def uniform_dim(self) -> int | None: ...
+    def sample(self, count: int, generator: np.random.Generator) -> Tensor: ...
+    def from_uniforms(self, u: Tensor) -> Tensor: ...
+
+
+class Start(ABC):
+    """The law of the first state. Members are frozen dataclasses."""
+
+    @property
+    def uses_data(self) -> bool:
+        """Whether the first state depends on x₀. If not, no x₀ is drawn and `combine` gets NaN."""
+        return False
+
+    @abstractmethod
+    def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
+        """The first state, from a draw of the data and standard normal noise.
+
+        Args:
+            x0: shape (n, dim), float64; see `uses_data`.
+            eps: shape (n, dim), float64.
+            level: the first level of the sampler.
+        """
+
+    def why_incompatible(self, dataset: Law) -> str | None:
+        """Why this data set does not allow this start, in one line, or None if it does."""
+        if self.uses_data and not dataset.can_be_drawn:
+            return "it begins at data, and there are none; see start=prior"
+        return None
+
+    def draw(
+        self, dataset: Law, count: int, level: Level[float], key: tuple[int | str, ...]
+    ) -> Tensor:
+        """Draw the first states of a block, shape (count, dim), float64.
+
+        Args:
+            dataset: the law of x₀.
+            count: the size of the block.
+            level: the first level of the sampler.
+            key: (seed, repetition, block). Nothing else decides the draw.
+        """
+        eps = generator("start", *key, "eps").standard_normal((count, dataset.dim))
+        x0 = _NONE.expand(count, dataset.dim)
+        if self.uses_data:
+            x0 = dataset.sample(count, generator("start", *key, "x0"))
+        return self.combine(x0, torch.from_numpy(eps), level)
+
+
+@dataclass(frozen=True)
+class Prior(Start):
+    """N(0, σ²·I) with σ of the first level, the usual choice; N(0, I) if σ = 1."""
+
+    def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
+        return level.sigma * eps
+
+
+@dataclass(frozen=True)
+class Exact(Start):
+    """α·x₀ + σ·ε with new x₀: the law of the path at the first level."""
+
+    @property
+    def uses_data(self) -> bool:
+        return True
+
+    def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
+        return level.alpha * x0 + level.sigma * eps
+
+
+@dataclass(frozen=True)
+class FixedGaussian(Start):
+    """N(mean, std²·I), the same for every coordinate, in the units of the data."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(math.isfinite(self.mean), "mean", self.mean, "finite")
+        require(0 < self.std < math.inf, "std", self.std, "positive")
+
+    def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
+        return self.mean + self.std * eps
+
+
+@dataclass(frozen=True)
+class Sobol(Start):
+    """The law of another start, drawn from the points of a scrambled Sobol sequence.
+
+    Starts with the same key share their points, so the difference of `Sobol(Exact())` and
+    `Sobol(Prior())` is paired. `Sobol(Exact())` needs data that are a map of the unit cube.
+
+    Args:
+        start: the other start.
+    """
+
+    start: Start
+
+    @property
+    def uses_data(self) -> bool:
+        return self.start.uses_data
+
+    def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
+        return self.start.combine(x0, eps, level)
+
+    def why_incompatible(self, dataset: Law) -> str | None:
+        reason = self.start.why_incompatible(dataset)
+        if reason is None and self.start.uses_data and dataset.uniform_dim is None:
+            name = type(dataset).__name__
+            return f"{name} cannot be drawn from given uniform numbers, which a Sobol start needs"
+        return reason
+
+    def draw(
+        self, dataset: Law, count: int, level: Level[float], key: tuple[int | str, ...]
+    ) -> Tensor:
+        """Draw the first states of a block, shape (count, dim), float64.
+
+        Args:
+            dataset: the law of x₀.
+            count: the size of the block, the same for all blocks.
+            level: the first level of the sampler.
+            key: (seed, repetition, block). The block decides which points of the sequence to take.
+
+        Raises:
+            InvalidSetting: the start needs x₀, and the data set is not a map of the unit cube.
+        """
+        reason = self.why_incompatible(dataset)
+        if reason is not None:
+            raise InvalidSetting("start", type(self).__name__, f"another one: {reason}")
+        data_columns = dataset.uniform_dim or 0
+        *shared, block = key
+        first = int(block) * count
+        # the data get the first columns of the Sobol sequence, which are spread most evenly
+        u = sobol_points(count, data_columns + dataset.dim, first, "start", *shared)
+        eps = torch.special.ndtri(u[:, data_columns:])
+        x0 = _NONE.expand(count, dataset.dim)
+        if self.uses_data:
+            x0 = dataset.from_uniforms(u[:, :data_columns])
+        return self.combine(x0, eps, level)
+
+
+def sobol_prior() -> Sobol:
+    """`Prior` from Sobol points."""
+    return Sobol(Prior())
+
+
+def sobol_exact() -> Sobol:
+    """`Exact` from Sobol points."""
+    return Sobol(Exact())
+
+
+def stratified_draws(dataset: Law, count: int, *key: int | str) -> Tensor:
+    """Draws of the law from Sobol points, shape (count, dim), float64: the floor of Sobol starts.
+
+    Args:
+        dataset: the law.
+        count: n, best a power of two.
+        key: purpose, seed and repetition. Every key has its own scramble.
+
+    Raises:
+        ValueError: the law is not a map of the unit cube.
+    """
+    return dataset.from_uniforms(sobol_points(count, dataset.uniform_dim or 1, 0, "draws", *key))
+
+
+_BITS = 32
+"""Binary digits of a point. SciPy 1.17 cannot skip points with more; 2³² points are enough."""
+
+
+def sobol_points(count: int, columns: int, first: int, *key: int | str) -> Tensor:
+    """Points first, …, first + count − 1 of the scrambled Sobol sequence of a key.
+
+    Shape (count, columns), float64, strictly inside (0, 1).
+    """
+    from scipy.stats import qmc  # slow to import, and rarely needed
+
+    # SciPy needs a seed here: it cannot spawn generators from a keyed one
+    seed = int(generator("sobol", *key).integers(2**63))
+    engine = qmc.Sobol(columns, bits=_BITS, rng=seed)
+    if first > 0:
+        engine.fast_forward(first)
+        points = engine.random(count)
+    else:  # in two calls, because SciPy warns if the first call asks for 1 000 points
+        points = np.concatenate([engine.random(1), engine.random(count - 1)])
+    return torch.from_numpy(points + 0.5 ** (_BITS + 1))

@@ -1,1 +1,0 @@
-"""Evaluation: cells, their statistics, and the store that holds their results."""

@@ -1,0 +1,51 @@
+"""The content of a report: the runs, their values and what a reader must know before comparing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from samplerbench.report.cells import cell_lines
+from samplerbench.report.charts import Chart
+from samplerbench.report.compare import Comparison
+from samplerbench.report.entries import Entry, all_values, distances, warnings
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The content of a report.
+
+    Args:
+        entries: the runs.
+        values: all their rows, from `entries.all_values`.
+        distances: from `entries.distances`.
+        lines: from `cells.cell_lines`.
+        budgets: label of a run to its parts, from `bench.budget.parts`.
+        panels: the sample panels.
+        notes: what is missing and why, one line each.
+        comparison: of two runs, with --compare.
+    """
+
+    entries: Sequence[Entry]
+    values: pd.DataFrame
+    distances: pd.DataFrame
+    lines: pd.DataFrame
+    budgets: Mapping[str, pd.DataFrame]
+    panels: Sequence[Chart]
+    notes: Sequence[str]
+    comparison: Comparison | None = None
+
+
+def gather(entries: Sequence[Entry]) -> Report:
+    """The content of a report about some runs, without budgets and panels."""
+    values = all_values(entries)
+    rows = distances(values)
+    unordered = {name for entry in entries for name in entry.unordered}
+    notes = warnings(entries, rows)
+    notes += [
+        f"{name}: neither small nor large is better, so no value is marked as best: see its floor"
+        for name in sorted(unordered)
+    ]
+    return Report(entries, values, rows, cell_lines(rows, unordered), {}, (), notes)

@@ -1,0 +1,112 @@
+"""The files of a training, and how weights are read and written.
+
+    losses.csv           the logged losses
+    model.safetensors    the weights, averaged if the recipe says so
+    state.ckpt           the state of an unfinished training, after a digest; deleted at the end
+
+The safetensors format holds numbers only, nothing that could be executed. Damaged numbers would
+still be valid weights. So the metadata of the file has a digest of the weights, and one of the
+losses that belong to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from samplerbench.files import write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+WEIGHTS, LOSSES, STATE = "model.safetensors", "losses.csv", "state.ckpt"
+#: One entry for both digests: safetensors writes several entries in any order, and the same weights
+#: must give the same file.
+_DIGESTS = "sha256"
+
+#: A row of the losses: the number of steps so far, "train" or "validation", and the loss.
+Loss = tuple[int, str, float]
+
+Model = TypeVar("Model", bound="nn.Module")
+
+
+def save(model: nn.Module, path: Path, losses: bytes | None = None) -> None:
+    """Write the weights; after an interruption the file is whole or absent.
+
+    Args:
+        model: the model with the weights.
+        path: of the file.
+        losses: the content of the file of losses that belongs to them.
+    """
+    import safetensors.torch  # slow to import, and some callers need the names of files only
+
+    tensors = model.state_dict()
+    losses_digest = "" if losses is None else sha256(losses).hexdigest()
+    metadata = {_DIGESTS: f"{_digest(tensors)} {losses_digest}"}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+
+def check_losses(losses: bytes, path: Path) -> None:
+    """Check that losses belong to weights.
+
+    Args:
+        losses: the content of the file of losses.
+        path: of the weights.
+
+    Raises:
+        ValueError: the digest in the file of weights is of other losses.
+    """
+    import safetensors
+
+    with safetensors.safe_open(path, "pt") as file:
+        _, losses_digest = _stored_digests(file)
+    if losses_digest != sha256(losses).hexdigest():
+        raise ValueError("the losses are not those of the weights beside them")
+
+
+def load(model: Model, path: Path) -> Model:
+    """Read weights into a model that was built in the same way.
+
+    Args:
+        model: with the same network, target and schedule; its weights and data scale are replaced.
+        path: of the weights; a file from elsewhere may have no digest.
+
+    Raises:
+        ValueError: the weights have changed since they were written, or are not all finite. The
+            model is unchanged.
+    """
+    import safetensors
+
+    with safetensors.safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+        weights_digest, _ = _stored_digests(file)
+    if weights_digest not in ("", _digest(tensors)):
+        raise ValueError("the weights are not those that were written")
+    if not finite(tensors):
+        raise ValueError("the weights are not all finite")
+    model.load_state_dict(tensors)
+    return model.float().eval().requires_grad_(False)
+
+
+def finite(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether all weights are finite."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+
+
+def _stored_digests(file: Any) -> tuple[str, str]:
+    """The digests of weights and losses in an open file of weights; empty strings if missing."""
+    weights, _, losses = (file.metadata() or {}).get(_DIGESTS, "").partition(" ")
+    return weights, losses
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    import torch
+
+    digest = sha256()
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {list(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

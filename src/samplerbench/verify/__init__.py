@@ -1,0 +1,1 @@
+"""Measurements of what members promise: orders, laws, contracts."""

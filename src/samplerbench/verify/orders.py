@@ -1,0 +1,143 @@
+"""The measured order of a sampler: how its error falls with the number of steps.
+
+    log error(N) ≈ −p·log N + constant,     N = 40, 80, 160, 320,
+
+on levels from κ = σ/α = 1.9 to .2. This interval excludes both ends of the path: every schedule is
+smooth there, and there is no step to the data.
+
+- A deterministic sampler follows the probability-flow ODE. Its error is the distance of its states
+  to the flow from the same starts. In x̄ = x/α and u = ln κ the flow is dx̄/du = x̄ − x̂₀ on every
+  schedule, so one reference solution, to 1e-12, is enough.
+- The order of a stochastic sampler is that of its law (the weak order). On Gaussian data mean and
+  covariance of the output of an affine sampler are known exactly, see `exact_law`.
+
+A Gaussian is not enough: its field is linear, and then errors in the nonlinear order conditions and
+in the first steps vanish. So orders are measured on a Gaussian and on a mixture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from samplerbench.core.grids import Level, Levels
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, NoiseSchedule
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.verify.exact_law import noised_law, output_law
+
+STEPS = (40, 80, 160, 320)
+_ENDS = (1.9, 0.2)
+GAUSSIAN = gaussian((0.7, -1.2), ((1.0, 0.5), (0.5, 0.6)))
+MIXTURE = GaussianMixture(
+    (0.2, 0.5, 0.3),
+    ((1.5, 0.0), (-1.0, 1.0), (0.0, -1.5)),
+    (((0.3, 0.1), (0.1, 0.2)), ((0.1, 0.0), (0.0, 0.5)), ((0.2, -0.1), (-0.1, 0.2))),
+)
+LAWS = {"gaussian": GAUSSIAN, "mixture": MIXTURE}
+
+
+@dataclass(frozen=True)
+class Order:
+    """A measured order.
+
+    Args:
+        law: gaussian or mixture.
+        weak: whether the errors are those of the law, not of the states.
+        steps: the numbers of steps.
+        errors: the error for each number of steps.
+    """
+
+    law: str
+    weak: bool
+    steps: tuple[int, ...]
+    errors: tuple[float, ...]
+
+    @property
+    def slope(self) -> float:
+        """p, by least squares; NaN if an error is 0 or not finite."""
+        if not all(0 < error < math.inf for error in self.errors):
+            return math.nan
+        return -float(np.polyfit(np.log(self.steps), np.log(self.errors), 1)[0])
+
+
+def interior(schedule: NoiseSchedule, steps: int) -> Levels:
+    """Levels from κ = 1.9 to .2, by Karras' formula with ρ = 3, without the data."""
+    roots = torch.linspace(_ENDS[0] ** (1 / 3), _ENDS[1] ** (1 / 3), steps + 1, dtype=torch.float64)
+    times = schedule.time_at(roots**3)
+    return Levels(times, *schedule(times))
+
+
+def measured_order(
+    sampler: Sampler, schedule: NoiseSchedule, law: str, steps: Sequence[int] = STEPS
+) -> Order | None:
+    """The order on a law, or None if it cannot be measured.
+
+    It cannot be measured for Langevin and adaptive methods, and for a stochastic method on a
+    mixture or if it is not affine.
+
+    Args:
+        sampler: with its settings.
+        schedule: the path.
+        law: gaussian or mixture.
+        steps: numbers of steps, increasing.
+    """
+    if sampler.order is None or sampler.adaptive:
+        return None
+    if sampler.stochastic:
+        if law != "gaussian" or not sampler.affine:
+            return None
+        steps = steps[:3]  # the cost of the exact law is quadratic in N
+        errors = [_error_of_law(sampler, schedule, n) for n in steps]
+    else:
+        errors = [_error_of_states(sampler, schedule, law, n) for n in steps]
+    return Order(law, sampler.stochastic, tuple(steps), tuple(errors))
+
+
+def _error_of_states(sampler: Sampler, schedule: NoiseSchedule, law: str, steps: int) -> float:
+    levels = interior(schedule, steps)
+    first, last = levels.rows[0], levels.rows[-1]
+    noise = KeyedNoise(("order",))
+    start = first.alpha * _start()
+    end = final_state(sampler, LAWS[law].oracle(schedule), start, levels, noise)
+    return float((end / last.alpha - _flow(law)).norm())
+
+
+def _error_of_law(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> float:
+    levels = interior(schedule, steps)
+    mean = torch.tensor(GAUSSIAN.means[0], dtype=torch.float64)
+    covariance = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
+    start, exact = (noised_law(mean, covariance, levels.rows[row]) for row in (0, -1))
+    output = output_law(sampler, GAUSSIAN.oracle(schedule), levels, *start)
+    return sum(float((got - want).norm()) for got, want in zip(output, exact, strict=True))
+
+
+def _start() -> Tensor:
+    return 2 * KeyedNoise(("order", "start")).normal(torch.empty(8, 2, dtype=torch.float64), 0)
+
+
+@lru_cache(maxsize=len(LAWS))
+def _flow(law: str) -> Tensor:
+    """x̄ of the probability flow at κ = .2, from x̄ = `_start()` at κ = 1.9."""
+    start, oracle = _start(), LAWS[law].oracle(EDM())
+
+    def slope(u: float, flat: NDArray[np.float64]) -> NDArray[np.float64]:
+        x = torch.from_numpy(flat).reshape(start.shape)
+        x0_hat = oracle.denoiser(x, Level(0.0, 1.0, math.exp(u)))
+        field: NDArray[np.float64] = (x - x0_hat).flatten().numpy()
+        return field
+
+    span = (math.log(_ENDS[0]), math.log(_ENDS[1]))
+    flat = start.flatten().numpy()
+    result = solve_ivp(slope, span, flat, method="DOP853", rtol=1e-12, atol=1e-12)
+    return torch.from_numpy(result.y[:, -1].copy()).reshape(start.shape)

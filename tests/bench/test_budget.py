@@ -1,0 +1,614 @@
+"""The error budget: identities that hold exactly, closed forms on Gaussians, published numbers."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from samplerbench.app.refusals import check
+from samplerbench.bench.budget.parts import convergence, parts
+from samplerbench.bench.budget.run import DOUBLED, Budget
+from samplerbench.bench.budget.words import _more_noise, enough_noise, verdict
+from samplerbench.bench.cell import fragment_name
+from samplerbench.bench.store import as_table
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.grids import karras, uniform
+from samplerbench.core.models import Denoiser
+from samplerbench.core.schedules import EDM, VPLinear
+from samplerbench.core.starts import Exact, FixedGaussian, Prior, sobol_exact, sobol_prior
+from samplerbench.datasets.divided import Divided
+from samplerbench.datasets.empirical import Empirical
+from samplerbench.datasets.file import from_file
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.energy import Energy
+from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
+from samplerbench.metrics.mmd import MMD
+from samplerbench.metrics.nearest_training import NearestTraining
+from samplerbench.samplers.annealed_langevin import AnnealedLangevin
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.heun import Heun
+from samplerbench.verify.exact_law import output_law
+
+MEAN, COVARIANCE = [1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]]
+
+
+class Shrunk(Denoiser):
+    """A score that is wrong in a known way: x̂₀ of the oracle, 10 % too small."""
+
+    def __init__(self, oracle: Denoiser) -> None:
+        super().__init__()
+        self.oracle, self.schedule = oracle, oracle.schedule
+
+    def denoiser(self, x, level):
+        return 0.9 * self.oracle.denoiser(x, level)
+
+
+def budget(
+    dataset, samplers, learned=True, tolerance=0.05, converged_steps=60, **changes
+) -> Budget:
+    schedule = EDM(10.0)
+    oracle = dataset.oracle(schedule)
+    plain = {
+        "n_samples": 500,
+        "repetitions": 3,
+        "floor_repetitions": 3,
+        "block": 250,
+        "steps": [5, 20],
+        **changes,
+    }
+    if "reference" not in plain:
+        plain["reference"] = dataset.draws(2000, "evaluation", 0)
+    sweep = Sweep(
+        dataset=dataset,
+        schedule=schedule,
+        grid=functools.partial(karras, noise_min=0.02, rho=5.0),
+        denoisers={**({"learned": Shrunk(oracle)} if learned else {}), "oracle": oracle},
+        starts={"prior": Prior(), "exact": Exact()},
+        samplers=samplers,
+        metrics={"certified": MaxSlicedCertified()},
+        **plain,
+    )
+    return Budget(sweep, converged_steps=converged_steps, tolerance=tolerance)
+
+
+def table(of: Budget) -> pd.DataFrame:
+    rows = of.run()
+    assert len(rows) == of.row_count() == len({fragment_name(row) for row in rows})
+    assert {row.status for row in rows} == {"ok"}
+    return as_table(vars(row) for row in rows)
+
+
+@pytest.fixture(scope="module")
+def gaussian_budget():
+    samplers = [("ddim", DDIM(0.0)), ("ddim", DDIM(1.0)), ("heun", Heun())]
+    of = budget(gaussian(MEAN, COVARIANCE), samplers)
+    return of, table(of)
+
+
+def test_differences_add_up_and_neighbours_bound_the_total(gaussian_budget):
+    of, rows = gaussian_budget
+    assert set(rows["sampler"]) == {"", "ddim", "heun", "ddim limit", "ODE limit"}
+    lines = parts(rows, of.converged_steps)
+    assert len(lines) == 3 * 2 * (4 + 1 + 3)
+    for _, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
+        mean = group.set_index(["kind", "part"])["mean"]
+        total = mean["difference", "total"]
+        parts_of = mean["difference"].drop("total")
+        assert set(parts_of.index) == {"floor", "discretisation", "start", "score"}
+        assert parts_of.sum() == pytest.approx(total, abs=1e-12)
+        bound = mean["difference", "floor"] + mean["neighbours"].sum()
+        assert total <= bound + 1e-9
+        assert (group["lower"] <= group["mean"]).all()
+        assert (group["count"] == 3).all()
+
+
+def student(values):
+    """Mean and the ends of the 95 % interval."""
+    return values.mean(), *stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+
+
+def test_the_intervals_are_scipy_s(gaussian_budget):
+    _, rows = gaussian_budget
+    found = parts(rows, 60).set_index(["sampler", "steps", "part", "kind"]).sort_index()
+    key = ["steps", "denoiser", "start", "reference", "repetition"]
+    value = rows[rows["sampler"] == "heun"].set_index(key).sort_index()["value"]
+    ends = ["mean", "lower", "upper"]
+    for steps in (5, 20):
+        of = {
+            (denoiser, start): value[steps, denoiser, start, "data"].to_numpy()
+            for denoiser, start in (("learned", "prior"), ("oracle", "prior"), ("oracle", "exact"))
+        }
+        score = student(of["learned", "prior"] - of["oracle", "prior"])
+        start = student(of["oracle", "prior"] - of["oracle", "exact"])
+        total = student(of["learned", "prior"])
+        between = student(value[steps, "learned", "prior", "oracle"].to_numpy())
+        for part, kind, want in (
+            ("score", "difference", score),
+            ("start", "difference", start),
+            ("total", "difference", total),
+            ("score", "neighbours", between),
+        ):
+            assert tuple(found.loc[("heun", steps, part, kind), ends]) == pytest.approx(want)
+
+
+def test_the_interval_of_a_limit_is_of_the_repetitions_that_have_both(gaussian_budget):
+    _, rows = gaussian_budget
+    rows = rows.copy()
+    rows.loc[(rows["sampler"] == "ODE limit") & (rows["repetition"] == 0), "status"] = "failed"
+    limit = rows[(rows["sampler"] == "ODE limit") & (rows["repetition"] > 0)]
+    value = limit.set_index(["reference", "steps", "repetition"]).sort_index()["value"]
+    moved = student((value["data", 120] - value["data", 60]).to_numpy())
+    apart = student(value[DOUBLED, 60].to_numpy())
+    line = convergence(rows, 60, 0.05).set_index("sampler").loc["ODE limit"]
+    want = (moved[0], moved[2] - moved[0], apart[0], apart[2] - apart[0])
+    assert tuple(line[["moved", "half", "apart", "apart_half"]]) == pytest.approx(want)
+
+
+def test_the_deterministic_members_share_one_limit(gaussian_budget):
+    _, rows = gaussian_budget
+    limits = rows[rows["sampler"].str.endswith(" limit")]
+    assert set(limits["sampler"]) == {"ODE limit", "ddim limit"}
+    assert set(limits["steps"]) == {60, 120}
+    assert len(limits) == 2 * (2 + 1) * 3
+    assert convergence(rows, 60, 0.5)["converged"].all()
+
+
+@pytest.mark.slow
+def test_neighbours_have_their_closed_form(max_sliced_w2):
+    """On Gaussian data every law of the path is Gaussian, and known without Monte Carlo."""
+    dataset = gaussian(MEAN, COVARIANCE)
+    of = budget(
+        dataset,
+        [("ddim", DDIM(0.0))],
+        steps=[5],
+        n_samples=20_000,
+        block=5000,
+        repetitions=2,
+        floor_repetitions=0,
+    )
+    lines = parts(table(of), of.converged_steps)
+    found = lines[lines["kind"] == "neighbours"].set_index("part")["mean"]
+
+    levels, oracle = of.sweep.levels(5), of.sweep.denoisers["oracle"]
+    mean, cov = torch.tensor(MEAN).double(), torch.tensor(COVARIANCE).double()
+    square = levels.rows[0].sigma ** 2 * torch.eye(2).double()
+    prior, exact = (torch.zeros(2).double(), square), (mean, cov + square)
+    laws = {
+        "A": output_law(DDIM(0.0), of.sweep.denoisers["learned"], levels, *prior),
+        "B": output_law(DDIM(0.0), oracle, levels, *prior),
+        "C": output_law(DDIM(0.0), oracle, levels, *exact),
+        "C∞": output_law(Heun(), oracle, of.sweep.levels(120), *exact),
+    }
+    for part, one, other in (
+        ("score", "A", "B"),
+        ("start", "B", "C"),
+        ("discretisation", "C", "C∞"),
+    ):
+        expected = max_sliced_w2(*laws[one], *laws[other])
+        # a linear map of shared starts: sampling moves the distance by about σ/√n, σ = 2
+        assert found[part] == pytest.approx(expected, abs=3 * 2 / 20_000**0.5), part
+        assert expected > 0.1, "too small to test"
+
+
+def test_the_grid_mixture_s_published_numbers():
+    """The paired discretisation of DDIM(0) that n = 2 000 fresh draws cannot see: .95 .62 .35."""
+    of = budget(
+        grid_mixture(),
+        [("ddim", DDIM(0.0))],
+        learned=False,
+        steps=[16, 36, 100],
+        n_samples=2000,
+        block=1000,
+        repetitions=4,
+        converged_steps=150,
+        reference=grid_mixture().draws(10_000, "evaluation", 0),
+    )
+    rows = table(of)
+    lines = parts(rows, of.converged_steps)
+    paired = lines[(lines["kind"] == "neighbours") & (lines["part"] == "discretisation")]
+    np.testing.assert_allclose(paired.sort_values("steps")["mean"], [0.95, 0.62, 0.35], atol=0.15)
+    at = lines[(lines["kind"] == "difference") & (lines["steps"] == 100)].set_index("part")["mean"]
+    assert at["total"] == pytest.approx(3.05, abs=0.15)
+    assert at["floor"] == pytest.approx(1.3, abs=0.3)
+    assert at["start"] > 1.3
+    assert abs(at["discretisation"]) < 0.2
+    words = "\n".join(verdict(of, rows))
+    assert "start dominates: prior mismatch: raise schedule.sigma_max from 10 to about" in words
+    assert "discretisation (paired)" in words
+    assert "NOT converged" not in words
+
+
+def test_the_training_set_s_denoiser_splits_the_score():
+    dataset = gaussian(MEAN, COVARIANCE)
+    of = budget(dataset, [("ddim", DDIM(0.0))], steps=[5], reference=dataset.draws(500, "e", 0))
+    oracle = Empirical(dataset.draws(50, "train", 0)).oracle(EDM(10.0))
+    sweep = replace(of.sweep, denoisers={**of.sweep.denoisers, "empirical": oracle})
+    of = replace(of, sweep=sweep)
+    lines = parts(table(of), of.converged_steps)
+    mean = lines.set_index(["kind", "part"])["mean"]
+    found = mean["difference"].drop("total")
+    assert {"finite data", "optimisation"} < set(found.index)
+    assert "score" not in found.index
+    assert found.sum() == pytest.approx(mean["difference", "total"], abs=1e-12)
+    assert mean["neighbours", "finite data"] > 0.1
+    assert mean["neighbours", "optimisation"] > 0.1
+
+
+def test_data_without_a_law_have_a_generalisation_part(tmp_path):
+    rows = gaussian(MEAN, COVARIANCE).draws(400, "rows", 0)
+    np.save(tmp_path / "rows.npy", rows.numpy())
+    dataset = from_file(str(tmp_path / "rows.npy"))
+    of = budget(
+        dataset,
+        [("heun", Heun())],
+        steps=[10],
+        learned=False,
+        reference=dataset.draws(80, "evaluation", 0),
+        n_samples=80,
+        block=80,
+    )
+    mean = parts(table(of), of.converged_steps).set_index(["kind", "part"])["mean"]
+    found = mean["difference"].drop("total")
+    assert set(found.index) == {"floor", "generalisation", "discretisation", "start"}
+    assert found.sum() == pytest.approx(mean["difference", "total"], abs=1e-12)
+
+
+def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
+    """It is asked of no training points: its floor is d(C∞), whatever other metrics there are."""
+    rows = gaussian(MEAN, COVARIANCE).draws(400, "rows", 0)
+    dataset = Divided(rows)
+    more = {"reference": dataset.draws(80, "evaluation", 0), "n_samples": 80, "block": 80}
+    metrics = {"nearest": NearestTraining(), "certified": MaxSlicedCertified()}
+    settings = {"steps": [10], "learned": False, **more}
+    both = budget(dataset, [("heun", Heun())], **settings)
+    both = replace(both, sweep=replace(both.sweep, metrics=metrics))
+    found = table(both)
+    lines = parts(found, both.converged_steps).query("metric == 'nearest' and kind == 'difference'")
+    mean = lines.set_index("part")["mean"]
+    assert set(mean.index) == {"floor", "discretisation", "start", "total"}
+    assert mean.drop("total").sum() == pytest.approx(mean["total"], abs=1e-12)
+    alone = replace(both, sweep=replace(both.sweep, metrics={"nearest": NearestTraining()}))
+    expected = parts(table(alone), both.converged_steps).query("kind == 'difference'")
+    assert dict(expected.set_index("part")["mean"]) == dict(mean)
+    of_both = parts(found, both.converged_steps).query("metric == 'certified'")
+    assert "generalisation" in set(of_both["part"])
+    text = verdict(both, found)
+    (title,) = [line for line in text if line.startswith("nearest, heun, N=10: ")]
+    assert " floor " in title
+    assert text[text.index(title) + 1] == (
+        "  no advice: of this metric neither a small value nor a large one is better"
+    )
+
+
+def test_cells_without_a_value_say_why():
+    of = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())], steps=[10], learned=False)
+    rows = table(of)
+    lost = (rows["start"] == "prior") & (rows["steps"] == 10)
+    rows.loc[lost, ["status", "message"]] = ["diverged", "3 of 500 samples are not finite"]
+    (line,) = [line for line in verdict(of, rows) if "no budget" in line]
+    assert line.endswith(
+        "N=10: no budget: its cells have no value: 3 of 500 samples are not finite"
+    )
+
+
+def test_samplers_without_a_limit_on_the_path_are_refused():
+    with pytest.raises(InvalidSetting, match=r"not a Langevin sampler.* not applicable"):
+        budget(gaussian(MEAN, COVARIANCE), [("annealed_langevin", AnnealedLangevin())])
+
+
+def test_a_limit_that_is_not_reached_is_named_with_its_trend():
+    of = budget(
+        gaussian(MEAN, COVARIANCE),
+        [("heun", Heun())],
+        steps=[2],
+        converged_steps=3,
+        tolerance=1e-6,
+    )
+    rows = table(of)
+    assert not convergence(rows, 3, 1e-6)["converged"].any()
+    (line,) = [line for line in verdict(of, rows) if line.startswith("NOT converged")]
+    assert "3 → 6 steps" in line
+    assert "raise budget.converged_steps" in line
+
+
+def test_a_diverged_cell_costs_only_its_own_rows():
+    class Nan(Shrunk):
+        def denoiser(self, x, level):
+            return x * float("nan")
+
+    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))])
+    broken = {**of.sweep.denoisers, "learned": Nan(of.sweep.denoisers["oracle"])}
+    rows = as_table(vars(r) for r in replace(of, sweep=replace(of.sweep, denoisers=broken)).run())
+    assert set(rows[rows["denoiser"] == "learned"]["status"]) == {"diverged"}
+    assert set(rows[rows["denoiser"] != "learned"]["status"]) == {"ok"}
+    lines = parts(rows, of.converged_steps)
+    assert "score" not in set(lines["part"])
+    assert verdict(replace(of, sweep=replace(of.sweep, denoisers=broken)), rows)
+
+
+def test_enough_noise_is_enough_on_a_gaussian(max_sliced_w2):
+    """The estimate is exact up to its rounding: at that ratio the start costs what is allowed."""
+    dataset = gaussian([0.0, 3.0], [[1.0, 0.0], [0.0, 9.0]])
+    points = dataset.draws(100_000, "evaluation", 0)
+    ratio = enough_noise(points, 0.5)
+    assert ratio == float(f"{ratio:.0e}")
+    for kappa, cheap in ((ratio, True), (ratio / 2, False)):
+        scale = (9 / (9 + kappa**2)) ** 0.5
+        cost = max_sliced_w2(
+            torch.tensor([0.0, 3.0 * (1 - scale)]).double(),
+            torch.diag(torch.tensor([1 / (1 + kappa**2), 9 / (9 + kappa**2)]).double()) * kappa**2,
+            torch.tensor([0.0, 3.0]).double(),
+            torch.diag(torch.tensor([1.0, 9.0]).double()),
+        )
+        assert (cost <= 0.5) == cheap
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"converged_steps": 20}, "budget.converged_steps=20: must be above"),
+        ({"tolerance": 0.0}, "budget.tolerance"),
+        ({"tolerance": float("inf")}, "budget.tolerance"),
+        ({"repetitions": 1}, "repetitions=1: must be at least 2"),
+    ],
+)
+def test_impossible_budgets_are_refused(changes, message):
+    with pytest.raises(InvalidSetting, match=message):
+        budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], **changes)
+
+
+def test_a_budget_needs_oracle_and_exact_start():
+    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], repetitions=2)
+    with pytest.raises(InvalidSetting, match="oracle"):
+        Budget(replace(of.sweep, denoisers={"learned": of.sweep.denoisers["learned"]}))
+    with pytest.raises(InvalidSetting, match="exact"):
+        Budget(replace(of.sweep, starts={"prior": Prior()}))
+
+
+def test_even_starts_have_a_budget_too():
+    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], n_samples=256, block=128)
+    of = replace(of, sweep=replace(of.sweep, starts={"even": sobol_prior(), "law": sobol_exact()}))
+    assert (of.exact, of.prior) == ("law", "even")
+    lines = parts(table(of), of.converged_steps)
+    mean = lines[lines["steps"] == 20].set_index(["kind", "part"])["mean"]
+    sums = mean["difference"].drop("total").sum()
+    assert sums == pytest.approx(mean["difference", "total"], abs=1e-12)
+    assert mean["neighbours", "start"] > 0
+
+
+def test_a_start_s_part_needs_one_floor():
+    """An even start and a random one have different floors; that is no mismatch."""
+    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))])
+    for starts in (
+        {"prior": Prior(), "exact": sobol_exact()},
+        {"prior": sobol_prior(), "exact": Exact()},
+    ):
+        with pytest.raises(InvalidSetting, match=r"both drawn evenly .* or neither"):
+            replace(of, sweep=replace(of.sweep, starts=starts))
+
+
+def test_the_two_runs_of_a_limit_are_compared_directly(gaussian_budget):
+    of, rows = gaussian_budget
+    doubled = rows[rows["reference"] == DOUBLED]
+    assert set(doubled["sampler"]) == {"ODE limit", "ddim limit"}
+    assert set(doubled["steps"]) == {60}
+    assert (doubled["value"] > 0).all()
+    lines = convergence(rows, 60, 0.05).set_index("sampler")
+    means = doubled.groupby("sampler")["value"].mean()
+    assert lines["apart"].to_dict() == pytest.approx(means.to_dict())
+    words = [line for line in verdict(of, rows) if "60 → 120 steps" in line]
+    assert all(" and lie W = " in line for line in words)
+    # DDIM(1) is of order 1: its limit is far from Heun's accuracy
+    assert lines.loc["ddim limit", "apart"] > 5 * lines.loc["ODE limit", "apart"]
+
+
+@pytest.mark.parametrize(
+    ("move", "spread", "state"),
+    [
+        (0.01, 0.001, "converged"),
+        (0.04, 0.1, "perhaps not converged"),
+        (0.06, 0.1, "NOT converged"),
+        (-0.06, 0.0001, "NOT converged"),
+    ],
+)
+def test_the_rule_of_convergence(gaussian_budget, move, spread, state):
+    of, rows = gaussian_budget
+    rows = rows.copy()
+    to_data = rows["sampler"].str.endswith(" limit") & (rows["reference"] == "data")
+    first, double = to_data & (rows["steps"] == 60), to_data & (rows["steps"] == 120)
+    rows.loc[first, "value"] = 1.0
+    rows.loc[double, "value"] = 1.0 + move + spread * (rows.loc[double, "repetition"] - 1.0)
+    assert set(convergence(rows, 60, 0.05)["state"]) == {state}
+    words = [line for line in verdict(of, rows) if "60 → 120 steps" in line]
+    assert len(words) == 2
+    assert all(line.startswith(f"{state}, ") for line in words)
+
+
+def test_a_failed_limit_is_not_the_ode_s(gaussian_budget):
+    of, rows = gaussian_budget
+    rows = rows.copy()
+    lost = rows["sampler"] == "ddim limit"
+    rows.loc[lost, ["status", "message"]] = ["failed", "no luck"]
+    rows.loc[lost, "value"] = np.nan
+    lines = parts(rows, 60)
+    stochastic = lines["sampler_settings"] == '{"eta": 1.0}'
+    found = set(lines.loc[stochastic & (lines["kind"] == "difference"), "part"])
+    assert found == {"start", "score", "total"}
+    deterministic = lines[~stochastic & (lines["kind"] == "difference")]
+    assert {"floor", "discretisation"} < set(deterministic["part"])
+    (line,) = [line for line in verdict(of, rows) if "η=1, N=" in line]
+    assert "no budget: its limit failed: no luck" in line
+
+
+def test_all_limits_may_fail(gaussian_budget):
+    of, rows = gaussian_budget
+    rows = rows.copy()
+    lost = rows["sampler"].str.endswith(" limit")
+    rows.loc[lost, ["status", "message"]] = ["failed", "no luck"]
+    rows.loc[lost, "value"] = np.nan
+    words = verdict(of, rows)
+    assert sum("no budget: its limit failed: no luck" in line for line in words) == 3
+    assert not any("→" in line for line in words)
+
+
+def test_parts_are_of_the_same_repetitions(gaussian_budget):
+    """Otherwise they would not add up."""
+    _, rows = gaussian_budget
+    rows = rows.copy()
+    lost = (rows["denoiser"] == "learned") & (rows["repetition"] == 1)
+    rows.loc[lost, "status"] = "diverged"
+    lines = parts(rows, 60)
+    lines = lines[lines["kind"] == "difference"]
+    assert set(lines["count"]) == {2}
+    for _, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
+        mean = group.set_index("part")["mean"]
+        assert mean.drop("total").sum() == pytest.approx(mean["total"], abs=1e-12)
+
+
+def test_a_part_that_is_not_certain_does_not_dominate(gaussian_budget):
+    of, rows = gaussian_budget
+    rows = rows.copy()
+    learned = (rows["denoiser"] == "learned") & (rows["reference"] == "data")
+    rows.loc[learned, "value"] += 100.0 * rows.loc[learned, "repetition"]
+    exact = (rows["start"] == "prior") & (rows["reference"] == "data")
+    rows.loc[exact, "value"] += 1.0
+    words = verdict(of, rows)
+    assert sum(line.startswith("  start dominates") for line in words) == 3
+    assert not any("score dominates" in line for line in words)
+
+
+def test_an_unbiased_estimate_has_no_neighbours():
+    """Between clouds with the same starts it is negative; and its floor may be."""
+    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], steps=[20], learned=False)
+    of = replace(of, sweep=replace(of.sweep, metrics={"energy": Energy()}))
+    rows = table(of)
+    rows.loc[rows["start"] == "prior", "value"] += 1.0
+    assert set(rows["reference"]) == {"data"}
+    rows.loc[rows["sampler"].str.endswith(" limit"), "value"] = -0.01  # as chance would have it
+    assert set(parts(rows, 60)["kind"]) == {"difference"}
+    words = "\n".join(verdict(of, rows))
+    assert "start dominates: prior mismatch: raise schedule.sigma_max; σ/α is 10 at" in words
+    assert "W =" not in words
+    assert "paired" not in words
+
+
+def test_a_limit_above_the_floor_is_named(gaussian_budget):
+    of = budget(
+        gaussian(MEAN, COVARIANCE), [("heun", Heun())], steps=[5], repetitions=4, learned=False
+    )
+    grid = functools.partial(karras, noise_min=2.0, rho=5.0)
+    of = replace(of, sweep=replace(of.sweep, grid=grid))
+    rows = table(of)
+    (line,) = [line for line in verdict(of, rows) if "the limit itself is" in line]
+    assert "above the floor of fresh draws" in line
+    assert "the last step from σ/α=2 to the data" in line
+    once = rows[(rows["denoiser"] != "law") | (rows["repetition"] == 0)]
+    assert not any("the limit itself is" in line for line in verdict(of, once))
+    assert not any("the limit itself is" in line for line in verdict(*gaussian_budget))
+
+
+def test_the_setting_that_limits_the_noise_is_named():
+    of = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())])
+    made = functools.partial(karras, noise_min=0.02, rho=5.0)
+
+    def advice(schedule, grid, now, want):
+        return _more_noise(replace(of.sweep, schedule=schedule, grid=grid), now, want)
+
+    assert "raise schedule.sigma_max from 10 to about 70" in advice(EDM(10.0), made, 10.0, 70.0)
+    short = functools.partial(made, noise_max=5.0)
+    assert "raise grid.noise_max from 5 to about 8" in advice(EDM(10.0), short, 5.0, 8.0)
+    both = advice(EDM(10.0), short, 5.0, 70.0)
+    assert "raise grid.noise_max and schedule.sigma_max from 5 to about 70" in both
+    fixed = functools.partial(made, noise_max=10.0)
+    assert "raise grid.noise_max and schedule.sigma_max from 10" in advice(
+        EDM(10.0), fixed, 10.0, 70.0
+    )
+    end = float(VPLinear().noise_to_signal(torch.ones(1).double()))
+    assert "raise schedule.beta_max until σ/α" in advice(VPLinear(), uniform, end, 2 * end)
+    early = functools.partial(uniform, t_max=0.5)
+    assert "raise grid.t_max until σ/α" in advice(EDM(10.0), early, 5.0, 8.0)
+    assert "not from too little noise" in advice(EDM(10.0), made, 10.0, 4.0)
+
+
+def test_a_fixed_start_is_not_told_to_raise_the_noise(gaussian_budget):
+    of, rows = gaussian_budget
+    fixed = replace(
+        of, sweep=replace(of.sweep, starts={"prior": FixedGaussian(), "exact": Exact()})
+    )
+    rows = rows.copy()
+    mismatch = (rows["start"] == "prior") & (rows["reference"] == "data")
+    rows.loc[mismatch, "value"] += 5.0
+    (*_, words) = [line for line in verdict(fixed, rows) if "start dominates" in line]
+    assert "its mean 0 and std 1 are not those of the path" in words
+
+
+def test_no_noise_is_enough_for_nothing():
+    for allowed in (0.0, -0.1, float("nan")):
+        with pytest.raises(InvalidSetting, match=r"allowed=.*positive"):
+            enough_noise(torch.randn(10, 2), allowed)
+    assert enough_noise(torch.ones(10, 2), 0.1) >= 0
+
+
+def test_a_budget_asks_for_its_training_points_first(tmp_path):
+    np.save(tmp_path / "rows.npy", gaussian(MEAN, COVARIANCE).draws(100, "rows", 0).numpy())
+    dataset = from_file(str(tmp_path / "rows.npy"), train=0.2, evaluation=0.5)
+    with pytest.raises(InvalidSetting, match=r"n_reference=50: must be at most 20: .*error budget"):
+        budget(
+            dataset,
+            [("heun", Heun())],
+            learned=False,
+            reference=dataset.draws(50, "evaluation", 0),
+        )
+
+
+def test_the_slope_has_its_error(gaussian_budget):
+    of, rows = gaussian_budget
+    words = [line for line in verdict(of, rows) if "discretisation (" in line]
+    assert len(words) == 3
+    assert all(", falls like N^-" in line for line in words)
+    assert not any(" ± " in line for line in words)  # two N have none
+    kept = rows[rows["steps"] != 5]
+    assert all(
+        line.split(" at N=20")[1].split(";")[0] == ""
+        for line in verdict(of, kept)
+        if "discretisation (" in line
+    )
+    middle = rows[rows["steps"] == 5].assign(steps=10)
+    three = verdict(of, pd.concat([rows, middle], ignore_index=True))
+    assert all(" ± " in line for line in three if "discretisation (" in line)
+
+
+def test_points_that_no_metric_takes_are_found_before_a_training():
+    sweep = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())]).sweep
+    check(sweep)
+    huge = sweep.reference.clone()
+    huge[7, 1] = 1e20
+    with pytest.raises(InvalidSetting, match=r"evaluation points\[7, 1\]=1e\+20: must be finite"):
+        check(replace(sweep, reference=huge))
+    same = torch.zeros(5000, 2).double()
+    same[0] = 1.0
+    with pytest.raises(InvalidSetting, match=r"metric.mmd.bandwidth=0.0: must be above 0"):
+        check(replace(sweep, reference=same, metrics={"mmd": MMD()}))
+
+
+def test_rows_of_two_sweeps_are_no_budget():
+    """Two laws or two seeds: their parts are of neither."""
+    one = table(
+        budget(
+            gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]]),
+            [("heun", Heun())],
+            repetitions=2,
+            steps=[4],
+        )
+    )
+    for other in (one.assign(sweep_id="other"), one.assign(setting_id="another model")):
+        with pytest.raises(InvalidSetting, match="table=rows of 2 sweeps: must be those of one"):
+            parts(pd.concat([one, other]), 60)
+        with pytest.raises(InvalidSetting, match="rows of 2 sweeps"):
+            convergence(pd.concat([one, other]), 60, 0.1)

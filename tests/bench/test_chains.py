@@ -1,0 +1,156 @@
+"""Diagnostics of chains: what they say of chains whose autocorrelation is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from samplerbench.bench.chains import Chains, diagnose, record
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.grids import hold
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM
+from samplerbench.core.starts import FixedGaussian
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import isotropic
+from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.mala import MALA
+from samplerbench.samplers.ula import ULA
+
+NOISE = KeyedNoise((0, "chains"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _arviz():
+    pytest.importorskip("arviz")
+
+
+def chains(frames):
+    return Chains(frames, torch.ones(frames.shape[1]))
+
+
+def test_independent_draws_are_worth_what_they_are(states):
+    drawn = chains(states(500, 4, 2))
+    assert drawn.effective_sample_size().shape == drawn.split_r_hat().shape == (2,)
+    assert drawn.effective_sample_size().tolist() == pytest.approx([2000, 2000], rel=0.15)
+    assert (drawn.split_r_hat() - 1).abs().max() < 0.01
+
+
+def test_ula_on_a_gaussian_is_an_ar_1_process(states):
+    """Its autocorrelation is 1 − h/λ: ESS of the mean N·(h/λ)/(2 − h/λ)."""
+    law, share = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 4.0))), 0.4
+    run = record(ULA(share), law.oracle(EDM()), states(8, 2), hold(EDM(), 4000), NOISE, burn_in=100)
+    assert run.frames.shape == (3900, 8, 2)
+    assert run.acceptance.tolist() == [1.0] * 8
+    worth = [3900 * 8 * s / (2 - s) for s in (share, share / 4)]
+    assert run.effective_sample_size().tolist() == pytest.approx(worth, rel=0.15)
+    assert run.split_r_hat().max() < 1.01
+
+
+def test_chains_that_disagree(states):
+    far = states(200, 4, 1) + torch.tensor([[[0.0], [0.0], [0.0], [5.0]]])
+    drift = states(200, 4, 1) + torch.linspace(0, 5, 200)[:, None, None]
+    for frames in (far, drift):
+        assert chains(frames).split_r_hat().min() > 1.3
+        assert chains(frames).effective_sample_size().max() < 40
+
+
+def test_acceptance(mixture_law, states):
+    """High for small steps, low for large ones; the mean over steps after the burn-in."""
+    oracle, levels, x = mixture_law.oracle(EDM()), hold(EDM(), 200, noise=0.1), states(6, 2)
+    small, large = (
+        record(MALA(h), oracle, x, levels, NOISE, burn_in=20, every=3) for h in (1e-3, 0.5)
+    )
+    assert small.frames.shape == (60, 6, 2)
+    assert small.acceptance.min() > 0.97
+    assert large.acceptance.max() < 0.7
+    steps = list(MALA(0.5).steps(oracle, x, levels, NOISE))[20:]
+    mean = torch.stack([step.info["acceptance"] for step in steps]).mean(0)
+    torch.testing.assert_close(large.acceptance, mean)
+    assert torch.equal(large.frames[-1], steps[-3].x)
+
+
+def test_refusals(mixture_law, states):
+    oracle, levels = mixture_law.oracle(EDM()), hold(EDM(), 10)
+    with pytest.raises(InvalidSetting, match="burn_in=10: must be from 0 to 9"):
+        record(ULA(), oracle, states(2, 2), levels, NOISE, burn_in=10)
+    with pytest.raises(InvalidSetting, match="every=0"):
+        record(ULA(), oracle, states(2, 2), levels, NOISE, every=0)
+    with pytest.raises(ValueError, match="step size may be too large"):
+        record(ULA(1e200), oracle, states(2, 2), levels, NOISE)
+    with pytest.raises(ValueError, match="at least 4 frames"):
+        chains(states(3, 2, 2))
+    with pytest.raises(ValueError, match=r"\(frames, chains, dim\)"):
+        Chains(states(5, 2), torch.ones(2))
+
+
+def sweep_of(law, samplers, steps):
+    return Sweep(
+        dataset=law,
+        schedule=EDM(),
+        grid=hold,
+        denoisers={"oracle": law.oracle(EDM())},
+        starts={"gaussian": FixedGaussian(std=3.0)},
+        samplers=samplers,
+        steps=[steps],
+        metrics={},
+        reference=law.draws(10, "evaluation", 0),
+        n_samples=10,
+        repetitions=1,
+    )
+
+
+def values(rows, metric):
+    return {row.sampler: row.value for row in rows if row.metric == metric}
+
+
+def test_diagnose_tells_chains_that_mix_from_chains_that_do_not():
+    samplers = [("ula", ULA(0.2)), ("mala", MALA(0.2)), ("ddim", DDIM())]
+    one = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), samplers, 2000), 8)
+    assert {row.sampler for row in one} == {"ula", "mala"}  # DDIM is no chain
+    assert all(value < 1.05 for value in values(one, "split_r_hat").values())
+    assert all(json.loads(row.info) == {"states": 8 * 1000} for row in one)
+    assert values(one, "acceptance")["ula"] == 1
+    assert 0.5 < values(one, "acceptance")["mala"] < 1
+    assert len({row.cell_id for row in one}) == len(one) == 6
+    small = [("ula", ULA(0.005)), ("mala", MALA(0.005))]  # below twice the variance .01: stable
+    apart = isotropic((0.5, 0.5), ((-9.0,), (9.0,)), 0.1)
+    two = diagnose(sweep_of(apart, small, 2000), 8)
+    assert all(value > 2 for value in values(two, "split_r_hat").values())
+
+
+def test_the_chains_are_the_paths_of_the_cell_with_as_many_samples():
+    law, samplers = gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.2))]
+    sweep = replace(sweep_of(law, samplers, 100), n_samples=8, block=8)
+    (cell,) = [cell for cell in sweep.cells() if cell.settings]
+    end = sweep.draw(cell).samples
+    levels = sweep.levels(100)
+    x, noise = sweep.beginning(cell, levels, 0)
+    chains = record(ULA(0.2), sweep.denoisers["oracle"], x, levels, noise)
+    assert torch.equal(chains.frames[-1], end)
+    assert {row.samples_id for row in diagnose(sweep, 8)} == {sweep.books.samples_id(cell)}
+
+
+def test_a_value_is_of_the_version_that_found_it(monkeypatch):
+    sweep = sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.2))], 100)
+    first = diagnose(sweep, 8)
+    monkeypatch.setattr("samplerbench.bench.chains.version", lambda package: "another")
+    second = diagnose(sweep, 8)
+    assert not {row.cell_id for row in first} & {row.cell_id for row in second}
+    assert {row.samples_id for row in first} == {row.samples_id for row in second}
+
+
+def test_too_few_steps_are_named():
+    rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.1))], 6), 4)
+    assert {row.status for row in rows} == {"incompatible"}
+    assert all("steps=6" in row.message for row in rows)
+
+
+def test_chains_that_cannot_be_examined_are_named():
+    rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(5.0))], 2000), 4)
+    assert {row.status for row in rows} == {"diverged"}
+    assert all("not finite" in row.message for row in rows)

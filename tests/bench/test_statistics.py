@@ -1,0 +1,597 @@
+"""Intervals over repetitions, differences, corrections, and what the repetitions can resolve."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from samplerbench.bench.cell import CELL
+from samplerbench.bench.resolution import floor_exponent, resolution
+from samplerbench.bench.statistics import (
+    against_floor,
+    at_equal_cost,
+    by_floor,
+    holm,
+    paired_difference,
+    select,
+    summary,
+    t_interval,
+    welch,
+)
+from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
+
+
+def rows(values, **cell):
+    plain = dict.fromkeys(CELL, "") | {"eta": math.nan, "steps": 4, "n_samples": 10}
+    shared = plain | {"nfe": 4, "seconds": 1.0, "status": "ok"} | cell
+    return pd.DataFrame([shared | {"repetition": r, "value": v} for r, v in enumerate(values)])
+
+
+def test_the_interval_is_student_s():
+    values = [1.0, 2.0, 4.0, 7.0]
+    line = summary(rows(values)).iloc[0]
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert (line["lower"], line["upper"]) == pytest.approx((low, high))
+    assert line["mean"] == 3.5
+    assert line["count"] == 4
+
+
+def test_one_repetition_has_no_interval():
+    line = summary(rows([1.0])).iloc[0]
+    assert line["mean"] == 1.0
+    assert math.isnan(line["lower"])
+    assert math.isnan(line["upper"])
+
+
+def test_samplers_without_eta_are_kept_and_settings_apart():
+    table = pd.concat([rows([1.0, 2.0]), rows([3.0, 4.0], eta=0.5), rows([9.0], steps=9)])
+    assert len(summary(table)) == 3
+
+
+def test_rows_that_are_not_ok_do_not_count():
+    table = pd.concat([rows([1.0, 2.0]), rows([math.nan], status="diverged")])
+    assert summary(table).iloc[0]["count"] == 2
+
+
+class TestOneSample:
+    def test_it_is_scipy_s(self):
+        values = [0.3, -0.1, 0.8, 0.4, 0.2]
+        ours, theirs = t_interval(values, 0.9), stats.ttest_1samp(values, 0)
+        interval = theirs.confidence_interval(0.9)
+        assert (ours.lower, ours.upper) == pytest.approx((interval.low, interval.high))
+        assert ours.p_value == pytest.approx(theirs.pvalue)
+        assert (ours.mean, ours.count, ours.dropped) == (pytest.approx(0.32), 5, 0)
+        assert ours.half == pytest.approx((interval.high - interval.low) / 2)
+
+    @pytest.mark.parametrize(("value", "p_value"), [(0.0, 1.0), (0.5, 0.0)])
+    def test_repetitions_that_all_agree(self, value, p_value):
+        ours = t_interval([value] * 3)
+        assert (ours.lower, ours.upper, ours.p_value) == (value, value, p_value)
+
+    @pytest.mark.parametrize(("count", "least"), [(0, 2), (1, 2), (1, 0), (7, 8)])
+    def test_too_few(self, count, least):
+        with pytest.raises(InvalidSetting, match=rf"repetitions={count}: must be at least [28] "):
+            t_interval([1.0] * count, min_repetitions=least)
+
+    def test_level(self):
+        for level in (95, 1, 0):
+            with pytest.raises(InvalidSetting, match=f"level={level}: must be between 0 and 1"):
+                t_interval([1.0, 2.0], level)
+
+
+class TestPairedDifference:
+    first = (1.5, 2.7, 3.1, 2.2)
+    second = (1.1, 2.2, 2.9, 1.9)
+
+    def table(self):
+        mixed = [rows(self.first, sampler="a"), rows(self.second, sampler="b", eta=0.5)]
+        # the order of rows must not matter
+        return pd.concat(mixed, ignore_index=True).sample(frac=1, random_state=1)
+
+    def test_it_is_scipy_s(self):
+        ours = paired_difference(self.table(), {"sampler": "a"}, {"sampler": "b"})
+        theirs = stats.ttest_rel(self.first, self.second)
+        interval = theirs.confidence_interval()
+        assert (ours.lower, ours.upper) == pytest.approx((interval.low, interval.high))
+        assert ours.p_value == pytest.approx(theirs.pvalue)
+        assert (ours.count, ours.dropped) == (4, 0)
+
+    def test_masks_lists_and_nan_select_too(self):
+        table = self.table()
+        plain = paired_difference(table, {"sampler": "a"}, {"sampler": "b"})
+        assert paired_difference(table, table["sampler"] == "a", {"eta": 0.5}) == plain
+        assert paired_difference(table, {"eta": math.nan}, {"eta": [0.5, 1.0]}) == plain
+        assert len(select(table, {"repetition": [0, 3]})) == 4
+
+    def test_incomplete_pairs_are_dropped_and_counted(self):
+        table = self.table()
+        table.loc[(table["sampler"] == "a") & (table["repetition"] == 2), "status"] = "diverged"
+        table = table[~((table["sampler"] == "b") & (table["repetition"] == 0))]
+        ours = paired_difference(table, {"sampler": "a"}, {"sampler": "b"})
+        assert ours.mean == pytest.approx((0.5 + 0.3) / 2)
+        assert (ours.count, ours.dropped) == (2, 2)
+
+    def test_training_seeds_are_units_of_their_own(self):
+        """Two trainings with four repetitions each say nothing of more than two trainings."""
+        tables = []
+        for train_seed, shift in ((0, 0.0), (1, 0.4)):
+            shifted = [value + shift for value in self.first]
+            for name, values in (("a", shifted), ("b", self.second)):
+                tables.append(rows(values, sampler=name, train_seed=train_seed))
+        table, a, b = pd.concat(tables, ignore_index=True), {"sampler": "a"}, {"sampler": "b"}
+        trainings = paired_difference(table, a, b, over="train_seed")
+        by_hand = t_interval([0.35, 0.75])
+        assert (trainings.lower, trainings.upper) == pytest.approx((by_hand.lower, by_hand.upper))
+        repetitions = paired_difference(table, a, b)
+        assert repetitions.count == 4
+        assert repetitions.mean == pytest.approx(trainings.mean)
+        assert repetitions.half < trainings.half / 5
+
+    @pytest.mark.parametrize(
+        ("first", "second", "message"),
+        [
+            ({"sampler": "c"}, {"sampler": "b"}, r"first=\{sampler: c\}: must be a selection with"),
+            ({"sampler": "a"}, {"steps": 4}, r"second=\{steps: 4\}: must be one cell: .* sampler"),
+            ({"samplr": "a"}, {"sampler": "b"}, "selection=samplr: must be a column"),
+        ],
+    )
+    def test_bad_selections(self, first, second, message):
+        with pytest.raises(InvalidSetting, match=message):
+            paired_difference(self.table(), first, second)
+
+    def test_rounding_is_no_difference(self):
+        """Two forms of one method, one of them always larger in the last bit."""
+        values = np.array(self.first)
+        mixed = [rows(values, sampler="a"), rows(np.nextafter(values, 9), sampler="b")]
+        ours = paired_difference(pd.concat(mixed), {"sampler": "a"}, {"sampler": "b"})
+        assert (ours.mean, ours.p_value) == (0, 1)
+
+    def test_too_few_pairs(self):
+        table = self.table()
+        few = table[(table["sampler"] == "a") | (table["repetition"] == 1)]
+        with pytest.raises(InvalidSetting, match="repetitions=1: must be at least 2 for a paired"):
+            paired_difference(few, {"sampler": "a"}, {"sampler": "b"})
+        with pytest.raises(InvalidSetting, match="repetitions=4: must be at least 8"):
+            paired_difference(table, {"sampler": "a"}, {"sampler": "b"}, min_repetitions=8)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_welch_is_scipy_s(size):
+    first, second = [1.1, 1.9, 1.4, 2.8, 2.2][:size], [1.0, 0.8, 1.3]
+    ours, theirs = welch(first, second), stats.ttest_ind(first, second, equal_var=False)
+    interval = theirs.confidence_interval()
+    assert (ours.lower, ours.upper) == pytest.approx((interval.low, interval.high))
+    assert ours.p_value == pytest.approx(theirs.pvalue)
+    with pytest.raises(InvalidSetting, match="repetitions=1"):
+        welch(first, [1.0])
+
+
+class TestHolm:
+    def test_a_published_example(self):
+        """Four p-values of the article "Holm–Bonferroni method" in Wikipedia; .03 stays above .05.
+
+        There, at .05: .005 and .01 are rejected, .03 is compared with .025 and kept, and so is .04.
+        """
+        assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+    def test_it_never_exceeds_one_nor_falls_below_the_plain_value(self):
+        p = np.random.default_rng(0).random(30)
+        corrected = holm(p)
+        assert (corrected >= p).all()
+        assert corrected.max() == 1
+        assert holm([0.2]) == [0.2]
+        assert len(holm([])) == 0
+
+    def test_one_false_claim_in_twenty_tables(self):
+        """All hypotheses true, correlated as the pairs of a ranking are: at most 5 % of tables."""
+        rng = np.random.default_rng(1)
+        values = rng.standard_normal((4000, 5, 8))  # tables, samplers, repetitions
+        first, second = np.triu_indices(5, 1)
+        p = stats.ttest_1samp(values[:, first] - values[:, second], 0, axis=-1).pvalue
+        wrong = np.mean([holm(line).min() <= 0.05 for line in p])
+        plain = np.mean(p.min(axis=1) <= 0.05)
+        assert wrong < 0.05 + 3 * 0.0035
+        assert plain > 0.15  # without correction
+
+
+def wasserstein_to_normal(x):
+    """W₂ of samples (…, n) to N(0, 1), in closed form: quantile cells and their mean."""
+    n = x.shape[-1]
+    density = stats.norm.pdf(stats.norm.ppf(np.linspace(0, 1, n + 1)))
+    moment = density[:-1] - density[1:]  # ∫ of the quantile function over a cell
+    x = np.sort(x, axis=-1)
+    return np.sqrt((x**2).mean(-1) - 2 * x @ moment + 1)
+
+
+CELLS, R = 10_000, 8
+
+
+class TestCoverage:
+    """95 % intervals from 8 repetitions hold the expectation in 93 to 97 % of 10 000 cells.
+
+    The share's own sd is .24 %; seeds are fixed. Truths: means of 200 000 distances, or exact.
+    """
+
+    def covered(self, values, truth):
+        lines = summary(
+            pd.DataFrame(
+                {
+                    **dict.fromkeys(CELL, ""),
+                    "steps": np.repeat(np.arange(CELLS), R),
+                    "value": values.ravel(),
+                    "nfe": 1,
+                    "seconds": 1.0,
+                    "status": "ok",
+                }
+            )
+        )
+        assert len(lines) == CELLS
+        return ((lines["lower"] <= truth) & (truth <= lines["upper"])).mean()
+
+    def test_the_formula_of_the_distance(self):
+        """Against the integral of |F⁻¹ − Φ⁻¹|² by a fine grid of quantiles."""
+        x = np.random.default_rng(2).standard_normal(7)
+        u = (np.arange(700_000) + 0.5) / 700_000
+        gap = np.repeat(np.sort(x), 100_000) - stats.norm.ppf(u)
+        assert wasserstein_to_normal(x) == pytest.approx(np.sqrt((gap**2).mean()), rel=1e-5)
+
+    def test_of_the_expected_distance(self):
+        """The distance of 50 normal numbers to their law: skewed, as distances near zero are."""
+        rng = np.random.default_rng(3)
+        values = wasserstein_to_normal(rng.standard_normal((CELLS, R, 50)))
+        truth = wasserstein_to_normal(rng.standard_normal((200_000, 50))).mean()
+        assert 0.93 <= self.covered(values, truth) <= 0.97
+
+    def test_with_unevenly_weighted_modes(self):
+        """Far modes, whose weights decide: W₂ is d·√|share − w|, the extreme of skewness."""
+        rng = np.random.default_rng(4)
+        shares = rng.binomial(2000, 0.1, (CELLS, R)) / 2000
+        values = 10 * np.sqrt(abs(shares - 0.1))
+        k = np.arange(2001)
+        truth = 10 * (np.sqrt(abs(k / 2000 - 0.1)) * stats.binom.pmf(k, 2000, 0.1)).sum()
+        assert 0.93 <= self.covered(values, truth) <= 0.97
+
+    def test_of_paired_differences(self):
+        """Two samplers with the same noise: N(0, 1) and N(.05, 1.1²), the truth by brute force."""
+        rng = np.random.default_rng(5)
+
+        def difference(*shape):
+            z = rng.standard_normal((*shape, 50))
+            return wasserstein_to_normal(0.05 + 1.1 * z) - wasserstein_to_normal(z)
+
+        values, truth = difference(CELLS, R), difference(200_000).mean()
+        assert 0.93 <= self.covered(values, truth) <= 0.97
+
+    @pytest.mark.slow
+    def test_of_the_benchmark_s_own_metric(self):
+        """D1 at n = 200 against 1 000 points, the certified max-sliced distance; 2 000 cells."""
+        law = grid_mixture()
+        metric = MaxSlicedCertified(relative_tolerance=1e-3)
+        distance = metric.against(law.draws(1000, "evaluation", 0), seed=0)
+        values = np.array(
+            [distance(law.draws(200, "floor", 0, r)).value for r in range(2000 * R)]
+        ).reshape(2000, R)
+        low, high = stats.t.interval(
+            0.95, R - 1, values.mean(1), values.std(1, ddof=1) / math.sqrt(R)
+        )
+        assert 0.93 <= ((low <= values.mean()) & (values.mean() <= high)).mean() <= 0.97
+
+
+def floors_and_cells(n, floor, distances, sd=0.03, repetitions=8, seed=0):
+    """A floor of mean n^(−a)-like size and cells whose excess adds in squares, with noise."""
+    rng = np.random.default_rng(seed)
+    wide = {"n_samples": n, "reference": "data", "n_reference": 5 * n}
+    tables = [rows(floor * (1 + sd * rng.standard_normal(40)), denoiser="law", steps=0, **wide)]
+    for steps, delta in enumerate(distances, 1):
+        values = math.hypot(floor, delta) + floor * sd * rng.standard_normal(repetitions)
+        tables.append(rows(values, denoiser="oracle", sampler="a", steps=steps, **wide))
+    return pd.concat(tables, ignore_index=True)
+
+
+class TestAgainstFloor:
+    def test_cells_apart_and_not(self):
+        table = floors_and_cells(1000, 1.0, [2.0, 1.0, 0.01, 0.0])
+        lines = against_floor(table).set_index("steps")
+        assert list(lines["told_apart"]) == [True, True, False, False]
+        law = table.loc[table["denoiser"] == "law", "value"]
+        values = table.loc[table["steps"] == 2, "value"]
+        theirs = stats.ttest_ind(values, law, equal_var=False)
+        assert lines.loc[2, "p_value"] == pytest.approx(theirs.pvalue)
+        assert lines.loc[2, "lower"] == pytest.approx(theirs.confidence_interval().low)
+        assert list(lines["p_holm"]) == pytest.approx(holm(lines["p_value"]))
+        assert (lines["floor"] == law.mean()).all()
+
+    def test_below_the_floor(self):
+        """Stratified starts: told apart, with a negative excess."""
+        table = floors_and_cells(1000, 1.0, [0.0])
+        table.loc[table["denoiser"] != "law", "value"] -= 0.5
+        line = against_floor(table).iloc[0]
+        assert line["told_apart"]
+        assert line["upper"] < 0
+
+    def test_a_start_may_have_a_floor_of_its_own(self):
+        table = floors_and_cells(1000, 1.0, [0.0]).assign(start="")
+        table.loc[table["denoiser"] != "law", "start"] = "even"
+        table.loc[table["denoiser"] != "law", "value"] -= 0.5
+        law = table[table["denoiser"] == "law"]
+        even, other = (law.assign(start=s, value=law["value"] - 0.5) for s in ("even", "other"))
+        assert against_floor(pd.concat([table, other])).iloc[0]["floor"] == law["value"].mean()
+        line = against_floor(pd.concat([table, even])).iloc[0]
+        assert not line["told_apart"]
+        assert line["floor_count"] == 40
+
+    def test_every_n_has_its_own_floor(self):
+        table = pd.concat([floors_and_cells(1000, 1.0, [1.0]), floors_and_cells(9000, 0.5, [1.0])])
+        lines = against_floor(table).set_index("n_samples")
+        assert lines["floor"].to_dict() == pytest.approx({1000: 1.0, 9000: 0.5}, rel=0.03)
+
+    def test_one_false_claim_in_twenty_tables(self):
+        """Ten cells that are all at the floor."""
+        wrong = sum(
+            against_floor(floors_and_cells(1000, 1.0, [0.0] * 10, seed=seed))["told_apart"].any()
+            for seed in range(25)
+        )
+        assert wrong <= 5  # 25 tables at 5 %: more has a chance of .1 %
+
+    def test_bad_tables(self):
+        table = floors_and_cells(1000, 1.0, [1.0])
+        with pytest.raises(InvalidSetting, match=r"floor_repetitions=0: .* no floor at n = 1000"):
+            against_floor(table[table["denoiser"] != "law"])
+        with pytest.raises(InvalidSetting, match="no cells"):
+            against_floor(table[table["denoiser"] == "law"])
+        with pytest.raises(InvalidSetting, match=r"repetitions=1: .* a at 1 steps"):
+            against_floor(table[(table["denoiser"] == "law") | (table["repetition"] == 0)])
+        with pytest.raises(InvalidSetting, match="repetitions=8: must be at least 9"):
+            against_floor(table, min_repetitions=9)
+
+
+class TestResolution:
+    def test_it_finds_what_it_says(self):
+        """Cells at the distance that is called resolved are found in about 80 % of tables."""
+        found = []
+        for seed in range(40):
+            blank = floors_and_cells(1000, 1.0, [0.0], seed=seed)
+            smallest = resolution(blank, 0.1).resolved
+            table = floors_and_cells(1000, 1.0, [smallest], seed=1000 + seed)
+            found.append(against_floor(table).iloc[0]["told_apart"])
+        # the sd is itself estimated from 8 repetitions
+        assert 0.6 < np.mean(found) < 0.97
+
+    @pytest.mark.parametrize("a", [0.25, 0.5])
+    def test_the_n_it_names_is_enough_and_not_much_more(self, a):
+        table = floors_and_cells(1000, 1.0, [0.0] * 4)
+        now = resolution(table, 0.1, exponent=a)
+        assert now.resolved > 0.1
+        assert not now.estimated
+        shrunk = floors_and_cells(now.n_needed, (now.n_needed / 1000) ** -a, [0.0] * 4)
+        then = resolution(shrunk, 0.1, exponent=a)
+        assert 0.09 < then.resolved <= 0.1
+        assert now.n_needed == pytest.approx(1000 * (now.resolved / 0.1) ** (1 / a), rel=0.1)
+
+    @pytest.mark.parametrize("wanted", [0.15, 0.2, 0.25, 0.3, 0.35, 0.5])
+    def test_its_numbers_are_those_of_the_module_s_formulas(self, wanted):
+        table = floors_and_cells(1000, 1.0, [0.0, 0.3, 0.02], repetitions=5)
+        found = resolution(table, wanted, level=0.9, power=0.7)
+        law = table.loc[table["denoiser"] == "law", "value"]
+        cells = table[table["denoiser"] != "law"].groupby("steps")["value"]
+        floor, a, b = law.mean(), cells.var().mean(), law.var()
+
+        def detectable(r, s):
+            error = a / r + b / s
+            freedom = error**2 / ((a / r) ** 2 / (r - 1) + (b / s) ** 2 / (s - 1))
+            quantiles = stats.t.ppf(1 - 0.1 / 6, freedom) + stats.t.ppf(0.7, freedom)
+            return quantiles * error**0.5
+
+        excess = detectable(5, 40)
+        resolved = math.sqrt(excess**2 + 2 * floor * excess)
+        assert found.resolved == pytest.approx(resolved)
+        assert (found.cells, found.repetitions, found.n_reference) == (3, 5, 5000)
+        assert found.floor == pytest.approx(floor)
+        if resolved <= wanted:
+            assert found.n_needed == 1000
+        else:
+            unit = 1000 if (resolved / wanted) ** 4 >= 10 else 100  # two digits
+            assert found.n_needed == math.ceil(1000 * (resolved / wanted) ** 4 / unit) * unit
+        enough = math.hypot(floor, wanted) - floor
+        fewest = next(r for r in range(2, 10_000) if detectable(r, max(r, 40)) <= enough)
+        assert found.repetitions_needed == fewest
+
+    def test_the_repetitions_it_names_are_enough(self):
+        now = resolution(floors_and_cells(1000, 1.0, [0.0]), 0.2)
+        count = now.repetitions_needed
+        assert count > 8
+        ran = floors_and_cells(1000, 1.0, [0.0], repetitions=max(count, 40))
+        law = ran["denoiser"] == "law"
+        if count > 40:
+            more = rows(1 + 0.03 * np.random.default_rng(9).standard_normal(count), denoiser="law")
+            more = more.assign(steps=0, n_samples=1000, reference="data", n_reference=5000)
+            ran = pd.concat([ran[~law], more])
+        assert resolution(ran, 0.2).resolved == pytest.approx(0.2, rel=0.15)
+
+    def test_the_exponent_is_measured_where_two_n_are_there(self):
+        """m = 5n, so (1/n + 1/m) falls like 1/n."""
+        floors = {1000: 1.0, 8000: 8**-0.25}
+        table = pd.concat([floors_and_cells(n, size, [0.0, 1.0]) for n, size in floors.items()])
+        assert floor_exponent(table) == pytest.approx(0.25, abs=0.01)
+        found = resolution(table, 0.05)
+        assert found.estimated
+        assert (found.n_samples, found.cells, found.hidden) == (8000, 2, 1)
+        assert "measured" in found.sentence
+
+    def test_the_reference_s_own_size_counts(self):
+        """Against the same m points, the floor stops falling: n alone would give a too small."""
+        sizes = {1000: (1 / 1000 + 1 / 4000) ** 0.5, 16_000: (1 / 16_000 + 1 / 4000) ** 0.5}
+        tables = [floors_and_cells(n, size, [1.0]) for n, size in sizes.items()]
+        table = pd.concat(tables).assign(n_reference=4000)
+        assert floor_exponent(table) == pytest.approx(0.5, abs=0.02)
+        law = table.assign(reference="law", n_reference=0)
+        assert floor_exponent(law) < 0.4
+
+    def test_no_exponent_from_one_n_or_a_floor_that_rises(self):
+        assert floor_exponent(floors_and_cells(1000, 1.0, [1.0])) is None
+        rising = [floors_and_cells(1000, 1.0, [1.0]), floors_and_cells(2000, 1.1, [1.0])]
+        assert floor_exponent(pd.concat(rising)) is None
+
+    def test_the_sentence(self):
+        found = resolution(floors_and_cells(2000, 1.0, [0.0, 0.01, 2.0]), 0.1)
+        text = found.sentence
+        assert text.startswith(
+            "2 of 3 cells cannot be told from data at n = 2 000 with 8 repetitions: below "
+        )
+        assert f"n = {found.n_needed:,}".replace(",", " ") in text
+        assert "would resolve 0.1" in text
+        assert "n^-0.25, assumed" in text
+        enough = resolution(floors_and_cells(2000, 1.0, [0.0]), 1.0)
+        assert enough.sentence.endswith("a distance of 1 would be found")
+        assert enough.n_needed == 2000
+        assert "converged run" not in text
+        hopeless = resolution(floors_and_cells(2000, 1.0, [0.0]), 0.01)
+        assert hopeless.repetitions_needed is None
+        assert hopeless.sentence.endswith(
+            "paired distances to the converged run see more at this n"
+        )
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"wanted": 0.0}, "wanted=0.0: must be positive"),
+            ({"wanted": 0.1, "power": 1.0}, "power=1.0: must be between 0 and 1"),
+            ({"wanted": 0.1, "exponent": 0.0}, "exponent=0.0: must be positive"),
+            ({"wanted": 0.1, "level": 1.5}, "level=1.5: must be between 0 and 1"),
+        ],
+    )
+    def test_bad_settings(self, settings, message):
+        with pytest.raises(InvalidSetting, match=message):
+            resolution(floors_and_cells(1000, 1.0, [1.0]), **settings)
+
+    @pytest.mark.parametrize("shift", [0.0, -2.0])
+    def test_where_squares_do_not_add(self, shift):
+        """Any floor, also a negative one: what is found is an excess, whatever the floor's size."""
+        table = floors_and_cells(1000, 1.0, [0.0, 2.0])
+        table["value"] += shift
+        found = resolution(table, 0.1, exponent=0.5, squares_add=False)
+        assert found.resolved == pytest.approx(
+            resolution(floors_and_cells(1000, 1.0, [0.0, 2.0]), 0.1, squares_add=False).resolved
+        )
+        assert found.sentence.startswith("1 of 2 cells cannot be told from data at n = 1 000")
+        assert "an excess over the floor below" in found.sentence
+        assert "n^-0.50, assumed" in found.sentence
+        assert "resolve" not in found.sentence
+        line = against_floor(table).iloc[0]
+        half = (line["upper"] - line["lower"]) / 2
+        assert half < found.resolved < 3 * half
+
+    def test_a_negative_floor_is_no_domain_error(self):
+        table = floors_and_cells(1000, 1.0, [0.0])
+        table["value"] -= 1.01
+        assert not resolution(table, 0.1).squares_add
+
+    def test_floors_are_not_averaged(self):
+        table = floors_and_cells(1000, 1.0, [0.0]).assign(start="")
+        table.loc[table["denoiser"] != "law", "start"] = "prior"
+        even = floors_and_cells(1000, 0.2, [0.0]).assign(start="even")
+        cut = list(by_floor(pd.concat([table, even], ignore_index=True)))
+        assert sorted(starts for starts, _ in cut) == [["even"], ["prior"]]
+        floors = {starts[0]: resolution(rows, 0.1).floor for starts, rows in cut}
+        assert floors == pytest.approx({"prior": 1.0, "even": 0.2}, rel=0.05)
+        assert [starts for starts, _ in by_floor(table)] == [["prior"]]
+
+    def test_mixed_tables_are_refused(self):
+        table = floors_and_cells(1000, 1.0, [1.0])
+        mixed = pd.concat([table, table.assign(metric="another")])
+        with pytest.raises(InvalidSetting, match=r"metric=.*: must be one of these: select"):
+            resolution(mixed, 0.1)
+
+
+def test_the_floor_of_d1_falls_as_the_module_says():
+    """Floors of D1 against five times as many points, n = 250 and 4 000: a = 1/4, not 1/2."""
+    law = grid_mixture()
+    tables = []
+    for n in (250, 4000):
+        metric = MaxSlicedCertified(relative_tolerance=1e-2)
+        distances = [  # a fresh reference for each: its weights are off as well
+            metric.against(law.draws(5 * n, "evaluation", r), seed=0)(
+                law.draws(n, "floor", 0, r)
+            ).value
+            for r in range(60)
+        ]
+        shared = {"n_samples": n, "reference": "data", "n_reference": 5 * n, "denoiser": "law"}
+        tables.append(rows(distances, **shared))
+    assert floor_exponent(pd.concat(tables)) == pytest.approx(0.25, abs=0.05)
+
+
+def costing(nfe, steps, sampler, **cell):
+    """Two repetitions of a cell that took so many evaluations each."""
+    return rows([1.0, 2.0], sampler=sampler, steps=steps, **cell).assign(nfe=nfe)
+
+
+def test_within_a_bound_stands_the_longest_run_that_took_no_more():
+    table = pd.concat(
+        [
+            rows([0.5], denoiser="law", steps=0, nfe=0),
+            *(costing(nfe, nfe, "ddim") for nfe in (8, 16)),
+            *(costing(2 * steps - 1, steps, "heun") for steps in (4, 8)),
+            costing(5, 2, "rk4"),
+        ]
+    )
+    found, beyond = at_equal_cost(table, [8, 16])
+    law = found["denoiser"] == "law"
+    assert list(found.loc[law, "steps"]) == [0]
+    taken = found[~law].groupby(["sampler", "steps"])["nfe"].agg(list).to_dict()
+    assert taken == {
+        ("ddim", 8): [8, 8],
+        ("ddim", 16): [16, 16],
+        ("heun", 8): [7, 7],
+        ("heun", 16): [15, 15],
+        ("rk4", 8): [5, 5],
+        ("rk4", 16): [5, 5],  # at both
+    }
+    assert beyond.empty
+
+
+def test_nothing_above_a_bound_is_within_it():
+    """Of a sampler that chooses its steps the count decides where it stands, if anywhere."""
+    table = pd.concat(
+        [costing([80, 91], 11, "a"), costing([130, 140], 22, "a"), costing(64, 64, "b")]
+    )
+    found, beyond = at_equal_cost(table, [64, 100])
+    assert set(zip(found["sampler"], found["steps"], found["nfe"], strict=True)) == {
+        ("a", 100, 80),
+        ("a", 100, 91),
+        ("b", 64, 64),
+        ("b", 100, 64),
+    }
+    assert list(beyond["nfe"]) == [135]
+    assert list(at_equal_cost(table, [64])[1]["nfe"]) == [86, 135]
+
+
+def test_cells_that_differ_in_anything_are_not_pooled():
+    """Two laws, paths or seeds under the same names are two cells."""
+    one, other = rows([1.0, 1.2], setting_id="a", seed=0), rows([3.0, 3.2], setting_id="b", seed=0)
+    lines = summary(pd.concat([one, other, one.assign(seed=1)]))
+    assert sorted(lines["mean"]) == pytest.approx([1.1, 1.1, 3.1])
+    assert set(lines["count"]) == {2}
+    with pytest.raises(InvalidSetting, match="one cell: these rows differ in setting_id"):
+        paired_difference(pd.concat([one, other.assign(seed=1)]), {"steps": 4}, {"steps": 4})
+
+
+@pytest.mark.parametrize("seed", ["data_seed", "metric_seed"])
+def test_a_cell_has_the_floor_of_its_own_seed(seed):
+    """Other points, or other directions: the floors differ."""
+    tables = [
+        pd.concat([rows([1.0 + s, 1.1 + s], denoiser="law", steps=0), rows([5.0 + s, 5.1 + s])])
+        for s in (0, 10)
+    ]
+    found = against_floor(pd.concat([t.assign(**{seed: s}) for s, t in enumerate(tables)]))
+    assert sorted(found["floor"]) == pytest.approx([1.05, 11.05])
+    assert found["excess"].tolist() == pytest.approx([4.0, 4.0])
+    assert set(found["floor_count"]) == {2}
+
+
+def test_one_evaluation_too_many_is_too_many():
+    table = pd.concat([costing(8, 8, "ddim"), costing(9, 5, "heun")])
+    assert set(at_equal_cost(table, [8])[0]["sampler"]) == {"ddim"}

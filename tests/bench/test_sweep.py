@@ -1,0 +1,242 @@
+"""The sweep: bits that depend on nothing but a cell's identity, and rows that never go missing."""
+
+import functools
+import importlib.metadata
+import math
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import pytest
+import torch
+
+from samplerbench.bench.sampling import sample_into
+from samplerbench.bench.store import as_table
+from samplerbench.bench.sweep import Sweep, mean_over_samples, most_steps
+from samplerbench.core.grids import karras
+from samplerbench.core.models import Denoiser
+from samplerbench.core.schedules import EDM
+from samplerbench.core.starts import Exact, Prior
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.base import Distance, Measurement
+from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
+from samplerbench.metrics.max_sliced_law import MaxSlicedLaw
+from samplerbench.samplers.base import Step
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.mala import MALA
+
+DATASET = gaussian([1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]])
+SCHEDULE = EDM(10.0)
+
+
+@pytest.fixture
+def sweep():
+    return Sweep(
+        dataset=DATASET,
+        schedule=SCHEDULE,
+        grid=functools.partial(karras, noise_min=0.02, rho=5.0),
+        denoisers={"oracle": DATASET.oracle(SCHEDULE)},
+        starts={"prior": Prior(), "exact": Exact()},
+        samplers=[("ddim", DDIM(0.0)), ("ddim", DDIM(1.0))],
+        steps=[3, 5],
+        metrics={"max_sliced_certified": MaxSlicedCertified()},
+        reference=DATASET.draws(500, "evaluation", 0),
+        n_samples=150,
+        repetitions=2,
+        floor_repetitions=3,
+        block=100,
+    )
+
+
+def table(sweep: Sweep) -> pd.DataFrame:
+    return as_table(vars(row) for row in sweep.run()).drop(columns="seconds")
+
+
+def test_one_row_for_every_cell_and_metric(sweep):
+    rows = sweep.run()
+    assert len(rows) == len(sweep.cells()) == 3 + 2 * 2 * 2 * 2
+    assert len({row.cell_id for row in rows}) == len(rows)
+    assert {row.status for row in rows} == {"ok"}
+
+
+def test_workers_do_not_change_a_bit(sweep):
+    pd.testing.assert_frame_equal(table(sweep), table(replace(sweep, workers=4)), check_exact=True)
+
+
+def test_other_cells_do_not_change_a_bit(sweep):
+    alone = replace(
+        sweep, steps=[5], samplers=[("ddim", DDIM(1.0))], starts={"exact": Exact()}, repetitions=1
+    )
+    both = table(sweep).merge(table(alone), on="cell_id", suffixes=("", "_alone"))
+    assert len(both) == 1 + 3
+    assert (both["value"] == both["value_alone"]).all()
+
+
+def test_fewer_samples_are_a_prefix(sweep):
+    """Sample i sits in row i mod block, whatever n is."""
+    cell = sweep.cells()[-1]
+    oracle = sweep.denoisers["oracle"]
+    many = torch.cat(list(sweep.samples(cell, oracle)))
+    few = torch.cat(list(replace(sweep, n_samples=120).samples(cell, oracle)))
+    assert many.shape == (150, 2)
+    assert torch.equal(many[:120], few)
+
+
+def test_repetitions_and_blocks_have_draws_of_their_own(sweep):
+    oracle = sweep.denoisers["oracle"]
+    first, second = (torch.cat(list(sweep.samples(cell, oracle))) for cell in sweep.cells()[-2:])
+    together = torch.cat([first, second])
+    assert len(together.unique(dim=0)) == len(together)
+
+
+def test_repetitions_share_start_and_noise_between_cells(sweep):
+    """Common random numbers: cells of one repetition that differ little have close samples."""
+    close = replace(sweep, samplers=[("a", DDIM(0.5)), ("b", DDIM(0.5001))], repetitions=1)
+    first, second = (
+        torch.cat(list(close.samples(cell, close.denoisers["oracle"])))
+        for cell in [cell for cell in close.cells() if cell.start == "exact" and cell.steps == 5]
+    )
+    assert (first - second).abs().max() < 0.01
+    assert not torch.equal(first, second)
+
+
+def test_nfe_is_counted(sweep):
+    rows = replace(sweep, samplers=[("heun", Heun())], steps=[1, 5], n_samples=350).run()
+    assert {(row.steps, row.nfe) for row in rows if row.sampler == "heun"} == {(1, 1), (5, 9)}
+    assert {(row.steps, row.nfe) for row in rows if row.denoiser == "law"} == {(0, 0)}
+    assert all(row.seconds > 0 for row in rows)
+
+
+def test_samples_and_floor_are_held_against_the_truth(sweep):
+    """Data with noise of σ = 2, as a Langevin sampler's level has it."""
+    truth = gaussian([1.0, -0.5], [[8.0, 1.0], [1.0, 5.0]])
+    of = replace(sweep, truth=truth, metrics={"law": MaxSlicedLaw()})
+    floor, cell = of.cells()[0], of.cells()[-1]
+    draws = truth.draws(150, "floor", of.seed, 0)
+    assert torch.equal(of.draw(floor).samples, draws)
+    distance = MaxSlicedLaw().against_law(truth, seed=of.metric_seed)
+    for drawn, samples in ((floor, draws), (cell, of.draw(cell).samples)):
+        row = of.measure(of.drawing(drawn), "law", of.distances()["law"])
+        assert row.value == distance(samples).value
+
+
+def test_the_versions_of_the_software_are_in_every_identity(sweep):
+    names = ("samplerbench", "torch", "numpy", "scipy", "pot", "pytorch-lightning")
+    assert set(sweep.books.versions) == set(names)
+    for name in names[1:]:
+        assert sweep.books.versions[name] == importlib.metadata.version(name)
+
+
+def test_the_exact_oracle_reaches_the_floor(sweep):
+    """With many small steps from the exact start only sampling noise is left."""
+    big = replace(
+        sweep,
+        samplers=[("ddim", DDIM(0.0))],
+        starts={"exact": Exact()},
+        steps=[100],
+        n_samples=1000,
+        repetitions=8,
+        floor_repetitions=8,
+    )
+    values = as_table(vars(row) for row in big.run()).groupby("denoiser")["value"]
+    assert abs(values.mean()["oracle"] - values.mean()["law"]) < 3 * values.std().max()
+    assert values.mean()["law"] < 0.3
+
+
+class Broken(Denoiser):
+    """Gives so many times x below σ = 1, or raises."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.schedule = SCHEDULE
+        self.factor = factor
+
+    def denoiser(self, x, level):
+        if self.factor is None:
+            raise RuntimeError("first line\nsecond line")
+        return x * (self.factor if level.sigma < 1 else 0.5)
+
+
+def test_a_cell_that_diverges_or_fails_is_a_row(sweep):
+    broken = {"nan": Broken(math.nan), "huge": Broken(1e20), "raises": Broken(None)}
+    rows = as_table(vars(row) for row in replace(sweep, denoisers=broken | sweep.denoisers).run())
+    by = rows.set_index("denoiser")
+    assert set(by.loc[["nan", "huge"], "status"]) == {"diverged"}
+    message = "150 of 150 samples are not finite, or 1e+15 and more"
+    assert set(by.loc[["nan", "huge"], "message"]) == {message}
+    assert set(by.loc["raises", "status"]) == {"failed"}
+    assert set(by.loc["raises", "message"]) == {"RuntimeError: first line"}
+    assert by.loc[["nan", "huge", "raises"], "value"].isna().all()
+    assert set(by.loc[["oracle", "law"], "status"]) == {"ok"}
+
+
+class NoNumber(Distance):
+    def measure(self, samples):
+        return Measurement(math.nan, math.nan, math.nan, None, 1)
+
+
+@dataclass(frozen=True)
+class Careless(MaxSlicedCertified):
+    def against(self, reference, *, seed):
+        return NoNumber(reference.shape[1])
+
+
+def test_a_distance_that_is_no_number_is_a_failure(sweep):
+    rows = as_table(vars(row) for row in replace(sweep, metrics={"careless": Careless()}).run())
+    assert set(rows["status"]) == {"failed"}
+    assert set(rows["message"]) == {"careless gives nan"}
+
+
+@dataclass(frozen=True)
+class Picky(DDIM):
+    def why_incompatible(self, model, levels):
+        return "needs more steps" if levels.steps < 5 else None
+
+    def steps(self, model, x, levels, noise):
+        yield Step(x, x)
+
+
+def test_an_incompatible_cell_is_a_row_with_its_reason(sweep):
+    rows = replace(sweep, samplers=[("picky", Picky())]).run()
+    status = {(row.steps, row.status, row.message) for row in rows if row.sampler}
+    assert status == {(3, "incompatible", "needs more steps"), (5, "ok", "")}
+
+
+@pytest.mark.parametrize("field", ["n_samples", "repetitions", "block", "workers", "steps"])
+def test_impossible_settings_are_refused(sweep, field):
+    with pytest.raises(InvalidSetting, match=field):
+        replace(sweep, **{field: [0] if field == "steps" else 0})
+
+
+def test_most_steps():
+    assert [most_steps(DDIM(), nfe) for nfe in (1, 8)] == [1, 8]
+    assert [most_steps(Heun(), nfe) for nfe in (1, 2, 7, 8)] == [1, 1, 4, 4]
+    assert [most_steps(DormandPrince(), nfe) for nfe in (1, 8, 13)] == [1, 2, 3]
+
+
+def test_evaluations_are_a_mean_over_samples():
+    assert mean_over_samples([8, 8, 8], [100, 100, 7]) == 8
+    assert mean_over_samples([50, 150], [100, 100]) == 100
+    assert mean_over_samples([50, 151], [100, 50]) == 84  # 83.7
+
+
+def test_evaluations_of_an_adaptive_sampler_are_the_same_from_both_doors(sweep):
+    """Of a block that is cut the samples that count do."""
+    adaptive = replace(
+        sweep, samplers=[("a", DormandPrince())], steps=[4], repetitions=1, n_samples=110
+    )
+    cell = adaptive.cells()[-1]
+    drawn = adaptive.draw(cell)
+    array = torch.empty(110, 2, dtype=torch.float64).numpy()
+    assert sample_into(array, adaptive, cell).nfe == drawn.nfe
+
+
+def test_samplers_at_equal_cost(sweep):
+    of = replace(sweep, samplers=[("ddim", DDIM()), ("heun", Heun())], nfe=[4, 7], steps=[99])
+    assert of.all_steps == [2, 4, 7]
+    found = {(row.sampler, row.steps, row.nfe) for row in of.run() if row.sampler}
+    assert found == {("ddim", 4, 4), ("ddim", 7, 7), ("heun", 2, 3), ("heun", 4, 7)}
+    with pytest.raises(InvalidSetting, match=r"nfe=.*: must be at least 4, what one step of mala"):
+        replace(sweep, samplers=[("mala", MALA())], nfe=[1])

@@ -1,0 +1,112 @@
+"""Coupled noise: its law, one path for every number of steps, what it buys, what it refuses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from samplerbench.core.coupling import BrownianNoise
+from samplerbench.core.grids import Levels, karras, uniform
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, Rectified, VPLinear
+from samplerbench.core.starts import Exact
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
+
+LIKE = torch.empty(40, 2, dtype=torch.float64)
+KEY = ("sampler", 0, 0, 0)
+
+
+def grid(steps: int) -> Levels:
+    return karras(EDM(10.0), steps, noise_min=0.02, rho=5.0)
+
+
+def ratio(levels: Levels) -> list[float]:
+    return ((levels.alpha / levels.sigma) ** 2).tolist()
+
+
+def test_coarse_increments_are_sums_of_fine_ones():
+    """Grids of k + 1 and 2k + 1 levels before the data are nested."""
+    coarse, fine = grid(9), grid(17)
+    ours, theirs = BrownianNoise(KEY, coarse), BrownianNoise(KEY, fine)
+    clock, small = ratio(coarse), ratio(fine)
+    for step in range(8):
+        large = math.sqrt(clock[step + 1] - clock[step]) * ours.normal(LIKE, step)
+        parts = [
+            math.sqrt(small[k + 1] - small[k]) * theirs.normal(LIKE, k)
+            for k in (2 * step, 2 * step + 1)
+        ]
+        torch.testing.assert_close(large, sum(parts), rtol=1e-4, atol=1e-6)
+
+
+def test_a_number_depends_on_its_place_only():
+    """Not on what was asked for before, nor on the other levels; another key, another path."""
+    levels = grid(12)
+    forward = BrownianNoise(KEY, levels)
+    numbers = [forward.normal(LIKE, step) for step in range(11)]
+    backward = BrownianNoise(KEY, levels)
+    for step in reversed(range(11)):
+        assert torch.equal(backward.normal(LIKE, step), numbers[step])
+    other = BrownianNoise(("sampler", 0, 1, 0), levels).normal(LIKE, 5)
+    assert abs((other * numbers[5]).mean()) < 5 / math.sqrt(80)
+
+
+CLOSE = torch.tensor([0.5, 0.4999999, 0.3], dtype=torch.float64)  # two levels whose places round
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [grid(6), karras(VPLinear(), 5, noise_min=0.01), Levels(CLOSE, *Rectified()(CLOSE))],
+    ids=["ve", "vp", "close"],
+)
+def test_increments_are_standard_normal_and_independent(levels):
+    like = torch.empty(20_000, 1, dtype=torch.float64)
+    steps = int((levels.sigma[1:] > 0).sum())
+    noise = BrownianNoise(("law",), levels)
+    z = torch.cat([noise.normal(like, step) for step in range(steps)], dim=1)
+    # covariances of 20 000 pairs have sd .007, variances .01
+    assert (z.T.cov() - torch.eye(steps)).abs().max() < 0.045
+    assert z.mean(0).abs().max() < 5 / math.sqrt(20_000)
+
+
+def test_the_path_begins_where_there_is_no_signal():
+    """α = 0 is τ = 0, where B = 0: the first increment has the right variance too."""
+    levels = uniform(Rectified(), 4)
+    like = torch.empty(20_000, 1, dtype=torch.float64)
+    noise = BrownianNoise(("law",), levels)
+    z = torch.cat([noise.normal(like, step) for step in range(3)], dim=1)
+    assert (z.T.cov() - torch.eye(3)).abs().max() < 0.045
+
+
+def test_strong_order_one_on_grids_that_share_no_level(normal_law, log_slope):
+    """Karras' grids of N and 2N steps are not nested; with independent noise nothing converges."""
+    model, x = normal_law.oracle(EDM(10.0)), Exact().draw(normal_law, 60, grid(2).rows[0], (0, 0))
+
+    def errors(noise):
+        runs = [final_state(DDIM(1.0), model, x, grid(n), noise(n)) for n in (10, 20, 40, 320)]
+        return [float((run - runs[-1]).square().mean().sqrt()) for run in runs[:-1]]
+
+    coupled = errors(lambda steps: BrownianNoise(KEY, grid(steps)))
+    apart = errors(lambda steps: KeyedNoise(("independent", steps)))
+    assert 0.8 < log_slope([10, 20, 40], coupled) < 1.25
+    assert abs(log_slope([10, 20, 40], apart)) < 0.2
+    assert apart[-1] > 5 * coupled[-1]
+
+
+def test_what_has_no_path_refuses():
+    noise = BrownianNoise(KEY, grid(4))
+    with pytest.raises(ValueError, match="more than once a step"):
+        noise.normal(LIKE, 0, 1)
+    with pytest.raises(ValueError, match="uniform"):
+        noise.uniform(LIKE, 0)
+    held = torch.full((3,), 0.5, dtype=torch.float64)
+    with pytest.raises(ValueError, match="no signal is gained in step 1"):
+        BrownianNoise(KEY, Levels(held, *EDM(10.0)(held))).normal(LIKE, 1)
+
+
+def test_shape_and_precision_are_those_of_the_state():
+    like = torch.empty(3, 2, 5, dtype=torch.float32)
+    z = BrownianNoise(KEY, grid(4)).normal(like, 1)
+    assert (z.shape, z.dtype) == (like.shape, like.dtype)

@@ -1,0 +1,289 @@
+"""Oracles against Tweedie, naive formulas and each other; learned denoisers against an oracle."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from samplerbench.core.grids import Level, hold, uniform
+from samplerbench.core.models import (
+    Counted,
+    IsotropicMixtureOracle,
+    Learned,
+    LevelFree,
+    MixtureOracle,
+)
+from samplerbench.core.schedules import EDM, Rectified
+from samplerbench.core.targets import DataTarget
+from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
+from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.errors import InvalidSetting
+
+EYE = torch.eye(2, dtype=torch.float64)
+
+
+@pytest.fixture(params=["any", "isotropic"])
+def law(request, mixture_law, simple_mixture):
+    return {"any": mixture_law, "isotropic": simple_mixture}[request.param]
+
+
+@pytest.fixture
+def oracle(law, schedule):
+    return law.oracle(schedule)
+
+
+def tensors(law):
+    values = (law.weights, law.means, law.covariances)
+    return tuple(torch.tensor(value, dtype=torch.float64) for value in values)
+
+
+def at(level):
+    """α and σ of a level of floats, as tensors."""
+    return torch.tensor([level.alpha, level.sigma], dtype=torch.float64).unbind()
+
+
+def test_the_cheaper_oracle_is_taken_where_it_can_be(mixture_law):
+    assert isinstance(mixture_law.oracle(EDM()), MixtureOracle)
+    for dim in range(1, 9):
+        law = isotropic((0.5, 0.5), ((0.0,) * dim, (1.0,) * dim), 0.1)
+        assert isinstance(law.oracle(EDM()), IsotropicMixtureOracle)
+
+
+def test_score_is_the_gradient_of_the_log_density(oracle, law, schedule, states):
+    """By autograd, at every level; and Tweedie's x̂₀ = (x + σ²·s)/α where α > 0."""
+    for level in uniform(schedule, 6).rows[:-1]:
+        x = (2 * states(20, 2)).requires_grad_()
+        density = oracle.log_density(x, level)
+        assert density.shape == (20,)
+        score = torch.autograd.grad(density.sum(), x)[0]
+        x = x.detach()
+        scale = 1 / level.sigma**2
+        torch.testing.assert_close(oracle.score(x, level), score, rtol=1e-9, atol=1e-12 * scale)
+        x0_hat = oracle.denoiser(x, level)
+        assert x0_hat.isfinite().all()
+        torch.testing.assert_close(
+            level.alpha * x0_hat, x + level.sigma**2 * score, rtol=1e-10, atol=1e-10
+        )
+
+
+def test_log_density_is_the_mixtures(oracle, law, schedule, states):
+    weights, means, covariances = tensors(law)
+    for level in uniform(schedule, 4).rows[:-1]:
+        alpha, sigma = at(level)
+        spread = alpha**2 * covariances + sigma**2 * EYE
+        components = torch.distributions.MultivariateNormal(alpha * means, spread)
+        x = 2 * states(20, 1, 2)
+        naive = (weights.log() + components.log_prob(x)).logsumexp(-1)
+        torch.testing.assert_close(
+            oracle.log_density(x[:, 0], level), naive, rtol=1e-10, atol=1e-10
+        )
+
+
+def test_denoiser_is_the_mixtures(oracle, law, schedule, states):
+    """Σ r_k·(μ_k + α·C_k·S_k⁻¹·(x − α·μ_k)), written out, and the mean where no signal is left."""
+    weights, means, covariances = tensors(law)
+    x = 2 * states(20, 2)
+    for level in uniform(schedule, 4).rows[:-1]:
+        alpha, sigma = at(level)
+        terms, shares = [], []
+        for weight, mean, covariance in zip(weights, means, covariances, strict=True):
+            spread = alpha**2 * covariance + sigma**2 * EYE
+            offset, inverse = x - alpha * mean, torch.linalg.inv(spread)
+            terms.append(mean + alpha * offset @ inverse @ covariance)
+            exponent = -0.5 * torch.einsum("nd,de,ne->n", offset, inverse, offset)
+            shares.append(weight / torch.linalg.det(spread).sqrt() * exponent.exp())
+        shares, terms = torch.stack(shares), torch.stack(terms)
+        naive = (shares.unsqueeze(-1) * terms).sum(0) / shares.sum(0).unsqueeze(-1)
+        torch.testing.assert_close(oracle.denoiser(x, level), naive, rtol=1e-9, atol=1e-9)
+    if isinstance(schedule, Rectified):
+        silent = oracle.denoiser(x, Level(1.0, 0.0, 1.0))
+        torch.testing.assert_close(silent, (weights @ means).expand(20, 2))
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.5, 10.0])
+def test_ideal_denoiser_of_a_finite_data_set(states, sigma):
+    """With no width: the softmax-weighted data (Karras et al. 2022, Eq. 57), here by hand."""
+    data, x = states(50, 3), states(3, 20).T
+    count = len(data)
+    weights = torch.full((count,), 1 / count)
+    level = Level(0.5, 1.0, sigma)
+    distance = (x[:, None] - data[None]).square().sum(-1)
+    share = torch.softmax(-distance / (2 * sigma**2), dim=1)
+    isotropic_oracle = IsotropicMixtureOracle(EDM(), weights, data, torch.zeros(count))
+    general = MixtureOracle(EDM(), weights, data, torch.zeros(count, 3, 3))
+    for oracle in (isotropic_oracle, general):
+        torch.testing.assert_close(oracle.denoiser(x, level), share @ data, rtol=1e-9, atol=1e-9)
+
+
+def test_far_from_the_origin(law, schedule, states):
+    """Data around (1000, −1000) lose nothing."""
+    shift = torch.tensor([1000.0, -1000.0], dtype=torch.float64)
+    far_means = tuple((x + 1000, y - 1000) for x, y in law.means)
+    far = GaussianMixture(law.weights, far_means, law.covariances).oracle(schedule)
+    near, x = law.oracle(schedule), states(20, 2)
+    for level in uniform(schedule, 6).rows[:-1]:
+        moved = far.denoiser(x + level.alpha * shift, level) - shift
+        torch.testing.assert_close(moved, near.denoiser(x, level), rtol=0, atol=1e-8)
+
+
+def test_shapes_and_levels_per_sample(oracle, schedule, states):
+    x = states(2, 3, 2)
+    times = torch.linspace(0.2, 0.9, 6, dtype=torch.float64).reshape(2, 3, 1)
+    level = Level(times, *schedule(times))
+    for call, shape in (("denoiser", (2,)), ("score", (2,)), ("log_density", ())):
+        method = getattr(oracle, call)
+        together = method(x, level)
+        assert together.shape == (2, 3, *shape)
+        for row in range(2):
+            for column in range(3):
+                one = Level(*(float(v[row, column]) for v in (level.t, level.alpha, level.sigma)))
+                torch.testing.assert_close(
+                    together[row, column], method(x[row, column], one), rtol=1e-11, atol=1e-11
+                )
+        single = Level(*(v.float() for v in (level.t, level.alpha, level.sigma)))
+        assert method(x.float(), single).dtype == torch.float32
+
+
+def test_counted(oracle, states):
+    counted, x, level = Counted(oracle), states(4, 2), Level(0.5, 0.8, 0.6)
+    assert counted.schedule == oracle.schedule
+    assert torch.equal(counted.denoiser(x, level), oracle.denoiser(x, level))
+    assert torch.equal(counted.score(x, level), oracle.score(x, level))
+    assert counted.evaluations == 2
+
+
+class ExactNetwork(nn.Module):
+    """The best answer of a network to standardised data: E[y | u], by the standardised law."""
+
+    def __init__(self, law, schedule, target, mean, std):
+        super().__init__()
+        weights, means, covariances = tensors(law)
+        self.oracle = MixtureOracle(schedule, weights, (means - mean) / std, covariances / std**2)
+        self.target = target
+
+    def forward(self, u, level):
+        x0_hat = self.oracle.denoiser(u, level)
+        return self.target.regress(x0_hat, (u - level.alpha * x0_hat) / level.sigma, level)
+
+
+def test_learned_is_in_the_units_of_the_data(target, schedule, mixture_law, states):
+    mean, std = torch.tensor([3.5, -1.25], dtype=torch.float64), 2.5
+    network = ExactNetwork(mixture_law, schedule, target, mean, std)
+    learned = Learned(network, target, schedule, mean, std).double()
+    oracle, x = mixture_law.oracle(schedule), 2 * states(20, 2)
+    levels = uniform(schedule, 6)
+    if target.why_incompatible(levels):
+        levels = uniform(schedule, 6, t_max=0.9)
+    for level in levels.rows[:-1]:
+        for call in ("denoiser", "score"):
+            torch.testing.assert_close(
+                getattr(learned, call)(x, level),
+                getattr(oracle, call)(x, level),
+                rtol=1e-8,
+                atol=1e-8,
+            )
+    times = torch.linspace(0.1, 0.9, 20, dtype=torch.float64)
+    level = Level(*(v.unsqueeze(-1) for v in (times, *schedule(times))))
+    torch.testing.assert_close(
+        learned.denoiser(x, level), oracle.denoiser(x, level), rtol=1e-8, atol=1e-8
+    )
+
+
+def test_learned_standardises(states):
+    x0, eps, level = 3 + 2 * states(9, 2), states(2, 9).T, Level(0.5, 0.8, 0.6)
+    mean = torch.tensor([3.0, -1.0])
+    seen = {}
+
+    class Spy(nn.Module):
+        def forward(self, u, level):
+            seen.update(u=u, level=level)
+            return u
+
+    learned = Learned(Spy(), DataTarget(), EDM(), mean, 2.0)
+    x = level.alpha * x0 + level.sigma * eps
+    x0_hat = learned.denoiser(x, level)
+    assert x0_hat.dtype == torch.float64
+    assert seen["u"].dtype == torch.float32
+    standard = learned.standard_level(level)
+    assert seen["level"] == standard == Level(0.5, 0.8, 0.3)
+    path = standard.alpha * learned.standardise(x0) + standard.sigma * eps
+    torch.testing.assert_close(seen["u"].double(), path, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(x0_hat, 2 * path + mean, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0, math.nan, math.inf])
+def test_learned_refuses_an_impossible_scale(std):
+    with pytest.raises(InvalidSetting, match=r"std=.*: must be positive and finite"):
+        Learned(nn.Identity(), DataTarget(), EDM(), torch.zeros(2), std)
+    with pytest.raises(InvalidSetting, match=r"mean=.*: must be finite"):
+        Learned(nn.Identity(), DataTarget(), EDM(), torch.tensor([0.0, math.nan]))
+
+
+def test_learned_gives_the_same_bits_after_loading(states):
+    def build(std):
+        return Learned(nn.Identity(), DataTarget(), EDM(), torch.tensor([0.1, 0.2]), std)
+
+    class Network(nn.Identity):
+        def forward(self, u, level):
+            return u
+
+    before, after = build(0.1), build(7.0)
+    before.network = after.network = Network()
+    after.load_state_dict(before.state_dict())
+    x, level = states(9, 2), Level(0.5, 0.8, 0.6)
+    assert torch.equal(before.denoiser(x, level), after.denoiser(x, level))
+    assert before.standard_level(level) == after.standard_level(level)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.002])
+def test_a_float32_state_does_not_cost_the_oracle_its_accuracy(sigma):
+    """Expanded distances cancel in float32 at small σ; the oracle must not."""
+    data = grid_mixture().draws(500, "train", 0)
+    oracle = IsotropicMixtureOracle(EDM(10.0), torch.ones(500), data, torch.zeros(500))
+    x = (data + sigma * torch.randn(data.shape, generator=torch.Generator().manual_seed(0))).float()
+    level = Level(sigma / 10, 1.0, sigma)
+    single, double = oracle.denoiser(x, level), oracle.denoiser(x.double(), level)
+    assert single.dtype == torch.float32
+    assert (single - double).abs().max() < 1e-6 * data.abs().max()
+    per_sample = Level(*(torch.full((500, 1), s, dtype=torch.float64) for s in (0.1, 1.0, sigma)))
+    torch.testing.assert_close(oracle.denoiser(x, per_sample), single)
+
+
+def test_level_free_is_in_the_units_of_the_data(mixture_law, states):
+    """A network that knows the score of standardised data noised by υ/std."""
+    mean, std, noise = torch.tensor([3.5, -1.25], dtype=torch.float64), 2.5, 0.7
+    weights, means, covariances = tensors(mixture_law)
+    exact = MixtureOracle(EDM(), weights, (means - mean) / std, covariances / std**2)
+
+    class Network(nn.Module):
+        def forward(self, u, level):
+            return exact.score(u, Level(0.0, 1.0, noise / std))
+
+    model, x = LevelFree(Network(), noise, mean, std).double(), 2 * states(20, 2)
+    expected = mixture_law.oracle(EDM()).score(x, Level(0.0, 1.0, noise))
+    torch.testing.assert_close(model.score(x, model.level), expected, rtol=1e-6, atol=1e-6)
+    assert model.level == Level(0.0, 1.0, noise)
+    assert model.standard_noise == pytest.approx(noise / std)
+    torch.testing.assert_close(model.standardise(x), (x - mean) / std)
+    # whatever level is asked
+    torch.testing.assert_close(model.score(x, Level(0.9, 1.0, 9.0)), expected)
+
+
+def test_level_free_has_one_level():
+    model = LevelFree(nn.Identity(), 0.7, torch.zeros(2))
+    assert model.why_incompatible(hold(EDM(10.0), 5, noise=0.7)) is None
+    for levels in (hold(EDM(10.0), 5), uniform(EDM(10.0), 5)):
+        reason = model.why_incompatible(levels)
+        assert reason is not None
+        assert "grid=hold grid.noise=0.7" in reason
+    of_data = LevelFree(nn.Identity(), 0.0, torch.zeros(2))
+    assert of_data.why_incompatible(hold(EDM(10.0), 5)) is None
+
+
+@pytest.mark.parametrize("noise", [-1.0, math.nan, math.inf])
+def test_level_free_refuses_an_impossible_noise(noise):
+    with pytest.raises(InvalidSetting, match=r"noise=.*: must be at least 0"):
+        LevelFree(nn.Identity(), noise, torch.zeros(2))

@@ -1,0 +1,686 @@
+"""Pretrained pipelines, saved to disk and loaded again: the path, the clock, diffusers' DDIM."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import re
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from samplerbench.core import grids
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import DDPMTable, VPLinear
+from samplerbench.core.targets import DataTarget, NoiseTarget, VTarget
+from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.training import pipeline_folder, pretrained
+
+diffusers = pytest.importorskip("diffusers")
+
+NOISE = KeyedNoise((0, "pretrained"))
+STEPS, BATCH, SHAPE = 4, 3, (1, 8, 8)
+FLOAT32 = 1e-5  # for four steps in single precision; the first multiplies by 1/α = 150
+KINDS = {"epsilon": NoiseTarget(), "v_prediction": VTarget(), "sample": DataTarget()}
+GRIDS = {
+    "leading": grids.leading,
+    "trailing": grids.trailing,
+    "linspace": grids.linspace,
+}
+
+
+def unet(**settings):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return diffusers.UNet2DModel(
+            **{
+                "sample_size": 8,
+                "in_channels": 1,
+                "out_channels": 1,
+                "block_out_channels": (8, 16),
+                "layers_per_block": 1,
+                "norm_num_groups": 4,
+                "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+                "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+                **settings,
+            }
+        )
+
+
+def save(folder, network=None, **settings):
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, **settings)
+    diffusers.DDIMPipeline(unet=network or unet(), scheduler=scheduler).save_pretrained(folder)
+    return str(folder)
+
+
+def save_ddpm(folder, scheduler):
+    """A `DDPMPipeline` with any scheduler."""
+    if not folder.joinpath(FILES["index"]).exists():
+        pipeline = diffusers.DDPMPipeline(unet=unet(), scheduler=diffusers.DDPMScheduler())
+        pipeline.save_pretrained(folder)
+    scheduler.save_pretrained(folder / "scheduler")
+    rewrite(folder / FILES["index"], scheduler=["diffusers", type(scheduler).__name__])
+    return folder
+
+
+FILES = {
+    "index": "model_index.json",
+    "unet": "unet/config.json",
+    "scheduler": "scheduler/scheduler_config.json",
+}
+
+
+def rewrite(path, without=(), **settings):
+    content = {**json.loads(path.read_text()), **settings}
+    path.write_text(json.dumps({k: v for k, v in content.items() if k not in without}))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def offline(tmp_path_factory):
+    """No network, and an empty cache of the hub."""
+
+    def refused(*_):
+        raise AssertionError("the network was asked")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        cache = tmp_path_factory.mktemp("hub")
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+        patch.setattr(socket, "getaddrinfo", refused)
+        patch.setattr(socket.socket, "connect", refused)
+        yield cache
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A pipeline of each prediction type."""
+    root = tmp_path_factory.mktemp("pipelines")
+    return {kind: save(root / kind, prediction_type=kind) for kind in KINDS}
+
+
+@pytest.fixture
+def tiny(folders, tmp_path):
+    """A copy of one, to be spoilt."""
+    return shutil.copytree(folders["epsilon"], tmp_path / "tiny")
+
+
+def alphas_cumprod(**settings):
+    return diffusers.DDIMScheduler(1000, **settings).alphas_cumprod.double()
+
+
+def table(**settings):
+    return DDPMTable(tuple(alphas_cumprod(**settings).tolist()))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"beta_schedule": "squaredcos_cap_v2"}, {"rescale_betas_zero_snr": True}]
+)
+def test_a_table_is_a_path(settings):
+    """Its levels are kept, and between them noise grows, `time_at` inverts, rates are slopes."""
+    expected, path, h = alphas_cumprod(**settings), table(**settings), 1e-7
+    t = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    alpha, sigma = path(t)
+    torch.testing.assert_close(alpha.square(), expected, rtol=1e-11, atol=1e-17)
+    torch.testing.assert_close(sigma.square(), 1 - expected, rtol=1e-13, atol=0)
+    assert [float(scale) for scale in path(torch.zeros(1, dtype=torch.float64))] == [1, 0]
+    t = torch.cat([torch.zeros(1), torch.logspace(-6, -3, 50), torch.linspace(0.00101, 1, 5000)])
+    t = t.double()
+    ratio = path.noise_to_signal(t)
+    assert (ratio.diff() > 0).all()
+    torch.testing.assert_close(path.time_at(ratio), t, rtol=0, atol=1e-12)
+    t = (torch.arange(0, 999, 7, dtype=torch.float64) + 0.4) / 1000
+    for rate, function in zip(path.rates(t), (path.alpha, path.variance), strict=True):
+        slope = (function(t + h) - function(t - h)) / (2 * h)
+        torch.testing.assert_close(rate, slope, rtol=1e-5, atol=1e-7)
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    assert all(rate.isfinite().all() for rate in path.rates(ends))
+
+
+def test_of_ddpm_it_is_the_continuous_path_nearly():
+    """Ho et al.'s β from 1e-4 to 0.02 in 1 000 steps is β from 0.1 to 20 in Song et al.'s time."""
+    t = torch.linspace(0, 1, 997, dtype=torch.float64)
+    torch.testing.assert_close(table().alpha(t), VPLinear().alpha(t), rtol=0, atol=2e-3)
+
+
+def test_impossible_tables():
+    for bad in ((), (1.0,), (0.5, 0.5), (0.5, -0.1), (math.nan,), (0.9, 0.95)):
+        with pytest.raises(InvalidSetting, match=r"signal=\d numbers: must be numbers between 0 a"):
+            DDPMTable(bad)
+
+
+class Recorder(nn.Module):
+    """A network that keeps the number of the level."""
+
+    def forward(self, images, k, return_dict):
+        self.k = k
+        return (torch.zeros_like(images),)
+
+
+def recorder():
+    return pretrained.Pretrained(Recorder(), DataTarget(), table(), SHAPE)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_networks_clock_is_exact_on_the_grids_of_ddpm(grid):
+    model, scheduler = recorder(), diffusers.DDIMScheduler(1000, timestep_spacing=grid)
+    for steps in (7, 10, 1000):
+        scheduler.set_timesteps(steps)
+        asked = []
+        for row in GRIDS[grid](model.schedule, steps).rows[:-1]:
+            model.denoiser(torch.zeros(1, 64), row)
+            asked.append(model.unet.k.item())
+        assert asked == scheduler.timesteps.tolist()
+
+
+def test_the_networks_clock_between_and_below_the_tables_levels():
+    model, x = recorder(), torch.zeros(2, 3, 64)
+    for t, k in ((0.5005, 499.5), (1.0, 999.0), (0.001, 0.0), (0.0004, 0.0)):
+        model.denoiser(x, Level(t, 0.5, 0.5))
+        assert model.unet.k.item() == pytest.approx(k, abs=1e-4)
+    t = torch.tensor([[0.1], [0.2], [0.3]], dtype=torch.float64)
+    model.denoiser(x, Level(t, t, t))
+    torch.testing.assert_close(model.unet.k, torch.tensor([99.0, 199.0, 299.0] * 2))
+    model.denoiser(torch.zeros(64), Level(0.1, 0.5, 0.5))
+    assert model.unet.k.shape == ()
+
+
+def diffusers_states(folder, grid, eta, x, step_of=None, clipped=None, **settings):
+    """The states of their own scheduler's loop, with our noise."""
+    pipe = diffusers.DDIMPipeline.from_pretrained(folder)
+    config = pipe.scheduler.config
+    scheduler = diffusers.DDIMScheduler.from_config(config, timestep_spacing=grid, **settings)
+    scheduler.set_timesteps(STEPS)
+    if step_of is not None:
+        scheduler.num_inference_steps = step_of
+    for index, t in enumerate(scheduler.timesteps):
+        z = NOISE.normal(x.flatten(1), index).reshape(x.shape)
+        with torch.no_grad():
+            y = pipe.unet(x, t).sample
+        x = scheduler.step(
+            y,
+            t,
+            x,
+            eta=eta,
+            variance_noise=z if eta else None,
+            **({} if clipped is None else {"use_clipped_model_output": clipped}),
+        ).prev_sample
+        yield x.flatten(1)
+
+
+def our_states(folder, grid, eta, x, clip=None):
+    model = pretrained.pretrained(folder, clip)
+    with torch.no_grad():
+        steps = DDIM(eta).steps(model, x.flatten(1), GRIDS[grid](model.schedule, STEPS), NOISE)
+        yield from (step.x for step in steps)
+
+
+def apart(ours, theirs):
+    """The largest difference of two ways, in units of the largest entry of a state."""
+    gaps = [
+        float((one - two).abs().max() / two.abs().max())
+        for one, two in zip(ours, theirs, strict=True)
+    ]
+    assert len(gaps) == STEPS
+    return max(gaps)
+
+
+@pytest.fixture
+def first():
+    return NOISE.normal(torch.empty(BATCH, *SHAPE), 1000)
+
+
+@pytest.mark.parametrize(("grid", "eta"), [("leading", 0.0), ("leading", 1.0), ("trailing", 0.5)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ddim_is_diffusers(folders, first, kind, grid, eta):
+    model = pretrained.pretrained(folders[kind])
+    assert model.target == KINDS[kind]
+    theirs = diffusers_states(folders[kind], grid, eta, first)
+    assert apart(our_states(folders[kind], grid, eta, first), theirs) < FLOAT32
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_ddim_on_linspace_is_diffusers_with_its_step_put_right(folders, first, eta):
+    """Theirs goes down by T//N = 250, and their levels are 333 apart, which is T//(N − 1)."""
+    ours = list(our_states(folders["epsilon"], "linspace", eta, first))
+    right = diffusers_states(folders["epsilon"], "linspace", eta, first, step_of=STEPS - 1)
+    assert apart(ours, right) < FLOAT32
+    shipped = diffusers_states(folders["epsilon"], "linspace", eta, first)
+    assert apart(ours, shipped) > 1e-2
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_clipping_is_diffusers_with_its_noise_computed_again(folders, first, eta):
+    folder, clip = folders["epsilon"], {"clip_sample": True}
+    ours = list(our_states(folder, "leading", eta, first, clip=1.0))
+    again = diffusers_states(folder, "leading", eta, first, clipped=True, **clip)
+    assert apart(ours, again) < FLOAT32
+    assert ours[-1].abs().max() <= 1
+    kept = diffusers_states(folder, "leading", eta, first, clipped=False, **clip)
+    assert apart(ours, kept) > 1e-2
+
+
+def test_at_a_tables_end_without_signal(tmp_path, first):
+    settings = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    folder = save(tmp_path / "zero", **settings)
+    # not η = 1, where they take the root of a rounding error, √(1 − ᾱ − ς²) = 2e-4 for 0
+    theirs = diffusers_states(folder, "trailing", 0.5, first)
+    assert apart(our_states(folder, "trailing", 0.5, first), theirs) < FLOAT32
+    folder = save(tmp_path / "noise", rescale_betas_zero_snr=True)
+    model = pretrained.pretrained(folder)
+    levels = grids.trailing(model.schedule, STEPS)
+    assert "α = 0" in DDIM().why_incompatible(model, levels)
+
+
+def test_a_network_with_a_table_of_its_own_is_asked_for_whole_levels(tmp_path, first):
+    network = unet(time_embedding_type="learned", num_train_timesteps=1000)
+    folder = save(tmp_path / "learned", network)
+    theirs = diffusers_states(folder, "leading", 1.0, first)
+    assert apart(our_states(folder, "leading", 1.0, first), theirs) < FLOAT32
+    model = pretrained.pretrained(folder)
+    x, rows = first.flatten(1), [Level(t, 0.5, 0.5) for t in (0.5, 0.5004, 0.50051)]
+    here, near, next_one = (model.denoiser(x, row) for row in rows)
+    assert torch.equal(here, near)
+    assert not torch.equal(here, next_one)
+
+
+def test_all_files_in_one_folder(tiny, tmp_path):
+    """The layout of the hub's first pipelines, google/ddpm-ema-celebahq-256 among them."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for part in ("unet", "scheduler"):
+        for path in (tiny / part).iterdir():
+            shutil.copy(path, flat)
+    shutil.copy(tiny / "model_index.json", flat)
+    one, two = pretrained.pretrained(str(flat)), pretrained.pretrained(str(tiny))
+    assert one.digest() == two.digest()
+    assert one.schedule == two.schedule
+
+
+def test_the_digest_is_of_what_decides(folders, tmp_path):
+    network = unet()
+    network.conv_out.bias.data[0] += 1e-3
+    changed = save(tmp_path / "changed", network)
+    made = [pretrained.pretrained(folders[kind]) for kind in KINDS]
+    made += [pretrained.pretrained(changed), pretrained.pretrained(folders["epsilon"], 1.0)]
+    assert len({model.digest() for model in made}) == len(made)
+
+
+def test_loading_leaves_the_generator_alone(folders):
+    before = torch.get_rng_state()
+    model = pretrained.pretrained(folders["epsilon"])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(weights.requires_grad for weights in model.parameters())
+    assert not model.unet.training
+
+
+def test_the_hubs_cache_is_read(tiny, offline):
+    place = offline / "models--me--tiny"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(tiny, place / "snapshots" / ("0" * 40))
+    assert pretrained.pretrained("me/tiny").event_shape == SHAPE
+
+
+def test_a_model_that_is_not_here_is_named_without_the_network():
+    for model, said in (
+        ("google/ddpm-ema-celebahq-256", "hf download google/ddpm-ema-celebahq-256$"),
+        ("no/such/folder", "a folder that is there, or the id"),
+        ("../etc", "a folder that is there, or the id"),
+        ("", UNREADABLE),
+        (None, UNREADABLE),
+        (["a"], UNREADABLE),
+    ):
+        refused(model, said)
+
+
+def test_without_diffusers(monkeypatch):
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
+    with pytest.raises(InvalidSetting, match=r"pip install 'samplerbench\[images\]'"):
+        pretrained.pretrained("google/ddpm-ema-celebahq-256")
+
+
+def refused(model, said):
+    with pytest.raises(InvalidSetting, match=said) as error:
+        pretrained.pretrained(str(model) if isinstance(model, Path) else model)
+    assert "\n" not in str(error.value)
+
+
+NO_PIPELINE_ON_PIXELS = "those on pixels are DDPMPipeline, DDIMPipeline, PNDMPipeline"
+NO_CLASS = "which is not a class of diffusers"
+CHANNELS = "networks with a learned variance"
+NO_SIZE = "has no image size: sample_size="
+FEW_LEVELS = {"time_embedding_type": "learned", "num_train_timesteps": 999}
+UNREADABLE = "must be the id of a diffusers pipeline, such as"
+#: A part, settings of it, and a piece of the refusal.
+REFUSED = [
+    ("index", {"_class_name": "AudioDiffusionPipeline"}, NO_PIPELINE_ON_PIXELS),
+    ("index", {"_class_name": None}, NO_PIPELINE_ON_PIXELS),
+    ("index", {"vae": ["diffusers", "AutoencoderKL"]}, "it has a vae; a pipeline on pixels has"),
+    ("index", {"unet": ["diffusers", "UNet2DConditionModel"]}, "only a UNet2DModel is on pixels"),
+    ("index", {"unet": ["my_unet", "UNet2DModel"]}, NO_CLASS),
+    ("index", {"unet": [None, None]}, f"its unet is None, {NO_CLASS}"),
+    ("index", {"scheduler": ["diffusers", "NewScheduler"]}, "says NewScheduler, scheduler_conf"),
+    ("unet", {"_class_name": "UNet2DConditionModel"}, "only a UNet2DModel is on pixels alone"),
+    ("unet", {"num_class_embeds": 10}, "needs a class label"),
+    ("unet", {"time_embedding_type": "fourier"}, "a score SDE"),
+    ("unet", {"out_channels": 2}, f"takes 1 channels and gives 2: {CHANNELS}"),
+    ("unet", {"sample_size": "8"}, f"{NO_SIZE}8"),
+    ("unet", {"sample_size": [8]}, rf"{NO_SIZE}\[8\]"),
+    ("unet", {"sample_size": 0}, f"{NO_SIZE}0"),
+    ("unet", {"sample_size": [8, 9]}, r"does not run on \(1, 8, 9\)"),
+    ("unet", FEW_LEVELS, "knows 999 levels"),
+    ("unet", {"new_clock": "faster"}, "does not know: new_clock; try a newer diffusers"),
+    ("unet", {"quantization_config": {"quant_method": "torchao"}}, "quantised"),
+    ("unet", {"block_out_channels": [8, 24]}, UNREADABLE),
+    ("unet", {"mid_block_type": None}, "lacks 0 of the network's weights and has 30 superfluous"),
+    ("scheduler", {"prediction_type": "flow"}, "not one of epsilon, v_prediction, sample"),
+    ("scheduler", {"beta_schedule": "nope"}, UNREADABLE),
+    ("scheduler", {"trained_betas": [0.1]}, "has 1 levels, and num_train_timesteps=1000"),
+    ("scheduler", {"trained_betas": [1.1] * 1000}, "the α² of its table must be numbers betw"),
+    ("scheduler", {"_class_name": "DDPMScheduler"}, "says DDIMScheduler, scheduler_config.json"),
+    ("scheduler", {"shift": 3.0, "warp": 1}, "DDIMScheduler .* does not know: shift, warp; try"),
+    ("scheduler", {"predict_epsilon": False}, "predict_epsilon=False and prediction_type=eps"),
+]
+
+
+def test_what_is_no_ddpm_on_pixels(tiny):
+    for part, settings, said in REFUSED:
+        content = (tiny / FILES[part]).read_bytes()
+        rewrite(tiny / FILES[part], **settings)
+        refused(tiny, said)
+        (tiny / FILES[part]).write_bytes(content)
+    pretrained.pretrained(str(tiny))
+
+
+def test_a_part_without_its_pipeline(tiny, tmp_path):
+    for name in FILES.values():
+        content = (tiny / name).read_bytes()
+        (tiny / name).unlink()
+        refused(tiny, f"it has no {name.split('/')[-1]}; save a whole pipeline by its save_pretr")
+        (tiny / name).write_bytes(content)
+    unet().save_pretrained(tmp_path / "alone")
+    refused(tmp_path / "alone", "it has no model_index.json")
+
+
+NO_TABLE = "Scheduler has no table of a discrete DDPM"
+CONTINUOUS = {"timestep_type": "continuous", "prediction_type": "v_prediction"}
+
+
+NO_DENOISER = "is for consistency models, which are not denoisers"
+NO_DDPM_SCHEDULERS = [
+    ("EDMEulerScheduler", {}, NO_TABLE),
+    ("LCMScheduler", {}, NO_DENOISER),
+    ("RePaintScheduler", {}, "predicts None, not one of epsilon, v_prediction, sample"),
+    ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True}, "is flow matching"),
+    ("EulerDiscreteScheduler", CONTINUOUS, "does not number its levels"),
+    ("DDPMScheduler", {"variance_type": "learned_range"}, "predicts a variance too"),
+    # its last α² is set to 2^-24, which is more than the two before have
+    ("UniPCMultistepScheduler", {"rescale_betas_zero_snr": True}, "each below the one before"),
+]
+
+
+def test_schedulers_without_a_table_of_a_ddpm(tmp_path):
+    for kind, settings, said in NO_DDPM_SCHEDULERS:
+        refused(save_ddpm(tmp_path, getattr(diffusers, kind)(**settings)), said)
+
+
+def test_schedulers_that_this_diffusers_does_not_have(tiny):
+    # 0.42.1 has only the hull of KarrasVeScheduler; the last three are no schedulers
+    for name in ("NewScheduler", "KarrasVeScheduler", "UNet2DModel", "utils", "__version__"):
+        rewrite(tiny / FILES["index"], scheduler=["diffusers", name])
+        rewrite(tiny / FILES["scheduler"], _class_name=name)
+        refused(tiny, f"diffusers .* has no scheduler {name}$")
+
+
+BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas")
+
+
+SCHEDULERS = [
+    ("DDPMScheduler", {}),
+    ("DDPMScheduler", {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}),
+    ("HeunDiscreteScheduler", {}),  # its β go from .00085 to .012, and not from .0001 to .02
+    ("UniPCMultistepScheduler", {"beta_schedule": "scaled_linear"}),
+    ("CogVideoXDDIMScheduler", {}),  # shifts its table by snr_shift_scale, in float64
+]
+
+
+@pytest.mark.parametrize("pipeline", pipeline_folder.PIPELINES)
+def test_the_table_is_that_of_whoever_loads_the_pipeline(tmp_path, pipeline):
+    for kind, settings in SCHEDULERS:
+        save_ddpm(tmp_path, getattr(diffusers, kind)(**settings))
+        rewrite(tmp_path / FILES["index"], _class_name=pipeline)
+        for without in ((), BETAS):
+            rewrite(tmp_path / FILES["scheduler"], without=without)
+            theirs = getattr(diffusers, pipeline).from_pretrained(tmp_path, unet=None).scheduler
+            _, target, table, _ = pipeline_folder.read_folder(tmp_path, "tiny")
+            assert table.signal == tuple(theirs.alphas_cumprod.double().tolist())
+            assert target == KINDS[theirs.config.prediction_type]
+
+
+@pytest.mark.parametrize(("epsilon", "kind"), [(True, "epsilon"), (False, "sample")])
+def test_what_diffusers_said_before_it_had_prediction_types(tmp_path, epsilon, kind):
+    """In 0.8.1 the network's output was x̂₀ itself where predict_epsilon was false."""
+    folder = save_ddpm(tmp_path, diffusers.DDPMScheduler())
+    old = {"predict_epsilon": epsilon, "tensor_format": "pt", "timestep_values": None}
+    rewrite(folder / FILES["scheduler"], without=["prediction_type"], **old)
+    assert pretrained.pretrained(str(folder)).target == KINDS[kind]
+    # today's diffusers reads it as ε in any case, and says so when it saves it again
+    again = diffusers.DDPMScheduler.from_pretrained(folder / "scheduler")
+    again.save_pretrained(folder / "scheduler")
+    if epsilon:
+        assert pretrained.pretrained(str(folder)).target == KINDS["epsilon"]
+    else:
+        refused(folder, "predict_epsilon=False and prediction_type=epsilon, a contradiction")
+
+
+def test_settings_that_decide_nothing_here(tmp_path, first):
+    """A newer version, keys without a value, parts that are none, clipping and thresholding."""
+    folder = save_ddpm(tmp_path, diffusers.DDPMScheduler(clip_sample=True))
+    plain = pretrained.pretrained(str(folder))
+    rewrite(folder / FILES["index"], _diffusers_version="99.0.0", safety_checker=[None, None])
+    rewrite(folder / FILES["unet"], _diffusers_version="99.0.0")
+    more = {"thresholding": True, "clip_sample": False, "timestep_spacing": "trailing"}
+    rewrite(folder / FILES["scheduler"], new_table=None, **more)
+    other = pretrained.pretrained(str(folder))
+    assert other.digest() == plain.digest()
+    assert other.schedule == plain.schedule
+    x = 100 * first.flatten(1)  # whose x̂₀ is far outside of the pixels' range, and stays there
+    assert float(plain.denoiser(x, Level(0.5, 0.5, 0.8)).abs().max()) > 10
+
+
+def test_images_that_are_no_squares(tmp_path):
+    network = unet(sample_size=(8, 16))
+    folder = save(tmp_path, network)
+    x = NOISE.normal(torch.empty(BATCH, 1, 8, 16), 1000)
+    assert pretrained.pretrained(folder).event_shape == (1, 8, 16)
+    theirs = diffusers_states(folder, "leading", 0.5, x)
+    assert apart(our_states(folder, "leading", 0.5, x), theirs) < FLOAT32
+
+
+def save_length(folder, train_steps):
+    """T levels, with β that make them the same path as 1 000 nearly."""
+    return save(
+        folder,
+        num_train_timesteps=train_steps,
+        beta_start=0.1 / train_steps,
+        beta_end=20 / train_steps,
+    )
+
+
+@pytest.mark.parametrize(("train_steps", "grid"), [(100, "leading"), (4000, "trailing")])
+def test_a_table_of_another_length_needs_no_setting(tmp_path, first, train_steps, grid):
+    folder = save_length(tmp_path, train_steps)
+    theirs = list(diffusers_states(folder, grid, 0.5, first))
+    assert apart(our_states(folder, grid, 0.5, first), theirs) < FLOAT32
+
+
+def test_files_that_cannot_be_read(tiny):
+    for path in (tiny / "unet" / "config.json", tiny / "unet" / pipeline_folder.WEIGHTS):
+        whole = path.read_bytes()
+        for content in (b"", b"{", b"[1]", b"\xff\xfe", whole[: len(whole) // 2]):
+            path.write_bytes(content)
+            refused(tiny, UNREADABLE)
+        path.write_bytes(whole)
+
+
+def test_weights_that_are_not_finite(tiny):
+    path = tiny / "unet" / pipeline_folder.WEIGHTS
+    weights = safetensors.torch.load_file(path)
+    weights["conv_in.bias"][0] = float("nan")
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    refused(tiny, "weights are not all finite")
+
+
+def test_weights_that_are_missing_are_not_made_up(tiny):
+    path = tiny / "unet" / pipeline_folder.WEIGHTS
+    weights = safetensors.torch.load_file(path)
+    del weights["conv_in.weight"]
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    refused(tiny, "its file lacks 1 of the network's weights and has 0 superfluous ones")
+
+
+class Trap:
+    """A pickle that makes a folder when it is read."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_nothing_of_a_pipeline_is_executed(tiny, tmp_path):
+    sprung = tmp_path / "sprung"
+    trap = f"import os\nos.mkdir({str(sprung)!r})\n"
+    for name in ("pipeline.py", "unet/my_unet.py", "unet/diffusion_pytorch_model.py"):
+        (tiny / name).write_text(trap)
+    (tiny / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
+    pretrained.pretrained(str(tiny))
+    for part, settings in (
+        ("index", {"_class_name": ["pipeline", "Mine"]}),
+        ("index", {"unet": ["my_unet", "UNet"]}),
+        ("unet", {"auto_map": {"AutoModel": "my_unet.UNet"}}),
+        ("scheduler", {"auto_map": {"AutoModel": "my_unet.UNet"}}),
+    ):
+        kept = (tiny / FILES[part]).read_bytes()
+        rewrite(tiny / FILES[part], **settings)
+        refused(tiny, f"{NO_PIPELINE_ON_PIXELS}|{NO_CLASS}|does not know: auto_map")
+        (tiny / FILES[part]).write_bytes(kept)
+    (tiny / "unet" / pipeline_folder.WEIGHTS).unlink()
+    refused(tiny, "other formats can execute code")
+    assert not sprung.exists()
+
+
+SMALL = ("logger=none", "workers=1", "threads=1", "dtype=float64")
+SWEEP = ("dataset=digits", "grid=ddpm_leading", "start=prior", "metric=sliced", "n_reference=100")
+SWEEP += ("n_samples=20", "block=20", "repetitions=2", "floor_repetitions=2", "n_train=50")
+
+
+def test_a_sweep_beside_the_ideal_denoiser_of_the_data(command, folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("denoiser=[pretrained,empirical]", f"model={folders['epsilon']}", "steps=[2,3]")
+    words += ("sampler=[ddim,heun]", "sampler.ddim.eta=1", "hydra.run.dir=run")
+    assert command(*SWEEP, *SMALL, *words) == 0
+    table = pd.read_parquet(tmp_path / "run" / "cells.parquet")
+    rows = table[table["denoiser"] == "pretrained"]
+    assert set(rows["status"]) == {"ok"}
+    assert set(rows["network"]) == {folders["epsilon"]}
+    assert rows["training_id"].nunique() == 1
+    assert set(rows["schedule"]) == {"pretrained"}
+    assert dict(rows.groupby("sampler")["nfe"].max()) == {"ddim": 3, "heun": 5}
+    ideal = table[table["denoiser"] == "empirical"]
+    assert ideal["value"].max() < rows["value"].min()
+
+
+def test_the_experiment_with_a_model_that_is_here(command, folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("experiment=celebahq", f"model={folders['epsilon']}", *SMALL, "steps=[2]")
+    assert command(*words, "hydra.run.dir=run") == 0
+    assert (tmp_path / "run" / "image_panel_pretrained.png").stat().st_size > 1000
+    assert not (tmp_path / "run" / "cells.parquet").exists()
+    out = ("denoiser=pretrained", "sampler=ddim", "sampler.eta=1", "steps=2", "n=3", "out=x.npy")
+    assert command("sample", "run", *out) == 0
+    assert command("sample", "run", *out[:-1], "start=exact", "out=y.npy") == 2
+    assert not (tmp_path / "y.npy").exists()
+
+
+def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values, ids = [], []
+    for train_steps, asked in ((100, ()), (100, ("grid.train_steps=100",)), (1000, ())):
+        model = save_length(tmp_path / f"T{train_steps}", train_steps)
+        words = ("denoiser=pretrained", f"model={model}", "steps=[4]", "sampler=ddim", "cache=off")
+        assert command(*SWEEP, *SMALL, *words, "hydra.run.dir=run", *asked) == 0
+        cells = pd.read_parquet(tmp_path / "run" / "cells.parquet")
+        cells = cells[cells["denoiser"] == "pretrained"].sort_values("repetition")
+        values.append(cells["value"].tolist())
+        ids.append(set(cells["cell_id"]))
+        shutil.rmtree(tmp_path / "run")
+    assert values[0] == values[1]
+    assert not ids[0] & ids[2]  # the same weights on another table are another cell
+
+
+class Rows(nn.Module):
+    """A network that counts the images that it is given."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.config, self.seen = network, network.config, []
+
+    def forward(self, images, k, return_dict):
+        self.seen.append(len(images))
+        return self.network(images, k, return_dict=return_dict)
+
+
+def test_few_images_do_not_cost_what_many_do(command, folders, tmp_path, monkeypatch):
+    """And image i is the same bits whatever n is, though batches of other sizes have others."""
+    monkeypatch.chdir(tmp_path)
+    counted = Rows(pretrained.pretrained(folders["epsilon"]).unet)
+    monkeypatch.setattr(pipeline_folder, "_load_unet", lambda _: counted)
+    words = ("denoiser=pretrained", f"model={folders['epsilon']}", "dataset=null", "metric=[]")
+    more = ("picture=image_panel", "start=prior", "grid=ddpm_leading", "steps=[2]", "logger=none")
+    assert command(*words, *more, "dtype=float32", "hydra.run.dir=run") == 0
+    out = {}
+    for n, rows in ((3, 100), (130, 200)):
+        counted.seen = []
+        asked = ("denoiser=pretrained", "sampler=ddim", "sampler.eta=1", "steps=2")
+        assert command("sample", "run", *asked, f"n={n}", f"out={n}.npy") == 0
+        assert sum(counted.seen) == 2 * rows
+        out[n] = np.load(f"{n}.npy")
+    assert np.array_equal(out[3], out[130][:3])
+
+
+PRETRAINED = ["denoiser=pretrained", "model={tiny}"]
+FACES = ["experiment=celebahq", "model={tiny}"]
+
+
+def test_what_cannot_be_done_ends_in_one_line(command, folders, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    for words, said in (
+        (["denoiser=pretrained"], "model=None: must be the id of a diffusers pipeline"),
+        (["clip_x0=1"], "clip_x0=1: must be null unless denoiser=pretrained"),
+        (PRETRAINED, r"dataset=grid_mixture: .*\(1, 8, 8\), not \(2,"),
+        ([*PRETRAINED, "clip_x0=0"], "clip_x0=0.0: must be positive"),
+        ([*PRETRAINED, "dataset=null"], "dataset=null: .* metric="),
+        ([*PRETRAINED, *SWEEP, "sampler=ddim", "schedule=edm"], "schedule=edm: must be left out"),
+        ([*FACES, "metric=[sliced]"], "without data .* metric="),
+        ([*FACES, "steps=[1001]"], "steps=1001: must be at least 1 and at most train_steps=1000"),
+        ([*FACES, "start=[prior,exact]"], "start=exact: .* begins at"),
+        (["dataset=null"], "dataset=null: must be a data set: only a pretrained model"),
+    ):
+        words = [word.format(tiny=folders["epsilon"]) for word in words]
+        assert command(*words, "logger=none") == 2
+        err = capfd.readouterr().err.strip()
+        assert len(err.splitlines()) == 1
+        assert re.search(said, err), err
