@@ -513,6 +513,27 @@ def test_a_limit_above_the_floor_is_named(gaussian_budget):
     assert not any("the limit itself is" in line for line in verdict(*gaussian_budget))
 
 
+def test_a_limit_of_even_starts_is_held_against_the_floor_of_even_draws():
+    """Only the limit that draws noise may be above it because of that noise."""
+    of = budget(
+        gaussian(MEAN, COVARIANCE),
+        [("ddim", DDIM(1.0)), ("heun", Heun())],
+        learned=False,
+        converged_steps=20,
+        steps=[5],
+        repetitions=4,
+        n_samples=256,
+        block=256,
+    )
+    grid = functools.partial(karras, noise_min=2.0, rho=5.0)
+    of = replace(of, sweep=replace(of.sweep, grid=grid, starts={"exact": sobol_exact()}))
+    lines = [line for line in verdict(of, table(of)) if "the limit itself is" in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert "above the floor of even draws" in line
+        assert ("fresh noise that is not even" in line) is ("ddim" in line)
+
+
 def test_the_setting_that_limits_the_noise_is_named():
     of = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())])
     made = functools.partial(karras, noise_min=0.02, rho=5.0)

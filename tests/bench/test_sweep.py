@@ -17,7 +17,7 @@ from samplerbench.bench.sweep import Sweep, mean_over_samples, most_steps
 from samplerbench.core.grids import karras
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM
-from samplerbench.core.starts import Exact, Prior
+from samplerbench.core.starts import Exact, Prior, sobol_exact
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import Distance, Measurement
@@ -121,6 +121,18 @@ def test_samples_and_floor_are_held_against_the_truth(sweep):
     for drawn, samples in ((floor, draws), (cell, of.draw(cell).samples)):
         row = of.measure(of.drawing(drawn), "law", of.distances()["law"])
         assert row.value == distance(samples).value
+
+
+def test_even_starts_have_a_floor_of_even_draws(sweep):
+    """Of 128 even draws of a law on the line, one is in each 128th of it."""
+    starts = {"prior": Prior(), "exact": Exact(), "even": sobol_exact()}
+    truth = gaussian([1.0], [[4.0]])
+    of = replace(sweep, truth=truth, starts=starts, n_samples=128, floor_repetitions=2)
+    cells = of.floor_cells()
+    assert [cell.start for cell in cells] == ["", "", "even", "even"]
+    for cell in cells:
+        levels = torch.special.ndtr((of.draw(cell).samples[:, 0] - 1) / 2)
+        assert (len((128 * levels).floor().unique()) == 128) is (cell.start == "even")
 
 
 def test_the_versions_of_the_software_are_in_every_identity(sweep):
