@@ -23,6 +23,7 @@ from samplerbench.bench.identity import (
     describe,
     identity,
     package_code,
+    settings_text,
 )
 from samplerbench.core.grids import custom, karras
 from samplerbench.core.schedules import EDM, GeometricVE, GeometricVEKernel
@@ -60,6 +61,9 @@ def test_what_cannot_be_described_is_refused():
 
 def test_the_description_can_be_read():
     assert describe(DDIM(0.5)) == {"class": "samplerbench.samplers.ddim.DDIM", "eta": 0.5}
+    texts = {Euler(): "", DDIM(0.5): '{"eta": 0.5}', UniPC(2): '{"bh1": false, "points": 2}'}
+    for sampler, text in texts.items():
+        assert settings_text(sampler) == text
 
 
 def test_equal_numbers_are_described_alike():

@@ -171,7 +171,8 @@ def by_hand(oracle, x, levels, rtol, atol):
     ("times", "tolerance"),
     [
         ([10.0, 0.3], 1e-8),  # a long first step, which shrinks to a fifth, more than once
-        ([10.0, 9.99, 4.0, 0.5], 1e-3),  # a short first step, which grows tenfold
+        # a short first step, which grows tenfold, and one between levels, which shortens nothing
+        ([10.0, 9.99, 4.0, 3.999, 0.5], 1e-3),
         (np.linspace(10.0, 0.5, 20).tolist(), 1e-3),  # steps are cut short at every level
     ],
     ids=["long", "short", "many"],
