@@ -5,6 +5,7 @@ A field that is added to one of these classes and is in neither of the two lists
 
 import functools
 import inspect
+import json
 import math
 import pkgutil
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
@@ -225,6 +226,7 @@ def test_a_row_names_what_its_denoiser_has(sweep, kind):
     assert (row.run, row.experiment, row.dataset) == ("run", "experiment", "dataset")
     assert (row.schedule, row.grid, row.eta) == ("schedule", "grid", 0.5)
     assert (row.nfe, row.seconds, row.status, row.message, row.info) == (0, 0.0, "", "", "")
+    assert list(json.loads(row.metric_settings)) == ["class", "evaluations", "relative_tolerance"]
     assert math.isnan(one_row(sweep, replace(CELL, settings=Heun()), REFERENCE).eta)
 
 

@@ -6,7 +6,7 @@ import math
 import pandas as pd
 import pytest
 
-from samplerbench.bench.cell import curve_names, sampler_name, setting_text
+from samplerbench.bench.cell import curve_names, distinct, sampler_name, setting_text
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,16 @@ def test_a_number_is_as_short_as_it_stays_itself():
         repr(1 / 3),
         "nan",
     ]
+
+
+def test_a_value_counts_once_and_is_known_by_its_cell_and_names():
+    table = pd.DataFrame(
+        [("a", "s", 1), ("a", "s", 1), ("a", "t", 1), ("a", "s", 2), ("b", "s", 1)]
+        + 2 * [("", "s", 1)],  # rows of somebody's own have no identity
+        columns=["cell_id", "sampler", "steps"],
+    )
+    assert list(distinct(table).index) == [0, 2, 3, 4, 5, 6]
+    assert len(distinct(table.drop(columns="cell_id"))) == 7
 
 
 def lines(**columns):

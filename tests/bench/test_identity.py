@@ -113,6 +113,9 @@ def made(eta):
 def test_what_has_one_name_and_other_code_is_another_thing():
     (one, grid), (same, same_grid), (other, other_grid) = made(0.1), made(0.1), made(0.2)
     assert identity(one) == identity(same) != identity(other)
+    for sampler in (one, same, other):
+        type(sampler).__module__ = "__main__"  # as a notebook has it
+    assert identity(one) == identity(same) != identity(other)
     assert identity(grid) == identity(same_grid) != identity(other_grid)
 
 

@@ -2,9 +2,11 @@
 
 import functools
 import importlib.metadata
+import itertools
 import math
 import re
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -107,7 +109,13 @@ def test_nfe_is_counted(sweep):
     rows = replace(sweep, samplers=[("heun", Heun())], steps=[1, 5], n_samples=350).run()
     assert {(row.steps, row.nfe) for row in rows if row.sampler == "heun"} == {(1, 1), (5, 9)}
     assert {(row.steps, row.nfe) for row in rows if row.denoiser == "law"} == {(0, 0)}
-    assert all(row.seconds > 0 for row in rows)
+
+
+def test_seconds_are_those_of_sampling_and_metric(sweep, monkeypatch):
+    """A clock that is a second later in every call: one second for each of the two."""
+    clock = SimpleNamespace(perf_counter=functools.partial(next, itertools.count(7.0)))
+    monkeypatch.setattr("samplerbench.bench.sweep.time", clock)
+    assert {row.seconds for row in sweep.run()} == {2.0}
 
 
 def test_samples_and_floor_are_held_against_the_truth(sweep):
