@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 import samplerbench
-from samplerbench.bench.identity import (
+from samplerbench.core.grids import custom, karras
+from samplerbench.core.schedules import EDM, GeometricVE, GeometricVEKernel
+from samplerbench.identity import (
     PRESENTATION,
     _sources,
     content,
@@ -25,8 +27,6 @@ from samplerbench.bench.identity import (
     package_code,
     settings_text,
 )
-from samplerbench.core.grids import custom, karras
-from samplerbench.core.schedules import EDM, GeometricVE, GeometricVEKernel
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.unipc import UniPC
@@ -92,7 +92,7 @@ def test_the_code_of_torch_is_not_read(tmp_path, monkeypatch):
     """Wherever it lies: its version is known, and to read it takes a minute."""
     (tmp_path / "of_torch.py").write_text("import torch\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("samplerbench.bench.identity._INSTALLED", ())
+    monkeypatch.setattr("samplerbench.identity._INSTALLED", ())
     layer = describe(nn.Linear(2, 2), code=True)
     assert layer["class"] == "torch.nn.modules.linear.Linear"
     assert "source" not in layer
