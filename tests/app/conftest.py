@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from samplerbench.app.folders import conf_directory
+from samplerbench.app.config.folders import conf_directory
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from samplerbench.app import gallery
-from samplerbench.app.folders import conf_directory
+from samplerbench.app.config.folders import conf_directory
 from samplerbench.verify.orders import Order
 
 NAME = "n0/chain"

@@ -7,10 +7,10 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from samplerbench.app import listing
-from samplerbench.app.construct import construct_grid, read_member
+from samplerbench.app.commands import list as listing
+from samplerbench.app.config.construct import construct_grid, read_member
+from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.declared import again, declared
-from samplerbench.app.folders import conf_directory
 from samplerbench.app.main import command
 from samplerbench.core.models import Denoiser
 from samplerbench.errors import InvalidSetting
@@ -144,7 +144,8 @@ def test_bad_words(words, message):
 
 def test_a_list_needs_nothing_heavy():
     code = (
-        "import sys; from samplerbench.app import listing; listing.main(['metric', 'samplers']); "
+        "import sys; from samplerbench.app.commands.list import main\n"
+        "main(['metric', 'samplers'])\n"
         "assert not {'torch', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

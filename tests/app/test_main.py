@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 import yaml
 
-from samplerbench.app.folders import conf_directory
+from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.main import main
 from samplerbench.bench.store import CLOCKS
 
@@ -295,7 +295,7 @@ def test_every_job_that_failed_is_named_at_the_end(run, tmp_path, monkeypatch):
             for job, eta in enumerate((-1.0, -1.0, -2.0, -2.0), 2)
         ),
     ]
-    monkeypatch.setattr("samplerbench.app.main.MOST_NAMED", 1)
+    monkeypatch.setattr("samplerbench.app.commands.run.MOST_NAMED", 1)
     status, _, err = run(*words[:-1], "hydra.sweep.dir=more", "sampler.ddim.eta=-1,-2,-3,-4")
     assert status == 2
     first, second, rest = err.strip().splitlines()[-3:]
@@ -395,7 +395,7 @@ def test_a_folder_that_holds_a_run_is_not_touched(run, tmp_path):
 
 
 def test_run_folders_never_collide():
-    from samplerbench.app.main import run_name
+    from samplerbench.app.config.compose import run_name
 
     assert len({run_name() for _ in range(10_000)}) == 10_000
 

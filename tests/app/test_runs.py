@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 
+from samplerbench.app.folder.lock import hold, release, signature
+from samplerbench.app.folder.runs import find_runs, open_run
+from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.main import main
-from samplerbench.app.owner import hold, release, signature
-from samplerbench.app.runs import find_runs, open_run
 from samplerbench.bench.store import CLOCKS
 from samplerbench.errors import InvalidSetting
 
@@ -41,7 +42,7 @@ def test_a_finished_run_is_read_and_gives_its_own_samples_again(stored):
     assert (run.state, run.message) == ("finished", "")
     assert run.values == len(run.table())
     assert run.choices["dataset"] == "grid_mixture"
-    job = run.job()
+    job = rebuild(run)
     rows = {row.cell_id: row for row in job.sweep.run()}
     table = run.table().drop(columns=list(CLOCKS))
     assert set(table["cell_id"]) == set(rows)
@@ -87,11 +88,11 @@ def test_weights_of_another_network_or_none_are_refused(copy):
     for content in (whole[:100], b"", b"\x80\x04pickle"):
         weights.write_bytes(content)
         with pytest.raises(InvalidSetting, match="weights of its own network") as caught:
-            open_run(copy).job()
+            rebuild(open_run(copy))
         assert "\n" not in str(caught.value)
     torch.save({"a": 1}, weights)  # a pickle, which is never opened as one
     with pytest.raises(InvalidSetting, match="weights of its own network"):
-        open_run(copy).job()
+        rebuild(open_run(copy))
 
 
 def test_a_stored_config_cannot_choose_what_runs(copy, tmp_path):
@@ -100,7 +101,7 @@ def test_a_stored_config_cannot_choose_what_runs(copy, tmp_path):
     config["dataset"] = {"_target_": "pathlib.Path.touch", "self": str(tmp_path / "touched")}
     path.write_text(yaml.safe_dump(config))
     with pytest.raises(InvalidSetting, match="a member of samplerbench"):
-        open_run(copy).job()
+        rebuild(open_run(copy))
     assert not (tmp_path / "touched").exists()
 
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 import yaml
 
-from samplerbench.app.job import read_losses
-from samplerbench.app.runs import open_run
+from samplerbench.app.folder.runs import open_run
+from samplerbench.app.job.rebuild import rebuild
+from samplerbench.app.job.run import read_losses
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.store import CLOCKS, Store
 from samplerbench.errors import InvalidSetting
@@ -97,7 +98,7 @@ def test_a_checkpoint_executes_nothing(run, tmp_path, write):
     else:
         torch.save({"network.weight": Touch(touched)}, weights)
     with pytest.raises(InvalidSetting, match="weights of its own network") as caught:
-        open_run(run).job()
+        rebuild(open_run(run))
     assert "\n" not in str(caught.value)
     assert not touched.exists()
 
@@ -161,9 +162,16 @@ def tricks(tmp_path):
     write = "samplerbench.files.write_atomically"
     yield {"_target_": write, "path": touched, "content": "evil"}
     yield {"_target_": write, "path": touched, "content": "evil", "_partial_": True}
-    yield {"_target_": "samplerbench.app.cache.prune", "directory": str(tmp_path), "before": 9e9}
-    yield {"_target_": "samplerbench.app.check.main", "words": ["subprocess.Popen"]}
-    yield {"_target_": "samplerbench.app.report.main", "words": [str(tmp_path), f"out={touched}"]}
+    yield {
+        "_target_": "samplerbench.app.commands.cache.prune",
+        "directory": str(tmp_path),
+        "before": 9e9,
+    }
+    yield {"_target_": "samplerbench.app.commands.check.main", "words": ["subprocess.Popen"]}
+    yield {
+        "_target_": "samplerbench.app.commands.report.main",
+        "words": [str(tmp_path), f"out={touched}"],
+    }
     yield {"_target_": "samplerbench.library.load", "directory": ".", "trusted": "subprocess"}
     yield {"_target_": "samplerbench.logs.csv.CsvLog", "run": {"directory": touched, "config": {}}}
     yield {"_target_": "samplerbench.samplers.euler.Euler"}  # where it does not belong
@@ -190,7 +198,7 @@ def test_a_stored_config_cannot_choose_what_runs(run, tmp_path, group):
         change(run, trusted=["subprocess", "os", "posix", "builtins"], **one(group, node))
         before = files(tmp_path)
         with pytest.raises(InvalidSetting, match="_target_") as caught:
-            open_run(run).job()
+            rebuild(open_run(run))
         assert "\n" not in str(caught.value)
         assert files(tmp_path) == before, node
         (run / "config.yaml").write_bytes(whole)
@@ -211,7 +219,7 @@ def test_a_target_within_a_value_is_a_value(run, tmp_path):
         whole = (run / "config.yaml").read_bytes()
         change(run, **changed)
         with pytest.raises((InvalidSetting, TypeError)):
-            open_run(run).job()
+            rebuild(open_run(run))
         assert not touched.exists()
         (run / "config.yaml").write_bytes(whole)
 
@@ -279,7 +287,7 @@ def test_a_member_s_name_cannot_leave_the_run_s_folder(run, tmp_path, group):
         change(run, **{group: {name: next(iter(nodes.values()))}})
         before = files(tmp_path)
         with pytest.raises(InvalidSetting, match=f"(?s)^{group}=.*must be a name of letters"):
-            open_run(run).job()
+            rebuild(open_run(run))
         assert files(tmp_path) == before
 
 
@@ -348,7 +356,7 @@ def test_a_stored_run_s_data_file_is_read_as_numbers_or_refused(run, tmp_path):
     for path in ("/etc/passwd", private, pickled, "/dev/stdin", tmp_path, "", "a\0b"):
         change(run, dataset={"_target_": target, "path": str(path)})
         with pytest.raises(InvalidSetting, match=r"dataset\.path=") as caught:
-            open_run(run).job()
+            rebuild(open_run(run))
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "touched").exists()
 

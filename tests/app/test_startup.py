@@ -1,14 +1,11 @@
 """What imports leave behind is kept from the collector, once."""
 
 import gc
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from samplerbench import app
 from samplerbench.app.startup import importing
 
 
@@ -62,9 +59,3 @@ def test_nobody_to_read_the_output_is_no_defect(words):
     closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
     done = subprocess.run(closed, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
-
-
-def test_every_module_of_the_app_is_in_its_map():
-    folder = Path(app.__file__).parent
-    named = set(re.findall(r"\w+", app.__doc__))
-    assert {path.stem for path in folder.glob("*.py")} - {"__init__"} <= named

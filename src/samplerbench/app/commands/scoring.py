@@ -16,10 +16,10 @@ from omegaconf import DictConfig
 from rich.table import Table
 from torch import Tensor
 
-from samplerbench.app.compose import composed
-from samplerbench.app.construct import construct
-from samplerbench.app.groups import members
-from samplerbench.app.numbers import count
+from samplerbench.app.config.compose import composed
+from samplerbench.app.config.construct import construct
+from samplerbench.app.config.groups import members
+from samplerbench.app.config.numbers import count
 from samplerbench.app.terminal import console
 from samplerbench.bench.jackknife import half_width
 from samplerbench.core.noise import generator

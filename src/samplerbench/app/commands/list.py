@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 from omegaconf import OmegaConf
 from rich.table import Table
 
-from samplerbench.app.construct import comment, construct_grid, read_member
+from samplerbench.app.config.construct import comment, construct_grid, read_member
+from samplerbench.app.config.folders import conf_directory, groups, members
 from samplerbench.app.declared import again, declared
-from samplerbench.app.folders import conf_directory, groups, members
 from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting
 from samplerbench.report.references import mentioned, references, short

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from samplerbench.app.main import run_name
-from samplerbench.app.plan import PLAN
-from samplerbench.app.runs import find_runs
+from samplerbench.app.commands.words import read_words
+from samplerbench.app.config.compose import run_name
+from samplerbench.app.folder.plan import PLAN
+from samplerbench.app.folder.runs import find_runs
 from samplerbench.app.startup import importing
-from samplerbench.app.words import read_words
 from samplerbench.errors import InvalidSetting, require
 
 
@@ -48,7 +48,7 @@ def main(words: list[str]) -> None:
         require([len(of) for of in found] == [1, 1], "--compare", " ".join(words), allowed)
         require(len(paths) == 2, "--compare", " ".join(words), "two different runs")
     with importing():  # it takes seconds: mistakes are told before
-        from samplerbench.app.reporting import report
+        from samplerbench.app.commands.reporting import report
 
     out = out or Path("multirun") / f"report_{run_name()}"
     left_out = [f"left out: {error}" for error in skipped]

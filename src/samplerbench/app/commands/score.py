@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from samplerbench.app.commands.words import read_words
 from samplerbench.app.startup import importing
-from samplerbench.app.words import read_words
 from samplerbench.errors import require
 
 #: Those of a job's words that are used here, and those of them with settings.
@@ -42,6 +42,6 @@ def main(words: list[str]) -> None:
         allowed = "left out beside a reference, whose points are all that samples are compared with"
         require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)
     with importing():  # it takes seconds: mistakes are told before
-        from samplerbench.app.scoring import rank
+        from samplerbench.app.commands.scoring import rank
 
     rank(files, reference, values)

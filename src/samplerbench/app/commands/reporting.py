@@ -15,9 +15,9 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from samplerbench.app.declared import again
-from samplerbench.app.owner import CONFIG
-from samplerbench.app.plan import PLAN, read_plan
-from samplerbench.app.runs import CHECKPOINTS, StoredRun, open_run, words_of
+from samplerbench.app.folder.lock import CONFIG
+from samplerbench.app.folder.plan import PLAN, read_plan
+from samplerbench.app.folder.runs import CHECKPOINTS, StoredRun, open_run, words_of
 from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, first_line
 from samplerbench.report.charts import Chart
@@ -171,10 +171,11 @@ def _panels(run: StoredRun, lines: pd.DataFrame, title: str) -> list[Chart]:
     if "learned" in set(lines["denoiser"]) and not (run.directory / CHECKPOINTS).is_dir():
         # before torch is imported, which takes seconds
         raise InvalidSetting("panels", run.name, "a run whose trained weights are there")
-    from samplerbench.app.build import scene
+    from samplerbench.app.job.build import scene
+    from samplerbench.app.job.rebuild import rebuild
     from samplerbench.report.samples import panels
 
-    job = run.job(device="cpu")
+    job = rebuild(run, device="cpu")
     return list(panels(scene(job.sweep, job.training), lines, title))
 
 

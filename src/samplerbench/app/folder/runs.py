@@ -23,21 +23,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args
+from typing import Any, Literal, NoReturn, TypeVar, get_args
 
 import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from samplerbench.app.construct import trusted_packages
-from samplerbench.app.owner import CONFIG, STATUS, hold, is_gone, release, signature, stored
+from samplerbench.app.config.construct import trusted_packages
+from samplerbench.app.folder.lock import CONFIG, STATUS, hold, is_gone, release, signature, stored
 from samplerbench.bench.store import Store
-from samplerbench.errors import InvalidSetting, first_line, kind_and_line
+from samplerbench.errors import InvalidSetting, kind_and_line
 from samplerbench.files import create_atomically, set_aside, write_atomically
-
-if TYPE_CHECKING:
-    from samplerbench.app.build import Job
 
 State = Literal["running", "finished", "failed", "interrupted"]
 ABOUT, CHECKPOINTS = "run.json", "checkpoints"
@@ -83,40 +79,6 @@ class StoredRun:
     def values_and_problems(self) -> tuple[pd.DataFrame, list[str]]:
         """Its values so far, and what of them cannot be read, a line each."""
         return Store(self.directory, self.sweep_id).readable()
-
-    def job(self, **changes: Any) -> Job:
-        """The run's objects, built again, the learned denoiser with its trained weights.
-
-        Args:
-            changes: top-level keys of the config to change before, such as device="cuda".
-
-        Raises:
-            InvalidSetting: something cannot be built here, or the weights are not there.
-        """
-        # torch takes seconds to import, and a run's values can be read without it
-        from samplerbench.app.build import build
-        from samplerbench.training.weights import WEIGHTS, load
-
-        config = OmegaConf.merge(self.config, changes)
-        assert isinstance(config, DictConfig)
-        # a log is opened by a job that runs, and its package may be missing here
-        config.logger = {"_target_": "samplerbench.logs.base.NoLogger"}
-        config.cache = "off"
-        try:
-            job = build(config, self.choices, self.name)
-        except OmegaConfBaseException as error:  # a key that this version has, and the run has not
-            allowed = f"a whole run of this version ({first_line(error)})"
-            raise InvalidSetting("run", self.directory, allowed) from error
-        if job.training is not None:
-            model = job.training.objective.model
-            path = self.directory / CHECKPOINTS / WEIGHTS
-            try:
-                load(model, path)
-            except Exception as error:  # whatever the file holds
-                allowed = f"one with the weights of its own network ({kind_and_line(error)})"
-                raise InvalidSetting("run", path, allowed) from error
-            model.to(job.sweep.device)
-        return job
 
 
 def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None:

@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from samplerbench.app.build import Job, Training, build, scene
-from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
-from samplerbench.app.showing import Showing
+from samplerbench.app.folder.runs import CHECKPOINTS, State, claim, tell
+from samplerbench.app.job.build import Job, Training, build, scene
+from samplerbench.app.job.show import Showing
 from samplerbench.app.terminal import console, shown
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
