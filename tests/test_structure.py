@@ -15,17 +15,7 @@ PARTS = [
     *("bench", "verify", "figures", "report", "logs", "app", "library"),
 ]
 #: The same within the application.
-APP_PARTS = [
-    "terminal",
-    "startup",
-    "declared",
-    "config",
-    "folder",
-    "job",
-    "commands",
-    "main",
-    "gallery",
-]
+APP_PARTS = ["terminal", "config", "folder", "job", "commands", "main"]
 
 
 def imported(path: Path, package: str) -> set[str]:

@@ -7,9 +7,9 @@ a job, see `commands.run`. A mistake ends with one line on standard error and st
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from importlib import import_module
-from typing import NoReturn
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -19,7 +19,6 @@ from samplerbench.app.commands.complaints import complain
 from samplerbench.app.commands.words import members_of_others
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import adding
-from samplerbench.app.startup import leave
 from samplerbench.app.terminal import replace_unencodable
 from samplerbench.errors import InvalidSetting
 
@@ -27,16 +26,18 @@ from samplerbench.errors import InvalidSetting
 COMMANDS = ("list", "check", "cite", "score", "report", "sample", "export", "cache")
 
 
-def entry() -> NoReturn:
-    """What the command and `python -m samplerbench` run: `main`, and then the process ends."""
-    status = 0
+def entry() -> None:
+    """Run `main`, in a process of its own; whoever reads the output may leave early."""
     try:
-        main()
-    except SystemExit as ending:
-        if not isinstance(ending.code, int | None):
-            raise
-        status = ending.code or 0
-    leave(status)
+        try:
+            main()
+        finally:
+            if sys.stdout is not None:  # it is None where it was closed from the beginning
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would flush again at its exit, and print a second error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def main() -> None:
@@ -49,13 +50,6 @@ def main() -> None:
             sys.exit(complain(str(error)))
         except KeyboardInterrupt:
             sys.exit(complain("interrupted", 130))
-        except BrokenPipeError:  # who read the output has left
-            sys.exit(1)
-        return
-    if sys.argv[1:] in (["--help"], ["-h"]):
-        from samplerbench.app.commands.list import guide
-
-        print(guide())
         return
     run.main(sys.argv[1:])
 

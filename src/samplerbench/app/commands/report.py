@@ -20,7 +20,6 @@ from samplerbench.app.commands.words import read_words
 from samplerbench.app.config.compose import run_name
 from samplerbench.app.folder.plan import PLAN
 from samplerbench.app.folder.runs import find_runs
-from samplerbench.app.startup import importing
 from samplerbench.errors import InvalidSetting, require
 
 
@@ -47,8 +46,7 @@ def main(words: list[str]) -> None:
         allowed = "two folders with one run each"
         require([len(of) for of in found] == [1, 1], "--compare", " ".join(words), allowed)
         require(len(paths) == 2, "--compare", " ".join(words), "two different runs")
-    with importing():  # it takes seconds: mistakes are told before
-        from samplerbench.app.commands.reporting import report
+    from samplerbench.app.commands.reporting import report  # slow: imports plotly
 
     out = out or Path("multirun") / f"report_{run_name()}"
     left_out = [f"left out: {error}" for error in skipped]

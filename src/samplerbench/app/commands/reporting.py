@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 
-from samplerbench.app.declared import again
+from samplerbench.app.config.construct import trusted
 from samplerbench.app.folder.lock import CONFIG
 from samplerbench.app.folder.plan import PLAN, read_plan
 from samplerbench.app.folder.runs import CHECKPOINTS, StoredRun, open_run, words_of
@@ -118,9 +118,9 @@ def _unordered(config: object) -> frozenset[str]:
     found = []
     for name, node in (metrics if isinstance(metrics, dict) else {}).items():
         target = node.get("_target_") if isinstance(node, dict) else None
-        # what is not ours declares it to its own runs only; a run may be of another version
-        with suppress(LookupError, ImportError):
-            if not getattr(again(str(target)), "smaller_is_better", True):
+        # a run may be of another version, and what is not trusted is not imported
+        with suppress(InvalidSetting):
+            if not getattr(trusted(target, "metric"), "smaller_is_better", True):
                 found.append(str(name))
     return frozenset(found)
 

@@ -41,7 +41,6 @@ from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.config.numbers import check_numbers
 from samplerbench.app.folder.lock import STATUS, own_folder, stored
 from samplerbench.app.folder.plan import PLAN, read_plan
-from samplerbench.app.startup import importing
 from samplerbench.app.terminal import replace_unencodable
 from samplerbench.errors import InvalidSetting, RunFailed
 
@@ -62,8 +61,8 @@ def _job(config: DictConfig) -> float | None:
         with trusting(config.trusted):
             if HydraConfig.get().mode == RunMode.RUN:  # a job of several is to say why it failed
                 check_numbers(config)
-            with importing():
-                from samplerbench.app.job.run import run
+            from samplerbench.app.job.run import run  # slow: imports torch
+
             value = run(config)
     except Exception as error:
         told = isinstance(error, InvalidSetting | OmegaConfBaseException | RunFailed)

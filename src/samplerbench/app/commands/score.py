@@ -18,7 +18,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from samplerbench.app.commands.words import read_words
-from samplerbench.app.startup import importing
 from samplerbench.errors import require
 
 #: Those of a job's words that are used here, and those of them with settings.
@@ -41,7 +40,6 @@ def main(words: list[str]) -> None:
     for key in values if reference is not None else ():
         allowed = "left out beside a reference, whose points are all that samples are compared with"
         require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)
-    with importing():  # it takes seconds: mistakes are told before
-        from samplerbench.app.commands.scoring import rank
+    from samplerbench.app.commands.scoring import rank  # slow: imports torch
 
     rank(files, reference, values)
