@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from samplerbench.app.commands import report
-from samplerbench.app.commands.reporting import _unordered
+from samplerbench.app.commands.report import _unordered
 from samplerbench.app.config.construct import read_member
 from samplerbench.app.config.folders import members
 from samplerbench.errors import InvalidSetting

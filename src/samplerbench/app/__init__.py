@@ -15,5 +15,5 @@ config/         from yaml files to objects: `folders` finds the members of a gro
                 config outside a job, `numbers` checks whole numbers
 
 terminal        standard output
-examine, scoring, reporting
+examine
 """
