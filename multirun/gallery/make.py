@@ -25,7 +25,7 @@ from samplerbench.app.commands.list import order
 from samplerbench.app.config.compose import run_name
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.bench.cell import sampler_name
-from samplerbench.bench.identity import settings_text
+from samplerbench.identity import settings_text
 from samplerbench.verify.orders import LAWS, STEPS, measured_order
 
 GALLERY = Path("multirun/gallery")

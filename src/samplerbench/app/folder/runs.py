@@ -118,7 +118,7 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
 def versions() -> dict[str, str]:
     """Of the software that decides a run's bits: of trusted packages their code, and of Python."""
     # torch takes seconds to import, and a run's values can be read without it
-    from samplerbench.bench.identity import VERSIONS, package_code
+    from samplerbench.identity import VERSIONS, package_code
 
     code = {package: package_code(package) for package in trusted_packages()}
     return {**VERSIONS, **code, "python": platform.python_version()}

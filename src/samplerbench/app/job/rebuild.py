@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,12 +10,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.folder.runs import CHECKPOINTS, StoredRun
 from samplerbench.app.job.build import Job, build
+from samplerbench.bench.cell import Origin
 from samplerbench.errors import InvalidSetting, first_line, kind_and_line
-from samplerbench.training.weights import WEIGHTS, load
+from samplerbench.identity import identity_of_model
+from samplerbench.training.weights import WEIGHTS, load, training_of
 
 
 def rebuild(run: StoredRun, **changes: Any) -> Job:
     """The job of a run, its learned denoiser with the trained weights.
+
+    If code or data have changed since the training, the learned denoiser keeps the identity of the
+    training that made its weights.
 
     Args:
         run: as `open_run` returns it.
@@ -42,4 +48,10 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
             allowed = f"one with the weights of its own network ({kind_and_line(error)})"
             raise InvalidSetting("run", path, allowed) from error
         model.to(job.sweep.device)
+        made_by = training_of(path) or identity_of_model(model)
+        if made_by != job.sweep.origins["learned"].id:
+            learned = Origin("learned", made_by, made_by)
+            sweep = replace(job.sweep, origins={**job.sweep.origins, "learned": learned})
+            budget = None if job.budget is None else replace(job.budget, sweep=sweep)
+            job = replace(job, sweep=sweep, budget=budget)
     return job
