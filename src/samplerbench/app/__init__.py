@@ -8,8 +8,8 @@ commands/       one module a command: list, check, score, sample, report, export
 job/            one job: `build` makes its objects, `refusals` checks them, `run` trains and
                 measures, `show` and `console` draw and print; `objects` serves the library,
                 `rebuild` builds the job of a stored run again
-folder/         the folder of a run: `runs` reads it again, `lock` says which process works there,
-                `plan` lists the jobs of a multirun
+folder/         the folder of a run: `runs` reads it, `claim` takes it for a job and writes its
+                status, `lock` allows one process at a time, `plan` lists the jobs of a multirun
 config/         from yaml files to objects: `folders` finds the members of a group, `groups` those
                 that a config has chosen, `construct` makes an object of a node, `compose` makes a
                 config outside a job, `numbers` checks whole numbers

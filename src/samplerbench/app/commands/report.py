@@ -26,9 +26,15 @@ from omegaconf import OmegaConf
 from samplerbench.app.commands.words import read_words
 from samplerbench.app.config.compose import run_name
 from samplerbench.app.config.construct import trusted
-from samplerbench.app.folder.lock import CONFIG
 from samplerbench.app.folder.plan import PLAN, read_plan
-from samplerbench.app.folder.runs import CHECKPOINTS, StoredRun, find_runs, open_run, words_of
+from samplerbench.app.folder.runs import (
+    CHECKPOINTS,
+    CONFIG,
+    StoredRun,
+    find_runs,
+    open_run,
+    read_about,
+)
 from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, first_line, require
 from samplerbench.report.charts import Chart
@@ -249,7 +255,7 @@ def _of_plans(folder: Path) -> list[str]:
         plan = read_plan(path)
         if plan is None:
             continue
-        found = {run: words_of(path.parent / run) for run in _runs_of(path.parent)}
+        found = {run: _overrides(path.parent / run) for run in _runs_of(path.parent)}
         begun = {run: frozenset(words) for run, words in found.items() if words is not None}
         unknown = len(found) - len(begun)
         name = path.parent.name
@@ -265,6 +271,13 @@ def _of_plans(folder: Path) -> list[str]:
         if others:
             lines.append(f"{name}: not of its last command: {few(others)}")
     return lines
+
+
+def _overrides(directory: Path) -> list[str] | None:
+    """The words of a run's command; None if they cannot be read."""
+    with suppress(Exception):  # the file may hold anything
+        return read_about(directory)[1]
+    return None
 
 
 def _runs_of(multirun: Path) -> list[Path]:

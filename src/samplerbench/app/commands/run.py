@@ -39,8 +39,9 @@ from samplerbench.app.config.compose import no_name
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.config.numbers import check_numbers
-from samplerbench.app.folder.lock import STATUS, own_folder, stored
+from samplerbench.app.folder.claim import own_folder, why_refused
 from samplerbench.app.folder.plan import PLAN, read_plan
+from samplerbench.app.folder.runs import STATUS, open_run
 from samplerbench.app.terminal import replace_unencodable
 from samplerbench.errors import InvalidSetting, RunFailed
 
@@ -92,7 +93,7 @@ def _settle(config: DictConfig) -> None:
     if multirun not in directory.parents:
         raise _outside(hydra.sweep.subdir)
     with suppress(OmegaConfBaseException):  # what cannot be resolved is refused in its own folder
-        own = own_folder(directory, multirun, stored(config))
+        own = own_folder(directory, multirun, config)
         if own != directory:
             own.mkdir(exist_ok=True)
             with suppress(OSError):  # Hydra made it; if another job's files are there it stays
@@ -152,8 +153,6 @@ def _named(error: Exception) -> str:
 
 def _other_failures(named: JobFailed) -> list[str]:
     """The other jobs that failed or were refused: Hydra raises the first one's error only."""
-    from samplerbench.app.folder.runs import open_run, why_refused  # slow: imports pandas
-
     folder = Path(named.multirun)
     plan = read_plan(folder / PLAN)
     places = [path.parent.relative_to(folder) for path in folder.rglob(STATUS)]
