@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from samplerbench.app.refusals import check
+from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.parts import convergence, parts
 from samplerbench.bench.budget.run import DOUBLED, Budget
 from samplerbench.bench.budget.words import _more_noise, enough_noise, verdict

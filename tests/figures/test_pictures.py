@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
-from samplerbench.app.construct import construct
-from samplerbench.app.folders import conf_directory
+from samplerbench.app.config.construct import construct
+from samplerbench.app.config.folders import conf_directory
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
 from samplerbench.core.schedules import EDM, VPLinear

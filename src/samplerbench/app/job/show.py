@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
-from samplerbench.app.build import Job, what_pictures_see
-from samplerbench.app.console import (
+from samplerbench.app.job.build import Job, what_pictures_see
+from samplerbench.app.job.console import (
     print_beyond,
     print_budget,
     print_cells,

@@ -29,12 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from samplerbench.app.words import read_words, value_of
+from samplerbench.app.commands.words import read_words, value_of
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.files import temporary_name
 
 if TYPE_CHECKING:
-    from samplerbench.app.runs import StoredRun
+    from samplerbench.app.folder.runs import StoredRun
     from samplerbench.bench.cell import Cell
     from samplerbench.bench.sampling import Made
     from samplerbench.bench.sweep import Sweep
@@ -86,7 +86,7 @@ def main(words: list[str]) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from samplerbench.app.runs import open_run
+    from samplerbench.app.folder.runs import open_run
     from samplerbench.bench.sampling import sample_into, shape_of
 
     run = open_run(asked.run)
@@ -155,7 +155,8 @@ def one_cell(run: StoredRun, asked: Asked) -> tuple[Sweep, Cell]:
     Raises:
         InvalidSetting: the run has no such model, or the sampler cannot run on it.
     """
-    from samplerbench.app.construct import construct, construct_grid, convert
+    from samplerbench.app.config.construct import construct, construct_grid, convert
+    from samplerbench.app.job.rebuild import rebuild
     from samplerbench.bench.cell import Cell
     from samplerbench.bench.sampling import require_runs
 
@@ -174,7 +175,7 @@ def one_cell(run: StoredRun, asked: Asked) -> tuple[Sweep, Cell]:
         changed["seed"] = convert(asked.values["seed"], int, "seed")
         require(changed["seed"] >= 0, "seed", changed["seed"], "at least 0")
     device = {"device": asked.values["device"]} if "device" in asked.values else {}
-    sweep = run.job(**device).sweep
+    sweep = rebuild(run, **device).sweep
     denoisers = dict(sweep.denoisers)
     oracle = sweep.dataset.oracle(sweep.schedule)
     if oracle is not None:
@@ -198,7 +199,7 @@ def node(run: StoredRun, asked: Asked, group: str, name: str) -> DictConfig:
 
     A name with dots is a class, of a package that is trusted.
     """
-    from samplerbench.app.compose import member
+    from samplerbench.app.config.compose import member
 
     # the grid's node is the group itself, the others have one for each name
     own = {run.choices.get(group): run.config[group]} if group == "grid" else run.config[group]
@@ -269,7 +270,7 @@ def report(run: StoredRun, asked: Asked, sweep: Sweep, cell: Cell, made: Made) -
 
 def scoring(run: StoredRun, out: Path) -> list[str]:
     """The command that scores samples of the run's data, or nothing where they are not ours."""
-    from samplerbench.app.compose import member
+    from samplerbench.app.config.compose import member
 
     name = str(run.choices.get("dataset"))
     try:

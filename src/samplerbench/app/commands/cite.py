@@ -21,10 +21,10 @@ import yaml
 from omegaconf import DictConfig
 from pybtex.database import BibliographyData, Entry, Person
 
-from samplerbench.app.construct import comment, trusted
-from samplerbench.app.folders import members
-from samplerbench.app.runs import StoredRun, find_runs, open_run
-from samplerbench.app.words import read_words
+from samplerbench.app.commands.words import read_words
+from samplerbench.app.config.construct import comment, trusted
+from samplerbench.app.config.folders import members
+from samplerbench.app.folder.runs import StoredRun, find_runs, open_run
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.report.references import bibtex, mentioned, references, without_entry
 
@@ -88,7 +88,7 @@ def used(run: StoredRun) -> Iterator[Use]:
     Raises:
         InvalidSetting: a member is of a package that is not trusted.
     """
-    from samplerbench.app.build import decisive  # slow to import: it brings the trainer
+    from samplerbench.app.job.build import decisive  # slow to import: it brings the trainer
 
     config = run.config
     named = config.denoiser
@@ -140,7 +140,7 @@ def _use(group: str, name: str, node: DictConfig) -> Use:
 
 @cache
 def _citation() -> dict[str, Any]:
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]
     installed = package / "CITATION.cff"
     path = installed if installed.is_file() else package.parents[1] / "CITATION.cff"
     found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))

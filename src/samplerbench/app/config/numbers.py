@@ -9,7 +9,7 @@ import os
 
 from omegaconf import DictConfig, ListConfig
 
-from samplerbench.app.construct import convert
+from samplerbench.app.config.construct import convert
 from samplerbench.errors import require
 
 #: Those that every job has, and those of them that may be none.

@@ -14,7 +14,7 @@ _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
 def conf_directory() -> Path:
     """The folder of our groups: inside an installed wheel, beside src/ in a checkout."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parents[1] / "conf"
 

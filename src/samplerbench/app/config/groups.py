@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from samplerbench.app.construct import construct
+from samplerbench.app.config.construct import construct
 from samplerbench.errors import require
 
 

@@ -1,6 +1,16 @@
-"""How far samples are from a data set or a file of data, beside what perfect samples show.
+"""`samplerbench score FILE…`: the distance of anybody's samples to the data, with its floor.
 
-It is what `samplerbench score` prints; see there.
+    samplerbench score samples.npy dataset=grid_mixture
+    samplerbench score a.npy b.npy reference=data.npy metric=sliced
+
+Files hold one sample a row (.npy or .csv), from any tool in any language. The other words are those
+of a job, or the same as `--dataset grid_mixture`: `dataset` and `metric` with their settings,
+`n_reference`, and `seed`, which decides all that is random. `reference` is a file of data in place
+of a data set, and of `n_reference`; its floor comes from disjoint parts of it.
+
+The *floor* is the same distance for as many fresh draws of the law: what perfect samples show.
+Samples within 95 % of the floor's draws cannot be told from the data at this number. The interval
+of a distance says what other files of as many samples would show; see `bench.jackknife`.
 """
 
 from __future__ import annotations
@@ -8,26 +18,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.table import Table
-from torch import Tensor
 
-from samplerbench.app.compose import composed
-from samplerbench.app.construct import construct
-from samplerbench.app.groups import members
-from samplerbench.app.numbers import count
+from samplerbench.app.commands.words import read_words
+from samplerbench.app.config.compose import composed
+from samplerbench.app.config.construct import construct
+from samplerbench.app.config.groups import members
+from samplerbench.app.config.numbers import count
 from samplerbench.app.terminal import console
-from samplerbench.bench.jackknife import half_width
-from samplerbench.core.noise import generator
-from samplerbench.datasets.base import Dataset, finite
-from samplerbench.datasets.file import read_points
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.metrics.base import Distance, LawMetric, Metric
 
+if TYPE_CHECKING:  # torch takes long to import: functions do, after the words are checked
+    from torch import Tensor
+
+    from samplerbench.datasets.base import Dataset
+    from samplerbench.metrics.base import Distance, LawMetric, Metric
+
+#: Those of a job's words that are used here, and those of them with settings.
+USED = ("dataset", "metric", "n_reference", "seed")
+GROUPS = ("dataset", "metric")
+#: Sets of fresh draws behind a floor, at most.
 FLOORS = 40
 
 
@@ -50,6 +66,24 @@ class Truth:
     seed: int
 
 
+def main(words: list[str]) -> None:
+    """Print a table, the nearest file first.
+
+    Raises:
+        InvalidSetting: a file cannot be read, or a word is none that is used.
+    """
+    keys = ("reference", *USED)
+    files, values = read_words("score", words, keys, groups=GROUPS, place="file")
+    require(len(files) > 0, "score", "no file", "one or more .npy or .csv files of samples")
+    reference = values.pop("reference", None)
+    for name in [*files, *([] if reference is None else [reference])]:
+        require(Path(name).expanduser().is_file(), "path", name, "a file that exists")
+    for key in values if reference is not None else ():
+        allowed = "left out beside a reference, whose points are all that samples are compared with"
+        require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)
+    rank(files, reference, values)
+
+
 def rank(files: Sequence[str], reference: str | None, words: Mapping[str, str]) -> None:
     """Print a table for each metric, the nearest file first.
 
@@ -61,6 +95,9 @@ def rank(files: Sequence[str], reference: str | None, words: Mapping[str, str]) 
     Raises:
         InvalidSetting: a file cannot be read, or a value is not allowed.
     """
+    from samplerbench.datasets.file import read_points
+    from samplerbench.metrics.base import Metric
+
     clouds = {name: read_points(name) for name in files}
     config, _ = composed([f"{key}={value}" for key, value in words.items()])
     metrics = members(config, "metric")
@@ -78,6 +115,12 @@ def rank(files: Sequence[str], reference: str | None, words: Mapping[str, str]) 
 
 def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
     """The truth of a file of data."""
+    import torch
+
+    from samplerbench.core.noise import generator
+    from samplerbench.datasets.file import read_points
+    from samplerbench.metrics.base import LawMetric
+
     points = read_points(file)
     if isinstance(metric, LawMetric):
         raise InvalidSetting("metric", name, "one between points, such as sliced: no law here")
@@ -102,6 +145,9 @@ def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig
 
 def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
     """The truth of a data set of ours."""
+    from samplerbench.datasets.base import finite
+    from samplerbench.metrics.base import LawMetric
+
     dataset: Dataset = construct(config.dataset, "dataset")
     seed, n_reference = count(config, "seed"), count(config, "n_reference")
     if isinstance(metric, LawMetric):
@@ -127,6 +173,8 @@ def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
 
 def show(metric: str, truth: Truth, clouds: dict[str, Tensor]) -> None:
     """Measure every cloud and print a line for each, the nearest first."""
+    from samplerbench.bench.jackknife import half_width
+
     for name, points in clouds.items():
         allowed = f"{truth.dim} columns, as the data have"
         require(points.shape[1] == truth.dim, name, f"{points.shape[1]} columns", allowed)

@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig
 
-from samplerbench.app.build import Ground, assembled, ground
-from samplerbench.app.compose import composed
-from samplerbench.app.construct import trusting
-from samplerbench.app.refusals import check
-from samplerbench.app.runs import open_run
+from samplerbench.app.config.compose import composed
+from samplerbench.app.config.construct import trusting
+from samplerbench.app.folder.runs import open_run
+from samplerbench.app.job.build import Ground, assembled, ground
+from samplerbench.app.job.rebuild import rebuild
+from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.schedules import NoiseSchedule
@@ -98,7 +99,7 @@ def stored(
     """The sweep of a stored run, its losses, and its values so far."""
     with trusting(trust):
         run = open_run(directory)
-        job = run.job(device=device)
+        job = rebuild(run, device=device)
     path = directory / LOSSES
     losses = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(scene.LOSSES))
     return _as_it_is_now(job.sweep), losses, run.table()

@@ -10,8 +10,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from samplerbench.app.construct import read_member
-from samplerbench.app.folders import members
+from samplerbench.app.config.construct import read_member
+from samplerbench.app.config.folders import members
 from samplerbench.bench.budget.parts import PARTS
 from samplerbench.bench.cell import CELL, NAMES, sampler_name
 from samplerbench.bench.ranking import Ranking, ranking

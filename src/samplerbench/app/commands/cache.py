@@ -21,9 +21,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.table import Table
 
-from samplerbench.app.owner import is_locked
+from samplerbench.app.commands.words import read_words
+from samplerbench.app.folder.lock import is_locked
 from samplerbench.app.terminal import console
-from samplerbench.app.words import read_words
 from samplerbench.bench.cache import ABOUT, ARCHIVES, VALUES, Cache
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.training.weights import WEIGHTS

@@ -1,6 +1,15 @@
-"""The report of runs: what is read of them, and the page that it makes.
+"""`samplerbench report DIR…`: one page over any number of runs, finished or not.
 
-It is what `samplerbench report` writes; see there.
+    samplerbench report multirun/
+    samplerbench report A B out=page panels=false
+    samplerbench report A B --compare
+
+Each DIR is a run or a folder of runs. Written is a folder with `report.html`, which needs no
+network, `cells.csv`, `table.md`, `table.tex` and figures; `out` names it, and nothing that is there
+already is overwritten. `--compare` adds the paired differences of two runs that measure the same.
+
+What cannot be read is named, on the page and here, and left out. Runs that still run are read as
+they are.
 """
 
 from __future__ import annotations
@@ -14,12 +23,20 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 
-from samplerbench.app.declared import again
-from samplerbench.app.owner import CONFIG
-from samplerbench.app.plan import PLAN, read_plan
-from samplerbench.app.runs import CHECKPOINTS, StoredRun, open_run, words_of
+from samplerbench.app.commands.words import read_words
+from samplerbench.app.config.compose import run_name
+from samplerbench.app.config.construct import trusted
+from samplerbench.app.folder.plan import PLAN, read_plan
+from samplerbench.app.folder.runs import (
+    CHECKPOINTS,
+    CONFIG,
+    StoredRun,
+    find_runs,
+    open_run,
+    read_about,
+)
 from samplerbench.bench.store import Store
-from samplerbench.errors import InvalidSetting, first_line
+from samplerbench.errors import InvalidSetting, first_line, require
 from samplerbench.report.charts import Chart
 from samplerbench.report.compare import compare
 from samplerbench.report.content import Report, gather
@@ -31,6 +48,58 @@ NUMBERED = re.compile(r"\d+(_[0-9a-f]{8})?")
 
 #: Runs of which samples are drawn again: each costs about a second.
 MOST_PANELS = 4
+
+
+def main(words: list[str]) -> None:
+    """Write a report and say where it is.
+
+    Raises:
+        InvalidSetting: a word is not understood, a folder holds no run, or `out` is there already.
+    """
+    folders, out, panels, comparing = _read(words)
+    found: list[list[Path]] = []
+    skipped: list[InvalidSetting] = []
+    for folder in folders:
+        try:
+            found.append(_found(folder))
+        except InvalidSetting as error:
+            if comparing or len(folders) == 1:
+                raise
+            skipped.append(error)
+    if skipped and not found:
+        raise skipped[0]
+    paths = list(dict.fromkeys(path.resolve() for of in found for path in of))
+    if comparing:
+        allowed = "two folders with one run each"
+        require([len(of) for of in found] == [1, 1], "--compare", " ".join(words), allowed)
+        require(len(paths) == 2, "--compare", " ".join(words), "two different runs")
+    out = out or Path("multirun") / f"report_{run_name()}"
+    left_out = [f"left out: {error}" for error in skipped]
+    report(paths, folders, left_out, out, panels=panels, comparing=comparing)
+
+
+def _read(words: list[str]) -> tuple[list[Path], Path | None, bool, bool]:
+    """Folders, out, panels and whether to compare."""
+    folders, values = read_words("report", words, ["out", "panels"], options=["--compare"])
+    require(len(folders) > 0, "report", "no folder", "one or more folders of runs")
+    panels = values.get("panels", "true").lower()
+    require(panels in ("true", "false"), "panels", panels, "true or false")
+    out = Path(values["out"]) if "out" in values else None
+    if out is not None and (out.exists() or out.is_symlink()):  # before any work
+        raise InvalidSetting("out", out, "a folder that is not there yet: nothing is overwritten")
+    return [Path(folder) for folder in folders], out, panels == "true", "--compare" in values
+
+
+def _found(folder: Path) -> list[Path]:
+    """The runs in a folder; a run that lost its config is one still."""
+    try:
+        return find_runs(folder)
+    except InvalidSetting:
+        if (folder / "cells").is_dir() or (folder / "cells.parquet").is_file():
+            return [folder]
+        if any(folder.rglob(PLAN)):  # its jobs have not begun
+            return []
+        raise
 
 
 def report(
@@ -118,9 +187,9 @@ def _unordered(config: object) -> frozenset[str]:
     found = []
     for name, node in (metrics if isinstance(metrics, dict) else {}).items():
         target = node.get("_target_") if isinstance(node, dict) else None
-        # what is not ours declares it to its own runs only; a run may be of another version
-        with suppress(LookupError, ImportError):
-            if not getattr(again(str(target)), "smaller_is_better", True):
+        # a run may be of another version, and what is not trusted is not imported
+        with suppress(InvalidSetting):
+            if not getattr(trusted(target, "metric"), "smaller_is_better", True):
                 found.append(str(name))
     return frozenset(found)
 
@@ -171,10 +240,11 @@ def _panels(run: StoredRun, lines: pd.DataFrame, title: str) -> list[Chart]:
     if "learned" in set(lines["denoiser"]) and not (run.directory / CHECKPOINTS).is_dir():
         # before torch is imported, which takes seconds
         raise InvalidSetting("panels", run.name, "a run whose trained weights are there")
-    from samplerbench.app.build import scene
+    from samplerbench.app.job.build import scene
+    from samplerbench.app.job.rebuild import rebuild
     from samplerbench.report.samples import panels
 
-    job = run.job(device="cpu")
+    job = rebuild(run, device="cpu")
     return list(panels(scene(job.sweep, job.training), lines, title))
 
 
@@ -185,7 +255,7 @@ def _of_plans(folder: Path) -> list[str]:
         plan = read_plan(path)
         if plan is None:
             continue
-        found = {run: words_of(path.parent / run) for run in _runs_of(path.parent)}
+        found = {run: _overrides(path.parent / run) for run in _runs_of(path.parent)}
         begun = {run: frozenset(words) for run, words in found.items() if words is not None}
         unknown = len(found) - len(begun)
         name = path.parent.name
@@ -201,6 +271,13 @@ def _of_plans(folder: Path) -> list[str]:
         if others:
             lines.append(f"{name}: not of its last command: {few(others)}")
     return lines
+
+
+def _overrides(directory: Path) -> list[str] | None:
+    """The words of a run's command; None if they cannot be read."""
+    with suppress(Exception):  # the file may hold anything
+        return read_about(directory)[1]
+    return None
 
 
 def _runs_of(multirun: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from samplerbench.app.construct import (
+from samplerbench.app.config.construct import (
     construct,
     construct_grid,
     convert,
@@ -26,10 +26,10 @@ from samplerbench.app.construct import (
     read_member,
     trusted,
 )
-from samplerbench.app.folders import conf_directory
-from samplerbench.app.groups import members, nodes, typed
-from samplerbench.app.numbers import count, numbers
-from samplerbench.app.refusals import check
+from samplerbench.app.config.folders import conf_directory
+from samplerbench.app.config.groups import members, nodes, typed
+from samplerbench.app.config.numbers import count, numbers
+from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from rich.table import Table
 
-from samplerbench.app.construct import construct_grid, read_member, trusting
-from samplerbench.app.folders import members
+from samplerbench.app.config.construct import construct_grid, read_member, trusting
+from samplerbench.app.config.folders import members
 from samplerbench.app.terminal import console
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPLinear
 from samplerbench.errors import InvalidSetting, kind_and_line

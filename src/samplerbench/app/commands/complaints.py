@@ -14,11 +14,8 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 
-from samplerbench.app.folders import conf_directory, members
-from samplerbench.errors import InvalidSetting
+from samplerbench.app.config.folders import members
 
 #: Which extra brings a plugin of Hydra's, by the plugin's name; see docs/cluster.md.
 PLUGINS = {
@@ -38,23 +35,6 @@ def complain(message: str, status: int = 2) -> int:
     text = " ".join([*lines, *_in_folders(message), *_extra(message)])
     print(f"samplerbench: {text}", file=sys.stderr)
     return status
-
-
-def no_name(words: Sequence[str]) -> InvalidSetting | None:
-    """What is wrong with the first word that gives a config group what can be no member's name."""
-    for word in words:
-        try:
-            override = OverridesParser.create().parse_override(word)
-        except HydraException:
-            continue
-        group, value = conf_directory() / override.key_or_group, override.value()
-        listed = value if isinstance(value, list) else [value]
-        if group.is_dir() and not all(isinstance(name, str) for name in listed):
-            known = ", ".join(members(override.key_or_group))
-            allowed = f"a name, or for some groups a list of names, of {known}"
-            key, _, given = word.partition("=")
-            return InvalidSetting(key, given, allowed)
-    return None
 
 
 def no_text(words: Sequence[str]) -> str:

@@ -24,9 +24,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from samplerbench.app.build import Job, Training, build, scene
-from samplerbench.app.runs import CHECKPOINTS, State, claim, tell
-from samplerbench.app.showing import Showing
+from samplerbench.app.folder.claim import claim, write_status
+from samplerbench.app.folder.runs import CHECKPOINTS, State
+from samplerbench.app.job.build import Job, Training, build, scene
+from samplerbench.app.job.show import Showing
 from samplerbench.app.terminal import console, shown
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
@@ -68,7 +69,7 @@ def run(config: DictConfig) -> float | None:
     except (InvalidSetting, OmegaConfBaseException) as error:
         if hydra.mode == RunMode.MULTIRUN:  # who looks at the jobs later sees why it has no values
             claim(directory, config, about)
-            tell(directory, "failed", first_line(error))
+            write_status(directory, "failed", first_line(error))
         raise
     about |= {"values": planned(job), "sweep_id": job.sweep.books.sweep_id}
     claim(directory, config, about)
@@ -81,12 +82,12 @@ def run(config: DictConfig) -> float | None:
         stopped: State = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         said = first_line(error) if isinstance(error, RunFailed) else kind_and_line(error)
         with suppress(OSError):  # the disk may be full
-            tell(directory, stopped, said)
+            write_status(directory, stopped, said)
         if isinstance(error, OSError):
             kept = "what was finished is kept, and the same command goes on from there"
             raise RunFailed(f"{first_line(error)}; {kept}") from error
         raise
-    tell(directory, "finished")
+    write_status(directory, "finished")
     if not searching or not job.sweep.metrics:
         return None
     metric = config.sweeper_metric or next(iter(job.sweep.metrics))

@@ -1,22 +1,59 @@
-"""The config outside a job: for commands with words of their own, and for the library."""
+"""The config of a job outside Hydra's main, and the functions that yaml files use."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from samplerbench.app.complaints import no_name
-from samplerbench.app.construct import construct, construct_grid, read_member
-from samplerbench.app.folders import conf_directory, members, own_directories
+from samplerbench.app.config.construct import construct, construct_grid, read_member
+from samplerbench.app.config.folders import conf_directory, members, own_directories
 from samplerbench.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from samplerbench.samplers.base import Sampler
+
+
+def run_name() -> str:
+    """A folder name that no other run has: the clock for people, 64 random bits for the rest."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(8).hex()}"
+
+
+def _fidelity(quick: Any, notebook: Any, *, _root_: DictConfig) -> Any:
+    """One of two settings of an experiment, by the key `fidelity`."""
+    settings = {"quick": quick, "notebook": notebook}
+    if _root_.fidelity not in settings:
+        raise InvalidSetting("fidelity", _root_.fidelity, f"one of {', '.join(settings)}")
+    return settings[_root_.fidelity]
+
+
+OmegaConf.register_new_resolver("samplerbench.run_name", run_name, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
+
+
+def no_name(words: Sequence[str]) -> InvalidSetting | None:
+    """What is wrong with the first word that gives a config group what can be no member's name."""
+    for word in words:
+        try:
+            override = OverridesParser.create().parse_override(word)
+        except HydraException:
+            continue
+        group, value = conf_directory() / override.key_or_group, override.value()
+        listed = value if isinstance(value, list) else [value]
+        if group.is_dir() and not all(isinstance(name, str) for name in listed):
+            known = ", ".join(members(override.key_or_group))
+            allowed = f"a name, or for some groups a list of names, of {known}"
+            key, _, given = word.partition("=")
+            return InvalidSetting(key, given, allowed)
+    return None
 
 
 def composed(

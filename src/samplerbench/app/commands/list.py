@@ -8,25 +8,19 @@ members, as it does for a job; samplers of another package need `trusted=that_pa
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from pathlib import Path
-from string import Template
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from omegaconf import OmegaConf
 from rich.table import Table
 
-from samplerbench.app.construct import comment, construct_grid, read_member
-from samplerbench.app.declared import again, declared
-from samplerbench.app.folders import conf_directory, groups, members
+from samplerbench.app.config.construct import comment, construct_grid, read_member
+from samplerbench.app.config.folders import groups, members
 from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting
 from samplerbench.report.references import mentioned, references, short
 
 if TYPE_CHECKING:
     from samplerbench.samplers.base import Sampler
-
-DENOISER = "samplerbench.core.models.Denoiser"
 
 
 def main(words: list[str]) -> None:
@@ -51,18 +45,6 @@ def main(words: list[str]) -> None:
         out.print(table)
 
 
-def guide() -> str:
-    """The text of `--help`, from the config, as Hydra makes it in several times as long."""
-    folder = conf_directory()
-    template = OmegaConf.load(folder / "config.yaml").hydra.help.template
-    held: dict[str, list[str]] = {}
-    for path in sorted(folder.glob("*/**/*.yaml")):
-        held.setdefault(path.parent.relative_to(folder).as_posix(), []).append(path.stem)
-    groups = sorted(group for group in held if not group.startswith("hydra/"))
-    lines = "".join(f"{group}: {', '.join(sorted(held[group]))}\n" for group in groups)
-    return Template(template).substitute(APP_CONFIG_GROUPS=lines)
-
-
 def others(group: str, paths: dict[str, Path]) -> Table:
     """A line for each member of a group: its name, what it is, and its first reference."""
     table = Table(box=None, pad_edge=False)
@@ -84,34 +66,16 @@ def samplers(paths: dict[str, Path]) -> Table:
     for name, path in paths.items():
         # up to a full stop, a colon or a semicolon, but for that of "et al."
         words = re.split(r"(?<=[a-zé)0-9])(?<!\bal)[.:;](?: |$)", comment(path))
-        table.add_row(name, words[0], *declares(name, path), reference(path))
+        first = construct_grid(read_member(path), f"sampler.{name}")[0]
+        table.add_row(name, words[0], *declares(first), reference(path))
     return table
 
 
-def declares(name: str, path: Path) -> tuple[str, str, str]:
-    """Order, evaluations and needs of a member at its first setting, in words."""
-    node = read_member(path)
-    if path.is_relative_to(conf_directory()):
-        values = cast(dict[str, Any], OmegaConf.to_container(node))
-        first = {
-            key: value[0] if isinstance(value, list) else value for key, value in values.items()
-        }
-        # what its source alone does not tell, whatever that is, the sampler itself does
-        with suppress(Exception):
-            return describe(declared(first.pop("_target_"), first), again(DENOISER))
-    from samplerbench.core.models import Denoiser  # slow to import: it brings torch
+def declares(sampler: Sampler) -> tuple[str, str, str]:
+    """Order, evaluations and needs of a sampler, in words."""
+    from samplerbench.core.models import Denoiser  # slow: imports torch
 
-    return describe(construct_grid(node, f"sampler.{name}")[0], Denoiser)
-
-
-def describe(sampler: Sampler, denoiser: type) -> tuple[str, str, str]:
-    """Order, evaluations and needs of a sampler, in words.
-
-    Args:
-        sampler: itself, or what it declares.
-        denoiser: the class `models.Denoiser`, or what that declares.
-    """
-    needs = "denoiser" if issubclass(sampler.needs, denoiser) else "score"
+    needs = "denoiser" if issubclass(sampler.needs, Denoiser) else "score"
     if sampler.needs_density:
         needs = "density"
     if sampler.holds:

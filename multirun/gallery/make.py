@@ -20,10 +20,10 @@ import time
 from itertools import takewhile
 from pathlib import Path
 
-from samplerbench.app.examine import SCHEDULES, settings, shown
-from samplerbench.app.folders import conf_directory
-from samplerbench.app.listing import order
-from samplerbench.app.main import run_name
+from samplerbench.app.commands.examine import SCHEDULES, settings, shown
+from samplerbench.app.commands.list import order
+from samplerbench.app.config.compose import run_name
+from samplerbench.app.config.folders import conf_directory
 from samplerbench.bench.cell import sampler_name
 from samplerbench.identity import settings_text
 from samplerbench.verify.orders import LAWS, STEPS, measured_order

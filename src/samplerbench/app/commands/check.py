@@ -15,7 +15,7 @@ What fails is named on standard error, one line each, and the exit status is 1.
 
 from __future__ import annotations
 
-from samplerbench.app.folders import members
+from samplerbench.app.config.folders import members
 from samplerbench.errors import InvalidSetting
 
 
@@ -30,6 +30,8 @@ def main(words: list[str]) -> None:
         if word not in known and "." not in word:
             allowed = f"one of {', '.join(known)}, or a sampler's class, package.Class"
             raise InvalidSetting("check", word, allowed)
-    from samplerbench.app.examine import examine  # slow to import: mistakes are told before
+    from samplerbench.app.commands.examine import (
+        examine,  # slow to import: mistakes are told before
+    )
 
     examine(words or known)

@@ -13,7 +13,7 @@ import os
 import shutil
 from pathlib import Path
 
-from samplerbench.app.words import read_words
+from samplerbench.app.commands.words import read_words
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.files import temporary_name
 
@@ -26,11 +26,12 @@ def main(words: list[str]) -> None:
     """
     directory, out = read(words)
     # what the words alone can show is checked; from here on it takes seconds
-    from samplerbench.app.runs import open_run
+    from samplerbench.app.folder.runs import open_run
+    from samplerbench.app.job.rebuild import rebuild
     from samplerbench.core.models import Learned
     from samplerbench.training.exported import pipeline
 
-    training = open_run(directory).job(device="cpu").training
+    training = rebuild(open_run(directory), device="cpu").training
     if training is None or not isinstance(training.objective.model, Learned):
         raise InvalidSetting("run", directory, "one that trained a denoiser")
     made = pipeline(training.objective.model)
