@@ -12,7 +12,7 @@ ROOT = Path(samplerbench.__file__).parent
 PARTS = [
     *("version", "errors", "extras", "files", "environment", "identity"),
     *("core", "samplers", "datasets", "networks", "objectives", "metrics", "training"),
-    *("bench", "verify", "figures", "report", "logs", "app", "library"),
+    *("bench", "verify", "logs", "figures", "report", "app", "library"),
 ]
 #: The same within the application.
 APP_PARTS = ["terminal", "config", "folder", "job", "commands", "main"]

@@ -50,14 +50,15 @@ def page(folder):
 
 
 def test_a_report_over_a_folder_of_runs(runs, capsys):
-    report.main(["runs", "out=out"])
+    report.main(["runs", "out=out", "panels=true", "figures=[svg]"])
     out = capsys.readouterr().out
-    assert "#1 a: finished" in out
-    assert "#2 b: finished" in out
+    assert "ddim,heun a: finished" in out
+    assert "ddim · train_seed=1 b: finished" in out
     assert out.splitlines()[-1] == "report: out/report.html"
     text = page(runs.parent / "out")
     values = pd.read_csv(runs.parent / "out" / "cells.csv")
-    assert set(values["run"]) == {"#1", "#2"}
+    assert set(values["run"]) == {"ddim,heun", "ddim · train_seed=1"}
+    assert {path.suffix for path in (runs.parent / "out" / "figures").iterdir()} == {".svg"}
     assert "train_seed=1" in text
     assert "2010.02502" in text
     assert "Samples beside the data" in text
@@ -65,8 +66,8 @@ def test_a_report_over_a_folder_of_runs(runs, capsys):
 
 
 def test_the_default_folder_is_a_new_one(runs, capsys):
-    report.main(["runs/a", "panels=false"])
-    report.main(["runs/a", "panels=false"])
+    report.main(["runs/a"])
+    report.main(["runs/a"])
     written = sorted((runs.parent / "multirun").iterdir())
     assert len(written) == 2
     assert all(path.name.startswith("report_2") for path in written)
@@ -74,7 +75,7 @@ def test_the_default_folder_is_a_new_one(runs, capsys):
 
 
 def test_two_trainings_are_compared_by_common_random_numbers(runs, capsys):
-    report.main(["runs/a", "runs/b", "--compare", "out=out", "panels=false"])
+    report.main(["runs/a", "runs/b", "--compare", "out=out"])
     lines = pd.read_csv(runs.parent / "out" / "differences.csv")
     assert lines["paired"].all()
     oracle = lines[lines["denoiser"] == "oracle"]
@@ -89,7 +90,7 @@ def test_a_cut_fragment_is_named_and_the_rest_is_read(runs, capsys):
     cut.write_bytes(cut.read_bytes()[:40])
     other.write_text('{"value": 1}')
     count = len(list((runs / "a" / "cells").glob("*.json")))
-    report.main(["runs/a", "out=out", "panels=false"])
+    report.main(["runs/a", "out=out"])
     out = capsys.readouterr().out
     assert f"note: #1: skipped {cut.name}: " in out
     assert f"note: #1: skipped {other.name}: no cell_id, dataset" in out
@@ -99,7 +100,7 @@ def test_a_cut_fragment_is_named_and_the_rest_is_read(runs, capsys):
 
 def test_a_parquet_that_is_none_is_named_and_the_fragments_are_read(runs, capsys):
     (runs / "a" / "cells.parquet").write_bytes(b"PAR1 nonsense")
-    report.main(["runs/a", "out=out", "panels=false"])
+    report.main(["runs/a", "out=out"])
     assert "note: #1: skipped cells.parquet: " in capsys.readouterr().out
     values = pd.read_csv(runs.parent / "out" / "cells.csv")
     assert len(values) == len(list((runs / "a" / "cells").glob("*.json")))
@@ -110,11 +111,11 @@ def test_a_table_of_another_version_is_read_with_the_columns_it_has(runs, capsys
     path = runs / "a" / "cells.parquet"
     table = pd.read_parquet(path).drop(columns=["block", "info", "lower"]).assign(novel=1)
     table.to_parquet(path)
-    report.main(["runs/a", "out=out", "panels=false"])
+    report.main(["runs/a", "out=out"])
     values = pd.read_csv(runs.parent / "out" / "cells.csv")
     assert len(values) == len(table)
     table.drop(columns=["metric"]).to_parquet(path)
-    report.main(["runs/a", "out=other", "panels=false"])
+    report.main(["runs/a", "out=other"])
     assert "note: #1: skipped cells.parquet: no metric" in capsys.readouterr().out
 
 
@@ -140,10 +141,10 @@ def test_a_running_and_a_failed_run_say_how_far_they_are(runs, capsys):
     for path in fragments[: len(fragments) // 2]:
         path.unlink()
     left, total = len(fragments) - len(fragments) // 2, len(fragments)
-    report.main(["runs", "out=out", "panels=false"])
+    report.main(["runs", "out=out"])
     out = capsys.readouterr().out
-    assert f"#1 a: running, {left:,} of {total:,} values" in out
-    assert "#2 b: failed" in out
+    assert f"ddim,heun a: running, {left:,} of {total:,} values" in out
+    assert "ddim · train_seed=1 b: failed" in out
     text = page(runs.parent / "out")
     assert "OSError: &lt;disk&gt;" in text
     assert f"{left} of {total}" in text
@@ -157,14 +158,14 @@ def test_jobs_that_have_not_begun_are_counted(runs, capsys):
     about = json.loads((runs / "inner" / "b" / "run.json").read_text())
     about["overrides"] = [*RUN, "seed=0", "train_seed=1"]
     (runs / "inner" / "b" / "run.json").write_text(json.dumps(about))
-    report.main(["runs", "out=out", "panels=false"])
+    report.main(["runs", "out=out"])
     out = capsys.readouterr().out
     missing = ["seed=0 train_seed=0", "seed=1 train_seed=0", "seed=1 train_seed=1"]
     missing += ["seed=0 train_seed=2", "seed=1 train_seed=2"]
     assert f"runs: 1 of 6 jobs have begun; not: {'; '.join(missing)}\n" in out
     assert "runs: not of its last command: a\n" in out
     (runs / "a" / "run.json").unlink()  # which of the jobs it is nobody knows
-    report.main(["runs", "out=other", "panels=false"])
+    report.main(["runs", "out=other"])
     out = capsys.readouterr().out
     assert "runs: 2 of 6 jobs have begun" in out
     assert "last command" not in out
@@ -177,7 +178,7 @@ def test_a_multirun_whose_jobs_all_wait_and_a_folder_that_is_none(runs, capsys):
     report.main(["waiting", "out=none"])
     assert "waiting: 0 of 2 jobs have begun" in capsys.readouterr().out
     assert not (runs.parent / "none").exists()
-    report.main(["waiting", "nowhere", "runs/a", "out=out", "panels=false"])
+    report.main(["waiting", "nowhere", "runs/a", "out=out"])
     out = capsys.readouterr().out
     assert "waiting: 0 of 2 jobs have begun" in out
     assert "left out: run=nowhere: must be a folder" in out
@@ -186,7 +187,7 @@ def test_a_multirun_whose_jobs_all_wait_and_a_folder_that_is_none(runs, capsys):
 
 def test_weights_that_are_gone_cost_the_panels_only(runs, capsys):
     shutil.rmtree(runs / "a" / "checkpoints")
-    report.main(["runs/a", "out=out"])
+    report.main(["runs/a", "out=out", "panels=true"])
     assert "#1: no sample panels: " in capsys.readouterr().out
 
 
@@ -197,8 +198,12 @@ def test_weights_that_are_gone_cost_the_panels_only(runs, capsys):
         (["nowhere"], "run=nowhere: must be a folder"),
         (["empty"], "run=empty: must be a folder"),
         (["runs", "out=runs"], "out=runs: must be a folder that is not there yet"),
-        (["runs", "--comparee"], "report=--comparee: must be left out: report uses out, panels"),
+        (
+            ["runs", "--comparee"],
+            "report=--comparee: must be left out: report uses out, p",
+        ),
         (["runs", "panels=maybe"], "panels=maybe: must be true or false"),
+        (["runs", "figures=[png,gif]"], "figures=gif: must be of png, pdf, svg"),
         (["runs", "--compare"], "two folders with one run each"),
         (["runs/a", "runs/a", "--compare"], "two different runs"),
     ],
@@ -223,7 +228,7 @@ def test_runs_that_measure_differently_are_not_compared(runs):
 
 def test_a_read_only_run_is_only_read(runs):
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
-    report.main(["runs", "out=out", "panels=false"])
+    report.main(["runs", "out=out"])
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
 
 

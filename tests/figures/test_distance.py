@@ -15,7 +15,7 @@ from samplerbench.figures.budget import waterfall
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.distance_families import FAMILIES, distance_figure, family
 from samplerbench.figures.paired_error import paired_error_against_nfe
-from samplerbench.figures.style import curve_style, interval_curve
+from samplerbench.figures.style import curve_style, interval_curve, label_log_axis
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
@@ -166,7 +166,7 @@ def test_many_samplers_have_a_row_for_each_family(many):
     assert len(panels) == 3 * 2
     assert [p.get_title() for p in panels if p.get_title()] == [
         "learned score, exact start",
-        "oracle score, exact start",
+        "exact score, exact start",
     ]
     for place, panel in enumerate(panels):
         names = [name for name, title in families.items() if title == FAMILIES[place // 2]]
@@ -196,7 +196,7 @@ def test_few_samplers_share_a_panel(many):
 
 
 def test_each_end_of_an_interval_is_drawn_where_it_is():
-    """The intervals are longer above than below; one that extends below 0 is cut above 0."""
+    """Longer above than below; one that extends below 0 has no end on a log axis."""
     curve = pd.DataFrame(
         {
             "x": [1.0, 2.0, 3.0],
@@ -205,11 +205,13 @@ def test_each_end_of_an_interval_is_drawn_where_it_is():
             "upper": [6.5, 3.0, math.nan],
         }
     )
-    axes = Figure().subplots()
-    interval_curve(axes, curve, "x", curve_style(0))
-    (bars,) = axes.collections
-    ends = np.array([path.vertices[:, 1] for path in bars.get_paths()[:2]])
-    assert ends == pytest.approx(np.array([[4.5, 6.5], [0.1, 3.0]]))
+    for scale, low in (("linear", -2.0), ("log", 0.001)):
+        axes = Figure().subplots()
+        axes.set_yscale(scale)
+        interval_curve(axes, curve, "x", **curve_style(0).line)
+        (bars,) = axes.collections
+        ends = np.array([path.vertices[:, 1] for path in bars.get_paths()[:2]])
+        assert ends == pytest.approx(np.array([[4.5, 6.5], [low, 3.0]]))
 
 
 def test_paired_errors_of_twenty_samplers_and_their_title(row):
@@ -275,3 +277,103 @@ def test_a_waterfall_explains_diamonds_if_it_has_some_and_has_no_bars_without_a_
     axes = waterfall(table[table["part"] == "total"], "w").axes[0]
     assert not axes.patches
     assert "no budget" in axes.texts[0].get_text()
+
+
+def test_a_distance_that_spans_decades_has_a_logarithmic_axis(cells):
+    axes = distance_against(cells, "w").axes[0]
+    assert (axes.get_yscale(), axes.get_ylim()[0]) == ("linear", 0.0)
+    cells.loc[cells["steps"] == 4, "value"] *= 100
+    figure = distance_against(cells, "w")
+    for axes in figure.axes:
+        assert axes.get_yscale() == "log"
+        low, high = axes.get_ylim()
+        assert low < 0.9 < 125 < high, "the floor and the highest mean"
+
+
+@pytest.mark.parametrize("width", [2.5, 4.1])
+def test_ticks_have_room_and_the_largest_is_one(width):
+    numbers = [4, 8, 16, 19, 32, 35, 64, 100, 1000]
+    figure = Figure(figsize=(width + 1, 3))
+    axes = figure.add_axes((0.5 / (width + 1), 0.2, width / (width + 1), 0.7))
+    axes.plot(numbers, numbers)
+    label_log_axis(axes, numbers, width)
+    FigureCanvasAgg(figure).draw()
+    labels = sorted(axes.get_xticklabels(), key=lambda label: label.get_position()[0])
+    boxes = [label.get_window_extent() for label in labels]
+    assert labels[-1].get_text() == "1000"
+    assert len(labels) >= 5
+    assert all(left.x1 + 4 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_a_legend_takes_a_quarter_of_the_width_at_most(cells):
+    for name in ("heun", "a_very_long_name_of_a_sampler_with_many_words"):
+        figure = distance_against(cells.assign(sampler=cells["sampler"].replace("heun", name)), "w")
+        FigureCanvasAgg(figure).draw()
+        (legend,) = figure.legends
+        beside = legend.get_window_extent().y1 > figure.axes[0].get_window_extent().y0 + 20
+        assert beside == (name == "heun")
+        if beside:
+            assert legend.get_window_extent().width <= figure.bbox.width / 4
+            check_room(figure)
+        assert legend.get_window_extent().width <= figure.bbox.width
+
+
+def test_a_key_looks_like_its_curves(cells):
+    """Filled and solid for the learned score; a setting of the exact score only is open, dashed."""
+    some = cells[(cells["denoiser"] != "learned") | (cells["sampler"] != "heun")]
+    figure = distance_against(some, "w")
+    keys = {text.get_text(): line for text, line in keys_of(figure.legends[0])}
+    assert keys["ddim η=0"].get_linestyle() == "-"
+    assert keys["heun"].get_linestyle() == "--"
+    assert keys["heun"].get_markerfacecolor() == "white"
+    assert keys["exact score"].get_markerfacecolor() == "white"
+
+
+def keys_of(legend):
+    return zip(legend.get_texts(), legend.legend_handles, strict=True)
+
+
+def test_a_sampler_has_one_colour_in_all_figures_of_a_table(row):
+    paired = [
+        row("oracle", "exact", name, n, r, 1 / n + 0.01 * r) | {"reference": reference}
+        for name in ("a", "b", "c")
+        for reference in ("data", "converged")
+        for n in (4, 8)
+        for r in (0, 1)
+        if (name, reference) != ("a", "converged")
+    ]
+    table = pd.DataFrame(paired)
+    one = distance_against(table[table["reference"] == "data"], "w").legends[0]
+    other = paired_error_against_nfe(table, "w").legends[0]
+    colours = {text.get_text(): line.get_color() for text, line in keys_of(one)}
+    for text, line in keys_of(other):
+        assert line.get_color() == colours[text.get_text()]
+
+
+def test_a_caption_has_the_repetitions_of_all_cells(cells):
+    more = cells[cells["steps"] == 4].assign(repetition=7)
+    title = distance_against(pd.concat([cells, more]), "w").get_suptitle()
+    assert "2 to 4 repetitions" in title
+
+
+@pytest.mark.parametrize(
+    ("metric", "reference", "title"),
+    [
+        ("within_mode", "law", "W₂ within the modes"),
+        ("max_sliced_certified", "data", "max-sliced W₂ to the data"),
+        ("energy", "law", "energy distance to the law"),
+        ("my_metric", "data", "my metric to the data"),
+    ],
+)
+def test_an_axis_says_in_words_what_it_shows(cells, metric, reference, title):
+    figure = distance_against(cells.assign(metric=metric, reference=reference), metric)
+    assert figure.axes[0].get_ylabel() == title
+
+
+def test_a_part_of_zero_leaves_the_line_of_a_waterfall_whole():
+    axes = waterfall(budget(2.0, 0.0, None), "w").axes[0]
+    level = [line.get_xdata() for line in axes.lines if list(line.get_ydata()) == [2.0, 2.0]]
+    spans = sorted((min(x), max(x)) for x in level)
+    assert spans[0][0] <= 0.35
+    assert spans[-1][1] >= 1.65
+    assert all(before[1] >= after[0] for before, after in pairwise(spans))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import blake2b
 
 import numpy as np
 import pytest
@@ -90,8 +91,16 @@ def make_rows(
         for n in steps
         for r in range(repetitions)
     ]
-    rows = [replace(row, **changes) for row in rows]
-    return [replace(row, cell_id=f"{place:016x}") for place, row in enumerate(rows)]
+    return [_identified(replace(row, **changes)) for row in rows]
+
+
+def _identified(row: Row) -> Row:
+    """The row with identities of what it holds."""
+    names = [row.denoiser, row.start, row.sampler, row.sampler_settings, row.objective, row.dataset]
+    seeds = [row.seed, row.train_seed, row.data_seed, row.steps, row.repetition, row.value]
+    setting = blake2b(repr(names).encode(), digest_size=8).hexdigest()
+    cell = blake2b(repr([*names, *seeds]).encode(), digest_size=8).hexdigest()
+    return replace(row, setting_id=setting, cell_id=cell)
 
 
 def make_entry(label: str, rows: Sequence[Row], **changes: object) -> Entry:

@@ -13,6 +13,7 @@ import pytest
 
 from samplerbench.report.compare import compare
 from samplerbench.report.content import gather
+from samplerbench.report.entries import labelled
 from samplerbench.report.folder import write_report
 
 CHROMIUM = next(
@@ -196,13 +197,96 @@ def draw_all(browser):
 
 def test_every_chart_is_drawn_and_a_click_in_its_legend_hides_a_curve(opened):
     charts = draw_all(opened)
-    assert len(charts) > 6
-    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", charts[2])
-    toggles = until(lambda: charts[2].find_elements("css selector", ".legendtoggle"))
-    hidden = "return arguments[0].data.filter(t => t.visible === 'legendonly').length"
-    assert opened.execute_script(hidden, charts[2]) == 0
-    toggles[-1].click()
-    until(lambda: opened.execute_script(hidden, charts[2]) > 0)
+    assert len(charts) >= 5
+    figure = opened.find_element("css selector", "figure:has([data-distance])")
+    chart = figure.find_element("css selector", ".chart")
+    keys = until(lambda: figure.find_elements("css selector", ".legend button"))
+    assert keys[0].get_attribute("textContent") == "Pareto front"
+    hidden = "return arguments[0].data.filter(t => t.visible === false).length"
+    assert opened.execute_script(hidden, chart) == 0
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", keys[-1])
+    keys[-1].click()
+    until(lambda: opened.execute_script(hidden, chart) > 0)
+    assert keys[-1].get_attribute("aria-pressed") == "false"
+
+
+def traces(browser, place=0):
+    """Name, x and y of the curves of a chart of distances."""
+    draw_all(browser)
+    script = """return document.querySelector(`[data-distance="${arguments[0]}"]`).data
+        .filter(t => t.name).map(t => ({name: t.name, x: t.x, y: t.y, colour: t.line.color}))"""
+    return until(lambda: browser.execute_script(script, place))
+
+
+def choose(browser, name, value):
+    script = """const select = document.querySelector(`#distances select[name="${arguments[0]}"]`);
+        select.value = arguments[1]; select.dispatchEvent(new Event("change"))"""
+    browser.execute_script(script, name, value)
+
+
+def test_the_front_has_the_cells_that_none_beats(browser, tmp_path, rows, entry):
+    steps = dict(zip([1, 2, 4, 6, 8], [5.0, 2.5, 2.6, 2.5, 1.0], strict=True))
+    some = [
+        replace(row, value=steps[row.steps]) if row.steps else row
+        for row in rows(etas=[0.0], steps=list(steps), repetitions=2)
+    ]
+    write_report(gather([entry("#1", some)]), tmp_path / "out")
+    visit(browser, tmp_path / "out" / "report.html")
+    front, curve = traces(browser)
+    assert (front["x"], front["y"]) == ([1, 2, 8], [5.0, 2.5, 1.0])
+    assert curve["y"] == list(steps.values())
+
+
+@pytest.fixture(scope="module")
+def multirun(tmp_path_factory, rows, entry):
+    """Two objectives with two seeds each: 22 curves are too many for one chart."""
+    runs = [
+        entry(
+            f"#{place}",
+            rows(objective=name, seed=seed, shift=up, etas=[k / 10 for k in range(11)]),
+            overrides=[f"objective={name}", f"seed={seed}"],
+        )
+        for place, (name, seed, up) in enumerate(
+            [("edm", 0, 0.0), ("edm", 1, 0.2), ("ncsn", 0, 50.0), ("ncsn", 1, 50.2)]
+        )
+    ]
+    out = tmp_path_factory.mktemp("multirun") / "out"
+    write_report(gather(labelled(runs)), out)
+    return out / "report.html"
+
+
+def test_what_varies_is_found_and_what_is_hidden_is_counted(browser, multirun):
+    visit(browser, multirun)
+    cells = Sheet(browser)
+    for words, run in (("ncsn seed=1", "ncsn · seed=1"), ("objective=edm seed=0", "edm · seed=0")):
+        cells.filter(words)
+        assert set(cells.column("run")) == {run}
+        assert "of 33 cells (132 in all)" in cells.shown()
+    (told,) = browser.find_elements("css selector", "#distances .shown")
+    assert told.text.startswith("20 of 22 curves are shown: of each chart those that come nearest")
+    choose(browser, "curves", "")
+    assert told.text.startswith("22 of 22 curves are shown.")
+    (words,) = browser.find_elements("css selector", "#distances .filter")
+    words.send_keys("ncsn")
+    assert told.text.startswith("11 of 22")
+    assert {"ddim η=0 · ncsn", "Pareto front"} <= {trace["name"] for trace in traces(browser)}
+    choose(browser, "seeds", "each")
+    names = {trace["name"] for trace in traces(browser)}
+    assert {"ddim η=0 · ncsn · seed=0", "ddim η=0 · ncsn · seed=1"} <= names
+
+
+def test_a_sampler_has_one_colour_and_the_axis_is_logarithmic_over_decades(browser, multirun):
+    visit(browser, multirun)
+    colours = {trace["name"]: trace["colour"] for trace in traces(browser)}
+    assert colours["ddim η=0 · edm"] == colours["ddim η=0 · ncsn"] != colours["ddim η=0.1 · edm"]
+    script = """return document.querySelector("[data-distance]").layout.yaxis.type"""
+    assert browser.execute_script(script) == "log"
+    choose(browser, "y", "linear")
+    until(lambda: browser.execute_script(script) == "linear")
+    choose(browser, "colour", "objective")
+    by_objective = {trace["name"]: trace["colour"] for trace in traces(browser)}
+    assert by_objective["ddim η=0 · edm"] == by_objective["ddim η=0.1 · edm"]
+    assert by_objective["ddim η=0 · edm"] != by_objective["ddim η=0 · ncsn"]
 
 
 def test_it_fits_on_a_phone_and_a_dark_screen_is_dark(opened):

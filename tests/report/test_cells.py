@@ -1,10 +1,21 @@
 """One line for each cell, its verdict, and the Pareto front."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+import scipy.stats
 
 from samplerbench.bench.statistics import against_floor
-from samplerbench.report.cells import ABOVE, BELOW, SAME, cell_lines, curves, pareto
+from samplerbench.report.cells import (
+    ABOVE,
+    BELOW,
+    SAME,
+    cell_lines,
+    floors,
+    nearest,
+    over_seeds,
+)
 from samplerbench.report.entries import all_values, distances
 
 
@@ -65,11 +76,55 @@ def test_runs_keep_their_own_floors(rows, entry):
     assert lines["floor"].nunique() == 2
 
 
-def test_the_front_has_the_lines_that_none_beats():
-    points = pd.DataFrame({"nfe": [1, 2, 2, 4, 6, 8], "mean": [5.0, 3.0, 2.5, 2.6, 2.5, 1.0]})
-    assert pareto(points, "nfe")["mean"].tolist() == [5.0, 2.5, 1.0]
+def test_a_cell_of_several_runs_has_one_line(rows, entry):
+    """The exact score does not depend on the objective."""
+    oracle = [row for row in rows(denoiser="oracle", objective="", etas=[0.0]) if row.sampler]
+    edm = rows(etas=[0.0])
+    ncsn = [replace(row, objective="ncsn", cell_id=f"ncsn {row.cell_id}") for row in edm]
+    ncsn = [made if made.sampler else row for made, row in zip(ncsn, edm, strict=True)]
+    runs = [entry("edm · seed=0", edm + oracle), entry("ncsn · seed=0", ncsn + oracle)]
+    lines = lines_of(*runs)
+    assert len(lines) == 3 * 3
+    runs_of = lines.groupby("denoiser")["run"].unique().map(sorted).to_dict()
+    assert runs_of == {"learned": ["edm · seed=0", "ncsn · seed=0"], "oracle": ["seed=0"]}
+    curves = set(zip(lines["denoiser"], lines["curve"], strict=True))
+    assert curves == {
+        ("learned", "ddim η=0 · edm · seed=0"),
+        ("learned", "ddim η=0 · ncsn · seed=0"),
+        ("oracle", "ddim η=0 · seed=0"),
+    }
+    assert len(floors(distances(all_values(runs)))) == 4, "the floor is the same draws in both"
 
 
-def test_curves_are_the_nearest_settings(rows, entry):
+def test_runs_that_differ_in_seeds_only_are_one_curve_with_the_interval_over_them(rows, entry):
+    runs = [
+        entry(f"{name} · seed={seed}", rows(seed=seed, train_seed=seed, objective=name, shift=up))
+        for name, up in (("edm", 0.0), ("ncsn", 1.0))
+        for seed in (0, 1, 2)
+    ]
+    lines = lines_of(*runs)
+    pooled = over_seeds(lines)
+    assert len(lines) == 6 * 6
+    assert len(pooled) == 2 * 6
+    assert set(pooled["run"]) == {"edm", "ncsn"}
+    assert set(pooled["verdict"]) == {"mean over 3 seeds"}
+    for (_, curve, steps), line in pooled.groupby(["measure", "curve", "steps"]):
+        name, objective = curve.split(" · ")
+        own = lines[(lines["name"] == name) & (lines["steps"] == steps)]
+        means = own.loc[own["objective"] == objective, "mean"].to_numpy()
+        interval = scipy.stats.ttest_1samp(means, 0).confidence_interval()
+        assert len(means) == 3
+        assert line["mean"].item() == pytest.approx(means.mean())
+        assert line["half"].item() == pytest.approx((interval.high - interval.low) / 2)
+
+
+def test_what_differs_in_more_than_seeds_is_never_pooled(rows, entry):
+    other = [replace(row, setting_id="another grid") for row in rows(seed=1)]
+    lines = lines_of(entry("#1", rows()), entry("#2", other))
+    assert len(over_seeds(lines)) == len(lines) == 12
+    assert lines["curve"].nunique() == 4
+
+
+def test_the_nearest_curves(rows, entry):
     lines = lines_of(entry("#1", rows(etas=[0.0, 0.1, 0.2, 5.0])))
-    assert set(curves(lines, 3)["eta"]) == {0.0, 0.1, 0.2}
+    assert set(nearest(lines, 3)["name"]) == {"ddim η=0", "ddim η=0.1", "ddim η=0.2"}

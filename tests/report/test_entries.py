@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 from samplerbench.bench.store import LIMIT
-from samplerbench.report.entries import all_values, distances, distinguished, warnings
+from samplerbench.logs.base import run_name
+from samplerbench.report.entries import all_values, distances, distinguished, labelled, warnings
 
 
 def test_runs_that_measure_the_same_share_a_measure(rows, entry):
@@ -73,3 +74,30 @@ def test_a_report_is_read_without_torch_and_without_hydra():
     code = "import samplerbench.report.page, sys; print({'torch', 'hydra'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def test_a_label_is_what_varies_in_the_words_of_a_logged_run(rows, entry):
+    words = [f"objective={name} seed={seed}" for name in ("edm", "ncsn") for seed in (0, 1)]
+    runs = [
+        entry(
+            f"#{place}",
+            rows(objective=word.split()[0].partition("=")[2]),
+            overrides=["experiment=tiny", f"hydra.run.dir={place}", *word.split()],
+        )
+        for place, word in enumerate(words, 1)
+    ]
+    labels = [run.label for run in labelled(runs)]
+    assert labels == ["edm · seed=0", "edm · seed=1", "ncsn · seed=0", "ncsn · seed=1"]
+    for run, word in zip(runs, words, strict=True):
+        name = run_name(["ddim"], run.values["objective"].max(), "moons", word.split())
+        assert set(labelled(runs)[runs.index(run)].label.split(" · ")) < set(name.split(" · "))
+    assert [run.label for run in labelled(runs[:1])] == ["#1"]
+    assert [run.label for run in labelled([runs[0], runs[0]])] == ["#1", "#1"]
+
+
+def test_a_run_that_cannot_be_read_keeps_its_number_and_labels_are_unique(rows, entry):
+    broken = entry("#1", [], config={}, overrides=[])
+    twice = [entry(f"#{k}", rows(), overrides=["seed=1"]) for k in (2, 3)]
+    other = entry("#4", rows(), overrides=["seed=2"])
+    labels = [run.label for run in labelled([broken, *twice, other])]
+    assert labels == ["#1", "seed=1 · #2", "seed=1 · #3", "seed=2"]

@@ -267,9 +267,11 @@ def curve_names(cells: pd.DataFrame) -> pd.Series:
     keys = [name for name in ("setting_id", *SEEDS) if name in cells]
     if not keys:
         return names.set_axis(index)
-    curve = cells[keys].astype(str).agg(" ".join, axis=1)
+    curve = cells.groupby(keys, dropna=False).ngroup()
     alike = [cells[name] for name in ("metric", "denoiser", "start") if name in cells]
-    for _, curves in curve.groupby([*alike, names.copy()]):
+    same = [*alike, names.copy()]
+    several = curve.groupby(same).transform("nunique") > 1
+    for _, curves in curve[several].groupby([column[several] for column in same]):
         words = pd.Series("", index=curves.index)
         for column in (name for name in TELLING if name in cells):
             if curves.groupby(words).nunique().max() == 1:

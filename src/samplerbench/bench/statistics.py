@@ -367,6 +367,22 @@ def by_floor(table: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
         yield sharing, table[cells | (law & (table["start"] == floor))]
 
 
+def floor_of(floors: pd.DataFrame, start: str) -> pd.Series:
+    """The values of the floor for the cells of a start.
+
+    Empty if the rows have several measures or sizes, since each of them has its own floor.
+
+    Args:
+        floors: rows of fresh draws of the law.
+        start: name of the start.
+    """
+    if len(floors[present(floors, MEASURE)].drop_duplicates()) > 1:
+        return pd.Series(dtype=float)
+    # a start that is drawn evenly has a floor that is drawn evenly; all others share one
+    own = floors[floors["start"] == start]
+    return (own if not own.empty else floors[floors["start"] == ""])["value"].dropna()
+
+
 def require_single(table: pd.DataFrame, columns: Sequence[str]) -> None:
     """Refuse a table in which one of the columns has several values.
 

@@ -16,7 +16,8 @@ from matplotlib.patches import Patch
 
 from samplerbench.bench.budget.parts import KEY, PARTS
 from samplerbench.bench.cell import sampler_name
-from samplerbench.figures.style import PART_COLOURS, metric_title, styled, subtitle
+from samplerbench.figures.common import PART_COLOURS, metric_title
+from samplerbench.figures.style import styled, subtitle
 
 _SHORT = {
     "discretisation": "steps",
@@ -81,7 +82,8 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> float:
         lowest = min(lowest, bottom, bottom + mean, low if low == low else 0.0)
         if part != "total":
             level = bottom + mean
-            axes.plot([place + 0.35, place + 0.65], [level, level], color="0.5", lw=0.8)
+            # along this bar's end, too: a bar of no height would leave a gap
+            axes.plot([place - 0.35, place + 0.65], [level, level], color="0.5", lw=0.8)
         if part in neighbours.index:
             low, high = (float(neighbours[end][part]) for end in ("lower", "upper"))
             beside = place + 0.2  # at the centre, the bar's interval would hide it

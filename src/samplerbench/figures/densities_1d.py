@@ -24,8 +24,9 @@ from samplerbench.core.grids import Level
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
+from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import density, kernel_width, level_name, span_of
-from samplerbench.figures.style import COLOURS, styled
+from samplerbench.figures.style import styled
 
 
 @dataclass(frozen=True)

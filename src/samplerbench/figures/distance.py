@@ -1,13 +1,13 @@
 """Distance to the data against the number of steps, with the floor and intervals.
 
-The floor is the distance of n fresh draws of the law itself. Curves of the oracle and of the exact
-start, besides those of the learned score and the prior, show which part of a distance is due to the
-sampler.
+The floor is the distance of n fresh draws of the law itself. Curves of the exact score and of the
+exact start, besides those of the learned score and the prior, show which part of a distance is due
+to the sampler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import matplotlib as mpl
@@ -17,26 +17,31 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from samplerbench.bench.cell import MEASURE, curve_names
-from samplerbench.bench.statistics import summary
+from samplerbench.bench.cell import curve_names
+from samplerbench.bench.statistics import floor_of, summary
+from samplerbench.figures.common import COLOURS, distance_title
 from samplerbench.figures.style import (
-    COLOURS,
     CurveStyle,
+    add_legend,
     curve_style,
+    fit_distances,
+    interval_curve,
     label_log_axis,
-    legend_height,
-    metric_title,
+    spans_decades,
     styled,
     subtitle,
 )
 
 _LINES = {"learned": "-", "oracle": (0, (4, 2))}
 _SHIFT = 1.012
+_PANEL = 4.6
+"""The width of a panel in inches."""
 _X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sample (NFE)"}
 _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
 }
+SCORES = {"oracle": "exact score", "empirical": "training set's score"}
 
 
 def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figure:
@@ -52,92 +57,91 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
     Raises:
         ValueError: if the table has no finished value of that metric.
     """
-    lines = summary(table[table["metric"] == metric])
-    cells = lines[lines["denoiser"] != "law"]
+    own = table[table["metric"] == metric]
+    cells = summary(own)
+    cells = cells[cells["denoiser"] != "law"]
     if cells.empty:
         raise ValueError(f"no finished cell with metric {metric!r} to draw")
+    cells = cells.assign(name=curve_names(cells))
+    names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
+    styles = {str(name): curve_style(place) for place, name in enumerate(names)}
+    title = distance_title(metric, own["reference"])
+    return distance_curves(cells, own[own["denoiser"] == "law"], x, title, styles, about(cells))
+
+
+def distance_curves(
+    cells: pd.DataFrame,
+    floors: pd.DataFrame,
+    x: str,
+    title: str,
+    styles: Mapping[str, CurveStyle],
+    caption: str,
+) -> Figure:
+    """The figure of curves that are worked out.
+
+    Args:
+        cells: lines of `statistics.summary` with the column `name` of a curve.
+        floors: rows of fresh draws of the law.
+        x: steps or nfe.
+        title: of the axis of distances.
+        styles: by name, in the order of the legend.
+        caption: above the panels.
+    """
     starts = [name for name in ("prior", "exact") if name in set(cells["start"])]
     starts += sorted(set(cells["start"]) - set(starts))
-    cells = cells.assign(name=curve_names(cells))
-    settings = list(cells.sort_values(["sampler", "eta", "name"])["name"].unique())
     denoisers = sorted(set(cells["denoiser"]))
-    styles = {name: curve_style(place) for place, name in enumerate(settings)}
-    dashes_by_setting = len(denoisers) == 1 and len(settings) > len(COLOURS)
+    by_setting = len(denoisers) == 1 and len(styles) > len(COLOURS)
     with mpl.rc_context(styled()):
-        height = max(4.2, legend_height(len(settings) + len(denoisers) + 2))
-        figure = Figure(figsize=(4.6 * len(starts) + 1.7, height), layout="constrained")
+        figure = Figure(figsize=(_PANEL * len(starts) + 1.7, 4.2), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, len(starts), sharey=True, squeeze=False)[0]
-        floors = table[(table["metric"] == metric) & (table["denoiser"] == "law")]
-        with_floor = any(not floor_of(floors, start).empty for start in starts)
-        for start, axes in zip(starts, panels, strict=True):
-            floor = floor_of(floors, start)
+        if spans_decades(cells["mean"]):
+            panels[0].set_yscale("log")
+        of_starts = [floor_of(floors, start) for start in starts]
+        for start, axes, floor in zip(starts, panels, of_starts, strict=True):
             if not floor.empty:
                 floor_band(axes, floor)
                 axes.axhline(floor.mean(), color="0.55", lw=1)
             groups = cells[cells["start"] == start].groupby(["denoiser", "name"])
             for place, (key, curve) in enumerate(groups):
                 denoiser, name = cast(tuple[str, str], key)
-                style = styles[name]
-                half = curve["upper"] - curve["mean"]  # Student's interval is even
-                axes.errorbar(
-                    # side by side, by equal shifts on the log axis
-                    curve[x] * _SHIFT ** (place - (len(groups) - 1) / 2),
-                    curve["mean"],
-                    yerr=half if curve["sd"].notna().all() else None,
-                    color=style.colour,
-                    ls=style.dashes if dashes_by_setting else _LINES.get(denoiser, ":"),
-                    marker=style.marker,
-                    mfc=None if denoiser == "learned" else "white",
-                    elinewidth=0.8,
-                    capsize=1.5,
-                )
+                # side by side, by equal shifts on the log axis
+                shift = _SHIFT ** (place - (len(groups) - 1) / 2)
+                drawn = curve.assign(**{x: curve[x] * shift}).sort_values(x)
+                look = _look(styles[name], denoiser, by_setting)
+                interval_curve(axes, drawn, x, cap=1.5, **look)
             axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
-            label_log_axis(axes, cells[x])
+            label_log_axis(axes, cells[x], _PANEL - 0.5)
             axes.set_xlabel(_X_TITLES[x])
-            if cells["mean"].min() >= 0:  # unbiased estimates of squares can be negative
-                axes.set_ylim(bottom=0)
-        panels[0].set_ylabel(distance_title(table, metric))
-        figure.legend(
-            handles=_legend(styles, denoisers, dashes_by_setting, with_floor),
-            loc="outside right center",
-            handlelength=2.8,  # room for a dash on both sides of the marker
-        )
-        caption(figure, cells)
+        fit_distances(panels[0], cells["mean"], pd.concat(of_starts))
+        panels[0].set_ylabel(title)
+        with_floor = any(not floor.empty for floor in of_starts)
+        add_legend(figure, _legend(styles, cells, by_setting, with_floor))
+        subtitle(figure, caption)
     return figure
 
 
-def distance_title(table: pd.DataFrame, metric: str) -> str:
-    """The metric, and what it is measured to: "sliced W₂ to the data"."""
-    to_law = set(table[table["metric"] == metric]["reference"]) == {"law"}
-    return f"{metric_title(metric)} to the {'law' if to_law else 'data'}"
+def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:
+    """The line and the markers of a curve, and of its key in the legend."""
+    return {
+        "color": style.colour,
+        "ls": style.dashes if by_setting else _LINES.get(denoiser, ":"),
+        "marker": style.marker,
+        "mfc": style.colour if denoiser == "learned" else "white",
+    }
 
 
-def caption(figure: Figure, cells: pd.DataFrame) -> None:
-    """Write above a figure what its cells have in common."""
+def about(cells: pd.DataFrame) -> str:
+    """What cells have in common, for the line above a figure."""
     datasets = " and ".join(cells["dataset"].unique())
     sizes = " and ".join(f"{n:,}" for n in sorted(cells["n_samples"].unique()))
-    subtitle(
-        figure,
-        f"{datasets}, n = {sizes} samples, "
-        f"{cells['count'].min()} repetitions; bars: 95 % intervals of the mean",
-    )
+    bars = "bars: 95 % intervals of the mean"
+    return f"{datasets}, n = {sizes} samples, {repetitions(cells['count'])}; {bars}"
 
 
-def floor_of(floors: pd.DataFrame, start: str) -> pd.Series:
-    """The values of the floor for the cells of a start.
-
-    Empty if the rows have several measures or sizes, since each of them has its own floor.
-
-    Args:
-        floors: rows of fresh draws of the law.
-        start: name of the start.
-    """
-    measures = [name for name in MEASURE if name in floors]
-    if len(floors[measures].drop_duplicates()) > 1:
-        return pd.Series(dtype=float)
-    # a start that is drawn evenly has a floor that is drawn evenly; all others share one
-    own = floors[floors["start"] == start]
-    return (own if not own.empty else floors[floors["start"] == ""])["value"].dropna()
+def repetitions(counts: pd.Series) -> str:
+    """How many repetitions cells have: "8 repetitions", "3 to 8 repetitions"."""
+    fewest, most = int(counts.min()), int(counts.max())
+    return f"{fewest if fewest == most else f'{fewest} to {most}'} repetition{'s' * (most > 1)}"
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:
@@ -147,31 +151,23 @@ def floor_band(axes: Axes, floor: pd.Series) -> None:
 
 
 def _legend(
-    styles: dict[str, CurveStyle],
-    denoisers: Sequence[str],
-    dashes_by_setting: bool,
-    with_floor: bool,
+    styles: Mapping[str, CurveStyle], cells: pd.DataFrame, by_setting: bool, with_floor: bool
 ) -> list[Line2D | Patch]:
+    # the key of a setting with curves of several denoisers looks like the learned one's
+    of_names = cells.groupby("name")["denoiser"].agg(set)
+    first = {name: "learned" if "learned" in of else min(of) for name, of in of_names.items()}
+    denoisers = sorted(set(cells["denoiser"]))
     handles: list[Line2D | Patch] = [
-        Line2D(
-            [],
-            [],
-            color=style.colour,
-            ls=style.dashes if dashes_by_setting else "-",
-            marker=style.marker,
-            label=name,
-        )
+        Line2D([], [], label=name, **_look(style, first[name], by_setting))  # type: ignore[arg-type]
         for name, style in styles.items()
     ]
+    grey = CurveStyle("0.3", "o", "")
     handles += [
         Line2D(
             [],
             [],
-            color="0.3",
-            ls="" if dashes_by_setting else _LINES.get(name, ":"),
-            marker="o",
-            mfc=None if name == "learned" else "white",
-            label=f"{name} score",
+            label=SCORES.get(name, f"{name} score"),
+            **_look(grey, name, by_setting),  # type: ignore[arg-type]
         )
         for name in denoisers
     ]

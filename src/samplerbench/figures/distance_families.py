@@ -18,20 +18,23 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from samplerbench.bench.cell import curve_names
-from samplerbench.bench.statistics import summary
+from samplerbench.bench.statistics import floor_of, summary
+from samplerbench.figures.common import distance_title
 from samplerbench.figures.distance import (
-    caption,
+    SCORES,
+    about,
     distance_against,
-    distance_title,
     floor_band,
-    floor_of,
 )
 from samplerbench.figures.style import (
     CurveStyle,
     curve_style,
+    fit_distances,
     interval_curve,
     label_log_axis,
+    spans_decades,
     styled,
+    subtitle,
 )
 from samplerbench.samplers.base import Sampler
 
@@ -93,8 +96,10 @@ def distance_of_families(
     shown = cells[cells[x] <= 1.02 * end].sort_values(x)
     columns = sorted(set(zip(cells["denoiser"], cells["start"], strict=True)))
     rows = [row for row in FAMILIES if row in set(shown["family"])]
-    floors = table[(table["metric"] == metric) & (table["denoiser"] == "law")]
-    smallest, largest = shown["mean"].min(), shown["mean"].max()
+    own = table[table["metric"] == metric]
+    floors, ylabel = own[own["denoiser"] == "law"], distance_title(metric, own["reference"])
+    names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
+    by_name = {str(name): curve_style(place) for place, name in enumerate(names)}
     with mpl.rc_context(styled()):
         figure = Figure(
             figsize=(3.15 * len(columns) + 2.9, 2.75 * len(rows) + 0.5), layout="constrained"
@@ -104,23 +109,26 @@ def distance_of_families(
         )
         first: Axes | None = None
         for row, title in enumerate(rows):
-            own = shown[shown["family"] == title]
-            alike = _alike(own, x)
-            styles = {names[0]: curve_style(place) for place, names in enumerate(alike)}
+            of_row = shown[shown["family"] == title]
+            alike = _alike(of_row, x)
+            styles = {names[0]: by_name[names[0]] for names in alike}
             for column, (denoiser, start) in enumerate(columns):
                 axes = figure.add_subplot(grid[row, column], sharex=first, sharey=first)
-                first = first or axes
+                if first is None:
+                    first = axes
+                    first.set_yscale("log" if spans_decades(shown["mean"]) else "linear")
                 floor = floor_of(floors, start)
                 if not floor.empty:
                     floor_band(axes, floor)
-                in_panel = own[(own["denoiser"] == denoiser) & (own["start"] == start)]
+                here = (of_row["denoiser"] == denoiser) & (of_row["start"] == start)
+                in_panel = of_row[here]
                 for name, style in styles.items():
-                    interval_curve(axes, in_panel[in_panel["name"] == name], x, style)
+                    interval_curve(axes, in_panel[in_panel["name"] == name], x, **style.line)
                 axes.label_outer()
                 if row == 0:
-                    axes.set_title(f"{denoiser} score, {start} start")
+                    axes.set_title(f"{SCORES.get(denoiser, f'{denoiser} score')}, {start} start")
                 if column == 0:
-                    axes.set_ylabel(f"{title}\n\n{distance_title(table, metric)}")
+                    axes.set_ylabel(f"{title}\n\n{ylabel}")
                 if row == len(rows) - 1:
                     axes.set_xlabel("evaluations (NFE)" if x == "nfe" else "steps N")
             beside = figure.add_subplot(grid[row, len(columns)])
@@ -132,14 +140,9 @@ def distance_of_families(
                 handlelength=2.6,
             )
         assert first is not None
-        label_log_axis(first, shown[x], apart=1.35)
-        if 0 < smallest < 0.25 * largest:
-            first.set_yscale("log")
-            # by the means only: an interval of few repetitions may extend far below
-            first.set_ylim(smallest / 1.6, largest * 1.4)
-        elif smallest >= 0:
-            first.set_ylim(bottom=0)
-        caption(figure, shown)
+        label_log_axis(first, shown[x], 2.5)
+        fit_distances(first, shown["mean"], pd.concat([floor_of(floors, at) for _, at in columns]))
+        subtitle(figure, about(shown))
     return figure
 
 
@@ -185,9 +188,7 @@ def _legend(
     for names in alike:
         style = styles[names[0]]
         label = ",\n".join(sorted(short[name] for name in names))
-        handles.append(
-            Line2D([], [], color=style.colour, ls=style.dashes, marker=style.marker, label=label)
-        )
+        handles.append(Line2D([], [], label=label, **style.line))
     if with_floor:
         handles.append(Patch(color="0.85", label="floor: fresh draws, 95 %"))
     return handles

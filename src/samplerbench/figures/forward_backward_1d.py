@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from samplerbench.bench.scene import Run, Scene
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, PathPicture, require_counts
+from samplerbench.figures.common import COLOURS
 from samplerbench.figures.densities_1d import require_times
 from samplerbench.figures.panels import (
     density,
@@ -31,7 +32,7 @@ from samplerbench.figures.panels import (
     score_name,
     span_of,
 )
-from samplerbench.figures.style import COLOURS, styled, subtitle
+from samplerbench.figures.style import styled, subtitle
 
 _FRAMES = 201
 """States kept of each path: with 500 steps, the nearest time is within 1/400."""

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawings, Picture
-from samplerbench.figures.panels import plain_log
-from samplerbench.figures.style import COLOURS, styled
+from samplerbench.figures.common import COLOURS
+from samplerbench.figures.style import label_log_values, styled
 
 _STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": COLOURS[0], "lw": 1.0},
@@ -44,12 +44,12 @@ class Loss(Picture):
                 # steps are logged from 0
                 axes.plot(curve["step"] + 1, curve["loss"], label=str(name), **style)
             axes.set_xscale("log")
-            plain_log(axes.xaxis, "{x:,.0f}")
+            label_log_values(axes.xaxis, "{x:,.0f}")
             if len(losses) > 0:
                 low, high = float(losses["loss"].min()), float(losses["loss"].max())
                 if 0 < 10 * low < high:
                     axes.set_yscale("log")
-                    plain_log(axes.yaxis, "{x:g}")
+                    label_log_values(axes.yaxis)
                 axes.legend()
             axes.set_xlabel("step of the optimiser")
             axes.set_ylabel("loss")

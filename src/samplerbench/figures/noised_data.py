@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from samplerbench.bench.scene import Scene
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
+from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import (
     HalfWidth,
     plane,
@@ -25,7 +26,7 @@ from samplerbench.figures.panels import (
     scatter,
     standard_normal,
 )
-from samplerbench.figures.style import COLOURS, styled
+from samplerbench.figures.style import styled
 
 
 @dataclass(frozen=True)

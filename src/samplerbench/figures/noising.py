@@ -17,6 +17,7 @@ from samplerbench.bench.scene import Scene
 from samplerbench.core.grids import Level
 from samplerbench.errors import require
 from samplerbench.figures.base import Animation, Drawings, Picture, require_counts
+from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import (
     HalfWidth,
     level_name,
@@ -26,7 +27,7 @@ from samplerbench.figures.panels import (
     scatter,
     standard_normal,
 )
-from samplerbench.figures.style import COLOURS, styled
+from samplerbench.figures.style import styled
 
 
 @dataclass(frozen=True)

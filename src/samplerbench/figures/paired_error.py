@@ -13,15 +13,18 @@ from __future__ import annotations
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from samplerbench.bench.cell import require_one_sweep, sampler_name
 from samplerbench.bench.statistics import mean_evaluations, t_interval
+from samplerbench.figures.common import metric_title
+from samplerbench.figures.distance import repetitions
 from samplerbench.figures.style import (
-    curve_style,
+    add_legend,
+    fit_distances,
     interval_curve,
     label_log_axis,
-    legend_height,
-    metric_title,
+    sampler_styles,
     styled,
     subtitle,
 )
@@ -57,25 +60,26 @@ def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
     """
     lines = paired_errors(table, metric)
     last = lines.sort_values("nfe").groupby("sampler")["mean"].last().sort_values(ascending=False)
+    styles = sampler_styles(table)
     with mpl.rc_context(styled()):
-        figure = Figure(figsize=(7.6, max(4.6, legend_height(len(last)))), layout="constrained")
+        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
         axes = figure.subplots()
-        for place, name in enumerate(last.index):
-            style = curve_style(place)
-            curve = lines[lines["sampler"] == name]
-            interval_curve(axes, curve, "nfe", style, label=name, cap=1.5)
-        label_log_axis(axes, lines["nfe"])
         axes.set_yscale("log")
+        for name in last.index:
+            curve = lines[lines["sampler"] == name]
+            interval_curve(axes, curve, "nfe", cap=1.5, label=name, **styles[name].line)
+        label_log_axis(axes, lines["nfe"], 4.8)
+        fit_distances(axes, lines["mean"], pd.Series(dtype=float))
         axes.set_xlabel("network evaluations per sample (NFE)")
         axes.set_ylabel(f"{metric_title(metric)} to the converged run, same starts")
-        figure.legend(loc="outside right center", handlelength=2.8)
+        add_legend(figure, [Line2D([], [], label=name, **styles[name].line) for name in last.index])
         rows = _paired(table, metric)
         first, starts = rows.iloc[0], " and ".join(sorted(set(rows["start"])))
+        count = rows.groupby(["sampler", "sampler_settings", "steps"]).size()
         subtitle(
             figure,
             f"{first['dataset']}, n = {first['n_samples']:,} samples, {starts} start, "
-            f"exact score,\n{rows['repetition'].nunique()} repetitions; "
-            "bars: 95 % intervals of the mean",
+            f"exact score,\n{repetitions(count)}; bars: 95 % intervals of the mean",
         )
     return figure
 

@@ -8,12 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
 from samplerbench.bench.scene import Scene
@@ -21,7 +19,7 @@ from samplerbench.core.grids import Level
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
-from samplerbench.figures.style import COLOURS
+from samplerbench.figures.common import COLOURS
 
 #: Half the widths of two axes: [15, 20] is from −15 to 15 and from −20 to 20.
 HalfWidth = tuple[float, float]
@@ -196,13 +194,6 @@ def law_density(scene: Scene, x: Tensor) -> Tensor | None:
         return None
     values: Tensor = log_density(x[:, None], Level(0.0, 1.0, 0.0))
     return values.exp() if bool(values.isfinite().all()) else None
-
-
-def plain_log(axis: Axis, form: str) -> None:
-    """Label a logarithmic axis of a few factors of ten at 1, 2 and 5 with plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(StrMethodFormatter(form))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def panel_columns(panels: int, most: int = 3) -> int:

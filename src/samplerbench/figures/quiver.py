@@ -24,6 +24,7 @@ from samplerbench.bench.scene import Run, Scene
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Score
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
+from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import (
     GENERATED,
     HalfWidth,
@@ -33,7 +34,7 @@ from samplerbench.figures.panels import (
     require_half_width,
     score_name,
 )
-from samplerbench.figures.style import COLOURS, enlarged
+from samplerbench.figures.style import enlarged
 
 _LONGEST = 0.95
 """The share of arrows that keep their length."""

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 
 from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawings, Picture, require_counts
+from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import law_density, legend_below
-from samplerbench.figures.style import COLOURS, styled
+from samplerbench.figures.style import styled
 
 
 @dataclass(frozen=True)

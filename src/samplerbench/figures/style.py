@@ -5,7 +5,7 @@ Figures are made without pyplot: no global state, no window, safe in threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,11 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
+from samplerbench.bench.cell import sampler_name
+from samplerbench.figures.common import COLOURS, ticks
 from samplerbench.files import replacing
 
 if TYPE_CHECKING:
@@ -25,22 +35,7 @@ if TYPE_CHECKING:
 
 _STYLE = files("samplerbench.figures") / "samplerbench.mplstyle"
 
-#: Okabe and Ito's palette in the order of the style file.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
-#: The parts of an error budget by name; the floor and the total are grey.
-PART_COLOURS = {
-    "floor": "#b0b0b0",
-    "generalisation": COLOURS[5],
-    "finite data": COLOURS[3],
-    "optimisation": COLOURS[4],
-    "discretisation": COLOURS[0],
-    "start": COLOURS[1],
-    "score": COLOURS[2],
-    "total": "#4d4d4d",
-}
-
-_MARKERS = "osD^v<>"
+MARKERS = "osD^v<>"
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 
 
@@ -58,69 +53,119 @@ class CurveStyle:
     marker: str
     dashes: str | tuple[int, tuple[float, float]]
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """The same as matplotlib names it."""
+        return {"color": self.colour, "marker": self.marker, "ls": self.dashes}
+
 
 def curve_style(place: int) -> CurveStyle:
     """The style of the curve at a place in the legend, from 0."""
     lap = place // len(COLOURS)
-    marker = _MARKERS[(place + lap) % len(_MARKERS)]
+    marker = MARKERS[(place + lap) % len(MARKERS)]
     return CurveStyle(COLOURS[place % len(COLOURS)], marker, _DASHES[lap % len(_DASHES)])
 
 
+def sampler_styles(table: pd.DataFrame) -> Mapping[str, CurveStyle]:
+    """The style of each sampler setting by its name: the same in all figures of a table.
+
+    Args:
+        table: rows of the results store, of all its samplers.
+    """
+    names = table.loc[table["sampler"] != "", ["sampler", "eta", "sampler_settings"]]
+    names = names.drop_duplicates().sort_values(["sampler", "eta", "sampler_settings"])
+    named = dict.fromkeys(map(sampler_name, names["sampler"], names["sampler_settings"]))
+    return {name: curve_style(place) for place, name in enumerate(named)}
+
+
 def interval_curve(
-    axes: Axes, curve: pd.DataFrame, x: str, style: CurveStyle, *, label: str = "", cap: float = 0.0
+    axes: Axes, curve: pd.DataFrame, x: str, *, cap: float = 0.0, **look: Any
 ) -> None:
-    """Draw a curve of means with their intervals; it works on a log axis, too.
+    """Draw a curve of means with their intervals.
 
     Args:
         axes: where it is drawn.
         curve: with the columns mean, lower and upper, and that of `x`; an interval may be NaN.
         x: the column along the axis.
-        style: of the curve.
-        label: in the legend.
         cap: length of the intervals' caps, in points.
+        look: of matplotlib's line.
     """
-    # an interval that extends below 0 has no end on a log axis
-    low = (curve["mean"] - curve["lower"]).clip(upper=0.9 * curve["mean"].abs())
+    low = curve["mean"] - curve["lower"]
+    if axes.get_yscale() == "log":  # an interval that extends below 0 has no end there
+        low = low.clip(upper=0.999 * curve["mean"].abs())
     axes.errorbar(
         curve[x],
         curve["mean"],
         yerr=[low, curve["upper"] - curve["mean"]],
-        color=style.colour,
-        ls=style.dashes,
-        marker=style.marker,
-        ms=4,
-        lw=1.3,
+        **{"ms": 4, "lw": 1.3, **look},
         elinewidth=0.8,
         capsize=cap,
-        label=label,
     )
 
 
-def label_log_axis(axes: Axes, numbers: Iterable[float], apart: float = 1.16) -> None:
-    """Make x logarithmic, with labels at those of the numbers that have room for one."""
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(ticks(numbers, apart)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-
-
-def ticks(numbers: Iterable[float], apart: float) -> list[float]:
-    """The numbers on a log axis that have room for a label, from the largest one down.
+def label_log_axis(axes: Axes, numbers: Iterable[float], width: float) -> None:
+    """Make x logarithmic, with labels at those of the numbers that have room for one.
 
     Args:
-        numbers: positive.
-        apart: the smallest ratio of two neighbours.
+        axes: the panel, or one of those that share its axis.
+        numbers: positive; all of the panel.
+        width: of the panel, in inches.
     """
-    chosen: list[float] = []
-    for number in sorted(set(numbers), reverse=True):
-        if not chosen or chosen[-1] / number > apart:
-            chosen.append(number)
-    return chosen
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(ticks(numbers, width)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def legend_height(entries: int) -> float:
-    """The height in inches of a legend beside the panels, with the figure's margins."""
-    return 0.19 * entries + 0.6
+def label_log_values(axis: Axis, form: str = "{x:g}") -> None:
+    """Label a logarithmic axis of a few factors of ten at 1, 2 and 5 with plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter(form))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def spans_decades(means: pd.Series) -> bool:
+    """Whether distances need a logarithmic axis."""
+    return bool(0 < 10 * means.min() < means.max())
+
+
+def fit_distances(axes: Axes, means: pd.Series, floor: pd.Series) -> None:
+    """Set the ends of the axis of distances, when all that shares it is drawn.
+
+    Args:
+        axes: one of the panels that share the axis.
+        means: of all curves.
+        floor: its values, perhaps none.
+    """
+    low, high = float(means.min()), float(means.max())
+    if axes.get_yscale() == "log":
+        # by the means only: an interval of few repetitions may extend far below
+        bottom = min([float(means[means > 0].min()), *floor[floor > 0].quantile([0.025]).dropna()])
+        axes.set_ylim(bottom / 1.4, high * 1.6)
+        if high < 200 * bottom:
+            label_log_values(axes.yaxis)
+    elif low >= 0:  # unbiased estimates of squares can be negative
+        axes.set_ylim(bottom=0)
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """Put a legend beside the panels, or below them where it is wider than a quarter of the figure.
+
+    The figure becomes higher where the legend needs it.
+    """
+    size = mpl.rcParams["legend.fontsize"] / 72
+    lines = [str(handle.get_label()).split("\n") for handle in handles]
+    # a key, the spaces around it, and characters of half the size of the font
+    width = size * (5.2 + 0.56 * max(len(line) for label in lines for line in label))
+    rows, height = sum(map(len, lines)), 1.52 * size
+    whole, tall = figure.get_size_inches()
+    if width <= whole / 4:
+        figure.set_figheight(max(tall, height * rows + 0.6))
+        figure.legend(handles=handles, loc="outside right center", handlelength=2.8)
+        return
+    columns = max(1, min(len(handles), int(whole / width)))
+    figure.set_size_inches(whole, tall + height * -(-rows // columns))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.8)
 
 
 def subtitle(figure: Figure, text: str) -> None:
@@ -145,13 +190,6 @@ def enlarged(points: float) -> dict[RcKeyType, Any]:
     style["font.size"] = style["axes.titlesize"] = style["axes.labelsize"] = points
     style["xtick.labelsize"] = style["ytick.labelsize"] = style["legend.fontsize"] = points
     return style
-
-
-def metric_title(metric: str) -> str:
-    """The usual name of a metric, for an axis."""
-    if metric.startswith("max_sliced"):
-        return "max-sliced W₂"
-    return "sliced W₂" if metric == "sliced" else metric.replace("_", " ")
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawings, PathPicture, require_counts
+from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import grouped, law_density, legend_below, score_name, span_of
-from samplerbench.figures.style import COLOURS, styled
+from samplerbench.figures.style import styled
 
 
 @dataclass(frozen=True)

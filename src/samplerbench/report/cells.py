@@ -3,6 +3,9 @@
 Mean and interval are from `statistics.summary`. The verdict is from `statistics.against_floor`:
 Welch's interval of the excess over the floor, with Holm's correction over the cells of a run and
 measure that share a floor. With one repetition or without a floor, the verdict says so.
+
+A cell that several runs share, such as one of the exact score, has one line. Lines of runs that
+differ in nothing but their seeds have one curve: their mean over the seeds, see `over_seeds`.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 import pandas as pd
+from scipy.special import stdtrit
 
-from samplerbench.bench.cell import CELL, sampler_name
+from samplerbench.bench.cell import CELL, SEEDS, curve_names, distinct, sampler_name
 from samplerbench.bench.statistics import against_floor, by_floor, summary
+from samplerbench.report.entries import common
 
 #: Columns of `cell_lines`.
 COLUMNS = [
@@ -21,6 +26,11 @@ COLUMNS = [
     "measure",
     *CELL,
     "name",
+    "curve",
+    "objective",
+    "network",
+    "schedule",
+    "grid",
     "nfe",
     "seconds",
     "mean",
@@ -33,6 +43,8 @@ COLUMNS = [
     "verdict",
     "ordered",
 ]
+#: Columns of a line that are those of its first repetition.
+_OF_ROWS = ["objective", "network", "schedule", "grid", "cell_id"]
 _NO_TEST = dict.fromkeys(("floor", "excess", "p_holm"), float("nan"))
 ABOVE, BELOW, SAME = "above the floor", "below the floor", "not distinguishable from the floor"
 
@@ -55,32 +67,98 @@ def cell_lines(distances: pd.DataFrame, unordered: Collection[str] = ()) -> pd.D
         return pd.DataFrame(columns=COLUMNS)
     lines = pd.concat(blocks, ignore_index=True)
     names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
-    return lines.assign(name=names)[COLUMNS]
+    return _named(_shared(lines.assign(name=names)))[COLUMNS]
+
+
+def _shared(lines: pd.DataFrame) -> pd.DataFrame:
+    """The lines with every cell once; of several runs, `run` is what their names share."""
+    key = ["measure", "cell_id", "count", "denoiser", "start", "name"]
+    # runs may test it among other cells: the weakest claim stays
+    ordered = lines.sort_values("p_holm", ascending=False, kind="stable")
+    again = ordered.duplicated(key) & (ordered["cell_id"] != "")
+    if not again.any():
+        return lines
+    runs = lines.groupby(key)["run"].transform(_of_runs)
+    runs = runs.where(lines["cell_id"] != "", lines["run"])
+    return lines.assign(run=runs)[~again.reindex(lines.index)].reset_index(drop=True)
+
+
+def _of_runs(labels: pd.Series) -> str:
+    several = labels.unique()
+    return common(several) or f"{len(several)} runs"
+
+
+def _named(lines: pd.DataFrame) -> pd.DataFrame:
+    """The lines with `curve`, a name for each curve of a chart: "heun · ncsn · seed=1"."""
+    several = lines["run"].nunique() > 1
+    runs = lines["run"].where(several & ~lines["run"].str.fullmatch(r"\d+ runs"), "")
+    curve = lines["name"] + (" · " + runs).where(runs != "", "")
+    same = lines.assign(curve=curve).groupby(["measure", "denoiser", "start", "curve"])
+    if same["setting_id"].nunique().max() > 1:  # such as runs of two versions
+        curve = curve_names(lines) + (" · " + runs).where(runs != "", "")
+    return lines.assign(curve=curve)
+
+
+def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
+    """The lines with those pooled that agree in all but their seeds.
+
+    A pooled line has the mean over the seeds and half of Student's 95 % interval of that mean: its
+    `count` is the number of seeds. Its verdict says so, since a test against the floor of each seed
+    is in the lines themselves.
+
+    Args:
+        lines: from `cell_lines`.
+    """
+    curve = ["measure", "setting_id", "denoiser", "start", "name"]
+    finished = lines[lines["mean"].notna()]
+    seeds = finished.groupby(SEEDS, dropna=False).ngroup()
+    of_curve = [finished[name] for name in curve]
+    several = (seeds.groupby(of_curve).transform("nunique") > 1) & (finished["setting_id"] != "")
+    if not several.any():
+        return finished
+    numbers = ["mean", "floor", "nfe", "seconds"]
+    each = finished[several].assign(seeds=seeds)
+    names = {name: "first" for name in COLUMNS if name not in (*curve, *numbers, "steps", "run")}
+    # one line a seed first: two runs of one seed are not two trainings
+    each = each.groupby([*curve, "steps", "seeds"], as_index=False).agg(
+        {**names, **dict.fromkeys(numbers, "mean"), "run": _of_runs}
+    )
+    runs = each.groupby(curve)["run"].transform(_of_runs)
+    groups = each.assign(run=runs, sd=each["mean"], count=1).groupby([*curve, "steps"])
+    pooled = groups.agg(
+        {**names, **dict.fromkeys(numbers, "mean"), "run": "first", "sd": "std", "count": "sum"}
+    ).reset_index()
+    count = pooled["count"]
+    half = stdtrit((count - 1).clip(lower=1), 0.975) * pooled["sd"] / count**0.5
+    pooled = pooled.assign(half=half, p_holm=float("nan"), verdict=[_over(n) for n in count])
+    return _named(pd.concat([finished[~several], pooled], ignore_index=True))[COLUMNS]
+
+
+def _over(seeds: int) -> str:
+    return f"mean over {seeds} seeds" if seeds > 1 else "one seed: no interval"
 
 
 def floors(distances: pd.DataFrame) -> pd.DataFrame:
     """The rows of fresh draws of the law."""
-    return distances[(distances["denoiser"] == "law") & (distances["status"] == "ok")]
+    return distinct(distances[(distances["denoiser"] == "law") & (distances["status"] == "ok")])
 
 
-def curves(lines: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The lines of the sampler settings that come nearest to the data.
+def in_order(lines: pd.DataFrame) -> list[str]:
+    """The names of all samplers with their settings, in the order of their colours in a report."""
+    return list(lines.sort_values(["sampler", "eta", "name"])["name"].unique())
+
+
+def nearest(curves: pd.DataFrame, most: int) -> pd.DataFrame:
+    """The lines of the curves that come nearest to the data.
 
     Args:
-        lines: from `cell_lines`.
-        most: the number of settings for each measure and start, over all denoisers together.
+        curves: from `over_seeds`.
+        most: the number of curves for each measure and start, over all denoisers together.
     """
-    key = ["run", "measure", "start", "name"]
-    best = lines.groupby(key)["mean"].min().sort_values(kind="stable")
-    nearest = best.groupby(["measure", "start"]).head(most).index
-    return lines[pd.MultiIndex.from_frame(lines[key]).isin(nearest)]
-
-
-def pareto(points: pd.DataFrame, x: str) -> pd.DataFrame:
-    """The lines for which no other line is smaller in both x and mean, in order of x."""
-    ordered = points[points[x] > 0].sort_values([x, "mean"], kind="stable")
-    before = ordered["mean"].cummin().shift(fill_value=float("inf"))
-    return ordered[ordered["mean"] < before]
+    key = ["measure", "start", "curve"]
+    best = curves.groupby(key)["mean"].min().sort_values(kind="stable")
+    chosen = best.groupby(["measure", "start"]).head(most).index
+    return curves[pd.MultiIndex.from_frame(curves[key]).isin(chosen)]
 
 
 def _lines_of_measure(rows: pd.DataFrame) -> pd.DataFrame:
@@ -97,6 +175,8 @@ def _lines_of_measure(rows: pd.DataFrame) -> pd.DataFrame:
     )
     how: Literal["outer", "left"] = "outer" if len(problems) else "left"
     lines = lines.merge(problems.reset_index(), on=CELL, how=how)
+    of_rows = sampled.sort_values("repetition").drop_duplicates(CELL)[[*CELL, *_OF_ROWS]]
+    lines = lines.drop(columns=_OF_ROWS, errors="ignore").merge(of_rows, on=CELL, how="left")
     return lines.assign(verdict=_verdicts(lines)).sort_values("mean", ignore_index=True)
 
 

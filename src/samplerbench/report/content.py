@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from samplerbench.report.cells import cell_lines
+from samplerbench.report.cells import cell_lines, over_seeds
 from samplerbench.report.charts import Chart
 from samplerbench.report.compare import Comparison
 from samplerbench.report.entries import Entry, all_values, distances, warnings
@@ -22,6 +22,7 @@ class Report:
         values: all their rows, from `entries.all_values`.
         distances: from `entries.distances`.
         lines: from `cells.cell_lines`.
+        curves: from `cells.over_seeds`.
         budgets: label of a run to its parts, from `bench.budget.parts`.
         panels: the sample panels.
         notes: what is missing and why, one line each.
@@ -32,6 +33,7 @@ class Report:
     values: pd.DataFrame
     distances: pd.DataFrame
     lines: pd.DataFrame
+    curves: pd.DataFrame
     budgets: Mapping[str, pd.DataFrame]
     panels: Sequence[Chart]
     notes: Sequence[str]
@@ -48,4 +50,5 @@ def gather(entries: Sequence[Entry]) -> Report:
         f"{name}: neither small nor large is better, so no value is marked as best: see its floor"
         for name in sorted(unordered)
     ]
-    return Report(entries, values, rows, cell_lines(rows, unordered), {}, (), notes)
+    lines = cell_lines(rows, unordered)
+    return Report(entries, values, rows, lines, over_seeds(lines), {}, (), notes)

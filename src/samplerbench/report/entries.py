@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from samplerbench.bench.cell import MEASURE
 from samplerbench.bench.store import LIMIT
+from samplerbench.logs.base import run_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class Entry:
     """One run, as it was read.
 
     Args:
-        label: short, for legends: "#1".
+        label: short, for legends: what it does not share with the others, "ncsn · seed=1", or "#1".
         name: of its folder.
         state: running, finished, failed, interrupted or unreadable.
         message: the reason, in one line, unless the run is finished or running.
@@ -65,6 +66,49 @@ class Entry:
             f"{len(rows)} {status}: {next(iter(str(message).splitlines()), '')}"
             for (status, message), rows in bad.groupby(["status", "message"])
         ]
+
+
+_BETWEEN = " · "
+#: The longest label that a legend has room for.
+_LONGEST = 48
+
+
+def labelled(entries: Sequence[Entry]) -> list[Entry]:
+    """The runs with labels that say what varies over them, in the words of `logs.base.run_name`.
+
+    A run without words of its own, or with those of another run, keeps the label that it has.
+    """
+    commands = [set(entry.overrides) for entry in entries if entry.config]
+    fixed = set.intersection(*commands) if commands else set()
+    names = [_run_name(entry, fixed) if entry.config else [] for entry in entries]
+    shared = set.intersection(*map(set, filter(None, names))) if any(names) else set()
+    own = [_BETWEEN.join(part for part in name if part not in shared)[:_LONGEST] for name in names]
+    labels = [
+        label if label and own.count(label) == 1 else _BETWEEN.join(filter(None, [label, given]))
+        for label, given in zip(own, (entry.label for entry in entries), strict=True)
+    ]
+    return [replace(entry, label=label) for entry, label in zip(entries, labels, strict=True)]
+
+
+def _run_name(entry: Entry, fixed: set[str]) -> list[str]:
+    """The parts of a run's name, given the words that all commands share."""
+    rows = entry.values[entry.values["denoiser"] != "law"]
+    first = {name: next(filter(None, rows[name]), "") for name in ("objective", "dataset")}
+    model = first["objective"] or next(iter(rows["denoiser"]), "")
+    varied = [word for word in entry.overrides if word not in fixed and _tells(word)]
+    name = run_name(rows["sampler"].unique(), model, first["dataset"], varied)
+    return [word for part in name.split(_BETWEEN) for word in part.split(" ") if word]
+
+
+def _tells(word: str) -> bool:
+    """Whether a word of a command decides values, and not only where they are written."""
+    return not word.lstrip("+~").startswith(("hydra", "logger", "cache", "picture", "workers"))
+
+
+def common(labels: Iterable[str]) -> str:
+    """What the labels of several runs share: "seed=1"."""
+    first, *others = [label.split(_BETWEEN) for label in labels]
+    return _BETWEEN.join(part for part in first if all(part in other for other in others))
 
 
 def all_values(entries: Sequence[Entry]) -> pd.DataFrame:

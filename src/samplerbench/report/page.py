@@ -9,21 +9,26 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator, Sequence
+import zlib
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
+from samplerbench.bench.cell import SEEDS
+from samplerbench.report.cells import in_order
 from samplerbench.report.charts import (
+    PALETTE,
     Chart,
     difference_charts,
-    distance_charts,
+    floor_bands,
     heat_maps,
-    settings_left_out,
     waterfalls,
 )
 from samplerbench.report.compare import Comparison
@@ -32,39 +37,46 @@ from samplerbench.report.references import ARXIV, sources
 from samplerbench.version import __version__
 
 MOST_CHARTS = 60
-#: Columns of the page's table: name, title, and whether it has numbers.
-_COLUMNS = (
-    ("name", "sampler", False),
-    ("denoiser", "denoiser", False),
-    ("start", "start", False),
-    ("steps", "N", True),
-    ("nfe", "NFE", True),
-    ("mean", "mean", True),
-    ("half", "± 95 %", True),
-    ("floor", "floor", True),
-    ("verdict", "verdict", False),
-    ("measure", "metric", False),
-    ("dataset", "data", False),
-    ("run", "run", False),
-    ("count", "reps", True),
-    ("seconds", "seconds", True),
+#: A column of a table: its name, its title, whether it has numbers, and one of: "shown"; "choice",
+#: which is shown and can be chosen from where it has several values; "hidden", which is for the
+#: filter, the charts and the CSV.
+Column = tuple[str, str, bool, str]
+_COLUMNS: tuple[Column, ...] = (
+    ("name", "sampler", False, "shown"),
+    ("denoiser", "denoiser", False, "choice"),
+    ("start", "start", False, "choice"),
+    ("steps", "N", True, "shown"),
+    ("nfe", "NFE", True, "shown"),
+    ("mean", "mean", True, "shown"),
+    ("half", "± 95 %", True, "hidden"),
+    ("floor", "floor", True, "shown"),
+    ("verdict", "verdict", False, "shown"),
+    ("measure", "metric", False, "choice"),
+    ("dataset", "data", False, "choice"),
+    ("run", "run", False, "choice"),
+    ("count", "reps", True, "shown"),
+    ("seconds", "seconds", True, "shown"),
+    *((name, name, False, "hidden") for name in ("objective", "network", "schedule", "grid")),
+    ("curve", "curve", False, "hidden"),
 )
+#: Seeds are of a line; a curve may be a mean over them.
+_SEED_COLUMNS: tuple[Column, ...] = tuple((name, name, True, "hidden") for name in SEEDS)
 
 
-def _difference_columns(labels: tuple[str, str]) -> tuple[tuple[str, str, bool], ...]:
-    """The columns of the table of differences, in the same form."""
+def _difference_columns(labels: tuple[str, str]) -> tuple[Column, ...]:
+    """The columns of the table of differences."""
     return (
-        ("name", "sampler", False),
-        ("denoiser", "denoiser", False),
-        ("start", "start", False),
-        ("steps", "N", True),
-        ("first", labels[0], True),
-        ("second", labels[1], True),
-        ("difference", "difference", True),
-        ("half", "± 95 %", True),
-        ("p_holm", "p (Holm)", True),
-        ("verdict", "verdict", False),
-        ("measure", "metric", False),
+        ("name", "sampler", False, "shown"),
+        ("denoiser", "denoiser", False, "choice"),
+        ("start", "start", False, "choice"),
+        ("steps", "N", True, "shown"),
+        ("first", labels[0], True, "shown"),
+        ("second", labels[1], True, "shown"),
+        ("difference", "difference", True, "shown"),
+        ("half", "± 95 %", True, "hidden"),
+        ("p_holm", "p (Holm)", True, "shown"),
+        ("verdict", "verdict", False, "shown"),
+        ("measure", "metric", False, "choice"),
     )
 
 
@@ -80,57 +92,84 @@ def render(report: Report) -> str:
     environment.filters["arxiv"] = _with_links
     charts = list(_charts(report))
     notes = list(report.notes)
-    if left_out := settings_left_out(report.lines):
-        notes.append(f"{left_out:,} settings farther from the data are in the table only")
     if len(charts) > MOST_CHARTS:
-        notes.append(
-            f"{len(charts) - MOST_CHARTS} charts are left out; figures/ and cells.csv stay"
-        )
-    sections: dict[str, dict[str, list[tuple[int, Chart]]]] = {}
+        notes.append(f"{len(charts) - MOST_CHARTS} charts are left out; cells.csv has all values")
+    sections: dict[str, list[tuple[int, Chart]]] = {}
     for number, chart in enumerate(charts[:MOST_CHARTS]):
-        groups = sections.setdefault(chart.section, {})
-        groups.setdefault(chart.group, []).append((number, chart))
-    figures = ",".join(chart.figure.to_json() for chart in charts[:MOST_CHARTS])
+        sections.setdefault(chart.section, []).append((number, chart))
+    finished = report.lines[report.lines["mean"].notna()]
+    bands = [
+        {"place": place, **band}
+        for place, band in enumerate(floor_bands(finished, report.distances))
+    ]
+    content = {
+        "figures": [chart.figure for chart in charts[:MOST_CHARTS]],
+        "data": _sheet((*_COLUMNS, *_SEED_COLUMNS), report.lines),
+        "curves": None
+        if report.curves["curve"].nunique() == finished["curve"].nunique()
+        else _sheet(_COLUMNS, report.curves),
+        "differences": _differences(report.comparison),
+        "distances": {"floors": bands, "order": in_order(finished), "palette": PALETTE},
+    }
     return environment.get_template("report.html.jinja").render(
+        asset=_asset,
         report=report,
         notes=notes,
         sections=sections,
+        floors=bands,
         sources=sources([entry.config for entry in report.entries]),
         comparison=report.comparison,
-        differences=_differences(report.comparison),
         version=__version__,
-        plotly=Markup(get_plotlyjs()),
-        data=_sheet(_COLUMNS, report.lines),
-        figures=_inline(f"[{figures}]"),
+        plotly=_packed(_plotly()),
+        content=_packed(json.dumps(content, ensure_ascii=False, default=_plain).encode()),
     )
+
+
+def _asset(name: str) -> Markup:
+    """A style or script of the page, which is no template."""
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+
+
+def _plotly() -> bytes:
+    """The script of plotly, whose Python package takes long to import."""
+    (folder,) = getattr(find_spec("plotly"), "submodule_search_locations", None) or ("",)
+    return (Path(folder) / "package_data" / "plotly.min.js").read_bytes()
+
+
+def _packed(data: bytes) -> str:
+    """Data for a script element: compressed, in characters that are no markup."""
+    return b64encode(zlib.compress(data, 5)).decode()
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's values as JSON has them."""
+    return value.tolist()
 
 
 def _charts(report: Report) -> Iterator[Chart]:
     """All charts in the order of the page."""
     if report.comparison is not None:
         yield from difference_charts(report.comparison)
-    yield from distance_charts(report.lines, report.distances)
     for label, parts in report.budgets.items():
         yield from waterfalls(parts, label if len(report.entries) > 1 else "")
     yield from report.panels
-    yield from heat_maps(report.lines)
+    yield from heat_maps(report.curves)
 
 
-def _sheet(columns: Sequence[tuple[str, str, bool]], lines: pd.DataFrame) -> Markup:
+def _sheet(columns: Sequence[Column], lines: pd.DataFrame) -> Mapping[str, Any]:
     """A table for the page's script; its CSV has numbers of six digits."""
     content: list[list[Any]] = []
-    for name, _, numeric in columns:
+    for name, _, numeric, _ in columns:
         column = lines[name]
         if numeric:
             values = np.array(column, dtype=float)
             content.append([float(f"{v:.6g}") if np.isfinite(v) else None for v in values])
         else:
-            content.append(column.astype(str).tolist())
-    table = {"columns": columns, "rows": list(zip(*content, strict=True))}
-    return _inline(json.dumps(table, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+            content.append(column.fillna("").astype(str).tolist())
+    return {"columns": columns, "rows": list(zip(*content, strict=True))}
 
 
-def _differences(comparison: Comparison | None) -> Markup | None:
+def _differences(comparison: Comparison | None) -> Mapping[str, Any] | None:
     """The table of differences."""
     if comparison is None:
         return None
@@ -139,11 +178,6 @@ def _differences(comparison: Comparison | None) -> Markup | None:
     half = lines["upper"] - lines["difference"]
     shown = lines.assign(half=half, verdict=verdict, measure=lines["metric"])
     return _sheet(_difference_columns(comparison.labels), shown)
-
-
-def _inline(text: str) -> Markup:
-    """JSON for a script element; every tag and comment begins with the escaped character."""
-    return Markup(text.replace("<", "\\u003c"))
 
 
 def _with_links(text: str) -> Markup:

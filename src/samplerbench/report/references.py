@@ -164,22 +164,46 @@ def _title(key: str) -> str:
     return _letters(re.sub(r"\\\w+", "", bibliography().entries[key].fields["title"]))
 
 
+def declared(target: str, name: str) -> Any:
+    """A plain value that the class of one of our members declares; None if it does not.
+
+    Args:
+        target: the full name of the class.
+        name: of its attribute.
+    """
+    node, _ = _defined(target) if _OURS.fullmatch(target) else (None, None)
+    values = {
+        ast.unparse(line.target): line.value.value
+        for line in (node.body if node else [])
+        if isinstance(line, ast.AnnAssign) and isinstance(line.value, ast.Constant)
+    }
+    return values.get(name)
+
+
 def _document(target: str) -> str:
     """The docstring that names the sources of a class or function."""
+    node, tree = _defined(target)
+    if tree is None:
+        return ""
+    own = (ast.get_docstring(node) if node else None) or ""
+    several_members = re.fullmatch(r"samplerbench\.core\.\w+", target.rpartition(".")[0])
+    if several_members or mentioned(own) or re.search(ARXIV, own):
+        return own
+    return ast.get_docstring(tree) or ""
+
+
+def _defined(target: str) -> tuple[ast.ClassDef | ast.FunctionDef | None, ast.Module | None]:
+    """The definition of a class or function, and its module."""
     module, _, name = target.rpartition(".")
     try:
         spec = find_spec(module)
     except ModuleNotFoundError:  # its package does not exist
-        return ""
+        return None, None
     if spec is None or spec.origin is None:
-        return ""
+        return None, None
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     members = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-    own = next((ast.get_docstring(node) or "" for node in members if node.name == name), "")
-    several_members = re.fullmatch(r"samplerbench\.core\.\w+", module)
-    if several_members or mentioned(own) or re.search(ARXIV, own):
-        return own
-    return ast.get_docstring(tree) or ""
+    return next((node for node in members if node.name == name), None), tree
 
 
 def _letters(text: str) -> str:

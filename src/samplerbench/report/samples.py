@@ -6,16 +6,16 @@ numbers of pictures. So a panel shows the law of a cell and not the points that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from samplerbench.bench.scene import Scene
 from samplerbench.errors import InvalidSetting
 from samplerbench.identity import settings_text
-from samplerbench.report.charts import PALETTE, Chart
+from samplerbench.report.charts import PALETTE, Chart, figure, titled
 
 POINTS = 2000
 #: The longest time in which the samples of a cell may be generated.
@@ -55,8 +55,8 @@ def panels(scene: Scene, lines: pd.DataFrame, run: str) -> Iterator[Chart]:
             f"start: {line['mean']:.3g}"
         )
         points = _samples(scene, line)
-        figure = _plane(data, points) if dim == 2 else _line(data, points)
-        yield Chart(SECTION, "", f"{run}, {title}" if run else title, figure)
+        drawn = _plane(data, points) if dim == 2 else _line(data, points)
+        yield Chart(SECTION, f"{run}, {title}" if run else title, drawn)
 
 
 def _samples(scene: Scene, line: pd.Series) -> np.ndarray:
@@ -71,41 +71,43 @@ def _samples(scene: Scene, line: pd.Series) -> np.ndarray:
     raise InvalidSetting("panels", line["name"], "a sampler of the run's config")
 
 
-def _plane(data: np.ndarray, points: np.ndarray) -> go.Figure:
-    figure = go.Figure()
-    for name, cloud, colour in (("data", data, _DATA), ("samples", points, PALETTE[1])):
-        figure.add_scatter(
-            x=cloud[:, 0].astype(np.float32),
-            y=cloud[:, 1].astype(np.float32),
-            mode="markers",
-            name=name,
-            marker={"size": 3, "color": colour, "opacity": 0.7},
-            hoverinfo="skip",
-        )
+def _plane(data: np.ndarray, points: np.ndarray) -> Mapping[str, Any]:
+    clouds = [
+        {
+            "type": "scatter",
+            "x": [float(f"{x:.4g}") for x in cloud[:, 0]],
+            "y": [float(f"{x:.4g}") for x in cloud[:, 1]],
+            "mode": "markers",
+            "name": name,
+            "marker": {"size": 3, "color": colour, "opacity": 0.7},
+            "hoverinfo": "skip",
+        }
+        for name, cloud, colour in (("data", data, _DATA), ("samples", points, PALETTE[1]))
+    ]
     # a few samples far away would make all others too small to see
     low, high = np.quantile(np.concatenate([data, points]), [0.002, 0.998], axis=0)
     room = 0.08 * (high - low)
-    figure.update_xaxes(range=[low[0] - room[0], high[0] + room[0]], title="x₁")
-    figure.update_yaxes(range=[low[1] - room[1], high[1] + room[1]], scaleanchor="x", title="x₂")
-    return figure
+    (left, bottom), (right, top) = (low - room).tolist(), (high + room).tolist()
+    y = {**titled("x₂"), "range": [bottom, top], "scaleanchor": "x"}
+    return figure(clouds, {**titled("x₁"), "range": [left, right]}, y)
 
 
-def _line(data: np.ndarray, points: np.ndarray) -> go.Figure:
+def _line(data: np.ndarray, points: np.ndarray) -> Mapping[str, Any]:
     low, high = np.quantile(np.concatenate([data, points]), [0.002, 0.998])
     edges = np.linspace(low, high, 81)
     middle = (edges[1:] + edges[:-1]) / 2
-    figure = go.Figure()
+    curves = []
     for name, cloud, colour in (("data", data, _DATA), ("samples", points, PALETTE[1])):
         shares, _ = np.histogram(cloud[:, 0], edges, density=True)
-        figure.add_scatter(
-            x=middle,
-            y=shares,
-            name=name,
-            mode="lines",
-            line={"shape": "hvh", "color": colour},
-            fill="tozeroy" if name == "data" else None,
-            hoverinfo="skip",
-        )
-    figure.update_xaxes(title="x")
-    figure.update_yaxes(title="density", rangemode="tozero")
-    return figure
+        curve = {
+            "type": "scatter",
+            "x": middle.tolist(),
+            "y": shares.tolist(),
+            "name": name,
+            "mode": "lines",
+            "line": {"shape": "hvh", "color": colour},
+            "fill": "tozeroy" if name == "data" else "none",
+            "hoverinfo": "skip",
+        }
+        curves.append(curve)
+    return figure(curves, titled("x"), {**titled("density"), "rangemode": "tozero"})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jinja2
 import pandas as pd
 
-from samplerbench.figures.distance import floor_of
+from samplerbench.bench.statistics import floor_of
 from samplerbench.report.cells import SAME, floors
 from samplerbench.report.content import Report
 
@@ -71,7 +72,7 @@ def _render(template: str, escape: Callable[[str], str], report: Report, **delim
     comparison = report.comparison
     with_p = comparison.lines.dropna(subset=["p_holm"]) if comparison else pd.DataFrame()
     return environment.get_template(template).render(
-        grids=list(_grids(report.lines, report.distances)),
+        grids=_grids(report),
         differences=with_p.to_dict("records"),
         labels=comparison.labels if comparison else (),
     )
@@ -120,16 +121,19 @@ class Grid:
     lines: list[tuple[list[str], list[Value | None]]]
 
 
-def _grids(lines: pd.DataFrame, distances: pd.DataFrame) -> Iterator[Grid]:
+@lru_cache(maxsize=1)  # for Markdown and LaTeX
+def _grids(report: Report) -> list[Grid]:
     """The tables of all measures; a table that is too wide is split."""
-    law = floors(distances)
-    for measure, rows in lines[lines["mean"].notna()].groupby("measure", sort=False):
+    law = floors(report.distances)
+    grids = []
+    for measure, rows in report.curves.groupby("measure", sort=False):
         about = _about(rows, law[law["measure"] == measure])
         steps = sorted(set(rows["steps"]))
         for first in range(0, len(steps), MOST_COLUMNS):
             columns = steps[first : first + MOST_COLUMNS]
             shown = rows[rows["steps"].isin(columns)]
-            yield Grid(str(measure), about, columns, _lines(shown, columns))
+            grids.append(Grid(str(measure), about, columns, _lines(shown, columns)))
+    return grids
 
 
 def _about(rows: pd.DataFrame, law: pd.DataFrame) -> str:

@@ -1,12 +1,14 @@
 """`samplerbench report DIR…`: one page over any number of runs, finished or not.
 
     samplerbench report multirun/
-    samplerbench report A B out=page panels=false
+    samplerbench report A B out=page panels=true figures=[png,pdf]
     samplerbench report A B --compare
 
 Each DIR is a run or a folder of runs. Written is a folder with `report.html`, which needs no
-network, `cells.csv`, `table.md`, `table.tex` and figures; `out` names it, and nothing that is there
-already is overwritten. `--compare` adds the paired differences of two runs that measure the same.
+network, `cells.csv`, `table.md` and `table.tex`; `out` names it, and nothing that is there already
+is overwritten. `--compare` adds the paired differences of two runs that measure the same. What
+takes longer than the page is for those who ask: `panels=true` draws samples beside the data, and
+`figures` writes figures for slides and papers.
 
 What cannot be read is named, on the page and here, and left out. Runs that still run are read as
 they are.
@@ -25,7 +27,6 @@ from omegaconf import OmegaConf
 
 from samplerbench.app.commands.words import read_words
 from samplerbench.app.config.compose import run_name
-from samplerbench.app.config.construct import trusted
 from samplerbench.app.folder.plan import PLAN, read_plan
 from samplerbench.app.folder.runs import (
     CHECKPOINTS,
@@ -37,11 +38,13 @@ from samplerbench.app.folder.runs import (
 )
 from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.figures.common import FORMATS
 from samplerbench.report.charts import Chart
 from samplerbench.report.compare import compare
 from samplerbench.report.content import Report, gather
-from samplerbench.report.entries import Entry, few
+from samplerbench.report.entries import Entry, few, labelled
 from samplerbench.report.folder import write_report
+from samplerbench.report.references import declared
 
 #: The name of a job's folder in a multirun, which says little without the multirun's.
 NUMBERED = re.compile(r"\d+(_[0-9a-f]{8})?")
@@ -56,10 +59,21 @@ def main(words: list[str]) -> None:
     Raises:
         InvalidSetting: a word is not understood, a folder holds no run, or `out` is there already.
     """
-    folders, out, panels, comparing = _read(words)
+    folders, values = read_words(
+        "report", words, ["out", "panels", "figures"], options=["--compare"]
+    )
+    require(len(folders) > 0, "report", "no folder", "one or more folders of runs")
+    panels, comparing = values.get("panels", "false").lower(), "--compare" in values
+    require(panels in ("true", "false"), "panels", panels, "true or false")
+    figures = tuple(re.findall(r"[^\[\],\s]+", values.get("figures", "")))
+    for suffix in figures:
+        require(suffix in FORMATS, "figures", suffix, f"of {', '.join(FORMATS)}")
+    out = Path(values["out"]) if "out" in values else None
+    if out is not None and (out.exists() or out.is_symlink()):  # before any work
+        raise InvalidSetting("out", out, "a folder that is not there yet: nothing is overwritten")
     found: list[list[Path]] = []
     skipped: list[InvalidSetting] = []
-    for folder in folders:
+    for folder in map(Path, folders):
         try:
             found.append(_found(folder))
         except InvalidSetting as error:
@@ -75,19 +89,15 @@ def main(words: list[str]) -> None:
         require(len(paths) == 2, "--compare", " ".join(words), "two different runs")
     out = out or Path("multirun") / f"report_{run_name()}"
     left_out = [f"left out: {error}" for error in skipped]
-    report(paths, folders, left_out, out, panels=panels, comparing=comparing)
-
-
-def _read(words: list[str]) -> tuple[list[Path], Path | None, bool, bool]:
-    """Folders, out, panels and whether to compare."""
-    folders, values = read_words("report", words, ["out", "panels"], options=["--compare"])
-    require(len(folders) > 0, "report", "no folder", "one or more folders of runs")
-    panels = values.get("panels", "true").lower()
-    require(panels in ("true", "false"), "panels", panels, "true or false")
-    out = Path(values["out"]) if "out" in values else None
-    if out is not None and (out.exists() or out.is_symlink()):  # before any work
-        raise InvalidSetting("out", out, "a folder that is not there yet: nothing is overwritten")
-    return [Path(folder) for folder in folders], out, panels == "true", "--compare" in values
+    report(
+        paths,
+        list(map(Path, folders)),
+        left_out,
+        out,
+        panels=panels == "true",
+        figures=figures,
+        comparing=comparing,
+    )
 
 
 def _found(folder: Path) -> list[Path]:
@@ -109,6 +119,7 @@ def report(
     out: Path,
     *,
     panels: bool,
+    figures: Sequence[str],
     comparing: bool,
 ) -> None:
     """Write a report of runs and say what is in it.
@@ -119,13 +130,14 @@ def report(
         skipped: what is said of folders that cannot be read.
         out: where it is written, a folder that is not there yet.
         panels: whether samples are drawn.
+        figures: formats of figures, perhaps none.
         comparing: whether the two runs are compared.
 
     Raises:
         InvalidSetting: the two runs do not measure the same.
     """
     read = [_entry(path, f"#{place}") for place, path in enumerate(paths, 1)]
-    entries = [entry for entry, _ in read]
+    entries = labelled([entry for entry, _ in read])
     notes = [*skipped, *(line for folder in folders for line in _of_plans(folder))]
     if not entries:
         print("\n".join([*notes, "report: none yet, for no job has begun"]))
@@ -134,8 +146,9 @@ def report(
     page = _with_budgets(replace(gather(entries), comparison=comparison))
     page = replace(page, notes=[*page.notes, *notes])
     if panels:
-        page = _with_panels(page, {entry.label: run for entry, run in read if run is not None})
-    write_report(page, out)
+        runs = zip(entries, (run for _, run in read), strict=True)
+        page = _with_panels(page, {entry.label: run for entry, run in runs if run is not None})
+    write_report(page, out, figures)
     for entry in entries:
         print(f"{entry.label} {entry.name}: {entry.summary}")
         for line in entry.without_value():
@@ -184,14 +197,12 @@ def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
 def _unordered(config: object) -> frozenset[str]:
     """The metrics of a config of which a smaller value need not be better, by what they declare."""
     metrics = config.get("metric") if isinstance(config, dict) else None
-    found = []
-    for name, node in (metrics if isinstance(metrics, dict) else {}).items():
-        target = node.get("_target_") if isinstance(node, dict) else None
-        # a run may be of another version, and what is not trusted is not imported
-        with suppress(InvalidSetting):
-            if not getattr(trusted(target, "metric"), "smaller_is_better", True):
-                found.append(str(name))
-    return frozenset(found)
+    return frozenset(
+        str(name)
+        for name, node in (metrics if isinstance(metrics, dict) else {}).items()
+        if isinstance(node, dict)
+        and declared(str(node.get("_target_")), "smaller_is_better") is False
+    )
 
 
 def _with_budgets(report: Report) -> Report:

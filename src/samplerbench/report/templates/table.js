@@ -1,17 +1,21 @@
-"use strict";
 // Tables of cells that can be sorted, filtered, paged through and downloaded as CSV.
+// A row is found by its texts, and by the names of those columns that name a setting: "seed=1".
+const searched = (columns, row) =>
+  row.map((value, place) => ` ${value} ${columns[place][0]}=${value}`).join("").toLowerCase();
+const matches = (text, words) => words.toLowerCase().split(/\s+/).every(
+  (word) => text.includes(word.includes("=") ? ` ${word}` : word));  // "seed=1" is no train_seed=1
 for (const sheet of document.querySelectorAll(".sheet")) {
-  const { columns, rows } = JSON.parse(document.getElementById(sheet.dataset.rows).textContent);
+  const { columns, rows } = content[sheet.dataset.rows];
   const PAGE = 30, PRINTED = 300;
   const at = Object.fromEntries(columns.map(([name], place) => [name, place]));
   const find = (part) => sheet.querySelector(`.${part}`);
   const [head, body] = sheet.querySelector("table").children;
-  const texts = rows.map((row) => row.join(" ").toLowerCase());
-  // a column with one value only is not shown; the CSV has it anyway
-  const CHOSEN = ["run", "measure", "dataset", "start", "denoiser"].filter((name) => name in at);
+  const texts = rows.map((row) => searched(columns, row));
+  // such a column with one value only is not shown; the CSV has it anyway
+  const CHOSEN = columns.filter(([, , , kind]) => kind === "choice").map(([name]) => name);
   const values = (place) => [...new Set(rows.map((row) => row[place]))];
   const shown = columns.map((_, place) => place).filter(
-    (place) => columns[place][0] !== "half" &&
+    (place) => columns[place][3] !== "hidden" &&
       (!CHOSEN.includes(columns[place][0]) || values(place).length > 1 || rows.length === 0));
   let order = rows.map((_, place) => place), page = 0, sorted = { by: -1, up: true };
 
@@ -51,12 +55,12 @@ for (const sheet of document.querySelectorAll(".sheet")) {
     find("next").disabled = page === last;
   }
   function arrange() {
-    const words = find("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = find("filter").value;
     const chosen = [...find("selects").children]
       .filter((select) => select.value !== "").map((select) => [+select.name, select.value]);
     order = rows.map((_, place) => place).filter((place) =>
-      words.every((word) => texts[place].includes(word)) &&
-      chosen.every(([column, value]) => rows[place][column] === value));
+      matches(texts[place], words) &&
+      chosen.every(([column, value]) => String(rows[place][column]) === value));
     if (sorted.by >= 0) {
       const way = sorted.up ? 1 : -1, by = sorted.by, collator = new Intl.Collator(undefined, { numeric: true });
       order.sort((a, b) => {
@@ -84,7 +88,7 @@ for (const sheet of document.querySelectorAll(".sheet")) {
   head.append(titles);
   for (const name of CHOSEN) {
     const choices = values(at[name]);
-    if (choices.length < 2) continue;
+    if (choices.length < 2 || choices.length > 200) continue;
     const select = element("select");
     select.name = at[name];
     select.setAttribute("aria-label", columns[at[name]][1]);

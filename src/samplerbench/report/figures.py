@@ -1,0 +1,103 @@
+"""The figures of a report, for slides and papers; the page has charts of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from samplerbench.figures.budget import waterfall
+from samplerbench.figures.common import distance_title
+from samplerbench.figures.distance import about, distance_curves
+from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
+from samplerbench.figures.style import MARKERS, CurveStyle, curve_style, save
+from samplerbench.report.cells import floors, in_order, nearest
+from samplerbench.report.content import Report
+
+#: Curves in a figure, for each start: as many as it has colours.
+MOST_IN_FIGURE = 7
+
+
+def write_figures(report: Report, directory: Path, formats: Sequence[str]) -> None:
+    """Write distance against steps and NFE, and budgets.
+
+    Args:
+        report: what is drawn.
+        directory: where the files go.
+        formats: suffixes of them.
+    """
+    law = floors(report.distances)
+    samplers = in_order(report.curves)
+    for number, (measure, own) in enumerate(report.curves.groupby("measure", sort=False), 1):
+        shown = nearest(own, MOST_IN_FIGURE)
+        cells = shown.assign(
+            name=shown["curve"],
+            lower=shown["mean"] - shown["half"],
+            upper=shown["mean"] + shown["half"],
+        )
+        styles = _styles(shown, samplers)
+        metric = str(own["metric"].iloc[0])
+        own_law = law[law["measure"] == measure]
+        title = distance_title(metric, own_law["reference"])
+        caption = _caption(cells, own["curve"].nunique())
+        # if each step is one evaluation, both figures would be the same
+        axes = ("steps",) if (own["nfe"] == own["steps"]).all() else ("steps", "nfe")
+        for x in axes:
+            if shown[x].nunique() > 1:
+                name = f"distance_{number}_{_file_name(str(measure))}_{x}"
+                drawn = distance_curves(cells, own_law, x, title, styles, caption)
+                _save(drawn, directory / name, formats)
+    for label, parts in report.budgets.items():
+        _write_budget(label, parts, report, directory, formats)
+
+
+def _caption(cells: pd.DataFrame, curves: int) -> str:
+    """What the cells of a figure have in common, and how many of the curves are drawn."""
+    caption = about(cells)
+    if cells["verdict"].str.startswith("mean over").any():
+        words = "repetitions", "repetitions, or seeds where runs differ in nothing else"
+        caption = caption.replace(*words)
+    shown = cells["curve"].nunique()
+    nearest_only = f"\n{shown} of {curves} curves: those nearest to the data"
+    return caption + nearest_only * (shown < curves)
+
+
+def _styles(shown: pd.DataFrame, samplers: Sequence[str]) -> dict[str, CurveStyle]:
+    """A colour for each sampler of the report, and a marker for each curve of that colour.
+
+    Curves of one sampler differ by their colours instead.
+    """
+    curves = shown.sort_values(["sampler", "eta", "curve"])[["curve", "name"]].drop_duplicates()
+    if curves["name"].nunique() == 1:
+        return {curve: curve_style(place) for place, curve in enumerate(curves["curve"])}
+    of_name = curves.groupby("name").cumcount()
+    return {
+        curve: replace(curve_style(samplers.index(name)), marker=MARKERS[place % len(MARKERS)])
+        for curve, name, place in zip(curves["curve"], curves["name"], of_name, strict=True)
+    }
+
+
+def _save(figure: Figure, stem: Path, formats: Sequence[str]) -> None:
+    for suffix in formats:
+        save(figure, stem.with_name(f"{stem.name}.{suffix}"))
+
+
+def _write_budget(
+    label: str, parts: pd.DataFrame, report: Report, directory: Path, formats: Sequence[str]
+) -> None:
+    rows = report.values[report.values["run"] == label]
+    for metric in dict.fromkeys(parts["metric"]):
+        figures = {"budget": waterfall(parts, metric, "bars: 95 % intervals of the mean")}
+        if paired_errors(rows, metric)["nfe"].nunique() > 1:
+            figures["paired_error"] = paired_error_against_nfe(rows, metric)
+        for name, figure in figures.items():
+            stem = directory / f"{name}_{_file_name(label)}_{_file_name(metric)}"
+            _save(figure, stem, formats)
+
+
+def _file_name(measure: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", measure)[:80].strip("_.")
