@@ -137,7 +137,7 @@ EXPERIMENTS = [
 ]
 
 
-#: Those that are long even so: images, whose README command is tried below, and 27 samplers.
+#: Those that are long even so: images, whose documented command is tried below, and 27 samplers.
 LONG = ("digits", "images/", "shapes/all_samplers")
 
 
@@ -363,16 +363,16 @@ def test_an_interrupt_in_training_is_said(run, monkeypatch):
     assert "interrupted" in err
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+START = (Path(__file__).parents[2] / "docs" / "start.md").read_text()
 COMMANDS = [
     line.split("#")[0].strip()
-    for line in README.splitlines()
+    for line in START.splitlines()
     if re.match(r"samplerbench (?!score)\S+=", line)
 ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_readme_s_commands_run(run, command):
+def test_the_commands_of_the_docs_run(run, command):
     words = shlex.split(command)[1:]
     few = ["n_samples=60", "block=30", "steps=[2,3]", "trainer.steps=3", "repetitions=2"]
     if any(word.startswith("nfe=") for word in words):
