@@ -110,7 +110,9 @@ def test_short():
 def test_sources_of_configs():
     ddim = {"sampler": {"mine": {"_target_": "samplerbench.samplers.ddim.DDIM"}}}
     sliced = {"metric": {"sliced": {"_target_": "samplerbench.metrics.sliced.Sliced"}}}
-    sampler, metric = sources([sliced, ddim, ddim])
+    loss = {"objective": {"_target_": "samplerbench.objectives.implicit.Implicit"}}
+    sampler, objective, metric = sources([sliced, ddim, ddim, loss])
+    assert objective.texts[0].startswith("A. Hyvärinen")
     assert (sampler.group, sampler.name) == ("sampler", "mine")
     assert "arXiv 2010.02502" in sampler.texts[0]
     assert metric.texts[0].startswith("N. Bonneel")  # its module lists it

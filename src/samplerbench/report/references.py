@@ -25,7 +25,7 @@ from pybtex.database import BibliographyData, Entry, Person, parse_file
 
 ARXIV = r"arXiv[: ](\d{4}\.\d{4,5})"
 #: Groups of the config whose members' papers are on the page of a report.
-GROUPS = ("sampler", "metric", "schedule", "grid")
+GROUPS = ("sampler", "objective", "metric", "schedule", "grid")
 # to find a module is to import the packages around it: in a stored config, only ours are looked up
 _OURS = re.compile(r"samplerbench(?:\.[a-z_0-9]+)+\.[A-Za-z_0-9]+")
 
