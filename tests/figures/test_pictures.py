@@ -29,7 +29,8 @@ from samplerbench.figures.image_panel import ImagePanel
 from samplerbench.figures.loss import Loss
 from samplerbench.figures.noised_data import NoisedData
 from samplerbench.figures.noising import Noising
-from samplerbench.figures.panels import law_density, reach
+from samplerbench.figures.panels import Frame, law_density
+from samplerbench.figures.panels import frame as framed
 from samplerbench.figures.quiver import Quiver, _arrows
 from samplerbench.figures.samples import Samples
 from samplerbench.figures.score_heatmap import ScoreHeatmap
@@ -167,16 +168,31 @@ def test_the_heatmaps_colours_end_at_the_97th_percentile_of_the_last_panel(line)
     assert image.norm.vmax == -image.norm.vmin == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_axes_reach_as_far_for_many_points_as_for_few():
+def test_a_frame_fits_the_data_for_many_points_as_for_few():
     for count in (10**4, 2**24 + 1):
         cloud = torch.linspace(0, 1, count).repeat_interleave(2).reshape(-1, 2)
         cloud[-1] = 1e6  # a single point far away is not shown
         cloud[-2] = torch.inf
-        assert reach([cloud], None) == pytest.approx((1.1 * 0.99, 1.1 * 0.99), rel=1e-3)
+        shown = framed(cloud, None)
+        assert shown.centre == pytest.approx((0.5, 0.5), abs=1e-3)
+        assert shown.half_width == pytest.approx((0.575 * 0.99,) * 2, rel=1e-3)
+    assert framed(cloud, (1.0, 2.0)) == Frame((0.0, 0.0), (1.0, 2.0))
+
+
+@pytest.mark.parametrize(("far", "half"), [(0.5, 0.575), (0.9, 1.08 * 0.88), (50.0, 1.15)])
+def test_a_frame_has_samples_as_far_as_twice_the_data(far, half):
+    corners = torch.tensor([[-0.5, -0.5], [0.5, 0.5]]).repeat(500, 1) * 1.0
+    samples = torch.linspace(-far, far, 1001)[:, None].expand(-1, 2)
+    shown = framed(corners, None, [samples])
+    assert shown.half_width[0] == pytest.approx(half, rel=0.01)
+    moved = framed(corners + 1e4, None, [samples + 1e4])
+    assert moved.half_width[0] == pytest.approx(half, rel=0.01)
+    assert moved.centre == pytest.approx((1e4, 1e4))
+    assert int(moved.inside(corners + 1e4).sum()) == 1000
 
 
 def test_the_arrows_keep_the_directions_of_the_score(plane):
-    model, mesh = plane.denoisers["oracle"], Quiver()._mesh()
+    model, mesh = plane.denoisers["oracle"], Quiver()._mesh(Frame((0.0, 0.0), (15.0, 15.0)))
     for level in (Level(1.0, 1.0, 10.0), Level(0.1, 1.0, 1.0)):
         score, arrows = model.score(mesh, level), _arrows(model, mesh, level, plane)
         length = score.norm(dim=-1)
@@ -207,7 +223,7 @@ def test_chains_that_leave_the_frame_are_counted(held):
     x = scene.follow(run, chains=20, every=10).x[0]
     present = int((x.abs() <= 15).all(-1).sum())
     assert 0 < present < 20
-    (animation,) = small(Quiver()).draw(scene).values()
+    (animation,) = small(Quiver(half_width=(15.0, 15.0))).draw(scene).values()
     said = [artist for artist in animation.moving if hasattr(artist, "get_text")]
     for frame in range(animation.frames):
         animation.update(frame)
@@ -295,7 +311,10 @@ def test_the_band_of_one_known_datum_holds_its_chains(scene_of):
 
 
 def test_losses_that_are_negative_have_a_linear_axis(plane):
-    assert Loss().draw(plane)["loss"].axes[0].get_yscale() == "linear"  # a factor of ten or less
+    axes = Loss().draw(replace(plane, training="mlp trained with edm on moons"))["loss"].axes[0]
+    assert axes.get_yscale() == "linear"  # a factor of ten or less
+    assert axes.get_ylim()[0] == 0
+    assert axes.get_title() == "mlp trained with edm on moons"
     wide = plane.losses.assign(loss=np.geomspace(1, 1e-3, len(plane.losses)))
     assert Loss().draw(replace(plane, losses=wide))["loss"].axes[0].get_yscale() == "log"
     signed = wide.assign(loss=wide["loss"] - 0.5)

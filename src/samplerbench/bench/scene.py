@@ -103,6 +103,7 @@ class Scene:
         seed: of starts and noise.
         dtype: of the state.
         device: where states live while a sampler runs.
+        training: what is trained, in words.
     """
 
     dataset: Dataset
@@ -118,6 +119,7 @@ class Scene:
     seed: int = 0
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    training: str = ""
 
     def levels(self, steps: int) -> Levels:
         """The levels for a number of steps."""

@@ -23,11 +23,11 @@ from samplerbench.figures.panels import (
     BLACK_TO_RED,
     GREY,
     HalfWidth,
+    frame,
     grouped,
     legend_below,
     line_by_time,
     plane,
-    reach,
     require_half_width,
     scatter,
     score_name,
@@ -43,7 +43,7 @@ class Chain(PathPicture):
     Args:
         every: k, the number of steps from one drawn state to the next.
         points: largest number of draws of the law, in grey.
-        half_width: half the widths of the axes; null shows all points.
+        half_width: half the widths of the axes; null fits the law.
     """
 
     shown_dim: ClassVar[int] = 2
@@ -64,11 +64,10 @@ class Chain(PathPicture):
             level = paths[0].levels[-1]
             # the law of a chain that stays at this level
             law = level.alpha * x0 + level.sigma * standard_normal(x0, scene, "chain")
-            half_width = reach([law, *(path.x for path in paths)], self.half_width)
+            shown = frame(law, self.half_width, [path.x for path in paths])
             with mpl.rc_context(styled()):
                 width = 3.6 if len(runs) > 1 else 4.4
-                ratio = half_width[1] / half_width[0]
-                size = (width * len(runs) + 1.6, (width - 0.6) * ratio + 1.4)
+                size = (width * len(runs) + 1.6, (width - 0.6) * shown.ratio + 1.4)
                 figure = Figure(figsize=size, layout="constrained")
                 panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
                 for axes, run, path in zip(panels, runs, paths, strict=True):
@@ -78,7 +77,7 @@ class Chain(PathPicture):
                     axes.scatter(
                         x, y, s=9, c=path.steps, cmap=BLACK_TO_RED, zorder=3, label="the chain"
                     )
-                    plane(axes, half_width, score_name(scene, run.denoiser))
+                    plane(axes, shown, score_name(scene, run.denoiser))
                     if axes is not panels[0]:
                         axes.set_ylabel("")
                 norm = Normalize(0, paths[0].steps[-1])

@@ -1,7 +1,8 @@
 """The loss during training, on a logarithmic axis of steps.
 
 The loss falls most in the first steps. It may be negative, as in implicit score matching, so its
-axis is logarithmic only if all values are positive and range over more than a factor of ten.
+axis is logarithmic only if all values are positive and range over more than a factor of ten. If they
+range over less it begins at zero, so that the curves of two trainings can be compared by eye.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class Loss(Picture):
                 if 0 < 10 * low < high:
                     axes.set_yscale("log")
                     label_log_values(axes.yaxis)
+                elif low > 0:
+                    axes.set_ylim(0, 1.05 * high)
                 axes.legend()
+            axes.set_title(scene.training)
             axes.set_xlabel("step of the optimiser")
             axes.set_ylabel("loss")
         return {"loss": figure}

@@ -20,8 +20,8 @@ from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import (
     HalfWidth,
+    frame,
     plane,
-    reach,
     require_half_width,
     scatter,
     standard_normal,
@@ -36,7 +36,7 @@ class NoisedData(Picture):
     Args:
         noise: σ, in data units.
         points: largest number of points.
-        half_width: half the widths of the axes; null shows all points.
+        half_width: half the widths of the axes; null fits the data.
     """
 
     noise: float = 3.0
@@ -54,14 +54,14 @@ class NoisedData(Picture):
     def draw(self, scene: Scene) -> Drawings:
         x0 = scene.data(self.points)
         noised = x0 + self.noise * standard_normal(x0, scene, "noised_data")
-        half_width = reach([x0, noised], self.half_width)
+        shown = frame(x0, self.half_width, [noised])
         with mpl.rc_context(styled()):
-            figure = Figure(figsize=(8.0, 3.5 * half_width[1] / half_width[0] + 0.8))
+            figure = Figure(figsize=(8.0, 3.5 * shown.ratio + 0.8))
             figure.set_layout_engine("constrained", wspace=0.06)
             left, right = figure.subplots(1, 2, sharex=True, sharey=True)
             scatter(left, x0, COLOURS[0])
             scatter(right, noised, COLOURS[0])
-            plane(left, half_width, f"data, n = {len(x0):,}")
-            plane(right, half_width, f"data + σ·ε, σ = {self.noise:g}")
+            plane(left, shown, f"data, n = {len(x0):,}")
+            plane(right, shown, f"data + σ·ε, σ = {self.noise:g}")
             right.set_ylabel("")
         return {"noised_data": figure}

@@ -20,9 +20,10 @@ from samplerbench.figures.base import Animation, Drawings, Picture, require_coun
 from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import (
     HalfWidth,
+    frame,
+    in_frame,
     level_name,
     plane,
-    reach,
     require_half_width,
     scatter,
     standard_normal,
@@ -39,7 +40,7 @@ class Noising(Picture):
         frames: largest number of frames, one for each level.
         milliseconds: duration of each frame.
         steps: number of steps of the grid; null is the job's largest.
-        half_width: half the widths of the axes; null shows all points.
+        half_width: half the widths of the axes; null fits the data.
     """
 
     points: int = 1000
@@ -65,20 +66,23 @@ class Noising(Picture):
         levels = [levels[round(k * (len(levels) - 1) / (frames - 1))] for k in range(frames)]
         x0 = scene.data(self.points)
         eps = standard_normal(x0, scene, "noising")
-        half_width = reach([x0, levels[-1].alpha * x0 + levels[-1].sigma * eps], self.half_width)
+        last = levels[-1].alpha * x0 + levels[-1].sigma * eps
+        shown = frame(x0, self.half_width, [last])
+        count = [int(shown.inside(level.alpha * x0 + level.sigma * eps).sum()) for level in levels]
         with mpl.rc_context(styled()):
             figure = Figure(figsize=(4.6, 4.6), layout="constrained")
             axes = figure.subplots()
             scatter(axes, x0, COLOURS[0])
-            plane(axes, half_width, " ")
+            plane(axes, shown, " ")
             title = axes.text(0.5, 1.02, "", transform=axes.transAxes, ha="center", fontsize=11)
         dots = axes.lines[0]
 
-        def update(frame: int) -> None:
-            level = levels[frame]
+        def update(number: int) -> None:
+            level = levels[number]
             x = level.alpha * x0 + level.sigma * eps
             dots.set_data(x[:, 0].numpy(), x[:, 1].numpy())
-            title.set_text("data" if level.sigma == 0 else f"noised data, {level_name(level)}")
+            name = "data" if level.sigma == 0 else f"noised data, {level_name(level)}"
+            title.set_text(name + in_frame(count, len(x0), number))
 
         return {"noising": Animation(figure, [dots, title], update, frames, self.milliseconds)}
 

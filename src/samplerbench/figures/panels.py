@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -79,34 +80,78 @@ def require_half_width(half_width: HalfWidth | None) -> None:
     require(good, "half_width", half_width, allowed)
 
 
-def reach(clouds: Sequence[Tensor], half_width: HalfWidth | None) -> HalfWidth:
-    """Half the widths of axes that show nearly all points, unless the user gives them.
+@dataclass(frozen=True)
+class Frame:
+    """The part of the plane that a panel shows.
+
+    Attributes:
+        centre: its middle.
+        half_width: half its width and half its height.
+    """
+
+    centre: tuple[float, float]
+    half_width: HalfWidth
+
+    @property
+    def ratio(self) -> float:
+        """Height by width."""
+        return self.half_width[1] / self.half_width[0]
+
+    def inside(self, points: Tensor) -> Tensor:
+        """Which points, shape (n, 2), are inside; points that are not finite are not."""
+        away = (points - points.new_tensor(self.centre)).abs()
+        shown: Tensor = (away <= points.new_tensor(self.half_width)).all(-1)
+        return shown
+
+
+def frame(data: Tensor, half_width: HalfWidth | None, others: Sequence[Tensor] = ()) -> Frame:
+    """A square around the data; around the origin, where its size is given.
 
     Args:
-        clouds: points, shape (*, 2) each; points that are not finite are ignored.
+        data: shape (n, 2); nearly all of them are shown.
         half_width: given by the user.
+        others: points, shape (*, 2) each, such as samples. The square is enlarged until it has
+            nearly all of them, but to no more than twice the size: one that is far away would make
+            all others too small to see.
     """
     if half_width is not None:
-        return half_width
-    widest = [1e-9]
-    for cloud in clouds:
-        sizes = cloud.reshape(-1, 2).abs().amax(-1)
-        sizes = sizes[sizes.isfinite()]
-        if len(sizes) > 0:  # NumPy's quantile has no limit on their number, torch's has
-            widest.append(1.1 * float(np.quantile(sizes, 0.99)))
-    return max(widest), max(widest)
+        return Frame((0.0, 0.0), half_width)
+    low, high = _ends(data, 0.005)
+    centre, half = (low + high) / 2, max(0.575 * float((high - low).max()), 1e-9)
+    wider = [1.08 * float(np.abs(_ends(cloud, 0.01) - centre).max()) for cloud in others]
+    half = min(max([half, *wider]), 2 * half)
+    return Frame((float(centre[0]), float(centre[1])), (half, half))
 
 
-def inside(points: Tensor, half_width: HalfWidth) -> Tensor:
-    """Which points, shape (n, 2), are inside the axes; points that are not finite are not."""
-    shown: Tensor = (points.abs() <= points.new_tensor(half_width)).all(-1)
-    return shown
+def _ends(points: Tensor, share: float) -> np.ndarray:
+    """The lowest and highest coordinates of finite points but for a share, shape (2, 2)."""
+    flat = points.reshape(-1, 2)
+    flat = flat[flat.isfinite().all(-1)]
+    if len(flat) == 0:
+        return np.zeros((2, 2))
+    # NumPy's quantile has no limit on the number of points, torch's has
+    ends: np.ndarray = np.quantile(flat.double().numpy(), [share, 1 - share], axis=0)
+    return ends
 
 
-def plane(axes: Axes, half_width: HalfWidth, title: str = "") -> None:
-    """Make a panel show the plane around the origin, with equal scales."""
-    axes.set_xlim(-half_width[0], half_width[0])
-    axes.set_ylim(-half_width[1], half_width[1])
+def in_frame(shown: Sequence[int], count: int, number: int) -> str:
+    """How many points an animation shows in a frame, for its title.
+
+    Empty if all are shown in all frames: a title may not jump.
+
+    Args:
+        shown: how many are in each frame.
+        count: of all points.
+        number: of the frame.
+    """
+    return f"\n{shown[number]:,} of {count:,} in the frame" if min(shown) < count else ""
+
+
+def plane(axes: Axes, shown: Frame, title: str = "") -> None:
+    """Make a panel show a part of the plane, with equal scales."""
+    (x, y), (width, height) = shown.centre, shown.half_width
+    axes.set_xlim(x - width, x + width)
+    axes.set_ylim(y - height, y + height)
     axes.set_aspect("equal")
     axes.set_xlabel("x₁, data units")
     axes.set_ylabel("x₂, data units")

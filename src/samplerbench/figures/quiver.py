@@ -27,8 +27,10 @@ from samplerbench.figures.base import Animation, Drawings, PathPicture, require_
 from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import (
     GENERATED,
+    Frame,
     HalfWidth,
-    inside,
+    frame,
+    in_frame,
     level_name,
     plane,
     require_half_width,
@@ -54,7 +56,7 @@ class Quiver(PathPicture):
         points: largest number of data, drawn faintly.
         frames: largest number of frames.
         milliseconds: duration of each frame.
-        half_width: half the widths of the axes.
+        half_width: half the widths of the axes; null fits the data.
     """
 
     shown_dim: ClassVar[int] = 2
@@ -64,7 +66,7 @@ class Quiver(PathPicture):
     points: int = 300
     frames: int = 30
     milliseconds: int = 100
-    half_width: HalfWidth = (15.0, 15.0)
+    half_width: HalfWidth | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,13 +82,14 @@ class Quiver(PathPicture):
         paths = scene.follow(run, chains=self.chains, every=run.every(self.frames))
         levels = _with_noise(paths.levels)
         moves = any(level != levels[0] for level in levels)
-        model, mesh = scene.denoisers[run.denoiser], self._mesh()
-        width, height = self.half_width
+        x0 = scene.data(self.points)
+        shown = frame(x0, self.half_width)
+        model, mesh = scene.denoisers[run.denoiser], self._mesh(shown)
         # the longest arrow is slightly longer than the distance of two arrows
-        scale = 1.1 * 2 * min(self.half_width) / (self.mesh - 1)
-        present = [int(inside(x, self.half_width).sum()) for x in paths.x]
+        scale = 1.1 * 2 * min(shown.half_width) / (self.mesh - 1)
+        present = [int(shown.inside(x).sum()) for x in paths.x]
         with mpl.rc_context(enlarged(_TEXT)):
-            figure = Figure(figsize=(4.5, 4.5 * height / width + 0.5), layout="constrained")
+            figure = Figure(figsize=(4.5, 4.5 * shown.ratio + 0.5), layout="constrained")
             axes = figure.subplots()
             axes.grid(visible=False)
             first = scale * _arrows(model, mesh, levels[0], scene)
@@ -102,14 +105,13 @@ class Quiver(PathPicture):
                 headaxislength=4,
                 color=_ARROWS,
             )
-            x0 = scene.data(self.points)
             (data,) = axes.plot(
                 x0[:, 0], x0[:, 1], "o", ls="", ms=3, color=COLOURS[0], alpha=0.35, mew=0
             )
             trails = LineCollection([], colors=GENERATED, linewidths=1.0, alpha=0.7)
             axes.add_collection(trails, autolim=False)
             (dots,) = axes.plot([], [], "o", ls="", ms=5, color=GENERATED, mec="white", mew=0.6)
-            plane(axes, self.half_width, " ")
+            plane(axes, shown, " ")
             title = axes.text(0.5, 1.02, "", transform=axes.transAxes, ha="center")
             figure.legend(
                 handles=[
@@ -123,18 +125,17 @@ class Quiver(PathPicture):
                 borderpad=0.0,
             )
 
-        def update(frame: int) -> None:
+        def update(number: int) -> None:
             if moves:
-                field = scale * _arrows(model, mesh, levels[frame], scene)
+                field = scale * _arrows(model, mesh, levels[number], scene)
                 arrows.set_UVC(*field.T.numpy())
-            x = paths.x[max(0, frame - self.trail) : frame + 1]
+            x = paths.x[max(0, number - self.trail) : number + 1]
             trails.set_segments(list(x.transpose(0, 1).numpy()) if len(x) > 1 else [])
             dots.set_data(x[-1, :, 0].numpy(), x[-1, :, 1].numpy())
             title.set_text(
-                f"{score_name(scene, run.denoiser)} at {level_name(levels[frame])}\n"
-                f"{run.label}, step {paths.steps[frame]:,} of {run.steps:,}"
-                + f"\n{present[frame]} of {self.chains} in the frame"
-                * (min(present) < self.chains)  # in all frames or in none: the title may not jump
+                f"{score_name(scene, run.denoiser)} at {level_name(levels[number])}\n"
+                f"{run.label}, step {paths.steps[number]:,} of {run.steps:,}"
+                + in_frame(present, self.chains, number)
             )
 
         moving: list[Artist] = [trails, dots, title]
@@ -142,9 +143,12 @@ class Quiver(PathPicture):
             moving = [arrows, data, *moving]
         return Animation(figure, moving, update, len(paths), self.milliseconds)
 
-    def _mesh(self) -> Tensor:
+    def _mesh(self, shown: Frame) -> Tensor:
         """The positions of the arrows, shape (mesh², 2)."""
-        width, height = (np.linspace(-half, half, self.mesh) for half in self.half_width)
+        width, height = (
+            np.linspace(middle - half, middle + half, self.mesh)
+            for middle, half in zip(shown.centre, shown.half_width, strict=True)
+        )
         return torch.from_numpy(np.stack(np.meshgrid(width, height), -1).reshape(-1, 2))
 
 

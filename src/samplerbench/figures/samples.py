@@ -19,10 +19,10 @@ from samplerbench.figures.panels import (
     GENERATED,
     GREY,
     HalfWidth,
+    frame,
     legend_below,
     level_name,
     plane,
-    reach,
     require_half_width,
     scatter,
     score_name,
@@ -38,7 +38,7 @@ class Samples(PathPicture):
     Args:
         chains: number of samples.
         points: largest number of data.
-        half_width: half the widths of the axes; null shows all points.
+        half_width: half the widths of the axes; null fits the data.
     """
 
     shown_dim: ClassVar[int] = 2
@@ -58,12 +58,12 @@ class Samples(PathPicture):
         level = ends[0].levels[-1]
         x0 = scene.data(self.points)
         behind = level.alpha * x0 + level.sigma * standard_normal(x0, scene, "samples")
-        half_width = reach([behind, *(end.x[-1] for end in ends)], self.half_width)
+        shown = frame(behind, self.half_width, [end.x[-1] for end in ends])
         rows = list(dict.fromkeys(run.label for run in runs))
         columns = list(dict.fromkeys(run.denoiser for run in runs))
         with mpl.rc_context(styled()):
             width = 3.6 if len(columns) > 1 else 4.4
-            height = width * half_width[1] / half_width[0]
+            height = width * shown.ratio
             figure = Figure(figsize=(width * len(columns) + 0.4, height * len(rows) + 0.8))
             figure.set_layout_engine("constrained")
             panels = figure.subplots(
@@ -77,7 +77,7 @@ class Samples(PathPicture):
                 axes.set_visible(True)
                 scatter(axes, behind, GREY, label=name)
                 scatter(axes, end.x[-1], GENERATED, label="samples", alpha=0.8)
-                plane(axes, half_width, f"{run.label}, {score_name(scene, run.denoiser)}")
+                plane(axes, shown, f"{run.label}, {score_name(scene, run.denoiser)}")
                 if rows.index(run.label) < len(rows) - 1:
                     axes.set_xlabel("")
                 if columns.index(run.denoiser) > 0:

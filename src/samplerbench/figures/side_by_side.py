@@ -14,11 +14,12 @@ from samplerbench.figures.panels import (
     GENERATED,
     GREY,
     HalfWidth,
+    frame,
     grouped,
+    in_frame,
     level_name,
     panel_columns,
     plane,
-    reach,
     require_half_width,
     scatter,
     score_name,
@@ -35,7 +36,7 @@ class SideBySide(PathPicture):
         points: largest number of data, in grey.
         frames: largest number of frames.
         milliseconds: duration of each frame.
-        half_width: half the widths of the axes; null shows all points.
+        half_width: half the widths of the axes; null fits the data.
     """
 
     shown_dim: ClassVar[int] = 2
@@ -58,7 +59,7 @@ class SideBySide(PathPicture):
         every = runs[0].every(self.frames)
         paths = [scene.follow(run, chains=self.chains, every=every) for run in runs]
         x0 = scene.data(self.points)
-        half_width = reach([x0, *(path.x for path in paths)], self.half_width)
+        shown = frame(x0, self.half_width, [path.x[-1] for path in paths])
         columns = panel_columns(len(runs))
         with mpl.rc_context(styled()):
             rows = -(-len(runs) // columns)
@@ -66,26 +67,30 @@ class SideBySide(PathPicture):
             figure = Figure(figsize=(width, rows * (width / columns + 0.1) + 0.5))
             figure.set_layout_engine("constrained")
             panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-            dots = []
+            dots, counts = [], []
+            inside = [[int(shown.inside(x).sum()) for x in path.x] for path in paths]
             for axes in panels.flat[len(runs) :]:
                 axes.set_visible(False)
             for axes, run in zip(panels.flat, runs, strict=False):
                 scatter(axes, x0, GREY, size=2.5)
                 scatter(axes, paths[0].x[0], GENERATED, size=4, alpha=0.9)
                 dots.append(axes.lines[-1])
-                plane(axes, half_width, run.label)
+                plane(axes, shown, run.label)
+                corner = {"transform": axes.transAxes, "fontsize": 8, "color": "0.3"}
+                counts.append(axes.text(0.02, 0.02, "", **corner))
             for axes in panels.flat:
                 axes.label_outer()
             title = figure.suptitle(" ", fontsize=10, color="0.3")
 
-        def update(frame: int) -> None:
-            for line, path in zip(dots, paths, strict=True):
-                x, y = path.x[frame].unbind(-1)
+        def update(number: int) -> None:
+            for line, path, count, counted in zip(dots, paths, counts, inside, strict=True):
+                x, y = path.x[number].unbind(-1)
                 line.set_data(x.numpy(), y.numpy())
-            step, level = paths[0].steps[frame], paths[0].levels[frame]
+                count.set_text(in_frame(counted, self.chains, number).strip())
+            step, level = paths[0].steps[number], paths[0].levels[number]
             title.set_text(
                 f"{score_name(scene, runs[0].denoiser)}, step {step} of {runs[0].steps}: "
                 f"{level_name(level)}"
             )
 
-        return Animation(figure, [*dots, title], update, len(paths[0]), self.milliseconds)
+        return Animation(figure, [*dots, *counts, title], update, len(paths[0]), self.milliseconds)

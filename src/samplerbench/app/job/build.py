@@ -112,7 +112,14 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
         seed=sweep.seed,
         dtype=sweep.dtype,
         device=sweep.device,
+        training=training_name(sweep) if training else "",
     )
+
+
+def training_name(sweep: Sweep) -> str:
+    """What is trained, in words."""
+    labels = sweep.labels
+    return f"{labels.network} trained with {labels.objective} on {labels.dataset}"
 
 
 def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
@@ -127,6 +134,7 @@ def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
         "starts": [(name, described(start)) for name, start in sweep.starts.items()],
         "samplers": [(name, described(sampler)) for name, sampler in sweep.samplers],
         "steps": sweep.all_steps,
+        "training": training_name(sweep),
         "seed": sweep.seed,
         "dtype": str(sweep.dtype),
         "device": sweep.device.type,
