@@ -8,6 +8,7 @@ from samplerbench.app.config.groups import nodes
 from samplerbench.app.job.build import build, chosen_block, networks
 from samplerbench.core.grids import Level
 from samplerbench.errors import InvalidSetting
+from samplerbench.figures.common import Look
 
 FEW = ["n_train=50", "n_validation=10", "n_reference=50", "n_samples=50"]
 HELD = ["objective=hyvarinen", "grid=hold", "start=gaussian"]
@@ -171,3 +172,18 @@ def test_points_of_another_data_seed_are_another_reference(composed):
     shared = {reference for reference, _ in ids[0] & ids[1]}
     assert "training" in {reference for reference, _ in ids[0]}
     assert shared == {"doubled", "converged"}  # of samples, which data_seed does not decide
+
+
+def test_figures_have_one_setting(composed):
+    assert build(composed(*FEW), {}, "test").look == Look()
+    words = ["figure.style=column", "figure.format=[png,pdf,svg]", "figure.font=7"]
+    chosen = build(composed(*FEW, *words), {}, "test").look
+    assert chosen == Look("column", ("png", "pdf", "svg"), 7.0)
+
+
+@pytest.mark.parametrize(
+    "word", ["figure.style=poster", "figure.format=[png,tiff]", "figure.font=big", "figure.width=0"]
+)
+def test_another_look_is_refused_before_any_work(composed, word):
+    with pytest.raises(InvalidSetting, match=word.partition("=")[0]):
+        build(composed(*FEW, word), {}, "test")

@@ -11,7 +11,9 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from samplerbench.bench.cell import sampler_name
+from samplerbench.errors import InvalidSetting
 from samplerbench.figures.budget import waterfall
+from samplerbench.figures.common import Look, looking
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.distance_families import FAMILIES, distance_figure, family
 from samplerbench.figures.paired_error import paired_error_against_nfe
@@ -296,7 +298,7 @@ def test_ticks_have_room_and_the_largest_is_one(width):
     figure = Figure(figsize=(width + 1, 3))
     axes = figure.add_axes((0.5 / (width + 1), 0.2, width / (width + 1), 0.7))
     axes.plot(numbers, numbers)
-    label_log_axis(axes, numbers, width)
+    label_log_axis(axes, numbers, width / (width + 1))
     FigureCanvasAgg(figure).draw()
     labels = sorted(axes.get_xticklabels(), key=lambda label: label.get_position()[0])
     boxes = [label.get_window_extent() for label in labels]
@@ -377,3 +379,41 @@ def test_a_part_of_zero_leaves_the_line_of_a_waterfall_whole():
     assert spans[0][0] <= 0.35
     assert spans[-1][1] >= 1.65
     assert all(before[1] >= after[0] for before, after in pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "width", "rows"),
+    [
+        (Look("slides"), 12.0, 1),
+        (Look("column"), 3.4, 2),
+        (Look("column", width=7.0), 7.0, 1),
+        (Look(font=14.0), 4.6 * 2 + 1.7, 1),
+    ],
+)
+def test_a_style_has_its_width_and_its_size_of_text(cells, chosen, width, rows):
+    with looking(chosen):
+        figure = distance_against(cells, "w")
+        FigureCanvasAgg(figure).draw()
+    assert figure.get_size_inches()[0] == pytest.approx(width)
+    first, second = figure.axes
+    stacked = first.get_position().x0 == pytest.approx(second.get_position().x0, abs=0.01)
+    assert stacked == (rows == 2)
+    assert {label.get_fontsize() for label in first.get_yticklabels()} == {chosen.points}
+    assert first.title.get_fontsize() == pytest.approx(1.1 * chosen.points)
+    for text in (*figure.legends[0].get_texts(), first.title, second.title, figure._suptitle):
+        box = text.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"style": "poster"}, "figure.style=poster: must be one of page, slides, column"),
+        ({"format": ("png", "gif")}, "figure.format=png,gif: must be one or several of png"),
+        ({"font": 1.0}, "figure.font=1.0: must be null, or 4 to 40"),
+        ({"width": 100.0}, "figure.width=100.0: must be null, or 1.5 to 40"),
+    ],
+)
+def test_a_look_that_is_none_is_refused(wrong, message):
+    with pytest.raises(InvalidSetting, match=message):
+        Look(**wrong)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from samplerbench.figures.base import Animation, write
+from samplerbench.figures.common import Look, looking
 from samplerbench.figures.style import save, styled
 
 
@@ -24,6 +25,20 @@ def test_the_suffix_is_the_format(tmp_path):
     assert [Image.open(path).format for path in paths[:2]] == ["PNG", "JPEG"]
     assert paths[2].read_bytes().startswith(b"%PDF")
     assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+def test_a_look_has_the_formats_and_the_same_figure_is_the_same_file(tmp_path):
+    names = ["a.pdf", "a.png", "a.svg", "b.gif"]
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        figure = Figure(figsize=(1, 1), dpi=40)
+        figure.add_subplot().plot([0.0, 1.0], [0.0, 1.0])
+        with looking(Look(format=("png", "pdf", "svg"))):
+            written = write({"a": figure, "b": animation()}, tmp_path / folder)
+        assert sorted(path.name for path in written) == names
+    for name in names:
+        one, other = ((tmp_path / folder / name).read_bytes() for folder in ("one", "other"))
+        assert one == other
 
 
 @pytest.mark.parametrize("drawing", [Figure(figsize=(1, 1), dpi=40), animation()])

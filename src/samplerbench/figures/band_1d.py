@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from samplerbench.bench.scene import Paths, Run, Scene
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
 from samplerbench.figures.panels import GENERATED, grouped, legend_below, score_name
-from samplerbench.figures.style import styled, subtitle
+from samplerbench.figures.style import sized, styled, subtitle
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Band1D(PathPicture):
 
     def _animation(self, scene: Scene, runs: list[Run], paths: list[Paths]) -> Animation:
         figure, lines = self._panels(scene, runs, paths)
-        figure.set_size_inches(6.0, 3.8)
+        figure.set_size_inches(sized(6.0, 3.8))
         longest = max(map(len, paths))
         frames = min(self.frames, longest)
         ends = [round(k * (longest - 1) / (frames - 1)) for k in range(frames)]
@@ -77,7 +77,7 @@ class Band1D(PathPicture):
         self, scene: Scene, runs: list[Run], paths: list[Paths]
     ) -> tuple[Figure, list[list[Line2D]]]:
         with mpl.rc_context(styled()):
-            figure = Figure(figsize=(4.2 * len(runs) + 0.4, 3.8), layout="constrained")
+            figure = Figure(figsize=sized(4.2 * len(runs) + 0.4, 3.8), layout="constrained")
             panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
             lines = []
             for axes, run, path in zip(panels, runs, paths, strict=True):

@@ -1,8 +1,8 @@
 """What a picture is: it sees a finished job and draws figures and animations.
 
-A figure is written as PNG and an animation as GIF, which every README can show. A frame redraws
-only the moving artists, over a background that is drawn once, so it takes milliseconds. All frames
-share one palette, so only the pixels that change take space in the file.
+A figure is written in the formats of `common.Look` and an animation as GIF, which a README can
+show. A frame redraws only the moving artists, over a background that is drawn once, so it takes
+milliseconds. All frames share one palette, so only the pixels that change take space in the file.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from PIL import Image
 
 from samplerbench.bench.scene import Run, Scene
 from samplerbench.errors import require
+from samplerbench.figures.common import look
 from samplerbench.figures.style import save, styled
 from samplerbench.files import replacing
 
@@ -171,10 +172,11 @@ class PathPicture(Picture):
 
 
 def write(drawings: Drawings, directory: Path) -> list[Path]:
-    """Write figures as PNG and animations as GIF; returns the files."""
-    return [
-        drawing.save(directory / f"{stem}.gif")
-        if isinstance(drawing, Animation)
-        else save(drawing, directory / f"{stem}.png")
-        for stem, drawing in drawings.items()
-    ]
+    """Write figures in the formats of the look, and animations as GIF; returns the files."""
+    paths = []
+    for stem, drawing in drawings.items():
+        if isinstance(drawing, Animation):
+            paths.append(drawing.save(directory / f"{stem}.gif"))
+        else:
+            paths += [save(drawing, directory / f"{stem}.{suffix}") for suffix in look().format]
+    return paths

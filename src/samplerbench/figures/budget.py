@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from samplerbench.bench.budget.parts import KEY, PARTS
 from samplerbench.bench.cell import sampler_name
 from samplerbench.figures.common import PART_COLOURS, metric_title
-from samplerbench.figures.style import styled, subtitle
+from samplerbench.figures.style import sized, styled, subtitle
 
 _SHORT = {
     "discretisation": "steps",
@@ -41,7 +41,7 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
     columns = sorted({steps[0], steps[len(steps) // 2], steps[-1]})
     with mpl.rc_context(styled()):
         size = (3.1 * len(columns) + 1.0, 2.1 * len(settings) + 0.9)
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=sized(*size), layout="constrained")
         panels = figure.subplots(
             len(settings), len(columns), sharex=True, sharey=True, squeeze=False
         )
@@ -54,7 +54,7 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
             name = sampler_name(str(setting.sampler), str(setting.sampler_settings))
             for axes, count in zip(row, columns, strict=True):
                 lowest.append(_panel(axes, own[own["steps"] == count]))
-                axes.set_title(f"{name}, N = {count}", fontsize=9)
+                axes.set_title(f"{name}, N = {count}", fontsize="small")
             row[0].set_ylabel(metric_title(metric))
         # the panels share this axis; to set one end before all are drawn would fix the other, too
         panels[0, 0].set_ylim(bottom=1.1 * min(lowest))
@@ -91,7 +91,7 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> float:
             apart = float(neighbours["mean"][part])
             axes.plot(beside, apart, "D", color="black", mfc="white", ms=5)
             lowest = min(lowest, low if low == low else 0.0)
-    axes.set_xticks(range(len(parts)), [_SHORT.get(part, part) for part in parts], fontsize=8)
+    axes.set_xticks(range(len(parts)), [_SHORT.get(part, part) for part in parts], fontsize="small")
     axes.grid(visible=False, axis="x")
     if lowest < 0:
         axes.axhline(0, color="0.5", lw=0.8)

@@ -33,7 +33,7 @@ from samplerbench.figures.panels import (
     score_name,
     standard_normal,
 )
-from samplerbench.figures.style import styled, subtitle
+from samplerbench.figures.style import sized, styled, subtitle
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Chain(PathPicture):
             with mpl.rc_context(styled()):
                 width = 3.6 if len(runs) > 1 else 4.4
                 size = (width * len(runs) + 1.6, (width - 0.6) * shown.ratio + 1.4)
-                figure = Figure(figsize=size, layout="constrained")
+                figure = Figure(figsize=sized(*size), layout="constrained")
                 panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
                 for axes, run, path in zip(panels, runs, paths, strict=True):
                     scatter(axes, law, GREY, label=_law_name(level))

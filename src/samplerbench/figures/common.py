@@ -6,10 +6,79 @@ It does not import matplotlib, which takes longer than a page of a report.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from samplerbench.errors import require
 
 #: Formats in which a figure can be written.
 FORMATS = ("png", "pdf", "svg")
+#: The size of text in points and the width in inches; None leaves each figure its own width.
+STYLES = {"page": (10.0, None), "slides": (16.0, 12.0), "column": (8.0, 3.4)}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How figures are written: one setting for all of them.
+
+    Args:
+        style: one of `STYLES`: a page such as a README, slides, a column of a paper.
+        format: some of `FORMATS`.
+        font: size of the text in points; None is the style's.
+        width: in inches; None is the style's.
+    """
+
+    style: str = "page"
+    format: tuple[str, ...] = ("png",)
+    font: float | None = None
+    width: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.style in STYLES, "figure.style", self.style, f"one of {', '.join(STYLES)}")
+        known = 0 < len(self.format) == len(set(self.format) & set(FORMATS))
+        allowed = f"one or several of {', '.join(FORMATS)}"
+        require(known, "figure.format", ",".join(self.format), allowed)
+        for name, low, high in (("font", 4, 40), ("width", 1.5, 40)):
+            value = getattr(self, name)
+            allowed = f"null, or {low} to {high}"
+            require(value is None or low <= value <= high, f"figure.{name}", value, allowed)
+
+    @property
+    def points(self) -> float:
+        """Size of the text."""
+        return self.font or STYLES[self.style][0]
+
+    @property
+    def scale(self) -> float:
+        """The size of text and lines, relative to the one for which figures are laid out."""
+        return self.points / STYLES["page"][0]
+
+    @property
+    def inches(self) -> float | None:
+        """Width of a figure; None leaves each its own."""
+        return self.width or STYLES[self.style][1]
+
+
+_LOOK: ContextVar[Look | None] = ContextVar("look", default=None)
+
+
+def look() -> Look:
+    """How figures are written now."""
+    return _LOOK.get() or Look()
+
+
+@contextmanager
+def looking(chosen: Look) -> Iterator[None]:
+    """Write figures like that within the block."""
+    token = _LOOK.set(chosen)
+    try:
+        yield
+    finally:
+        _LOOK.reset(token)
+
+
 #: Okabe and Ito's palette in the order of the style file.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 

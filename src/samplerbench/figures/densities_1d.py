@@ -26,7 +26,7 @@ from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import density, kernel_width, level_name, span_of
-from samplerbench.figures.style import styled
+from samplerbench.figures.style import sized, styled
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Densities1D(Picture):
         low, high = span_of([level.alpha * x0 for level in levels], 0.0)
         span = low - reach, high + reach
         with mpl.rc_context(styled()):
-            figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+            figure = Figure(figsize=sized(6.0, 3.6), layout="constrained")
             axes = figure.subplots()
             for place, level in enumerate(levels):
                 signal = level.alpha * x0[:, 0]

@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 
 from samplerbench.bench.cell import curve_names
 from samplerbench.bench.statistics import floor_of, summary
-from samplerbench.figures.common import COLOURS, distance_title
+from samplerbench.figures.common import COLOURS, distance_title, look
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
@@ -27,6 +27,7 @@ from samplerbench.figures.style import (
     fit_distances,
     interval_curve,
     label_log_axis,
+    sized,
     spans_decades,
     styled,
     subtitle,
@@ -92,8 +93,14 @@ def distance_curves(
     denoisers = sorted(set(cells["denoiser"]))
     by_setting = len(denoisers) == 1 and len(styles) > len(COLOURS)
     with mpl.rc_context(styled()):
-        figure = Figure(figsize=(_PANEL * len(starts) + 1.7, 4.2), layout="constrained")
-        panels: Sequence[Axes] = figure.subplots(1, len(starts), sharey=True, squeeze=False)[0]
+        # text of the same size leaves a narrow figure room for one column only
+        width, inches = _PANEL * len(starts) + 1.7, look().inches
+        stacked = inches is not None and inches < 0.6 * width * look().scale
+        rows, columns = (len(starts), 1) if stacked else (1, len(starts))
+        natural = (5.6, 3.4 * rows) if stacked else (width, 4.2)
+        figure = Figure(figsize=sized(*natural), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=stacked, sharey=True, squeeze=False)
+        panels: Sequence[Axes] = list(grid.flat)
         if spans_decades(cells["mean"]):
             panels[0].set_yscale("log")
         of_starts = [floor_of(floors, start) for start in starts]
@@ -107,13 +114,14 @@ def distance_curves(
                 # side by side, by equal shifts on the log axis
                 shift = _SHIFT ** (place - (len(groups) - 1) / 2)
                 drawn = curve.assign(**{x: curve[x] * shift}).sort_values(x)
-                look = _look(styles[name], denoiser, by_setting)
-                interval_curve(axes, drawn, x, cap=1.5, **look)
+                line = _look(styles[name], denoiser, by_setting)
+                interval_curve(axes, drawn, x, cap=1.5, **line)
             axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
-            label_log_axis(axes, cells[x], _PANEL - 0.5)
+            label_log_axis(axes, cells[x], (_PANEL - 0.5) / natural[0])
             axes.set_xlabel(_X_TITLES[x])
+            axes.set_ylabel(title)
+            axes.label_outer()
         fit_distances(panels[0], cells["mean"], pd.concat(of_starts))
-        panels[0].set_ylabel(title)
         with_floor = any(not floor.empty for floor in of_starts)
         add_legend(figure, _legend(styles, cells, by_setting, with_floor))
         subtitle(figure, caption)

@@ -32,6 +32,7 @@ from samplerbench.figures.style import (
     fit_distances,
     interval_curve,
     label_log_axis,
+    sized,
     spans_decades,
     styled,
     subtitle,
@@ -102,7 +103,7 @@ def distance_of_families(
     by_name = {str(name): curve_style(place) for place, name in enumerate(names)}
     with mpl.rc_context(styled()):
         figure = Figure(
-            figsize=(3.15 * len(columns) + 2.9, 2.75 * len(rows) + 0.5), layout="constrained"
+            figsize=sized(3.15 * len(columns) + 2.9, 2.75 * len(rows) + 0.5), layout="constrained"
         )
         grid = figure.add_gridspec(
             len(rows), len(columns) + 1, width_ratios=[3.15] * len(columns) + [2.3]
@@ -140,7 +141,7 @@ def distance_of_families(
                 handlelength=2.6,
             )
         assert first is not None
-        label_log_axis(first, shown[x], 2.5)
+        label_log_axis(first, shown[x], 2.5 / (3.15 * len(columns) + 2.9))
         fit_distances(first, shown["mean"], pd.concat([floor_of(floors, at) for _, at in columns]))
         subtitle(figure, about(shown))
     return figure

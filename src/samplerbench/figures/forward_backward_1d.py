@@ -32,7 +32,7 @@ from samplerbench.figures.panels import (
     score_name,
     span_of,
 )
-from samplerbench.figures.style import styled, subtitle
+from samplerbench.figures.style import sized, styled, subtitle
 
 _FRAMES = 201
 """States kept of each path: with 500 steps, the nearest time is within 1/400."""
@@ -74,7 +74,7 @@ class ForwardBackward1D(PathPicture):
         with mpl.rc_context(styled()):
             columns = min(len(frames), 2)
             rows = -(-len(frames) // columns)
-            figure = Figure(figsize=(4.0 * columns, 2.4 * rows + 0.6), layout="constrained")
+            figure = Figure(figsize=sized(4.0 * columns, 2.4 * rows + 0.6), layout="constrained")
             panels = figure.subplots(rows, columns, squeeze=False)
             for axes in panels.flat[len(frames) :]:
                 axes.set_visible(False)

@@ -20,7 +20,7 @@ from samplerbench.core.noise import KeyedNoise
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.panels import GENERATED, legend_below
-from samplerbench.figures.style import styled
+from samplerbench.figures.style import sized, styled
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ForwardPaths1D(Picture):
         centre = alpha * data.mean()
         half = 2 * (alpha.square() * data.var(correction=0) + sigma.square()).sqrt()
         with mpl.rc_context(styled()):
-            figure = Figure(figsize=(7.0, 3.6), layout="constrained")
+            figure = Figure(figsize=sized(7.0, 3.6), layout="constrained")
             axes = figure.subplots()
             axes.fill_between(
                 times,

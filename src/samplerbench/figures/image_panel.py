@@ -20,7 +20,7 @@ from samplerbench.bench.scene import Scene
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.panels import grouped, score_name
-from samplerbench.figures.style import styled, subtitle
+from samplerbench.figures.style import sized, styled, subtitle
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class ImagePanel(Picture):
             cells = cells | {("data", n): x for n, x in parts if len(x) > 0}
             rows.append("data")
         with mpl.rc_context(styled()):
-            figure = Figure(figsize=(1.3 * len(columns) + 1.2, 1.3 * len(rows) + 0.6))
+            figure = Figure(figsize=sized(1.3 * len(columns) + 1.2, 1.3 * len(rows) + 0.6))
             figure.set_layout_engine("compressed", wspace=0.12, hspace=0.12)
             panels = figure.subplots(len(rows), len(columns), squeeze=False)
             for place, label in enumerate(rows):

@@ -1,8 +1,8 @@
 """The loss during training, on a logarithmic axis of steps.
 
 The loss falls most in the first steps. It may be negative, as in implicit score matching, so its
-axis is logarithmic only if all values are positive and range over more than a factor of ten. If they
-range over less it begins at zero, so that the curves of two trainings can be compared by eye.
+axis is logarithmic only if all values are positive and range over more than a factor of ten. If
+they range over less it begins at zero, so that two trainings can be compared by eye.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawings, Picture
 from samplerbench.figures.common import COLOURS
-from samplerbench.figures.style import label_log_values, styled
+from samplerbench.figures.style import label_log_values, sized, styled
 
 _STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": COLOURS[0], "lw": 1.0},
@@ -37,7 +37,7 @@ class Loss(Picture):
     def draw(self, scene: Scene) -> Drawings:
         losses = scene.losses[np.isfinite(scene.losses["loss"].astype(float))]
         with mpl.rc_context(styled()):
-            figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+            figure = Figure(figsize=sized(5.6, 3.4), layout="constrained")
             axes = figure.subplots()
             for name, curve in losses.groupby("name", sort=False):
                 curve = curve.sort_values("step")

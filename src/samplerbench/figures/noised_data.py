@@ -26,7 +26,7 @@ from samplerbench.figures.panels import (
     scatter,
     standard_normal,
 )
-from samplerbench.figures.style import styled
+from samplerbench.figures.style import sized, styled
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class NoisedData(Picture):
         noised = x0 + self.noise * standard_normal(x0, scene, "noised_data")
         shown = frame(x0, self.half_width, [noised])
         with mpl.rc_context(styled()):
-            figure = Figure(figsize=(8.0, 3.5 * shown.ratio + 0.8))
+            figure = Figure(figsize=sized(8.0, 3.5 * shown.ratio + 0.8))
             figure.set_layout_engine("constrained", wspace=0.06)
             left, right = figure.subplots(1, 2, sharex=True, sharey=True)
             scatter(left, x0, COLOURS[0])

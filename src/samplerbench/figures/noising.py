@@ -28,7 +28,7 @@ from samplerbench.figures.panels import (
     scatter,
     standard_normal,
 )
-from samplerbench.figures.style import styled
+from samplerbench.figures.style import sized, styled
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ class Noising(Picture):
         shown = frame(x0, self.half_width, [last])
         count = [int(shown.inside(level.alpha * x0 + level.sigma * eps).sum()) for level in levels]
         with mpl.rc_context(styled()):
-            figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+            figure = Figure(figsize=sized(4.6, 4.6), layout="constrained")
             axes = figure.subplots()
             scatter(axes, x0, COLOURS[0])
             plane(axes, shown, " ")
-            title = axes.text(0.5, 1.02, "", transform=axes.transAxes, ha="center", fontsize=11)
+            title = axes.text(0.5, 1.02, "", transform=axes.transAxes, ha="center")
         dots = axes.lines[0]
 
         def update(number: int) -> None:

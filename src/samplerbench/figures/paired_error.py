@@ -25,6 +25,7 @@ from samplerbench.figures.style import (
     interval_curve,
     label_log_axis,
     sampler_styles,
+    sized,
     styled,
     subtitle,
 )
@@ -62,13 +63,13 @@ def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
     last = lines.sort_values("nfe").groupby("sampler")["mean"].last().sort_values(ascending=False)
     styles = sampler_styles(table)
     with mpl.rc_context(styled()):
-        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+        figure = Figure(figsize=sized(7.6, 4.6), layout="constrained")
         axes = figure.subplots()
         axes.set_yscale("log")
         for name in last.index:
             curve = lines[lines["sampler"] == name]
             interval_curve(axes, curve, "nfe", cap=1.5, label=name, **styles[name].line)
-        label_log_axis(axes, lines["nfe"], 4.8)
+        label_log_axis(axes, lines["nfe"], 0.63)
         fit_distances(axes, lines["mean"], pd.Series(dtype=float))
         axes.set_xlabel("network evaluations per sample (NFE)")
         axes.set_ylabel(f"{metric_title(metric)} to the converged run, same starts")

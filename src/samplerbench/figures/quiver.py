@@ -36,7 +36,7 @@ from samplerbench.figures.panels import (
     require_half_width,
     score_name,
 )
-from samplerbench.figures.style import enlarged
+from samplerbench.figures.style import enlarged, sized
 
 _LONGEST = 0.95
 """The share of arrows that keep their length."""
@@ -89,7 +89,7 @@ class Quiver(PathPicture):
         scale = 1.1 * 2 * min(shown.half_width) / (self.mesh - 1)
         present = [int(shown.inside(x).sum()) for x in paths.x]
         with mpl.rc_context(enlarged(_TEXT)):
-            figure = Figure(figsize=(4.5, 4.5 * shown.ratio + 0.5), layout="constrained")
+            figure = Figure(figsize=sized(4.5, 4.5 * shown.ratio + 0.5), layout="constrained")
             axes = figure.subplots()
             axes.grid(visible=False)
             first = scale * _arrows(model, mesh, levels[0], scene)

@@ -28,7 +28,7 @@ from samplerbench.figures.panels import (
     score_name,
     standard_normal,
 )
-from samplerbench.figures.style import styled, subtitle
+from samplerbench.figures.style import sized, styled, subtitle
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Samples(PathPicture):
         with mpl.rc_context(styled()):
             width = 3.6 if len(columns) > 1 else 4.4
             height = width * shown.ratio
-            figure = Figure(figsize=(width * len(columns) + 0.4, height * len(rows) + 0.8))
+            figure = Figure(figsize=sized(width * len(columns) + 0.4, height * len(rows) + 0.8))
             figure.set_layout_engine("constrained")
             panels = figure.subplots(
                 len(rows), len(columns), sharex=True, sharey=True, squeeze=False

@@ -24,7 +24,7 @@ from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.densities_1d import level_at
 from samplerbench.figures.panels import score_name
-from samplerbench.figures.style import styled
+from samplerbench.figures.style import sized, styled
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ScoreHeatmap(Picture):
         sizes = sizes[sizes.isfinite()]
         most = max(2.0, float(np.quantile(sizes, 0.97))) if len(sizes) > 0 else 2.0
         with mpl.rc_context(styled()):
-            figure = Figure(figsize=(3.0 * len(maps) + 1.2, 3.2), layout="constrained")
+            figure = Figure(figsize=sized(3.0 * len(maps) + 1.2, 3.2), layout="constrained")
             panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
             for axes, (name, values) in zip(panels, maps.items(), strict=True):
                 image = axes.imshow(

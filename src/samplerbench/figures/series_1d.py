@@ -18,7 +18,7 @@ from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import law_density, legend_below
-from samplerbench.figures.style import styled
+from samplerbench.figures.style import sized, styled
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Series1D(Picture):
         x = torch.linspace(low - room, high + room, 1000, dtype=torch.float64)
         law = law_density(scene, x)
         with mpl.rc_context(styled()):
-            figure = Figure(figsize=(8.0, 3.6), layout="constrained")
+            figure = Figure(figsize=sized(8.0, 3.6), layout="constrained")
             left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
             time = dt * torch.arange(len(trajectory), dtype=torch.float64)
             left.plot(time, trajectory, color=COLOURS[0], lw=0.4)

@@ -24,7 +24,7 @@ from samplerbench.figures.panels import (
     scatter,
     score_name,
 )
-from samplerbench.figures.style import styled
+from samplerbench.figures.style import sized, styled
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class SideBySide(PathPicture):
         with mpl.rc_context(styled()):
             rows = -(-len(runs) // columns)
             width = (4.6, 6.0, 7.2)[min(columns, 3) - 1]
-            figure = Figure(figsize=(width, rows * (width / columns + 0.1) + 0.5))
+            figure = Figure(figsize=sized(width, rows * (width / columns + 0.1) + 0.5))
             figure.set_layout_engine("constrained")
             panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
             dots, counts = [], []
@@ -76,11 +76,11 @@ class SideBySide(PathPicture):
                 scatter(axes, paths[0].x[0], GENERATED, size=4, alpha=0.9)
                 dots.append(axes.lines[-1])
                 plane(axes, shown, run.label)
-                corner = {"transform": axes.transAxes, "fontsize": 8, "color": "0.3"}
+                corner = {"transform": axes.transAxes, "fontsize": "small", "color": "0.3"}
                 counts.append(axes.text(0.02, 0.02, "", **corner))
             for axes in panels.flat:
                 axes.label_outer()
-            title = figure.suptitle(" ", fontsize=10, color="0.3")
+            title = figure.suptitle(" ", fontsize="medium", color="0.3")
 
         def update(number: int) -> None:
             for line, path, count, counted in zip(dots, paths, counts, inside, strict=True):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -27,7 +28,7 @@ from matplotlib.ticker import (
 )
 
 from samplerbench.bench.cell import sampler_name
-from samplerbench.figures.common import COLOURS, ticks
+from samplerbench.figures.common import COLOURS, look, ticks
 from samplerbench.files import replacing
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 _STYLE = files("samplerbench.figures") / "samplerbench.mplstyle"
 
+_SIZES: tuple[RcKeyType, ...] = (
+    *("font.size", "axes.titlesize", "axes.labelsize", "legend.fontsize"),
+    *("lines.linewidth", "lines.markersize", "grid.linewidth", "axes.linewidth"),
+)
 MARKERS = "osD^v<>"
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 
@@ -79,7 +84,7 @@ def sampler_styles(table: pd.DataFrame) -> Mapping[str, CurveStyle]:
 
 
 def interval_curve(
-    axes: Axes, curve: pd.DataFrame, x: str, *, cap: float = 0.0, **look: Any
+    axes: Axes, curve: pd.DataFrame, x: str, *, cap: float = 0.0, **line: Any
 ) -> None:
     """Draw a curve of means with their intervals.
 
@@ -88,7 +93,7 @@ def interval_curve(
         curve: with the columns mean, lower and upper, and that of `x`; an interval may be NaN.
         x: the column along the axis.
         cap: length of the intervals' caps, in points.
-        look: of matplotlib's line.
+        line: as matplotlib names its look.
     """
     low = curve["mean"] - curve["lower"]
     if axes.get_yscale() == "log":  # an interval that extends below 0 has no end there
@@ -97,20 +102,35 @@ def interval_curve(
         curve[x],
         curve["mean"],
         yerr=[low, curve["upper"] - curve["mean"]],
-        **{"ms": 4, "lw": 1.3, **look},
+        **{"ms": 4 * look().scale, "lw": 1.3 * look().scale, **line},
         elinewidth=0.8,
         capsize=cap,
     )
 
 
-def label_log_axis(axes: Axes, numbers: Iterable[float], width: float) -> None:
+def sized(width: float, height: float) -> tuple[float, float]:
+    """The size of a figure in inches, given the one for text of 10 points.
+
+    Where the width is another one, panels become as much larger, and titles as large as their text.
+    """
+    chosen = look()
+    if chosen.inches is None:
+        return width, height
+    titles = 0.9
+    return chosen.inches, (height - titles) * chosen.inches / width + titles * chosen.scale
+
+
+def label_log_axis(axes: Axes, numbers: Iterable[float], share: float) -> None:
     """Make x logarithmic, with labels at those of the numbers that have room for one.
 
     Args:
         axes: the panel, or one of those that share its axis.
         numbers: positive; all of the panel.
-        width: of the panel, in inches.
+        share: of the figure's width that the panel has.
     """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    width = share * figure.get_size_inches()[0] / look().scale
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(ticks(numbers, width)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -170,7 +190,13 @@ def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 def subtitle(figure: Figure, text: str) -> None:
     """Write above all panels, small and grey."""
-    figure.suptitle(text, fontsize=9, color="0.3")
+    figure.suptitle(_folded(text, figure), fontsize="small", color="0.3")
+
+
+def _folded(text: str, figure: Figure) -> str:
+    """A text in lines that are no longer than the figure is wide."""
+    room = int(figure.get_size_inches()[0] / (0.065 * look().scale))
+    return "\n".join(line for long in text.split("\n") for line in wrap(long, room))
 
 
 def styled() -> dict[RcKeyType, Any]:
@@ -181,12 +207,15 @@ def styled() -> dict[RcKeyType, Any]:
     with as_file(_STYLE) as path:
         style = dict(mpl.rc_params_from_file(path))
     del style["backend"]
+    for key in _SIZES:
+        style[key] *= look().scale
     return style
 
 
 def enlarged(points: float) -> dict[RcKeyType, Any]:
     """The style with all text, including titles, in one size."""
     style = styled()
+    points *= look().scale
     style["font.size"] = style["axes.titlesize"] = style["axes.labelsize"] = points
     style["xtick.labelsize"] = style["ytick.labelsize"] = style["legend.fontsize"] = points
     return style
@@ -195,6 +224,9 @@ def enlarged(points: float) -> dict[RcKeyType, Any]:
 def save(figure: Figure, path: Path) -> Path:
     """Write the figure, whole or not at all; the suffix of the path is the format."""
     FigureCanvasAgg(figure)
+    suffix = path.suffix.removeprefix(".")
+    # the same figure is the same file
+    without = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix)
     with mpl.rc_context(styled()), replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.removeprefix("."))
+        figure.savefig(temporary, format=suffix, metadata=without)
     return path

@@ -13,7 +13,7 @@ from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawings, PathPicture, require_counts
 from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import grouped, law_density, legend_below, score_name, span_of
-from samplerbench.figures.style import styled
+from samplerbench.figures.style import sized, styled
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TruthGenerated1D(PathPicture):
         name = "law in the long run" if hasattr(scene.dataset, "boltzmann") else "law of the data"
         with mpl.rc_context(styled()):
             width = 6.4 if len(groups) == 1 else 4.2 * len(groups)
-            figure = Figure(figsize=(width, 3.8), layout="constrained")
+            figure = Figure(figsize=sized(width, 3.8), layout="constrained")
             panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
             for axes, (label, runs) in zip(panels, groups.items(), strict=True):
                 axes.hist(x0, edges, density=True, color="0.8", label=f"data, n = {len(x0):,}")

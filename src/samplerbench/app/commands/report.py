@@ -1,14 +1,14 @@
 """`samplerbench report DIR…`: one page over any number of runs, finished or not.
 
     samplerbench report multirun/
-    samplerbench report A B out=page panels=true figures=[png,pdf]
+    samplerbench report A B out=page panels=true figures=[png,pdf] style=column
     samplerbench report A B --compare
 
 Each DIR is a run or a folder of runs. Written is a folder with `report.html`, which needs no
 network, `cells.csv`, `table.md` and `table.tex`; `out` names it, and nothing that is there already
 is overwritten. `--compare` adds the paired differences of two runs that measure the same. What
 takes longer than the page is for those who ask: `panels=true` draws samples beside the data, and
-`figures` writes figures for slides and papers.
+`figures` writes figures, in the `style` page, slides or column.
 
 What cannot be read is named, on the page and here, and left out. Runs that still run are read as
 they are.
@@ -38,7 +38,7 @@ from samplerbench.app.folder.runs import (
 )
 from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, first_line, require
-from samplerbench.figures.common import FORMATS
+from samplerbench.figures.common import Look, looking
 from samplerbench.report.charts import Chart
 from samplerbench.report.compare import compare
 from samplerbench.report.content import Report, gather
@@ -59,15 +59,16 @@ def main(words: list[str]) -> None:
     Raises:
         InvalidSetting: a word is not understood, a folder holds no run, or `out` is there already.
     """
-    folders, values = read_words(
-        "report", words, ["out", "panels", "figures"], options=["--compare"]
-    )
+    keys = ["out", "panels", "figures", "style"]
+    folders, values = read_words("report", words, keys, options=["--compare"])
     require(len(folders) > 0, "report", "no folder", "one or more folders of runs")
     panels, comparing = values.get("panels", "false").lower(), "--compare" in values
     require(panels in ("true", "false"), "panels", panels, "true or false")
     figures = tuple(re.findall(r"[^\[\],\s]+", values.get("figures", "")))
-    for suffix in figures:
-        require(suffix in FORMATS, "figures", suffix, f"of {', '.join(FORMATS)}")
+    require(
+        "figures" in values or "style" not in values, "style", values.get("style"), "with figures"
+    )
+    look = Look(values.get("style", "page"), figures or ("png",))
     out = Path(values["out"]) if "out" in values else None
     if out is not None and (out.exists() or out.is_symlink()):  # before any work
         raise InvalidSetting("out", out, "a folder that is not there yet: nothing is overwritten")
@@ -89,15 +90,16 @@ def main(words: list[str]) -> None:
         require(len(paths) == 2, "--compare", " ".join(words), "two different runs")
     out = out or Path("multirun") / f"report_{run_name()}"
     left_out = [f"left out: {error}" for error in skipped]
-    report(
-        paths,
-        list(map(Path, folders)),
-        left_out,
-        out,
-        panels=panels == "true",
-        figures=figures,
-        comparing=comparing,
-    )
+    with looking(look):
+        report(
+            paths,
+            list(map(Path, folders)),
+            left_out,
+            out,
+            panels=panels == "true",
+            figures=figures,
+            comparing=comparing,
+        )
 
 
 def _found(folder: Path) -> list[Path]:

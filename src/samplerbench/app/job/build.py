@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -42,6 +42,7 @@ from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.figures.common import Look
 from samplerbench.identity import VERSIONS, arithmetic, describe, identity
 from samplerbench.logs.base import Logger
 from samplerbench.networks.base import Network
@@ -83,6 +84,7 @@ class Job:
         wanted: a distance that one would like to find, in the units of the data.
         chains: how many chains of each Langevin sampler are examined; 0 for none.
         config: the resolved config, plain values only.
+        look: of figures.
     """
 
     sweep: Sweep
@@ -94,6 +96,7 @@ class Job:
     wanted: float
     chains: int
     config: dict[str, Any]
+    look: Look = field(default_factory=Look)
 
 
 def scene(sweep: Sweep, training: Training | None) -> Scene:
@@ -262,7 +265,19 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         wanted,
         chosen_chains(config, sweep),
         base.plain,
+        chosen_look(config),
     )
+
+
+def chosen_look(config: DictConfig) -> Look:
+    """How the job's figures are written; a config of an earlier version does not say it."""
+    node = OmegaConf.to_container(config.get("figure") or OmegaConf.create())
+    assert isinstance(node, dict)
+    formats = node.get("format", "png")
+    node["format"] = [formats] if isinstance(formats, str) else formats
+    kinds = {"style": str, "format": tuple[str, ...], "font": float | None, "width": float | None}
+    given = {name: kind for name, kind in kinds.items() if name in node}
+    return Look(**{name: convert(node[name], of, f"figure.{name}") for name, of in given.items()})
 
 
 def assembled(

@@ -35,6 +35,7 @@ from samplerbench.bench.chains import DIAGNOSTICS, chain_cells, diagnose
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.store import Store, to_data
 from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_line, require
+from samplerbench.figures.common import looking
 from samplerbench.files import set_aside, write_atomically
 from samplerbench.logs.base import Log, RunInfo, run_name
 from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, check_losses, load
@@ -74,7 +75,7 @@ def run(config: DictConfig) -> float | None:
     about |= {"values": planned(job), "sweep_id": job.sweep.books.sweep_id}
     claim(directory, config, about)
     try:
-        with logged(job, directory) as log:
+        with logged(job, directory) as log, looking(job.look):
             failed = execute(job, directory, log)
         if failed:
             raise RunFailed("; ".join(failed))

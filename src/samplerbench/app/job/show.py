@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -203,7 +203,8 @@ class Showing:
 
     def _figure(self, name: str, path: Path) -> None:
         """Log a figure and say where it is."""
-        self.log.figure(name, path)
+        if path.suffix in (".png", ".gif"):  # a log shows pixels
+            self.log.figure(name, path)
         self.out.print(f"figure: {shown(path)}")
 
     def _draw(self, draw: Callable[[], Drawings]) -> list[Path]:
@@ -231,7 +232,8 @@ class Showing:
         cache = self.job.cache
         if cache is None:
             return list(make())
-        archive = identity([of, dict(self.job.sweep.versions), drawing_versions()])
+        look, versions = asdict(self.job.look), dict(self.job.sweep.versions)
+        archive = identity([of, look, versions, drawing_versions()])
         known = cache.recall_archive(archive, check)
         if known is None:
             paths = list(make())
@@ -245,7 +247,7 @@ class Showing:
 def check_figures(files: Mapping[str, bytes]) -> None:
     """Refuse what would be no figure or animation in the folder of a run."""
     for name in files:
-        if not re.fullmatch(r"[\w-][\w.+-]{0,150}\.(png|gif)", name, re.ASCII):
+        if not re.fullmatch(r"[\w-][\w.+-]{0,150}\.(png|gif|pdf|svg)", name, re.ASCII):
             raise ValueError(f"it holds {name[:50]!r}, which is no figure")
 
 
