@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
-from samplerbench.bench.sweep import Drawn, Sweep
+from samplerbench.bench.sweep import Samples, Sweep
 from samplerbench.core.grids import uniform
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, Prior
@@ -69,7 +69,7 @@ def counted(monkeypatch):
     made = []
     draw = Sweep.draw
 
-    def counting(sweep: Sweep, cell) -> Drawn:
+    def counting(sweep: Sweep, cell) -> Samples:
         made.append(cell)
         return draw(sweep, cell)
 

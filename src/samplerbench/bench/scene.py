@@ -57,8 +57,8 @@ class Paths:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a path follows.
+class Course:
+    """What makes a path: denoiser, start, sampler and number of steps.
 
     Args:
         denoiser: its name in the scene.
@@ -142,7 +142,7 @@ class Scene:
         denoisers: Sequence[str] | None = None,
         start: str | None = None,
         steps: int | None = None,
-    ) -> list[Run]:
+    ) -> list[Course]:
         """Every denoiser with every sampler that runs on it.
 
         Args:
@@ -231,7 +231,7 @@ class Scene:
             rows = [*rows[:-1], Level(last.t, 1.0, last.sigma / last.alpha)]
         return Paths(numbers, [rows[k] for k in numbers], torch.stack(frames))
 
-    def follow(self, run: Run, *, chains: int, every: int = 1) -> Paths:
+    def follow(self, run: Course, *, chains: int, every: int = 1) -> Paths:
         """The paths of a run."""
         return self.paths(
             run.denoiser, run.start, run.sampler, run.steps, chains=chains, every=every
@@ -239,7 +239,7 @@ class Scene:
 
     def _all_runs(
         self, denoisers: Sequence[str] | None, start: str | None, steps: int | None
-    ) -> list[Run]:
+    ) -> list[Course]:
         chosen = list(self.denoisers) if denoisers is None else list(denoisers)
         known = bool(chosen) and all(name in self.denoisers for name in chosen)
         require(known, "denoisers", chosen, f"null, or some of {', '.join(self.denoisers)}")
@@ -248,12 +248,12 @@ class Scene:
         require(start in self.starts, "start", start, f"one of {', '.join(self.starts)}")
         steps = max(self.steps) if steps is None else steps
         return [
-            Run(denoiser, start, label, sampler, steps)
+            Course(denoiser, start, label, sampler, steps)
             for denoiser in chosen
             for label, (_, sampler) in zip(self._labels(), self.samplers, strict=True)
         ]
 
-    def _reason(self, run: Run) -> str | None:
+    def _reason(self, run: Course) -> str | None:
         return run.sampler.why_incompatible(self.denoisers[run.denoiser], self.levels(run.steps))
 
     def _labels(self) -> list[str]:

@@ -52,64 +52,64 @@ Grid = Callable[[NoiseSchedule, int], Levels]
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """The samples of a cell, shape (n, dim), or why there are none."""
+class Samples:
+    """The samples of a cell, points of shape (n, dim), or why there are none."""
 
-    samples: Tensor | None
+    points: Tensor | None
     nfe: int
     seconds: float
     status: str
     message: str
 
 
-def nothing(cell_id: str) -> Row | None:
-    """What is known where nothing is kept."""
+def recall_nothing(cell_id: str) -> Row | None:
+    """The stored row of a cell if there is no store: None."""
     return None
 
 
-class Once(Generic[T]):
-    """Something that is made when it is first asked for, and never twice.
+class Lazy(Generic[T]):
+    """A value that is computed at its first use, once.
 
     Args:
-        make: makes it; called in the thread that asks first, while others wait.
+        compute: returns the value; called in the first thread that needs it, while others wait.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._made: list[T] = []
+    def __init__(self, compute: Callable[[], T]) -> None:
+        self._compute = compute
+        self._values: list[T] = []
         self._lock = Lock()
 
     def __call__(self) -> T:
-        """The thing."""
+        """The value."""
         with self._lock:
-            if not self._made:
-                self._made.append(self._make())
-            return self._made[0]
+            if not self._values:
+                self._values.append(self._compute())
+            return self._values[0]
 
 
 @dataclass(frozen=True, eq=False)
-class Drawing:
-    """A cell and its samples, which nobody makes if all that is asked of them is known already.
+class LazySamples:
+    """A cell and its samples, which are not drawn if all of its values are stored.
 
     Args:
-        cell: whose they are.
-        drawn: the samples.
+        cell: the cell.
+        draw: draws the samples at its first call.
     """
 
     cell: Cell
-    drawn: Once[Drawn]
+    draw: Lazy[Samples]
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What samples are measured against.
+    """The reference of a distance.
 
     Args:
-        distance: to it.
-        to: what it is.
+        distance: measures samples against it.
+        to: describes it.
     """
 
-    distance: Once[Distance]
+    distance: Lazy[Distance]
     to: Against
 
 
@@ -173,7 +173,7 @@ class Sweep:
     labels: Labels = field(default_factory=Labels)
     truth: Dataset | None = None
     nfe: Sequence[int] = ()
-    recall: Callable[[str], Row | None] = nothing
+    recall: Callable[[str], Row | None] = recall_nothing
     versions: Mapping[str, str] = field(default_factory=lambda: VERSIONS)
 
     def __post_init__(self) -> None:
@@ -290,17 +290,17 @@ class Sweep:
 
     def distances(self) -> dict[str, Reference]:
         """What every cell is measured against, by metric: the evaluation points, or the law."""
-        reference = Once(lambda: self.reference.to(self.device))
+        reference = Lazy(lambda: self.reference.to(self.device))
         data = Against("data", len(self.reference), content(self.reference))
 
         def to(metric: Metric | LawMetric) -> Reference:
             if isinstance(metric, LawMetric):
                 law = metric
                 return Reference(
-                    Once(lambda: law.against_law(self.law, seed=self.metric_seed)), Against("law")
+                    Lazy(lambda: law.against_law(self.law, seed=self.metric_seed)), Against("law")
                 )
             points = metric
-            return Reference(Once(lambda: points.against(reference(), seed=self.metric_seed)), data)
+            return Reference(Lazy(lambda: points.against(reference(), seed=self.metric_seed)), data)
 
         return {name: to(metric) for name, metric in self.metrics.items()}
 
@@ -316,8 +316,8 @@ class Sweep:
         distances = self.distances()
 
         def evaluate(cell: Cell) -> list[Row]:
-            drawing = self.drawing(cell)
-            return [self.measure(drawing, name, to) for name, to in distances.items()]
+            samples = self.lazy_samples(cell)
+            return [self.measure(samples, name, to) for name, to in distances.items()]
 
         return self.side_by_side(evaluate, self.cells(), on_row)
 
@@ -344,13 +344,13 @@ class Sweep:
                 raise
         return [row for index in range(len(items)) for row in rows[index]]
 
-    def drawing(self, cell: Cell) -> Drawing:
-        """The cell with its samples, which are made when they are first needed."""
-        return Drawing(cell, Once(lambda: self.draw(cell)))
+    def lazy_samples(self, cell: Cell) -> LazySamples:
+        """The cell with its samples, which are drawn when they are first needed."""
+        return LazySamples(cell, Lazy(lambda: self.draw(cell)))
 
     @torch.no_grad()
-    def draw(self, cell: Cell) -> Drawn:
-        """The cell's samples; one that fails is a `Drawn` that says so, never an exception."""
+    def draw(self, cell: Cell) -> Samples:
+        """The cell's samples; a failure is in their status and message, never an exception."""
         began = time.perf_counter()
         nfe, status, message = 0, "ok", ""
         samples = None
@@ -385,32 +385,32 @@ class Sweep:
                     status, samples = "diverged", None
         except Exception as error:  # a defect of one cell must not cost the others
             status, message, samples = "failed", kind_and_line(error), None
-        return Drawn(samples, nfe, time.perf_counter() - began, status, message)
+        return Samples(samples, nfe, time.perf_counter() - began, status, message)
 
-    def measure(self, drawing: Drawing, metric: str, to: Reference) -> Row:
+    def measure(self, lazy: LazySamples, metric: str, to: Reference) -> Row:
         """The row of one distance of a cell's samples; its seconds are of sampling and metric.
 
-        If the value is known already, nothing is drawn and nothing measured.
+        A stored value is returned as it is: nothing is drawn or measured.
         """
-        row = self.books.row(drawing.cell, metric, self.metrics[metric], to.to)
-        known = self.recalled(row)
-        if known is not None:
-            return known
-        drawn = drawing.drawn()
+        row = self.books.row(lazy.cell, metric, self.metrics[metric], to.to)
+        stored = self.recalled(row)
+        if stored is not None:
+            return stored
+        samples = lazy.draw()
         began = time.perf_counter()
-        measured, status, message = None, drawn.status, drawn.message
-        if drawn.samples is not None:
+        measured, status, message = None, samples.status, samples.message
+        if samples.points is not None:
             try:
-                measured = to.distance()(drawn.samples)
+                measured = to.distance()(samples.points)
                 if not math.isfinite(measured.value):  # of a metric of somebody's own
                     status, message = "failed", f"{metric} gives {measured.value}"
                     measured = None
             except Exception as error:
                 status, message = "failed", kind_and_line(error)
-        seconds = drawn.seconds + time.perf_counter() - began
+        seconds = samples.seconds + time.perf_counter() - began
         return replace(
             row,
-            nfe=drawn.nfe,
+            nfe=samples.nfe,
             seconds=seconds,
             status=status,
             message=message,
@@ -418,11 +418,11 @@ class Sweep:
         )
 
     def recalled(self, row: Row) -> Row | None:
-        """The row with what was found before, or None where it is not known."""
-        known = self.recall(row.cell_id)
-        if known is None:
+        """The row with the stored results of its cell, or None if there are none."""
+        stored = self.recall(row.cell_id)
+        if stored is None:
             return None
-        return replace(row, **{name: getattr(known, name) for name in FOUND})
+        return replace(row, **{name: getattr(stored, name) for name in FOUND})
 
 
 def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:

@@ -62,7 +62,7 @@ from torch import Tensor
 from samplerbench.bench.cell import Against, Cell, Row
 from samplerbench.bench.identity import content, settings_text
 from samplerbench.bench.store import LIMIT
-from samplerbench.bench.sweep import Drawing, Drawn, Once, Reference, Sweep
+from samplerbench.bench.sweep import Lazy, LazySamples, Reference, Samples, Sweep
 from samplerbench.core.starts import Sobol
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.metrics.base import Distance, LawMetric, Metric
@@ -212,7 +212,7 @@ class Budget:
         def floor(cell: Cell) -> list[Row]:
             return self._walk(cell, to_data)[1]
 
-        ode: dict[int, Drawing] = {}
+        ode: dict[int, LazySamples] = {}
 
         def ode_limit(repetition: int) -> list[Row]:
             ode[repetition], rows = self._limit(ODE, Heun(), repetition, to_data)
@@ -231,13 +231,13 @@ class Budget:
         units = [(*named, repetition) for named in sweep.samplers for repetition in repetitions]
         return rows + sweep.side_by_side(sampler, units, on_row)
 
-    def _walk(self, cell: Cell, to_data: dict[str, Reference]) -> tuple[Drawing, list[Row]]:
-        drawing = self.sweep.drawing(cell)
-        return drawing, [self.sweep.measure(drawing, name, to) for name, to in to_data.items()]
+    def _walk(self, cell: Cell, to_data: dict[str, Reference]) -> tuple[LazySamples, list[Row]]:
+        samples = self.sweep.lazy_samples(cell)
+        return samples, [self.sweep.measure(samples, name, to) for name, to in to_data.items()]
 
     def _limit(
         self, name: str, sampler: Sampler, repetition: int, to_data: dict[str, Reference]
-    ) -> tuple[Drawing, list[Row]]:
+    ) -> tuple[LazySamples, list[Row]]:
         """C∞, from twice the converged steps, with its rows and those of the check."""
         coupled = sampler.stochastic and sampler.couples
         first = Cell("oracle", self.exact, name, sampler, self.converged_steps, repetition, coupled)
@@ -256,17 +256,17 @@ class Budget:
         sweep = self.sweep
         return sweep.dataset.draws(len(sweep.reference), "train", sweep.data_seed).to(sweep.device)
 
-    def _to_training(self, drawing: Drawing) -> list[Row]:
+    def _to_training(self, samples: LazySamples) -> list[Row]:
         """The distances to training points."""
         sweep, points = self.sweep, self._training_points
         against = Against("training", len(points), content(points))
 
         def to(metric: Metric) -> Reference:
-            distance = Once(lambda: metric.against(points, seed=sweep.metric_seed))
+            distance = Lazy(lambda: metric.against(points, seed=sweep.metric_seed))
             return Reference(distance, against)
 
         return [
-            sweep.measure(drawing, name, to(metric))
+            sweep.measure(samples, name, to(metric))
             for name, metric in sweep.metrics.items()
             if not isinstance(metric, LawMetric)
         ]
@@ -276,7 +276,7 @@ class Budget:
         name: str,
         sampler: Sampler,
         repetition: int,
-        end: Drawing,
+        end: LazySamples,
         to_data: dict[str, Reference],
     ) -> list[Row]:
         """C, B and A at every number of steps, each measured to the data and to its neighbour."""
@@ -295,30 +295,32 @@ class Budget:
                     part = "optimisation"
                 path.append((part, replace(cell, denoiser=denoiser)))
             for part, cell in path:
-                drawing, more = self._walk(cell, to_data)
+                after, more = self._walk(cell, to_data)
                 rows += more
                 for metric in self.sweep.metrics:
-                    rows += self._between(drawing, metric, NEIGHBOURS[part][1], before)
-                before = drawing
+                    rows += self._between(after, metric, NEIGHBOURS[part][1], before)
+                before = after
         return rows
 
-    def _between(self, drawing: Drawing, metric: str, reference: str, other: Drawing) -> list[Row]:
-        """The row of W(drawing, other), or none where the metric cannot be asked for it."""
+    def _between(
+        self, samples: LazySamples, metric: str, reference: str, other: LazySamples
+    ) -> list[Row]:
+        """The row of W(samples, other); none for a metric that needs independent clouds."""
         sweep = self.sweep
         plain = sweep.metrics[metric]
         if isinstance(plain, LawMetric) or not plain.allows_coupled:
             return []
 
-        def drawn() -> Drawn:
-            ours, there = drawing.drawn(), other.drawn()
-            if there.samples is not None:
+        def draw() -> Samples:
+            ours, theirs = samples.draw(), other.draw()
+            if theirs.points is not None:
                 return ours
-            return replace(ours, samples=None, status=there.status, message=there.message)
+            return replace(ours, points=None, status=theirs.status, message=theirs.message)
 
         def distance() -> Distance:
-            there = other.drawn().samples
-            assert there is not None  # otherwise nothing is measured, see above
-            return plain.against(there, seed=sweep.metric_seed)
+            points = other.draw().points
+            assert points is not None  # otherwise nothing is measured, see above
+            return plain.against(points, seed=sweep.metric_seed)
 
         books = sweep.books
         neighbour = Against(
@@ -327,5 +329,5 @@ class Budget:
             books.samples_id(other.cell),
             books.samples_setting(other.cell),
         )
-        paired = Drawing(drawing.cell, Once(drawn))
-        return [sweep.measure(paired, metric, Reference(Once(distance), neighbour))]
+        paired = LazySamples(samples.cell, Lazy(draw))
+        return [sweep.measure(paired, metric, Reference(Lazy(distance), neighbour))]
