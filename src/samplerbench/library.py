@@ -25,7 +25,7 @@ from io import BytesIO
 from operator import index
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -50,6 +50,7 @@ from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,89 +88,66 @@ class Run:
         return self.sweep.denoisers
 
 
-def dataset(name: str, **settings: object) -> Dataset:
-    """A data set by the name of its yaml: `dataset("grid_mixture", spacing=5.0)`.
+class ByName(Protocol[T_co]):
+    """Builds a member of a config group from its name and settings."""
+
+    def __call__(self, name: str, **settings: object) -> T_co:
+        """See the docstring of each."""
+        ...
+
+
+def _by_name(group: str, example: str) -> ByName[Any]:
+    """The function that builds a member of that group."""
+
+    def build(name: str, **settings: object) -> Any:
+        return _made(group, name, settings)
+
+    build.__name__ = build.__qualname__ = group
+    build.__doc__ = f"""A member of conf/{group}/ by the name of its yaml: `{example}`.
 
     Args:
-        name: see `samplerbench list datasets`.
-        settings: of its yaml, where they are to be different.
+        name: see `samplerbench list {group}`.
+        settings: replace those of its yaml. A list in the yaml of a sampler, such as η of ddim,
+            stands for several samplers: give one value here.
 
     Raises:
-        InvalidSetting: there is no such data set or setting.
+        InvalidSetting: there is no such member or setting.
     """
-    law: Dataset = _made("dataset", name, settings)
-    return law
+    return build
 
 
-def schedule(name: str, **settings: object) -> NoiseSchedule:
-    """A noise schedule by the name of its yaml: `schedule("edm", sigma_max=80.0)`.
+dataset: ByName[Dataset] = _by_name("dataset", 'dataset("grid_mixture", spacing=5.0)')
+schedule: ByName[NoiseSchedule] = _by_name("schedule", 'schedule("edm", sigma_max=80.0)')
+grid: ByName[Grid] = _by_name("grid", 'grid("karras", rho=7.0)')
+sampler: ByName[Sampler] = _by_name("sampler", 'sampler("ddim", eta=0.5)')
+start: ByName[Start] = _by_name("start", 'start("gaussian", std=3.0)')
+metric: ByName[Metric | LawMetric] = _by_name("metric", 'metric("sliced", directions=500)')
+
+
+def check(kind: str, member: Any) -> pd.DataFrame:
+    """Check whether a member keeps the contract of its kind: `check("dataset", MyRings())`.
 
     Args:
-        name: see `samplerbench list schedules`.
-        settings: of its yaml, where they are to be different.
+        kind: "dataset", "schedule", "network", …: a config group.
+        member: a name of conf/KIND/, a class "package.Class", or an object. A network is given as
+            a function of the seed, an objective as a function of the network (None: its own).
+
+    Returns:
+        One row per promise: promise, meaning, value ("kept", "broken" or what was measured), and
+        fault, which is None for a promise that is kept.
 
     Raises:
-        InvalidSetting: there is no such schedule or setting.
+        InvalidSetting: there is no such kind or member, or it cannot be built.
     """
-    path: NoiseSchedule = _made("schedule", name, settings)
-    return path
+    from samplerbench.app.examine import measurements, objects, promises, trust
 
-
-def grid(name: str, **settings: object) -> Grid:
-    """A grid by the name of its yaml: `grid("karras", rho=7.0)`.
-
-    Args:
-        name: see `samplerbench list grids`.
-        settings: of its yaml, where they are to be different.
-
-    Raises:
-        InvalidSetting: there is no such grid or setting.
-    """
-    levels: Grid = _made("grid", name, settings)
-    return levels
-
-
-def sampler(name: str, **settings: object) -> Sampler:
-    """A sampler by the name of its yaml: `sampler("ddim", eta=0.5)`.
-
-    Args:
-        name: see `samplerbench list samplers`.
-        settings: of its yaml, where they are to be different. A list there, such as ddim's η, is
-            several samplers, and has to be given here as one value.
-
-    Raises:
-        InvalidSetting: there is no such sampler or setting.
-    """
-    method: Sampler = _made("sampler", name, settings)
-    return method
-
-
-def start(name: str, **settings: object) -> Start:
-    """A start by the name of its yaml: `start("gaussian", std=3.0)`.
-
-    Args:
-        name: see `samplerbench list starts`.
-        settings: of its yaml, where they are to be different.
-
-    Raises:
-        InvalidSetting: there is no such start or setting.
-    """
-    law: Start = _made("start", name, settings)
-    return law
-
-
-def metric(name: str, **settings: object) -> Metric | LawMetric:
-    """A metric by the name of its yaml: `metric("sliced", directions=500)`.
-
-    Args:
-        name: see `samplerbench list metrics`.
-        settings: of its yaml, where they are to be different.
-
-    Raises:
-        InvalidSetting: there is no such metric or setting.
-    """
-    distance: Metric | LawMetric = _made("metric", name, settings)
-    return distance
+    name = member if isinstance(member, str) else ""
+    rows = []
+    with trust(name):
+        for one in objects(kind, name) if name else [member]:
+            rows += measurements(one) if kind == "sampler" else []
+            rows += promises(kind, one)
+    return pd.DataFrame(rows)
 
 
 def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: str = "cpu") -> Run:
