@@ -8,11 +8,11 @@ from types import ModuleType
 import pytest
 
 from samplerbench.app.folders import adding
-from samplerbench.bench.identity import identity
 from samplerbench.core import schedules, targets
 from samplerbench.core.models import Density
 from samplerbench.core.schedules import EDM, GeometricVEKernel, VPCosine, VPLinear
 from samplerbench.errors import InvalidSetting
+from samplerbench.identity import identity
 from samplerbench.verify.contract import CONTRACTS, broken
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from samplerbench.bench.identity import describe
 from samplerbench.errors import kind_and_line
+from samplerbench.identity import describe
 from samplerbench.verify.core_contracts import GRID, LEVEL_LAW, SCHEDULE, START, TARGET, WEIGHTING
 from samplerbench.verify.dataset_contract import DATASET
 from samplerbench.verify.metric_contract import METRIC
