@@ -251,9 +251,7 @@ def test_cells_without_a_value_say_why(gaussian_budget):
     rows = rows.copy()
     rows.loc[lost, ["status", "message"]] = ["diverged", "3 of 9 samples are not finite"]
     (line,) = [line for line in verdict(of, rows) if "no budget" in line]
-    assert line.endswith(
-        "N=20: no budget: its cells have no value: 3 of 500 samples are not finite"
-    )
+    assert line.endswith("N=20: no budget: its cells have no value: 3 of 9 samples are not finite")
 
 
 def test_a_limit_that_is_not_reached_is_named_with_its_trend(gaussian_budget):

@@ -1,13 +1,13 @@
 """The sweep: every cell of a grid of denoisers × starts × samplers × steps × repetitions.
 
 A cell is a law Φ(denoiser, start, sampler, steps); a repetition is one independent set of n samples
-of it. Within a repetition all cells share the start's draws and the samplers' noise (common random
-numbers), so the difference between two cells is paired. Samples are made in blocks of one fixed
-shape: sample i sits in row i mod block of block ⌊i/block⌋, the last block is filled up and cut, and
-so neither n nor the other cells change a sample's bits.
+of it. Within a repetition all cells share the draws of the start and the noise of the samplers
+(common random numbers), so the difference between two cells is paired. Samples are drawn in blocks
+of one fixed shape: sample i is in row i mod block of block ⌊i/block⌋. The last block is filled up
+and then cut, so neither n nor the other cells change the bits of a sample.
 
-The *floor* is the same metric for n fresh draws of the law itself: what a perfect sampler would
-show at this n, since two finite samples of one law are never at distance zero.
+The *floor* is the same metric for n fresh draws of the law itself. A perfect sampler would have
+this value at this n: two finite samples of one law are never at distance zero.
 """
 
 from __future__ import annotations
@@ -125,13 +125,13 @@ class Sweep:
         starts: by name.
         samplers: (name, sampler) pairs; a name may come with several settings.
         steps: numbers of steps.
-        nfe: numbers of network evaluations, for comparisons at equal cost: where they are given, a
-            sampler takes the most steps that can be had for them, and `steps` is not used.
+        nfe: numbers of network evaluations, for comparisons at equal cost. If given, a sampler
+            takes the most steps that need no more of them, and `steps` is not used.
         metrics: by name.
-        reference: evaluation points, shape (m, dim), which no other draw overlaps.
-        truth: the law that samples are measured against, where it is not the data's: the data
-            noised by so much as a Langevin sampler's level has.
-        recall: the row with a cell_id, if it is known from before: it is not worked out again.
+        reference: evaluation points, shape (m, dim); no other draw shares points with them.
+        truth: the law that samples are measured against, if it is not that of the data: the data
+            with the noise of a Langevin sampler's level.
+        recall: returns the stored row of a cell_id, or None; a stored row is not computed again.
         versions: of the software that decides the bits; part of every identity.
         n_samples: n, per cell and repetition.
         repetitions: independent sets of samples per cell.
@@ -139,13 +139,12 @@ class Sweep:
         seed: of starts, samplers' noise and floor draws.
         data_seed: of the reference.
         train_seed: of the training; for the table.
-        metric_seed: of random directions and the like.
-        origins: where denoisers come from, by their names; one that is not among them is known by
-            its content.
-        block: rows of a block.
+        metric_seed: of the random numbers of metrics, such as directions.
+        origins: where denoisers come from, by name; others are identified by their content.
+        block: the number of rows of a block.
         dtype: of the state.
-        device: where states live.
-        workers: threads that work on cells side by side; does not change a bit.
+        device: of the state.
+        workers: number of threads, each with a cell of its own; changes no bit.
         labels: names for the table.
     """
 
@@ -197,7 +196,7 @@ class Sweep:
 
     @property
     def all_steps(self) -> list[int]:
-        """All numbers of steps in the sweep, or `steps` where it has no sampler."""
+        """All numbers of steps in the sweep; `steps` if it has no sampler."""
         every = {steps for _, sampler in self.samplers for steps in self.steps_of(sampler)}
         return sorted(every) or list(self.steps)
 
@@ -208,7 +207,7 @@ class Sweep:
 
     @cached_property
     def books(self) -> Books:
-        """What all cells share, described once: of a file's or a mixture's law that is long."""
+        """The shared part of all rows; described once, since that takes long for a large law."""
         return Books(
             law=identity(self.dataset),
             truth="" if self.truth is None else identity(self.truth),
@@ -228,16 +227,16 @@ class Sweep:
 
     def _origin(self, name: str) -> Origin:
         model = self.denoisers[name]
-        known = self.origins.get(name)
-        if known is None or known.content not in ("", identity_of_model(model)):
+        origin = self.origins.get(name)
+        if origin is None or origin.content not in ("", identity_of_model(model)):
             own = identity_of_model(model)
             return Origin("own", own, own)
-        # a graph is fed with tensors where a call has numbers, which can change the last bits
+        # a graph gets tensors in place of numbers, which can change the last bits
         words = " graphed" if isinstance(model, Graphed) else ""
-        return Origin(known.kind, known.id + words, known.recipe + words)
+        return Origin(origin.kind, origin.id + words, origin.recipe + words)
 
     def cells(self) -> list[Cell]:
-        """All cells: the floor first, then the grid, the repetitions of a cell side by side."""
+        """All cells: the floor first, then the grid; the repetitions of a cell are neighbours."""
         floor = self.floor_cells()
         grid = [
             Cell(denoiser, start, name, sampler, steps, repetition)
@@ -250,10 +249,10 @@ class Sweep:
         return floor + grid
 
     def floor_cells(self) -> list[Cell]:
-        """Fresh draws of the law: random ones, and even ones for starts that are drawn evenly."""
+        """The cells of fresh draws: random ones, and even ones for starts that are drawn evenly."""
         plain = [name for name, start in self.starts.items() if not isinstance(start, Sobol)]
         even = [name for name, start in self.starts.items() if isinstance(start, Sobol)]
-        if self.law.uniform_dim is None:  # then nothing is drawn evenly from the law
+        if self.law.uniform_dim is None:  # the law cannot be drawn from evenly
             plain, even = plain or even, []
         names = ([""] if plain else []) + even
         most = self.law.floor_sets(self.n_samples)
@@ -289,7 +288,7 @@ class Sweep:
         return x, KeyedNoise(("sampler", *key))
 
     def distances(self) -> dict[str, Reference]:
-        """What every cell is measured against, by metric: the evaluation points, or the law."""
+        """The reference of each metric, by name: the evaluation points, or the law."""
         reference = Lazy(lambda: self.reference.to(self.device))
         data = Against("data", len(self.reference), content(self.reference))
 
@@ -308,7 +307,7 @@ class Sweep:
         """Evaluate all cells.
 
         Args:
-            on_row: called in this thread with each row as soon as it is there; it stores it.
+            on_row: called in this thread with each row as soon as it is finished, to store it.
 
         Returns:
             The rows, in the order of `cells`, one per cell and metric.
@@ -324,9 +323,9 @@ class Sweep:
     def side_by_side(
         self, work: Callable[[T], list[Row]], items: Sequence[T], on_row: Callable[[Row], None]
     ) -> list[Row]:
-        """The rows of all items, in their order, worked on by `workers` threads.
+        """The rows of all items, in their order, computed by `workers` threads.
 
-        Each row is handed to `on_row` in this thread as soon as it is there.
+        `on_row` is called in this thread with each row as soon as it is finished.
         """
         rows: dict[int, list[Row]] = {}
         with ThreadPoolExecutor(self.workers) as pool:
@@ -360,7 +359,7 @@ class Sweep:
                 even = isinstance(self.starts.get(cell.start), Sobol)
                 if even:
                     draws = stratified_draws(self.law, self.n_samples, *key)
-                else:  # of finite data from a part of their own
+                else:  # a finite data set has a part of its own for them
                     draws = self.law.draws(self.n_samples, *key)
                 samples = draws.to(self.device, self.dtype)
             else:
@@ -402,7 +401,7 @@ class Sweep:
         if samples.points is not None:
             try:
                 measured = to.distance()(samples.points)
-                if not math.isfinite(measured.value):  # of a metric of somebody's own
+                if not math.isfinite(measured.value):  # a user's metric may return anything
                     status, message = "failed", f"{metric} gives {measured.value}"
                     measured = None
             except Exception as error:
@@ -426,24 +425,23 @@ class Sweep:
 
 
 def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:
-    """Evaluations for a sample, on average over the samples of all blocks, rounded up.
+    """The mean number of evaluations per sample, rounded up.
 
-    A sample takes as many as there are calls for its block: the same number in every block, unless
-    the sampler chooses its steps by its samples.
+    A sample needs as many evaluations as its block. The number is the same in every block, unless
+    the sampler is adaptive.
 
     Args:
-        evaluations: calls of the model for each block.
-        sizes: samples of each block that count.
+        evaluations: of the model, for each block.
+        sizes: the number of samples of each block that are kept.
     """
     total = sum(count * size for count, size in zip(evaluations, sizes, strict=True))
     return -(-total // sum(sizes))
 
 
 def most_steps(sampler: Sampler, nfe: int) -> int:
-    """The most steps that can be had for nfe evaluations; 0 where one takes more.
+    """The largest number of steps with at most nfe evaluations; 0 if one step needs more.
 
-    Of a sampler whose evaluations the run decides it may take more; `statistics.at_equal_cost` goes
-    by what was counted.
+    An adaptive sampler may need more; `statistics.at_equal_cost` uses the counted evaluations.
     """
     steps = 0
     while steps < nfe and sampler.least_evaluations(steps + 1) <= nfe:
