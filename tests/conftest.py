@@ -21,9 +21,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samplerbench.app import folders
-from samplerbench.app.construct import KINDS, read_member
-from samplerbench.app.examine import objects
+from samplerbench.app.commands.examine import objects
+from samplerbench.app.config import folders
+from samplerbench.app.config.construct import KINDS, read_member
 from samplerbench.app.main import main
 from samplerbench.core import schedules
 from samplerbench.core.grids import Levels

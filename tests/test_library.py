@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 import samplerbench as sb
 from samplerbench import library
-from samplerbench.app import objects
-from samplerbench.app.compose import composed
+from samplerbench.app.config.compose import composed
+from samplerbench.app.job import objects
 from samplerbench.app.main import main
 from samplerbench.bench.ranking import ranking
 from samplerbench.bench.statistics import against_floor, summary

@@ -139,7 +139,7 @@ def check(kind: str, member: Any) -> pd.DataFrame:
     Raises:
         InvalidSetting: there is no such kind or member, or it cannot be built.
     """
-    from samplerbench.app.examine import measurements, objects, promises, trust
+    from samplerbench.app.commands.examine import measurements, objects, promises, trust
 
     name = member if isinstance(member, str) else ""
     rows = []
@@ -161,7 +161,7 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
     Raises:
         InvalidSetting: there is no run, or it is damaged or cannot be built here.
     """
-    from samplerbench.app.objects import stored
+    from samplerbench.app.job.objects import stored
 
     require(isinstance(directory, str | PathLike), "run", directory, "the folder of a run")
     with _one_thread():
@@ -193,8 +193,8 @@ def train(
         InvalidSetting: before the training, if these parts or settings do not fit.
         RunFailed: the loss or the weights are no longer finite.
     """
-    from samplerbench.app.compose import member
-    from samplerbench.app.objects import trained
+    from samplerbench.app.config.compose import member
+    from samplerbench.app.job.objects import trained
 
     words = [f"seed={_whole('seed', seed, 0)}"]
     for group, name in (("objective", objective), ("network", network)):
@@ -264,8 +264,8 @@ def sweep(
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
     """
-    from samplerbench.app.compose import sampler_settings
-    from samplerbench.app.refusals import check
+    from samplerbench.app.config.compose import sampler_settings
+    from samplerbench.app.job.refusals import check
 
     with _one_thread():
         base = _base(model, schedule, grid, seed)
@@ -380,7 +380,7 @@ def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") ->
 
 
 def _built(group: str, name: str, settings: Mapping[str, object]) -> Any:
-    from samplerbench.app.compose import made
+    from samplerbench.app.config.compose import made
 
     return made(group, name, settings)
 
@@ -399,7 +399,7 @@ def _base(
         if seed is not None:
             base = replace(base, seed=_whole("seed", seed, 0))
     else:
-        from samplerbench.app.objects import untrained
+        from samplerbench.app.job.objects import untrained
 
         path = None if schedule is None else _one("schedule", schedule, NoiseSchedule)
         words = [] if seed is None else [f"seed={_whole('seed', seed, 0)}"]
@@ -498,7 +498,7 @@ def _require_some(sweep: Sweep) -> None:
 
 def _points(name: str, value: object) -> int:
     """A number of points that fit into the memory of this machine."""
-    from samplerbench.app.numbers import ROW, memory
+    from samplerbench.app.config.numbers import ROW, memory
 
     number, most = _whole(name, value), memory() // ROW
     require(number <= most, name, number, f"at most {most:,}: the memory holds no more points")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import samplerbench as sb
-from samplerbench.app import check, examine
+from samplerbench.app.commands import check, examine
 from samplerbench.app.main import main
 from samplerbench.core.targets import VTarget
 from samplerbench.errors import InvalidSetting
@@ -88,7 +88,7 @@ def test_what_is_no_sampler(name):
 def test_mistakes_are_refused_before_anything_is_imported():
     code = """
 import sys
-from samplerbench.app import check
+from samplerbench.app.commands import check
 for word, line in (
     ("nothing", "check=nothing: must be one of adams_bashforth"),
     ("dataset=nothing", "dataset=nothing: must be one of animal_mnist"),

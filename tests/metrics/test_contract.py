@@ -22,7 +22,7 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.base import LawMetric, Measurement, Metric
+from samplerbench.metrics.base import Divergence, LawMetric, Measurement, Metric
 from samplerbench.metrics.features import Features
 from samplerbench.metrics.fid import FID
 from samplerbench.metrics.kid import KID
@@ -60,7 +60,8 @@ def _quick(file: Path) -> Metric | LawMetric:
 
 
 def _files(kind: type) -> list[Path]:
-    return [file for file in FILES if issubclass(_member(file)[0], kind)]
+    kinds = {file: _member(file)[0] for file in FILES}
+    return [f for f, k in kinds.items() if issubclass(k, kind) and not issubclass(k, Divergence)]
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
@@ -100,6 +101,48 @@ def test_config_states_every_setting_and_its_default(
     assert [field.name for field in fields(kind)] == list(settings)
     # A class that is several members has the settings of one of them.
     assert kind() in [of(**values) for of, values in map(_member, FILES) if of is kind]
+
+
+def test_what_they_say_of_themselves(metric: Metric) -> None:
+    """Which squares add, which compare clouds that share starts, and whether small is good."""
+    name = type(metric).__name__
+    assert metric.is_wasserstein is (name not in ("Energy", "FID", "KID", "MMD", "PrecisionRecall"))
+    # an estimate without bias supposes independent clouds
+    assert bool(metric.allows_coupled) is (name not in ("Energy", "KID", "MMD"))
+    assert metric.smaller_is_better is True
+
+
+WITHOUT_LINES = (
+    *("Energy", "ExactW2", "FID", "KID", "MMD", "ModeWeights", "NearestTraining"),
+    *("PrecisionRecall", "RegionShare"),
+)
+
+
+def test_one_dimensional_distances_are_counted(
+    metric: Metric, clouds: tuple[Tensor, Tensor]
+) -> None:
+    found = metric.against(clouds[1], seed=3)(clouds[0]).evaluations
+    assert (found == 0) is (type(metric).__name__ in WITHOUT_LINES)
+
+
+def test_what_metrics_against_a_law_say_of_themselves(law_metric: LawMetric) -> None:
+    name = type(law_metric).__name__
+    assert law_metric.is_wasserstein is (name in ("MaxSlicedLaw", "WLaw1D", "WithinMode"))
+    # generated data on top of training data are copies, and far from them they are no data
+    assert law_metric.smaller_is_better is (name != "NearestTraining")
+
+
+def test_the_smallest_clouds(metric: Metric) -> None:
+    if isinstance(metric, FID | KID):
+        metric = replace(metric, features=Features(nn.Identity(), (1,)))
+    if metric.why_incompatible(1) is not None:
+        return
+    of_several = {"Energy": 2, "FID": 2, "KID": 2, "MMD": 2, "PrecisionRecall": 4}
+    least = of_several.get(type(metric).__name__, 1)
+    x = torch.arange(9, dtype=torch.float64)[:, None] ** 2
+    assert math.isfinite(metric.against(x[: max(least, 2)], seed=0)(x[:least] + 0.5).value)
+    with pytest.raises(InvalidSetting):
+        metric.against(x, seed=0)(x[: least - 1])
 
 
 def test_bounds_enclose_the_value_at_its_direction(
@@ -181,6 +224,28 @@ def test_refuses_impossible_settings(configured: tuple[type, dict[str, Any]]) ->
                     replace(kind(), **{name: wrong})  # type: ignore[type-var]
 
 
+COUNTS = {"evaluations": 8} | dict.fromkeys(
+    ("components", "directions", "iterations", "max_pairs", "neighbours", "starts"), 1
+)
+NUMBERS = ("bandwidth", "high", "low", "max_overlap", "p", "relative_tolerance", "tolerance")
+
+
+def test_settings_at_their_ends(configured: tuple[type, dict[str, Any]]) -> None:
+    kind, settings = configured
+    assert set(settings) <= {*COUNTS, *NUMBERS, "axis", "precision", "share"}
+    for name in settings:
+        if name in COUNTS:
+            replace(kind(), **{name: COUNTS[name]})
+            with pytest.raises(InvalidSetting, match=f"must be at least {COUNTS[name]}"):
+                replace(kind(), **{name: COUNTS[name] - 1})
+        if name in NUMBERS:
+            with pytest.raises(InvalidSetting, match=f"{name}=inf: must be "):
+                replace(kind(), **{name: math.inf})
+        if name in ("max_overlap", "tolerance"):
+            with pytest.raises(InvalidSetting, match=f"{name}=1: must be between 0 and 1"):
+                replace(kind(), **{name: 1})
+
+
 def test_other_dimensions(metric: Metric) -> None:
     cloud = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
     reason = metric.why_incompatible(5)
@@ -192,6 +257,13 @@ def test_other_dimensions(metric: Metric) -> None:
         assert "\n" not in reason
         with pytest.raises(ValueError, match=re.escape(reason)):
             metric.against(cloud, seed=0)
+
+
+def test_lines_of_metrics_against_a_law(law_metric: LawMetric, law: Dataset) -> None:
+    result = law_metric.against_law(law, seed=0)(law.draws(150, "floor", 0))
+    assert (result.evaluations == 0) is (type(law_metric).__name__ in WITHOUT_LINES)
+    if result.direction is not None:
+        assert result.direction.shape == (law.dim,)
 
 
 def test_law_metrics_refuse_impossible_samples(law_metric: LawMetric, law: Dataset) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from samplerbench.app.examine import objects
+from samplerbench.app.commands.examine import objects
 from samplerbench.core.grids import Level, Levels, to_data, uniform
 from samplerbench.core.level_laws import UniformTime
 from samplerbench.core.models import Score
@@ -21,6 +21,7 @@ from samplerbench.core.targets import DataTarget, NoiseTarget, VTarget
 from samplerbench.core.weightings import Uniform
 from samplerbench.datasets.rings import Rings, RingsOracle
 from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
+from samplerbench.metrics.kl_law import KLLaw
 from samplerbench.networks.base import Network, lecun_linear
 from samplerbench.objectives.implicit import Implicit
 from samplerbench.samplers.base import Step
@@ -420,6 +421,10 @@ def bounded(x, y):
     return Measurement(value, value + 1, value + 2, None, 0)
 
 
+def constant(value):
+    return Measurement(float(value), float(value), float(value), None, 0)
+
+
 def directed(x, y):
     value = float(gap(x, y))
     return Measurement(value, value, value, torch.ones(2).double(), 0)
@@ -438,6 +443,9 @@ METRICS = [
     (metric(lambda x, y: gap(x, y) + (x.dtype == torch.float32)), "clouds", "of float32 clouds"),
     (metric(gap, why_incompatible=lambda self, dim: "never"), "applies", "it accepts none: never"),
     (metric(gap, why_incompatible=lambda self, dim: "a\nb"), "refusal", "several lines"),
+    (changed(KLLaw, estimate=lambda self, r: constant(1.0)), "divergence", "of equal laws it is 1"),
+    (changed(KLLaw, estimate=lambda self, r: constant(r.mean())), "divergence", "of others -0.5"),
+    (changed(KLLaw, estimate=lambda self, r: constant(r[0])), "divergence", "in reverse order"),
     (metric(gap, LawMetric, why_incompatible=lambda self, law: "no"), "applies", "it accepts none"),
 ]
 

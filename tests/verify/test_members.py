@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from samplerbench.app.folders import adding
+from samplerbench.app.config.folders import adding
 from samplerbench.core import schedules, targets
 from samplerbench.core.models import Density
 from samplerbench.core.schedules import EDM, GeometricVEKernel, VPCosine, VPLinear

@@ -34,6 +34,10 @@ if TYPE_CHECKING:  # a table can be read without torch, which takes seconds to i
     from samplerbench.samplers.base import Sampler
 
 
+#: The status of a cell whose law has no density that is known, see `densities`.
+NOT_A_DENSITY = "not a density"
+
+
 @dataclass(frozen=True)
 class Labels:
     """Names in a row for readers; they decide no value."""
@@ -116,7 +120,8 @@ class Row:
     certificate, not a confidence interval); they are NaN for a metric without bounds. `eta` is NaN
     for samplers without one. `info` has further numbers of the metric as JSON, such as the p-value
     of mode_weights. `seconds` is the time of sampling and metric of this cell. `status` is ok,
-    diverged, incompatible or failed; the value is NaN unless it is ok, and `message` is the reason.
+    diverged, not a density, incompatible or failed. Unless it is ok the value is NaN, and `message`
+    is the reason.
     """
 
     cell_id: str
@@ -205,7 +210,7 @@ def require_one_sweep(table: pd.DataFrame) -> None:
     Raises:
         InvalidSetting: it has rows of several sweeps.
     """
-    if not {"sweep_id", "setting_id"} <= set(table.columns):
+    if table.empty or not {"sweep_id", "setting_id"} <= set(table.columns):
         return
     cell = [*NAMES, "sampler_settings", "steps", "reference"]
     settings = table.groupby(cell, dropna=False)["setting_id"].nunique()

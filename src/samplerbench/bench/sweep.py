@@ -26,6 +26,7 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FOUND, SEEDS, Against, Cell, Labels, Origin, Row
+from samplerbench.bench.densities import Ratios, log_ratios
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.grids import Levels
@@ -42,7 +43,7 @@ from samplerbench.identity import (
     identity,
     identity_of_model,
 )
-from samplerbench.metrics.base import Distance, LawMetric, Metric
+from samplerbench.metrics.base import Distance, Divergence, LawMetric, Metric
 from samplerbench.samplers.base import Sampler, final_state
 
 T = TypeVar("T")
@@ -94,10 +95,12 @@ class LazySamples:
     Args:
         cell: the cell.
         draw: draws the samples at its first call.
+        ratios: of the densities, for divergences.
     """
 
     cell: Cell
     draw: Lazy[Samples]
+    ratios: Lazy[Ratios]
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,6 +266,19 @@ class Sweep:
             for repetition in range(count)
         ]
 
+    def metrics_of(self, cell: Cell) -> list[str]:
+        """The names of the metrics of a cell: a divergence has no floor."""
+        floor = cell.settings is None
+        return [
+            name
+            for name, metric in self.metrics.items()
+            if not (floor and isinstance(metric, Divergence))
+        ]
+
+    def row_count(self) -> int:
+        """The number of rows of `run`."""
+        return sum(len(self.metrics_of(cell)) for cell in self.cells())
+
     def levels(self, steps: int) -> Levels:
         """The levels for a number of steps."""
         require(1 <= steps <= MOST_STEPS, "steps", steps, f"at least 1, at most {MOST_STEPS:,}")
@@ -316,7 +332,7 @@ class Sweep:
 
         def evaluate(cell: Cell) -> list[Row]:
             samples = self.lazy_samples(cell)
-            return [self.measure(samples, name, to) for name, to in distances.items()]
+            return [self.measure(samples, name, distances[name]) for name in self.metrics_of(cell)]
 
         return self.side_by_side(evaluate, self.cells(), on_row)
 
@@ -345,7 +361,14 @@ class Sweep:
 
     def lazy_samples(self, cell: Cell) -> LazySamples:
         """The cell with its samples, which are drawn when they are first needed."""
-        return LazySamples(cell, Lazy(lambda: self.draw(cell)))
+        return LazySamples(cell, Lazy(lambda: self.draw(cell)), Lazy(lambda: self._ratios(cell)))
+
+    def _ratios(self, cell: Cell) -> Ratios:
+        """The ratios of densities; a failure is in their status and message."""
+        try:
+            return log_ratios(self, cell)
+        except Exception as error:  # a defect of one cell must not cost the others
+            return Ratios(None, 0, 0.0, "failed", kind_and_line(error))
 
     @torch.no_grad()
     def draw(self, cell: Cell) -> Samples:
@@ -391,16 +414,19 @@ class Sweep:
 
         A stored value is returned as it is: nothing is drawn or measured.
         """
-        row = self.books.row(lazy.cell, metric, self.metrics[metric], to.to)
+        settings = self.metrics[metric]
+        row = self.books.row(lazy.cell, metric, settings, to.to)
         stored = self.recalled(row)
         if stored is not None:
             return stored
-        samples = lazy.draw()
+        divergence = settings if isinstance(settings, Divergence) else None
+        samples = lazy.draw() if divergence is None else lazy.ratios()
+        values = samples.points if isinstance(samples, Samples) else samples.values
         began = time.perf_counter()
         measured, status, message = None, samples.status, samples.message
-        if samples.points is not None:
+        if values is not None:
             try:
-                measured = to.distance()(samples.points)
+                measured = divergence.estimate(values) if divergence else to.distance()(values)
                 if not math.isfinite(measured.value):  # a user's metric may return anything
                     status, message = "failed", f"{metric} gives {measured.value}"
                     measured = None
@@ -413,7 +439,7 @@ class Sweep:
             seconds=seconds,
             status=status,
             message=message,
-            **columns(measured),
+            **columns(measured, {} if isinstance(samples, Samples) else samples.info),
         )
 
     def recalled(self, row: Row) -> Row | None:

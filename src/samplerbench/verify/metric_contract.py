@@ -15,7 +15,7 @@ from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.metrics.base import Distance, LawMetric, Metric
+from samplerbench.metrics.base import Distance, Divergence, LawMetric, Metric
 from samplerbench.verify.orders import MIXTURE
 from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
@@ -116,6 +116,19 @@ def clouds(metric: AnyMetric) -> str | None:
     return None if same else f"{value:.6g} is {single:.6g} of float32 clouds"
 
 
+def divergence(metric: AnyMetric) -> str | None:
+    """A divergence is 0 of equal laws, positive of others, and does not depend on the order."""
+    if not isinstance(metric, Divergence):
+        return DOES_NOT_APPLY
+    # ln p/q of the normal laws p, of mean 1, and q, of mean 0, at draws of q
+    x = torch.randn(2000, generator=torch_generator("metric", "ratios"), dtype=torch.float64)
+    same, other, reverse = (metric.estimate(r).value for r in (0 * x, x - 0.5, x.flip(0) - 0.5))
+    if not abs(same) < 1e-9 < other:
+        return f"of equal laws it is {same:.4g}, and of others {other:.4g}"
+    close = math.isclose(other, reverse, rel_tol=1e-6)
+    return None if close else f"in reverse order {other:.8g} becomes {reverse:.8g}"
+
+
 def threads(metric: AnyMetric) -> str | None:
     """Several threads may share a distance."""
     x = _samples(metric)
@@ -129,7 +142,8 @@ def threads(metric: AnyMetric) -> str | None:
 
 def _if_it_applies(check: Callable[[AnyMetric], str | None]) -> Check:
     def guarded(metric: AnyMetric) -> str | None:
-        return check(metric) if applies(metric) is None else DOES_NOT_APPLY
+        of_samples = applies(metric) is None and not isinstance(metric, Divergence)
+        return check(metric) if of_samples else DOES_NOT_APPLY
 
     guarded.__doc__ = check.__doc__
     return guarded
@@ -138,6 +152,7 @@ def _if_it_applies(check: Callable[[AnyMetric], str | None]) -> Check:
 METRIC: dict[str, Check] = {
     "applies": applies,
     "refusal": refusal,
+    "divergence": divergence,
     **{
         check.__name__: _if_it_applies(check)
         for check in (bounds, far, units, bits, order, clouds, threads)
