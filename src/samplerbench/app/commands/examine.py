@@ -41,6 +41,7 @@ SCHEDULES: tuple[NoiseSchedule, ...] = (EDM(10.0), VPLinear(), Rectified())
 PATH = VPLinear()
 TOLERANCE = 0.15
 
+#: The laws and schedules on which orders are measured.
 ON = [(law, schedule) for law in LAWS for schedule in SCHEDULES]
 
 
@@ -167,9 +168,9 @@ def _object(kind: str, name: str) -> Any:
     if kind == "network":
         make: Any = partial(_network, node)
     elif kind == "objective":
-        known = name in members(kind)
-        config = composed([f"objective={name}"] if known else [])[0]
-        if not known:
+        has_yaml = name in members(kind)
+        config = composed([f"objective={name}"] if has_yaml else [])[0]
+        if not has_yaml:
             config.objective = node
         make = partial(_objective, config)
     else:
@@ -218,17 +219,17 @@ def settings(name: str) -> list[Sampler]:
     allowed = "a member of conf/sampler/, or a sampler's class, package.Class"
     try:
         with trust(name):
-            found = getattr(import_module(module), class_name)
+            member_class = getattr(import_module(module), class_name)
     except Exception as error:  # the code of a module may raise anything
         reason = kind_and_line(error)
         raise InvalidSetting("check", name, f"{allowed} ({reason})") from error
-    if not (inspect.isclass(found) and issubclass(found, Sampler)):
+    if not (inspect.isclass(member_class) and issubclass(member_class, Sampler)):
         raise InvalidSetting("check", name, allowed)
-    if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
+    if inspect.isabstract(member_class):
+        missing = ", ".join(sorted(member_class.__abstractmethods__))
         raise InvalidSetting("check", name, f"a class that is complete: it lacks {missing}")
     try:
-        return list(found.variants())
+        return list(member_class.variants())
     except Exception as error:  # its own code, or settings without a default
         allowed = "a class whose variants() are objects with their settings"
         raise InvalidSetting("check", name, f"{allowed} ({kind_and_line(error)})") from error
