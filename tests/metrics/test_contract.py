@@ -60,8 +60,13 @@ def _quick(file: Path) -> Metric | LawMetric:
 
 
 def _files(kind: type) -> list[Path]:
+    """Those of a kind that measure samples; a divergence needs their density."""
     kinds = {file: _member(file)[0] for file in FILES}
-    return [f for f, k in kinds.items() if issubclass(k, kind) and not issubclass(k, Divergence)]
+    return [
+        file
+        for file, of in kinds.items()
+        if issubclass(of, kind) and not issubclass(of, Divergence)
+    ]
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
