@@ -11,6 +11,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.budget import waterfall
 from samplerbench.figures.common import Look, looking
@@ -344,7 +345,8 @@ def test_a_sampler_has_one_colour_in_all_figures_of_a_table(row):
         for r in (0, 1)
         if (name, reference) != ("a", "converged")
     ]
-    table = pd.DataFrame(paired)
+    limits = [row("oracle", "exact", f"a{LIMIT}", 64, r, 1.0) for r in (0, 1)]
+    table = pd.DataFrame(paired + [limit | {"reference": "floor"} for limit in limits])
     one = distance_against(table[table["reference"] == "data"], "w").legends[0]
     other = paired_error_against_nfe(table, "w").legends[0]
     colours = {text.get_text(): line.get_color() for text, line in keys_of(one)}

@@ -28,6 +28,7 @@ from matplotlib.ticker import (
 )
 
 from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.store import LIMIT
 from samplerbench.figures.common import COLOURS, look, ticks
 from samplerbench.files import replacing
 
@@ -77,7 +78,9 @@ def sampler_styles(table: pd.DataFrame) -> Mapping[str, CurveStyle]:
     Args:
         table: rows of the results store, of all its samplers.
     """
-    names = table.loc[table["sampler"] != "", ["sampler", "eta", "sampler_settings"]]
+    # the converged runs of a budget are nobody's curves
+    own = (table["sampler"] != "") & ~table["sampler"].str.endswith(LIMIT)
+    names = table.loc[own, ["sampler", "eta", "sampler_settings"]]
     names = names.drop_duplicates().sort_values(["sampler", "eta", "sampler_settings"])
     named = dict.fromkeys(map(sampler_name, names["sampler"], names["sampler_settings"]))
     return {name: curve_style(place) for place, name in enumerate(named)}
