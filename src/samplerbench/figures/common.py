@@ -152,3 +152,10 @@ def distance_title(metric: str, references: Iterable[str]) -> str:
 
 def _kind(metric: str) -> str:
     return "max_sliced" if metric.startswith("max_sliced") else metric
+
+
+def repetitions(counts: Iterable[int]) -> str:
+    """How many repetitions cells have: "8 repetitions", "3 to 8 repetitions"."""
+    ordered = sorted(counts)
+    fewest, most = int(ordered[0]), int(ordered[-1])
+    return f"{fewest if fewest == most else f'{fewest} to {most}'} repetition{'s' * (most > 1)}"

@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 
 from samplerbench.bench.cell import curve_names
 from samplerbench.bench.statistics import floor_of, summary
-from samplerbench.figures.common import COLOURS, distance_title, look
+from samplerbench.figures.common import COLOURS, distance_title, look, repetitions
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
@@ -144,12 +144,6 @@ def about(cells: pd.DataFrame) -> str:
     sizes = " and ".join(f"{n:,}" for n in sorted(cells["n_samples"].unique()))
     bars = "bars: 95 % intervals of the mean"
     return f"{datasets}, n = {sizes} samples, {repetitions(cells['count'])}; {bars}"
-
-
-def repetitions(counts: pd.Series) -> str:
-    """How many repetitions cells have: "8 repetitions", "3 to 8 repetitions"."""
-    fewest, most = int(counts.min()), int(counts.max())
-    return f"{fewest if fewest == most else f'{fewest} to {most}'} repetition{'s' * (most > 1)}"
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:

@@ -8,6 +8,7 @@ legend, as DDIM(0), Euler and DPM-Solver-1 on a variance-exploding path.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import matplotlib as mpl
 import numpy as np
@@ -101,12 +102,13 @@ def distance_of_families(
     floors, ylabel = own[own["denoiser"] == "law"], distance_title(metric, own["reference"])
     names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
     by_name = {str(name): curve_style(place) for place, name in enumerate(names)}
+    # a quarter of the width, but for one column, where names would have no room
+    beside_width = min(2.3, max(1.7, 1.05 * len(columns)))
+    width = 3.15 * len(columns) + beside_width + 0.3
     with mpl.rc_context(styled()):
-        figure = Figure(
-            figsize=sized(3.15 * len(columns) + 2.9, 2.75 * len(rows) + 0.5), layout="constrained"
-        )
+        figure = Figure(figsize=sized(width, 2.75 * len(rows) + 0.5), layout="constrained")
         grid = figure.add_gridspec(
-            len(rows), len(columns) + 1, width_ratios=[3.15] * len(columns) + [2.3]
+            len(rows), len(columns) + 1, width_ratios=[3.15] * len(columns) + [beside_width]
         )
         first: Axes | None = None
         for row, title in enumerate(rows):
@@ -141,7 +143,7 @@ def distance_of_families(
                 handlelength=2.6,
             )
         assert first is not None
-        label_log_axis(first, shown[x], 2.5 / (3.15 * len(columns) + 2.9))
+        label_log_axis(first, shown[x], 2.5 / (width))
         fit_distances(first, shown["mean"], pd.concat([floor_of(floors, at) for _, at in columns]))
         subtitle(figure, about(shown))
     return figure
@@ -188,7 +190,8 @@ def _legend(
     handles: list[Line2D | Patch] = []
     for names in alike:
         style = styles[names[0]]
-        label = ",\n".join(sorted(short[name] for name in names))
+        lines = (wrap(short[name], 24, subsequent_indent="  ") for name in sorted(names))
+        label = ",\n".join("\n".join(line) for line in lines)
         handles.append(Line2D([], [], label=label, **style.line))
     if with_floor:
         handles.append(Patch(color="0.85", label="floor: fresh draws, 95 %"))

@@ -17,8 +17,7 @@ from matplotlib.lines import Line2D
 
 from samplerbench.bench.cell import require_one_sweep, sampler_name
 from samplerbench.bench.statistics import mean_evaluations, t_interval
-from samplerbench.figures.common import metric_title
-from samplerbench.figures.distance import repetitions
+from samplerbench.figures.common import metric_title, repetitions
 from samplerbench.figures.style import (
     add_legend,
     fit_distances,

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from samplerbench.figures.budget import waterfall
-from samplerbench.figures.common import distance_title
+from samplerbench.figures.common import distance_title, repetitions
 from samplerbench.figures.distance import about, distance_curves
 from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
 from samplerbench.figures.style import MARKERS, CurveStyle, curve_style, save
@@ -91,12 +91,20 @@ def _write_budget(
 ) -> None:
     rows = report.values[report.values["run"] == label]
     for metric in dict.fromkeys(parts["metric"]):
-        figures = {"budget": waterfall(parts, metric, "bars: 95 % intervals of the mean")}
+        figures = {"budget": waterfall(parts, metric, _of_budget(rows, parts))}
         if paired_errors(rows, metric)["nfe"].nunique() > 1:
             figures["paired_error"] = paired_error_against_nfe(rows, metric)
         for name, figure in figures.items():
             stem = directory / f"{name}_{_file_name(label)}_{_file_name(metric)}"
             _save(figure, stem, formats)
+
+
+def _of_budget(rows: pd.DataFrame, parts: pd.DataFrame) -> str:
+    """What the bars of a budget have in common."""
+    count = repetitions(parts.loc[parts["part"] != "floor", "count"])
+    first = rows.iloc[0]
+    bars = "bars: 95 % intervals of the mean"
+    return f"{first['dataset']}, n = {first['n_samples']:,}, {count}; {bars}"
 
 
 def _file_name(measure: str) -> str:

@@ -38,6 +38,7 @@ from samplerbench.bench.score_error import COLUMNS, score_errors
 from samplerbench.bench.statistics import at_equal_cost, summary
 from samplerbench.bench.store import table_digest, to_data
 from samplerbench.errors import kind_and_line
+from samplerbench.figures.common import repetitions
 from samplerbench.files import write_atomically
 from samplerbench.identity import describe, drawing_versions, identity, settings_text
 from samplerbench.logs.base import Log
@@ -180,7 +181,8 @@ class Showing:
         self.log.table("budget", lines)
         sweep = budget.sweep
         title = (
-            f"{sweep.labels.dataset}, n = {sweep.n_samples:,}, {sweep.repetitions} repetitions; "
+            f"{sweep.labels.dataset}, n = {sweep.n_samples:,}, "
+            f"{repetitions(lines.loc[lines['part'] != 'floor', 'count'])}; "
             "bars: 95 % intervals of the mean"
         )
         asked = {"steps": budget.converged_steps, "nfe": list(sweep.nfe), "title": title}
