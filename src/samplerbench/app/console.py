@@ -191,7 +191,7 @@ def print_claims(
     Args:
         out: where to print.
         table: rows of the results store: distances to the data or the law.
-        wanted: a distance that one would like to find, in the units of the data.
+        wanted: a distance that one would like to find, as a share of the floor.
         metrics: those of the table, by name.
         unit: what its steps are, as in `print_cells`.
     """
@@ -225,7 +225,8 @@ def print_claims(
                     at, sentence = _compared_at(unit, steps, found), found.sentence
                 except InvalidSetting as error:  # two samplers that share too few repetitions
                     sentence = f"no ranking: {error}"
-                out.print(f"{start} start, {denoiser} score, {at}: {sentence}", markup=False)
+                where = f"{metric}, {start} start, {denoiser} score, {at}"
+                out.print(f"{where}: {sentence}", markup=False)
         # at equal cost one run may stand at several bounds
         cut = list(by_floor(ok.drop_duplicates(["cell_id", *NAMES])))
         for starts, rows in cut:

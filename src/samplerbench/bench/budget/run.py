@@ -46,7 +46,7 @@ That is about distances to the data, behind whose floor much can hide. So W(C_M,
 well, between runs that share starts and noise: a paired discretisation is not resolved below it.
 
 C∞ is the law of the data only where the path and its grid lead there: a last step from a σ that is
-too large, or a path that keeps noise, leaves C∞ above the floor of fresh draws. Where Welch's test
+too large, or a path that keeps noise, leaves C∞ above the floor of fresh draws. Where the rank test
 with Holm's correction can tell, the words say so.
 """
 

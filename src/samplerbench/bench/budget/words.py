@@ -14,7 +14,7 @@ from torch import Tensor
 from samplerbench.bench.budget.parts import CONVERGED, KEY, NOT, PARTS, convergence, parts
 from samplerbench.bench.budget.run import ODE, Budget
 from samplerbench.bench.cell import sampler_name
-from samplerbench.bench.statistics import holm, welch
+from samplerbench.bench.statistics import floor_p_values, holm, welch
 from samplerbench.bench.store import LIMIT
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.starts import FixedGaussian, Sobol
@@ -185,7 +185,7 @@ def _words_of_limit(budget: Budget, line: pd.Series) -> str:
 
 
 def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
-    """Limits whose distance is not that of fresh draws of the law, by Welch's test and Holm's.
+    """Limits whose distance is not that of fresh draws of the law, by the test against the floor.
 
     Data without a known law are left out: there the limit is the training set, and its difference
     from held-out draws has a part of its own.
@@ -199,18 +199,17 @@ def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
     limits = ok[ok["sampler"].str.endswith(LIMIT) & (ok["steps"] == 2 * budget.converged_steps)]
     lines = []
     for metric, of_metric in limits.groupby("metric"):
-        floor = floors.loc[floors["metric"] == metric, "value"]
+        floor = floors.loc[floors["metric"] == metric, "value"].to_numpy(float)
         groups = [
-            (sampler_name(*cast(tuple[str, str], key)), group["value"])
+            (sampler_name(*cast(tuple[str, str], key)), group["value"].to_numpy(float))
             for key, group in of_metric.groupby(["sampler", "sampler_settings"])
             if len(group) > 1 and len(floor) > 1
         ]
-        gaps = [welch(values, floor) for _, values in groups]
-        for (name, _), gap, p_value in zip(
-            groups, gaps, holm([gap.p_value for gap in gaps]), strict=True
-        ):
+        p_values = holm(floor_p_values([(values, floor) for _, values in groups]))
+        for (name, values), p_value in zip(groups, p_values, strict=True):
             if p_value > 0.05:
                 continue
+            gap = welch(values, floor)
             side = "above" if gap.mean > 0 else "below"
             draws = "even" if even else "fresh"
             text = (
