@@ -2,8 +2,10 @@
 
 import functools
 import math
+import re
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -19,7 +21,6 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import Distance, Measurement
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
-from samplerbench.samplers.base import Step
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
@@ -171,9 +172,6 @@ class Picky(DDIM):
     def why_incompatible(self, model, levels):
         return "needs more steps" if levels.steps < 5 else None
 
-    def steps(self, model, x, levels, noise):
-        yield Step(x, x)
-
 
 def test_an_incompatible_cell_is_a_row_with_its_reason(sweep):
     rows = replace(sweep, samplers=[("picky", Picky())]).run()
@@ -217,3 +215,34 @@ def test_samplers_at_equal_cost(sweep):
     assert found == {("ddim", 4, 4), ("ddim", 7, 7), ("heun", 2, 3), ("heun", 4, 7)}
     with pytest.raises(InvalidSetting, match=r"nfe=.*: must be at least 4, what one step of mala"):
         replace(sweep, samplers=[("mala", MALA())], nfe=[1])
+
+
+@dataclass(frozen=True)
+class Truncated(DDIM):
+    """DDIM that yields another number of states, or states of another shape."""
+
+    change: str = "fewer"
+
+    def steps(self, model, x, levels, noise):
+        steps = list(super().steps(model, x, levels, noise))
+        if self.change == "shape":
+            yield from (replace(step, x=step.x[:1]) for step in steps)
+        yield from {"fewer": steps[:-1], "more": [*steps, steps[-1]], "none": []}[self.change]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *((change, "one for each step") for change in ("fewer", "more", "none")),
+        ("shape", r"step.x.shape=\(1, 2\)"),
+    ],
+)
+def test_samplers_yield_a_state_for_each_step(sweep, change, message):
+    """At every door: memory that no state was written to is never shown as samples."""
+    short = replace(sweep, samplers=[("mine", Truncated(0.0, change=change))], steps=[3])
+    rows = [row for row in short.run() if row.sampler == "mine"]
+    assert {row.status for row in rows} == {"failed"}
+    assert all(re.search(message, row.message) for row in rows)
+    cell = next(cell for cell in short.cells() if cell.settings is not None)
+    with pytest.raises(InvalidSetting, match=message):
+        sample_into(np.empty((150, 2)), short, cell)

@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,11 +35,11 @@ from torch import Tensor
 from samplerbench.bench.cell import Against, Cell, Row
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import Levels
-from samplerbench.core.models import Counted, Denoiser, Score
+from samplerbench.core.models import Counted, Score
 from samplerbench.core.noise import Noise
 from samplerbench.errors import require
 from samplerbench.metrics.base import Measurement
-from samplerbench.samplers.base import Sampler
+from samplerbench.samplers.base import Sampler, iterate
 
 LEAST_FRAMES = 4
 """Below that a half chain has no variance within it."""
@@ -117,8 +117,7 @@ def record(
     require(0 <= burn_in < levels.steps, "burn_in", burn_in, f"from 0 to {levels.steps - 1}")
     require(every >= 1, "every", every, "at least 1")
     frames, accepted = [], torch.zeros(len(x), dtype=torch.float64)
-    # a score is enough for a sampler that says so
-    for number, step in enumerate(sampler.steps(cast(Denoiser, model), x, levels, noise)):
+    for number, step in enumerate(iterate(sampler, model, x, levels, noise)):
         if number >= burn_in:
             accepted += torch.as_tensor(step.info.get("acceptance", 1.0)).cpu()
             if (number - burn_in) % every == 0:

@@ -23,6 +23,7 @@ from samplerbench.bench.sweep import Sweep, mean_over_samples
 from samplerbench.core.models import Counted
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.base import iterate
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _block(
     model, levels = Counted(sweep.denoisers[cell.denoiser]), sweep.levels(cell.steps)
     x, noise = sweep.beginning(cell, levels, block)
     keep(0, x)
-    for number, step in enumerate(cell.settings.steps(model, x, levels, noise), 1):
+    for number, step in enumerate(iterate(cell.settings, model, x, levels, noise), 1):
         x = step.x
         keep(number, x)
     return model.evaluations, int(

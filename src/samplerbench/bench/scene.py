@@ -13,22 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from samplerbench.bench.cell import setting_text
-from samplerbench.bench.identity import describe
 from samplerbench.core.grids import Level, Levels
-from samplerbench.core.models import Denoiser, Score
+from samplerbench.core.models import Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.samplers.base import Sampler
+from samplerbench.identity import describe
+from samplerbench.samplers.base import Sampler, iterate
 
 #: The columns of `Scene.losses`.
 LOSSES = ("step", "name", "loss")
@@ -216,8 +216,7 @@ class Scene:
         number = 0
         with torch.no_grad():
             noise = KeyedNoise(("picture", self.seed))
-            # a score is enough where the sampler says so, and it was asked
-            for step in sampler.steps(cast(Denoiser, model), x, levels, noise):
+            for step in iterate(sampler, model, x, levels, noise):
                 number, x = number + 1, step.x
                 if number % every == 0:
                     numbers.append(number)

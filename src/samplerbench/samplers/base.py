@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from samplerbench.core.grids import MOST_NOISE, Level, Levels
 from samplerbench.core.models import Denoiser, Density, Score
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.errors import require
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +193,38 @@ class Sampler(ABC):
         )
 
 
-def final_state(
-    sampler: Sampler, model: Denoiser, x: Tensor, levels: Levels, noise: Noise
-) -> Tensor:
+def iterate(
+    sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise: Noise
+) -> Iterator[Step]:
+    """The steps of a sampler, one for each step of the levels.
+
+    Args:
+        sampler: one that can run on the model and the levels; see `why_incompatible`.
+        model: what the sampler `needs`.
+        x: the first state, shape (*batch, dim).
+        levels: of the states.
+        noise: the source of fresh noise.
+
+    Raises:
+        InvalidSetting: the sampler yields fewer or more states, or a state of another shape.
+    """
+    count = 0
+    # the signature of `steps` promises a denoiser; a score is enough if the sampler says so
+    for count, step in enumerate(sampler.steps(cast(Denoiser, model), x, levels, noise), 1):
+        if count > levels.steps:
+            break
+        shape = tuple(step.x.shape)
+        require(
+            shape == tuple(x.shape), "step.x.shape", shape, f"that of the start, {tuple(x.shape)}"
+        )
+        yield step
+    name, allowed = type(sampler).__name__, f"a sampler that yields {levels.steps} states"
+    require(count == levels.steps, "sampler", name, f"{allowed}, one for each step")
+
+
+def final_state(sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise: Noise) -> Tensor:
     """The state after the last step, shape (*batch, dim)."""
-    for step in sampler.steps(model, x, levels, noise):
+    for step in iterate(sampler, model, x, levels, noise):
         x = step.x
     return x
 
