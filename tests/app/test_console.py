@@ -129,7 +129,7 @@ def test_at_equal_cost_columns_are_bounds_and_cells_say_what_was_made():
     assert "NFE ≤ 6" in text
     assert "NFE=" not in text
     (own,) = [line for line in text.splitlines() if "  b  " in line]
-    assert own.endswith("2.00±.021 (4)")
+    assert own.endswith("2.005 ± 0.021 (4)")
     (other,) = [line for line in text.splitlines() if "  a  " in line]
     assert "(" not in other
     assert text.count("(in brackets: the evaluations made") == 1
@@ -220,7 +220,22 @@ def test_a_narrow_budget_keeps_what_names_its_lines(width):
         for part in some
     ]
     text = printed(print_budget, pd.DataFrame(lines), width=width)
-    assert sum("ddim η=0.5  100" in line for line in text.splitlines()) == 2
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert all(f" {part}" in text for part in parts)
+    assert text.count("12.3 ± 1.7") == 11
+    assert sum("ddim η=0.5  100" in line for line in text.splitlines()) == text.count("sampler")
     assert "distances between neighbours" in text
     plain = pd.DataFrame(lines).query("kind == 'difference'")
     assert "neighbours" not in printed(print_budget, plain)
+
+
+def test_an_interval_of_a_distance_ends_at_zero():
+    """A difference may be negative, a distance is at most so much."""
+    line = {"metric": "w", "sampler": "a", "sampler_settings": "", "steps": 4}
+    line |= {"kind": "difference", "lower": -0.03, "mean": 0.09, "upper": 0.21}
+    lines = [line | {"part": "start"}, line | {"part": "total"}]
+    text = printed(print_budget, pd.DataFrame(lines))
+    assert "0.09 ± 0.12" in text
+    assert "0.09 (≤ 0.21)" in text
+    assert "(≤ " in printed(print_cells, cell([0.1, 0.01, 0.3]))

@@ -9,6 +9,7 @@ from scipy import stats
 
 from samplerbench.bench.cell import CELL
 from samplerbench.bench.resolution import excess_found, floor_exponent, resolution
+from samplerbench.bench.rounding import plain
 from samplerbench.bench.statistics import (
     against_floor,
     at_equal_cost,
@@ -35,12 +36,18 @@ def rows(values, **cell):
 
 
 def test_the_interval_is_student_s():
-    values = [1.0, 2.0, 4.0, 7.0]
+    values = [11.0, 12.0, 14.0, 17.0]
     line = summary(rows(values)).iloc[0]
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert (line["lower"], line["upper"]) == pytest.approx((low, high))
-    assert line["mean"] == 3.5
+    assert line["mean"] == 13.5
     assert line["count"] == 4
+
+
+def test_the_interval_of_a_distance_ends_at_zero():
+    """Where the mean is not below it, as that of an unbiased estimate may be."""
+    assert summary(rows([0.1, 0.3])).iloc[0]["lower"] == 0
+    assert summary(rows([-0.1, -0.3])).iloc[0]["lower"] < -0.5
 
 
 def test_one_repetition_has_no_interval():
@@ -523,13 +530,13 @@ class TestResolution:
         text = found.sentence
         assert text.startswith(
             "2 of 3 cells cannot be told from data at n = 2 000 with 8 repetitions; an excess of "
-            f"{found.excess:.2g} over the floor of {found.floor:.3g} would be found with 80 % "
-            f"chance, which is a law at distance {found.resolved:.2g}; wanted=0.2 of the floor, 0.2"
+            f"{plain(found.excess, 2)} over the floor of {plain(found.floor)} would be found with 80 % chance, "
+            f"which is a law at distance {found.resolved:.2g}; wanted=0.2 of the floor, 0.20"
         )
         assert f"n = {found.n_needed:,}".replace(",", " ") in text
         assert f" or {found.repetitions_needed} repetitions (the floor falls like n^-0.25" in text
         enough = resolution(floors_and_cells(2000, 1.0, [0.0]), 1.0)
-        assert enough.sentence.endswith("wanted=1 of the floor, 1, would be found")
+        assert enough.sentence.endswith("wanted=1 of the floor, 1.0, would be found")
         assert enough.n_needed == 2000
         hopeless = resolution(floors_and_cells(2000, 1.0, [0.0]), 0.01)
         assert hopeless.repetitions_needed is None

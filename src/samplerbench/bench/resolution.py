@@ -30,6 +30,7 @@ import pandas as pd
 from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to import
 
 from samplerbench.bench.cell import MEASURE, distinct
+from samplerbench.bench.rounding import plain
 from samplerbench.bench.statistics import (
     against_floor,
     present,
@@ -96,13 +97,13 @@ class Resolution:
                 f"cells, whatever the distance; floor_repetitions={self.sets_needed} would"
             )
         now += (
-            f"; an excess of {self.excess:.2g} over the floor of {self.floor:.3g} would be found "
-            f"with {100 * self.power:.0f} % chance"
+            f"; an excess of {plain(self.excess, 2)} over the floor of {plain(self.floor)} would "
+            f"be found with {100 * self.power:.0f} % chance"
         )
         if not self.squares_add:
             return now
-        now += f", which is a law at distance {self.resolved:.2g}"
-        aim = f"wanted={self.wanted:g} of the floor, {self.wanted * self.floor:.2g}"
+        now += f", which is a law at distance {plain(self.resolved, 2)}"
+        aim = f"wanted={self.wanted:g} of the floor, {plain(self.wanted * self.floor, 2)}"
         if self.n_needed <= self.n_samples:
             return f"{now}; {aim}, would be found"
         ways = []

@@ -98,6 +98,8 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One line a cell: mean, sd, count, the interval [lower, upper], nfe, seconds and names.
 
+    An expected distance is not negative, so `lower` is 0 at least where the mean is.
+
     Rows of different settings or seeds are different cells, also where their names are the same;
     `cell.curve_names` tells them apart.
 
@@ -123,7 +125,9 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     )
     quantile = stdtrit((lines["count"] - 1).clip(lower=1), 0.5 + level / 2)
     half = quantile * lines["sd"] / lines["count"] ** 0.5
-    return lines.assign(lower=lines["mean"] - half, upper=lines["mean"] + half)
+    lower = lines["mean"] - half
+    lower = lower.where(lines["mean"] < 0, lower.clip(lower=0))
+    return lines.assign(lower=lower, upper=lines["mean"] + half)
 
 
 def mean_evaluations(nfe: pd.Series) -> int:

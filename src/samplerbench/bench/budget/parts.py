@@ -136,10 +136,11 @@ def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.Data
     lines = groups.agg(["mean", "std", "size"]).reset_index()
     quantile = stdtrit((lines["size"] - 1).clip(lower=1), 0.5 + level / 2)
     half = quantile * lines["std"] / lines["size"] ** 0.5
+    lower = lines["mean"] - half
     return lines.assign(
         part=part,
         kind=kind,
-        lower=lines["mean"] - half,
+        lower=lower.clip(lower=0) if kind == "neighbours" else lower,
         upper=lines["mean"] + half,
         count=lines["size"],
     ).drop(columns=["std", "size"])
