@@ -530,8 +530,9 @@ class TestResolution:
         text = found.sentence
         assert text.startswith(
             "2 of 3 cells cannot be told from data at n = 2 000 with 8 repetitions; an excess of "
-            f"{plain(found.excess, 2)} over the floor of {plain(found.floor)} would be found with 80 % chance, "
-            f"which is a law at distance {found.resolved:.2g}; wanted=0.2 of the floor, 0.20"
+            f"{plain(found.excess, 2)} over the floor of {plain(found.floor)} would be found with "
+            f"80 % chance, which is a law at distance {found.resolved:.2g}; "
+            "wanted=0.2 of the floor, 0.20"
         )
         assert f"n = {found.n_needed:,}".replace(",", " ") in text
         assert f" or {found.repetitions_needed} repetitions (the floor falls like n^-0.25" in text

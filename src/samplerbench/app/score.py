@@ -6,11 +6,12 @@
 Files hold one sample a row (.npy or .csv), from any tool in any language. The other words are those
 of a job, or the same as `--dataset grid_mixture`: `dataset` and `metric` with their settings,
 `n_reference`, and `seed`, which decides all that is random. `reference` is a file of data in place
-of a data set, and of `n_reference`; its floor comes from disjoint parts of it.
+of a data set, and of `n_reference`; its floor comes from the rows of both, relabelled at random.
 
 The *floor* is the same distance for as many fresh draws of the law: what perfect samples show.
-Samples within 95 % of the floor's draws cannot be told from the data at this number. The interval
-of a distance says what other files of as many samples would show; see `bench.jackknife`.
+Samples between the smallest and the largest of 39 such distances cannot be told from the data at
+this number; perfect samples are above, and below, with a chance of 2.5 %. The interval of a
+distance says what other files of as many samples would show; see `bench.jackknife`.
 """
 
 from __future__ import annotations

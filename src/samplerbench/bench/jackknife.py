@@ -5,14 +5,15 @@ is one set only. It is cut at random into G groups; D₍g₎ is the distance wit
 
     s² = (G − 1)/G·Σ_g (D₍g₎ − D̄₍·₎)²,      D ± t_{0.975, G−1}·s
 
-is the interval: what other sets of as many independent samples of the same law would show, to the
-same data (Tukey, "Bias and confidence in not quite large samples", Annals of Mathematical
-Statistics 29, 1958). s² is too large rather than too small on average (Efron and Stein, "The
-jackknife estimate of variance", Annals of Statistics 9, 1981): for max-sliced W₂ on the grid
-mixture, 2 000 samples, s is 1.6 times the true deviation, and 95 to 97 % of the intervals hold the
-expected distance. A bootstrap would draw samples twice, which moves a distance near zero; here the
-measured distance itself is the middle. Rows that depend on each other, such as the states of one
-Markov chain, make any such interval too short.
+is the interval. It holds the median distance to the same data that other sets of as many
+independent samples of the same law would show; the mean of heavy-tailed distances is decided by
+rare sets, which one file cannot know of (Tukey, "Bias and confidence in not quite large samples",
+Annals of Mathematical Statistics 29, 1958). s² is too large rather than too small on average (Efron
+and Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981): for max-sliced W₂ on
+the grid mixture, 2 000 samples, s is 1.6 times the true deviation, and 95 to 97 % of the intervals
+hold the median; for t₃ data 95 to 96 % do. A bootstrap would draw samples twice, which moves a
+distance near zero; here the measured distance itself is the middle. Rows that depend on each other,
+such as the states of one Markov chain, make any such interval too short.
 """
 
 from __future__ import annotations
