@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from samplerbench.bench.rounding import difference, distance, plain
+from samplerbench.bench.rounding import difference, distance, plain, rounded_alike
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,9 @@ def test_signs_and_single_numbers():
     assert difference(0.0, 0.05, signed=True) == "0.000 ± 0.050"
     texts = [plain(value) for value in (0.0, -0.0, 1.43874, 0.00002, 99.96, 2.5e7)]
     assert texts == ["0", "0", "1.44", "2.00e-05", "100", "2.50e+07"]
+
+
+def test_numbers_that_add_up_have_as_many_digits():
+    assert rounded_alike([3.0613, 1.3099, -0.0002, 1.7216]) == ["3.06", "1.31", "0.00", "1.72"]
+    assert rounded_alike([2.5e-6, -1.0e-6]) == ["0.00000250", "-0.00000100"]
+    assert rounded_alike([20556.1, 3.0]) == ["20600", "0"]

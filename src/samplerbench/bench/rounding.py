@@ -9,6 +9,7 @@ end is written instead: 0.090 (≤ 0.21).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 #: Numbers from this size on, and below it, have an exponent.
 _LARGE, _SMALL = 1e6, 1e-4
@@ -48,6 +49,14 @@ def distance(value: float, half: float) -> str:
         return difference(value, half)
     end = difference(value + half, half).partition(" ")[0]
     return f"{difference(value, half).partition(' ')[0]} (≤ {end})"
+
+
+def rounded_alike(values: Sequence[float]) -> list[str]:
+    """Numbers that add up, all to the third digit of the largest; there is no -0.00."""
+    largest = max(map(abs, values))
+    last = math.floor(math.log10(largest)) - 2 if largest > 0 else 0
+    texts = [f"{round(value, -last):.{max(-last, 0)}f}" for value in values]
+    return [text.removeprefix("-") if float(text) == 0 else text for text in texts]
 
 
 def _written(value: float, last: int, power: int) -> str:

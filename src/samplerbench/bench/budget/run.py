@@ -38,8 +38,8 @@ the probability-flow ODE, which Heun reaches soonest. It is checked by doubling 
 steps. With μ the mean over repetitions of d(C_2M) − d(C_M) and h half of its 95 % interval, a
 limit is
 
-    converged                where |μ| + h ≤ tolerance,
-    NOT converged            where |μ| > tolerance,
+    converged                where |μ| + h ≤ tolerance·d(C_2M),
+    NOT converged            where |μ| > tolerance·d(C_2M),
     perhaps not converged    in between, or where one repetition has no h.
 
 That is about distances to the data, behind whose floor much can hide. So W(C_M, C_2M) is given as
@@ -52,7 +52,6 @@ with Holm's correction can tell, the words say so.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -93,7 +92,7 @@ class Budget:
         sweep: with the denoisers oracle and, for the score part, learned; with the starts exact
             and, for the start part, prior (or any other one).
         converged_steps: of the runs that stand for infinitely many steps.
-        tolerance: by how much doubling them may move the distance, in the units of the data.
+        tolerance: by how much doubling them may move the distance, as a share of it.
     """
 
     sweep: Sweep
@@ -108,7 +107,8 @@ class Budget:
             self.converged_steps,
             f"above the largest number of steps, {most}",
         )
-        require(0 < self.tolerance < math.inf, "budget.tolerance", self.tolerance, "positive")
+        allowed = "positive and below 1: a share of the distance, not in the units of the data"
+        require(0 < self.tolerance < 1, "budget.tolerance", self.tolerance, allowed)
         require(
             "oracle" in self.sweep.denoisers,
             "denoiser",
