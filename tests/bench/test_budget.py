@@ -622,7 +622,7 @@ def test_what_does_not_fit_is_blamed_and_said_first(dataset, said, dominates):
     network = Trained(oracle, of.sweep.reference)
     parts_of = {
         "denoisers": {"learned": network, "oracle": oracle},
-        "metrics": {"certified": MaxSlicedCertified(relative_tolerance=1e-2)},
+        "metrics": {"certified": MaxSlicedCertified(relative_tolerance=1e-2, evaluations=30)},
     }
     of = replace(of, sweep=replace(of.sweep, **parts_of))
     unfit = mismatch(of.sweep)
