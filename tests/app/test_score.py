@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from samplerbench.app import score
-from samplerbench.app.scoring import prediction, relabelled
+from samplerbench.app.commands import score
+from samplerbench.app.commands.score import prediction, relabelled
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.sliced import Sliced

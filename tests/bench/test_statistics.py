@@ -91,8 +91,9 @@ class TestOneSample:
             t_interval([1.0] * count, min_repetitions=least)
 
     def test_level(self):
-        with pytest.raises(InvalidSetting, match="level=95: must be between 0 and 1"):
-            t_interval([1.0, 2.0], 95)
+        for level in (95, 1, 0):
+            with pytest.raises(InvalidSetting, match=f"level={level}: must be between 0 and 1"):
+                t_interval([1.0, 2.0], level)
 
 
 class TestPairedDifference:
@@ -172,8 +173,9 @@ class TestPairedDifference:
             paired_difference(table, {"sampler": "a"}, {"sampler": "b"}, min_repetitions=8)
 
 
-def test_welch_is_scipy_s():
-    first, second = [1.1, 1.9, 1.4, 2.8, 2.2], [1.0, 0.8, 1.3]
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_welch_is_scipy_s(size):
+    first, second = [1.1, 1.9, 1.4, 2.8, 2.2][:size], [1.0, 0.8, 1.3]
     ours, theirs = welch(first, second), stats.ttest_ind(first, second, equal_var=False)
     interval = theirs.confidence_interval()
     assert (ours.lower, ours.upper) == pytest.approx((interval.low, interval.high))
@@ -224,13 +226,13 @@ def wasserstein_to_normal(x):
     return np.sqrt((x**2).mean(-1) - 2 * x @ moment + 1)
 
 
-CELLS, R = 10_000, 8
+CELLS, R = 5000, 8
 
 
 class TestCoverage:
-    """95 % intervals from 8 repetitions hold the expectation in 93 to 97 % of 10 000 cells.
+    """95 % intervals from 8 repetitions hold the expectation in 93 to 97 % of 5 000 cells.
 
-    The share's own sd is .24 %; seeds are fixed. Truths: means of 200 000 distances, or exact.
+    The share's own sd is .3 %; seeds are fixed. Truths: means of 50 000 distances, or exact.
     """
 
     def covered(self, values, truth):
@@ -260,7 +262,7 @@ class TestCoverage:
         """The distance of 50 normal numbers to their law: skewed, as distances near zero are."""
         rng = np.random.default_rng(3)
         values = wasserstein_to_normal(rng.standard_normal((CELLS, R, 50)))
-        truth = wasserstein_to_normal(rng.standard_normal((200_000, 50))).mean()
+        truth = wasserstein_to_normal(rng.standard_normal((50_000, 50))).mean()
         assert 0.93 <= self.covered(values, truth) <= 0.97
 
     def test_with_unevenly_weighted_modes(self):
@@ -280,7 +282,7 @@ class TestCoverage:
             z = rng.standard_normal((*shape, 50))
             return wasserstein_to_normal(0.05 + 1.1 * z) - wasserstein_to_normal(z)
 
-        values, truth = difference(CELLS, R), difference(200_000).mean()
+        values, truth = difference(CELLS, R), difference(50_000).mean()
         assert 0.93 <= self.covered(values, truth) <= 0.97
 
     @pytest.mark.slow
@@ -491,6 +493,31 @@ class TestResolution:
         assert 0.9 * aim < then.resolved <= 1.001 * aim
         assert now.n_needed == pytest.approx(1000 * (now.resolved / aim) ** (1 / a), rel=0.1)
 
+    @pytest.mark.parametrize("wanted", [0.15, 0.2, 0.25, 0.3, 0.35, 0.5])
+    def test_its_numbers_are_those_of_the_module_s_formulas(self, wanted):
+        table = floors_and_cells(1000, 1.0, [0.0, 0.3, 0.02], repetitions=5)
+        found = resolution(table, wanted, level=0.9, power=0.7)
+        law = table.loc[table["denoiser"] == "law", "value"]
+        cells = table[table["denoiser"] != "law"].groupby("steps")["value"]
+        floor, a, b = law.mean(), cells.var().mean(), law.var()
+        excess = excess_found(a**0.5, 5, floor, b**0.5, 40, 3, level=0.9, power=0.7)
+        resolved, aim = math.sqrt(excess**2 + 2 * floor * excess), wanted * floor
+        assert (found.excess, found.resolved) == pytest.approx((excess, resolved))
+        assert (found.cells, found.repetitions, found.n_reference) == (3, 5, 5000)
+        assert found.floor == pytest.approx(floor)
+
+        def two_digits(count):
+            unit = 10 ** max(len(str(int(count))) - 2, 0)
+            return math.ceil(count / unit) * unit
+
+        enough = resolved <= aim
+        assert found.n_needed == (1000 if enough else two_digits(1000 * (resolved / aim) ** 4))
+        # ranks are worth 3/π of as many normal numbers
+        width = (stats.norm.ppf(1 - 0.1 / 6) + stats.norm.ppf(0.7)) * (math.pi / 3) ** 0.5
+        least = math.hypot(floor, aim) - floor
+        fewest = next(r for r in range(6, 9999) if width * (a / r + b / max(r, 40)) ** 0.5 <= least)
+        assert found.repetitions_needed == two_digits(fewest)
+
     def test_the_repetitions_it_names_are_enough(self):
         now = resolution(floors_and_cells(1000, 1.0, [0.0]), 0.15)
         count = now.repetitions_needed
@@ -542,7 +569,7 @@ class TestResolution:
         hopeless = resolution(floors_and_cells(2000, 1.0, [0.0]), 0.01)
         assert hopeless.repetitions_needed is None
         assert hopeless.sentence.endswith(
-            "no sample size within reach; paired distances (experiment=budget) see it"
+            "reach; paired distances (experiment=budget) or metric=kl_law see it"
         )
         assert "n = 2 000 with" in hopeless.sentence
         assert hopeless.sentence.count("n = ") == 1
@@ -614,7 +641,7 @@ def test_the_floor_of_d1_falls_as_the_module_says():
             metric.against(law.draws(5 * n, "evaluation", r), seed=0)(
                 law.draws(n, "floor", 0, r)
             ).value
-            for r in range(60)
+            for r in range(30)
         ]
         shared = {"n_samples": n, "reference": "data", "n_reference": 5 * n, "denoiser": "law"}
         tables.append(rows(distances, **shared))

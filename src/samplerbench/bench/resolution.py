@@ -118,7 +118,7 @@ class Resolution:
         if not ways:
             return (
                 f"{now}; {aim}: no sample size within reach; paired distances "
-                "(experiment=budget) see it"
+                "(experiment=budget) or metric=kl_law see it"
             )
         basis = "measured" if self.estimated else "assumed"
         return (

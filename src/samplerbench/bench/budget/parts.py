@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from samplerbench.bench.budget.run import DOUBLED, NEIGHBOURS, ODE
 from samplerbench.bench.cell import require_one_sweep
+from samplerbench.bench.statistics import student_half
 from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting
 
@@ -54,7 +54,7 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     ok = table[table["status"] == "ok"]
     to_data = ok[ok["reference"].isin(["data", "law"])]
     cells = to_data[~to_data["sampler"].str.endswith(LIMIT) & (to_data["denoiser"] != "law")]
-    start = limits["start"].iloc[0]  # the converged run has the exact one
+    start = _exact_start(limits, converged_steps)
     oracle, exact = cells["denoiser"] == "oracle", cells["start"] == start
     index = [*KEY, "steps", "repetition"]
 
@@ -62,6 +62,8 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
         return rows.set_index(index)["value"]
 
     frame = pd.DataFrame({"C": distances(cells[oracle & exact])})
+    of_prior = limits[limits["start"] != start]
+    limits = limits[limits["start"] == start]
     frame["C∞"] = _at_limit(limits, ["data", "law"], converged_steps, frame.index)
     differences = {"floor": frame["C∞"], "discretisation": frame["C"] - frame["C∞"]}
     training = _at_limit(limits, ["training"], converged_steps, frame.index)
@@ -74,6 +76,11 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     if (table["denoiser"].eq("oracle") & table["start"].ne(start)).any():
         here = distances(cells[oracle & ~exact]).reindex(frame.index)
         differences["start"], last = here - last, here
+        if not of_prior.empty:  # of divergences
+            there = _at_limit(of_prior, ["law"], converged_steps, frame.index)
+            first = there.notna().groupby(level="metric").transform("any")
+            for part, values in (("discretisation", here - there), ("start", there - frame["C∞"])):
+                differences[part] = values.where(first, differences[part])
     for denoiser in ("empirical", "learned"):
         if not table["denoiser"].eq(denoiser).any():
             continue
@@ -91,6 +98,11 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
             blocks.append(_intervals(distances(rows), part, "neighbours", level))
     etas = cells[[*KEY, "eta"]].drop_duplicates()
     return pd.concat(blocks, ignore_index=True).merge(etas, on=KEY)
+
+
+def _exact_start(limits: pd.DataFrame, converged_steps: int) -> str:
+    """The name of the exact start: only from it are limits run twice. Empty if none was run."""
+    return next(iter(limits.loc[limits["steps"] == converged_steps, "start"]), "")
 
 
 def _at_limit(
@@ -134,8 +146,7 @@ def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
 def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.DataFrame:
     groups = values.dropna().groupby(level=[*KEY, "steps"])
     lines = groups.agg(["mean", "std", "size"]).reset_index()
-    quantile = stdtrit((lines["size"] - 1).clip(lower=1), 0.5 + level / 2)
-    half = quantile * lines["std"] / lines["size"] ** 0.5
+    half = student_half(lines["std"], lines["size"], level)
     lower = lines["mean"] - half
     return lines.assign(
         part=part,
@@ -161,6 +172,7 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     require_one_sweep(table)
     ok = table[(table["status"] == "ok") & table["sampler"].str.endswith(LIMIT)]
     to_data = ok[ok["reference"].isin(["data", "law"])]
+    to_data = to_data[to_data["start"] == _exact_start(ok, converged_steps)]
     wide = to_data.pivot_table(index=[*KEY, "repetition"], columns="steps", values="value")
     wide = wide.reindex(columns=[converged_steps, 2 * converged_steps])
     moved = _means((wide[2 * converged_steps] - wide[converged_steps]).dropna())
@@ -180,5 +192,5 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
 def _means(values: pd.Series) -> pd.DataFrame:
     """The mean over repetitions and half of its 95 % interval, for each limit."""
     lines = values.groupby(level=KEY).agg(["mean", "std", "size"]).reset_index()
-    half = stdtrit((lines["size"] - 1).clip(lower=1), 0.975) * lines["std"]
-    return lines.assign(half=half / lines["size"] ** 0.5).drop(columns=["std", "size"])
+    half = student_half(lines["std"], lines["size"])
+    return lines.assign(half=half).drop(columns=["std", "size"])

@@ -1,0 +1,359 @@
+"""What the job prints: its settings, the table of cells, and where everything is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, cast
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from samplerbench.app.config.construct import read_member
+from samplerbench.app.config.folders import members
+from samplerbench.bench.budget.parts import PARTS
+from samplerbench.bench.cell import CELL, NAMES, sampler_name
+from samplerbench.bench.ranking import Ranking, ranking
+from samplerbench.bench.resolution import resolution
+from samplerbench.bench.rounding import difference, distance, plain
+from samplerbench.bench.statistics import by_floor, summary
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.base import Divergence, LawMetric, Metric
+
+Key = TypeVar("Key")
+
+
+def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: bool = True) -> None:
+    """One table a metric: a line for each start, denoiser and sampler setting, a column for each N.
+
+    Args:
+        out: where to print.
+        table: rows of the results store.
+        unit: what its steps are: N, or the evaluations allowed, NFE; see `at_equal_cost`.
+        known_law: whether data are drawn from the law, or from a set that stands for it.
+    """
+    law = "the law itself" if known_law else "the law that the data stand for"
+    source = "the law itself" if known_law else "the data set itself"
+    for metric, rows in table.groupby("metric"):
+        lines = summary(rows)
+        floor = lines[lines["denoiser"] == "law"]
+        cells = lines[lines["denoiser"] != "law"]
+        first = rows.iloc[0]
+        data = f"{first['n_reference']:,} data points"
+        against = law if first["reference"] == "law" else data
+        title = metric_name(str(metric), first["metric_settings"])
+        out.print(
+            f"\n{title} on {first['dataset']}: n = {first['n_samples']:,} samples against "
+            f"{against}; mean ± half of the 95 % interval",
+            markup=False,
+        )
+        if not cells.empty:
+            _print_means(out, cells, unit)
+        print_info(out, rows[rows["denoiser"] != "law"], unit)
+        for _, own in floor.iterrows():
+            kind = "even" if own["start"] else "fresh"
+            draws = f"{first['n_samples']:,} {kind} draws of {source}"
+            draws += f" (for {own['start']})" if own["start"] else ""
+            if own["count"] == 1:  # a finite data set may have no more than one
+                text = f"{plain(own['mean'])} for one set of {draws}: its spread is not known"
+            else:
+                spread = f"sd {plain(own['sd'], 2)} over {own['count']} sets"
+                text = f"{plain(own['mean'])} on average, {spread} of {draws}"
+            out.print(f"floor: {text}")
+        out.print()
+
+
+def metric_name(metric: str, settings: str) -> str:
+    """A metric with those of its settings that are not its member's in conf/metric/.
+
+    Args:
+        metric: the column of that name.
+        settings: the column `metric_settings`, JSON.
+    """
+    path = members("metric").get(metric)
+    usual = read_member(path) if path else {}
+    own = json.loads(settings) if settings else {}
+    other = [
+        f"{key}={json.dumps(value)}"
+        for key, value in own.items()
+        if key not in ("class", "function") and not (key in usual and usual[key] == value)
+    ]
+    return f"{metric} ({', '.join(other)})" if other else metric
+
+
+def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
+    """The means of one metric."""
+    keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
+    ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
+    fewer = unit == "NFE" and bool((cells["nfe"] != cells["steps"]).any())
+    lines = []
+    for key, line in ordered.groupby(keys, dropna=False, sort=False):
+        start, denoiser, sampler, _, settings = cast(tuple[str, str, str, float, str], key)
+        found = {
+            count: distance(mean, upper - mean)
+            + (f" ({nfe})" if unit == "NFE" and nfe != count else "")
+            for count, mean, upper, nfe in zip(
+                line["steps"], line["mean"], line["upper"], line["nfe"], strict=True
+            )
+        }
+        lines.append(((start, denoiser, sampler_name(sampler, settings)), found))
+    columns = {count: _bound(unit, count) for count in sorted(set(cells["steps"]))}
+    _print_grid(out, ("start", "denoiser", "sampler"), lines, columns)
+    if fewer:
+        out.print(
+            "(in brackets: the evaluations made, where they are fewer than allowed: the next step "
+            "would take more)"
+        )
+
+
+def _print_grid(
+    out: Console,
+    names: Sequence[str],
+    lines: Sequence[tuple[tuple[str, ...], Mapping[Key, str]]],
+    columns: Mapping[Key, str],
+) -> None:
+    """A table, in as many tables below each other as its width asks for.
+
+    Args:
+        out: where to print.
+        names: titles of the columns that name a line; every table has them.
+        lines: each with its names, and its texts by the key of their column.
+        columns: keys and titles of the other columns.
+    """
+    own = zip(names, *(texts for texts, _ in lines), strict=True)
+    taken = sum(max(map(len, texts)) + 2 for texts in own)
+    tables: list[list[Key]] = [[]]
+    width = taken
+    for key, title in columns.items():
+        texts = [title, *(found.get(key, "–") for _, found in lines)]
+        wide = max(map(len, texts)) + 2
+        if tables[-1] and width + wide > out.width:
+            tables.append([])
+            width = taken
+        tables[-1].append(key)
+        width += wide
+    for keys in tables:
+        grid = Table(box=None, pad_edge=False)
+        for name in names:
+            grid.add_column(name, no_wrap=True)
+        for key in keys:
+            grid.add_column(columns[key], justify="right", no_wrap=True)
+        for labels, found in lines:
+            grid.add_row(*labels, *(found.get(key, "–") for key in keys))
+        out.print(grid)
+
+
+def print_beyond(out: Console, cells: pd.DataFrame) -> None:
+    """The cells of samplers at equal cost that took more evaluations than any bound allows.
+
+    Args:
+        out: where to print.
+        cells: the second of what `at_equal_cost` returns.
+    """
+    for line in cells.to_dict("records"):
+        name = sampler_name(line["sampler"], line["sampler_settings"])
+        out.print(
+            f"beyond every bound: {line['metric']}, {line['start']} start, {line['denoiser']} "
+            f"score, {name}, {line['steps']} levels: {line['nfe']} evaluations, "
+            f"{distance(line['mean'], line['upper'] - line['mean'])}",
+            markup=False,
+        )
+
+
+def _bound(unit: str, count: int) -> str:
+    """A number of steps, N=8, or of the evaluations allowed, NFE ≤ 8."""
+    return f"{unit} ≤ {count}" if unit == "NFE" else f"{unit}={count}"
+
+
+def print_failures(out: Console, table: pd.DataFrame) -> None:
+    """What did not give a value, and why: a line for each reason.
+
+    Args:
+        out: where to print.
+        table: all rows of the results store, also those behind an error budget.
+    """
+    bad = table[table["status"] != "ok"]
+    for (status, message), rows in bad.groupby(["status", "message"]):
+        out.print(f"{len(rows)} {status}: {message}", style="bold red", markup=False)
+
+
+def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
+    """What else a metric found, at the largest number of steps: a p-value, a share.
+
+    Args:
+        out: where to print.
+        rows: of one metric.
+        unit: what its steps are, as in `print_cells`.
+    """
+    rows = rows[(rows["info"].fillna("") != "") & (rows["steps"] == rows["steps"].max())]
+    keys = ["start", "denoiser", "sampler", "sampler_settings", "steps"]
+    for key, group in rows.groupby(keys):
+        start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
+        means = pd.DataFrame(map(json.loads, group["info"])).mean()
+        found = ", ".join(f"{name} {value:.3g}" for name, value in means.items())
+        name = sampler_name(sampler, settings)
+        out.print(f"{start}, {denoiser}, {name}, {_bound(unit, steps)}: {found}", markup=False)
+
+
+def print_claims(
+    out: Console,
+    table: pd.DataFrame,
+    wanted: float,
+    metrics: Mapping[str, Metric | LawMetric],
+    unit: str = "N",
+) -> None:
+    """What the numbers support: which sampler is best, and which cells are told from the data.
+
+    Where there is one repetition or no floor, it says what is missing; a cell with too few values
+    is named and left out.
+
+    Args:
+        out: where to print.
+        table: rows of the results store: distances to the data or the law.
+        wanted: a distance that one would like to find, as a share of the floor.
+        metrics: those of the table, by name.
+        unit: what its steps are, as in `print_cells`.
+    """
+    sampled = table[table["denoiser"] != "law"]
+    if sampled.empty:
+        return
+    if sampled["repetition"].nunique() < 2:
+        text = "one repetition: no interval and no ranking; repetitions=8 gives both"
+        out.print(text, markup=False)
+        return
+    have_floor = [name for name in metrics if not isinstance(metrics[name], Divergence)]
+    if have_floor and not (table["denoiser"] == "law").any():
+        text = "no floor: what a perfect sampler would show is not known; floor_repetitions=8 shows"
+        out.print(f"{text} it", markup=False)
+    for metric, ok in table[table["status"] == "ok"].groupby("metric"):
+        ok = _with_intervals(out, ok, unit)
+        cells = ok[ok["denoiser"] != "law"]
+        if cells.empty:
+            continue
+        steps = int(cells["steps"].max())
+        ranked = metrics[str(metric)].smaller_is_better
+        if not ranked:
+            text = f"{metric}: no ranking, since neither small nor large is better: see its floor"
+            out.print(text, markup=False)
+        for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
+            last = group[group["steps"] == steps]
+            if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
+                start, denoiser = cast(tuple[str, str], key)
+                at = _bound(unit, steps)
+                try:
+                    found = ranking(group, steps=steps)
+                    at, sentence = _compared_at(unit, steps, found), found.sentence
+                except InvalidSetting as error:  # two samplers that share too few repetitions
+                    sentence = f"no ranking: {error}"
+                where = f"{metric}, {start} start, {denoiser} score, {at}"
+                out.print(f"{where}: {sentence}", markup=False)
+        # at equal cost one run may stand at several bounds
+        cut = list(by_floor(ok.drop_duplicates(["cell_id", *NAMES])))
+        for starts, rows in cut:
+            if rows[rows["denoiser"] == "law"]["repetition"].nunique() < 2:
+                continue
+            known = metrics[str(metric)]
+            power = resolution(
+                rows, wanted, exponent=known.floor_exponent, squares_add=known.is_wasserstein
+            )
+            title = f"{metric}, {' and '.join(starts)} start" if len(cut) > 1 else f"{metric}"
+            out.print(f"{title}: {power.sentence}", markup=False)
+
+
+def _compared_at(unit: str, count: int, found: Ranking) -> str:
+    """Where samplers are compared, and what each took of it."""
+    made = dict(zip(found.order["name"], found.order["nfe"], strict=True))
+    other = [f"{name} {nfe}" for name, nfe in made.items() if nfe != count]
+    if unit != "NFE" or not other:
+        return f"{unit}={count}"
+    return f"at most {count} evaluations ({', '.join(other)})"
+
+
+def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """The rows without those of cells that have one value only, which are named."""
+    counts = ok.groupby(CELL, dropna=False)["value"].transform("size")
+    alone = ok[(counts < 2) & (ok["denoiser"] != "law")]
+    for _, row in alone.iterrows():
+        name = sampler_name(row["sampler"], row["sampler_settings"])
+        out.print(
+            f"{row['metric']}, {row['start']} start, {row['denoiser']} score, {name}, "
+            f"{_bound(unit, row['steps'])}: one repetition gave a value, so nothing is claimed of "
+            "it",
+            markup=False,
+        )
+    return ok.drop(alone.index)
+
+
+def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
+    """E‖s − s*‖² of each score, at each level where it was measured.
+
+    Args:
+        out: where to print.
+        errors: of `bench.score_error.score_errors`.
+    """
+    for name, rows in errors.groupby("denoiser", sort=False):
+        means = rows.groupby("sigma", sort=False)[["error", "size"]].mean()
+        texts = [
+            f"{line['error']:.2g} at σ={sigma:.3g} (E‖s*‖² {line['size']:.2g})"
+            for sigma, line in means.iterrows()
+        ]
+        out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}", markup=False)
+
+
+def print_chains(out: Console, table: pd.DataFrame) -> None:
+    """How well chains mix, a line for each cell whose chains could be examined.
+
+    Args:
+        out: where to print.
+        table: rows of the results store, of `bench.chains.diagnose`.
+    """
+    ok = table[table["status"] == "ok"]
+    for key, rows in ok.groupby(["start", "denoiser", "sampler", "sampler_settings", "steps"]):
+        start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
+        values = dict(zip(rows["metric"], rows["value"], strict=True))
+        states = json.loads(rows["info"].iloc[0])["states"]
+        out.print(
+            f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps}: "
+            f"acceptance {values['acceptance']:.2f}, {states:,.0f} states are worth "
+            f"{values['effective_sample_size']:.0f}, split R̂ {values['split_r_hat']:.3f}"
+            + ("" if values["split_r_hat"] <= 1.01 else ": not mixed"),
+            markup=False,
+        )
+
+
+def print_budget(out: Console, lines: pd.DataFrame) -> None:
+    """Two tables: a line for each sampler setting and number of steps, a column for each part.
+
+    Args:
+        out: where to print.
+        lines: of `bench.budget.parts.parts`.
+    """
+    titles = {
+        "difference": "differences of distances, which add up to the total",
+        "neighbours": "distances between neighbours, which see what the floor hides",
+    }
+    for metric, of_metric in lines.groupby("metric"):
+        out.print(f"\nerror budget in {metric}; mean ± half of the 95 % interval")
+        for kind, title in titles.items():
+            of_kind = of_metric[of_metric["kind"] == kind]
+            if of_kind.empty:
+                continue
+            out.print(f"{title}:")
+            _print_parts(out, of_kind)
+
+
+def _print_parts(out: Console, lines: pd.DataFrame) -> None:
+    """The table of one kind of parts."""
+    columns = {part: part for part in (*PARTS, "total") if part in set(lines["part"])}
+    rows = []
+    for key, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
+        sampler, settings, steps = cast(tuple[str, str, int], key)
+        texts = {}
+        for part, kind, mean, upper in zip(
+            *(group[name] for name in ("part", "kind", "mean", "upper")), strict=True
+        ):
+            signed = kind == "difference" and part not in ("floor", "total")
+            texts[part] = (difference if signed else distance)(mean, upper - mean)
+        rows.append(((sampler_name(sampler, settings), str(steps)), texts))
+    _print_grid(out, ("sampler", "N"), rows, columns)
