@@ -89,8 +89,7 @@
           legendgroup: title, showlegend: !inLegend.has(title), mode: "lines+markers",
           line: { color: colour, width: 1.8, dash: DASHES[denoiser] ?? "dot" },
           marker: { symbol: symbol + (OPEN[denoiser] ?? "-open"), size: 7 },
-          text: curve.map((row) => `<b>${+row.mean.toPrecision(4)}` +
-            (row.half === null ? "" : ` ± ${+row.half.toPrecision(2)}`) + `</b><br>N = ${row.steps}, ` +
+          text: curve.map((row) => `<b>${interval(row.mean, row.half, true)}</b><br>N = ${row.steps}, ` +
             `NFE ${row.nfe}, ${+row.seconds.toPrecision(3)} s<br>${escaped(row.verdict)}`),
           hovertemplate: `%{text}<extra>${title}<br>${escaped(denoiser)}</extra>` };
         if (curve[0].verdict.startsWith("mean over")) {
