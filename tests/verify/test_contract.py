@@ -221,6 +221,7 @@ STARTS = [
     for base, methods, promise, words in (
         (Exact, {"combine": lambda self, x0, eps, at: x0 + at.sigma * eps}, "moments", "the mean"),
         (Exact, {"combine": lambda self, x0, eps, at: 0.8 * x0 + eps}, "moments", "the covariance"),
+        (Prior, {"log_density": lambda self, x, at, path: path(x, at)}, "density", "not that of"),
         (Prior, {"draw": unkeyed}, "key", "other bits"),
         (Prior, {"draw": same}, "key", "the seed does not matter"),
         (Prior, {"draw": single}, "type", "torch.float32"),
