@@ -29,6 +29,7 @@ from samplerbench.core import schedules
 from samplerbench.core.grids import Levels
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import GeometricVE, NoiseSchedule, Rectified, VPLinear
+from samplerbench.core.targets import Target
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.gaussian import gaussian
@@ -196,6 +197,11 @@ def schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
 
 @walk(members("grid"))
 def grid(request: pytest.FixtureRequest) -> Callable[[NoiseSchedule, int], Levels]:
+    return request.param()
+
+
+@walk(members("target"))
+def target(request: pytest.FixtureRequest) -> Target:
     return request.param()
 
 
