@@ -673,6 +673,14 @@ def test_what_does_not_fit_is_blamed_and_said_first(dataset, said, dominates):
     assert not any("-0.00 " in line or "train longer" in line for line in words)
 
 
+def test_a_far_mean_is_to_be_centred_also_for_an_exact_score():
+    of = budget(at(293.0, 5.0), [("heun", Heun())], steps=[16], n_samples=250, learned=False)
+    words = verdict(of, table(of))
+    (blame,) = [line for line in words if "dominates" in line]
+    assert blame.startswith("  start dominates: the data's mean is far from the prior's: centre")
+    assert "raise schedule.sigma_max from 10" in blame
+
+
 def test_heavy_tails_fit_the_path_and_the_floor_is_no_lack_of_data():
     """t₃ data of sd √3 in a file: what is left is the floor, whatever its tails."""
     rows = torch.from_numpy(np.random.default_rng(0).standard_t(3, (600, 2)))
