@@ -19,7 +19,7 @@ from samplerbench.bench.resolution import resolution
 from samplerbench.bench.rounding import difference, distance, plain
 from samplerbench.bench.statistics import by_floor, summary
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.base import Divergence, LawMetric, Metric
+from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric, SpectrumDistance
 
 Key = TypeVar("Key")
 
@@ -215,6 +215,8 @@ def print_claims(
         metrics: those of the table, by name.
         unit: what its steps are, as in `print_cells`.
     """
+    exact = [name for name in metrics if isinstance(metrics[name], SpectrumDistance)]
+    table = table[~table["metric"].isin(exact)]  # there is nothing to test
     sampled = table[table["denoiser"] != "law"]
     if sampled.empty:
         return
@@ -222,7 +224,7 @@ def print_claims(
         text = "one repetition: no interval and no ranking; repetitions=8 gives both"
         out.print(text, markup=False)
         return
-    have_floor = [name for name in metrics if not isinstance(metrics[name], Divergence)]
+    have_floor = [name for name in metrics if not isinstance(metrics[name], OutputLawMetric)]
     if have_floor and not (table["denoiser"] == "law").any():
         text = "no floor: what a perfect sampler would show is not known; floor_repetitions=8 shows"
         out.print(f"{text} it", markup=False)
