@@ -269,16 +269,16 @@ def curve_names(cells: pd.DataFrame) -> pd.Series:
         return names.set_axis(index)
     curve = cells.groupby(keys, dropna=False).ngroup()
     alike = [cells[name] for name in ("metric", "denoiser", "start") if name in cells]
-    same = [*alike, names.copy()]
-    several = curve.groupby(same).transform("nunique") > 1
-    for _, curves in curve[several].groupby([column[several] for column in same]):
-        words = pd.Series("", index=curves.index)
-        for column in (name for name in TELLING if name in cells):
-            if curves.groupby(words).nunique().max() == 1:
-                break
-            values = cells.loc[curves.index, column].astype(str)
-            if values.nunique() > 1:
-                short = values.str[:6] if column.endswith("_id") else values
-                words += f", {column}=" + short
-        names[curves.index] += words.map(lambda word: f" ({word[2:]})" if word else "")
+    group = curve.groupby([*alike, names]).ngroup()
+    words = pd.Series("", index=cells.index, dtype=object)
+    for column in (name for name in TELLING if name in cells):
+        several = curve.groupby([group, words]).transform("nunique") > 1
+        untold = several.groupby(group).transform("any")
+        if not untold.any():
+            break
+        values = cells[column].astype(str)
+        differs = untold & (values.groupby(group).transform("nunique") > 1)
+        short = values.str[:6] if column.endswith("_id") else values
+        words[differs] += f", {column}=" + short[differs]
+    names += words.map(lambda word: f" ({word[2:]})" if word else "")
     return names.set_axis(index)
