@@ -2,8 +2,8 @@
 
 Run with `make bench ARGS="-k report"`; printed, never asserted. The ratio is to the time in which
 this machine imports torch, so it can be compared with another machine's. By turns with the version
-that drew charts with plotly's Python classes, and panels and figures for everybody: 0.36 to 0.39 of
-its time (2.9 and 8.0 s, 3.5 and 8.8, 3.4 and 9.7), 2.04 MB and not 5.85.
+that drew charts with plotly's Python classes, and panels and figures for everybody: 0.38 to 0.40 of
+its time (1.6 and 4.0 s, 1.5 and 3.9, 1.5 and 4.0), 2.04 MB and not 5.85.
 """
 
 from __future__ import annotations
