@@ -291,10 +291,17 @@ def test_a_sampler_has_one_colour_and_the_axis_is_logarithmic_over_decades(brows
 
 def test_it_fits_on_a_phone_and_a_dark_screen_is_dark(opened):
     draw_all(opened)
-    phone = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    phone = {"width": 420, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     width = "return document.documentElement.scrollWidth"
-    until(lambda: opened.execute_script(width) == 400)
+    until(lambda: opened.execute_script(width) == 420)
+    # a wide table scrolls, and a shadow at its side says so
+    (table,) = opened.find_elements("css selector", "#cells .scroll")
+    assert opened.execute_script(
+        "return arguments[0].scrollWidth > arguments[0].clientWidth", table
+    )
+    background = opened.execute_script("return getComputedStyle(arguments[0]).background", table)
+    assert background.count("linear-gradient") == 4
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     colour = "return getComputedStyle(document.body).backgroundColor"
     light = opened.execute_script(colour)

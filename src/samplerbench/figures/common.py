@@ -159,3 +159,9 @@ def repetitions(counts: Iterable[int]) -> str:
     ordered = sorted(counts)
     fewest, most = int(ordered[0]), int(ordered[-1])
     return f"{fewest if fewest == most else f'{fewest} to {most}'} repetition{'s' * (most > 1)}"
+
+
+def score_title(denoiser: str) -> str:
+    """The name of a denoiser's score, for a title or a legend."""
+    names = {"oracle": "exact score", "empirical": "training set's score"}
+    return names.get(denoiser, f"{denoiser} score")

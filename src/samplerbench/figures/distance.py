@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 
 from samplerbench.bench.cell import curve_names
 from samplerbench.bench.statistics import floor_of, summary
-from samplerbench.figures.common import COLOURS, distance_title, look, repetitions
+from samplerbench.figures.common import COLOURS, distance_title, look, repetitions, score_title
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
@@ -42,7 +42,6 @@ _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
 }
-SCORES = {"oracle": "exact score", "empirical": "training set's score"}
 
 
 def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figure:
@@ -168,7 +167,7 @@ def _legend(
         Line2D(
             [],
             [],
-            label=SCORES.get(name, f"{name} score"),
+            label=score_title(name),
             **_look(grey, name, by_setting),  # type: ignore[arg-type]
         )
         for name in denoisers

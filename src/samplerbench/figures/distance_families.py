@@ -20,9 +20,8 @@ from matplotlib.patches import Patch
 
 from samplerbench.bench.cell import curve_names
 from samplerbench.bench.statistics import floor_of, summary
-from samplerbench.figures.common import distance_title
+from samplerbench.figures.common import distance_title, score_title
 from samplerbench.figures.distance import (
-    SCORES,
     about,
     distance_against,
     floor_band,
@@ -129,7 +128,7 @@ def distance_of_families(
                     interval_curve(axes, in_panel[in_panel["name"] == name], x, **style.line)
                 axes.label_outer()
                 if row == 0:
-                    axes.set_title(f"{SCORES.get(denoiser, f'{denoiser} score')}, {start} start")
+                    axes.set_title(f"{score_title(denoiser)}, {start} start")
                 if column == 0:
                     axes.set_ylabel(f"{title}\n\n{ylabel}")
                 if row == len(rows) - 1:

@@ -20,7 +20,7 @@ from samplerbench.core.grids import Level
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
-from samplerbench.figures.common import COLOURS
+from samplerbench.figures.common import COLOURS, score_title
 
 #: Half the widths of two axes: [15, 20] is from −15 to 15 and from −20 to 20.
 HalfWidth = tuple[float, float]
@@ -36,8 +36,6 @@ BLACK_TO_RED: Colormap = LinearSegmentedColormap.from_list(
     "black_to_red", ["black", "#7A1500", "#E03010", "#FF4A2A"]
 )
 
-_SCORES = {"learned": "learned score", "empirical": "training set's score"}
-
 Item = TypeVar("Item")
 
 
@@ -51,9 +49,9 @@ def grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, list
 
 def score_name(scene: Scene, denoiser: str) -> str:
     """The name of a denoiser's score for a title; a finite data set's oracle knows its points."""
-    if denoiser == "oracle":
-        return "exact score" if scene.dataset.known_law else "score of the data points"
-    return _SCORES.get(denoiser, f"{denoiser} score")
+    if denoiser == "oracle" and not scene.dataset.known_law:
+        return "score of the data points"
+    return score_title(denoiser)
 
 
 def level_name(level: Level[float]) -> str:

@@ -20,7 +20,7 @@ import pandas as pd
 
 from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.statistics import floor_of
-from samplerbench.figures.common import COLOURS, PART_COLOURS, metric_title, ticks
+from samplerbench.figures.common import COLOURS, PART_COLOURS, metric_title, score_title, ticks
 from samplerbench.report.cells import floors
 from samplerbench.report.compare import Comparison
 
@@ -122,7 +122,7 @@ def heat_maps(lines: pd.DataFrame) -> Iterator[Chart]:
         }
         x = {**titled("number of steps N"), "type": "category"}
         prefix = f"{run}, " if with_eta["run"].nunique() > 1 else ""
-        title = f"{prefix}{sampler}, {measure}, {start} start, {denoiser}"
+        title = f"{prefix}{sampler}, {measure}, {start} start, {score_title(denoiser)}"
         yield Chart("η × steps", title, figure([heat], x, {**titled("η"), "type": "category"}))
 
 
@@ -225,7 +225,7 @@ def difference_charts(comparison: Comparison) -> Iterator[Chart]:
         names = list(dict.fromkeys(rows["name"]))
         traces: list[Mapping[str, Any]] = []
         for (name, denoiser), curve in rows.sort_values("steps").groupby(["name", "denoiser"]):
-            place, title = names.index(name), html.escape(f"{name}, {denoiser}")
+            place, title = names.index(name), html.escape(f"{name}, {score_title(str(denoiser))}")
             symbol = _SYMBOLS[place // len(PALETTE) % len(_SYMBOLS)]
             colour, dash = PALETTE[place % len(PALETTE)], _DASHES.get(str(denoiser), "dot")
             traces.append(

@@ -14,6 +14,7 @@ import pandas as pd
 
 from samplerbench.bench.scene import Scene
 from samplerbench.errors import InvalidSetting
+from samplerbench.figures.common import score_title
 from samplerbench.identity import settings_text
 from samplerbench.report.charts import PALETTE, Chart, figure, titled
 
@@ -51,7 +52,8 @@ def panels(scene: Scene, lines: pd.DataFrame, run: str) -> Iterator[Chart]:
         ends.pop("worst")
     for which, line in ends.items():
         title = (
-            f"{which}: {line['name']}, N = {line['steps']}, {line['denoiser']}, {line['start']} "
+            f"{which}: {line['name']}, N = {line['steps']}, {score_title(line['denoiser'])}, "
+            f"{line['start']} "
             f"start: {line['mean']:.3g}"
         )
         points = _samples(scene, line)
