@@ -215,20 +215,20 @@ def train(
         InvalidSetting: before the training, if something cannot be trained so.
         RunFailed: the loss or the weights are no longer finite.
     """
-    from samplerbench.app.config.compose import member
+    from samplerbench.app.config.compose import member_node
     from samplerbench.app.job.objects import trained
 
     words = [f"seed={_whole('seed', seed, 0)}"]
     for group, name in (("objective", objective), ("network", network)):
         if name is not None:
-            member(group, name)  # which says what there is
+            member_node(group, name)  # which says what there is
             words.append(f"{group}={name}")
     changed = dict(settings or {})
     if steps is not None:
         changed["trainer.steps"] = _whole("steps", steps)
     path = schedule
     if isinstance(path, str):
-        member("schedule", path)
+        member_node("schedule", path)
         words.append(f"schedule={path}")
     given = None if path is None or isinstance(path, str) else (type(path).__name__, path)
     with _one_thread():
@@ -401,9 +401,9 @@ def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") ->
 
 
 def _made(group: str, name: str, settings: Mapping[str, object]) -> Any:
-    from samplerbench.app.config.compose import made
+    from samplerbench.app.config.compose import make_member
 
-    return made(group, name, settings)
+    return make_member(group, name, settings)
 
 
 def _base(

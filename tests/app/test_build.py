@@ -5,9 +5,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from samplerbench.app.config.construct import construct_grid, read_member
-from samplerbench.app.config.folders import conf_directory, members
-from samplerbench.app.config.groups import nodes
-from samplerbench.app.config.numbers import check_numbers, count, numbers
+from samplerbench.app.config.folders import conf_directory, member_files
+from samplerbench.app.config.groups import chosen_nodes
+from samplerbench.app.config.numbers import check_numbers, whole_number, whole_numbers
 from samplerbench.app.job.build import build, chosen_block, networks
 from samplerbench.core.grids import Level
 from samplerbench.errors import InvalidSetting
@@ -51,7 +51,7 @@ def test_settings_of_what_is_not_chosen_are_refused_by_name(composed):
         with pytest.raises(InvalidSetting, match=message):
             build(config, {}, "test")
     GlobalHydra.instance().clear()  # a stored config was accepted when it was run
-    assert list(nodes(config, "sampler")) == ["annealed_langevin"]
+    assert list(chosen_nodes(config, "sampler")) == ["annealed_langevin"]
 
 
 def test_the_shape_of_the_data_decides_how_many_rows_a_block_has():
@@ -83,7 +83,7 @@ def test_whole_numbers_have_limits(composed):
         ("n_train", 2**39, "the memory of this machine"),
     ):
         with pytest.raises(InvalidSetting) as caught:
-            count(OmegaConf.create({key: value}), key)
+            whole_number(OmegaConf.create({key: value}), key)
         assert str(caught.value).startswith(allowed) or allowed in str(caught.value)
     for value, allowed in (
         ([4, 4], "none twice"),
@@ -91,7 +91,7 @@ def test_whole_numbers_have_limits(composed):
         ([10**7], "at most 1,000,000"),
     ):
         with pytest.raises(InvalidSetting, match=allowed):
-            numbers(OmegaConf.create({"steps": value}), "steps")
+            whole_numbers(OmegaConf.create({"steps": value}), "steps")
     config = composed()
     check_numbers(config)
     for key, value in (("steps", [4, 0]), ("block", 0), ("floor_repetitions", -1)):
@@ -115,7 +115,7 @@ def test_settings_of_members_are_checked_by_the_members():
         ("schedule.edm._target_", "samplerbench.nope.X", "_target_"),
     ):
         group, name, setting = key.split(".")
-        node = read_member(members(group)[name])
+        node = read_member(member_files(group)[name])
         node[setting] = value
         with pytest.raises(InvalidSetting, match=message):
             construct_grid(node, f"{group}.{name}")

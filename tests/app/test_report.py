@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from samplerbench.app.commands import report
 from samplerbench.app.commands.report import _unordered
 from samplerbench.app.config.construct import read_member
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.folders import member_files
 from samplerbench.errors import InvalidSetting
 
 
@@ -200,7 +200,7 @@ def test_runs_that_measure_differently_are_not_compared(runs):
 
 
 def test_what_has_no_better_direction_is_read_from_the_source():
-    targets = {path.stem: read_member(path)["_target_"] for path in members("metric").values()}
+    targets = {path.stem: read_member(path)["_target_"] for path in member_files("metric").values()}
     found = _unordered({"metric": {name: {"_target_": of} for name, of in targets.items()}})
     classes = {
         name: getattr(import_module(of.rpartition(".")[0]), of.rpartition(".")[2])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import samplerbench as sb
 import samplerbench.datasets
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.folders import member_files
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Denoiser, Density
 from samplerbench.core.schedules import EDM, Rectified
@@ -33,7 +33,7 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.identity import identity
 
 NEED_A_PATH = ("file", "image_folder")
-NAMES = [name for name in members("dataset") if name not in NEED_A_PATH]
+NAMES = [name for name in member_files("dataset") if name not in NEED_A_PATH]
 PURPOSES = ("train", "validation", "evaluation", "floor", "start")
 #: σ as a share of the data's standard deviation.
 SHARES = (0.03, 0.1, 0.3, 1.0)

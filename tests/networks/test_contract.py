@@ -12,7 +12,7 @@ from torch import nn
 
 import samplerbench.networks
 from samplerbench.app.config.construct import construct, parameters, read_member
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.folders import member_files
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import torch_generator
 from samplerbench.errors import InvalidSetting
@@ -25,7 +25,7 @@ LEVELS = [(0.01, 1.0, 0.02), (0.5, 0.6, 0.8), (0.9, 1.0, 10.0), (1.0, 0.0, 1.0)]
 
 def build(name: str, seed: int = 0) -> Network:
     """A member with the settings of its yaml file."""
-    node = read_member(members("network")[name])
+    node = read_member(member_files("network")[name])
     sizes = {"dim": DIM, "event_shape": IMAGE}
     sizes = {key: sizes[key] for key in sizes if key in parameters(node, "network")}
     try:
@@ -108,7 +108,7 @@ def check_gradients(network: Network) -> None:
     assert u.grad.any()
 
 
-@pytest.mark.parametrize("name", members("network"))
+@pytest.mark.parametrize("name", member_files("network"))
 def test_every_member_keeps_the_contract(name):
     check_seed(lambda seed: build(name, seed))
     network = awake(build(name))
@@ -126,7 +126,7 @@ def test_every_class_has_a_member():
         if inspect.isclass(member) and issubclass(member, Network)
         if not inspect.isabstract(member)
     }
-    assert classes == {type(build(name)) for name in members("network")}
+    assert classes == {type(build(name)) for name in member_files("network")}
 
 
 class Sound(Network):

@@ -13,7 +13,7 @@ from torch import nn
 
 import samplerbench.objectives
 from samplerbench.app.config.construct import construct, parameters
-from samplerbench.app.config.folders import conf_directory, members
+from samplerbench.app.config.folders import conf_directory, member_files
 from samplerbench.core.models import Learned, LevelFree
 from samplerbench.core.noise import torch_generator
 from samplerbench.datasets.gaussian import gaussian
@@ -31,7 +31,9 @@ WIDE, NARROW = (gaussian((0.3, -0.2), ((s, 0.8 * s), (0.8 * s, s))) for s in (25
 @pytest.fixture(scope="module")
 def configs():
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        return {name: compose("config", [f"objective={name}"]) for name in members("objective")}
+        return {
+            name: compose("config", [f"objective={name}"]) for name in member_files("objective")
+        }
 
 
 def build(config, network=None) -> Objective:
@@ -98,7 +100,7 @@ def check_it_learns(objective: Objective) -> None:
     assert after < before - 0.005 * abs(before)
 
 
-@pytest.mark.parametrize("name", members("objective"))
+@pytest.mark.parametrize("name", member_files("objective"))
 def test_every_member_keeps_the_contract(configs, name):
     config = configs[name]
     objective = build(config)

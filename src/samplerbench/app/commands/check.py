@@ -15,7 +15,7 @@ What fails is named on standard error, one line each, and the exit status is 1.
 
 from __future__ import annotations
 
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.folders import member_files
 from samplerbench.errors import InvalidSetting
 
 
@@ -25,7 +25,7 @@ def main(words: list[str]) -> None:
     Raises:
         InvalidSetting: there is no such sampler.
     """
-    known = list(members("sampler"))
+    known = list(member_files("sampler"))
     for word in words:
         if word not in known and "." not in word:
             allowed = f"one of {', '.join(known)}, or a sampler's class, package.Class"

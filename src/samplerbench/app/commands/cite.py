@@ -22,8 +22,8 @@ from omegaconf import DictConfig
 from pybtex.database import BibliographyData, Entry, Person
 
 from samplerbench.app.commands.words import read_words
-from samplerbench.app.config.construct import comment, trusted
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.construct import first_comment, trusted
+from samplerbench.app.config.folders import member_files
 from samplerbench.app.folder.runs import StoredRun, find_runs, open_run
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.report.references import bibtex, mentioned, references, without_entry
@@ -88,14 +88,14 @@ def used(run: StoredRun) -> Iterator[Use]:
     Raises:
         InvalidSetting: a member is of a package that is not trusted.
     """
-    from samplerbench.app.job.build import decisive  # slow to import: it brings the trainer
+    from samplerbench.app.job.build import training_keys  # slow to import: it brings the trainer
 
     config = run.config
     named = config.denoiser
     denoisers = [named] if isinstance(named, str) else list(named or [])
     groups = [group for group in ONE if config.get(group) is not None]  # images may be unseen
     if "learned" in denoisers:
-        wanted = decisive(config)
+        wanted = training_keys(config)
         groups += [group for group in TRAINING if group in wanted]
     for group in groups:
         yield _use(group, str(run.choices.get(group)), config[group])
@@ -133,8 +133,8 @@ def itself(version: str) -> str:
 def _use(group: str, name: str, node: DictConfig) -> Use:
     target = str(node.get("_target_"))
     trusted(target, f"{group}.{name}" if group in SEVERAL else group)
-    path = members(group).get(name)
-    keys = (mentioned(comment(path)) if path else []) or references(target)
+    path = member_files(group).get(name)
+    keys = (mentioned(first_comment(path)) if path else []) or references(target)
     return Use(group, name, tuple(keys), tuple(without_entry(target)))
 
 

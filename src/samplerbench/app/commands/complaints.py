@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from hydra._internal.utils import get_args_parser
 
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.folders import member_files
 
 #: Which extra brings a plugin of Hydra's, by the plugin's name; see docs/cluster.md.
 PLUGINS = {
@@ -84,7 +84,7 @@ def without_trace(message: str) -> str:
 def _in_folders(message: str) -> list[str]:
     """The members of a group that lie in its folders, which Hydra does not name with the others."""
     named = re.search(r"Available options in '([\w/]+)'", message)
-    return [name for name in members(named[1]) if "/" in name] if named else []
+    return [name for name in member_files(named[1]) if "/" in name] if named else []
 
 
 def _extra(message: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from rich.table import Table
 
 from samplerbench.app.config.construct import construct_grid, read_member, trusting
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.folders import member_files
 from samplerbench.app.terminal import console
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPLinear
 from samplerbench.errors import InvalidSetting, kind_and_line
@@ -88,7 +88,7 @@ def examined(sampler: Sampler) -> tuple[list[str], list[str]]:
 
 def settings(name: str) -> list[Sampler]:
     """The samplers of a name: a member of conf/sampler/, or a class and its tested settings."""
-    path = members("sampler").get(name)
+    path = member_files("sampler").get(name)
     if path is not None:
         grid = construct_grid(read_member(path), f"sampler.{name}")
         return grid if len(grid) == 1 else [grid[0], grid[-1]]

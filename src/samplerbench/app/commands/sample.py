@@ -199,7 +199,7 @@ def node(run: StoredRun, asked: Asked, group: str, name: str) -> DictConfig:
 
     A name with dots is a class, of a package that is trusted.
     """
-    from samplerbench.app.config.compose import member
+    from samplerbench.app.config.compose import member_node
 
     # the grid's node is the group itself, the others have one for each name
     own = {run.choices.get(group): run.config[group]} if group == "grid" else run.config[group]
@@ -208,7 +208,7 @@ def node(run: StoredRun, asked: Asked, group: str, name: str) -> DictConfig:
     elif "." in name:
         found = OmegaConf.create({"_target_": name})
     else:
-        found = member(group, name)
+        found = member_node(group, name)
     merged = OmegaConf.merge(found, asked.settings(group))
     assert isinstance(merged, DictConfig)
     return merged
@@ -270,11 +270,11 @@ def report(run: StoredRun, asked: Asked, sweep: Sweep, cell: Cell, made: Made) -
 
 def scoring(run: StoredRun, out: Path) -> list[str]:
     """The command that scores samples of the run's data, or nothing where they are not ours."""
-    from samplerbench.app.config.compose import member
+    from samplerbench.app.config.compose import member_node
 
     name = str(run.choices.get("dataset"))
     try:
-        default = member("dataset", name)
+        default = member_node("dataset", name)
     except InvalidSetting:
         return []
     changed = [f"dataset.{k}={v}" for k, v in run.config.dataset.items() if default.get(k) != v]

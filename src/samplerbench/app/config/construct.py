@@ -115,7 +115,7 @@ def read_member(path: Path) -> DictConfig:
     return node
 
 
-def comment(path: Path) -> str:
+def first_comment(path: Path) -> str:
     """The comment that a member's yaml begins with: what it is, and where it comes from."""
     lines = [
         line

@@ -47,7 +47,7 @@ def groups() -> list[str]:
     return sorted(found - {"hydra"})
 
 
-def members(group: str) -> dict[str, Path]:
+def member_files(group: str) -> dict[str, Path]:
     """The yaml files of a group, by the names of their members; of one name ours comes first."""
     found: dict[str, Path] = {}
     for folder in (conf_directory(), *own_directories()):

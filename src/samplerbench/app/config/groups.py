@@ -17,7 +17,7 @@ from samplerbench.app.config.construct import construct
 from samplerbench.errors import require
 
 
-def nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
+def chosen_nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
     """The node of each member chosen from a group that can hold several, or none.
 
     A member's name is a part of file names, which must not leave the run's folder. What an
@@ -50,17 +50,19 @@ def _not_chosen(group: DictConfig, key: str) -> set[str]:
     chosen = ",".join(str(name) for name in group if name not in idle)
     for name in sorted(idle):
         allowed = f"left out: {name} is not in {key}=[{chosen}]"
-        fine = name in known and not typed(f"{key}.{name}")
+        fine = name in known and not is_typed(f"{key}.{name}")
         require(fine, f"{key}.{name}", group[name], allowed)
     return idle
 
 
-def typed(key: str) -> bool:
+def is_typed(key: str) -> bool:
     """Whether the command line of the job in progress gives the key, or one below it."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return any(re.match(rf"\+*{re.escape(key)}[.=]", word) for word in words)
 
 
-def members(config: DictConfig, key: str) -> dict[str, Any]:
+def chosen_members(config: DictConfig, key: str) -> dict[str, Any]:
     """One object for each member chosen from a group that can hold several, or none."""
-    return {name: construct(node, f"{key}.{name}") for name, node in nodes(config, key).items()}
+    return {
+        name: construct(node, f"{key}.{name}") for name, node in chosen_nodes(config, key).items()
+    }

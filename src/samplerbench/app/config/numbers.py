@@ -29,15 +29,15 @@ def check_numbers(config: DictConfig) -> None:
         InvalidSetting: naming the first that cannot.
     """
     for key in (*COUNTS, *FROM_ZERO):
-        count(config, key)
+        whole_number(config, key)
     if config.block is not None:
-        count(config, "block")
+        whole_number(config, "block")
     for key in ("steps", "nfe"):
-        for number in numbers(config, key):
+        for number in whole_numbers(config, key):
             require(number >= 1, key, number, "at least 1")
 
 
-def count(config: DictConfig, key: str) -> int:
+def whole_number(config: DictConfig, key: str) -> int:
     """A whole number from the config."""
     number: int = convert(config[key], int, key)
     least = 0 if key in FROM_ZERO else 1
@@ -52,7 +52,7 @@ def count(config: DictConfig, key: str) -> int:
     return number
 
 
-def numbers(config: DictConfig, key: str) -> list[int]:
+def whole_numbers(config: DictConfig, key: str) -> list[int]:
     """A whole number or a list of them, none twice; empty for null."""
     value = config[key]
     listed = value if isinstance(value, ListConfig | list) else [] if value is None else [value]

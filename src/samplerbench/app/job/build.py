@@ -27,8 +27,8 @@ from samplerbench.app.config.construct import (
     trusted,
 )
 from samplerbench.app.config.folders import conf_directory
-from samplerbench.app.config.groups import members, nodes, typed
-from samplerbench.app.config.numbers import count, numbers
+from samplerbench.app.config.groups import chosen_members, chosen_nodes, is_typed
+from samplerbench.app.config.numbers import whole_number, whole_numbers
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
@@ -145,7 +145,7 @@ def names(config: DictConfig, key: str, allowed: Sequence[str]) -> list[str]:
     return listed
 
 
-def noised(dataset: Dataset, noise: float) -> Dataset | None:
+def noised_law(dataset: Dataset, noise: float) -> Dataset | None:
     """The law at a noise level, or None for the data themselves."""
     require(0 <= noise < math.inf, "reference_noise", noise, "at least 0")
     if noise == 0:
@@ -183,7 +183,7 @@ def chosen_block(config: DictConfig, event_shape: tuple[int, ...]) -> int:
     each as on 2 000: with few samples it is to have few rows to fill up.
     """
     if config.block is not None:
-        return count(config, "block")
+        return whole_number(config, "block")
     if len(event_shape) < 3:
         return 2000
     return max(1, min(100, IMAGE_NUMBERS // math.prod(event_shape)))
@@ -220,16 +220,18 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     Raises:
         InvalidSetting: naming the key, its value and what is allowed.
     """
-    base = ground(config, choices)
-    pictures = members(config, "picture")
+    base = make_basis(config, choices)
+    pictures = chosen_members(config, "picture")
     logger = construct(config.logger, "logger")
     cache = chosen_cache(config)
     # without a sampler there may be no denoiser either: a look at the data
     wants_none = (
-        not nodes(config, "sampler") and config.denoiser is not None and len(config.denoiser) == 0
+        not chosen_nodes(config, "sampler")
+        and config.denoiser is not None
+        and len(config.denoiser) == 0
     )
     scores = [] if wants_none else names(config, "denoiser", DENOISERS)
-    sweep, training = assembled(base, scores, run=run, cache=cache)
+    sweep, training = assemble(base, scores, run=run, cache=cache)
     # pictures can do without samplers or metrics, where they look at data or scores
     for key, chosen in (("metric", sweep.metrics), ("sampler", sweep.samplers)):
         enough = len(chosen) > 0 or len(pictures) > 0
@@ -257,8 +259,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     )
 
 
-def assembled(
-    base: Ground, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
+def assemble(
+    base: Basis, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
 ) -> tuple[Sweep, Training | None]:
     """The sweep of a config, for the command and the library, and what trains its learned denoiser.
 
@@ -273,22 +275,22 @@ def assembled(
     """
     config: DictConfig = base.config
     seeds: dict[str, Any] = dict(base.seeds)
-    starts, metrics = members(config, "start"), members(config, "metric")
+    starts, metrics = chosen_members(config, "start"), chosen_members(config, "metric")
     require(len(starts) > 0, "start", config.get("start"), "at least one member of conf/start/")
-    nfe = numbers(config, "nfe")
-    steps = numbers(config, "steps") or nfe  # which are not used as steps
+    nfe = whole_numbers(config, "nfe")
+    steps = whole_numbers(config, "steps") or nfe  # which are not used as steps
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
     allowed = "left out: nfe takes its place; with nfe=null it is used"
-    require(not (nfe and typed("steps")), "steps", config.steps, allowed)
+    require(not (nfe and is_typed("steps")), "steps", config.steps, allowed)
     noise: float = convert(config.reference_noise, float, "reference_noise")
-    truth = noised(base.dataset, noise)
+    truth = noised_law(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
     if metrics:  # nothing else compares
-        law, m = truth or base.dataset, count(config, "n_reference")
+        law, m = truth or base.dataset, whole_number(config, "n_reference")
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     training = build_training(base) if "learned" in scores else None
     denoisers = {name: chosen_denoiser(base, name, training) for name in scores}
-    workers = count(config, "workers") if config.workers is not None else processor_count()
+    workers = whole_number(config, "workers") if config.workers is not None else processor_count()
     sweep = Sweep(
         dataset=base.dataset,
         schedule=base.schedule,
@@ -297,7 +299,7 @@ def assembled(
         starts=starts,
         samplers=[
             (name, sampler)
-            for name, node in nodes(config, "sampler").items()
+            for name, node in chosen_nodes(config, "sampler").items()
             for sampler in construct_grid(node, f"sampler.{name}")
         ],
         steps=steps,
@@ -306,22 +308,24 @@ def assembled(
         reference=reference,
         truth=truth,
         recall=nothing if cache is None else cache.recall,
-        n_samples=count(config, "n_samples"),
-        repetitions=count(config, "repetitions"),
-        floor_repetitions=count(config, "floor_repetitions"),
-        origins={name: origin(base, name, score, training) for name, score in denoisers.items()},
+        n_samples=whole_number(config, "n_samples"),
+        repetitions=whole_number(config, "repetitions"),
+        floor_repetitions=whole_number(config, "floor_repetitions"),
+        origins={
+            name: make_origin(base, name, score, training) for name, score in denoisers.items()
+        },
         block=chosen_block(config, base.dataset.event_shape),
         dtype=chosen_dtype(config.dtype),
         device=base.device,
         workers=workers if base.device.type == "cpu" else 1,
-        labels=labels(base, run, f" + {noise:g}·ε" if truth else ""),
+        labels=make_labels(base, run, f" + {noise:g}·ε" if truth else ""),
         **seeds,
     )
     return sweep, training
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
+class Basis:
     """What the other parts of a job stand on.
 
     Args:
@@ -345,12 +349,12 @@ class Ground:
     seeds: Mapping[str, int]
 
 
-def ground(
+def make_basis(
     config: DictConfig,
     choices: Mapping[str, Any],
     dataset: Dataset | None = None,
     schedule: NoiseSchedule | None = None,
-) -> Ground:
+) -> Basis:
     """Law, path, device and seeds; sets the number of threads.
 
     Args:
@@ -361,9 +365,11 @@ def ground(
     """
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
-    torch.set_num_threads(count(config, "threads"))
+    torch.set_num_threads(whole_number(config, "threads"))
     device = chosen_device(config.device)
-    seeds = {key: count(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")}
+    seeds = {
+        key: whole_number(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")
+    }
     model = chosen_model(config)  # first, since what is missing of it takes longest to get
     if dataset is not None:
         pass
@@ -379,22 +385,22 @@ def ground(
         schedule = construct(config.schedule, "schedule")
     if model is not None:
         allowed = "left out: the path is the pipeline's own table"
-        require(not typed("schedule"), "schedule", choices.get("schedule"), allowed)
+        require(not is_typed("schedule"), "schedule", choices.get("schedule"), allowed)
         allowed = f"images of the model's shape, {model.event_shape}, not {dataset.event_shape}"
         good = dataset.event_shape == model.event_shape
         require(good, "dataset", choices.get("dataset"), allowed)
     plain = {str(key): value for key, value in resolved.items()}
-    return Ground(config, plain, choices, device, model, dataset, schedule, seeds)
+    return Basis(config, plain, choices, device, model, dataset, schedule, seeds)
 
 
-def chosen_denoiser(base: Ground, name: str, training: Training | None) -> Score:
+def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
     """One of `DENOISERS`, where states live; the learned one is not trained yet."""
     score: Score
     if name == "learned":
         assert training is not None
         score = training.objective.model
     elif name == "empirical":
-        n, seed = count(base.config, "n_train"), base.seeds["data_seed"]
+        n, seed = whole_number(base.config, "n_train"), base.seeds["data_seed"]
         points = finite(base.dataset.draws(n, "train", seed), "dataset")
         score = Empirical(points).oracle(base.schedule).to(base.device)
     elif name == "pretrained":
@@ -413,7 +419,7 @@ def chosen_denoiser(base: Ground, name: str, training: Training | None) -> Score
     return Graphed(score) if isinstance(score, Denoiser) else score
 
 
-def origin(base: Ground, name: str, score: Score, training: Training | None) -> Origin:
+def make_origin(base: Basis, name: str, score: Score, training: Training | None) -> Origin:
     """What stands for one of `DENOISERS` in an identity."""
     n = base.plain["n_train"]
     if name == "learned":
@@ -428,15 +434,15 @@ def origin(base: Ground, name: str, score: Score, training: Training | None) -> 
     return Origin(name)
 
 
-def training_identities(base: Ground, training: Training) -> tuple[str, str]:
+def training_identities(base: Basis, training: Training) -> tuple[str, str]:
     """Identities of all that decides what is learned, and of the same without seeds."""
     network, data = training.objective.model.network, training.data
     recipe = {
-        **{key: base.plain[key] for key in decisive(base.config)},
+        **{key: base.plain[key] for key in training_keys(base.config)},
         "path": describe(base.schedule),  # a pretrained model brings its own
         "data": describe(base.dataset, code=True),
         # the code of what comes from a trusted package
-        "members": [member_code(base.config, key) for key in decisive(base.config)],
+        "members": [member_code(base.config, key) for key in training_keys(base.config)],
         "device": base.device.type,
         "threads": torch.get_num_threads(),
         "arithmetic": arithmetic(),
@@ -456,9 +462,9 @@ def member_code(config: DictConfig, key: str) -> object:
     return None if target is None else describe(trusted(target, key), code=True)
 
 
-def labels(base: Ground, run: str, noise: str) -> Labels:
+def make_labels(base: Basis, run: str, noise: str) -> Labels:
     """Names for the table; of what a training has no use for, none."""
-    used = decisive(base.config)
+    used = training_keys(base.config)
     named = {
         key: str(base.choices.get(key, "")) if key in used or key not in PARTS else ""
         for key in ("network", "objective", "target", "grid")
@@ -481,14 +487,14 @@ def chosen_budget(config: DictConfig, sweep: Sweep) -> Budget | None:
     require(isinstance(config.budget, DictConfig), "budget", config.budget, allowed)
     return Budget(
         sweep,
-        converged_steps=count(config.budget, "converged_steps"),
+        converged_steps=whole_number(config.budget, "converged_steps"),
         tolerance=convert(config.budget.tolerance, float, "budget.tolerance"),
     )
 
 
 def chosen_chains(config: DictConfig, sweep: Sweep) -> int:
     """How many chains of each Langevin sampler are examined."""
-    chains = count(config, "chains")
+    chains = whole_number(config, "chains")
     if chains > 0:
         installed = find_spec("arviz") is not None
         require(installed, "chains", chains, "0, or pip install 'samplerbench[chains]'")
@@ -497,19 +503,19 @@ def chosen_chains(config: DictConfig, sweep: Sweep) -> int:
     return chains
 
 
-def decisive(config: DictConfig) -> list[str]:
+def training_keys(config: DictConfig) -> list[str]:
     """The parts of the config that decide what is learned."""
     named = parameters(config.objective, "objective")
     parts = [key for key in ("schedule", *PARTS) if key in named]
     return [*parts, "network", "objective", "trainer", "n_train", "n_validation"]
 
 
-def build_training(base: Ground) -> Training:
+def build_training(base: Basis) -> Training:
     """The objective with its model, and the batches."""
     config, dataset, seeds = base.config, base.dataset, base.seeds
     train_seed = seeds["train_seed"]
     train, validation = (
-        finite(dataset.draws(count(config, key), purpose, seeds["data_seed"]), "dataset")
+        finite(dataset.draws(whole_number(config, key), purpose, seeds["data_seed"]), "dataset")
         for key, purpose in (("n_train", "train"), ("n_validation", "validation"))
     )
     recipe = construct(config.trainer, "trainer")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from samplerbench.app.config.construct import read_member
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.folders import member_files
 from samplerbench.bench.budget.parts import PARTS
 from samplerbench.bench.cell import CELL, NAMES, sampler_name
 from samplerbench.bench.ranking import Ranking, ranking
@@ -68,7 +68,7 @@ def metric_name(metric: str, settings: str) -> str:
         metric: the column of that name.
         settings: the column `metric_settings`, JSON.
     """
-    path = members("metric").get(metric)
+    path = member_files("metric").get(metric)
     usual = read_member(path) if path else {}
     own = json.loads(settings) if settings else {}
     other = [

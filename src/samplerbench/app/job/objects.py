@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig
 
-from samplerbench.app.config.compose import composed
+from samplerbench.app.config.compose import compose_config
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.folder.runs import open_run
-from samplerbench.app.job.build import Ground, assembled, ground
+from samplerbench.app.job.build import Basis, assemble, make_basis
 from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
@@ -46,8 +46,8 @@ def untrained(
         schedule: its label and the path; None for the config's.
         words: that the config is composed with.
     """
-    base = _ground(*composed(words), dataset, schedule)
-    return assembled(base, _exact(base))[0]
+    base = _ground(*compose_config(words), dataset, schedule)
+    return assemble(base, _exact(base))[0]
 
 
 def trained(
@@ -74,8 +74,8 @@ def trained(
         unused = UNUSED | ({"schedule"} if schedule is not None else set())
         allowed = "left out: nothing here has a use for it"
         require(key.partition(".")[0] not in unused, key, value, allowed)
-    base = _ground(*composed(words, settings), dataset, schedule)
-    sweep, training = assembled(base, ["learned", *_exact(base)])
+    base = _ground(*compose_config(words, settings), dataset, schedule)
+    sweep, training = assemble(base, ["learned", *_exact(base)])
     assert training is not None
     # what is sampled and measured is not known yet; a later sweep checks that
     check(replace(sweep, samplers=[], metrics={}))
@@ -119,13 +119,13 @@ def _ground(
     chosen: Mapping[str, Any],
     dataset: tuple[str, Dataset],
     schedule: tuple[str, NoiseSchedule] | None,
-) -> Ground:
+) -> Basis:
     names = {"dataset": dataset[0]} | ({} if schedule is None else {"schedule": schedule[0]})
     path = None if schedule is None else schedule[1]
-    return ground(config, {**chosen, **names}, dataset[1], path)
+    return make_basis(config, {**chosen, **names}, dataset[1], path)
 
 
-def _exact(base: Ground) -> list[str]:
+def _exact(base: Basis) -> list[str]:
     """The oracle, of a law that is known: that of points only repeats those."""
     known = base.dataset.known_law and base.dataset.oracle(base.schedule) is not None
     return ["oracle"] if known else []
