@@ -6,10 +6,11 @@ renaming a yaml file changes nothing and changing a number changes the hash; num
 are described alike. Points, weights and other tensors are described by their content.
 
 The code of a member is part of its identity. Of this package that is one hash of the modules that
-decide numbers (`VERSIONS`). Of a member of somebody else's it is its module and what that imports
-of modules that are not installed: the files, without comments and docstrings, and the classes and
-functions in memory with the values that they look up. What code reads while it runs, such as a
-file, or imports by a name that it makes, cannot be seen.
+decide numbers, and of the other packages in `VERSIONS`, such as torch, their version. Of a member
+of somebody else's it is its module and what that imports of modules that are not installed: the
+files, without comments and docstrings, and the classes and functions in memory with the values that
+they look up. What code reads while it runs, such as a file, or imports by a name that it makes,
+cannot be seen.
 """
 
 from __future__ import annotations
@@ -406,8 +407,8 @@ _INSTALLED = tuple(
 
 
 def _path_of(module: str) -> Path | None:
-    """The file of a module that is written in Python and not of this package."""
-    if module.partition(".")[0] in (OURS, "__main__"):
+    """The file of a module that is written in Python and whose package is not in `VERSIONS`."""
+    if module.partition(".")[0] in ("__main__", *VERSIONS):
         return None
     try:
         spec = find_spec(module)
@@ -449,17 +450,16 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _is_installed(thing: Any) -> bool:
-    """Whether a class or function is of this package, of the standard library or installed."""
-    top = str(thing.__module__).partition(".")[0]
-    if top in (OURS, "__main__"):
-        return top == OURS
+    """Whether a class or function is of `VERSIONS`, of the standard library or installed."""
+    if str(thing.__module__).partition(".")[0] == "__main__":
+        return False
     return _lies_among_installed(sys.modules.get(thing.__module__))
 
 
 def _lies_among_installed(module: types.ModuleType | None) -> bool:
     path = getattr(module, "__file__", None)
-    ours = module is not None and module.__name__.partition(".")[0] == OURS
-    return ours or path is None or any(Path(path).is_relative_to(place) for place in _INSTALLED)
+    known = module is not None and module.__name__.partition(".")[0] in VERSIONS
+    return known or path is None or any(Path(path).is_relative_to(place) for place in _INSTALLED)
 
 
 def _is_cached(kind: type, name: str) -> bool:

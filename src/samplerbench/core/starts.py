@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +58,10 @@ class Law(Protocol):
     def from_uniforms(self, u: Tensor) -> Tensor: ...
 
 
+#: ln q(x) of the path at a level, as `models.Density.log_density`.
+PathDensity = Callable[[Tensor, Level[float]], Tensor]
+
+
 class Start(ABC):
     """The law of the first state. Members are frozen dataclasses."""
 
@@ -74,6 +79,19 @@ class Start(ABC):
             eps: shape (n, dim), float64.
             level: the first level of the sampler.
         """
+
+    def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
+        """ln of the density of the first state, shape (n,), at points (n, dim).
+
+        Args:
+            x: the points.
+            level: the first level of the sampler.
+            path: ln q(x) of the path at a level.
+
+        Raises:
+            InvalidSetting: it is not known.
+        """
+        raise InvalidSetting("start", type(self).__name__, "one whose density is known")
 
     def why_incompatible(self, dataset: Law) -> str | None:
         """Why this data set does not allow this start, in one line, or None if it does."""
@@ -106,6 +124,9 @@ class Prior(Start):
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return level.sigma * eps
 
+    def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
+        return _log_normal(x, 0.0, level.sigma)
+
 
 @dataclass(frozen=True)
 class Exact(Start):
@@ -117,6 +138,9 @@ class Exact(Start):
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return level.alpha * x0 + level.sigma * eps
+
+    def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
+        return path(x, level)
 
 
 @dataclass(frozen=True)
@@ -132,6 +156,9 @@ class FixedGaussian(Start):
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return self.mean + self.std * eps
+
+    def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
+        return _log_normal(x, self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -153,6 +180,9 @@ class Sobol(Start):
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return self.start.combine(x0, eps, level)
+
+    def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
+        return self.start.log_density(x, level, path)
 
     def why_incompatible(self, dataset: Law) -> str | None:
         reason = self.start.why_incompatible(dataset)
@@ -212,6 +242,11 @@ def stratified_draws(dataset: Law, count: int, *key: int | str) -> Tensor:
         ValueError: the law is not a map of the unit cube.
     """
     return dataset.from_uniforms(sobol_points(count, dataset.uniform_dim or 1, 0, "draws", *key))
+
+
+def _log_normal(x: Tensor, mean: float, std: float) -> Tensor:
+    """ln N(x; mean, std²·I), shape (n,)."""
+    return (-0.5 * ((x - mean) / std).square() - math.log(std * math.sqrt(2 * math.pi))).sum(-1)
 
 
 _BITS = 32

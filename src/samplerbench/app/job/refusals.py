@@ -5,11 +5,13 @@ Asked of the built objects, wherever they come from: the config of a job, or the
 
 from __future__ import annotations
 
+from samplerbench.bench.cell import Cell
+from samplerbench.bench.densities import why_no_density
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.models import Denoiser
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.identity import identity
-from samplerbench.metrics.base import LawMetric, Metric, finite_points
+from samplerbench.metrics.base import Divergence, LawMetric, Metric, finite_points
 
 MOST_VALUES = 10**6
 
@@ -82,6 +84,17 @@ def _require_values(sweep: Sweep) -> None:
     require(values <= MOST_VALUES, "repetitions", sweep.repetitions, allowed)
 
 
+def _why_no_density(sweep: Sweep) -> str | None:
+    """Why no cell has a known density, or None if one has."""
+    reasons = [
+        why_no_density(sweep, Cell(denoiser, start, name, sampler, 1, 0))
+        for denoiser in sweep.denoisers
+        for start in sweep.starts
+        for name, sampler in sweep.samplers
+    ]
+    return reasons[0] if all(reasons) else None
+
+
 def _check_metrics(sweep: Sweep) -> None:
     """Each must be able to measure samples of this law, at this n, against these points."""
     points = sweep.reference
@@ -94,6 +107,8 @@ def _check_metrics(sweep: Sweep) -> None:
             reason = metric.why_incompatible(sweep.dataset.dim) or metric.why_too_large(
                 sweep.n_samples, len(points)
             )
+        if reason is None and isinstance(metric, Divergence) and sweep.samplers:
+            reason = _why_no_density(sweep)
         if reason is not None:
             raise InvalidSetting("metric", name, f"another one: {reason}")
         if isinstance(metric, Metric):

@@ -150,7 +150,7 @@ def planned(job: Job) -> int:
     chains = len(chain_cells(sweep)) * len(DIAGNOSTICS) if job.chains else 0
     if not sweep.metrics:
         return chains
-    values = job.budget.row_count() if job.budget else len(sweep.cells()) * len(sweep.metrics)
+    values = job.budget.row_count() if job.budget else sweep.row_count()
     return values + chains
 
 
