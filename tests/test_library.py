@@ -372,9 +372,12 @@ def test_tables_of_two_laws_are_two_curves():
     names = [text.get_text() for text in legend.get_texts()]
     curves = [name for name in names if name.startswith("heun")]
     assert len(curves) == 2
-    assert all("measure_id=" in name for name in curves)
+    assert all("(measure " in name for name in curves)
     assert not any("floor" in name for name in names)  # there are two, and none is of both
-    with pytest.raises(InvalidSetting, match="measure_id="):
+    with pytest.raises(
+        InvalidSetting,
+        match="^metric=max_sliced_certified: must be one setting against one law, not 2",
+    ):
         ranking(pd.concat([tables[0], tables[1].assign(sampler="other")]), steps=4)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from samplerbench.app.config.construct import construct_grid, read_member
+from samplerbench.app.config.construct import construct, construct_grid, read_member
 from samplerbench.app.config.folders import conf_directory, member_files
 from samplerbench.app.config.groups import chosen_nodes
 from samplerbench.app.config.numbers import check_numbers, whole_number, whole_numbers
@@ -118,7 +118,7 @@ def test_settings_of_members_are_checked_by_the_members():
         node = read_member(member_files(group)[name])
         node[setting] = value
         with pytest.raises(InvalidSetting, match=message):
-            construct_grid(node, f"{group}.{name}")
+            (construct_grid if group == "sampler" else construct)(node, f"{group}.{name}")
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,15 @@ def test_settings_of_members_are_checked_by_the_members():
         ("schedule=vp_cosine grid.noise_max=inf", "noise_max=inf.*finite"),
         ("target=noise schedule=rectified grid=uniform", "denoiser=learned.*NoiseTarget is undef"),
         ("budget=true", "^budget=True.*converged_steps"),
-        ("logger=null", "^logger=None.*"),
         ("device=meta", "^device=meta.*cpu"),
         ("graphs=true", "^graphs=True.*device=cuda"),
         ("dtype=float8", "^dtype=float8.*float64"),
         ("denoiser=orakel", "^denoiser=orakel.*oracle"),
         ("denoiser=[]", r"^denoiser=\[\].*oracle"),
-        ("denoiser=[oracle,oracle]", "^denoiser=oracle,oracle: must be .* each named once"),
+        (
+            "denoiser=[oracle,oracle]",
+            "must be one or several of .*, each named once",
+        ),
         ("dataset=gaussian dataset.mean=[0] dataset.covariance=[[1]]", "^metric=max_sliced_cert"),
         ("wanted=0", "^wanted=0.*positive"),
         ("experiment=budget budget.tolerance=-1", r"^budget\.tolerance=-1.*positive"),
@@ -159,7 +161,8 @@ def test_settings_of_members_are_checked_by_the_members():
         ("metric=exact_w2", "^metric=exact_w2: .* more than max_pairs"),
         ("dataset=two_moons reference_noise=1", "^reference_noise=1.0: .* mixtures only"),
         ("picture=band_1d", "^picture=band_1d: .* 1 dimension"),
-        ("steps=4 nfe=8", "^steps=4: must be left out"),
+        ("steps=4 nfe=8", "^steps=4: must be left out beside nfe, which decides the numbers"),
+        ("steps=null", "^steps=None: must be numbers of steps, or null with nfe given"),
         ("sweeper_metric=exact_w2", "^sweeper_metric=exact_w2: must be null or one of the metr"),
     ],
 )

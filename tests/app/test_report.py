@@ -177,17 +177,18 @@ def test_weights_that_are_gone_cost_the_panels_only(runs, capsys):
 
 def test_mistakes_are_one_line(runs, refuses):
     (runs.parent / "empty").mkdir()
-    for words, message in (
+    for words, *messages in (
         ([], "report=no folder"),
         (["nowhere"], "run=nowhere: must be a folder"),
         (["empty"], "run=empty: must be a folder"),
+        (["rnus"], "run=rnus: must be a folder that a job of samplerbench made", "near it: runs"),
         (["runs", "out=runs"], "out=runs: must be a folder that is not there yet"),
         (["runs", "--comparee"], "report=--comparee: must be left out: report uses out, panels"),
         (["runs", "panels=maybe"], "panels=maybe: must be true or false"),
         (["runs", "--compare"], "two folders with one run each"),
         (["runs/a", "runs/a", "--compare"], "two different runs"),
     ):
-        refuses(["report", *words], message)
+        refuses(["report", *words], *messages)
 
 
 def test_runs_that_measure_differently_are_not_compared(runs):

@@ -141,11 +141,16 @@ def test_a_file_that_was_made_meanwhile_is_kept(run, monkeypatch):
         assert other.read() == "somebody's"
 
 
-def test_samples_that_are_not_finite_are_said(run, monkeypatch):
+def test_samples_that_are_not_finite_are_said(run, monkeypatch, capsys):
     monkeypatch.setattr(sampling, "_block", lambda *_: (4, 3))
     with pytest.raises(SystemExit) as leaving:
         made(run, "sampler=heun", "steps=4", "n=100")
-    assert leaving.value.code == "samplerbench: 6 of 100 samples are not finite"
+    said = "6 of 100 samples are not finite; score refuses x.npy until their rows are removed"
+    assert leaving.value.code == f"samplerbench: {said}"
+    assert "score:" not in capsys.readouterr().out
+    np.save("bad.npy", np.full((100, 2), np.nan))
+    with pytest.raises(InvalidSetting, match="finite"):
+        score.main(["bad.npy"])
     assert os.listdir() == ["x.npy"]
 
 

@@ -105,7 +105,7 @@ def test_a_word_without_a_use_is_refused(command, here, capsys, words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nfe=8"], "steps=4: must be left out: nfe takes its place"),
+        (["nfe=8"], "steps=4: must be left out beside nfe"),
         (["sweeper_metric=max_sliced_certified"], "sweeper_metric=max_sliced_certified: must be"),
         (["-m", "sweeper_metric=max_sliced_certified"], "job 0 of runs: sweeper_metric=max_sliced"),
     ],

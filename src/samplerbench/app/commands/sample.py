@@ -115,7 +115,8 @@ def main(words: list[str]) -> None:
     for line in report(run, asked, sweep, cell, made):
         print(line)
     if made.bad:
-        sys.exit(f"samplerbench: {made.bad:,} of {asked.n:,} samples are not finite")
+        told = f"{made.bad:,} of {asked.n:,} samples are not finite"
+        sys.exit(f"samplerbench: {told}; score refuses {asked.out} until their rows are removed")
 
 
 def read(words: list[str]) -> Asked:
@@ -262,7 +263,7 @@ def report(run: StoredRun, asked: Asked, sweep: Sweep, cell: Cell, made: Made) -
     yield f"samples: {asked.out}, shape {shape_of(sweep, cell, asked.every)}"
     if asked.every is not None:
         yield "         the first axis is the way; its last entry are the samples"
-    elif sweep.levels(cell.steps).rows[-1].sigma == 0:
+    elif sweep.levels(cell.steps).rows[-1].sigma == 0 and not made.bad:
         words = scoring(run, asked.out)
         if words:
             yield f"score:   {shlex.join(words)}"

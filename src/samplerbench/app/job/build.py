@@ -134,14 +134,13 @@ def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def names(config: DictConfig, key: str, allowed: Sequence[str]) -> list[str]:
-    """One name or a list of names, each allowed and none twice."""
-    value = config[key]
+def chosen_denoisers(config: DictConfig) -> list[str]:
+    """The names of the score models, each once."""
+    value = config.denoiser
     listed = list(value) if isinstance(value, ListConfig) else [value]
-    message = f"one or several of {', '.join(allowed)}"
-    require(len(listed) > 0 and len(set(listed)) == len(listed), key, value, message)
-    for name in listed:
-        require(name in allowed, key, name, message)
+    allowed = f"one or several of {', '.join(DENOISERS)}, each named once"
+    good = len(listed) > 0 and all(name in DENOISERS for name in listed)
+    require(good and len(set(listed)) == len(listed), "denoiser", value, allowed)
     return listed
 
 
@@ -230,7 +229,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         and config.denoiser is not None
         and len(config.denoiser) == 0
     )
-    scores = [] if wants_none else names(config, "denoiser", DENOISERS)
+    scores = [] if wants_none else chosen_denoisers(config)
     sweep, training = assemble(base, scores, run=run, cache=cache)
     # pictures can do without samplers or metrics, where they look at data or scores
     for key, chosen in (("metric", sweep.metrics), ("sampler", sweep.samplers)):
@@ -280,8 +279,9 @@ def assemble(
     nfe = whole_numbers(config, "nfe")
     steps = whole_numbers(config, "steps") or nfe  # which are not used as steps
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
-    allowed = "left out: nfe takes its place; with nfe=null it is used"
-    require(not (nfe and is_typed("steps")), "steps", config.steps, allowed)
+    allowed = "left out beside nfe, which decides the numbers of steps"
+    given_twice = nfe and is_typed("steps") and config.steps is not None
+    require(not given_twice, "steps", config.steps, allowed)
     noise: float = convert(config.reference_noise, float, "reference_noise")
     truth = noised_law(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
