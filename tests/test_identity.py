@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 import samplerbench
@@ -20,6 +21,7 @@ from samplerbench.core.grids import custom, karras
 from samplerbench.core.schedules import EDM, GeometricVE, GeometricVEKernel
 from samplerbench.identity import (
     PRESENTATION,
+    _installed_version,
     _sources,
     content,
     describe,
@@ -310,3 +312,15 @@ def test_a_file_that_was_edited_after_its_import_is_not_what_runs(tmp_path):
         folder, FILES, lambda: (folder / "lab/parts.py").write_text(other["lab/parts.py"])
     )
     assert len({old, new, stale}) == 3
+
+
+def test_the_version_of_an_installed_package_is_part_of_its_identity(monkeypatch):
+    """Such as of a user's package that is installed and not edited in place."""
+    member = functools.partial(yaml.safe_load, "1")
+    _installed_version.cache_clear()
+    before = identity(member)
+    monkeypatch.setattr("samplerbench.identity.version", lambda name: "another")
+    assert identity(member) == before
+    _installed_version.cache_clear()
+    assert identity(member) != before
+    _installed_version.cache_clear()

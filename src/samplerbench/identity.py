@@ -30,7 +30,7 @@ from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import Enum
 from hashlib import blake2b
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from operator import index
 from pathlib import Path
@@ -206,10 +206,13 @@ class _Describer:
         }
 
     def _named(self, kind: str, thing: Any) -> dict[str, Any]:
-        """The name of a class or function and, unless it is installed, its code."""
+        """The name of a class or function and its code; of what is installed, the version."""
         named = {kind: f"{thing.__module__}.{thing.__qualname__}"}
-        if not self._code or _is_installed(thing):
+        if not self._code:
             return named
+        if _is_installed(thing):
+            installed = _installed_version(str(thing.__module__).partition(".")[0])
+            return {**named, "version": installed} if installed else named
         sources = _sources(thing.__module__) if _found_again(thing) else {}
         return {**named, "source": sources, "code": self._compiled(thing)}
 
@@ -231,8 +234,10 @@ class _Describer:
         if not isinstance(thing, type | types.FunctionType):
             return self._value(thing)
         name = f"{thing.__module__}.{thing.__qualname__}"
-        if id(thing) in self._reading or _is_installed(thing):
+        if id(thing) in self._reading:
             return name
+        if _is_installed(thing):
+            return name + " " + _installed_version(str(thing.__module__).partition(".")[0])
         self._reading.add(id(thing))
         try:
             if isinstance(thing, types.FunctionType):
@@ -460,6 +465,18 @@ def _lies_among_installed(module: types.ModuleType | None) -> bool:
     path = getattr(module, "__file__", None)
     known = module is not None and module.__name__.partition(".")[0] in VERSIONS
     return known or path is None or any(Path(path).is_relative_to(place) for place in _INSTALLED)
+
+
+@functools.cache
+def _installed_version(package: str) -> str:
+    """The version of an installed package; empty if `VERSIONS` or Python's own version has it."""
+    if package in VERSIONS or package in sys.stdlib_module_names:
+        return ""
+    try:
+        return version(package)
+    except PackageNotFoundError:  # its distribution has another name, or there is none
+        others = packages_distributions().get(package, [])
+        return version(others[0]) if others else package_code(package)
 
 
 def _is_cached(kind: type, name: str) -> bool:
