@@ -4,7 +4,8 @@ main            the command line: finds the command and prints its mistakes
 
 commands/       one module a command: list, check, score, sample, report, export, cite, cache, and
                 `run`, the job of Hydra; `words` reads what is typed after a command's name,
-                `complaints` prints a mistake in one line
+                `complaints` prints a mistake in one line,
+                `output` makes the file of `out=…`
 job/            one job: `build` makes its objects, `refusals` checks them, `run` trains and
                 measures, `show` and `console` draw and print; `objects` serves the library,
                 `rebuild` builds the job of a stored run again

@@ -113,14 +113,6 @@ def report(
 ) -> None:
     """Write a report of runs and say what is in it.
 
-    Args:
-        paths: of the runs.
-        folders: that were named; a multirun there may have jobs that have not begun.
-        skipped: what is said of folders that cannot be read.
-        out: where it is written, a folder that is not there yet.
-        panels: whether samples are drawn.
-        comparing: whether the two runs are compared.
-
     Raises:
         InvalidSetting: the two runs do not measure the same.
     """
@@ -213,12 +205,7 @@ def _with_budgets(report: Report) -> Report:
 
 
 def _with_panels(report: Report, runs: Mapping[str, StoredRun]) -> Report:
-    """The report with samples of the best and the worst cell of the first runs.
-
-    Args:
-        report: without them.
-        runs: by their label.
-    """
+    """The report with samples of the best and the worst cell of the first runs."""
     charts: list[Chart] = []
     notes = list(report.notes)
     with_cells = report.lines[report.lines["mean"].notna()]

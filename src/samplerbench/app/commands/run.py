@@ -123,24 +123,16 @@ def _outside(subdir: str) -> InvalidSetting:
 class JobFailed(RuntimeError):
     """A job of a multirun ended without all its values; Hydra raises it when all jobs have ended.
 
-    It is made of plain text, which every launcher can carry from one process to another.
-
-    Args:
-        message: which job, and why.
-        status: to leave with.
-        folder: of the job.
-        multirun: the folder of all its jobs.
+    It holds plain text, which every launcher can carry from one process to another: the message,
+    the exit status, and the folders of the job and of its multirun.
     """
 
-    def __init__(self, message: str, status: int, folder: str, multirun: str) -> None:
-        super().__init__(message, status, folder, multirun)
-        self.message = message
-        self.status = status
-        self.folder = folder
-        self.multirun = multirun
+    def __init__(self, *fields: Any) -> None:
+        super().__init__(*fields)
+        self.message, self.status, self.folder, self.multirun = fields
 
     def __str__(self) -> str:
-        return self.message
+        return str(self.message)
 
 
 def _named(error: Exception) -> str:

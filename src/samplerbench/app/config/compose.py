@@ -61,10 +61,6 @@ def compose_config(
 ) -> tuple[DictConfig, dict[str, Any]]:
     """The config of a job with these words, and which member of each group was chosen.
 
-    Args:
-        words: as on the command line: "dataset=two_moons", "n_samples=500".
-        settings: keys of the config and their values, set after that: {"trainer.lr": 1e-3}.
-
     Raises:
         InvalidSetting: a key is none of the config's.
         HydraException: a word is not understood.
@@ -89,11 +85,6 @@ def compose_config(
 
 def member_node(group: str, name: str, settings: Mapping[str, object] | None = None) -> DictConfig:
     """The node of a group's member, with some of its settings changed.
-
-    Args:
-        group: "sampler".
-        name: "heun".
-        settings: by name; whether the member has them is asked when it is constructed.
 
     Raises:
         InvalidSetting: the group has no such member, or a setting is nothing that a yaml can hold.

@@ -59,9 +59,6 @@ def trusting(packages: object) -> Iterator[None]:
     They may also lie in the current folder, which comes last of where Python looks, so that a file
     there cannot take the place of an installed module.
 
-    Args:
-        packages: the name of a package or module, or a list of them; None for none.
-
     Raises:
         InvalidSetting: there is something else among them.
     """

@@ -211,11 +211,6 @@ def chosen_cache(config: DictConfig) -> Cache | None:
 def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     """Build and check everything.
 
-    Args:
-        config: the composed config.
-        choices: which member of each group was chosen, for the table's labels.
-        run: the run's name, for the same.
-
     Raises:
         InvalidSetting: naming the key, its value and what is allowed.
     """
@@ -262,12 +257,6 @@ def assemble(
     base: Basis, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
 ) -> tuple[Sweep, Training | None]:
     """The sweep of a config, for the command and the library, and what trains its learned denoiser.
-
-    Args:
-        base: law, path and seeds.
-        scores: which of `DENOISERS` it has.
-        run: the run's name, for the table.
-        cache: where values are recalled from.
 
     Raises:
         InvalidSetting: naming the key, its value and what is allowed.
@@ -355,14 +344,7 @@ def make_basis(
     dataset: Dataset | None = None,
     schedule: NoiseSchedule | None = None,
 ) -> Basis:
-    """Law, path, device and seeds; sets the number of threads.
-
-    Args:
-        config: the composed config.
-        choices: which member of each group was chosen.
-        dataset: the law, where it is not the config's.
-        schedule: the path, where it is not the config's.
-    """
+    """Law, path, device and seeds; sets the number of threads."""
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     torch.set_num_threads(whole_number(config, "threads"))

@@ -22,14 +22,7 @@ from samplerbench.metrics.base import Divergence, LawMetric, Metric
 
 
 def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: bool = True) -> None:
-    """One table a metric: a line for each start, denoiser and sampler setting, a column for each N.
-
-    Args:
-        out: where to print.
-        table: rows of the results store.
-        unit: what its steps are: N, or the evaluations allowed, NFE; see `at_equal_cost`.
-        known_law: whether data are drawn from the law, or from a set that stands for it.
-    """
+    """A table for each metric: a line for each curve, a column for each number of steps."""
     law = "the law itself" if known_law else "the law that the data stand for"
     source = "the law itself" if known_law else "the data set itself"
     for metric, rows in table.groupby("metric"):
@@ -62,12 +55,7 @@ def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: b
 
 
 def metric_name(metric: str, settings: str) -> str:
-    """A metric with those of its settings that are not its member's in conf/metric/.
-
-    Args:
-        metric: the column of that name.
-        settings: the column `metric_settings`, JSON.
-    """
+    """A metric with those of its settings that are not its member's in conf/metric/."""
     path = member_files("metric").get(metric)
     usual = read_member(path) if path else {}
     own = json.loads(settings) if settings else {}
@@ -125,12 +113,7 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
 
 
 def print_beyond(out: Console, cells: pd.DataFrame) -> None:
-    """The cells of samplers at equal cost that took more evaluations than any bound allows.
-
-    Args:
-        out: where to print.
-        cells: the second of what `at_equal_cost` returns.
-    """
+    """The cells of samplers at equal cost that took more evaluations than any bound allows."""
     for line in cells.to_dict("records"):
         name = sampler_name(line["sampler"], line["sampler_settings"])
         out.print(
@@ -147,25 +130,14 @@ def _bound(unit: str, count: int) -> str:
 
 
 def print_failures(out: Console, table: pd.DataFrame) -> None:
-    """What did not give a value, and why: a line for each reason.
-
-    Args:
-        out: where to print.
-        table: all rows of the results store, also those behind an error budget.
-    """
+    """What did not give a value, and why: a line for each reason."""
     bad = table[table["status"] != "ok"]
     for (status, message), rows in bad.groupby(["status", "message"]):
         out.print(f"{len(rows)} {status}: {message}", style="bold red", markup=False)
 
 
 def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
-    """What else a metric found, at the largest number of steps: a p-value, a share.
-
-    Args:
-        out: where to print.
-        rows: of one metric.
-        unit: what its steps are, as in `print_cells`.
-    """
+    """What else a metric found, at the largest number of steps: a p-value, a share."""
     rows = rows[(rows["info"].fillna("") != "") & (rows["steps"] == rows["steps"].max())]
     keys = ["start", "denoiser", "sampler", "sampler_settings", "steps"]
     for key, group in rows.groupby(keys):
@@ -187,13 +159,6 @@ def print_claims(
 
     Where there is one repetition or no floor, it says what is missing; a cell with too few values
     is named and left out.
-
-    Args:
-        out: where to print.
-        table: rows of the results store: distances to the data or the law.
-        wanted: a distance that one would like to find, in the units of the data.
-        metrics: those of the table, by name.
-        unit: what its steps are, as in `print_cells`.
     """
     sampled = table[table["denoiser"] != "law"]
     if sampled.empty:
@@ -265,12 +230,7 @@ def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 
 def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
-    """E‖s − s*‖² of each score, at each level where it was measured.
-
-    Args:
-        out: where to print.
-        errors: of `bench.score_error.score_errors`.
-    """
+    """E‖s − s*‖² of each score, at each level where it was measured."""
     for name, rows in errors.groupby("denoiser", sort=False):
         means = rows.groupby("sigma", sort=False)[["error", "size"]].mean()
         texts = [
@@ -281,12 +241,7 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
 
 
 def print_chains(out: Console, table: pd.DataFrame) -> None:
-    """How well chains mix, a line for each cell whose chains could be examined.
-
-    Args:
-        out: where to print.
-        table: rows of the results store, of `bench.chains.diagnose`.
-    """
+    """How well chains mix, a line for each cell whose chains could be examined."""
     ok = table[table["status"] == "ok"]
     for key, rows in ok.groupby(["start", "denoiser", "sampler", "sampler_settings", "steps"]):
         start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
@@ -310,12 +265,7 @@ _HYPHENATED = {
 
 
 def print_budget(out: Console, lines: pd.DataFrame) -> None:
-    """Two tables: a line for each sampler setting and number of steps, a column for each part.
-
-    Args:
-        out: where to print.
-        lines: of `bench.budget.parts.parts`.
-    """
+    """Two tables: a line for each sampler setting and number of steps, a column for each part."""
     titles = {
         "difference": "differences of distances, which add up to the total",
         "neighbours": "distances between neighbours, which see what the floor hides",

@@ -39,13 +39,7 @@ def untrained(
     schedule: tuple[str, NoiseSchedule] | None,
     words: Sequence[str],
 ) -> Sweep:
-    """The main job's sweep on a law, with its exact denoiser where it has one.
-
-    Args:
-        dataset: its label and the law.
-        schedule: its label and the path; None for the config's.
-        words: that the config is composed with.
-    """
+    """The main job's sweep on a law, with its exact denoiser where it has one."""
     base = _ground(*compose_config(words), dataset, schedule)
     return assemble(base, _exact(base))[0]
 
@@ -57,12 +51,6 @@ def trained(
     settings: Mapping[str, object],
 ) -> tuple[Sweep, pd.DataFrame]:
     """The same with a learned denoiser, trained here, and the losses on the way.
-
-    Args:
-        dataset: its label and the law.
-        schedule: its label and the path; None for the config's.
-        words: that the config is composed with.
-        settings: keys of the config that are changed after that.
 
     Raises:
         InvalidSetting: it cannot be trained so.
