@@ -48,7 +48,7 @@ def test_references():
 
 
 def test_what_a_sampler_declares():
-    describe = listing.declares
+    describe = listing.declared
     assert describe(DDIM()) == ("1", "N", "denoiser")
     assert describe(DDIM(1.0))[0] == "1 weak"
     assert describe(Heun())[:2] == ("2", "2N-1")

@@ -146,7 +146,7 @@ def test_a_plan_is_hydra_s_own(tmp_path):
     assert found.jobs == tuple(
         frozenset({f"a={a}", f"b={b}", "c=[1,2]"}) for a in (0, 1) for b in (3, 4)
     )
-    assert found.told(found.jobs[:1]) == ["a=0 b=3"]
+    assert found.short_names(found.jobs[:1]) == ["a=0 b=3"]
     assert plan(tmp_path, ["a=1,2"], _target_="optuna.Sweeper") is None
     assert plan(tmp_path, ["a=interval(0,1)"]) is None
     assert plan(tmp_path, ["a=range(0,1000)", "b=range(0,1000)"]).count == 10**6

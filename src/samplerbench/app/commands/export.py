@@ -17,7 +17,7 @@ from samplerbench.errors import InvalidSetting, require
 
 
 def main(words: list[str]) -> None:
-    """Write the folder, and say what it is.
+    """Write the folder, and print how to load it.
 
     Raises:
         InvalidSetting: before anything is written, if it cannot be done.
@@ -26,7 +26,7 @@ def main(words: list[str]) -> None:
     require(len(folders) == 1, "export", " ".join(folders) or "no folder", "the folder of one run")
     require("out" in values, "out", "", "given, as in out=my_model")
     directory, out = Path(folders[0]), new_path(Path(values["out"]), "folder")
-    # what the words alone can show is checked; from here on it takes seconds
+    # slow: imports torch
     from samplerbench.app.folder.runs import open_run
     from samplerbench.app.job.rebuild import rebuild
     from samplerbench.core.models import Learned

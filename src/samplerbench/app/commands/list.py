@@ -32,12 +32,12 @@ def main(words: list[str]) -> None:
     known = groups()
     out = console()
     for word in words:
-        # "samplers" is what one says
+        # people write "samplers"
         group = word if word in known else word.removesuffix("s")
         if group not in known:
             raise InvalidSetting("list", word, f"one of {', '.join(known)}, or nothing")
         paths = member_files(group)
-        out.print(samplers(paths) if group == "sampler" else others(group, paths))
+        out.print(sampler_table(paths) if group == "sampler" else member_table(group, paths))
     if not words:
         table = Table("group", "members", box=None, pad_edge=False)
         for group in known:
@@ -45,7 +45,7 @@ def main(words: list[str]) -> None:
         out.print(table)
 
 
-def others(group: str, paths: dict[str, Path]) -> Table:
+def member_table(group: str, paths: dict[str, Path]) -> Table:
     """A line for each member of a group: its name, what it is, and its first reference."""
     table = Table(box=None, pad_edge=False)
     table.add_column(group, no_wrap=True)
@@ -56,7 +56,7 @@ def others(group: str, paths: dict[str, Path]) -> Table:
     return table
 
 
-def samplers(paths: dict[str, Path]) -> Table:
+def sampler_table(paths: dict[str, Path]) -> Table:
     """A line for each sampler: order, evaluations, needs and reference."""
     table = Table(box=None, pad_edge=False)
     table.add_column("sampler", no_wrap=True)
@@ -64,14 +64,14 @@ def samplers(paths: dict[str, Path]) -> Table:
     for column in ("order", "NFE", "needs", "reference"):
         table.add_column(column, no_wrap=True)
     for name, path in paths.items():
-        # up to a full stop, a colon or a semicolon, but for that of "et al."
+        # up to a full stop (not that of "et al."), a colon or a semicolon
         words = re.split(r"(?<=[a-zé)0-9])(?<!\bal)[.:;](?: |$)", first_comment(path))
         first = construct_grid(read_member(path), f"sampler.{name}")[0]
-        table.add_row(name, words[0], *declares(first), reference(path))
+        table.add_row(name, words[0], *declared(first), reference(path))
     return table
 
 
-def declares(sampler: Sampler) -> tuple[str, str, str]:
+def declared(sampler: Sampler) -> tuple[str, str, str]:
     """Order, evaluations and needs of a sampler, in words."""
     from samplerbench.core.models import Denoiser  # slow: imports torch
 
@@ -86,7 +86,7 @@ def declares(sampler: Sampler) -> tuple[str, str, str]:
 
 
 def order(sampler: Sampler) -> str:
-    """The order that it declares, in words."""
+    """The declared order, in words."""
     if sampler.order is None:
         return "–"
     return f"{sampler.order}{' weak' * sampler.stochastic}{' adaptive' * sampler.adaptive}"

@@ -4,10 +4,10 @@
     samplerbench sample RUN sampler=ddim sampler.eta=0.5 steps=50 n=100 out=way.npy --every 10
 
 The model, the path, the grid and the start are the run's. Other words: `denoiser=oracle`, `grid`
-and `start` with their settings (`grid.rho=7`), `seed`, `device`. A member that the run has comes
-with the run's settings, any other with those of its yaml. The samples are those of the run's own
-cells, bit for bit, and sample i does not depend on n. `--every k` keeps the way, the states after
-0, k, 2k, … steps and after the last one: shape (frames, n, dim).
+and `start` with their settings (`grid.rho=7`), `seed`, `device`. A member that the run has keeps
+the run's settings; any other has those of its yaml. The samples are those of the run's own cells,
+bit for bit, and sample i does not depend on n. `--every k` also keeps the states after 0, k, 2k, …
+steps and after the last one: shape (frames, n, dim).
 
 They are written block by block into a hidden file, which gets its name when it is whole.
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from samplerbench.bench.sampling import Made
     from samplerbench.bench.sweep import Sweep
 
-#: What has to be given, with an example of each.
+#: The required keys, with an example of each.
 NEEDED = {"sampler": "heun", "steps": "20", "n": "1000", "out": "samples.npy"}
 OTHER = ("denoiser", "start", "grid", "seed", "device", "every")
 GROUPS = ("sampler", "start", "grid")
@@ -67,13 +67,13 @@ class Request:
 
 
 def main(words: list[str]) -> None:
-    """Sample, write, and say what was done; status 1 if some samples are not finite.
+    """Sample, write the file, and print what was done; status 1 if some samples are not finite.
 
     Raises:
         InvalidSetting: before any work, if it cannot be done.
     """
     request = read(words)
-    # what the words alone can show is checked; from here on it takes seconds
+    # slow: imports torch
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -98,7 +98,7 @@ def main(words: list[str]) -> None:
         sys.exit(130)
     except (InvalidSetting, OSError):
         raise
-    except Exception as error:  # of a sampler that is not ours
+    except Exception as error:  # a sampler that is not ours may raise anything
         sys.exit(f"samplerbench: {cell.sampler}: {kind_and_line(error)}; there is no {request.out}")
     for line in report(run, request, sweep, cell, made):
         print(line)
@@ -108,7 +108,7 @@ def main(words: list[str]) -> None:
 
 
 def read(words: list[str]) -> Request:
-    """The words, checked as far as can be without opening the run.
+    """The words, checked as far as possible without opening the run.
 
     Raises:
         InvalidSetting: naming the word and what is allowed.
@@ -116,7 +116,7 @@ def read(words: list[str]) -> Request:
     """
     folders, texts = read_words("sample", words, (*NEEDED, *OTHER), groups=GROUPS)
     require(len(folders) == 1, "sample", " ".join(folders) or "no folder", "the folder of one run")
-    # a path may hold what has a meaning in other values
+    # a path is taken as it is typed
     values = {k: text if k == "out" else value_of(f"{k}={text}") for k, text in texts.items()}
     for key, example in NEEDED.items():
         require(key in values, key, "", f"given, as in {key}={example}")
@@ -136,7 +136,7 @@ def whole(key: str, value: object) -> int:
 
 
 def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
-    """The run's sweep with what is requested in it, and the one cell that is sampled.
+    """The run's sweep with the requested settings, and the one cell that is sampled.
 
     Raises:
         InvalidSetting: the run has no such model, or the sampler cannot run on it.
@@ -176,18 +176,18 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
 
 
 def first_start(run: StoredRun, request: Request) -> str:
-    """The name of the start that is requested, or of the run's first one."""
+    """The name of the requested start, or of the run's first one."""
     return str(request.values.get("start", next(iter(run.config.start))))
 
 
 def node(run: StoredRun, request: Request, group: str, name: str) -> DictConfig:
-    """The member of a group with the settings that are requested: the run's own, or a yaml's.
+    """The node of a member with the requested settings: the run's own, or that of a yaml.
 
     A name with dots is a class, of a package that is trusted.
     """
     from samplerbench.app.config.compose import member_node
 
-    # the grid's node is the group itself, the others have one for each name
+    # a run has one grid, and the other groups by name
     own = {run.choices.get(group): run.config[group]} if group == "grid" else run.config[group]
     if name in (own or {}):
         found = own[name]
@@ -220,7 +220,7 @@ def new_array(out: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray
 
 
 def report(run: StoredRun, request: Request, sweep: Sweep, cell: Cell, made: Made) -> Iterator[str]:
-    """What was done, where it is, and how to score it."""
+    """Lines that say what was done, where the file is, and how to score it."""
     from samplerbench.bench.cell import sampler_name
     from samplerbench.bench.sampling import shape_of
     from samplerbench.identity import settings_text
@@ -238,7 +238,7 @@ def report(run: StoredRun, request: Request, sweep: Sweep, cell: Cell, made: Mad
 
 
 def scoring(run: StoredRun, out: Path) -> list[str]:
-    """The command that scores samples of the run's data, or nothing where they are not ours."""
+    """The command that scores the samples; nothing if the data set is not ours."""
     from samplerbench.app.config.compose import member_node
 
     name = str(run.choices.get("dataset"))

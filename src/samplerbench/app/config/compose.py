@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def run_name() -> str:
-    """A folder name that no other run has: the clock for people, 64 random bits for the rest."""
+    """A folder name that no other run has: the time, for people, and 64 random bits."""
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(8).hex()}"
 
 
@@ -40,7 +40,7 @@ OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 
 def no_name(words: Sequence[str]) -> InvalidSetting | None:
-    """What is wrong with the first word that gives a config group what can be no member's name."""
+    """An error for the first word that gives a config group a value that is no name."""
     for word in words:
         try:
             override = OverridesParser.create().parse_override(word)
@@ -118,5 +118,5 @@ def make_member(group: str, name: str, settings: Mapping[str, object]) -> Any:
 
 
 def sampler_settings(name: str) -> list[Sampler]:
-    """A sampler as its yaml has it: one object for each combination of its lists."""
+    """The samplers of a yaml: one object for each combination of its lists."""
     return construct_grid(member_node("sampler", name), f"sampler.{name}")

@@ -49,7 +49,7 @@ from samplerbench.objectives.base import Objective
 from samplerbench.training.batches import TensorData
 from samplerbench.training.pretrained import Pretrained, pretrained
 
-if TYPE_CHECKING:  # matplotlib takes long to import, and a job whose figures are known has no use
+if TYPE_CHECKING:  # slow: imports matplotlib
     from samplerbench.figures.base import Picture
 
 CACHE = ("on", "off", "refresh")
@@ -57,13 +57,13 @@ DENOISERS = ("learned", "empirical", "oracle", "pretrained")
 #: The parts of a training that an objective names in its constructor if it has a use for them.
 PARTS = ("target", "level_law", "weighting")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-#: Of large images a block has so many numbers.
+#: The numbers that a block of large images has.
 IMAGE_NUMBERS = 10**6
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, and on what."""
+    """The objective that is trained, and its data."""
 
     objective: Objective[Any]
     data: TensorData
@@ -97,7 +97,7 @@ class Job:
 
 
 def scene(sweep: Sweep, training: Training | None) -> Scene:
-    """The job as pictures see it, before anything has been trained."""
+    """The job as pictures see it, before the training."""
     untrained = training.objective.model if training else None
     return Scene(
         dataset=sweep.dataset,
@@ -156,7 +156,7 @@ def noised_law(dataset: Dataset, noise: float) -> Dataset | None:
 
 
 def processor_count() -> int:
-    """Processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -175,7 +175,7 @@ def chosen_device(name: object) -> torch.device:
 
 
 def chosen_block(config: DictConfig, event_shape: tuple[int, ...]) -> int:
-    """How many rows a block has; where none are given, the shape of the data decides.
+    """The number of rows of a block; if it is not given, the shape of the data decides.
 
     n does not: a network in single precision has other last bits in a batch of another size, and
     sample i would depend on n. A block is filled up, and a U-Net on 100 images takes as long for
@@ -218,7 +218,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     pictures = chosen_members(config, "picture")
     logger = construct(config.logger, "logger")
     cache = chosen_cache(config)
-    # without a sampler there may be no denoiser either: a look at the data
+    # a job without samplers only looks at the data, and needs no denoiser
     wants_none = (
         not chosen_nodes(config, "sampler")
         and config.denoiser is not None
@@ -226,7 +226,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     )
     scores = [] if wants_none else chosen_denoisers(config)
     sweep, training = assemble(base, scores, run=run, cache=cache)
-    # pictures can do without samplers or metrics, where they look at data or scores
+    # some pictures need no samplers or metrics: they show data or scores
     for key, chosen in (("metric", sweep.metrics), ("sampler", sweep.samplers)):
         enough = len(chosen) > 0 or len(pictures) > 0
         require(enough, key, config.get(key), f"at least one member of conf/{key}/")
@@ -266,7 +266,7 @@ def assemble(
     starts, metrics = chosen_members(config, "start"), chosen_members(config, "metric")
     require(len(starts) > 0, "start", config.get("start"), "at least one member of conf/start/")
     nfe = whole_numbers(config, "nfe")
-    steps = whole_numbers(config, "steps") or nfe  # which are not used as steps
+    steps = whole_numbers(config, "steps") or nfe  # nfe only fills the place
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
     allowed = "left out beside nfe, which decides the numbers of steps"
     given_twice = nfe and is_typed("steps") and config.steps is not None
@@ -274,7 +274,7 @@ def assemble(
     noise: float = convert(config.reference_noise, float, "reference_noise")
     truth = noised_law(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
-    if metrics:  # nothing else compares
+    if metrics:  # only metrics compare with it
         law, m = truth or base.dataset, whole_number(config, "n_reference")
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     training = build_training(base) if "learned" in scores else None
@@ -315,7 +315,7 @@ def assemble(
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """What the other parts of a job stand on.
+    """The law, the path and the seeds, from which the other parts of a job are built.
 
     Args:
         config: the composed config.
@@ -352,7 +352,7 @@ def make_basis(
     seeds = {
         key: whole_number(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")
     }
-    model = chosen_model(config)  # first, since what is missing of it takes longest to get
+    model = chosen_model(config)  # first, since a missing model takes longest to get
     if dataset is not None:
         pass
     elif model is not None and config.get("dataset") is None:
@@ -376,7 +376,7 @@ def make_basis(
 
 
 def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
-    """One of `DENOISERS`, where states live; the learned one is not trained yet."""
+    """One of `DENOISERS`, on the job's device; the learned one is not trained yet."""
     score: Score
     if name == "learned":
         assert training is not None
@@ -402,7 +402,7 @@ def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
 
 
 def make_origin(base: Basis, name: str, score: Score, training: Training | None) -> Origin:
-    """What stands for one of `DENOISERS` in an identity."""
+    """The origin of one of `DENOISERS`, for identities."""
     n = base.plain["n_train"]
     if name == "learned":
         assert training is not None
@@ -417,13 +417,13 @@ def make_origin(base: Basis, name: str, score: Score, training: Training | None)
 
 
 def training_identities(base: Basis, training: Training) -> tuple[str, str]:
-    """Identities of all that decides what is learned, and of the same without seeds."""
+    """The identity of a training, and the same without its seeds."""
     network, data = training.objective.model.network, training.data
     recipe = {
         **{key: base.plain[key] for key in training_keys(base.config)},
         "path": describe(base.schedule),  # a pretrained model brings its own
         "data": describe(base.dataset, code=True),
-        # the code of what comes from a trusted package
+        # with the code of members of trusted packages
         "members": [member_code(base.config, key) for key in training_keys(base.config)],
         "device": base.device.type,
         "threads": torch.get_num_threads(),
@@ -439,13 +439,13 @@ def training_identities(base: Basis, training: Training) -> tuple[str, str]:
 
 
 def member_code(config: DictConfig, key: str) -> object:
-    """The class or function that a key of the config names, if it names one, with its code."""
+    """The code of the class or function that a key of the config names, if it names one."""
     target = config[key].get("_target_") if isinstance(config[key], DictConfig) else None
     return None if target is None else describe(trusted(target, key), code=True)
 
 
 def make_labels(base: Basis, run: str, noise: str) -> Labels:
-    """Names for the table; of what a training has no use for, none."""
+    """Names for the table; empty for parts that the training does not use."""
     used = training_keys(base.config)
     named = {
         key: str(base.choices.get(key, "")) if key in used or key not in PARTS else ""
@@ -462,7 +462,7 @@ def make_labels(base: Basis, run: str, noise: str) -> Labels:
 
 
 def chosen_budget(config: DictConfig, sweep: Sweep) -> Budget | None:
-    """The error budget of the sweep, if one is asked for."""
+    """The error budget of the sweep, if the config has one."""
     if config.budget is None:
         return None
     allowed = "null, or converged_steps and tolerance: see experiment=budget"
@@ -475,7 +475,7 @@ def chosen_budget(config: DictConfig, sweep: Sweep) -> Budget | None:
 
 
 def chosen_chains(config: DictConfig, sweep: Sweep) -> int:
-    """How many chains of each Langevin sampler are examined."""
+    """The number of chains of each Langevin sampler that are examined."""
     chains = whole_number(config, "chains")
     if chains > 0:
         installed = find_spec("arviz") is not None
@@ -486,7 +486,7 @@ def chosen_chains(config: DictConfig, sweep: Sweep) -> int:
 
 
 def training_keys(config: DictConfig) -> list[str]:
-    """The parts of the config that decide what is learned."""
+    """The keys of the config that decide the training."""
     named = parameters(config.objective, "objective")
     parts = [key for key in ("schedule", *PARTS) if key in named]
     return [*parts, "network", "objective", "trainer", "n_train", "n_validation"]
@@ -502,7 +502,7 @@ def build_training(base: Basis) -> Training:
     )
     recipe = construct(config.trainer, "trainer")
     data = TensorData(train, validation)
-    # a network on images is told their shape, any other one the length of a state
+    # a network on images needs their shape, any other one the length of a state
     event = {"dim": dataset.dim, "event_shape": dataset.event_shape}
     event = {key: event[key] for key in event if key in parameters(config.network, "network")}
     shared = {

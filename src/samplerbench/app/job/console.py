@@ -1,4 +1,4 @@
-"""What the job prints: its settings, the table of cells, and where everything is."""
+"""The tables and claims that a job prints."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: b
             kind = "even" if own["start"] else "fresh"
             draws = f"{first['n_samples']:,} {kind} draws of {source}"
             draws += f" (for {own['start']})" if own["start"] else ""
-            if own["count"] == 1:  # a finite data set may have no more than one
+            if own["count"] == 1:  # a finite data set may have only one
                 text = f"{_number(own['mean'])} for one set of {draws}: its spread is not known"
             else:
                 spread = f"sd {_number(own['sd'])} over {own['count']} sets"
@@ -68,7 +68,7 @@ def metric_name(metric: str, settings: str) -> str:
 
 
 def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
-    """The means of one metric, in as many tables below each other as the width asks for."""
+    """The means of one metric, in several tables below each other if they are too wide."""
     keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
     ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
     fewer = unit == "NFE" and bool((cells["nfe"] != cells["steps"]).any())
@@ -130,14 +130,14 @@ def _bound(unit: str, count: int) -> str:
 
 
 def print_failures(out: Console, table: pd.DataFrame) -> None:
-    """What did not give a value, and why: a line for each reason."""
+    """Rows without a value: a line for each reason."""
     bad = table[table["status"] != "ok"]
     for (status, message), rows in bad.groupby(["status", "message"]):
         out.print(f"{len(rows)} {status}: {message}", style="bold red", markup=False)
 
 
 def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
-    """What else a metric found, at the largest number of steps: a p-value, a share."""
+    """Other results of a metric at the largest number of steps, such as a p-value."""
     rows = rows[(rows["info"].fillna("") != "") & (rows["steps"] == rows["steps"].max())]
     keys = ["start", "denoiser", "sampler", "sampler_settings", "steps"]
     for key, group in rows.groupby(keys):
@@ -155,7 +155,7 @@ def print_claims(
     metrics: Mapping[str, Metric | LawMetric],
     unit: str = "N",
 ) -> None:
-    """What the numbers support: which sampler is best, and which cells are told from the data.
+    """What the numbers support: which sampler is best, and which cells differ from the data.
 
     Where there is one repetition or no floor, it says what is missing; a cell with too few values
     is named and left out.
@@ -192,7 +192,7 @@ def print_claims(
                 except InvalidSetting as error:  # two samplers that share too few repetitions
                     sentence = f"no ranking: {error}"
                 out.print(f"{start} start, {denoiser} score, {at}: {sentence}", markup=False)
-        # at equal cost one run may stand at several bounds
+        # at equal cost one run may be listed at several bounds
         cut = list(by_floor(ok.drop_duplicates(["cell_id", *NAMES])))
         for starts, rows in cut:
             if rows[rows["denoiser"] == "law"]["repetition"].nunique() < 2:
@@ -206,7 +206,7 @@ def print_claims(
 
 
 def _compared_at(unit: str, count: int, found: Ranking) -> str:
-    """Where samplers are compared, and what each took of it."""
+    """The cost at which samplers are compared, and the evaluations that each made."""
     made = dict(zip(found.order["name"], found.order["nfe"], strict=True))
     other = [f"{name} {nfe}" for name, nfe in made.items() if nfe != count]
     if unit != "NFE" or not other:
@@ -215,7 +215,7 @@ def _compared_at(unit: str, count: int, found: Ranking) -> str:
 
 
 def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """The rows without those of cells that have one value only, which are named."""
+    """The rows of cells with several values; the other cells are printed."""
     counts = ok.groupby(CELL, dropna=False)["value"].transform("size")
     alone = ok[(counts < 2) & (ok["denoiser"] != "law")]
     for _, row in alone.iterrows():
@@ -285,7 +285,7 @@ def _budget_table(lines: pd.DataFrame) -> Table:
     columns = [part for part in (*PARTS, "total") if part in set(lines["part"])]
     grid = Table(box=None, pad_edge=False)
     names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
-    # rich takes from the columns that it may, where a terminal is narrow: not what names a line
+    # on a narrow terminal rich shortens columns, but not these
     grid.add_column("sampler", no_wrap=True, min_width=max(map(len, names)))
     counts = [len(str(count)) for count in lines["steps"]]
     grid.add_column("N", justify="right", no_wrap=True, min_width=max(counts))

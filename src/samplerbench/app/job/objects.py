@@ -1,4 +1,4 @@
-"""Objects for the library: from the names of members, with the config's defaults around them."""
+"""Objects for the library, made from the names of members and the config's defaults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from samplerbench.errors import require
 from samplerbench.identity import identity_of_model
 from samplerbench.training.weights import LOSSES
 
-#: Keys of a job's config that a training in the library, and what is done with it, has no use for.
+#: Keys of a job's config that the library does not use.
 UNUSED = frozenset(
     {
         *("dataset", "denoiser", "model", "clip_x0", "budget", "chains", "picture", "logger"),
@@ -39,7 +39,7 @@ def untrained(
     schedule: tuple[str, NoiseSchedule] | None,
     words: Sequence[str],
 ) -> Sweep:
-    """The main job's sweep on a law, with its exact denoiser where it has one."""
+    """The main job's sweep on a law, with the exact denoiser if there is one."""
     base = _ground(*compose_config(words), dataset, schedule)
     return assemble(base, _exact(base))[0]
 
@@ -50,7 +50,7 @@ def trained(
     words: Sequence[str],
     settings: Mapping[str, object],
 ) -> tuple[Sweep, pd.DataFrame]:
-    """The same with a learned denoiser, trained here, and the losses on the way.
+    """The same with a learned denoiser, which is trained here, and its losses.
 
     Raises:
         InvalidSetting: it cannot be trained so.
@@ -94,7 +94,7 @@ def stored(
 
 
 def _as_it_is_now(sweep: Sweep) -> Sweep:
-    """The sweep, whose learned model is its training's until somebody changes its weights."""
+    """The sweep with its learned model identified by the weights that it has now."""
     if "learned" not in sweep.origins:
         return sweep
     now = identity_of_model(sweep.denoisers["learned"])
@@ -114,6 +114,6 @@ def _ground(
 
 
 def _exact(base: Basis) -> list[str]:
-    """The oracle, of a law that is known: that of points only repeats those."""
+    """The oracle, if the law is known; the oracle of a set of points only repeats them."""
     known = base.dataset.known_law and base.dataset.oracle(base.schedule) is not None
     return ["oracle"] if known else []
