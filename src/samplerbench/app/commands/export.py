@@ -13,6 +13,7 @@ from pathlib import Path
 
 from samplerbench.app.commands.output import new_path, whole_or_nothing
 from samplerbench.app.commands.words import read_words
+from samplerbench.app.folder.runs import open_run
 from samplerbench.errors import InvalidSetting, require
 
 
@@ -27,7 +28,6 @@ def main(words: list[str]) -> None:
     require("out" in values, "out", "", "given, as in out=my_model")
     directory, out = Path(folders[0]), new_path(Path(values["out"]), "folder")
     # slow: imports torch
-    from samplerbench.app.folder.runs import open_run
     from samplerbench.app.job.rebuild import rebuild
     from samplerbench.core.models import Learned
     from samplerbench.training.exported import pipeline

@@ -28,13 +28,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from samplerbench.app.commands.output import new_path, whole_or_nothing
 from samplerbench.app.commands.words import read_words, value_of
+from samplerbench.app.config.compose import member_node
+from samplerbench.app.config.construct import construct, construct_grid, convert
+from samplerbench.app.folder.runs import StoredRun, open_run
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 
 if TYPE_CHECKING:
-    from samplerbench.app.folder.runs import StoredRun
     from samplerbench.bench.cell import Cell
     from samplerbench.bench.sampling import Made
     from samplerbench.bench.sweep import Sweep
@@ -74,10 +78,6 @@ def main(words: list[str]) -> None:
     """
     request = read(words)
     # slow: imports torch
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from samplerbench.app.folder.runs import open_run
     from samplerbench.bench.sampling import sample_into, shape_of
 
     run = open_run(request.run)
@@ -141,7 +141,6 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     Raises:
         InvalidSetting: the run has no such model, or the sampler cannot run on it.
     """
-    from samplerbench.app.config.construct import construct, construct_grid, convert
     from samplerbench.app.job.rebuild import rebuild
     from samplerbench.bench.cell import Cell
     from samplerbench.bench.sampling import require_runs
@@ -185,8 +184,6 @@ def node(run: StoredRun, request: Request, group: str, name: str) -> DictConfig:
 
     A name with dots is a class, of a package that is trusted.
     """
-    from samplerbench.app.config.compose import member_node
-
     # a run has one grid, and the other groups by name
     own = {run.choices.get(group): run.config[group]} if group == "grid" else run.config[group]
     if name in (own or {}):
@@ -239,8 +236,6 @@ def report(run: StoredRun, request: Request, sweep: Sweep, cell: Cell, made: Mad
 
 def scoring(run: StoredRun, out: Path) -> list[str]:
     """The command that scores the samples; nothing if the data set is not ours."""
-    from samplerbench.app.config.compose import member_node
-
     name = str(run.choices.get("dataset"))
     try:
         default = member_node("dataset", name)
