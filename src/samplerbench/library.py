@@ -183,11 +183,11 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
     Raises:
         InvalidSetting: it holds no run, or one that is broken or cannot be built here.
     """
-    from samplerbench.app.job.objects import stored
+    from samplerbench.app.job.objects import stored_sweep
 
     require(isinstance(directory, str | PathLike), "run", directory, "the folder of a run")
     with _one_thread():
-        return Run(*stored(Path(directory), trusted, device))
+        return Run(*stored_sweep(Path(directory), trusted, device))
 
 
 def train(
@@ -216,7 +216,7 @@ def train(
         RunFailed: the loss or the weights are no longer finite.
     """
     from samplerbench.app.config.compose import member_node
-    from samplerbench.app.job.objects import trained
+    from samplerbench.app.job.objects import trained_sweep
 
     words = [f"seed={_whole('seed', seed, 0)}"]
     for group, name in (("objective", objective), ("network", network)):
@@ -232,7 +232,7 @@ def train(
         words.append(f"schedule={path}")
     given = None if path is None or isinstance(path, str) else (type(path).__name__, path)
     with _one_thread():
-        sweep, losses = trained(_one("dataset", law, Dataset), given, words, changed)
+        sweep, losses = trained_sweep(_one("dataset", law, Dataset), given, words, changed)
     return Run(sweep, losses, as_table([]))
 
 
@@ -420,11 +420,11 @@ def _base(
         if seed is not None:
             base = replace(base, seed=_whole("seed", seed, 0))
     else:
-        from samplerbench.app.job.objects import untrained
+        from samplerbench.app.job.objects import exact_sweep
 
         path = None if schedule is None else _one("schedule", schedule, NoiseSchedule)
         words = [] if seed is None else [f"seed={_whole('seed', seed, 0)}"]
-        base = untrained(_one("dataset", model, Dataset), path, words)
+        base = exact_sweep(_one("dataset", model, Dataset), path, words)
     if grid is None:
         return base
     allowed = "a name, or a function of schedule and steps"

@@ -18,13 +18,8 @@ from hydra._internal.utils import get_args_parser
 from samplerbench.app.config.folders import member_files
 
 #: The extra that installs a plugin of Hydra, by the plugin's name; see docs/cluster.md.
-PLUGINS = {
-    "joblib": "launchers",
-    "submitit_local": "launchers",
-    "submitit_slurm": "launchers",
-    "ray": "ray",
-    "optuna": "optuna",
-}
+PLUGINS = dict.fromkeys(("joblib", "submitit_local", "submitit_slurm"), "launchers")
+PLUGINS |= {"ray": "ray", "optuna": "optuna"}
 
 
 def complain(message: str, status: int = 2) -> int:

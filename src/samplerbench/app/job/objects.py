@@ -34,17 +34,17 @@ UNUSED = frozenset(
 )
 
 
-def untrained(
+def exact_sweep(
     dataset: tuple[str, Dataset],
     schedule: tuple[str, NoiseSchedule] | None,
     words: Sequence[str],
 ) -> Sweep:
     """The main job's sweep on a law, with the exact denoiser if there is one."""
-    base = _ground(*compose_config(words), dataset, schedule)
+    base = _basis(*compose_config(words), dataset, schedule)
     return assemble(base, _exact(base))[0]
 
 
-def trained(
+def trained_sweep(
     dataset: tuple[str, Dataset],
     schedule: tuple[str, NoiseSchedule] | None,
     words: Sequence[str],
@@ -62,7 +62,7 @@ def trained(
         unused = UNUSED | ({"schedule"} if schedule is not None else set())
         allowed = "left out: nothing here has a use for it"
         require(key.partition(".")[0] not in unused, key, value, allowed)
-    base = _ground(*compose_config(words, settings), dataset, schedule)
+    base = _basis(*compose_config(words, settings), dataset, schedule)
     sweep, training = assemble(base, ["learned", *_exact(base)])
     assert training is not None
     # what is sampled and measured is not known yet; a later sweep checks that
@@ -78,10 +78,10 @@ def trained(
         )
         losses = pd.read_csv(Path(folder) / LOSSES)
     denoisers = {**sweep.denoisers, "learned": model.to(sweep.device)}
-    return _as_it_is_now(replace(sweep, denoisers=denoisers)), losses
+    return _identified(replace(sweep, denoisers=denoisers)), losses
 
 
-def stored(
+def stored_sweep(
     directory: Path, trust: str | Sequence[str], device: str
 ) -> tuple[Sweep, pd.DataFrame, pd.DataFrame]:
     """The sweep of a stored run, its losses, and its values so far."""
@@ -90,10 +90,10 @@ def stored(
         job = rebuild(run, device=device)
     path = directory / LOSSES
     losses = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(scene.LOSSES))
-    return _as_it_is_now(job.sweep), losses, run.table()
+    return _identified(job.sweep), losses, run.table()
 
 
-def _as_it_is_now(sweep: Sweep) -> Sweep:
+def _identified(sweep: Sweep) -> Sweep:
     """The sweep with its learned model identified by the weights that it has now."""
     if "learned" not in sweep.origins:
         return sweep
@@ -102,7 +102,7 @@ def _as_it_is_now(sweep: Sweep) -> Sweep:
     return replace(sweep, origins={**sweep.origins, "learned": learned})
 
 
-def _ground(
+def _basis(
     config: DictConfig,
     chosen: Mapping[str, Any],
     dataset: tuple[str, Dataset],
