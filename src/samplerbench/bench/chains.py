@@ -1,20 +1,20 @@
-"""How well Markov chains mix: acceptance, effective sample size, split-R̂.
+"""Mixing of Markov chains: acceptance, effective sample size, split-R̂.
 
 C chains of a Langevin sampler, recorded as frames of shape (frames, chains, dim), are C·frames
-samples that are worth fewer independent ones, and none at all where chains disagree about the law.
+samples that depend on each other.
 
-- *acceptance*: the mean probability that a proposal is accepted; 1 where nothing is ever refused;
-- *bulk ESS*: with how many independent draws the mean of the rank-normalised coordinate would be
-  known as well, from the autocorrelations within and between chains;
-- *split-R̂*: the spread of all half chains over the mean spread within them; 1 at agreement, and
-  above 1.01 the chains have not mixed (from the same start it can be 1 for chains that are stuck
-  together).
+- *acceptance*: the mean probability that a proposal is accepted; 1 for methods that accept all;
+- *bulk ESS*: the number of independent draws from which the mean of the rank-normalised coordinate
+  would be known as well; from the autocorrelations within and between chains;
+- *split-R̂*: the spread of all half chains, divided by the mean spread within them. It is 1 if they
+  agree; above 1.01 the chains have not mixed. It can also be 1 for chains with the same start that
+  stay at the same place.
 
-Per coordinate, by ArviZ: Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified library for
-exploratory analysis of Bayesian models in Python", JOSS 4(33), 2019; the definitions are those of
-Vehtari, Gelman, Simpson, Carpenter, Bürkner, "Rank-normalization, folding, and localization: an
-improved R̂ for assessing convergence of MCMC", Bayesian Analysis 16(2), 2021, Section 3, with the
-split-R̂ of Gelman et al., "Bayesian data analysis", 3rd ed., 2013, Section 11.4.
+Each coordinate has its own value, by ArviZ: Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified
+library for exploratory analysis of Bayesian models in Python", JOSS 4(33), 2019. The definitions
+are those of Vehtari, Gelman, Simpson, Carpenter, Bürkner, "Rank-normalization, folding, and
+localization: an improved R̂ for assessing convergence of MCMC", Bayesian Analysis 16(2), 2021,
+Section 3, with the split-R̂ of Gelman et al., "Bayesian data analysis", 3rd ed., 2013, Section 11.4.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from samplerbench.metrics.base import Measurement
 from samplerbench.samplers.base import Sampler, iterate
 
 LEAST_FRAMES = 4
-"""Below that a half chain has no variance within it."""
+"""With fewer frames a half chain has no variance."""
 
 DIAGNOSTICS = ("acceptance", "effective_sample_size", "split_r_hat")
-"""The values of chains, as a table's column `metric` names them."""
+"""The values of chains, in the column `metric`."""
 
 CHAIN = "chain"
-"""What a table's column `reference` says of them."""
+"""Their column `reference`."""
 
 MOST_FRAMES = 1000
-"""As many of a long chain are kept by `diagnose`; its states in between are nearly the same."""
+"""`diagnose` keeps at most so many frames; those between are nearly the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Chains:
     Args:
         frames: states, float64, shape (frames, chains, dim).
         acceptance: mean probability of acceptance of each chain, shape (chains,); ones for methods
-            that do not refuse.
+            that accept all proposals.
     """
 
     frames: Tensor
@@ -80,13 +80,13 @@ class Chains:
         return self._each(lambda arviz, draws: arviz.ess(draws, method="bulk"))
 
     def split_r_hat(self) -> Tensor:
-        """Split-R̂ of each coordinate, shape (dim,); not a number where nothing moves."""
+        """Split-R̂ of each coordinate, shape (dim,); NaN if no chain moves."""
         return self._each(lambda arviz, draws: arviz.rhat(draws, method="split"))
 
     def _each(self, diagnostic: Callable[..., float]) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of its next major version
-            import arviz  # seconds to import: only whoever asks for it pays
+            import arviz  # it takes seconds to import
         coordinates = self.frames.permute(2, 1, 0).cpu().numpy()
         values: NDArray[np.float64] = np.array([float(diagnostic(arviz, c)) for c in coordinates])
         return torch.from_numpy(values)
@@ -107,11 +107,11 @@ def record(
 
     Args:
         sampler: a method that stays at one level.
-        model: what it asks.
+        model: its score.
         x: the first states, shape (chains, dim).
         levels: of a hold grid.
-        noise: where fresh noise comes from.
-        burn_in: steps that count for nothing, acceptance included.
+        noise: the source of fresh noise.
+        burn_in: first steps, which are not counted, also not in the acceptance.
         every: k.
     """
     require(0 <= burn_in < levels.steps, "burn_in", burn_in, f"from 0 to {levels.steps - 1}")
@@ -127,9 +127,9 @@ def record(
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """What is said of a chain, and of which states: every `every`-th, after `burn_in` steps.
+    """A diagnostic of every k-th state after `burn_in` steps, by a version of ArviZ.
 
-    It says by which ArviZ, too, as a part of the value's identity.
+    These settings are part of the identity of its value.
     """
 
     name: str
@@ -139,16 +139,16 @@ class Diagnostic:
 
 
 def diagnose(sweep: Sweep, count: int) -> list[Row]:
-    """How well a sweep's Langevin samplers mix, over the second half of their steps.
+    """The mixing of a sweep's Langevin samplers in the second half of their steps.
 
-    Three values for each denoiser, start and sampler that stays at a level: acceptance, the
-    smallest effective_sample_size and the largest split_r_hat of the coordinates. They are of the
-    cell with n = `count` in one block and the most steps; their reference is "chain". Chains that
-    cannot be examined give a row that says why.
+    Each denoiser, start and sampler that stays at a level has three values: acceptance, the
+    smallest effective_sample_size and the largest split_r_hat of the coordinates. The cell has
+    n = `count` in one block and the largest number of steps; the reference is "chain". If chains
+    cannot be examined, the message of the row is the reason.
 
     Args:
         sweep: the job.
-        count: how many chains.
+        count: the number of chains.
     """
     alone = replace(sweep, n_samples=count, block=count)
     rows = [row for cell in chain_cells(sweep) for row in _diagnosed(alone, cell)]
@@ -179,13 +179,13 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
     half = cell.steps // 2
     every = max(1, half // MOST_FRAMES)
 
-    def row(name: str, measured: Measurement | None = None, **found: Any) -> Row:
+    def row(name: str, measured: Measurement | None = None, **columns: Any) -> Row:
         settings = Diagnostic(name, half, every)
-        return sweep.books.row(cell, name, settings, Against(CHAIN), measured, **found)
+        return sweep.books.row(cell, name, settings, Against(CHAIN), measured, **columns)
 
-    known = [sweep.recalled(row(name)) for name in DIAGNOSTICS]
-    if all(known):
-        return [found for found in known if found is not None]
+    stored = [sweep.recalled(row(name)) for name in DIAGNOSTICS]
+    if all(stored):
+        return [one for one in stored if one is not None]
     if math.ceil((cell.steps - half) / every) < LEAST_FRAMES:
         message = f"at least {LEAST_FRAMES} states after the first half, and steps={cell.steps}"
         return [row(name, status="incompatible", message=message) for name in DIAGNOSTICS]

@@ -34,7 +34,7 @@ from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.scene import Scene
-from samplerbench.bench.sweep import Sweep, nothing
+from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
@@ -296,7 +296,7 @@ def assemble(
         metrics=metrics,
         reference=reference,
         truth=truth,
-        recall=nothing if cache is None else cache.recall,
+        recall=recall_nothing if cache is None else cache.recall,
         n_samples=whole_number(config, "n_samples"),
         repetitions=whole_number(config, "repetitions"),
         floor_repetitions=whole_number(config, "floor_repetitions"),
