@@ -218,7 +218,7 @@ def test_the_empirical_denoiser_is_of_the_training_points(composed):
 def test_points_of_another_data_seed_are_another_reference(composed):
     """Also training points, which a budget measures to where no law is known."""
     words = ("experiment=tiny", "dataset=four_well", "metric=sliced", "denoiser=oracle", *FEW)
-    budget = ("+budget.converged_steps=8", "+budget.tolerance=1", "start=exact", "steps=4")
+    budget = ("+budget.converged_steps=8", "+budget.tolerance=0.5", "start=exact", "steps=4")
     few = ("sampler.ddim.eta=0", "floor_repetitions=0", "block=50", "logger=none")
     ids = []
     for data_seed in (0, 1):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, cast
 
 import pandas as pd
 from rich.console import Console
@@ -16,9 +16,12 @@ from samplerbench.bench.budget.parts import PARTS
 from samplerbench.bench.cell import CELL, NAMES, sampler_name
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
+from samplerbench.bench.rounding import difference, distance, plain
 from samplerbench.bench.statistics import by_floor, summary
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.base import Divergence, LawMetric, Metric
+from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric, SpectrumDistance
+
+Key = TypeVar("Key")
 
 
 def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: bool = True) -> None:
@@ -46,10 +49,10 @@ def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: b
             draws = f"{first['n_samples']:,} {kind} draws of {source}"
             draws += f" (for {own['start']})" if own["start"] else ""
             if own["count"] == 1:  # a finite data set may have only one
-                text = f"{_number(own['mean'])} for one set of {draws}: its spread is not known"
+                text = f"{plain(own['mean'])} for one set of {draws}: its spread is not known"
             else:
-                spread = f"sd {_number(own['sd'])} over {own['count']} sets"
-                text = f"{_number(own['mean'])} on average, {spread} of {draws}"
+                spread = f"sd {plain(own['sd'], 2)} over {own['count']} sets"
+                text = f"{plain(own['mean'])} on average, {spread} of {draws}"
             out.print(f"floor: {text}")
         out.print()
 
@@ -68,7 +71,7 @@ def metric_name(metric: str, settings: str) -> str:
 
 
 def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
-    """The means of one metric, in several tables below each other if they are too wide."""
+    """The means of one metric."""
     keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
     ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
     fewer = unit == "NFE" and bool((cells["nfe"] != cells["steps"]).any())
@@ -76,40 +79,50 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
     for key, line in ordered.groupby(keys, dropna=False, sort=False):
         start, denoiser, sampler, _, settings = cast(tuple[str, str, str, float, str], key)
         found = {
-            count: _cell(mean, upper) + (f" ({nfe})" if unit == "NFE" and nfe != count else "")
+            count: distance(mean, upper - mean)
+            + (f" ({nfe})" if unit == "NFE" and nfe != count else "")
             for count, mean, upper, nfe in zip(
                 line["steps"], line["mean"], line["upper"], line["nfe"], strict=True
             )
         }
         lines.append(((start, denoiser, sampler_name(sampler, settings)), found))
-    names = ("start", "denoiser", "sampler")
-    taken = sum(
-        max(map(len, column)) + 2 for column in zip(names, *(n for n, _ in lines), strict=True)
-    )
-    tables: list[list[int]] = [[]]
-    width = taken
-    for count in sorted(set(cells["steps"])):
-        texts = [_bound(unit, count), *(found.get(count, "–") for _, found in lines)]
-        wide = max(map(len, texts)) + 2
-        if tables[-1] and width + wide > out.width:
-            tables.append([])
-            width = taken
-        tables[-1].append(count)
-        width += wide
-    for counts in tables:
-        grid = Table(box=None, pad_edge=False)
-        for name in names:
-            grid.add_column(name, no_wrap=True)
-        for count in counts:
-            grid.add_column(_bound(unit, count), justify="right", no_wrap=True)
-        for labels, found in lines:
-            grid.add_row(*labels, *(found.get(count, "–") for count in counts))
-        out.print(grid)
+    columns = {count: _bound(unit, count) for count in sorted(set(cells["steps"]))}
+    _print_grid(out, ("start", "denoiser", "sampler"), lines, columns)
     if fewer:
         out.print(
             "(in brackets: the evaluations made, where they are fewer than allowed: the next step "
             "would take more)"
         )
+
+
+def _print_grid(
+    out: Console,
+    names: Sequence[str],
+    lines: Sequence[tuple[tuple[str, ...], Mapping[Key, str]]],
+    columns: Mapping[Key, str],
+) -> None:
+    """A table, in as many tables below each other as its width asks for."""
+    own = zip(names, *(texts for texts, _ in lines), strict=True)
+    taken = sum(max(map(len, texts)) + 2 for texts in own)
+    tables: list[list[Key]] = [[]]
+    width = taken
+    for key, title in columns.items():
+        texts = [title, *(found.get(key, "–") for _, found in lines)]
+        wide = max(map(len, texts)) + 2
+        if tables[-1] and width + wide > out.width:
+            tables.append([])
+            width = taken
+        tables[-1].append(key)
+        width += wide
+    for keys in tables:
+        grid = Table(box=None, pad_edge=False)
+        for name in names:
+            grid.add_column(name, no_wrap=True)
+        for key in keys:
+            grid.add_column(columns[key], justify="right", no_wrap=True)
+        for labels, found in lines:
+            grid.add_row(*labels, *(found.get(key, "–") for key in keys))
+        out.print(grid)
 
 
 def print_beyond(out: Console, cells: pd.DataFrame) -> None:
@@ -119,7 +132,7 @@ def print_beyond(out: Console, cells: pd.DataFrame) -> None:
         out.print(
             f"beyond every bound: {line['metric']}, {line['start']} start, {line['denoiser']} "
             f"score, {name}, {line['steps']} levels: {line['nfe']} evaluations, "
-            f"{_cell(line['mean'], line['upper'])}",
+            f"{distance(line['mean'], line['upper'] - line['mean'])}",
             markup=False,
         )
 
@@ -160,6 +173,8 @@ def print_claims(
     Where there is one repetition or no floor, it says what is missing; a cell with too few values
     is named and left out.
     """
+    exact = [name for name in metrics if isinstance(metrics[name], SpectrumDistance)]
+    table = table[~table["metric"].isin(exact)]  # there is nothing to test
     sampled = table[table["denoiser"] != "law"]
     if sampled.empty:
         return
@@ -167,7 +182,7 @@ def print_claims(
         text = "one repetition: no interval and no ranking; repetitions=8 gives both"
         out.print(text, markup=False)
         return
-    have_floor = [name for name in metrics if not isinstance(metrics[name], Divergence)]
+    have_floor = [name for name in metrics if not isinstance(metrics[name], OutputLawMetric)]
     if have_floor and not (table["denoiser"] == "law").any():
         text = "no floor: what a perfect sampler would show is not known; floor_repetitions=8 shows"
         out.print(f"{text} it", markup=False)
@@ -191,8 +206,9 @@ def print_claims(
                     at, sentence = _compared_at(unit, steps, found), found.sentence
                 except InvalidSetting as error:  # two samplers that share too few repetitions
                     sentence = f"no ranking: {error}"
-                out.print(f"{start} start, {denoiser} score, {at}: {sentence}", markup=False)
-        # at equal cost one run may be listed at several bounds
+                where = f"{metric}, {start} start, {denoiser} score, {at}"
+                out.print(f"{where}: {sentence}", markup=False)
+        # at equal cost one run may stand at several bounds
         cut = list(by_floor(ok.drop_duplicates(["cell_id", *NAMES])))
         for starts, rows in cut:
             if rows[rows["denoiser"] == "law"]["repetition"].nunique() < 2:
@@ -256,14 +272,6 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
         )
 
 
-_HYPHENATED = {
-    "discretisation": "discreti-\nsation",
-    "generalisation": "generali-\nsation",
-    "optimisation": "optimi-\nsation",
-    "finite data": "finite\ndata",
-}
-
-
 def print_budget(out: Console, lines: pd.DataFrame) -> None:
     """Two tables: a line for each sampler setting and number of steps, a column for each part."""
     titles = {
@@ -277,35 +285,20 @@ def print_budget(out: Console, lines: pd.DataFrame) -> None:
             if of_kind.empty:
                 continue
             out.print(f"{title}:")
-            out.print(_budget_table(of_kind))
+            _print_parts(out, of_kind)
 
 
-def _budget_table(lines: pd.DataFrame) -> Table:
+def _print_parts(out: Console, lines: pd.DataFrame) -> None:
     """The table of one kind of parts."""
-    columns = [part for part in (*PARTS, "total") if part in set(lines["part"])]
-    grid = Table(box=None, pad_edge=False)
-    names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
-    # on a narrow terminal rich shortens columns, but not these
-    grid.add_column("sampler", no_wrap=True, min_width=max(map(len, names)))
-    counts = [len(str(count)) for count in lines["steps"]]
-    grid.add_column("N", justify="right", no_wrap=True, min_width=max(counts))
-    for part in columns:
-        grid.add_column(_HYPHENATED.get(part, part), justify="right", no_wrap=True)
+    columns = {part: part for part in (*PARTS, "total") if part in set(lines["part"])}
+    rows = []
     for key, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
         sampler, settings, steps = cast(tuple[str, str, int], key)
-        found = dict(zip(group["part"], map(_cell, group["mean"], group["upper"]), strict=True))
-        texts = (found.get(part, "–") for part in columns)
-        grid.add_row(sampler_name(sampler, settings), str(steps), *texts)
-    return grid
-
-
-def _cell(mean: float, upper: float) -> str:
-    half = upper - mean
-    if half != half:
-        return _number(mean)
-    return f"{_number(mean)}±{_number(half)}".replace("±0.", "±.")
-
-
-def _number(value: float) -> str:
-    """Two decimals, or two digits where those would all be zero (MMD, energy)."""
-    return f"{value:.2f}" if abs(value) >= 0.05 or value == 0 else f"{value:.2g}"
+        texts = {}
+        for part, kind, mean, upper in zip(
+            *(group[name] for name in ("part", "kind", "mean", "upper")), strict=True
+        ):
+            signed = kind == "difference" and part not in ("floor", "total")
+            texts[part] = (difference if signed else distance)(mean, upper - mean)
+        rows.append(((sampler_name(sampler, settings), str(steps)), texts))
+    _print_grid(out, ("sampler", "N"), rows, columns)
