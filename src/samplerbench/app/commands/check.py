@@ -42,8 +42,6 @@ def main(words: list[str]) -> None:
             allowed = f"one of {', '.join(names)}, or a class of that kind, package.Class"
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))
-    from samplerbench.app.commands.examine import (
-        examine,  # slow to import: mistakes are refused before
-    )
+    from samplerbench.app.commands.examine import examine  # slow: imports torch
 
     examine(chosen)
