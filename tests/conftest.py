@@ -116,7 +116,7 @@ def members(kind: str, modules: Sequence[ModuleType] = ()) -> dict[str, Callable
     """
     build: dict[str, Callable[[], Any]] = {}
     with_yaml = set()
-    for name, path in folders.members(kind).items():
+    for name, path in folders.member_files(kind).items():
         target: Any = pydoc.locate(read_member(path)["_target_"])
         with_yaml |= {target.__name__, inspect.signature(target).return_annotation}
         build[name] = WITHOUT_FILES.get(f"{kind}={name}") or partial(built, kind, name)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import samplerbench as sb
 from samplerbench import library
-from samplerbench.app.config.compose import composed
+from samplerbench.app.config.compose import compose_config
 from samplerbench.app.job import objects
 from samplerbench.app.main import main
 from samplerbench.bench.ranking import ranking
@@ -65,11 +65,11 @@ def _composed_once():
     def compose_once(words, settings=None):
         key = repr((list(words), settings))
         if key not in known:
-            known[key] = composed(words, settings)
+            known[key] = compose_config(words, settings)
         return deepcopy(known[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objects, "composed", compose_once)
+        patch.setattr(objects, "compose_config", compose_once)
         yield
 
 
@@ -428,9 +428,12 @@ def test_tables_of_two_laws_are_two_curves():
     names = [text.get_text() for text in legend.get_texts()]
     curves = [name for name in names if name.startswith("heun")]
     assert len(curves) == 2
-    assert all("measure_id=" in name for name in curves)
+    assert all("(measure " in name for name in curves)
     assert not any("floor" in name for name in names)  # there are two, and none is of both
-    with pytest.raises(InvalidSetting, match="measure_id="):
+    with pytest.raises(
+        InvalidSetting,
+        match="metric=max_sliced_certified: must be one setting against one law, not 2",
+    ):
         ranking(pd.concat([tables[0], tables[1].assign(sampler="other")]), steps=4)
 
 

@@ -278,7 +278,9 @@ def curve_names(cells: pd.DataFrame) -> pd.Series:
             break
         values = cells[column].astype(str)
         differs = untold & (values.groupby(group).transform("nunique") > 1)
-        short = values.str[:6] if column.endswith("_id") else values
-        words[differs] += f", {column}=" + short[differs]
+        # "measure 0f3a9c"
+        short = f"{column.removesuffix('_id')} " + values.str[:6]
+        told = short if column.endswith("_id") else f"{column}=" + values
+        words[differs] += ", " + told[differs]
     names += words.map(lambda word: f" ({word[2:]})" if word else "")
     return names.set_axis(index)
