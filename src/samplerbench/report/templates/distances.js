@@ -51,7 +51,7 @@
     const best = new Map();
     for (const row of fitting) best.set(row.curve, Math.min(row.mean, best.get(row.curve) ?? Infinity));
     const kept = [...best.keys()].sort((a, b) => best.get(a) - best.get(b)).slice(0, +most.value || Infinity);
-    return { all: all.length, kept: kept.length, rows: fitting.filter((row) => kept.includes(row.curve)) };
+    return { all: all.length, found: best.size, kept: kept.length, rows: fitting.filter((row) => kept.includes(row.curve)) };
   }
   const ticks = (numbers) => unique(numbers).sort((a, b) => b - a)
     .reduce((chosen, number) => (!chosen.length || chosen.at(-1) / number > 1.35) ? [...chosen, number] : chosen, []);
@@ -128,13 +128,14 @@
 
   const shownIn = section.querySelector(".shown");
   function show() {
-    let all = 0, kept = 0;
+    let all = 0, kept = 0, found = 0;
     for (const floor of floors) {
       const curves = curvesOf(floor);
       all += curves.all;
       kept += curves.kept;
+      found += curves.found;
     }
-    const nearest = most.value && kept < all ? ": of each chart those that come nearest to the data" : "";
+    const nearest = kept < found ? ": of each chart those that come nearest to the data" : "";
     shownIn.textContent = `${kept} of ${all} curves are shown${nearest}. The table above has all.`;
     charts.again();
   }
