@@ -29,6 +29,7 @@ from samplerbench.core import schedules
 from samplerbench.core.grids import Levels
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import GeometricVE, NoiseSchedule, Rectified, VPLinear
+from samplerbench.core.targets import Target
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.gaussian import gaussian
@@ -60,6 +61,35 @@ def command() -> Callable[..., int]:
         return 0
 
     return run
+
+
+#: A job of a second: two samplers, a trained and the exact score, several blocks.
+TINY = ("experiment=tiny", "trainer.steps=20", "n_samples=150", "block=64", "n_reference=200")
+TINY += (
+    "logger=none",
+    "steps=[2,4]",
+    "sampler=[ddim,heun]",
+    "sampler.ddim.eta=0.5",
+    "workers=1",
+    "start=prior",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The words of a small job, with a cache of its own."""
+    return (*TINY, f"cache_dir={tmp_path_factory.mktemp('cache')}")
+
+
+@pytest.fixture(scope="session")
+def finished(command, tiny, tmp_path_factory):
+    """The folder of a finished run of `tiny`; see `run` for a copy.
+
+    Its name has a "=", as the jobs of a multirun may.
+    """
+    folder = tmp_path_factory.mktemp("finished") / "grid" / "seed=0"
+    assert command(*tiny, f'hydra.run.dir="{folder}"') == 0
+    return folder
 
 
 POINTS = torch.randn(200, 2, generator=torch.Generator().manual_seed(3)).double()
@@ -167,6 +197,11 @@ def schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
 
 @walk(members("grid"))
 def grid(request: pytest.FixtureRequest) -> Callable[[NoiseSchedule, int], Levels]:
+    return request.param()
+
+
+@walk(members("target"))
+def target(request: pytest.FixtureRequest) -> Target:
     return request.param()
 
 

@@ -169,7 +169,7 @@ class Row:
 
 
 #: The columns with results; all others are known before the cell is run.
-FOUND = ("value", "lower", "upper", "info", "nfe", "seconds", "status", "message")
+RESULTS = ("value", "lower", "upper", "info", "nfe", "seconds", "status", "message")
 #: The names of a value; with its cell_id they identify it within a job.
 NAMES = ["denoiser", "start", "sampler", "metric"]
 SEEDS = ["seed", "data_seed", "train_seed", "metric_seed"]
