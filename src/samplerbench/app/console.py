@@ -291,13 +291,30 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
         start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
         values = dict(zip(rows["metric"], rows["value"], strict=True))
         states = json.loads(rows["info"].iloc[0])["states"]
+        acceptance = f"acceptance {values['acceptance']:.2f}, " if "acceptance" in values else ""
         out.print(
             f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps}: "
-            f"acceptance {values['acceptance']:.2f}, {states:,.0f} states are worth "
+            f"{acceptance}{states:,.0f} states are worth "
             f"{values['effective_sample_size']:.0f}, split R̂ {values['split_r_hat']:.3f}"
-            + ("" if values["split_r_hat"] <= 1.01 else ": not mixed"),
+            + ("" if values["split_r_hat"] <= 1.01 else " (not mixed)")
+            + _beside_the_law(values),
             markup=False,
         )
+
+
+def _beside_the_law(values: Mapping[str, float]) -> str:
+    """What is known of the chains' own error, which R̂ cannot see."""
+    missing = values.get("mass_not_reached", 0.0)
+    if missing > 0:
+        return f", and {_number(missing)} of the mass is in modes no chain reached"
+    if "mass_misplaced" in values:
+        return f", all modes reached, {_number(values['mass_misplaced'])} of the mass misplaced"
+    if "mean_error" in values:
+        return (
+            f", mean off by {_number(values['mean_error'])} sd of the law, "
+            f"sd by {values['sd_error']:.0%}"
+        )
+    return ""
 
 
 _HYPHENATED = {

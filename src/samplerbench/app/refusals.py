@@ -26,7 +26,7 @@ def check(sweep: Sweep) -> None:
     _require_described(sweep)
     _require_values(sweep)
     _check_metrics(sweep)
-    for name, start in sweep.starts.items():
+    for name, start in sweep.all_starts.items():
         reason = start.why_incompatible(sweep.dataset)
         if reason is not None:
             raise InvalidSetting("start", name, f"another one: {reason}")

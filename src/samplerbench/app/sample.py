@@ -183,6 +183,7 @@ def one_cell(run: StoredRun, asked: Asked) -> tuple[Sweep, Cell]:
     allowed = f"one of {', '.join(denoisers)}" if denoisers else "of another run: this has none"
     require(denoiser in denoisers, "denoiser", denoiser, allowed)
     sweep = replace(sweep, denoisers=denoisers, **changed)
+    start = next(iter(sweep.starts_of(samplers[0])))  # chains have no prior
     cell = Cell(denoiser, start, name, samplers[0], asked.steps, repetition=0)
     require_runs(sweep, cell)
     return sweep, cell

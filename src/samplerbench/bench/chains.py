@@ -1,16 +1,23 @@
-"""How well Markov chains mix: acceptance, effective sample size, split-R̂.
+"""How well Markov chains mix, and whether they are right: acceptance, ESS, split-R̂, the law.
 
 C chains of a Langevin sampler, recorded as frames of shape (frames, chains, dim), are C·frames
 samples that are worth fewer independent ones, and none at all where chains disagree about the law.
 
-- *acceptance*: the mean probability that a proposal is accepted; 1 where nothing is ever refused;
+- *acceptance*: the mean probability that a proposal is accepted, of samplers that reject;
 - *bulk ESS*: with how many independent draws the mean of the rank-normalised coordinate would be
   known as well, from the autocorrelations within and between chains;
 - *split-R̂*: the spread of all half chains over the mean spread within them; 1 at agreement, and
-  above 1.01 the chains have not mixed (from the same start it can be 1 for chains that are stuck
-  together).
+  above 1.01 the chains have not mixed.
 
-Per coordinate, by ArviZ: Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified library for
+R̂ compares chains with each other: it is 1 for chains that are stuck together. Where the law at
+their level is known, all recorded states are compared with it, too:
+
+- *mass_not_reached*, of separate modes: the weight of the modes in which no state is;
+- *mass_misplaced*, of separate modes: ½ Σ|share − weight|, as in `metrics.mode_weights`;
+- *mean_error*: the largest |mean − mean of the law| of a coordinate, in deviations of the law;
+- *sd_error*: the largest |sd/sd of the law − 1|.
+
+ESS and R̂ are by ArviZ: Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified library for
 exploratory analysis of Bayesian models in Python", JOSS 4(33), 2019; the definitions are those of
 Vehtari, Gelman, Simpson, Carpenter, Bürkner, "Rank-normalization, folding, and localization: an
 improved R̂ for assessing convergence of MCMC", Bayesian Analysis 16(2), 2021, Section 3, with the
@@ -39,13 +46,12 @@ from samplerbench.core.models import Counted, Score
 from samplerbench.core.noise import Noise
 from samplerbench.errors import require
 from samplerbench.metrics.base import Measurement
+from samplerbench.metrics.mode_weights import ModeWeights
+from samplerbench.metrics.modes import Modes, modes_of
 from samplerbench.samplers.base import Sampler, iterate
 
 LEAST_FRAMES = 4
 """Below that a half chain has no variance within it."""
-
-DIAGNOSTICS = ("acceptance", "effective_sample_size", "split_r_hat")
-"""The values of chains, as a table's column `metric` names them."""
 
 CHAIN = "chain"
 """What a table's column `reference` says of them."""
@@ -61,7 +67,7 @@ class Chains:
     Args:
         frames: states, float64, shape (frames, chains, dim).
         acceptance: mean probability of acceptance of each chain, shape (chains,); ones for methods
-            that do not refuse.
+            that do not reject.
     """
 
     frames: Tensor
@@ -141,10 +147,10 @@ class Diagnostic:
 def diagnose(sweep: Sweep, count: int) -> list[Row]:
     """How well a sweep's Langevin samplers mix, over the second half of their steps.
 
-    Three values for each denoiser, start and sampler that stays at a level: acceptance, the
-    smallest effective_sample_size and the largest split_r_hat of the coordinates. They are of the
-    cell with n = `count` in one block and the most steps; their reference is "chain". Chains that
-    cannot be examined give a row that says why.
+    The `names` of each denoiser, start and sampler that stays at a level; of the coordinates the
+    smallest effective_sample_size and the largest split_r_hat. They are of the cell with
+    n = `count` in one block and the most steps; their reference is "chain". Chains that cannot be
+    examined give a row that says why.
 
     Args:
         sweep: the job.
@@ -160,9 +166,9 @@ def chain_cells(sweep: Sweep) -> list[Cell]:
     cells = [
         Cell(denoiser, start, name, sampler, max(sweep.steps_of(sampler)), 0)
         for denoiser in sweep.denoisers
-        for start in sweep.starts
         for name, sampler in sweep.samplers
         if sampler.holds
+        for start in sweep.starts_of(sampler)
     ]
     return [
         cell
@@ -174,6 +180,53 @@ def chain_cells(sweep: Sweep) -> list[Cell]:
     ]
 
 
+def names(sweep: Sweep, cell: Cell) -> list[str]:
+    """The values of a cell's chains, as a table's column `metric` names them."""
+    assert cell.settings is not None  # a floor has no chain
+    known = _Law.at(sweep, cell)
+    return [
+        *["acceptance"] * cell.settings.rejects,
+        *("effective_sample_size", "split_r_hat"),
+        *["mass_not_reached", "mass_misplaced"] * (known.modes is not None),
+        *["mean_error", "sd_error"] * (known.moments is not None),
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Law:
+    """What is known of the law of x/α at the level of a chain."""
+
+    alpha: float
+    modes: Modes | None
+    moments: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    def at(cls, sweep: Sweep, cell: Cell) -> _Law:
+        level, dataset = sweep.levels(cell.steps).rows[0], sweep.dataset
+        if not dataset.known_law:  # the moments are those of the points
+            return cls(level.alpha, None, None)
+        noise = level.sigma / level.alpha
+        law, moments = dataset.noised(noise) if noise > 0 else dataset, dataset.moments()
+        if moments is not None:
+            moments = moments[0], moments[1] + noise**2
+        separate = law is not None and ModeWeights().why_incompatible(law) is None
+        return cls(level.alpha, modes_of(law) if law is not None and separate else None, moments)
+
+    def errors(self, frames: Tensor) -> dict[str, float]:
+        """Of frames, shape (frames, chains, dim)."""
+        x, found = frames.flatten(0, 1) / self.alpha, {}
+        if self.modes is not None:
+            weights = self.modes.weights
+            shares = torch.bincount(self.modes.assign(x), minlength=len(weights)) / len(x)
+            found["mass_not_reached"] = float(weights[shares == 0].sum())
+            found["mass_misplaced"] = float((shares - weights).abs().sum()) / 2
+        if self.moments is not None:
+            mean, sd = self.moments[0], self.moments[1].sqrt()
+            found["mean_error"] = float(((x.mean(0) - mean).abs() / sd).max())
+            found["sd_error"] = float((x.std(0) / sd - 1).abs().max())
+        return found
+
+
 def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
     assert cell.settings is not None  # a floor has no chain
     half = cell.steps // 2
@@ -183,12 +236,13 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
         settings = Diagnostic(name, half, every)
         return sweep.books.row(cell, name, settings, Against(CHAIN), measured, **found)
 
-    known = [sweep.recalled(row(name)) for name in DIAGNOSTICS]
+    asked = names(sweep, cell)
+    known = [sweep.recalled(row(name)) for name in asked]
     if all(known):
         return [found for found in known if found is not None]
     if math.ceil((cell.steps - half) / every) < LEAST_FRAMES:
         message = f"at least {LEAST_FRAMES} states after the first half, and steps={cell.steps}"
-        return [row(name, status="incompatible", message=message) for name in DIAGNOSTICS]
+        return [row(name, status="incompatible", message=message) for name in asked]
     levels = sweep.levels(cell.steps)
     model = Counted(sweep.denoisers[cell.denoiser])
     began, status, message = time.perf_counter(), "ok", ""
@@ -202,6 +256,7 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
             "acceptance": float(chains.acceptance.mean()),
             "effective_sample_size": float(chains.effective_sample_size().min()),
             "split_r_hat": float(chains.split_r_hat().max()),
+            **_Law.at(sweep, cell).errors(chains.frames),
         }
     except ValueError as error:
         status, message = "diverged", str(error)
@@ -215,5 +270,5 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
             status=status,
             message=message,
         )
-        for name in DIAGNOSTICS
+        for name in asked
     ]

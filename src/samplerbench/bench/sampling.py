@@ -59,7 +59,8 @@ def require_runs(sweep: Sweep, cell: Cell) -> None:
         InvalidSetting: with the reason.
     """
     assert cell.settings is not None
-    reason = sweep.starts[cell.start].why_incompatible(sweep.dataset)
+    start = sweep.starts_of(cell.settings)[cell.start]
+    reason = start.why_incompatible(sweep.dataset)
     if reason is not None:
         raise InvalidSetting("start", cell.start, f"another one: {reason}")
     model, levels = sweep.denoisers[cell.denoiser], sweep.levels(cell.steps)

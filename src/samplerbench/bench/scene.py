@@ -25,7 +25,7 @@ from samplerbench.core.grids import Level, Levels
 from samplerbench.core.models import Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.core.starts import Start
+from samplerbench.core.starts import Start, for_samplers
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.samplers.base import Sampler, iterate
@@ -66,6 +66,7 @@ class Run:
         label: the sampler as people write it: "ddim η=0.2".
         sampler: with its settings.
         steps: how many.
+        law: of the start, in words.
     """
 
     denoiser: str
@@ -73,6 +74,7 @@ class Run:
     label: str
     sampler: Sampler
     steps: int
+    law: str
 
     @property
     def stem(self) -> str:
@@ -94,7 +96,7 @@ class Scene:
         schedule: the path.
         grid: makes the levels for a number of steps.
         denoisers: score models by name.
-        starts: by name; the first one is a picture's default.
+        starts: by name; the first one that fits a sampler is a picture's default.
         samplers: (name, sampler) pairs; a name may come with several settings.
         steps: numbers of steps; the largest is a picture's default.
         untrained: the learned model before its training; None where nothing is trained.
@@ -147,7 +149,7 @@ class Scene:
 
         Args:
             denoisers: their names; all of the job's where none are given.
-            start: the name of one of the starts; the first one where none is given.
+            start: the name of one of the starts; where none is given, a sampler's first one.
             steps: how many; the job's largest number where none is given.
 
         Raises:
@@ -208,7 +210,7 @@ class Scene:
         reason = sampler.why_incompatible(model, levels)
         if reason is not None:
             raise ValueError(reason)
-        first = self.starts[start].draw(
+        first = for_samplers(self.starts, sampler.holds)[start].draw(
             self.dataset, chains, levels.rows[0], ("picture", self.seed, 0)
         )
         x = first.to(self.device, self.dtype)
@@ -243,15 +245,15 @@ class Scene:
         chosen = list(self.denoisers) if denoisers is None else list(denoisers)
         known = bool(chosen) and all(name in self.denoisers for name in chosen)
         require(known, "denoisers", chosen, f"null, or some of {', '.join(self.denoisers)}")
-        if start is None:
-            start = next(iter(self.starts))
-        require(start in self.starts, "start", start, f"one of {', '.join(self.starts)}")
         steps = max(self.steps) if steps is None else steps
-        return [
-            Run(denoiser, start, label, sampler, steps)
-            for denoiser in chosen
-            for label, (_, sampler) in zip(self._labels(), self.samplers, strict=True)
-        ]
+        runs = []
+        for label, (_, sampler) in zip(self._labels(), self.samplers, strict=True):
+            fitting = for_samplers(self.starts, sampler.holds)
+            own = next(iter(fitting)) if start is None else start
+            require(own in fitting, "start", own, f"one of {', '.join(fitting)}")
+            law = fitting[own].law
+            runs += [Run(denoiser, own, label, sampler, steps, law) for denoiser in chosen]
+        return sorted(runs, key=lambda run: chosen.index(run.denoiser))
 
     def _reason(self, run: Run) -> str | None:
         return run.sampler.why_incompatible(self.denoisers[run.denoiser], self.levels(run.steps))

@@ -39,7 +39,7 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.models import Counted, Denoiser, Score
 from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.core.starts import Sobol, Start, stratified_draws
+from samplerbench.core.starts import Sobol, Start, for_samplers, stratified_draws
 from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.errors import kind_and_line, require
 from samplerbench.metrics.base import Distance, LawMetric, Metric
@@ -195,6 +195,18 @@ class Sweep:
             return list(self.steps)
         return sorted({steps for nfe in self.nfe if (steps := most_steps(sampler, nfe)) > 0})
 
+    def starts_of(self, sampler: Sampler) -> dict[str, Start]:
+        """The starts from which a sampler is run: chains have no prior, see `for_samplers`."""
+        return for_samplers(self.starts, sampler.holds)
+
+    @property
+    def all_starts(self) -> dict[str, Start]:
+        """The starts of all samplers of the sweep, and its own."""
+        every = dict(self.starts)
+        for _, sampler in self.samplers:
+            every |= self.starts_of(sampler)
+        return every
+
     @property
     def all_steps(self) -> list[int]:
         """All numbers of steps in the sweep, or `steps` where it has no sampler."""
@@ -213,7 +225,7 @@ class Sweep:
             law=identity(self.dataset),
             truth="" if self.truth is None else identity(self.truth),
             path=identity([self.schedule, self.grid]),
-            starts={name: identity(start) for name, start in self.starts.items()},
+            starts={name: identity(start) for name, start in self.all_starts.items()},
             origins={name: self._origin(name) for name in self.denoisers},
             n_samples=self.n_samples,
             block=self.block,
@@ -242,8 +254,8 @@ class Sweep:
         grid = [
             Cell(denoiser, start, name, sampler, steps, repetition)
             for denoiser in self.denoisers
-            for start in self.starts
             for name, sampler in self.samplers
+            for start in self.starts_of(sampler)
             for steps in self.steps_of(sampler)
             for repetition in range(self.repetitions)
         ]
@@ -282,7 +294,9 @@ class Sweep:
     def beginning(self, cell: Cell, levels: Levels, block: int) -> tuple[Tensor, Noise]:
         """The first states of a block, shape (block, dim), and the noise of its sampler."""
         key = (self.seed, cell.repetition, block)
-        x = self.starts[cell.start].draw(self.dataset, self.block, levels.rows[0], key)
+        assert cell.settings is not None  # a floor begins nowhere
+        start = self.starts_of(cell.settings)[cell.start]
+        x = start.draw(self.dataset, self.block, levels.rows[0], key)
         x = x.to(self.device, self.dtype)
         if cell.coupled:
             return x, BrownianNoise(("coupled", *key), levels)

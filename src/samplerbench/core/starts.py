@@ -6,6 +6,12 @@ is drawn from the *prior* N(0, σ²·I), as if no signal were left. The error th
 prior mismatch, a part of the error budget. All starts use the same ε for the same key, so their
 difference is paired.
 
+*Chains.* A Langevin sampler stays at one level, which may have no noise: N(0, σ²·I) is then one
+point, and chains that start together can agree and be wrong together. Where a job names a prior,
+its chains start *overdispersed* instead, wider than the law, so that R̂ can see a mode that some of
+them did not leave (Gelman and Rubin, "Inference from iterative simulation using multiple
+sequences", Statistical Science 7(4), 1992, Section 2.1).
+
 *Sobol starts.* A start is a map of the unit cube: x₀ comes from the first k coordinates (see
 `Dataset.from_uniforms`), and ε from the normal quantiles of the other dim. The n samples of a
 repetition are then the first n points of one Sobol sequence, scrambled by a random linear map of
@@ -29,6 +35,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +60,7 @@ class Law(Protocol):
     def dim(self) -> int: ...
     @property
     def uniform_dim(self) -> int | None: ...
+    def moments(self) -> tuple[Tensor, Tensor] | None: ...
     def sample(self, count: int, generator: np.random.Generator) -> Tensor: ...
     def from_uniforms(self, u: Tensor) -> Tensor: ...
 
@@ -64,6 +72,16 @@ class Start(ABC):
     def uses_data(self) -> bool:
         """Whether the first state depends on x₀. If not, no x₀ is drawn and `combine` gets NaN."""
         return False
+
+    @property
+    def held(self) -> bool | None:
+        """Whether it is for chains, which stay at one level; None if it is for all samplers."""
+        return None
+
+    @property
+    def law(self) -> str:
+        """The law in words, for a title."""
+        return type(self).__name__
 
     @abstractmethod
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
@@ -95,13 +113,28 @@ class Start(ABC):
         eps = generator("start", *key, "eps").standard_normal((count, dataset.dim))
         x0 = _NONE.expand(count, dataset.dim)
         if self.uses_data:
-            x0 = dataset.sample(count, generator("start", *key, "x0"))
+            x0 = self.clean(dataset, count, generator("start", *key, "x0"))
         return self.combine(x0, torch.from_numpy(eps), level)
+
+    def clean(self, dataset: Law, count: int, generator: np.random.Generator) -> Tensor:
+        """x₀, shape (count, dim), float64: draws of the data."""
+        return dataset.sample(count, generator)
 
 
 @dataclass(frozen=True)
 class Prior(Start):
-    """N(0, σ²·I) with σ of the first level, the usual choice; N(0, I) if σ = 1."""
+    """N(0, σ²·I) with σ of the first level, the usual choice; N(0, I) if σ = 1.
+
+    It is for samplers that move; `for_samplers` gives chains an overdispersed start instead.
+    """
+
+    @property
+    def held(self) -> bool:
+        return False
+
+    @property
+    def law(self) -> str:
+        return "the prior N(0, σ²I)"
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return level.sigma * eps
@@ -115,8 +148,50 @@ class Exact(Start):
     def uses_data(self) -> bool:
         return True
 
+    @property
+    def law(self) -> str:
+        return "exact, α·x₀ + σ·ε"
+
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return level.alpha * x0 + level.sigma * eps
+
+
+@dataclass(frozen=True)
+class Overdispersed(Exact):
+    """α·x₀ + σ·ε with x₀ ~ N(m, (factor·s)²), m and s the mean and deviation of each coordinate.
+
+    For chains, which stay at one level. m and s are those of `Dataset.moments`; no draw of the data
+    is used.
+
+    Args:
+        factor: how many times as wide as the data.
+    """
+
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        require(1 < self.factor < math.inf, "factor", self.factor, "above 1")
+
+    @property
+    def held(self) -> bool:
+        return True
+
+    @property
+    def law(self) -> str:
+        return f"overdispersed, N(mean, ({self.factor:g}·sd)²)"
+
+    def why_incompatible(self, dataset: Law) -> str | None:
+        if dataset.moments() is None:
+            return "the mean and variance of the data are not known; see start=gaussian"
+        return None
+
+    def clean(self, dataset: Law, count: int, generator: np.random.Generator) -> Tensor:
+        """Wide normal draws, shape (count, dim), float64."""
+        moments = dataset.moments()
+        assert moments is not None  # checked by why_incompatible
+        mean, variance = moments
+        z = torch.from_numpy(generator.standard_normal((count, dataset.dim)))
+        return mean + self.factor * variance.sqrt() * z
 
 
 @dataclass(frozen=True)
@@ -129,6 +204,10 @@ class FixedGaussian(Start):
     def __post_init__(self) -> None:
         require(math.isfinite(self.mean), "mean", self.mean, "finite")
         require(0 < self.std < math.inf, "std", self.std, "positive")
+
+    @property
+    def law(self) -> str:
+        return f"N({self.mean:g}, {self.std:g}²I)"
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return self.mean + self.std * eps
@@ -147,9 +226,20 @@ class Sobol(Start):
 
     start: Start
 
+    def __post_init__(self) -> None:
+        require(not self.start.held, "start", self.start, "prior, exact or a fixed Gaussian")
+
     @property
     def uses_data(self) -> bool:
         return self.start.uses_data
+
+    @property
+    def held(self) -> bool | None:
+        return self.start.held
+
+    @property
+    def law(self) -> str:
+        return f"{self.start.law}, drawn evenly"
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return self.start.combine(x0, eps, level)
@@ -198,6 +288,24 @@ def sobol_prior() -> Sobol:
 def sobol_exact() -> Sobol:
     """`Exact` from Sobol points."""
     return Sobol(Exact())
+
+
+def for_samplers(starts: Mapping[str, Start], holds: bool) -> dict[str, Start]:
+    """The starts of samplers that stay at one level (`holds`), or of those that move.
+
+    A prior is for the latter only. In its place chains have `Overdispersed`, under its own name,
+    unless there is one already.
+
+    Raises:
+        InvalidSetting: none of the starts fits.
+    """
+    fitting = {name: start for name, start in starts.items() if start.held in (None, holds)}
+    replaced = any(start.held is False for start in starts.values())
+    if holds and replaced and not any(start.held for start in fitting.values()):
+        return {"overdispersed": Overdispersed(), **fitting}
+    allowed = "with one for samplers that move, such as prior: these are for chains"
+    require(len(fitting) > 0, "start", list(starts), allowed)
+    return fitting
 
 
 def stratified_draws(dataset: Law, count: int, *key: int | str) -> Tensor:

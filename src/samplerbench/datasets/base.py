@@ -20,6 +20,8 @@ from samplerbench.errors import require
 
 #: Coordinates of this size are refused, in data and in samples: their squares overflow in float32.
 LARGEST = 1e15
+#: Of draws that moments are taken of, in memory at once.
+MOST_NUMBERS = 10**7
 
 
 class Dataset(ABC):
@@ -74,6 +76,18 @@ class Dataset(ABC):
         For a finite set of points: the law they were drawn from, not their empirical law.
         """
         return None
+
+    def moments(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and variance of each coordinate, float64, shape (dim,) each; None if unknown.
+
+        They are those of 10 000 draws (of less where data have many coordinates), unless a member
+        knows better.
+        """
+        if not self.can_be_drawn:
+            return None
+        count = max(1000, min(10_000, MOST_NUMBERS // self.dim))
+        x = self.sample(count, generator("data", "moments"))
+        return x.mean(0), x.var(0)
 
     def noised(self, noise: float) -> Dataset | None:
         """The law of x₀ + noise·ε, or None if it is not a data set.

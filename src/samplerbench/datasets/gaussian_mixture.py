@@ -127,6 +127,14 @@ class GaussianMixture(Dataset):
         root = basis * eigenvalues.clamp_min(0).sqrt().unsqueeze(-2)
         return means[component] + torch.einsum("nde,ne->nd", root[component], z)
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each coordinate, exact."""
+        weights, means, covariances = self.tensors()
+        weights = weights / weights.sum()
+        mean = weights @ means
+        within = weights @ covariances.diagonal(dim1=1, dim2=2)
+        return mean, within + weights @ (means - mean).square()
+
     def noised(self, noise: float) -> GaussianMixture:
         """The same mixture with covariances C_k + noise²·I."""
         covariances = tuple(

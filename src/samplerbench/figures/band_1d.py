@@ -102,7 +102,7 @@ class Band1D(PathPicture):
                 axes.set_xlabel(f"step of {run.steps:,}, from noise to data")
             panels[0].set_ylabel("x, data units (symlog)")
             legend_below(figure, panels[0])
-            subtitle(figure, f"{score_name(scene, runs[0].denoiser)}, start: {runs[0].start}")
+            subtitle(figure, f"{score_name(scene, runs[0].denoiser)}, start: {runs[0].law}")
         return figure, lines
 
     def _band(self, axes: Axes, scene: Scene, path: Paths) -> None:

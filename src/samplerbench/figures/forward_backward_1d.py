@@ -110,7 +110,7 @@ class ForwardBackward1D(PathPicture):
             subtitle(
                 figure,
                 f"{runs[0].label}, N = {runs[0].steps:,} steps, n = {self.chains:,}, "
-                f"start: {runs[0].start}",
+                f"start: {runs[0].law}",
             )
             legend_below(figure, panels.flat[0], 3)
         return figure

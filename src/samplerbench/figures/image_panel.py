@@ -63,7 +63,7 @@ class ImagePanel(Picture):
                 (run.label, run.steps): scene.follow(run, chains=self.images, every=run.steps).x[-1]
                 for run in own
             }
-            title = f"{score_name(scene, denoiser)}\nstart: {own[0].start}, the same noise in all"
+            title = f"{score_name(scene, denoiser)}\nstart: {own[0].law}, the same noise in all"
             figures[f"image_panel_{denoiser}"] = self._figure(scene, cells, columns, title)
         return figures
 

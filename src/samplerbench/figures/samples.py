@@ -84,7 +84,7 @@ class Samples(PathPicture):
                     axes.set_ylabel("")
             subtitle(
                 figure,
-                f"n = {self.chains:,}, N = {runs[0].steps:,} steps, start: {runs[0].start}",
+                f"n = {self.chains:,}, N = {runs[0].steps:,} steps, start: {runs[0].law}",
             )
             legend_below(figure, next(axes for axes in panels.flat if axes.get_visible()))
         return {"samples": figure}

@@ -54,6 +54,7 @@ class Sampler(ABC):
         needs_density: whether the model must also have a log-density.
         needs_signal: whether it is undefined at levels without signal, α = 0.
         holds: whether it stays at one level, as in `grids.hold`; all others must move.
+        rejects: whether it may reject a proposal, and says so by `acceptance` in `info`.
         couples: whether its draws may be the increments of a Brownian path; see `core.coupling`.
     """
 
@@ -62,6 +63,7 @@ class Sampler(ABC):
     needs_density: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = False
     holds: ClassVar[bool] = False
+    rejects: ClassVar[bool] = False
     couples: ClassVar[bool] = False
 
     @classmethod

@@ -16,7 +16,7 @@ from samplerbench.core.grids import Level, Levels, uniform
 from samplerbench.core.level_laws import LevelLaw
 from samplerbench.core.noise import KeyedNoise, torch_generator
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPCosine
-from samplerbench.core.starts import Start
+from samplerbench.core.starts import Overdispersed, Start
 from samplerbench.core.targets import Target
 from samplerbench.verify.exact_law import noised_law
 from samplerbench.verify.orders import GAUSSIAN
@@ -136,6 +136,8 @@ def start_faults(start: Start) -> list[str]:
     mean = torch.tensor(GAUSSIAN.means[0], dtype=torch.float64)
     covariance = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
     identity = torch.eye(2, dtype=torch.float64)
+    if isinstance(start, Overdispersed):  # its x₀ are wider, and independent
+        covariance = start.factor**2 * covariance.diagonal().diag()
     if start.uses_data:
         mean, covariance = noised_law(mean, covariance, LEVEL)
     else:  # combine is affine in ε
