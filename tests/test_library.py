@@ -1,5 +1,6 @@
 """The library: names and objects, the same numbers as the command line, and mistakes in words."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -26,11 +27,13 @@ from samplerbench.core.schedules import EDM, VPCosine
 from samplerbench.core.starts import Exact
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting, RunFailed
+from samplerbench.identity import VERSIONS
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
+from samplerbench.training.weights import WEIGHTS, save
 
 FEW = {"n_samples": 50, "repetitions": 2, "floor_repetitions": 2}
 
@@ -476,6 +479,24 @@ def test_a_model_that_was_changed_is_another_one(folder):
     after = sb.sweep(run, **few)
     ids = [set(t.loc[t["denoiser"] == "learned", "setting_id"]) for t in (before, after)]
     assert ids[0].isdisjoint(ids[1])
+
+
+def test_weights_keep_the_identity_of_the_training_that_made_them(folder, tmp_path, monkeypatch):
+    """If code or data have changed since, a training of now would be another one."""
+    few = {"samplers": "heun", "steps": 4, "starts": "prior", "denoisers": "learned", **FEW}
+    run = sb.load(folder)
+    made_by = set(run.table.query("denoiser == 'learned'")["training_id"])
+    assert len(made_by) == 1
+    assert set(sb.sweep(run, **few).query("denoiser == 'learned'")["training_id"]) == made_by
+    monkeypatch.setitem(VERSIONS, "samplerbench", "a later one")
+    assert set(sb.sweep(sb.load(folder), **few).query("denoiser == 'learned'")["training_id"]) == (
+        made_by
+    )
+    # weights from elsewhere are known by their content
+    other = shutil.copytree(folder, tmp_path / "other")
+    save(run.denoisers["learned"], other / "checkpoints" / WEIGHTS)
+    found = set(sb.sweep(sb.load(other), **few).query("denoiser == 'learned'")["training_id"])
+    assert len(found - made_by) == 1
 
 
 def test_samples_that_no_metric_takes_are_named():

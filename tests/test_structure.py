@@ -8,7 +8,7 @@ import samplerbench
 ROOT = Path(samplerbench.__file__).parent
 #: From the bottom to the top: a part imports from itself and from those before it.
 PARTS = [
-    *("version", "errors", "extras", "files", "environment"),
+    *("version", "errors", "extras", "files", "environment", "identity"),
     *("core", "samplers", "datasets", "networks", "objectives", "metrics", "training"),
     *("bench", "verify", "figures", "report", "logs", "app", "library"),
 ]

@@ -35,7 +35,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
-from samplerbench.bench.identity import describe
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
 from samplerbench.bench.store import as_table, to_data
 from samplerbench.bench.sweep import Grid, Sweep
@@ -46,6 +45,7 @@ from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
+from samplerbench.identity import describe
 from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 

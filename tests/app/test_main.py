@@ -193,12 +193,12 @@ BAD = [
     (
         ["target=noise", "schedule=rectified", "grid=uniform"],
         "denoiser=learned",
-        "NoiseTarget needs",
+        "NoiseTarget is undefined",
     ),
     (
         ["objective=ncsn", "schedule=vp_cosine", "grid=uniform"],
         "denoiser=learned",
-        "ScoreTarget needs",
+        "ScoreTarget is undefined",
     ),
     (["seed=99999999999999999999"], "seed=99999999999999999999", "below"),
     (["sampler.ddim.eta=[0,0.0]"], "sampler.ddim.eta=", "without repetitions"),

@@ -17,7 +17,6 @@ import torch
 import samplerbench
 from samplerbench.bench.books import Books
 from samplerbench.bench.cell import Against, Cell, Labels, Origin, Row
-from samplerbench.bench.identity import identity
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.grids import karras
@@ -26,6 +25,7 @@ from samplerbench.core.schedules import EDM, NoiseSchedule
 from samplerbench.core.starts import Exact, FixedGaussian, Prior, Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.gaussian import gaussian
+from samplerbench.identity import identity
 from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.objectives.base import Recipe

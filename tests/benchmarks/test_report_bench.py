@@ -15,8 +15,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from samplerbench.bench.cell import Row
-from samplerbench.bench.identity import identity, settings_text
 from samplerbench.bench.store import Store
+from samplerbench.identity import identity, settings_text
 from samplerbench.samplers.ddim import DDIM
 
 pytestmark = pytest.mark.bench

@@ -21,7 +21,6 @@ from torch import Tensor
 import samplerbench as sb
 import samplerbench.datasets
 from samplerbench.app.folders import members
-from samplerbench.bench.identity import identity
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Denoiser, Density
 from samplerbench.core.schedules import EDM, Rectified
@@ -31,6 +30,7 @@ from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.rings import Rings, RingsOracle
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting
+from samplerbench.identity import identity
 
 NEED_A_PATH = ("file", "image_folder")
 NAMES = [name for name in members("dataset") if name not in NEED_A_PATH]

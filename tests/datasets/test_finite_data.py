@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import float64
 
-from samplerbench.bench.identity import identity
 from samplerbench.core.grids import Level
 from samplerbench.core.models import IsotropicMixtureOracle
 from samplerbench.core.schedules import EDM, Rectified
@@ -20,6 +19,7 @@ from samplerbench.datasets.divided import PARTS, Divided
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.file import from_file
 from samplerbench.errors import InvalidSetting
+from samplerbench.identity import identity
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import float64
 
-from samplerbench.bench.identity import identity
 from samplerbench.core.grids import Level
 from samplerbench.core.line_laws import distance_to_law
 from samplerbench.core.schedules import EDM, Rectified
@@ -28,6 +27,7 @@ from samplerbench.datasets.four_well_boltzmann import (
     slope,
 )
 from samplerbench.errors import InvalidSetting
+from samplerbench.identity import identity
 
 BETAS = [2.0, 0.1, 10.0]
 WELLS = (-math.inf, -0.5, 0.0, 0.5, math.inf)

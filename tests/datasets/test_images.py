@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from samplerbench.bench.identity import identity
 from samplerbench.core.grids import Level
 from samplerbench.core.schedules import VPLinear
 from samplerbench.datasets import animal_mnist as animals
@@ -24,6 +23,7 @@ from samplerbench.datasets.faces import faces
 from samplerbench.datasets.image_folder import image_folder
 from samplerbench.datasets.images import divided_images
 from samplerbench.errors import InvalidSetting
+from samplerbench.identity import identity
 
 
 def everything(data):

@@ -33,7 +33,6 @@ from samplerbench.app.refusals import check
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
-from samplerbench.bench.identity import VERSIONS, arithmetic, describe, identity
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.sweep import Sweep, nothing
 from samplerbench.core.cuda_graphs import Graphed
@@ -43,6 +42,7 @@ from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.identity import VERSIONS, arithmetic, describe, identity
 from samplerbench.logs.base import Logger
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective

@@ -25,7 +25,7 @@ from samplerbench.app.folders import conf_directory
 from samplerbench.app.listing import order
 from samplerbench.app.main import run_name
 from samplerbench.bench.cell import sampler_name
-from samplerbench.bench.identity import settings_text
+from samplerbench.identity import settings_text
 from samplerbench.verify.orders import LAWS, STEPS, measured_order
 
 GALLERY = Path("multirun/gallery")

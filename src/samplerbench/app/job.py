@@ -294,6 +294,7 @@ def train_here(
         device=job.sweep.device,
         progress=sys.stderr.isatty(),
         resumable=resumable,
+        training_id=job.sweep.origins["learned"].id,
     )
     losses = read_losses(place / LOSSES)
     last = losses[losses["name"] == "train"]["loss"]

@@ -17,11 +17,11 @@ from samplerbench.app.construct import trusting
 from samplerbench.app.refusals import check
 from samplerbench.app.runs import open_run
 from samplerbench.bench import scene
-from samplerbench.bench.identity import identity_of_model
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
+from samplerbench.identity import identity_of_model
 from samplerbench.training.weights import LOSSES
 
 #: Keys of a job's config that a training in the library, and what is done with it, has no use for.
@@ -85,6 +85,7 @@ def trained(
             directory=Path(folder),
             device=sweep.device,
             progress=False,
+            training_id=sweep.origins["learned"].id,
         )
         losses = pd.read_csv(Path(folder) / LOSSES)
     denoisers = {**sweep.denoisers, "learned": model.to(sweep.device)}

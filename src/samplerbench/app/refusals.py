@@ -5,10 +5,10 @@ Asked of the built objects, wherever they come from: the config of a job, or the
 
 from __future__ import annotations
 
-from samplerbench.bench.identity import identity
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.models import Denoiser
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.identity import identity
 from samplerbench.metrics.base import LawMetric, Metric, finite_points
 
 MOST_VALUES = 10**6

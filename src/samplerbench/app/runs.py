@@ -20,7 +20,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args
@@ -87,6 +87,9 @@ class StoredRun:
     def job(self, **changes: Any) -> Job:
         """The run's objects, built again, the learned denoiser with its trained weights.
 
+        If code or data have changed since the training, the learned denoiser keeps the identity of
+        the training that made its weights.
+
         Args:
             changes: top-level keys of the config to change before, such as device="cuda".
 
@@ -95,7 +98,9 @@ class StoredRun:
         """
         # torch takes seconds to import, and a run's values can be read without it
         from samplerbench.app.build import build
-        from samplerbench.training.weights import WEIGHTS, load
+        from samplerbench.bench.cell import Origin
+        from samplerbench.identity import identity_of_model
+        from samplerbench.training.weights import WEIGHTS, load, training_of
 
         config = OmegaConf.merge(self.config, changes)
         assert isinstance(config, DictConfig)
@@ -116,6 +121,12 @@ class StoredRun:
                 allowed = f"one with the weights of its own network ({kind_and_line(error)})"
                 raise InvalidSetting("run", path, allowed) from error
             model.to(job.sweep.device)
+            made_by = training_of(path) or identity_of_model(model)
+            if made_by != job.sweep.origins["learned"].id:
+                learned = Origin("learned", made_by, made_by)
+                sweep = replace(job.sweep, origins={**job.sweep.origins, "learned": learned})
+                budget = None if job.budget is None else replace(job.budget, sweep=sweep)
+                job = replace(job, sweep=sweep, budget=budget)
         return job
 
 
@@ -156,7 +167,7 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
 def versions() -> dict[str, str]:
     """Of the software that decides a run's bits: of trusted packages their code, and of Python."""
     # torch takes seconds to import, and a run's values can be read without it
-    from samplerbench.bench.identity import VERSIONS, package_code
+    from samplerbench.identity import VERSIONS, package_code
 
     code = {package: package_code(package) for package in trusted_packages()}
     return {**VERSIONS, **code, "python": platform.python_version()}

@@ -251,8 +251,8 @@ def _filled(
 def report(run: StoredRun, asked: Asked, sweep: Sweep, cell: Cell, made: Made) -> Iterator[str]:
     """What was done, where it is, and how to score it."""
     from samplerbench.bench.cell import sampler_name
-    from samplerbench.bench.identity import settings_text
     from samplerbench.bench.sampling import shape_of
+    from samplerbench.identity import settings_text
 
     name = sampler_name(cell.sampler, settings_text(cell.settings))
     yield (

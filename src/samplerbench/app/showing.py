@@ -33,13 +33,13 @@ from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.budget.words import verdict
 from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.chains import CHAIN
-from samplerbench.bench.identity import describe, drawing_versions, identity, settings_text
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.score_error import COLUMNS, score_errors
 from samplerbench.bench.statistics import at_equal_cost, summary
 from samplerbench.bench.store import table_digest, to_data
 from samplerbench.errors import kind_and_line
 from samplerbench.files import write_atomically
+from samplerbench.identity import describe, drawing_versions, identity, settings_text
 from samplerbench.logs.base import Log
 
 if TYPE_CHECKING:

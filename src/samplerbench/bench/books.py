@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from samplerbench.bench.cell import Against, Cell, Labels, Origin, Row
-from samplerbench.bench.identity import describe, identity, settings_text
+from samplerbench.identity import describe, identity, settings_text
 from samplerbench.metrics.base import Measurement
 from samplerbench.samplers.base import Sampler
 from samplerbench.version import __version__

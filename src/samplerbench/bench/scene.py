@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.cell import setting_text
-from samplerbench.bench.identity import describe
 from samplerbench.core.grids import Level, Levels
 from samplerbench.core.models import Score
 from samplerbench.core.noise import KeyedNoise
@@ -28,6 +27,7 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start, for_samplers
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.identity import describe
 from samplerbench.samplers.base import Sampler, iterate
 
 #: The columns of `Scene.losses`.

@@ -26,13 +26,6 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FOUND, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.identity import (
-    VERSIONS,
-    arithmetic,
-    content,
-    identity,
-    identity_of_model,
-)
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.grids import Levels
@@ -42,6 +35,13 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Sobol, Start, for_samplers, stratified_draws
 from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.errors import kind_and_line, require
+from samplerbench.identity import (
+    VERSIONS,
+    arithmetic,
+    content,
+    identity,
+    identity_of_model,
+)
 from samplerbench.metrics.base import Distance, LawMetric, Metric
 from samplerbench.samplers.base import Sampler, final_state
 

@@ -28,7 +28,6 @@ import pickle
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
-from hashlib import blake2b
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +39,7 @@ from torch import Tensor, nn
 
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.extras import missing
+from samplerbench.identity import identity_of_model
 from samplerbench.metrics.base import Distance, Measurement, Metric
 
 LAYERS = (64, 192, 768, 2048)
@@ -59,7 +59,7 @@ class Features:
         network: maps images (n, *shape) to (n, d); more axes are flattened. It is put into
             evaluation mode, and moved to the device of the points.
         shape: of an image; None for square ones, grey or in three colours.
-        digest: represents the network in an identity: its parts and its weights; computed here.
+        digest: identity of the network: its code, parts, attributes and weights; computed here.
     """
 
     network: InitVar[nn.Module]
@@ -71,7 +71,7 @@ class Features:
         good = shape is None or (len(shape) > 0 and all(length >= 1 for length in shape))
         require(good, "shape", shape, "(channels, height, width), each at least 1, or null")
         object.__setattr__(self, "_network", network.eval().requires_grad_(False))
-        object.__setattr__(self, "digest", digest(network))
+        object.__setattr__(self, "digest", identity_of_model(network))
 
     def event_shape(self, dim: int) -> tuple[int, ...] | None:
         """The shape of an image with so many numbers; None if there is no such shape."""
@@ -177,16 +177,6 @@ def _require_two(points: Tensor, name: str) -> None:
     require(len(points) >= 2, f"{name}.shape[0]", len(points), "at least 2")
 
 
-def digest(network: nn.Module) -> str:
-    """A hash of the parts and the weights of a network, 16 hexadecimal digits."""
-    kind = type(network)
-    state = blake2b(f"{kind.__module__}.{kind.__qualname__} {network}".encode(), digest_size=8)
-    for name, values in sorted(network.state_dict().items()):
-        state.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        state.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return state.hexdigest()
-
-
 class Inception(nn.Module):
     """Inception v3 on images between −1 and 1, grey or in three colours.
 
@@ -197,6 +187,7 @@ class Inception(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.version = version("torch-fidelity")  # for the identity
 
     def forward(self, images: Tensor) -> Tensor:
         """The features of images (n, 1 or 3, height, width)."""
@@ -204,10 +195,6 @@ class Inception(nn.Module):
         colours = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
         features: Tensor = self.network(colours)[0]
         return features
-
-    def extra_repr(self) -> str:
-        """The version of torch-fidelity, as a part of the digest."""
-        return f"torch-fidelity {version('torch-fidelity')}"
 
 
 def inception(

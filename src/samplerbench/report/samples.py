@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from samplerbench.bench.identity import settings_text
 from samplerbench.bench.scene import Scene
 from samplerbench.errors import InvalidSetting
+from samplerbench.identity import settings_text
 from samplerbench.report.charts import PALETTE, Chart
 
 POINTS = 2000

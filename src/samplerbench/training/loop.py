@@ -64,6 +64,7 @@ def train(
     device: torch.device | str = "cpu",
     progress: bool = True,
     resumable: bool = False,
+    training_id: str = "",
 ) -> Model:
     """Train the objective's model by its recipe; write losses and weights to `directory`.
 
@@ -81,6 +82,7 @@ def train(
         progress: whether to show a progress bar.
         resumable: whether to keep the state in `directory` during the training, and to resume from
             a state that is there. An unusable state is renamed, with a warning.
+        training_id: the identity of this training, which is kept in the file of weights.
 
     Returns:
         The model, with averaged weights, in float32, on the CPU, without gradients.
@@ -147,7 +149,7 @@ def train(
     if not finite(objective.model.state_dict()):
         raise diverged(recipe, f"the weights are not finite after step {recipe.steps}")
     model = objective.model.float().cpu().eval().requires_grad_(False)
-    save(model, directory / WEIGHTS, (directory / LOSSES).read_bytes())
+    save(model, directory / WEIGHTS, (directory / LOSSES).read_bytes(), training_id)
     if resumable:
         state.unlink(missing_ok=True)
     return model

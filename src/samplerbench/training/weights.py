@@ -5,8 +5,8 @@
     state.ckpt           the state of an unfinished training, after a digest; deleted at the end
 
 The safetensors format holds numbers only, nothing that could be executed. Damaged numbers would
-still be valid weights. So the metadata of the file has a digest of the weights, and one of the
-losses that belong to them.
+still be valid weights. So the metadata of the file has a digest of the weights, one of the losses
+that belong to them, and the identity of the training that made them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WEIGHTS, LOSSES, STATE = "model.safetensors", "losses.csv", "state.ckpt"
-#: One entry for both digests: safetensors writes several entries in any order, and the same weights
-#: must give the same file.
-_DIGESTS = "sha256"
+#: One entry for all: safetensors writes several entries in any order, and the same training must
+#: give the same file.
+_METADATA = "sha256"
 
 #: A row of the losses: the number of steps so far, "train" or "validation", and the loss.
 Loss = tuple[int, str, float]
@@ -32,19 +32,20 @@ Loss = tuple[int, str, float]
 Model = TypeVar("Model", bound="nn.Module")
 
 
-def save(model: nn.Module, path: Path, losses: bytes | None = None) -> None:
+def save(model: nn.Module, path: Path, losses: bytes | None = None, training_id: str = "") -> None:
     """Write the weights; after an interruption the file is whole or absent.
 
     Args:
         model: the model with the weights.
         path: of the file.
         losses: the content of the file of losses that belongs to them.
+        training_id: the identity of the training.
     """
     import safetensors.torch  # slow to import, and some callers need the names of files only
 
     tensors = model.state_dict()
     losses_digest = "" if losses is None else sha256(losses).hexdigest()
-    metadata = {_DIGESTS: f"{_digest(tensors)} {losses_digest}"}
+    metadata = {_METADATA: f"{_digest(tensors)} {losses_digest} {training_id}"}
     write_atomically(path, safetensors.torch.save(tensors, metadata))
 
 
@@ -61,9 +62,17 @@ def check_losses(losses: bytes, path: Path) -> None:
     import safetensors
 
     with safetensors.safe_open(path, "pt") as file:
-        _, losses_digest = _stored_digests(file)
+        _, losses_digest, _ = _metadata(file)
     if losses_digest != sha256(losses).hexdigest():
         raise ValueError("the losses are not those of the weights beside them")
+
+
+def training_of(path: Path) -> str:
+    """The identity of the training that made a file of weights; empty if the file has none."""
+    import safetensors
+
+    with safetensors.safe_open(path, "pt") as file:
+        return _metadata(file)[2]
 
 
 def load(model: Model, path: Path) -> Model:
@@ -81,7 +90,7 @@ def load(model: Model, path: Path) -> Model:
 
     with safetensors.safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-        weights_digest, _ = _stored_digests(file)
+        weights_digest, *_ = _metadata(file)
     if weights_digest not in ("", _digest(tensors)):
         raise ValueError("the weights are not those that were written")
     if not finite(tensors):
@@ -95,10 +104,11 @@ def finite(tensors: Mapping[str, Tensor]) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 
 
-def _stored_digests(file: Any) -> tuple[str, str]:
-    """The digests of weights and losses in an open file of weights; empty strings if missing."""
-    weights, _, losses = (file.metadata() or {}).get(_DIGESTS, "").partition(" ")
-    return weights, losses
+def _metadata(file: Any) -> tuple[str, str, str]:
+    """Digests of weights and losses, and the training's identity; empty strings if missing."""
+    text: str = (file.metadata() or {}).get(_METADATA, "")
+    weights, losses, training_id, *_ = [*text.split(" "), "", ""]
+    return weights, losses, training_id
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -60,11 +60,11 @@ from functools import cached_property
 from torch import Tensor
 
 from samplerbench.bench.cell import Against, Cell, Row
-from samplerbench.bench.identity import content, settings_text
 from samplerbench.bench.store import LIMIT
 from samplerbench.bench.sweep import Drawing, Drawn, Once, Reference, Sweep
 from samplerbench.core.starts import Sobol
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.identity import content, settings_text
 from samplerbench.metrics.base import Distance, LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.heun import Heun

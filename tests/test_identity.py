@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 import samplerbench
-from samplerbench.bench.identity import PRESENTATION, describe, identity
 from samplerbench.core.grids import custom, karras
 from samplerbench.core.schedules import EDM, GeometricVE, GeometricVEKernel
+from samplerbench.identity import PRESENTATION, describe, identity
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.unipc import UniPC
