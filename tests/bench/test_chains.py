@@ -84,6 +84,8 @@ def test_refusals(mixture_law, states):
         record(ULA(), oracle, states(2, 2), levels, NOISE, every=0)
     with pytest.raises(ValueError, match="step size may be too large"):
         record(ULA(1e200), oracle, states(2, 2), levels, NOISE)
+    with pytest.raises(ValueError, match=r"or 1e\+15"):  # finite, and no chain
+        chains(1e16 * states(8, 2, 2))
     with pytest.raises(ValueError, match="at least 4 frames"):
         chains(states(3, 2, 2))
     with pytest.raises(ValueError, match=r"\(frames, chains, dim\)"):

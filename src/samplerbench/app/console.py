@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import cast
 
@@ -19,6 +20,11 @@ from samplerbench.bench.resolution import resolution
 from samplerbench.bench.statistics import by_floor, summary
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import LawMetric, Metric
+
+#: So many samplers are named in one line.
+_MOST_NAMES = 3
+#: Chains have mixed up to this split R̂.
+MIXED = 1.01
 
 
 def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: bool = True) -> None:
@@ -147,15 +153,23 @@ def _bound(unit: str, count: int) -> str:
 
 
 def print_failures(out: Console, table: pd.DataFrame) -> None:
-    """What did not give a value, and why: a line for each reason.
+    """What did not give a value, and why: a line for each kind of reason, and whose it is.
 
     Args:
         out: where to print.
         table: all rows of the results store, also those behind an error budget.
     """
     bad = table[table["status"] != "ok"]
-    for (status, message), rows in bad.groupby(["status", "message"]):
-        out.print(f"{len(rows)} {status}: {message}", style="bold red", markup=False)
+    # how many samples a message begins with is no other kind
+    parts = bad["message"].str.extract(r"^(?P<count>\d+)?(?P<kind>.*)$", flags=re.DOTALL)
+    for (status, kind), rows in bad.groupby(["status", parts["kind"]]):
+        counts = parts.loc[rows.index, "count"].dropna().astype(int)
+        span = "–".join(f"{n}" for n in sorted({counts.min(), counts.max()})) if len(counts) else ""
+        names = pd.unique(pd.Series(map(sampler_name, rows["sampler"], rows["sampler_settings"])))
+        whose = ", ".join(filter(None, names[:_MOST_NAMES]))
+        whose += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        text = f"{len(rows)} {status}: {whose}{': ' * bool(whose)}{span}{kind}"
+        out.print(text, style="bold red", markup=False)
 
 
 def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
@@ -182,6 +196,7 @@ def print_claims(
     wanted: float,
     metrics: Mapping[str, Metric | LawMetric],
     unit: str = "N",
+    chains: pd.DataFrame | None = None,
 ) -> None:
     """What the numbers support: which sampler is best, and which cells are told from the data.
 
@@ -194,7 +209,9 @@ def print_claims(
         wanted: a distance that one would like to find, in the units of the data.
         metrics: those of the table, by name.
         unit: what its steps are, as in `print_cells`.
+        chains: rows of `bench.chains.diagnose`: samplers that have not mixed are not ranked.
     """
+    unmixed = {} if chains is None else _unmixed(chains)
     sampled = table[table["denoiser"] != "law"]
     if sampled.empty:
         return
@@ -205,6 +222,10 @@ def print_claims(
     if not (table["denoiser"] == "law").any():
         text = "no floor: what a perfect sampler would show is not known; floor_repetitions=8 shows"
         out.print(f"{text} it", markup=False)
+    there = pd.MultiIndex.from_frame(sampled[sampled["status"] == "ok"][_CHAINS])
+    for chain, name in unmixed.items():
+        if chain in there:
+            out.print(f"not ranked, since its chains have not mixed: {name}", markup=False)
     for metric, ok in table[table["status"] == "ok"].groupby("metric"):
         ok = _with_intervals(out, ok, unit)
         cells = ok[ok["denoiser"] != "law"]
@@ -216,6 +237,7 @@ def print_claims(
             text = f"{metric}: no ranking, since neither small nor large is better: see its floor"
             out.print(text, markup=False)
         for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
+            group = group[~pd.MultiIndex.from_frame(group[_CHAINS]).isin(list(unmixed))]
             last = group[group["steps"] == steps]
             if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
                 start, denoiser = cast(tuple[str, str], key)
@@ -296,10 +318,31 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
             f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps}: "
             f"{acceptance}{states:,.0f} states are worth "
             f"{values['effective_sample_size']:.0f}, split R̂ {values['split_r_hat']:.3f}"
-            + ("" if values["split_r_hat"] <= 1.01 else " (not mixed)")
+            + ("" if values["split_r_hat"] <= MIXED else " (not mixed)")
             + _beside_the_law(values),
             markup=False,
         )
+
+
+#: What tells one group of chains from another.
+_CHAINS = ["start", "denoiser", "sampler", "sampler_settings"]
+
+
+def _unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], str]:
+    """Whose chains have not mixed, or left out modes, in words."""
+    words: dict[tuple[str, ...], str] = {}
+    for key, rows in chains.groupby(_CHAINS):
+        start, denoiser, sampler, settings = cast(tuple[str, str, str, str], key)
+        values = dict(zip(rows["metric"], rows["value"], strict=True))
+        r_hat, missing = values["split_r_hat"], values.get("mass_not_reached", 0.0)
+        if "incompatible" in set(rows["status"]):
+            continue  # too few steps to be examined
+        if not r_hat <= MIXED or missing > 0:  # NaN where they diverged
+            name = f"{start} start, {denoiser} score, {sampler_name(sampler, settings)}"
+            words[start, denoiser, sampler, settings] = f"{name}: split R̂ {r_hat:.3f}" + (
+                f", {_number(missing)} of the mass not reached" if missing > 0 else ""
+            )
+    return words
 
 
 def _beside_the_law(values: Mapping[str, float]) -> str:

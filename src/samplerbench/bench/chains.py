@@ -44,6 +44,7 @@ from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Counted, Score
 from samplerbench.core.noise import Noise
+from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
 from samplerbench.metrics.base import Measurement
 from samplerbench.metrics.mode_weights import ModeWeights
@@ -78,8 +79,9 @@ class Chains:
             raise ValueError("frames must have the shape (frames, chains, dim)")
         if len(self.frames) < LEAST_FRAMES:
             raise ValueError(f"at least {LEAST_FRAMES} frames, and these are {len(self.frames)}")
-        if not self.frames.isfinite().all():
-            raise ValueError("some states are not finite: the step size may be too large")
+        if not (self.frames.abs() < LARGEST).all():  # NaN is below nothing
+            words = f"some states are not finite, or {LARGEST:g} and more"
+            raise ValueError(f"{words}: the step size may be too large")
 
     def effective_sample_size(self) -> Tensor:
         """Bulk ESS of each coordinate, of all chains together, shape (dim,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -168,6 +169,16 @@ def kernel_width(points: Tensor, bandwidth: float) -> float:
     """
     finite = points[points.isfinite()]
     return bandwidth * len(finite) ** -0.2 * float(finite.std()) if len(finite) > 1 else 0.0
+
+
+def not_shown(points: Tensor, low: float = -math.inf, high: float = math.inf) -> str:
+    """How many points, shape (n, *), a picture leaves out, for its label; empty where none."""
+    rows = points.reshape(len(points), -1)
+    finite = rows.isfinite().all(-1)
+    lost = len(rows) - int(finite.sum())
+    outside = int(((rows < low) | (rows > high)).any(-1)[finite].sum())
+    words = [f", {lost:,} not finite"] * (lost > 0) + [f", {outside:,} outside"] * (outside > 0)
+    return "".join(words)
 
 
 def span_of(clouds: Sequence[Tensor], margin: float = 0.08) -> tuple[float, float]:

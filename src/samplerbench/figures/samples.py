@@ -21,6 +21,7 @@ from samplerbench.figures.panels import (
     HalfWidth,
     legend_below,
     level_name,
+    not_shown,
     plane,
     reach,
     require_half_width,
@@ -77,7 +78,8 @@ class Samples(PathPicture):
                 axes.set_visible(True)
                 scatter(axes, behind, GREY, label=name)
                 scatter(axes, end.x[-1], GENERATED, label="samples", alpha=0.8)
-                plane(axes, half_width, f"{run.label}, {score_name(scene, run.denoiser)}")
+                title = f"{run.label}, {score_name(scene, run.denoiser)}"
+                plane(axes, half_width, title + not_shown(end.x[-1]))
                 if rows.index(run.label) < len(rows) - 1:
                     axes.set_xlabel("")
                 if columns.index(run.denoiser) > 0:
