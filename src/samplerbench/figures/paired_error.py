@@ -14,7 +14,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.cell import require_one_sweep, sampler_name
 from samplerbench.bench.statistics import mean_evaluations, t_interval
 from samplerbench.figures.style import (
     curve_style,
@@ -33,8 +33,12 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     Args:
         table: rows of the results store, written by a budget.
         metric: one of its metrics.
+
+    Raises:
+        InvalidSetting: the rows are of several sweeps.
     """
     rows = _paired(table, metric)
+    require_one_sweep(rows)
     names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
     lines = []
     # not by evaluations: an adaptive sampler needs another number in each repetition

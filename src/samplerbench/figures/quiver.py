@@ -164,5 +164,7 @@ def _arrows(model: Score, mesh: Tensor, level: Level[float], scene: Scene) -> Te
         score = model.score(mesh.to(scene.device, scene.dtype), level).cpu().double()
     score = torch.where(score.isfinite().all(-1, keepdim=True), score, 0)
     length = score.norm(dim=-1, keepdim=True)
-    unit = length.flatten().quantile(_LONGEST).clamp_min(1e-300)
-    return score / torch.maximum(length, unit)
+    # torch.quantile takes at most 2²⁴ numbers
+    unit = max(float(np.quantile(length.numpy(), _LONGEST)), 1e-300)
+    shown: Tensor = score / length.clamp_min(unit)
+    return shown

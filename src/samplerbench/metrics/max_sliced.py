@@ -9,9 +9,10 @@ in few dimensions and poor in many: for a pure mean shift c it is
 Cost for p = 2: K·m·(dim + log m) once, to project and sort the reference of m points, then
 K·n·(dim + log n) per call; for other p add K·m. Both clouds are moved by the reference's mean,
 which changes no distance, and held in the metric's precision. Sums are in float64. So the error of
-float32 is about 1e-7 of the size of the data, and the lower bound includes it. The unit of the
-lines is the power of two above the largest coordinate, because in float32 the squares of numbers
-below 1e-23 are 0.
+float32 is about 1e-7 of the size of the data, and the lower bound includes it; clouds so close that
+this may exceed 1 % of their distance are measured again in float64. The unit of the lines is the
+power of two above the largest coordinate, because in float32 the squares of numbers below 1e-23
+are 0.
 
 Memory: directions, sorted reference and cell means are kept up to `KEPT_BYTES` each; the rest is
 computed again in every call. The work space is `WORK` numbers of each cloud, or one line of each.
@@ -24,8 +25,8 @@ arXiv 1904.05877.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
@@ -50,6 +51,9 @@ WORK = 2**22
 
 _SMALLEST = 2.0**-100
 """The smallest unit: 1/unit must not overflow in float32."""
+
+_TOLERANCE = 0.01
+"""The largest rounding error of float32, as a share of the distance."""
 
 _ALL = slice(None)
 
@@ -109,6 +113,7 @@ class SlicedReference:
     def __init__(self, metric: MaxSliced, reference: Tensor, seed: int) -> None:
         self.metric = metric
         self._seed = seed
+        self._given = reference
         # rounded to float32, so that clouds of both precisions are moved by the same vector
         self._centre = reference.mean(dim=0).float()
         self.reference = self.centred(reference)
@@ -136,6 +141,16 @@ class SlicedReference:
         Returns:
             W_p `(directions,)`, in float64, and the largest rounding error of one of them.
         """
+        values, rounding = self._distances(samples)
+        if self.metric.precision == "float32" and rounding > _TOLERANCE * float(values.max()):
+            return self._in_float64._distances(samples)
+        return values, rounding
+
+    @cached_property
+    def _in_float64(self) -> SlicedReference:
+        return SlicedReference(replace(self.metric, precision="float64"), self._given, self._seed)
+
+    def _distances(self, samples: Tensor) -> tuple[Tensor, float]:
         points = self.centred(samples)
         unit = 2.0 ** math.frexp(max(float(points.abs().max()), self.size, _SMALLEST))[1]
         # one buffer for all lines: allocating memory for each takes as long as the arithmetic
