@@ -37,7 +37,8 @@ from numpy.typing import NDArray
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
 from samplerbench.bench.store import as_table, to_data
-from samplerbench.bench.sweep import Grid, Sweep
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.grids import Grid
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start

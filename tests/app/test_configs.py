@@ -52,10 +52,8 @@ NEEDS = {
     ("dataset", "pinwheel"): ["denoiser=learned"],  # its law has no closed form
     ("metric", "w_law_1d"): LINE,
     ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],
-    **{
-        ("sampler", name): ["grid=hold", "denoiser=oracle"]
-        for name in ("ula", "mala", "underdamped")
-    },
+    **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "underdamped")},
+    ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
     ("grid", "edm"): ["schedule.sigma_max=80.0"],
     ("grid", "hold"): ["sampler=ula", "denoiser=oracle"],

@@ -155,11 +155,14 @@ def test_what_has_not_mixed_is_not_ranked():
     stuck = chain("a", split_r_hat=12.9)
     assert "a is best" in claims(*table)
     text = claims(*table, unit="N", chains=pd.concat([stuck, chain("b", split_r_hat=1.0)]))
-    assert "chains have not mixed: exact start, oracle score, a: split R̂ 12.900" in text
+    assert (
+        "exact start, oracle score: not ranked, since their chains have not mixed: a (split R̂ 12.9)"
+        in text
+    )
     assert "b is best, and can be told from all others (Holm over 1 comparison)" in text
     lost = chain("b", split_r_hat=1.0, mass_not_reached=0.91)
     text = claims(*table, unit="N", chains=pd.concat([stuck, lost]))
-    assert "b: split R̂ 1.000, 0.91 of the mass not reached" in text
+    assert "a (split R̂ 12.9), b (split R̂ 1.000, 0.91 of the mass not reached)" in text
     assert "best" not in text
     unasked = chain("a", split_r_hat=math.nan).assign(status="incompatible")
     assert "a is best" in claims(*table, unit="N", chains=unasked)

@@ -75,10 +75,10 @@ CASES = {
         sample={"schedule": "rectified", "grid": "uniform", "sampler": "reverse_sde"},
     ),
     "a level that is held": Refused(
-        ["sampler=ula", "denoiser=oracle"],
-        "stays at one noise level and these levels move",
-        sweep={"samplers": "ula"},
-        sample={"sampler": "ula"},
+        ["sampler=heun", "grid=hold", "denoiser=oracle"],
+        "goes from level to level and these stand still",
+        sweep={"samplers": "heun", "grid": "hold"},
+        sample={"sampler": "heun", "grid": "hold"},
     ),
     "a density that is not known": Refused(
         ["sampler=mala", "grid=hold", "denoiser=learned"],

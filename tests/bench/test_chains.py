@@ -10,15 +10,18 @@ from functools import partial
 import pytest
 import torch
 
+from samplerbench.bench.cell import Labels
 from samplerbench.bench.chains import Chains, diagnose, record
 from samplerbench.bench.sweep import Sweep
-from samplerbench.core.grids import hold
+from samplerbench.core.grids import hold, karras
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, VPLinear
-from samplerbench.core.starts import FixedGaussian, Prior
+from samplerbench.core.starts import Exact, FixedGaussian, Prior
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.energy import Energy
+from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.mala import MALA
 from samplerbench.samplers.ula import ULA
@@ -198,3 +201,32 @@ def test_chains_that_cannot_be_examined_are_named():
     rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(5.0))], 2000), 4)
     assert {row.status for row in rows} == {"diverged"}
     assert all("not finite" in row.message for row in rows)
+
+
+def test_each_langevin_sampler_brings_its_grid_and_its_start():
+    """In one job, and chains are the same values as in a job of a grid that holds."""
+    law = isotropic((0.5, 0.5), ((-1.0,), (1.0,)), 0.1)
+    samplers = [("ula", ULA(0.02)), ("annealed", AnnealedLangevin(1e-5)), ("ddim", DDIM())]
+    of = replace(
+        sweep_of(law, samplers, 10),
+        grid=partial(karras, noise_min=0.02),
+        starts={"prior": Prior(), "exact": Exact()},
+        metrics={"energy": Energy()},
+        labels=Labels(grid="mine"),
+    )
+    rows = {(row.sampler, row.start): row for row in of.run()}
+    assert {key: row.grid for key, row in rows.items()} == {
+        ("ula", "overdispersed"): "hold",
+        ("ula", "exact"): "hold",
+        **{(name, start): "mine" for name in ("annealed", "ddim") for start in ("prior", "exact")},
+    }
+    assert {row.status for row in rows.values()} == {"ok"}
+    held = replace(of, grid=hold, samplers=samplers[:1], labels=Labels(grid="hold"))
+    for row in held.run():
+        assert row == replace(rows["ula", row.start], seconds=row.seconds, sweep_id=row.sweep_id)
+    # a level of the job's own is kept
+    noisy = replace(held, grid=partial(hold, noise=0.5), labels=Labels(grid="loud"))
+    assert {row.grid for row in noisy.run()} == {"loud"}
+    assert noisy.levels(3, ULA()).rows[0].sigma == 0.5
+    assert of.levels(3, ULA()).held
+    assert of.levels(3, DDIM()).moving

@@ -17,7 +17,7 @@ from samplerbench.app.folders import conf_directory
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
 from samplerbench.core.schedules import EDM
-from samplerbench.core.starts import FixedGaussian
+from samplerbench.core.starts import FixedGaussian, Prior
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -30,7 +30,7 @@ from samplerbench.figures.image_panel import ImagePanel
 from samplerbench.figures.loss import Loss
 from samplerbench.figures.noised_data import NoisedData
 from samplerbench.figures.noising import Noising
-from samplerbench.figures.panels import law_density, not_shown, reach
+from samplerbench.figures.panels import law_density, not_shown, reach, start_name
 from samplerbench.figures.quiver import Quiver, _arrows
 from samplerbench.figures.samples import Samples
 from samplerbench.figures.score_heatmap import ScoreHeatmap
@@ -261,6 +261,17 @@ def test_the_densities_are_those_of_the_noised_data(scene_of):
         variance = 0.25 + level_at(SCHEDULE, t).sigma ** 2
         exact = np.exp(-((x - 1) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
         assert abs(y - exact).max() < 0.01 * exact.max()
+
+
+def test_a_title_says_from_where_chains_start(held):
+    """In words, since a start's name does not say it; whose each is where there are several."""
+    scene = held(0.0, samplers=[("ula", ULA(0.1))], starts={"prior": Prior()})
+    figure = small(Samples()).draw(scene)["samples"]
+    assert "start: overdispersed, N(mean, (2·sd)²)" in figure.texts[0].get_text()
+    both = replace(scene, grid=grids.uniform, samplers=[("ula", ULA(0.1)), ("ddim", DDIM())])
+    runs = both.runs(denoisers=["oracle"])
+    words = "starts: overdispersed, N(mean, (2·sd)²) (ula); the prior N(0, σ²I) (ddim η=0)"
+    assert start_name(runs) == words
 
 
 def test_pictures_say_how_many_samples_they_leave_out(scene_of, line_law):

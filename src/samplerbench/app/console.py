@@ -222,10 +222,13 @@ def print_claims(
     if not (table["denoiser"] == "law").any():
         text = "no floor: what a perfect sampler would show is not known; floor_repetitions=8 shows"
         out.print(f"{text} it", markup=False)
-    there = pd.MultiIndex.from_frame(sampled[sampled["status"] == "ok"][_CHAINS])
-    for chain, name in unmixed.items():
-        if chain in there:
-            out.print(f"not ranked, since its chains have not mixed: {name}", markup=False)
+    for whose, apart in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
+        start, denoiser = cast(tuple[str, str], whose)
+        there = dict.fromkeys(map(tuple, apart[_CHAINS].itertuples(index=False)))
+        names = ", ".join(unmixed[chain] for chain in there if chain in unmixed)
+        if names:
+            text = "not ranked, since their chains have not mixed"
+            out.print(f"{start} start, {denoiser} score: {text}: {names}", markup=False)
     for metric, ok in table[table["status"] == "ok"].groupby("metric"):
         ok = _with_intervals(out, ok, unit)
         cells = ok[ok["denoiser"] != "law"]
@@ -317,11 +320,16 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
         out.print(
             f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps}: "
             f"{acceptance}{states:,.0f} states are worth "
-            f"{values['effective_sample_size']:.0f}, split R̂ {values['split_r_hat']:.3f}"
+            f"{values['effective_sample_size']:.0f}, split R̂ {_r_hat(values['split_r_hat'])}"
             + ("" if values["split_r_hat"] <= MIXED else " (not mixed)")
             + _beside_the_law(values),
             markup=False,
         )
+
+
+def _r_hat(value: float) -> str:
+    """Three decimals near 1, where they decide; elsewhere three digits."""
+    return f"{value:.3f}" if value < 1.1 else f"{value:.3g}"
 
 
 #: What tells one group of chains from another.
@@ -338,10 +346,9 @@ def _unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], str]:
         if "incompatible" in set(rows["status"]):
             continue  # too few steps to be examined
         if not r_hat <= MIXED or missing > 0:  # NaN where they diverged
-            name = f"{start} start, {denoiser} score, {sampler_name(sampler, settings)}"
-            words[start, denoiser, sampler, settings] = f"{name}: split R̂ {r_hat:.3f}" + (
-                f", {_number(missing)} of the mass not reached" if missing > 0 else ""
-            )
+            why = f"split R̂ {_r_hat(r_hat)}"
+            why += f", {_number(missing)} of the mass not reached" if missing > 0 else ""
+            words[start, denoiser, sampler, settings] = f"{sampler_name(sampler, settings)} ({why})"
     return words
 
 

@@ -43,7 +43,7 @@ def check(sweep: Sweep) -> None:
         if isinstance(model, Denoiser) and all(reasons):
             raise InvalidSetting("denoiser", name, f"another one: {reasons[0]}")
     tried = [
-        (denoiser, name, sampler.why_incompatible(model, levels[steps]))
+        (denoiser, name, sampler.why_incompatible(model, sweep.levels(steps, sampler)))
         for denoiser, model in sweep.denoisers.items()
         for name, sampler in sweep.samplers
         for steps in sweep.steps_of(sampler)

@@ -262,7 +262,7 @@ def report(run: StoredRun, asked: Asked, sweep: Sweep, cell: Cell, made: Made) -
     yield f"samples: {asked.out}, shape {shape_of(sweep, cell, asked.every)}"
     if asked.every is not None:
         yield "         the first axis is the way; its last entry are the samples"
-    elif sweep.levels(cell.steps).rows[-1].sigma == 0:
+    elif sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0:
         words = scoring(run, asked.out)
         if words:
             yield f"score:   {shlex.join(words)}"

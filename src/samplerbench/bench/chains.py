@@ -177,7 +177,7 @@ def chain_cells(sweep: Sweep) -> list[Cell]:
         for cell in cells
         if cell.settings is not None
         and not cell.settings.why_incompatible(
-            sweep.denoisers[cell.denoiser], sweep.levels(cell.steps)
+            sweep.denoisers[cell.denoiser], sweep.levels(cell.steps, cell.settings)
         )
     ]
 
@@ -204,7 +204,7 @@ class _Law:
 
     @classmethod
     def at(cls, sweep: Sweep, cell: Cell) -> _Law:
-        level, dataset = sweep.levels(cell.steps).rows[0], sweep.dataset
+        level, dataset = sweep.levels(cell.steps, cell.settings).rows[0], sweep.dataset
         if not dataset.known_law:  # the moments are those of the points
             return cls(level.alpha, None, None)
         noise = level.sigma / level.alpha
@@ -245,7 +245,7 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
     if math.ceil((cell.steps - half) / every) < LEAST_FRAMES:
         message = f"at least {LEAST_FRAMES} states after the first half, and steps={cell.steps}"
         return [row(name, status="incompatible", message=message) for name in asked]
-    levels = sweep.levels(cell.steps)
+    levels = sweep.levels(cell.steps, cell.settings)
     model = Counted(sweep.denoisers[cell.denoiser])
     began, status, message = time.perf_counter(), "ok", ""
     values: dict[str, float] = {}

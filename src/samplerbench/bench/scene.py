@@ -11,7 +11,7 @@ A path of N steps holds ⌈N/k⌉ + 1 frames at most: 100 000 Langevin steps wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.cell import setting_text
-from samplerbench.core.grids import Level, Levels
+from samplerbench.core import grids
+from samplerbench.core.grids import Grid, Level, Levels
 from samplerbench.core.models import Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import NoiseSchedule
@@ -109,7 +110,7 @@ class Scene:
 
     dataset: Dataset
     schedule: NoiseSchedule
-    grid: Callable[[NoiseSchedule, int], Levels]
+    grid: Grid
     denoisers: Mapping[str, Score]
     starts: Mapping[str, Start]
     samplers: Sequence[tuple[str, Sampler]]
@@ -121,9 +122,10 @@ class Scene:
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def levels(self, steps: int) -> Levels:
-        """The levels for a number of steps."""
-        return self.grid(self.schedule, steps)
+    def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
+        """The levels for a number of steps: of the job's grid, or of a sampler's own."""
+        holds = sampler is not None and sampler.holds
+        return grids.for_samplers(self.grid, self.schedule, steps, holds)(self.schedule, steps)
 
     def data(self, count: int | None = None) -> Tensor:
         """Data to show, shape (count or fewer, dim), float64: the training's, else fresh draws.
@@ -205,14 +207,14 @@ class Scene:
         """
         require(chains >= 1, "chains", chains, "at least 1")
         require(every >= 1, "every", every, "at least 1")
-        levels = self.levels(steps)
+        levels = self.levels(steps, sampler)
         model = self.denoisers[denoiser]
         reason = sampler.why_incompatible(model, levels)
         if reason is not None:
             raise ValueError(reason)
-        first = for_samplers(self.starts, sampler.holds)[start].draw(
-            self.dataset, chains, levels.rows[0], ("picture", self.seed, 0)
-        )
+        starts = for_samplers(self.starts, sampler.holds)
+        require(start in starts, "start", start, f"one of {', '.join(starts)}")
+        first = starts[start].draw(self.dataset, chains, levels.rows[0], ("picture", self.seed, 0))
         x = first.to(self.device, self.dtype)
         numbers, frames = [0], [_kept(x)]
         number = 0
@@ -256,7 +258,8 @@ class Scene:
         return sorted(runs, key=lambda run: chosen.index(run.denoiser))
 
     def _reason(self, run: Run) -> str | None:
-        return run.sampler.why_incompatible(self.denoisers[run.denoiser], self.levels(run.steps))
+        levels = self.levels(run.steps, run.sampler)
+        return run.sampler.why_incompatible(self.denoisers[run.denoiser], levels)
 
     def _labels(self) -> list[str]:
         """The samplers' names, each with what tells it from others of its name, and its η."""

@@ -26,9 +26,10 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FOUND, SEEDS, Against, Cell, Labels, Origin, Row
+from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.grids import Levels
+from samplerbench.core.grids import Grid, Levels
 from samplerbench.core.models import Counted, Denoiser, Score
 from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
@@ -48,7 +49,6 @@ from samplerbench.samplers.base import Sampler, final_state
 T = TypeVar("T")
 #: More steps would take the memory of their levels before they take the time.
 MOST_STEPS = 10**6
-Grid = Callable[[NoiseSchedule, int], Levels]
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,6 +225,7 @@ class Sweep:
             law=identity(self.dataset),
             truth="" if self.truth is None else identity(self.truth),
             path=identity([self.schedule, self.grid]),
+            held=self._held,
             starts={name: identity(start) for name, start in self.all_starts.items()},
             origins={name: self._origin(name) for name in self.denoisers},
             n_samples=self.n_samples,
@@ -237,6 +238,15 @@ class Sweep:
             seeds={name: getattr(self, name) for name in SEEDS},
             labels=self.labels,
         )
+
+    @property
+    def _held(self) -> tuple[str, str]:
+        """Identity of the path of chains, and the name of their grid."""
+        if not any(sampler.holds for _, sampler in self.samplers):
+            return "", ""
+        grid = grids.for_samplers(self.grid, self.schedule, self.all_steps[0], holds=True)
+        name = self.labels.grid if grid is self.grid else "hold"
+        return identity([self.schedule, grid]), name
 
     def _origin(self, name: str) -> Origin:
         model = self.denoisers[name]
@@ -276,16 +286,17 @@ class Sweep:
             for repetition in range(count)
         ]
 
-    def levels(self, steps: int) -> Levels:
-        """The levels for a number of steps."""
+    def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
+        """The levels for a number of steps: of the job's grid, or of a sampler's own."""
         require(1 <= steps <= MOST_STEPS, "steps", steps, f"at least 1, at most {MOST_STEPS:,}")
-        return self.grid(self.schedule, steps)
+        holds = sampler is not None and sampler.holds
+        return grids.for_samplers(self.grid, self.schedule, steps, holds)(self.schedule, steps)
 
     def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:
         """The cell's samples, block by block, shape (block or fewer, dim)."""
         if cell.settings is None:
             raise ValueError("the floor has no sampler")
-        levels = self.levels(cell.steps)
+        levels = self.levels(cell.steps, cell.settings)
         for block in range(math.ceil(self.n_samples / self.block)):
             x, noise = self.beginning(cell, levels, block)
             x = final_state(cell.settings, denoiser, x, levels, noise)
@@ -379,7 +390,9 @@ class Sweep:
                 samples = draws.to(self.device, self.dtype)
             else:
                 model = Counted(self.denoisers[cell.denoiser])
-                reason = cell.settings.why_incompatible(model.model, self.levels(cell.steps))
+                reason = cell.settings.why_incompatible(
+                    model.model, self.levels(cell.steps, cell.settings)
+                )
                 if reason is not None:
                     status, message = "incompatible", reason
                 else:

@@ -95,8 +95,10 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
             axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
             label_log_axis(axes, cells[x])
             axes.set_xlabel(_X_TITLES[x])
-            if cells["mean"].min() >= 0:  # unbiased estimates of squares can be negative
-                axes.set_ylim(bottom=0)
+        # after all are drawn: they share the axis, and a limit ends its scaling; unbiased estimates
+        # of squares can be negative
+        if cells["mean"].min() >= 0:
+            panels[0].set_ylim(bottom=0)
         panels[0].set_ylabel(distance_title(table, metric))
         figure.legend(
             handles=_legend(styles, denoisers, dashes_by_setting, with_floor),

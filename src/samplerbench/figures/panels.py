@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
-from samplerbench.bench.scene import Scene
+from samplerbench.bench.scene import Run, Scene
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
@@ -56,6 +56,15 @@ def score_name(scene: Scene, denoiser: str) -> str:
     if denoiser == "oracle":
         return "exact score" if scene.dataset.known_law else "score of the data points"
     return _SCORES.get(denoiser, f"{denoiser} score")
+
+
+def start_name(runs: Sequence[Run]) -> str:
+    """The start of runs for a title; where they have several, whose each is."""
+    groups = grouped(runs, lambda run: run.law)
+    if len(groups) == 1:
+        return f"start: {runs[0].law}"
+    whose = {law: ", ".join(grouped(own, lambda run: run.label)) for law, own in groups.items()}
+    return "starts: " + "; ".join(f"{law} ({labels})" for law, labels in whose.items())
 
 
 def level_name(level: Level[float]) -> str:

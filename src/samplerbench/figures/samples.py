@@ -28,6 +28,7 @@ from samplerbench.figures.panels import (
     scatter,
     score_name,
     standard_normal,
+    start_name,
 )
 from samplerbench.figures.style import styled, subtitle
 
@@ -86,7 +87,7 @@ class Samples(PathPicture):
                     axes.set_ylabel("")
             subtitle(
                 figure,
-                f"n = {self.chains:,}, N = {runs[0].steps:,} steps, start: {runs[0].law}",
+                f"n = {self.chains:,}, N = {runs[0].steps:,} steps, {start_name(runs)}",
             )
             legend_below(figure, next(axes for axes in panels.flat if axes.get_visible()))
         return {"samples": figure}

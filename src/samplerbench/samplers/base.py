@@ -154,8 +154,8 @@ class Sampler(ABC):
         at_data = self.holds and levels.rows[0].sigma == 0
         if reason is None and at_data and type(model).score is Denoiser.score:
             reason = (
-                "this denoiser has no score without noise: use grid.noise=0.1, say, or an "
-                "objective that learns the score of the data themselves"
+                "this denoiser has no score without noise: use grid=hold grid.noise=0.1, say, or "
+                "an objective that learns the score of the data themselves"
             )
         return reason
 
