@@ -35,6 +35,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
+from samplerbench.bench.chains import diagnose, require_chains
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
 from samplerbench.bench.store import as_table, to_data
 from samplerbench.bench.sweep import Sweep
@@ -256,6 +257,7 @@ def sweep(
     n_samples: int | None = None,
     repetitions: int | None = None,
     floor_repetitions: int | None = None,
+    chains: int = 0,
     seed: int | None = None,
 ) -> pd.DataFrame:
     """Run samplers and measure how far their samples are from the data.
@@ -278,6 +280,7 @@ def sweep(
         n_samples: per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: sets of fresh draws, which show what a perfect sampler would.
+        chains: how many of each Langevin sampler are examined for mixing, see docs/mcmc.md.
         seed: of starts and noise; on a data set, also of its draws.
 
     Returns:
@@ -315,7 +318,10 @@ def sweep(
         changed = replace(_with_denoisers(base, denoisers), **given)
         _require_some(changed)
         check(changed)
-        table = as_table(asdict(row) for row in changed.run())
+        if _whole("chains", chains, 0) > 0:
+            require_chains(changed, chains)
+        examined = diagnose(changed, chains) if chains else []
+        table = as_table(asdict(row) for row in [*changed.run(), *examined])
     bad = table[table["status"] != "ok"]
     if len(bad):
         warnings.warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}", stacklevel=2)
@@ -502,7 +508,7 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
         origins = {name: base.origins[name] for name in given if name in base.origins}
         return replace(base, denoisers=dict(given), origins=origins)
     known, origins = dict(base.denoisers), dict(base.origins)
-    oracle = None if "oracle" in known else base.dataset.oracle(base.schedule)
+    oracle = None if "oracle" in known else base.dataset.exact_score(base.schedule)
     if oracle is not None:
         known["oracle"], origins["oracle"] = oracle.to(base.device), Origin("oracle")
     listed = isinstance(given, str | Sequence)

@@ -12,10 +12,12 @@ from samplerbench.errors import InvalidSetting
 
 CONF = conf_directory()
 NOT_OURS = {"hydra", "experiment"}
+#: Built in tests of their own: tests/app/test_fid.py, and tests/datasets/test_density.py.
+ELSEWHERE = ("fid", "kid", "density")
 MEMBERS = [
     (path.parent.name, path.stem)
     for path in sorted(CONF.glob("*/*.yaml"))
-    if path.parent.name not in NOT_OURS and path.stem not in ("fid", "kid")  # tests/app/test_fid.py
+    if path.parent.name not in NOT_OURS and path.stem not in ELSEWHERE
 ]
 MEMBER_NAMES = [f"{group}/{member}" for group, member in MEMBERS]
 EXPERIMENTS = [

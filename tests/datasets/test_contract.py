@@ -32,7 +32,7 @@ from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting
 from samplerbench.identity import identity
 
-NEED_A_PATH = ("file", "image_folder")
+NEED_A_PATH = ("file", "image_folder", "density")  # or a function
 NAMES = [name for name in members("dataset") if name not in NEED_A_PATH]
 PURPOSES = ("train", "validation", "evaluation", "floor", "start")
 #: σ as a share of the data's standard deviation.

@@ -220,8 +220,8 @@ def print_claims(
         out.print(text, markup=False)
         return
     if not (table["denoiser"] == "law").any():
-        text = "no floor: what a perfect sampler would show is not known; floor_repetitions=8 shows"
-        out.print(f"{text} it", markup=False)
+        text = "no floor: what a perfect sampler would show at this n is not known"
+        out.print(text, markup=False)
     for whose, apart in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
         start, denoiser = cast(tuple[str, str], whose)
         there = dict.fromkeys(map(tuple, apart[_CHAINS].itertuples(index=False)))
@@ -318,8 +318,8 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
         states = json.loads(rows["info"].iloc[0])["states"]
         acceptance = f"acceptance {values['acceptance']:.2f}, " if "acceptance" in values else ""
         out.print(
-            f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps}: "
-            f"{acceptance}{states:,.0f} states are worth "
+            f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps} "
+            f"({rows['nfe'].iloc[0]:,} evaluations): {acceptance}{states:,.0f} states are worth "
             f"{values['effective_sample_size']:.0f}, split R̂ {_r_hat(values['split_r_hat'])}"
             + ("" if values["split_r_hat"] <= MIXED else " (not mixed)")
             + _beside_the_law(values),

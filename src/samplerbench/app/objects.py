@@ -45,6 +45,8 @@ def untrained(
         schedule: its label and the path; None for the config's.
         words: that the config is composed with.
     """
+    if not dataset[1].can_be_drawn:
+        words = [*words, "metric=moments", "start=prior"]
     base = _ground(*composed(words), dataset, schedule)
     return assembled(base, _exact(base))[0]
 
@@ -126,5 +128,5 @@ def _ground(
 
 def _exact(base: Ground) -> list[str]:
     """The oracle, of a law that is known: that of points only repeats those."""
-    known = base.dataset.known_law and base.dataset.oracle(base.schedule) is not None
+    known = base.dataset.known_law and base.dataset.exact_score(base.schedule) is not None
     return ["oracle"] if known else []

@@ -31,7 +31,7 @@ def check(sweep: Sweep) -> None:
         if reason is not None:
             raise InvalidSetting("start", name, f"another one: {reason}")
     # a finite data set may not have so many fresh draws
-    if sweep.metrics and sweep.floor_repetitions > 0:
+    if sweep.metrics and sweep.floor_cells():
         sweep.law.draws(sweep.n_samples, "floor", sweep.seed, 0)
     try:
         levels = {steps: sweep.levels(steps) for steps in sweep.all_steps}
@@ -85,7 +85,11 @@ def _require_values(sweep: Sweep) -> None:
 def _check_metrics(sweep: Sweep) -> None:
     """Each must be able to measure samples of this law, at this n, against these points."""
     points = sweep.reference
-    if sweep.metrics:
+    for name, metric in sweep.metrics.items():
+        allowed = "another one: it compares with draws of the law, and there are none; see moments"
+        drawn = isinstance(metric, LawMetric) or len(points) > 0
+        require(drawn, "metric", name, allowed)
+    if len(points) > 0:
         points = finite_points(points, "evaluation points")
     for name, metric in sweep.metrics.items():
         if isinstance(metric, LawMetric):

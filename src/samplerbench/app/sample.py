@@ -176,7 +176,7 @@ def one_cell(run: StoredRun, asked: Asked) -> tuple[Sweep, Cell]:
     device = {"device": asked.values["device"]} if "device" in asked.values else {}
     sweep = run.job(**device).sweep
     denoisers = dict(sweep.denoisers)
-    oracle = sweep.dataset.oracle(sweep.schedule)
+    oracle = sweep.dataset.exact_score(sweep.schedule)
     if oracle is not None:
         denoisers.setdefault("oracle", oracle.to(sweep.device))
     denoiser = str(asked.values.get("denoiser", "learned"))

@@ -32,6 +32,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Counted, Score
 from samplerbench.core.noise import Noise
+from samplerbench.core.starts import Moments
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
 from samplerbench.metrics.base import Measurement
@@ -146,6 +148,18 @@ class Diagnostic:
     arviz: str = field(default_factory=lambda: version("arviz"))
 
 
+def require_chains(sweep: Sweep, count: int) -> None:
+    """Refuse a number of chains to examine, where none can be.
+
+    Raises:
+        InvalidSetting: ArviZ is not installed, or no sampler stays at one level.
+    """
+    installed = find_spec("arviz") is not None
+    require(installed, "chains", count, "0, or pip install 'samplerbench[chains]'")
+    holding = any(sampler.holds for _, sampler in sweep.samplers)
+    require(holding, "chains", count, "0: no sampler here stays at one level; see sampler=ula")
+
+
 def diagnose(sweep: Sweep, count: int) -> list[Row]:
     """How well a sweep's Langevin samplers mix, over the second half of their steps.
 
@@ -200,7 +214,7 @@ class _Law:
 
     alpha: float
     modes: Modes | None
-    moments: tuple[Tensor, Tensor] | None
+    moments: Moments | None
 
     @classmethod
     def at(cls, sweep: Sweep, cell: Cell) -> _Law:
@@ -210,7 +224,7 @@ class _Law:
         noise = level.sigma / level.alpha
         law, moments = dataset.noised(noise) if noise > 0 else dataset, dataset.moments()
         if moments is not None:
-            moments = moments[0], moments[1] + noise**2
+            moments = moments._replace(variance=moments.variance + noise**2)
         separate = law is not None and ModeWeights().why_incompatible(law) is None
         return cls(level.alpha, modes_of(law) if law is not None and separate else None, moments)
 
@@ -223,9 +237,7 @@ class _Law:
             found["mass_not_reached"] = float(weights[shares == 0].sum())
             found["mass_misplaced"] = float((shares - weights).abs().sum()) / 2
         if self.moments is not None:
-            mean, sd = self.moments[0], self.moments[1].sqrt()
-            found["mean_error"] = float(((x.mean(0) - mean).abs() / sd).max())
-            found["sd_error"] = float((x.std(0) / sd - 1).abs().max())
+            found["mean_error"], found["sd_error"] = self.moments.errors_of(x)
         return found
 
 

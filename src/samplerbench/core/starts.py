@@ -37,7 +37,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +51,46 @@ from samplerbench.errors import InvalidSetting, require
 _NONE = torch.full((1, 1), torch.nan, dtype=torch.float64)
 
 
+class Moments(NamedTuple):
+    """Mean and variance of each coordinate of a law, and their standard errors.
+
+    All are float64, of shape (dim,); an error of zero says that it is known exactly.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    mean_error: Tensor
+    variance_error: Tensor
+
+    @classmethod
+    def exact(cls, mean: Tensor, variance: Tensor) -> Moments:
+        return cls(mean, variance, torch.zeros_like(mean), torch.zeros_like(mean))
+
+    @classmethod
+    def of(cls, x: Tensor) -> Moments:
+        """Those of independent draws, shape (n, dim)."""
+        mean, variance = x.mean(0), x.var(0)
+        fourth = (x - mean).pow(4).mean(0) - variance.square()
+        return cls(mean, variance, (variance / len(x)).sqrt(), (fourth / len(x)).clamp(0).sqrt())
+
+    @property
+    def known_to(self) -> float:
+        """The largest standard error, of a mean or of a deviation, in deviations of the law."""
+        errors = torch.stack(
+            [self.mean_error / self.variance.sqrt(), self.variance_error / (2 * self.variance)]
+        )
+        return float(errors.max())
+
+    def errors_of(self, x: Tensor) -> tuple[float, float]:
+        """The largest errors of the mean and of the deviation of x, shape (n, dim), float64.
+
+        In deviations of the law; a single point has none, and is off by a whole one.
+        """
+        sd = self.variance.sqrt()
+        own = x.std(0, correction=min(1, len(x) - 1))
+        return float(((x.mean(0) - self.mean).abs() / sd).max()), float((own / sd - 1).abs().max())
+
+
 class Law(Protocol):
     """The part of `datasets.base.Dataset` that a start uses."""
 
@@ -60,7 +100,7 @@ class Law(Protocol):
     def dim(self) -> int: ...
     @property
     def uniform_dim(self) -> int | None: ...
-    def moments(self) -> tuple[Tensor, Tensor] | None: ...
+    def moments(self) -> Moments | None: ...
     def sample(self, count: int, generator: np.random.Generator) -> Tensor: ...
     def from_uniforms(self, u: Tensor) -> Tensor: ...
 
@@ -189,9 +229,8 @@ class Overdispersed(Exact):
         """Wide normal draws, shape (count, dim), float64."""
         moments = dataset.moments()
         assert moments is not None  # checked by why_incompatible
-        mean, variance = moments
         z = torch.from_numpy(generator.standard_normal((count, dataset.dim)))
-        return mean + self.factor * variance.sqrt() * z
+        return moments.mean + self.factor * moments.variance.sqrt() * z
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from samplerbench.core.line_laws import LineLaw
-from samplerbench.core.models import Denoiser
+from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.noise import generator
 from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.starts import Moments
 from samplerbench.errors import require
 
 #: Coordinates of this size are refused, in data and in samples: their squares overflow in float32.
@@ -70,6 +71,10 @@ class Dataset(ABC):
         """The exact denoiser on a path, or None if it is not known."""
         return None
 
+    def exact_score(self, schedule: NoiseSchedule) -> Score | None:
+        """The exact score on a path: the oracle's, unless it is known at the data alone."""
+        return self.oracle(schedule)
+
     def line_law(self) -> LineLaw | None:
         """The law of one-dimensional data, for distances to it, or None.
 
@@ -77,8 +82,8 @@ class Dataset(ABC):
         """
         return None
 
-    def moments(self) -> tuple[Tensor, Tensor] | None:
-        """Mean and variance of each coordinate, float64, shape (dim,) each; None if unknown.
+    def moments(self) -> Moments | None:
+        """Mean and variance of each coordinate; None if unknown.
 
         They are those of 10 000 draws (of less where data have many coordinates), unless a member
         knows better.
@@ -86,8 +91,7 @@ class Dataset(ABC):
         if not self.can_be_drawn:
             return None
         count = max(1000, min(10_000, MOST_NUMBERS // self.dim))
-        x = self.sample(count, generator("data", "moments"))
-        return x.mean(0), x.var(0)
+        return Moments.of(self.sample(count, generator("data", "moments")))
 
     def noised(self, noise: float) -> Dataset | None:
         """The law of x₀ + noise·ε, or None if it is not a data set.
