@@ -14,7 +14,7 @@ run: $(VENV)/.run  ## the main job: train, sweep, table, figure
 	$(BIN)/samplerbench $(ARGS)
 
 gallery: $(VENV)/.run  ## the main job and all experiments, their pictures and numbers: an hour
-	$(BIN)/python -m samplerbench.app.gallery $(ARGS)
+	$(BIN)/python multirun/gallery/make.py $(ARGS)
 
 test: $(VENV)/.test  ## the whole test suite but the slow tests
 	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow and not bench" $(ARGS)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import re
 import sys
 from dataclasses import dataclass
 from datetime import date
@@ -12,12 +13,22 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 import samplerbench
 from samplerbench.core.grids import custom, karras
 from samplerbench.core.schedules import EDM, GeometricVE, GeometricVEKernel
-from samplerbench.identity import PRESENTATION, describe, identity
+from samplerbench.identity import (
+    PRESENTATION,
+    _installed_version,
+    _sources,
+    content,
+    describe,
+    identity,
+    package_code,
+    settings_text,
+)
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.unipc import UniPC
@@ -52,6 +63,9 @@ def test_what_cannot_be_described_is_refused():
 
 def test_the_description_can_be_read():
     assert describe(DDIM(0.5)) == {"class": "samplerbench.samplers.ddim.DDIM", "eta": 0.5}
+    texts = {Euler(): "", DDIM(0.5): '{"eta": 0.5}', UniPC(2): '{"bh1": false, "points": 2}'}
+    for sampler, text in texts.items():
+        assert settings_text(sampler) == text
 
 
 def test_equal_numbers_are_described_alike():
@@ -76,6 +90,17 @@ def test_tensors_and_models_are_described_by_their_content():
     assert identity(models[0]) != identity(models[1])
 
 
+def test_the_code_of_torch_is_not_read(tmp_path, monkeypatch):
+    """Wherever it lies: its version is known, and to read it takes a minute."""
+    (tmp_path / "of_torch.py").write_text("import torch\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("samplerbench.identity._INSTALLED", ())
+    layer = describe(nn.Linear(2, 2), code=True)
+    assert layer["class"] == "torch.nn.modules.linear.Linear"
+    assert "source" not in layer
+    assert list(_sources("of_torch")) == ["of_torch"]
+
+
 def made(eta):
     """A sampler, a grid and a model as a notebook has them, by one function again and again."""
 
@@ -90,19 +115,24 @@ def made(eta):
 def test_what_has_one_name_and_other_code_is_another_thing():
     (one, grid), (same, same_grid), (other, other_grid) = made(0.1), made(0.1), made(0.2)
     assert identity(one) == identity(same) != identity(other)
+    for sampler in (one, same, other):
+        type(sampler).__module__ = "__main__"  # as a notebook has it
+    assert identity(one) == identity(same) != identity(other)
     assert identity(grid) == identity(same_grid) != identity(other_grid)
 
 
 SAMPLER = """
-from lab.parts import FACTOR
+from lab import first
 from samplerbench.samplers.ddim import DDIM
+from .parts import FACTOR
 class Mine(DDIM):
     factor = FACTOR
 """
 
 
 FILES = {
-    "lab/__init__.py": "",
+    "lab/__init__.py": "from . import first\n",
+    "lab/first.py": "ONE = 1\n",
     "lab/sampler.py": SAMPLER,
     "lab/parts.py": "import local\nFACTOR = 1 + local.NUMBER\n",
     "lab/unused.py": "x = 1\n",
@@ -123,7 +153,7 @@ def identity_in(folder, files, meanwhile=lambda: None):
         return identity(mine)
     finally:
         sys.path.remove(str(folder))
-        for name in ("lab", "lab.sampler", "lab.parts", "local"):
+        for name in ("lab", "lab.first", "lab.sampler", "lab.parts", "local"):
             del sys.modules[name]
 
 
@@ -135,6 +165,7 @@ def identity_in(folder, files, meanwhile=lambda: None):
         ("lab/unused.py", "x = 1", "x = 2", False),
         ("lab/sampler.py", "factor = FACTOR", "factor = -FACTOR", True),
         ("lab/parts.py", "1 +", "2 +", True),
+        ("lab/first.py", "1", "2", True),
         ("local.py", "2", "3", True),  # what is not installed has no version
     ],
 )
@@ -143,6 +174,26 @@ def test_the_code_that_decides_is_in_it(tmp_path, file, before, after, decides):
     changed = FILES | {file: FILES[file].replace(before, after)}
     first, second = identity_in(tmp_path / "a", FILES), identity_in(tmp_path / "b", changed)
     assert (first != second) is decides
+
+
+def test_the_code_of_a_package_is_all_of_it_without_comments(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "a_package" / "deep").mkdir(parents=True)
+    (tmp_path / "a_package" / "__init__.py").touch()
+
+    def code(text="x = 1", excluded=()):
+        for name in ("a_package/deep/part.py", "a_module.py"):
+            (tmp_path / name).write_text(text)
+        importlib.invalidate_caches()
+        return [package_code(name, excluded) for name in ("a_package", "a_module")]
+
+    before = code()
+    assert code("# a comment\nx = 1") == before
+    assert not set(code("x = 2")) & set(before)
+    assert code(excluded=("deep/",))[0] != before[0]
+    assert package_code("no_such_package") == ""
+    for found in (identity(1), content(torch.zeros(2)), *before):
+        assert re.fullmatch("[0-9a-f]{16}", found)
 
 
 def test_what_shows_results_is_no_part_of_the_code(tmp_path):
@@ -261,3 +312,15 @@ def test_a_file_that_was_edited_after_its_import_is_not_what_runs(tmp_path):
         folder, FILES, lambda: (folder / "lab/parts.py").write_text(other["lab/parts.py"])
     )
     assert len({old, new, stale}) == 3
+
+
+def test_the_version_of_an_installed_package_is_part_of_its_identity(monkeypatch):
+    """Such as of a user's package that is installed and not edited in place."""
+    member = functools.partial(yaml.safe_load, "1")
+    _installed_version.cache_clear()
+    before = identity(member)
+    monkeypatch.setattr("samplerbench.identity.version", lambda name: "another")
+    assert identity(member) == before
+    _installed_version.cache_clear()
+    assert identity(member) != before
+    _installed_version.cache_clear()

@@ -301,7 +301,7 @@ MISTAKES = [
     (lambda run: sb.sweep(LAW, "heun", nfe=0), "nfe=0"),
     (lambda run: sb.sweep(LAW, "heun", n_samples=0), "n_samples=0"),
     (lambda run: sb.sweep(LAW, "heun", repetitions=True), "repetitions=True"),
-    (lambda run: sb.sweep(LAW, "ula"), "stays at one noise level"),
+    (lambda run: sb.sweep(LAW, "heun", grid="hold"), "these stand still"),
     (lambda run: sb.sweep(LAW, "heun", metrics="w_law_1d"), "needs 1-D data"),
     (lambda run: sb.sweep(LAW, "heun", denoisers="learned"), "denoiser=learned.*one of oracle"),
     (
@@ -316,7 +316,7 @@ MISTAKES = [
     (lambda run: sb.sweep(run, "heun", denoisers={"x": 3}), "denoiser.x=3"),
     (lambda run: sb.sample(LAW, "heun", steps=4, n=0), "n=0"),
     (lambda run: sb.sample(LAW, "heun", steps=4, every=0), "every=0"),
-    (lambda run: sb.sample(LAW, "ula", steps=4), "stays at one noise level"),
+    (lambda run: sb.sample(LAW, "heun", steps=4, grid="hold"), "these stand still"),
     (lambda run: sb.sample("four_well", "heun", steps=4), "the law of four_well is not known"),
     (lambda run: sb.train(LAW, objective="nope"), "objective=nope: must be one of"),
     (lambda run: sb.train(LAW, network="nope"), "network=nope: must be one of"),

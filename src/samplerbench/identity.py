@@ -6,10 +6,11 @@ renaming a yaml file changes nothing and changing a number changes the hash; num
 are described alike. Points, weights and other tensors are described by their content.
 
 The code of a member is part of its identity. Of this package that is one hash of the modules that
-decide numbers (`VERSIONS`). Of a member of somebody else's it is its module and what that imports
-of modules that are not installed: the files, without comments and docstrings, and the classes and
-functions in memory with the values that they look up. What code reads while it runs, such as a
-file, or imports by a name that it makes, cannot be seen.
+decide numbers, and of the other packages in `VERSIONS`, such as torch, their version. Of a member
+of somebody else's it is its module and what that imports of modules that are not installed: the
+files, without comments and docstrings, and the classes and functions in memory with the values that
+they look up. What code reads while it runs, such as a file, or imports by a name that it makes,
+cannot be seen.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import Enum
 from hashlib import blake2b
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from operator import index
 from pathlib import Path
@@ -205,10 +206,13 @@ class _Describer:
         }
 
     def _named(self, kind: str, thing: Any) -> dict[str, Any]:
-        """The name of a class or function and, unless it is installed, its code."""
+        """The name of a class or function and its code; of what is installed, the version."""
         named = {kind: f"{thing.__module__}.{thing.__qualname__}"}
-        if not self._code or _is_installed(thing):
+        if not self._code:
             return named
+        if _is_installed(thing):
+            installed = _installed_version(str(thing.__module__).partition(".")[0])
+            return {**named, "version": installed} if installed else named
         sources = _sources(thing.__module__) if _found_again(thing) else {}
         return {**named, "source": sources, "code": self._compiled(thing)}
 
@@ -230,8 +234,10 @@ class _Describer:
         if not isinstance(thing, type | types.FunctionType):
             return self._value(thing)
         name = f"{thing.__module__}.{thing.__qualname__}"
-        if id(thing) in self._reading or _is_installed(thing):
+        if id(thing) in self._reading:
             return name
+        if _is_installed(thing):
+            return name + " " + _installed_version(str(thing.__module__).partition(".")[0])
         self._reading.add(id(thing))
         try:
             if isinstance(thing, types.FunctionType):
@@ -406,8 +412,8 @@ _INSTALLED = tuple(
 
 
 def _path_of(module: str) -> Path | None:
-    """The file of a module that is written in Python and not of this package."""
-    if module.partition(".")[0] in (OURS, "__main__"):
+    """The file of a module that is written in Python and whose package is not in `VERSIONS`."""
+    if module.partition(".")[0] in ("__main__", *VERSIONS):
         return None
     try:
         spec = find_spec(module)
@@ -449,17 +455,28 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _is_installed(thing: Any) -> bool:
-    """Whether a class or function is of this package, of the standard library or installed."""
-    top = str(thing.__module__).partition(".")[0]
-    if top in (OURS, "__main__"):
-        return top == OURS
+    """Whether a class or function is of `VERSIONS`, of the standard library or installed."""
+    if str(thing.__module__).partition(".")[0] == "__main__":
+        return False
     return _lies_among_installed(sys.modules.get(thing.__module__))
 
 
 def _lies_among_installed(module: types.ModuleType | None) -> bool:
     path = getattr(module, "__file__", None)
-    ours = module is not None and module.__name__.partition(".")[0] == OURS
-    return ours or path is None or any(Path(path).is_relative_to(place) for place in _INSTALLED)
+    known = module is not None and module.__name__.partition(".")[0] in VERSIONS
+    return known or path is None or any(Path(path).is_relative_to(place) for place in _INSTALLED)
+
+
+@functools.cache
+def _installed_version(package: str) -> str:
+    """The version of an installed package; empty if `VERSIONS` or Python's own version has it."""
+    if package in VERSIONS or package in sys.stdlib_module_names:
+        return ""
+    try:
+        return version(package)
+    except PackageNotFoundError:  # its distribution has another name, or there is none
+        others = packages_distributions().get(package, [])
+        return version(others[0]) if others else package_code(package)
 
 
 def _is_cached(kind: type, name: str) -> bool:

@@ -185,7 +185,7 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
     Raises:
         InvalidSetting: it holds no run, or one that is broken or cannot be built here.
     """
-    from samplerbench.app.objects import stored
+    from samplerbench.app.job.objects import stored
 
     require(isinstance(directory, str | PathLike), "run", directory, "the folder of a run")
     with _one_thread():
@@ -217,8 +217,8 @@ def train(
         InvalidSetting: before the training, if something cannot be trained so.
         RunFailed: the loss or the weights are no longer finite.
     """
-    from samplerbench.app.compose import member
-    from samplerbench.app.objects import trained
+    from samplerbench.app.config.compose import member
+    from samplerbench.app.job.objects import trained
 
     words = [f"seed={_whole('seed', seed, 0)}"]
     for group, name in (("objective", objective), ("network", network)):
@@ -290,8 +290,8 @@ def sweep(
     Raises:
         InvalidSetting: before any work, if something cannot be run so.
     """
-    from samplerbench.app.compose import sampler_settings
-    from samplerbench.app.refusals import check
+    from samplerbench.app.config.compose import sampler_settings
+    from samplerbench.app.job.refusals import check
 
     with _one_thread():
         base = _base(model, schedule, grid, seed)
@@ -409,7 +409,7 @@ def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") ->
 
 
 def _made(group: str, name: str, settings: Mapping[str, object]) -> Any:
-    from samplerbench.app.compose import made
+    from samplerbench.app.config.compose import made
 
     return made(group, name, settings)
 
@@ -428,7 +428,7 @@ def _base(
         if seed is not None:
             base = replace(base, seed=_whole("seed", seed, 0))
     else:
-        from samplerbench.app.objects import untrained
+        from samplerbench.app.job.objects import untrained
 
         path = None if schedule is None else _one("schedule", schedule, NoiseSchedule)
         words = [] if seed is None else [f"seed={_whole('seed', seed, 0)}"]
@@ -527,7 +527,7 @@ def _require_some(sweep: Sweep) -> None:
 
 def _points(name: str, value: object) -> int:
     """A number of points that this machine can hold."""
-    from samplerbench.app.numbers import ROW, memory
+    from samplerbench.app.config.numbers import ROW, memory
 
     number, most = _whole(name, value), memory() // ROW
     require(number <= most, name, number, f"at most {most:,}: the memory holds no more points")

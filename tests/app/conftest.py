@@ -1,10 +1,23 @@
-"""What the tests of commands share."""
+"""What the tests of commands share: words that are composed or run, and one finished run."""
+
+import shutil
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from samplerbench.app.folders import conf_directory
+from samplerbench.app.config.folders import conf_directory
+
+#: A job of a second: two samplers, a trained and the exact score, several blocks.
+TINY = ("experiment=tiny", "trainer.steps=20", "n_samples=150", "block=64", "n_reference=200")
+TINY += (
+    "logger=none",
+    "steps=[2,4]",
+    "sampler=[ddim,heun]",
+    "sampler.ddim.eta=0.5",
+    "workers=1",
+    "start=prior",
+)
 
 
 @pytest.fixture
@@ -13,9 +26,78 @@ def composed():
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
 
         def commanded(*words):
-            config = compose("config", list(words), return_hydra_config=True)
-            HydraConfig.instance().set_config(config)
+            whole = compose("config", list(words), return_hydra_config=True)
+            HydraConfig.instance().set_config(whole)
             return compose("config", list(words))
 
         yield commanded
     HydraConfig.instance().cfg = None
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The words of a small job, with a cache of its own."""
+    return (*TINY, f"cache_dir={tmp_path_factory.mktemp('cache')}")
+
+
+@pytest.fixture(scope="session")
+def finished(command, tiny, tmp_path_factory):
+    """The folder of a finished run of `tiny`; see `run` for a copy.
+
+    Its name has a "=", as the jobs of a multirun may.
+    """
+    folder = tmp_path_factory.mktemp("finished") / "grid" / "seed=0"
+    assert command(*tiny, f'hydra.run.dir="{folder}"') == 0
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the finished run, to be changed."""
+    return shutil.copytree(finished, tmp_path / "grid" / "seed=0")
+
+
+@pytest.fixture
+def cache(finished, tiny, tmp_path):
+    """A copy of its cache."""
+    return shutil.copytree(tiny[-1].partition("=")[2], tmp_path / "cache")
+
+
+@pytest.fixture
+def typed(command, monkeypatch, tmp_path, capsys):
+    """Runs a command line in an empty folder: (status, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        capsys.readouterr()
+        status = command(*words)
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Folders and files below the test's folder, and when each file was written."""
+    return lambda: {p: p.is_file() and p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+
+
+@pytest.fixture
+def refuses(typed, files):
+    """Checks that a command is refused in one line with these parts, and makes and changes nothing.
+
+    A job's folder, which Hydra makes, may be there.
+    """
+
+    def check(words, *parts, kept=("multirun", "outputs")):
+        before = files()
+        status, out, err = typed(*words)
+        lines = [line for line in err.splitlines() if line.startswith("samplerbench: ")]
+        assert (status, len(lines)) == (2, 1), (words, err)
+        assert "Traceback" not in out + err, words
+        assert all(part in lines[0] for part in parts), (words, parts, lines[0])
+        after = {p: t for p, t in files().items() if p in before or not set(kept) & set(p.parts)}
+        assert after == before, words
+        return lines[0]
+
+    return check

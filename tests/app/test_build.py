@@ -3,9 +3,9 @@
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from samplerbench.app.build import build, chosen_block, networks
-from samplerbench.app.folders import conf_directory
-from samplerbench.app.groups import nodes
+from samplerbench.app.config.folders import conf_directory
+from samplerbench.app.config.groups import nodes
+from samplerbench.app.job.build import build, chosen_block, networks
 from samplerbench.core.grids import Level
 from samplerbench.errors import InvalidSetting
 

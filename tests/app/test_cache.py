@@ -57,7 +57,7 @@ def test_what_cannot_be_removed_is_one_line(command, tmp_path, monkeypatch):
     def refused(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("samplerbench.app.cache.shutil.rmtree", refused)
+    monkeypatch.setattr("samplerbench.app.commands.cache.shutil.rmtree", refused)
     status, _, err = command("cache", "prune", "days=0", "cache_dir=cache")
     assert status == 2
     assert err.startswith("samplerbench: cache_dir=cache: must be a folder that can be written to")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from samplerbench.app import check, examine
+from samplerbench.app.commands import check, examine
 from samplerbench.errors import InvalidSetting
 
 MINE = """
@@ -84,7 +84,7 @@ def test_what_is_no_sampler(name):
 
 def test_what_is_no_name_is_told_before_anything_is_imported():
     code = (
-        "import sys; from samplerbench.app import check\n"
+        "import sys; from samplerbench.app.commands import check\n"
         "try: check.main(['heun', 'nothing'])\n"
         "except ValueError as error: assert 'check=nothing: must be one of adams' in str(error)\n"
         "assert 'torch' not in sys.modules"

@@ -124,7 +124,7 @@ def test_the_versions_of_its_run(stored, tmp_path, capsys):
 
 
 def test_cite_refuses_without_a_word():
-    from samplerbench.app import cite
+    from samplerbench.app.commands import cite
 
     with pytest.raises(InvalidSetting, match="one or more folders"):
         cite.main([])

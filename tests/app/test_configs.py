@@ -6,8 +6,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from samplerbench.app.build import build
-from samplerbench.app.folders import conf_directory
+from samplerbench.app.config.folders import conf_directory
+from samplerbench.app.job.build import build
 from samplerbench.errors import InvalidSetting
 
 CONF = conf_directory()

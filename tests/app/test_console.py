@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from samplerbench.app.console import (
+from samplerbench.app.job.console import (
     print_beyond,
     print_budget,
     print_cells,

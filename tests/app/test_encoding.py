@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import samplerbench
-from samplerbench.app.complaints import no_text
+from samplerbench.app.commands.complaints import no_text
 
 TINY = ("experiment=tiny", "logger=none", "steps=4", "trainer.steps=3", "cache=off")
 

@@ -10,7 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from samplerbench.app.runs import open_run
+from samplerbench.app.folder.runs import open_run
+from samplerbench.app.job.rebuild import rebuild
 from samplerbench.core import grids
 from samplerbench.core.models import Learned
 from samplerbench.core.noise import KeyedNoise
@@ -81,7 +82,7 @@ def ours(model, eta, schedule):
 def test_diffusers_makes_the_same_images(run, exported, eta, monkeypatch):
     """Their table is a product of float32 numbers, 1e-6 of ours."""
     images = theirs(exported, eta, monkeypatch)
-    model = open_run(run).job().training.objective.model
+    model = rebuild(open_run(run)).training.objective.model
     torch.testing.assert_close(ours(model, eta, model.schedule), images, rtol=0, atol=2e-5)
     again = pretrained(str(exported))
     torch.testing.assert_close(ours(again, eta, again.schedule), images, rtol=0, atol=1e-5)

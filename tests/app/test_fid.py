@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from samplerbench.app.construct import trusting
-from samplerbench.app.runs import open_run
+from samplerbench.app.config.construct import trusting
+from samplerbench.app.folder.runs import open_run
+from samplerbench.app.job.rebuild import rebuild
 from samplerbench.core.noise import torch_generator
 from samplerbench.metrics import features
 
@@ -61,7 +62,7 @@ def test_every_cell_has_both_values_and_their_floors(folder):
 
 def test_the_values_are_those_of_torchmetrics(folder):
     with trusting("lab"):
-        sweep = open_run(folder / "run").job().sweep
+        sweep = rebuild(open_run(folder / "run")).sweep
         from lab.features import Small  # the user's own
     network = Small()
     network.load_state_dict(load_file(folder / "features.safetensors"))
@@ -85,12 +86,12 @@ def test_other_weights_are_another_value(folder):
     told = json.loads(table.loc[table["metric"] == "my_fid", "metric_settings"].iloc[0])
     assert set(told["features"]) == {"class", "digest", "shape"}
     with trusting("lab"):
-        before = open_run(folder / "run").job().sweep.metrics["my_fid"]
+        before = rebuild(open_run(folder / "run")).sweep.metrics["my_fid"]
         kept = (folder / "features.safetensors").read_bytes()
         other = load_file(folder / "features.safetensors")
         other["0.bias"] += 1e-3
         save_file(other, folder / "features.safetensors")
-        after = open_run(folder / "run").job().sweep.metrics["my_fid"]
+        after = rebuild(open_run(folder / "run")).sweep.metrics["my_fid"]
         (folder / "features.safetensors").write_bytes(kept)
     assert told["features"]["digest"] == before.features.digest != after.features.digest
 

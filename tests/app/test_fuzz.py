@@ -26,10 +26,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from samplerbench.app.folders import conf_directory
-from samplerbench.app.job import run as run_job
+from samplerbench.app.config.folders import conf_directory
+from samplerbench.app.folder.runs import open_run
+from samplerbench.app.job.rebuild import rebuild
+from samplerbench.app.job.run import run as run_job
 from samplerbench.app.main import main
-from samplerbench.app.runs import open_run
 from samplerbench.bench.cell import Row
 from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, RunFailed
@@ -483,7 +484,7 @@ def opened(stored, spoilt, report):
             assert all("\n" not in line for line in problems)
             try:
                 found = open_run(copy)
-                found.job()
+                rebuild(found)
             except InvalidSetting as error:
                 said = str(error)
                 assert len(said.splitlines()) == 1, spoilt

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from samplerbench.app.folder.runs import open_run
+from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.main import main
-from samplerbench.app.runs import open_run
 
 QUICK = ("logger=none", "trainer.steps=3", "network.channels=[8,16]", "n_samples=20", "block=20")
 FEW = ("n_train=9", "n_reference=9", "n_samples=9")
@@ -54,9 +55,9 @@ def test_the_floor_is_of_images_that_no_training_has_seen(job):
 def test_another_version_of_the_networks_package_is_another_model(job, monkeypatch):
     table = pd.read_parquet(job / "cells.parquet")
     (known,) = set(table["training_id"]) - {""}
-    assert open_run(job).job().sweep.origins["learned"].id == known
-    monkeypatch.setattr("samplerbench.app.build.version", lambda package: f"{package} 0")
-    assert open_run(job).job().sweep.origins["learned"].id != known
+    assert rebuild(open_run(job)).sweep.origins["learned"].id == known
+    monkeypatch.setattr("samplerbench.app.job.build.version", lambda package: f"{package} 0")
+    assert rebuild(open_run(job)).sweep.origins["learned"].id != known
 
 
 def test_the_panels_are_written(job):

@@ -5,14 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from omegaconf import OmegaConf
 
-from samplerbench.app import listing
-from samplerbench.app.construct import construct_grid, read_member
-from samplerbench.app.declared import again, declared
-from samplerbench.app.folders import conf_directory
+from samplerbench.app.commands import list as listing
+from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.main import command
-from samplerbench.core.models import Denoiser
 from samplerbench.errors import InvalidSetting
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
@@ -66,50 +62,12 @@ def test_what_a_comment_says_is_shown_as_it_is(capsys):
 
 
 def test_what_a_sampler_declares():
-    def describe(sampler):
-        return listing.describe(sampler, Denoiser)
-
+    describe = listing.declares
     assert describe(DDIM()) == ("1", "N", "denoiser")
     assert describe(DDIM(1.0))[0] == "1 weak"
     assert describe(Heun())[:2] == ("2", "2N-1")
     assert describe(DormandPrince())[:2] == ("5 adaptive", "varies")
     assert describe(ULA()) == ("–", "N", "score, one level, α > 0")
-
-
-@pytest.mark.parametrize(
-    "path", (conf_directory() / "sampler").glob("*.yaml"), ids=lambda p: p.stem
-)
-def test_the_source_declares_what_the_sampler_declares(path):
-    node = read_member(path)
-    real = construct_grid(node, "sampler")[0]
-    values = OmegaConf.to_container(node)
-    target = values.pop("_target_")
-    first = {key: value[0] if isinstance(value, list) else value for key, value in values.items()}
-    read = declared(target, first)
-    assert listing.describe(read, again(listing.DENOISER)) == listing.describe(real, Denoiser)
-    assert [read.evaluations(n) for n in range(1, 9)] == [real.evaluations(n) for n in range(1, 9)]
-
-
-def test_what_a_source_does_not_tell_the_sampler_does(tmp_path, monkeypatch):
-    (tmp_path / "sampler").mkdir()
-    path = tmp_path / "sampler" / "heun.yaml"
-    path.write_text("# Heun.\n_target_: samplerbench.samplers.heun.Heun\n")
-
-    def unclear(target, settings):
-        raise LookupError
-
-    monkeypatch.setattr(listing, "declared", unclear)
-    monkeypatch.setattr(listing, "conf_directory", lambda: tmp_path)
-    assert listing.declares("heun", path) == ("2", "2N-1", "denoiser")
-
-
-@pytest.mark.parametrize(
-    "target",
-    ["os.system", "samplerbench.samplers.heun.Nobody", "samplerbench.samplers.base.Sampler"],
-)
-def test_nothing_is_declared_of_what_is_no_sampler_of_ours(target):
-    with pytest.raises((LookupError, TypeError)):
-        declared(target, {})
 
 
 def test_members_of_ones_own(tmp_path, capsys):
@@ -140,14 +98,6 @@ def test_members_of_ones_own(tmp_path, capsys):
 def test_bad_words(words, message):
     with pytest.raises(InvalidSetting, match=message):
         command("list", words)
-
-
-def test_a_list_needs_nothing_heavy():
-    code = (
-        "import sys; from samplerbench.app import listing; listing.main(['metric', 'samplers']); "
-        "assert not {'torch', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_the_shell_completes_groups_members_and_keys():

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from samplerbench.app.construct import trusted, trusting
+from samplerbench.app.config.construct import trusted, trusting
+from samplerbench.app.folder.runs import find_runs, open_run
+from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.main import main
-from samplerbench.app.runs import find_runs, open_run
 from samplerbench.errors import InvalidSetting
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -170,6 +171,6 @@ def test_a_stored_run_cannot_declare_itself_trusted(here, ours_and_theirs, tmp_p
     with pytest.raises(
         InvalidSetting, match=r"sampler\.mine.*add trusted=lab if you trust its code"
     ):
-        open_run(copy).job()
+        rebuild(open_run(copy))
     with trusting("lab"):
-        assert open_run(copy).job().sweep.cells()
+        assert rebuild(open_run(copy)).sweep.cells()

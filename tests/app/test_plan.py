@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from samplerbench.app import report
+from samplerbench.app.commands import report
+from samplerbench.app.folder.plan import read_plan
+from samplerbench.app.folder.runs import find_runs, open_run
 from samplerbench.app.main import main
-from samplerbench.app.plan import read_plan
-from samplerbench.app.runs import find_runs, open_run
 from samplerbench.bench.store import CLOCKS
 
 WORDS = ("experiment=tiny", "logger=none", "denoiser=oracle", "start=exact", "steps=4")

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from samplerbench.app import report
-from samplerbench.app.construct import read_member
-from samplerbench.app.folders import members
-from samplerbench.app.reporting import _unordered
+from samplerbench.app.commands import report
+from samplerbench.app.commands.report import _unordered
+from samplerbench.app.config.construct import read_member
+from samplerbench.app.config.folders import members
 from samplerbench.errors import InvalidSetting
 
 RUN = ["experiment=tiny", "logger=none", "n_samples=100", "n_reference=200", "steps=[2,4]"]

@@ -3,206 +3,151 @@
 import errno
 import json
 import os
-import shutil
-import socket
-import sys
 
+import pandas as pd
 import pytest
-import torch
-import yaml
 
-from samplerbench.app.main import main
-from samplerbench.app.owner import hold, release, signature
-from samplerbench.app.runs import find_runs, open_run
+from samplerbench.app.folder.lock import hold, is_held, release
+from samplerbench.app.folder.runs import find_runs, open_run
+from samplerbench.app.job.rebuild import rebuild
 from samplerbench.bench.store import CLOCKS
 from samplerbench.errors import InvalidSetting
 
 
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """One finished tiny run, which the tests copy before they spoil it."""
-    folder = tmp_path_factory.mktemp("stored") / "run"
-    words = ["experiment=tiny", "logger=none", f"hydra.run.dir={folder}"]
-    before, sys.argv = sys.argv, ["samplerbench", *words]
-    try:
-        main()
-    finally:
-        sys.argv = before
-    return folder
+def values(folder):
+    return open_run(folder).table().drop(columns=list(CLOCKS))
 
 
 @pytest.fixture
-def copy(stored, tmp_path):
-    return shutil.copytree(stored, tmp_path / "copy")
+def again(typed, tiny, run):
+    """Begins the command that made the run again in its folder: its status and standard error."""
+
+    def begin(*words):
+        status, _, err = typed(*tiny, f'hydra.run.dir="{run}"', *words)
+        return status, err.replace("\n", "")
+
+    return begin
 
 
-def test_a_finished_run_is_read_and_gives_its_own_samples_again(stored):
-    run = open_run(stored)
+def running(folder, **changes):
+    """The folder of a run that is begun, as a killed process leaves it."""
+    status = json.loads((folder / "status.json").read_text())
+    status |= {"state": "running", "message": "", "lock": True} | changes
+    (folder / "status.json").write_text(json.dumps(status))
+
+
+def test_a_finished_run_is_read_and_gives_its_own_samples_again(finished):
+    run = open_run(finished)
     assert (run.state, run.message) == ("finished", "")
     assert run.values == len(run.table())
     assert run.choices["dataset"] == "grid_mixture"
-    job = run.job()
-    rows = {row.cell_id: row for row in job.sweep.run()}
-    table = run.table().drop(columns=list(CLOCKS))
-    assert set(table["cell_id"]) == set(rows)
-    for line in table.itertuples():
-        assert rows[line.cell_id].value == line.value
+    rows = {row.cell_id: row.value for row in rebuild(run).sweep.run()}
+    table = run.table()
+    assert dict(zip(table["cell_id"], table["value"], strict=True)) == rows
 
 
-def test_a_run_whose_process_is_gone_was_interrupted(copy):
-    status = {"state": "running", "message": "", "host": socket.gethostname(), "process": 2**22 + 1}
-    (copy / "status.json").write_text(json.dumps(status))
-    run = open_run(copy)
-    assert (run.state, run.message) == ("interrupted", "its process is gone")
-    (copy / "status.json").write_text(json.dumps(status | {"host": "elsewhere"}))
-    assert open_run(copy).state == "running"
-
-
-def test_what_is_no_run_is_refused_in_one_line(copy, tmp_path):
+def test_what_is_no_run_is_refused_in_one_line(run, tmp_path):
     with pytest.raises(InvalidSetting, match=r"its config\.yaml"):
         open_run(tmp_path)
     with pytest.raises(InvalidSetting, match="a folder that a job"):
         find_runs(tmp_path / "nothing")
-    assert find_runs(tmp_path) == [copy]
+    assert find_runs(tmp_path) == [run]
     for name in ("config.yaml", "run.json", "status.json"):
-        whole = (copy / name).read_bytes()
-        (copy / name).write_bytes(whole[: len(whole) // 2] + b"\x00{")
+        whole = (run / name).read_bytes()
+        (run / name).write_bytes(whole[: len(whole) // 2] + b"\x00{")
         with pytest.raises(InvalidSetting, match="a whole run") as caught:
-            open_run(copy)
+            open_run(run)
         assert "\n" not in str(caught.value)
-        (copy / name).write_bytes(whole)
+        (run / name).write_bytes(whole)
 
 
-def test_a_run_that_was_killed_as_it_began_is_interrupted(copy):
+def test_a_run_that_was_killed_as_it_began_is_interrupted(run):
     for name in ("status.json", "run.json"):
-        (copy / name).unlink()
-        assert (open_run(copy).state, open_run(copy).values) == ("interrupted", 0)
-    (copy / "config.yaml").write_bytes(b"")
-    assert open_run(copy).state == "interrupted"
+        (run / name).unlink()
+        assert (open_run(run).state, open_run(run).values) == ("interrupted", 0)
+    (run / "config.yaml").write_bytes(b"")
+    assert open_run(run).state == "interrupted"
 
 
-def test_weights_of_another_network_or_none_are_refused(copy):
-    weights = copy / "checkpoints" / "model.safetensors"
-    whole = weights.read_bytes()
-    for content in (whole[:100], b"", b"\x80\x04pickle"):
-        weights.write_bytes(content)
-        with pytest.raises(InvalidSetting, match="weights of its own network") as caught:
-            open_run(copy).job()
-        assert "\n" not in str(caught.value)
-    torch.save({"a": 1}, weights)  # a pickle, which is never opened as one
-    with pytest.raises(InvalidSetting, match="weights of its own network"):
-        open_run(copy).job()
+def test_the_command_of_a_run_whose_process_is_gone_goes_on(run, again):
+    before = values(run)
+    running(run, host="a node that died", process=1)
+    assert (open_run(run).state, open_run(run).message) == ("interrupted", "its process is gone")
+    assert again()[0] == 0
+    assert open_run(run).state == "finished"
+    pd.testing.assert_frame_equal(values(run), before)
 
 
-def test_a_stored_config_cannot_choose_what_runs(copy, tmp_path):
-    path = copy / "config.yaml"
-    config = yaml.safe_load(path.read_text())
-    config["dataset"] = {"_target_": "pathlib.Path.touch", "self": str(tmp_path / "touched")}
-    path.write_text(yaml.safe_dump(config))
-    with pytest.raises(InvalidSetting, match="a member of samplerbench"):
-        open_run(copy).job()
-    assert not (tmp_path / "touched").exists()
-
-
-def again(folder, *words):
-    """The status of the command that made the run, begun again in its folder."""
-    command = ["samplerbench", "experiment=tiny", "logger=none", f"hydra.run.dir={folder}", *words]
-    before, sys.argv = sys.argv, command
+def test_a_run_that_is_worked_on_is_left_alone(run, again):
+    assert hold(run)
+    running(run, host="elsewhere")
     try:
-        main()
-    except SystemExit as leaving:
-        return leaving.code or 0
+        assert open_run(run).state == "running"
+        status, err = again()
+        assert status == 2
+        assert "it still runs" in err
     finally:
-        sys.argv = before
-    return 0
+        release(run)
+    assert open_run(run).state == "interrupted"
+    (run / ".lock").unlink()
+    assert open_run(run).state == "interrupted"
+    running(run, lock=False)  # where there are no locks nobody knows
+    assert open_run(run).state == "running"
+    status, err = again()
+    assert status == 2
+    assert "it still runs, says status.json: process" in err
 
 
-def running(folder, **changes):
-    """The status of a run that is begun, and its folder as a killed process leaves it."""
-    status = json.loads((folder / "status.json").read_text())
-    status |= {"state": "running", "message": ""} | changes
-    (folder / "status.json").write_text(json.dumps(status))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"lock": True, "host": "a node that died"},
-        {"lock": True, "process": 1},
-        {"lock": False, "process": 1},  # there are no locks; the number is another process's now
-        {"lock": False, "process": 1, "began": None, "boot": "before"},
-    ],
-)
-def test_the_command_of_a_run_whose_process_is_gone_goes_on(copy, changes):
-    """The number is that of a process that lives."""
-    before = open_run(copy).table().drop(columns=list(CLOCKS))
-    running(copy, **changes)
-    assert (open_run(copy).state, open_run(copy).message) == ("interrupted", "its process is gone")
-    assert again(copy) == 0
-    assert open_run(copy).state == "finished"
-    assert open_run(copy).table().drop(columns=list(CLOCKS)).equals(before)
-
-
-def test_a_run_that_is_worked_on_is_left_alone(copy, capsys):
-    """By whoever has its lock; where there is none, by the process that its status names."""
-    assert hold(copy)
-    running(copy, lock=True, host="elsewhere")
-    try:
-        assert open_run(copy).state == "running"
-        assert again(copy) == 2
-        assert "it still runs" in capsys.readouterr().err
-    finally:
-        release(copy)
-    assert open_run(copy).state == "interrupted"
-    running(copy, lock=False)
-    assert open_run(copy).state == "running"
-    running(copy, lock=False, host="elsewhere")
-    assert again(copy) == 2
-    assert "it still runs, says status.json: process" in capsys.readouterr().err
-
-
-def test_a_lock_ends_with_its_process(copy):
+def test_a_lock_ends_with_its_process(run):
     child = os.fork()
     if child == 0:
-        os._exit(0 if hold(copy) and signature(copy)["lock"] else 1)
+        os._exit(0 if hold(run) and is_held(run) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert hold(copy)
-    release(copy)
+    assert hold(run)
+    release(run)
 
 
-@pytest.mark.slow
-def test_a_file_system_without_locks_stops_no_run(copy, monkeypatch):
+def test_a_file_system_without_locks_stops_no_run(run, again, monkeypatch):
     def refuses(file, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", refuses)
-    assert again(copy) == 0
-    assert json.loads((copy / "status.json").read_text())["lock"] is False
-    running(copy)
-    assert open_run(copy).state == "running"  # this process
-    running(copy, process=2**22 + 1)
-    assert open_run(copy).state == "interrupted"
+    assert again()[0] == 0
+    assert json.loads((run / "status.json").read_text())["lock"] is False
 
 
 @pytest.mark.parametrize("name", ["status.json", "run.json"])
-def test_what_cannot_be_read_of_a_run_is_named_and_it_goes_on(copy, capfd, name):
-    before = open_run(copy).table().drop(columns=list(CLOCKS))
-    (copy / name).write_text("{")
-    assert again(copy, "seed=1") == 2  # another run's: nothing of it is touched
-    assert (copy / name).read_text() == "{"
-    assert "its config.yaml is another run's" in capfd.readouterr().err
-    assert again(copy) == 0
-    assert f"{name} is not usable" in capfd.readouterr().err.replace("\n", "")
-    assert (copy / f"{name}.unusable").read_text() == "{"
-    assert open_run(copy).state == "finished"
-    assert open_run(copy).table().drop(columns=list(CLOCKS)).equals(before)
+def test_what_cannot_be_read_of_a_run_is_named_and_it_goes_on(run, again, name):
+    before = values(run)
+    (run / name).write_text("{")
+    status, err = again("seed=1")  # another run's: nothing of it is touched
+    assert status == 2
+    assert (run / name).read_text() == "{"
+    assert "its config.yaml is another run's" in err
+    status, err = again()
+    assert status == 0
+    assert f"{name} is not usable" in err
+    assert (run / f"{name}.unusable").read_text() == "{"
+    assert open_run(run).state == "finished"
+    pd.testing.assert_frame_equal(values(run), before)
 
 
-def test_a_run_of_other_versions_is_not_mixed_with_these(copy, capsys):
-    about = json.loads((copy / "run.json").read_text())
+def test_a_run_of_other_versions_is_not_mixed_with_these(run, again):
+    about = json.loads((run / "run.json").read_text())
     about["versions"]["torch"] = "1.0"
-    (copy / "run.json").write_text(json.dumps(about))
-    assert again(copy) == 2
-    assert "of other versions: torch 1.0, now " in capsys.readouterr().err
-    assert hold(copy)  # the refused one gave it back
-    release(copy)
+    (run / "run.json").write_text(json.dumps(about))
+    status, err = again()
+    assert status == 2
+    assert "of other versions: torch 1.0, now " in err
+    assert hold(run)  # the refused one gave it back
+    release(run)
+
+
+def test_a_job_does_not_take_a_folder_of_others(typed, tiny, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.txt").write_text("my own report")
+    status, _, err = typed(*tiny, "denoiser=oracle", "hydra.run.dir=mine")
+    assert status == 2
+    assert "hydra.run.dir=" in err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["report.txt"]
+    assert (tmp_path / "mine" / "report.txt").read_text() == "my own report"

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from samplerbench.app import sample, score
+from samplerbench.app.commands import sample, score
+from samplerbench.app.folder.runs import open_run
+from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.main import main
-from samplerbench.app.runs import open_run
 from samplerbench.bench import sampling
 from samplerbench.errors import InvalidSetting
 
@@ -47,7 +48,7 @@ def made(run, *words, out="x.npy"):
 
 
 def test_the_samples_are_those_of_the_sweeps_own_cell(run):
-    sweep = open_run(run).job().sweep
+    sweep = rebuild(open_run(run)).sweep
     for name, denoiser in (("ddim", "learned"), ("heun", "oracle")):
         (cell,) = (
             cell
@@ -74,7 +75,7 @@ def test_the_way_begins_at_the_start_and_ends_at_the_samples(run):
     assert np.array_equal(way[-1], last)
     every = made(run, *words, "--every=1", out="every.npy")
     assert np.array_equal(every[[0, 2, 4, 5]], way)
-    sweep = open_run(run).job().sweep
+    sweep = rebuild(open_run(run)).sweep
     first = sweep.starts["exact"].draw(sweep.dataset, 64, sweep.levels(5).rows[0], (0, 0, 0))
     assert np.array_equal(way[0, :64], first.numpy())
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from samplerbench.app import score
+from samplerbench.app.commands import score
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 

@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from samplerbench.app.build import build, what_pictures_see
-from samplerbench.app.showing import SCORE_ERRORS, check_figures, check_score_errors
+from samplerbench.app.job.build import build, what_pictures_see
+from samplerbench.app.job.show import SCORE_ERRORS, check_figures, check_score_errors
 from samplerbench.figures import base
 from samplerbench.identity import identity
 
@@ -64,7 +64,7 @@ def test_what_was_drawn_is_not_drawn_again(run, writes, monkeypatch, capsys):
     assert set(first) == {*said, "score_errors.csv"}
     assert len(writes) == len(said) > 2
     writes.clear()
-    monkeypatch.setattr("samplerbench.app.showing.score_errors", None)  # nobody asks it
+    monkeypatch.setattr("samplerbench.app.job.show.score_errors", None)  # nobody asks it
     assert run(*JOB) == first
     again = named(capsys.readouterr().out)
     assert again == said

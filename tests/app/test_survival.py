@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import torch
 
-from samplerbench.app import job  # what a killed child would have to import each time
+from samplerbench.app.folder.runs import find_runs, open_run
+from samplerbench.app.job import run as job  # what a killed child would have to import each time
 from samplerbench.app.main import main
-from samplerbench.app.runs import find_runs, open_run
 from samplerbench.bench.store import CLOCKS
 
 WORDS = [

@@ -11,7 +11,7 @@ import pytest
 from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.plugins import Plugins
 
-from samplerbench.app.job import mean_value
+from samplerbench.app.job.run import mean_value
 from samplerbench.bench.store import Row, as_table
 
 CELL = {

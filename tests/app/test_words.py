@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from samplerbench.app.runs import open_run
-from samplerbench.app.words import members_of_others, read_words
+from samplerbench.app.commands.words import members_of_others, read_words
+from samplerbench.app.folder.runs import open_run
 from samplerbench.errors import InvalidSetting
 from samplerbench.library import load
 

@@ -5,6 +5,7 @@ A field that is added to one of these classes and is in neither of the two lists
 
 import functools
 import inspect
+import json
 import math
 import pkgutil
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
@@ -215,6 +216,64 @@ def test_seeds_decide_rows_and_not_settings(sweep):
     assert before.setting_id == after.setting_id
     assert before.measure_id == after.measure_id
     assert (after.seed, after.data_seed, after.metric_seed) == (1, 2, 3)
+
+
+LABELS = Labels(**{field.name: field.name for field in fields(Labels)})
+#: What a row says of a denoiser: the columns training_id, network, objective and target.
+NAMES = {
+    "learned": ("an id", "network", "objective", "target"),
+    "pretrained": ("an id", "model", "", ""),
+    "empirical": ("", "", "", ""),
+    "own": ("", "", "", ""),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_row_names_what_its_denoiser_has(sweep, kind):
+    sweep = replace(sweep, labels=LABELS, origins={"oracle": Origin(kind, "an id", "a recipe")})
+    row = one_row(sweep, CELL, REFERENCE)
+    assert (row.training_id, row.network, row.objective, row.target) == NAMES[kind]
+    assert (row.run, row.experiment, row.dataset) == ("run", "experiment", "dataset")
+    assert (row.schedule, row.grid, row.eta) == ("schedule", "grid", 0.5)
+    assert (row.nfe, row.seconds, row.status, row.message, row.info) == (0, 0.0, "", "", "")
+    assert list(json.loads(row.metric_settings)) == ["class", "evaluations", "relative_tolerance"]
+    assert math.isnan(one_row(sweep, replace(CELL, settings=Heun()), REFERENCE).eta)
+
+
+FLOOR = Cell("law", "", "", None, 0, 0)
+
+
+def test_a_floor_has_no_sampler_and_no_path(sweep):
+    row = one_row(replace(sweep, labels=LABELS), FLOOR, REFERENCE)
+    empty = (row.schedule, row.grid, row.network, row.objective, row.target, row.training_id)
+    assert empty == ("",) * 6
+    assert (row.dataset, row.sampler_settings) == ("dataset", "")
+    assert math.isnan(row.eta)
+
+
+def test_even_draws_of_the_law_are_not_random_ones(sweep):
+    random, even, other = (sweep.books.samples_id(replace(FLOOR, start=s)) for s in ("", "a", "b"))
+    assert random != even == other
+
+
+def a_metric(factor: float) -> MaxSlicedCertified:
+    """A metric of one name and other code, as a notebook has it."""
+
+    class Mine(MaxSlicedCertified):
+        def against(self, reference, *, seed):
+            return super().against(factor * reference, seed=seed)
+
+    return Mine()
+
+
+def test_the_code_of_a_user_s_metric_is_in_its_identities(sweep):
+    one, same, other = (
+        sweep.books.row(CELL, "mine", a_metric(factor), REFERENCE) for factor in (1.0, 1.0, 2.0)
+    )
+    assert (one.cell_id, one.measure_id) == (same.cell_id, same.measure_id)
+    assert one.cell_id != other.cell_id
+    assert one.setting_id != other.setting_id
+    assert one.measure_id != other.measure_id
 
 
 def test_a_graphed_model_is_another_one(sweep):

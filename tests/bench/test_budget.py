@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
-from samplerbench.app.refusals import check
+from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.parts import convergence, parts
 from samplerbench.bench.budget.run import DOUBLED, Budget
 from samplerbench.bench.budget.words import _more_noise, enough_noise, verdict
@@ -105,6 +106,48 @@ def test_differences_add_up_and_neighbours_bound_the_total(gaussian_budget):
         assert total <= bound + 1e-9
         assert (group["lower"] <= group["mean"]).all()
         assert (group["count"] == 3).all()
+
+
+def student(values):
+    """Mean and the ends of the 95 % interval."""
+    return values.mean(), *stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+
+
+def test_the_intervals_are_scipy_s(gaussian_budget):
+    _, rows = gaussian_budget
+    found = parts(rows, 60).set_index(["sampler", "steps", "part", "kind"]).sort_index()
+    key = ["steps", "denoiser", "start", "reference", "repetition"]
+    value = rows[rows["sampler"] == "heun"].set_index(key).sort_index()["value"]
+    ends = ["mean", "lower", "upper"]
+    for steps in (5, 20):
+        of = {
+            (denoiser, start): value[steps, denoiser, start, "data"].to_numpy()
+            for denoiser, start in (("learned", "prior"), ("oracle", "prior"), ("oracle", "exact"))
+        }
+        score = student(of["learned", "prior"] - of["oracle", "prior"])
+        start = student(of["oracle", "prior"] - of["oracle", "exact"])
+        total = student(of["learned", "prior"])
+        between = student(value[steps, "learned", "prior", "oracle"].to_numpy())
+        for part, kind, want in (
+            ("score", "difference", score),
+            ("start", "difference", start),
+            ("total", "difference", total),
+            ("score", "neighbours", between),
+        ):
+            assert tuple(found.loc[("heun", steps, part, kind), ends]) == pytest.approx(want)
+
+
+def test_the_interval_of_a_limit_is_of_the_repetitions_that_have_both(gaussian_budget):
+    _, rows = gaussian_budget
+    rows = rows.copy()
+    rows.loc[(rows["sampler"] == "ODE limit") & (rows["repetition"] == 0), "status"] = "failed"
+    limit = rows[(rows["sampler"] == "ODE limit") & (rows["repetition"] > 0)]
+    value = limit.set_index(["reference", "steps", "repetition"]).sort_index()["value"]
+    moved = student((value["data", 120] - value["data", 60]).to_numpy())
+    apart = student(value[DOUBLED, 60].to_numpy())
+    line = convergence(rows, 60, 0.05).set_index("sampler").loc["ODE limit"]
+    want = (moved[0], moved[2] - moved[0], apart[0], apart[2] - apart[0])
+    assert tuple(line[["moved", "half", "apart", "apart_half"]]) == pytest.approx(want)
 
 
 def test_the_deterministic_members_share_one_limit(gaussian_budget):
@@ -311,6 +354,7 @@ def test_enough_noise_is_enough_on_a_gaussian(max_sliced_w2):
     [
         ({"converged_steps": 20}, "budget.converged_steps=20: must be above"),
         ({"tolerance": 0.0}, "budget.tolerance"),
+        ({"tolerance": float("inf")}, "budget.tolerance"),
         ({"repetitions": 1}, "repetitions=1: must be at least 2"),
     ],
 )
@@ -320,7 +364,7 @@ def test_impossible_budgets_are_refused(changes, message):
 
 
 def test_a_budget_needs_oracle_and_exact_start():
-    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))])
+    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], repetitions=2)
     with pytest.raises(InvalidSetting, match="oracle"):
         Budget(replace(of.sweep, denoisers={"learned": of.sweep.denoisers["learned"]}))
     with pytest.raises(InvalidSetting, match="exact"):
@@ -460,11 +504,34 @@ def test_a_limit_above_the_floor_is_named(gaussian_budget):
     )
     grid = functools.partial(karras, noise_min=2.0, rho=5.0)
     of = replace(of, sweep=replace(of.sweep, grid=grid))
-    words = verdict(of, table(of))
-    (line,) = [line for line in words if "the limit itself is" in line]
+    rows = table(of)
+    (line,) = [line for line in verdict(of, rows) if "the limit itself is" in line]
     assert "above the floor of fresh draws" in line
     assert "the last step from σ/α=2 to the data" in line
+    once = rows[(rows["denoiser"] != "law") | (rows["repetition"] == 0)]
+    assert not any("the limit itself is" in line for line in verdict(of, once))
     assert not any("the limit itself is" in line for line in verdict(*gaussian_budget))
+
+
+def test_a_limit_of_even_starts_is_held_against_the_floor_of_even_draws():
+    """Only the limit that draws noise may be above it because of that noise."""
+    of = budget(
+        gaussian(MEAN, COVARIANCE),
+        [("ddim", DDIM(1.0)), ("heun", Heun())],
+        learned=False,
+        converged_steps=20,
+        steps=[5],
+        repetitions=4,
+        n_samples=256,
+        block=256,
+    )
+    grid = functools.partial(karras, noise_min=2.0, rho=5.0)
+    of = replace(of, sweep=replace(of.sweep, grid=grid, starts={"exact": sobol_exact()}))
+    lines = [line for line in verdict(of, table(of)) if "the limit itself is" in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert "above the floor of even draws" in line
+        assert ("fresh noise that is not even" in line) is ("ddim" in line)
 
 
 def test_the_setting_that_limits_the_noise_is_named():

@@ -99,6 +99,17 @@ def test_names_tell_settings_apart():
     assert "edm churn=2" in names
 
 
+def test_a_seed_is_no_name():
+    """Of two settings one may lack the rows of a seed; that is not what tells them apart."""
+    rng = np.random.default_rng(0)
+    cells = [
+        rows(rng.random(4), sampler="mine", setting_id=identity * 16, seed=0, train_seed=seed)
+        for identity, seed in (("a", 0), ("a", 1), ("b", 1))
+    ]
+    names = set(ranking(pd.concat(cells), steps=4).order["name"])
+    assert names == {"mine (setting_id=aaaaaa)", "mine (setting_id=bbbbbb)"}
+
+
 def test_at_equal_evaluations(table):
     """A second-order method with half the steps competes at the same nfe."""
     halved = rows([0.1, 0.2, 0.3], sampler="dpm", steps=2, nfe=4)

@@ -44,6 +44,7 @@ def errors():
 def test_closed_form(errors):
     measure, oracle = errors
     rows = measure(learned=Shrunk(oracle, 0.1))
+    assert list(rows.columns) == ["denoiser", "sigma", "repetition", "error", "size"]
     assert set(rows["denoiser"]) == {"learned"}
     mean = rows.groupby("sigma")[["error", "size"]].mean()
     for sigma in (1.0, 3.0):  # x ~ N(0, 2 + σ²), x̂₀ = 2x/(2 + σ²), s* = −x/(2 + σ²), two axes
@@ -62,6 +63,30 @@ def test_repetitions_see_points_of_their_own(errors):
         first, second = of_level["error"]
         # the error is a constant times x²/variance, whose mean over 2·20 000 has sd √(2/40 000)
         assert 0 < abs(first / second - 1) < 6 * (2 / 40_000) ** 0.5
+
+
+class Watching(Shrunk):
+    """Keeps the points that it is asked about, by level."""
+
+    def __init__(self, oracle):
+        super().__init__(oracle, 0.1)
+        self.seen = {}
+
+    def denoiser(self, x, level):
+        self.seen.setdefault(level.sigma, []).append(x)
+        return super().denoiser(x, level)
+
+
+def test_data_and_noise_of_repetitions_are_their_own(errors):
+    """x = x₀ + σ·ε at two levels gives both back."""
+    measure, oracle = errors
+    watching = Watching(oracle)
+    measure(learned=watching)
+    near, far = (torch.cat(watching.seen[sigma]) for sigma in (1.0, 3.0))
+    noise = (far - near) / 2
+    for found in (noise, near - noise):
+        assert len(found) == 2 * 20_000
+        assert len((1e6 * found).round().unique(dim=0)) == 2 * 20_000
 
 
 def test_a_score_of_one_level_is_measured_there(errors):

@@ -78,8 +78,9 @@ class TestOneSample:
             t_interval([1.0] * count, min_repetitions=least)
 
     def test_level(self):
-        with pytest.raises(InvalidSetting, match="level=95: must be between 0 and 1"):
-            t_interval([1.0, 2.0], 95)
+        for level in (95, 1, 0):
+            with pytest.raises(InvalidSetting, match=f"level={level}: must be between 0 and 1"):
+                t_interval([1.0, 2.0], level)
 
 
 class TestPairedDifference:
@@ -158,8 +159,9 @@ class TestPairedDifference:
             paired_difference(table, {"sampler": "a"}, {"sampler": "b"}, min_repetitions=8)
 
 
-def test_welch_is_scipy_s():
-    first, second = [1.1, 1.9, 1.4, 2.8, 2.2], [1.0, 0.8, 1.3]
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_welch_is_scipy_s(size):
+    first, second = [1.1, 1.9, 1.4, 2.8, 2.2][:size], [1.0, 0.8, 1.3]
     ours, theirs = welch(first, second), stats.ttest_ind(first, second, equal_var=False)
     interval = theirs.confidence_interval()
     assert (ours.lower, ours.upper) == pytest.approx((interval.low, interval.high))
@@ -369,6 +371,34 @@ class TestResolution:
         then = resolution(shrunk, 0.1, exponent=a)
         assert 0.09 < then.resolved <= 0.1
         assert now.n_needed == pytest.approx(1000 * (now.resolved / 0.1) ** (1 / a), rel=0.1)
+
+    @pytest.mark.parametrize("wanted", [0.15, 0.2, 0.25, 0.3, 0.35, 0.5])
+    def test_its_numbers_are_those_of_the_module_s_formulas(self, wanted):
+        table = floors_and_cells(1000, 1.0, [0.0, 0.3, 0.02], repetitions=5)
+        found = resolution(table, wanted, level=0.9, power=0.7)
+        law = table.loc[table["denoiser"] == "law", "value"]
+        cells = table[table["denoiser"] != "law"].groupby("steps")["value"]
+        floor, a, b = law.mean(), cells.var().mean(), law.var()
+
+        def detectable(r, s):
+            error = a / r + b / s
+            freedom = error**2 / ((a / r) ** 2 / (r - 1) + (b / s) ** 2 / (s - 1))
+            quantiles = stats.t.ppf(1 - 0.1 / 6, freedom) + stats.t.ppf(0.7, freedom)
+            return quantiles * error**0.5
+
+        excess = detectable(5, 40)
+        resolved = math.sqrt(excess**2 + 2 * floor * excess)
+        assert found.resolved == pytest.approx(resolved)
+        assert (found.cells, found.repetitions, found.n_reference) == (3, 5, 5000)
+        assert found.floor == pytest.approx(floor)
+        if resolved <= wanted:
+            assert found.n_needed == 1000
+        else:
+            unit = 1000 if (resolved / wanted) ** 4 >= 10 else 100  # two digits
+            assert found.n_needed == math.ceil(1000 * (resolved / wanted) ** 4 / unit) * unit
+        enough = math.hypot(floor, wanted) - floor
+        fewest = next(r for r in range(2, 10_000) if detectable(r, max(r, 40)) <= enough)
+        assert found.repetitions_needed == fewest
 
     def test_the_repetitions_it_names_are_enough(self):
         now = resolution(floors_and_cells(1000, 1.0, [0.0]), 0.2)

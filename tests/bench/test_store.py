@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from samplerbench.bench.cell import Row, fragment_name
-from samplerbench.bench.store import Store, row_of
+from samplerbench.bench.store import Store, row_of, to_data
 
 DEFAULTS = {"str": "", "int": 0, "float": 0.5}
 
@@ -124,3 +124,12 @@ def test_a_table_is_of_the_job_as_it_is_now(tmp_path):
     assert list(now.compact()["cell_id"]) == ["b"]
     assert list(now.readable()[0]["cell_id"]) == ["b"]
     assert len(list(now.fragments.glob("*.json"))) == 2
+
+
+def test_the_values_of_the_grid_are_distances_to_data_or_law(tmp_path):
+    """Without a budget's neighbours, training points and limits."""
+    store = Store(tmp_path)
+    for reference in ("data", "law", "training", "exact", "doubled", "chain"):
+        for sampler in ("heun", "heun limit", "ODE limit"):
+            store.write(row(cell_id=reference + sampler, reference=reference, sampler=sampler))
+    assert sorted(to_data(store.table())["cell_id"]) == ["dataheun", "lawheun"]

@@ -1,9 +1,12 @@
 """The sweep: bits that depend on nothing but a cell's identity, and rows that never go missing."""
 
 import functools
+import importlib.metadata
+import itertools
 import math
 import re
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,11 +19,12 @@ from samplerbench.bench.sweep import Sweep, mean_over_samples, most_steps
 from samplerbench.core.grids import karras
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM
-from samplerbench.core.starts import Exact, Prior
+from samplerbench.core.starts import Exact, Prior, sobol_exact
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import Distance, Measurement
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
+from samplerbench.metrics.max_sliced_law import MaxSlicedLaw
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
@@ -102,9 +106,48 @@ def test_repetitions_share_start_and_noise_between_cells(sweep):
 
 
 def test_nfe_is_counted(sweep):
-    rows = replace(sweep, samplers=[("heun", Heun())], steps=[5], n_samples=350).run()
-    assert {row.nfe for row in rows if row.sampler == "heun"} == {9}
-    assert {row.nfe for row in rows if row.denoiser == "law"} == {0}
+    rows = replace(sweep, samplers=[("heun", Heun())], steps=[1, 5], n_samples=350).run()
+    assert {(row.steps, row.nfe) for row in rows if row.sampler == "heun"} == {(1, 1), (5, 9)}
+    assert {(row.steps, row.nfe) for row in rows if row.denoiser == "law"} == {(0, 0)}
+
+
+def test_seconds_are_those_of_sampling_and_metric(sweep, monkeypatch):
+    """A clock that is a second later in every call: one second for each of the two."""
+    clock = SimpleNamespace(perf_counter=functools.partial(next, itertools.count(7.0)))
+    monkeypatch.setattr("samplerbench.bench.sweep.time", clock)
+    assert {row.seconds for row in sweep.run()} == {2.0}
+
+
+def test_samples_and_floor_are_held_against_the_truth(sweep):
+    """Data with noise of σ = 2, as a Langevin sampler's level has it."""
+    truth = gaussian([1.0, -0.5], [[8.0, 1.0], [1.0, 5.0]])
+    of = replace(sweep, truth=truth, metrics={"law": MaxSlicedLaw()})
+    floor, cell = of.cells()[0], of.cells()[-1]
+    draws = truth.draws(150, "floor", of.seed, 0)
+    assert torch.equal(of.draw(floor).samples, draws)
+    distance = MaxSlicedLaw().against_law(truth, seed=of.metric_seed)
+    for drawn, samples in ((floor, draws), (cell, of.draw(cell).samples)):
+        row = of.measure(of.drawing(drawn), "law", of.distances()["law"])
+        assert row.value == distance(samples).value
+
+
+def test_even_starts_have_a_floor_of_even_draws(sweep):
+    """Of 128 even draws of a law on the line, one is in each 128th of it."""
+    starts = {"prior": Prior(), "exact": Exact(), "even": sobol_exact()}
+    truth = gaussian([1.0], [[4.0]])
+    of = replace(sweep, truth=truth, starts=starts, n_samples=128, floor_repetitions=2)
+    cells = of.floor_cells()
+    assert [cell.start for cell in cells] == ["", "", "even", "even"]
+    for cell in cells:
+        levels = torch.special.ndtr((of.draw(cell).samples[:, 0] - 1) / 2)
+        assert (len((128 * levels).floor().unique()) == 128) is (cell.start == "even")
+
+
+def test_the_versions_of_the_software_are_in_every_identity(sweep):
+    names = ("samplerbench", "torch", "numpy", "scipy", "pot", "pytorch-lightning")
+    assert set(sweep.books.versions) == set(names)
+    for name in names[1:]:
+        assert sweep.books.versions[name] == importlib.metadata.version(name)
 
 
 def test_the_exact_oracle_reaches_the_floor(sweep):

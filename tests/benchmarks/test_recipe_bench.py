@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from samplerbench.app.build import build
-from samplerbench.app.folders import conf_directory
+from samplerbench.app.config.folders import conf_directory
+from samplerbench.app.job.build import build
 from samplerbench.training.loop import train
 
 SEEDS = (0, 1, 2)

@@ -216,6 +216,37 @@ def test_quantiles_of_a_density_are_numbers_of_their_own() -> None:
     assert law.quantile(levels[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("panels", [2, 5])
+def test_a_steep_density_in_closed_form(panels: int) -> None:
+    """∝ exp(−30·y) on [0, 1], where Newton's step alone leaves the bracket; also in the last panel.
+
+    F = (1 − e^{−30·y})/c and ∫ y·f = (1/30 − (y + 1/30)·e^{−30·y})/c with c = 1 − e^{−30}.
+    """
+    law = DensityLine(lambda y: -30 * y, torch.linspace(0, 1, panels + 1, dtype=torch.float64))
+    c = -math.expm1(-30)
+    y = torch.linspace(0, 1, 201, dtype=torch.float64)
+    below = -torch.expm1(-30 * y) / c
+    torch.testing.assert_close(law.cdf(y), below, rtol=1e-10, atol=1e-14)
+    partial = (1 / 30 - (y + 1 / 30) * (-30 * y).exp()) / c
+    torch.testing.assert_close(law.partial_mean(y), partial, rtol=1e-9, atol=1e-12)
+    outside = torch.tensor([-1.0, 2.0], dtype=torch.float64)
+    torch.testing.assert_close(law.cdf(outside), torch.tensor([0.0, 1.0]).double())
+    levels = torch.arange(1, 200, dtype=torch.float64) / 200
+    quantiles = -torch.log1p(-c * levels) / 30
+    torch.testing.assert_close(law.quantile(levels), quantiles, rtol=1e-10, atol=1e-13)
+
+
+def test_the_last_level_of_a_density_is_in_its_interval() -> None:
+    """Whatever the rounding of the sum of its panels, which may end below 1."""
+    last = torch.tensor([1 - 2.0**-53], dtype=torch.float64)
+    sums = []
+    for panels in range(30, 90):
+        law = DensityLine(lambda y: -y * y / 2, torch.linspace(-4, 4, panels).double())
+        sums.append(float(law._levels[-1]))
+        assert 3.5 < float(law.quantile(last)[0]) <= 4
+    assert min(sums) < 1 - 2.0**-53
+
+
 @pytest.mark.parametrize("p", [1, 2])
 @pytest.mark.parametrize("n", [1, 7])
 def test_of_a_density_is_the_integral_over_the_cells(n: int, p: int) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import samplerbench as sb
 import samplerbench.datasets
-from samplerbench.app.folders import members
+from samplerbench.app.config.folders import members
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Denoiser, Density
 from samplerbench.core.schedules import EDM, Rectified

@@ -88,7 +88,7 @@ def test_errors_of_moments():
 
 def test_five_lines_of_python():
     """Every sampler of one level, with ESS, R̂ and the errors of known moments."""
-    law = sb.dataset("density", log_density=bell, dimension=2, mean=[0, 0], variance=[4, 1])
+    law = sb.dataset("density", log_p=bell, dimension=2, mean=[0, 0], variance=[4, 1])
     samplers = {
         "ula": sb.sampler("ula", step_size=0.2),
         "mala": sb.sampler("mala", step_size=0.5),
@@ -147,10 +147,10 @@ def test_no_facts_no_overdispersed_start():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"dimension": 3}, "log_density=banana: .* shape .*3.*too many values"),
-        ({"log_density": lambda x: x}, r"log_density=.*: it gives \(2, 3, 2\)"),
-        ({"log_density": lambda x: x.detach().sum(-1)}, "log_density=.*does not require grad"),
-        ({"log_density": lambda x: 1.0}, "log_density=.*no attribute 'shape'"),
+        ({"dimension": 3}, "log_p=banana: .* shape .*3.*too many values"),
+        ({"log_p": lambda x: x}, r"log_p=.*: it gives \(2, 3, 2\)"),
+        ({"log_p": lambda x: x.detach().sum(-1)}, "log_p=.*does not require grad"),
+        ({"log_p": lambda x: 1.0}, "log_p=.*no attribute 'shape'"),
         ({"dimension": 0}, "dimension=0"),
         ({"mean": (0.0,), "variance": (1.0,)}, "mean=.*2 numbers"),
         ({"mean": (0.0, 0.0)}, "given with variance"),
@@ -163,7 +163,7 @@ def test_no_facts_no_overdispersed_start():
 )
 def test_mistakes_are_said_before_any_work(settings, words):
     with pytest.raises(InvalidSetting, match=words):
-        Density(**{"log_density": banana, "dimension": 2, **settings})
+        Density(**{"log_p": banana, "dimension": 2, **settings})
 
 
 def test_an_identity_sees_the_function():
@@ -188,7 +188,7 @@ def lab(tmp_path, monkeypatch):
 
 
 JOB = [
-    *("dataset=density", "dataset.log_density=lab_of_densities.log_p", "dataset.dimension=2"),
+    *("dataset=density", "dataset.log_p=lab_of_densities.log_p", "dataset.dimension=2"),
     *("denoiser=oracle", "sampler=[ula,mala]", "sampler.ula.step_size=0.2", "start=prior"),
     *("sampler.mala.step_size=0.4", "steps=[20,400]", "n_samples=50", "logger=none", "cache=off"),
 ]
@@ -216,8 +216,8 @@ def test_the_command_line(lab, command, capsys):
         (["trusted=lab_of_densities", "metric=sliced"], "exact_draws=None"),
         (["trusted=lab_of_densities", "denoiser=learned"], "exact_draws=None"),
         (["trusted=lab_of_densities", "picture=[samples]"], "picture=samples"),
-        (["dataset.log_density=os.system"], "add trusted=os"),
-        (["dataset.log_density=samplerbench.files.write_atomically"], "conf/dataset/"),
+        (["dataset.log_p=os.system"], "add trusted=os"),
+        (["dataset.log_p=samplerbench.files.write_atomically"], "conf/dataset/"),
         (
             ["trusted=lab_of_densities", "dataset.mean=null", "dataset.variance=null", "metric=[]"],
             "start=overdispersed: must be another one: the mean and variance",

@@ -22,6 +22,7 @@ from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.unipc import UniPC
 
 NFE = (6, 12, 24, 48)
+STEPS = (4, 9, 16)
 
 
 def test_no_panel_is_cut_at_the_height_of_another(row):
@@ -75,7 +76,7 @@ def cells(row):
         for denoiser in ("learned", "oracle")
         for start in ("prior", "exact")
         for sampler, settings in (("ddim", {"eta": 0.0}), ("ddim", {"eta": 1.0}), ("heun", {}))
-        for steps in (4, 9, 16)
+        for steps in STEPS
         for r in (0, 1)
     ]
     return pd.DataFrame(grid + [row("law", "", "", 0, r, 0.9 + 0.01 * r) for r in range(5)])
@@ -98,6 +99,21 @@ def test_every_start_is_a_panel_and_every_setting_a_curve(cells):
     assert labels[:3] == ["ddim η=0", "ddim η=1", "heun"]
     oracle = distance_against(cells[cells["denoiser"] != "learned"], "w")
     assert {look[4] for look in looks(oracle.axes[0])} == {"--"}
+
+
+def test_intervals_and_the_floor_are_drawn_where_they_are(cells):
+    """Of 1 + 1/N and 1.1 + 1/N: Student's half width is t_{.975, 1}·s/√2 = 12.706·.1/2."""
+    axes = distance_against(cells, "w").axes[0]
+    half = 12.7062 * 0.1 / 2
+    expected = [pytest.approx([1.05 + 1 / n - half, 1.05 + 1 / n + half], rel=1e-4) for n in STEPS]
+    for bar in axes.containers:
+        (lines,) = bar.lines[2]
+        assert [segment[:, 1].tolist() for segment in lines.get_segments()] == expected
+    # the floors are .9 to .94 by .01; the band is from their 2.5 % to their 97.5 % quantile
+    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert band.intervaly == pytest.approx([0.901, 0.939])
+    flat = [line for line in axes.lines if len(set(line.get_ydata())) == 1]
+    assert flat[0].get_ydata()[0] == pytest.approx(0.92)
 
 
 @pytest.mark.parametrize("denoisers", [["learned", "oracle"], ["oracle"]])

@@ -68,10 +68,10 @@ def test_a_row_for_each_setting_and_a_column_for_each_number_of_steps(channels, 
     assert [axes.get_ylabel() for axes in panels[:, 0]] == ["ddim η=0", "ddim η=1", "heun", "data"]
     assert [axes.get_xlabel() for axes in panels[2]] == ["N = 3", "N = 6"]
     for place, run in enumerate(scene.runs(steps=6)):
-        path = scene.follow(run, chains=4)
+        path = scene.follow(run, chains=4, every=1)
         canvas = montage(path.x[-1], shape)
         assert np.allclose(shown(panels[place, 1]), canvas[..., 0] if channels == 1 else canvas)
-        first = scene.follow(scene.runs(steps=3)[0], chains=4).x[0]
+        first = scene.follow(scene.runs(steps=3)[0], chains=4, every=1).x[0]
         assert torch.equal(path.x[0], first)  # the same noise in all panels
     two_steps = ImagePanel(images=1, denoisers=("oracle",), steps=(2,)).draw(scene)
     assert len(two_steps["image_panel_oracle"].axes) == 4

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
-from samplerbench.app.construct import construct
-from samplerbench.app.folders import conf_directory
+from samplerbench.app.config.construct import construct
+from samplerbench.app.config.folders import conf_directory
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
-from samplerbench.core.schedules import EDM
+from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.core.starts import FixedGaussian, Prior
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic
@@ -38,6 +38,7 @@ from samplerbench.figures.series_1d import Series1D
 from samplerbench.figures.side_by_side import SideBySide
 from samplerbench.figures.truth_generated_1d import TruthGenerated1D
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.ula import ULA
 
 SCHEDULE = EDM(10.0)
@@ -250,6 +251,20 @@ def test_a_chain_is_drawn_over_the_law_of_its_level(noise, held):
     words = [text.get_text() for text in legend.get_texts()]
     assert words[-1] == "the chain"
     assert words[0] == ("the law at its level: data + σ·ε, σ = 3" if noise else "data")
+
+
+def test_states_that_keep_their_last_noise_have_the_level_of_it(scene_of):
+    """In the units of the data: the last level with noise is α·x₀ + σ·ε, here α = .6."""
+    grid = functools.partial(grids.uniform, t_max=0.5)
+    plane = scene_of(grid_mixture(), schedule=VPLinear(), grid=grid, learned=False)
+    levels = plane.levels(2)
+    last = levels.rows[1]
+    assert 0.3 < last.alpha < 0.95
+    for sampler, sigma in ((DDIM(), 0.0), (ReverseSDE(denoise=False), last.sigma / last.alpha)):
+        paths = plane.paths("oracle", "exact", sampler, 2, chains=3)
+        assert [level.t for level in paths.levels[:2]] == levels.t[:2].tolist()
+        assert paths.levels[2].alpha == 1
+        assert paths.levels[2].sigma == pytest.approx(sigma)
 
 
 def test_the_densities_are_those_of_the_noised_data(scene_of):

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from matplotlib.image import imsave
 
-from samplerbench.app.folders import conf_directory
+from samplerbench.app.config.folders import conf_directory
 from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.files import write_atomically
 from samplerbench.logs.base import Logger, NoLogger, RunInfo, curve_points, run_name

@@ -119,6 +119,48 @@ def test_every_class_has_a_member() -> None:
     assert classes == {_member(file)[0] for file in FILES} | set(map(type, OF_FEATURES.values()))
 
 
+def test_what_they_say_of_themselves(metric: Metric) -> None:
+    """Which squares add, which compare clouds that share starts, and whether small is good."""
+    name = type(metric).__name__
+    assert metric.is_wasserstein is (name not in ("Energy", "FID", "KID", "MMD", "PrecisionRecall"))
+    # an estimate without bias supposes independent clouds
+    assert bool(metric.allows_coupled) is (name not in ("Energy", "KID", "MMD"))
+    assert metric.smaller_is_better is True
+
+
+WITHOUT_LINES = (
+    *("Energy", "ExactW2", "FID", "KID", "MMD", "ModeWeights", "NearestTraining"),
+    *("PrecisionRecall", "RegionShare"),
+)
+
+
+def test_one_dimensional_distances_are_counted(
+    metric: Metric, clouds: tuple[Tensor, Tensor]
+) -> None:
+    found = metric.against(clouds[1], seed=3)(clouds[0]).evaluations
+    assert (found == 0) is (type(metric).__name__ in WITHOUT_LINES)
+
+
+def test_what_metrics_against_a_law_say_of_themselves(law_metric: LawMetric) -> None:
+    name = type(law_metric).__name__
+    assert law_metric.is_wasserstein is (name in ("MaxSlicedLaw", "WLaw1D", "WithinMode"))
+    # generated data on top of training data are copies, and far from them they are no data
+    assert law_metric.smaller_is_better is (name != "NearestTraining")
+
+
+def test_the_smallest_clouds(metric: Metric) -> None:
+    if isinstance(metric, FID | KID):
+        metric = replace(metric, features=Features(nn.Identity(), (1,)))
+    if metric.why_incompatible(1) is not None:
+        return
+    of_several = {"Energy": 2, "FID": 2, "KID": 2, "MMD": 2, "PrecisionRecall": 4}
+    least = of_several.get(type(metric).__name__, 1)
+    x = torch.arange(9, dtype=torch.float64)[:, None] ** 2
+    assert math.isfinite(metric.against(x[: max(least, 2)], seed=0)(x[:least] + 0.5).value)
+    with pytest.raises(InvalidSetting):
+        metric.against(x, seed=0)(x[: least - 1])
+
+
 def test_bounds_enclose_the_value_at_its_direction(
     metric: Metric, clouds: tuple[Tensor, Tensor]
 ) -> None:
@@ -231,6 +273,28 @@ def test_refuses_impossible_settings(configured: tuple[type, dict[str, Any]]) ->
                     replace(kind(), **{name: wrong})  # type: ignore[type-var]
 
 
+COUNTS = {"evaluations": 8} | dict.fromkeys(
+    ("components", "directions", "iterations", "max_pairs", "neighbours", "starts"), 1
+)
+NUMBERS = ("bandwidth", "high", "low", "max_overlap", "p", "relative_tolerance", "tolerance")
+
+
+def test_settings_at_their_ends(configured: tuple[type, dict[str, Any]]) -> None:
+    kind, settings = configured
+    assert set(settings) <= {*COUNTS, *NUMBERS, "axis", "precision", "share"}
+    for name in settings:
+        if name in COUNTS:
+            replace(kind(), **{name: COUNTS[name]})
+            with pytest.raises(InvalidSetting, match=f"must be at least {COUNTS[name]}"):
+                replace(kind(), **{name: COUNTS[name] - 1})
+        if name in NUMBERS:
+            with pytest.raises(InvalidSetting, match=f"{name}=inf: must be "):
+                replace(kind(), **{name: math.inf})
+        if name in ("max_overlap", "tolerance"):
+            with pytest.raises(InvalidSetting, match=f"{name}=1: must be between 0 and 1"):
+                replace(kind(), **{name: 1})
+
+
 def test_other_dimensions(metric: Metric) -> None:
     cloud = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
     reason = metric.why_incompatible(5)
@@ -258,6 +322,10 @@ def test_laws_own_draws_are_nearer_than_shifted_ones(law_metric: LawMetric, law:
     for result in (near, far):
         assert not result.lower > result.value
         assert not result.upper < result.value
+        assert (result.evaluations == 0) is (type(law_metric).__name__ in WITHOUT_LINES)
+        if result.direction is not None:
+            assert result.direction.shape == (law.dim,)
+            assert float(result.direction.norm()) == pytest.approx(1, abs=1e-14)
 
 
 def test_law_metrics_keep_their_bits(law_metric: LawMetric, law: Dataset) -> None:

@@ -64,6 +64,7 @@ def test_shift_rotation_and_projection() -> None:
 
 
 def test_refuses_more_pairs_than_its_cap() -> None:
+    assert ExactW2(max_pairs=1).against(torch.zeros(1, 1), seed=0)(torch.ones(1, 1)).value == 1
     distance = ExactW2(max_pairs=600).against(_normal(30, 2), seed=0)
     distance(_normal(20, 2))
     with pytest.raises(ValueError, match="21 × 30 is more than max_pairs = 600: raise that"):

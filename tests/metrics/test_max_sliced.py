@@ -161,6 +161,17 @@ def test_clouds_that_float32_can_hardly_hold(p: float) -> None:
         assert found == pytest.approx(scale * value, rel=1e-3, abs=0)
 
 
+def test_blocks_of_any_size_give_one_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = _clouds(90, 40, 3)
+    for p in (1.0, 2.0):
+        monkeypatch.undo()
+        distance = MaxSliced(p=p, directions=300).against(y, seed=0)
+        value = distance(x).value
+        for work in (1, 200, 10**4):
+            monkeypatch.setattr(max_sliced, "WORK", work)
+            assert distance(x).value == pytest.approx(value, rel=1e-6)  # float32
+
+
 @pytest.mark.parametrize("kind", [MaxSliced, Sliced])
 def test_points_far_away_that_both_clouds_share(kind: type) -> None:
     """What float32 rounds there exceeds the distance of the rest, which is then in float64."""

@@ -132,17 +132,28 @@ def test_refuses_a_reference_without_a_median() -> None:
     assert MMD(1.0).against(torch.ones(5, 2), seed=0)(torch.ones(3, 2)).value == 0
 
 
-def test_what_the_metrics_say_of_themselves() -> None:
-    """Which are distances whose squares add, may compare coupled clouds, and how floors fall."""
+@pytest.mark.parametrize(
+    ("n", "m", "fits"),
+    [
+        (10**6, 10**5, False),  # the pairs of a million points among themselves
+        (10**5, 4 * 10**5, True),
+        (447_213, 1, True),  # √(2·10¹¹) = 447 213.6
+        (447_214, 1, False),
+        (400_000, 250_000, True),
+        (400_000, 250_001, False),
+    ],
+)
+def test_how_many_pairs_are_too_many(n: int, m: int, fits: bool) -> None:
+    for found in (pairs.why_too_many(n, m), pairs.why_too_many(m, n)):
+        assert (found is None) is fits
+        assert fits or f"{max(n, m):,} points are too many pairs" in found
+
+
+def test_how_floors_fall() -> None:
     for metric in (Energy(), MMD()):
-        assert not metric.is_wasserstein
-        assert not metric.allows_coupled
         assert metric.floor_exponent == 1.0
     for law_metric in (ModeWeights(), RegionShare()):
-        assert not law_metric.is_wasserstein
         assert law_metric.floor_exponent == 0.5
-    assert MaxSlicedCertified().is_wasserstein
-    assert MaxSlicedCertified().allows_coupled
     assert MaxSlicedCertified().floor_exponent == 0.25
     assert (WLaw1D(p=1).floor_exponent, WLaw1D(p=2).floor_exponent) == (0.5, 0.25)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from samplerbench.metrics.max_sliced import MaxSliced
 from samplerbench.metrics.projections import random_directions
 from samplerbench.metrics.sliced import Sliced
-from samplerbench.metrics.sliced_pca import SlicedPCA
+from samplerbench.metrics.sliced_pca import SlicedPCA, principal_components
 
 
 def _normal(n: int, dim: int, seed: int = 0) -> Tensor:
@@ -62,3 +62,16 @@ def test_components_may_be_larger_than_coordinates() -> None:
     x, y = ((scale * line.double()).expand(-1, 2) for line in (x, y))
     found = SlicedPCA(directions=9).against(y, seed=0)(x).value
     assert found == pytest.approx(scale * value, rel=1e-5)
+
+
+def test_points_that_are_all_equal_are_at_no_distance() -> None:
+    assert Sliced().against(torch.ones(5, 2), seed=0)(torch.ones(3, 2)).value == 0
+
+
+def test_components_are_those_that_the_points_vary_in() -> None:
+    """On a line in R³ the two other squares are rounding: one component, whatever is asked for."""
+    line = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
+    direction = torch.tensor([[-2.0, 6.0, -3.0]], dtype=torch.float64) / 7
+    for points in (line @ direction, (line @ direction)[:2]):  # more points than axes, and fewer
+        basis = principal_components(points - points.mean(dim=0), 3)
+        torch.testing.assert_close(basis, direction.T)

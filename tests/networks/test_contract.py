@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import samplerbench.networks
-from samplerbench.app.construct import construct, parameters, read_member
-from samplerbench.app.folders import members
+from samplerbench.app.config.construct import construct, parameters, read_member
+from samplerbench.app.config.folders import members
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import torch_generator
 from samplerbench.errors import InvalidSetting

@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 import samplerbench.objectives
-from samplerbench.app.construct import construct, parameters
-from samplerbench.app.folders import conf_directory, members
+from samplerbench.app.config.construct import construct, parameters
+from samplerbench.app.config.folders import conf_directory, members
 from samplerbench.core.models import Learned, LevelFree
 from samplerbench.core.noise import torch_generator
 from samplerbench.datasets.gaussian import gaussian

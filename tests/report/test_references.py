@@ -9,8 +9,8 @@ from pathlib import Path
 from pybtex.database import parse_string
 
 import samplerbench
-from samplerbench.app.construct import comment
-from samplerbench.app.folders import conf_directory
+from samplerbench.app.config.construct import comment
+from samplerbench.app.config.folders import conf_directory
 from samplerbench.report.references import (
     ARXIV,
     bibliography,

@@ -97,9 +97,9 @@ def test_coupling(sampler, normal_law, log_slope):
 BAD = [
     (ULA, {"step_size": 0.0}, "positive and finite"),
     (MALA, {"step_size": math.inf}, "positive and finite"),
-    (Underdamped, {"step_size": -1.0}, "positive and finite"),
+    (Underdamped, {"step_size": 0.0}, "positive and finite"),
     (Underdamped, {"friction": 0.0}, "positive"),
-    (AnnealedLangevin, {"step_size": -1.0}, "positive and finite"),
+    (AnnealedLangevin, {"step_size": 0.0}, "positive and finite"),
     (AnnealedLangevin, {"inner": 0}, "at least 1"),
     (DDIM, {"eta": -0.1}, "at least 0 and finite"),
     (EDMChurn, {"churn": -1.0}, "at least 0 and finite"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from samplerbench.core.grids import Level, hold, karras, uniform
+from samplerbench.core.grids import Level, Levels, hold, karras, uniform
 from samplerbench.core.models import Learned, LevelFree
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
@@ -94,6 +94,10 @@ def test_what_ula_refuses(mixture_law):
     learned = Learned(nn.Identity(), DataTarget(), EDM(), torch.zeros(2))
     assert "no score without noise" in ULA().why_incompatible(learned, hold(EDM(), 4))
     assert ULA().why_incompatible(learned, hold(EDM(), 4, noise=0.1)) is None
+    times = torch.ones(5, dtype=torch.float64)
+    noise_alone = Levels(times, *Rectified()(times))
+    reason = ULA().why_incompatible(mixture_law.oracle(Rectified()), noise_alone)
+    assert "no signal is left" in reason
     assert ULA().why_incompatible(oracle, hold(EDM(), 4)) is None
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.integrate import RK45
 
 from samplerbench.core.grids import Level, Levels, to_data, uniform
-from samplerbench.core.models import Counted
+from samplerbench.core.models import Counted, Denoiser
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, VPCosine
 from samplerbench.samplers.base import final_state, slope_at
@@ -171,7 +171,8 @@ def by_hand(oracle, x, levels, rtol, atol):
     ("times", "tolerance"),
     [
         ([10.0, 0.3], 1e-8),  # a long first step, which shrinks to a fifth, more than once
-        ([10.0, 9.99, 4.0, 0.5], 1e-3),  # a short first step, which grows tenfold
+        # a short first step, which grows tenfold, and one between levels, which shortens nothing
+        ([10.0, 9.99, 4.0, 3.999, 0.5], 1e-3),
         (np.linspace(10.0, 0.5, 20).tolist(), 1e-3),  # steps are cut short at every level
     ],
     ids=["long", "short", "many"],
@@ -207,3 +208,27 @@ def test_a_sample_that_does_not_arrive_is_not_a_number(mixture_law, states):
     nan = x.clone()
     nan[3] = math.nan
     assert final_state(DormandPrince(), oracle, nan, levels, NOISE).isnan().any(-1).sum() == 1
+
+
+class NotANumberOnce(Denoiser):
+    """A model whose evaluations two to seven, the first step that is tried, are not numbers."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.schedule, self.times = model, model.schedule, []
+
+    def denoiser(self, x, level):
+        self.times.append(float(level.t[0]))
+        return (math.nan if 2 <= len(self.times) <= 7 else 1) * self.model.denoiser(x, level)
+
+
+def test_after_an_error_that_is_not_a_number_a_fifth_of_the_step_is_tried(mixture_law, states):
+    model = NotANumberOnce(mixture_law.oracle(EDM(10.0)))
+    levels = to_data(EDM(10.0), torch.tensor([1.0, 0.5], dtype=torch.float64))
+    first, *_ = DormandPrince().steps(model, 10 * states(1, 2), levels, NOISE)
+    assert first.x.isfinite().all()
+    assert first.info["rejected"][0] >= 1
+    start, end = levels.t[:2].tolist()
+    nodes = [1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1]
+    tried = [start + share * (end - start) * node for share in (1, 0.2) for node in nodes]
+    assert model.times[:13] == pytest.approx([start, *tried], rel=1e-12)

@@ -9,9 +9,11 @@ from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.rk2 import RK2
+from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
 from samplerbench.samplers.ula import ULA
-from samplerbench.verify.orders import GAUSSIAN, Order, _flow, _start, measured_order
+from samplerbench.verify.orders import GAUSSIAN, Order, _flow, _start, interior, measured_order
 
 FEW = (20, 40, 80)
 
@@ -41,11 +43,25 @@ def test_a_linear_field_flatters_the_midpoint_method():
     assert measured_order(RK2(0.5), EDM(10.0), "mixture", FEW).slope == pytest.approx(2, abs=0.15)
 
 
-def test_weak():
-    found = measured_order(DDIM(1.0), EDM(10.0), "gaussian", FEW)
+@pytest.mark.parametrize(
+    ("sampler", "order"), [(DDIM(1.0), 1), (ReverseSDE(), 1), (SDEDPMpp2M(), 2)], ids=repr
+)
+def test_weak(sampler, order):
+    """Of order 2; with the law one step off at either end it would be of order 1."""
+    found = measured_order(sampler, VPLinear(), "gaussian", FEW)
     assert found.weak
-    assert found.slope == pytest.approx(1, abs=0.1)
-    assert measured_order(DDIM(1.0), EDM(10.0), "mixture", FEW) is None
+    assert found.slope == pytest.approx(order, abs=0.15)
+    assert measured_order(sampler, VPLinear(), "mixture", FEW) is None
+
+
+def test_the_levels_are_those_of_the_module():
+    levels = interior(VPLinear(), 20)
+    ratios = levels.sigma / levels.alpha
+    assert levels.steps == 20
+    assert ratios[[0, -1]].tolist() == pytest.approx([1.9, 0.2])
+    assert (ratios ** (1 / 3)).diff().tolist() == pytest.approx(
+        [(0.2 ** (1 / 3) - 1.9 ** (1 / 3)) / 20] * 20
+    )
 
 
 def test_none_to_measure():

@@ -1,20 +1,19 @@
 """The application: the only part that knows Hydra and OmegaConf.
 
-main        the command line; `complaints` makes its mistakes one line, `startup` starts and ends
-            it fast, `words` reads what follows a command's name, `terminal` prints
+main            the command line: finds the command and prints its mistakes
 
-job         one job: `build` makes its objects from the config, `refusals` and `numbers` say what
-            cannot work, `showing` and `console` print, draw and log what comes of it
-runs        its folder, read again; `owner` says whose it is, `plan` what a multirun is to do
-construct   from a config's node to an object; `groups` holds the members that a job has chosen,
-            `folders` where all members are, `compose` the config outside a job
+commands/       one module a command: list, check, score, sample, report, export, cite, cache, and
+                `run`, the job of Hydra; `words` reads what is typed after a command's name,
+                `complaints` prints a mistake in one line
+job/            one job: `build` makes its objects, `refusals` checks them, `run` trains and
+                measures, `show` and `console` draw and print; `objects` serves the library,
+                `rebuild` builds the job of a stored run again
+folder/         the folder of a run: `runs` reads it, `claim` takes it for a job and writes its
+                status, `lock` allows one process at a time, `plan` lists the jobs of a multirun
+config/         from yaml files to objects: `folders` finds the members of a group, `groups` those
+                that a config has chosen, `construct` makes an object of a node, `compose` makes a
+                config outside a job, `numbers` checks whole numbers
 
-list        `listing`, with `declared`, which reads samplers without importing them
-check       `check` and `examine`
-score       `score` and `scoring`
-report      `report` and `reporting`
-sample, export, cite, cache: a module each
-
-objects     for the library
-gallery     for `make gallery`
+terminal        standard output
+examine
 """

@@ -1,223 +1,43 @@
 """The command line: `samplerbench` and `python -m samplerbench`.
 
-A mistake of the user's ends with one line on standard error and status 2, before any work is done;
-`debug=true` shows where it was noticed. Nothing heavy is imported before the config is composed.
+The first word is the name of a command, see `COMMANDS`. Where there is none the words are those of
+a job, see `commands.run`. A mistake ends with one line on standard error and status 2.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-import re
 import sys
-import threading
-import time
-import traceback
-from contextlib import suppress
-from datetime import datetime
-from functools import cache
 from importlib import import_module
-from multiprocessing import current_process
-from pathlib import Path
-from typing import Any, NoReturn
 
-import hydra
-import yaml
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, read_write
+from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from samplerbench.app.complaints import (
-    complain,
-    misplaced,
-    no_name,
-    no_text,
-    raised_by_hydra,
-    subdirs,
-    without_trace,
-)
-from samplerbench.app.folders import adding, conf_directory
-from samplerbench.app.owner import STATUS, own_folder, stored
-from samplerbench.app.startup import importing, leave
+from samplerbench.app.commands import run
+from samplerbench.app.commands.complaints import complain
+from samplerbench.app.commands.words import members_of_others
+from samplerbench.app.config.construct import trusting
+from samplerbench.app.config.folders import adding
 from samplerbench.app.terminal import replace_unencodable
-from samplerbench.app.words import members_of_others
-from samplerbench.errors import InvalidSetting, RunFailed
+from samplerbench.errors import InvalidSetting
 
-#: Failed jobs of a multirun that have a line of their own at its end.
-MOST_NAMED = 10
-
-
-def run_name() -> str:
-    """A folder name that no other run has: the clock for people, 64 random bits for the rest."""
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(8).hex()}"
+#: The modules of these names in `commands` have a `main` that takes the words after the name.
+COMMANDS = ("list", "check", "cite", "score", "report", "sample", "export", "cache")
 
 
-def _fidelity(quick: Any, notebook: Any, *, _root_: DictConfig) -> Any:
-    """One of two settings of an experiment, by the key `fidelity`."""
-    settings = {"quick": quick, "notebook": notebook}
-    if _root_.fidelity not in settings:
-        raise InvalidSetting("fidelity", _root_.fidelity, f"one of {', '.join(settings)}")
-    return settings[_root_.fidelity]
-
-
-OmegaConf.register_new_resolver("samplerbench.run_name", run_name, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
-
-
-@hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
-def _job(config: DictConfig) -> float | None:
-    replace_unencodable()  # here too: a launcher may have begun another process
+def entry() -> None:
+    """Run `main`, in a process of its own; whoever reads the output may leave early."""
     try:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            _settle(config)
-            if current_process().name.startswith("LokyProcess"):  # a worker of joblib's
-                _end_with_launcher()
-        # before seconds of imports, so that one sees that it works and where
-        print(f"run:    {os.path.relpath(HydraConfig.get().runtime.output_dir)}", flush=True)
-        from samplerbench.app.construct import trusting
-        from samplerbench.app.numbers import check_numbers
-
-        with trusting(config.trusted):
-            if HydraConfig.get().mode == RunMode.RUN:  # a job of several is to say why it failed
-                check_numbers(config)
-            with importing():
-                from samplerbench.app.job import run
-            value = run(config)
-    except Exception as error:
-        told = isinstance(error, InvalidSetting | OmegaConfBaseException | RunFailed)
-        alone = HydraConfig.get().mode == RunMode.RUN
-        if config.get("debug") or (alone and not told):
-            raise
-        status = 2 if told and not isinstance(error, RunFailed) else 1
-        if alone:
-            sys.exit(complain(str(error), status))
-        if not told:  # a defect is looked for where it happened; the command may run elsewhere
-            traceback.print_exc()
-        hydra = HydraConfig.get()
-        folders = hydra.runtime.output_dir, os.path.abspath(hydra.sweep.dir)
-        raise JobFailed(_named(error), status, *folders) from None
-    return value
-
-
-def _settle(config: DictConfig) -> None:
-    """Take the folder that holds this job: in a multirun that was widened the numbers have moved.
-
-    Raises:
-        InvalidSetting: the folder would be outside its multirun's.
-    """
-    hydra = HydraConfig.get()
-    multirun = Path(os.path.abspath(os.path.join(hydra.runtime.cwd, hydra.sweep.dir)))
-    directory = Path(os.path.abspath(hydra.runtime.output_dir))
-    if multirun not in directory.parents:
-        raise _outside(hydra.sweep.subdir)
-    with suppress(OmegaConfBaseException):  # what cannot be resolved is refused in its own folder
-        own = own_folder(directory, multirun, stored(config))
-        if own != directory:
-            own.mkdir(exist_ok=True)
-            with suppress(OSError):  # Hydra made it; if another job's files are there it stays
-                directory.rmdir()
-            whole: Any = HydraConfig.instance().cfg
-            with read_write(whole.hydra):
-                whole.hydra.runtime.output_dir = str(own)
-
-
-@cache  # once in a process, which may have several jobs
-def _end_with_launcher() -> None:
-    """End this process when the one that began it is gone: joblib's workers would carry on."""
-    launcher = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == launcher:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _outside(subdir: str) -> InvalidSetting:
-    return InvalidSetting("hydra.sweep.subdir", subdir, "a folder below hydra.sweep.dir")
-
-
-class JobFailed(RuntimeError):
-    """A job of a multirun ended without all its values; Hydra raises it when all jobs have ended.
-
-    It is made of plain text, which every launcher can carry from one process to another.
-
-    Args:
-        message: which job, and why.
-        status: to leave with.
-        folder: of the job.
-        multirun: the folder of all its jobs.
-    """
-
-    def __init__(self, message: str, status: int, folder: str, multirun: str) -> None:
-        super().__init__(message, status, folder, multirun)
-        self.message = message
-        self.status = status
-        self.folder = folder
-        self.multirun = multirun
-
-    def __str__(self) -> str:
-        return self.message
-
-
-def _named(error: Exception) -> str:
-    """The error with the job of a multirun that it ended."""
-    hydra = HydraConfig.get()
-    where = hydra.sweep.dir
-    kind = "" if isinstance(error, InvalidSetting | RunFailed) else f"{type(error).__name__}: "
-    return f"job {hydra.job.num} of {where}: {kind}{error}"
-
-
-def _other_failures(named: JobFailed) -> list[str]:
-    """The other jobs that failed or were refused: Hydra raises the first one's error only."""
-    from samplerbench.app.plan import PLAN, read_plan
-    from samplerbench.app.runs import open_run, why_refused
-
-    folder = Path(named.multirun)
-    plan = read_plan(folder / PLAN)
-    places = [path.parent.relative_to(folder) for path in folder.rglob(STATUS)]
-    lines = []
-    for place in sorted(places, key=lambda place: (len(str(place)), str(place))):
-        with suppress(InvalidSetting):  # a run that cannot be read
-            run = open_run(folder / place)
-            ended = run.state in ("failed", "interrupted")
-            message = run.message if ended else why_refused(run)
-            # what an older command left there is not this one's failure
-            told = plan is None or not run.overrides or plan.includes(run.overrides)
-            if message and told and run.directory != Path(named.folder):
-                lines.append(f"job {place} of {os.path.relpath(folder)}: {message}")
-    more = len(lines) - MOST_NAMED
-    if more <= 0:
-        return lines
-    return [*lines[:MOST_NAMED], f"{more} more jobs failed: `samplerbench report` names all"]
-
-
-#: What comes before Hydra: a module with a `main` that takes the words after the command.
-COMMANDS = {
-    "list": "samplerbench.app.listing",
-    "check": "samplerbench.app.check",
-    "cite": "samplerbench.app.cite",
-    "score": "samplerbench.app.score",
-    "report": "samplerbench.app.report",
-    "sample": "samplerbench.app.sample",
-    "export": "samplerbench.app.export",
-    "cache": "samplerbench.app.cache",
-}
-
-
-def entry() -> NoReturn:
-    """What the command and `python -m samplerbench` run: `main`, and then the process ends."""
-    status = 0
-    try:
-        main()
-    except SystemExit as ending:
-        if not isinstance(ending.code, int | None):
-            raise
-        status = ending.code or 0
-    leave(status)
+        try:
+            main()
+        finally:
+            if sys.stdout is not None:  # it is None where it was closed from the beginning
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would flush again at its exit, and print a second error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def main() -> None:
@@ -230,53 +50,8 @@ def main() -> None:
             sys.exit(complain(str(error)))
         except KeyboardInterrupt:
             sys.exit(complain("interrupted", 130))
-        except BrokenPipeError:  # who read the output has left
-            sys.exit(1)
         return
-    if sys.argv[1:] in (["--help"], ["-h"]):
-        from samplerbench.app.listing import guide
-
-        print(guide())
-        return
-    wrong = no_text(sys.argv[1:]) or misplaced(sys.argv[1:])
-    if wrong:
-        sys.exit(complain(wrong))
-    for subdir in subdirs(sys.argv[1:]):  # before Hydra makes it
-        if subdir.startswith("/") or ".." in Path(subdir).parts:
-            sys.exit(complain(str(_outside(subdir))))
-    # what a yaml calls null is deleted on Hydra's command line
-    sys.argv[1:] = ["~dataset" if word == "dataset=null" else word for word in sys.argv[1:]]
-    # Hydra then raises its errors instead of printing several lines and leaving with status 1
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in sys.argv[1:])
-    try:
-        _job()
-    except OverrideParseException as error:
-        if debug:
-            raise
-        sys.exit(complain(f"{error.override}: {error}"))
-    except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
-        if debug:
-            raise
-        sys.exit(complain(str(error)))
-    except JobFailed as error:
-        for line in [str(error), *_other_failures(error)]:
-            complain(line)
-        sys.exit(error.status)
-    except RuntimeError as error:
-        # from a launcher: a job that was killed, or one that could not be started
-        if debug or not raised_by_hydra(error):
-            raise
-        sys.exit(complain(without_trace(str(error)), 1))
-    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
-        # from Hydra's own code: a folder it cannot make, a group set to what is no member, a yaml
-        # that is none
-        if debug or not raised_by_hydra(error):
-            raise
-        sys.exit(complain(str(no_name(sys.argv[1:]) or error)))
-    except KeyboardInterrupt:
-        print("samplerbench: interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+    run.main(sys.argv[1:])
 
 
 def command(name: str, words: list[str]) -> None:
@@ -287,15 +62,13 @@ def command(name: str, words: list[str]) -> None:
         words: after the name. A command that builds members sees all but `trusted=…`, the packages
             of somebody else's, and `--config-dir DIR`, the folder of their yamls.
     """
-    module = import_module(COMMANDS[name])
+    module = import_module(f"samplerbench.app.commands.{name}")
     if {"--help", "-h"} & set(words):
         print(inspect.getdoc(module))
         return
     if name == "cache":  # which builds none
         module.main(words)
         return
-    from samplerbench.app.construct import trusting
-
     folders, packages, words = members_of_others(words)
     with adding(folders), trusting(packages):
         module.main(words)

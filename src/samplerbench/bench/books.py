@@ -182,16 +182,17 @@ class Books:
         return self.held[1] if sampler.holds else self.labels.grid
 
 
-def columns(measured: Measurement | None) -> dict[str, Any]:
-    """The columns of a row that a measurement gives; NaN where there is none."""
+def columns(
+    measured: Measurement | None, info: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """The columns of a row that a measurement gives; NaN and the given info where there is none."""
     if measured is None:
-        return {"value": math.nan, "lower": math.nan, "upper": math.nan, "info": ""}
-    info = json.dumps(dict(measured.info), sort_keys=True) if measured.info else ""
+        measured = Measurement(math.nan, math.nan, math.nan, None, 0, info or {})
     return {
         "value": measured.value,
         "lower": measured.lower,
         "upper": measured.upper,
-        "info": info,
+        "info": json.dumps(dict(measured.info), sort_keys=True) if measured.info else "",
     }
 
 

@@ -27,7 +27,7 @@ from threading import Lock
 
 from filelock import FileLock, Timeout
 
-from samplerbench.bench.cell import Row
+from samplerbench.bench.cell import NOT_A_DENSITY, Row
 from samplerbench.bench.store import UNREADABLE, fragment, row_of
 from samplerbench.files import sealed, set_aside, unsealed, write_atomically
 from samplerbench.training.weights import LOSSES, STATE, WEIGHTS
@@ -45,7 +45,7 @@ _MADE = re.compile(r"(.+)\.unusable|\.(.+)\.[0-9a-f]+\.tmp|(.+)")
 
 #: What is the same every time. A failed value may be well next time, and an incompatible one costs
 #: nothing.
-KEPT = ("ok", "diverged")
+KEPT = ("ok", "diverged", NOT_A_DENSITY)
 
 
 class Cache:

@@ -35,6 +35,10 @@ if TYPE_CHECKING:  # a table can be read without torch, which takes seconds to i
     from samplerbench.samplers.base import Sampler
 
 
+#: The status of a cell whose law has no density that is known, see `densities`.
+NOT_A_DENSITY = "not a density"
+
+
 @dataclass(frozen=True)
 class Labels:
     """The names a row carries for people; they decide nothing."""
@@ -118,7 +122,7 @@ class Row:
     certificate, not a confidence interval), and are NaN where it has none. `eta` is NaN for
     samplers without one. `info` holds a metric's further figures as JSON, such as the p-value of
     mode_weights. `seconds` are of the cell alone: sampling and metric. `status` is ok,
-    diverged, incompatible or failed, and `message` says why; then the value is NaN.
+    diverged, not a density, incompatible or failed, and `message` says why; then the value is NaN.
     """
 
     cell_id: str
@@ -207,7 +211,7 @@ def require_one_sweep(table: pd.DataFrame) -> None:
     Raises:
         InvalidSetting: saying how many there are.
     """
-    if not {"sweep_id", "setting_id"} <= set(table.columns):
+    if table.empty or not {"sweep_id", "setting_id"} <= set(table.columns):
         return
     cell = [*NAMES, "sampler_settings", "steps", "reference"]
     settings = table.groupby(cell, dropna=False)["setting_id"].nunique()

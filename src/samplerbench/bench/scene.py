@@ -235,7 +235,7 @@ class Scene:
             rows = [*rows[:-1], Level(last.t, 1.0, last.sigma / last.alpha)]
         return Paths(numbers, [rows[k] for k in numbers], torch.stack(frames))
 
-    def follow(self, run: Run, *, chains: int, every: int = 1) -> Paths:
+    def follow(self, run: Run, *, chains: int, every: int) -> Paths:
         """The paths of a run."""
         return self.paths(
             run.denoiser, run.start, run.sampler, run.steps, chains=chains, every=every

@@ -106,9 +106,14 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         )
         .reset_index()
     )
-    quantile = stdtrit((lines["count"] - 1).clip(lower=1), 0.5 + level / 2)
-    half = quantile * lines["sd"] / lines["count"] ** 0.5
+    half = student_half(lines["sd"], lines["count"], level)
     return lines.assign(lower=lines["mean"] - half, upper=lines["mean"] + half)
+
+
+def student_half(sd: pd.Series, count: pd.Series, level: float = 0.95) -> pd.Series:
+    """Half of Student's interval for each line; NaN where one repetition has no deviation."""
+    half: pd.Series = stdtrit((count - 1).clip(lower=1), 0.5 + level / 2) * sd / count**0.5
+    return half
 
 
 def mean_evaluations(nfe: pd.Series) -> int:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FOUND, SEEDS, Against, Cell, Labels, Origin, Row
+from samplerbench.bench.densities import Ratios, log_ratios
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
@@ -43,7 +44,7 @@ from samplerbench.identity import (
     identity,
     identity_of_model,
 )
-from samplerbench.metrics.base import Distance, LawMetric, Metric
+from samplerbench.metrics.base import Distance, Divergence, LawMetric, Metric
 from samplerbench.samplers.base import Sampler, final_state
 
 T = TypeVar("T")
@@ -94,10 +95,12 @@ class Drawing:
     Args:
         cell: whose they are.
         drawn: the samples.
+        ratios: of the densities, for divergences.
     """
 
     cell: Cell
     drawn: Once[Drawn]
+    ratios: Once[Ratios]
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,6 +289,19 @@ class Sweep:
             for repetition in range(count)
         ]
 
+    def metrics_of(self, cell: Cell) -> list[str]:
+        """The names of the metrics of a cell: a divergence has no floor."""
+        floor = cell.settings is None
+        return [
+            name
+            for name, metric in self.metrics.items()
+            if not (floor and isinstance(metric, Divergence))
+        ]
+
+    def row_count(self) -> int:
+        """The number of rows of `run`."""
+        return sum(len(self.metrics_of(cell)) for cell in self.cells())
+
     def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
         """The levels for a number of steps: of the job's grid, or of a sampler's own."""
         require(1 <= steps <= MOST_STEPS, "steps", steps, f"at least 1, at most {MOST_STEPS:,}")
@@ -342,7 +358,7 @@ class Sweep:
 
         def evaluate(cell: Cell) -> list[Row]:
             drawing = self.drawing(cell)
-            return [self.measure(drawing, name, to) for name, to in distances.items()]
+            return [self.measure(drawing, name, distances[name]) for name in self.metrics_of(cell)]
 
         return self.side_by_side(evaluate, self.cells(), on_row)
 
@@ -371,7 +387,14 @@ class Sweep:
 
     def drawing(self, cell: Cell) -> Drawing:
         """The cell with its samples, which are made when they are first needed."""
-        return Drawing(cell, Once(lambda: self.draw(cell)))
+        return Drawing(cell, Once(lambda: self.draw(cell)), Once(lambda: self._ratios(cell)))
+
+    def _ratios(self, cell: Cell) -> Ratios:
+        """The ratios of densities; a cell that fails is a `Ratios` that says so."""
+        try:
+            return log_ratios(self, cell)
+        except Exception as error:  # a defect of one cell must not cost the others
+            return Ratios(None, 0, 0.0, "failed", kind_and_line(error))
 
     @torch.no_grad()
     def draw(self, cell: Cell) -> Drawn:
@@ -423,12 +446,15 @@ class Sweep:
         known = self.recalled(row)
         if known is not None:
             return known
-        drawn = drawing.drawn()
+        settings = self.metrics[metric]
+        divergence = settings if isinstance(settings, Divergence) else None
+        drawn = drawing.drawn() if divergence is None else drawing.ratios()
+        values = drawn.samples if isinstance(drawn, Drawn) else drawn.values
         began = time.perf_counter()
         measured, status, message = None, drawn.status, drawn.message
-        if drawn.samples is not None:
+        if values is not None:
             try:
-                measured = to.distance()(drawn.samples)
+                measured = divergence.estimate(values) if divergence else to.distance()(values)
                 if not math.isfinite(measured.value):  # of a metric of somebody's own
                     status, message = "failed", f"{metric} gives {measured.value}"
                     measured = None
@@ -441,7 +467,7 @@ class Sweep:
             seconds=seconds,
             status=status,
             message=message,
-            **columns(measured),
+            **columns(measured, {} if isinstance(drawn, Drawn) else drawn.info),
         )
 
     def recalled(self, row: Row) -> Row | None:

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -105,6 +105,10 @@ class Law(Protocol):
     def from_uniforms(self, u: Tensor) -> Tensor: ...
 
 
+#: ln q(x) of the path at a level, as `models.Density.log_density`.
+PathDensity = Callable[[Tensor, Level[float]], Tensor]
+
+
 class Start(ABC):
     """The law of the first state. Members are frozen dataclasses."""
 
@@ -132,6 +136,19 @@ class Start(ABC):
             eps: shape (n, dim), float64.
             level: the first level of the sampler.
         """
+
+    def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
+        """ln of the density of the first state, shape (n,), at points (n, dim).
+
+        Args:
+            x: the points.
+            level: the first level of the sampler.
+            path: ln q(x) of the path at a level.
+
+        Raises:
+            InvalidSetting: it is not known.
+        """
+        raise InvalidSetting("start", type(self).__name__, "one whose density is known")
 
     def why_incompatible(self, dataset: Law) -> str | None:
         """Why this data set does not allow this start, in one line, or None if it does."""
@@ -179,6 +196,9 @@ class Prior(Start):
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return level.sigma * eps
 
+    def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
+        return _log_normal(x, 0.0, level.sigma)
+
 
 @dataclass(frozen=True)
 class Exact(Start):
@@ -195,9 +215,12 @@ class Exact(Start):
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return level.alpha * x0 + level.sigma * eps
 
+    def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
+        return path(x, level)
+
 
 @dataclass(frozen=True)
-class Overdispersed(Exact):
+class Overdispersed(Start):
     """α·x₀ + σ·ε with x₀ ~ N(m, (factor·s)²), m and s the mean and deviation of each coordinate.
 
     For chains, which stay at one level. m and s are those of `Dataset.moments`; no draw of the data
@@ -211,6 +234,10 @@ class Overdispersed(Exact):
 
     def __post_init__(self) -> None:
         require(1 < self.factor < math.inf, "factor", self.factor, "above 1")
+
+    @property
+    def uses_data(self) -> bool:
+        return True
 
     @property
     def held(self) -> bool:
@@ -232,6 +259,9 @@ class Overdispersed(Exact):
         z = torch.from_numpy(generator.standard_normal((count, dataset.dim)))
         return moments.mean + self.factor * moments.variance.sqrt() * z
 
+    def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
+        return level.alpha * x0 + level.sigma * eps
+
 
 @dataclass(frozen=True)
 class FixedGaussian(Start):
@@ -250,6 +280,9 @@ class FixedGaussian(Start):
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return self.mean + self.std * eps
+
+    def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
+        return _log_normal(x, self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -282,6 +315,9 @@ class Sobol(Start):
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return self.start.combine(x0, eps, level)
+
+    def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
+        return self.start.log_density(x, level, path)
 
     def why_incompatible(self, dataset: Law) -> str | None:
         reason = self.start.why_incompatible(dataset)
@@ -359,6 +395,11 @@ def stratified_draws(dataset: Law, count: int, *key: int | str) -> Tensor:
         ValueError: the law is not a map of the unit cube.
     """
     return dataset.from_uniforms(sobol_points(count, dataset.uniform_dim or 1, 0, "draws", *key))
+
+
+def _log_normal(x: Tensor, mean: float, std: float) -> Tensor:
+    """ln N(x; mean, std²·I), shape (n,)."""
+    return (-0.5 * ((x - mean) / std).square() - math.log(std * math.sqrt(2 * math.pi))).sum(-1)
 
 
 _BITS = 32

@@ -12,12 +12,13 @@ from math import prod
 import numpy as np
 from torch import Tensor
 
+from samplerbench.core.grids import Level
 from samplerbench.core.line_laws import LineLaw
-from samplerbench.core.models import Denoiser, Score
+from samplerbench.core.models import Denoiser, Density, Score
 from samplerbench.core.noise import generator
-from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.schedules import EDM, NoiseSchedule
 from samplerbench.core.starts import Moments
-from samplerbench.errors import require
+from samplerbench.errors import InvalidSetting, require
 
 #: Coordinates of this size are refused, in data and in samples: their squares overflow in float32.
 LARGEST = 1e15
@@ -74,6 +75,22 @@ class Dataset(ABC):
     def exact_score(self, schedule: NoiseSchedule) -> Score | None:
         """The exact score on a path: the oracle's, unless it is known at the data alone."""
         return self.oracle(schedule)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """ln p(x) of the law, shape (n,), for points (n, dim); by default the oracle without noise.
+
+        Raises:
+            InvalidSetting: the density is not known, or the law has none.
+        """
+        # at the data every path has α = 1 and σ = 0
+        oracle = self.oracle(EDM()) if self.known_law else None
+        allowed = "a data set whose density is known"
+        if not isinstance(oracle, Density):
+            raise InvalidSetting("dataset", type(self).__name__, allowed)
+        values = oracle.to(x.device).log_density(x, Level(0.0, 1.0, 0.0))
+        allowed = "one with a density: this law has points or curves of positive probability"
+        require(not bool(values.isnan().any()), "dataset", type(self).__name__, allowed)
+        return values
 
     def line_law(self) -> LineLaw | None:
         """The law of one-dimensional data, for distances to it, or None.

@@ -2,7 +2,7 @@
 
 Chains need no more: the score is the gradient of ln p, by automatic differentiation. What is known
 besides is optional: exact draws, the mean and variance of each coordinate (with standard errors,
-such as those of a long reference run), and ln Z, the logarithm of ∫ exp(log_density(x)) dx.
+such as those of a long reference run), and ln Z, the logarithm of ∫ exp(log_p(x)) dx.
 
 The law with noise is not known, so samplers that move along a path cannot run on it. What compares
 with data, or starts from them, needs exact draws.
@@ -61,7 +61,7 @@ class Density(Dataset):
     """A law by its log-density.
 
     Args:
-        log_density: a differentiable function of PyTorch: x, shape (..., dimension), ↦ ln p(x),
+        log_p: a differentiable function of PyTorch: x, shape (..., dimension), ↦ ln p(x),
             shape (...), up to a constant.
         dimension: of x.
         exact_draws: (count, NumPy generator) ↦ independent draws, shape (count, dimension).
@@ -69,10 +69,10 @@ class Density(Dataset):
         variance: of each coordinate, positive.
         mean_error: standard errors of `mean`; exact if left out.
         variance_error: standard errors of `variance`; exact if left out.
-        log_z: ln Z, the logarithm of the integral of exp(log_density).
+        log_z: ln Z, the logarithm of the integral of exp(log_p).
     """
 
-    log_density: Callable[[Tensor], Tensor]
+    log_p: Callable[[Tensor], Tensor]
     dimension: int
     exact_draws: Callable[[int, np.random.Generator], Tensor] | None = None
     mean: tuple[float, ...] | None = None
@@ -98,16 +98,16 @@ class Density(Dataset):
     def _try(self) -> None:
         """Call the functions once, so that a mistake is said before any work."""
         x = torch.ones(2, 3, self.dimension, dtype=torch.float64)
-        name = getattr(self.log_density, "__qualname__", type(self.log_density).__name__)
+        name = getattr(self.log_p, "__qualname__", type(self.log_p).__name__)
         allowed = f"a function of x, shape (..., {self.dimension}), to ln p(x), shape (...)"
         try:
-            shape = tuple(self.log_density(x).shape)
-            gradient = DensityScore(self.log_density).score(x, level=None)  # type: ignore[arg-type]
+            shape = tuple(self.log_p(x).shape)
+            gradient = DensityScore(self.log_p).score(x, level=None)  # type: ignore[arg-type]
         except Exception as error:  # of somebody's function
             reason = f"{allowed}, by PyTorch: {kind_and_line(error)}"
-            raise InvalidSetting("log_density", name, reason) from error
+            raise InvalidSetting("log_p", name, reason) from error
         good = shape == (2, 3) and gradient.shape == x.shape
-        require(good, "log_density", name, f"{allowed}: it gives {shape} for {tuple(x.shape)}")
+        require(good, "log_p", name, f"{allowed}: it gives {shape} for {tuple(x.shape)}")
         if self.exact_draws is not None:
             drawn = self.sample(3, np.random.default_rng(0))
             allowed = f"a function that gives draws of shape (count, {self.dimension})"
@@ -141,4 +141,13 @@ class Density(Dataset):
         return Moments(*(torch.tensor(values, dtype=torch.float64) for values in facts))
 
     def exact_score(self, schedule: NoiseSchedule) -> DensityScore:
-        return DensityScore(self.log_density, self.log_z or 0.0)
+        return DensityScore(self.log_p, self.log_z or 0.0)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """ln p(x), shape (n,), with the constant, which a comparison of densities needs.
+
+        Raises:
+            InvalidSetting: ln Z is not given.
+        """
+        require(self.log_z is not None, "dataset.log_z", None, "ln Z, given")
+        return self.log_p(x) - (self.log_z or 0.0)

@@ -108,10 +108,6 @@ class FourWellBoltzmann(Dataset):
         """Distribution function, quantiles, moments and normaliser; exact to some 1e-15."""
         return _line(self.beta)
 
-    def log_density(self, x: Tensor) -> Tensor:
-        """−β·V(x) − ln Z, elementwise."""
-        return _exponent(x, self.beta) - self.line_law().log_mass
-
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
         """Quantiles of uniform numbers, shape (count, 1), float64."""
         return self.from_uniforms(torch.from_numpy(generator.random((count, 1))))

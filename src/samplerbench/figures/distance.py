@@ -79,12 +79,12 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
             for place, (key, curve) in enumerate(groups):
                 denoiser, name = cast(tuple[str, str], key)
                 style = styles[name]
-                error = [curve["mean"] - curve["lower"], curve["upper"] - curve["mean"]]
+                half = curve["upper"] - curve["mean"]  # Student's interval is even
                 axes.errorbar(
                     # side by side, by equal shifts on the log axis
                     curve[x] * _SHIFT ** (place - (len(groups) - 1) / 2),
                     curve["mean"],
-                    yerr=error if curve["sd"].notna().all() else None,
+                    yerr=half if curve["sd"].notna().all() else None,
                     color=style.colour,
                     ls=style.dashes if dashes_by_setting else _LINES.get(denoiser, ":"),
                     marker=style.marker,

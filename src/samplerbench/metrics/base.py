@@ -161,6 +161,30 @@ class LawMetric(ABC):
         """Build the distance to a compatible law."""
 
 
+class Divergence(LawMetric):
+    """A divergence of the samples' law q from the data's law p, from ln r = ln p − ln q.
+
+    The points are drawn from q, so E_q[r] = 1. It needs the density of q, which samples do not
+    have: `bench.densities` computes it for samplers that draw no noise. A divergence has no floor.
+    """
+
+    is_wasserstein: ClassVar[bool] = False
+
+    def why_incompatible(self, dataset: Dataset) -> str | None:
+        try:
+            dataset.log_density(dataset.draws(2, "density", 0))
+        except InvalidSetting as error:
+            return f"it needs {error.allowed}"
+        return None
+
+    def prepare(self, dataset: Dataset, seed: int) -> Distance:
+        raise InvalidSetting("metric", type(self).__name__, "another one: samples have no density")
+
+    @abstractmethod
+    def estimate(self, log_ratios: Tensor) -> Measurement:
+        """The divergence from ln r at n points, shape (n,)."""
+
+
 def worst_exponent(metric: Metric | LawMetric) -> float:
     """The exponent a of the floor n^−a for a law whose modes are far apart.
 

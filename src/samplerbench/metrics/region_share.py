@@ -90,7 +90,7 @@ class RegionShare(LawMetric):
             z = offsets / covariances[:, self.axis, self.axis, None].sqrt()
             # a flat component is at its mean, which is not below an end at the same place
             z = torch.where(z.isnan(), -math.inf, z)
-            return float(weights @ torch.special.ndtr(z).diff(dim=1)[:, 0] / weights.sum())
+            return float(weights @ torch.special.ndtr(z).diff(dim=1)[:, 0])
         law = dataset.line_law()
         assert law is not None  # checked by why_incompatible
         return float(law.cdf(ends).diff())

@@ -79,7 +79,7 @@ def principal_components(centred: Tensor, count: int) -> Tensor:
     m, dim = centred.shape
     wide = m < dim
     squares, vectors = torch.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
-    kept = int((squares > _SMALLEST * squares[-1]).sum()) if squares[-1] > 0 else 0
+    kept = int((squares > _SMALLEST * squares[-1]).sum())
     require(kept > 0, "reference", f"{m} equal points", "points that differ; see metric=sliced")
     chosen = slice(-min(kept, count), None)
     basis = vectors[:, chosen].flip(1)

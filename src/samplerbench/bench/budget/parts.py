@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from samplerbench.bench.budget.run import DOUBLED, NEIGHBOURS, ODE
 from samplerbench.bench.cell import require_one_sweep
+from samplerbench.bench.statistics import student_half
 from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting
 
@@ -134,8 +134,7 @@ def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
 def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.DataFrame:
     groups = values.dropna().groupby(level=[*KEY, "steps"])
     lines = groups.agg(["mean", "std", "size"]).reset_index()
-    quantile = stdtrit((lines["size"] - 1).clip(lower=1), 0.5 + level / 2)
-    half = quantile * lines["std"] / lines["size"] ** 0.5
+    half = student_half(lines["std"], lines["size"], level)
     return lines.assign(
         part=part,
         kind=kind,
@@ -174,5 +173,5 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
 def _means(values: pd.Series) -> pd.DataFrame:
     """The mean over repetitions and half of its 95 % interval, for each limit."""
     lines = values.groupby(level=KEY).agg(["mean", "std", "size"]).reset_index()
-    half = stdtrit((lines["size"] - 1).clip(lower=1), 0.975) * lines["std"]
-    return lines.assign(half=half / lines["size"] ** 0.5).drop(columns=["std", "size"])
+    half = student_half(lines["std"], lines["size"])
+    return lines.assign(half=half).drop(columns=["std", "size"])

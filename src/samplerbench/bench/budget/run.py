@@ -186,7 +186,7 @@ class Budget:
             of_limit += len(clouds)
         stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
         limits = stochastic + (stochastic < len(sweep.samplers))
-        floor = len(sweep.floor_cells()) * len(sweep.metrics)
+        floor = sum(len(sweep.metrics_of(cell)) for cell in sweep.floor_cells())
         return floor + sweep.repetitions * (of_cells + limits * of_limit)
 
     def paired(self, name: str, settings: str) -> bool:
@@ -233,7 +233,8 @@ class Budget:
 
     def _walk(self, cell: Cell, to_data: dict[str, Reference]) -> tuple[Drawing, list[Row]]:
         drawing = self.sweep.drawing(cell)
-        return drawing, [self.sweep.measure(drawing, name, to) for name, to in to_data.items()]
+        names = self.sweep.metrics_of(cell)
+        return drawing, [self.sweep.measure(drawing, name, to_data[name]) for name in names]
 
     def _limit(
         self, name: str, sampler: Sampler, repetition: int, to_data: dict[str, Reference]
@@ -327,5 +328,5 @@ class Budget:
             books.samples_id(other.cell),
             books.samples_setting(other.cell),
         )
-        paired = Drawing(drawing.cell, Once(drawn))
+        paired = replace(drawing, drawn=Once(drawn))
         return [sweep.measure(paired, metric, Reference(Once(distance), neighbour))]

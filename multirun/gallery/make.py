@@ -1,0 +1,191 @@
+"""The gallery: the main job and all experiments of the notebooks, with pictures and numbers.
+
+    make gallery                        all of them, some minutes each, and the table of orders
+    make gallery ARGS="n1/ddim n2"      some, by name or by notebook
+    make gallery ARGS=orders            the table of orders alone
+
+Each run goes to multirun/ as any other; its pictures, its report and the seconds that it took are
+then copied to multirun/gallery/<experiment>/. orders.md holds the measured order of every sampler
+of conf/sampler/. The index, README.md, is written anew from what there is. A run that fails keeps
+the pictures of the one before.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from itertools import takewhile
+from pathlib import Path
+
+from samplerbench.app.commands.examine import SCHEDULES, settings, shown
+from samplerbench.app.commands.list import order
+from samplerbench.app.config.compose import run_name
+from samplerbench.app.config.folders import conf_directory
+from samplerbench.bench.cell import sampler_name
+from samplerbench.identity import settings_text
+from samplerbench.verify.orders import LAWS, STEPS, measured_order
+
+GALLERY = Path("multirun/gallery")
+REPORT = "report.txt"
+SECONDS = "seconds.txt"
+ORDERS = "orders"
+#: Ends the name of the folder of an experiment with fidelity=notebook, which `make gallery` leaves.
+OWN_SETTING = "_notebook"
+KEPT = ("*.png", "*.gif", REPORT)
+MAIN = "main"
+#: What the README shows, and stands first: the job without any word, and an experiment.
+FIRST = (MAIN, "budget")
+TITLES = {
+    "n0": "N0: score-based diffusion models (talk 8)",
+    "n1": "N1: introduction to score-based generative modelling",
+    "n2": "N2: a score-based model of a one-dimensional distribution",
+    "shapes": "The shapes of published tables",
+    "images": "Real images",
+}
+
+
+def experiments(words: list[str]) -> list[str]:
+    """The main job and all experiments of the gallery, or those among them that were named."""
+    folder = conf_directory() / "experiment"
+    paths = [path for group in TITLES for path in sorted(folder.glob(f"{group}/*.yaml"))]
+    grouped = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    names = [*FIRST, *grouped]
+    known = {*names, *(name.split("/")[0] for name in names)}
+    unknown = [word for word in words if word not in known]
+    if unknown:
+        sys.exit(
+            f"samplerbench: no experiment {' '.join(unknown)}; one of "
+            f"{', '.join([*sorted(names), ORDERS])}"
+        )
+    return [name for name in names if not words or {name, name.split("/")[0]} & set(words)]
+
+
+def run(name: str) -> bool:
+    """Run an experiment and keep its pictures; whether it ended well."""
+    directory = Path("multirun") / run_name()
+    words = [*_words(name), "logger=none", f"hydra.run.dir={directory}"]
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "samplerbench", *words], env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    seconds = time.perf_counter() - began
+    print(f"{name}: {seconds:.0f} s, status {done.returncode}", flush=True)
+    if done.returncode != 0:
+        return False
+    place = GALLERY / name
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    for pattern in KEPT:
+        for path in sorted(directory.glob(pattern)):
+            shutil.copy(path, place / path.name)
+    (place / SECONDS).write_text(f"{seconds:.0f}\n", encoding="utf-8")
+    return True
+
+
+def _words(name: str) -> list[str]:
+    """What is typed after `samplerbench` for an entry."""
+    return [] if name == MAIN else [f"experiment={name}"]
+
+
+def orders() -> str:
+    """The orders of all samplers of conf/sampler/, declared and measured, as Markdown."""
+    columns = [(law, schedule) for law in LAWS for schedule in SCHEDULES]
+    titles = [f"{law}, {type(schedule).__name__}" for law, schedule in columns]
+    lines = [
+        "# Measured orders",
+        "",
+        f"The p of an error ∝ N^−p, by least squares over N = {', '.join(map(str, STEPS))}",
+        "between the noise-to-signal ratios 1.9 and 0.2, with the exact denoiser of a Gaussian and",
+        "of a mixture, on three paths. The error of a deterministic sampler is the distance of its",
+        "states to the probability flow. For one with noise (weak) it is that of its mean and",
+        f"covariance on the Gaussian, exact where the sampler is affine, up to N = {STEPS[2]}.",
+        "",
+        "*exact*: an error below 1e-9. –: nothing to measure, as for a Langevin or an adaptive",
+        "sampler, or for noise on the mixture. A Gaussian's field is linear and flatters some",
+        "methods. `make gallery ARGS=orders` writes this table; `samplerbench check` prints one",
+        "with the law and the contract beside it.",
+        "",
+        "| " + " | ".join(["sampler", "declared", *titles]) + " |",
+        "|---|---|" + "---:|" * len(titles),
+    ]
+    for path in sorted((conf_directory() / "sampler").glob("*.yaml")):
+        of_yaml = settings(path.stem)
+        # and what the tests hold the class to, such as a method's other orders
+        held = [one for one in type(of_yaml[0]).variants() if one.order and not one.adaptive]
+        for sampler in dict.fromkeys([*of_yaml, *held]):
+            found = [shown(measured_order(sampler, schedule, law)) for law, schedule in columns]
+            name = sampler_name(path.stem, settings_text(sampler))
+            lines.append("| " + " | ".join([name, order(sampler), *found]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def index() -> str:
+    """The gallery's page, from what it holds, as Markdown."""
+    lines = [
+        "# Gallery",
+        "",
+        "The main job, every experiment of the three source notebooks, and the shapes of some",
+        "published tables, as `make gallery` runs them, in their default setting: minutes on two",
+        "cores each. `fidelity=notebook` runs a notebook's own numbers. Seconds are from a command",
+        "to its end, on the machine that wrote this page.",
+    ]
+    if (GALLERY / f"{ORDERS}.md").exists():
+        lines += [
+            "",
+            f"[The orders of all samplers, declared and measured]({ORDERS}.md): on a Gaussian and",
+            "on a mixture, on three paths.",
+        ]
+    notebook = ""
+    for name in experiments([]):
+        own = f"{name}{OWN_SETTING}"
+        group = name.split("/")[0]
+        if group in TITLES and group != notebook and (GALLERY / name).is_dir():
+            notebook = group
+            lines += ["", f"## {TITLES[notebook]}"]
+        file = "config.yaml" if name == MAIN else f"experiment/{name}.yaml"
+        yaml = (conf_directory() / file).read_text(encoding="utf-8").splitlines()
+        # the comment at its top, without the line for Hydra
+        top = takewhile(lambda line: line.startswith("# "), yaml)
+        comment = [line.removeprefix("# ") for line in top if "@package" not in line]
+        lines += _entry(name, _words(name), comment)
+        lines += _entry(own, [*_words(name), "fidelity=notebook"], ["The notebook's own setting."])
+    return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, words: list[str], comment: list[str]) -> list[str]:
+    """What the page says of one folder of the gallery; nothing if it is not there."""
+    place = GALLERY / name
+    if not place.is_dir():
+        return []
+    seconds = place / SECONDS
+    took = f": {seconds.read_text(encoding='utf-8').strip()} s" if seconds.exists() else ""
+    command = " ".join(["samplerbench", *words])
+    lines = ["", f"### {name}", "", *comment, "", f"`{command}`{took}", ""]
+    pictures = sorted([*place.glob("*.gif"), *place.glob("*.png")])
+    lines += [f"![{path.stem}]({name}/{path.name})" for path in pictures]
+    report = place / REPORT
+    kept = report.read_text(encoding="utf-8").splitlines() if report.exists() else []
+    text = "\n".join(line for line in kept if not line.startswith(("figure:", "table:")))
+    if text.strip():
+        lines += ["", "<details><summary>Its numbers</summary>", "", "```", text.strip(), "```"]
+        lines += ["", "</details>"]
+    return lines
+
+
+def main() -> None:
+    """Run what was asked for and write the index; status 1 if an experiment failed."""
+    words = sys.argv[1:]
+    chosen = [] if words == [ORDERS] else experiments([word for word in words if word != ORDERS])
+    failed = [name for name in chosen if not run(name)]
+    if not words or ORDERS in words:
+        (GALLERY / f"{ORDERS}.md").write_text(orders(), encoding="utf-8")
+    (GALLERY / "README.md").write_text(index(), encoding="utf-8")
+    if failed:
+        sys.exit(f"samplerbench: failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""`samplerbench cite DIR…`: the BibTeX of what runs used.
+
+    samplerbench cite multirun/2026-11-22_01-28-46_e52fe8e85d76c76c > references.bib
+
+A comment for each member that the runs used says which entries it refers to; then come the entries,
+and samplerbench itself, from CITATION.cff. What a member refers to stands in the comments of its
+yaml or else in its docstring, see `report.references`. A run with members of other packages is read
+with `trusted=their_package`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+from pybtex.database import BibliographyData, Entry, Person
+
+from samplerbench.app.commands.words import read_words
+from samplerbench.app.config.construct import comment, trusted
+from samplerbench.app.config.folders import members
+from samplerbench.app.folder.runs import StoredRun, find_runs, open_run
+from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.report.references import bibtex, mentioned, references, without_entry
+
+#: What is used in every run, and what several of, each by name.
+ONE, SEVERAL = ("dataset", "schedule", "grid"), ("start", "sampler", "metric", "picture")
+#: What a training is made of, of which an objective takes a part only.
+TRAINING = ("network", "objective", "target", "level_law", "weighting")
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a run used, and what it refers to.
+
+    Args:
+        group: "sampler".
+        name: of the member in the group.
+        keys: of entries in references.bib.
+        numbers: arXiv numbers that have no entry.
+    """
+
+    group: str
+    name: str
+    keys: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
+
+
+def main(words: list[str]) -> None:
+    """Print comments and entries.
+
+    Raises:
+        InvalidSetting: no folder is named, or one holds no run that can be read.
+    """
+    folders, _ = read_words("cite", words, [])
+    require(len(folders) > 0, "cite", "no folder", "one or more folders of runs")
+    runs = [open_run(path) for folder in folders for path in find_runs(Path(folder))]
+    uses = dict.fromkeys(use for run in runs for use in _readable(run))
+    for use in sorted(uses, key=lambda use: (use.group, use.name)):
+        sources = ", ".join([*use.keys, *(f"arXiv {n}, no entry here" for n in use.numbers)])
+        print(f"% {use.group} {use.name}: {sources or '–'}")
+    print()
+    # less the hash; a run that was killed as it began has none
+    versions = {str(run.versions.get("samplerbench", "")).partition(" ")[0] for run in runs}
+    print(itself(sorted(versions)[-1]))
+    print(bibtex([key for use in uses for key in use.keys]), end="")
+
+
+def _readable(run: StoredRun) -> list[Use]:
+    """What a run used, if its config is one of a run."""
+    try:
+        return list(used(run))
+    except InvalidSetting:
+        raise
+    except Exception as error:  # whatever somebody else's file holds
+        allowed = f"a whole run of this version ({kind_and_line(error)})"
+        raise InvalidSetting("run", run.directory, allowed) from error
+
+
+def used(run: StoredRun) -> Iterator[Use]:
+    """What a run used, from its config.
+
+    Raises:
+        InvalidSetting: a member is of a package that is not trusted.
+    """
+    from samplerbench.app.job.build import decisive  # slow to import: it brings the trainer
+
+    config = run.config
+    named = config.denoiser
+    denoisers = [named] if isinstance(named, str) else list(named or [])
+    groups = [group for group in ONE if config.get(group) is not None]  # images may be unseen
+    if "learned" in denoisers:
+        wanted = decisive(config)
+        groups += [group for group in TRAINING if group in wanted]
+    for group in groups:
+        yield _use(group, str(run.choices.get(group)), config[group])
+    for group in SEVERAL:
+        for name, node in (config.get(group) or {}).items():
+            yield _use(group, str(name), node)
+    parts = {
+        "empirical": ("empirical" in denoisers, "datasets.empirical"),
+        "pretrained": ("pretrained" in denoisers, "training.pretrained"),
+        "budget": (config.get("budget") is not None, "core.coupling"),
+        "chains": (bool(config.get("chains")), "bench.chains"),
+    }
+    for name, (is_used, module) in parts.items():
+        if is_used:
+            document = import_module(f"samplerbench.{module}").__doc__ or ""
+            yield Use("part", name, tuple(mentioned(document)))
+
+
+def itself(version: str) -> str:
+    """The entry of samplerbench, from CITATION.cff."""
+    citation = _citation()
+    names = [
+        a["name"] if "name" in a else f"{a['family-names']}, {a['given-names']}"
+        for a in citation["authors"]
+    ]
+    authors = [Person(last=f"{{{n}}}") if "," not in n else Person(n) for n in names]
+    fields = {"title": f"{{{citation['title']}}}", "version": version}
+    fields |= {"year": str(citation["date-released"])[:4]} if "date-released" in citation else {}
+    fields |= {key: str(citation[key]) for key in ("url", "doi") if key in citation}
+    entry = Entry("software", fields=fields, persons={"author": authors})
+    text: str = BibliographyData({"samplerbench": entry}).to_string("bibtex", encoding="ascii")
+    return text
+
+
+def _use(group: str, name: str, node: DictConfig) -> Use:
+    target = str(node.get("_target_"))
+    trusted(target, f"{group}.{name}" if group in SEVERAL else group)
+    path = members(group).get(name)
+    keys = (mentioned(comment(path)) if path else []) or references(target)
+    return Use(group, name, tuple(keys), tuple(without_entry(target)))
+
+
+@cache
+def _citation() -> dict[str, Any]:
+    package = Path(__file__).resolve().parents[2]
+    installed = package / "CITATION.cff"
+    path = installed if installed.is_file() else package.parents[1] / "CITATION.cff"
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,111 @@
+"""`samplerbench list [group…]`: what there is, one line a member.
+
+Samplers are listed with what they declare and the tests hold them to, the members of the other
+groups with what the comment of their yaml says. `--config-dir DIR` adds a folder of your own
+members, as it does for a job; samplers of another package need `trusted=that_package`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from samplerbench.app.config.construct import comment, construct_grid, read_member
+from samplerbench.app.config.folders import groups, members
+from samplerbench.app.terminal import console
+from samplerbench.errors import InvalidSetting
+from samplerbench.report.references import mentioned, references, short
+
+if TYPE_CHECKING:
+    from samplerbench.samplers.base import Sampler
+
+
+def main(words: list[str]) -> None:
+    """Print the members of the groups named, or the groups.
+
+    Raises:
+        InvalidSetting: there is no such group.
+    """
+    known = groups()
+    out = console()
+    for word in words:
+        # "samplers" is what one says
+        group = word if word in known else word.removesuffix("s")
+        if group not in known:
+            raise InvalidSetting("list", word, f"one of {', '.join(known)}, or nothing")
+        paths = members(group)
+        out.print(samplers(paths) if group == "sampler" else others(group, paths))
+    if not words:
+        table = Table("group", "members", box=None, pad_edge=False)
+        for group in known:
+            table.add_row(group, ", ".join(members(group)))
+        out.print(table)
+
+
+def others(group: str, paths: dict[str, Path]) -> Table:
+    """A line for each member of a group: its name, what it is, and its first reference."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(group, no_wrap=True)
+    table.add_column("what it is", ratio=1)
+    table.add_column("reference", no_wrap=True)
+    for name, path in paths.items():
+        table.add_row(name, comment(path).removesuffix("."), reference(path))
+    return table
+
+
+def samplers(paths: dict[str, Path]) -> Table:
+    """A line for each sampler: order, evaluations, needs and reference."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("sampler", no_wrap=True)
+    table.add_column("what it is", ratio=1)
+    for column in ("order", "NFE", "needs", "reference"):
+        table.add_column(column, no_wrap=True)
+    for name, path in paths.items():
+        # up to a full stop, a colon or a semicolon, but for that of "et al."
+        words = re.split(r"(?<=[a-zé)0-9])(?<!\bal)[.:;](?: |$)", comment(path))
+        first = construct_grid(read_member(path), f"sampler.{name}")[0]
+        table.add_row(name, words[0], *declares(first), reference(path))
+    return table
+
+
+def declares(sampler: Sampler) -> tuple[str, str, str]:
+    """Order, evaluations and needs of a sampler, in words."""
+    from samplerbench.core.models import Denoiser  # slow: imports torch
+
+    needs = "denoiser" if issubclass(sampler.needs, Denoiser) else "score"
+    if sampler.needs_density:
+        needs = "density"
+    if sampler.holds:
+        needs += ", one level"
+    if sampler.needs_signal:
+        needs += ", α > 0"
+    return order(sampler), evaluations(sampler), needs
+
+
+def order(sampler: Sampler) -> str:
+    """The order that it declares, in words."""
+    if sampler.order is None:
+        return "–"
+    return f"{sampler.order}{' weak' * sampler.stochastic}{' adaptive' * sampler.adaptive}"
+
+
+def evaluations(sampler: Sampler) -> str:
+    """The number of evaluations as a formula in N; it is linear from N = 2 on for all of ours."""
+    at = {steps: sampler.evaluations(steps) for steps in (10, 11, 20)}
+    ten, eleven, twenty = at[10], at[11], at[20]
+    if ten is None or eleven is None or twenty is None:
+        return "varies"
+    slope, constant = eleven - ten, ten - 10 * (eleven - ten)
+    if twenty != 20 * slope + constant:
+        return f"{ten} at N = 10"
+    return f"{slope if slope != 1 else ''}N" + (f"{constant:+d}" if constant else "")
+
+
+def reference(path: Path) -> str:
+    """The first reference of a member, "arXiv 2010.02502", from its yaml or its docstring."""
+    target = read_member(path).get("_target_")
+    keys = mentioned(comment(path)) or (references(target) if isinstance(target, str) else [])
+    return short(keys[0]) if keys else ""

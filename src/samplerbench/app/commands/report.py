@@ -1,0 +1,289 @@
+"""`samplerbench report DIR…`: one page over any number of runs, finished or not.
+
+    samplerbench report multirun/
+    samplerbench report A B out=page panels=false
+    samplerbench report A B --compare
+
+Each DIR is a run or a folder of runs. Written is a folder with `report.html`, which needs no
+network, `cells.csv`, `table.md`, `table.tex` and figures; `out` names it, and nothing that is there
+already is overwritten. `--compare` adds the paired differences of two runs that measure the same.
+
+What cannot be read is named, on the page and here, and left out. Runs that still run are read as
+they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from samplerbench.app.commands.words import read_words
+from samplerbench.app.config.compose import run_name
+from samplerbench.app.config.construct import trusted
+from samplerbench.app.folder.plan import PLAN, read_plan
+from samplerbench.app.folder.runs import (
+    CHECKPOINTS,
+    CONFIG,
+    StoredRun,
+    find_runs,
+    open_run,
+    read_about,
+)
+from samplerbench.bench.store import Store
+from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.report.charts import Chart
+from samplerbench.report.compare import compare
+from samplerbench.report.content import Report, gather
+from samplerbench.report.entries import Entry, few
+from samplerbench.report.folder import write_report
+
+#: The name of a job's folder in a multirun, which says little without the multirun's.
+NUMBERED = re.compile(r"\d+(_[0-9a-f]{8})?")
+
+#: Runs of which samples are drawn again: each costs about a second.
+MOST_PANELS = 4
+
+
+def main(words: list[str]) -> None:
+    """Write a report and say where it is.
+
+    Raises:
+        InvalidSetting: a word is not understood, a folder holds no run, or `out` is there already.
+    """
+    folders, out, panels, comparing = _read(words)
+    found: list[list[Path]] = []
+    skipped: list[InvalidSetting] = []
+    for folder in folders:
+        try:
+            found.append(_found(folder))
+        except InvalidSetting as error:
+            if comparing or len(folders) == 1:
+                raise
+            skipped.append(error)
+    if skipped and not found:
+        raise skipped[0]
+    paths = list(dict.fromkeys(path.resolve() for of in found for path in of))
+    if comparing:
+        allowed = "two folders with one run each"
+        require([len(of) for of in found] == [1, 1], "--compare", " ".join(words), allowed)
+        require(len(paths) == 2, "--compare", " ".join(words), "two different runs")
+    out = out or Path("multirun") / f"report_{run_name()}"
+    left_out = [f"left out: {error}" for error in skipped]
+    report(paths, folders, left_out, out, panels=panels, comparing=comparing)
+
+
+def _read(words: list[str]) -> tuple[list[Path], Path | None, bool, bool]:
+    """Folders, out, panels and whether to compare."""
+    folders, values = read_words("report", words, ["out", "panels"], options=["--compare"])
+    require(len(folders) > 0, "report", "no folder", "one or more folders of runs")
+    panels = values.get("panels", "true").lower()
+    require(panels in ("true", "false"), "panels", panels, "true or false")
+    out = Path(values["out"]) if "out" in values else None
+    if out is not None and (out.exists() or out.is_symlink()):  # before any work
+        raise InvalidSetting("out", out, "a folder that is not there yet: nothing is overwritten")
+    return [Path(folder) for folder in folders], out, panels == "true", "--compare" in values
+
+
+def _found(folder: Path) -> list[Path]:
+    """The runs in a folder; a run that lost its config is one still."""
+    try:
+        return find_runs(folder)
+    except InvalidSetting:
+        if (folder / "cells").is_dir() or (folder / "cells.parquet").is_file():
+            return [folder]
+        if any(folder.rglob(PLAN)):  # its jobs have not begun
+            return []
+        raise
+
+
+def report(
+    paths: Sequence[Path],
+    folders: Sequence[Path],
+    skipped: Sequence[str],
+    out: Path,
+    *,
+    panels: bool,
+    comparing: bool,
+) -> None:
+    """Write a report of runs and say what is in it.
+
+    Args:
+        paths: of the runs.
+        folders: that were named; a multirun there may have jobs that have not begun.
+        skipped: what is said of folders that cannot be read.
+        out: where it is written, a folder that is not there yet.
+        panels: whether samples are drawn.
+        comparing: whether the two runs are compared.
+
+    Raises:
+        InvalidSetting: the two runs do not measure the same.
+    """
+    read = [_entry(path, f"#{place}") for place, path in enumerate(paths, 1)]
+    entries = [entry for entry, _ in read]
+    notes = [*skipped, *(line for folder in folders for line in _of_plans(folder))]
+    if not entries:
+        print("\n".join([*notes, "report: none yet, for no job has begun"]))
+        return
+    comparison = compare(*entries) if comparing else None
+    page = _with_budgets(replace(gather(entries), comparison=comparison))
+    page = replace(page, notes=[*page.notes, *notes])
+    if panels:
+        page = _with_panels(page, {entry.label: run for entry, run in read if run is not None})
+    write_report(page, out)
+    for entry in entries:
+        print(f"{entry.label} {entry.name}: {entry.summary}")
+        for line in entry.without_value():
+            print(f"   {line}")
+    for note in page.notes:
+        print(f"note: {note}")
+    print(f"report: {out / 'report.html'}")
+
+
+def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
+    """A run for the report, and itself where it can be opened."""
+    values, problems = Store(path).readable()
+    try:
+        text = (path / CONFIG).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = ""
+    try:
+        run = open_run(path)
+        values, problems = run.values_and_problems()
+        config = OmegaConf.to_container(run.config, resolve=True)
+    except Exception as error:  # whatever somebody else's file holds
+        message = first_line(error)
+        entry = Entry(
+            label, path.name, "unreadable", message, 0, values, (), {}, text, {}, problems
+        )
+        return entry, None
+    entry = Entry(
+        label=label,
+        name=f"{path.parent.name}/{path.name}" if NUMBERED.fullmatch(path.name) else path.name,
+        state=run.state,
+        message=run.message,
+        expected=run.values,
+        values=values,
+        overrides=run.overrides,
+        config={str(key): value for key, value in config.items()}
+        if isinstance(config, dict)
+        else {},
+        config_text=text,
+        versions=run.versions,
+        problems=problems,
+        unordered=_unordered(config),
+    )
+    return entry, run
+
+
+def _unordered(config: object) -> frozenset[str]:
+    """The metrics of a config of which a smaller value need not be better, by what they declare."""
+    metrics = config.get("metric") if isinstance(config, dict) else None
+    found = []
+    for name, node in (metrics if isinstance(metrics, dict) else {}).items():
+        target = node.get("_target_") if isinstance(node, dict) else None
+        # a run may be of another version, and what is not trusted is not imported
+        with suppress(InvalidSetting):
+            if not getattr(trusted(target, "metric"), "smaller_is_better", True):
+                found.append(str(name))
+    return frozenset(found)
+
+
+def _with_budgets(report: Report) -> Report:
+    """The report with the error budgets of the runs that have one."""
+    budgets: dict[str, pd.DataFrame] = {}
+    notes = list(report.notes)
+    for entry in report.entries:
+        budget = entry.config.get("budget")
+        if not isinstance(budget, dict) or entry.values.empty:
+            continue
+        # torch takes seconds to import, and most runs have no budget
+        from samplerbench.bench.budget.parts import parts
+
+        try:
+            budgets[entry.label] = parts(entry.values, int(budget["converged_steps"]))
+        except (InvalidSetting, IndexError, KeyError, ValueError) as error:
+            notes.append(f"{entry.label}: no error budget yet: {first_line(error)}")
+    return replace(report, budgets=budgets, notes=notes)
+
+
+def _with_panels(report: Report, runs: Mapping[str, StoredRun]) -> Report:
+    """The report with samples of the best and the worst cell of the first runs.
+
+    Args:
+        report: without them.
+        runs: by their label.
+    """
+    charts: list[Chart] = []
+    notes = list(report.notes)
+    with_cells = report.lines[report.lines["mean"].notna()]
+    of_run = {str(label): of for label, of in with_cells.groupby("run") if label in runs}
+    for label, lines in list(of_run.items())[:MOST_PANELS]:
+        first = lines[lines["measure"] == lines["measure"].iloc[0]]
+        title = label if len(report.entries) > 1 else ""
+        try:
+            charts += _panels(runs[label], first, title)
+        except Exception as error:  # a stored run is somebody's; a page is worth having without
+            notes.append(f"{label}: no sample panels: {first_line(error)}")
+    if len(of_run) > MOST_PANELS:
+        notes.append(f"sample panels are of the first {MOST_PANELS} runs")
+    return replace(report, panels=charts, notes=notes)
+
+
+def _panels(run: StoredRun, lines: pd.DataFrame, title: str) -> list[Chart]:
+    """The panels of one run, from its trained weights."""
+    if "learned" in set(lines["denoiser"]) and not (run.directory / CHECKPOINTS).is_dir():
+        # before torch is imported, which takes seconds
+        raise InvalidSetting("panels", run.name, "a run whose trained weights are there")
+    from samplerbench.app.job.build import scene
+    from samplerbench.app.job.rebuild import rebuild
+    from samplerbench.report.samples import panels
+
+    job = rebuild(run, device="cpu")
+    return list(panels(scene(job.sweep, job.training), lines, title))
+
+
+def _of_plans(folder: Path) -> list[str]:
+    """How far each multirun below a folder is with the jobs of its plan, and what else is there."""
+    lines = []
+    for path in sorted(folder.rglob(PLAN)):
+        plan = read_plan(path)
+        if plan is None:
+            continue
+        found = {run: _overrides(path.parent / run) for run in _runs_of(path.parent)}
+        begun = {run: frozenset(words) for run, words in found.items() if words is not None}
+        unknown = len(found) - len(begun)
+        name = path.parent.name
+        if plan.count > len(plan.jobs):  # too many to tell one from another
+            lines.append(f"{name}: {len(found):,} of {plan.count:,} jobs have begun")
+            continue
+        there = set(begun.values())
+        missing = [job for job in plan.jobs if job not in there]
+        others = [str(run) for run, words in begun.items() if not plan.includes(words)]
+        if len(missing) > unknown:
+            told = f"{name}: {plan.count - len(missing) + unknown} of {plan.count} jobs have begun"
+            lines.append(f"{told}; not: {few(plan.told(missing), '; ')}")
+        if others:
+            lines.append(f"{name}: not of its last command: {few(others)}")
+    return lines
+
+
+def _overrides(directory: Path) -> list[str] | None:
+    """The words of a run's command; None if they cannot be read."""
+    with suppress(Exception):  # the file may hold anything
+        return read_about(directory)[1]
+    return None
+
+
+def _runs_of(multirun: Path) -> list[Path]:
+    """The folders of a multirun's jobs, below its own, without those of multiruns inside it."""
+    inner = {path.parent for path in multirun.rglob(PLAN)} - {multirun}
+    runs = (path.parent for path in multirun.rglob(CONFIG))
+    return sorted(
+        run.relative_to(multirun) for run in runs if not inner.intersection((run, *run.parents))
+    )

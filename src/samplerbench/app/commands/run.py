@@ -1,0 +1,215 @@
+"""`samplerbench` without the name of a command: one job, or with `-m` several, run by Hydra.
+
+A mistake of the user's ends with one line on standard error and status 2, before any work is done;
+`debug=true` shows the traceback. torch is imported after the config is composed and its numbers are
+checked, so that most mistakes are named at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from functools import cache
+from multiprocessing import current_process
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from samplerbench.app.commands.complaints import (
+    complain,
+    misplaced,
+    no_text,
+    raised_by_hydra,
+    subdirs,
+    without_trace,
+)
+from samplerbench.app.config.compose import no_name
+from samplerbench.app.config.construct import trusting
+from samplerbench.app.config.folders import conf_directory
+from samplerbench.app.config.numbers import check_numbers
+from samplerbench.app.folder.claim import own_folder, why_refused
+from samplerbench.app.folder.plan import PLAN, read_plan
+from samplerbench.app.folder.runs import STATUS, open_run
+from samplerbench.app.terminal import replace_unencodable
+from samplerbench.errors import InvalidSetting, RunFailed
+
+#: Failed jobs of a multirun that have a line of their own at its end.
+MOST_NAMED = 10
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
+def _job(config: DictConfig) -> float | None:
+    replace_unencodable()  # here too: a launcher may have begun another process
+    try:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            _settle(config)
+            if current_process().name.startswith("LokyProcess"):  # a worker of joblib's
+                _end_with_launcher()
+        # before seconds of imports, so that one sees that it works and where
+        print(f"run:    {os.path.relpath(HydraConfig.get().runtime.output_dir)}", flush=True)
+        with trusting(config.trusted):
+            if HydraConfig.get().mode == RunMode.RUN:  # a job of several is to say why it failed
+                check_numbers(config)
+            from samplerbench.app.job.run import run  # slow: imports torch
+
+            value = run(config)
+    except Exception as error:
+        told = isinstance(error, InvalidSetting | OmegaConfBaseException | RunFailed)
+        alone = HydraConfig.get().mode == RunMode.RUN
+        if config.get("debug") or (alone and not told):
+            raise
+        status = 2 if told and not isinstance(error, RunFailed) else 1
+        if alone:
+            sys.exit(complain(str(error), status))
+        if not told:  # a defect is looked for where it happened; the command may run elsewhere
+            traceback.print_exc()
+        hydra = HydraConfig.get()
+        folders = hydra.runtime.output_dir, os.path.abspath(hydra.sweep.dir)
+        raise JobFailed(_named(error), status, *folders) from None
+    return value
+
+
+def _settle(config: DictConfig) -> None:
+    """Take the folder that holds this job: in a multirun that was widened the numbers have moved.
+
+    Raises:
+        InvalidSetting: the folder would be outside its multirun's.
+    """
+    hydra = HydraConfig.get()
+    multirun = Path(os.path.abspath(os.path.join(hydra.runtime.cwd, hydra.sweep.dir)))
+    directory = Path(os.path.abspath(hydra.runtime.output_dir))
+    if multirun not in directory.parents:
+        raise _outside(hydra.sweep.subdir)
+    with suppress(OmegaConfBaseException):  # what cannot be resolved is refused in its own folder
+        own = own_folder(directory, multirun, config)
+        if own != directory:
+            own.mkdir(exist_ok=True)
+            with suppress(OSError):  # Hydra made it; if another job's files are there it stays
+                directory.rmdir()
+            whole: Any = HydraConfig.instance().cfg
+            with read_write(whole.hydra):
+                whole.hydra.runtime.output_dir = str(own)
+
+
+@cache  # once in a process, which may have several jobs
+def _end_with_launcher() -> None:
+    """End this process when the one that began it is gone: joblib's workers would carry on."""
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _outside(subdir: str) -> InvalidSetting:
+    return InvalidSetting("hydra.sweep.subdir", subdir, "a folder below hydra.sweep.dir")
+
+
+class JobFailed(RuntimeError):
+    """A job of a multirun ended without all its values; Hydra raises it when all jobs have ended.
+
+    It is made of plain text, which every launcher can carry from one process to another.
+
+    Args:
+        message: which job, and why.
+        status: to leave with.
+        folder: of the job.
+        multirun: the folder of all its jobs.
+    """
+
+    def __init__(self, message: str, status: int, folder: str, multirun: str) -> None:
+        super().__init__(message, status, folder, multirun)
+        self.message = message
+        self.status = status
+        self.folder = folder
+        self.multirun = multirun
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def _named(error: Exception) -> str:
+    """The error with the job of a multirun that it ended."""
+    hydra = HydraConfig.get()
+    where = hydra.sweep.dir
+    kind = "" if isinstance(error, InvalidSetting | RunFailed) else f"{type(error).__name__}: "
+    return f"job {hydra.job.num} of {where}: {kind}{error}"
+
+
+def _other_failures(named: JobFailed) -> list[str]:
+    """The other jobs that failed or were refused: Hydra raises the first one's error only."""
+    folder = Path(named.multirun)
+    plan = read_plan(folder / PLAN)
+    places = [path.parent.relative_to(folder) for path in folder.rglob(STATUS)]
+    lines = []
+    for place in sorted(places, key=lambda place: (len(str(place)), str(place))):
+        with suppress(InvalidSetting):  # a run that cannot be read
+            run = open_run(folder / place)
+            ended = run.state in ("failed", "interrupted")
+            message = run.message if ended else why_refused(run)
+            # what an older command left there is not this one's failure
+            told = plan is None or not run.overrides or plan.includes(run.overrides)
+            if message and told and run.directory != Path(named.folder):
+                lines.append(f"job {place} of {os.path.relpath(folder)}: {message}")
+    more = len(lines) - MOST_NAMED
+    if more <= 0:
+        return lines
+    return [*lines[:MOST_NAMED], f"{more} more jobs failed: `samplerbench report` names all"]
+
+
+def main(words: list[str]) -> None:
+    """Run the job or jobs, and leave with status 2 for bad input, 1 for a failure."""
+    wrong = no_text(words) or misplaced(words)
+    if wrong:
+        sys.exit(complain(wrong))
+    for subdir in subdirs(words):  # before Hydra makes it
+        if subdir.startswith("/") or ".." in Path(subdir).parts:
+            sys.exit(complain(str(_outside(subdir))))
+    # what a yaml calls null is deleted on Hydra's command line
+    sys.argv[1:] = ["~dataset" if word == "dataset=null" else word for word in words]
+    # Hydra then raises its errors instead of printing several lines and leaving with status 1
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in words)
+    try:
+        _job()
+    except OverrideParseException as error:
+        if debug:
+            raise
+        sys.exit(complain(f"{error.override}: {error}"))
+    except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
+        if debug:
+            raise
+        sys.exit(complain(str(error)))
+    except JobFailed as error:
+        for line in [str(error), *_other_failures(error)]:
+            complain(line)
+        sys.exit(error.status)
+    except RuntimeError as error:
+        # from a launcher: a job that was killed, or one that could not be started
+        if debug or not raised_by_hydra(error):
+            raise
+        sys.exit(complain(without_trace(str(error)), 1))
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        # from Hydra's own code: a folder it cannot make, a group set to what is no member, a yaml
+        # that is none
+        if debug or not raised_by_hydra(error):
+            raise
+        sys.exit(complain(str(no_name(words) or error)))
+    except KeyboardInterrupt:
+        print("samplerbench: interrupted; what was finished is kept", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,218 @@
+"""`samplerbench score FILE…`: the distance of anybody's samples to the data, with its floor.
+
+    samplerbench score samples.npy dataset=grid_mixture
+    samplerbench score a.npy b.npy reference=data.npy metric=sliced
+
+Files hold one sample a row (.npy or .csv), from any tool in any language. The other words are those
+of a job, or the same as `--dataset grid_mixture`: `dataset` and `metric` with their settings,
+`n_reference`, and `seed`, which decides all that is random. `reference` is a file of data in place
+of a data set, and of `n_reference`; its floor comes from disjoint parts of it.
+
+The *floor* is the same distance for as many fresh draws of the law: what perfect samples show.
+Samples within 95 % of the floor's draws cannot be told from the data at this number. The interval
+of a distance says what other files of as many samples would show; see `bench.jackknife`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from rich.table import Table
+
+from samplerbench.app.commands.words import read_words
+from samplerbench.app.config.compose import composed
+from samplerbench.app.config.construct import construct
+from samplerbench.app.config.groups import members
+from samplerbench.app.config.numbers import count
+from samplerbench.app.terminal import console
+from samplerbench.errors import InvalidSetting, require
+
+if TYPE_CHECKING:  # torch takes long to import: functions do, after the words are checked
+    from torch import Tensor
+
+    from samplerbench.datasets.base import Dataset
+    from samplerbench.metrics.base import Distance, LawMetric, Metric
+
+#: Those of a job's words that are used here, and those of them with settings.
+USED = ("dataset", "metric", "n_reference", "seed")
+GROUPS = ("dataset", "metric")
+#: Sets of fresh draws behind a floor, at most.
+FLOORS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What samples are compared with.
+
+    Args:
+        name: of it, for people.
+        dim: of its points.
+        distance: to it.
+        floor: n ↦ the distances of perfect samples, shape (R,); empty where there are none.
+        seed: of the groups that the intervals come from.
+    """
+
+    name: str
+    dim: int
+    distance: Distance
+    floor: Callable[[int], NDArray[np.float64]]
+    seed: int
+
+
+def main(words: list[str]) -> None:
+    """Print a table, the nearest file first.
+
+    Raises:
+        InvalidSetting: a file cannot be read, or a word is none that is used.
+    """
+    keys = ("reference", *USED)
+    files, values = read_words("score", words, keys, groups=GROUPS, place="file")
+    require(len(files) > 0, "score", "no file", "one or more .npy or .csv files of samples")
+    reference = values.pop("reference", None)
+    for name in [*files, *([] if reference is None else [reference])]:
+        require(Path(name).expanduser().is_file(), "path", name, "a file that exists")
+    for key in values if reference is not None else ():
+        allowed = "left out beside a reference, whose points are all that samples are compared with"
+        require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)
+    rank(files, reference, values)
+
+
+def rank(files: Sequence[str], reference: str | None, words: Mapping[str, str]) -> None:
+    """Print a table for each metric, the nearest file first.
+
+    Args:
+        files: of samples.
+        reference: a file of data; None for the config's data set.
+        words: keys of the config and their values, as on the command line.
+
+    Raises:
+        InvalidSetting: a file cannot be read, or a value is not allowed.
+    """
+    from samplerbench.datasets.file import read_points
+    from samplerbench.metrics.base import Metric
+
+    clouds = {name: read_points(name) for name in files}
+    config, _ = composed([f"{key}={value}" for key, value in words.items()])
+    metrics = members(config, "metric")
+    require(len(metrics) > 0, "metric", words.get("metric"), "at least one: see list metrics")
+    used = any(isinstance(metric, Metric) for metric in metrics.values())
+    allowed = f"left out: {', '.join(metrics)} compares with the law itself"
+    require(used or "n_reference" not in words, "n_reference", words.get("n_reference"), allowed)
+    for metric, settings in metrics.items():
+        if reference is None:
+            truth = to_law(metric, settings, config)
+        else:
+            truth = to_file(reference, metric, settings, config)
+        show(metric, truth, clouds)
+
+
+def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
+    """The truth of a file of data."""
+    import torch
+
+    from samplerbench.core.noise import generator
+    from samplerbench.datasets.file import read_points
+    from samplerbench.metrics.base import LawMetric
+
+    points = read_points(file)
+    if isinstance(metric, LawMetric):
+        raise InvalidSetting("metric", name, "one between points, such as sliced: no law here")
+    reason = metric.why_incompatible(points.shape[1])
+    require(reason is None, "metric", name, f"another one: {reason}")
+    between, seed = metric, count(config, "seed")
+
+    def floor(n: int) -> NDArray[np.float64]:
+        sets = max(0, min(FLOORS, len(points) // n - 1))
+        order = torch.from_numpy(generator("score", seed).permutation(len(points)))
+        values = []
+        for repetition in range(sets):
+            chosen = torch.zeros(len(points), dtype=torch.bool)
+            chosen[order[repetition * n : (repetition + 1) * n]] = True
+            to_rest = between.against(points[~chosen], seed=seed)
+            values.append(to_rest(points[chosen]).value)
+        return np.array(values)
+
+    distance = between.against(points, seed=seed)
+    return Truth(f"{len(points):,} points of {file}", points.shape[1], distance, floor, seed)
+
+
+def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
+    """The truth of a data set of ours."""
+    from samplerbench.datasets.base import finite
+    from samplerbench.metrics.base import LawMetric
+
+    dataset: Dataset = construct(config.dataset, "dataset")
+    seed, n_reference = count(config, "seed"), count(config, "n_reference")
+    if isinstance(metric, LawMetric):
+        reason, against = metric.why_incompatible(dataset), "the law itself"
+    else:
+        reason, against = metric.why_incompatible(dataset.dim), f"{n_reference:,} draws"
+    if reason is not None:
+        raise InvalidSetting("metric", name, f"another one: {reason}")
+    if isinstance(metric, LawMetric):
+        distance = metric.against_law(dataset, seed=seed)
+    else:
+        reference = finite(dataset.draws(n_reference, "evaluation", seed), "dataset")
+        distance = metric.against(reference, seed=seed)
+
+    def floor(n: int) -> NDArray[np.float64]:
+        most = dataset.floor_sets(n)
+        sets = FLOORS if most is None else min(FLOORS, most)
+        draws = (dataset.draws(n, "floor", seed, repetition) for repetition in range(sets))
+        return np.array([distance(points).value for points in draws])
+
+    return Truth(f"{type(dataset).__name__}, {against}", dataset.dim, distance, floor, seed)
+
+
+def show(metric: str, truth: Truth, clouds: dict[str, Tensor]) -> None:
+    """Measure every cloud and print a line for each, the nearest first."""
+    from samplerbench.bench.jackknife import half_width
+
+    for name, points in clouds.items():
+        allowed = f"{truth.dim} columns, as the data have"
+        require(points.shape[1] == truth.dim, name, f"{points.shape[1]} columns", allowed)
+    values = {name: truth.distance(points).value for name, points in clouds.items()}
+    chance = {name: half_width(truth.distance, clouds[name], seed=truth.seed) for name in clouds}
+    floors = {n: truth.floor(n) for n in {len(points) for points in clouds.values()}}
+    out = console()
+    out.print(f"{metric} to {truth.name}; distance with its 95 % interval")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("samples", overflow="fold")
+    for column in ("n", "distance", "floor", "95 % of perfect samples"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for name in sorted(values, key=lambda name: values[name]):
+        value, n = values[name], len(clouds[name])
+        floor = floors[n]
+        if len(floor) < 2:
+            texts = ("–", "–", "no floor: too few data for fresh sets of this size")
+        else:
+            low, high = np.quantile(floor, [0.025, 0.975])
+            texts = (
+                f"{floor.mean():.3g}",
+                f"{low:.3g} to {high:.3g}",
+                verdict(value, low, high),
+            )
+        table.add_row(name, f"{n:,}", with_interval(value, chance[name]), *texts)
+    out.print(table)
+
+
+def verdict(value: float, low: float, high: float) -> str:
+    """What a distance says beside 95 % of the floor's draws."""
+    if value > high:
+        return "told from the data"
+    return "below what perfect samples show" if value < low else "cannot be told from the data"
+
+
+def with_interval(value: float, half: float) -> str:
+    """The distance, and half of its interval where there is one."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.4g} ± {half:.2g}" if math.isfinite(half) else f"{value:.4g}"

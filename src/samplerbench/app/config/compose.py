@@ -1,0 +1,137 @@
+"""The config of a job outside Hydra's main, and the functions that yaml files use."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from samplerbench.app.config.construct import construct, construct_grid, read_member
+from samplerbench.app.config.folders import conf_directory, members, own_directories
+from samplerbench.errors import InvalidSetting, require
+
+if TYPE_CHECKING:
+    from samplerbench.samplers.base import Sampler
+
+
+def run_name() -> str:
+    """A folder name that no other run has: the clock for people, 64 random bits for the rest."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(8).hex()}"
+
+
+def _fidelity(quick: Any, notebook: Any, *, _root_: DictConfig) -> Any:
+    """One of two settings of an experiment, by the key `fidelity`."""
+    settings = {"quick": quick, "notebook": notebook}
+    if _root_.fidelity not in settings:
+        raise InvalidSetting("fidelity", _root_.fidelity, f"one of {', '.join(settings)}")
+    return settings[_root_.fidelity]
+
+
+OmegaConf.register_new_resolver("samplerbench.run_name", run_name, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
+
+
+def no_name(words: Sequence[str]) -> InvalidSetting | None:
+    """What is wrong with the first word that gives a config group what can be no member's name."""
+    for word in words:
+        try:
+            override = OverridesParser.create().parse_override(word)
+        except HydraException:
+            continue
+        group, value = conf_directory() / override.key_or_group, override.value()
+        listed = value if isinstance(value, list) else [value]
+        if group.is_dir() and not all(isinstance(name, str) for name in listed):
+            known = ", ".join(members(override.key_or_group))
+            allowed = f"a name, or for some groups a list of names, of {known}"
+            key, _, given = word.partition("=")
+            return InvalidSetting(key, given, allowed)
+    return None
+
+
+def composed(
+    words: Sequence[str], settings: Mapping[str, object] | None = None
+) -> tuple[DictConfig, dict[str, Any]]:
+    """The config of a job with these words, and which member of each group was chosen.
+
+    Args:
+        words: as on the command line: "dataset=two_moons", "n_samples=500".
+        settings: keys of the config and their values, set after that: {"trainer.lr": 1e-3}.
+
+    Raises:
+        InvalidSetting: a key is none of the config's.
+        HydraException: a word is not understood.
+    """
+    searched = ",".join(json.dumps(f"file://{folder}") for folder in own_directories())
+    own = [f"hydra.searchpath=[{searched}]"] if searched else []
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        try:
+            config = compose("config", [*own, *words], return_hydra_config=True)
+        except (TypeError, ValueError) as error:  # Hydra's own, where a group is given no name
+            raise no_name(words) or InvalidSetting("config", list(words), str(error)) from error
+    chosen = {str(group): name for group, name in config.hydra.runtime.choices.items()}
+    with open_dict(config):
+        del config["hydra"]
+    for key, value in (settings or {}).items():
+        try:
+            OmegaConf.update(config, key, value)
+        except OmegaConfBaseException as error:
+            raise InvalidSetting(key, value, "a plain value for a key of the config") from error
+    return config, chosen
+
+
+def member(group: str, name: str, settings: Mapping[str, object] | None = None) -> DictConfig:
+    """The node of a group's member, with some of its settings changed.
+
+    Args:
+        group: "sampler".
+        name: "heun".
+        settings: by name; whether the member has them is asked when it is constructed.
+
+    Raises:
+        InvalidSetting: the group has no such member, or a setting is nothing that a yaml can hold.
+    """
+    known = members(group)
+    if name not in known:
+        raise InvalidSetting(group, name, f"one of {', '.join(known)}")
+    node = read_member(known[name])
+    for key, value in (settings or {}).items():
+        try:
+            node[key] = value
+        except OmegaConfBaseException as error:
+            raise InvalidSetting(f"{group}.{key}", value, "numbers, words or lists") from error
+    return node
+
+
+def made(group: str, name: str, settings: Mapping[str, object]) -> Any:
+    """A member of a group as an object; a setting that is a function may be given as one.
+
+    Raises:
+        InvalidSetting: there is no such member or setting, or its yaml makes several samplers.
+    """
+    functions = {key: value for key, value in settings.items() if callable(value)}
+    node = member(group, name, {k: v for k, v in settings.items() if k not in functions})
+    for key, function in functions.items():
+        known = [str(own) for own in node if own != "_target_"]  # also of those that are missing
+        allowed = f"left out: {name} has {', '.join(known)}"
+        require(key in known, f"{group}.{key}", function, allowed)
+        del node[key]
+    if group == "sampler":
+        for key in map(str, node):
+            values = node[key]
+            if isinstance(values, ListConfig):
+                allowed = f"one of them here, as in {key}={values[-1] if values else ...}"
+                raise InvalidSetting(f"{group}.{name}.{key}", list(values), allowed)
+    return construct(node, f"{group}.{name}", **functions)
+
+
+def sampler_settings(name: str) -> list[Sampler]:
+    """A sampler as its yaml has it: one object for each combination of its lists."""
+    return construct_grid(member("sampler", name), f"sampler.{name}")

@@ -1,0 +1,57 @@
+"""Where the config's groups are: ours, and folders of the user's own (`--config-dir`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from samplerbench.errors import require
+
+_own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
+
+
+def conf_directory() -> Path:
+    """The folder of our groups: inside an installed wheel, beside src/ in a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+def own_directories() -> tuple[Path, ...]:
+    """The user's folders of groups."""
+    return _own.get()
+
+
+@contextmanager
+def adding(folders: Sequence[Path]) -> Iterator[None]:
+    """Within it the members of these folders are known too.
+
+    Raises:
+        InvalidSetting: one is no folder.
+    """
+    for folder in folders:
+        require(folder.is_dir(), "--config-dir", folder, "a folder")
+    token = _own.set((*_own.get(), *(folder.resolve() for folder in folders)))
+    try:
+        yield
+    finally:
+        _own.reset(token)
+
+
+def groups() -> list[str]:
+    """The groups' names, without Hydra's own."""
+    folders = (conf_directory(), *own_directories())
+    found = {path.name for folder in folders for path in folder.iterdir() if path.is_dir()}
+    return sorted(found - {"hydra"})
+
+
+def members(group: str) -> dict[str, Path]:
+    """The yaml files of a group, by the names of their members; of one name ours comes first."""
+    found: dict[str, Path] = {}
+    for folder in (conf_directory(), *own_directories()):
+        for path in sorted((folder / group).rglob("*.yaml")):
+            name = path.relative_to(folder / group).with_suffix("").as_posix()
+            found.setdefault(name, path)
+    return dict(sorted(found.items()))

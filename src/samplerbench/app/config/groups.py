@@ -1,0 +1,66 @@
+"""The members that a job has chosen of the config's groups, where it can choose several.
+
+`sampler`, `metric`, `start` and `picture` are such groups: the node of each member stands under its
+name, `config.sampler.ddim`. What members a group has is in `folders`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from samplerbench.app.config.construct import construct
+from samplerbench.errors import require
+
+
+def nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
+    """The node of each member chosen from a group that can hold several, or none.
+
+    A member's name is a part of file names, which must not leave the run's folder. What an
+    experiment sets of members that are not chosen is left out.
+    """
+    group = config.get(key) or OmegaConf.create({})
+    require(isinstance(group, DictConfig), key, group, f"members of conf/{key}/, each by its name")
+    for name in group:
+        plain = isinstance(name, str) and re.fullmatch(r"\w[\w.+-]{0,49}", name)
+        require(bool(plain), key, name, "a name of letters, digits and _ . + -, at most 50 of them")
+    idle = _not_chosen(group, key)
+    return {str(name): node for name, node in group.items() if name not in idle}
+
+
+def _not_chosen(group: DictConfig, key: str) -> set[str]:
+    """The names with settings, but without a `_target_`: of members that are not chosen.
+
+    Whoever drops a member of an experiment need not care about its settings there. On the command
+    line they are a mistake, and so are those of what is no member at all.
+    """
+    idle = {
+        str(name)
+        for name, node in group.items()
+        if isinstance(node, DictConfig) and "_target_" not in node
+    }
+    hydra = GlobalHydra.instance()
+    if not idle or not hydra.is_initialized():  # a stored config was accepted when it was run
+        return idle
+    known = hydra.config_loader().get_group_options(key)
+    chosen = ",".join(str(name) for name in group if name not in idle)
+    for name in sorted(idle):
+        allowed = f"left out: {name} is not in {key}=[{chosen}]"
+        fine = name in known and not typed(f"{key}.{name}")
+        require(fine, f"{key}.{name}", group[name], allowed)
+    return idle
+
+
+def typed(key: str) -> bool:
+    """Whether the command line of the job in progress gives the key, or one below it."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return any(re.match(rf"\+*{re.escape(key)}[.=]", word) for word in words)
+
+
+def members(config: DictConfig, key: str) -> dict[str, Any]:
+    """One object for each member chosen from a group that can hold several, or none."""
+    return {name: construct(node, f"{key}.{name}") for name, node in nodes(config, key).items()}

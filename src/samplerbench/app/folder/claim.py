@@ -1,0 +1,197 @@
+"""A job takes its folder, and writes into it what becomes of the job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from samplerbench.app.config.construct import trusted_packages
+from samplerbench.app.folder.lock import hold, is_held, release
+from samplerbench.app.folder.runs import (
+    ABOUT,
+    CHECKPOINTS,
+    CONFIG,
+    STATUS,
+    State,
+    StoredRun,
+    is_gone,
+    read_about,
+    read_status,
+)
+from samplerbench.errors import InvalidSetting
+from samplerbench.files import create_atomically, set_aside, write_atomically
+
+#: Files of a run besides its config; if there are some without it, they are somebody else's.
+WRITTEN = (ABOUT, STATUS, CHECKPOINTS, "cells", "cells.parquet", "losses.csv", "report.txt")
+
+T = TypeVar("T")
+
+
+def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None:
+    """Make the folder this run's, by a file that only one run can create: the resolved config.
+
+    Args:
+        directory: of the run.
+        config: of the run.
+        about: choices, overrides, values and sweep_id, as in `StoredRun`.
+
+    Raises:
+        InvalidSetting: another run has the folder; nothing of it is touched. The same run continues
+            in its own folder, if its process has ended or Slurm begins its job again. A file of it
+            that cannot be read is named and set aside.
+    """
+    content = _as_stored(config)
+    if not (directory / CONFIG).exists() and any((directory / name).exists() for name in WRITTEN):
+        _refuse(directory, f"it has no {CONFIG}")
+    try:
+        create_atomically(directory / CONFIG, content)
+        continues = False
+    except FileExistsError:
+        continues = not _requeued(directory)
+    if continues and (directory / CONFIG).read_bytes() != content:
+        _refuse(directory, f"its {CONFIG} is another run's")
+    locked = hold(directory)
+    if continues and locked is False:
+        _refuse(directory, "it still runs")
+    reason = _why_not_continued(directory, locked) if continues else ""
+    if reason:
+        release(directory)
+        _refuse(directory, reason)
+    _write(directory / ABOUT, {**about, "versions": versions()})
+    write_status(directory, "running")
+
+
+def write_status(directory: Path, state: State, message: str = "") -> None:
+    """Write what has become of the run; unless it is running, its folder is free again."""
+    process = {"host": socket.gethostname(), "process": os.getpid(), "lock": is_held(directory)}
+    _write(directory / STATUS, {"state": state, "message": message, **process, "slurm": _slurm()})
+    if state != "running":
+        release(directory)
+
+
+def versions() -> dict[str, str]:
+    """Of the software that decides a run's bits: the code of trusted packages, and Python."""
+    from samplerbench.identity import VERSIONS, package_code  # imports torch
+
+    code = {package: package_code(package) for package in trusted_packages()}
+    return {**VERSIONS, **code, "python": platform.python_version()}
+
+
+def why_refused(run: StoredRun) -> str:
+    """Why the command of a run does not continue in its folder; empty if it does."""
+    return "it still runs" if run.state == "running" else _other_versions(run.versions)
+
+
+def own_folder(directory: Path, multirun: Path, config: DictConfig) -> Path:
+    """The folder of a job in a multirun that may have been begun with fewer or other jobs.
+
+    Args:
+        directory: of the job by its number, which is another job's where the numbers have moved.
+        multirun: the folder of all its jobs.
+        config: of the job.
+
+    Returns:
+        The folder that holds this job; else the one of its number if that is free; else a new one.
+    """
+    content = _as_stored(config)
+    if _holds(directory, content):
+        return directory
+    depth = len(directory.relative_to(multirun).parts)
+    for path in sorted(multirun.glob("/".join([*["*"] * depth, CONFIG]))):
+        if _holds(path.parent, content) and not _is_running(path.parent):
+            return path.parent
+    if not (directory / CONFIG).exists():
+        return directory
+    return directory.with_name(f"{directory.name}_{hashlib.sha256(content).hexdigest()[:8]}")
+
+
+def _as_stored(config: DictConfig) -> bytes:
+    """A config as a run's folder has it."""
+    return OmegaConf.to_yaml(config, resolve=True).encode()
+
+
+def _holds(directory: Path, content: bytes) -> bool:
+    with suppress(OSError):
+        return (directory / CONFIG).read_bytes() == content
+    return False
+
+
+def _is_running(directory: Path) -> bool:
+    with suppress(Exception):  # the file may hold anything: `claim` looks closer
+        status = read_status(directory)
+        return status["state"] == "running" and not is_gone(directory, status)
+    return False
+
+
+def _refuse(directory: Path, reason: str) -> NoReturn:
+    allowed = f"a folder that holds no run, or this one, ended ({reason}); what is there is kept"
+    raise InvalidSetting("hydra.run.dir", directory, allowed)
+
+
+def _why_not_continued(directory: Path, locked: bool | None) -> str:
+    """Why the same run cannot continue in its folder; a file that cannot be read is set aside.
+
+    Args:
+        directory: of the run.
+        locked: whether this process has the lock; None where there are no locks.
+    """
+    about = _readable(directory / ABOUT, read_about)
+    status = _readable(directory / STATUS, read_status)
+    if status is not None and status["state"] == "running":
+        ended = locked and status.get("lock")  # it had the lock that this process has now
+        process = f"process {status['process']} on {status['host']}"
+        if not ended:
+            return f"it still runs, says {STATUS}: {process}; delete that file if it does not"
+    return _other_versions(about[2] if about is not None else {})
+
+
+def _other_versions(before: Mapping[str, str]) -> str:
+    """The software that had another version before; empty if there is none, or it is not known."""
+    now = versions()
+    if before in ({}, now):
+        return ""
+    changed = sorted(name for name in {**now, **before} if now.get(name) != before.get(name))
+    listed = ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in changed)
+    return f"it is of other versions: {listed}; take another folder"
+
+
+def _readable(path: Path, read: Callable[[Path], T]) -> T | None:
+    """What a file of a run holds; None if it is missing, or set aside now."""
+    try:
+        return read(path.parent)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # the file may hold anything
+        set_aside(path, error)
+        return None
+
+
+def _slurm() -> list[str] | None:
+    """Slurm's number of this job, which stays when it is requeued, and how often it was."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return [job, os.environ.get("SLURM_RESTART_COUNT", "0")] if job else None
+
+
+def _requeued(directory: Path) -> bool:
+    """Whether the folder is of this very job, which Slurm began and now begins again."""
+    here = _slurm()
+    try:
+        before = json.loads((directory / STATUS).read_bytes())["slurm"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if here is None or not isinstance(before, list) or len(before) != 2:
+        return False
+    return bool(before[0] == here[0] and before[1] != here[1])
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False).encode())

@@ -1,0 +1,163 @@
+"""The folder of a run, read: finished, failed or half-finished.
+
+    config.yaml   the resolved configuration; the job that creates it has the folder
+    .lock         held by the process that works on the run (see `lock`)
+    run.json      which member of each group was chosen, the command, the versions, how many values
+    status.json   running, finished, failed or interrupted, and the first line of the reason
+    cells/        the values, one file each, and cells.parquet, the table made of them
+    checkpoints/  the trained model
+
+A stored config is data, perhaps somebody else's: `construct` makes its objects, so it can name
+members of trusted packages only, and weights are read without executing anything. It holds values,
+never interpolations, which could read the environment of whoever opens it. A data set that is a
+file is read from the path in the config, as numbers: look at `dataset.path` before you show others
+the pictures of a run that is not yours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from samplerbench.app.folder.lock import LOCK, is_locked
+from samplerbench.errors import InvalidSetting, kind_and_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+State = Literal["running", "finished", "failed", "interrupted"]
+CONFIG, STATUS, ABOUT, CHECKPOINTS = "config.yaml", "status.json", "run.json", "checkpoints"
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """The content of a run's folder.
+
+    Args:
+        directory: the folder.
+        config: the resolved configuration.
+        choices: which member of each group was chosen.
+        overrides: the words of the command.
+        versions: of the software that decides the run's bits, and of Python.
+        values: how many values the run is to have; 0 if it ended before that was known.
+        sweep_id: identity of the sweep; empty if it is not known.
+        state: what became of the run. If its process is gone it was interrupted.
+        message: the reason, in one line, unless it finished.
+    """
+
+    directory: Path
+    config: DictConfig
+    choices: Mapping[str, Any]
+    overrides: Sequence[str]
+    versions: Mapping[str, str]
+    values: int
+    sweep_id: str
+    state: State
+    message: str
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.directory.name
+
+    def table(self) -> pd.DataFrame:
+        """The values so far, one row each, with the columns of `bench.store.Row`."""
+        return self.values_and_problems()[0]
+
+    def values_and_problems(self) -> tuple[pd.DataFrame, list[str]]:
+        """The values so far, and a line for each file that cannot be read."""
+        from samplerbench.bench.store import Store  # imports pandas, which errors do not need
+
+        return Store(self.directory, self.sweep_id).readable()
+
+
+def open_run(directory: Path) -> StoredRun:
+    """Read a run's folder.
+
+    Raises:
+        InvalidSetting: it holds no run, or one that cannot be read.
+    """
+    path = directory / CONFIG
+    if not path.is_file():
+        allowed = "a folder that a job of samplerbench made, with its config.yaml"
+        raise InvalidSetting("run", directory, allowed)
+    try:
+        config = _read_config(path)
+        if not (directory / STATUS).exists():  # the last of the three files that a run begins with
+            return StoredRun(
+                directory, config, {}, [], {}, 0, "", "interrupted", "ended as it began"
+            )
+        about = read_about(directory)
+        status = read_status(directory)
+        state, message = status["state"], str(status["message"])
+        if state == "running" and is_gone(directory, status):
+            state, message = "interrupted", "its process is gone"
+        return StoredRun(directory, config, *about, state, message)
+    except Exception as error:  # the files may hold anything
+        allowed = f"a whole run of this version ({kind_and_line(error)})"
+        raise InvalidSetting("run", directory, allowed) from error
+
+
+def _read_config(path: Path) -> DictConfig:
+    """A stored config, which is all values.
+
+    Raises:
+        ValueError: it is no mapping, or holds an interpolation, or an alias, with which a few lines
+            can become a config of any size.
+    """
+    text = path.read_text(encoding="utf-8")
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent) or "${" in getattr(event, "value", ""):
+            line = event.start_mark.line + 1
+            raise ValueError(f"{path.name}, line {line}: it is to hold values only")
+    config = OmegaConf.load(StringIO(text))
+    if not isinstance(config, DictConfig):
+        raise ValueError(f"{path.name} is no mapping")
+    return config
+
+
+def find_runs(directory: Path) -> list[Path]:
+    """The folder itself, or the folders of runs below it, in order of their names.
+
+    Raises:
+        InvalidSetting: there is no such folder, or no run in it.
+    """
+    runs = sorted(path.parent for path in directory.rglob(CONFIG))
+    if not runs:
+        allowed = "a folder that a job of samplerbench made, or one that holds such folders"
+        raise InvalidSetting("run", directory, allowed)
+    return runs
+
+
+def read_about(directory: Path) -> tuple[dict[str, Any], list[str], dict[str, str], int, str]:
+    """Choices, overrides, versions, the number of values and the identity of the sweep."""
+    about = json.loads((directory / ABOUT).read_bytes())
+    return (
+        dict(about["choices"]),
+        list(about["overrides"]),
+        dict(about["versions"]),
+        int(about["values"]),
+        str(about.get("sweep_id", "")),
+    )
+
+
+def read_status(directory: Path) -> dict[str, Any]:
+    """The state of a run, and the process that wrote it."""
+    status = dict(json.loads((directory / STATUS).read_bytes()))
+    if status["state"] not in get_args(State):
+        raise ValueError(f"{status['state']} is no state of a run")
+    if not isinstance(status["host"], str) or not isinstance(status["process"], int):
+        raise ValueError("it does not name its process")
+    return status
+
+
+def is_gone(directory: Path, status: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote this status has ended: it had the lock, and has it no more."""
+    return bool(status.get("lock")) and is_locked(directory / LOCK) is False

@@ -1,0 +1,1 @@
+"""One job: what `samplerbench` does without the name of a command."""

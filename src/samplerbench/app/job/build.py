@@ -1,0 +1,551 @@
+"""From the composed config to the objects of one job, all of them checked before any work.
+
+One object a line; what several need is built once and passed on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from samplerbench.app.config.construct import (
+    construct,
+    construct_grid,
+    convert,
+    parameters,
+    read_member,
+    trusted,
+)
+from samplerbench.app.config.folders import conf_directory
+from samplerbench.app.config.groups import members, nodes, typed
+from samplerbench.app.config.numbers import count, numbers
+from samplerbench.app.job.refusals import check
+from samplerbench.bench.budget.run import Budget
+from samplerbench.bench.cache import Cache
+from samplerbench.bench.cell import Labels, Origin
+from samplerbench.bench.chains import require_chains
+from samplerbench.bench.scene import Scene
+from samplerbench.bench.sweep import Sweep, nothing
+from samplerbench.core.cuda_graphs import Graphed
+from samplerbench.core.models import Denoiser, Score
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.datasets.base import Dataset, finite
+from samplerbench.datasets.empirical import Empirical
+from samplerbench.datasets.unseen import Unseen
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.identity import VERSIONS, arithmetic, describe, identity
+from samplerbench.logs.base import Logger
+from samplerbench.metrics.base import Metric
+from samplerbench.networks.base import Network
+from samplerbench.objectives.base import Objective
+from samplerbench.training.batches import TensorData
+from samplerbench.training.pretrained import Pretrained, pretrained
+
+if TYPE_CHECKING:  # matplotlib takes long to import, and a job whose figures are known has no use
+    from samplerbench.figures.base import Picture
+
+CACHE = ("on", "off", "refresh")
+DENOISERS = ("learned", "empirical", "oracle", "pretrained")
+#: The parts of a training that an objective names in its constructor if it has a use for them.
+PARTS = ("target", "level_law", "weighting")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: Of large images a block has so many numbers.
+IMAGE_NUMBERS = 10**6
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, and on what."""
+
+    objective: Objective[Any]
+    data: TensorData
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one job needs, built and checked.
+
+    Args:
+        sweep: the grid of cells; its learned denoiser, where it has one, is not trained yet.
+        budget: of the sweep, where one is asked for.
+        training: trains the sweep's learned denoiser; None where it has none.
+        pictures: by name; each can be drawn of this job.
+        logger: where the run is logged.
+        cache: of models and values; None for none.
+        wanted: a distance that one would like to find, in the units of the data.
+        chains: how many chains of each Langevin sampler are examined; 0 for none.
+        config: the resolved config, plain values only.
+    """
+
+    sweep: Sweep
+    budget: Budget | None
+    training: Training | None
+    pictures: Mapping[str, Picture]
+    logger: Logger
+    cache: Cache | None
+    wanted: float
+    chains: int
+    config: dict[str, Any]
+
+
+def scene(sweep: Sweep, training: Training | None) -> Scene:
+    """The job as pictures see it, before anything has been trained."""
+    untrained = training.objective.model if training else None
+    return Scene(
+        dataset=sweep.dataset,
+        schedule=sweep.schedule,
+        grid=sweep.grid,
+        denoisers=sweep.denoisers,
+        starts=sweep.starts,
+        samplers=sweep.samplers,
+        steps=sweep.all_steps,
+        untrained=untrained,
+        train=training.data.x0 if training else torch.empty(0, sweep.dataset.dim),
+        seed=sweep.seed,
+        dtype=sweep.dtype,
+        device=sweep.device,
+    )
+
+
+def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
+    """All that decides a `scene` of the trained model, for an identity."""
+    described = partial(describe, code=True)
+    return {
+        "dataset": described(sweep.dataset),
+        "schedule": described(sweep.schedule),
+        "grid": described(sweep.grid),
+        # in their order, which is that of panels and legends
+        "denoisers": [(name, asdict(origin)) for name, origin in sweep.books.origins.items()],
+        "starts": [(name, described(start)) for name, start in sweep.starts.items()],
+        "samplers": [(name, described(sampler)) for name, sampler in sweep.samplers],
+        "steps": sweep.all_steps,
+        "seed": sweep.seed,
+        "dtype": str(sweep.dtype),
+        "device": sweep.device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def names(config: DictConfig, key: str, allowed: Sequence[str]) -> list[str]:
+    """One name or a list of names, each allowed and none twice."""
+    value = config[key]
+    listed = list(value) if isinstance(value, ListConfig) else [value]
+    message = f"one or several of {', '.join(allowed)}"
+    require(len(listed) > 0 and len(set(listed)) == len(listed), key, value, message)
+    for name in listed:
+        require(name in allowed, key, name, message)
+    return listed
+
+
+def noised(dataset: Dataset, noise: float) -> Dataset | None:
+    """The law at a noise level, or None for the data themselves."""
+    require(0 <= noise < math.inf, "reference_noise", noise, "at least 0")
+    if noise == 0:
+        return None
+    law = dataset.noised(noise)
+    allowed = "0: the noised law is known for Gaussian mixtures only"
+    require(law is not None, "reference_noise", noise, allowed)
+    return law
+
+
+def processor_count() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chosen_dtype(name: object) -> torch.dtype:
+    """The dtype of the state."""
+    require(name in DTYPES, "dtype", name, f"one of {', '.join(DTYPES)}")
+    return DTYPES[str(name)]
+
+
+def chosen_device(name: object) -> torch.device:
+    """The device, if this machine has it."""
+    here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    known = [*here, "cuda"] if len(here) > 1 else here
+    require(name in known, "device", name, f"one that torch sees here: {', '.join(known)}")
+    return torch.device(str(name))
+
+
+def chosen_block(config: DictConfig, event_shape: tuple[int, ...]) -> int:
+    """How many rows a block has; where none are given, the shape of the data decides.
+
+    n does not: a network in single precision has other last bits in a batch of another size, and
+    sample i would depend on n. A block is filled up, and a U-Net on 100 images takes as long for
+    each as on 2 000: with few samples it is to have few rows to fill up.
+    """
+    if config.block is not None:
+        return count(config, "block")
+    if len(event_shape) < 3:
+        return 2000
+    return max(1, min(100, IMAGE_NUMBERS // math.prod(event_shape)))
+
+
+def chosen_model(config: DictConfig) -> Pretrained | None:
+    """The pretrained model, if one is among the denoisers."""
+    name, clip = config.get("model"), config.get("clip_x0")
+    listed = config.denoiser if isinstance(config.denoiser, ListConfig) else [config.denoiser]
+    if "pretrained" not in listed:
+        for key, value in (("model", name), ("clip_x0", clip)):
+            require(value is None, key, value, "null unless denoiser=pretrained")
+        return None
+    return pretrained(name, None if clip is None else convert(clip, float, "clip_x0"))
+
+
+def chosen_cache(config: DictConfig) -> Cache | None:
+    """The cache that the job shares with others, or None."""
+    mode = config.cache
+    require(mode in CACHE, "cache", mode, f"one of {', '.join(CACHE)}")
+    given = config.cache_dir
+    require(isinstance(given, str) and bool(given), "cache_dir", given, "a folder")
+    return None if mode == "off" else Cache(Path(str(config.cache_dir)), mode == "refresh")
+
+
+def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
+    """Build and check everything.
+
+    Args:
+        config: the composed config.
+        choices: which member of each group was chosen, for the table's labels.
+        run: the run's name, for the same.
+
+    Raises:
+        InvalidSetting: naming the key, its value and what is allowed.
+    """
+    base = ground(config, choices)
+    pictures = members(config, "picture")
+    logger = construct(config.logger, "logger")
+    cache = chosen_cache(config)
+    # without a sampler there may be no denoiser either: a look at the data
+    wants_none = (
+        not nodes(config, "sampler") and config.denoiser is not None and len(config.denoiser) == 0
+    )
+    scores = [] if wants_none else names(config, "denoiser", DENOISERS)
+    sweep, training = assembled(base, scores, run=run, cache=cache)
+    # pictures can do without samplers or metrics, where they look at data or scores
+    chains = chosen_chains(config, sweep)
+    for key, chosen in (("metric", sweep.metrics), ("sampler", sweep.samplers)):
+        enough = len(chosen) > 0 or len(pictures) > 0 or chains > 0
+        require(enough, key, config.get(key), f"at least one member of conf/{key}/")
+    named = config.get("sweeper_metric")
+    allowed = f"null or one of the metrics: {', '.join(sweep.metrics) or 'there is none'}"
+    require(named is None or named in sweep.metrics, "sweeper_metric", named, allowed)
+    check(sweep)
+    unseen = sweep.dataset.known_law and not sweep.dataset.can_be_drawn
+    allowed = "[] here: pictures show draws of the law, and dataset.exact_draws is not given"
+    require(not (pictures and unseen), "picture", ", ".join(pictures), allowed)
+    for name, picture in pictures.items():
+        reason = picture.why_incompatible(scene(sweep, training))
+        if reason is not None:
+            raise InvalidSetting("picture", name, f"another one: {reason}")
+    wanted = convert(config.wanted, float, "wanted")
+    require(0 < wanted < math.inf, "wanted", wanted, "positive")
+    return Job(
+        sweep,
+        chosen_budget(config, sweep),
+        training,
+        pictures,
+        logger,
+        cache,
+        wanted,
+        chains,
+        base.plain,
+    )
+
+
+def assembled(
+    base: Ground, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
+) -> tuple[Sweep, Training | None]:
+    """The sweep of a config, for the command and the library, and what trains its learned denoiser.
+
+    Args:
+        base: law, path and seeds.
+        scores: which of `DENOISERS` it has.
+        run: the run's name, for the table.
+        cache: where values are recalled from.
+
+    Raises:
+        InvalidSetting: naming the key, its value and what is allowed.
+    """
+    config: DictConfig = base.config
+    seeds: dict[str, Any] = dict(base.seeds)
+    starts, metrics = members(config, "start"), members(config, "metric")
+    require(len(starts) > 0, "start", config.get("start"), "at least one member of conf/start/")
+    nfe = numbers(config, "nfe")
+    steps = numbers(config, "steps") or nfe  # which are not used as steps
+    require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
+    allowed = "left out: nfe takes its place; with nfe=null it is used"
+    require(not (nfe and typed("steps")), "steps", config.steps, allowed)
+    noise: float = convert(config.reference_noise, float, "reference_noise")
+    truth = noised(base.dataset, noise)
+    reference = torch.empty(0, base.dataset.dim)
+    if any(isinstance(metric, Metric) for metric in metrics.values()):  # nothing else compares
+        law, m = truth or base.dataset, count(config, "n_reference")
+        reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
+    training = build_training(base) if "learned" in scores else None
+    denoisers = {name: chosen_denoiser(base, name, training) for name in scores}
+    workers = count(config, "workers") if config.workers is not None else processor_count()
+    sweep = Sweep(
+        dataset=base.dataset,
+        schedule=base.schedule,
+        grid=construct(config.grid, "grid"),
+        denoisers=denoisers,
+        starts=starts,
+        samplers=[
+            (name, sampler)
+            for name, node in nodes(config, "sampler").items()
+            for sampler in construct_grid(node, f"sampler.{name}")
+        ],
+        steps=steps,
+        nfe=nfe,
+        metrics=metrics,
+        reference=reference,
+        truth=truth,
+        recall=nothing if cache is None else cache.recall,
+        n_samples=count(config, "n_samples"),
+        repetitions=count(config, "repetitions"),
+        floor_repetitions=count(config, "floor_repetitions"),
+        origins={name: origin(base, name, score, training) for name, score in denoisers.items()},
+        block=chosen_block(config, base.dataset.event_shape),
+        dtype=chosen_dtype(config.dtype),
+        device=base.device,
+        workers=workers if base.device.type == "cpu" else 1,
+        labels=labels(base, run, f" + {noise:g}·ε" if truth else ""),
+        **seeds,
+    )
+    return sweep, training
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What the other parts of a job stand on.
+
+    Args:
+        config: the composed config.
+        plain: the same, resolved, plain values only.
+        choices: which member of each group was chosen.
+        device: where states live.
+        model: the pretrained one, if there is one.
+        dataset: the law.
+        schedule: the path.
+        seeds: by the config's names.
+    """
+
+    config: DictConfig
+    plain: dict[str, Any]
+    choices: Mapping[str, Any]
+    device: torch.device
+    model: Pretrained | None
+    dataset: Dataset
+    schedule: NoiseSchedule
+    seeds: Mapping[str, int]
+
+
+def ground(
+    config: DictConfig,
+    choices: Mapping[str, Any],
+    dataset: Dataset | None = None,
+    schedule: NoiseSchedule | None = None,
+) -> Ground:
+    """Law, path, device and seeds; sets the number of threads.
+
+    Args:
+        config: the composed config.
+        choices: which member of each group was chosen.
+        dataset: the law, where it is not the config's.
+        schedule: the path, where it is not the config's.
+    """
+    resolved = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(resolved, dict)
+    torch.set_num_threads(count(config, "threads"))
+    device = chosen_device(config.device)
+    seeds = {key: count(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")}
+    model = chosen_model(config)  # first, since what is missing of it takes longest to get
+    if dataset is not None:
+        pass
+    elif model is not None and config.get("dataset") is None:
+        dataset = Unseen(model.event_shape)
+    else:
+        allowed = "a data set: only a pretrained model makes pictures without, denoiser=pretrained"
+        require(config.get("dataset") is not None, "dataset", "null", allowed)
+        dataset = construct(config.dataset, "dataset")
+    if model is not None:
+        schedule = model.schedule
+    elif schedule is None:
+        schedule = construct(config.schedule, "schedule")
+    if model is not None:
+        allowed = "left out: the path is the pipeline's own table"
+        require(not typed("schedule"), "schedule", choices.get("schedule"), allowed)
+        allowed = f"images of the model's shape, {model.event_shape}, not {dataset.event_shape}"
+        good = dataset.event_shape == model.event_shape
+        require(good, "dataset", choices.get("dataset"), allowed)
+    plain = {str(key): value for key, value in resolved.items()}
+    return Ground(config, plain, choices, device, model, dataset, schedule, seeds)
+
+
+def chosen_denoiser(base: Ground, name: str, training: Training | None) -> Score:
+    """One of `DENOISERS`, where states live; the learned one is not trained yet."""
+    score: Score
+    if name == "learned":
+        assert training is not None
+        score = training.objective.model
+    elif name == "empirical":
+        n, seed = count(base.config, "n_train"), base.seeds["data_seed"]
+        points = finite(base.dataset.draws(n, "train", seed), "dataset")
+        score = Empirical(points).oracle(base.schedule).to(base.device)
+    elif name == "pretrained":
+        assert base.model is not None
+        score = base.model.to(base.device)
+    else:
+        oracle = base.dataset.exact_score(base.schedule)
+        if oracle is None:
+            reason = f"learned or empirical: {base.choices.get('dataset')} has no exact denoiser"
+            raise InvalidSetting("denoiser", name, reason)
+        score = oracle.to(base.device)
+    if not convert(base.config.graphs, bool, "graphs"):
+        return score
+    cuda = base.device.type == "cuda"
+    require(cuda, "graphs", True, "false: CUDA graphs need device=cuda")
+    return Graphed(score) if isinstance(score, Denoiser) else score
+
+
+def origin(base: Ground, name: str, score: Score, training: Training | None) -> Origin:
+    """What stands for one of `DENOISERS` in an identity."""
+    n = base.plain["n_train"]
+    if name == "learned":
+        assert training is not None
+        return Origin(name, *training_identities(base, training))
+    if name == "empirical":
+        return Origin(name, identity(score), identity(n))
+    if name == "pretrained":
+        assert base.model is not None
+        weights = identity([base.model.digest(), version("diffusers")])
+        return Origin(name, weights, weights)
+    return Origin(name)
+
+
+def training_identities(base: Ground, training: Training) -> tuple[str, str]:
+    """Identities of all that decides what is learned, and of the same without seeds."""
+    network, data = training.objective.model.network, training.data
+    recipe = {
+        **{key: base.plain[key] for key in decisive(base.config)},
+        "path": describe(base.schedule),  # a pretrained model brings its own
+        "data": describe(base.dataset, code=True),
+        # the code of what comes from a trusted package
+        "members": [member_code(base.config, key) for key in decisive(base.config)],
+        "device": base.device.type,
+        "threads": torch.get_num_threads(),
+        "arithmetic": arithmetic(),
+        "versions": VERSIONS | {name: version(name) for name in network.packages},
+    }
+    seeds = {
+        "train_seed": base.seeds["train_seed"],
+        "train": describe(data.x0),
+        "validation": describe(data.validation),
+    }
+    return identity([recipe, seeds]), identity(recipe)
+
+
+def member_code(config: DictConfig, key: str) -> object:
+    """The class or function that a key of the config names, if it names one, with its code."""
+    target = config[key].get("_target_") if isinstance(config[key], DictConfig) else None
+    return None if target is None else describe(trusted(target, key), code=True)
+
+
+def labels(base: Ground, run: str, noise: str) -> Labels:
+    """Names for the table; of what a training has no use for, none."""
+    used = decisive(base.config)
+    named = {
+        key: str(base.choices.get(key, "")) if key in used or key not in PARTS else ""
+        for key in ("network", "objective", "target", "grid")
+    }
+    return Labels(
+        run=run,
+        experiment=str(base.choices.get("experiment") or "main"),
+        **named,
+        schedule=str(base.choices.get("schedule", "")) if base.model is None else "pretrained",
+        model=str(base.config.get("model") or ""),
+        dataset=str(base.choices.get("dataset") or "") + noise,
+    )
+
+
+def chosen_budget(config: DictConfig, sweep: Sweep) -> Budget | None:
+    """The error budget of the sweep, if one is asked for."""
+    if config.budget is None:
+        return None
+    allowed = "null, or converged_steps and tolerance: see experiment=budget"
+    require(isinstance(config.budget, DictConfig), "budget", config.budget, allowed)
+    return Budget(
+        sweep,
+        converged_steps=count(config.budget, "converged_steps"),
+        tolerance=convert(config.budget.tolerance, float, "budget.tolerance"),
+    )
+
+
+def chosen_chains(config: DictConfig, sweep: Sweep) -> int:
+    """How many chains of each Langevin sampler are examined."""
+    chains = count(config, "chains")
+    if chains > 0:
+        require_chains(sweep, chains)
+    return chains
+
+
+def decisive(config: DictConfig) -> list[str]:
+    """The parts of the config that decide what is learned."""
+    named = parameters(config.objective, "objective")
+    parts = [key for key in ("schedule", *PARTS) if key in named]
+    return [*parts, "network", "objective", "trainer", "n_train", "n_validation"]
+
+
+def build_training(base: Ground) -> Training:
+    """The objective with its model, and the batches."""
+    config, dataset, seeds = base.config, base.dataset, base.seeds
+    train_seed = seeds["train_seed"]
+    train, validation = (
+        finite(dataset.draws(count(config, key), purpose, seeds["data_seed"]), "dataset")
+        for key, purpose in (("n_train", "train"), ("n_validation", "validation"))
+    )
+    recipe = construct(config.trainer, "trainer")
+    data = TensorData(train, validation)
+    # a network on images is told their shape, any other one the length of a state
+    event = {"dim": dataset.dim, "event_shape": dataset.event_shape}
+    event = {key: event[key] for key in event if key in parameters(config.network, "network")}
+    shared = {
+        "network": construct(config.network, "network", **event, seed=train_seed),
+        "schedule": base.schedule,
+        "recipe": recipe,
+        "mean": data.mean,
+        "std": data.std,
+        "train_seed": train_seed,
+    }
+    named = parameters(config.objective, "objective")
+    shared |= {key: construct(config[key], key) for key in PARTS if key in named}
+    shared = {key: value for key, value in shared.items() if key in named}
+    try:
+        return Training(construct(config.objective, "objective", **shared), data)
+    except InvalidSetting as error:
+        if error.field != "objective.network":
+            raise
+        refused = shared["network"].needs_level
+        others = ", ".join(name for name, level in networks().items() if level != refused)
+        raise InvalidSetting("network", error.value, f"{error.allowed}: {others}") from error
+
+
+def networks() -> dict[str, bool]:
+    """Whether each member of conf/network/ has a noise level."""
+    paths = sorted((conf_directory() / "network").glob("*.yaml"))
+    return {
+        path.stem: cast(
+            type[Network], trusted(read_member(path)["_target_"], "network")
+        ).needs_level
+        for path in paths
+    }

@@ -1,0 +1,428 @@
+"""What the job prints: its settings, the table of cells, and where everything is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import cast
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from samplerbench.app.config.construct import read_member
+from samplerbench.app.config.folders import members
+from samplerbench.bench.budget.parts import PARTS
+from samplerbench.bench.cell import CELL, NAMES, sampler_name
+from samplerbench.bench.ranking import Ranking, ranking
+from samplerbench.bench.resolution import resolution
+from samplerbench.bench.statistics import by_floor, summary
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.base import Divergence, LawMetric, Metric
+
+#: So many samplers are named in one line.
+_MOST_NAMES = 3
+#: Chains have mixed up to this split R̂.
+MIXED = 1.01
+
+
+def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: bool = True) -> None:
+    """One table a metric: a line for each start, denoiser and sampler setting, a column for each N.
+
+    Args:
+        out: where to print.
+        table: rows of the results store.
+        unit: what its steps are: N, or the evaluations allowed, NFE; see `at_equal_cost`.
+        known_law: whether data are drawn from the law, or from a set that stands for it.
+    """
+    law = "the law itself" if known_law else "the law that the data stand for"
+    source = "the law itself" if known_law else "the data set itself"
+    for metric, rows in table.groupby("metric"):
+        lines = summary(rows)
+        floor = lines[lines["denoiser"] == "law"]
+        cells = lines[lines["denoiser"] != "law"]
+        first = rows.iloc[0]
+        data = f"{first['n_reference']:,} data points"
+        against = law if first["reference"] == "law" else data
+        title = metric_name(str(metric), first["metric_settings"])
+        out.print(
+            f"\n{title} on {first['dataset']}: n = {first['n_samples']:,} samples against "
+            f"{against}; mean ± half of the 95 % interval",
+            markup=False,
+        )
+        if not cells.empty:
+            _print_means(out, cells, unit)
+        print_info(out, rows[rows["denoiser"] != "law"], unit)
+        for _, own in floor.iterrows():
+            kind = "even" if own["start"] else "fresh"
+            draws = f"{first['n_samples']:,} {kind} draws of {source}"
+            draws += f" (for {own['start']})" if own["start"] else ""
+            if own["count"] == 1:  # a finite data set may have no more than one
+                text = f"{_number(own['mean'])} for one set of {draws}: its spread is not known"
+            else:
+                spread = f"sd {_number(own['sd'])} over {own['count']} sets"
+                text = f"{_number(own['mean'])} on average, {spread} of {draws}"
+            out.print(f"floor: {text}")
+        out.print()
+
+
+def metric_name(metric: str, settings: str) -> str:
+    """A metric with those of its settings that are not its member's in conf/metric/.
+
+    Args:
+        metric: the column of that name.
+        settings: the column `metric_settings`, JSON.
+    """
+    path = members("metric").get(metric)
+    usual = read_member(path) if path else {}
+    own = json.loads(settings) if settings else {}
+    other = [
+        f"{key}={json.dumps(value)}"
+        for key, value in own.items()
+        if key not in ("class", "function") and not (key in usual and usual[key] == value)
+    ]
+    return f"{metric} ({', '.join(other)})" if other else metric
+
+
+def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
+    """The means of one metric, in as many tables below each other as the width asks for."""
+    keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
+    ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
+    fewer = unit == "NFE" and bool((cells["nfe"] != cells["steps"]).any())
+    lines = []
+    for key, line in ordered.groupby(keys, dropna=False, sort=False):
+        start, denoiser, sampler, _, settings = cast(tuple[str, str, str, float, str], key)
+        found = {
+            count: _cell(mean, upper) + (f" ({nfe})" if unit == "NFE" and nfe != count else "")
+            for count, mean, upper, nfe in zip(
+                line["steps"], line["mean"], line["upper"], line["nfe"], strict=True
+            )
+        }
+        lines.append(((start, denoiser, sampler_name(sampler, settings)), found))
+    names = ("start", "denoiser", "sampler")
+    taken = sum(
+        max(map(len, column)) + 2 for column in zip(names, *(n for n, _ in lines), strict=True)
+    )
+    tables: list[list[int]] = [[]]
+    width = taken
+    for count in sorted(set(cells["steps"])):
+        texts = [_bound(unit, count), *(found.get(count, "–") for _, found in lines)]
+        wide = max(map(len, texts)) + 2
+        if tables[-1] and width + wide > out.width:
+            tables.append([])
+            width = taken
+        tables[-1].append(count)
+        width += wide
+    for counts in tables:
+        grid = Table(box=None, pad_edge=False)
+        for name in names:
+            grid.add_column(name, no_wrap=True)
+        for count in counts:
+            grid.add_column(_bound(unit, count), justify="right", no_wrap=True)
+        for labels, found in lines:
+            grid.add_row(*labels, *(found.get(count, "–") for count in counts))
+        out.print(grid)
+    if fewer:
+        out.print(
+            "(in brackets: the evaluations made, where they are fewer than allowed: the next step "
+            "would take more)"
+        )
+
+
+def print_beyond(out: Console, cells: pd.DataFrame) -> None:
+    """The cells of samplers at equal cost that took more evaluations than any bound allows.
+
+    Args:
+        out: where to print.
+        cells: the second of what `at_equal_cost` returns.
+    """
+    for line in cells.to_dict("records"):
+        name = sampler_name(line["sampler"], line["sampler_settings"])
+        out.print(
+            f"beyond every bound: {line['metric']}, {line['start']} start, {line['denoiser']} "
+            f"score, {name}, {line['steps']} levels: {line['nfe']} evaluations, "
+            f"{_cell(line['mean'], line['upper'])}",
+            markup=False,
+        )
+
+
+def _bound(unit: str, count: int) -> str:
+    """A number of steps, N=8, or of the evaluations allowed, NFE ≤ 8."""
+    return f"{unit} ≤ {count}" if unit == "NFE" else f"{unit}={count}"
+
+
+def print_failures(out: Console, table: pd.DataFrame) -> None:
+    """What did not give a value, and why: a line for each kind of reason, and whose it is.
+
+    Args:
+        out: where to print.
+        table: all rows of the results store, also those behind an error budget.
+    """
+    bad = table[table["status"] != "ok"]
+    # how many samples a message begins with is no other kind
+    parts = bad["message"].str.extract(r"^(?P<count>\d+)?(?P<kind>.*)$", flags=re.DOTALL)
+    for (status, kind), rows in bad.groupby(["status", parts["kind"]]):
+        counts = parts.loc[rows.index, "count"].dropna().astype(int)
+        span = "–".join(f"{n}" for n in sorted({counts.min(), counts.max()})) if len(counts) else ""
+        names = pd.unique(pd.Series(map(sampler_name, rows["sampler"], rows["sampler_settings"])))
+        whose = ", ".join(filter(None, names[:_MOST_NAMES]))
+        whose += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        text = f"{len(rows)} {status}: {whose}{': ' * bool(whose)}{span}{kind}"
+        out.print(text, style="bold red", markup=False)
+
+
+def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
+    """What else a metric found, at the largest number of steps: a p-value, a share.
+
+    Args:
+        out: where to print.
+        rows: of one metric.
+        unit: what its steps are, as in `print_cells`.
+    """
+    rows = rows[(rows["info"].fillna("") != "") & (rows["steps"] == rows["steps"].max())]
+    keys = ["start", "denoiser", "sampler", "sampler_settings", "steps"]
+    for key, group in rows.groupby(keys):
+        start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
+        means = pd.DataFrame(map(json.loads, group["info"])).mean()
+        found = ", ".join(f"{name} {value:.3g}" for name, value in means.items())
+        name = sampler_name(sampler, settings)
+        out.print(f"{start}, {denoiser}, {name}, {_bound(unit, steps)}: {found}", markup=False)
+
+
+def print_claims(
+    out: Console,
+    table: pd.DataFrame,
+    wanted: float,
+    metrics: Mapping[str, Metric | LawMetric],
+    unit: str = "N",
+    chains: pd.DataFrame | None = None,
+) -> None:
+    """What the numbers support: which sampler is best, and which cells are told from the data.
+
+    Where there is one repetition or no floor, it says what is missing; a cell with too few values
+    is named and left out.
+
+    Args:
+        out: where to print.
+        table: rows of the results store: distances to the data or the law.
+        wanted: a distance that one would like to find, in the units of the data.
+        metrics: those of the table, by name.
+        unit: what its steps are, as in `print_cells`.
+        chains: rows of `bench.chains.diagnose`: samplers that have not mixed are not ranked.
+    """
+    unmixed = {} if chains is None else _unmixed(chains)
+    sampled = table[table["denoiser"] != "law"]
+    if sampled.empty:
+        return
+    if sampled["repetition"].nunique() < 2:
+        text = "one repetition: no interval and no ranking; repetitions=8 gives both"
+        out.print(text, markup=False)
+        return
+    have_floor = [name for name in metrics if not isinstance(metrics[name], Divergence)]
+    if have_floor and not (table["denoiser"] == "law").any():
+        text = "no floor: what a perfect sampler would show at this n is not known"
+        out.print(text, markup=False)
+    for whose, apart in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
+        start, denoiser = cast(tuple[str, str], whose)
+        there = dict.fromkeys(map(tuple, apart[_CHAINS].itertuples(index=False)))
+        names = ", ".join(unmixed[chain] for chain in there if chain in unmixed)
+        if names:
+            text = "not ranked, since their chains have not mixed"
+            out.print(f"{start} start, {denoiser} score: {text}: {names}", markup=False)
+    for metric, ok in table[table["status"] == "ok"].groupby("metric"):
+        ok = _with_intervals(out, ok, unit)
+        cells = ok[ok["denoiser"] != "law"]
+        if cells.empty:
+            continue
+        steps = int(cells["steps"].max())
+        ranked = metrics[str(metric)].smaller_is_better
+        if not ranked:
+            text = f"{metric}: no ranking, since neither small nor large is better: see its floor"
+            out.print(text, markup=False)
+        for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
+            group = group[~pd.MultiIndex.from_frame(group[_CHAINS]).isin(list(unmixed))]
+            last = group[group["steps"] == steps]
+            if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
+                start, denoiser = cast(tuple[str, str], key)
+                at = _bound(unit, steps)
+                try:
+                    found = ranking(group, steps=steps)
+                    at, sentence = _compared_at(unit, steps, found), found.sentence
+                except InvalidSetting as error:  # two samplers that share too few repetitions
+                    sentence = f"no ranking: {error}"
+                out.print(f"{start} start, {denoiser} score, {at}: {sentence}", markup=False)
+        # at equal cost one run may stand at several bounds
+        cut = list(by_floor(ok.drop_duplicates(["cell_id", *NAMES])))
+        for starts, rows in cut:
+            if rows[rows["denoiser"] == "law"]["repetition"].nunique() < 2:
+                continue
+            known = metrics[str(metric)]
+            power = resolution(
+                rows, wanted, exponent=known.floor_exponent, squares_add=known.is_wasserstein
+            )
+            title = f"{metric}, {' and '.join(starts)} start" if len(cut) > 1 else f"{metric}"
+            out.print(f"{title}: {power.sentence}", markup=False)
+
+
+def _compared_at(unit: str, count: int, found: Ranking) -> str:
+    """Where samplers are compared, and what each took of it."""
+    made = dict(zip(found.order["name"], found.order["nfe"], strict=True))
+    other = [f"{name} {nfe}" for name, nfe in made.items() if nfe != count]
+    if unit != "NFE" or not other:
+        return f"{unit}={count}"
+    return f"at most {count} evaluations ({', '.join(other)})"
+
+
+def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """The rows without those of cells that have one value only, which are named."""
+    counts = ok.groupby(CELL, dropna=False)["value"].transform("size")
+    alone = ok[(counts < 2) & (ok["denoiser"] != "law")]
+    for _, row in alone.iterrows():
+        name = sampler_name(row["sampler"], row["sampler_settings"])
+        out.print(
+            f"{row['metric']}, {row['start']} start, {row['denoiser']} score, {name}, "
+            f"{_bound(unit, row['steps'])}: one repetition gave a value, so nothing is claimed of "
+            "it",
+            markup=False,
+        )
+    return ok.drop(alone.index)
+
+
+def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
+    """E‖s − s*‖² of each score, at each level where it was measured.
+
+    Args:
+        out: where to print.
+        errors: of `bench.score_error.score_errors`.
+    """
+    for name, rows in errors.groupby("denoiser", sort=False):
+        means = rows.groupby("sigma", sort=False)[["error", "size"]].mean()
+        texts = [
+            f"{line['error']:.2g} at σ={sigma:.3g} (E‖s*‖² {line['size']:.2g})"
+            for sigma, line in means.iterrows()
+        ]
+        out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}", markup=False)
+
+
+def print_chains(out: Console, table: pd.DataFrame) -> None:
+    """How well chains mix, a line for each cell whose chains could be examined.
+
+    Args:
+        out: where to print.
+        table: rows of the results store, of `bench.chains.diagnose`.
+    """
+    ok = table[table["status"] == "ok"]
+    for key, rows in ok.groupby(["start", "denoiser", "sampler", "sampler_settings", "steps"]):
+        start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
+        values = dict(zip(rows["metric"], rows["value"], strict=True))
+        states = json.loads(rows["info"].iloc[0])["states"]
+        acceptance = f"acceptance {values['acceptance']:.2f}, " if "acceptance" in values else ""
+        out.print(
+            f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps} "
+            f"({rows['nfe'].iloc[0]:,} evaluations): {acceptance}{states:,.0f} states are worth "
+            f"{values['effective_sample_size']:.0f}, split R̂ {_r_hat(values['split_r_hat'])}"
+            + ("" if values["split_r_hat"] <= MIXED else " (not mixed)")
+            + _beside_the_law(values),
+            markup=False,
+        )
+
+
+def _r_hat(value: float) -> str:
+    """Three decimals near 1, where they decide; elsewhere three digits."""
+    return f"{value:.3f}" if value < 1.1 else f"{value:.3g}"
+
+
+#: What tells one group of chains from another.
+_CHAINS = ["start", "denoiser", "sampler", "sampler_settings"]
+
+
+def _unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], str]:
+    """Whose chains have not mixed, or left out modes, in words."""
+    words: dict[tuple[str, ...], str] = {}
+    for key, rows in chains.groupby(_CHAINS):
+        start, denoiser, sampler, settings = cast(tuple[str, str, str, str], key)
+        values = dict(zip(rows["metric"], rows["value"], strict=True))
+        r_hat, missing = values["split_r_hat"], values.get("mass_not_reached", 0.0)
+        if "incompatible" in set(rows["status"]):
+            continue  # too few steps to be examined
+        if not r_hat <= MIXED or missing > 0:  # NaN where they diverged
+            why = f"split R̂ {_r_hat(r_hat)}"
+            why += f", {_number(missing)} of the mass not reached" if missing > 0 else ""
+            words[start, denoiser, sampler, settings] = f"{sampler_name(sampler, settings)} ({why})"
+    return words
+
+
+def _beside_the_law(values: Mapping[str, float]) -> str:
+    """What is known of the chains' own error, which R̂ cannot see."""
+    missing = values.get("mass_not_reached", 0.0)
+    if missing > 0:
+        return f", and {_number(missing)} of the mass is in modes no chain reached"
+    if "mass_misplaced" in values:
+        return f", all modes reached, {_number(values['mass_misplaced'])} of the mass misplaced"
+    if "mean_error" in values:
+        return (
+            f", mean off by {_number(values['mean_error'])} sd of the law, "
+            f"sd by {values['sd_error']:.0%}"
+        )
+    return ""
+
+
+_HYPHENATED = {
+    "discretisation": "discreti-\nsation",
+    "generalisation": "generali-\nsation",
+    "optimisation": "optimi-\nsation",
+    "finite data": "finite\ndata",
+}
+
+
+def print_budget(out: Console, lines: pd.DataFrame) -> None:
+    """Two tables: a line for each sampler setting and number of steps, a column for each part.
+
+    Args:
+        out: where to print.
+        lines: of `bench.budget.parts.parts`.
+    """
+    titles = {
+        "difference": "differences of distances, which add up to the total",
+        "neighbours": "distances between neighbours, which see what the floor hides",
+    }
+    for metric, of_metric in lines.groupby("metric"):
+        out.print(f"\nerror budget in {metric}; mean ± half of the 95 % interval")
+        for kind, title in titles.items():
+            of_kind = of_metric[of_metric["kind"] == kind]
+            if of_kind.empty:
+                continue
+            out.print(f"{title}:")
+            out.print(_budget_table(of_kind))
+
+
+def _budget_table(lines: pd.DataFrame) -> Table:
+    """The table of one kind of parts."""
+    columns = [part for part in (*PARTS, "total") if part in set(lines["part"])]
+    grid = Table(box=None, pad_edge=False)
+    names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
+    # rich takes from the columns that it may, where a terminal is narrow: not what names a line
+    grid.add_column("sampler", no_wrap=True, min_width=max(map(len, names)))
+    counts = [len(str(count)) for count in lines["steps"]]
+    grid.add_column("N", justify="right", no_wrap=True, min_width=max(counts))
+    for part in columns:
+        grid.add_column(_HYPHENATED.get(part, part), justify="right", no_wrap=True)
+    for key, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
+        sampler, settings, steps = cast(tuple[str, str, int], key)
+        found = dict(zip(group["part"], map(_cell, group["mean"], group["upper"]), strict=True))
+        texts = (found.get(part, "–") for part in columns)
+        grid.add_row(sampler_name(sampler, settings), str(steps), *texts)
+    return grid
+
+
+def _cell(mean: float, upper: float) -> str:
+    half = upper - mean
+    if half != half:
+        return _number(mean)
+    return f"{_number(mean)}±{_number(half)}".replace("±0.", "±.")
+
+
+def _number(value: float) -> str:
+    """Two decimals, or two digits where those would all be zero (MMD, energy)."""
+    return f"{value:.2f}" if abs(value) >= 0.05 or value == 0 else f"{value:.2g}"

@@ -1,0 +1,57 @@
+"""The objects of a stored run, built again from its config and its trained weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from samplerbench.app.folder.runs import CHECKPOINTS, StoredRun
+from samplerbench.app.job.build import Job, build
+from samplerbench.bench.cell import Origin
+from samplerbench.errors import InvalidSetting, first_line, kind_and_line
+from samplerbench.identity import identity_of_model
+from samplerbench.training.weights import WEIGHTS, load, training_of
+
+
+def rebuild(run: StoredRun, **changes: Any) -> Job:
+    """The job of a run, its learned denoiser with the trained weights.
+
+    If code or data have changed since the training, the learned denoiser keeps the identity of the
+    training that made its weights.
+
+    Args:
+        run: as `open_run` returns it.
+        changes: top-level keys of the config to change before, such as device="cuda".
+
+    Raises:
+        InvalidSetting: an object cannot be built here, or there are no weights.
+    """
+    config = OmegaConf.merge(run.config, changes)
+    assert isinstance(config, DictConfig)
+    # only a job that runs opens a log, and the log's package may be missing here
+    config.logger = {"_target_": "samplerbench.logs.base.NoLogger"}
+    config.cache = "off"
+    try:
+        job = build(config, run.choices, run.name)
+    except OmegaConfBaseException as error:  # the run's version did not have one of the keys
+        allowed = f"a whole run of this version ({first_line(error)})"
+        raise InvalidSetting("run", run.directory, allowed) from error
+    if job.training is not None:
+        model = job.training.objective.model
+        path = run.directory / CHECKPOINTS / WEIGHTS
+        try:
+            load(model, path)
+        except Exception as error:  # the file may hold anything
+            allowed = f"one with the weights of its own network ({kind_and_line(error)})"
+            raise InvalidSetting("run", path, allowed) from error
+        model.to(job.sweep.device)
+        made_by = training_of(path) or identity_of_model(model)
+        if made_by != job.sweep.origins["learned"].id:
+            learned = Origin("learned", made_by, made_by)
+            sweep = replace(job.sweep, origins={**job.sweep.origins, "learned": learned})
+            budget = None if job.budget is None else replace(job.budget, sweep=sweep)
+            job = replace(job, sweep=sweep, budget=budget)
+    return job

@@ -1,0 +1,123 @@
+"""What cannot work is said before anything runs.
+
+Asked of the built objects, wherever they come from: the config of a job, or the library.
+"""
+
+from __future__ import annotations
+
+from samplerbench.bench.cell import Cell
+from samplerbench.bench.densities import why_no_density
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.models import Denoiser
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.identity import identity
+from samplerbench.metrics.base import Divergence, LawMetric, Metric, finite_points
+
+MOST_VALUES = 10**6
+
+
+def check(sweep: Sweep) -> None:
+    """Ask what cannot work before anything runs.
+
+    A sampler that cannot run gives rows that say so; it is a mistake where none can, or none on the
+    model that is learned.
+
+    Raises:
+        InvalidSetting: naming the key, its value and what is allowed.
+    """
+    _require_described(sweep)
+    _require_values(sweep)
+    _check_metrics(sweep)
+    for name, start in sweep.all_starts.items():
+        reason = start.why_incompatible(sweep.dataset)
+        if reason is not None:
+            raise InvalidSetting("start", name, f"another one: {reason}")
+    # a finite data set may not have so many fresh draws
+    if sweep.metrics and sweep.floor_cells():
+        sweep.law.draws(sweep.n_samples, "floor", sweep.seed, 0)
+    try:
+        levels = {steps: sweep.levels(steps) for steps in sweep.all_steps}
+    except InvalidSetting as error:
+        group = "" if error.field == "steps" else "grid."
+        raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
+    for name, model in sweep.denoisers.items():
+        reasons = [model.why_incompatible(rows) for rows in levels.values()]
+        if isinstance(model, Denoiser) and all(reasons):
+            raise InvalidSetting("denoiser", name, f"another one: {reasons[0]}")
+    tried = [
+        (denoiser, name, sampler.why_incompatible(model, sweep.levels(steps, sampler)))
+        for denoiser, model in sweep.denoisers.items()
+        for name, sampler in sweep.samplers
+        for steps in sweep.steps_of(sampler)
+    ]
+    # nothing would run, or nothing on what is trained
+    for asked in (tried, [one for one in tried if one[0] == "learned"]):
+        if asked and all(reason is not None for *_, reason in asked):
+            _, name, reason = asked[0]
+            raise InvalidSetting("sampler", name, f"another one: {reason}")
+
+
+def _require_described(sweep: Sweep) -> None:
+    """Refuse what has no identity: its values could be taken for those of something else."""
+    things = {
+        "dataset": sweep.dataset,
+        "schedule": sweep.schedule,
+        "grid": sweep.grid,
+        **{f"start.{name}": start for name, start in sweep.starts.items()},
+        **{f"sampler.{name}": sampler for name, sampler in sweep.samplers},
+        **{f"metric.{name}": metric for name, metric in sweep.metrics.items()},
+    }
+    for key, thing in things.items():
+        try:
+            identity(thing)
+        except TypeError as error:
+            allowed = f"a frozen dataclass of plain settings, or a function: {error}"
+            raise InvalidSetting(key, type(thing).__name__, allowed) from error
+
+
+def _require_values(sweep: Sweep) -> None:
+    """Refuse a grid of more values than a table or a folder of fragments can have."""
+    steps = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
+    cells = len(sweep.denoisers) * len(sweep.starts) * steps * sweep.repetitions
+    values = (cells + sweep.floor_repetitions) * len(sweep.metrics)
+    allowed = f"less: this makes {values:,} values, and a job has at most {MOST_VALUES:,}"
+    require(values <= MOST_VALUES, "repetitions", sweep.repetitions, allowed)
+
+
+def _why_no_density(sweep: Sweep) -> str | None:
+    """Why no cell has a known density, or None if one has."""
+    reasons = [
+        why_no_density(sweep, Cell(denoiser, start, name, sampler, 1, 0))
+        for denoiser in sweep.denoisers
+        for start in sweep.starts
+        for name, sampler in sweep.samplers
+    ]
+    return reasons[0] if all(reasons) else None
+
+
+def _check_metrics(sweep: Sweep) -> None:
+    """Each must be able to measure samples of this law, at this n, against these points."""
+    points = sweep.reference
+    for name, metric in sweep.metrics.items():
+        allowed = "another one: it compares with draws of the law, and there are none; see moments"
+        drawn = isinstance(metric, LawMetric) or len(points) > 0
+        require(drawn, "metric", name, allowed)
+    if len(points) > 0:
+        points = finite_points(points, "evaluation points")
+    for name, metric in sweep.metrics.items():
+        if isinstance(metric, LawMetric):
+            reason = metric.why_incompatible(sweep.law)
+        else:
+            reason = metric.why_incompatible(sweep.dataset.dim) or metric.why_too_large(
+                sweep.n_samples, len(points)
+            )
+        if reason is None and isinstance(metric, Divergence) and sweep.samplers:
+            reason = _why_no_density(sweep)
+        if reason is not None:
+            raise InvalidSetting("metric", name, f"another one: {reason}")
+        if isinstance(metric, Metric):
+            try:  # some points show what is wrong with all; all of them may take minutes
+                metric.against(points[:: -(-len(points) // 1000)], seed=sweep.metric_seed)
+            except InvalidSetting as error:
+                field = f"metric.{name}.{error.field}"
+                raise InvalidSetting(field, error.value, error.allowed) from error

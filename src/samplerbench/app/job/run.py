@@ -1,0 +1,347 @@
+"""One job: train and sweep; `showing` prints, draws and logs what comes of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from samplerbench.app.folder.claim import claim, write_status
+from samplerbench.app.folder.runs import CHECKPOINTS, State
+from samplerbench.app.job.build import Job, Training, build, scene
+from samplerbench.app.job.show import Showing
+from samplerbench.app.terminal import console, shown
+from samplerbench.bench.cache import ABOUT, Cache
+from samplerbench.bench.cell import Row
+from samplerbench.bench.chains import chain_cells, diagnose, names
+from samplerbench.bench.scene import Scene
+from samplerbench.bench.store import Store, to_data
+from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_line, require
+from samplerbench.files import set_aside, write_atomically
+from samplerbench.logs.base import Log, RunInfo, run_name
+from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, check_losses, load
+
+message = logging.getLogger(__name__)
+
+
+def run(config: DictConfig) -> float | None:
+    """Run the composed config in Hydra's output folder.
+
+    Returns:
+        What a sweeper that searches minimises, see `mean_value`; None where there is none, or no
+        metric.
+
+    Raises:
+        InvalidSetting: before any work, if the config cannot be run.
+        RunFailed: the training went wrong, a cell failed, or the disk is full.
+    """
+    hydra = HydraConfig.get()
+    directory = Path(hydra.runtime.output_dir)
+    about = {
+        "choices": OmegaConf.to_container(hydra.runtime.choices),
+        "overrides": list(hydra.overrides.task),
+        "values": 0,
+    }
+    searching = hydra.mode == RunMode.MULTIRUN and "BasicSweeper" not in hydra.sweeper._target_
+    try:
+        allowed = "null here: it is for a multirun whose sweeper searches, such as Optuna's"
+        unused = config.sweeper_metric is not None and not searching
+        require(not unused, "sweeper_metric", config.sweeper_metric, allowed)
+        job = built(config, hydra.runtime.choices, directory.name)
+    except (InvalidSetting, OmegaConfBaseException) as error:
+        if hydra.mode == RunMode.MULTIRUN:  # who looks at the jobs later sees why it has no values
+            claim(directory, config, about)
+            write_status(directory, "failed", first_line(error))
+        raise
+    about |= {"values": planned(job), "sweep_id": job.sweep.books.sweep_id}
+    claim(directory, config, about)
+    try:
+        with logged(job, directory) as log:
+            failed = execute(job, directory, log)
+        if failed:
+            raise RunFailed("; ".join(failed))
+    except BaseException as error:
+        stopped: State = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        said = first_line(error) if isinstance(error, RunFailed) else kind_and_line(error)
+        with suppress(OSError):  # the disk may be full
+            write_status(directory, stopped, said)
+        if isinstance(error, OSError):
+            kept = "what was finished is kept, and the same command goes on from there"
+            raise RunFailed(f"{first_line(error)}; {kept}") from error
+        raise
+    write_status(directory, "finished")
+    if not searching or not job.sweep.metrics:
+        return None
+    metric = config.sweeper_metric or next(iter(job.sweep.metrics))
+    return mean_value(Store(directory).readable()[0], metric)
+
+
+def mean_value(table: pd.DataFrame, metric: str) -> float:
+    """The mean of a metric over the cells of a job, without its floors.
+
+    It is infinite where a cell has no value, because its sampler diverged or cannot run: a mean
+    over the others would prefer settings that fail where it is difficult.
+    """
+    cells = to_data(table)
+    values = cells[(cells["metric"] == metric) & (cells["denoiser"] != "law")]["value"]
+    return float(values.mean()) if len(values) > 0 and values.notna().all() else math.inf
+
+
+def built(config: DictConfig, choices: Mapping[str, Any], name: str) -> Job:
+    """The job of a config; whatever it cannot be built from is an `InvalidSetting`."""
+    try:
+        return build(config, choices, name)
+    except InvalidSetting:
+        raise
+    except Exception as error:  # settings that nobody thought of
+        if config.get("debug") or isinstance(error, OmegaConfBaseException):
+            raise
+        reason = kind_and_line(error)
+        raise InvalidSetting("config", reason, "one that can be built; see debug=true") from error
+
+
+def logged(job: Job, directory: Path) -> Log:
+    """The open log of the run, named by what it compares and by what varies in its multirun."""
+    hydra, labels = HydraConfig.get(), job.sweep.labels
+    samplers = [name for name, _ in job.sweep.samplers]
+    model = labels.objective if job.training else next(iter(job.sweep.denoisers), "")
+    group, varied = None, list[str]()
+    if hydra.mode == RunMode.MULTIRUN:
+        folder = Path(os.path.abspath(os.path.join(hydra.runtime.cwd, hydra.sweep.dir)))
+        # Hydra's own sweeper leaves the words of the command here; another one may leave nothing
+        stored = folder / "multirun.yaml"
+        fixed = OmegaConf.load(stored).hydra.overrides.task if stored.is_file() else []
+        group = folder.name
+        varied = [word for word in hydra.overrides.task if word not in fixed]
+    # Hydra keeps no choice for a group of several; what is one word can be grouped by
+    choices = {
+        key: choice
+        for key, choice in hydra.runtime.choices.items()
+        if isinstance(choice, str) and "/" not in str(key)
+    }
+    choices["sampler"] = ",".join(dict.fromkeys(samplers))
+    name = run_name(samplers, model, labels.dataset, varied)
+    tags = list(dict.fromkeys(filter(None, [labels.dataset, model, *samplers])))
+    config = {**job.config, "choices": choices}
+    return job.logger.open(RunInfo(directory, name, config, group, tags))
+
+
+def planned(job: Job) -> int:
+    """How many values the job is to have."""
+    sweep = job.sweep
+    chains = sum(len(names(sweep, cell)) for cell in chain_cells(sweep)) if job.chains else 0
+    if not sweep.metrics:
+        return chains
+    values = job.budget.row_count() if job.budget else sweep.row_count()
+    return values + chains
+
+
+def execute(job: Job, directory: Path, log: Log) -> list[str]:
+    """Train, sweep and draw; returns what failed, a line for each kind."""
+    out = console()
+    showing = Showing(job, directory, log, out)
+    view = scene(job.sweep, job.training)
+    if job.training is not None:
+        view = fit(job, job.training, view, directory, log, out)
+        showing.score_errors()
+    failed = []
+    if planned(job) > 0:
+        table = measure(job, directory, out)
+        count = int((table["status"] == "failed").sum())
+        if count > 0:
+            failed.append(f"{count} values failed, see the column message in {shown(directory)}")
+        showing.results(table)
+        out.print(f"table:  {shown(directory / 'cells.parquet')}")
+    failed += showing.pictures(view)
+    if log.where:
+        out.print(f"log:    {shown(log.where)}")
+    write_atomically(directory / "report.txt", out.export_text().encode())
+    kept = (directory / name for name in ("report.txt", "cells.parquet", "budget.csv", LOSSES))
+    log.files(path for path in kept if path.exists())
+    return failed
+
+
+def fit(
+    job: Job, training: Training, view: Scene, directory: Path, log: Log, out: Console
+) -> Scene:
+    """Train the sweep's learned denoiser, or find it trained; returns what pictures see of it."""
+    recipe, labels = training.objective.recipe, job.sweep.labels
+    out.print(
+        f"training {labels.network} with {labels.objective} on {labels.dataset}: "
+        f"{recipe.steps:,} steps of {recipe.batch_size:,}"
+    )
+    model = training.objective.model
+    initial = copy.deepcopy(model)
+    untrained = copy.deepcopy(model).eval().requires_grad_(False)
+    if job.cache is None or not from_cache(job, job.cache, training, directory, log, out):
+        own = directory / CHECKPOINTS
+        as_at_first(model, initial)  # the cache may have failed in the middle of a training
+        train_here(job, training, own, log, out)
+        (own / LOSSES).replace(directory / LOSSES)
+    model.to(job.sweep.device)
+    losses = read_losses(directory / LOSSES)
+    log.losses(list(losses.itertuples(index=False, name=None)))
+    return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
+
+
+def as_at_first(model: nn.Module, initial: nn.Module) -> None:
+    """Make a model, in place, as it was when a copy of it was made."""
+    model.load_state_dict(initial.state_dict())
+    model.train(initial.training)
+    for own, first in zip(model.parameters(), initial.parameters(), strict=True):
+        own.requires_grad_(first.requires_grad)
+
+
+def from_cache(
+    job: Job, cache: Cache, training: Training, directory: Path, log: Log, out: Console
+) -> bool:
+    """Whether the run has the training now: from the cache, where it is done if it was not.
+
+    Not where it has not been done and the cache cannot be written to.
+    """
+
+    def wait() -> None:
+        out.print("another job trains this model: waiting for it")
+
+    def trained(place: Path) -> bool:
+        known = not cache.refresh and taken(place, directory, training)
+        if known:
+            out.print("it was trained before; cache=refresh trains again")
+        return known
+
+    training_id = job.sweep.origins["learned"].id
+    # weights are whole or absent, so this needs no lock, which a folder may not let us have
+    if trained(cache.place(training_id)):
+        return True
+    with cache.training(training_id, wait) as place:
+        if place is None or trained(place):
+            return place is not None
+        try:
+            if cache.refresh:
+                (place / STATE).unlink(missing_ok=True)
+            if (place / STATE).exists():
+                out.print("it goes on where it was interrupted")
+            about = json.dumps(asdict(job.sweep.labels), indent=1, ensure_ascii=False)
+            write_atomically(place / ABOUT, about.encode())
+            train_here(job, training, place, log, out, resumable=True)
+        except OSError as error:  # such as a full disk, which need not be the run's
+            message.warning("cache: %s; the training is done again and not kept there", error)
+            return False
+        return taken(place, directory, training)
+
+
+def taken(place: Path, directory: Path, training: Training) -> bool:
+    """Take a training from the cache's folder into the run's; whether it is there and whole."""
+    own = directory / CHECKPOINTS
+    own.mkdir(exist_ok=True)  # it is there if the job was begun before
+    weights, losses = own / WEIGHTS, directory / LOSSES
+
+    def read() -> None:
+        # into a copy: a file that stops in the middle must not leave its half in what is to train
+        load(copy.deepcopy(training.objective.model), weights)
+
+    def agree() -> None:
+        read_losses(losses)
+        check_losses(losses.read_bytes(), weights)
+
+    for path, check in ((weights, read), (losses, agree)):
+        try:
+            content = (place / path.name).read_bytes()
+        except FileNotFoundError:  # not done, or pruned this moment
+            return False
+        except OSError as error:
+            set_aside(place / path.name, error)
+            return False
+        write_atomically(path, content)  # what is checked is what stays
+        try:
+            check()
+        except Exception as error:  # whatever the file holds
+            set_aside(place / path.name, error)
+            return False
+    load(training.objective.model, weights)
+    return True
+
+
+def train_here(
+    job: Job, training: Training, place: Path, log: Log, out: Console, resumable: bool = False
+) -> None:
+    """Train, with weights and losses left in a folder."""
+    from samplerbench.training.loop import train  # Lightning takes seconds to import
+
+    began = time.perf_counter()
+    train(
+        training.objective,
+        training.data,
+        directory=place,
+        log=log.losses,
+        device=job.sweep.device,
+        progress=sys.stderr.isatty(),
+        resumable=resumable,
+        training_id=job.sweep.origins["learned"].id,
+    )
+    losses = read_losses(place / LOSSES)
+    last = losses[losses["name"] == "train"]["loss"]
+    loss = f", loss {last.iloc[-1]:.4g}" if len(last) > 0 else ""
+    out.print(f"trained in {time.perf_counter() - began:.0f} s{loss}")
+
+
+def read_losses(path: Path) -> pd.DataFrame:
+    """The losses of a training; ValueError where the file holds none."""
+    losses = pd.read_csv(path, float_precision="round_trip")
+    if list(losses.columns) != ["step", "name", "loss"] or losses.empty:
+        raise ValueError("it has no losses, which are step,name,loss")
+    return losses
+
+
+def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
+    """Evaluate all cells; returns their table, which is written whatever happens."""
+    sweep, budget = job.sweep, job.budget
+    store = Store(directory, sweep.books.sweep_id)
+    total = planned(job)
+    out.print(
+        f"{'budget' if budget else 'sweep'}: {total:,} values of n = {sweep.n_samples:,} samples, "
+        f"{sweep.repetitions} repetitions, in blocks of {sweep.block:,}, "
+        f"{sweep.workers} at a time on {sweep.device}"
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    # a console of its own: the bar is no part of the report
+    with Progress(*columns, TimeRemainingColumn(), console=console()) as progress:
+        task = progress.add_task("sweep", total=total)
+
+        def keep(row: Row) -> None:
+            store.write(row, known=job.cache is not None and row.cell_id in job.cache.recalled)
+            if job.cache is not None:
+                job.cache.keep(row)
+            progress.advance(task)
+
+        try:
+            if sweep.metrics:
+                (budget or sweep).run(keep)
+            for row in diagnose(sweep, job.chains) if job.chains else []:
+                keep(row)
+        finally:  # also when it is interrupted: what is there can be read
+            table = store.compact()
+    if len(table) != total:
+        raise RunFailed(f"{len(table):,} of {total:,} values are in the table: a defect")
+    if job.cache is not None and job.cache.recalled:
+        known = len(job.cache.recalled)
+        out.print(f"{known:,} values were known; cache=refresh measures them again")
+    return table

@@ -1,0 +1,268 @@
+"""What a job shows of its results: printed, drawn and logged.
+
+What is drawn is kept in the cache beside the values that it is drawn of, so matplotlib is imported
+where a figure is not known yet and nowhere else.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from rich.console import Console
+
+from samplerbench.app.job.build import Job, what_pictures_see
+from samplerbench.app.job.console import (
+    print_beyond,
+    print_budget,
+    print_cells,
+    print_chains,
+    print_claims,
+    print_failures,
+    print_score_errors,
+)
+from samplerbench.app.terminal import shown
+from samplerbench.bench.budget.parts import parts
+from samplerbench.bench.budget.run import Budget
+from samplerbench.bench.budget.words import verdict
+from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.chains import CHAIN
+from samplerbench.bench.scene import Scene
+from samplerbench.bench.score_error import COLUMNS, score_errors
+from samplerbench.bench.statistics import at_equal_cost, summary
+from samplerbench.bench.store import table_digest, to_data
+from samplerbench.errors import kind_and_line
+from samplerbench.files import write_atomically
+from samplerbench.identity import describe, drawing_versions, identity, settings_text
+from samplerbench.logs.base import Log
+
+if TYPE_CHECKING:
+    from samplerbench.figures.base import Drawings, Picture
+
+SCORE_ERRORS = "score_errors.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class Showing:
+    """Where the results of a job are shown.
+
+    Args:
+        job: whose they are.
+        directory: of the run; figures and tables go there.
+        log: of the run.
+        out: where to print.
+    """
+
+    job: Job
+    directory: Path
+    log: Log
+    out: Console
+
+    def score_errors(self) -> None:
+        """The errors of the scores themselves, where the exact one is known."""
+        sweep = self.job.sweep
+        oracle = sweep.dataset.oracle(sweep.schedule) if sweep.dataset.known_law else None
+        if oracle is None:
+            return
+        exact = oracle.to(sweep.device)
+        rows = [row for row in sweep.levels(max(sweep.all_steps)).rows if row.sigma > 0]
+        chosen = sorted({round(k * (len(rows) - 1) / 4) for k in range(5)}) if rows else []
+        path = self.directory / SCORE_ERRORS
+
+        def make() -> list[Path]:
+            errors = score_errors(
+                sweep.denoisers,
+                exact,
+                sweep.dataset,
+                [rows[k] for k in chosen],
+                count=sweep.n_samples,
+                repetitions=sweep.repetitions,
+                seed=sweep.seed,
+                device=sweep.device,
+            )
+            write_atomically(path, errors.to_csv(index=False).encode())
+            return [path]
+
+        points = {"n": sweep.n_samples, "repetitions": sweep.repetitions}
+        of = {"score_errors": points, "scene": what_pictures_see(sweep)}
+        self._known_or_made(of, make, check_score_errors)
+        errors = read_score_errors(path.read_bytes())
+        print_score_errors(self.out, errors)
+        self.log.table("score_errors", errors)
+
+    def results(self, table: pd.DataFrame) -> None:
+        """The table of all values, and what it supports."""
+        sweep = self.job.sweep
+        shown_cells, unit = to_data(table), "N"
+        beyond = pd.DataFrame()
+        if sweep.nfe:  # samplers at equal cost, not at equal steps
+            unit = "NFE"
+            shown_cells, beyond = at_equal_cost(shown_cells, sweep.nfe)
+        print_cells(self.out, shown_cells, unit, sweep.law.known_law)
+        print_beyond(self.out, beyond)
+        chains = table[table["reference"] == CHAIN]
+        print_chains(self.out, chains)
+        if self.job.chains == 0 and any(sampler.holds for _, sampler in sweep.samplers):
+            text = "whether chains have mixed was not asked: chains=20 examines 20 of each sampler"
+            self.out.print(text, markup=False)
+        print_failures(self.out, table)
+        print_claims(self.out, shown_cells, self.job.wanted, sweep.metrics, unit, chains)
+        self.log.table("cells", table.drop(columns=["metric_settings"]))
+        if self.job.budget is not None:
+            self._budget(self.job.budget, table)
+        ok = to_data(table)
+        ok = ok[(ok["status"] == "ok") & (ok["denoiser"] != "law")]
+        for metric in sweep.metrics:
+            rows = ok[ok["metric"] == metric]
+            if rows["steps"].nunique() > 1:  # no curve in one point
+                self._distance(table, metric)
+                lines = summary(rows)
+                names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
+                lines = lines.assign(name=names)
+                by = ["denoiser", "start", "name"]
+                self.log.curves(metric, lines, ["nfe", "steps"], "mean", by)
+
+    def pictures(self, view: Scene) -> list[str]:
+        """What was asked for, drawn of the trained model; a line for each that cannot be drawn.
+
+        Files begin with the picture's name in the job, which no two share.
+        """
+        failed = []
+        for name, picture in self.job.pictures.items():
+            try:
+                for path in self._picture(name, picture, view):
+                    self._figure(f"{name}/{path.stem}", path)
+            except OSError:  # a disk that is full is no picture's fault
+                raise
+            except Exception as error:  # such as one too large for the memory
+                if self.job.config.get("debug"):
+                    raise
+                failed.append(f"picture={name}: not drawn: {kind_and_line(error)}; see debug=true")
+                self.out.print(failed[-1])
+        return failed
+
+    def _picture(self, name: str, picture: Picture, view: Scene) -> list[Path]:
+        def draw() -> Drawings:
+            return {
+                stem if f"{stem}_".startswith(f"{name}_") else f"{name}_{stem}": drawn
+                for stem, drawn in picture.draw(view).items()
+            }
+
+        if not type(picture).__module__.startswith(f"{__package__.partition('.')[0]}."):
+            return self._draw(draw)  # nobody knows what else decides somebody else's picture
+        seen = what_pictures_see(self.job.sweep)
+        return self._drawn({"picture": describe(picture), "name": name, "scene": seen}, draw)
+
+    def _distance(self, table: pd.DataFrame, metric: str) -> None:
+        """The figure of a metric against steps, or against evaluations at equal cost."""
+        samplers = self.job.sweep.samplers
+        x = "nfe" if self.job.sweep.nfe else "steps"
+
+        def draw() -> Drawings:
+            from samplerbench.figures.distance_families import distance_figure, family
+
+            families = {sampler_name(n, settings_text(s)): family(s) for n, s in samplers}
+            return {f"distance_{metric}": distance_figure(to_data(table), metric, x, families)}
+
+        for path in self._drawn({"distance": metric, "x": x, "table": table_digest(table)}, draw):
+            self._figure(f"distance/{metric}", path)
+
+    def _budget(self, budget: Budget, table: pd.DataFrame) -> None:
+        """The budget as a table, in words and as a figure, for every metric."""
+        lines = parts(table, budget.converged_steps)
+        print_budget(self.out, lines)
+        for line in verdict(budget, table):
+            self.out.print(line, markup=False)
+        self.out.print()
+        write_atomically(self.directory / "budget.csv", lines.to_csv(index=False).encode())
+        self.log.table("budget", lines)
+        sweep = budget.sweep
+        title = (
+            f"{sweep.labels.dataset}, n = {sweep.n_samples:,}, {sweep.repetitions} repetitions; "
+            "bars: 95 % intervals of the mean"
+        )
+        asked = {"steps": budget.converged_steps, "nfe": list(sweep.nfe), "title": title}
+
+        def draw(metric: str) -> Drawings:
+            from samplerbench.figures.budget import waterfall
+            from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
+
+            figures = {}
+            if not sweep.nfe:  # at equal cost the samplers have no number of steps in common
+                figures[f"budget_{metric}"] = waterfall(lines, metric, title)
+            if paired_errors(table, metric)["nfe"].nunique() > 1:
+                figures[f"paired_error_{metric}"] = paired_error_against_nfe(table, metric)
+            return figures
+
+        for metric in dict.fromkeys(lines["metric"]):
+            of = {"budget": metric, **asked, "table": table_digest(table)}
+            for path in self._drawn(of, partial(draw, metric)):
+                self._figure(f"{path.stem.removesuffix(f'_{metric}')}/{metric}", path)
+
+    def _figure(self, name: str, path: Path) -> None:
+        """Log a figure and say where it is."""
+        self.log.figure(name, path)
+        self.out.print(f"figure: {shown(path)}")
+
+    def _draw(self, draw: Callable[[], Drawings]) -> list[Path]:
+        from samplerbench.figures.base import write
+
+        return write(draw(), self.directory)
+
+    def _drawn(self, of: object, draw: Callable[[], Drawings]) -> list[Path]:
+        """The files of figures and animations, as `_known_or_made` has them."""
+        return self._known_or_made(of, lambda: self._draw(draw), check_figures)
+
+    def _known_or_made(
+        self,
+        of: object,
+        make: Callable[[], Iterable[Path]],
+        check: Callable[[Mapping[str, bytes]], None],
+    ) -> list[Path]:
+        """Files in the folder of the run: from the job's cache, or made now and kept there.
+
+        Args:
+            of: all that decides them, besides the software.
+            make: writes them into the folder.
+            check: raises if what is found are no such files.
+        """
+        cache = self.job.cache
+        if cache is None:
+            return list(make())
+        archive = identity([of, dict(self.job.sweep.versions), drawing_versions()])
+        known = cache.recall_archive(archive, check)
+        if known is None:
+            paths = list(make())
+            cache.keep_archive(archive, {path.name: path.read_bytes() for path in paths})
+            return paths
+        for name, content in known.items():
+            write_atomically(self.directory / name, content, durable=False)  # the cache has it
+        return [self.directory / name for name in known]
+
+
+def check_figures(files: Mapping[str, bytes]) -> None:
+    """Refuse what would be no figure or animation in the folder of a run."""
+    for name in files:
+        if not re.fullmatch(r"[\w-][\w.+-]{0,150}\.(png|gif)", name, re.ASCII):
+            raise ValueError(f"it holds {name[:50]!r}, which is no figure")
+
+
+def check_score_errors(files: Mapping[str, bytes]) -> None:
+    """Refuse what is not the one table of the errors of scores."""
+    if list(files) != [SCORE_ERRORS]:
+        raise ValueError(f"it holds other files than {SCORE_ERRORS}")
+    read_score_errors(files[SCORE_ERRORS])
+
+
+def read_score_errors(content: bytes) -> pd.DataFrame:
+    """The errors of scores, from a file's content; ValueError if it is none."""
+    errors = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
+    if tuple(errors.columns) != COLUMNS:
+        raise ValueError(f"it has other columns than {', '.join(COLUMNS)}")
+    return errors

@@ -1,0 +1,28 @@
+"""The total variation distance of the samples' law from the data's law, between 0 and 1.
+
+    TV(q, p) = ½ ∫ |q − p| = ½ E_q|1 − r| ,     r = p/q where q > 0,
+
+if p has no mass where q has none, which E_q[r] = 1 says. No event has probabilities under q and p
+that differ by more. `info` has `half_width` and `mean_ratio` as of `kl_law`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from samplerbench.metrics.base import Divergence, Measurement
+
+
+@dataclass(frozen=True)
+class TVLaw(Divergence):
+    """The total variation distance to the data's law, a share; no units."""
+
+    def estimate(self, log_ratios: Tensor) -> Measurement:
+        excess = log_ratios.expm1()
+        terms = excess.abs() / 2
+        half = 1.96 * float(terms.std()) / math.sqrt(len(terms))
+        info = {"half_width": half, "mean_ratio": float(excess.mean()) + 1}
+        return Measurement(float(terms.mean()), math.nan, math.nan, None, 0, info)
