@@ -100,13 +100,14 @@ def orders() -> str:
         f"The p of an error ∝ N^−p, by least squares over N = {', '.join(map(str, STEPS))}",
         "between the noise-to-signal ratios 1.9 and 0.2, with the exact denoiser of a Gaussian and",
         "of a mixture, on three paths. The error of a deterministic sampler is the distance of its",
-        "states to the probability flow. For one with noise (weak) it is that of its mean and",
-        f"covariance on the Gaussian, exact where the sampler is affine, up to N = {STEPS[2]}.",
+        "states to the probability flow. The error of a sampler with noise (weak) is that of its",
+        "mean and covariance on the Gaussian. If the sampler is affine, they are known exactly, up",
+        f"to N = {STEPS[2]}.",
         "",
-        "*exact*: an error below 1e-9. –: nothing to measure, as for a Langevin or an adaptive",
-        "sampler, or for noise on the mixture. A Gaussian's field is linear and flatters some",
-        "methods. `make gallery ARGS=orders` writes this table; `samplerbench check` prints one",
-        "with the law and the contract beside it.",
+        "*exact*: an error below 1e-9. –: not measured. This is so for Langevin and adaptive",
+        "samplers, and on the mixture for samplers with noise. The field of a Gaussian is linear,",
+        "so some methods look better there. `make gallery ARGS=orders` writes this table.",
+        "`samplerbench check` prints one with law and contract.",
         "",
         "| " + " | ".join(["sampler", "declared", *titles]) + " |",
         "|---|---|" + "---:|" * len(titles),
@@ -128,15 +129,15 @@ def index() -> str:
         "# Gallery",
         "",
         "The main job, every experiment of the three source notebooks, and the shapes of some",
-        "published tables, as `make gallery` runs them, in their default setting: minutes on two",
-        "cores each. `fidelity=notebook` runs a notebook's own numbers. Seconds are from a command",
-        "to its end, on the machine that wrote this page.",
+        "published tables. `make gallery` runs them with their default settings. Each takes",
+        "minutes on two cores. `fidelity=notebook` uses the settings of the notebook. The seconds",
+        "are those of the whole command, on the machine that wrote this page.",
     ]
     if (GALLERY / f"{ORDERS}.md").exists():
         lines += [
             "",
-            f"[The orders of all samplers, declared and measured]({ORDERS}.md): on a Gaussian and",
-            "on a mixture, on three paths.",
+            f"[The orders of all samplers, declared and measured]({ORDERS}.md), on three paths:",
+            "on a Gaussian, and for samplers without noise also on a mixture.",
         ]
     notebook = ""
     for name in experiments([]):
@@ -151,7 +152,7 @@ def index() -> str:
         top = takewhile(lambda line: line.startswith("# "), yaml)
         comment = [line.removeprefix("# ") for line in top if "@package" not in line]
         lines += _entry(name, _words(name), comment)
-        lines += _entry(own, [*_words(name), "fidelity=notebook"], ["The notebook's own setting."])
+        lines += _entry(own, [*_words(name), "fidelity=notebook"], ["As in the notebook."])
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from samplerbench.app.folder.runs import open_run
+from samplerbench.app.job.build import build
 from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.main import main
 
@@ -55,9 +56,12 @@ def test_the_floor_is_of_images_that_no_training_has_seen(job):
 def test_another_version_of_the_networks_package_is_another_model(job, monkeypatch):
     table = pd.read_parquet(job / "cells.parquet")
     (known,) = set(table["training_id"]) - {""}
-    assert rebuild(open_run(job)).sweep.origins["learned"].id == known
+    run = open_run(job)
+    assert build(run.config, run.choices, "again").sweep.origins["learned"].id == known
     monkeypatch.setattr("samplerbench.app.job.build.version", lambda package: f"{package} 0")
-    assert rebuild(open_run(job)).sweep.origins["learned"].id != known
+    assert build(run.config, run.choices, "again").sweep.origins["learned"].id != known
+    # the weights that are there keep their own
+    assert rebuild(run).sweep.origins["learned"].id == known
 
 
 def test_the_panels_are_written(job):

@@ -248,19 +248,19 @@ def test_an_interrupt_in_training_is_said(typed, monkeypatch):
     assert "interrupted" in err
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-README_COMMANDS = [
+START = (Path(__file__).parents[2] / "docs" / "start.md").read_text()
+START_COMMANDS = [
     line.split("#")[0].strip()
-    for line in README.splitlines()
+    for line in START.splitlines()
     if re.match(r"samplerbench (?!score)\S+=", line)
 ]
 
 
 @pytest.mark.parametrize(
     "line",
-    [pytest.param(c, marks=[pytest.mark.slow] * ("experiment=" in c)) for c in README_COMMANDS],
+    [pytest.param(c, marks=[pytest.mark.slow] * ("experiment=" in c)) for c in START_COMMANDS],
 )
-def test_the_readme_s_commands_run(typed, line):
+def test_the_commands_of_the_docs_run(typed, line):
     words = shlex.split(line)[1:]
     few = ["n_samples=60", "block=30", "steps=[2,3]", "trainer.steps=3", "repetitions=2"]
     if any(word.startswith("nfe=") for word in words):

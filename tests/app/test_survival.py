@@ -200,7 +200,7 @@ def test_a_full_disk_ends_with_one_line_and_the_command_goes_on(
 
 
 def test_another_number_of_threads_changes_the_last_digits_only(whole, tmp_path):
-    """Sums are taken in another order: what the README says of it, on the oracle's cells.
+    """Sums are taken in another order: the claim of docs/conventions.md, on the oracle's cells.
 
     Not in a fork: where this process has used two threads a child would wait for them for ever.
     """

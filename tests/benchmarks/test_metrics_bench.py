@@ -18,6 +18,11 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from samplerbench.core.grids import karras
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM
+from samplerbench.core.starts import sobol_prior
+from samplerbench.core.tangents import WithTangents, with_tangents
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.metrics.base import Distance
 from samplerbench.metrics.energy import Energy
@@ -30,6 +35,8 @@ from samplerbench.metrics.mode_weights import ModeWeights
 from samplerbench.metrics.projections import random_directions
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.metrics.within_mode import WithinMode
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
 
 pytestmark = pytest.mark.bench
 
@@ -157,3 +164,33 @@ def test_peak_memory(benchmark: BenchmarkFixture, n: int) -> None:
     benchmark.extra_info |= {"peak_gigabytes": gigabytes, "metric_seconds": seconds}
     print(f"\n{n:,} × 1,000,000 × 256 directions: {gigabytes:.2f} GB, {seconds:.0f} s")
     assert gigabytes <= 2
+
+
+def test_a_density_against_sampling_alone(benchmark: BenchmarkFixture) -> None:
+    """The promise is at most dim + 2 times, here 4."""
+    law, schedule = grid_mixture(), EDM(10.0)
+    levels, oracle, start = (
+        karras(schedule, 25, noise_min=0.02),
+        law.oracle(schedule),
+        sobol_prior(),
+    )
+    x = start.draw(law, 2048, levels.rows[0], (0, 0, 0))
+    noise = KeyedNoise(("bench",))
+
+    @torch.no_grad()
+    def sampling() -> None:
+        final_state(DDIM(0.0), oracle, x, levels, noise)
+
+    @torch.no_grad()
+    def density() -> None:
+        final_state(DDIM(0.0), WithTangents(oracle), with_tangents(x), levels, noise)
+
+    plain, whole = [], []
+    for _ in range(9):
+        for function, seconds in ((sampling, plain), (density, whole)):
+            began = time.process_time()
+            function()
+            seconds.append(time.process_time() - began)
+    benchmark.extra_info["ratio"] = statistics.median(whole) / statistics.median(plain)
+    print(f"density / sampling: {benchmark.extra_info['ratio']:.2f}")
+    benchmark.pedantic(density, rounds=1)

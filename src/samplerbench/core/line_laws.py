@@ -203,7 +203,8 @@ class MixtureLine(LineLaw):
 
     def _first_guess(self, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return guesses and their brackets from the table."""
-        after = torch.searchsorted(self._levels, levels).clamp_(1, len(self._table) - 1)
+        flat = levels.contiguous()  # torch warns of others
+        after = torch.searchsorted(self._levels, flat).clamp_(1, len(self._table) - 1)
         low, high = self._table[after - 1], self._table[after]
         below, above = self._levels[after - 1], self._levels[after]
         rise, width = (above - below).clamp_min(_TINY), high - low
@@ -287,7 +288,8 @@ class DensityLine(LineLaw):
         return self._levels[panel] + masses.sum(dim=1), self._moments[panel] + part
 
     def _solve(self, levels: Tensor) -> Tensor:
-        after = torch.searchsorted(self._levels, levels).clamp_(1, len(self._edges) - 1)
+        flat = levels.contiguous()  # torch warns of others
+        after = torch.searchsorted(self._levels, flat).clamp_(1, len(self._edges) - 1)
         low, high = self._edges[after - 1], self._edges[after]
         below, above = self._levels[after - 1], self._levels[after]
         share = ((levels - below) / (above - below).clamp_min(_TINY)).clamp(0, 1)

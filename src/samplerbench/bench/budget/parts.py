@@ -54,7 +54,7 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     ok = table[table["status"] == "ok"]
     to_data = ok[ok["reference"].isin(["data", "law"])]
     cells = to_data[~to_data["sampler"].str.endswith(LIMIT) & (to_data["denoiser"] != "law")]
-    start = limits["start"].iloc[0]  # the converged run has the exact one
+    start = _exact_start(limits, converged_steps)
     oracle, exact = cells["denoiser"] == "oracle", cells["start"] == start
     index = [*KEY, "steps", "repetition"]
 
@@ -62,6 +62,8 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
         return rows.set_index(index)["value"]
 
     frame = pd.DataFrame({"C": distances(cells[oracle & exact])})
+    of_prior = limits[limits["start"] != start]
+    limits = limits[limits["start"] == start]
     frame["C∞"] = _at_limit(limits, ["data", "law"], converged_steps, frame.index)
     differences = {"floor": frame["C∞"], "discretisation": frame["C"] - frame["C∞"]}
     training = _at_limit(limits, ["training"], converged_steps, frame.index)
@@ -74,6 +76,11 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     if (table["denoiser"].eq("oracle") & table["start"].ne(start)).any():
         here = distances(cells[oracle & ~exact]).reindex(frame.index)
         differences["start"], last = here - last, here
+        if not of_prior.empty:  # of divergences
+            there = _at_limit(of_prior, ["law"], converged_steps, frame.index)
+            first = there.notna().groupby(level="metric").transform("any")
+            for part, values in (("discretisation", here - there), ("start", there - frame["C∞"])):
+                differences[part] = values.where(first, differences[part])
     for denoiser in ("empirical", "learned"):
         if not table["denoiser"].eq(denoiser).any():
             continue
@@ -91,6 +98,11 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
             blocks.append(_intervals(distances(rows), part, "neighbours", level))
     etas = cells[[*KEY, "eta"]].drop_duplicates()
     return pd.concat(blocks, ignore_index=True).merge(etas, on=KEY)
+
+
+def _exact_start(limits: pd.DataFrame, converged_steps: int) -> str:
+    """The name of the exact start: only from it are limits run twice. Empty if none was run."""
+    return next(iter(limits.loc[limits["steps"] == converged_steps, "start"]), "")
 
 
 def _at_limit(
@@ -157,6 +169,7 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     require_one_sweep(table)
     ok = table[(table["status"] == "ok") & table["sampler"].str.endswith(LIMIT)]
     to_data = ok[ok["reference"].isin(["data", "law"])]
+    to_data = to_data[to_data["start"] == _exact_start(ok, converged_steps)]
     wide = to_data.pivot_table(index=[*KEY, "repetition"], columns="steps", values="value")
     wide = wide.reindex(columns=[converged_steps, 2 * converged_steps])
     moved = _means((wide[2 * converged_steps] - wide[converged_steps]).dropna())

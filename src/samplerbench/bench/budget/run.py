@@ -13,7 +13,14 @@ Two budgets come of it, with d the distance to the data.
       d(A) = d(C∞) + [d(C) − d(C∞)] + [d(B) − d(C)] + [d(A) − d(B)]
              floor   discretisation   start           score
 
-  A difference may be negative (two errors can cancel) and depends on the order of the path.
+  A difference may be negative (two errors can cancel) and depends on the order of the path. For a
+  divergence such as kl_law the start comes first, which leaves the discretisation what more steps
+  would remove: with B∞ = Φ(oracle, prior, ∞),
+
+      d(A) = d(C∞) + [d(B∞) − d(C∞)] + [d(B) − d(B∞)] + [d(A) − d(B)]
+             floor   start             discretisation   score
+
+  and d(C∞), in place of a floor, is what the path leaves at its end.
 - *Distances between neighbours*, W(A, B), W(B, C), W(C, C∞), never are. They do not add up; by the
   triangle inequality d(A) ≤ W(A, B) + W(B, C) + W(C, C∞) + d(C∞). Neighbours share their starts
   and noise, so most sampling noise cancels: W(C, C∞), the *paired* discretisation, sees an error of
@@ -65,7 +72,7 @@ from samplerbench.bench.sweep import Drawing, Drawn, Once, Reference, Sweep
 from samplerbench.core.starts import Sobol
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.identity import content, settings_text
-from samplerbench.metrics.base import Distance, LawMetric, Metric
+from samplerbench.metrics.base import Distance, Divergence, LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.heun import Heun
 
@@ -184,6 +191,8 @@ class Budget:
         of_limit = 2 * len(sweep.metrics) + between
         if not sweep.dataset.known_law:
             of_limit += len(clouds)
+        if self.prior is not None:
+            of_limit += len(self._divergences)
         stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
         limits = stochastic + (stochastic < len(sweep.samplers))
         floor = sum(len(sweep.metrics_of(cell)) for cell in sweep.floor_cells())
@@ -249,7 +258,16 @@ class Budget:
             rows += self._between(before, metric, DOUBLED, end)
         if not self.sweep.dataset.known_law:
             rows += self._to_training(end)
+        if self.prior is not None:
+            drawing = self.sweep.drawing(replace(end.cell, start=self.prior))
+            rows += [self.sweep.measure(drawing, one, to_data[one]) for one in self._divergences]
         return end, rows
+
+    @property
+    def _divergences(self) -> list[str]:
+        """The names of the metrics whose path begins with the start."""
+        metrics = self.sweep.metrics
+        return [name for name, metric in metrics.items() if isinstance(metric, Divergence)]
 
     @cached_property
     def _training_points(self) -> Tensor:

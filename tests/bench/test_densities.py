@@ -1,0 +1,247 @@
+"""Densities of samplers' outputs: against closed forms, quadrature and published values."""
+
+import functools
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from samplerbench.app.job.refusals import check
+from samplerbench.bench.budget.parts import parts
+from samplerbench.bench.budget.run import Budget
+from samplerbench.bench.densities import log_ratios
+from samplerbench.bench.store import as_table
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.grids import karras
+from samplerbench.core.models import Learned
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, VPLinear
+from samplerbench.core.starts import Exact, FixedGaussian, Prior, sobol_prior
+from samplerbench.core.tangents import WithTangents, jacobian, with_tangents
+from samplerbench.core.targets import EDMTarget
+from samplerbench.datasets.four_well_boltzmann import FourWellBoltzmann
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import isotropic
+from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.kl_law import KLLaw
+from samplerbench.metrics.sliced import Sliced
+from samplerbench.metrics.tv_law import TVLaw
+from samplerbench.networks.residual_mlp import ResidualMLP
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.euler import Euler
+from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.unipc import UniPC
+from samplerbench.verify.exact_law import output_law
+
+KARRAS = functools.partial(karras, noise_min=0.02, rho=5.0)
+
+
+def sweep_of(law, samplers, steps, start="prior", schedule=None, n=2048, **changes):
+    schedule = schedule or EDM(10.0)
+    return Sweep(
+        dataset=law,
+        schedule=schedule,
+        grid=KARRAS,
+        denoisers={"oracle": law.oracle(schedule)},
+        starts={start: {"prior": Prior(), "exact": Exact()}[start]},
+        samplers=[(type(sampler).__name__, sampler) for sampler in samplers],
+        steps=steps,
+        metrics={"kl": KLLaw(), "tv": TVLaw()},
+        reference=law.draws(10, "evaluation", 0),
+        n_samples=n,
+        repetitions=1,
+        **changes,
+    )
+
+
+def ratios(sweep):
+    (cell,) = [cell for cell in sweep.cells() if cell.settings is not None]
+    return log_ratios(sweep, cell)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(0.0), Heun(), UniPC()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("schedule", [EDM(10.0), VPLinear()], ids=lambda s: type(s).__name__)
+def test_on_a_gaussian_it_is_the_closed_form(sampler, schedule):
+    """Outputs from the prior are Gaussian, and `exact_law` has their mean and covariance."""
+    law = gaussian([1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]])
+    sweep = sweep_of(law, [sampler], [6], schedule=schedule)
+    levels = sweep.levels(6)
+    sigma = levels.rows[0].sigma
+    start_covariance = sigma**2 * torch.eye(2).double()
+    mean, covariance = output_law(
+        sampler, law.oracle(schedule), levels, torch.zeros(2).double(), start_covariance
+    )
+    p = torch.distributions.MultivariateNormal(
+        torch.tensor([1.0, -0.5]).double(), torch.tensor([[4.0, 1.0], [1.0, 1.0]]).double()
+    )
+    q = torch.distributions.MultivariateNormal(mean, covariance)
+    expected = float(torch.distributions.kl_divergence(q, p))
+    found = ratios(sweep)
+    assert found.values is not None
+    measured = KLLaw().estimate(found.values)
+    assert measured.value == pytest.approx(expected, rel=0.05, abs=1e-5)
+    # the ratio itself, at every point
+    levels_start = sobol_prior().draw(law, 2048, levels.rows[0], (0, 0, 0))
+    y = final_state(sampler, law.oracle(schedule), levels_start, levels, KeyedNoise(("x",)))
+    torch.testing.assert_close(found.values, p.log_prob(y) - q.log_prob(y), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [(DDIM(0.0), 9), (Heun(), 16)])
+def test_on_a_mixture_it_is_the_integral_over_the_start(sampler, steps):
+    """By a grid over the start's plane, with Jacobians by differences."""
+    law, schedule = grid_mixture(), EDM(10.0)
+    levels, oracle = KARRAS(schedule, steps), law.oracle(EDM(10.0))
+    side = torch.linspace(-45, 45, 361, dtype=torch.float64)
+    x = torch.cartesian_prod(side, side)
+    h = 1e-5
+
+    def end(x):
+        return final_state(sampler, oracle, x, levels, KeyedNoise(("x",)))
+
+    columns = [(end(x + h * e) - end(x - h * e)) / (2 * h) for e in torch.eye(2).double()]
+    volume = torch.linalg.det(torch.stack(columns, -1)).log()
+    start = torch.distributions.Normal(0.0, 10.0).log_prob(x).sum(-1)
+    terms = start.exp() * (start - volume - law.log_density(end(x)))
+    expected = float(terms.sum()) * float(side[1] - side[0]) ** 2
+    values = ratios(sweep_of(law, [sampler], [steps], n=8192)).values
+    assert float(-values.mean()) == pytest.approx(expected, rel=0.02)
+    assert KLLaw().estimate(values).value == pytest.approx(expected, rel=0.05)
+
+
+#: Computed by two other implementations, with 6 × 2¹⁵ Sobol starts; within 5 % unless stated.
+VALUES = {
+    ("exact", DDIM): {9: 0.291, 16: 0.0740, 25: 0.0271, 36: 0.0128, 64: 0.0038, 100: 0.0015},
+    ("exact", Heun): {9: 0.0204, 16: 0.0024, 25: 0.00056},
+    ("prior", DDIM): {9: 0.557, 16: 0.260, 25: 0.189, 36: 0.162, 64: 0.142, 100: 0.1352},
+    ("prior", Heun): {9: 0.1149, 16: 0.1211, 25: 0.1237, 36: 0.1247, 64: 0.1254, 100: 0.1256},
+}
+
+
+@pytest.mark.parametrize(("start", "kind"), VALUES)
+def test_the_values_are_those_of_other_implementations(start, kind):
+    steps = list(VALUES[start, kind])
+    sampler = DDIM(0.0) if kind is DDIM else Heun()
+    rows = sweep_of(grid_mixture(), [sampler], steps, start=start, n=16384).run()
+    found = {row.steps: row for row in rows if row.metric == "kl"}
+    for number, value in VALUES[start, kind].items():
+        assert found[number].status == "ok"
+        half = 2 * json_of(found[number])["half_width"]
+        assert found[number].value == pytest.approx(value, abs=half + 0.05 * value)
+        assert json_of(found[number])["mean_ratio"] == pytest.approx(1, abs=0.05)
+
+
+def json_of(row):
+    return json.loads(row.info)
+
+
+def test_a_map_that_folds_has_no_density():
+    sweep = sweep_of(grid_mixture(), [Heun()], [4])
+    rows = sweep.run()
+    assert [row.status for row in rows] == ["not a density"] * 2
+    assert all(math.isnan(row.value) for row in rows)
+    assert "not one-to-one" in rows[0].message
+    assert json_of(rows[0])["mean_ratio"] > 2
+    assert json_of(rows[0])["turned"] > 0.1
+
+
+def test_a_law_that_misses_a_mode_has_no_density():
+    """A start that reaches one mode only: the mean of p/q is not 1, it is that mode's weight."""
+    law = grid_mixture()
+    sweep = replace(
+        sweep_of(law, [DDIM(0.0)], [50]), starts={"one": FixedGaussian(mean=0.0, std=0.05)}
+    )
+    found = ratios(sweep)
+    assert found.status == "not a density"
+    assert found.info["mean_ratio"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"samplers": [("mine", DDIM(0.5))]}, "draws noise is not known; for DDIM use eta=0"),
+        ({"samplers": [("mine", DormandPrince())]}, "chooses its own steps"),
+        ({"dataset": isotropic((1.0,), ((0.0, 1.0),), 0.0)}, "a density"),
+    ],
+)
+def test_what_has_no_density_is_one_line(changes, message):
+    sweep = sweep_of(grid_mixture(), [DDIM(0.0)], [5])
+    if "dataset" in changes:
+        changes = changes | {"denoisers": {"oracle": changes["dataset"].oracle(EDM(10.0))}}
+    with pytest.raises(InvalidSetting, match=message):
+        check(replace(sweep, **changes))
+
+
+def test_a_floor_has_no_row_of_a_divergence():
+    sweep = sweep_of(grid_mixture(), [DDIM(0.0), DDIM(1.0)], [5, 9], n=64, floor_repetitions=3)
+    sweep = replace(sweep, metrics=sweep.metrics | {"sliced": Sliced(directions=10)})
+    rows = sweep.run()
+    assert len(rows) == sweep.row_count() == 3 + 4 * 3
+    assert {row.metric for row in rows if row.denoiser == "law"} == {"sliced"}
+    status = {(row.sampler_settings, row.metric): row.status for row in rows if row.sampler}
+    assert status['{"eta": 1.0}', "kl"] == "incompatible"
+    assert status['{"eta": 1.0}', "sliced"] == "ok"
+
+
+def test_tangents_are_the_derivatives_of_a_learned_model():
+    torch.manual_seed(0)
+    network = ResidualMLP(2, 0, width=8, blocks=1)
+    model = Learned(network, EDMTarget(), EDM(10.0), torch.zeros(2)).double()
+    model.mean, model.std = model.mean.double(), model.std.double()
+    levels = KARRAS(EDM(10.0), 4)
+    x = torch.randn(3, 2, dtype=torch.float64)
+
+    def end(x):
+        return final_state(Euler(), model, x, levels, KeyedNoise(("x",)))
+
+    batch = final_state(Euler(), WithTangents(model), with_tangents(x), levels, KeyedNoise(("x",)))
+    for place in range(3):
+        expected = torch.autograd.functional.jacobian(end, x[place])
+        torch.testing.assert_close(jacobian(batch)[place], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_the_estimates_are_those_of_known_laws():
+    """q = N(0, 1) and p = N(μ, 1): KL = μ²/2, TV = 2Φ(μ/2) − 1."""
+    x = torch.special.ndtri((torch.arange(4096).double() + 0.5) / 4096)
+    for shift in (0.01, 0.3, 1.0):
+        values = -0.5 * (x - shift).square() + 0.5 * x.square()
+        kl, tv = KLLaw().estimate(values), TVLaw().estimate(values)
+        assert kl.value == pytest.approx(shift**2 / 2, rel=0.01)
+        assert tv.value == pytest.approx(math.erf(shift / math.sqrt(8)), rel=0.01)
+        assert kl.info["mean_ratio"] == pytest.approx(1, abs=0.01)
+    # the coefficient leaves less variance than 0 and 1 do, and no value is negative
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        x = torch.randn(200, generator=generator, dtype=torch.float64)
+        values = -0.5 * (x - 0.01).square() + 0.5 * x.square()
+        assert 0 <= KLLaw().estimate(values).value < 0.01
+
+
+def test_four_wells_have_a_density():
+    law = FourWellBoltzmann()
+    found = ratios(sweep_of(law, [Heun()], [30], start="exact", n=512))
+    assert found.status == "ok"
+    assert KLLaw().estimate(found.values).value == pytest.approx(0, abs=0.05)
+
+
+def test_the_budget_adds_up_in_nats():
+    law = grid_mixture()
+    sweep = replace(
+        sweep_of(law, [DDIM(0.0)], [16], n=2048),
+        starts={"exact": Exact(), "prior": Prior()},
+        repetitions=2,
+    )
+    budget = Budget(sweep, converged_steps=100)
+    rows = budget.run()
+    assert len(rows) == budget.row_count()
+    lines = parts(as_table(vars(row) for row in rows), 100)
+    means = lines[lines["metric"] == "kl"].set_index("part")["mean"]
+    assert means["total"] == pytest.approx(0.260, rel=0.05)
+    assert means["start"] == pytest.approx(0.1256, rel=0.05)
+    assert means["floor"] < 1e-3
+    summed = means["floor"] + means["start"] + means["discretisation"]
+    assert summed == pytest.approx(means["total"], rel=1e-9)
