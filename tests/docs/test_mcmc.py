@@ -64,5 +64,5 @@ def test_a_density_in_python(lab, monkeypatch):
 
 
 def test_there_is_nothing_else_to_run():
-    assert len(COMMANDS) == 2
+    assert len(COMMANDS) == 2  # the others need files of a reader's
     assert "(mcmc.md)" in (Path(__file__).parents[2] / "docs" / "README.md").read_text()

@@ -56,6 +56,9 @@ from samplerbench.samplers.base import Sampler, iterate
 LEAST_FRAMES = 4
 """Below that a half chain has no variance within it."""
 
+MIXED = 1.01
+"""Chains have mixed up to this split R̂."""
+
 CHAIN = "chain"
 """What a table's column `reference` says of them."""
 
@@ -87,19 +90,24 @@ class Chains:
 
     def effective_sample_size(self) -> Tensor:
         """Bulk ESS of each coordinate, of all chains together, shape (dim,)."""
-        return self._each(lambda arviz, draws: arviz.ess(draws, method="bulk"))
+        return _each(self.frames, lambda arviz, draws: arviz.ess(draws, method="bulk"))
 
     def split_r_hat(self) -> Tensor:
         """Split-R̂ of each coordinate, shape (dim,); not a number where nothing moves."""
-        return self._each(lambda arviz, draws: arviz.rhat(draws, method="split"))
+        half = len(self.frames) // 2
+        halves = torch.cat([self.frames[:half], self.frames[-half:]], dim=1)
+        # ArviZ itself refuses to split one chain
+        return _each(halves, lambda arviz, draws: arviz.rhat(draws, method="identity"))
 
-    def _each(self, diagnostic: Callable[..., float]) -> Tensor:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of its next major version
-            import arviz  # seconds to import: only whoever asks for it pays
-        coordinates = self.frames.permute(2, 1, 0).cpu().numpy()
-        values: NDArray[np.float64] = np.array([float(diagnostic(arviz, c)) for c in coordinates])
-        return torch.from_numpy(values)
+
+def _each(frames: Tensor, diagnostic: Callable[..., float]) -> Tensor:
+    """A diagnostic of ArviZ, of (arviz, draws), for each coordinate."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of its next major version
+        import arviz  # seconds to import: only whoever asks for it pays
+    coordinates = frames.permute(2, 1, 0).cpu().numpy()
+    values: NDArray[np.float64] = np.array([float(diagnostic(arviz, c)) for c in coordinates])
+    return torch.from_numpy(values)
 
 
 @torch.no_grad()

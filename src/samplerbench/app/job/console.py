@@ -15,6 +15,7 @@ from samplerbench.app.config.construct import read_member
 from samplerbench.app.config.folders import members
 from samplerbench.bench.budget.parts import PARTS
 from samplerbench.bench.cell import CELL, NAMES, sampler_name
+from samplerbench.bench.chains import MIXED
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
 from samplerbench.bench.statistics import by_floor, summary
@@ -23,8 +24,6 @@ from samplerbench.metrics.base import Divergence, LawMetric, Metric
 
 #: So many samplers are named in one line.
 _MOST_NAMES = 3
-#: Chains have mixed up to this split R̂.
-MIXED = 1.01
 
 
 def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: bool = True) -> None:
