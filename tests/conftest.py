@@ -9,7 +9,7 @@ import pkgutil
 import pydoc
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -19,19 +19,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
-import samplerbench.samplers
+from samplerbench.app.commands.examine import objects
+from samplerbench.app.config import folders
+from samplerbench.app.config.construct import KINDS, read_member
 from samplerbench.app.main import main
-from samplerbench.core import grids, level_laws, schedules, starts, targets
+from samplerbench.core import schedules
 from samplerbench.core.grids import Levels
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import GeometricVE, NoiseSchedule, Rectified, VPLinear
+from samplerbench.datasets.density import Density
+from samplerbench.datasets.divided import Divided
+from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.datasets.unseen import Unseen
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.features import Features
+from samplerbench.metrics.fid import FID
+from samplerbench.metrics.kid import KID
 from samplerbench.samplers.base import Sampler
 from samplerbench.verify import orders
+from samplerbench.verify.contract import CONTRACTS
 
 torch.set_num_threads(1)
 
@@ -53,115 +63,135 @@ def command() -> Callable[..., int]:
     return run
 
 
-CONF = Path(__file__).parents[1] / "conf"
+POINTS = torch.randn(200, 2, generator=torch.Generator().manual_seed(3)).double()
 #: Settings of classes that have no yaml file and no defaults.
 SETTINGS: dict[type, dict[str, Any]] = {
-    schedules.DDPMTable: {"signal": np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)).tolist()}
+    schedules.DDPMTable: {"signal": np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)).tolist()},
+    Empirical: {"rows": POINTS},
+    Unseen: {"shape": (1, 4, 4)},
 }
 
 
-def members(
-    group: str, module: ModuleType, is_member: Callable[[Any], bool], conf: Path = CONF
-) -> dict[str, Any]:
-    """All members of a config group, by name: those of its yaml files, and the rest of its module.
+def bell(x: Tensor) -> Tensor:
+    """ln of the density of `normals`, up to a constant."""
+    return -x.square().sum(-1) / 2
+
+
+def normals(count: int, generator: np.random.Generator) -> Tensor:
+    return torch.from_numpy(generator.standard_normal((count, 2)))
+
+
+#: Members whose yaml needs a file or a function, or weights that are a download; here features are
+#: the points.
+WITHOUT_FILES: dict[str, Callable[[], Any]] = {
+    "dataset=density": lambda: Density(bell, 2, exact_draws=normals),
+    "dataset=file": lambda: Divided(POINTS),
+    "metric=fid": lambda: FID(Features(nn.Identity(), (2,))),
+    "metric=kid": lambda: KID(Features(nn.Identity(), (2,))),
+}
+
+
+def members(kind: str, modules: Sequence[ModuleType] = ()) -> dict[str, Callable[[], Any]]:
+    """What builds each member of a kind: those of its yaml files, and other classes of the package.
 
     Args:
-        group: of conf/.
-        module: defines the members.
-        is_member: tells them from its other classes and functions.
-        conf: the folder of the groups.
+        kind: a group of conf/.
+        modules: define its classes; without any those of the package.
     """
-    built, with_yaml = {}, set()
-    for path in sorted((conf / group).glob("*.yaml")):
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        target: Any = pydoc.locate(settings.pop("_target_"))
-        is_partial = settings.pop("_partial_", False)
-        built[path.stem] = partial(target, **settings) if is_partial else target(**settings)
-        with_yaml |= {target, type(built[path.stem])}
-    for name, member in defined(module):
-        if is_member(member) and member not in with_yaml and not name.startswith("_"):
+    build: dict[str, Callable[[], Any]] = {}
+    with_yaml = set()
+    for name, path in folders.members(kind).items():
+        target: Any = pydoc.locate(read_member(path)["_target_"])
+        with_yaml |= {target.__name__, inspect.signature(target).return_annotation}
+        build[name] = WITHOUT_FILES.get(f"{kind}={name}") or partial(built, kind, name)
+    for member in defined(kind, modules):
+        if member.__name__ not in with_yaml and not member.__name__.startswith("_"):
             is_class = inspect.isclass(member)
-            built[name] = member(**SETTINGS.get(member, {})) if is_class else member
-    return built
+            build[member.__name__] = (
+                partial(member, **SETTINGS.get(member, {})) if is_class else lambda m=member: m
+            )
+    return build
 
 
-def defined(module: ModuleType) -> list[tuple[str, Any]]:
-    """The classes and functions of a module, without what it imports."""
-    pairs = vars(module).items()
-    return [(k, v) for k, v in pairs if getattr(v, "__module__", None) == module.__name__]
+def built(kind: str, name: str) -> Any:
+    """The member of a yaml file, with its first settings; skips what cannot be built here."""
+    try:
+        return objects(kind, name)[0]
+    except InvalidSetting as error:
+        pytest.skip(str(error))
 
 
-def concrete(kind: type) -> Callable[[Any], bool]:
-    """Whether something is a class of a kind, and not abstract."""
-    return lambda x: inspect.isclass(x) and issubclass(x, kind) and not inspect.isabstract(x)
+def defined(kind: str, modules: Sequence[ModuleType] = ()) -> list[Any]:
+    """The classes of a kind that are not abstract; of grids the functions."""
+    bases: tuple[Any, ...] = tuple(pydoc.locate(f"samplerbench.{name}") for name in KINDS[kind])
+    if not modules:
+        home = import_module(bases[0].__module__)
+        is_package = home.__name__.endswith(".base")
+        names = pkgutil.iter_modules([str(Path(home.__file__).parent)], f"{home.__package__}.")
+        modules = [import_module(info.name) for info in names] if is_package else [home]
+    found = [
+        x for m in modules for x in vars(m).values() if getattr(x, "__module__", "") == m.__name__
+    ]
+    if kind == "grid":
+        functions = filter(inspect.isfunction, found)
+        return [
+            f for f in functions if [*inspect.signature(f).parameters][:2] == ["schedule", "steps"]
+        ]
+    classes = filter(inspect.isclass, found)
+    return [c for c in classes if issubclass(c, bases) and not inspect.isabstract(c)]
 
 
-def is_grid(x: Any) -> bool:
-    """Whether something is a function of a schedule and a number of steps."""
-    if not inspect.isfunction(x):
-        return False
-    return list(inspect.signature(x).parameters)[:2] == ["schedule", "steps"]
-
-
-def samplers() -> dict[str, Sampler]:
-    """The variants of all samplers of the package."""
-    package = samplerbench.samplers
-    modules = pkgutil.iter_modules(package.__path__, package.__name__ + ".")
-    found = [member for info in modules for _, member in defined(import_module(info.name))]
-    variants = [one for kind in filter(concrete(Sampler), found) for one in kind.variants()]
-    return {repr(one): one for one in variants}
-
-
-def walk(found: dict[str, Any]) -> Callable[[Callable[..., Any]], Any]:
+def walk(found: dict[str, Callable[[], Any]]) -> Callable[[Callable[..., Any]], Any]:
     """A fixture that has each of the members in turn."""
     return pytest.fixture(params=list(found.values()), ids=list(found))
 
 
-SCHEDULES: dict[str, NoiseSchedule] = members("schedule", schedules, concrete(NoiseSchedule))
-SAMPLERS = samplers()
+SCHEDULES: list[NoiseSchedule] = [build() for build in members("schedule").values()]
+#: The settings of each sampler that are tested.
+SAMPLERS: dict[str, Sampler] = {
+    repr(one): one for kind in defined("sampler") for one in kind.variants()
+}
 #: For tests that hardly depend on the schedule: noise at t = 0, variance preserving, and no signal
 #: at t = 1.
-THREE = {type(path).__name__: path for path in (GeometricVE(), VPLinear(), Rectified())}
+THREE: tuple[type[NoiseSchedule], ...] = (GeometricVE, VPLinear, Rectified)
 
 
-@walk(SCHEDULES)
+@walk(
+    {
+        f"{kind}={name}": partial(lambda *pair: pair, kind, build)
+        for kind in CONTRACTS
+        if kind != "sampler"
+        for name, build in members(kind).items()
+    }
+)
+def any_member(request: pytest.FixtureRequest) -> tuple[str, Any]:
+    kind, build = request.param()
+    return kind, build()
+
+
+@walk({repr(path): lambda path=path: path for path in SCHEDULES})
 def every_schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
-    return request.param
+    return request.param()
 
 
-@walk(THREE)
+@walk({kind.__name__: kind for kind in THREE})
 def schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
-    return request.param
+    return request.param()
 
 
-@walk(members("grid", grids, is_grid))
+@walk(members("grid"))
 def grid(request: pytest.FixtureRequest) -> Callable[[NoiseSchedule, int], Levels]:
-    return request.param
+    return request.param()
 
 
-@walk(members("target", targets, concrete(targets.Target)))
-def target(request: pytest.FixtureRequest) -> targets.Target:
-    return request.param
-
-
-@walk(members("start", starts, concrete(starts.Start)))
-def start(request: pytest.FixtureRequest) -> starts.Start:
-    return request.param
-
-
-@walk(members("level_law", level_laws, concrete(level_laws.LevelLaw)))
-def level_law(request: pytest.FixtureRequest) -> level_laws.LevelLaw:
-    return request.param
-
-
-@walk(SAMPLERS)
+@walk({name: lambda one=one: one for name, one in SAMPLERS.items()})
 def sampler(request: pytest.FixtureRequest) -> Sampler:
-    return request.param
+    return request.param()
 
 
 @pytest.fixture
 def all_schedules() -> list[NoiseSchedule]:
-    return list(SCHEDULES.values())
+    return SCHEDULES
 
 
 @pytest.fixture
@@ -170,9 +200,9 @@ def all_samplers() -> list[Sampler]:
 
 
 @pytest.fixture
-def all_members() -> Callable[..., dict[str, Any]]:
-    """The walk over the classes of a kind, see `members`."""
-    return lambda group, module, kind, conf: members(group, module, concrete(kind), conf)
+def all_members() -> Callable[..., dict[str, Callable[[], Any]]]:
+    """The walk over the members of a kind, see `members`."""
+    return members
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,8 @@ from matplotlib.figure import Figure
 
 import samplerbench as sb
 from samplerbench import library
+from samplerbench.app.config.compose import composed
+from samplerbench.app.job import objects
 from samplerbench.app.main import main
 from samplerbench.bench.ranking import ranking
 from samplerbench.bench.statistics import against_floor, summary
@@ -53,6 +56,22 @@ class Mine(Sampler):
             x0_hat = model.denoiser(x, now)
             x = x0_hat + to.sigma / now.sigma * (x - x0_hat)
             yield Step(x, x0_hat)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _composed_once():
+    """The main job's config is composed once for all tests with the same words: it takes .1 s."""
+    known = {}
+
+    def compose_once(words, settings=None):
+        key = repr((list(words), settings))
+        if key not in known:
+            known[key] = composed(words, settings)
+        return deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objects, "composed", compose_once)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -280,30 +299,85 @@ class Loose:
     """No sampler at all."""
 
 
+class Plain(Sampler):
+    """No dataclass."""
+
+    order: ClassVar[int] = 1
+    stochastic = False
+
+    def steps(self, model, x, levels, noise):
+        return iter(())
+
+
+@dataclass(frozen=True)
+class Secretive(Mine):
+    draws: object = None
+
+
+class Scaled(Denoiser):
+    """A model of a user's: a multiple of the state."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.schedule, self.factor = EDM(10.0), factor
+
+    def denoiser(self, x, level):
+        return self.factor * x
+
+
 LAW = grid_mixture()
+
+
+def sweep(samplers="heun", **more):
+    return lambda run: sb.sweep(LAW, samplers, **more)
+
+
+def sample(sampler="heun", **more):
+    return lambda run: sb.sample(LAW, sampler, **{"steps": 4, **more})
+
+
+def train(**more):
+    return lambda run: sb.train(LAW, **more)
+
+
 MISTAKES = [
     (lambda run: sb.dataset("nope"), "dataset=nope: must be one of animal_mnist"),
     (lambda run: sb.dataset("grid_mixture", width=1), "width=1: must be left out"),
     (lambda run: sb.dataset("gaussian", mean=object()), "dataset.mean="),
-    (lambda run: sb.sampler("ddim", eta=-1), "eta=-1.*at least 0"),
+    (lambda run: sb.sampler("ddim", eta=-1), "sampler.ddim.eta=-1.0: must be at least 0"),
+    (lambda run: sb.sampler("ddim"), "must be one of them here, as in eta=1.0"),
+    (lambda run: sb.check("picture", "loss"), "check=picture: must be one of dataset"),
     (lambda run: sb.load("nowhere"), "run=nowhere"),
+    (lambda run: sb.load(None), "run=None: must be the folder of a run"),
     (lambda run: sb.sweep(3, "heun"), "dataset=3: must be a name, or a Dataset"),
-    (lambda run: sb.sweep(LAW, "hune"), "sampler=hune: must be one of"),
-    (lambda run: sb.sweep(LAW, Loose()), "must be a name, or a Sampler"),
-    (lambda run: sb.sweep(LAW, [Loose()]), "must be a name, or a Sampler"),
-    (lambda run: sb.sweep(LAW, []), "at least one"),
-    (lambda run: sb.sweep(LAW, [Heun(), Heun()]), "none twice"),
-    (lambda run: sb.sweep(LAW, "heun", starts=[Exact(), Exact()]), "none twice"),
-    (lambda run: sb.sweep(LAW, "heun", steps=[2.5]), "steps=2.5: must be a whole number"),
-    (lambda run: sb.sweep(LAW, "heun", steps=[4, 4]), "none twice"),
-    (lambda run: sb.sweep(LAW, "heun", steps=0), "steps=0"),
-    (lambda run: sb.sweep(LAW, "heun", steps=4, nfe=8), "None where nfe is given"),
-    (lambda run: sb.sweep(LAW, "heun", nfe=0), "nfe=0"),
-    (lambda run: sb.sweep(LAW, "heun", n_samples=0), "n_samples=0"),
-    (lambda run: sb.sweep(LAW, "heun", repetitions=True), "repetitions=True"),
-    (lambda run: sb.sweep(LAW, "heun", grid="hold"), "these stand still"),
-    (lambda run: sb.sweep(LAW, "heun", metrics="w_law_1d"), "needs 1-D data"),
-    (lambda run: sb.sweep(LAW, "heun", denoisers="learned"), "denoiser=learned.*one of oracle"),
+    (sweep("hune"), "sampler=hune: must be one of"),
+    (sweep(Loose()), "must be a name, or a Sampler"),
+    (sweep([Loose()]), "must be a name, or a Sampler"),
+    (sweep(Plain(), steps=2), "sampler=Plain: must be a frozen dataclass"),
+    (sweep(Secretive(torch.Generator()), steps=4), "cannot describe a Generator"),
+    (sweep([]), "at least one"),
+    (sweep([Heun(), Heun()]), "none twice"),
+    (sweep(starts=[Exact(), Exact()]), "none twice"),
+    (sweep(steps=[2.5]), "steps=2.5: must be a whole number"),
+    (sweep(steps=[4, 4]), "none twice"),
+    (sweep(steps=0), "steps=0"),
+    (sweep(steps=4, nfe=8), "None where nfe is given"),
+    (sweep(nfe=0), "nfe=0"),
+    (sweep(nfe=10**11), "nfe=100000000000: must be at least"),
+    (sweep(n_samples=0), "n_samples=0"),
+    (sweep(steps=4, n_samples=10**12), "n_samples=1000000000000: must be at most"),
+    (sweep(repetitions=True), "repetitions=True"),
+    (sweep(grid="hold"), "these stand still"),
+    (sweep(metrics="w_law_1d"), "needs 1-D data"),
+    (sweep(steps=4, grid=3), "grid=3: must be a name, or a fun"),
+    (sweep(steps=4, grid=SimpleNamespace()), "grid=namespace"),
+    (sweep(denoisers="learned"), "denoiser=learned: must be one of oracle"),
+    (sweep(denoisers=3), "denoiser=3: must be a name, a list of names"),
+    (sweep(denoisers=["oracle"] * 2), "must be at least one, and none twice"),
+    *(
+        (sweep(denoisers={name: Scaled(0.5)}), f"denoiser.{name}=Scaled: must be of another name")
+        for name in ("law", "oracle", "learned", "empirical", "pretrained")
+    ),
     (
         lambda run: sb.sweep("four_well", "heun", metrics="sliced"),
         "the law of four_well is not known",
@@ -314,41 +388,37 @@ MISTAKES = [
         "denoiser.x.schedule",
     ),
     (lambda run: sb.sweep(run, "heun", denoisers={"x": 3}), "denoiser.x=3"),
-    (lambda run: sb.sample(LAW, "heun", steps=4, n=0), "n=0"),
-    (lambda run: sb.sample(LAW, "heun", steps=4, every=0), "every=0"),
-    (lambda run: sb.sample(LAW, "heun", steps=4, grid="hold"), "these stand still"),
+    (sample(n=0), "n=0"),
+    (sample(n=10**12), "n=1000000000000: must be at most"),
+    (sample(steps=10**11), "steps=100000000000: must be"),
+    (sample(every=0), "every=0"),
+    (sample(grid="hold"), "these stand still"),
     (lambda run: sb.sample("four_well", "heun", steps=4), "the law of four_well is not known"),
-    (lambda run: sb.train(LAW, objective="nope"), "objective=nope: must be one of"),
-    (lambda run: sb.train(LAW, network="nope"), "network=nope: must be one of"),
-    (lambda run: sb.train(LAW, network="mlp"), "network=MLP"),
-    (lambda run: sb.train(LAW, settings={"trainer.lrr": 1}), "trainer.lrr=1"),
-    (lambda run: sb.train(LAW, settings={"trainer.lr": -1}), "trainer.lr=-1"),
-    (lambda run: sb.train(LAW, steps=0), "steps=0"),
+    (train(objective="nope"), "objective=nope: must be one of"),
+    (train(network="nope"), "network=nope: must be one of"),
+    (train(network="mlp"), "network=MLP"),
+    (train(settings={"trainer.lrr": 1}), "trainer.lrr=1"),
+    (train(settings={"trainer.lr": -1}), "trainer.lr=-1"),
+    (train(settings={"dataset.mean": 3}), "dataset.mean=3: must be left"),
+    (train(settings={"budget": 3}), "budget=3: must be left out"),
+    (
+        train(schedule=EDM(), settings={"schedule.sigma_max": 3}),
+        "schedule.sigma_max=3: must be left out",
+    ),
+    (train(steps=0), "steps=0"),
     (lambda run: sb.plot(run.table, metric="mmd"), "metric=mmd: must be one of max_sliced"),
     (lambda run: sb.plot(run.table, x="time"), "x=time"),
     (lambda run: sb.plot(run.table[:0]), "a table with values"),
     (lambda run: sb.plot(5), "table=int: must be what sweep returns"),
-    (lambda run: sb.load(None), "run=None: must be the folder of a run"),
-    (lambda run: sb.sampler("ddim"), "must be one of them here, as in eta=1.0"),
 ]
 
 
-@pytest.mark.parametrize(("wrong", "message"), MISTAKES, ids=[text for _, text in MISTAKES])
-def test_mistakes_are_said_before_any_work(run, wrong, message):
-    with pytest.raises(InvalidSetting, match=message):
-        wrong(run)
-
-
-def test_a_sampler_that_is_no_dataclass_is_named():
-    class Plain(Sampler):
-        order: ClassVar[int] = 1
-        stochastic = False
-
-        def steps(self, model, x, levels, noise):
-            return iter(())
-
-    with pytest.raises(InvalidSetting, match="sampler=Plain: must be a frozen dataclass"):
-        sb.sweep(LAW, Plain(), steps=2)
+def test_mistakes_are_refused_in_one_line_before_any_work(run):
+    for mistake, message in MISTAKES:
+        with pytest.raises(InvalidSetting) as refused:
+            mistake(run)
+        assert message in str(refused.value)
+        assert "\n" not in str(refused.value)
 
 
 def test_a_run_is_read_without_being_written_to(folder):
@@ -393,17 +463,6 @@ def test_two_grids_are_compared_in_pairs():
     assert found.pairs["count"].tolist() == [2]
 
 
-class Scaled(Denoiser):
-    """A model of a user's: a multiple of the state."""
-
-    def __init__(self, factor):
-        super().__init__()
-        self.schedule, self.factor = EDM(10.0), factor
-
-    def denoiser(self, x, level):
-        return self.factor * x
-
-
 def test_two_models_of_one_name_are_two_cells():
     law = sb.dataset("grid_mixture")
     few = {"samplers": "heun", "steps": 4, "starts": "prior", **FEW}
@@ -415,12 +474,6 @@ def test_two_models_of_one_name_are_two_cells():
     assert ids[0].isdisjoint(ids[1])
     lines = summary(pd.concat([one, other]))
     assert len(lines[lines["denoiser"] == "mine"]) == 2
-
-
-@pytest.mark.parametrize("name", ["law", "oracle", "learned", "empirical", "pretrained"])
-def test_a_model_of_a_user_cannot_take_a_name_of_ours(name):
-    with pytest.raises(InvalidSetting, match=f"denoiser.{name}=Scaled: must be of another name"):
-        sb.sweep("grid_mixture", "heun", steps=4, denoisers={name: Scaled(0.5)}, **FEW)
 
 
 @dataclass(frozen=True)
@@ -502,44 +555,3 @@ def test_weights_keep_the_identity_of_the_training_that_made_them(folder, tmp_pa
 def test_samples_that_no_metric_takes_are_named():
     with pytest.warns(UserWarning, match="50 of 50 samples are not finite"):
         sb.sample("grid_mixture", "heun", steps=4, n=50, denoiser=Scaled(1e20))
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: sb.sample("gaussian", "heun", steps=10**11, n=5), "steps=100000000000: must be"),
-        (lambda: sb.sample("gaussian", "heun", steps=4, n=10**12), "n=1000000000000: must be at"),
-        (lambda: sb.sweep("gaussian", "heun", steps=4, n_samples=10**12), "n_samples=10000000000"),
-        (lambda: sb.sweep("gaussian", "heun", nfe=10**11), "nfe=100000000000: must be at least"),
-        (lambda: sb.sweep("gaussian", "heun", steps=4, grid=3), "grid=3: must be a name, or a fun"),
-        (lambda: sb.sweep("gaussian", denoisers=3), "denoiser=3: must be a name, a list of names"),
-        (lambda: sb.sweep("gaussian", denoisers=["oracle"] * 2), "must be at least one, and none"),
-        (
-            lambda: sb.train("gaussian", settings={"dataset.mean": 3}),
-            "dataset.mean=3: must be left",
-        ),
-        (lambda: sb.train("gaussian", settings={"budget": 3}), "budget=3: must be left out"),
-        (
-            lambda: sb.train("gaussian", schedule=EDM(), settings={"schedule.sigma_max": 3}),
-            "schedule.sigma_max=3: must be left out",
-        ),
-        (
-            lambda: sb.sweep("gaussian", "heun", steps=4, grid=SimpleNamespace().__class__()),
-            "grid=namespace",
-        ),
-    ],
-)
-def test_what_no_machine_or_no_table_can_hold_is_one_line(call, message):
-    with pytest.raises(InvalidSetting) as refused:
-        call()
-    assert message in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-def test_settings_that_cannot_be_described_are_refused():
-    @dataclass(frozen=True)
-    class Secretive(Mine):
-        draws: object = None
-
-    with pytest.raises(InvalidSetting, match="cannot describe a Generator"):
-        sb.sweep("gaussian", Secretive(torch.Generator()), steps=4, **FEW)

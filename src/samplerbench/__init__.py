@@ -1,7 +1,7 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
-Scripts and notebooks use `load`, `train`, `sweep`, `sample` and `plot`, and get members of the
-config groups by name. All of these are in `samplerbench.library`, which is imported on first use.
+Scripts and notebooks use `load`, `train`, `sweep`, `sample`, `plot` and `check`, and get members of
+the config groups by name. All of these are in `samplerbench.library`, imported on first use.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from samplerbench.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from samplerbench.library import (
+        check,
         dataset,
         grid,
         load,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "check",
     "dataset",
     "grid",
     "load",

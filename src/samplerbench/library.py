@@ -1,4 +1,4 @@
-"""samplerbench in a script or a notebook: a few lines from import to a curve.
+"""samplerbench in a script or a notebook.
 
     import samplerbench as sb
 
@@ -6,12 +6,12 @@
     table = sb.sweep(law, ["ddim", "heun", MySampler()], steps=[4, 8, 16])
     sb.plot(table)
 
-What stands here is in the package itself too. A member of a config group is named as there
-(`samplerbench list`), or given as an object of yours: a frozen dataclass that derives from
-`Sampler`, `Dataset`, `NoiseSchedule`, `Start` or `Metric`. What is not given is what the config of
-the main job says, so the numbers are those of the command line, bit for bit. `sweep` returns the
-table of `cells.parquet`, one row per value (see `bench.store.Row`), which `ranking` and the
-functions of `bench.statistics` read.
+These functions are also in the package itself. A member of a config group is given by its name
+(`samplerbench list`), or as an object: a frozen dataclass that derives from `Sampler`, `Dataset`,
+`NoiseSchedule`, `Start` or `Metric`. Everything that is not given is as in the config of the main
+job, so the numbers are those of the command line, bit for bit. `sweep` returns the table of
+`cells.parquet`, one row per value (see `bench.cell.Row`), which `ranking` and the functions of
+`bench.statistics` read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from io import BytesIO
 from operator import index
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -52,16 +52,17 @@ from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A trained score model with all that it was trained for: what `load` and `train` return.
+    """A trained score model with its data set, schedule and grid; the result of `load` and `train`.
 
     Args:
         sweep: its objects, and the grid of cells that it is measured on.
         losses: one row for each logged loss: step, name ("train", "validation") and loss.
-        table: the values that the run has so far; none after `train`.
+        table: the values of the run so far; empty after `train`.
     """
 
     sweep: Sweep
@@ -80,110 +81,87 @@ class Run:
 
     @property
     def grid(self) -> Grid:
-        """Makes the levels for a number of steps: `run.grid(run.schedule, 10)`."""
+        """The levels for a number of steps: `run.grid(run.schedule, 10)`."""
         return self.sweep.grid
 
     @property
     def denoisers(self) -> Mapping[str, Score]:
-        """The score models: learned, and oracle where the exact one is known."""
+        """The score models: learned, and oracle if the exact one is known."""
         return self.sweep.denoisers
 
 
-def dataset(name: str, **settings: object) -> Dataset:
-    """A data set by the name of its yaml: `dataset("grid_mixture", spacing=5.0)`.
+class ByName(Protocol[T_co]):
+    """Builds a member of a config group from its name and settings."""
+
+    def __call__(self, name: str, **settings: object) -> T_co:
+        """See the docstring of each."""
+        ...
+
+
+def _by_name(group: str, example: str) -> ByName[Any]:
+    """The function that builds a member of that group."""
+
+    def build(name: str, **settings: object) -> Any:
+        return _built(group, name, settings)
+
+    build.__name__ = build.__qualname__ = group
+    build.__doc__ = f"""A member of conf/{group}/ by the name of its yaml: `{example}`.
 
     Args:
-        name: see `samplerbench list datasets`.
-        settings: of its yaml, where they are to be different.
+        name: see `samplerbench list {group}`.
+        settings: replace those of its yaml. A list in the yaml of a sampler, such as η of ddim,
+            stands for several samplers: give one value here.
 
     Raises:
-        InvalidSetting: there is no such data set or setting.
+        InvalidSetting: there is no such member or setting.
     """
-    law: Dataset = _made("dataset", name, settings)
-    return law
+    return build
 
 
-def schedule(name: str, **settings: object) -> NoiseSchedule:
-    """A noise schedule by the name of its yaml: `schedule("edm", sigma_max=80.0)`.
+dataset: ByName[Dataset] = _by_name("dataset", 'dataset("grid_mixture", spacing=5.0)')
+schedule: ByName[NoiseSchedule] = _by_name("schedule", 'schedule("edm", sigma_max=80.0)')
+grid: ByName[Grid] = _by_name("grid", 'grid("karras", rho=7.0)')
+sampler: ByName[Sampler] = _by_name("sampler", 'sampler("ddim", eta=0.5)')
+start: ByName[Start] = _by_name("start", 'start("gaussian", std=3.0)')
+metric: ByName[Metric | LawMetric] = _by_name("metric", 'metric("sliced", directions=500)')
+
+
+def check(kind: str, member: Any) -> pd.DataFrame:
+    """Check whether a member keeps the contract of its kind: `check("dataset", MyRings())`.
 
     Args:
-        name: see `samplerbench list schedules`.
-        settings: of its yaml, where they are to be different.
+        kind: "dataset", "schedule", "network", …: a config group.
+        member: a name of conf/KIND/, a class "package.Class", or an object. A network is given as
+            a function of the seed, an objective as a function of the network (None: its own).
+
+    Returns:
+        One row per promise: promise, meaning, value ("kept", "broken" or what was measured), and
+        fault, which is None for a promise that is kept.
 
     Raises:
-        InvalidSetting: there is no such schedule or setting.
+        InvalidSetting: there is no such kind or member, or it cannot be built.
     """
-    path: NoiseSchedule = _made("schedule", name, settings)
-    return path
+    from samplerbench.app.commands.examine import measurements, objects, promises, trust
 
-
-def grid(name: str, **settings: object) -> Grid:
-    """A grid by the name of its yaml: `grid("karras", rho=7.0)`.
-
-    Args:
-        name: see `samplerbench list grids`.
-        settings: of its yaml, where they are to be different.
-
-    Raises:
-        InvalidSetting: there is no such grid or setting.
-    """
-    levels: Grid = _made("grid", name, settings)
-    return levels
-
-
-def sampler(name: str, **settings: object) -> Sampler:
-    """A sampler by the name of its yaml: `sampler("ddim", eta=0.5)`.
-
-    Args:
-        name: see `samplerbench list samplers`.
-        settings: of its yaml, where they are to be different. A list there, such as ddim's η, is
-            several samplers, and has to be given here as one value.
-
-    Raises:
-        InvalidSetting: there is no such sampler or setting.
-    """
-    method: Sampler = _made("sampler", name, settings)
-    return method
-
-
-def start(name: str, **settings: object) -> Start:
-    """A start by the name of its yaml: `start("gaussian", std=3.0)`.
-
-    Args:
-        name: see `samplerbench list starts`.
-        settings: of its yaml, where they are to be different.
-
-    Raises:
-        InvalidSetting: there is no such start or setting.
-    """
-    law: Start = _made("start", name, settings)
-    return law
-
-
-def metric(name: str, **settings: object) -> Metric | LawMetric:
-    """A metric by the name of its yaml: `metric("sliced", directions=500)`.
-
-    Args:
-        name: see `samplerbench list metrics`.
-        settings: of its yaml, where they are to be different.
-
-    Raises:
-        InvalidSetting: there is no such metric or setting.
-    """
-    distance: Metric | LawMetric = _made("metric", name, settings)
-    return distance
+    name = member if isinstance(member, str) else ""
+    rows = []
+    with trust(name):
+        for one in objects(kind, name) if name else [member]:
+            rows += measurements(one) if kind == "sampler" else []
+            rows += promises(kind, one)
+    return pd.DataFrame(rows)
 
 
 def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: str = "cpu") -> Run:
-    """A run that the command line left, with its trained weights.
+    """A run of the command line, with its trained weights.
 
     Args:
         directory: of the run: "multirun/2026-01-31_12-00-00_…".
-        trusted: packages of your own, one or several, whose classes its config may name.
-        device: where the models are put.
+        trusted: your packages, one or several, whose classes its config may name.
+        device: of the models.
 
     Raises:
-        InvalidSetting: it holds no run, or one that is broken or cannot be built here.
+        InvalidSetting: there is no run, or it is damaged or cannot be built here.
     """
     from samplerbench.app.job.objects import stored
 
@@ -202,19 +180,19 @@ def train(
     seed: int = 0,
     settings: Mapping[str, object] | None = None,
 ) -> Run:
-    """Train a score model here and now; nothing is left on the disk.
+    """Train a score model in memory; no file is written.
 
     Args:
         law: a data set, or its name.
-        objective: the name of a training loss. It brings what belongs to it, such as its target.
-        network: the name of one; None for the objective's own.
-        schedule: the path, or its name; None for the objective's own.
-        steps: of the optimiser; None for the recipe's own.
+        objective: the name of a training loss; its yaml selects a target, weighting and so on.
+        network: its name; None for that of the objective.
+        schedule: the path, or its name; None for that of the objective.
+        steps: of the optimiser; None for those of the trainer.
         seed: of data and training.
         settings: other keys of a job's config: {"trainer.lr": 1e-3, "objective.noise": 3.0}.
 
     Raises:
-        InvalidSetting: before the training, if something cannot be trained so.
+        InvalidSetting: before the training, if these parts or settings do not fit.
         RunFailed: the loss or the weights are no longer finite.
     """
     from samplerbench.app.config.compose import member
@@ -223,7 +201,7 @@ def train(
     words = [f"seed={_whole('seed', seed, 0)}"]
     for group, name in (("objective", objective), ("network", network)):
         if name is not None:
-            member(group, name)  # which says what there is
+            member(group, name)  # refuses a wrong name
             words.append(f"{group}={name}")
     changed = dict(settings or {})
     if steps is not None:
@@ -260,23 +238,23 @@ def sweep(
     chains: int = 0,
     seed: int | None = None,
 ) -> pd.DataFrame:
-    """Run samplers and measure how far their samples are from the data.
+    """Run samplers and measure the distance of their samples to the data.
 
-    What is None is what the run has; on a data set, what the main job has. Where several can be
-    given, a list may hold names of members and objects of yours, and a mapping gives objects the
-    names that they have in the table, which is otherwise that of their class.
+    An argument that is None is as in the run; for a data set, as in the main job. Samplers, starts
+    and metrics are given as a list of names and objects, or as a mapping from names to objects; an
+    object without a name gets that of its class.
 
     Args:
-        model: a run, or a data set (or its name), whose exact denoiser is then sampled from.
-        samplers: names bring the settings of their yaml, where a list is a grid: "ddim" is four.
+        model: a run, or a data set (or its name), whose exact denoiser is then used.
+        samplers: a name stands for all settings of its yaml: "ddim" is four samplers.
         steps: numbers of steps.
-        nfe: instead, numbers of network evaluations: each sampler takes the most steps that need
-            no more.
-        denoisers: which of the run's ("learned", "oracle"), or denoisers of your own by name.
+        nfe: numbers of network evaluations, instead of steps: each sampler takes the largest number
+            of steps that needs no more.
+        denoisers: names of the run's ("learned", "oracle"), or your denoisers by name.
         starts: laws of the first state.
         metrics: distances to the data.
         schedule: the path; a run has its own.
-        grid: where on the path a sampler stops.
+        grid: the levels of the samplers.
         n_samples: per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: sets of fresh draws, which show what a perfect sampler would.
@@ -284,11 +262,11 @@ def sweep(
         seed: of starts and noise; on a data set, also of its draws.
 
     Returns:
-        One row per value, with the columns of `cells.parquet`. A value that could not be had has
-        the reason in its row; a warning says how many.
+        One row per value, with the columns of `cells.parquet`. If a value could not be computed,
+        its row has the reason, and a warning has the number of such rows.
 
     Raises:
-        InvalidSetting: before any work, if something cannot be run so.
+        InvalidSetting: before any work, if the parts or settings do not fit.
     """
     from samplerbench.app.config.compose import sampler_settings
     from samplerbench.app.job.refusals import check
@@ -307,8 +285,10 @@ def sweep(
             given["n_samples"] = _points("n_samples", n_samples)
         if steps is not None or nfe is not None:
             require(steps is None or nfe is None, "steps", steps, "None where nfe is given")
-            given["nfe"] = _numbers("nfe", nfe)
-            given["steps"] = _numbers("steps", steps) or given["nfe"]  # then not used as steps
+            given["nfe"] = _whole_numbers("nfe", nfe)
+            given["steps"] = (
+                _whole_numbers("steps", steps) or given["nfe"]
+            )  # then not used as steps
         if samplers is not None:
             given["samplers"] = _several("sampler", samplers, Sampler, sampler_settings)
         if starts is not None:
@@ -341,25 +321,25 @@ def sample(
     grid: Grid | str | None = None,
     seed: int | None = None,
 ) -> NDArray[np.floating]:
-    """Samples, the same ones as those of a sweep's first repetition; sample i does not depend on n.
+    """Samples, the same as in the first repetition of a sweep; sample i does not depend on n.
 
     Args:
-        model: a run, or a data set (or its name), whose exact denoiser is then sampled from.
-        sampler: an object, or the name of a member that has one setting.
-        steps: how many.
-        n: how many samples.
-        every: k, to keep the way: the states after 0, k, 2k, … steps and after the last one.
-        denoiser: which of the run's, or one of your own; None is the learned one if there is one.
-        start: the law of the first state; None is the first of the run's.
+        model: a run, or a data set (or its name), whose exact denoiser is then used.
+        sampler: an object, or the name of a member with a single setting.
+        steps: the number of steps.
+        n: the number of samples.
+        every: k, to return the states after 0, k, 2k, … steps and after the last one.
+        denoiser: the name of one of the run's, or your own; None for the first one of the run.
+        start: the law of the first state; None for the first one of the run.
         schedule: the path; a run has its own.
-        grid: where on the path the sampler stops.
+        grid: the levels of the sampler.
         seed: of starts and noise.
 
     Returns:
         Shape (n, dim), or (frames, n, dim) with `every`.
 
     Raises:
-        InvalidSetting: before any work, if the sampler cannot run so.
+        InvalidSetting: before any work, if the sampler cannot run with these settings.
     """
     n, steps = _points("n", n), _whole("steps", steps)
     every = None if every is None else _whole("every", every)
@@ -375,9 +355,9 @@ def sample(
         cell = Cell(next(iter(one.denoisers)), first, name, method, steps, 0)
         require_runs(one, cell)
         array = torch.empty(shape_of(one, cell, every), dtype=one.dtype).numpy()
-        made = sample_into(array, one, cell, every)
-    if made.bad:
-        warnings.warn(f"{made.bad} of {n} samples are not finite", stacklevel=2)
+        result = sample_into(array, one, cell, every)
+    if result.bad:
+        warnings.warn(f"{result.bad} of {n} samples are not finite", stacklevel=2)
     return array
 
 
@@ -385,30 +365,29 @@ def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") ->
     """The distance to the data against the number of steps, with the floor and with intervals.
 
     Args:
-        table: of `sweep`, or a run's.
-        metric: which of its metrics; None is the first.
+        table: of `sweep`, or of a run.
+        metric: the name of one of its metrics; None for the first one.
         x: "steps", or "nfe", the counted evaluations: the fair axis for samplers of several stages.
 
     Returns:
-        A matplotlib figure; a notebook shows it where it is a cell's last value.
+        A matplotlib figure; a notebook shows it as the last value of a cell.
 
     Raises:
-        InvalidSetting: the table has no finished value, or not of that metric.
+        InvalidSetting: the table has no finished value, or none of that metric.
     """
     columns = {field.name for field in fields(Row)}
     whole = isinstance(table, pd.DataFrame) and columns <= set(table.columns)
     require(whole, "table", type(table).__name__, "what sweep returns, or a run's table")
-    # without what an error budget adds, and diagnostics of chains
-    rows = to_data(table)
-    known = list(dict.fromkeys(rows.loc[rows["denoiser"] != "law", "metric"]))
-    allowed = f"one of {', '.join(known)}" if known else "a table with values"
-    require(bool(known) and (metric is None or metric in known), "metric", metric, allowed)
+    rows = to_data(table)  # without those of an error budget and of chains
+    metrics = list(dict.fromkeys(rows.loc[rows["denoiser"] != "law", "metric"]))
+    allowed = f"one of {', '.join(metrics)}" if metrics else "a table with values"
+    require(bool(metrics) and (metric is None or metric in metrics), "metric", metric, allowed)
     require(x in ("steps", "nfe"), "x", x, "steps or nfe")
     _show_figures()
-    return distance_against(rows, known[0] if metric is None else metric, x)
+    return distance_against(rows, metrics[0] if metric is None else metric, x)
 
 
-def _made(group: str, name: str, settings: Mapping[str, object]) -> Any:
+def _built(group: str, name: str, settings: Mapping[str, object]) -> Any:
     from samplerbench.app.config.compose import made
 
     return made(group, name, settings)
@@ -420,7 +399,7 @@ def _base(
     grid: Grid | str | None,
     seed: int | None,
 ) -> Sweep:
-    """The sweep of a run, or the main job's on a law, before samplers and the like are changed."""
+    """The sweep of a run, or that of the main job with a law."""
     if isinstance(model, Run):
         allowed = "left out: a run has the one that it was trained for"
         require(schedule is None, "schedule", schedule, allowed)
@@ -439,14 +418,14 @@ def _base(
     require(isinstance(grid, str) or callable(grid), "grid", grid, allowed)
     function = getattr(grid, "func", grid)
     name = grid if isinstance(grid, str) else getattr(function, "__name__", type(grid).__name__)
-    levels: Grid = _made("grid", grid, {}) if isinstance(grid, str) else grid
+    levels: Grid = _built("grid", grid, {}) if isinstance(grid, str) else grid
     return replace(base, grid=levels, labels=replace(base.labels, grid=name))
 
 
 def _one(group: str, given: str | T, kind: Any) -> tuple[str, T]:
-    """A member's name, or that of its class, and the object."""
+    """The object, and its name: that of the member, or of its class."""
     if isinstance(given, str):
-        return given, _made(group, given, {})
+        return given, _built(group, given, {})
     require(isinstance(given, kind), group, given, f"a name, or a {_kind_name(kind)}")
     try:
         describe(given)
@@ -468,31 +447,31 @@ def _several(
         return [(str(name), _one(group, thing, kind)[1]) for name, thing in given.items()]
     several = isinstance(given, Sequence) and not isinstance(given, str)
     listed = list(given) if several else [given]
-    found: list[tuple[str, Any]] = []
+    pairs: list[tuple[str, Any]] = []
     for thing in listed:
         if isinstance(thing, str):
-            found += [(thing, one) for one in settings(thing)]
+            pairs += [(thing, one) for one in settings(thing)]
         else:
-            found.append(_one(group, thing, kind))
-    texts = [(name, str(describe(thing))) for name, thing in found]
+            pairs.append(_one(group, thing, kind))
+    texts = [(name, str(describe(thing))) for name, thing in pairs]
     allowed = "at least one, and none twice; a mapping gives them names"
-    require(0 < len(found) == len(set(texts)), group, [name for name, _ in found], allowed)
-    return found
+    require(0 < len(pairs) == len(set(texts)), group, [name for name, _ in pairs], allowed)
+    return pairs
 
 
 def _unique(group: str, given: Any, kind: Any) -> dict[str, Any]:
     """The same for groups whose members have one setting each."""
-    found = _several(group, given, kind, lambda name: [_made(group, name, {})])
-    names = [name for name, _ in found]
+    pairs = _several(group, given, kind, lambda name: [_built(group, name, {})])
+    names = [name for name, _ in pairs]
     allowed = "of different names; a mapping gives them"
     require(len(names) == len(set(names)), group, names, allowed)
-    return dict(found)
+    return dict(pairs)
 
 
 def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score] | None) -> Sweep:
-    """The sweep with the denoisers of those names, or with those of the user, by their names.
+    """The sweep with some of its denoisers, or with those of the user.
 
-    A user's must be for the sweep's path, and are known by their content, not by a name.
+    A user's denoiser must be for the path of the sweep. Its identity is its content, not its name.
     """
     if given is None:
         return base
@@ -507,17 +486,17 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
                 require(own == base.schedule, f"denoiser.{name}.schedule", own, allowed)
         origins = {name: base.origins[name] for name in given if name in base.origins}
         return replace(base, denoisers=dict(given), origins=origins)
-    known, origins = dict(base.denoisers), dict(base.origins)
-    oracle = None if "oracle" in known else base.dataset.exact_score(base.schedule)
+    models, origins = dict(base.denoisers), dict(base.origins)
+    oracle = None if "oracle" in models else base.dataset.exact_score(base.schedule)
     if oracle is not None:
-        known["oracle"], origins["oracle"] = oracle.to(base.device), Origin("oracle")
+        models["oracle"], origins["oracle"] = oracle.to(base.device), Origin("oracle")
     listed = isinstance(given, str | Sequence)
     require(listed, "denoiser", given, "a name, a list of names, or a mapping to models")
     names = [given] if isinstance(given, str) else list(given)
     require(len(set(names)) == len(names) > 0, "denoiser", names, "at least one, and none twice")
     for name in names:
-        require(name in known, "denoiser", name, f"one of {', '.join(known) or 'none here'}")
-    return replace(base, denoisers={name: known[name] for name in names}, origins=origins)
+        require(name in models, "denoiser", name, f"one of {', '.join(models) or 'none here'}")
+    return replace(base, denoisers={name: models[name] for name in names}, origins=origins)
 
 
 def _require_some(sweep: Sweep) -> None:
@@ -526,7 +505,7 @@ def _require_some(sweep: Sweep) -> None:
 
 
 def _points(name: str, value: object) -> int:
-    """A number of points that this machine can hold."""
+    """A number of points that fit into the memory of this machine."""
     from samplerbench.app.config.numbers import ROW, memory
 
     number, most = _whole(name, value), memory() // ROW
@@ -538,23 +517,23 @@ def _whole(name: str, value: object, least: int = 1) -> int:
     """A whole number, of Python or NumPy."""
     allowed = f"a whole number, at least {least}"
     try:
-        number = index(value)  # type: ignore[arg-type]  # which is what is asked
+        number = index(value)  # type: ignore[arg-type]  # raises if it is none
     except TypeError as error:
         raise InvalidSetting(name, value, allowed) from error
     require(number >= least and not isinstance(value, bool), name, value, allowed)
     return number
 
 
-def _numbers(name: str, values: int | Sequence[int] | None) -> list[int]:
+def _whole_numbers(name: str, values: int | Sequence[int] | None) -> list[int]:
     listed = np.atleast_1d(np.array([] if values is None else values, dtype=object)).tolist()
-    found = [_whole(name, value) for value in listed]
-    require(len(set(found)) == len(found), name, values, "whole numbers, none twice")
-    return found
+    numbers = [_whole(name, value) for value in listed]
+    require(len(set(numbers)) == len(numbers), name, values, "whole numbers, none twice")
+    return numbers
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread per operation, as jobs have: part of a number's identity, and the fastest here."""
+    """One thread per operation, as in jobs: the number of threads is part of an identity."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -564,14 +543,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def _show_figures() -> None:
-    """Teach a notebook to show matplotlib's figures; by itself it shows those of pyplot only."""
+    """Make a notebook show all figures of matplotlib; by default it shows those of pyplot only."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if shell is None:
         return
     formatter = shell.display_formatter.formatters["image/png"]
     try:
-        formatter.lookup_by_type(Figure)  # somebody has
+        formatter.lookup_by_type(Figure)  # already done
     except KeyError:
         formatter.for_type(Figure, _png)
 

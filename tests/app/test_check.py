@@ -1,11 +1,14 @@
-"""`samplerbench check`: somebody else's sampler, from a folder of their own, in a few lines."""
+"""`samplerbench check`: a user's members, from a folder of their own, in a few lines."""
 
 import subprocess
 import sys
 
 import pytest
 
+import samplerbench as sb
 from samplerbench.app.commands import check, examine
+from samplerbench.app.main import main
+from samplerbench.core.targets import VTarget
 from samplerbench.errors import InvalidSetting
 
 MINE = """
@@ -31,7 +34,7 @@ STEP = "Step(x, x0_hat)"
 def mine(tmp_path, monkeypatch):
     """Writes a module with a sampler into the current folder; its class's name."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(examine, "SCHEDULES", examine.SCHEDULES[:1])
+    monkeypatch.setattr(examine, "ON", examine.ON[::3])
 
     def write(module, order=1, step=STEP):
         text = MINE.replace("ORDER", str(order)).replace("STEP", step)
@@ -82,14 +85,37 @@ def test_what_is_no_sampler(name):
         check.main([name])
 
 
-def test_what_is_no_name_is_told_before_anything_is_imported():
-    code = (
-        "import sys; from samplerbench.app.commands import check\n"
-        "try: check.main(['heun', 'nothing'])\n"
-        "except ValueError as error: assert 'check=nothing: must be one of adams' in str(error)\n"
-        "assert 'torch' not in sys.modules"
-    )
+def test_mistakes_are_refused_before_anything_is_imported():
+    code = """
+import sys
+from samplerbench.app.commands import check
+for word, line in (
+    ("nothing", "check=nothing: must be one of adams_bashforth"),
+    ("dataset=nothing", "dataset=nothing: must be one of animal_mnist"),
+    ("nothing=rings", "check=nothing=rings: must be kind=name"),
+):
+    try:
+        check.main(["heun", word])
+    except ValueError as error:
+        assert line in str(error)
+    else:
+        raise AssertionError(word)
+assert "torch" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_cannot_be_built_or_has_no_contract():
+    for word, line in (
+        ("picture=loss", "check=picture: must be one of dataset, grid, level_law, metric"),
+        ("dataset=file", r"dataset\.file\.path=\?\?\?: must be"),
+        ("dataset=samplerbench.datasets.unseen.Unseen", "dataset=.*TypeError: .*'shape'"),
+        ("schedule=samplerbench.core.schedules.NoiseSchedule", "no abstract class"),
+        ("target=samplerbench.core.schedules.EDM", "must be what conf/target/ names"),
+    ):
+        with pytest.raises(InvalidSetting, match=line) as caught:
+            check.main([word])
+        assert "\n" not in str(caught.value)
 
 
 def test_a_sampler_that_is_not_finished(tmp_path, monkeypatch):
@@ -104,3 +130,171 @@ def test_a_sampler_that_is_not_finished(tmp_path, monkeypatch):
 
 def test_a_grid_of_settings_is_checked_at_its_ends():
     assert [sampler.eta for sampler in examine.settings("ddim")] == [0.0, 1.0]
+
+
+MEMBERS = """
+from dataclasses import dataclass
+from typing import ClassVar
+import torch
+from samplerbench.core import grids, schedules, starts, targets, level_laws, weightings
+from samplerbench.core.noise import torch_generator
+from samplerbench.datasets.rings import Rings
+from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.networks.base import Network, lecun_linear
+from samplerbench.objectives.noised import NoisedObjective
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.base import Step
+
+@dataclass(frozen=True)
+class MyDataset(Rings):
+    faults: int = 0
+    def oracle(self, path):
+        return Rings(noise=self.noise + self.faults).oracle(path)
+
+@dataclass(frozen=True)
+class MySchedule(schedules.EDM):
+    faults: int = 0
+    def rates(self, t):
+        alpha, variance = super().rates(t)
+        return alpha, variance + self.faults
+
+@dataclass(frozen=True)
+class MyTarget(targets.DataTarget):
+    faults: int = 0
+    def denoise(self, x, y, level):
+        return y + self.faults
+
+@dataclass(frozen=True)
+class MyStart(starts.Prior):
+    faults: int = 0
+    def draw(self, dataset, count, level, key):
+        return super().draw(dataset, count, level, key) * (1 + self.faults)
+
+@dataclass(frozen=True)
+class MyLevelLaw(level_laws.UniformTime):
+    faults: int = 0
+    def sample(self, count, schedule, generator):
+        return super().sample(count, schedule, generator) - self.faults
+
+@dataclass(frozen=True)
+class MyWeighting(weightings.Variance):
+    faults: int = 0
+    def weight(self, level):
+        return super().weight(level) * (1 - 2 * self.faults)
+
+def my_grid(schedule, steps, faults: int = 0):
+    levels = grids.uniform(schedule, steps)
+    if not faults:
+        return levels
+    rows = [0, *range(len(levels.t))]
+    return grids.Levels(levels.t[rows], levels.alpha[rows], levels.sigma[rows])
+
+class MyNetwork(Network):
+    needs_level = True
+    def __init__(self, dim: int, seed: int, faults: int = 0):
+        super().__init__()
+        self.faults = faults
+        self.first = lecun_linear(dim + 1, 16, torch_generator("first", seed))
+        self.last = lecun_linear(16, dim, torch_generator("last", seed))
+    def forward(self, u, level):
+        share = level.sigma / (level.alpha**2 + level.sigma**2) ** 0.5
+        share = torch.as_tensor(share, dtype=u.dtype) * torch.ones_like(u[..., :1])
+        y = self.last(torch.tanh(self.first(torch.cat([u, share], dim=-1))))
+        return y + self.faults * u.mean()
+
+class MyObjective(NoisedObjective):
+    faults = 0
+    def noised_loss(self, u0, eps, level):
+        u = level.alpha * u0 + level.sigma * eps
+        error = self.model.target.regress(u0, eps, level) - self.model.network(u, level)
+        return error.square().mean() * (-1) ** (self.faults * torch.is_grad_enabled())
+
+class MyWrongObjective(MyObjective):
+    faults = 1
+
+class Gap(Distance):
+    def __init__(self, reference, faults):
+        super().__init__(reference.shape[1])
+        self.mean, self.faults = reference.mean(0), faults
+    def measure(self, samples):
+        gap = float((samples.mean(0) - self.mean).norm()) ** (1 + self.faults)
+        return Measurement(gap, gap, gap, None, 0)
+
+@dataclass(frozen=True)
+class MyMetric(Metric):
+    faults: int = 0
+    def prepare(self, reference, seed):
+        return Gap(reference, self.faults)
+
+@dataclass(frozen=True)
+class MySampler(DDIM):
+    faults: int = 0
+    def steps(self, model, x, levels, noise):
+        for step in super().steps(model, x, levels, noise):
+            yield Step(step.x + step.x.mean(), step.x0_hat) if self.faults else step
+"""
+#: The class or function of each kind, and the line about the broken one.
+BROKEN = {
+    "dataset": ("MyDataset", "oracle: at σ="),
+    "schedule": ("MySchedule", "rates: the rate of σ² is not its derivative"),
+    "target": ("MyTarget", "inverse: on EDM(sigma_max=10.0) denoise after regress differs from x₀"),
+    "start": ("MyStart", "moments: the covariance is"),
+    "level_law": ("MyLevelLaw", "type: a time is outside [0, 1]"),
+    "weighting": ("MyWeighting", "weights: a weight is negative"),
+    "grid": ("my_grid", "falling: on EDM(sigma_max=10.0) the noise does not fall"),
+    "network": ("MyNetwork", "neighbours: a row depends on the other rows"),
+    "objective": ("MyObjective", "learning: after 60 steps the loss is"),
+    "metric": ("MyMetric", "units: of a shift by 4.243 it is 18"),
+    "sampler": ("MySampler", "contract: neighbours: a sample depends on its neighbours"),
+}
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """A folder with a right and a wrong member of each kind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(examine, "ON", examine.ON[::3])
+    (tmp_path / "lab_members.py").write_text(MEMBERS)
+    for kind, (target, _) in BROKEN.items():
+        folder = tmp_path / "conf" / kind
+        folder.mkdir(parents=True)
+        for name, faults in (("right", 0), ("wrong", 1)):
+            text = f"_target_: lab_members.{target}\nfaults: {faults}\n"
+            if kind == "objective":
+                text = f"_target_: lab_members.My{'Wrong' * faults}Objective\n"
+            text += "_partial_: true\n" * (kind == "grid")
+            (folder / f"{name}.yaml").write_text(text)
+    yield ["--config-dir", "conf", "trusted=lab_members"]
+    sys.modules.pop("lab_members", None)
+
+
+def test_a_member_of_every_kind_is_found_and_right(lab, command, capsys):
+    assert BROKEN.keys() == examine.CONTRACTS.keys()
+    assert command("check", *(f"{kind}=right" for kind in BROKEN), *lab) == 0
+    out = capsys.readouterr().out
+    assert "broken" not in out
+    for kind in BROKEN.keys() - {"sampler"}:
+        rows = [line for line in out.splitlines() if line.startswith(f"{kind}=right ")]
+        assert [row.split()[1] for row in rows] == list(examine.CONTRACTS[kind])
+
+
+def test_a_wrong_member_of_every_kind_is_named(lab, monkeypatch):
+    monkeypatch.setattr(
+        sys, "argv", ["samplerbench", "check", *(f"{k}=wrong" for k in BROKEN), *lab]
+    )
+    with pytest.raises(SystemExit) as caught:
+        main()
+    lines = str(caught.value).splitlines()
+    for kind, (_, line) in BROKEN.items():
+        title = "wrong" if kind == "sampler" else f"{kind}=wrong"
+        assert any(one.startswith(f"samplerbench: {title}: {line}") for one in lines), kind
+
+
+def test_a_class_and_an_object(lab):
+    """A class has its default settings; the library takes a name or an object."""
+    check.main(["schedule=lab_members.MySchedule", "grid=lab_members.my_grid"])
+    table = sb.check("schedule", "edm")
+    assert list(table.columns) == ["promise", "meaning", "value", "fault"]
+    assert table["fault"].isna().all()
+    wrong = sb.check("target", type("Mine", (VTarget,), {"denoise": lambda s, x, y, at: y})())
+    assert set(wrong.dropna()["promise"]) == {"inverse"}

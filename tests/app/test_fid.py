@@ -73,7 +73,7 @@ def test_the_values_are_those_of_torchmetrics(folder):
     found = []
     for cell in sweep.cells():
         if cell.denoiser == "oracle":
-            samples = sweep.draw(cell).samples
+            samples = sweep.draw(cell).points
             theirs.reset()
             theirs.update(sweep.reference.float().reshape(-1, 1, 8, 8), real=True)
             theirs.update(samples.float().reshape(-1, 1, 8, 8), real=False)

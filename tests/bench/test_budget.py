@@ -1,7 +1,8 @@
 """The error budget: identities that hold exactly, closed forms on Gaussians, published numbers."""
 
-import functools
+import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.mmd import MMD
 from samplerbench.metrics.nearest_training import NearestTraining
+from samplerbench.metrics.sliced import Sliced
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
@@ -55,23 +57,23 @@ def budget(
     schedule = EDM(10.0)
     oracle = dataset.oracle(schedule)
     plain = {
-        "n_samples": 500,
+        "n_samples": 200,
         "repetitions": 3,
         "floor_repetitions": 3,
-        "block": 250,
+        "block": 100,
         "steps": [5, 20],
+        "metrics": {"sliced": Sliced(directions=20)},
         **changes,
     }
     if "reference" not in plain:
-        plain["reference"] = dataset.draws(2000, "evaluation", 0)
+        plain["reference"] = dataset.draws(500, "evaluation", 0)
     sweep = Sweep(
         dataset=dataset,
         schedule=schedule,
-        grid=functools.partial(karras, noise_min=0.02, rho=5.0),
+        grid=partial(karras, noise_min=0.02, rho=5.0),
         denoisers={**({"learned": Shrunk(oracle)} if learned else {}), "oracle": oracle},
         starts={"prior": Prior(), "exact": Exact()},
         samplers=samplers,
-        metrics={"certified": MaxSlicedCertified()},
         **plain,
     )
     return Budget(sweep, converged_steps=converged_steps, tolerance=tolerance)
@@ -171,6 +173,7 @@ def test_neighbours_have_their_closed_form(max_sliced_w2):
         block=5000,
         repetitions=2,
         floor_repetitions=0,
+        metrics={"certified": MaxSlicedCertified()},
     )
     lines = parts(table(of), of.converged_steps)
     found = lines[lines["kind"] == "neighbours"].set_index("part")["mean"]
@@ -205,8 +208,9 @@ def test_the_grid_mixture_s_published_numbers():
         steps=[16, 36, 100],
         n_samples=2000,
         block=1000,
-        repetitions=4,
+        repetitions=2,
         converged_steps=150,
+        metrics={"certified": MaxSlicedCertified()},
         reference=grid_mixture().draws(10_000, "evaluation", 0),
     )
     rows = table(of)
@@ -264,10 +268,9 @@ def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
     rows = gaussian(MEAN, COVARIANCE).draws(400, "rows", 0)
     dataset = Divided(rows)
     more = {"reference": dataset.draws(80, "evaluation", 0), "n_samples": 80, "block": 80}
-    metrics = {"nearest": NearestTraining(), "certified": MaxSlicedCertified()}
-    settings = {"steps": [10], "learned": False, **more}
+    metrics = {"nearest": NearestTraining(), "sliced": Sliced(directions=20)}
+    settings = {"steps": [10], "learned": False, "metrics": metrics, **more}
     both = budget(dataset, [("heun", Heun())], **settings)
-    both = replace(both, sweep=replace(both.sweep, metrics=metrics))
     found = table(both)
     lines = parts(found, both.converged_steps).query("metric == 'nearest' and kind == 'difference'")
     mean = lines.set_index("part")["mean"]
@@ -276,7 +279,7 @@ def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
     alone = replace(both, sweep=replace(both.sweep, metrics={"nearest": NearestTraining()}))
     expected = parts(table(alone), both.converged_steps).query("kind == 'difference'")
     assert dict(expected.set_index("part")["mean"]) == dict(mean)
-    of_both = parts(found, both.converged_steps).query("metric == 'certified'")
+    of_both = parts(found, both.converged_steps).query("metric == 'sliced'")
     assert "generalisation" in set(of_both["part"])
     text = verdict(both, found)
     (title,) = [line for line in text if line.startswith("nearest, heun, N=10: ")]
@@ -286,35 +289,23 @@ def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
     )
 
 
-def test_cells_without_a_value_say_why():
-    of = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())], steps=[10], learned=False)
-    rows = table(of)
-    lost = (rows["start"] == "prior") & (rows["steps"] == 10)
-    rows.loc[lost, ["status", "message"]] = ["diverged", "3 of 500 samples are not finite"]
+def test_cells_without_a_value_say_why(gaussian_budget):
+    of, rows = gaussian_budget
+    lost = (rows["start"] == "prior") & (rows["steps"] == 20) & (rows["sampler"] == "heun")
+    rows = rows.copy()
+    rows.loc[lost, ["status", "message"]] = ["diverged", "3 of 9 samples are not finite"]
     (line,) = [line for line in verdict(of, rows) if "no budget" in line]
-    assert line.endswith(
-        "N=10: no budget: its cells have no value: 3 of 500 samples are not finite"
-    )
+    assert line.endswith("N=20: no budget: its cells have no value: 3 of 9 samples are not finite")
 
 
-def test_samplers_without_a_limit_on_the_path_are_refused():
-    with pytest.raises(InvalidSetting, match=r"not a Langevin sampler.* not applicable"):
-        budget(gaussian(MEAN, COVARIANCE), [("annealed_langevin", AnnealedLangevin())])
-
-
-def test_a_limit_that_is_not_reached_is_named_with_its_trend():
-    of = budget(
-        gaussian(MEAN, COVARIANCE),
-        [("heun", Heun())],
-        steps=[2],
-        converged_steps=3,
-        tolerance=1e-6,
-    )
-    rows = table(of)
-    assert not convergence(rows, 3, 1e-6)["converged"].any()
-    (line,) = [line for line in verdict(of, rows) if line.startswith("NOT converged")]
-    assert "3 → 6 steps" in line
-    assert "raise budget.converged_steps" in line
+def test_a_limit_that_is_not_reached_is_named_with_its_trend(gaussian_budget):
+    of, rows = gaussian_budget
+    assert not convergence(rows, 60, 1e-9)["converged"].any()
+    words = verdict(replace(of, tolerance=1e-9), rows)
+    lines = [line for line in words if line.startswith("NOT converged")]
+    assert lines
+    assert all("60 → 120 steps" in line for line in lines)
+    assert all("raise budget.converged_steps" in line for line in lines)
 
 
 def test_a_diverged_cell_costs_only_its_own_rows():
@@ -349,26 +340,38 @@ def test_enough_noise_is_enough_on_a_gaussian(max_sliced_w2):
         assert (cost <= 0.5) == cheap
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"converged_steps": 20}, "budget.converged_steps=20: must be above"),
-        ({"tolerance": 0.0}, "budget.tolerance"),
-        ({"tolerance": float("inf")}, "budget.tolerance"),
-        ({"repetitions": 1}, "repetitions=1: must be at least 2"),
-    ],
-)
-def test_impossible_budgets_are_refused(changes, message):
-    with pytest.raises(InvalidSetting, match=message):
-        budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], **changes)
+def test_impossible_budgets_are_refused(tmp_path):
+    law, ddim = gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))]
+    whole = budget(law, ddim)
+    sweep, oracle = whole.sweep, whole.sweep.denoisers["oracle"]
 
+    def with_starts(prior, exact):
+        return replace(whole, sweep=replace(sweep, starts={"prior": prior, "exact": exact}))
 
-def test_a_budget_needs_oracle_and_exact_start():
-    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], repetitions=2)
-    with pytest.raises(InvalidSetting, match="oracle"):
-        Budget(replace(of.sweep, denoisers={"learned": of.sweep.denoisers["learned"]}))
-    with pytest.raises(InvalidSetting, match="exact"):
-        Budget(replace(of.sweep, starts={"prior": Prior()}))
+    np.save(tmp_path / "rows.npy", law.draws(100, "rows", 0).numpy())
+    few = from_file(str(tmp_path / "rows.npy"), train=0.2, evaluation=0.5)
+    points = few.draws(50, "evaluation", 0)
+    for impossible, message in (
+        (lambda: budget(law, ddim, converged_steps=20), "budget.converged_steps=20: must be above"),
+        (lambda: budget(law, ddim, tolerance=0.0), "budget.tolerance"),
+        (lambda: budget(law, ddim, tolerance=math.inf), "budget.tolerance"),
+        (lambda: budget(law, ddim, repetitions=1), "repetitions=1: must be at least 2"),
+        (
+            lambda: budget(law, [("annealed_langevin", AnnealedLangevin())]),
+            r"not a Langevin sampler.* not applicable",
+        ),
+        (lambda: Budget(replace(sweep, denoisers={"learned": oracle})), "oracle"),
+        (lambda: Budget(replace(sweep, starts={"prior": Prior()})), "exact"),
+        # an even start and a random one have different floors; that is no mismatch
+        (lambda: with_starts(Prior(), sobol_exact()), r"both drawn evenly .* or neither"),
+        (lambda: with_starts(sobol_prior(), Exact()), r"both drawn evenly .* or neither"),
+        (
+            lambda: budget(few, [("heun", Heun())], learned=False, reference=points),
+            r"n_reference=50: must be at most 20: .*error budget",
+        ),
+    ):
+        with pytest.raises(InvalidSetting, match=message):
+            impossible()
 
 
 def test_even_starts_have_a_budget_too():
@@ -380,17 +383,6 @@ def test_even_starts_have_a_budget_too():
     sums = mean["difference"].drop("total").sum()
     assert sums == pytest.approx(mean["difference", "total"], abs=1e-12)
     assert mean["neighbours", "start"] > 0
-
-
-def test_a_start_s_part_needs_one_floor():
-    """An even start and a random one have different floors; that is no mismatch."""
-    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))])
-    for starts in (
-        {"prior": Prior(), "exact": sobol_exact()},
-        {"prior": sobol_prior(), "exact": Exact()},
-    ):
-        with pytest.raises(InvalidSetting, match=r"both drawn evenly .* or neither"):
-            replace(of, sweep=replace(of.sweep, starts=starts))
 
 
 def test_the_two_runs_of_a_limit_are_compared_directly(gaussian_budget):
@@ -502,7 +494,7 @@ def test_a_limit_above_the_floor_is_named(gaussian_budget):
     of = budget(
         gaussian(MEAN, COVARIANCE), [("heun", Heun())], steps=[5], repetitions=4, learned=False
     )
-    grid = functools.partial(karras, noise_min=2.0, rho=5.0)
+    grid = partial(karras, noise_min=2.0, rho=5.0)
     of = replace(of, sweep=replace(of.sweep, grid=grid))
     rows = table(of)
     (line,) = [line for line in verdict(of, rows) if "the limit itself is" in line]
@@ -525,7 +517,7 @@ def test_a_limit_of_even_starts_is_held_against_the_floor_of_even_draws():
         n_samples=256,
         block=256,
     )
-    grid = functools.partial(karras, noise_min=2.0, rho=5.0)
+    grid = partial(karras, noise_min=2.0, rho=5.0)
     of = replace(of, sweep=replace(of.sweep, grid=grid, starts={"exact": sobol_exact()}))
     lines = [line for line in verdict(of, table(of)) if "the limit itself is" in line]
     assert len(lines) == 2
@@ -536,23 +528,23 @@ def test_a_limit_of_even_starts_is_held_against_the_floor_of_even_draws():
 
 def test_the_setting_that_limits_the_noise_is_named():
     of = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())])
-    made = functools.partial(karras, noise_min=0.02, rho=5.0)
+    made = partial(karras, noise_min=0.02, rho=5.0)
 
     def advice(schedule, grid, now, want):
         return _more_noise(replace(of.sweep, schedule=schedule, grid=grid), now, want)
 
     assert "raise schedule.sigma_max from 10 to about 70" in advice(EDM(10.0), made, 10.0, 70.0)
-    short = functools.partial(made, noise_max=5.0)
+    short = partial(made, noise_max=5.0)
     assert "raise grid.noise_max from 5 to about 8" in advice(EDM(10.0), short, 5.0, 8.0)
     both = advice(EDM(10.0), short, 5.0, 70.0)
     assert "raise grid.noise_max and schedule.sigma_max from 5 to about 70" in both
-    fixed = functools.partial(made, noise_max=10.0)
+    fixed = partial(made, noise_max=10.0)
     assert "raise grid.noise_max and schedule.sigma_max from 10" in advice(
         EDM(10.0), fixed, 10.0, 70.0
     )
     end = float(VPLinear().noise_to_signal(torch.ones(1).double()))
     assert "raise schedule.beta_max until σ/α" in advice(VPLinear(), uniform, end, 2 * end)
-    early = functools.partial(uniform, t_max=0.5)
+    early = partial(uniform, t_max=0.5)
     assert "raise grid.t_max until σ/α" in advice(EDM(10.0), early, 5.0, 8.0)
     assert "not from too little noise" in advice(EDM(10.0), made, 10.0, 4.0)
 
@@ -574,18 +566,6 @@ def test_no_noise_is_enough_for_nothing():
         with pytest.raises(InvalidSetting, match=r"allowed=.*positive"):
             enough_noise(torch.randn(10, 2), allowed)
     assert enough_noise(torch.ones(10, 2), 0.1) >= 0
-
-
-def test_a_budget_asks_for_its_training_points_first(tmp_path):
-    np.save(tmp_path / "rows.npy", gaussian(MEAN, COVARIANCE).draws(100, "rows", 0).numpy())
-    dataset = from_file(str(tmp_path / "rows.npy"), train=0.2, evaluation=0.5)
-    with pytest.raises(InvalidSetting, match=r"n_reference=50: must be at most 20: .*error budget"):
-        budget(
-            dataset,
-            [("heun", Heun())],
-            learned=False,
-            reference=dataset.draws(50, "evaluation", 0),
-        )
 
 
 def test_the_slope_has_its_error(gaussian_budget):
@@ -618,18 +598,10 @@ def test_points_that_no_metric_takes_are_found_before_a_training():
         check(replace(sweep, reference=same, metrics={"mmd": MMD()}))
 
 
-def test_rows_of_two_sweeps_are_no_budget():
+def test_rows_of_two_sweeps_are_no_budget(gaussian_budget):
     """Two laws or two seeds: their parts are of neither."""
-    one = table(
-        budget(
-            gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]]),
-            [("heun", Heun())],
-            repetitions=2,
-            steps=[4],
-        )
-    )
+    _, one = gaussian_budget
     for other in (one.assign(sweep_id="other"), one.assign(setting_id="another model")):
-        with pytest.raises(InvalidSetting, match="table=rows of 2 sweeps: must be those of one"):
-            parts(pd.concat([one, other]), 60)
-        with pytest.raises(InvalidSetting, match="rows of 2 sweeps"):
-            convergence(pd.concat([one, other]), 60, 0.1)
+        for compute in (parts, partial(convergence, tolerance=0.1)):
+            with pytest.raises(InvalidSetting, match="table=rows of 2 sweeps: must be those"):
+                compute(pd.concat([one, other]), 60)

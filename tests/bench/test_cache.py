@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
-from samplerbench.bench.sweep import Drawn, Sweep
+from samplerbench.bench.sweep import Samples, Sweep
 from samplerbench.core.grids import uniform
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, Prior
@@ -69,7 +69,7 @@ def counted(monkeypatch):
     made = []
     draw = Sweep.draw
 
-    def counting(sweep: Sweep, cell) -> Drawn:
+    def counting(sweep: Sweep, cell) -> Samples:
         made.append(cell)
         return draw(sweep, cell)
 
@@ -121,33 +121,35 @@ def test_a_budget_again_draws_nothing_and_fills_holes(tmp_path, counted):
     assert forget_clocks(rows) == forget_clocks(first)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda text: text[: len(text) // 2],
-        lambda text: "",
-        lambda text: "[1, 2]",
-        lambda text: "[" * 100_000,
-        lambda text: text.replace('"n_samples"', '"samples"'),
-        lambda text: json.dumps(json.loads(text) | {"cell_id": "0" * 16}),
-        lambda text: json.dumps(json.loads(text) | {"value": "much"}),
-        lambda text: json.dumps(json.loads(text) | {"value": None}),
-        lambda text: json.dumps(json.loads(text) | {"value": 0.25}),
-        lambda text: json.dumps(json.loads(text) | {"sha256": None}),
-    ],
-)
-def test_a_spoilt_value_is_named_and_worked_out_again(tmp_path, caplog, counted, spoil):
+#: Changes of a value's file that make it unusable.
+SPOILS = [
+    lambda text: text[: len(text) // 2],
+    lambda text: "",
+    lambda text: "[1, 2]",
+    lambda text: "[" * 100_000,
+    lambda text: text.replace('"n_samples"', '"samples"'),
+    lambda text: json.dumps(json.loads(text) | {"cell_id": "0" * 16}),
+    lambda text: json.dumps(json.loads(text) | {"value": "much"}),
+    lambda text: json.dumps(json.loads(text) | {"value": None}),
+    lambda text: json.dumps(json.loads(text) | {"value": 0.25}),
+    lambda text: json.dumps(json.loads(text) | {"sha256": None}),
+]
+
+
+def test_spoilt_values_are_named_and_computed_again(tmp_path, caplog, counted):
     cache = Cache(tmp_path)
     first = sweep_of(cache).run(cache.keep)
-    path = value_file(cache, first[7])
-    whole = path.read_text()
-    path.write_text(spoil(whole))
+    paths = [value_file(cache, row) for row in first[2 : 2 + len(SPOILS)]]
+    whole = [path.read_text() for path in paths]
+    for path, text, spoil in zip(paths, whole, SPOILS, strict=True):
+        path.write_text(spoil(text))
     counted.clear()
     again = Cache(tmp_path)
     assert forget_clocks(sweep_of(again).run(again.keep)) == forget_clocks(first)
-    assert len(counted) == 1
-    assert path.name in caplog.text
-    assert json.loads(path.read_text())["value"] == json.loads(whole)["value"]
+    assert len(counted) == len(SPOILS)
+    for path, text in zip(paths, whole, strict=True):
+        assert path.name in caplog.text
+        assert json.loads(path.read_text())["value"] == json.loads(text)["value"]
 
 
 def test_refresh_knows_nothing_and_replaces(tmp_path, counted):

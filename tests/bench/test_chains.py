@@ -48,10 +48,10 @@ def test_independent_draws_are_worth_what_they_are(states):
 def test_ula_on_a_gaussian_is_an_ar_1_process(states):
     """Its autocorrelation is 1 − h/λ: ESS of the mean N·(h/λ)/(2 − h/λ)."""
     law, share = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 4.0))), 0.4
-    run = record(ULA(share), law.oracle(EDM()), states(8, 2), hold(EDM(), 4000), NOISE, burn_in=100)
-    assert run.frames.shape == (3900, 8, 2)
+    run = record(ULA(share), law.oracle(EDM()), states(8, 2), hold(EDM(), 2100), NOISE, burn_in=100)
+    assert run.frames.shape == (2000, 8, 2)
     assert run.acceptance.tolist() == [1.0] * 8
-    worth = [3900 * 8 * s / (2 - s) for s in (share, share / 4)]
+    worth = [2000 * 8 * s / (2 - s) for s in (share, share / 4)]
     assert run.effective_sample_size().tolist() == pytest.approx(worth, rel=0.15)
     assert run.split_r_hat().max() < 1.01
 
@@ -117,16 +117,16 @@ def values(rows, metric):
 
 def test_diagnose_tells_chains_that_mix_from_chains_that_do_not():
     samplers = [("ula", ULA(0.2)), ("mala", MALA(0.2)), ("ddim", DDIM())]
-    one = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), samplers, 2000), 8)
+    one = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), samplers, 800), 8)
     assert {row.sampler for row in one} == {"ula", "mala"}  # DDIM is no chain
     assert all(value < 1.05 for value in values(one, "split_r_hat").values())
-    assert all(json.loads(row.info) == {"states": 8 * 1000} for row in one)
+    assert all(json.loads(row.info) == {"states": 8 * 400} for row in one)
     assert 0.5 < values(one, "acceptance").pop("mala") < 1
     assert "ula" not in values(one, "acceptance")  # it never rejects
     assert len({row.cell_id for row in one}) == len(one) == 9
     small = [("ula", ULA(0.005)), ("mala", MALA(0.005))]  # below twice the variance .01: stable
     apart = isotropic((0.5, 0.5), ((-9.0,), (9.0,)), 0.1)
-    two = diagnose(sweep_of(apart, small, 2000), 8)
+    two = diagnose(sweep_of(apart, small, 800), 8)
     assert all(value > 2 for value in values(two, "split_r_hat").values())
 
 
@@ -174,7 +174,7 @@ def test_the_chains_are_the_paths_of_the_cell_with_as_many_samples():
     law, samplers = gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.2))]
     sweep = replace(sweep_of(law, samplers, 100), n_samples=8, block=8)
     (cell,) = [cell for cell in sweep.cells() if cell.settings]
-    end = sweep.draw(cell).samples
+    end = sweep.draw(cell).points
     levels = sweep.levels(100)
     x, noise = sweep.beginning(cell, levels, 0)
     chains = record(ULA(0.2), sweep.denoisers["oracle"], x, levels, noise)
@@ -198,7 +198,7 @@ def test_too_few_steps_are_named():
 
 
 def test_chains_that_cannot_be_examined_are_named():
-    rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(5.0))], 2000), 4)
+    rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(5.0))], 700), 4)
     assert {row.status for row in rows} == {"diverged"}
     assert all("not finite" in row.message for row in rows)
 

@@ -124,10 +124,10 @@ def test_samples_and_floor_are_held_against_the_truth(sweep):
     of = replace(sweep, truth=truth, metrics={"law": MaxSlicedLaw()})
     floor, cell = of.cells()[0], of.cells()[-1]
     draws = truth.draws(150, "floor", of.seed, 0)
-    assert torch.equal(of.draw(floor).samples, draws)
+    assert torch.equal(of.draw(floor).points, draws)
     distance = MaxSlicedLaw().against_law(truth, seed=of.metric_seed)
-    for drawn, samples in ((floor, draws), (cell, of.draw(cell).samples)):
-        row = of.measure(of.drawing(drawn), "law", of.distances()["law"])
+    for drawn, samples in ((floor, draws), (cell, of.draw(cell).points)):
+        row = of.measure(of.lazy_samples(drawn), "law", of.distances()["law"])
         assert row.value == distance(samples).value
 
 
@@ -139,7 +139,7 @@ def test_even_starts_have_a_floor_of_even_draws(sweep):
     cells = of.floor_cells()
     assert [cell.start for cell in cells] == ["", "", "even", "even"]
     for cell in cells:
-        levels = torch.special.ndtr((of.draw(cell).samples[:, 0] - 1) / 2)
+        levels = torch.special.ndtr((of.draw(cell).points[:, 0] - 1) / 2)
         assert (len((128 * levels).floor().unique()) == 128) is (cell.start == "even")
 
 

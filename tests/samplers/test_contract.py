@@ -27,9 +27,10 @@ from samplerbench.samplers.sde_dpmpp_1 import SDEDPMpp1
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
 from samplerbench.samplers.ula import ULA
 from samplerbench.samplers.underdamped import Underdamped
-from samplerbench.verify import contract
+from samplerbench.verify.contract import broken
 from samplerbench.verify.laws import measured_law
 from samplerbench.verify.orders import interior, measured_order
+from samplerbench.verify.sampler_contract import ON_EVERY_SCHEDULE, SAMPLER, TestBed, sampler_type
 
 
 def test_samplers_are_found(all_samplers):
@@ -41,18 +42,15 @@ def test_samplers_are_found(all_samplers):
 
 def test_contract(sampler, simple_mixture, all_schedules):
     # a path that begins without signal is the hardest of all
-    broken = contract.broken(sampler, contract.TestBed(simple_mixture, Rectified()))
+    assert broken(SAMPLER, sampler, TestBed(simple_mixture, Rectified())) == []
     for schedule in all_schedules:
-        bed = contract.TestBed(simple_mixture, schedule)
-        lines = contract.broken(sampler, bed, contract.ON_EVERY_SCHEDULE)
-        broken += [f"{type(schedule).__name__}: {line}" for line in lines]
-    assert broken == []
+        assert broken(ON_EVERY_SCHEDULE, sampler, TestBed(simple_mixture, schedule)) == [], schedule
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_states_stay_on_the_device(all_samplers, simple_mixture):
-    bed = contract.TestBed(simple_mixture, Rectified(), torch.device("cuda"))
-    assert [line for one in all_samplers if (line := contract.kind(one, bed))] == []
+    bed = TestBed(simple_mixture, Rectified(), torch.device("cuda"))
+    assert [line for one in all_samplers if (line := sampler_type(one, bed))] == []
 
 
 def test_order(sampler, all_schedules):

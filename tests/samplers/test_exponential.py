@@ -15,15 +15,15 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dpm_solver import DPMSolver1, DPMSolver2, DPMSolver3
-from samplerbench.verify import contract
 from samplerbench.verify.orders import interior
+from samplerbench.verify.sampler_contract import TestBed
 
 NOISE = KeyedNoise((0, "exponential"))
 
 
 def test_first_order_is_ddim(schedule, mixture_law, states):
     levels, oracle = (
-        contract.TestBed(mixture_law, schedule).levels(DPMSolver1(), 17),
+        TestBed(mixture_law, schedule).levels(DPMSolver1(), 17),
         mixture_law.oracle(schedule),
     )
     x = levels.rows[0].sigma * states(16, 2)
@@ -48,7 +48,7 @@ def test_stages_are_levels_of_the_path(sampler, schedule, mixture_law, states):
     oracle, asked = mixture_law.oracle(schedule), []
     original = oracle.denoiser
     oracle.denoiser = lambda x, level: asked.append(level) or original(x, level)
-    levels = contract.TestBed(mixture_law, schedule).levels(sampler, 5)
+    levels = TestBed(mixture_law, schedule).levels(sampler, 5)
     final_state(sampler, oracle, states(4, 2), levels, NOISE)
     for step, ends in enumerate(pairwise(levels.rows[:-1])):
         first, last = (math.log(level.alpha / level.sigma) for level in ends)

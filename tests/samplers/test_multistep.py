@@ -20,8 +20,9 @@ from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.ipndm import IPNDM
 from samplerbench.samplers.multistep import data_weights
 from samplerbench.samplers.unipc import UniPC
-from samplerbench.verify import contract
+from samplerbench.verify.contract import broken
 from samplerbench.verify.orders import measured_order
+from samplerbench.verify.sampler_contract import SAMPLER, TestBed
 
 NOISE = KeyedNoise((0, "multistep"))
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
@@ -270,7 +271,7 @@ def test_multistep_is_k_diffusion(mixture_law, states, k_sampling, sampler, thei
 
 @pytest.mark.parametrize("sampler", NOT_VARIANTS, ids=repr)
 def test_contract_of_the_other_settings(sampler, simple_mixture):
-    assert contract.broken(sampler, contract.TestBed(simple_mixture, Rectified())) == []
+    assert broken(SAMPLER, sampler, TestBed(simple_mixture, Rectified())) == []
 
 
 @pytest.mark.parametrize(

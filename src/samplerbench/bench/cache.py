@@ -1,15 +1,15 @@
-"""What runs share: trained models and values, by their identities.
+"""The cache of trained models and values, which runs share; entries are found by their identity.
 
-    values/ab/abcd….json     a value, as a run's own fragment has it
-    trainings/<id>/          a trained model and its losses, or how far a training has come; what
-                             it is of, in about.json
-    archives/ab/abcd….zip    files that were made of those: figures, animations, tables
+    values/ab/abcd….json     a value, as in the fragment of a run
+    trainings/<id>/          a trained model and its losses, or the state of an unfinished training;
+                             about.json describes it
+    archives/ab/abcd….zip    files made from them: figures, animations, tables
 
-An identity stands for everything that decides a result (see `identity`), so what is found under it
-is what the work would give again, bit for bit. A file is written as a whole or not at all. A model
-is trained under a lock: of several jobs that want the same one, the others wait for the first, and
-a lock ends with its process. What cannot be read, or is not what was written, is named, put aside
-and worked out again; where the folder cannot be written, work goes on without it.
+An identity stands for everything that decides a result (see `identity`), so a stored result has the
+bits that the same work would give again. A file is written completely or not at all. A model is
+trained under a lock: if several jobs need the same model, the first one trains it and the others
+wait. The lock ends with its process. A file that is unreadable or was changed is set aside with a
+warning, and its result is computed again. If the folder cannot be written to, jobs run without it.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ message = logging.getLogger(__name__)
 VALUES, TRAININGS, ARCHIVES, ABOUT = "values", "trainings", "archives", "about.json"
 
 _ID = "[0-9a-f]{16}"
-#: How files end that lie in folders by the first two digits of their identity.
+#: Suffixes of the files in folders named by the first two digits of their identity.
 _SUFFIXES = {VALUES: ".json", ARCHIVES: ".zip"}
 _LEFT = (WEIGHTS, LOSSES, STATE, ABOUT)
-#: What `files` makes of a name: put aside, or not yet whole.
-_MADE = re.compile(r"(.+)\.unusable|\.(.+)\.[0-9a-f]+\.tmp|(.+)")
+#: The names that `files` gives to a file: set aside, temporary, or final.
+_NAMES = re.compile(r"(.+)\.unusable|\.(.+)\.[0-9a-f]+\.tmp|(.+)")
 
-#: What is the same every time. A failed value may be well next time, and an incompatible one costs
-#: nothing.
+#: The status of values that are stored: a failed value may succeed next time, and an incompatible
+#: one costs nothing.
 KEPT = ("ok", "diverged", NOT_A_DENSITY)
 
 
 class Cache:
-    """A folder of trained models, of values, and of files made of them.
+    """A folder of trained models, values, and files made from them.
 
     Args:
-        directory: the folder; made when something is kept.
-        refresh: whether what is there is worked out again, and replaced.
+        directory: the folder; created with the first entry.
+        refresh: whether stored results are ignored, computed again and replaced.
     """
 
     def __init__(self, directory: Path, refresh: bool = False) -> None:
@@ -64,7 +64,7 @@ class Cache:
         self._full = False
 
     def recall(self, cell_id: str) -> Row | None:
-        """The value with this identity, or None where it is not known."""
+        """The value with this identity, or None if it is not stored."""
         if self.refresh:
             return None
         path = self._file(VALUES, cell_id)
@@ -83,7 +83,7 @@ class Cache:
         return row
 
     def keep(self, row: Row) -> None:
-        """Write a value down, unless it came from here."""
+        """Store a value, unless it was recalled from here."""
         if row.status not in KEPT or row.cell_id in self._recalled or self._full:
             return
         self._write(self._file(VALUES, row.cell_id), _signed(row))
@@ -91,11 +91,11 @@ class Cache:
     def recall_archive(
         self, archive_id: str, check: Callable[[Mapping[str, bytes]], None]
     ) -> dict[str, bytes] | None:
-        """The files with this identity, by name, or None where they are not known.
+        """The files with this identity, by name, or None if they are not stored.
 
         Args:
             archive_id: their identity.
-            check: raises if they are not such files; who writes a shared cache can write anything.
+            check: raises for unexpected files: in a shared cache anybody can write anything.
         """
         if self.refresh:
             return None
@@ -105,32 +105,32 @@ class Cache:
             check(files)
         except FileNotFoundError:
             return None
-        except Exception as error:  # whatever the file holds
+        except Exception as error:  # the file may have any content
             set_aside(path, error)
             return None
         return files
 
     def keep_archive(self, archive_id: str, files: Mapping[str, bytes]) -> None:
-        """Write files down, by name."""
+        """Store files, by name."""
         if not self._full:
             self._write(self._file(ARCHIVES, archive_id), _packed(files, archive_id))
 
     @property
     def recalled(self) -> Set[str]:
-        """The identities of the values that were found."""
+        """The identities of the values that were recalled."""
         return self._recalled
 
     def place(self, training_id: str) -> Path:
-        """The folder of a training, to read from."""
+        """The folder of a training, for reading."""
         return self.directory / TRAININGS / training_id
 
     @contextmanager
     def training(self, training_id: str, wait: Callable[[], None]) -> Iterator[Path | None]:
-        """The folder of a training, for this process alone; None where nothing can be written.
+        """The folder of a training, locked for this process; None if it cannot be written to.
 
         Args:
             training_id: its identity.
-            wait: called once if another process has it, before waiting for that.
+            wait: called once before waiting, if another process has the lock.
         """
         folder = self.place(training_id)
         lock = FileLock(folder.with_suffix(".lock"))
@@ -141,7 +141,7 @@ class Cache:
             except Timeout:
                 wait()
                 lock.acquire()
-            folder.mkdir(exist_ok=True)  # under the lock: who prunes removes it under the lock
+            folder.mkdir(exist_ok=True)  # under the lock, since pruning removes it under the lock
         except OSError as error:
             lock.release()
             message.warning("cache: %s; the training is not kept there", error)
@@ -153,7 +153,7 @@ class Cache:
             lock.release()
 
     def files(self, kind: str) -> list[Path]:
-        """The files of all values or archives, also those put aside or left half-written by a kill.
+        """The files of all values or archives, also those set aside and temporary ones.
 
         Args:
             kind: `VALUES` or `ARCHIVES`.
@@ -162,12 +162,12 @@ class Cache:
         return [path for path in found if _is_kept(path, _SUFFIXES[kind])]
 
     def trainings(self) -> list[Path]:
-        """The folders of trainings, done or not, with nothing in them that is somebody else's."""
+        """The folders of trainings, finished or not, that have no other files in them."""
         found = (path for path in self.directory.glob(f"{TRAININGS}/*") if path.is_dir())
         return sorted(path for path in found if _is_training(path))
 
-    def _file(self, kind: str, of: str) -> Path:
-        return self.directory / kind / of[:2] / f"{of}{_SUFFIXES[kind]}"
+    def _file(self, kind: str, identity: str) -> Path:
+        return self.directory / kind / identity[:2] / f"{identity}{_SUFFIXES[kind]}"
 
     def _write(self, path: Path, content: bytes) -> None:
         try:
@@ -181,34 +181,34 @@ class Cache:
             message.warning("cache: %s; what follows is not kept there", error)
 
 
-def _meant(path: Path) -> str:
-    """The name of the file that this is, or was, or would have been."""
-    made = _MADE.fullmatch(path.name)
-    return next(filter(None, made.groups()), "") if made else ""
+def _final_name(path: Path) -> str:
+    """The name of a file without the additions for temporary files and those set aside."""
+    match = _NAMES.fullmatch(path.name)
+    return next(filter(None, match.groups()), "") if match else ""
 
 
 def _is_kept(path: Path, suffix: str) -> bool:
-    named = re.fullmatch(rf"({_ID}){re.escape(suffix)}", _meant(path))
+    named = re.fullmatch(rf"({_ID}){re.escape(suffix)}", _final_name(path))
     return named is not None and named[1].startswith(path.parent.name)
 
 
 def _is_training(folder: Path) -> bool:
     return re.fullmatch(_ID, folder.name) is not None and all(
-        _meant(path) in _LEFT and not path.is_dir() for path in folder.iterdir()
+        _final_name(path) in _LEFT and not path.is_dir() for path in folder.iterdir()
     )
 
 
 def _signed(row: Row) -> bytes:
-    """A value as the content of a file, with a digest."""
+    """The content of a value's file, with a digest."""
     content = fragment(row)
     return json.dumps({**json.loads(content), "sha256": sha256(content).hexdigest()}).encode()
 
 
 def _unsigned(content: bytes) -> Row:
-    """The row that `_signed` made this of.
+    """The row of a file that `_signed` made.
 
     Raises:
-        UNREADABLE: it did not.
+        UNREADABLE: it did not make it.
     """
     record = json.loads(content)
     row = row_of(record)
@@ -218,21 +218,25 @@ def _unsigned(content: bytes) -> Row:
 
 
 def _packed(files: Mapping[str, bytes], archive_id: str) -> bytes:
-    """Files as an archive, with a digest before it, which programs that unpack archives skip."""
+    """An archive of files, after a digest, which programs for archives skip."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # not compressed: pictures are already
-        archive.comment = archive_id.encode()  # files do not say what they are of
+        archive.comment = archive_id.encode()  # the files themselves do not have it
         for name, content in files.items():
             archive.writestr(name, content)
     return sealed(buffer.getvalue())
 
 
 def _unpacked(content: bytes, archive_id: str) -> dict[str, bytes]:
-    """The files that `_packed` made this of; an exception if it did not."""
+    """The files of an archive that `_packed` made.
+
+    Raises:
+        Exception: it did not make it.
+    """
     with zipfile.ZipFile(io.BytesIO(unsealed(content))) as archive:
         inside = archive.infolist()
         if archive.comment != archive_id.encode():
             raise ValueError("it holds other files")
         if any(info.compress_type != zipfile.ZIP_STORED for info in inside):
-            raise ValueError("it is compressed")  # to fill a memory with, if it is not ours
+            raise ValueError("it is compressed")  # a small foreign file could fill the memory
         return {info.filename: archive.read(info) for info in inside}

@@ -1,22 +1,21 @@
-"""What a cell is: its names, what its identities stand for, its row, and the name of its file.
+"""Cells, the columns of their rows, and the names of cells, curves and files.
 
 A *cell* is a set of n samples: of a sampler with its settings, at a number of steps, on a denoiser,
-from a start, with one repetition's random numbers. A *value* is one metric of it. Four identities
-(`books` makes them) say what may be taken for what:
+from a start, with the random numbers of one repetition. A *value* is one metric of it. A row has
+five identities, which `books` computes from everything that decides
 
-    samples_id    all that decides the bits of the samples
-    cell_id       the same and all that decides the value: metric, its seed, the reference itself
-    setting_id    what repetitions, seeds and numbers of steps of one curve have in common
-    measure_id    what two values must share to be compared: law, metric, kind of reference
+    samples_id    the bits of the samples
+    cell_id       the value: the same, the metric, its seed, and the reference itself
+    setting_id    a curve: the same for all its repetitions, seeds and numbers of steps
+    measure_id    whether values can be compared: law, metric, kind of reference
+    sweep_id      all rows of a sweep: law, path, seeds, n and versions
 
-and `sweep_id` stands for what all rows of a sweep share: law, path, seeds, n and versions.
+So the repetitions of a cell are the rows that agree in names, setting, steps and seeds (`CELL`).
+Values of two sweeps that differ in anything are never pooled, even if they have the same names.
 
-So repetitions of one cell are the rows that agree in names, setting, steps and seeds (`CELL`), and
-values of two sweeps that differ in anything are never pooled, whatever they are called.
-
-Names decide nothing: two samplers of one job may have different names and the same settings, hence
-the same `cell_id`. A fragment is therefore named by identity *and* names; the cache, which knows no
-names, by the identity alone.
+Names decide no value. Two samplers of one job may have different names and the same settings, hence
+the same `cell_id`. So the name of a fragment has the identity *and* the names; in the cache, which
+has no names, it is the identity alone.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ NOT_A_DENSITY = "not a density"
 
 @dataclass(frozen=True)
 class Labels:
-    """The names a row carries for people; they decide nothing."""
+    """Names in a row for readers; they decide no value."""
 
     run: str = ""
     experiment: str = ""
@@ -58,9 +57,9 @@ class Labels:
 class Cell:
     """One set of n samples, by names in the sweep's mappings.
 
-    The floor's denoiser is law; its start is the name of a stratified start whose floor it is, or
-    empty. `coupled` cells draw the increments of one Brownian path, so that runs with different
-    numbers of steps see the same noise, see `coupling`.
+    A floor has the denoiser law; its start is the name of the stratified start that it belongs to,
+    or empty. `coupled` cells draw the increments of one Brownian path, so runs with different
+    numbers of steps have the same noise; see `coupling`.
     """
 
     denoiser: str
@@ -72,22 +71,21 @@ class Cell:
     coupled: bool = False
 
 
-#: What a denoiser's name says of it; law is the floor's, which has none.
+#: Kinds of denoisers; law stands for the floor, which has no denoiser.
 KINDS = ("learned", "pretrained", "empirical", "oracle", "law")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a denoiser comes from, which stands for it in an identity.
+    """The origin of a denoiser, which represents it in an identity.
 
     Args:
-        kind: one of `KINDS` (an oracle follows from data and path), or own, a model that somebody
-            gave.
-        id: identity of what made it: a training, a pretrained model's weights, the points of an
-            empirical law, the content of an own model.
-        recipe: the same without seeds, so that trainings which differ in nothing else share it.
-        content: identity of the model when it was made; one that was changed since is an own one.
-            Empty where nobody can have changed it.
+        kind: one of `KINDS` (an oracle follows from data and path), or own for a user's model.
+        id: identity of its source: a training, the weights of a pretrained model, the points of an
+            empirical law, the content of a user's model.
+        recipe: the same without seeds, so trainings that differ in seeds only share it.
+        content: identity of the model when it was made; a model that was changed later is an own
+            one. Empty if it cannot have been changed.
     """
 
     kind: str
@@ -98,13 +96,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Against:
-    """What samples are measured against; part of a value's identity.
+    """The reference of a value; part of its identity.
 
     Args:
         name: data, law, training, other samples (see `budget`), or chain (see `chains`).
-        count: its number of points; 0 where it has none.
+        count: its number of points; 0 if it has none.
         content: identity of the points or samples themselves.
-        setting: what those samples share over seeds and repetitions; empty where `name` says it.
+        setting: the setting_id of those samples; empty for other references.
     """
 
     name: str
@@ -117,12 +115,13 @@ class Against:
 class Row:
     """One value and everything it depends on.
 
-    `denoiser` is learned, oracle, or law for the floor's fresh draws, which have no sampler, no
+    `denoiser` is learned, oracle, …, or law for the floor's fresh draws, which have no sampler, no
     start and no steps. `lower` and `upper` bound the metric's own value for these samples (a
-    certificate, not a confidence interval), and are NaN where it has none. `eta` is NaN for
-    samplers without one. `info` holds a metric's further figures as JSON, such as the p-value of
-    mode_weights. `seconds` are of the cell alone: sampling and metric. `status` is ok,
-    diverged, not a density, incompatible or failed, and `message` says why; then the value is NaN.
+    certificate, not a confidence interval); they are NaN for a metric without bounds. `eta` is NaN
+    for samplers without one. `info` has further numbers of the metric as JSON, such as the p-value
+    of mode_weights. `seconds` is the time of sampling and metric of this cell. `status` is ok,
+    diverged, not a density, incompatible or failed. Unless it is ok the value is NaN, and `message`
+    is the reason.
     """
 
     cell_id: str
@@ -169,24 +168,24 @@ class Row:
     message: str
 
 
-#: The columns that take work; all others follow from what was asked for.
+#: The columns with results; all others are known before the cell is run.
 FOUND = ("value", "lower", "upper", "info", "nfe", "seconds", "status", "message")
-#: The names of a value: with its cell_id they tell the values of a job apart.
+#: The names of a value; with its cell_id they identify it within a job.
 NAMES = ["denoiser", "start", "sampler", "metric"]
 SEEDS = ["seed", "data_seed", "train_seed", "metric_seed"]
-#: What a curve is: its cells differ in the number of steps, and their rows in the repetition.
+#: A curve is all rows that agree in these: its cells differ in the number of steps.
 CURVE = [
     *("dataset", "metric", "denoiser", "start", "sampler", "sampler_settings", "eta"),
     *("n_samples", "setting_id", *SEEDS),
 ]
-#: What a cell is: its rows are its repetitions.
+#: A cell is all rows that agree in these: its rows are its repetitions.
 CELL = [*CURVE, "steps"]
-#: What two distances must share to be compared.
+#: Two distances can be compared if they agree in these.
 MEASURE = [
     *("dataset", "metric", "metric_settings", "n_samples", "reference", "n_reference"),
     "measure_id",
 ]
-#: What may differ between curves of one name, in the order in which a reader is told.
+#: Columns that distinguish curves of one name, in the order in which they are added to it.
 TELLING = [
     *("dataset", "schedule", "grid", "network", "objective", "target", "n_samples", "n_reference"),
     *(*SEEDS, "dtype", "device", "block", "version", "measure_id", "setting_id"),
@@ -194,7 +193,7 @@ TELLING = [
 
 
 def distinct(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with every value once: tables that were put together may share some.
+    """The table with every value once: concatenated tables may share some.
 
     Args:
         table: rows of the results store; those without a cell_id are all kept.
@@ -206,10 +205,10 @@ def distinct(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def require_one_sweep(table: pd.DataFrame) -> None:
-    """Refuse a table of several sweeps, for what is worked out from the rows of one.
+    """Refuse a table of several sweeps.
 
     Raises:
-        InvalidSetting: saying how many there are.
+        InvalidSetting: it has rows of several sweeps.
     """
     if table.empty or not {"sweep_id", "setting_id"} <= set(table.columns):
         return
@@ -220,13 +219,13 @@ def require_one_sweep(table: pd.DataFrame) -> None:
 
 
 def fragment_name(row: Row) -> str:
-    """The name of a value's file, which no other value of a job has."""
+    """The name of a value's file, unique within a job."""
     names = json.dumps([getattr(row, name) for name in NAMES]).encode()
     return f"{row.cell_id}-{blake2b(names, digest_size=4).hexdigest()}.json"
 
 
 def setting_text(value: object) -> str:
-    """A value of a setting as short as it can be written without becoming another one."""
+    """The shortest text of a setting's value that is exact."""
     if isinstance(value, float):
         short = f"{value:g}"
         return short if float(short) == value or value != value else repr(value)
@@ -236,7 +235,7 @@ def setting_text(value: object) -> str:
 
 
 def sampler_name(sampler: str, settings: str) -> str:
-    """A sampler with its settings as people write them: "ddim η=0.5", "heun".
+    """A sampler with its settings, for readers: "ddim η=0.5", "heun".
 
     Args:
         sampler: the column of that name.
@@ -246,20 +245,21 @@ def sampler_name(sampler: str, settings: str) -> str:
     words = [
         f"{'η' if key == 'eta' else key}={setting_text(value)}"
         for key, value in values.items()
-        # what is infinite or off has no effect, and a table has little room
+        # settings that are infinite or off have no effect, and a table has little room
         if not (value is None or value is False or value in (math.inf, -math.inf))
     ]
     return " ".join([sampler, *words])
 
 
 def curve_names(cells: pd.DataFrame) -> pd.Series:
-    """The `sampler_name` of each line, with what tells its curve from others of that name.
+    """The `sampler_name` of each line, made unique for each curve.
 
-    Where curves of different settings or seeds have the same names, what differs is added, as in
-    "ddim η=0 (grid=karras)"; where no other column shows it, the first digits of an identity.
+    If curves of different settings or seeds have the same name, the columns in which they differ
+    are added, as in "ddim η=0 (grid=karras)"; if no other column differs, the first digits of an
+    identity.
 
     Args:
-        cells: lines with the columns of `CURVE`, and others that may tell curves apart.
+        cells: lines with the columns of `CURVE`, and others that may distinguish curves.
     """
     index, cells = cells.index, cells.reset_index(drop=True)
     plain = list(map(sampler_name, cells["sampler"], cells["sampler_settings"]))

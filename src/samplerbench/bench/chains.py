@@ -1,13 +1,13 @@
 """How well Markov chains mix, and whether they are right: acceptance, ESS, split-R̂, the law.
 
 C chains of a Langevin sampler, recorded as frames of shape (frames, chains, dim), are C·frames
-samples that are worth fewer independent ones, and none at all where chains disagree about the law.
+samples that depend on each other.
 
 - *acceptance*: the mean probability that a proposal is accepted, of samplers that reject;
-- *bulk ESS*: with how many independent draws the mean of the rank-normalised coordinate would be
-  known as well, from the autocorrelations within and between chains;
-- *split-R̂*: the spread of all half chains over the mean spread within them; 1 at agreement, and
-  above 1.01 the chains have not mixed.
+- *bulk ESS*: the number of independent draws from which the mean of the rank-normalised coordinate
+  would be known as well; from the autocorrelations within and between chains;
+- *split-R̂*: the spread of all half chains, divided by the mean spread within them. It is 1 if they
+  agree; above 1.01 the chains have not mixed.
 
 R̂ compares chains with each other: it is 1 for chains that are stuck together. Where the law at
 their level is known, all recorded states are compared with it, too:
@@ -54,16 +54,16 @@ from samplerbench.metrics.modes import Modes, modes_of
 from samplerbench.samplers.base import Sampler, iterate
 
 LEAST_FRAMES = 4
-"""Below that a half chain has no variance within it."""
+"""With fewer frames a half chain has no variance."""
 
 MIXED = 1.01
 """Chains have mixed up to this split R̂."""
 
 CHAIN = "chain"
-"""What a table's column `reference` says of them."""
+"""Their column `reference`."""
 
 MOST_FRAMES = 1000
-"""As many of a long chain are kept by `diagnose`; its states in between are nearly the same."""
+"""`diagnose` keeps at most so many frames; those between are nearly the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class Chains:
         return _each(self.frames, lambda arviz, draws: arviz.ess(draws, method="bulk"))
 
     def split_r_hat(self) -> Tensor:
-        """Split-R̂ of each coordinate, shape (dim,); not a number where nothing moves."""
+        """Split-R̂ of each coordinate, shape (dim,); NaN if no chain moves."""
         half = len(self.frames) // 2
         halves = torch.cat([self.frames[:half], self.frames[-half:]], dim=1)
         # ArviZ itself refuses to split one chain
@@ -104,7 +104,7 @@ def _each(frames: Tensor, diagnostic: Callable[..., float]) -> Tensor:
     """A diagnostic of ArviZ, of (arviz, draws), for each coordinate."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of its next major version
-        import arviz  # seconds to import: only whoever asks for it pays
+        import arviz  # it takes seconds to import
     coordinates = frames.permute(2, 1, 0).cpu().numpy()
     values: NDArray[np.float64] = np.array([float(diagnostic(arviz, c)) for c in coordinates])
     return torch.from_numpy(values)
@@ -125,11 +125,11 @@ def record(
 
     Args:
         sampler: a method that stays at one level.
-        model: what it asks.
+        model: its score.
         x: the first states, shape (chains, dim).
         levels: of a hold grid.
-        noise: where fresh noise comes from.
-        burn_in: steps that count for nothing, acceptance included.
+        noise: the source of fresh noise.
+        burn_in: first steps, which are not counted, also not in the acceptance.
         every: k.
     """
     require(0 <= burn_in < levels.steps, "burn_in", burn_in, f"from 0 to {levels.steps - 1}")
@@ -145,9 +145,9 @@ def record(
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """What is said of a chain, and of which states: every `every`-th, after `burn_in` steps.
+    """A diagnostic of every k-th state after `burn_in` steps, by a version of ArviZ.
 
-    It says by which ArviZ, too, as a part of the value's identity.
+    These settings are part of the identity of its value.
     """
 
     name: str
@@ -169,7 +169,7 @@ def require_chains(sweep: Sweep, count: int) -> None:
 
 
 def diagnose(sweep: Sweep, count: int) -> list[Row]:
-    """How well a sweep's Langevin samplers mix, over the second half of their steps.
+    """The mixing of a sweep's Langevin samplers in the second half of their steps.
 
     The `names` of each denoiser, start and sampler that stays at a level; of the coordinates the
     smallest effective_sample_size and the largest split_r_hat. They are of the cell with
@@ -178,7 +178,7 @@ def diagnose(sweep: Sweep, count: int) -> list[Row]:
 
     Args:
         sweep: the job.
-        count: how many chains.
+        count: the number of chains.
     """
     alone = replace(sweep, n_samples=count, block=count)
     rows = [row for cell in chain_cells(sweep) for row in _diagnosed(alone, cell)]
@@ -254,14 +254,14 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
     half = cell.steps // 2
     every = max(1, half // MOST_FRAMES)
 
-    def row(name: str, measured: Measurement | None = None, **found: Any) -> Row:
+    def row(name: str, measured: Measurement | None = None, **columns: Any) -> Row:
         settings = Diagnostic(name, half, every)
-        return sweep.books.row(cell, name, settings, Against(CHAIN), measured, **found)
+        return sweep.books.row(cell, name, settings, Against(CHAIN), measured, **columns)
 
     asked = names(sweep, cell)
-    known = [sweep.recalled(row(name)) for name in asked]
-    if all(known):
-        return [found for found in known if found is not None]
+    stored = [sweep.recalled(row(name)) for name in asked]
+    if all(stored):
+        return [one for one in stored if one is not None]
     if math.ceil((cell.steps - half) / every) < LEAST_FRAMES:
         message = f"at least {LEAST_FRAMES} states after the first half, and steps={cell.steps}"
         return [row(name, status="incompatible", message=message) for name in asked]

@@ -1,18 +1,17 @@
-"""How much a distance of one file of samples owes to chance.
+"""The confidence interval of the distance of one set of samples, by the jackknife.
 
-A run has repetitions, and intervals from them (see `statistics`). Of somebody else's samples there
-is one set only. It is cut at random into G groups; D₍g₎ is the distance without group g, and
+A run has repetitions, and intervals from them (see `statistics`). A file of samples is one set
+only. It is divided at random into G groups; D₍g₎ is the distance without group g, and
 
     s² = (G − 1)/G·Σ_g (D₍g₎ − D̄₍·₎)²,      D ± t_{0.975, G−1}·s
 
-is the interval: what other sets of as many independent samples of the same law would show, to the
-same data (Tukey, "Bias and confidence in not quite large samples", Annals of Mathematical
-Statistics 29, 1958). s² is too large rather than too small on average (Efron and Stein, "The
-jackknife estimate of variance", Annals of Statistics 9, 1981): for max-sliced W₂ on the grid
-mixture, 2 000 samples, s is 1.6 times the true deviation, and 95 to 97 % of the intervals hold the
-expected distance. A bootstrap would draw samples twice, which moves a distance near zero; here the
-measured distance itself is the middle. Rows that depend on each other, such as the states of one
-Markov chain, make any such interval too short.
+is the interval for other sets of as many independent samples of the same law, to the same data
+(Tukey, "Bias and confidence in not quite large samples", Annals of Mathematical Statistics 29,
+1958). On average s² is too large rather than too small (Efron and Stein, "The jackknife estimate of
+variance", Annals of Statistics 9, 1981): for max-sliced W₂ on the grid mixture, 2 000 samples, s is
+1.6 times the true deviation, and 95 to 97 % of the intervals contain the expected distance. A
+bootstrap would draw samples twice, which changes a distance near zero. The interval is too short
+for rows that depend on each other, such as the states of one Markov chain.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from samplerbench.metrics.base import Distance
 
 GROUPS = 10
 QUANTILE = 2.2622  # t_{0.975, 9}
-#: Fewer samples than that make groups of which each decides.
+#: With fewer samples each group has too much influence.
 FEWEST = 5 * GROUPS
 
 

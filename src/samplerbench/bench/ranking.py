@@ -1,10 +1,11 @@
-"""Which sampler is better: an order, and which pairs of it the repetitions cannot tell apart.
+"""Ranking of samplers, and the pairs that the repetitions cannot distinguish.
 
 All samplers of a ranking start from the same draws, so every pair is compared by its paired
-difference (see `statistics`). With k samplers there are k·(k − 1)/2 comparisons; their p-values are
-corrected together by Holm's procedure, so that, up to a chance of 1 − level for the whole table,
-*no* pair is called different that is not. A sampler's rank is then a range: at best one more than
-the number of samplers shown to be better, at worst k less the number shown to be worse.
+difference (see `statistics`). With k samplers there are k·(k − 1)/2 comparisons. Their p-values are
+corrected together by Holm's procedure: the chance that *any* pair of the table is called different
+although it is not is at most 1 − level. The rank of a sampler is a range: the best rank is one more
+than the number of samplers that are significantly better, the worst rank is k minus the number that
+are significantly worse.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from samplerbench.bench.statistics import (
 )
 from samplerbench.errors import InvalidSetting, require
 
-#: What tells one competitor from another: the same sampler on two grids is two.
+#: Competitors differ in one of these: the same sampler on two grids is two competitors.
 SAMPLER = ["sampler", "sampler_settings", "eta", "setting_id"]
-#: What all competitors must share, besides what they are measured by.
+#: All competitors agree in these and in `MEASURE`.
 _SHARED = ["denoiser", "start", "schedule", "network", "objective", "target"]
 
 
@@ -45,11 +46,11 @@ class Ranking:
     """The result of a ranking.
 
     Attributes:
-        order: one line a sampler, the smallest mean first: rank, best and worst (the range of the
+        order: one line per sampler, the smallest mean first: rank, best and worst (the range of the
             rank), name, mean, lower, upper (the interval of the mean alone), count, nfe, ties (the
-            names of the samplers it cannot be told from).
-        pairs: one line a pair, the better first: first, second, difference (second − first), lower,
-            upper, p_value, p_holm, told_apart.
+            names of the samplers that it cannot be distinguished from).
+        pairs: one line per pair, the better first: first, second, difference (second − first),
+            lower, upper, p_value, p_holm, told_apart.
     """
 
     order: pd.DataFrame
@@ -57,7 +58,7 @@ class Ranking:
 
     @property
     def sentence(self) -> str:
-        """The finding in words."""
+        """The result in words."""
         first = self.order.iloc[0]
         ties = first["ties"]
         count = len(self.pairs)
@@ -84,30 +85,30 @@ def ranking(
     Args:
         table: rows of the results store: one data set, metric, n, denoiser and start. A sampler
             with a repetition that is not ok is compared on the others.
-        steps: compare at that many steps, or
-        nfe: at that many network evaluations: exactly one of the two.
+        steps: the number of steps at which samplers are compared;
+        nfe: or the number of network evaluations: give exactly one of the two.
         level: of intervals, and one minus the chance of a false claim in the table.
-        over: what the independent units are, see `paired_difference`.
-        min_repetitions: fewest pairs that a comparison may be asked of.
+        over: the independent units, see `paired_difference`.
+        min_repetitions: the smallest number of pairs in a comparison.
 
     Raises:
-        InvalidSetting: not exactly one of steps and nfe, fewer than two samplers there, a table
-            that mixes what cannot be compared, or too few repetitions.
+        InvalidSetting: not exactly one of steps and nfe, fewer than two samplers there, values that
+            cannot be compared, or too few repetitions.
     """
     require((steps is None) != (nfe is None), "steps", steps, "given, or nfe: one of the two")
     require(0 < level < 1, "level", level, "between 0 and 1")
     column, at = ("nfe", nfe) if steps is None else ("steps", steps)
     rows = distinct(table[(table["denoiser"] != "law") & (table["status"] == "ok")])
     key = [name for name in [*SAMPLER, "steps"] if name in rows]
-    # of a sampler that chooses its steps the repetitions of a cell may differ in evaluations
+    # an adaptive sampler may need other numbers of evaluations in other repetitions
     nfe_of_cell = rows.groupby(key, dropna=False)["nfe"].transform(mean_evaluations)
     rows = rows[(nfe_of_cell if steps is None else rows["steps"]) == at]
     require_single(rows, [*_SHARED, *MEASURE])
-    told = [name for name in ["metric", "denoiser", "start", *TELLING] if name in rows]
-    cells = rows.drop_duplicates(key)[list(dict.fromkeys([*key, *told]))]
+    telling = [name for name in ["metric", "denoiser", "start", *TELLING] if name in rows]
+    cells = rows.drop_duplicates(key)[list(dict.fromkeys([*key, *telling]))]
     if len(cells) < 2:
-        there = sorted(set(table.loc[table["denoiser"] != "law", column]))
-        raise InvalidSetting(column, at, f"one at which two samplers ran; the table has {there}")
+        present = sorted(set(table.loc[table["denoiser"] != "law", column]))
+        raise InvalidSetting(column, at, f"one at which two samplers ran; the table has {present}")
     names = _names(cells)
     masks = {
         name: _rows(rows, cell)
@@ -121,7 +122,7 @@ def ranking(
         gap = paired(
             values[second], values[first], level, over=over, min_repetitions=min_repetitions
         )
-        # pairs that are not complete can turn the order of two close means
+        # incomplete pairs are left out, which can change the order of two close means
         better, worse, sign = (first, second, 1) if gap.mean >= 0 else (second, first, -1)
         ends = sorted((sign * gap.lower, sign * gap.upper))
         pairs.append((better, worse, abs(gap.mean), *ends, gap.p_value, gap.count))
@@ -140,10 +141,10 @@ def ranking(
 
 
 def _standing(pairs: pd.DataFrame, name: str) -> tuple[list[str], list[str], list[str]]:
-    """Who cannot be told from a sampler, who is shown to be better, who to be worse."""
-    told = list(zip(pairs["first"], pairs["second"], pairs["told_apart"], strict=True))
-    ahead = [(first, apart) for first, second, apart in told if second == name]
-    behind = [(second, apart) for first, second, apart in told if first == name]
+    """The names of samplers that are not distinguishable, better, and worse."""
+    compared = list(zip(pairs["first"], pairs["second"], pairs["told_apart"], strict=True))
+    ahead = [(first, apart) for first, second, apart in compared if second == name]
+    behind = [(second, apart) for first, second, apart in compared if first == name]
     ties = [other for other, apart in (*ahead, *behind) if not apart]
     above, below = ([other for other, apart in side if apart] for side in (ahead, behind))
     return ties, above, below
@@ -164,7 +165,7 @@ def _rows(rows: pd.DataFrame, cell: Mapping[str, object] | pd.Series) -> pd.Seri
 
 
 def _names(cells: pd.DataFrame) -> list[str]:
-    """The shortest names that tell the samplers apart: with η, or all settings, where needed."""
+    """The shortest unique names of the samplers: with η, or with all settings, if needed."""
     steps = cells["steps"].map(lambda count: f" at {count} steps")
     eta = cells["eta"].map(lambda value: "" if value != value else f" η={value:g}")
     plain = cells["sampler"] + eta
@@ -172,8 +173,8 @@ def _names(cells: pd.DataFrame) -> list[str]:
         list(map(sampler_name, cells["sampler"], cells["sampler_settings"])), index=cells.index
     )
     seedless = cells.drop(columns=[name for name in SEEDS if name in cells])
-    told = curve_names(seedless) if "setting_id" in cells else full
-    for names in (plain, full, full + steps, told, told + steps):
+    unique = curve_names(seedless) if "setting_id" in cells else full
+    for names in (plain, full, full + steps, unique, unique + steps):
         if not names.duplicated().any():
             return list(names)
     raise AssertionError("cells are distinct")

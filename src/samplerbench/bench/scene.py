@@ -1,10 +1,10 @@
-"""What a picture may look at: the objects of a job, and the way from noise to data.
+"""The scene of a picture: the objects of a job, and paths from noise to data.
 
-A sweep keeps the last states only. A picture wants the states on the way, so it runs the samplers
-again, on few chains: a *path* is every k-th state of a number of chains, with the level and the
-number of the step. Its start and its noise are keyed by (seed, "picture"), so a picture is the same
-whenever it is drawn, and shares no random number with the values in the table. All runs of a job
-share them: two samplers side by side begin at the same points.
+A sweep keeps the last states only. Pictures also show the states before, so they run the samplers
+again, on few chains: a *path* is every k-th state of some chains, with its level and the number of
+its step. Start and noise have the key (seed, "picture"). So a picture is always the same, and it
+shares no random numbers with the values in the table. All samplers of a job start at the same
+points.
 
 A path of N steps holds ⌈N/k⌉ + 1 frames at most: 100 000 Langevin steps with k = 1 000 are 101.
 """
@@ -37,10 +37,10 @@ LOSSES = ("step", "name", "loss")
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """States of some chains on their way.
+    """States of some chains between start and end.
 
     Args:
-        steps: after how many steps each frame was taken; 0 comes first, the last step last.
+        steps: the number of steps before each frame, from 0 to the last step.
         levels: the level of each frame.
         x: the states, shape (frames, chains, dim), float64, on the CPU.
     """
@@ -58,15 +58,15 @@ class Paths:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a path follows.
+class Course:
+    """What makes a path: denoiser, start, sampler and number of steps.
 
     Args:
         denoiser: its name in the scene.
         start: its name in the scene.
-        label: the sampler as people write it: "ddim η=0.2".
+        label: name and settings of the sampler: "ddim η=0.2".
         sampler: with its settings.
-        steps: how many.
+        steps: the number of steps.
         law: of the start, in words.
     """
 
@@ -84,13 +84,13 @@ class Run:
         return "_".join("".join(c for c in word if c.isalnum() or c in ".-") for word in words)
 
     def every(self, frames: int) -> int:
-        """The k with which a path has about that many frames, and not more after the first."""
+        """The k of a path with at most that many frames, the first one not counted."""
         return -(-self.steps // max(frames - 1, 1))
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A job as a picture sees it; before the training it says which pictures are possible.
+    """The parts of a job that pictures use, also before training, to see which are possible.
 
     Args:
         dataset: the law.
@@ -100,8 +100,8 @@ class Scene:
         starts: by name; the first one that fits a sampler is a picture's default.
         samplers: (name, sampler) pairs; a name may come with several settings.
         steps: numbers of steps; the largest is a picture's default.
-        untrained: the learned model before its training; None where nothing is trained.
-        train: training data, shape (n, dim), float64; empty where nothing is trained.
+        untrained: the learned model before its training; None if nothing is trained.
+        train: training data, shape (n, dim), float64; empty if nothing is trained.
         losses: one row for each logged loss: step, name ("train", "validation") and loss.
         seed: of starts and noise.
         dtype: of the state.
@@ -128,14 +128,14 @@ class Scene:
         return grids.for_samplers(self.grid, self.schedule, steps, holds)(self.schedule, steps)
 
     def data(self, count: int | None = None) -> Tensor:
-        """Data to show, shape (count or fewer, dim), float64: the training's, else fresh draws.
+        """Data to show, shape (count or fewer, dim), float64: training data or fresh draws.
 
         Args:
-            count: at most that many; None for all the training has, or 10 000 draws.
+            count: the largest number of rows; None for all training data, or 10 000 draws.
         """
         rows = len(self.train)
         if rows > 0:
-            # spread over all rows, which may be in an order, such as that of time
+            # spread over all rows, which may be sorted, by time for example
             chosen = torch.linspace(0, rows - 1, min(count or rows, rows)).round().long()
             return self.train.cpu().double()[chosen]
         return self.dataset.draws(10_000 if count is None else count, "picture", self.seed)
@@ -146,13 +146,13 @@ class Scene:
         denoisers: Sequence[str] | None = None,
         start: str | None = None,
         steps: int | None = None,
-    ) -> list[Run]:
+    ) -> list[Course]:
         """Every denoiser with every sampler that runs on it.
 
         Args:
-            denoisers: their names; all of the job's where none are given.
-            start: the name of one of the starts; where none is given, a sampler's first one.
-            steps: how many; the job's largest number where none is given.
+            denoisers: their names; None for all of the job.
+            start: the name of a start; None for the first one that fits the sampler.
+            steps: the number of steps; None for the job's largest.
 
         Raises:
             InvalidSetting: if there is no such denoiser or start.
@@ -167,7 +167,7 @@ class Scene:
         start: str | None = None,
         steps: int | None = None,
     ) -> str | None:
-        """Why no sampler runs on any of these, in one line, or None if one does."""
+        """The reason in one line why no sampler runs on these denoisers, or None if one does."""
         try:
             reasons = [self._reason(run) for run in self._all_runs(denoisers, start, steps)]
         except InvalidSetting as error:
@@ -175,7 +175,7 @@ class Scene:
         return None if None in reasons else next(iter(reasons), "the job has no sampler")
 
     def why_not_dim(self, dim: int) -> str | None:
-        """Why a picture of `dim` coordinates cannot be drawn, in one line, or None if it can."""
+        """The reason in one line why `dim` coordinates cannot be drawn, or None if they can."""
         if self.dataset.dim == dim:
             return None
         return (
@@ -192,18 +192,18 @@ class Scene:
         chains: int,
         every: int = 1,
     ) -> Paths:
-        """Run the sampler and keep every `every`-th state, the first and the last one always.
+        """Run the sampler and keep every k-th state, and the first and the last one.
 
         Args:
             denoiser: its name.
             start: its name.
             sampler: with its settings.
-            steps: how many.
-            chains: how many, all in one batch.
+            steps: the number of steps.
+            chains: the number of chains, all in one batch.
             every: k.
 
         Raises:
-            ValueError: if the sampler cannot run on the denoiser, with the reason.
+            ValueError: the sampler cannot run on the denoiser; the message is the reason.
         """
         require(chains >= 1, "chains", chains, "at least 1")
         require(every >= 1, "every", every, "at least 1")
@@ -216,37 +216,37 @@ class Scene:
         require(start in starts, "start", start, f"one of {', '.join(starts)}")
         first = starts[start].draw(self.dataset, chains, levels.rows[0], ("picture", self.seed, 0))
         x = first.to(self.device, self.dtype)
-        numbers, frames = [0], [_kept(x)]
+        kept, frames = [0], [_kept(x)]
         number = 0
         with torch.no_grad():
             noise = KeyedNoise(("picture", self.seed))
             for step in iterate(sampler, model, x, levels, noise):
                 number, x = number + 1, step.x
                 if number % every == 0:
-                    numbers.append(number)
+                    kept.append(number)
                     frames.append(_kept(x))
-        if numbers[-1] != number:
-            numbers.append(number)
+        if kept[-1] != number:
+            kept.append(number)
             frames.append(_kept(x))
         rows = levels.rows
         if not sampler.ends_at_data and rows[-1].sigma == 0:
-            # it keeps the noise of the last level that has some
+            # the last state still has the noise of the level before
             last = rows[-2]
             rows = [*rows[:-1], Level(last.t, 1.0, last.sigma / last.alpha)]
-        return Paths(numbers, [rows[k] for k in numbers], torch.stack(frames))
+        return Paths(kept, [rows[k] for k in kept], torch.stack(frames))
 
-    def follow(self, run: Run, *, chains: int, every: int) -> Paths:
-        """The paths of a run."""
+    def follow(self, run: Course, *, chains: int, every: int) -> Paths:
+        """The paths of a course."""
         return self.paths(
             run.denoiser, run.start, run.sampler, run.steps, chains=chains, every=every
         )
 
     def _all_runs(
         self, denoisers: Sequence[str] | None, start: str | None, steps: int | None
-    ) -> list[Run]:
+    ) -> list[Course]:
         chosen = list(self.denoisers) if denoisers is None else list(denoisers)
-        known = bool(chosen) and all(name in self.denoisers for name in chosen)
-        require(known, "denoisers", chosen, f"null, or some of {', '.join(self.denoisers)}")
+        exist = bool(chosen) and all(name in self.denoisers for name in chosen)
+        require(exist, "denoisers", chosen, f"null, or some of {', '.join(self.denoisers)}")
         steps = max(self.steps) if steps is None else steps
         runs = []
         for label, (_, sampler) in zip(self._labels(), self.samplers, strict=True):
@@ -254,15 +254,15 @@ class Scene:
             own = next(iter(fitting)) if start is None else start
             require(own in fitting, "start", own, f"one of {', '.join(fitting)}")
             law = fitting[own].law
-            runs += [Run(denoiser, own, label, sampler, steps, law) for denoiser in chosen]
+            runs += [Course(denoiser, own, label, sampler, steps, law) for denoiser in chosen]
         return sorted(runs, key=lambda run: chosen.index(run.denoiser))
 
-    def _reason(self, run: Run) -> str | None:
+    def _reason(self, run: Course) -> str | None:
         levels = self.levels(run.steps, run.sampler)
         return run.sampler.why_incompatible(self.denoisers[run.denoiser], levels)
 
     def _labels(self) -> list[str]:
-        """The samplers' names, each with what tells it from others of its name, and its η."""
+        """The samplers' names with their η and the settings in which samplers of a name differ."""
         settings: list[dict[str, Any]] = [describe(sampler) for _, sampler in self.samplers]
         labels = []
         for (name, _), own in zip(self.samplers, settings, strict=True):

@@ -1,11 +1,11 @@
-"""How wrong a score is, by itself: no sampler, no transport.
+"""The error of a score itself, without a sampler.
 
-    E‖s(x) − s*(x)‖²     beside     E‖s*(x)‖²,     x = α·x₀ + σ·ε ~ q at one level,
+    E‖s(x) − s*(x)‖²     compared with     E‖s*(x)‖²,     x = α·x₀ + σ·ε ~ q at one level,
 
-s* the oracle's. It is what denoising score matching minimises, up to a constant, at that level
-(Vincent 2011). It weighs places by their probability, so it does not see a score that is wrong
-where no data are, between two clusters, and that is where a chain has to pass: a small score error
-beside a large distance says that the start or the mixing is at fault.
+where s* is the oracle's score. At that level denoising score matching minimises this error, up to a
+constant (Vincent 2011). It weights places by their probability. So it is small for a score that is
+wrong between two clusters, where there are no data, but where a chain has to pass: if the score
+error is small and the distance large, the start or the mixing is at fault.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def score_errors(
     """One row for each score, level and repetition, with the columns `COLUMNS`.
 
     Args:
-        denoisers: scores by name; the name oracle is passed over.
+        denoisers: scores by name; the one named oracle is left out.
         oracle: the exact one.
         dataset: the law of x₀.
-        levels: where; a score that knows one level only is measured there.
-        count: points per repetition; all scores see the same ones.
+        levels: noise levels; a score of a single level is measured at that level.
+        count: points per repetition, the same for all scores.
         repetitions: independent sets of points.
         seed: of the points.
-        device: where the models live.
+        device: of the models.
     """
     rows = []
     for name, model in denoisers.items():

@@ -1,9 +1,9 @@
-"""The results store: one atomic fragment per value, one table that is a view of them.
+"""The results store: one atomic fragment per value, and a table of all of them.
 
-A value is one metric of one set of samples. It is written, the moment it is known, as a JSON file
+A value is one metric of one set of samples. As soon as it is computed it is written as a JSON file,
 named by its identity and its names (`cell.fragment_name`): into a temporary file, flushed to the
-disk, then renamed, so a fragment is whole or absent. `cells.parquet` is the sorted table of all
-fragments, one row per value. Figures, console tables and logs are views of that table.
+disk, then renamed. So a fragment is complete or absent. `cells.parquet` is the sorted table of all
+fragments, one row per value. Figures, console tables and logs are made from that table.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from samplerbench.bench.cell import Row, fragment_name
 from samplerbench.errors import first_line
 from samplerbench.files import set_aside, write_atomically
 
-#: Columns that hold readings of a clock, as a run's own name does: all others are the same bits
-#: when a command is repeated.
+#: Columns that depend on the time, as the name of a run does; if a command is repeated, all others
+#: have the same bits.
 CLOCKS = ("run", "seconds")
-#: Ends the samplers' names of an error budget's converged runs.
+#: The end of the sampler's name in the converged runs of an error budget.
 LIMIT = " limit"
 
 
@@ -38,7 +38,7 @@ _ORDER = ["dataset", "metric", "denoiser", "start", "sampler", "sampler_settings
 _ORDER += ["repetition", "cell_id"]
 
 
-#: What reading a fragment raises, whatever it holds.
+#: All exceptions of reading a fragment, whatever its content.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
@@ -46,10 +46,9 @@ class Store:
     """The fragments under one folder.
 
     Args:
-        directory: of the run; fragments lie in its subfolder `cells`.
-        sweep_id: of the sweep whose values are to be in the table; empty for those of all. What
-            an earlier state of the job left there, such as one before a file of data was changed,
-            stays where it is.
+        directory: of the run; fragments are in its subfolder `cells`.
+        sweep_id: of the sweep whose values are in the table; empty for all sweeps. Fragments of an
+            earlier state of the job, such as one before its data file was changed, stay there.
     """
 
     def __init__(self, directory: Path, sweep_id: str = "") -> None:
@@ -57,21 +56,21 @@ class Store:
         self.sweep_id = sweep_id
         self.fragments = directory / "cells"
 
-    def write(self, row: Row, *, known: bool = False) -> None:
+    def write(self, row: Row, *, durable: bool = True) -> None:
         """Write one fragment, atomically.
 
         Args:
             row: the value.
-            known: whether it is kept elsewhere too, so that it need not be waited for.
+            durable: whether to wait until it is on the disk; not needed for a cached value.
         """
         self.fragments.mkdir(parents=True, exist_ok=True)
         path = self.fragments / fragment_name(row)
-        write_atomically(path, fragment(row), durable=not known)
+        write_atomically(path, fragment(row), durable=durable)
 
     def table(self) -> pd.DataFrame:
         """All values, one row each, in an order that does not depend on when they were written.
 
-        A fragment that cannot be read is named and put aside.
+        A fragment that cannot be read is set aside, with a warning.
         """
         records = []
         for path in self.fragments.glob("*.json"):
@@ -82,12 +81,12 @@ class Store:
         return _of_sweep(as_table(records), self.sweep_id)
 
     def readable(self) -> tuple[pd.DataFrame, list[str]]:
-        """The values that can be read, and what cannot, a line each; writes nothing.
+        """The values that can be read, and one line for each that cannot; writes nothing.
 
-        A fragment may be cut off, or of a version that had other columns. One that says which cell
-        and which value it is gets the defaults "", 0 and NaN for what it does not say.
+        A fragment may be cut off, or have the columns of another version. If it has those that
+        identify a cell and its value, the others get the defaults "", 0 and NaN.
 
-        `cells.parquet` is read where it is of all fragments, that is, not older than the last one.
+        `cells.parquet` is read instead if it is not older than the last fragment.
         """
         whole = self.directory / "cells.parquet"
         problems = []
@@ -105,15 +104,15 @@ class Store:
                 records.append((path.name, json.loads(path.read_bytes())))
             except UNREADABLE as error:
                 problems.append(f"{path.name}: {first_line(error)}")
-        known = []
+        completed = []
         for name, record in records:
             try:
-                known.append(_completed(record))
+                completed.append(_completed(record))
             except UNREADABLE as error:
                 problems.append(f"{name}: {first_line(error)}")
-        table = _of_sweep(as_table(known), self.sweep_id)
-        if len(table) < len(known):
-            more = len(known) - len(table)
+        table = _of_sweep(as_table(completed), self.sweep_id)
+        if len(table) < len(completed):
+            more = len(completed) - len(table)
             problems.append(f"cells: {more} values of an earlier state of the job are left out")
         return table, list(dict.fromkeys(problems))
 
@@ -127,30 +126,30 @@ class Store:
 
 
 def _of_sweep(table: pd.DataFrame, sweep_id: str) -> pd.DataFrame:
-    """The rows of a sweep, and those that do not say of which they are."""
+    """The rows of a sweep, and those without a sweep_id."""
     own = table["sweep_id"].isin([sweep_id, ""]) if sweep_id else table["sweep_id"].notna()
     return table[own].reset_index(drop=True)
 
 
 def fragment(row: Row) -> bytes:
-    """A row as the content of a file."""
+    """The content of a row's file."""
     # JSON has no NaN
     record = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in vars(row).items()
     }
-    # a line each without json's own indent, for which it has no fast encoder
+    # one line per column, without json's own indent: that has no fast encoder
     return json.dumps(record, ensure_ascii=False, separators=(",\n", ": ")).encode()
 
 
 def row_of(record: Any) -> Row:
-    """The row that a fragment holds.
+    """The row of a fragment.
 
     Args:
-        record: what `json.loads` reads of it.
+        record: the result of `json.loads`.
 
     Raises:
-        UNREADABLE: it is not whole, or of a version with other columns.
+        UNREADABLE: it is not complete, or of a version with other columns.
     """
     if not isinstance(record, dict) or _TYPES.keys() - record.keys():
         raise ValueError("it has other columns")
@@ -168,7 +167,7 @@ def as_table(records: Iterable[dict[str, object]]) -> pd.DataFrame:
     return table.sort_values(_ORDER, ignore_index=True)
 
 
-#: What a value cannot be read without.
+#: Columns without which a value cannot be read.
 _NEEDED = ["cell_id", "dataset", "metric", "denoiser", "start", "sampler", "sampler_settings"]
 _NEEDED += ["steps", "repetition", "n_samples", "value", "status"]
 
@@ -189,10 +188,10 @@ def _completed(record: Any) -> dict[str, object]:
             raise TypeError(f"{name} is a {type(given).__name__}")
         completed[name] = kind(given)
         if isinstance(given, str):
-            given.encode()  # a text that cannot be encoded cannot be written either
+            given.encode()  # raises for a text that could not be written
         elif kind is int and not -(2**63) <= given < 2**63:
             raise OverflowError(f"{name} is {given:.3g}")
-    # R̂ of a chain that does not move is the one result that is no number
+    # only R̂ of a chain that does not move may be NaN
     ok = completed["status"] == "ok" and completed["reference"] != "chain"
     if ok and not math.isfinite(cast(float, completed["value"])):
         raise ValueError("it is ok, and its value is no number")
@@ -200,18 +199,18 @@ def _completed(record: Any) -> dict[str, object]:
 
 
 def _time(path: Path) -> int:
-    """When a file, or the entries of a folder, were last changed; 0 where there is none."""
+    """The time of the last change of a file, or of a folder's entries; 0 if it does not exist."""
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def table_digest(table: pd.DataFrame) -> str:
-    """A hash of a table's rows in their order, without `CLOCKS`."""
+    """A hash of the rows of a table in their order, without `CLOCKS`."""
     same = table.drop(columns=list(CLOCKS))
     rows = pd.util.hash_pandas_object(same, index=False).to_numpy()
     return sha256(rows.tobytes() + ",".join(same.columns).encode()).hexdigest()
 
 
 def to_data(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the grid itself: distances to data or law, without a budget's helpers."""
+    """The rows of the grid itself: distances to data or law, without those of a budget."""
     limits = table["sampler"].str.endswith(LIMIT)
     return table[table["reference"].isin(["data", "law"]) & ~limits]

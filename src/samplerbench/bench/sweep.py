@@ -1,13 +1,13 @@
 """The sweep: every cell of a grid of denoisers × starts × samplers × steps × repetitions.
 
 A cell is a law Φ(denoiser, start, sampler, steps); a repetition is one independent set of n samples
-of it. Within a repetition all cells share the start's draws and the samplers' noise (common random
-numbers), so the difference between two cells is paired. Samples are made in blocks of one fixed
-shape: sample i sits in row i mod block of block ⌊i/block⌋, the last block is filled up and cut, and
-so neither n nor the other cells change a sample's bits.
+of it. Within a repetition all cells share the draws of the start and the noise of the samplers
+(common random numbers), so the difference between two cells is paired. Samples are drawn in blocks
+of one fixed shape: sample i is in row i mod block of block ⌊i/block⌋. The last block is filled up
+and then cut, so neither n nor the other cells change the bits of a sample.
 
-The *floor* is the same metric for n fresh draws of the law itself: what a perfect sampler would
-show at this n, since two finite samples of one law are never at distance zero.
+The *floor* is the same metric for n fresh draws of the law itself. A perfect sampler would have
+this value at this n: two finite samples of one law are never at distance zero.
 """
 
 from __future__ import annotations
@@ -53,66 +53,66 @@ MOST_STEPS = 10**6
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """The samples of a cell, shape (n, dim), or why there are none."""
+class Samples:
+    """The samples of a cell, points of shape (n, dim), or why there are none."""
 
-    samples: Tensor | None
+    points: Tensor | None
     nfe: int
     seconds: float
     status: str
     message: str
 
 
-def nothing(cell_id: str) -> Row | None:
-    """What is known where nothing is kept."""
+def recall_nothing(cell_id: str) -> Row | None:
+    """The stored row of a cell if there is no store: None."""
     return None
 
 
-class Once(Generic[T]):
-    """Something that is made when it is first asked for, and never twice.
+class Lazy(Generic[T]):
+    """A value that is computed at its first use, once.
 
     Args:
-        make: makes it; called in the thread that asks first, while others wait.
+        compute: returns the value; called in the first thread that needs it, while others wait.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._made: list[T] = []
+    def __init__(self, compute: Callable[[], T]) -> None:
+        self._compute = compute
+        self._values: list[T] = []
         self._lock = Lock()
 
     def __call__(self) -> T:
-        """The thing."""
+        """The value."""
         with self._lock:
-            if not self._made:
-                self._made.append(self._make())
-            return self._made[0]
+            if not self._values:
+                self._values.append(self._compute())
+            return self._values[0]
 
 
 @dataclass(frozen=True, eq=False)
-class Drawing:
-    """A cell and its samples, which nobody makes if all that is asked of them is known already.
+class LazySamples:
+    """A cell and its samples, which are not drawn if all of its values are stored.
 
     Args:
-        cell: whose they are.
-        drawn: the samples.
+        cell: the cell.
+        draw: draws the samples at its first call.
         ratios: of the densities, for divergences.
     """
 
     cell: Cell
-    drawn: Once[Drawn]
-    ratios: Once[Ratios]
+    draw: Lazy[Samples]
+    ratios: Lazy[Ratios]
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What samples are measured against.
+    """The reference of a distance.
 
     Args:
-        distance: to it.
-        to: what it is.
+        distance: measures samples against it.
+        to: describes it.
     """
 
-    distance: Once[Distance]
+    distance: Lazy[Distance]
     to: Against
 
 
@@ -128,13 +128,13 @@ class Sweep:
         starts: by name.
         samplers: (name, sampler) pairs; a name may come with several settings.
         steps: numbers of steps.
-        nfe: numbers of network evaluations, for comparisons at equal cost: where they are given, a
-            sampler takes the most steps that can be had for them, and `steps` is not used.
+        nfe: numbers of network evaluations, for comparisons at equal cost. If given, a sampler
+            takes the most steps that need no more of them, and `steps` is not used.
         metrics: by name.
-        reference: evaluation points, shape (m, dim), which no other draw overlaps.
-        truth: the law that samples are measured against, where it is not the data's: the data
-            noised by so much as a Langevin sampler's level has.
-        recall: the row with a cell_id, if it is known from before: it is not worked out again.
+        reference: evaluation points, shape (m, dim); no other draw shares points with them.
+        truth: the law that samples are measured against, if it is not that of the data: the data
+            with the noise of a Langevin sampler's level.
+        recall: returns the stored row of a cell_id, or None; a stored row is not computed again.
         versions: of the software that decides the bits; part of every identity.
         n_samples: n, per cell and repetition.
         repetitions: independent sets of samples per cell.
@@ -142,13 +142,12 @@ class Sweep:
         seed: of starts, samplers' noise and floor draws.
         data_seed: of the reference.
         train_seed: of the training; for the table.
-        metric_seed: of random directions and the like.
-        origins: where denoisers come from, by their names; one that is not among them is known by
-            its content.
-        block: rows of a block.
+        metric_seed: of the random numbers of metrics, such as directions.
+        origins: where denoisers come from, by name; others are identified by their content.
+        block: the number of rows of a block.
         dtype: of the state.
-        device: where states live.
-        workers: threads that work on cells side by side; does not change a bit.
+        device: of the state.
+        workers: number of threads, each with a cell of its own; changes no bit.
         labels: names for the table.
     """
 
@@ -176,7 +175,7 @@ class Sweep:
     labels: Labels = field(default_factory=Labels)
     truth: Dataset | None = None
     nfe: Sequence[int] = ()
-    recall: Callable[[str], Row | None] = nothing
+    recall: Callable[[str], Row | None] = recall_nothing
     versions: Mapping[str, str] = field(default_factory=lambda: VERSIONS)
 
     def __post_init__(self) -> None:
@@ -212,7 +211,7 @@ class Sweep:
 
     @property
     def all_steps(self) -> list[int]:
-        """All numbers of steps in the sweep, or `steps` where it has no sampler."""
+        """All numbers of steps in the sweep; `steps` if it has no sampler."""
         every = {steps for _, sampler in self.samplers for steps in self.steps_of(sampler)}
         return sorted(every) or list(self.steps)
 
@@ -223,7 +222,7 @@ class Sweep:
 
     @cached_property
     def books(self) -> Books:
-        """What all cells share, described once: of a file's or a mixture's law that is long."""
+        """The shared part of all rows; described once, since that takes long for a large law."""
         return Books(
             law=identity(self.dataset),
             truth="" if self.truth is None else identity(self.truth),
@@ -253,16 +252,16 @@ class Sweep:
 
     def _origin(self, name: str) -> Origin:
         model = self.denoisers[name]
-        known = self.origins.get(name)
-        if known is None or known.content not in ("", identity_of_model(model)):
+        origin = self.origins.get(name)
+        if origin is None or origin.content not in ("", identity_of_model(model)):
             own = identity_of_model(model)
             return Origin("own", own, own)
-        # a graph is fed with tensors where a call has numbers, which can change the last bits
+        # a graph gets tensors in place of numbers, which can change the last bits
         words = " graphed" if isinstance(model, Graphed) else ""
-        return Origin(known.kind, known.id + words, known.recipe + words)
+        return Origin(origin.kind, origin.id + words, origin.recipe + words)
 
     def cells(self) -> list[Cell]:
-        """All cells: the floor first, then the grid, the repetitions of a cell side by side."""
+        """All cells: the floor first, then the grid; the repetitions of a cell are neighbours."""
         floor = self.floor_cells()
         grid = [
             Cell(denoiser, start, name, sampler, steps, repetition)
@@ -275,10 +274,10 @@ class Sweep:
         return floor + grid
 
     def floor_cells(self) -> list[Cell]:
-        """Fresh draws of the law: random ones, and even ones for starts that are drawn evenly."""
+        """The cells of fresh draws: random ones, and even ones for starts that are drawn evenly."""
         plain = [name for name, start in self.starts.items() if not isinstance(start, Sobol)]
         even = [name for name, start in self.starts.items() if isinstance(start, Sobol)]
-        if self.law.uniform_dim is None:  # then nothing is drawn evenly from the law
+        if self.law.uniform_dim is None:  # the law cannot be drawn from evenly
             plain, even = plain or even, []
         names = ([""] if plain else []) + even
         most = self.law.floor_sets(self.n_samples)
@@ -330,18 +329,18 @@ class Sweep:
         return x, KeyedNoise(("sampler", *key))
 
     def distances(self) -> dict[str, Reference]:
-        """What every cell is measured against, by metric: the evaluation points, or the law."""
-        reference = Once(lambda: self.reference.to(self.device))
+        """The reference of each metric, by name: the evaluation points, or the law."""
+        reference = Lazy(lambda: self.reference.to(self.device))
         data = Against("data", len(self.reference), content(self.reference))
 
         def to(metric: Metric | LawMetric) -> Reference:
             if isinstance(metric, LawMetric):
                 law = metric
                 return Reference(
-                    Once(lambda: law.against_law(self.law, seed=self.metric_seed)), Against("law")
+                    Lazy(lambda: law.against_law(self.law, seed=self.metric_seed)), Against("law")
                 )
             points = metric
-            return Reference(Once(lambda: points.against(reference(), seed=self.metric_seed)), data)
+            return Reference(Lazy(lambda: points.against(reference(), seed=self.metric_seed)), data)
 
         return {name: to(metric) for name, metric in self.metrics.items()}
 
@@ -349,7 +348,7 @@ class Sweep:
         """Evaluate all cells.
 
         Args:
-            on_row: called in this thread with each row as soon as it is there; it stores it.
+            on_row: called in this thread with each row as soon as it is finished, to store it.
 
         Returns:
             The rows, in the order of `cells`, one per cell and metric.
@@ -357,17 +356,17 @@ class Sweep:
         distances = self.distances()
 
         def evaluate(cell: Cell) -> list[Row]:
-            drawing = self.drawing(cell)
-            return [self.measure(drawing, name, distances[name]) for name in self.metrics_of(cell)]
+            samples = self.lazy_samples(cell)
+            return [self.measure(samples, name, distances[name]) for name in self.metrics_of(cell)]
 
         return self.side_by_side(evaluate, self.cells(), on_row)
 
     def side_by_side(
         self, work: Callable[[T], list[Row]], items: Sequence[T], on_row: Callable[[Row], None]
     ) -> list[Row]:
-        """The rows of all items, in their order, worked on by `workers` threads.
+        """The rows of all items, in their order, computed by `workers` threads.
 
-        Each row is handed to `on_row` in this thread as soon as it is there.
+        `on_row` is called in this thread with each row as soon as it is finished.
         """
         rows: dict[int, list[Row]] = {}
         with ThreadPoolExecutor(self.workers) as pool:
@@ -385,20 +384,20 @@ class Sweep:
                 raise
         return [row for index in range(len(items)) for row in rows[index]]
 
-    def drawing(self, cell: Cell) -> Drawing:
-        """The cell with its samples, which are made when they are first needed."""
-        return Drawing(cell, Once(lambda: self.draw(cell)), Once(lambda: self._ratios(cell)))
+    def lazy_samples(self, cell: Cell) -> LazySamples:
+        """The cell with its samples, which are drawn when they are first needed."""
+        return LazySamples(cell, Lazy(lambda: self.draw(cell)), Lazy(lambda: self._ratios(cell)))
 
     def _ratios(self, cell: Cell) -> Ratios:
-        """The ratios of densities; a cell that fails is a `Ratios` that says so."""
+        """The ratios of densities; a failure is in their status and message."""
         try:
             return log_ratios(self, cell)
         except Exception as error:  # a defect of one cell must not cost the others
             return Ratios(None, 0, 0.0, "failed", kind_and_line(error))
 
     @torch.no_grad()
-    def draw(self, cell: Cell) -> Drawn:
-        """The cell's samples; one that fails is a `Drawn` that says so, never an exception."""
+    def draw(self, cell: Cell) -> Samples:
+        """The cell's samples; a failure is in their status and message, never an exception."""
         began = time.perf_counter()
         nfe, status, message = 0, "ok", ""
         samples = None
@@ -408,7 +407,7 @@ class Sweep:
                 even = isinstance(self.starts.get(cell.start), Sobol)
                 if even:
                     draws = stratified_draws(self.law, self.n_samples, *key)
-                else:  # of finite data from a part of their own
+                else:  # a finite data set has a part of its own for them
                     draws = self.law.draws(self.n_samples, *key)
                 samples = draws.to(self.device, self.dtype)
             else:
@@ -435,68 +434,67 @@ class Sweep:
                     status, samples = "diverged", None
         except Exception as error:  # a defect of one cell must not cost the others
             status, message, samples = "failed", kind_and_line(error), None
-        return Drawn(samples, nfe, time.perf_counter() - began, status, message)
+        return Samples(samples, nfe, time.perf_counter() - began, status, message)
 
-    def measure(self, drawing: Drawing, metric: str, to: Reference) -> Row:
+    def measure(self, lazy: LazySamples, metric: str, to: Reference) -> Row:
         """The row of one distance of a cell's samples; its seconds are of sampling and metric.
 
-        If the value is known already, nothing is drawn and nothing measured.
+        A stored value is returned as it is: nothing is drawn or measured.
         """
-        row = self.books.row(drawing.cell, metric, self.metrics[metric], to.to)
-        known = self.recalled(row)
-        if known is not None:
-            return known
         settings = self.metrics[metric]
+        row = self.books.row(lazy.cell, metric, settings, to.to)
+        stored = self.recalled(row)
+        if stored is not None:
+            return stored
         divergence = settings if isinstance(settings, Divergence) else None
-        drawn = drawing.drawn() if divergence is None else drawing.ratios()
-        values = drawn.samples if isinstance(drawn, Drawn) else drawn.values
+        samples = lazy.draw() if divergence is None else lazy.ratios()
+        values = samples.points if isinstance(samples, Samples) else samples.values
         began = time.perf_counter()
-        measured, status, message = None, drawn.status, drawn.message
+        measured, status, message = None, samples.status, samples.message
         if values is not None:
             try:
                 measured = divergence.estimate(values) if divergence else to.distance()(values)
-                if not math.isfinite(measured.value):  # of a metric of somebody's own
+                if not math.isfinite(measured.value):  # a user's metric may return anything
                     status, message = "failed", f"{metric} gives {measured.value}"
                     measured = None
             except Exception as error:
                 status, message = "failed", kind_and_line(error)
-        seconds = drawn.seconds + time.perf_counter() - began
+        seconds = samples.seconds + time.perf_counter() - began
         return replace(
             row,
-            nfe=drawn.nfe,
+            nfe=samples.nfe,
             seconds=seconds,
             status=status,
             message=message,
-            **columns(measured, {} if isinstance(drawn, Drawn) else drawn.info),
+            **columns(measured, {} if isinstance(samples, Samples) else samples.info),
         )
 
     def recalled(self, row: Row) -> Row | None:
-        """The row with what was found before, or None where it is not known."""
-        known = self.recall(row.cell_id)
-        if known is None:
+        """The row with the stored results of its cell, or None if there are none."""
+        stored = self.recall(row.cell_id)
+        if stored is None:
             return None
-        return replace(row, **{name: getattr(known, name) for name in FOUND})
+        return replace(row, **{name: getattr(stored, name) for name in FOUND})
 
 
 def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:
-    """Evaluations for a sample, on average over the samples of all blocks, rounded up.
+    """The mean number of evaluations per sample, rounded up.
 
-    A sample takes as many as there are calls for its block: the same number in every block, unless
-    the sampler chooses its steps by its samples.
+    A sample needs as many evaluations as its block. The number is the same in every block, unless
+    the sampler is adaptive.
 
     Args:
-        evaluations: calls of the model for each block.
-        sizes: samples of each block that count.
+        evaluations: of the model, for each block.
+        sizes: the number of samples of each block that are kept.
     """
     total = sum(count * size for count, size in zip(evaluations, sizes, strict=True))
     return -(-total // sum(sizes))
 
 
 def most_steps(sampler: Sampler, nfe: int) -> int:
-    """The most steps that can be had for nfe evaluations; 0 where one takes more.
+    """The largest number of steps with at most nfe evaluations; 0 if one step needs more.
 
-    Of a sampler whose evaluations the run decides it may take more; `statistics.at_equal_cost` goes
-    by what was counted.
+    An adaptive sampler may need more; `statistics.at_equal_cost` uses the counted evaluations.
     """
     steps = 0
     while steps < nfe and sampler.least_evaluations(steps + 1) <= nfe:

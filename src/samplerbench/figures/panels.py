@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
-from samplerbench.bench.scene import Run, Scene
+from samplerbench.bench.scene import Course, Scene
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
@@ -58,7 +58,7 @@ def score_name(scene: Scene, denoiser: str) -> str:
     return _SCORES.get(denoiser, f"{denoiser} score")
 
 
-def start_name(runs: Sequence[Run]) -> str:
+def start_name(runs: Sequence[Course]) -> str:
     """The start of runs for a title; where they have several, whose each is."""
     groups = grouped(runs, lambda run: run.law)
     if len(groups) == 1:

@@ -1,335 +1,65 @@
-"""The contract of samplers: promises that make their numbers comparable, and a check of each.
+"""The contract of every kind of member: named promises, and a check of each.
 
-A check runs a sampler on a `TestBed`, a law and a path, and returns one line about what is wrong,
-or None. The promises are
-
-- *states*: N steps on levels that the sampler must accept yield N finite states of the shape of the
-  start, for every batch shape, and change neither the start nor an earlier state;
-- *end*: the last state equals the last x̂₀, bit for bit, if and only if `ends_at_data`;
-- *evaluations*: their number is `evaluations(steps)`;
-- *noise*: no evaluation has a larger noise-to-signal ratio than `most_noise`;
-- *bits*: the same key gives the same bits; another key gives other bits if and only if
-  `stochastic`;
-- *neighbours*: no sample depends on the others of its batch;
-- *type*: states keep the dtype and the device of the start;
-- *needs*: a sampler that `needs` a score accepts every score; the others refuse it in one line;
-- *levels*: the sampler refuses, in one line, the levels that its declarations exclude, and no
-  others: levels that stand still, that move, or that have no signal;
-- *lost*: a sample that is NaN stays NaN, and does not change the others;
-- *generators*: the global random generators are not used.
-
-`orders` and `laws` measure the order and the law.
+A check takes a member and returns one line about what is wrong, None if the promise is kept, and ""
+if it does not apply to this member. The first line of its
+docstring is the promise. A network is given as a function from a seed to a network, an objective as
+a function from a network (None: its own) to an objective, since both are built with other parts.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import pairwise
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from samplerbench.core import grids
-from samplerbench.core.grids import Level, Levels
-from samplerbench.core.models import Counted, Denoiser, Density, Score
-from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified
-from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.errors import kind_and_line
-from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.identity import describe
+from samplerbench.verify.core_contracts import GRID, LEVEL_LAW, SCHEDULE, START, TARGET, WEIGHTING
+from samplerbench.verify.dataset_contract import DATASET
+from samplerbench.verify.metric_contract import METRIC
+from samplerbench.verify.network_contract import NETWORK
+from samplerbench.verify.objective_contract import OBJECTIVE
+from samplerbench.verify.sampler_contract import SAMPLER, Check
 
-STEPS = 5
+
+def settings(member: Any, *_: Any) -> str | None:
+    """It is a frozen dataclass or a function with settings; these identify its values."""
+    describe(member)  # raises what is wrong
+    return None
 
 
-@dataclass(frozen=True)
-class TestBed:
-    """A law and a path on which samplers are tested.
+_SETTINGS = {"settings": settings}
+CONTRACTS: dict[str, dict[str, Check]] = {
+    "dataset": DATASET | _SETTINGS,
+    "schedule": SCHEDULE | _SETTINGS,
+    "grid": GRID | _SETTINGS,
+    "network": NETWORK,
+    "target": TARGET | _SETTINGS,
+    "level_law": LEVEL_LAW | _SETTINGS,
+    "weighting": WEIGHTING | _SETTINGS,
+    "objective": OBJECTIVE,
+    "sampler": SAMPLER | _SETTINGS,
+    "start": START | _SETTINGS,
+    "metric": METRIC | _SETTINGS,
+}
+
+
+def faults(promises: Mapping[str, Check], member: Any, *bed: Any) -> dict[str, str | None]:
+    """The result of each check; what it raises is a line too.
 
     Args:
-        law: of data in the plane.
-        schedule: the path.
-        device: of model and states.
+        promises: checks by name, such as `CONTRACTS["dataset"]`.
+        member: of the kind.
+        bed: what the checks use in place of their own test bed.
     """
-
-    law: GaussianMixture
-    schedule: NoiseSchedule
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    @cached_property
-    def model(self) -> Denoiser:
-        """The exact denoiser, which also has a log-density."""
-        return self.law.oracle(self.schedule).to(self.device)
-
-    def levels(self, sampler: Sampler, steps: int = STEPS) -> Levels:
-        """Levels that the sampler must accept.
-
-        They cover the whole path; from t = .9 if the path ends without signal and the sampler needs
-        signal. For a sampler that holds a level they are σ/α = .5.
-        """
-        if sampler.holds:
-            return grids.hold(self.schedule, steps, noise=0.5)
-        loses_signal = float(self.schedule.alpha(torch.ones(()))) == 0
-        if sampler.needs_signal and loses_signal:
-            return grids.uniform(self.schedule, steps, t_max=0.9)
-        return grids.uniform(self.schedule, steps)
-
-    def run(self, sampler: Sampler, x: Tensor, key: int = 0, steps: int = STEPS) -> Tensor:
-        """The last state from x, with the noise of a key."""
-        levels = self.levels(sampler, steps)
-        return final_state(sampler, self.model, x, levels, _noise(key))
-
-    def start(self, sampler: Sampler, *batch: int) -> Tensor:
-        """A first state, shape (*batch, 2), float64, the same in every call."""
-        like = torch.empty(*batch, 2, dtype=torch.float64)
-        draw = KeyedNoise(("contract", "start")).normal(like, 0)
-        return (self.levels(sampler).rows[0].sigma * draw).to(self.device)
-
-
-class ScoreAlone(Score):
-    """A model with only a score."""
-
-    def __init__(self, model: Score) -> None:
-        super().__init__()
-        self.model = model
-
-    def score(self, x: Tensor, level: Level[Any]) -> Tensor:
-        return self.model.score(x, level)
-
-
-class Changed(Denoiser):
-    """A denoiser whose output is changed by a function of the output and the level."""
-
-    def __init__(self, model: Denoiser, change: Callable[[Tensor, Level[Any]], Tensor]) -> None:
-        super().__init__()
-        self.model, self.schedule, self.change = model, model.schedule, change
-
-    def denoiser(self, x: Tensor, level: Level[Any]) -> Tensor:
-        return self.change(self.model.denoiser(x, level), level)
-
-
-def states(sampler: Sampler, bed: TestBed) -> str | None:
-    """N finite states of the right shape, none of which is changed later."""
-    levels = bed.levels(sampler)
-    reason = sampler.why_incompatible(bed.model, levels)
-    if reason is not None:
-        return f"it refuses levels that it must accept: {reason}"
-    for batch in ((), (4,), (2, 3)):
-        x = bed.start(sampler, *batch)
-        before = x.clone()
-        steps = list(sampler.steps(bed.model, x, levels, _noise()))
-        if len(steps) != levels.steps:
-            return f"{levels.steps} steps yield {len(steps)} states"
-        for step in steps:
-            if not step.x.shape == step.x0_hat.shape == x.shape:
-                shapes = f"{tuple(step.x.shape)} and {tuple(step.x0_hat.shape)}"
-                return f"from a start of shape {tuple(x.shape)} state and x̂₀ have {shapes}"
-            if not (step.x.isfinite().all() and step.x0_hat.isfinite().all()):
-                return "a state or an x̂₀ is not finite"
-        if not torch.equal(x, before):
-            return "the start was changed in place"
-        if any(one.x.data_ptr() == two.x.data_ptr() for one, two in pairwise(steps)):
-            return "a yielded state was changed in place"
-    return None
-
-
-def end(sampler: Sampler, bed: TestBed) -> str | None:
-    """The last state is x̂₀ if and only if `ends_at_data`."""
-    x, levels = bed.start(sampler, 4), bed.levels(sampler)
-    *_, last = sampler.steps(bed.model, x, levels, _noise())
-    if torch.equal(last.x, last.x0_hat) == sampler.ends_at_data:
-        return None
-    is_or_not = "is not" if sampler.ends_at_data else "is"
-    return f"the last state {is_or_not} its x̂₀, and ends_at_data is {sampler.ends_at_data}"
-
-
-def bits(sampler: Sampler, bed: TestBed) -> str | None:
-    """The key decides the bits, and matters if and only if `stochastic`."""
-    x = bed.start(sampler, 4)
-    first, again, other = (bed.run(sampler, x, key) for key in (1, 1, 2))
-    if not torch.equal(first, again):
-        return "the same key gives other bits"
-    if torch.equal(first, other) == sampler.stochastic:
-        does_or_not = "does not draw" if sampler.stochastic else "draws"
-        return f"it {does_or_not} from noise, and stochastic is {sampler.stochastic}"
-    return None
-
-
-def neighbours(sampler: Sampler, bed: TestBed) -> str | None:
-    """No sample depends on the others of its batch."""
-    for dtype in (torch.float32, torch.float64):
-        x = bed.start(sampler, 16).to(dtype)
-        other = 3 * x.flip(0) + 1
-        other[5] = x[5]
-        one, two = (bed.run(sampler, start) for start in (x, other))
-        if not torch.equal(one[5], two[5]):
-            return "a sample depends on its neighbours"
-        # DDIM(1) forgets a start without signal
-        if not sampler.stochastic and torch.equal(one[4], two[4]):
-            return "the start does not matter"
-    return None
-
-
-def kind(sampler: Sampler, bed: TestBed) -> str | None:
-    """States keep the dtype and the device of the start."""
-    for dtype in (torch.float32, torch.float64):
-        x = bed.start(sampler, 3).to(dtype)
-        for step in sampler.steps(bed.model, x, bed.levels(sampler), _noise()):
-            for name, value in (("state", step.x), ("x̂₀", step.x0_hat)):
-                if (value.dtype, value.device) != (x.dtype, x.device):
-                    return f"from a {x.dtype} start on {x.device} the {name} is {value.dtype}"
-    return None
-
-
-def evaluations(sampler: Sampler, bed: TestBed) -> str | None:
-    """The number of evaluations is the declared one."""
-    for steps in (1, 2, STEPS):
-        expected, counted = sampler.evaluations(steps), Counted(bed.model)
-        levels, x = bed.levels(sampler, steps), bed.start(sampler, 3)
-        final_state(sampler, counted, x, levels, _noise())
-        if expected is not None and counted.evaluations != expected:
-            return f"evaluations({steps}) is {expected}, and {counted.evaluations} are made"
-    return None
-
-
-def noise(sampler: Sampler, bed: TestBed) -> str | None:
-    """No evaluation has more noise than declared, on levels below the largest of the path."""
-    if sampler.holds:
-        return None
-    top = min(bed.schedule.noise_range[1], 8.0) / 2
-    levels = grids.karras(bed.schedule, STEPS, noise_max=top, noise_min=top / 9)
-    ratios = [0.0]
-
-    def watch(x0_hat: Tensor, level: Level[Any]) -> Tensor:
-        ratios.append(float(torch.as_tensor(level.sigma / level.alpha).max()))
-        return x0_hat
-
-    final_state(sampler, Changed(bed.model, watch), bed.start(sampler, 4), levels, _noise())
-    declared, most = sampler.most_noise(bed.schedule, levels), max(ratios)
-    if most <= declared * (1 + 1e-6):
-        return None
-    return f"most_noise is {declared:.4g}, and the model is evaluated at {most:.4g}"
-
-
-def needs(sampler: Sampler, bed: TestBed) -> str | None:
-    """A sampler that needs a score accepts every score; the others refuse it in one line."""
-    levels, x = bed.levels(sampler), bed.start(sampler, 3)
-    alone: Any = ScoreAlone(bed.model)
-    reason = sampler.why_incompatible(alone, levels)
-    if sampler.needs_density:
-        if not _refuses(reason, "needs the log-density"):
-            return "it needs a density, and does not refuse a score without one"
-        alone.log_density = cast(Density, bed.model).log_density
-        reason = sampler.why_incompatible(alone, levels)
-    if sampler.needs is not Score:
-        refuses = _refuses(reason, "needs a denoiser")
-        return None if refuses else "it needs a denoiser, and does not refuse a score"
-    if reason is not None:
-        return f"it needs a score, and refuses one: {reason}"
-    runs = [final_state(sampler, model, x, levels, _noise()) for model in (alone, bed.model)]
-    return None if torch.equal(*runs) else "it needs a score, and a denoiser gives other states"
-
-
-def levels(sampler: Sampler, bed: TestBed) -> str | None:
-    """The levels that the declarations exclude are refused in one line, and no others."""
-
-    def refused(path: NoiseSchedule, levels: Levels) -> str | None:
-        return sampler.why_incompatible(bed.law.oracle(path).to(bed.device), levels)
-
-    if sampler.holds:
-        refuses = _refuses(refused(EDM(), grids.uniform(EDM(), 3)), "grid=hold")
-        return None if refuses else "it holds a level, and takes levels that move"
-    times = torch.tensor([1.0, 1.0, 0.5], dtype=torch.float64)
-    for path, still in (
-        (EDM(), grids.hold(EDM(), 3)),
-        (EDM(), grids.hold(EDM(), 3, noise=0.5)),
-        (Rectified(), Levels(times, *Rectified()(times))),  # twice without signal
-    ):
-        if not _refuses(refused(path, still), "stand still: use a grid"):
-            return "it goes from level to level, and takes levels that stand still"
-    reason = refused(Rectified(), grids.uniform(Rectified(), 3))
-    if sampler.needs_signal and not _refuses(reason, "no signal is left"):
-        return "it needs signal, and takes a level without signal"
-    if not sampler.needs_signal and reason is not None:
-        return f"needs_signal is False, and it refuses a level without signal: {reason}"
-    return None
-
-
-def lost(sampler: Sampler, bed: TestBed) -> str | None:
-    """A NaN stays, and does not change other samples."""
-    if sampler.holds:  # MALA rejects a proposal that is NaN, and keeps the state before it
-        return None
-    levels, x = bed.levels(sampler), bed.start(sampler, 4)
-    middle = levels.rows[levels.steps // 2]
-    first = torch.arange(4, device=x.device)[:, None] == 0
-
-    def fail(x0_hat: Tensor, level: Level[Any]) -> Tensor:
-        low = torch.as_tensor(level.sigma * middle.alpha < middle.sigma * level.alpha)
-        return torch.where(first & low.to(x0_hat.device), torch.nan, x0_hat)
-
-    x = final_state(sampler, Changed(bed.model, fail), x, levels, _noise())
-    if x[0].isfinite().all():
-        return "a sample whose x̂₀ is NaN becomes a number again"
-    return None if x[1:].isfinite().all() else "a sample that is NaN makes others NaN"
-
-
-def generators(sampler: Sampler, bed: TestBed) -> str | None:
-    """The global random generators are not used."""
-
-    def state() -> str:
-        legacy = np.random.get_state()  # noqa: NPY002
-        return repr((torch.get_rng_state().tolist(), legacy, random.getstate()))
-
-    before = state()
-    bed.run(sampler, bed.start(sampler, 3))
-    return None if state() == before else "a global random generator is used"
-
-
-Check = Callable[[Sampler, TestBed], str | None]
-
-#: Promises that a schedule can break: one begins without signal (0/0 in a coefficient), one ends
-#: with noise at t = 0 (then the step to the data has no length in t), and α and σ have any shape.
-ON_EVERY_SCHEDULE: dict[str, Check] = {
-    "states": states,
-    "end": end,
-    "evaluations": evaluations,
-    "noise": noise,
-}
-#: Promises that no schedule can break, since it only supplies coefficients: the use of the key, the
-#: batch, the dtype, the model, a NaN and the global generators. `levels` has schedules of its own.
-ON_ONE_SCHEDULE: dict[str, Check] = {
-    "bits": bits,
-    "neighbours": neighbours,
-    "type": kind,
-    "needs": needs,
-    "levels": levels,
-    "lost": lost,
-    "generators": generators,
-}
-PROMISES = ON_EVERY_SCHEDULE | ON_ONE_SCHEDULE
-
-
-def broken(sampler: Sampler, bed: TestBed, promises: dict[str, Check] = PROMISES) -> list[str]:
-    """The broken promises of a sampler, one line each: "neighbours: a sample depends on …"."""
-    lines = []
+    lines: dict[str, str | None] = {}
     for name, check in promises.items():
         try:
-            line = check(sampler, bed)
-        except Exception as error:  # the code of a user's sampler may raise anything
-            line = kind_and_line(error)
-        if line is not None:
-            lines.append(f"{name}: {line}")
+            lines[name] = check(member, *bed)
+        except Exception as error:  # the code of a user's member may raise anything
+            lines[name] = kind_and_line(error)
     return lines
 
 
-def _noise(key: int = 0) -> KeyedNoise:
-    return KeyedNoise((key, "contract"))
-
-
-def _refuses(reason: str | None, words: str) -> bool:
-    """Whether the reason is one line with these words."""
-    return reason is not None and words in reason and "\n" not in reason
+def broken(promises: Mapping[str, Check], member: Any, *bed: Any) -> list[str]:
+    """The broken promises of a member, one line each: "neighbours: a sample depends on …"."""
+    return [f"{name}: {line}" for name, line in faults(promises, member, *bed).items() if line]

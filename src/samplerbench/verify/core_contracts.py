@@ -1,13 +1,11 @@
-"""Contracts of schedules, grids, targets, starts and level laws, measured.
-
-Each function takes a member and returns its faults, one line each; a member without faults keeps
-the contract of its base class. `contract` has the contract of samplers.
-"""
+"""The contracts of schedules, grids, targets, starts, level laws and weightings; see `contract`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,163 +13,355 @@ from torch import Tensor
 from samplerbench.core.grids import Level, Levels, uniform
 from samplerbench.core.level_laws import LevelLaw
 from samplerbench.core.noise import KeyedNoise, torch_generator
-from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPCosine
+from samplerbench.core.schedules import EDM, GeometricVE, NoiseSchedule, Rectified, VPCosine
 from samplerbench.core.starts import Overdispersed, Start
 from samplerbench.core.targets import Target
+from samplerbench.core.weightings import Weighting
+from samplerbench.errors import InvalidSetting
 from samplerbench.verify.exact_law import noised_law
 from samplerbench.verify.orders import GAUSSIAN
+from samplerbench.verify.sampler_contract import Check
 
+T = TypeVar("T")
 Grid = Callable[[NoiseSchedule, int], Levels]
 
 TIMES = torch.cat([torch.zeros(1), torch.logspace(-4, -1, 40), torch.linspace(0.11, 1, 200)])
+PATHS: tuple[NoiseSchedule, ...] = (EDM(10.0), GeometricVE(), VPCosine(), Rectified())
+STEPS = (1, 2, 3, 5, 17)
 DRAWS = 2**14
 LEVEL = Level(0.5, 0.8, 1.3)
 
 
-def schedule_faults(schedule: NoiseSchedule) -> list[str]:
-    """σ/α grows from the data on, `time_at` inverts it, and `rates` are derivatives."""
-    faults, t = [], TIMES.double()
-    alpha, variance = schedule.alpha(t), schedule.variance(t)
-    if alpha[0] != 1:
-        faults.append(f"α(0) is {float(alpha[0])}, not 1")
-    if not (alpha.isfinite() & variance.isfinite() & (alpha >= 0) & (variance >= 0)).all():
-        faults.append("α or σ² is negative or not finite")
-    ratio = schedule.noise_to_signal(t)
-    if not (ratio.diff() > 0).all():
-        faults.append("σ/α does not grow with t")
-    error = (schedule.time_at(ratio) - t).abs().max()
+def _accepted(make: Callable[[Any], T], cases: Iterable[Any]) -> Iterator[tuple[Any, T]]:
+    """The results of the cases that the member does not refuse.
+
+    Raises:
+        InvalidSetting: it refuses all of them.
+    """
+    refusal, accepted = None, False
+    for case in cases:
+        try:
+            result = make(case)
+        except InvalidSetting as error:
+            refusal = refusal or error
+            continue
+        accepted = True
+        yield case, result
+    if refusal is not None and not accepted:
+        raise refusal
+
+
+def no_noise_at_the_data(schedule: NoiseSchedule) -> str | None:
+    """α(0) = 1."""
+    alpha = float(schedule.alpha(torch.zeros(1).double()))
+    return None if alpha == 1 else f"α(0) is {alpha}, not 1"
+
+
+def finite_scales(schedule: NoiseSchedule) -> str | None:
+    """α and σ² are finite and not negative."""
+    scales = torch.stack([schedule.alpha(TIMES.double()), schedule.variance(TIMES.double())])
+    good = (scales.isfinite() & (scales >= 0)).all()
+    return None if good else "α or σ² is negative or not finite"
+
+
+def growing_noise(schedule: NoiseSchedule) -> str | None:
+    """σ/α grows with t."""
+    grows = (schedule.noise_to_signal(TIMES.double()).diff() > 0).all()
+    return None if grows else "σ/α does not grow with t"
+
+
+def inverse(schedule: NoiseSchedule) -> str | None:
+    """`time_at` is the inverse of `noise_to_signal`."""
+    t = TIMES.double()
+    error = (schedule.time_at(schedule.noise_to_signal(t)) - t).abs().max()
     if not error < 1e-11:
-        faults.append(f"time_at(noise_to_signal(t)) differs from t by {error:.1e}")
+        return f"time_at(noise_to_signal(t)) differs from t by {error:.1e}"
     least, largest = schedule.noise_range
     low, high = max(0.01, 1.001 * least), min(100.0, 0.999 * largest)
     ratio = torch.logspace(math.log10(low), math.log10(high), 50, dtype=torch.float64)
     error = (schedule.noise_to_signal(schedule.time_at(ratio)) / ratio - 1).abs().max()
-    if not error < 1e-11:
-        faults.append(f"noise_to_signal(time_at(κ)) differs from κ by {error:.1e} of κ")
+    return None if error < 1e-11 else f"noise_to_signal(time_at(κ)) differs from κ by {error:.1e}·κ"
+
+
+def rates(schedule: NoiseSchedule) -> str | None:
+    """`rates` are the derivatives of α and σ² by t."""
     inside, h = torch.linspace(0.0501, 0.9502, 37, dtype=torch.float64), 1e-5
     with torch.no_grad():
-        rates = schedule.rates(inside)
-    for name, rate, function in zip(
-        ("α", "σ²"), rates, (schedule.alpha, schedule.variance), strict=True
+        alpha_rate, variance_rate = schedule.rates(inside)
+    for name, rate, function in (
+        ("α", alpha_rate, schedule.alpha),
+        ("σ²", variance_rate, schedule.variance),
     ):
         slope = (function(inside + h) - function(inside - h)) / (2 * h)
         if rate.requires_grad or not torch.allclose(rate, slope, rtol=1e-5, atol=1e-7):
-            faults.append(f"the rate of {name} is not its derivative")
+            return f"the rate of {name} is not its derivative"
+    return None
+
+
+def schedule_type(schedule: NoiseSchedule) -> str | None:
+    """α, σ² and `time_at` have the shape and the dtype of their argument."""
     for like in (torch.full((2, 3), 0.5), torch.tensor(0.5, dtype=torch.float64)):
-        values = schedule.alpha(like), schedule.variance(like), schedule.time_at(like)
-        if any((v.shape, v.dtype) != (like.shape, like.dtype) for v in values):
-            faults.append(f"a result has not the shape and dtype of its argument, {like.dtype}")
-    return faults
+        for function in (schedule.alpha, schedule.variance, schedule.time_at):
+            result = function(like)
+            if (result.shape, result.dtype) != (like.shape, like.dtype):
+                given, got = (f"{x.dtype} of shape {tuple(x.shape)}" for x in (like, result))
+                return f"{function.__name__} of {given} is {got}"
+    return None
 
 
-def grid_faults(grid: Grid, schedule: NoiseSchedule, steps: int) -> list[str]:
-    """N + 1 rows on the path, with decreasing noise down to the data, or one level all the time.
-
-    Raises:
-        InvalidSetting: the grid refuses the schedule or the number of steps.
-    """
-    levels, again = grid(schedule, steps), grid(schedule, steps)
-    faults = []
-    if levels.steps != steps:
-        faults.append(f"{steps} steps have {len(levels.t)} rows")
-    if not levels.held and levels.rows[-1] != Level(0.0, 1.0, 0.0):
-        faults.append(f"the last row is {levels.rows[-1]}, not the data")
-    if not (levels.held or levels.moving):
-        faults.append("the noise does not decrease in every step")
-    noisy = levels.sigma > 0
-    t = levels.t[noisy]
-    if (t < 0).any() or (t > 1).any():
-        faults.append("a time is outside [0, 1]")
-    if not levels.held and (t.diff() >= 0).any():
-        faults.append("the times do not decrease")
-    if not all(map(torch.equal, schedule(t), (levels.alpha[noisy], levels.sigma[noisy]))):
-        faults.append("a level is not on the path")
-    if not torch.equal(levels.t, again.t):
-        faults.append("the same settings give other levels")
-    return faults
+SCHEDULE: dict[str, Check] = {
+    "data": no_noise_at_the_data,
+    "scales": finite_scales,
+    "growth": growing_noise,
+    "inverse": inverse,
+    "rates": rates,
+    "type": schedule_type,
+}
 
 
-def target_faults(target: Target) -> list[str]:
-    """`denoise` after `regress` is the identity, and finite at the levels that are not refused."""
-    faults = []
+def _levels(grid: Grid, paths: Iterable[NoiseSchedule]) -> Iterator[tuple[int, Any, Levels]]:
+    """(N, path, levels) wherever the grid accepts path and N; it may refuse others."""
+    for (path, steps), levels in _accepted(lambda case: grid(*case), product(paths, STEPS)):
+        yield steps, path, levels
+
+
+def rows(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
+    """N steps have N + 1 rows."""
+    for steps, path, levels in _levels(grid, paths):
+        if levels.steps != steps:
+            return f"on {path} {steps} steps have {len(levels.t)} rows"
+    return None
+
+
+def falling_noise(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
+    """σ/α and t fall in every step, or the level never changes."""
+    for steps, path, levels in _levels(grid, paths):
+        if levels.held:
+            continue
+        if not levels.moving:
+            return f"on {path} the noise does not fall in each of {steps} steps"
+        if (levels.t[levels.sigma > 0].diff() >= 0).any():
+            return f"on {path} the times do not fall in each of {steps} steps"
+    return None
+
+
+def to_the_data(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
+    """The last row is the data, t = 0, α = 1 and σ = 0, or the level never changes."""
+    for _, path, levels in _levels(grid, paths):
+        if not levels.held and levels.rows[-1] != Level(0.0, 1.0, 0.0):
+            return f"on {path} the last row is {levels.rows[-1]}, not the data"
+    return None
+
+
+def on_the_path(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
+    """The other rows are levels of the path, with times in [0, 1]."""
+    for _, path, levels in _levels(grid, paths):
+        noisy = levels.sigma > 0
+        t = levels.t[noisy]
+        if (t < 0).any() or (t > 1).any():
+            return f"on {path} a time is outside [0, 1]"
+        if not all(map(torch.equal, path(t), (levels.alpha[noisy], levels.sigma[noisy]))):
+            return f"a level is not on {path}"
+    return None
+
+
+def same_levels(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
+    """The same settings give the same levels."""
+    for steps, path, levels in _levels(grid, paths):
+        if not torch.equal(levels.t, grid(path, steps).t):
+            return f"on {path} the same settings give other levels"
+    return None
+
+
+GRID: dict[str, Check] = {
+    "rows": rows,
+    "falling": falling_noise,
+    "data": to_the_data,
+    "path": on_the_path,
+    "bits": same_levels,
+}
+
+
+def denoise_inverts_regress(target: Target) -> str | None:
+    """`denoise` after `regress` gives x₀."""
     x0, eps = (_normal(name, 30) for name in ("x0", "eps"))
-    for schedule in (EDM(10.0), VPCosine(), Rectified()):
+    for schedule in PATHS:
         t = torch.linspace(0.01, 0.99, 30, dtype=torch.float64)[:, None]
-        alpha, sigma = schedule(t)
-        y = target.regress(x0, eps, Level(t, alpha, sigma))
-        x0_hat = target.denoise(alpha * x0 + sigma * eps, y, Level(t, alpha, sigma))
+        level = Level(t, *schedule(t))
+        y = target.regress(x0, eps, level)
+        x0_hat = target.denoise(level.alpha * x0 + level.sigma * eps, y, level)
         error = (x0_hat - x0).abs().max()
         if not error < 1e-9:
-            faults.append(f"on {schedule} denoise after regress differs from x₀ by {error:.1e}")
-        one = Level(float(t[3]), float(alpha[3]), float(sigma[3]))
-        if not torch.allclose(target.regress(x0, eps, one)[3], y[3], rtol=1e-12):
-            faults.append(f"on {schedule} a level of floats gives another y than one of tensors")
-    lost = uniform(Rectified(), 2)  # begins without signal
+            return f"on {schedule} denoise after regress differs from x₀ by {error:.1e}"
+    return None
+
+
+def target_levels(target: Target) -> str | None:
+    """A level of numbers gives the same y and x̂₀ as a level of tensors."""
+    x0, eps, y = (_normal(name, 4) for name in ("x0", "eps", "y"))
+    rows = Level(*(torch.full((4, 1), float(v), dtype=torch.float64) for v in _numbers(LEVEL)))
+    for name, function in (("y", target.regress), ("x̂₀", target.denoise)):
+        arguments = (x0, eps) if name == "y" else (eps, y)
+        if not torch.allclose(function(*arguments, LEVEL), function(*arguments, rows), rtol=1e-12):
+            return f"a level of numbers gives another {name} than one of tensors"
+    return None
+
+
+def lost_signal(target: Target) -> str | None:
+    """Without signal x̂₀ is finite, or `why_incompatible` refuses the levels in one line."""
+    lost = uniform(Rectified(), 2)
+    x0, eps = _normal("x0", 30), _normal("eps", 30)
     reason, level = target.why_incompatible(lost), lost.rows[0]
     y = target.regress(x0, eps, level)
     finite = bool((y.isfinite() & target.denoise(eps, y, level).isfinite()).all())
-    if finite != (reason is None) or "\n" in str(reason):
-        is_or_not = "is" if finite else "is not"
-        faults.append(f"without signal x̂₀ {is_or_not} finite, and the refusal is: {reason}")
-    if not target.denoise(x0, eps, Level(0.0, 1.0, 0.0)).isfinite().all():
-        faults.append("at the data x̂₀ is not finite")
-    return faults
+    if finite == (reason is None) and "\n" not in str(reason):
+        return None
+    is_or_not = "is" if finite else "is not"
+    return f"without signal x̂₀ {is_or_not} finite, and the refusal is: {reason}"
 
 
-def start_faults(start: Start) -> list[str]:
-    """Keyed float64 draws with the moments of the law: on the path, or of `combine`."""
-    faults = []
+def finite_at_the_data(target: Target) -> str | None:
+    """Without noise x̂₀ is finite."""
+    x0_hat = target.denoise(_normal("x0", 30), _normal("y", 30), Level(0.0, 1.0, 0.0))
+    return None if x0_hat.isfinite().all() else "at the data x̂₀ is not finite"
 
-    def draw(count: int, *key: int) -> Tensor:
-        return start.draw(GAUSSIAN, count, LEVEL, key)
 
-    first = draw(4, 0, 0, 0)
-    if (first.shape, first.dtype) != ((4, 2), torch.float64):
-        faults.append(f"4 draws are {first.dtype} of shape {tuple(first.shape)}")
-    if not torch.equal(first, draw(4, 0, 0, 0)):
-        faults.append("the same key gives other bits")
+TARGET: dict[str, Check] = {
+    "inverse": denoise_inverts_regress,
+    "levels": target_levels,
+    "signal": lost_signal,
+    "data": finite_at_the_data,
+}
+
+
+def _start(start: Start, count: int, *key: int) -> Tensor:
+    return start.draw(GAUSSIAN, count, LEVEL, key)
+
+
+def start_type(start: Start) -> str | None:
+    """n draws are float64 numbers of shape (n, dim)."""
+    x = _start(start, 4, 0, 0, 0)
+    if (x.shape, x.dtype) == ((4, 2), torch.float64):
+        return None
+    return f"4 draws in the plane are {x.dtype} of shape {tuple(x.shape)}"
+
+
+def start_key(start: Start) -> str | None:
+    """The same key gives the same bits; another seed, repetition or block gives others."""
+    first = _start(start, 4, 0, 0, 0)
+    if not torch.equal(first, _start(start, 4, 0, 0, 0)):
+        return "the same key gives other bits"
     for key, name in (((1, 0, 0), "seed"), ((0, 1, 0), "repetition"), ((0, 0, 1), "block")):
-        if (first == draw(4, *key)).any():
-            faults.append(f"the {name} does not matter")
+        if (first == _start(start, 4, *key)).any():
+            return f"the {name} does not matter"
+    return None
+
+
+def start_moments(start: Start) -> str | None:
+    """Mean and covariance are those of the noised data, or of `combine` if it uses no data."""
     mean = torch.tensor(GAUSSIAN.means[0], dtype=torch.float64)
     covariance = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
-    identity = torch.eye(2, dtype=torch.float64)
     if isinstance(start, Overdispersed):  # its x₀ are wider, and independent
         covariance = start.factor**2 * covariance.diagonal().diag()
     if start.uses_data:
         mean, covariance = noised_law(mean, covariance, LEVEL)
     else:  # combine is affine in ε
+        identity = torch.eye(2, dtype=torch.float64)
         unknown = torch.full_like(identity, torch.nan)
         mean = start.combine(unknown, 0 * identity, LEVEL)[0]
         root = start.combine(unknown, identity, LEVEL) - mean
         covariance = root.mT @ root
-    x, width = draw(DRAWS, 0, 0, 0), covariance.diagonal()
+    x, width = _start(start, DRAWS, 0, 0, 0), covariance.diagonal()
     if not ((x.mean(0) - mean).abs() < 5 * (width / DRAWS).sqrt()).all():
-        faults.append(f"the mean is {x.mean(0).tolist()}, not {mean.tolist()}")
+        return f"the mean is {x.mean(0).tolist()}, not {mean.tolist()}"
     error = ((torch.outer(width, width) + covariance.square()) / DRAWS).sqrt()
     if not ((x.mT.cov() - covariance).abs() < 5 * error).all():
-        faults.append(f"the covariance is {x.mT.cov().tolist()}, not {covariance.tolist()}")
-    return faults
+        return f"the covariance is {x.mT.cov().tolist()}, not {covariance.tolist()}"
+    return None
 
 
-def level_law_faults(law: LevelLaw, schedule: NoiseSchedule) -> list[str]:
-    """Times in [0, 1] that only the generator decides, with ratios up to `largest`."""
-    faults, before = [], torch.get_rng_state()
-    first, again, other = (law.sample(1000, schedule, torch_generator("law", n)) for n in (0, 0, 1))
-    if (first.shape, first.dtype) != ((1000,), torch.float64):
-        faults.append(f"1000 draws are {first.dtype} of shape {tuple(first.shape)}")
-    if not ((first >= 0) & (first <= 1)).all():
-        faults.append("a time is outside [0, 1]")
-    if not torch.equal(first, again) or torch.equal(first, other):
-        faults.append("the generator does not decide the draws")
+START: dict[str, Check] = {"type": start_type, "key": start_key, "moments": start_moments}
+
+
+def _times(
+    law: LevelLaw, paths: Sequence[NoiseSchedule], seed: int = 0
+) -> list[tuple[NoiseSchedule, Tensor]]:
+    """1000 draws on each path that the law accepts."""
+    draws = _accepted(lambda path: law.sample(1000, path, torch_generator("law", seed)), paths)
+    return list(draws)
+
+
+def level_law_type(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
+    """n draws are float64 numbers of shape (n,), in [0, 1]."""
+    for _, times in _times(law, paths):
+        if (times.shape, times.dtype) != ((1000,), torch.float64):
+            return f"1000 draws are {times.dtype} of shape {tuple(times.shape)}"
+        if not ((times >= 0) & (times <= 1)).all():
+            return "a time is outside [0, 1]"
+    return None
+
+
+def level_law_generator(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
+    """The generator decides the draws; the global random generator is not used."""
+    before = torch.get_rng_state()
+    first, again, other = (_times(law, paths, seed) for seed in (0, 0, 1))
     if not torch.equal(before, torch.get_rng_state()):
-        faults.append("the global random generator is used")
-    largest, end = law.largest(schedule), schedule.noise_range[1]
-    if not schedule.noise_to_signal(first).max() <= largest * (1 + 1e-9):
-        faults.append(f"a draw has more noise than the largest, {largest:.4g}")
-    if not largest <= end * (1 + 1e-9):
-        faults.append(f"the largest ratio is {largest:.4g}, and the schedule ends at {end:.4g}")
-    return faults
+        return "the global random generator is used"
+    for (_, one), (_, same), (path, another) in zip(first, again, other, strict=True):
+        if not torch.equal(one, same) or torch.equal(one, another):
+            return f"on {path} the generator does not decide the draws"
+    return None
+
+
+def level_law_largest(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
+    """`largest` bounds σ/α of the draws, and is at most that of the end of the path."""
+    for path, times in _times(law, paths):
+        largest, end = law.largest(path), path.noise_range[1]
+        if not path.noise_to_signal(times).max() <= largest * (1 + 1e-9):
+            return f"on {path} a draw has more noise than the largest, {largest:.4g}"
+        if not largest <= end * (1 + 1e-9):
+            return f"the largest ratio is {largest:.4g}, and {path} ends at {end:.4g}"
+    return None
+
+
+LEVEL_LAW: dict[str, Check] = {
+    "type": level_law_type,
+    "generator": level_law_generator,
+    "largest": level_law_largest,
+}
+
+
+def weights(weighting: Weighting) -> str | None:
+    """Weights are finite and not negative, and not all of them are 0."""
+    values = [float(weighting.weight(level)) for level in _path_levels()]
+    good = all(0 <= value < math.inf for value in values) and any(values)
+    return None if good else "a weight is negative or not finite, or all are 0"
+
+
+def weighting_levels(weighting: Weighting) -> str | None:
+    """A level of tensors, shape (n, 1), gives each row the weight of its level of numbers."""
+    levels = _path_levels()
+    columns = zip(*map(_numbers, levels), strict=True)
+    rows = Level(*(torch.tensor(column, dtype=torch.float64)[:, None] for column in columns))
+    weights = torch.as_tensor(weighting.weight(rows), dtype=torch.float64)
+    if weights.numel() > 1 and weights.shape != (len(levels), 1):
+        return f"weights of {len(levels)} rows have shape {tuple(weights.shape)}"
+    single = torch.tensor([[float(weighting.weight(level))] for level in levels]).double()
+    if torch.allclose(weights.expand(len(levels), 1), single, rtol=1e-5):
+        return None
+    return "a level of numbers gives another weight than one of tensors"
+
+
+WEIGHTING: dict[str, Check] = {"weights": weights, "levels": weighting_levels}
+
+
+def _numbers(level: Level[float]) -> tuple[float, float, float]:
+    return level.t, level.alpha, level.sigma
+
+
+def _path_levels() -> list[Level[float]]:
+    """Levels with signal and noise."""
+    return [level for path in PATHS for level in uniform(path, 7, t_max=0.9).rows[:-1]]
 
 
 def _normal(name: str, count: int) -> Tensor:

@@ -1,37 +1,49 @@
-"""`samplerbench check [sampler…]`: what samplers really do, beside what they declare.
+"""`samplerbench check [[kind=]name…]`: measure whether members keep the contract of their kind.
 
-A sampler is named as in conf/sampler/, with its settings there, or as a class of any package that
-can be imported, also from the current folder: `samplerbench check heun my_package.MySampler`.
-Without a name all are checked. To name a class is to trust its code: it runs.
+A kind is dataset, schedule, grid, network, target, level_law, weighting, objective, sampler, start
+or metric; a name without a kind is a sampler. A member is named as in conf/KIND/, with its settings
+there, or as a class of any package that can be imported, also from the current folder:
+`samplerbench check heun my_package.MySampler dataset=my_rings`. Without a name all samplers are
+checked. To name a class is to trust its code: it runs.
 
-- *order*: on a Gaussian and on a mixture, on three paths; see `verify.orders`. More than is
-  declared is no mistake on a Gaussian, whose linear field flatters some methods.
-- *law*: whether it comes to the law of the data, or stays in that of its level: the error as a
-  share of the width, at few steps and at many; see `verify.laws`.
-- *contract*: what makes its numbers comparable; see `verify.contract`.
+One line is printed for each promise, with its meaning: see `verify.contract`. A sampler has one
+line with
 
-What fails is named on standard error, one line each, and the exit status is 1.
+- *order*: measured on a Gaussian and on a mixture, on three paths; see `verify.orders`. More than
+  the declared order is allowed on a Gaussian: some methods are better on its linear field.
+- *law*: the error of the law of its samples, as a share of the width of the right law, at few and
+  at many steps; see `verify.laws`.
+- *contract*: promises that make its numbers comparable; see `verify.sampler_contract`.
+
+Each fault is one line on standard error, and the exit status is 1.
 """
 
 from __future__ import annotations
 
-from samplerbench.app.config.folders import members
-from samplerbench.errors import InvalidSetting
+from samplerbench.app.config.folders import groups, members
+from samplerbench.errors import InvalidSetting, require
 
 
 def main(words: list[str]) -> None:
-    """Measure and print.
+    """Check and print.
 
     Raises:
-        InvalidSetting: there is no such sampler.
+        InvalidSetting: there is no such kind or member, or it cannot be built.
     """
-    known = list(members("sampler"))
-    for word in words:
-        if word not in known and "." not in word:
-            allowed = f"one of {', '.join(known)}, or a sampler's class, package.Class"
-            raise InvalidSetting("check", word, allowed)
+    chosen = []
+    for word in words or members("sampler"):
+        kind, equals, name = word.rpartition("=")
+        kind = kind if equals else "sampler"
+        require(
+            kind in groups(), "check", word, f"kind=name, and a kind one of {', '.join(groups())}"
+        )
+        names = list(members(kind))
+        if name not in names and "." not in name:
+            allowed = f"one of {', '.join(names)}, or a class of that kind, package.Class"
+            raise InvalidSetting(kind if equals else "check", name, allowed)
+        chosen.append((kind, name))
     from samplerbench.app.commands.examine import (
-        examine,  # slow to import: mistakes are told before
+        examine,  # slow to import: mistakes are refused before
     )
 
-    examine(words or known)
+    examine(chosen)

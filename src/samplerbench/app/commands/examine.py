@@ -1,119 +1,242 @@
-"""What `samplerbench check` does: a line for each sampler, and what is wrong with it."""
+"""The work of `samplerbench check`: build members, check their promises, print a table."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, NamedTuple, cast
 
+import torch
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from samplerbench.app.config.construct import construct_grid, read_member, trusting
+from samplerbench.app.config.compose import composed, member
+from samplerbench.app.config.construct import (
+    construct,
+    construct_grid,
+    parameters,
+    read_member,
+    trusted_packages,
+    trusting,
+)
 from samplerbench.app.config.folders import members
 from samplerbench.app.terminal import console
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPLinear
-from samplerbench.errors import InvalidSetting, kind_and_line
+from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.networks.base import Network
+from samplerbench.objectives.base import Objective, Recipe
 from samplerbench.samplers.base import Sampler
-from samplerbench.verify.contract import TestBed, broken
+from samplerbench.verify import network_contract, objective_contract
+from samplerbench.verify.contract import CONTRACTS, faults
 from samplerbench.verify.laws import LawError, measured_law
-from samplerbench.verify.orders import LAWS, MIXTURE, Order, measured_order
+from samplerbench.verify.orders import LAWS, Order, measured_order
+from samplerbench.verify.sampler_contract import DOES_NOT_APPLY
 
 SCHEDULES: tuple[NoiseSchedule, ...] = (EDM(10.0), VPLinear(), Rectified())
 PATH = VPLinear()
-BED = TestBed(MIXTURE, Rectified())  # a path that begins without signal is the hardest
 TOLERANCE = 0.15
 
-Result = TypeVar("Result")
+#: The laws and schedules on which orders are measured.
+ON = [(law, schedule) for law in LAWS for schedule in SCHEDULES]
 
 
-def examine(names: list[str]) -> None:
-    """Measure and print; leave with status 1 if something is not as it should be.
+def examine(chosen: Sequence[tuple[str, str]]) -> None:
+    """Check members and print; leave with status 1 if a promise is broken.
 
     Args:
-        names: of members of conf/sampler/, or of classes.
+        chosen: pairs of a kind and the name of a member of conf/KIND/, or of a class.
 
     Raises:
-        InvalidSetting: there is no such sampler.
+        InvalidSetting: there is no such kind or member, or it cannot be built.
     """
-    found = [(name, sampler) for name in names for sampler in settings(name)]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("sampler", no_wrap=True)
-    table.add_column("declared", no_wrap=True)
-    for law in LAWS:
-        for schedule in SCHEDULES:
-            table.add_column(f"{law}\n{type(schedule).__name__}", justify="right", no_wrap=True)
-    table.add_column("law's error", justify="right", no_wrap=True)
-    table.add_column("contract", no_wrap=True)
-    complaints: list[str] = []
-    for name, sampler in found:
-        cells, lines = examined(sampler)
-        table.add_row(name, *cells)
-        complaints += [f"{name}: {line}" for line in lines]
-    console().print(table)
-    if complaints:
-        sys.exit("\n".join(f"samplerbench: {line}" for line in dict.fromkeys(complaints)))
+    samplers = Table("sampler", "declared", box=None, pad_edge=False)
+    for law, schedule in ON:
+        samplers.add_column(f"{law}\n{type(schedule).__name__}", justify="right")
+    samplers.add_column("law's error", justify="right")
+    samplers.add_column("contract")
+    for column in samplers.columns:
+        column.no_wrap = True
+    others = Table("member", "promise", "meaning", "contract", box=None, pad_edge=False)
+    lines: list[str] = []
+    for kind, name, built in [(kind, name, objects(kind, name)) for kind, name in chosen]:
+        title = name if kind == "sampler" else f"{kind}={name}"
+        for one in built:
+            with trust(name):
+                measured = measurements(one) if kind == "sampler" else []
+                contract = promises(kind, one)
+            if kind == "sampler":
+                broken = any(row.fault for row in contract)
+                cells = [row.value for row in measured]
+                samplers.add_row(title, declared(one), *cells, "broken" if broken else "kept")
+            else:
+                for row in contract:
+                    others.add_row(title, *row[:3])
+            lines += [f"{title}: {row.promise}: {row.fault}" for row in measured if row.fault]
+            begin = f"{title}: contract" if kind == "sampler" else title
+            lines += [f"{begin}: {row.promise}: {row.fault}" for row in contract if row.fault]
+    for table in (samplers, others):
+        if table.row_count:
+            console().print(table)
+    if lines:
+        sys.exit("\n".join(f"samplerbench: {line}" for line in dict.fromkeys(lines)))
 
 
-def examined(sampler: Sampler) -> tuple[list[str], list[str]]:
-    """The cells of a sampler's line, after its name, and what is wrong with it, a line each."""
-    weak = " weak" * (sampler.stochastic and sampler.order is not None)
-    cells = ["–" if sampler.order is None else f"{sampler.order}{weak}"]
-    wrong: list[str] = []
+class Checked(NamedTuple):
+    """A promise, its meaning, what was measured, and its fault in one line, None if it is kept."""
 
-    def tried(what: str, measure: Callable[[], Result]) -> Result | None:
+    promise: str
+    meaning: str
+    value: str
+    fault: str | None
+
+
+def promises(kind: str, member: Any) -> list[Checked]:
+    """The promises of the contract of a kind."""
+    require(kind in CONTRACTS, "check", kind, f"one of {', '.join(sorted(CONTRACTS))}")
+    checks = CONTRACTS[kind]
+    meanings = {name: str(check.__doc__).replace("`", "") for name, check in checks.items()}
+    values = {None: "kept", DOES_NOT_APPLY: "–"}
+    return [
+        Checked(name, meanings[name], values.get(fault, "broken"), fault or None)
+        for name, fault in faults(checks, member).items()
+    ]
+
+
+def measurements(sampler: Sampler) -> list[Checked]:
+    """The orders of a sampler and the error of its law."""
+    rows = []
+    for law, schedule in ON:
+        fault = None
         try:
-            return measure()
-        except Exception as error:  # a sampler that is not ours may raise anything
-            wrong.append(f"{what}: {kind_and_line(error)}")
-            return None
+            order = measured_order(sampler, schedule, law)
+        except Exception as error:  # the code of a user's sampler may raise anything
+            order, fault = None, kind_and_line(error)
+        if order is not None and is_wrong(order, sampler.order or 0):
+            fault = f"{shown(order)}, and {sampler.order} is declared"
+        promise = f"order on the {law}, {type(schedule).__name__}"
+        rows.append(Checked(promise, "The order is the declared one.", shown(order), fault))
+    fault = None
+    try:
+        error_of_law = measured_law(sampler, PATH)
+    except Exception as error:
+        error_of_law, fault = None, kind_and_line(error)
+    if error_of_law is not None and not error_of_law.right:
+        fault = f"{shown_law(error_of_law)} of the width away from the right one"
+    meaning = "The law of the samples converges to the right one."
+    return [*rows, Checked("law", meaning, shown_law(error_of_law), fault)]
 
-    for law in LAWS:
-        for schedule in SCHEDULES:
-            what = f"order on the {law}, {type(schedule).__name__}"
-            order = tried(what, lambda: measured_order(sampler, schedule, law))  # noqa: B023
-            cells.append(shown(order))
-            if order is not None and is_wrong(order, sampler.order or 0):
-                wrong.append(f"{what}: {shown(order)}, and {sampler.order} is declared")
-    of_data = tried("law", lambda: measured_law(sampler, PATH))
-    cells.append(shown_law(of_data))
-    if of_data is not None and not of_data.right:
-        wrong.append(f"law: {shown_law(of_data)} of the width away from the right one")
-    lines = broken(sampler, BED)
-    cells.append("broken" if lines else "kept")
-    return cells, [*wrong, *(f"contract: {line}" for line in lines)]
+
+def declared(sampler: Sampler) -> str:
+    """The order that a sampler declares."""
+    if sampler.order is None:
+        return "–"
+    return f"{sampler.order}{' weak' * sampler.stochastic}"
+
+
+def objects(kind: str, name: str) -> list[Any]:
+    """The objects that the contract of a kind takes: samplers with their settings, or one member.
+
+    Raises:
+        InvalidSetting: there is no such kind or member, or it cannot be built.
+    """
+    require(kind in CONTRACTS, "check", kind, f"one of {', '.join(sorted(CONTRACTS))}")
+    if kind == "sampler":
+        return settings(name)
+    with trust(name):
+        try:
+            return [_object(kind, name)]
+        except InvalidSetting:
+            raise
+        except Exception as error:  # its own code, or settings without a default
+            allowed = f"a member that can be built ({kind_and_line(error)})"
+            raise InvalidSetting(kind, name, allowed) from error
+
+
+def trust(name: str) -> AbstractContextManager[None]:
+    """Trust the package of a class that is named, and what is trusted already."""
+    package = name.rpartition(".")[0]
+    return trusting([*trusted_packages(), *([package] if package else [])])
+
+
+def _object(kind: str, name: str) -> Any:
+    node = _node(kind, name)
+    if kind == "network":
+        make: Any = partial(_network, node)
+    elif kind == "objective":
+        has_yaml = name in members(kind)
+        config = composed([f"objective={name}"] if has_yaml else [])[0]
+        if not has_yaml:
+            config.objective = node
+        make = partial(_objective, config)
+    else:
+        return construct(node, kind if "." in name else f"{kind}.{name}")
+    make(0 if kind == "network" else None)  # so that one that cannot be built is refused
+    return make
+
+
+def _node(kind: str, name: str) -> DictConfig:
+    """The settings of a member's yaml, or a class with its defaults."""
+    if "." not in name:
+        return member(kind, name)
+    partly = {"_partial_": True} if kind == "grid" else {}
+    return OmegaConf.create({"_target_": name, **partly})
+
+
+def _network(node: DictConfig, seed: int) -> Network:
+    sizes = {"dim": network_contract.DIM, "event_shape": network_contract.EVENT_SHAPE}
+    sizes = {key: sizes[key] for key in sizes if key in parameters(node, "network")}
+    return cast(Network, construct(node, "network", seed=seed, **sizes))
+
+
+def _objective(config: DictConfig, network: Network | None = None) -> Objective[Any]:
+    """The objective of a config, given what its constructor names."""
+    named = parameters(config.objective, "objective")
+    groups = [key for key in ("target", "schedule", "level_law", "weighting") if key in named]
+    parts: dict[str, Any] = {
+        **{key: construct(config[key], key) for key in groups},
+        "network": network or construct(config.network, "network", dim=2, seed=0),
+        "mean": torch.tensor(objective_contract.MEAN),
+        "std": objective_contract.STD if "level_law" in named else 1.0,
+        "recipe": Recipe(steps=1, batch_size=1, lr=1.0),
+        "train_seed": 0,
+    }
+    parts = {key: part for key, part in parts.items() if key in named}
+    return cast("Objective[Any]", construct(config.objective, "objective", **parts))
 
 
 def settings(name: str) -> list[Sampler]:
-    """The samplers of a name: a member of conf/sampler/, or a class and its tested settings."""
+    """The samplers of a name: a member of conf/sampler/, or a class with its `variants()`."""
     path = members("sampler").get(name)
     if path is not None:
         grid = construct_grid(read_member(path), f"sampler.{name}")
         return grid if len(grid) == 1 else [grid[0], grid[-1]]
-    module, _, member = name.rpartition(".")
+    module, _, class_name = name.rpartition(".")
     allowed = "a member of conf/sampler/, or a sampler's class, package.Class"
     try:
-        with trusting(module):
-            found = getattr(import_module(module), member)
+        with trust(name):
+            member_class = getattr(import_module(module), class_name)
     except Exception as error:  # the code of a module may raise anything
         reason = kind_and_line(error)
         raise InvalidSetting("check", name, f"{allowed} ({reason})") from error
-    if not (inspect.isclass(found) and issubclass(found, Sampler)):
+    if not (inspect.isclass(member_class) and issubclass(member_class, Sampler)):
         raise InvalidSetting("check", name, allowed)
-    if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
+    if inspect.isabstract(member_class):
+        missing = ", ".join(sorted(member_class.__abstractmethods__))
         raise InvalidSetting("check", name, f"a class that is complete: it lacks {missing}")
     try:
-        return list(found.variants())
+        return list(member_class.variants())
     except Exception as error:  # its own code, or settings without a default
         allowed = "a class whose variants() are objects with their settings"
         raise InvalidSetting("check", name, f"{allowed} ({kind_and_line(error)})") from error
 
 
 def is_wrong(order: Order, declared: int) -> bool:
-    """Whether a measured order is not the declared one; where nothing is left of an error, no."""
+    """Whether a measured order is not the declared one; a method without error has every order."""
     if shown(order) == "exact":
         return False
     least = order.slope >= declared - TOLERANCE
@@ -121,14 +244,14 @@ def is_wrong(order: Order, declared: int) -> bool:
 
 
 def shown(order: Order | None) -> str:
-    """A measured order, or a dash where there is none to measure."""
+    """A measured order, or a dash if there is none."""
     if order is None:
         return "–"
     return "exact" if math.isnan(order.slope) and max(order.errors) < 1e-9 else f"{order.slope:.2f}"
 
 
 def shown_law(law: LawError | None) -> str:
-    """The errors of a law, "9.4 → 2.4 %", or a dash where there is none to measure."""
+    """The errors of a law, "9.4 → 2.4 %", or a dash if there is none."""
     if law is None:
         return "–"
     return " → ".join(f"{100 * error:.2g}" for error in law.errors) + " %"

@@ -34,7 +34,7 @@ from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.chains import require_chains
 from samplerbench.bench.scene import Scene
-from samplerbench.bench.sweep import Sweep, nothing
+from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
@@ -310,7 +310,7 @@ def assembled(
         metrics=metrics,
         reference=reference,
         truth=truth,
-        recall=nothing if cache is None else cache.recall,
+        recall=recall_nothing if cache is None else cache.recall,
         n_samples=count(config, "n_samples"),
         repetitions=count(config, "repetitions"),
         floor_repetitions=count(config, "floor_repetitions"),

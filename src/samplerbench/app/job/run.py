@@ -327,7 +327,7 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
         task = progress.add_task("sweep", total=total)
 
         def keep(row: Row) -> None:
-            store.write(row, known=job.cache is not None and row.cell_id in job.cache.recalled)
+            store.write(row, durable=job.cache is None or row.cell_id not in job.cache.recalled)
             if job.cache is not None:
                 job.cache.keep(row)
             progress.advance(task)

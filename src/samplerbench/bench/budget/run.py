@@ -1,12 +1,12 @@
-"""The error budget: which part of a distance is the floor, the steps, the start, the score.
+"""The error budget: the parts of a distance due to the floor, the steps, the start and the score.
 
-A cell is a law Φ(denoiser, start, N), seen through n samples. One walks from what practice runs to
-the data and changes one thing at a time:
+A cell is a law Φ(denoiser, start, N), of which there are n samples. The budget goes from the cell
+that is used in practice to the data, and changes one thing at a time:
 
     A = Φ(learned, prior, N)  →  B = Φ(oracle, prior, N)  →  C = Φ(oracle, exact, N)
                               →  C∞ = Φ(oracle, exact, ∞) = data.
 
-Two budgets come of it, with d the distance to the data.
+There are two budgets, with d the distance to the data.
 
 - *Differences of distances* add up exactly, for every repetition:
 
@@ -14,47 +14,47 @@ Two budgets come of it, with d the distance to the data.
              floor   discretisation   start           score
 
   A difference may be negative (two errors can cancel) and depends on the order of the path. For a
-  divergence such as kl_law the start comes first, which leaves the discretisation what more steps
-  would remove: with B∞ = Φ(oracle, prior, ∞),
+  divergence such as kl_law the start comes first, so the discretisation is the part that more steps
+  remove: with B∞ = Φ(oracle, prior, ∞),
 
       d(A) = d(C∞) + [d(B∞) − d(C∞)] + [d(B) − d(B∞)] + [d(A) − d(B)]
              floor   start             discretisation   score
 
-  and d(C∞), in place of a floor, is what the path leaves at its end.
-- *Distances between neighbours*, W(A, B), W(B, C), W(C, C∞), never are. They do not add up; by the
-  triangle inequality d(A) ≤ W(A, B) + W(B, C) + W(C, C∞) + d(C∞). Neighbours share their starts
-  and noise, so most sampling noise cancels: W(C, C∞), the *paired* discretisation, sees an error of
-  the sampler far below the floor. Where a sampler draws noise, all runs of a budget draw the
-  increments of one Brownian path (see `coupling`); a sampler for which that is not defined shares
-  the start only, W(C, C∞) is then not paired, and the words say so.
+  A divergence has no floor of draws; d(C∞) is the error at the end of the path.
+- *Distances between neighbours*, W(A, B), W(B, C), W(C, C∞), are never negative. They do not add
+  up; by the triangle inequality d(A) ≤ W(A, B) + W(B, C) + W(C, C∞) + d(C∞). Neighbours share their
+  starts and noise, so most sampling noise cancels: W(C, C∞), the *paired* discretisation, shows an
+  error of the sampler far below the floor. If a sampler draws noise, all its runs in a budget draw
+  the increments of one Brownian path (see `coupling`). A sampler that does not couple shares the
+  start only; then W(C, C∞) is not paired, and the text says so.
 
-The score's part is split where the sweep also holds the denoiser *empirical*, the ideal denoiser of
-the training set: from it to the oracle is what finite data cost, from the network to it what the
-optimisation leaves. Data without a known law have no other truth than their training set; then the
-oracle is its ideal denoiser, the floor is the distance of C∞ to training points, and the signed
-part *generalisation* leads from those to the held-out data: the ideal denoiser memorises, so a
-"score error" against it is not a defect. A metric against the law itself cannot be asked of
-training points: there the floor is d(C∞), with the generalisation in it.
+The score's part is split if the sweep also has the denoiser *empirical*, the ideal denoiser of the
+training set. The part from it to the oracle is the error of finite data; the part from the network
+to it is the error of the optimisation. If the law of the data is not known, the oracle is the ideal
+denoiser of the training set, the floor is the distance of C∞ to training points, and the signed
+part *generalisation* is the difference between those and the held-out data. The ideal denoiser
+memorises, so a "score error" against it is not a defect. A metric against the law itself has no
+distance to training points: its floor is d(C∞), which contains the generalisation.
 
-Neighbours depend on each other, so a metric that supposes independent clouds (an unbiased energy
+Neighbours depend on each other, so a metric that needs independent clouds (an unbiased energy
 distance, an MMD) has the differences only.
 
-*Converged* keeps the sampler's settings, since the limits of DDIM at η = 0 and 1 are an ODE and an
-SDE, and a learned score has different laws on them; every deterministic member has the same limit,
-the probability-flow ODE, which Heun reaches soonest. It is checked by doubling M, the number of
-steps. With μ the mean over repetitions of d(C_2M) − d(C_M) and h half of its 95 % interval, a
-limit is
+*Converged runs* have the settings of their sampler: the limits of DDIM at η = 0 and 1 are an ODE
+and an SDE, and a learned score has different laws on them. All deterministic samplers have the same
+limit, the probability-flow ODE, which Heun reaches with the fewest steps. Convergence is checked by
+doubling M, the number of steps. Let μ be the mean over repetitions of d(C_2M) − d(C_M), and h half
+of its 95 % interval. A limit is
 
-    converged                where |μ| + h ≤ tolerance,
-    NOT converged            where |μ| > tolerance,
-    perhaps not converged    in between, or where one repetition has no h.
+    converged                if |μ| + h ≤ tolerance,
+    NOT converged            if |μ| > tolerance,
+    perhaps not converged    otherwise, also if a single repetition has no h.
 
-That is about distances to the data, behind whose floor much can hide. So W(C_M, C_2M) is given as
-well, between runs that share starts and noise: a paired discretisation is not resolved below it.
+Distances to the data cannot show errors far below the floor. So W(C_M, C_2M) is given as well,
+between runs that share starts and noise: a paired discretisation below it is not resolved.
 
-C∞ is the law of the data only where the path and its grid lead there: a last step from a σ that is
-too large, or a path that keeps noise, leaves C∞ above the floor of fresh draws. Where Welch's test
-with Holm's correction can tell, the words say so.
+C∞ is the law of the data only if the path and its grid end there. After a last step from a σ that
+is too large, or on a path that keeps noise, C∞ is above the floor of fresh draws. The text says so
+if Welch's test with Holm's correction finds it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ from torch import Tensor
 
 from samplerbench.bench.cell import Against, Cell, Row
 from samplerbench.bench.store import LIMIT
-from samplerbench.bench.sweep import Drawing, Drawn, Once, Reference, Sweep
+from samplerbench.bench.sweep import Lazy, LazySamples, Reference, Samples, Sweep
 from samplerbench.core.starts import Sobol
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.identity import content, settings_text
@@ -76,7 +76,7 @@ from samplerbench.metrics.base import Distance, Divergence, LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.heun import Heun
 
-#: Distances between neighbours: of which denoiser's cells, and to what: the `reference` column.
+#: Distances between neighbours: the denoiser of the cells, and the `reference` column.
 NEIGHBOURS = {
     "discretisation": ("oracle", "converged"),
     "start": ("oracle", "exact"),
@@ -86,7 +86,7 @@ NEIGHBOURS = {
 }
 
 
-#: The one converged run of all samplers that draw no noise; each of the others has its own.
+#: The converged run of all samplers that draw no noise; each other sampler has its own.
 ODE = f"ODE{LIMIT}"
 #: The `reference` of the rows W(C_M, C_2M), M the converged number of steps.
 DOUBLED = "doubled"
@@ -94,13 +94,13 @@ DOUBLED = "doubled"
 
 @dataclass(frozen=True)
 class Budget:
-    """A sweep whose cells are taken apart.
+    """A sweep whose distances are divided into parts.
 
     Args:
-        sweep: with the denoisers oracle and, for the score part, learned; with the starts exact
-            and, for the start part, prior (or any other one).
-        converged_steps: of the runs that stand for infinitely many steps.
-        tolerance: by how much doubling them may move the distance, in the units of the data.
+        sweep: with the denoisers oracle and, for the score's part, learned; with the starts exact
+            and, for the start's part, prior (or any other one).
+        converged_steps: the number of steps of the converged runs.
+        tolerance: the largest change of the distance if that number is doubled, in data units.
     """
 
     sweep: Sweep
@@ -128,7 +128,7 @@ class Budget:
         require(len(exact) == 1, "start", list(starts), f"with {allowed}")
         require(len(starts) <= 2, "start", list(starts), "the exact one and at most one other")
         even = {isinstance(start, Sobol) for start in starts.values()}
-        # their floors differ, and the difference would be taken for a part of the start's
+        # their floors differ, and the difference would count as the start's
         allowed = "both drawn evenly (exact_sobol, prior_sobol) or neither: their floors differ"
         require(len(even) == 1, "start", list(starts), allowed)
         require(self.sweep.truth is None, "reference_noise", "above 0", "0 in an error budget")
@@ -155,7 +155,7 @@ class Budget:
         )
 
     def _require_training_points(self) -> None:
-        """Ask for what `_to_training` draws before any work: a finite data set may not have it."""
+        """Refuse, before any work, a finite data set with too few points for `_to_training`."""
         if self.sweep.dataset.known_law:
             return
         count = len(self.sweep.reference)
@@ -167,12 +167,12 @@ class Budget:
 
     @property
     def exact(self) -> str:
-        """The name of the start that is exact: the one that knows the data."""
+        """The name of the exact start, which uses the data."""
         return next(name for name, start in self.sweep.starts.items() if start.uses_data)
 
     @property
     def prior(self) -> str | None:
-        """The name of the start that is not."""
+        """The name of the other start, or None."""
         return next((name for name in self.sweep.starts if name != self.exact), None)
 
     @property
@@ -181,7 +181,7 @@ class Budget:
         return [name for name in ("empirical", "learned") if name in self.sweep.denoisers]
 
     def row_count(self) -> int:
-        """How many rows `run` gives."""
+        """The number of rows of `run`."""
         sweep = self.sweep
         clouds = [metric for metric in sweep.metrics.values() if isinstance(metric, Metric)]
         between = sum(metric.allows_coupled for metric in clouds)
@@ -199,11 +199,11 @@ class Budget:
         return floor + sweep.repetitions * (of_cells + limits * of_limit)
 
     def paired(self, name: str, settings: str) -> bool:
-        """Whether runs of a sampler with different numbers of steps see the same noise.
+        """Whether runs of a sampler with different numbers of steps have the same noise.
 
         Args:
-            name: the sampler's, or its limit's.
-            settings: as in the table's column `sampler_settings`.
+            name: of the sampler or its limit.
+            settings: the column `sampler_settings`.
         """
         name = name.removesuffix(LIMIT)
         return all(
@@ -221,7 +221,7 @@ class Budget:
         def floor(cell: Cell) -> list[Row]:
             return self._walk(cell, to_data)[1]
 
-        ode: dict[int, Drawing] = {}
+        ode: dict[int, LazySamples] = {}
 
         def ode_limit(repetition: int) -> list[Row]:
             ode[repetition], rows = self._limit(ODE, Heun(), repetition, to_data)
@@ -240,14 +240,14 @@ class Budget:
         units = [(*named, repetition) for named in sweep.samplers for repetition in repetitions]
         return rows + sweep.side_by_side(sampler, units, on_row)
 
-    def _walk(self, cell: Cell, to_data: dict[str, Reference]) -> tuple[Drawing, list[Row]]:
-        drawing = self.sweep.drawing(cell)
+    def _walk(self, cell: Cell, to_data: dict[str, Reference]) -> tuple[LazySamples, list[Row]]:
+        samples = self.sweep.lazy_samples(cell)
         names = self.sweep.metrics_of(cell)
-        return drawing, [self.sweep.measure(drawing, name, to_data[name]) for name in names]
+        return samples, [self.sweep.measure(samples, name, to_data[name]) for name in names]
 
     def _limit(
         self, name: str, sampler: Sampler, repetition: int, to_data: dict[str, Reference]
-    ) -> tuple[Drawing, list[Row]]:
+    ) -> tuple[LazySamples, list[Row]]:
         """C∞, from twice the converged steps, with its rows and those of the check."""
         coupled = sampler.stochastic and sampler.couples
         first = Cell("oracle", self.exact, name, sampler, self.converged_steps, repetition, coupled)
@@ -259,8 +259,8 @@ class Budget:
         if not self.sweep.dataset.known_law:
             rows += self._to_training(end)
         if self.prior is not None:
-            drawing = self.sweep.drawing(replace(end.cell, start=self.prior))
-            rows += [self.sweep.measure(drawing, one, to_data[one]) for one in self._divergences]
+            from_prior = self.sweep.lazy_samples(replace(end.cell, start=self.prior))
+            rows += [self.sweep.measure(from_prior, one, to_data[one]) for one in self._divergences]
         return end, rows
 
     @property
@@ -275,17 +275,17 @@ class Budget:
         sweep = self.sweep
         return sweep.dataset.draws(len(sweep.reference), "train", sweep.data_seed).to(sweep.device)
 
-    def _to_training(self, drawing: Drawing) -> list[Row]:
+    def _to_training(self, samples: LazySamples) -> list[Row]:
         """The distances to training points."""
         sweep, points = self.sweep, self._training_points
         against = Against("training", len(points), content(points))
 
         def to(metric: Metric) -> Reference:
-            distance = Once(lambda: metric.against(points, seed=sweep.metric_seed))
+            distance = Lazy(lambda: metric.against(points, seed=sweep.metric_seed))
             return Reference(distance, against)
 
         return [
-            sweep.measure(drawing, name, to(metric))
+            sweep.measure(samples, name, to(metric))
             for name, metric in sweep.metrics.items()
             if not isinstance(metric, LawMetric)
         ]
@@ -295,7 +295,7 @@ class Budget:
         name: str,
         sampler: Sampler,
         repetition: int,
-        end: Drawing,
+        end: LazySamples,
         to_data: dict[str, Reference],
     ) -> list[Row]:
         """C, B and A at every number of steps, each measured to the data and to its neighbour."""
@@ -314,30 +314,32 @@ class Budget:
                     part = "optimisation"
                 path.append((part, replace(cell, denoiser=denoiser)))
             for part, cell in path:
-                drawing, more = self._walk(cell, to_data)
+                after, more = self._walk(cell, to_data)
                 rows += more
                 for metric in self.sweep.metrics:
-                    rows += self._between(drawing, metric, NEIGHBOURS[part][1], before)
-                before = drawing
+                    rows += self._between(after, metric, NEIGHBOURS[part][1], before)
+                before = after
         return rows
 
-    def _between(self, drawing: Drawing, metric: str, reference: str, other: Drawing) -> list[Row]:
-        """The row of W(drawing, other), or none where the metric cannot be asked for it."""
+    def _between(
+        self, samples: LazySamples, metric: str, reference: str, other: LazySamples
+    ) -> list[Row]:
+        """The row of W(samples, other); none for a metric that needs independent clouds."""
         sweep = self.sweep
         plain = sweep.metrics[metric]
         if isinstance(plain, LawMetric) or not plain.allows_coupled:
             return []
 
-        def drawn() -> Drawn:
-            ours, there = drawing.drawn(), other.drawn()
-            if there.samples is not None:
+        def draw() -> Samples:
+            ours, theirs = samples.draw(), other.draw()
+            if theirs.points is not None:
                 return ours
-            return replace(ours, samples=None, status=there.status, message=there.message)
+            return replace(ours, points=None, status=theirs.status, message=theirs.message)
 
         def distance() -> Distance:
-            there = other.drawn().samples
-            assert there is not None  # otherwise nothing is measured, see above
-            return plain.against(there, seed=sweep.metric_seed)
+            points = other.draw().points
+            assert points is not None  # otherwise nothing is measured, see above
+            return plain.against(points, seed=sweep.metric_seed)
 
         books = sweep.books
         neighbour = Against(
@@ -346,5 +348,5 @@ class Budget:
             books.samples_id(other.cell),
             books.samples_setting(other.cell),
         )
-        paired = replace(drawing, drawn=Once(drawn))
-        return [sweep.measure(paired, metric, Reference(Once(distance), neighbour))]
+        paired = replace(samples, draw=Lazy(draw))
+        return [sweep.measure(paired, metric, Reference(Lazy(distance), neighbour))]

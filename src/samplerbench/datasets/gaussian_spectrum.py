@@ -1,0 +1,189 @@
+"""Gaussians of any dimension, known by their mean and the eigenvalues of their covariance.
+
+The coordinates are those of the eigenvectors, so the covariance is diagonal, and denoiser, score
+and density cost dim numbers. Distances between laws do not depend on the choice of coordinates.
+With λ the eigenvalues,
+
+    x̂₀ = m + α·λ/(α²·λ + σ²)·(x − α·m)   in each coordinate.
+
+Natural images have spectra that fall roughly like a power of k.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplerbench.core.grids import AnyLevel
+from samplerbench.core.line_laws import LineLaw, MixtureLine
+from samplerbench.core.models import Denoiser
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.datasets.base import Dataset
+from samplerbench.errors import InvalidSetting, first_line, require
+
+#: The dimension up to which SciPy has Sobol points.
+_MOST_SOBOL = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianSpectrum(Dataset):
+    """N(mean, diag(variances)).
+
+    Args:
+        variances: the eigenvalues of the covariance, shape (dim,), float64, at least 0. If some are
+            0, the law has no density.
+        mean: in the basis of the eigenvectors, same shape.
+    """
+
+    variances: Tensor
+    mean: Tensor
+
+    def __post_init__(self) -> None:
+        count = len(self.variances)
+        wrong = int((~(self.variances.isfinite() & (self.variances >= 0))).sum())
+        found = f"{count} numbers" + (f", {wrong} of them negative or not finite" if wrong else "")
+        good = wrong == 0 and count > 0 and bool((self.variances > 0).any())
+        require(good, "eigenvalues", found, "finite, at least 0, and not all 0")
+        good = self.mean.shape == self.variances.shape and bool(self.mean.isfinite().all())
+        require(good, "mean", tuple(self.mean.shape), f"{count} finite numbers")
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (len(self.variances),)
+
+    def sample(self, count: int, generator: np.random.Generator) -> Tensor:
+        draws = torch.from_numpy(generator.standard_normal((count, self.dim)))
+        return self.from_normal(draws)
+
+    @property
+    def uniform_dim(self) -> int | None:
+        return self.dim if self.dim <= _MOST_SOBOL else None
+
+    def from_uniforms(self, u: Tensor) -> Tensor:
+        return self.from_normal(torch.special.ndtri(u))
+
+    def from_normal(self, z: Tensor) -> Tensor:
+        """m + √λ·z, shape (n, dim)."""
+        return self.mean + self.variances.sqrt() * z
+
+    def oracle(self, schedule: NoiseSchedule) -> Denoiser:
+        return SpectrumOracle(schedule, self.mean, self.variances)
+
+    def line_law(self) -> LineLaw | None:
+        if self.dim > 1:
+            return None
+        return MixtureLine(torch.ones(1).double(), self.mean, self.variances.sqrt())
+
+    def noised(self, noise: float) -> GaussianSpectrum:
+        return GaussianSpectrum(self.variances + noise**2, self.mean)
+
+
+class SpectrumOracle(Denoiser):
+    """The exact denoiser of N(mean, diag(variances)), in float64; the result has the state's dtype.
+
+    Args:
+        schedule: the path.
+        mean: shape (dim,).
+        variances: shape (dim,).
+    """
+
+    mean: Tensor
+    variances: Tensor
+
+    def __init__(self, schedule: NoiseSchedule, mean: Tensor, variances: Tensor) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.register_buffer("mean", mean.double())
+        self.register_buffer("variances", variances.double())
+
+    def _offset(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """x − α·m and the variances α²·λ + σ², in float64."""
+        alpha, sigma = level.alpha, level.sigma
+        return x.double() - alpha * self.mean, alpha**2 * self.variances + sigma**2
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        offset, noisy = self._offset(x, level)
+        return (self.mean + level.alpha * self.variances / noisy * offset).to(x.dtype)
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        offset, noisy = self._offset(x, level)
+        return (-offset / noisy).to(x.dtype)
+
+    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """log q(x), shape (*batch,)."""
+        offset, noisy = self._offset(x, level)
+        terms = offset.square() / noisy + (2 * math.pi * noisy).log()
+        return (-0.5 * terms.sum(-1)).to(x.dtype)
+
+
+def gaussian_spectrum(
+    path: str | None = None, dim: int = 3072, exponent: float = 2.0, scale: float = 1.0
+) -> GaussianSpectrum:
+    """A Gaussian from a file, or with a spectrum that falls like a power.
+
+    Without a file the eigenvalues are λ_k = c·k^−exponent, k = 1 … dim, with mean scale²; the mean
+    is 0. A `.npy` file holds eigenvalues, shape (dim,), or a covariance, shape (dim, dim); a `.npz`
+    file is the statistics of an FID program, with arrays `mu` and `sigma`.
+
+    Args:
+        path: of a file; then the other settings are not used.
+        dim: of the data.
+        exponent: at least 0.
+        scale: the root mean square of the coordinates' standard deviations.
+
+    Raises:
+        InvalidSetting: with the setting, or the fault of the file.
+    """
+    if path is not None:
+        return _from_file(path)
+    require(dim >= 1, "dim", dim, "at least 1")
+    require(0 <= exponent < math.inf, "exponent", exponent, "at least 0 and finite")
+    require(0 < scale < math.inf, "scale", scale, "positive and finite")
+    falling = torch.arange(1, dim + 1, dtype=torch.float64) ** -exponent
+    variances = scale**2 * falling / falling.mean()
+    return GaussianSpectrum(variances, torch.zeros_like(variances))
+
+
+def gaussian_twin(points: Tensor) -> GaussianSpectrum:
+    """The Gaussian with mean and covariance of points (n, dim), without flat directions."""
+    centred = points.double() - points.double().mean(0)
+    return _from_moments(points.double().mean(0), centred.T @ centred / len(points))
+
+
+def _from_moments(mean: Tensor, covariance: Tensor) -> GaussianSpectrum:
+    eigenvalues, basis = torch.linalg.eigh(covariance)
+    kept = eigenvalues > 1e-12 * eigenvalues[-1]
+    return GaussianSpectrum(eigenvalues[kept].flip(0), (basis.T @ mean)[kept].flip(0))
+
+
+def _from_file(path: str) -> GaussianSpectrum:
+    location = Path(path).expanduser()
+    require(location.is_file(), "path", path, "a file that exists")
+    allowed = "eigenvalues (dim,) or a covariance (dim, dim) in .npy, or mu and sigma in .npz"
+    try:
+        loaded = np.load(location, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            array, mean = loaded.astype(np.float64), None
+        else:
+            with loaded:
+                array, mean = (loaded[name].astype(np.float64) for name in ("sigma", "mu"))
+    except (ValueError, EOFError, OSError, KeyError, TypeError) as error:
+        raise InvalidSetting("path", path, f"{allowed}: {first_line(error)}") from error
+    values = torch.from_numpy(array)
+    if values.ndim == 1 and mean is None:
+        rounding = values.abs() <= 1e-12 * values.abs().max()
+        return GaussianSpectrum(values.where(~rounding, 0.0), torch.zeros_like(values))
+    square = values.ndim == 2 and values.shape[0] == values.shape[1] > 0
+    require(square and bool(values.isfinite().all()), "path", path, f"{allowed}, all finite")
+    symmetric = torch.allclose(values, values.T, rtol=1e-6, atol=1e-9 * float(values.abs().max()))
+    require(symmetric, "path", path, "a symmetric covariance")
+    smallest, largest = torch.linalg.eigvalsh(values)[[0, -1]].tolist()
+    require(smallest > 1e-12 * largest, "path", path, "a covariance that is not singular")
+    centre = torch.zeros(len(values)).double() if mean is None else torch.from_numpy(mean)
+    require(centre.shape == values.shape[:1], "path", path, f"{allowed} of one dimension")
+    return _from_moments(centre, values)

@@ -1,0 +1,172 @@
+"""The contract of data sets; see `contract`.
+
+An exact denoiser is orthogonal to all functions of its input: E[(x₀ − x̂₀(x))·f(x)] = 0 for every f
+of x = x₀ + σ·ε, if and only if x̂₀(x) = E[x₀ | x]. Draws and oracle of a data set are two pieces of
+code, and this compares them. The oracle's log-density is a third one: it must integrate to 1, and
+its slope, by differences, must be the score (Tweedie). A data set without an oracle promises only
+its draws, an oracle without a log-density nothing about it.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplerbench.core.grids import Level
+from samplerbench.core.models import Denoiser, Density
+from samplerbench.core.schedules import EDM, Rectified
+from samplerbench.datasets.base import Dataset
+from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
+
+PURPOSES = ("train", "validation", "evaluation", "floor", "start")
+#: σ as a share of the data's standard deviation; the largest compares mean and second moments.
+SHARES = (0.03, 0.1, 0.3, 1.0, 10.0)
+
+
+def draws(law: Dataset) -> str | None:
+    """n draws are finite, float64, of shape (n, dim); dim is the product of `event_shape`."""
+    if not law.can_be_drawn:
+        return DOES_NOT_APPLY
+    x, dim = law.draws(8, "train", 0), math.prod(law.event_shape)
+    if dim != law.dim or (x.shape, x.dtype) != ((8, dim), torch.float64):
+        return f"8 draws of event_shape {law.event_shape} are {x.dtype} of shape {tuple(x.shape)}"
+    return None if x.isfinite().all() else "a draw is not finite"
+
+
+def key(law: Dataset) -> str | None:
+    """Purpose and seed decide the draws; other ones give other draws."""
+    if not law.can_be_drawn:
+        return DOES_NOT_APPLY
+    keys = [(purpose, seed) for purpose in PURPOSES for seed in (0, 1)]
+    sets = [law.draws(8, *one) for one in keys]
+    for one, x in zip(keys, sets, strict=True):
+        if not torch.equal(x, law.draws(8, *one)):
+            return "the same purpose and seed give other draws"
+    for (one, x), (other, y) in combinations(zip(keys, sets, strict=True), 2):
+        if torch.equal(x, y):
+            return f"draws for {one} and {other} are the same"
+    return None
+
+
+def oracle(law: Dataset) -> str | None:
+    """The oracle's x̂₀ is E[x₀ | x] for the law of the draws, at small and large noise."""
+    model = _oracle(law)
+    if model is None:
+        return DOES_NOT_APPLY
+    count = 20_000 if law.dim <= 2 and law.known_law else 2_000
+    x0 = law.sample(count, np.random.default_rng(1))
+    eps = _normal(*x0.shape)
+    for share in SHARES:
+        sigma = share * float(x0.std())
+        x = x0 + sigma * eps
+        x0_hat = model.denoiser(x, Level(math.nan, 1.0, sigma))
+        for f in (torch.ones_like(x), x, x0_hat - x, (x0_hat - x).tanh()):
+            product = ((x0 - x0_hat) * f).sum(-1)
+            # where the noise moves no point beyond its neighbours, x̂₀ is x₀ but for rounding
+            error = max(float(product.std()), 1e-9 * float(x0.var())) / count**0.5
+            ratio = abs(float(product.mean())) / error
+            if not ratio < 5:
+                return f"at σ={sigma:.3g} x₀ − x̂₀ of draws is {ratio:.0f} standard errors from 0"
+    return None
+
+
+def score(law: Dataset) -> str | None:
+    """The oracle's score is (α·x̂₀ − x)/σ², and the slope of its log-density."""
+    model = _oracle(law)
+    if not isinstance(model, Density):
+        return DOES_NOT_APPLY
+    width = float(law.sample(1000, np.random.default_rng(0)).std())
+    for alpha, sigma in ((1.0, 0.05 * width), (1.0, 20 * width), (0.6, 0.4 * width), (1e-3, 1.0)):
+        level, x = Level(0.5, alpha, sigma), _states(law, alpha, sigma)
+        step = 1e-4 * sigma
+        slack = 1e-5 * (1 + float(model.log_density(x, level).abs().max())) / sigma
+        drift = (alpha * model.denoiser(x, level) - x) / sigma**2
+        if not torch.allclose(model.score(x, level), drift, rtol=1e-7, atol=slack):
+            return f"at α={alpha:.3g}, σ={sigma:.3g} the score is not (α·x̂₀ − x)/σ²"
+        for axis in {0, law.dim // 2, law.dim - 1}:
+            there = step * torch.eye(law.dim, dtype=x.dtype)[axis]
+            rise = model.log_density(x + there, level) - model.log_density(x - there, level)
+            if not torch.allclose(rise / (2 * step), drift[:, axis], rtol=1e-5, atol=slack):
+                return f"at α={alpha:.3g}, σ={sigma:.3g} the slope of log_density is not the score"
+    return None
+
+
+def mass(law: Dataset) -> str | None:
+    """The density of the oracle integrates to 1, in one and two dimensions."""
+    model = _oracle(law)
+    if not isinstance(model, Density) or law.dim > 2:
+        return DOES_NOT_APPLY
+    x0 = law.sample(1000, np.random.default_rng(0))
+    sigma = 0.2 * float(x0.std())
+    # the trapezoidal rule is exact for a smooth density that vanishes at the ends
+    step, reach = 0.4 * sigma, 15 * sigma
+    axes = [
+        torch.arange(float(x.min()) - reach, float(x.max()) + reach, step, dtype=x.dtype)
+        for x in x0.T
+    ]
+    points = torch.cartesian_prod(*axes).reshape(-1, law.dim)
+    total = float(model.log_density(points, Level(0.5, 1.0, sigma)).exp().sum()) * step**law.dim
+    return None if abs(total - 1) < 1e-6 else f"the density integrates to {total:.6g}"
+
+
+def rows(law: Dataset) -> str | None:
+    """The oracle takes any batch and a level for each state; no state depends on others."""
+    model = _oracle(law)
+    if model is None:
+        return DOES_NOT_APPLY
+    t = torch.linspace(0.1, 0.9, 6, dtype=torch.float64).reshape(2, 3, 1)
+    x, level = _states(law, 0.5, 0.5, 6).reshape(2, 3, law.dim), Level(t, *Rectified()(t))
+    functions = [("x̂₀", model.denoiser, x.shape)]
+    if isinstance(model, Density):
+        functions.append(("log_density", model.log_density, x.shape[:-1]))
+    for name, function, shape in functions:
+        together = function(x, level)
+        if together.shape != shape:
+            return f"{name} of states {tuple(x.shape)} has shape {tuple(together.shape)}"
+        for i, j in ((0, 1), (1, 2)):
+            own = Level(*(float(values[i, j]) for values in (level.t, level.alpha, level.sigma)))
+            if not torch.allclose(function(x[i, j], own), together[i, j], rtol=1e-7, atol=1e-9):
+                return f"{name} of a state depends on the others of its batch"
+    empty = model.denoiser(x[:0], Level(0.5, 0.5, 0.5))
+    return None if empty.shape == (0, 3, law.dim) else "x̂₀ of no states is not empty"
+
+
+def oracle_type(law: Dataset) -> str | None:
+    """The oracle's x̂₀ has the dtype of the state, with the accuracy of float32."""
+    model = _oracle(law)
+    if model is None:
+        return DOES_NOT_APPLY
+    x, level = _states(law, 0.5, 0.5), Level(0.5, 0.5, 0.5)
+    single = model.denoiser(x.float(), level)
+    if single.dtype != torch.float32:
+        return f"x̂₀ of a float32 state is {single.dtype}"
+    same = torch.allclose(single.double(), model.denoiser(x, level), rtol=1e-3, atol=1e-3)
+    return None if same else "x̂₀ of a float32 state is another one"
+
+
+DATASET: dict[str, Check] = {
+    "draws": draws,
+    "key": key,
+    "oracle": oracle,
+    "score": score,
+    "mass": mass,
+    "rows": rows,
+    "type": oracle_type,
+}
+
+
+def _oracle(law: Dataset) -> Denoiser | None:
+    return law.oracle(EDM(1e9))
+
+
+def _normal(*shape: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(2).standard_normal(shape))
+
+
+def _states(law: Dataset, alpha: float, sigma: float, count: int = 40) -> Tensor:
+    x0 = law.sample(count, np.random.default_rng(3))
+    return alpha * x0 + sigma * _normal(count, law.dim)

@@ -1,0 +1,192 @@
+"""The contract of metrics, against samples and against a law; see `contract`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from samplerbench.core.noise import torch_generator
+from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.divided import Divided
+from samplerbench.datasets.gaussian_mixture import isotropic
+from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.metrics.base import Distance, Divergence, LawMetric, Metric
+from samplerbench.verify.orders import MIXTURE
+from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
+
+AnyMetric = Metric | LawMetric
+T = TypeVar("T")
+
+DIMS = (2, 1, 3, 16)
+POINTS = torch.randn(900, 2, generator=torch_generator("metric", "points")).double()
+LAWS: tuple[Dataset, ...] = (
+    grid_mixture(),
+    isotropic((0.3, 0.7), ((-2.0,), (3.0,)), 0.2),
+    Divided(POINTS),
+    MIXTURE,
+)
+FAR = 8.0
+
+
+def applies(metric: AnyMetric) -> str | None:
+    """It accepts one of the dimensions 1, 2, 3 and 16, or one of four simple laws."""
+    reasons = _refusals(metric)
+    return None if None in reasons else f"it accepts none: {reasons[0]}"
+
+
+def refusal(metric: AnyMetric) -> str | None:
+    """`why_incompatible` gives its reason in one line."""
+    return "a reason has several lines" if any("\n" in str(r) for r in _refusals(metric)) else None
+
+
+def bounds(metric: AnyMetric) -> str | None:
+    """lower ≤ value ≤ upper; a direction is a float64 unit vector."""
+    for samples in (_samples(metric), _samples(metric) + FAR):
+        result = _distance(metric)(samples)
+        if not math.isfinite(result.value):
+            return f"the value is {result.value}"
+        if result.lower > result.value or result.upper < result.value:
+            return f"{result.value} is not between its bounds, {result.lower} and {result.upper}"
+        if result.direction is not None:
+            norm = float(result.direction.norm())
+            if result.direction.dtype != torch.float64 or abs(norm - 1) > 1e-12:
+                return f"the direction is {result.direction.dtype} of norm {norm}"
+    return None
+
+
+def far(metric: AnyMetric) -> str | None:
+    """The same cloud, or draws of the law, are nearer than the same points 8 units away."""
+    if not metric.smaller_is_better:
+        return DOES_NOT_APPLY
+    x = _samples(metric)
+    distance = _distance(metric, x)
+    near, away = distance(x).value, distance(x + FAR).value
+    return None if abs(near) < 0.5 * away else f"{near:.4g} near, and {away:.4g} away"
+
+
+def units(metric: AnyMetric) -> str | None:
+    """A Wasserstein distance is 0 from a cloud to itself and at most the shift to a shifted one."""
+    if not (isinstance(metric, Metric) and metric.is_wasserstein):
+        return DOES_NOT_APPLY
+    x = _samples(metric)
+    distance, shift = metric.against(x, seed=0), torch.full((x.shape[1],), 3.0, dtype=x.dtype)
+    same, moved = distance(x).value, distance(x + shift).value
+    if not abs(same) < 1e-9:
+        return f"from a cloud to itself it is {same:.4g}, and is_wasserstein is True"
+    if not 0 < moved <= float(shift.norm()) * (1 + 1e-9):
+        return f"of a shift by {float(shift.norm()):.4g} it is {moved:.4g}"
+    return None
+
+
+def bits(metric: AnyMetric) -> str | None:
+    """The same clouds and seed give the same bits, also after other clouds."""
+    x, before = _samples(metric), torch.get_rng_state()
+    first, again = _distance(metric, seed=3), _distance(metric, seed=3)
+    value = first(x).value
+    first(x[: len(x) // 2])
+    if not torch.equal(torch.get_rng_state(), before):
+        return "the global random generator is used"
+    if first(x).value != value:
+        return "what was measured before changes the value"
+    return None if again(x).value == value else "the same seed gives another value"
+
+
+def order(metric: AnyMetric) -> str | None:
+    """The order of the samples does not matter."""
+    x, distance = _samples(metric), _distance(metric)
+    value, reverse = distance(x).value, distance(x.flip(0)).value
+    same = math.isclose(value, reverse, rel_tol=1e-6, abs_tol=1e-12)
+    return None if same else f"in reverse order {value:.8g} becomes {reverse:.8g}"
+
+
+def clouds(metric: AnyMetric) -> str | None:
+    """The clouds are not changed, and may be float32 or need gradients."""
+    x, reference = _samples(metric), _reference(metric)
+    copies = x.clone(), reference.clone()
+    value = _distance(metric, reference)(x).value
+    if not (torch.equal(x, copies[0]) and torch.equal(reference, copies[1])):
+        return "a cloud is changed in place"
+    single = _distance(metric, reference.float())(x.float().requires_grad_()).value
+    same = math.isclose(single, value, rel_tol=1e-4, abs_tol=1e-6)
+    return None if same else f"{value:.6g} is {single:.6g} of float32 clouds"
+
+
+def divergence(metric: AnyMetric) -> str | None:
+    """A divergence is 0 of equal laws, positive of others, and does not depend on the order."""
+    if not isinstance(metric, Divergence):
+        return DOES_NOT_APPLY
+    # ln p/q of the normal laws p, of mean 1, and q, of mean 0, at draws of q
+    x = torch.randn(2000, generator=torch_generator("metric", "ratios"), dtype=torch.float64)
+    same, other, reverse = (metric.estimate(r).value for r in (0 * x, x - 0.5, x.flip(0) - 0.5))
+    if not abs(same) < 1e-9 < other:
+        return f"of equal laws it is {same:.4g}, and of others {other:.4g}"
+    close = math.isclose(other, reverse, rel_tol=1e-6)
+    return None if close else f"in reverse order {other:.8g} becomes {reverse:.8g}"
+
+
+def threads(metric: AnyMetric) -> str | None:
+    """Several threads may share a distance."""
+    x = _samples(metric)
+    samples = [x[: 30 + 6 * (k % 5)] + 0.1 * k for k in range(10)]
+    alone = [_distance(metric, seed=3)(cloud).value for cloud in samples]
+    with ThreadPoolExecutor(4) as pool:
+        shared = list(pool.map(_distance(metric, seed=3), samples))
+    same = [result.value for result in shared] == alone
+    return None if same else "threads that share a distance change its values"
+
+
+def _if_it_applies(check: Callable[[AnyMetric], str | None]) -> Check:
+    def guarded(metric: AnyMetric) -> str | None:
+        of_samples = applies(metric) is None and not isinstance(metric, Divergence)
+        return check(metric) if of_samples else DOES_NOT_APPLY
+
+    guarded.__doc__ = check.__doc__
+    return guarded
+
+
+METRIC: dict[str, Check] = {
+    "applies": applies,
+    "refusal": refusal,
+    "divergence": divergence,
+    **{
+        check.__name__: _if_it_applies(check)
+        for check in (bounds, far, units, bits, order, clouds, threads)
+    },
+}
+
+
+def _refusals(metric: AnyMetric) -> list[str | None]:
+    if isinstance(metric, LawMetric):
+        return [metric.why_incompatible(law) for law in LAWS]
+    return [metric.why_incompatible(dim) for dim in DIMS]
+
+
+def _first(metric: AnyMetric, cases: tuple[T, ...]) -> T:
+    """The first of the cases that the metric accepts."""
+    return cases[_refusals(metric).index(None)]
+
+
+def _samples(metric: AnyMetric) -> Tensor:
+    if isinstance(metric, LawMetric):  # rows of a finite set that are no training points
+        return _first(metric, LAWS).draws(150, "floor", 0)
+    dim = _first(metric, DIMS)
+    x = torch.randn(60, dim, generator=torch_generator("metric", "x"), dtype=torch.float64)
+    return x * torch.linspace(1, 2, dim).double() + 1
+
+
+def _reference(metric: AnyMetric) -> Tensor:
+    if isinstance(metric, LawMetric):
+        return torch.empty(0)
+    dim = _first(metric, DIMS)
+    return torch.randn(90, dim, generator=torch_generator("metric", "y"), dtype=torch.float64)
+
+
+def _distance(metric: AnyMetric, reference: Tensor | None = None, seed: int = 0) -> Distance:
+    if isinstance(metric, LawMetric):
+        return metric.against_law(_first(metric, LAWS), seed=seed)
+    return metric.against(_reference(metric) if reference is None else reference, seed=seed)

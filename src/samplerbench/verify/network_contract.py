@@ -1,0 +1,146 @@
+"""The contract of networks; see `contract`.
+
+A check gets a function that builds the network from a seed, for states of length 16, which are
+images of the shape (1, 4, 4) for networks on images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import torch_generator
+from samplerbench.networks.base import Network
+from samplerbench.verify.sampler_contract import Check
+
+Make = Callable[[int], Network]
+
+EVENT_SHAPE, DIM = (1, 4, 4), 16
+#: t, α and σ: nearly data, in the middle of a path, much noise, no signal.
+LEVELS = [(0.01, 1.0, 0.02), (0.5, 0.6, 0.8), (0.9, 1.0, 10.0), (1.0, 0.0, 1.0)]
+
+
+def randomised(module: nn.Module) -> None:
+    """Draw all parameters: some layers are 0 in a new network, and hide others."""
+    for name, parameter in module.named_parameters():
+        width = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3
+        nn.init.normal_(parameter, 0, width, generator=torch_generator(name))
+
+
+def without_gradient(module: nn.Module) -> str | None:
+    """The first parameter without a gradient, or None."""
+    for name, parameter in module.named_parameters():
+        if parameter.grad is None or not parameter.grad.any():
+            return name
+    return None
+
+
+def shapes(make: Make) -> str | None:
+    """y is finite and float32, of the shape of u, for every batch; u is not changed."""
+    network = _network(make)
+    for batch in ((), (5,), (2, 3)):
+        u = _states(*batch)
+        before = u.clone()
+        for level in LEVELS:
+            with torch.no_grad():
+                y = network(u, Level(*level))
+            if (y.shape, y.dtype) != (u.shape, torch.float32):
+                return f"of u {tuple(u.shape)}, float32, y is {tuple(y.shape)}, {y.dtype}"
+            if not y.isfinite().all():
+                return f"y is not finite at α={level[1]}, σ={level[2]}"
+            if not torch.equal(u, before):
+                return "the state is changed in place"
+            if not _same(network(u, Level(*level)), y):
+                return "with gradients y is another one than without, or y is random"
+    return None
+
+
+def levels(make: Make) -> str | None:
+    """A level of numbers gives the same y as one of tensors, shape (*batch, 1)."""
+    network = _network(make)
+    for batch in ((), (5,), (2, 3)):
+        u = _states(*batch)
+        for level in LEVELS:
+            y = network(u, Level(*level))
+            for dtype in (torch.float32, torch.float64):
+                if not _same(network(u, _rows(level, *batch, dtype=dtype)), y):
+                    return f"a level of {dtype} tensors gives another y than one of numbers"
+    return None
+
+
+def neighbours(make: Make) -> str | None:
+    """Every row has a level of its own, and does not depend on the other rows."""
+    network, u = _network(make), _states(4)
+    y = network(u, Level(*torch.tensor(LEVELS).T.unsqueeze(-1)))
+    for row, state, level in zip(y, u, LEVELS, strict=True):
+        if not _same(network(state, Level(*level)), row):
+            return "a row depends on the other rows, or has not its own level"
+    return None
+
+
+def needs_level(make: Make) -> str | None:
+    """The level matters if and only if `needs_level`."""
+    network, u = _network(make), _states(1).expand(len(LEVELS), DIM)
+    y = network(u, Level(*torch.tensor(LEVELS).T.unsqueeze(-1)))
+    matters = bool((y.diff(dim=0).norm(dim=-1) > 1e-3).all())
+    if matters == network.needs_level:
+        return None
+    return f"the level {'matters' if matters else 'does not matter'}, and needs_level is not so"
+
+
+def seed(make: Make) -> str | None:
+    """The seed decides all weights; the global random generator is not used."""
+    before = torch.get_rng_state()
+    first, other, again = make(0), make(1), make(0)
+    if not torch.equal(torch.get_rng_state(), before):
+        return "the global random generator is used"
+    for name, values in first.state_dict().items():
+        if not torch.equal(values, again.state_dict()[name]):
+            return f"the same seed gives another {name}"
+    for name, values in first.named_parameters():
+        if values.ndim > 1 and values.any() and torch.equal(values, other.state_dict()[name]):
+            return f"another seed gives the same {name}"
+    return None
+
+
+def gradients(make: Make) -> str | None:
+    """Gradients reach every parameter and the state."""
+    network, u = _network(make), _states(4).requires_grad_()
+    network(u, _rows(LEVELS[1], 4)).square().sum().backward()
+    if u.grad is None or not u.grad.any():
+        return "no gradient reaches the state"
+    name = without_gradient(network)
+    return None if name is None else f"no gradient reaches {name}"
+
+
+NETWORK: dict[str, Check] = {
+    "shapes": shapes,
+    "levels": levels,
+    "neighbours": neighbours,
+    "needs_level": needs_level,
+    "seed": seed,
+    "gradients": gradients,
+}
+
+
+def _network(make: Make) -> Network:
+    network = make(0)
+    randomised(network)
+    return network
+
+
+def _states(*batch: int) -> Tensor:
+    return torch.randn(*batch, DIM, generator=torch_generator("states"))
+
+
+def _rows(
+    level: tuple[float, ...], *batch: int, dtype: torch.dtype = torch.float32
+) -> Level[Tensor]:
+    return Level(*(torch.full((*batch, 1), value, dtype=dtype) for value in level))
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.allclose(one, other, rtol=1e-4, atol=1e-4)

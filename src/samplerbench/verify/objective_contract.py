@@ -1,0 +1,127 @@
+"""The contract of objectives; see `contract`.
+
+A check gets a function that builds the objective for data in the plane of mean `MEAN` and standard
+deviation `STD`, and from a network, or None for a network of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplerbench.core.models import Learned, LevelFree
+from samplerbench.core.noise import torch_generator
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.errors import InvalidSetting
+from samplerbench.networks.base import Network
+from samplerbench.networks.fourier_mlp import FourierMLP
+from samplerbench.networks.residual_mlp import ResidualMLP
+from samplerbench.objectives.base import Objective
+from samplerbench.verify.network_contract import randomised, without_gradient
+from samplerbench.verify.sampler_contract import Check
+
+Make = Callable[[Network | None], Objective[Any]]
+
+MEAN, STD = (0.3, -0.2), 5.0
+#: Correlated, and wide where the network has a level: narrow data leave EDM's network little to do.
+WIDE, NARROW = (gaussian(MEAN, ((s, 0.8 * s), (0.8 * s, s))) for s in (STD**2, 1.0))
+
+
+def model(make: Make) -> str | None:
+    """The model is `Learned` if `conditional`, else `LevelFree`; its network is all that learns."""
+    objective = make(None)
+    kind = Learned if objective.conditional else LevelFree
+    if not isinstance(objective.model, kind):
+        return f"the model is a {type(objective.model).__name__}, not a {kind.__name__}"
+    same = {*objective.parameters()} == {*objective.model.network.parameters()}
+    return None if same else "the parameters are not those of the network"
+
+
+def network(make: Make) -> str | None:
+    """A network with a noise level is accepted if `conditional`, one without it otherwise."""
+    wrong = FourierMLP(2, 0) if make(None).conditional else ResidualMLP(2, 0)
+    try:
+        make(wrong)
+    except InvalidSetting as error:
+        return None if "a noise level" in str(error) else str(error)
+    return f"it does not refuse a network whose needs_level is {wrong.needs_level}"
+
+
+def loss(make: Make) -> str | None:
+    """The loss is a finite scalar, also without gradients; the batch is not changed."""
+    objective = make(None)
+    x0 = _data(objective)
+    before = x0.clone()
+    value = objective.loss(x0, torch_generator("loss", 0))
+    if value.shape != () or not value.isfinite():
+        return f"the loss is {value.tolist()}"
+    if not torch.equal(x0, before):
+        return "the batch is changed in place"
+    with torch.inference_mode():  # as in validation
+        same = torch.allclose(_loss(objective), value.detach(), rtol=1e-5, atol=1e-5)
+    return None if same else "without gradients the loss is another one"
+
+
+def generator(make: Make) -> str | None:
+    """The generator that it is given decides the loss; the global one is not used."""
+    objective, before = make(None), torch.get_rng_state()
+    first, again, other = (_loss(objective, seed) for seed in (0, 0, 1))
+    if not torch.equal(torch.get_rng_state(), before):
+        return "the global random generator is used"
+    if not torch.equal(first, again):
+        return "the same generator gives another loss"
+    used = torch_generator("loss", 0)
+    objective.loss(_data(objective), used)
+    draws = not torch.equal(used.get_state(), torch_generator("loss", 0).get_state())
+    return "another generator gives the same loss" if draws and torch.equal(first, other) else None
+
+
+def gradients(make: Make) -> str | None:
+    """Gradients reach every parameter of the network."""
+    objective = make(None)
+    randomised(objective)
+    _loss(objective).backward()  # type: ignore[no-untyped-call]
+    name = without_gradient(objective)
+    return None if name is None else f"no gradient reaches {name}"
+
+
+def learning(make: Make) -> str | None:
+    """A short training lowers the loss on other data."""
+    objective = make(None)
+
+    def held_out() -> float:
+        with torch.no_grad():
+            return float(objective.loss(_data(objective, 1000), torch_generator("loss")))
+
+    before = held_out()
+    optimiser = torch.optim.Adam(objective.parameters(), 5e-3)
+    steps, rows = (60, 400) if objective.conditional else (30, 128)
+    for step in range(1, steps + 1):
+        optimiser.zero_grad()
+        objective.loss(_data(objective, rows, step), torch_generator("loss", step)).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    after = held_out()
+    if after < before - 0.005 * abs(before):
+        return None
+    return f"after {steps} steps the loss is {after:.4g}, before {before:.4g}"
+
+
+OBJECTIVE: dict[str, Check] = {
+    "model": model,
+    "network": network,
+    "loss": loss,
+    "generator": generator,
+    "gradients": gradients,
+    "learning": learning,
+}
+
+
+def _data(objective: Objective[Any], count: int = 128, seed: int = 0) -> Tensor:
+    return (WIDE if objective.conditional else NARROW).draws(count, "train", seed).float()
+
+
+def _loss(objective: Objective[Any], seed: int = 0) -> Tensor:
+    return objective.loss(_data(objective), torch_generator("loss", seed))

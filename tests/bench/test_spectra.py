@@ -1,0 +1,156 @@
+"""Exact laws on Gaussians in high dimension: against dense matrices, and published shapes."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from samplerbench.bench.spectra import gaussian_distances, output_spectrum
+from samplerbench.core import grids
+from samplerbench.core.schedules import EDM, Rectified, VPLinear
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_spectrum import (
+    GaussianSpectrum,
+    gaussian_spectrum,
+    gaussian_twin,
+)
+from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.ddpm_large import DDPMLarge
+from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.heun import Heun
+from samplerbench.verify.exact_law import gaussian_w2, output_law
+
+LAW = gaussian_spectrum(dim=8, exponent=2.0)
+
+
+@pytest.mark.parametrize(
+    "schedule", [EDM(10.0), VPLinear(), Rectified()], ids=lambda s: type(s).__name__
+)
+def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
+    law = GaussianSpectrum(LAW.variances, torch.linspace(-1, 2, 8).double())
+    dense = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist())
+    checked = 0
+    for sampler in all_samplers:
+        levels = grids.karras(schedule, 6, noise_max=5.0, noise_min=0.1)
+        if sampler.holds or not sampler.affine:
+            continue
+        first = levels.rows[0]
+        variances = first.alpha**2 * law.variances + first.sigma**2
+        try:
+            theirs = output_law(
+                sampler,
+                dense.oracle(schedule),
+                levels,
+                first.alpha * law.mean,
+                torch.diag(variances),
+            )
+        except ValueError:
+            with pytest.raises(ValueError, match=r"affine|uniform|chooses"):
+                output_spectrum(sampler, law.oracle(schedule), levels, law.mean, variances)
+            continue
+        ours = output_spectrum(
+            sampler, law.oracle(schedule), levels, first.alpha * law.mean, variances
+        )
+        torch.testing.assert_close(ours[0], theirs[0], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(torch.diag(ours[1]), theirs[1], rtol=1e-9, atol=1e-9)
+        checked += 1
+    assert checked > 20
+
+
+def test_distances_are_those_of_dense_gaussians():
+    a, b = (
+        gaussian_spectrum(dim=5),
+        GaussianSpectrum(torch.rand(5).double(), torch.ones(5).double()),
+    )
+    found = gaussian_distances(a.mean, a.variances, b.mean, b.variances)
+    dense = [(law.mean, torch.diag(law.variances)) for law in (a, b)]
+    assert found["w2"] == pytest.approx(gaussian_w2(*dense[0], *dense[1]), rel=1e-9)
+    assert found["frechet"] == pytest.approx(found["w2"] ** 2)
+    normal = [torch.distributions.MultivariateNormal(*law) for law in dense]
+    assert found["kl"] == pytest.approx(float(torch.distributions.kl_divergence(*normal)), rel=1e-9)
+
+
+def test_ddim_s_table_has_its_three_facts():
+    """Song et al. 2021, Table 1, on a Gaussian with the spectrum of images, from the exact start.
+
+    The error grows with η; the gap shrinks with the number of steps; σ̂ is the worst at few steps
+    and the best at 1 000.
+    """
+    law, schedule = gaussian_spectrum(dim=3072, exponent=1.5, scale=0.5), VPLinear()
+    samplers = {eta: DDIM(eta) for eta in (0.0, 0.2, 0.5, 1.0)} | {"σ̂": DDPMLarge()}
+
+    def w2(sampler, steps):
+        levels = grids.leading(schedule, steps, train_steps=1000)
+        first = levels.rows[0]
+        start = first.alpha**2 * law.variances + first.sigma**2
+        out = output_spectrum(sampler, law.oracle(schedule), levels, law.mean, start)
+        return gaussian_distances(*out, law.mean, law.variances)["w2"]
+
+    table = {name: [w2(one, n) for n in (10, 50, 1000)] for name, one in samplers.items()}
+    etas = [table[eta] for eta in (0.0, 0.2, 0.5, 1.0)]
+    for column in range(3):
+        assert all(a[column] < b[column] for a, b in pairwise(etas))
+    gaps = [one - zero for one, zero in zip(table[1.0], table[0.0], strict=True)]
+    assert gaps[0] > gaps[1] > gaps[2]
+    assert table["σ̂"][0] > table[1.0][0]
+    assert table["σ̂"][2] < min(eta[2] for eta in etas)
+
+
+def test_oracle_density_and_draws_are_the_gaussian_s():
+    law = GaussianSpectrum(torch.tensor([4.0, 0.25]).double(), torch.tensor([1.0, -1.0]).double())
+    dense = gaussian([1.0, -1.0], [[4.0, 0.0], [0.0, 0.25]])
+    x, level = torch.randn(7, 2).double(), grids.Level(0.5, 0.6, 0.8)
+    for one in ("denoiser", "score", "log_density"):
+        ours, theirs = (getattr(each.oracle(VPLinear()), one)(x, level) for each in (law, dense))
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    draws = law.draws(200_000, "test", 0)
+    torch.testing.assert_close(draws.mean(0), law.mean, atol=0.02, rtol=0)
+    torch.testing.assert_close(draws.var(0), law.variances, rtol=0.02, atol=0)
+    twin = gaussian_twin(draws)
+    torch.testing.assert_close(twin.variances, law.variances, rtol=0.02, atol=0)
+
+
+def test_spectra_from_files(tmp_path):
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(4, 4))
+    sigma, mu = matrix @ matrix.T, rng.normal(size=4)
+    np.save(tmp_path / "eigenvalues.npy", [3.0, 2.0, 0.0, -1e-16])
+    np.save(tmp_path / "covariance.npy", sigma)
+    np.savez(tmp_path / "fid.npz", mu=mu, sigma=sigma)
+    assert gaussian_spectrum(str(tmp_path / "eigenvalues.npy")).variances.tolist() == [3, 2, 0, 0]
+    eigenvalues = np.linalg.eigvalsh(sigma)[::-1]
+    for name in ("covariance.npy", "fid.npz"):
+        law = gaussian_spectrum(str(tmp_path / name))
+        np.testing.assert_allclose(law.variances, eigenvalues)
+    assert float(law.mean.square().sum()) == pytest.approx(float(mu @ mu))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        ([1.0, -2.0], "1 of them negative or not finite"),
+        ([1.0, np.nan], "1 of them negative or not finite"),
+        ([[1.0, 1.0], [1.0, 1.0]], "not singular"),
+        ([[1.0, 0.5], [0.0, 1.0]], "symmetric"),
+        ([[[1.0]]], r"eigenvalues \(dim,\) or a covariance"),
+    ],
+)
+def test_bad_spectra_are_one_line(tmp_path, array, message):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(InvalidSetting, match=message):
+        gaussian_spectrum(str(tmp_path / "a.npy"))
+
+
+def test_a_sampler_that_chooses_its_steps_is_refused():
+    levels = grids.karras(EDM(10.0), 5, noise_min=0.02)
+    with pytest.raises(ValueError, match="chooses its own steps"):
+        output_spectrum(DormandPrince(), LAW.oracle(EDM(10.0)), levels, LAW.mean, LAW.variances)
+
+
+def test_images_of_200_000_numbers_take_a_moment():
+    law = gaussian_spectrum(dim=196_608)
+    levels = grids.karras(EDM(80.0), 10, noise_min=0.002)
+    out = output_spectrum(Heun(), law.oracle(EDM(80.0)), levels, law.mean, law.variances + 80**2)
+    assert gaussian_distances(*out, law.mean, law.variances)["w2"] > 0
