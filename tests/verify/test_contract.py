@@ -26,6 +26,7 @@ from samplerbench.networks.base import Network, lecun_linear
 from samplerbench.objectives.implicit import Implicit
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.mala import MALA
 from samplerbench.verify.contract import CONTRACTS, broken, faults
 from samplerbench.verify.network_contract import DIM
 from samplerbench.verify.sampler_contract import TestBed
@@ -116,9 +117,14 @@ class Raises(DDIM):
         raise RuntimeError("out of order\nand more")
 
 
+class Undeclared(MALA):
+    rejects = False
+
+
 SAMPLERS = [
     (InPlace(), "states", "changed in place"),
     (OneTooMany(), "states", "5 steps yield 6 states"),
+    (Undeclared(), "states", "rejects is False, and its steps have ['acceptance']"),
     (NotTheEnd(), "end", "is not its x̂₀, and ends_at_data is True"),
     (OtherBits(), "bits", "the same key gives other bits"),
     (OtherBits(), "generators", "global"),
