@@ -167,7 +167,7 @@ GOOD = {"sampler": "heun", "steps": "4", "n": "10", "out": "x.npy"}
         ({"metric.p": "1"}, "metric.p=1: must be left out"),
         ({"sampler": "hune"}, "sampler=hune: must be one of .*heun"),
         ({"sampler.eta": "1"}, "sampler.eta=1: must be left out"),
-        ({"sampler": "ula"}, "ULA stays at one noise level"),
+        ({"sampler": "ula"}, "this denoiser has no score without noise"),
         ({"sampler": "os.system"}, "a member of samplerbench"),
         ({"grid": "hold"}, "Heun goes from level to level"),
         ({"denoiser": "empirical"}, "one of learned, oracle"),
