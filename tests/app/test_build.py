@@ -161,7 +161,7 @@ def test_points_of_another_data_seed_are_another_reference(composed):
         "denoiser=oracle",
         "logger=none",
     )
-    budget = ("+budget.converged_steps=20", "+budget.tolerance=1", "start=exact", "steps=4")
+    budget = ("+budget.converged_steps=20", "+budget.tolerance=0.5", "start=exact", "steps=4")
     ids = []
     for data_seed in (0, 1):
         job = build(composed(*words, *budget, f"data_seed={data_seed}"), {}, "x")

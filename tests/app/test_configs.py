@@ -29,6 +29,7 @@ FEW = ["n_train=10", "n_validation=5", "n_reference=10", "n_samples=10"]  # imag
 # what a member needs of the others; all else stays as the main job has it
 LINE = ["dataset=four_well_boltzmann"]  # some pictures are of data on a line
 FREE = ["objective=hyvarinen", "sampler=ula", "grid=hold", "start=gaussian"]  # without a level
+SPECTRUM = ["dataset=gaussian_spectrum", "denoiser=oracle", "metric=w2_law_gaussian"]
 NEEDS = {
     ("dataset", "four_well"): ["metric=w_law_1d"],
     **{
@@ -53,6 +54,8 @@ NEEDS = {
     ("picture", "series_1d"): ["metric=max_sliced", "dataset=four_well"],
     ("dataset", "pinwheel"): ["denoiser=learned"],  # its law has no closed form
     ("metric", "w_law_1d"): LINE,
+    ("metric", "w2_law_gaussian"): SPECTRUM,
+    ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
     ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],
     **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "underdamped")},
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],

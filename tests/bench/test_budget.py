@@ -11,9 +11,10 @@ import torch
 from scipy import stats
 
 from samplerbench.app.job.refusals import check
+from samplerbench.bench.budget.mismatch import enough_noise, mismatch, scale_of
 from samplerbench.bench.budget.parts import convergence, parts
 from samplerbench.bench.budget.run import DOUBLED, Budget
-from samplerbench.bench.budget.words import _more_noise, enough_noise, verdict
+from samplerbench.bench.budget.words import _more_noise, verdict
 from samplerbench.bench.cell import fragment_name
 from samplerbench.bench.store import as_table
 from samplerbench.bench.sweep import Sweep
@@ -25,6 +26,7 @@ from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.file import from_file
 from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.energy import Energy
@@ -471,7 +473,7 @@ def test_a_part_that_is_not_certain_does_not_dominate(gaussian_budget):
     exact = (rows["start"] == "prior") & (rows["reference"] == "data")
     rows.loc[exact, "value"] += 1.0
     words = verdict(of, rows)
-    assert sum(line.startswith("  start dominates") for line in words) == 3
+    assert sum("the largest part above the floor is start" in line for line in words) == 3
     assert not any("score dominates" in line for line in words)
 
 
@@ -605,3 +607,120 @@ def test_rows_of_two_sweeps_are_no_budget(gaussian_budget):
         for compute in (parts, partial(convergence, tolerance=0.1)):
             with pytest.raises(InvalidSetting, match="table=rows of 2 sweeps: must be those"):
                 compute(pd.concat([one, other]), 60)
+
+
+class Trained(Denoiser):
+    """A network: the oracle on what it was trained on, and of no use far away from it."""
+
+    def __init__(self, oracle: Denoiser, points: torch.Tensor) -> None:
+        super().__init__()
+        self.oracle, self.schedule, self.points = oracle, oracle.schedule, points
+
+    def denoiser(self, x, level):
+        mean, sd = level.alpha * self.points.mean(0), self.points.std(0)
+        width = (level.alpha**2 * sd**2 + level.sigma**2) ** 0.5
+        near = ((x - mean).abs() < 6 * width).all(-1, keepdim=True)
+        return torch.where(near, self.oracle.denoiser(x, level), x)
+
+
+def mixture(mean: float, scale: float) -> GaussianMixture:
+    """Two modes, moved and scaled."""
+    means = tuple((mean + scale * side, mean) for side in (-3.0, 3.0))
+    narrow = ((scale**2, 0.0), (0.0, scale**2))
+    return GaussianMixture((0.5, 0.5), means, (narrow, narrow))
+
+
+def at(mean: float, sd: float) -> GaussianMixture:
+    return gaussian([mean, mean], [[sd**2, 0.0], [0.0, sd**2]])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said", "dominates"),
+    [
+        (at(293.0, 5.0), "start", "start dominates, as score"),  # two temperatures in kelvin
+        (at(0.0, 0.007), "end", "grid dominates"),  # daily returns
+        (mixture(1e4, 1.0), "start", "start dominates, as score"),
+        (mixture(0.0, 1e-6), "end", "grid dominates"),
+        (mixture(0.0, 1e3), "start", "start dominates: prior mismatch"),
+        (at(0.0, 1.0), "", "nothing stands out of the floor"),
+        (mixture(0.0, 1.0), "", "nothing stands out of the floor"),
+    ],
+    ids=["kelvin", "returns", "moved", "tiny", "large", "plain", "two modes"],
+)
+def test_what_does_not_fit_is_blamed_and_said_first(dataset, said, dominates):
+    of = budget(
+        dataset,
+        [("heun", Heun())],
+        steps=[16, 36],
+        n_samples=250,
+        converged_steps=40,
+        reference=dataset.draws(1000, "evaluation", 0),
+        floor_repetitions=8,
+    )
+    oracle = of.sweep.denoisers["oracle"]
+    network = Trained(oracle, of.sweep.reference)
+    parts_of = {
+        "denoisers": {"learned": network, "oracle": oracle},
+        "metrics": {"certified": MaxSlicedCertified(relative_tolerance=1e-2, evaluations=30)},
+    }
+    of = replace(of, sweep=replace(of.sweep, **parts_of))
+    unfit = mismatch(of.sweep)
+    assert [bool(unfit.start), bool(unfit.end)] == [said == "start", said == "end"]
+    words = verdict(of, table(of))
+    assert words[: len(unfit.lines)] == unfit.lines
+    (blame,) = [line for line in words if "dominates" in line or "stands out" in line]
+    assert blame.startswith(f"  {dominates}"), words
+    assert not any("-0.00 " in line or "train longer" in line for line in words)
+
+
+def test_heavy_tails_fit_the_path_and_the_floor_is_no_lack_of_data():
+    """t₃ data of sd √3 in a file: what is left is the floor, whatever its tails."""
+    rows = torch.from_numpy(np.random.default_rng(0).standard_t(3, (600, 2)))
+    dataset = Divided(rows)
+    more = {"reference": dataset.draws(120, "evaluation", 0), "n_samples": 120, "block": 120}
+    of = budget(dataset, [("heun", Heun())], steps=[16], learned=False, floor_repetitions=1, **more)
+    assert not mismatch(of.sweep).lines
+    words = verdict(of, table(of))
+    assert not any("take more training data" in line and " dominates: " in line for line in words)
+
+
+def test_the_costs_of_start_and_end_are_those_of_a_gaussian(max_sliced_w2):
+    """On Gaussian data both are measured without Monte Carlo: the law of the output is known."""
+    dataset = gaussian([30.0, 0.0], [[4.0, 0.0], [0.0, 4.0]])
+    of = budget(dataset, [("heun", Heun())])
+    grid = partial(karras, noise_min=3.0, rho=5.0)
+    sweep = replace(of.sweep, grid=grid)
+    scale = scale_of(dataset.draws(200_000, "evaluation", 0))
+    levels, oracle = sweep.levels(400), sweep.denoisers["oracle"]
+    mean, cov = torch.tensor([30.0, 0.0]).double(), 4 * torch.eye(2).double()
+    square = 100 * torch.eye(2).double()
+    exact = output_law(Heun(), oracle, levels, mean, cov + square)
+    prior = output_law(Heun(), oracle, levels, torch.zeros(2).double(), square)
+    # the end's cost is a root sum of squares over both directions
+    assert scale.end_cost(3.0) / 2**0.5 == pytest.approx(max_sliced_w2(*exact, mean, cov), rel=0.02)
+    fine = sweep.grid.func(sweep.schedule, 400, noise_min=0.002, rho=5.0)
+    prior = output_law(Heun(), oracle, fine, torch.zeros(2).double(), square)
+    assert scale.start_cost(10.0) == pytest.approx(max_sliced_w2(*prior, mean, cov), rel=0.02)
+
+
+def test_a_tolerance_is_a_share(gaussian_budget):
+    """The same data in another unit converge as they did."""
+    _, rows = gaussian_budget
+    plain = convergence(rows, 60, 0.05)
+    scaled = convergence(rows.assign(value=1e-6 * rows["value"]), 60, 0.05)
+    assert list(scaled["state"]) == list(plain["state"])
+    assert scaled["allowed"].tolist() == pytest.approx((1e-6 * plain["allowed"]).tolist())
+
+
+def test_words_speak_of_both_budgets_and_of_every_cell(gaussian_budget):
+    of, rows = gaussian_budget
+    rows = rows.copy()
+    few = (rows["steps"] == 5) & (rows["start"] == "exact") & (rows["sampler"] == "heun")
+    rows.loc[few & (rows["reference"] == "data"), "value"] += 50.0
+    words = verdict(of, rows)
+    (first,) = [k for k, line in enumerate(words) if line.startswith("sliced, heun, N=20")]
+    own = words[first : first + 5]
+    assert any(line.startswith("  N=5: discretisation dominates") for line in own)
+    (between,) = [line for line in own if line.startswith("  between neighbours, N=20: ")]
+    assert all(f"{part} " in between for part in ("discretisation", "start", "score"))
+    assert "(pre-asymptotic: N ends at 20)" in own[-1] + own[-2]

@@ -37,6 +37,23 @@ def test_it_holds_what_other_files_show(factor, shift):
     assert halves.mean() < 2.2622 * 2.5 * values.std(ddof=1)  # and it is no longer than it must be
 
 
+def test_it_holds_the_median_of_heavy_tails():
+    """W₂ of t₃ data: its mean is decided by rare sets of samples, which one file cannot know of."""
+    rng = np.random.default_rng(0)
+
+    def draws(count):
+        return torch.from_numpy(rng.standard_t(3, (count, 1)))
+
+    to_data = Sliced(directions=1).against(draws(20_000), seed=0)
+    median = np.median([to_data(draws(300)).value for _ in range(400)])
+    files = [draws(300) for _ in range(150)]
+    held = [
+        abs(to_data(points).value - median) <= half_width(to_data, points, seed=0)
+        for points in files
+    ]
+    assert np.mean(held) >= 0.9
+
+
 def test_too_few_samples_have_none():
     points = torch.arange(50.0)[:, None]
     assert math.isnan(half_width(Mean(1), points[:49], seed=0))

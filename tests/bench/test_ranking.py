@@ -167,9 +167,22 @@ def test_one_repetition_ranks_nothing(table):
 
 def test_the_sentence_says_how_many_comparisons(table):
     third = table[table["sampler"] == "heun"].assign(sampler="more")
+    third["value"] += 0.01 * np.arange(len(third))
     result = ranking(pd.concat([table, third]), steps=4)
     count = len(result.order)
     assert result.sentence.endswith(f"(Holm over {count * (count - 1) // 2} comparisons)")
+
+
+def test_two_names_of_one_method_are_no_comparison():
+    """DDIM(0) and Euler on this path: the same values, so nothing is tested, nor corrected for."""
+    far = rows(2 + 0.1 * np.arange(4), sampler="far")
+    both = [rows(np.ones(4), sampler="ddim"), rows(np.ones(4) + 1e-15, sampler="euler")]
+    result = ranking(pd.concat([*both, far]), steps=4)
+    assert result.sentence == (
+        "ddim (and euler, with the same values) is best, and can be told from all others "
+        "(Holm over 2 comparisons)"
+    )
+    assert "nothing to compare" in ranking(pd.concat(both), steps=4).sentence
 
 
 def test_at_equal_evaluations_a_cell_is_whole():

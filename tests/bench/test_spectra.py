@@ -1,14 +1,19 @@
 """Exact laws on Gaussians in high dimension: against dense matrices, and published shapes."""
 
+import functools
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from samplerbench.bench.spectra import gaussian_distances, output_spectrum
+from samplerbench.app.job.refusals import check
+from samplerbench.bench.spectra import output_spectrum
+from samplerbench.bench.sweep import Sweep
 from samplerbench.core import grids
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
+from samplerbench.core.starts import Exact, FixedGaussian, Prior
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_spectrum import (
     GaussianSpectrum,
@@ -16,6 +21,8 @@ from samplerbench.datasets.gaussian_spectrum import (
     gaussian_twin,
 )
 from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.max_sliced import MaxSliced
+from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ddpm_large import DDPMLarge
 from samplerbench.samplers.dormand_prince import DormandPrince
@@ -59,12 +66,17 @@ def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
     assert checked > 20
 
 
+def w2(mean, variances, law):
+    return W2LawGaussian().between(mean, variances, law).value
+
+
 def test_distances_are_those_of_dense_gaussians():
     a, b = (
         gaussian_spectrum(dim=5),
         GaussianSpectrum(torch.rand(5).double(), torch.ones(5).double()),
     )
-    found = gaussian_distances(a.mean, a.variances, b.mean, b.variances)
+    measured = W2LawGaussian().between(a.mean, a.variances, b)
+    found = {"w2": measured.value, **measured.info}
     dense = [(law.mean, torch.diag(law.variances)) for law in (a, b)]
     assert found["w2"] == pytest.approx(gaussian_w2(*dense[0], *dense[1]), rel=1e-9)
     assert found["frechet"] == pytest.approx(found["w2"] ** 2)
@@ -81,14 +93,14 @@ def test_ddim_s_table_has_its_three_facts():
     law, schedule = gaussian_spectrum(dim=3072, exponent=1.5, scale=0.5), VPLinear()
     samplers = {eta: DDIM(eta) for eta in (0.0, 0.2, 0.5, 1.0)} | {"σ̂": DDPMLarge()}
 
-    def w2(sampler, steps):
+    def error(sampler, steps):
         levels = grids.leading(schedule, steps, train_steps=1000)
         first = levels.rows[0]
         start = first.alpha**2 * law.variances + first.sigma**2
         out = output_spectrum(sampler, law.oracle(schedule), levels, law.mean, start)
-        return gaussian_distances(*out, law.mean, law.variances)["w2"]
+        return w2(*out, law)
 
-    table = {name: [w2(one, n) for n in (10, 50, 1000)] for name, one in samplers.items()}
+    table = {name: [error(one, n) for n in (10, 50, 1000)] for name, one in samplers.items()}
     etas = [table[eta] for eta in (0.0, 0.2, 0.5, 1.0)]
     for column in range(3):
         assert all(a[column] < b[column] for a, b in pairwise(etas))
@@ -153,4 +165,40 @@ def test_images_of_200_000_numbers_take_a_moment():
     law = gaussian_spectrum(dim=196_608)
     levels = grids.karras(EDM(80.0), 10, noise_min=0.002)
     out = output_spectrum(Heun(), law.oracle(EDM(80.0)), levels, law.mean, law.variances + 80**2)
-    assert gaussian_distances(*out, law.mean, law.variances)["w2"] > 0
+    assert w2(*out, law) > 0
+
+
+def test_a_sweep_has_one_exact_row_a_cell():
+    law, schedule = gaussian_spectrum(dim=6), EDM(20.0)
+    sweep = Sweep(
+        dataset=law,
+        schedule=schedule,
+        grid=functools.partial(grids.karras, noise_min=0.01),
+        denoisers={"oracle": law.oracle(schedule)},
+        starts={"prior": Prior(), "exact": Exact(), "other": FixedGaussian(1.0, 3.0)},
+        samplers=[("ddim", DDIM(0.5)), ("dormand_prince", DormandPrince())],
+        steps=[5, 50],
+        metrics={"w2": W2LawGaussian(), "max_sliced": MaxSliced(directions=4)},
+        reference=law.draws(20, "evaluation", 0),
+        n_samples=20,
+        repetitions=3,
+        floor_repetitions=2,
+    )
+    rows = sweep.run()
+    assert len(rows) == sweep.row_count()
+    exact = [row for row in rows if row.metric == "w2"]
+    assert len(exact) == 2 * 2 * 3
+    status = {(row.sampler, row.status) for row in exact}
+    assert status == {("ddim", "ok"), ("dormand_prince", "incompatible")}
+    values = {(row.start, row.steps): row.value for row in exact if row.status == "ok"}
+    assert values["exact", 50] < values["exact", 5] < values["prior", 5]
+    # samples of the same cell have that W₂ along a direction, but for their floor
+    dense = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist())
+    levels = sweep.levels(5)
+    start = (torch.ones(6).double(), 9 * torch.eye(6).double())
+    theirs = output_law(DDIM(0.5), dense.oracle(schedule), levels, *start)
+    expected = gaussian_w2(*theirs, law.mean, torch.diag(law.variances))
+    assert values["other", 5] == pytest.approx(expected, rel=1e-9)
+    for changes in ({"samplers": [("mine", DormandPrince())]}, {"dataset": dense}):
+        with pytest.raises(InvalidSetting, match=r"^metric=w2: must be another one: it"):
+            check(replace(sweep, **changes))

@@ -8,13 +8,17 @@ import pytest
 from scipy import stats
 
 from samplerbench.bench.cell import CELL
-from samplerbench.bench.resolution import floor_exponent, resolution
+from samplerbench.bench.resolution import excess_found, floor_exponent, resolution
+from samplerbench.bench.rounding import plain
 from samplerbench.bench.statistics import (
     against_floor,
     at_equal_cost,
     by_floor,
+    floor_p_values,
     holm,
     paired_difference,
+    rank_tail,
+    ranks_suffice,
     select,
     summary,
     t_interval,
@@ -32,12 +36,18 @@ def rows(values, **cell):
 
 
 def test_the_interval_is_student_s():
-    values = [1.0, 2.0, 4.0, 7.0]
+    values = [11.0, 12.0, 14.0, 17.0]
     line = summary(rows(values)).iloc[0]
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert (line["lower"], line["upper"]) == pytest.approx((low, high))
-    assert line["mean"] == 3.5
+    assert line["mean"] == 13.5
     assert line["count"] == 4
+
+
+def test_the_interval_of_a_distance_ends_at_zero():
+    """Where the mean is not below it, as that of an unbiased estimate may be."""
+    assert summary(rows([0.1, 0.3])).iloc[0]["lower"] == 0
+    assert summary(rows([-0.1, -0.3])).iloc[0]["lower"] < -0.5
 
 
 def test_one_repetition_has_no_interval():
@@ -67,10 +77,13 @@ class TestOneSample:
         assert (ours.mean, ours.count, ours.dropped) == (pytest.approx(0.32), 5, 0)
         assert ours.half == pytest.approx((interval.high - interval.low) / 2)
 
-    @pytest.mark.parametrize(("value", "p_value"), [(0.0, 1.0), (0.5, 0.0)])
-    def test_repetitions_that_all_agree(self, value, p_value):
-        ours = t_interval([value] * 3)
-        assert (ours.lower, ours.upper, ours.p_value) == (value, value, p_value)
+    def test_repetitions_that_all_agree(self):
+        """A difference that never varies is certain; none at all is no chance: nothing to test."""
+        ours = t_interval([0.5] * 3)
+        assert (ours.lower, ours.upper, ours.p_value) == (0.5, 0.5, 0.0)
+        ours = t_interval([0.0] * 3)
+        assert (ours.lower, ours.upper) == (0, 0)
+        assert math.isnan(ours.p_value)
 
     @pytest.mark.parametrize(("count", "least"), [(0, 2), (1, 2), (1, 0), (7, 8)])
     def test_too_few(self, count, least):
@@ -148,7 +161,8 @@ class TestPairedDifference:
         values = np.array(self.first)
         mixed = [rows(values, sampler="a"), rows(np.nextafter(values, 9), sampler="b")]
         ours = paired_difference(pd.concat(mixed), {"sampler": "a"}, {"sampler": "b"})
-        assert (ours.mean, ours.p_value) == (0, 1)
+        assert ours.mean == 0
+        assert math.isnan(ours.p_value)
 
     def test_too_few_pairs(self):
         table = self.table()
@@ -185,6 +199,11 @@ class TestHolm:
         assert corrected.max() == 1
         assert holm([0.2]) == [0.2]
         assert len(holm([])) == 0
+
+    def test_what_is_equal_by_construction_is_no_comparison(self):
+        corrected = holm([0.01, math.nan, 0.04, math.nan])
+        assert list(corrected[[0, 2]]) == pytest.approx([0.02, 0.04])
+        assert np.isnan(corrected[[1, 3]]).all()
 
     def test_one_false_claim_in_twenty_tables(self):
         """All hypotheses true, correlated as the pairs of a ranking are: at most 5 % of tables."""
@@ -281,7 +300,7 @@ class TestCoverage:
         assert 0.93 <= ((low <= values.mean()) & (values.mean() <= high)).mean() <= 0.97
 
 
-def floors_and_cells(n, floor, distances, sd=0.03, repetitions=8, seed=0):
+def floors_and_cells(n, floor, distances, sd=0.03, repetitions=8, seed=2):
     """A floor of mean n^(−a)-like size and cells whose excess adds in squares, with noise."""
     rng = np.random.default_rng(seed)
     wide = {"n_samples": n, "reference": "data", "n_reference": 5 * n}
@@ -292,18 +311,112 @@ def floors_and_cells(n, floor, distances, sd=0.03, repetitions=8, seed=0):
     return pd.concat(tables, ignore_index=True)
 
 
+LAWS = {
+    "one mode": lambda rng, *shape: wasserstein_to_normal(rng.standard_normal((*shape, 50))),
+    "weights": lambda rng, *shape: 10 * np.sqrt(abs(rng.binomial(2000, 0.1, shape) / 2000 - 0.1)),
+    "heavy tails": lambda rng, *shape: np.exp(0.4 * rng.standard_normal(shape)),
+    # mean and sd of the main job's floor
+    "main job": lambda rng, *shape: 1.42 * np.exp(0.18 * rng.standard_normal(shape)),
+}
+"""Laws of distances of perfect samples; all are skewed."""
+
+
+def told(law, count, floor_count, cells, tables, excess=0.0, seed=0):
+    """Which of many cells are told from their floor, shape (tables, cells).
+
+    Cells are independent, the worst case for a correction. An excess is in units of the floor.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(tables):
+        floor = LAWS[law](rng, floor_count)
+        values = LAWS[law](rng, cells, count) + excess * floor.mean()
+        found.append(holm(floor_p_values([(own, floor) for own in values])) <= 0.05)
+    return np.array(found)
+
+
 class TestAgainstFloor:
+    @pytest.mark.parametrize(("count", "floor_count"), [(1, 1), (2, 3), (3, 40), (8, 40), (40, 9)])
+    def test_ranks_are_scipy_s(self, count, floor_count):
+        rng = np.random.default_rng(count)
+        for shift in (0.0, 0.7, 9.0):
+            a, b = rng.standard_normal(count) + shift, rng.standard_normal(floor_count)
+            theirs = stats.mannwhitneyu(a, b, alternative="greater", method="exact")
+            above = int((a[:, None] > b).sum())
+            assert rank_tail(count, floor_count)[above] == pytest.approx(theirs.pvalue, rel=1e-12)
+
+    def test_all_above_all_is_enough(self):
+        """Three repetitions above forty draws: 2/C(43, 3) = 1.6e-4, and 144 times that is .023."""
+        floor = np.arange(40.0)
+        pair = (np.array([41.0, 50.0, 90.0]), floor)
+        p = floor_p_values([pair] * 144)
+        assert p == pytest.approx([2 / 12_341] * 144)
+        assert holm(p).max() == pytest.approx(144 * 2 / 12_341)
+        ties = floor_p_values([(np.full(3, 39.0), floor)])  # equal to the largest: not above it
+        assert ties == pytest.approx(floor_p_values([(np.full(3, 38.5), floor)]))
+
+    def test_where_ranks_are_too_few_it_is_student_s(self):
+        """With the pooled variance of logarithms; nothing where a distance is not positive."""
+        values, floor = np.array([2.1, 2.0]), np.array([1.0, 1.1, 0.9, 1.2])
+        theirs = stats.ttest_ind(np.log(values), np.log(floor))
+        assert floor_p_values([(values, floor)] * 9) == pytest.approx([theirs.pvalue] * 9)
+        below = floor_p_values([(1 / values, 1 / floor)] * 9)
+        assert below == pytest.approx([theirs.pvalue] * 9)
+        assert floor_p_values([(values - 2, floor - 2)] * 9) == pytest.approx([2 / 15] * 9)
+        same = np.ones(2)
+        assert list(floor_p_values([(same, same), (2 * same, same)])) == [1, 0]
+
+    def test_size_and_power_at_the_main_job_s_setting(self):
+        """144 cells, 3 repetitions, 40 draws: what is one floor above the floor is found."""
+        wrong = told("main job", 3, 40, 144, 100).any(1).mean()
+        assert wrong <= 0.05 + 2.6 * (0.05 * 0.95 / 100) ** 0.5
+        assert told("main job", 3, 40, 144, 20, excess=1.0).mean() > 0.97
+
+    @pytest.mark.slow
+    def test_power_on_the_main_job_s_own_law(self):
+        """The certified distance of scaled draws of the grid mixture, n = 2 000 against 10 000."""
+        law = grid_mixture()
+        metric = MaxSlicedCertified(relative_tolerance=1e-3)
+        distance = metric.against(law.draws(10_000, "evaluation", 0), seed=0)
+        floor = np.array([distance(law.draws(2000, "floor", 0, r)).value for r in range(40)])
+        cells = np.array(
+            [distance(1.27 * law.draws(2000, "cell", 0, r)).value for r in range(300)]
+        ).reshape(100, 3)
+        assert cells.mean() - floor.mean() == pytest.approx(floor.mean(), rel=0.3)
+        p_values = floor_p_values([(cell, floor) for cell in cells] + [(floor[:3], floor)] * 44)
+        assert (holm(p_values)[:100] <= 0.05).mean() >= 0.9
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("law", LAWS)
+    @pytest.mark.parametrize(
+        ("count", "floor_count", "cells", "most"),
+        [
+            (3, 40, 144, 0.05),
+            (8, 40, 48, 0.05),
+            (3, 8, 2, 0.05),
+            # too few ranks: Student's of logarithms, which are nearly normal only
+            (2, 40, 144, 0.065),
+            (3, 8, 32, 0.065),
+            (2, 4, 32, 0.065),
+        ],
+    )
+    def test_the_size_of_every_setting(self, law, count, floor_count, cells, most):
+        wrong = told(law, count, floor_count, cells, 2000).any(1).mean()
+        assert wrong <= most + 2.6 * (most * (1 - most) / 2000) ** 0.5
+
     def test_cells_apart_and_not(self):
         table = floors_and_cells(1000, 1.0, [2.0, 1.0, 0.01, 0.0])
         lines = against_floor(table).set_index("steps")
         assert list(lines["told_apart"]) == [True, True, False, False]
         law = table.loc[table["denoiser"] == "law", "value"]
-        values = table.loc[table["steps"] == 2, "value"]
-        theirs = stats.ttest_ind(values, law, equal_var=False)
-        assert lines.loc[2, "p_value"] == pytest.approx(theirs.pvalue)
-        assert lines.loc[2, "lower"] == pytest.approx(theirs.confidence_interval().low)
+        values = table.loc[table["steps"] == 3, "value"]
+        theirs = stats.mannwhitneyu(values, law, method="exact")
+        assert lines.loc[3, "p_value"] == pytest.approx(theirs.pvalue)
         assert list(lines["p_holm"]) == pytest.approx(holm(lines["p_value"]))
         assert (lines["floor"] == law.mean()).all()
+        assert list(lines["sd"]) == pytest.approx(
+            [table.loc[table["steps"] == steps, "value"].std() for steps in lines.index]
+        )
 
     def test_below_the_floor(self):
         """Stratified starts: told apart, with a negative excess."""
@@ -311,7 +424,7 @@ class TestAgainstFloor:
         table.loc[table["denoiser"] != "law", "value"] -= 0.5
         line = against_floor(table).iloc[0]
         assert line["told_apart"]
-        assert line["upper"] < 0
+        assert line["excess"] < -0.4
 
     def test_a_start_may_have_a_floor_of_its_own(self):
         table = floors_and_cells(1000, 1.0, [0.0]).assign(start="")
@@ -329,14 +442,6 @@ class TestAgainstFloor:
         lines = against_floor(table).set_index("n_samples")
         assert lines["floor"].to_dict() == pytest.approx({1000: 1.0, 9000: 0.5}, rel=0.03)
 
-    def test_one_false_claim_in_twenty_tables(self):
-        """Ten cells that are all at the floor."""
-        wrong = sum(
-            against_floor(floors_and_cells(1000, 1.0, [0.0] * 10, seed=seed))["told_apart"].any()
-            for seed in range(25)
-        )
-        assert wrong <= 5  # 25 tables at 5 %: more has a chance of .1 %
-
     def test_bad_tables(self):
         table = floors_and_cells(1000, 1.0, [1.0])
         with pytest.raises(InvalidSetting, match=r"floor_repetitions=0: .* no floor at n = 1000"):
@@ -350,27 +455,43 @@ class TestAgainstFloor:
 
 
 class TestResolution:
-    def test_it_finds_what_it_says(self):
-        """Cells at the distance that is called resolved are found in about 80 % of tables."""
+    @pytest.mark.parametrize(
+        ("count", "floor_count", "cells"), [(3, 40, 144), (8, 40, 48), (8, 40, 1), (2, 8, 16)]
+    )
+    def test_the_power_it_says(self, count, floor_count, cells):
+        """A cell with that excess is found in 80 % of tables, among others that are not."""
+        floor, sd, floor_sd = 1.4, 0.2, 0.26
+        excess = excess_found(sd, count, floor, floor_sd, floor_count, cells)
+        rng = np.random.default_rng(1)
         found = []
-        for seed in range(20):
-            blank = floors_and_cells(1000, 1.0, [0.0], seed=seed)
-            smallest = resolution(blank, 0.1).resolved
-            table = floors_and_cells(1000, 1.0, [smallest], seed=1000 + seed)
-            found.append(against_floor(table).iloc[0]["told_apart"])
-        # the sd is itself estimated from 8 repetitions
-        assert 0.6 < np.mean(found) < 0.97
+        for _ in range(600):
+            draws = floor + floor_sd * rng.standard_normal(floor_count)
+            values = floor + excess + sd * rng.standard_normal(count)
+            found.append(floor_p_values([(values, draws)] * cells)[0] <= 0.05 / cells)
+        # logarithms of what is normal here are not quite normal
+        assert np.mean(found) == pytest.approx(0.8, abs=0.1 if (count, cells) == (2, 16) else 0.05)
+
+    def test_nothing_is_found_with_too_few_ranks_and_no_logarithm(self):
+        assert excess_found(0.1, 2, -0.1, 0.1, 4, 32) == math.inf
+        table = floors_and_cells(1000, 1.0, [0.0] * 4, repetitions=2).groupby("denoiser").head(8)
+        table["value"] -= 1.1
+        found = resolution(table, 0.5)
+        assert found.sentence.endswith(f"floor_repetitions={found.sets_needed} would")
+        sets, cells = found.sets_needed, found.cells
+        assert ranks_suffice(2, sets, cells)
+        assert not ranks_suffice(2, sets - 1, cells)
 
     @pytest.mark.parametrize("a", [0.25, 0.5])
     def test_the_n_it_names_is_enough_and_not_much_more(self, a):
         table = floors_and_cells(1000, 1.0, [0.0] * 4)
         now = resolution(table, 0.1, exponent=a)
-        assert now.resolved > 0.1
+        aim = 0.1 * now.floor
+        assert now.resolved > aim
         assert not now.estimated
         shrunk = floors_and_cells(now.n_needed, (now.n_needed / 1000) ** -a, [0.0] * 4)
         then = resolution(shrunk, 0.1, exponent=a)
-        assert 0.09 < then.resolved <= 0.1
-        assert now.n_needed == pytest.approx(1000 * (now.resolved / 0.1) ** (1 / a), rel=0.1)
+        assert 0.9 * aim < then.resolved <= 1.001 * aim
+        assert now.n_needed == pytest.approx(1000 * (now.resolved / aim) ** (1 / a), rel=0.1)
 
     @pytest.mark.parametrize("wanted", [0.15, 0.2, 0.25, 0.3, 0.35, 0.5])
     def test_its_numbers_are_those_of_the_module_s_formulas(self, wanted):
@@ -379,45 +500,40 @@ class TestResolution:
         law = table.loc[table["denoiser"] == "law", "value"]
         cells = table[table["denoiser"] != "law"].groupby("steps")["value"]
         floor, a, b = law.mean(), cells.var().mean(), law.var()
-
-        def detectable(r, s):
-            error = a / r + b / s
-            freedom = error**2 / ((a / r) ** 2 / (r - 1) + (b / s) ** 2 / (s - 1))
-            quantiles = stats.t.ppf(1 - 0.1 / 6, freedom) + stats.t.ppf(0.7, freedom)
-            return quantiles * error**0.5
-
-        excess = detectable(5, 40)
-        resolved = math.sqrt(excess**2 + 2 * floor * excess)
-        assert found.resolved == pytest.approx(resolved)
+        excess = excess_found(a**0.5, 5, floor, b**0.5, 40, 3, level=0.9, power=0.7)
+        resolved, aim = math.sqrt(excess**2 + 2 * floor * excess), wanted * floor
+        assert (found.excess, found.resolved) == pytest.approx((excess, resolved))
         assert (found.cells, found.repetitions, found.n_reference) == (3, 5, 5000)
         assert found.floor == pytest.approx(floor)
-        if resolved <= wanted:
-            assert found.n_needed == 1000
-        else:
-            unit = 1000 if (resolved / wanted) ** 4 >= 10 else 100  # two digits
-            assert found.n_needed == math.ceil(1000 * (resolved / wanted) ** 4 / unit) * unit
-        enough = math.hypot(floor, wanted) - floor
-        fewest = next(r for r in range(2, 10_000) if detectable(r, max(r, 40)) <= enough)
-        assert found.repetitions_needed == fewest
+
+        def two_digits(count):
+            unit = 10 ** max(len(str(int(count))) - 2, 0)
+            return math.ceil(count / unit) * unit
+
+        enough = resolved <= aim
+        assert found.n_needed == (1000 if enough else two_digits(1000 * (resolved / aim) ** 4))
+        # ranks are worth 3/π of as many normal numbers
+        width = (stats.norm.ppf(1 - 0.1 / 6) + stats.norm.ppf(0.7)) * (math.pi / 3) ** 0.5
+        least = math.hypot(floor, aim) - floor
+        fewest = next(r for r in range(6, 9999) if width * (a / r + b / max(r, 40)) ** 0.5 <= least)
+        assert found.repetitions_needed == two_digits(fewest)
 
     def test_the_repetitions_it_names_are_enough(self):
-        now = resolution(floors_and_cells(1000, 1.0, [0.0]), 0.2)
+        now = resolution(floors_and_cells(1000, 1.0, [0.0]), 0.15)
         count = now.repetitions_needed
-        assert count > 8
-        ran = floors_and_cells(1000, 1.0, [0.0], repetitions=max(count, 40))
-        law = ran["denoiser"] == "law"
-        if count > 40:
-            more = rows(1 + 0.03 * np.random.default_rng(9).standard_normal(count), denoiser="law")
-            more = more.assign(steps=0, n_samples=1000, reference="data", n_reference=5000)
-            ran = pd.concat([ran[~law], more])
-        assert resolution(ran, 0.2).resolved == pytest.approx(0.2, rel=0.15)
+        assert 40 < count < 200
+        ran = floors_and_cells(1000, 1.0, [0.0], repetitions=count)
+        more = rows(1 + 0.03 * np.random.default_rng(9).standard_normal(count), denoiser="law")
+        more = more.assign(steps=0, n_samples=1000, reference="data", n_reference=5000)
+        ran = pd.concat([ran[ran["denoiser"] != "law"], more])
+        assert resolution(ran, 0.15).resolved == pytest.approx(0.15, rel=0.15)
 
     def test_the_exponent_is_measured_where_two_n_are_there(self):
         """m = 5n, so (1/n + 1/m) falls like 1/n."""
         floors = {1000: 1.0, 8000: 8**-0.25}
         table = pd.concat([floors_and_cells(n, size, [0.0, 1.0]) for n, size in floors.items()])
         assert floor_exponent(table) == pytest.approx(0.25, abs=0.01)
-        found = resolution(table, 0.05)
+        found = resolution(table, 0.2)
         assert found.estimated
         assert (found.n_samples, found.cells, found.hidden) == (8000, 2, 1)
         assert "measured" in found.sentence
@@ -437,23 +553,37 @@ class TestResolution:
         assert floor_exponent(pd.concat(rising)) is None
 
     def test_the_sentence(self):
-        found = resolution(floors_and_cells(2000, 1.0, [0.0, 0.01, 2.0]), 0.1)
+        found = resolution(floors_and_cells(2000, 1.0, [0.0, 0.01, 2.0]), 0.2)
         text = found.sentence
         assert text.startswith(
-            "2 of 3 cells cannot be told from data at n = 2 000 with 8 repetitions: below "
+            "2 of 3 cells cannot be told from data at n = 2 000 with 8 repetitions; an excess of "
+            f"{plain(found.excess, 2)} over the floor of {plain(found.floor)} would be found with "
+            f"80 % chance, which is a law at distance {found.resolved:.2g}; "
+            "wanted=0.2 of the floor, 0.20"
         )
         assert f"n = {found.n_needed:,}".replace(",", " ") in text
-        assert "would resolve 0.1" in text
-        assert "n^-0.25, assumed" in text
+        assert f" or {found.repetitions_needed} repetitions (the floor falls like n^-0.25" in text
         enough = resolution(floors_and_cells(2000, 1.0, [0.0]), 1.0)
-        assert enough.sentence.endswith("a distance of 1 would be found")
+        assert enough.sentence.endswith("wanted=1 of the floor, 1.0, would be found")
         assert enough.n_needed == 2000
-        assert "converged run" not in text
         hopeless = resolution(floors_and_cells(2000, 1.0, [0.0]), 0.01)
         assert hopeless.repetitions_needed is None
         assert hopeless.sentence.endswith(
-            "paired distances to the converged run see more at this n"
+            "reach; paired distances (experiment=budget) or metric=kl_law see it"
         )
+        assert "n = 2 000 with" in hopeless.sentence
+        assert hopeless.sentence.count("n = ") == 1
+
+    @pytest.mark.parametrize("unit", [1e-6, 1e6])
+    def test_the_unit_of_the_data_changes_no_claim(self, unit):
+        table = floors_and_cells(2000, 1.0, [0.0, 0.5, 2.0])
+        plain, scaled = (
+            resolution(table, 0.5),
+            resolution(table.assign(value=unit * table.value), 0.5),
+        )
+        assert scaled.excess == pytest.approx(unit * plain.excess)
+        assert (scaled.hidden, scaled.n_needed) == (plain.hidden, plain.n_needed)
+        assert scaled.repetitions_needed == plain.repetitions_needed
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -472,18 +602,12 @@ class TestResolution:
     def test_where_squares_do_not_add(self, shift):
         """Any floor, also a negative one: what is found is an excess, whatever the floor's size."""
         table = floors_and_cells(1000, 1.0, [0.0, 2.0])
+        plain = resolution(table, 0.1).excess
         table["value"] += shift
         found = resolution(table, 0.1, exponent=0.5, squares_add=False)
-        assert found.resolved == pytest.approx(
-            resolution(floors_and_cells(1000, 1.0, [0.0, 2.0]), 0.1, squares_add=False).resolved
-        )
+        assert found.excess == pytest.approx(plain)
         assert found.sentence.startswith("1 of 2 cells cannot be told from data at n = 1 000")
-        assert "an excess over the floor below" in found.sentence
-        assert "n^-0.50, assumed" in found.sentence
-        assert "resolve" not in found.sentence
-        line = against_floor(table).iloc[0]
-        half = (line["upper"] - line["lower"]) / 2
-        assert half < found.resolved < 3 * half
+        assert found.sentence.endswith("would be found with 80 % chance")
 
     def test_a_negative_floor_is_no_domain_error(self):
         table = floors_and_cells(1000, 1.0, [0.0])

@@ -22,7 +22,7 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.base import Divergence, LawMetric, Measurement, Metric
+from samplerbench.metrics.base import LawMetric, Measurement, Metric, OutputLawMetric
 from samplerbench.metrics.features import Features
 from samplerbench.metrics.fid import FID
 from samplerbench.metrics.kid import KID
@@ -66,7 +66,7 @@ def _files(kind: type) -> list[Path]:
     return [
         file
         for file, of in kinds.items()
-        if issubclass(of, kind) and not issubclass(of, Divergence)
+        if issubclass(of, kind) and not issubclass(of, OutputLawMetric)
     ]
 
 

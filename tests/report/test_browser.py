@@ -102,7 +102,7 @@ class Sheet:
         return self.texts(f"tbody td:nth-child({self.texts('th').index(title) + 1})")
 
     def numbers(self, title):
-        return [float(text.split(" ±")[0]) for text in self.column(title)]
+        return [float(text.split(" ")[0]) for text in self.column(title)]
 
     def click(self, part):
         (element,) = self.find(part)

@@ -13,7 +13,7 @@ from samplerbench.report.compare import compare
 from samplerbench.report.content import gather
 from samplerbench.report.folder import write_report
 from samplerbench.report.page import _with_links, render
-from samplerbench.report.tables import Value, latex, markdown
+from samplerbench.report.tables import latex, markdown
 
 NASTY = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&\u2028'
 
@@ -168,14 +168,6 @@ def test_markdown_and_latex_are_escaped_and_complete(rows, entry):
     near = gather([entry("#1", rows(etas=[0.0], steps=[4000]))])  # at the floor
     assert r" \* |" in markdown(near)
     assert "^*$" in latex(near)
-
-
-def test_a_value_has_the_digits_that_its_interval_supports():
-    texts = [
-        Value(1.23456, half, same=False, best=False).text()
-        for half in (0.5, 0.0123, 0.00456, 0.00012, float("nan"))
-    ]
-    assert texts == ["1.23 ± 0.50", "1.235 ± 0.012", "1.2346 ± 0.0046", "1.23 ± 0.0001", "1.23"]
 
 
 def test_many_cells_make_a_page_that_is_not_too_large(rows, entry):

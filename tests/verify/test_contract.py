@@ -16,7 +16,7 @@ from samplerbench.core.level_laws import UniformTime
 from samplerbench.core.models import Score
 from samplerbench.core.noise import torch_generator
 from samplerbench.core.schedules import EDM, Rectified
-from samplerbench.core.starts import Exact, Prior
+from samplerbench.core.starts import Exact, Moments, Prior
 from samplerbench.core.targets import DataTarget, NoiseTarget, VTarget
 from samplerbench.core.weightings import Uniform
 from samplerbench.datasets.rings import Rings, RingsOracle
@@ -259,6 +259,11 @@ WEIGHTINGS = [
 ]
 
 
+class Wide(Rings):
+    def moments(self):
+        return Moments.exact(torch.zeros(2).double(), torch.full((2,), 1e3).double())
+
+
 class Noisier(Rings):
     """Draws a tenth noisier than the oracle assumes."""
 
@@ -300,6 +305,7 @@ DATASETS = [
     (Flat(), "draws", "8 draws of event_shape (2,) are torch.float32"),
     (Unkeyed(), "key", "('train', 0) and ('validation', 0) are the same"),
     (RandomRings(), "key", "the same purpose and seed give other draws"),
+    (Wide(), "moments", "a variance is"),
     (Noisier(), "oracle", "standard errors from 0"),
     (with_oracle(log_density=of_other_rings), "score", "the slope of log_density"),
     (

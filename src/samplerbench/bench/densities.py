@@ -46,8 +46,12 @@ _ERRORS, _ROUNDING = 4.0, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Ratios:
-    """ln p − ln q at points of a cell's law q, shape (n,), or why there are none."""
+class OutputLaw:
+    """What is known of the law of a cell's output, or why nothing is.
+
+    Its values are ln p − ln q at points of the law q, shape (n,), or means and variances of its
+    coordinates, shape (2, dim).
+    """
 
     values: Tensor | None
     nfe: int
@@ -84,12 +88,12 @@ def _even(sweep: Sweep, start: Start) -> Start:
 
 
 @torch.no_grad()
-def log_ratios(sweep: Sweep, cell: Cell) -> Ratios:
+def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     """ln p − ln q at points of the cell's law; the points depend on its seed and repetition."""
     began = time.perf_counter()
     reason = why_no_density(sweep, cell)
     if reason is not None:
-        return Ratios(None, 0, 0.0, "incompatible", reason)
+        return OutputLaw(None, 0, 0.0, "incompatible", reason)
     assert cell.settings is not None
     count = 2 ** math.ceil(math.log2(max(2, sweep.n_samples)))
     rows, levels = min(count, BATCH), sweep.levels(cell.steps)
@@ -116,9 +120,9 @@ def log_ratios(sweep: Sweep, cell: Cell) -> Ratios:
     ratio = values.exp()
     mean, error = float(ratio.mean()), float(ratio.std()) / math.sqrt(count)
     if turned == 0 and abs(mean - 1) <= _ERRORS * error + _ROUNDING:
-        return Ratios(values, nfe, seconds)
+        return OutputLaw(values, nfe, seconds)
     info = {"mean_ratio": mean, "half_width": 1.96 * error, "turned": turned / count}
     message = "the sampler's map is not one-to-one"
     if turned == 0:
         message = "the mean of p/q is not 1: the map is not one-to-one, or misses data"
-    return Ratios(None, nfe, seconds, NOT_A_DENSITY, message, info)
+    return OutputLaw(None, nfe, seconds, NOT_A_DENSITY, message, info)

@@ -1,7 +1,8 @@
 """Ranking of samplers, and the pairs that the repetitions cannot distinguish.
 
 All samplers of a ranking start from the same draws, so every pair is compared by its paired
-difference (see `statistics`). With k samplers there are k·(k − 1)/2 comparisons. Their p-values are
+difference (see `statistics`). With k samplers there are k·(k − 1)/2 comparisons, less those of two
+that give the same values. Their p-values are
 corrected together by Holm's procedure: the chance that *any* pair of the table is called different
 although it is not is at most 1 − level. The rank of a sampler is a range: the best rank is one more
 than the number of samplers that are significantly better, the worst rank is k minus the number that
@@ -59,16 +60,24 @@ class Ranking:
     @property
     def sentence(self) -> str:
         """The result in words."""
-        first = self.order.iloc[0]
-        ties = first["ties"]
-        count = len(self.pairs)
+        name = str(self.order.iloc[0]["name"])
+        same = self.pairs[self.pairs["p_value"].isna()]
+        own = same[(same[["first", "second"]] == name).any(axis=1)]
+        equal = [
+            other
+            for other in pd.unique(own[["first", "second"]].to_numpy().ravel())
+            if other != name
+        ]
+        ties = [other for other in self.order.iloc[0]["ties"] if other not in equal]
+        count = len(self.pairs) - len(same)
         family = f"Holm over {count} comparison" + "s" * (count != 1)
-        if len(ties) == 0:
-            return f"{first['name']} is best, and can be told from all others ({family})"
-        return (
-            f"{first['name']} has the smallest mean; it cannot be told from {', '.join(ties)} "
-            f"({family})"
-        )
+        if equal:
+            name += f" (and {', '.join(equal)}, with the same values)"
+        if count == 0:
+            return f"{name}: nothing to compare"
+        if not ties:
+            return f"{name} is best, and can be told from all others ({family})"
+        return f"{name} has the smallest mean; it cannot be told from {', '.join(ties)} ({family})"
 
 
 def ranking(

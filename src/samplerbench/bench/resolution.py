@@ -1,18 +1,22 @@
 """What n samples and R repetitions can tell from data, and what it would take to tell more.
 
+The *power* of the test against the floor (see `statistics`): of normal distances with the table's
+standard deviations, a cell whose expected distance is the floor's plus X is found at the first step
+of Holm's correction over c cells if U(X) = #{(i, j): a_i + X > b_j} is at least u, the least with
+2·P(U ≥ u) ≤ α/c. So with one draw of the R + M distances an X is found that is above the u-th
+smallest of b_j − a_i, and the 0.8 quantile of these over many draws is the excess that is found
+with 80 % chance. (Where ranks are too few, the test is Student's, and
+X = F·(exp((t_{1−α/2c, ν} + t_{power, ν})·se) − 1), se of the logarithms.)
+
 A law at distance δ from the data shows as more than the floor F(n): to leading order
-squares add, so the expected distance is √(F² + δ²) and the excess √(F² + δ²) − F, which is far less
-than δ where F is large. It is found, with the stated power, where it exceeds
-
-    D(n, R) = (t_{1−α/2c, ν} + t_{power, ν})·se,   c the number of comparisons (Holm's first step).
-
-F and all standard deviations shrink like (1/n + 1/m)^a: a = 1/2 for a unimodal law, 1/4 where modes
-are unevenly weighted and far apart, since a share of √(1/n) of the mass then travels a fixed
-distance. So √(F² + δ²) − F = D is solved by δ² = D² + 2·F·D, which falls like (1/n + 1/m)^{2a}.
+squares add, so the expected distance is √(F² + δ²) and the excess X = √(F² + δ²) − F, which is far
+less than δ where F is large: δ² = X² + 2·F·X. F and all standard deviations shrink like
+(1/n + 1/m)^a: a = 1/2 for a unimodal law, 1/4 where modes are unevenly weighted and far apart,
+since a share of √(1/n) of the mass then travels a fixed distance. So the δ that is found shrinks
+like (1/n + 1/m)^a too.
 
 Squares add for Wasserstein distances. For another metric (a difference of shares, an unbiased
-squared distance, whose floor may be negative) nothing is said of a δ: the smallest excess that is
-found is D itself, in the metric's own units, and it falls like (1/n + 1/m)^a.
+squared distance, whose floor may be negative) nothing is said of a δ.
 """
 
 from __future__ import annotations
@@ -23,10 +27,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # scipy.stats takes a second to import
+from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to import
 
 from samplerbench.bench.cell import MEASURE, distinct
-from samplerbench.bench.statistics import against_floor, present, require_single, welch_error
+from samplerbench.bench.rounding import plain
+from samplerbench.bench.statistics import (
+    against_floor,
+    present,
+    rank_tail,
+    ranks_suffice,
+    require_single,
+)
 from samplerbench.errors import require
 
 
@@ -35,19 +46,19 @@ class Resolution:
     """What n samples and R repetitions can tell from data, and what it would take to tell more.
 
     Attributes:
-        cells: how many cells were compared.
-        hidden: how many of them cannot be told from data.
+        cells: the number of cells that were compared.
+        hidden: the number of them that cannot be told from data.
         n_samples: n.
         n_reference: m; 0 where the distance is to the law itself.
         repetitions: R, the fewest of any cell.
         floor: the floor's mean.
-        resolved: the smallest distance of laws found at (n, R), in data units; where squares do not
-            add, the smallest excess over the floor, in the units of the metric.
-        wanted: the distance of laws that is to be found.
-        n_needed: n that finds it with R repetitions, m growing in proportion; n where squares do
-            not add.
-        repetitions_needed: R that finds it with n samples, for cells and floor alike; none above
-            `MOST_REPETITIONS`, or where squares do not add.
+        excess: over the floor, found with the stated power; infinite where none can be found.
+        power: the chance of finding it.
+        sets_needed: M with which any excess can be found at all, with R repetitions.
+        wanted: the distance of laws that is to be found, as a share of the floor.
+        n_needed: n that finds it with R repetitions, m growing in proportion.
+        repetitions_needed: R that finds it with n samples, for cells and floor alike; None if
+            there are more than `MOST_REPETITIONS`.
         exponent: a.
         estimated: whether a comes from the table; otherwise it is an assumption.
         squares_add: whether the floor and a distance of laws add in squares.
@@ -59,13 +70,20 @@ class Resolution:
     n_reference: int
     repetitions: int
     floor: float
-    resolved: float
+    excess: float
+    power: float
+    sets_needed: int
     wanted: float
-    n_needed: int
+    n_needed: float
     repetitions_needed: int | None
     exponent: float
     estimated: bool
     squares_add: bool = True
+
+    @property
+    def resolved(self) -> float:
+        """δ: the distance of laws that is found, where squares add."""
+        return math.sqrt(self.excess**2 + 2 * self.floor * self.excess)
 
     @property
     def sentence(self) -> str:
@@ -73,37 +91,45 @@ class Resolution:
         verb = "cell" if self.cells == 1 else "cells"
         now = f"{self.hidden} of {self.cells} {verb} cannot be told from data at n = "
         now += f"{_thousands(self.n_samples)} with {self.repetitions} repetitions"
-        basis = "measured" if self.estimated else "assumed"
-        if not self.squares_add:
+        if self.excess == math.inf:
             return (
-                f"{now}: an excess over the floor below {self.resolved:.2g} is not found, in the "
-                f"metric's own units (it falls like n^-{self.exponent:.2f}, {basis})"
+                f"{now}: so few repetitions and sets of fresh draws find nothing among so many "
+                f"cells, whatever the distance; floor_repetitions={self.sets_needed} would"
             )
-        if self.n_needed <= self.n_samples:
-            return f"{now}; a distance of {self.wanted:.3g} would be found"
-        more = f"n = {_thousands(self.n_needed)}"
-        if self.n_reference:
-            m = self.n_reference * self.n_needed / self.n_samples
-            more += f" (and {_thousands(_round_up(m))} data points)"
-        if self.repetitions_needed is not None:
-            more += f" or {_thousands(self.repetitions_needed)} repetitions"
-        if self.n_needed > OUT_OF_REACH and self.repetitions_needed is None:
-            more = "no sample size within reach"
-        text = (
-            f"{now}: below {self.resolved:.2g} nothing is found; {more} would resolve "
-            f"{self.wanted:.3g} (the floor falls like n^-{self.exponent:.2f}, {basis})"
+        now += (
+            f"; an excess of {plain(self.excess, 2)} over the floor of {plain(self.floor)} would "
+            f"be found with {100 * self.power:.0f} % chance"
         )
-        if self.n_needed > MOST_SAMPLES:
-            text += "; paired distances to the converged run see more at this n"
-        return text
+        if not self.squares_add:
+            return now
+        now += f", which is a law at distance {plain(self.resolved, 2)}"
+        aim = f"wanted={self.wanted:g} of the floor, {plain(self.wanted * self.floor, 2)}"
+        if self.n_needed <= self.n_samples:
+            return f"{now}; {aim}, would be found"
+        ways = []
+        if self.n_needed <= MOST_SAMPLES:
+            more = f"n = {_thousands(int(self.n_needed))}"
+            if self.n_reference:
+                m = self.n_reference * self.n_needed / self.n_samples
+                more += f" (and {_thousands(_round_up(m))} data points)"
+            ways.append(more)
+        if self.repetitions_needed is not None:
+            ways.append(f"{_thousands(self.repetitions_needed)} repetitions")
+        if not ways:
+            return (
+                f"{now}; {aim}: no sample size within reach; paired distances "
+                "(experiment=budget) or metric=kl_law see it"
+            )
+        basis = "measured" if self.estimated else "assumed"
+        return (
+            f"{now}; {aim}, takes {' or '.join(ways)} (the floor falls like "
+            f"n^-{self.exponent:.2f}, {basis})"
+        )
 
 
-MOST_REPETITIONS = 10_000
+MOST_REPETITIONS = 1_000
 MOST_SAMPLES = 1_000_000
 """More repetitions, or more samples a cell, are no advice."""
-
-OUT_OF_REACH = 10**10
-"""A sample size that is not even worth printing: a cell would take hours."""
 
 
 def resolution(
@@ -122,7 +148,7 @@ def resolution(
 
     Args:
         table: rows of the results store, with a floor.
-        wanted: distance δ between a cell's law and the data's, in data units.
+        wanted: distance δ between a cell's law and the data's, as a share of the floor.
         level: one minus the chance of a false claim in the table.
         power: chance of finding δ.
         exponent: a, used where the table holds one n only: 1/4 for unevenly weighted modes (the
@@ -132,7 +158,7 @@ def resolution(
     Raises:
         InvalidSetting: a number is out of range, a mixed table, too few repetitions or no floor.
     """
-    require(0 < wanted < math.inf, "wanted", wanted, "positive and finite")
+    require(0 < wanted < math.inf, "wanted", wanted, "positive and finite: a share of the floor")
     require(0 < power < 1, "power", power, "between 0 and 1")
     require(0 < exponent < math.inf, "exponent", exponent, "positive and finite")
     mixed = [name for name in MEASURE if name not in ("n_samples", "n_reference")]
@@ -145,13 +171,12 @@ def resolution(
     sd = math.sqrt(float((here["sd"] ** 2).mean()))
     floor, floor_sd = float(here["floor"].mean()), math.sqrt(float((here["floor_sd"] ** 2).mean()))
     repetitions, floor_count = int(here["count"].min()), int(here["floor_count"].min())
-    tail = 1 - (1 - level) / (2 * len(here))
-
-    def detectable(cells: int, floors: int) -> float:
-        error, freedom = welch_error(sd, cells, floor_sd, floors)
-        return float((stdtrit(freedom, tail) + stdtrit(freedom, power)) * error)
-
-    excess = detectable(repetitions, floor_count)
+    excess = excess_found(
+        sd, repetitions, floor, floor_sd, floor_count, len(here), level=level, power=power
+    )
+    sets = floor_count
+    while not ranks_suffice(repetitions, sets, len(here), level):
+        sets += 1
     known: dict[str, Any] = {
         "cells": len(here),
         "hidden": int((~here["told_apart"]).sum()),
@@ -159,31 +184,84 @@ def resolution(
         "n_reference": m,
         "repetitions": repetitions,
         "floor": floor,
+        "excess": excess,
+        "power": power,
+        "sets_needed": sets,
         "wanted": wanted,
         "exponent": a,
         "estimated": fitted is not None,
+        # no Wasserstein distance is negative
+        "squares_add": squares_add and floor > 0,
     }
-    if not squares_add or floor < 0:  # no Wasserstein distance is negative
-        return Resolution(
-            **known, resolved=excess, n_needed=n, repetitions_needed=None, squares_add=False
-        )
+    if not known["squares_add"] or excess == math.inf:
+        return Resolution(**known, n_needed=n, repetitions_needed=None)
+    aim = wanted * floor
     resolved = math.sqrt(excess**2 + 2 * floor * excess)
-    # both terms of δ² = D² + 2FD shrink like n^(−2a)
-    n_needed = n if resolved <= wanted else _round_up(n * (resolved / wanted) ** (1 / a))
-    enough = math.hypot(floor, wanted) - floor
-    low, high = 1, 2
-    while high <= MOST_REPETITIONS and detectable(high, max(high, floor_count)) > enough:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        found = detectable(middle, max(middle, floor_count)) <= enough
-        low, high = (low, middle) if found else (middle, high)
+    n_needed = n if resolved <= aim else n * (resolved / aim) ** (1 / a)
+    # ranks of many normal numbers are worth 3/π of them
+    quantiles = ndtri(1 - (1 - level) / (2 * len(here))) + ndtri(power)
+    wide = quantiles * math.sqrt(math.pi / 3) / (math.hypot(floor, aim) - floor)
+    most = math.ceil(wide**2 * (sd**2 + floor_sd**2))
+    if most > floor_count:  # cells and floor have as many
+        enough = most
+    else:
+        enough = math.ceil(wide**2 * sd**2 / (1 - wide**2 * floor_sd**2 / floor_count))
+    enough = _round_up(max(enough, repetitions + 1))
     return Resolution(
         **known,
-        resolved=resolved,
-        n_needed=n_needed,
-        repetitions_needed=high if high <= MOST_REPETITIONS else None,
+        n_needed=_round_up(n_needed) if n_needed < 1e15 else math.inf,
+        repetitions_needed=enough if enough <= MOST_REPETITIONS else None,
     )
+
+
+def excess_found(
+    sd: float,
+    count: int,
+    floor: float,
+    floor_sd: float,
+    floor_count: int,
+    comparisons: int,
+    *,
+    level: float = 0.95,
+    power: float = 0.8,
+) -> float:
+    """The excess over the floor that the test finds with a chance of `power`; see the module.
+
+    Args:
+        sd: of a cell's distances.
+        count: R.
+        floor: its mean.
+        floor_sd: its standard deviation.
+        floor_count: M.
+        comparisons: of the family.
+        level: one minus the chance of a false claim.
+        power: of one cell.
+
+    Returns:
+        It in the units of the distances; infinite where the test can find none.
+    """
+    if not ranks_suffice(count, floor_count, comparisons, level):
+        if floor <= 0:
+            return math.inf
+        freedom = count + floor_count - 2
+        squares = (sd / floor) ** 2 * (count - 1) + (floor_sd / floor) ** 2 * (floor_count - 1)
+        error = math.sqrt(squares / freedom * (1 / count + 1 / floor_count))
+        tail = 1 - (1 - level) / (2 * comparisons)
+        quantiles = float(stdtrit(freedom, tail) + stdtrit(freedom, power))
+        return floor * math.expm1(min(quantiles * error, 700.0))
+    passes = rank_tail(count, floor_count) <= (1 - level) / (2 * comparisons)
+    least = int(passes.argmax())
+    draws = np.random.default_rng(0)
+    gaps = [
+        np.partition(
+            np.subtract.outer(
+                floor_sd * draws.standard_normal(floor_count), sd * draws.standard_normal(count)
+            ).ravel(),
+            least - 1,
+        )[least - 1]
+        for _ in range(1000)
+    ]
+    return float(np.quantile(gaps, power))
 
 
 def floor_exponent(table: pd.DataFrame) -> float | None:

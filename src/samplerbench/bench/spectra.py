@@ -15,14 +15,55 @@ Wasserstein errors, ICML 2025, arXiv 2405.14250.
 
 from __future__ import annotations
 
-import math
+import time
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from samplerbench.bench.cell import Cell
+from samplerbench.bench.densities import OutputLaw
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
+from samplerbench.core.starts import Start
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
 from samplerbench.samplers.base import Sampler, final_state
+
+if TYPE_CHECKING:
+    from samplerbench.bench.sweep import Sweep
+
+
+def why_no_spectrum(sweep: Sweep, cell: Cell) -> str | None:
+    """Why the law of a cell's output is not known exactly, in one line, or None if it is."""
+    sampler = cell.settings
+    assert sampler is not None
+    start = sweep.starts_of(sampler)[cell.start]
+    if not sampler.affine:
+        return "it chooses its own steps, so the law of its output is not Gaussian"
+    if not isinstance(sweep.denoisers[cell.denoiser], SpectrumOracle):
+        return "the law is exact for denoiser=oracle only"
+    if type(start).moments is Start.moments:
+        return f"the start {cell.start} is not known to be Gaussian"
+    return None
+
+
+def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
+    """Means and variances of the coordinates of a cell's output, stacked, shape (2, dim)."""
+    began = time.perf_counter()
+    reason = why_no_spectrum(sweep, cell)
+    if reason is not None:
+        return OutputLaw(None, 0, 0.0, "incompatible", reason)
+    law, sampler = sweep.dataset, cell.settings
+    assert isinstance(law, GaussianSpectrum)  # the metric has checked it
+    assert sampler is not None
+    levels = sweep.levels(cell.steps, sampler)
+    start = sweep.starts_of(sampler)[cell.start]
+    mean, variances = start.moments(law.mean, law.variances, levels.rows[0])
+    model = sweep.denoisers[cell.denoiser]
+    assert isinstance(model, Denoiser)
+    out = torch.stack(output_spectrum(sampler, model, levels, mean, variances))
+    nfe = sampler.evaluations(cell.steps) or 0
+    return OutputLaw(out.cpu(), nfe, time.perf_counter() - began)
 
 
 def output_spectrum(
@@ -63,17 +104,6 @@ def output_spectrum(
     for b in of_draws:
         variances += b.square()
     return out[0], variances[0]
-
-
-def gaussian_distances(
-    mean: Tensor, variances: Tensor, other_mean: Tensor, other_variances: Tensor
-) -> dict[str, float]:
-    """W₂, the Fréchet distance W₂² and KL(first ‖ second) of Gaussians with one eigenbasis."""
-    gap = (mean - other_mean).square()
-    frechet = float((gap + (variances.sqrt() - other_variances.sqrt()).square()).sum())
-    share = variances / other_variances
-    kl = float((share - 1 - share.log() + gap / other_variances).sum()) / 2
-    return {"w2": math.sqrt(frechet), "frechet": frechet, "kl": kl}
 
 
 class _Constant:

@@ -13,15 +13,29 @@ law in one dimension, 94.7 % where the weights of modes decide, 94.3 % for paire
 
 *Differences.* Within a repetition all cells share the start's draws and the noise, so two cells are
 compared by the interval of the R differences d_r = a_r − b_r, not by whether two intervals overlap.
-The floor shares nothing with a cell; there the interval is Welch's ("The generalization of
+Variances are not pooled over pairs: the members of a family differ far more from one sampler than
+from another. Two cells of runs that share nothing have Welch's interval ("The generalization of
 'Student's' problem when several different population variances are involved", Biometrika 34, 1947):
 
     ā − b̄ ± t_{0.975, ν}·se,   se² = s_a²/R_a + s_b²/R_b,
     ν = se⁴ / [(s_a²/R_a)²/(R_a − 1) + (s_b²/R_b)²/(R_b − 1)].
 
+*Against the floor.* Under the hypothesis that samples are perfect, the R distances of a cell and
+the M of fresh draws are exchangeable. So every order of the R + M is as likely, and
+
+    U = #{(i, j): a_i > b_j},   p = P(U' ≥ U)
+
+is exact for any law (Mann and Whitney, "On a test of whether one of two random variables is
+stochastically larger than the other", Annals of Mathematical Statistics 18, 1947; ties count
+against the claim). Welch's test would estimate a variance from R values, and find nothing with
+R = 3. A cell may lie above its floor or below it, so p is doubled, and the smallest p is
+2/C(R + M, R). If that cannot pass Holm's correction, the test is Student's with the pooled variance
+of the logarithms, for positive distances: they are skewed, and their logarithms much less.
+
 *Many comparisons.* p-values in ascending order are corrected to max_{j ≤ i} min(1, (m − j + 1)·p_j)
 (Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979): the
-chance of one false claim in the whole table stays below 1 − level, whatever the dependence.
+chance of one false claim in a family stays below 1 − level, whatever the dependence. Two cells that
+are equal in every repetition are the same by construction: they are no comparison.
 """
 
 from __future__ import annotations
@@ -29,6 +43,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -83,6 +98,8 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One line a cell: mean, sd, count, the interval [lower, upper], nfe, seconds and names.
 
+    An expected distance is not negative, so `lower` is 0 at least where the mean is.
+
     Rows of different settings or seeds are different cells, also where their names are the same;
     `cell.curve_names` tells them apart.
 
@@ -107,7 +124,9 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         .reset_index()
     )
     half = student_half(lines["sd"], lines["count"], level)
-    return lines.assign(lower=lines["mean"] - half, upper=lines["mean"] + half)
+    lower = lines["mean"] - half
+    lower = lower.where(lines["mean"] < 0, lower.clip(lower=0))
+    return lines.assign(lower=lower, upper=lines["mean"] + half)
 
 
 def student_half(sd: pd.Series, count: pd.Series, level: float = 0.95) -> pd.Series:
@@ -130,7 +149,8 @@ class Estimate:
         lower: end of the interval.
         upper: end of the interval.
         sd: of one repetition.
-        p_value: two-sided, of the hypothesis that the expectation is zero.
+        p_value: two-sided, of the hypothesis that the expectation is zero; NaN where every
+            repetition is zero, which is no chance.
         count: repetitions.
         dropped: repetitions left out because one side of a pair is missing or not ok.
     """
@@ -274,7 +294,11 @@ def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     require_repetitions(min(len(a), len(b)), what="a comparison")
     sd_a, sd_b = float(a.std(ddof=1)), float(b.std(ddof=1))
-    error, freedom = welch_error(sd_a, len(a), sd_b, len(b))
+    square_a, square_b = sd_a**2 / len(a), sd_b**2 / len(b)
+    error = math.sqrt(square_a + square_b)
+    freedom = len(a) + len(b) - 2.0  # where nothing varies
+    if error > 0:
+        freedom = error**4 / (square_a**2 / (len(a) - 1) + square_b**2 / (len(b) - 1))
     mean = float(a.mean() - b.mean())
     half = float(stdtrit(freedom, 0.5 + level / 2) * error)
     p_value = float(_two_sided(mean, error, freedom))
@@ -282,29 +306,85 @@ def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Holm's corrected p-values, in the order given: reject those at or below 1 − level."""
+    """Holm's corrected p-values, in the order given: reject those at or below 1 − level.
+
+    NaN stays NaN: it is no comparison.
+    """
     p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    factors = np.arange(len(p), 0, -1)
-    corrected = np.empty_like(p)
+    order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]  # NaN is sorted last
+    factors = np.arange(len(order), 0, -1)
+    corrected = np.full_like(p, np.nan)
     corrected[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
     return corrected
+
+
+@cache
+def rank_tail(count: int, floor_count: int) -> Array:
+    """P(U ≥ u) for u = 0 … count·floor_count, where all orders are equally likely.
+
+    How many orders have U = u is the coefficient of q^u in ∏_{i=1}^{R} (1 − q^{M+i})/(1 − q^i).
+    """
+    few, many = sorted((count, floor_count))
+    orders = np.zeros(count * floor_count + 1, dtype=object)  # whole numbers of any size
+    orders[0] = 1
+    for i in range(1, few + 1):
+        orders[many + i :] = orders[many + i :] - orders[: -many - i]
+        for first in range(i):
+            orders[first::i] = np.add.accumulate(orders[first::i])
+    total = math.comb(count + floor_count, count)
+    upper = np.add.accumulate(orders[::-1])[::-1]
+    return np.array([int(ways) / total for ways in upper])
+
+
+def ranks_suffice(count: int, floor_count: int, comparisons: int, level: float = 0.95) -> bool:
+    """Whether the smallest p of the rank test passes Holm's correction over the comparisons."""
+    return 2 * comparisons <= (1 - level) * math.comb(count + floor_count, count)
+
+
+def floor_p_values(pairs: Sequence[tuple[Array, Array]], level: float = 0.95) -> Array:
+    """Two-sided p-values of cells against their floors, not yet corrected; see the module.
+
+    Args:
+        pairs: of each cell its values, shape (R,), and those of its floor, shape (M,).
+        level: one minus the chance of a false claim in the family that the cells are.
+    """
+    sides = np.array([_sides(*pair, len(pairs), level) for pair in pairs]).reshape(-1, 2)
+    p_values: Array = np.minimum(2 * sides.min(1), 1.0)
+    return p_values
+
+
+def _sides(values: Array, floor: Array, comparisons: int, level: float) -> tuple[float, float]:
+    """The p-values of "above the floor" and of "below the floor"."""
+    count, floor_count = len(values), len(floor)
+    positive = min(values.min(), floor.min()) > 0
+    if positive and not ranks_suffice(count, floor_count, comparisons, level):
+        a, b = np.log(values), np.log(floor)
+        freedom = count + floor_count - 2
+        squares = a.var() * count + b.var() * floor_count
+        error = math.sqrt(squares / freedom * (1 / count + 1 / floor_count))
+        gap = float(a.mean() - b.mean())
+        if error == 0:  # nothing varies
+            return float(gap <= 0), float(gap >= 0)
+        return float(stdtr(freedom, -gap / error)), float(stdtr(freedom, gap / error))
+    differences = values[:, None] - floor
+    tail = rank_tail(count, floor_count)
+    return tail[(differences > 0).sum()], tail[(differences < 0).sum()]
 
 
 def against_floor(
     table: pd.DataFrame, level: float = 0.95, *, min_repetitions: int = 2
 ) -> pd.DataFrame:
-    """Which cells can be told from fresh draws of the law: one line a cell.
+    """Which cells can be distinguished from fresh draws of the law: one line a cell.
 
-    Columns: those of a cell, mean, sd, count, floor, floor_sd, floor_count, excess (mean − floor)
-    with its interval [lower, upper], p_value, p_holm (corrected over the whole table) and
-    told_apart. A cell below the floor is told apart too: its excess is negative. That is what
-    stratified starts give against random draws of the law; where the table has floor rows that
-    carry the name of a cell's start, that is the cell's floor, else it is the one without a start.
+    Columns: those of a cell, mean, sd, count, floor, floor_sd, floor_count, excess (mean − floor),
+    p_value, p_holm (corrected over the whole table) and told_apart. A cell below the floor is told
+    apart too: its excess is negative. That is what stratified starts give against random draws of
+    the law; where the table has floor rows that carry the name of a cell's start, that is the
+    cell's floor, else it is the one without a start.
 
     Args:
         table: rows of the results store; only those with status ok are used.
-        level: of intervals, and one minus the chance of a false claim in the table.
+        level: one minus the chance of a false claim in the table.
         min_repetitions: fewest of a cell and of its floor.
 
     Raises:
@@ -312,43 +392,51 @@ def against_floor(
     """
     require(0 < level < 1, "level", level, "between 0 and 1")
     ok = distinct(table[table["status"] == "ok"])
-    floors = ok[ok["denoiser"] == "law"]
+    law = ok["denoiser"] == "law"
     shared = present(ok, [*MEASURE, "data_seed", "metric_seed"])
     columns = list(dict.fromkeys(present(ok, [*CELL, *MEASURE, *TELLING])))
-    of_floors = floors.groupby([*shared, "start"], dropna=False)["value"]
-    by_measure = {key: (of.mean(), of.std(), len(of)) for key, of in of_floors}
-    sampled = ok[ok["denoiser"] != "law"].groupby(columns, dropna=False)["value"]
-    cells = sampled.agg(mean="mean", sd="std", count="size").reset_index()
+    floors = {
+        key: values.to_numpy(np.float64)
+        for key, values in ok[law].groupby([*shared, "start"], dropna=False)["value"]
+    }
+    cells = pd.DataFrame(
+        [
+            dict(zip(columns, key, strict=True)) | {"values": values}
+            for key, values in ok[~law].groupby(columns, dropna=False)["value"]
+        ]
+    )
     require(len(cells) > 0, "table", "no cells", "one with at least one cell that ran")
-    own = []
-    for *at, start, sampler, steps, n_samples, count in zip(
-        *(cells[name] for name in [*shared, "start", "sampler", "steps", "n_samples", "count"]),
+    pairs = []
+    for *at, start, sampler, steps, n_samples, values in zip(
+        *(cells[name] for name in [*shared, "start", "sampler", "steps", "n_samples", "values"]),
         strict=True,
     ):
         name = f"{sampler} at {steps} steps"
-        floor = by_measure.get((*at, start), by_measure.get((*at, "")))
+        floor = floors.get((*at, start), floors.get((*at, "")))
         if floor is None:
             allowed = f"at least 2: {name} has no floor at n = {n_samples}"
             raise InvalidSetting("floor_repetitions", 0, allowed)
-        require_repetitions(count, min_repetitions, f"the interval of {name}")
-        require_repetitions(floor[2], min_repetitions, f"the floor of {name}")
-        own.append(floor)
-    floor_mean, floor_sd, floor_count = map(np.array, zip(*own, strict=True))
-    sd, count = cells["sd"].to_numpy(), cells["count"].to_numpy()
-    error, freedom = welch_error(sd, count, floor_sd, floor_count)
-    excess = cells["mean"].to_numpy() - floor_mean
-    half = stdtrit(freedom, 0.5 + level / 2) * error
-    result = cells.assign(
+        require_repetitions(len(values), min_repetitions, f"a comparison of {name}")
+        require_repetitions(len(floor), min_repetitions, f"the floor of {name}")
+        pairs.append((values.to_numpy(np.float64), floor))
+    p_value = floor_p_values(pairs, level)
+    p_holm = holm(p_value)
+    (mean, sd, count), (floor_mean, floor_sd, floor_count) = (
+        zip(*((of.mean(), of.std(ddof=1), len(of)) for of in side), strict=True)
+        for side in zip(*pairs, strict=True)
+    )
+    return cells.drop(columns="values").assign(
+        mean=mean,
+        sd=sd,
+        count=count,
         floor=floor_mean,
         floor_sd=floor_sd,
         floor_count=floor_count,
-        excess=excess,
-        lower=excess - half,
-        upper=excess + half,
-        p_value=_two_sided(excess, error, freedom),
+        excess=np.subtract(mean, floor_mean),
+        p_value=p_value,
+        p_holm=p_holm,
+        told_apart=p_holm <= 1 - level,
     )
-    corrected = holm(result["p_value"])
-    return result.assign(p_holm=corrected, told_apart=corrected <= 1 - level)
 
 
 def by_floor(table: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
@@ -393,22 +481,10 @@ def present(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in table.columns]
 
 
-def welch_error(
-    sd_a: ArrayLike, count_a: ArrayLike, sd_b: ArrayLike, count_b: ArrayLike
-) -> tuple[Array, Array]:
-    """Standard errors and degrees of freedom of differences of two means."""
-    n, m = np.asarray(count_a), np.asarray(count_b)
-    a, b = np.asarray(sd_a) ** 2 / n, np.asarray(sd_b) ** 2 / m
-    some = a + b > 0  # otherwise nothing varies
-    weights = a**2 / np.maximum(n - 1, 1) + b**2 / np.maximum(m - 1, 1)
-    freedom = np.where(some, (a + b) ** 2 / np.where(some, weights, 1.0), n + m - 2.0)
-    return np.sqrt(a + b), freedom
-
-
 def _two_sided(mean: ArrayLike, error: ArrayLike, freedom: ArrayLike) -> Array:
     size, error = np.abs(mean), np.asarray(error)
-    # no repetition differs from another: certain, or nothing there
-    certain = np.where(size == 0, 1.0, 0.0)
+    # no repetition differs from another: certain, or the same by construction
+    certain = np.where(size == 0, np.nan, 0.0)
     ratio = size / np.where(error > 0, error, 1.0)
     found: Array = np.where(error > 0, 2 * stdtr(freedom, -ratio), certain)
     return found

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -26,7 +26,8 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FOUND, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.densities import Ratios, log_ratios
+from samplerbench.bench.densities import OutputLaw, log_ratios
+from samplerbench.bench.spectra import spectrum_of
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
@@ -36,6 +37,7 @@ from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Sobol, Start, for_samplers, stratified_draws
 from samplerbench.datasets.base import LARGEST, Dataset
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import kind_and_line, require
 from samplerbench.identity import (
     VERSIONS,
@@ -44,7 +46,15 @@ from samplerbench.identity import (
     identity,
     identity_of_model,
 )
-from samplerbench.metrics.base import Distance, Divergence, LawMetric, Metric
+from samplerbench.metrics.base import (
+    Distance,
+    Divergence,
+    LawMetric,
+    Measurement,
+    Metric,
+    OutputLawMetric,
+    SpectrumDistance,
+)
 from samplerbench.samplers.base import Sampler, final_state
 
 T = TypeVar("T")
@@ -96,11 +106,13 @@ class LazySamples:
         cell: the cell.
         draw: draws the samples at its first call.
         ratios: of the densities, for divergences.
+        spectrum: means and variances, for distances of spectra.
     """
 
     cell: Cell
     draw: Lazy[Samples]
-    ratios: Lazy[Ratios]
+    ratios: Lazy[OutputLaw]
+    spectrum: Lazy[OutputLaw]
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,12 +301,13 @@ class Sweep:
         ]
 
     def metrics_of(self, cell: Cell) -> list[str]:
-        """The names of the metrics of a cell: a divergence has no floor."""
+        """The metrics of a cell: output laws have no floor, exact values no repetitions."""
         floor = cell.settings is None
         return [
             name
             for name, metric in self.metrics.items()
-            if not (floor and isinstance(metric, Divergence))
+            if not (floor and isinstance(metric, OutputLawMetric))
+            and not (cell.repetition > 0 and isinstance(metric, SpectrumDistance))
         ]
 
     def row_count(self) -> int:
@@ -386,14 +399,17 @@ class Sweep:
 
     def lazy_samples(self, cell: Cell) -> LazySamples:
         """The cell with its samples, which are drawn when they are first needed."""
-        return LazySamples(cell, Lazy(lambda: self.draw(cell)), Lazy(lambda: self._ratios(cell)))
 
-    def _ratios(self, cell: Cell) -> Ratios:
-        """The ratios of densities; a failure is in their status and message."""
-        try:
-            return log_ratios(self, cell)
-        except Exception as error:  # a defect of one cell must not cost the others
-            return Ratios(None, 0, 0.0, "failed", kind_and_line(error))
+        def guarded(compute: Callable[[Sweep, Cell], OutputLaw]) -> OutputLaw:
+            try:
+                return compute(self, cell)
+            except Exception as error:  # a defect of one cell must not cost the others
+                return OutputLaw(None, 0, 0.0, "failed", kind_and_line(error))
+
+        ratios, spectrum = (
+            Lazy(partial(guarded, compute)) for compute in (log_ratios, spectrum_of)
+        )
+        return LazySamples(cell, Lazy(lambda: self.draw(cell)), ratios, spectrum)
 
     @torch.no_grad()
     def draw(self, cell: Cell) -> Samples:
@@ -446,14 +462,18 @@ class Sweep:
         stored = self.recalled(row)
         if stored is not None:
             return stored
-        divergence = settings if isinstance(settings, Divergence) else None
-        samples = lazy.draw() if divergence is None else lazy.ratios()
-        values = samples.points if isinstance(samples, Samples) else samples.values
+        samples: Samples | OutputLaw
+        if isinstance(settings, OutputLawMetric):
+            samples = lazy.ratios() if isinstance(settings, Divergence) else lazy.spectrum()
+            values = samples.values
+        else:
+            samples = lazy.draw()
+            values = samples.points
         began = time.perf_counter()
         measured, status, message = None, samples.status, samples.message
         if values is not None:
             try:
-                measured = divergence.estimate(values) if divergence else to.distance()(values)
+                measured = self._measured(settings, values, to)
                 if not math.isfinite(measured.value):  # a user's metric may return anything
                     status, message = "failed", f"{metric} gives {measured.value}"
                     measured = None
@@ -468,6 +488,16 @@ class Sweep:
             message=message,
             **columns(measured, {} if isinstance(samples, Samples) else samples.info),
         )
+
+    def _measured(self, metric: Metric | LawMetric, values: Tensor, to: Reference) -> Measurement:
+        """The distance of samples, or of what is known of the law of the output."""
+        if isinstance(metric, Divergence):
+            return metric.estimate(values)
+        if isinstance(metric, SpectrumDistance):
+            assert isinstance(self.dataset, GaussianSpectrum)  # the metric has checked it
+            mean, variances = values
+            return metric.between(mean, variances, self.dataset)
+        return to.distance()(values)
 
     def recalled(self, row: Row) -> Row | None:
         """The row with the stored results of its cell, or None if there are none."""

@@ -150,6 +150,21 @@ class Start(ABC):
         """
         raise InvalidSetting("start", type(self).__name__, "one whose density is known")
 
+    def moments(
+        self, mean: Tensor, variances: Tensor, level: Level[float]
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variances of the first state's independent coordinates, for Gaussian data.
+
+        Args:
+            mean: of the data, shape (dim,).
+            variances: of its independent coordinates, shape (dim,).
+            level: the first level of the sampler.
+
+        Raises:
+            InvalidSetting: the first state is not Gaussian, or not known to be.
+        """
+        raise InvalidSetting("start", type(self).__name__, "one that is Gaussian on Gaussian data")
+
     def why_incompatible(self, dataset: Law) -> str | None:
         """Why this data set does not allow this start, in one line, or None if it does."""
         if self.uses_data and not dataset.can_be_drawn:
@@ -199,6 +214,11 @@ class Prior(Start):
     def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
         return _log_normal(x, 0.0, level.sigma)
 
+    def moments(
+        self, mean: Tensor, variances: Tensor, level: Level[float]
+    ) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(mean), torch.full_like(variances, level.sigma**2)
+
 
 @dataclass(frozen=True)
 class Exact(Start):
@@ -217,6 +237,11 @@ class Exact(Start):
 
     def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
         return path(x, level)
+
+    def moments(
+        self, mean: Tensor, variances: Tensor, level: Level[float]
+    ) -> tuple[Tensor, Tensor]:
+        return level.alpha * mean, level.alpha**2 * variances + level.sigma**2
 
 
 @dataclass(frozen=True)
@@ -262,6 +287,12 @@ class Overdispersed(Start):
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return level.alpha * x0 + level.sigma * eps
 
+    def moments(
+        self, mean: Tensor, variances: Tensor, level: Level[float]
+    ) -> tuple[Tensor, Tensor]:
+        wide = (self.factor * level.alpha) ** 2 * variances
+        return level.alpha * mean, wide + level.sigma**2
+
 
 @dataclass(frozen=True)
 class FixedGaussian(Start):
@@ -283,6 +314,11 @@ class FixedGaussian(Start):
 
     def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
         return _log_normal(x, self.mean, self.std)
+
+    def moments(
+        self, mean: Tensor, variances: Tensor, level: Level[float]
+    ) -> tuple[Tensor, Tensor]:
+        return torch.full_like(mean, self.mean), torch.full_like(variances, self.std**2)
 
 
 @dataclass(frozen=True)
@@ -318,6 +354,11 @@ class Sobol(Start):
 
     def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
         return self.start.log_density(x, level, path)
+
+    def moments(
+        self, mean: Tensor, variances: Tensor, level: Level[float]
+    ) -> tuple[Tensor, Tensor]:
+        return self.start.moments(mean, variances, level)
 
     def why_incompatible(self, dataset: Law) -> str | None:
         reason = self.start.why_incompatible(dataset)

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.datasets.base import LARGEST, Dataset
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting, require
 
 
@@ -161,11 +162,36 @@ class LawMetric(ABC):
         """Build the distance to a compatible law."""
 
 
-class Divergence(LawMetric):
+class OutputLawMetric(LawMetric):
+    """A metric of the law of a sampler's output, not of its samples: it has no floor."""
+
+    def prepare(self, dataset: Dataset, seed: int) -> Distance:
+        allowed = "another one: it needs the law of a sampler's output, not samples"
+        raise InvalidSetting("metric", type(self).__name__, allowed)
+
+
+class SpectrumDistance(OutputLawMetric):
+    """A distance of a sampler's output from a Gaussian, exact: one repetition is enough.
+
+    `bench.spectra` computes means and variances of the output's coordinates, for samplers of fixed
+    steps with the exact denoiser.
+    """
+
+    def why_incompatible(self, dataset: Dataset) -> str | None:
+        if isinstance(dataset, GaussianSpectrum):
+            return None
+        return "it needs dataset=gaussian_spectrum; for other laws see kl_law or max_sliced_law"
+
+    @abstractmethod
+    def between(self, mean: Tensor, variances: Tensor, law: GaussianSpectrum) -> Measurement:
+        """The distance from N(mean, diag(variances)) to the law."""
+
+
+class Divergence(OutputLawMetric):
     """A divergence of the samples' law q from the data's law p, from ln r = ln p − ln q.
 
-    The points are drawn from q, so E_q[r] = 1. It needs the density of q, which samples do not
-    have: `bench.densities` computes it for samplers that draw no noise. A divergence has no floor.
+    The points are drawn from q, so E_q[r] = 1. It needs the density of q, which `bench.densities`
+    computes for samplers that draw no noise.
     """
 
     is_wasserstein: ClassVar[bool] = False
@@ -176,9 +202,6 @@ class Divergence(LawMetric):
         except InvalidSetting as error:
             return f"it needs {error.allowed}"
         return None
-
-    def prepare(self, dataset: Dataset, seed: int) -> Distance:
-        raise InvalidSetting("metric", type(self).__name__, "another one: samples have no density")
 
     @abstractmethod
     def estimate(self, log_ratios: Tensor) -> Measurement:

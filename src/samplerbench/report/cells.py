@@ -1,7 +1,7 @@
 """The cells of all runs, one line each: mean, interval, floor and verdict.
 
-Mean and interval are from `statistics.summary`. The verdict is from `statistics.against_floor`:
-Welch's interval of the excess over the floor, with Holm's correction over the cells of a run and
+Mean and interval are from `statistics.summary`. The verdict is from `statistics.against_floor`: an
+exact rank test against the floor, with Holm's correction over the cells of a run and
 measure that share a floor. With one repetition or without a floor, the verdict says so.
 """
 

@@ -20,6 +20,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.rounding import distance
 from samplerbench.figures.distance import floor_of
 from samplerbench.figures.style import COLOURS, PART_COLOURS, metric_title, ticks
 from samplerbench.report.cells import curves, floors, pareto
@@ -158,9 +159,8 @@ def _range(lines: pd.DataFrame) -> list[float]:
 
 
 def _hover_text(line: dict[Any, Any]) -> str:
-    half = f" ± {line['half']:.2g}" if line["half"] == line["half"] else ""
     return (
-        f"<b>{line['mean']:.4g}{half}</b> ({line['count']:.0f} repetitions)<br>"
+        f"<b>{distance(line['mean'], line['half'])}</b> ({line['count']:.0f} repetitions)<br>"
         f"N = {line['steps']}, NFE {line['nfe']:.0f}, {line['seconds']:.3g} s<br>"
         f"{html.escape(str(line['verdict']))}"
     )

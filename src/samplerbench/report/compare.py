@@ -2,7 +2,8 @@
 
 If both runs have the same seed, n and block, a cell has the same starts and noise in both, and the
 difference is paired by repetition (`statistics.paired_difference`); otherwise it is Welch's.
-p-values have Holm's correction over all cells that are compared.
+p-values have Holm's correction over all cells that are compared. A cell with the same values in
+both runs is no comparison: for example, one of the exact score.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def compare(first: Entry, second: Entry) -> Comparison:
     with_p = lines["p_value"].notna()
     lines["p_holm"] = float("nan")
     lines.loc[with_p, "p_holm"] = holm(lines.loc[with_p, "p_value"])
-    verdicts = list(map(_verdict, lines["p_holm"], lines["difference"]))
+    verdicts = list(map(_verdict, lines["p_holm"], lines["difference"], lines["count"]))
     unmatched = [
         f"only in {entry.label}: {_cell_name(key)}"
         for entry, own, others in ((first, cells, other_cells), (second, other_cells, cells))
@@ -128,9 +129,9 @@ def _line(key: tuple[object, ...], one: pd.DataFrame, other: pd.DataFrame) -> di
     }
 
 
-def _verdict(p_holm: float, difference: float) -> str:
+def _verdict(p_holm: float, difference: float, count: int) -> str:
     if p_holm != p_holm:
-        return "one repetition: no interval"
+        return "the same values" if count > 1 else "one repetition: no interval"
     if p_holm > 0.05:
         return "not distinguishable"
     return "the first is nearer" if difference < 0 else "the second is nearer"

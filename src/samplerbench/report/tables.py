@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from samplerbench.bench.rounding import difference, distance, plain
 from samplerbench.figures.distance import floor_of
 from samplerbench.report.cells import SAME, floors
 from samplerbench.report.content import Report
@@ -31,6 +32,7 @@ _TEX = {
     "·": r"$\cdot$",
     "ε": r"$\varepsilon$",
     "±": r"$\pm$",
+    "≤": r"$\leq$",
     "−": "$-$",
 }
 
@@ -68,6 +70,10 @@ def _render(template: str, escape: Callable[[str], str], report: Report, **delim
     )
     # a line break would end a line of the table
     environment.filters["escaped"] = lambda text: escape(" ".join(str(text).split()))
+    environment.filters["mathematics"] = lambda text: text.replace("±", r"\pm").replace(
+        "≤", r"\leq"
+    )
+    environment.globals["difference"] = difference
     comparison = report.comparison
     with_p = comparison.lines.dropna(subset=["p_holm"]) if comparison else pd.DataFrame()
     return environment.get_template(template).render(
@@ -93,14 +99,9 @@ class Value:
     same: bool
     best: bool
 
-    def text(self, plus_minus: str = " ± ") -> str:
-        """The numbers, with as many digits as the interval supports."""
-        if self.half != self.half:
-            return f"{self.mean:.3g}"
-        digits = 2 if self.half >= 0.1 else 3 if self.half >= 0.01 else 4
-        if self.half < 0.001:
-            return f"{self.mean:.3g}{plus_minus}{self.half:.1g}"
-        return f"{self.mean:.{digits}f}{plus_minus}{self.half:.{digits}f}"
+    def text(self) -> str:
+        """The numbers."""
+        return distance(self.mean, self.half)
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,8 @@ def _about(rows: pd.DataFrame, law: pd.DataFrame) -> str:
     means = []
     for start in dict.fromkeys(law["start"]):
         values = floor_of(law, start)
-        sd = f", sd {values.std():.2g}" if len(values) > 1 else ""
-        means.append(f"{values.mean():.3g}{sd}" + (f" ({start})" if start else ""))
+        sd = f", sd {plain(values.std(), 2)}" if len(values) > 1 else ""
+        means.append(f"{plain(values.mean())}{sd}" + (f" ({start})" if start else ""))
     return f"{text}; floor {', '.join(means)}" if means else f"{text}; no floor"
 
 

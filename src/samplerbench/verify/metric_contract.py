@@ -14,8 +14,16 @@ from samplerbench.core.noise import torch_generator
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.gaussian_mixture import isotropic
+from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.metrics.base import Distance, Divergence, LawMetric, Metric
+from samplerbench.metrics.base import (
+    Distance,
+    Divergence,
+    LawMetric,
+    Metric,
+    OutputLawMetric,
+    SpectrumDistance,
+)
 from samplerbench.verify.orders import MIXTURE
 from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
@@ -29,12 +37,13 @@ LAWS: tuple[Dataset, ...] = (
     isotropic((0.3, 0.7), ((-2.0,), (3.0,)), 0.2),
     Divided(POINTS),
     MIXTURE,
+    gaussian_spectrum(dim=4),
 )
 FAR = 8.0
 
 
 def applies(metric: AnyMetric) -> str | None:
-    """It accepts one of the dimensions 1, 2, 3 and 16, or one of four simple laws."""
+    """It accepts one of the dimensions 1, 2, 3 and 16, or one of five simple laws."""
     reasons = _refusals(metric)
     return None if None in reasons else f"it accepts none: {reasons[0]}"
 
@@ -129,6 +138,17 @@ def divergence(metric: AnyMetric) -> str | None:
     return None if close else f"in reverse order {other:.8g} becomes {reverse:.8g}"
 
 
+def exact(metric: AnyMetric) -> str | None:
+    """A distance of spectra is 0 from a Gaussian to itself, and positive to another one."""
+    if not isinstance(metric, SpectrumDistance):
+        return DOES_NOT_APPLY
+    law = gaussian_spectrum(dim=4)
+    same = metric.between(law.mean, law.variances, law).value
+    other = metric.between(law.mean + 1, 2 * law.variances, law).value
+    fine = abs(same) < 1e-9 < other
+    return None if fine else f"to itself it is {same:.4g}, and to another {other:.4g}"
+
+
 def threads(metric: AnyMetric) -> str | None:
     """Several threads may share a distance."""
     x = _samples(metric)
@@ -142,7 +162,7 @@ def threads(metric: AnyMetric) -> str | None:
 
 def _if_it_applies(check: Callable[[AnyMetric], str | None]) -> Check:
     def guarded(metric: AnyMetric) -> str | None:
-        of_samples = applies(metric) is None and not isinstance(metric, Divergence)
+        of_samples = applies(metric) is None and not isinstance(metric, OutputLawMetric)
         return check(metric) if of_samples else DOES_NOT_APPLY
 
     guarded.__doc__ = check.__doc__
@@ -153,6 +173,7 @@ METRIC: dict[str, Check] = {
     "applies": applies,
     "refusal": refusal,
     "divergence": divergence,
+    "exact": exact,
     **{
         check.__name__: _if_it_applies(check)
         for check in (bounds, far, units, bits, order, clouds, threads)

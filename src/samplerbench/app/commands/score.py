@@ -11,11 +11,25 @@ see `bench.chains`), and their floor is that of so many. The distance itself can
 else it sees than the mean is often known better. The other words are those of a job, or the same as
 `--dataset grid_mixture`: `dataset` and `metric` with their settings, `n_reference`, and `seed`,
 which decides all that is random. `reference` is a file of data in place of a data set, and of
-`n_reference`; its floor comes from disjoint parts of it.
+`n_reference`; its floor comes from the rows of both.
 
-The *floor* is the same distance for as many fresh draws of the law: what perfect samples show.
-Samples within 95 % of the floor's draws cannot be told from the data at this number. The interval
-of a distance says what other files of as many samples would show; see `bench.jackknife`.
+The *floor* is the same distance for as many fresh draws of the law: what perfect samples show. The
+interval of a distance says what other files of as many samples would show; see `bench.jackknife`.
+
+Perfect samples are exchangeable with the draws
+that make a floor, so a verdict is a prediction of one more draw:
+
+- of 39 draws the smallest and the largest: one more is above the largest with a chance of 1/40, and
+  below the smallest too, for any law;
+- of fewer, R ≥ 2, where a finite data set has no more: mean ± t_{0.975, R−1}·s·√(1 + 1/R) of the
+  logarithms (of the distances themselves where one is not positive);
+- of one, no verdict.
+
+For a data set the draws are n fresh points each, against the same reference. For a file of m points
+nothing is fresh. There the rows of both, n + m, are relabelled 39 times: n of them drawn at random,
+against the other m. If samples and data have the same law, the labels say nothing, so the
+prediction is exact (Fisher's permutation test), with all n and all m points. If they have not, the
+floor is that of the mixture of both, and larger than that of the data alone.
 """
 
 from __future__ import annotations
@@ -23,6 +37,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +53,7 @@ from samplerbench.app.config.construct import construct
 from samplerbench.app.config.groups import members
 from samplerbench.app.config.numbers import count
 from samplerbench.app.terminal import console
+from samplerbench.bench.rounding import distance, plain
 from samplerbench.errors import InvalidSetting, require
 
 if TYPE_CHECKING:  # torch takes long to import: functions do, after the words are checked
@@ -52,8 +68,8 @@ USED = ("dataset", "metric", "n_reference", "seed")
 GROUPS = ("dataset", "metric")
 #: How files are read.
 READING = ("layout", "array", "columns")
-#: Sets of fresh draws behind a floor, at most.
-FLOORS = 40
+#: Draws of a floor, with which the verdict is exact.
+FLOORS = 39
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +80,17 @@ class Truth:
         name: of it, for people.
         dim: of its points.
         distance: to it.
-        floor: n ↦ the distances of perfect samples, shape (R,); empty where there are none.
+        floor: samples ↦ the distances of as many perfect samples, shape (R,); empty where there are
+            none.
+        why_too_large: n ↦ why n samples are too many for the metric; None if they are not.
         seed: of the groups that the intervals come from.
     """
 
     name: str
     dim: int
     distance: Distance
-    floor: Callable[[int], NDArray[np.float64]]
+    floor: Callable[[Tensor], NDArray[np.float64]]
+    why_too_large: Callable[[int], str | None]
     seed: int
 
 
@@ -153,9 +172,6 @@ def rank(
 
 def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
     """The truth of a file of data."""
-    import torch
-
-    from samplerbench.core.noise import generator
     from samplerbench.datasets.file import read_points
     from samplerbench.metrics.base import LawMetric
 
@@ -166,19 +182,30 @@ def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig
     require(reason is None, "metric", name, f"another one: {reason}")
     between, seed = metric, count(config, "seed")
 
-    def floor(n: int) -> NDArray[np.float64]:
-        sets = max(0, min(FLOORS, len(points) // n - 1))
-        order = torch.from_numpy(generator("score", seed).permutation(len(points)))
-        values = []
-        for repetition in range(sets):
-            chosen = torch.zeros(len(points), dtype=torch.bool)
-            chosen[order[repetition * n : (repetition + 1) * n]] = True
-            to_rest = between.against(points[~chosen], seed=seed)
-            values.append(to_rest(points[chosen]).value)
-        return np.array(values)
-
     distance = between.against(points, seed=seed)
-    return Truth(f"{len(points):,} points of {file}", points.shape[1], distance, floor, seed)
+    return Truth(
+        f"{len(points):,} points of {file}, with a floor of the rows of both, relabelled",
+        points.shape[1],
+        distance,
+        lambda samples: relabelled(between, samples, points, seed),
+        lambda n: between.why_too_large(n, len(points)),
+        seed,
+    )
+
+
+def relabelled(metric: Metric, samples: Tensor, points: Tensor, seed: int) -> NDArray[np.float64]:
+    """The distances between two clouds whose rows are exchanged at random; see the module."""
+    import torch
+
+    from samplerbench.core.noise import generator
+
+    n, both = len(samples), torch.cat([samples, points])
+    values = []
+    for repetition in range(FLOORS):
+        order = torch.from_numpy(generator("score", seed, repetition).permutation(len(both)))
+        to_rest = metric.against(both[order[n:]], seed=seed)
+        values.append(to_rest(both[order[:n]]).value)
+    return np.array(values)
 
 
 def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
@@ -200,13 +227,21 @@ def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
         reference = finite(dataset.draws(n_reference, "evaluation", seed), "dataset")
         distance = metric.against(reference, seed=seed)
 
-    def floor(n: int) -> NDArray[np.float64]:
+    @cache
+    def of_size(n: int) -> NDArray[np.float64]:
         most = dataset.floor_sets(n)
         sets = FLOORS if most is None else min(FLOORS, most)
         draws = (dataset.draws(n, "floor", seed, repetition) for repetition in range(sets))
         return np.array([distance(points).value for points in draws])
 
-    return Truth(f"{type(dataset).__name__}, {against}", dataset.dim, distance, floor, seed)
+    def floor(samples: Tensor) -> NDArray[np.float64]:
+        return of_size(len(samples))
+
+    def why_too_large(n: int) -> str | None:
+        return None if isinstance(metric, LawMetric) else metric.why_too_large(n, n_reference)
+
+    title = f"{type(dataset).__name__}, {against}"
+    return Truth(title, dataset.dim, distance, floor, why_too_large, seed)
 
 
 def worth(chains: Chains) -> tuple[int, float]:
@@ -237,20 +272,22 @@ def show(
         clouds: of samples, by file.
         worths: of chains: how many independent draws they are worth, and their split R̂.
     """
+    import torch
+
     from samplerbench.bench.chains import MIXED
     from samplerbench.bench.jackknife import half_width
 
     for name, points in clouds.items():
         allowed = f"{truth.dim} columns, as the data have"
         require(points.shape[1] == truth.dim, name, f"{points.shape[1]} columns", allowed)
+        reason = truth.why_too_large(len(points))
+        require(reason is None, name, f"{len(points)} rows", f"fewer for {metric}: {reason}")
     values = {name: truth.distance(points).value for name, points in clouds.items()}
-    sizes = {name: worths[name][0] if name in worths else len(clouds[name]) for name in clouds}
     # groups of a chain are no independent ones
     chance = {
         name: math.nan if name in worths else half_width(truth.distance, points, seed=truth.seed)
         for name, points in clouds.items()
     }
-    floors = {n: truth.floor(n) for n in set(sizes.values())}
     out = console()
     out.print(f"{metric} to {truth.name}; distance with its 95 % interval")
     table = Table(box=None, pad_edge=False)
@@ -258,37 +295,52 @@ def show(
     of_chains = ("ESS", "R̂") if worths else ()
     for column in ("n", *of_chains, "distance", "floor", "95 % of perfect samples"):
         table.add_column(column, no_wrap=True, justify="right")
-    table.add_column("verdict", no_wrap=True)
+    table.add_column(f"verdict by {metric}", no_wrap=True)
     for name in sorted(values, key=lambda name: values[name]):
-        value, floor = values[name], floors[sizes[name]]
-        numbers = [f"{len(clouds[name]):,}"]
-        if name in worths:
-            numbers += [f"{sizes[name]:,}", f"{worths[name][1]:.3f}"]
+        value, points, numbers = values[name], clouds[name], [f"{len(clouds[name]):,}"]
+        if name in worths:  # so many states of the chains, far from each other
+            count, r_hat = worths[name]
+            numbers += [f"{count:,}", f"{r_hat:.3f}"]
+            points = points[torch.linspace(0, len(points) - 1, count).round().long()]
+        floor = truth.floor(points)
         if len(floor) < 2:
-            texts = ("–", "–", "no floor: too few data for fresh sets of this size")
+            sets = "one set" if len(floor) else "no set"
+            texts = ("–", "–", f"no verdict: the data have {sets} of fresh draws of this size")
         else:
-            low, high = np.quantile(floor, [0.025, 0.975])
+            low, high = prediction(floor)
             texts = (
-                f"{floor.mean():.3g}",
-                f"{low:.3g} to {high:.3g}",
+                plain(floor.mean()),
+                f"{plain(low)} to {plain(high)} ({len(floor)} sets)",
                 # a chain is worth at least so much: only too far is a finding
                 verdict(value, -math.inf if name in worths else low, high),
             )
         if name in worths and not worths[name][1] <= MIXED:
             texts = (*texts[:2], "no verdict: the chains have not mixed")
-        table.add_row(name, *numbers, with_interval(value, chance[name]), *texts)
+        table.add_row(name, *numbers, distance(value, chance[name]), *texts)
     out.print(table)
 
 
+def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
+    """The interval that holds the distance of one more perfect sample in 95 % of cases.
+
+    Args:
+        floor: distances of perfect samples, shape (R,), R ≥ 2; see the module.
+    """
+    from scipy.special import stdtrit  # scipy.stats takes a second to import
+
+    count = len(floor)
+    if count >= FLOORS:
+        return float(floor.min()), float(floor.max())
+    positive = floor.min() > 0
+    values = np.log(floor) if positive else floor
+    half = stdtrit(count - 1, 0.975) * values.std(ddof=1) * math.sqrt(1 + 1 / count)
+    ends = values.mean() - half, values.mean() + half
+    low, high = np.exp(np.clip(ends, -700, 700)) if positive else ends
+    return float(low), float(high)
+
+
 def verdict(value: float, low: float, high: float) -> str:
-    """What a distance says beside 95 % of the floor's draws."""
+    """What a distance says beside the interval of perfect samples."""
     if value > high:
         return "told from the data"
     return "below what perfect samples show" if value < low else "cannot be told from the data"
-
-
-def with_interval(value: float, half: float) -> str:
-    """The distance, and half of its interval where there is one."""
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:.4g} ± {half:.2g}" if math.isfinite(half) else f"{value:.4g}"

@@ -81,7 +81,7 @@ class Job:
         pictures: by name; each can be drawn of this job.
         logger: where the run is logged.
         cache: of models and values; None for none.
-        wanted: a distance that one would like to find, in the units of the data.
+        wanted: a distance that one would like to find, as a share of the floor.
         chains: how many chains of each Langevin sampler are examined; 0 for none.
         config: the resolved config, plain values only.
     """
@@ -248,7 +248,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         if reason is not None:
             raise InvalidSetting("picture", name, f"another one: {reason}")
     wanted = convert(config.wanted, float, "wanted")
-    require(0 < wanted < math.inf, "wanted", wanted, "positive")
+    require(0 < wanted < math.inf, "wanted", wanted, "positive: a share of the floor")
     return Job(
         sweep,
         chosen_budget(config, sweep),

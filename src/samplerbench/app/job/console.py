@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, cast
 
 import pandas as pd
 from rich.console import Console
@@ -18,9 +18,12 @@ from samplerbench.bench.cell import CELL, NAMES, sampler_name
 from samplerbench.bench.chains import MIXED
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
+from samplerbench.bench.rounding import difference, distance, plain
 from samplerbench.bench.statistics import by_floor, summary
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.base import Divergence, LawMetric, Metric
+from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric, SpectrumDistance
+
+Key = TypeVar("Key")
 
 #: So many samplers are named in one line.
 _MOST_NAMES = 3
@@ -58,10 +61,10 @@ def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: b
             draws = f"{first['n_samples']:,} {kind} draws of {source}"
             draws += f" (for {own['start']})" if own["start"] else ""
             if own["count"] == 1:  # a finite data set may have no more than one
-                text = f"{_number(own['mean'])} for one set of {draws}: its spread is not known"
+                text = f"{plain(own['mean'])} for one set of {draws}: its spread is not known"
             else:
-                spread = f"sd {_number(own['sd'])} over {own['count']} sets"
-                text = f"{_number(own['mean'])} on average, {spread} of {draws}"
+                spread = f"sd {plain(own['sd'], 2)} over {own['count']} sets"
+                text = f"{plain(own['mean'])} on average, {spread} of {draws}"
             out.print(f"floor: {text}")
         out.print()
 
@@ -85,7 +88,7 @@ def metric_name(metric: str, settings: str) -> str:
 
 
 def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
-    """The means of one metric, in as many tables below each other as the width asks for."""
+    """The means of one metric."""
     keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
     ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
     fewer = unit == "NFE" and bool((cells["nfe"] != cells["steps"]).any())
@@ -93,40 +96,57 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
     for key, line in ordered.groupby(keys, dropna=False, sort=False):
         start, denoiser, sampler, _, settings = cast(tuple[str, str, str, float, str], key)
         found = {
-            count: _cell(mean, upper) + (f" ({nfe})" if unit == "NFE" and nfe != count else "")
+            count: distance(mean, upper - mean)
+            + (f" ({nfe})" if unit == "NFE" and nfe != count else "")
             for count, mean, upper, nfe in zip(
                 line["steps"], line["mean"], line["upper"], line["nfe"], strict=True
             )
         }
         lines.append(((start, denoiser, sampler_name(sampler, settings)), found))
-    names = ("start", "denoiser", "sampler")
-    taken = sum(
-        max(map(len, column)) + 2 for column in zip(names, *(n for n, _ in lines), strict=True)
-    )
-    tables: list[list[int]] = [[]]
-    width = taken
-    for count in sorted(set(cells["steps"])):
-        texts = [_bound(unit, count), *(found.get(count, "–") for _, found in lines)]
-        wide = max(map(len, texts)) + 2
-        if tables[-1] and width + wide > out.width:
-            tables.append([])
-            width = taken
-        tables[-1].append(count)
-        width += wide
-    for counts in tables:
-        grid = Table(box=None, pad_edge=False)
-        for name in names:
-            grid.add_column(name, no_wrap=True)
-        for count in counts:
-            grid.add_column(_bound(unit, count), justify="right", no_wrap=True)
-        for labels, found in lines:
-            grid.add_row(*labels, *(found.get(count, "–") for count in counts))
-        out.print(grid)
+    columns = {count: _bound(unit, count) for count in sorted(set(cells["steps"]))}
+    _print_grid(out, ("start", "denoiser", "sampler"), lines, columns)
     if fewer:
         out.print(
             "(in brackets: the evaluations made, where they are fewer than allowed: the next step "
             "would take more)"
         )
+
+
+def _print_grid(
+    out: Console,
+    names: Sequence[str],
+    lines: Sequence[tuple[tuple[str, ...], Mapping[Key, str]]],
+    columns: Mapping[Key, str],
+) -> None:
+    """A table, in as many tables below each other as its width asks for.
+
+    Args:
+        out: where to print.
+        names: titles of the columns that name a line; every table has them.
+        lines: each with its names, and its texts by the key of their column.
+        columns: keys and titles of the other columns.
+    """
+    own = zip(names, *(texts for texts, _ in lines), strict=True)
+    taken = sum(max(map(len, texts)) + 2 for texts in own)
+    tables: list[list[Key]] = [[]]
+    width = taken
+    for key, title in columns.items():
+        texts = [title, *(found.get(key, "–") for _, found in lines)]
+        wide = max(map(len, texts)) + 2
+        if tables[-1] and width + wide > out.width:
+            tables.append([])
+            width = taken
+        tables[-1].append(key)
+        width += wide
+    for keys in tables:
+        grid = Table(box=None, pad_edge=False)
+        for name in names:
+            grid.add_column(name, no_wrap=True)
+        for key in keys:
+            grid.add_column(columns[key], justify="right", no_wrap=True)
+        for labels, found in lines:
+            grid.add_row(*labels, *(found.get(key, "–") for key in keys))
+        out.print(grid)
 
 
 def print_beyond(out: Console, cells: pd.DataFrame) -> None:
@@ -141,7 +161,7 @@ def print_beyond(out: Console, cells: pd.DataFrame) -> None:
         out.print(
             f"beyond every bound: {line['metric']}, {line['start']} start, {line['denoiser']} "
             f"score, {name}, {line['steps']} levels: {line['nfe']} evaluations, "
-            f"{_cell(line['mean'], line['upper'])}",
+            f"{distance(line['mean'], line['upper'] - line['mean'])}",
             markup=False,
         )
 
@@ -205,12 +225,14 @@ def print_claims(
     Args:
         out: where to print.
         table: rows of the results store: distances to the data or the law.
-        wanted: a distance that one would like to find, in the units of the data.
+        wanted: a distance that one would like to find, as a share of the floor.
         metrics: those of the table, by name.
         unit: what its steps are, as in `print_cells`.
         chains: rows of `bench.chains.diagnose`: samplers that have not mixed are not ranked.
     """
     unmixed = {} if chains is None else _unmixed(chains)
+    exact = [name for name in metrics if isinstance(metrics[name], SpectrumDistance)]
+    table = table[~table["metric"].isin(exact)]  # there is nothing to test
     sampled = table[table["denoiser"] != "law"]
     if sampled.empty:
         return
@@ -218,7 +240,7 @@ def print_claims(
         text = "one repetition: no interval and no ranking; repetitions=8 gives both"
         out.print(text, markup=False)
         return
-    have_floor = [name for name in metrics if not isinstance(metrics[name], Divergence)]
+    have_floor = [name for name in metrics if not isinstance(metrics[name], OutputLawMetric)]
     if have_floor and not (table["denoiser"] == "law").any():
         text = "no floor: what a perfect sampler would show at this n is not known"
         out.print(text, markup=False)
@@ -250,7 +272,8 @@ def print_claims(
                     at, sentence = _compared_at(unit, steps, found), found.sentence
                 except InvalidSetting as error:  # two samplers that share too few repetitions
                     sentence = f"no ranking: {error}"
-                out.print(f"{start} start, {denoiser} score, {at}: {sentence}", markup=False)
+                where = f"{metric}, {start} start, {denoiser} score, {at}"
+                out.print(f"{where}: {sentence}", markup=False)
         # at equal cost one run may stand at several bounds
         cut = list(by_floor(ok.drop_duplicates(["cell_id", *NAMES])))
         for starts, rows in cut:
@@ -347,7 +370,7 @@ def _unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], str]:
             continue  # too few steps to be examined
         if not r_hat <= MIXED or missing > 0:  # NaN where they diverged
             why = f"split R̂ {_r_hat(r_hat)}"
-            why += f", {_number(missing)} of the mass not reached" if missing > 0 else ""
+            why += f", {plain(missing)} of the mass not reached" if missing > 0 else ""
             words[start, denoiser, sampler, settings] = f"{sampler_name(sampler, settings)} ({why})"
     return words
 
@@ -356,23 +379,15 @@ def _beside_the_law(values: Mapping[str, float]) -> str:
     """What is known of the chains' own error, which R̂ cannot see."""
     missing = values.get("mass_not_reached", 0.0)
     if missing > 0:
-        return f", and {_number(missing)} of the mass is in modes no chain reached"
+        return f", and {plain(missing)} of the mass is in modes no chain reached"
     if "mass_misplaced" in values:
-        return f", all modes reached, {_number(values['mass_misplaced'])} of the mass misplaced"
+        return f", all modes reached, {plain(values['mass_misplaced'])} of the mass misplaced"
     if "mean_error" in values:
         return (
-            f", mean off by {_number(values['mean_error'])} sd of the law, "
+            f", mean off by {plain(values['mean_error'])} sd of the law, "
             f"sd by {values['sd_error']:.0%}"
         )
     return ""
-
-
-_HYPHENATED = {
-    "discretisation": "discreti-\nsation",
-    "generalisation": "generali-\nsation",
-    "optimisation": "optimi-\nsation",
-    "finite data": "finite\ndata",
-}
 
 
 def print_budget(out: Console, lines: pd.DataFrame) -> None:
@@ -393,35 +408,20 @@ def print_budget(out: Console, lines: pd.DataFrame) -> None:
             if of_kind.empty:
                 continue
             out.print(f"{title}:")
-            out.print(_budget_table(of_kind))
+            _print_parts(out, of_kind)
 
 
-def _budget_table(lines: pd.DataFrame) -> Table:
+def _print_parts(out: Console, lines: pd.DataFrame) -> None:
     """The table of one kind of parts."""
-    columns = [part for part in (*PARTS, "total") if part in set(lines["part"])]
-    grid = Table(box=None, pad_edge=False)
-    names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
-    # rich takes from the columns that it may, where a terminal is narrow: not what names a line
-    grid.add_column("sampler", no_wrap=True, min_width=max(map(len, names)))
-    counts = [len(str(count)) for count in lines["steps"]]
-    grid.add_column("N", justify="right", no_wrap=True, min_width=max(counts))
-    for part in columns:
-        grid.add_column(_HYPHENATED.get(part, part), justify="right", no_wrap=True)
+    columns = {part: part for part in (*PARTS, "total") if part in set(lines["part"])}
+    rows = []
     for key, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
         sampler, settings, steps = cast(tuple[str, str, int], key)
-        found = dict(zip(group["part"], map(_cell, group["mean"], group["upper"]), strict=True))
-        texts = (found.get(part, "–") for part in columns)
-        grid.add_row(sampler_name(sampler, settings), str(steps), *texts)
-    return grid
-
-
-def _cell(mean: float, upper: float) -> str:
-    half = upper - mean
-    if half != half:
-        return _number(mean)
-    return f"{_number(mean)}±{_number(half)}".replace("±0.", "±.")
-
-
-def _number(value: float) -> str:
-    """Two decimals, or two digits where those would all be zero (MMD, energy)."""
-    return f"{value:.2f}" if abs(value) >= 0.05 or value == 0 else f"{value:.2g}"
+        texts = {}
+        for part, kind, mean, upper in zip(
+            *(group[name] for name in ("part", "kind", "mean", "upper")), strict=True
+        ):
+            signed = kind == "difference" and part not in ("floor", "total")
+            texts[part] = (difference if signed else distance)(mean, upper - mean)
+        rows.append(((sampler_name(sampler, settings), str(steps)), texts))
+    _print_grid(out, ("sampler", "N"), rows, columns)

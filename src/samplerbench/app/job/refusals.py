@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.densities import why_no_density
+from samplerbench.bench.spectra import why_no_spectrum
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.models import Denoiser
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.identity import identity
-from samplerbench.metrics.base import Divergence, LawMetric, Metric, finite_points
+from samplerbench.metrics.base import Divergence, LawMetric, Metric, OutputLawMetric, finite_points
 
 MOST_VALUES = 10**6
 
@@ -84,10 +85,11 @@ def _require_values(sweep: Sweep) -> None:
     require(values <= MOST_VALUES, "repetitions", sweep.repetitions, allowed)
 
 
-def _why_no_density(sweep: Sweep) -> str | None:
-    """Why no cell has a known density, or None if one has."""
+def _why_no_law(sweep: Sweep, metric: OutputLawMetric) -> str | None:
+    """Why no cell has an output whose law is known, or None if one has."""
+    why = why_no_density if isinstance(metric, Divergence) else why_no_spectrum
     reasons = [
-        why_no_density(sweep, Cell(denoiser, start, name, sampler, 1, 0))
+        why(sweep, Cell(denoiser, start, name, sampler, 1, 0))
         for denoiser in sweep.denoisers
         for start in sweep.starts
         for name, sampler in sweep.samplers
@@ -111,8 +113,8 @@ def _check_metrics(sweep: Sweep) -> None:
             reason = metric.why_incompatible(sweep.dataset.dim) or metric.why_too_large(
                 sweep.n_samples, len(points)
             )
-        if reason is None and isinstance(metric, Divergence) and sweep.samplers:
-            reason = _why_no_density(sweep)
+        if reason is None and isinstance(metric, OutputLawMetric) and sweep.samplers:
+            reason = _why_no_law(sweep, metric)
         if reason is not None:
             raise InvalidSetting("metric", name, f"another one: {reason}")
         if isinstance(metric, Metric):

@@ -29,6 +29,7 @@ from samplerbench.app.folder.runs import CHECKPOINTS, State
 from samplerbench.app.job.build import Job, Training, build, scene
 from samplerbench.app.job.show import Showing
 from samplerbench.app.terminal import console, shown
+from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
 from samplerbench.bench.chains import chain_cells, diagnose, names
@@ -159,6 +160,8 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
     out = console()
     showing = Showing(job, directory, log, out)
     view = scene(job.sweep, job.training)
+    for line in mismatch(job.sweep).lines:
+        out.print(line, markup=False)
     if job.training is not None:
         view = fit(job, job.training, view, directory, log, out)
         showing.score_errors()

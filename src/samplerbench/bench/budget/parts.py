@@ -147,10 +147,11 @@ def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.Data
     groups = values.dropna().groupby(level=[*KEY, "steps"])
     lines = groups.agg(["mean", "std", "size"]).reset_index()
     half = student_half(lines["std"], lines["size"], level)
+    lower = lines["mean"] - half
     return lines.assign(
         part=part,
         kind=kind,
-        lower=lines["mean"] - half,
+        lower=lower.clip(lower=0) if kind == "neighbours" else lower,
         upper=lines["mean"] + half,
         count=lines["size"],
     ).drop(columns=["std", "size"])
@@ -163,8 +164,10 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     """How far doubling the converged number of steps moved the distance, one line per limit.
 
     Columns: those of `KEY`, eta, moved (mean over repetitions, paired), half (of its 95 %
-    interval), apart and apart_half (the same of the distance between the two runs, NaN where the
-    metric cannot be asked for it), state (see `run`) and converged, whether it is just that.
+    interval), allowed (the tolerance times the root mean square of d(C_2M), since an unbiased
+    estimate may be negative), apart and apart_half (the same as moved of the distance between the
+    two runs, NaN where the metric cannot be asked for it), state (see `run`) and converged, whether
+    it is just that.
     """
     require_one_sweep(table)
     ok = table[(table["status"] == "ok") & table["sampler"].str.endswith(LIMIT)]
@@ -175,10 +178,13 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     moved = _means((wide[2 * converged_steps] - wide[converged_steps]).dropna())
     between = ok[ok["reference"] == DOUBLED].set_index([*KEY, "repetition"])["value"]
     apart = _means(between).rename(columns={"mean": "apart", "half": "apart_half"})
+    squares = wide[2 * converged_steps].pow(2).groupby(level=KEY).mean()
+    allowed = (tolerance * squares.pow(0.5)).rename("allowed").reset_index()
     lines = moved.rename(columns={"mean": "moved"}).merge(apart, on=KEY, how="left")
+    lines = lines.merge(allowed, on=KEY)
     size = lines["moved"].abs()
-    state = np.where(size + lines["half"] <= tolerance, CONVERGED, PERHAPS_NOT)
-    state = np.where(size > tolerance, NOT, state)
+    state = np.where(size + lines["half"] <= lines["allowed"], CONVERGED, PERHAPS_NOT)
+    state = np.where(size > lines["allowed"], NOT, state)
     lines = lines.assign(state=state, converged=state == CONVERGED)
     return lines.merge(to_data[[*KEY, "eta"]].drop_duplicates(), on=KEY)
 

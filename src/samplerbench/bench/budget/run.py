@@ -45,8 +45,8 @@ limit, the probability-flow ODE, which Heun reaches with the fewest steps. Conve
 doubling M, the number of steps. Let μ be the mean over repetitions of d(C_2M) − d(C_M), and h half
 of its 95 % interval. A limit is
 
-    converged                if |μ| + h ≤ tolerance,
-    NOT converged            if |μ| > tolerance,
+    converged                if |μ| + h ≤ tolerance·d(C_2M),
+    NOT converged            if |μ| > tolerance·d(C_2M),
     perhaps not converged    otherwise, also if a single repetition has no h.
 
 Distances to the data cannot show errors far below the floor. So W(C_M, C_2M) is given as well,
@@ -54,12 +54,11 @@ between runs that share starts and noise: a paired discretisation below it is no
 
 C∞ is the law of the data only if the path and its grid end there. After a last step from a σ that
 is too large, or on a path that keeps noise, C∞ is above the floor of fresh draws. The text says so
-if Welch's test with Holm's correction finds it.
+if the rank test with Holm's correction finds it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -100,7 +99,7 @@ class Budget:
         sweep: with the denoisers oracle and, for the score's part, learned; with the starts exact
             and, for the start's part, prior (or any other one).
         converged_steps: the number of steps of the converged runs.
-        tolerance: the largest change of the distance if that number is doubled, in data units.
+        tolerance: the largest change of the distance if that number is doubled, as a share of it.
     """
 
     sweep: Sweep
@@ -115,7 +114,8 @@ class Budget:
             self.converged_steps,
             f"above the largest number of steps, {most}",
         )
-        require(0 < self.tolerance < math.inf, "budget.tolerance", self.tolerance, "positive")
+        allowed = "positive and below 1: a share of the distance, not in the units of the data"
+        require(0 < self.tolerance < 1, "budget.tolerance", self.tolerance, allowed)
         require(
             "oracle" in self.sweep.denoisers,
             "denoiser",

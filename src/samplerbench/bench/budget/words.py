@@ -9,52 +9,23 @@ from typing import cast
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
+from samplerbench.bench.budget.mismatch import Mismatch, enough_noise, mismatch
 from samplerbench.bench.budget.parts import CONVERGED, KEY, NOT, PARTS, convergence, parts
-from samplerbench.bench.budget.run import ODE, Budget
+from samplerbench.bench.budget.run import NEIGHBOURS, ODE, Budget
 from samplerbench.bench.cell import sampler_name
-from samplerbench.bench.statistics import holm, welch
+from samplerbench.bench.rounding import difference, distance, plain, rounded_alike
+from samplerbench.bench.statistics import floor_p_values, holm, welch
 from samplerbench.bench.store import LIMIT
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.starts import FixedGaussian, Sobol
-from samplerbench.errors import require
-
-
-def enough_noise(points: Tensor, allowed: float) -> float:
-    """The noise-to-signal ratio κ at which the start costs about `allowed`, in the data's units.
-
-    For Gaussian data N(m, λ) the probability-flow map takes a start N(0, σ²) to a Gaussian whose
-    mean is off by |m|·√(λ/(λ + κ²)) and whose standard deviation is off by √λ·(1 − κ/√(λ + κ²));
-    their root sum of squares is the W₂ that the prior costs. Other data are taken at their mean
-    and at the largest eigenvalue λ of their covariance: an estimate, rounded up to one digit.
-
-    Args:
-        points: of the data, shape (n, dim).
-        allowed: the W₂ allowed to the start, above 0.
-    """
-    require(0 < allowed < math.inf, "allowed", allowed, "positive and finite")
-    mean = float(points.mean(0).norm())
-    covariance = points.T.cov().reshape(2 * (points.shape[1],))
-    variance = max(0.0, float(torch.linalg.eigvalsh(covariance)[-1]))
-
-    def cost(ratio: float) -> float:
-        root = math.sqrt(variance + ratio**2)
-        shift = mean * math.sqrt(variance) / root
-        return math.hypot(shift, math.sqrt(variance) * (1 - ratio / root))
-
-    low, high = 0.0, 1.0
-    while cost(high) > allowed:
-        low, high = high, 2 * high
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if cost(middle) > allowed else (low, middle)
-    digit: float = 10.0 ** math.floor(math.log10(high))
-    return math.ceil(high / digit - 1e-9) * digit
 
 
 def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
-    """What dominates each sampler's distance at the largest number of steps, and what would help.
+    """What dominates each sampler's distance, and what would help.
+
+    First comes what does not fit: then the parts of a cell are blamed on the path, not on the
+    network or the data.
 
     Args:
         budget: that wrote the table.
@@ -63,13 +34,15 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
     found = parts(table, budget.converged_steps)
     moved = convergence(table, budget.converged_steps, budget.tolerance)
     cells = table[~table["sampler"].str.endswith(LIMIT) & (table["denoiser"] != "law")]
-    lines = []
+    unfit = mismatch(budget.sweep)
+    above = _above_the_floor(budget, table)
+    lines = unfit.lines
     for key, group in cells.groupby(KEY):
         of_key = (found[KEY] == pd.Series(key, KEY)).all(axis=1)
-        lines += _words(budget, table, group, found[of_key], moved)
+        lines += _words(budget, table, group, found[of_key], moved, unfit)
     for _, line in moved.iterrows():
         lines.append(_words_of_limit(budget, line))
-    lines += _above_the_floor(budget, table)
+    lines += above
     if "learned" in budget.sweep.denoisers:
         lines.append(
             "one training: an interval of the network's part is over samples; "
@@ -84,6 +57,7 @@ def _words(
     cells: pd.DataFrame,
     found: pd.DataFrame,
     moved: pd.DataFrame,
+    unfit: Mismatch,
 ) -> list[str]:
     """The lines of one sampler setting.
 
@@ -93,6 +67,7 @@ def _words(
         cells: the rows of the setting.
         found: its lines of `parts`.
         moved: all lines of `convergence`.
+        unfit: of the sweep.
     """
     metric, sampler, settings = (str(cells[name].iloc[0]) for name in KEY)
     most = int(cells["steps"].max())
@@ -106,34 +81,102 @@ def _words(
     if not {"total", "floor"} <= set(means.index):
         why = "; ".join(dict.fromkeys(filter(None, cells["message"]))) or "they did not finish"
         return [f"{title}: no budget: its cells have no value: {why}"]
-    form = ".2f" if budget.sweep.metrics[metric].is_wasserstein else ".2g"
     names = [part for part in PARTS[1:] if part in means.index]
-    sum_of = " ".join(f"{means['mean'][part]:+{form}} {part}" for part in names)
-    lines = [
-        f"{title}: {means['mean']['total']:{form}} = {means['mean']['floor']:{form}} floor {sum_of}"
-    ]
-    # not the largest mean: that may be one of which nothing is known
-    certain = [part for part in names if means["lower"][part] > 0]
+    numbers = rounded_alike([float(means["mean"][part]) for part in ("total", "floor", *names)])
+    sum_of = " ".join(
+        f"{'' if number.startswith('-') else '+'}{number} {part}"
+        for number, part in zip(numbers[2:], names, strict=True)
+    )
+    lines = [f"{title}: {numbers[0]} = {numbers[1]} floor {sum_of}"]
     if not budget.sweep.metrics[metric].smaller_is_better:
         lines.append("  no advice: of this metric neither a small value nor a large one is better")
-    elif certain:
-        worst = max(certain, key=lambda part: float(means["mean"][part]))
-        advice = _advice(budget, worst, metric, float(means["mean"]["floor"]))
-        lines.append(f"  {worst} dominates: {advice}")
     else:
-        lines.append("  nothing stands out of the floor at this n and number of repetitions")
+        lines += _blame(budget, metric, found, unfit)
+    lines += _between(budget, found[found["steps"] == most], most)
     neighbours = (found["kind"] == "neighbours") & (found["part"] == "discretisation")
     falls = found[neighbours].set_index("steps")["mean"].sort_index()
     if most in falls.index:
         paired = "paired" if budget.paired(sampler, settings) else "not paired: fresh noise"
-        text = f"  discretisation ({paired}): {falls[most]:.2f} at N={most}{_fall(falls)}"
+        text = f"  discretisation ({paired}): {plain(falls[most], 2)} at N={most}{_fall(falls)}"
         own = moved["sampler"].isin(limit["sampler"]) & (moved["metric"] == metric)
         own &= moved["sampler_settings"].isin(limit["sampler_settings"])
         apart = float(moved.loc[own, "apart"].max())
         if paired == "paired" and falls[most] <= apart:
-            text += f"; not resolved: doubling its limit's steps moves the samples by {apart:.2f}"
+            text += (
+                f"; not resolved: doubling its limit's steps moves the samples by {plain(apart, 2)}"
+            )
         lines.append(text)
     return lines
+
+
+def _blame(budget: Budget, metric: str, found: pd.DataFrame, unfit: Mismatch) -> list[str]:
+    """What dominates at the largest number of steps, and where it is something else."""
+    sentences: dict[int, str] = {}
+    differences = found[found["kind"] == "difference"]
+    for steps, lines in differences.groupby("steps"):
+        of_cell = lines.set_index("part")
+        if {"total", "floor"} <= set(of_cell.index):
+            sentences[cast(int, steps)] = _dominates(budget, metric, of_cell, unfit)
+    most = max(sentences)
+    others: dict[str, list[int]] = {}
+    for steps, sentence in sentences.items():
+        if sentence != sentences[most]:
+            others.setdefault(sentence, []).append(steps)
+    same = "; so at every N" if len(sentences) > 1 and not others else ""
+    return [f"  {sentences[most]}{same}"] + [
+        f"  N={', '.join(map(str, at))}: {sentence}" for sentence, at in others.items()
+    ]
+
+
+def _dominates(budget: Budget, metric: str, means: pd.DataFrame, unfit: Mismatch) -> str:
+    """The part that is at least half of a cell's distance, and what would lower it.
+
+    Args:
+        budget: that wrote the table.
+        metric: of the cell.
+        means: a line for each part of the cell, by its name.
+        unfit: of the sweep.
+    """
+    total, floor = float(means["mean"]["total"]), float(means["mean"]["floor"])
+    # not the largest mean: that may be one of which nothing is known
+    certain = [
+        part for part in PARTS[1:] if part in means.index and float(means["lower"][part]) > 0
+    ]
+    worst = max(certain, key=lambda part: float(means["mean"][part]), default=None)
+    share = float(means["mean"][worst]) / total if worst is not None and total > 0 else 0.0
+    if unfit.unseen and worst in ("finite data", "optimisation", "score") and share >= 0.5:
+        return (
+            f"start dominates, as {worst}: from the prior a network is asked about what it was "
+            "not trained on; centre the data, or raise the path's noise"
+        )
+    in_distances = budget.sweep.metrics[metric].is_wasserstein
+    if worst != "start" and unfit.end and (unfit.lost >= 0.5 * total or not in_distances):
+        return "grid dominates: its last level is too far from data of this scale; see above"
+    if worst is None:
+        return "nothing stands out of the floor at this n and number of repetitions"
+    advice = _advice(budget, worst, metric, floor)
+    if share >= 0.5:
+        return f"{worst} dominates: {advice}"
+    return (
+        f"nothing dominates: the largest part above the floor is {worst}, {100 * share:.0f} % of "
+        f"the total: {advice}"
+    )
+
+
+def _between(budget: Budget, lines: pd.DataFrame, steps: int) -> list[str]:
+    """The distances between neighbours at the largest number of steps, and what the floor hides."""
+    neighbours = lines[lines["kind"] == "neighbours"].set_index("part")
+    parts_of = [part for part in NEIGHBOURS if part in neighbours.index]
+    if not parts_of:
+        return []
+    texts = []
+    for part in parts_of:
+        mean, upper = (float(neighbours[name][part]) for name in ("mean", "upper"))
+        texts.append(f"{part} {distance(mean, upper - mean)}")
+    lower = lines[lines["kind"] == "difference"].set_index("part")["lower"]
+    hidden = [part for part in parts_of if part in lower.index and not lower[part] > 0]
+    text = f"  between neighbours, N={steps}: {', '.join(texts)}"
+    return [f"{text}; the floor hides {' and '.join(hidden)}" if hidden else text]
 
 
 def _limit_of(
@@ -146,6 +189,10 @@ def _limit_of(
     return rows[own[rows.index] if own.any() else rows["sampler"] == ODE]
 
 
+#: A slope whose largest N is below says nothing of large N.
+_ASYMPTOTIC = 32
+
+
 def _fall(falls: pd.Series) -> str:
     """How a paired discretisation falls with N, in words; nothing where one N cannot say."""
     if len(falls) < 2 or not (falls > 0).all():
@@ -154,28 +201,28 @@ def _fall(falls: pd.Series) -> str:
     x, y = x - x.mean(), y - y.mean()
     slope = float(x @ y / (x @ x))
     rest = y - slope * x
-    error = ""
-    if len(falls) > 2:
-        error = f" ± {math.sqrt(rest @ rest / (len(falls) - 2) / (x @ x)):.2f}"
+    error = math.sqrt(rest @ rest / (len(falls) - 2) / (x @ x)) if len(falls) > 2 else math.nan
+    text = f"N^{slope:.2f}" + (f" ± {error:.2f}" if len(falls) > 2 else "")
     if slope >= 0:
-        return f", does not fall: N^{slope:+.2f}{error}"
-    return f", falls like N^{slope:.2f}{error}"
+        return f", does not fall: {text}"
+    early = int(falls.index[-1]) < _ASYMPTOTIC
+    return f", falls like {text}" + (f" (pre-asymptotic: N ends at {falls.index[-1]})" * early)
 
 
 def _words_of_limit(budget: Budget, line: pd.Series) -> str:
     """Whether a limit is one."""
-    steps, tolerance = budget.converged_steps, f"the tolerance {budget.tolerance:g}"
+    steps = budget.converged_steps
+    tolerance = f"the tolerance {plain(line['allowed'], 2)}, {100 * budget.tolerance:g} % of it"
     name = sampler_name(line["sampler"], line["sampler_settings"])
-    form = ".3f" if budget.sweep.metrics[line["metric"]].is_wasserstein else ".2g"
     text = (
         f"{line['state']}, {line['metric']}, {name}: {steps} → {2 * steps} steps move the "
-        f"distance by {line['moved']:+{form}} ± {line['half']:{form}}"
+        f"distance by {difference(line['moved'], line['half'], signed=True)}"
     )
     if not math.isnan(line["apart"]):
-        text += f" and lie W = {line['apart']:.3f} ± {line['apart_half']:.3f} apart"
+        text += f" and lie W = {distance(line['apart'], line['apart_half'])} apart"
         if not budget.paired(line["sampler"], line["sampler_settings"]):
             text += " (not paired: fresh noise)"
-        elif line["apart"] > budget.tolerance:
+        elif line["apart"] > line["allowed"]:
             text += " (a paired discretisation below that is not resolved)"
     if line["state"] == CONVERGED:
         return f"{text}: within {tolerance}"
@@ -185,7 +232,7 @@ def _words_of_limit(budget: Budget, line: pd.Series) -> str:
 
 
 def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
-    """Limits whose distance is not that of fresh draws of the law, by Welch's test and Holm's.
+    """Limits whose distance is not that of fresh draws of the law, by the test against the floor.
 
     Data without a known law are left out: there the limit is the training set, and its difference
     from held-out draws has a part of its own.
@@ -199,23 +246,22 @@ def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
     limits = ok[ok["sampler"].str.endswith(LIMIT) & (ok["steps"] == 2 * budget.converged_steps)]
     lines = []
     for metric, of_metric in limits.groupby("metric"):
-        floor = floors.loc[floors["metric"] == metric, "value"]
+        floor = floors.loc[floors["metric"] == metric, "value"].to_numpy(float)
         groups = [
-            (sampler_name(*cast(tuple[str, str], key)), group["value"])
+            (sampler_name(*cast(tuple[str, str], key)), group["value"].to_numpy(float))
             for key, group in of_metric.groupby(["sampler", "sampler_settings"])
             if len(group) > 1 and len(floor) > 1
         ]
-        gaps = [welch(values, floor) for _, values in groups]
-        for (name, _), gap, p_value in zip(
-            groups, gaps, holm([gap.p_value for gap in gaps]), strict=True
-        ):
+        p_values = holm(floor_p_values([(values, floor) for _, values in groups]))
+        for (name, values), p_value in zip(groups, p_values, strict=True):
             if p_value > 0.05:
                 continue
+            gap = welch(values, floor)
             side = "above" if gap.mean > 0 else "below"
             draws = "even" if even else "fresh"
             text = (
-                f"{metric}, {name}: the limit itself is {abs(gap.mean):.2g} ± {gap.half:.2g} "
-                f"{side} the floor of {draws} draws ({floor.mean():.2g})"
+                f"{metric}, {name}: the limit itself is {difference(abs(gap.mean), gap.half)} "
+                f"{side} the floor of {draws} draws ({plain(floor.mean())})"
             )
             if gap.mean > 0:
                 text += f": {_what_is_left(budget, even and name != ODE)}"

@@ -17,6 +17,21 @@ for (const sheet of document.querySelectorAll(".sheet")) {
 
   const number = (value) => value === null ? "–" : Math.abs(value) >= 1e5 || (value !== 0 &&
     Math.abs(value) < 1e-3) ? value.toExponential(2) : String(+value.toPrecision(4));
+  // as bench/rounding.py writes them
+  const exponent = (value) => +value.toExponential(1).split("e")[1];
+  function written(value, last, power) {
+    let text = (Math.round(value / 10 ** last) * 10 ** last).toFixed(Math.max(-last, 0));
+    if (power >= 6 || power < -4) text = value.toExponential(Math.max((value ? exponent(value) : power) - last, 0));
+    return +text === 0 ? text.replace("-", "") : text;
+  }
+  function interval(value, half, isDistance) {
+    const sign = !isDistance && value > 0 ? "+" : "";
+    if (value === null || half === null || half === 0) return sign + number(value) + (half === 0 ? " ± 0" : "");
+    const last = exponent(half) - 1, power = exponent(Math.max(Math.abs(value), half));
+    const text = sign + written(value, last, power);
+    if (isDistance && value >= 0 && half > value) return `${text} (≤ ${written(value + half, last, power)})`;
+    return `${text} ± ${written(half, last, power)}`;
+  }
   const element = (tag, text, kind) => {
     const node = document.createElement(tag);
     if (text !== undefined) node.textContent = text;  // never as markup
@@ -30,8 +45,7 @@ for (const sheet of document.querySelectorAll(".sheet")) {
     for (const place of shown) {
       const [name, , numeric] = columns[place];
       let text = numeric ? number(row[place]) : row[place], kind = numeric ? "number" : "";
-      if (name === "difference" && row[place] > 0) text = `+${text}`;
-      if (["mean", "difference"].includes(name) && row[at.half] !== null) text += ` ± ${+row[at.half].toPrecision(2)}`;
+      if (name === "mean" || name === "difference") text = interval(row[place], row[at.half], name === "mean");
       if (name === "verdict") {
         kind = "verdict " + (kinds.find(([start]) => text.startsWith(start)) || ["", "none"])[1];
       }

@@ -1,0 +1,69 @@
+"""How numbers are written: a value with half of its interval, to two digits of the half.
+
+    0.090 ± 0.047    205 ± 12    1.20e-07 ± 3.4e-08
+
+An expected distance is not negative. Where its symmetric interval would reach below zero, the upper
+end is written instead: 0.090 (≤ 0.21).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+#: Numbers from this size on, and below it, have an exponent.
+_LARGE, _SMALL = 1e6, 1e-4
+
+
+def plain(value: float, digits: int = 3) -> str:
+    """A number without an interval, to so many digits."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    power = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    return _written(value, power - digits + 1, power)
+
+
+def difference(value: float, half: float, *, signed: bool = False) -> str:
+    """A value ± half of its interval; the value alone where there is no interval.
+
+    Args:
+        value: any number.
+        half: of its interval, at least 0; NaN where there is none.
+        signed: whether a positive value has its sign.
+    """
+    text = plain(value)
+    if math.isfinite(value) and math.isfinite(half):
+        last = int(f"{half:.1e}".partition("e")[2]) - 1 if half > 0 else 0
+        power = int(f"{max(abs(value), half):.1e}".partition("e")[2])
+        if half == 0:
+            return f"{plain(value, 4)} ± 0"
+        text = f"{_written(value, last, power)} ± {_written(half, last, power)}"
+    return f"+{text}" if signed and value > 0 else text
+
+
+def distance(value: float, half: float) -> str:
+    """The same for an expected distance, which is not negative."""
+    if value < 0 or not half > value:
+        return difference(value, half)
+    end = difference(value + half, half).partition(" ")[0]
+    return f"{difference(value, half).partition(' ')[0]} (≤ {end})"
+
+
+def rounded_alike(values: Sequence[float]) -> list[str]:
+    """Numbers that add up, all to the third digit of the largest; there is no -0.00."""
+    largest = max(map(abs, values))
+    last = math.floor(math.log10(largest)) - 2 if largest > 0 else 0
+    texts = [f"{round(value, -last):.{max(-last, 0)}f}" for value in values]
+    return [text.removeprefix("-") if float(text) == 0 else text for text in texts]
+
+
+def _written(value: float, last: int, power: int) -> str:
+    """A number rounded to 10^last, with an exponent where 10^power is large or small."""
+    if 10.0**power >= _LARGE or 10.0**power < _SMALL:
+        own = int(f"{value:.1e}".partition("e")[2]) if value else power
+        text = f"{value:.{max(own - last, 0)}e}"
+    else:
+        text = f"{round(value, -last):.{max(-last, 0)}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
