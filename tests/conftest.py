@@ -29,6 +29,7 @@ from samplerbench.core import schedules
 from samplerbench.core.grids import Levels
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import GeometricVE, NoiseSchedule, Rectified, VPLinear
+from samplerbench.core.targets import Target
 from samplerbench.datasets.density import Density
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.empirical import Empirical
@@ -61,6 +62,35 @@ def command() -> Callable[..., int]:
         return 0
 
     return run
+
+
+#: A job of a second: two samplers, a trained and the exact score, several blocks.
+TINY = ("experiment=tiny", "trainer.steps=20", "n_samples=150", "block=64", "n_reference=200")
+TINY += (
+    "logger=none",
+    "steps=[2,4]",
+    "sampler=[ddim,heun]",
+    "sampler.ddim.eta=0.5",
+    "workers=1",
+    "start=prior",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The words of a small job, with a cache of its own."""
+    return (*TINY, f"cache_dir={tmp_path_factory.mktemp('cache')}")
+
+
+@pytest.fixture(scope="session")
+def finished(command, tiny, tmp_path_factory):
+    """The folder of a finished run of `tiny`; see `run` for a copy.
+
+    Its name has a "=", as the jobs of a multirun may.
+    """
+    folder = tmp_path_factory.mktemp("finished") / "grid" / "seed=0"
+    assert command(*tiny, f'hydra.run.dir="{folder}"') == 0
+    return folder
 
 
 POINTS = torch.randn(200, 2, generator=torch.Generator().manual_seed(3)).double()
@@ -100,7 +130,7 @@ def members(kind: str, modules: Sequence[ModuleType] = ()) -> dict[str, Callable
     """
     build: dict[str, Callable[[], Any]] = {}
     with_yaml = set()
-    for name, path in folders.members(kind).items():
+    for name, path in folders.member_files(kind).items():
         target: Any = pydoc.locate(read_member(path)["_target_"])
         with_yaml |= {target.__name__, inspect.signature(target).return_annotation}
         build[name] = WITHOUT_FILES.get(f"{kind}={name}") or partial(built, kind, name)
@@ -181,6 +211,11 @@ def schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
 
 @walk(members("grid"))
 def grid(request: pytest.FixtureRequest) -> Callable[[NoiseSchedule, int], Levels]:
+    return request.param()
+
+
+@walk(members("target"))
+def target(request: pytest.FixtureRequest) -> Target:
     return request.param()
 
 

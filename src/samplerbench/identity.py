@@ -44,7 +44,7 @@ from samplerbench.version import __version__
 
 OURS = "samplerbench"
 PRESENTATION = (
-    *("app/", "figures/", "report/", "library.py", "logs/", "__main__.py"),
+    *("app/", "figures/", "report/", "verify/", "library.py", "logs/", "__main__.py"),
     *(f"bench/{name}.py" for name in ("cache", "jackknife", "ranking", "statistics", "store")),
     *("bench/resolution.py", "bench/rounding.py"),
     *(f"bench/budget/{name}.py" for name in ("mismatch", "parts", "words")),

@@ -163,11 +163,11 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
     Raises:
         InvalidSetting: there is no run, or it is damaged or cannot be built here.
     """
-    from samplerbench.app.job.objects import stored
+    from samplerbench.app.job.objects import stored_sweep
 
     require(isinstance(directory, str | PathLike), "run", directory, "the folder of a run")
     with _one_thread():
-        return Run(*stored(Path(directory), trusted, device))
+        return Run(*stored_sweep(Path(directory), trusted, device))
 
 
 def train(
@@ -195,24 +195,24 @@ def train(
         InvalidSetting: before the training, if these parts or settings do not fit.
         RunFailed: the loss or the weights are no longer finite.
     """
-    from samplerbench.app.config.compose import member
-    from samplerbench.app.job.objects import trained
+    from samplerbench.app.config.compose import member_node
+    from samplerbench.app.job.objects import trained_sweep
 
     words = [f"seed={_whole('seed', seed, 0)}"]
     for group, name in (("objective", objective), ("network", network)):
         if name is not None:
-            member(group, name)  # refuses a wrong name
+            member_node(group, name)  # refuses a wrong name
             words.append(f"{group}={name}")
     changed = dict(settings or {})
     if steps is not None:
         changed["trainer.steps"] = _whole("steps", steps)
     path = schedule
     if isinstance(path, str):
-        member("schedule", path)
+        member_node("schedule", path)
         words.append(f"schedule={path}")
     given = None if path is None or isinstance(path, str) else (type(path).__name__, path)
     with _one_thread():
-        sweep, losses = trained(_one("dataset", law, Dataset), given, words, changed)
+        sweep, losses = trained_sweep(_one("dataset", law, Dataset), given, words, changed)
     return Run(sweep, losses, as_table([]))
 
 
@@ -388,9 +388,9 @@ def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") ->
 
 
 def _built(group: str, name: str, settings: Mapping[str, object]) -> Any:
-    from samplerbench.app.config.compose import made
+    from samplerbench.app.config.compose import make_member
 
-    return made(group, name, settings)
+    return make_member(group, name, settings)
 
 
 def _base(
@@ -407,11 +407,11 @@ def _base(
         if seed is not None:
             base = replace(base, seed=_whole("seed", seed, 0))
     else:
-        from samplerbench.app.job.objects import untrained
+        from samplerbench.app.job.objects import exact_sweep
 
         path = None if schedule is None else _one("schedule", schedule, NoiseSchedule)
         words = [] if seed is None else [f"seed={_whole('seed', seed, 0)}"]
-        base = untrained(_one("dataset", model, Dataset), path, words)
+        base = exact_sweep(_one("dataset", model, Dataset), path, words)
     if grid is None:
         return base
     allowed = "a name, or a function of schedule and steps"

@@ -1,4 +1,4 @@
-"""What the tests of commands share: words that are composed or run, and one finished run."""
+"""Fixtures of the tests of commands: words that are composed or run, copies of the finished run."""
 
 import shutil
 
@@ -7,17 +7,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from samplerbench.app.config.folders import conf_directory
-
-#: A job of a second: two samplers, a trained and the exact score, several blocks.
-TINY = ("experiment=tiny", "trainer.steps=20", "n_samples=150", "block=64", "n_reference=200")
-TINY += (
-    "logger=none",
-    "steps=[2,4]",
-    "sampler=[ddim,heun]",
-    "sampler.ddim.eta=0.5",
-    "workers=1",
-    "start=prior",
-)
 
 
 @pytest.fixture
@@ -32,23 +21,6 @@ def composed():
 
         yield commanded
     HydraConfig.instance().cfg = None
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """The words of a small job, with a cache of its own."""
-    return (*TINY, f"cache_dir={tmp_path_factory.mktemp('cache')}")
-
-
-@pytest.fixture(scope="session")
-def finished(command, tiny, tmp_path_factory):
-    """The folder of a finished run of `tiny`; see `run` for a copy.
-
-    Its name has a "=", as the jobs of a multirun may.
-    """
-    folder = tmp_path_factory.mktemp("finished") / "grid" / "seed=0"
-    assert command(*tiny, f'hydra.run.dir="{folder}"') == 0
-    return folder
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
-from samplerbench.app.config.folders import conf_directory
-from samplerbench.app.config.groups import nodes
+from samplerbench.app.config.construct import construct, construct_grid, read_member
+from samplerbench.app.config.folders import conf_directory, member_files
+from samplerbench.app.config.groups import chosen_nodes
+from samplerbench.app.config.numbers import check_numbers, whole_number, whole_numbers
 from samplerbench.app.job.build import build, chosen_block, networks
 from samplerbench.core.grids import Level
 from samplerbench.errors import InvalidSetting
@@ -23,69 +26,150 @@ def test_a_member_of_an_experiment_can_be_dropped(composed):
     assert not job.pictures
 
 
-@pytest.mark.parametrize(
-    ("experiment", "words"),
-    [
-        ("n0/chain", ["start=prior"]),  # its start has a width, its picture a k
-        ("n0/chain", ["picture=[samples]"]),
-        ("shapes/samplers", ["metric=sliced", "sampler=heun"]),
-        ("shapes/samplers", ["metric=max_sliced"]),
-        ("images/ddim_table", ["network=unet", "trainer=digits"]),
-    ],
-)
-def test_what_an_experiment_chose_can_be_replaced(composed, experiment, words):
-    assert build(composed(f"experiment={experiment}", *words, *FEW), {}, "test")
+def test_what_an_experiment_chose_can_be_replaced(composed):
+    for experiment, *words in (
+        ("n0/chain", "start=prior"),  # its start has a width, its picture a k
+        ("n0/chain", "picture=[samples]"),
+        ("shapes/samplers", "metric=sliced", "sampler=heun"),
+        ("images/ddim_table", "network=unet", "trainer=digits"),
+    ):
+        assert build(composed(f"experiment={experiment}", *words, *FEW), {}, "test")
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+def test_settings_of_what_is_not_chosen_are_refused_by_name(composed):
+    annealed = ["experiment=n0/annealed", "sampler=[annealed_langevin]"]
+    for words, message in (
         (["+sampler.dimm.eta=1"], r"^sampler\.dimm=.* dimm is not in sampler=\[ddim\]$"),
         (["+metric.slicd.p=1"], r"^metric\.slicd=.* slicd is not in metric="),
         (["+start.exakt.std=1"], r"^start\.exakt=.*\[prior,exact\]$"),
         (["+picture.sampels.chains=9"], r"^picture\.sampels=.*picture=\[\]$"),
         # known, but not chosen, and asked for by the user
         (["+sampler.heun.order=1"], r"^sampler\.heun=.* heun is not in sampler=\[ddim\]$"),
-        (
-            ["experiment=n0/annealed", "sampler=[annealed_langevin]", "sampler.ddim.eta=0"],
-            r"^sampler\.ddim=.* ddim is not in sampler=\[annealed_langevin\]$",
-        ),
-    ],
-)
-def test_settings_of_what_is_not_chosen_are_refused_by_name(composed, words, message):
-    with pytest.raises(InvalidSetting, match=message):
-        build(composed(*words), {}, "test")
+        ([*annealed, "sampler.ddim.eta=0"], r"^sampler\.ddim=.*sampler=\[annealed_langevin\]$"),
+    ):
+        config = composed(*words)
+        with pytest.raises(InvalidSetting, match=message):
+            build(config, {}, "test")
+    GlobalHydra.instance().clear()  # a stored config was accepted when it was run
+    assert list(chosen_nodes(config, "sampler")) == ["annealed_langevin"]
+
+
+def test_the_shape_of_the_data_decides_how_many_rows_a_block_has():
+    config = OmegaConf.create({"block": None, "n_samples": 10})  # n decides nothing
+    for shape, rows in (
+        ((2,), 2000),
+        ((784,), 2000),
+        ((1, 8, 8), 100),
+        ((3, 32, 32), 100),
+        ((3, 256, 256), 5),
+        ((3, 1024, 1024), 1),
+    ):
+        assert chosen_block(config, shape) == rows
+    assert chosen_block(OmegaConf.create({"block": 7}), (1, 8, 8)) == 7
+
+
+def test_whole_numbers_have_limits(composed):
+    for key, value, allowed in (
+        ("n_samples", 0, "n_samples=0: must be at least 1"),
+        ("n_samples", True, "n_samples=True: must be a number"),
+        ("repetitions", -1, "repetitions=-1: must be at least 1"),
+        ("block", 2.5, "block=2.5: must be a valid integer"),
+        ("block", [1, 2], "block="),
+        ("workers", 0, "workers=0: must be at least 1"),
+        ("workers", 1025, "workers=1025: must be at most 1,024"),
+        ("seed", "one", "seed=one: must be a valid integer"),
+        ("seed", -1, "seed=-1: must be at least 0"),
+        ("seed", 10**20, "seed=1"),
+        ("n_train", 2**39, "the memory of this machine"),
+    ):
+        with pytest.raises(InvalidSetting) as caught:
+            whole_number(OmegaConf.create({key: value}), key)
+        assert str(caught.value).startswith(allowed) or allowed in str(caught.value)
+    for value, allowed in (
+        ([4, 4], "none twice"),
+        (2.5, "integer"),
+        ([10**7], "at most 1,000,000"),
+    ):
+        with pytest.raises(InvalidSetting, match=allowed):
+            whole_numbers(OmegaConf.create({"steps": value}), "steps")
+    config = composed()
+    check_numbers(config)
+    for key, value in (("steps", [4, 0]), ("block", 0), ("floor_repetitions", -1)):
+        with pytest.raises(InvalidSetting, match=f"^{key}="):
+            check_numbers(OmegaConf.merge(config, {key: value}))
+
+
+def test_settings_of_members_are_checked_by_the_members():
+    for key, value, message in (
+        ("sampler.ddim.eta", [0, -1], r"eta=-1.*at least 0"),
+        ("sampler.ddim.eta", "abc", r"eta=abc.*number"),
+        ("sampler.ddim.eta", [], r"eta=\[\].*at least one"),
+        ("sampler.ddim.eta", [0, 0.0], "without repetitions"),
+        ("sampler.ddim.etta", 1, r"^sampler\.ddim\.etta=1.*eta"),
+        ("schedule.edm.sigma_max", -3, r"sigma_max=-3.*positive"),
+        ("dataset.gaussian.covariance", [[1, 0], [0, -1]], "semi-def"),
+        ("dataset.gaussian.mean", [], "dimension"),
+        ("metric.max_sliced_certified.relative_tolerance", -1, "relative_tolerance=-1.*least 0"),
+        ("trainer.default.lr", -1, r"lr=-1.*positive"),
+        ("logger.wandb.mode", "foo", "mode=foo.*'offline'"),
+        ("schedule.edm._target_", "samplerbench.nope.X", "_target_"),
+    ):
+        group, name, setting = key.split(".")
+        node = read_member(member_files(group)[name])
+        node[setting] = value
+        with pytest.raises(InvalidSetting, match=message):
+            (construct_grid if group == "sampler" else construct)(node, f"{group}.{name}")
 
 
 @pytest.mark.parametrize(
-    ("words", "shape", "rows"),
+    ("words", "message"),
     [
-        ([], (2,), 2000),
-        ([], (784,), 2000),
-        ([], (1, 8, 8), 100),
-        ([], (3, 32, 32), 100),
-        ([], (3, 256, 256), 5),
-        ([], (3, 1024, 1024), 1),
-        (["block=7"], (1, 8, 8), 7),
-        (["n_samples=10"], (1, 8, 8), 100),  # n decides nothing
-        (["n_samples=10"], (2,), 2000),
+        ("steps=[]", r"^steps=\[\].*numbers of steps"),
+        ("grid.noise_min=-0.1", "noise_min=-0.1.*positive"),
+        ("grid.noise_max=100", r"^grid\.noise_max=100.*at most 10"),
+        ("schedule=vp_cosine grid.noise_max=inf", "noise_max=inf.*finite"),
+        ("target=noise schedule=rectified grid=uniform", "denoiser=learned.*NoiseTarget is undef"),
+        ("budget=true", "^budget=True.*converged_steps"),
+        ("device=meta", "^device=meta.*cpu"),
+        ("graphs=true", "^graphs=True.*device=cuda"),
+        ("dtype=float8", "^dtype=float8.*float64"),
+        ("denoiser=orakel", "^denoiser=orakel.*oracle"),
+        ("denoiser=[]", r"^denoiser=\[\].*oracle"),
+        (
+            "denoiser=[oracle,oracle]",
+            "must be one or several of .*, each named once",
+        ),
+        ("dataset=gaussian dataset.mean=[0] dataset.covariance=[[1]]", "^metric=max_sliced_cert"),
+        ("wanted=0", "^wanted=0.*positive"),
+        ("experiment=budget budget.tolerance=-1", r"^budget\.tolerance=-1.*positive"),
+        ("experiment=budget denoiser=learned", "^denoiser=.*oracle"),
+        ("experiment=budget start=prior", "^start=.*exact"),
+        ("experiment=budget repetitions=1", "^repetitions=1.*at least 2"),
+        ("dataset=file dataset.path=no.npy", r"^dataset\.path=no\.npy"),
+        ("dataset=pinwheel", "^denoiser=oracle.*learned"),
+        ("metric=w_law_1d", "^metric=w_law_1d.*1-D"),
+        ("objective=hyvarinen", "^sampler=ddim: .* one level: use sampler=ula"),
+        ("objective=ncsn schedule.sigma_max=80", "^sampler=ddim: .* up to σ/α = 10"),
+        (
+            "sampler=edm_churn schedule.sigma_max=80 grid.noise_max=10 level_law.maximum=10",
+            "^sampler=edm_churn: .* up to σ/α = 10 and EDMChurn asks for 14",
+        ),
+        ("sampler=ula", "^sampler=ula: .* use grid=hold"),
+        ("sampler=ula grid=hold grid.noise=50", r"^grid\.noise=50.0: .* at most 10"),
+        ("objective=hyvarinen sampler=ula grid=hold grid.noise=1", "learned only"),
+        ("objective=hyvarinen sampler=[ddim,heun] denoiser=[learned,oracle]", "^sampler=ddim: .*"),
+        ("metric=exact_w2", "^metric=exact_w2: .* more than max_pairs"),
+        ("dataset=two_moons reference_noise=1", "^reference_noise=1.0: .* mixtures only"),
+        ("picture=band_1d", "^picture=band_1d: .* 1 dimension"),
+        ("steps=4 nfe=8", "^steps=4: must be left out beside nfe, which decides the numbers"),
+        ("steps=null", "^steps=None: must be numbers of steps, or null with nfe given"),
+        ("sweeper_metric=exact_w2", "^sweeper_metric=exact_w2: must be null or one of the metr"),
     ],
 )
-def test_the_shape_of_the_data_decides_how_many_rows_a_block_has(composed, words, shape, rows):
-    assert chosen_block(composed(*words), shape) == rows
-
-
-@pytest.mark.parametrize("block", ["0", "-1", "2.5", "many", "[1,2]"])
-def test_no_number_of_rows(composed, block):
-    with pytest.raises(InvalidSetting, match=r"^block="):
-        build(composed(f"block={block}"), {}, "test")
-
-
-def test_a_stored_config_is_not_asked_again(composed):
-    words = ["experiment=n0/annealed", "sampler=[annealed_langevin]", "sampler.ddim.eta=0"]
-    config = composed(*words)
-    GlobalHydra.instance().clear()
-    assert list(nodes(config, "sampler")) == ["annealed_langevin"]
+def test_what_cannot_work_is_said_before_any_work(composed, words, message):
+    with pytest.raises(InvalidSetting, match=message) as caught:
+        build(composed("n_train=50", "n_validation=10", *words.split()), {}, "test")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_sampler_that_cannot_run_leaves_the_others_alone(composed):
@@ -98,19 +182,10 @@ def test_a_sampler_that_cannot_run_leaves_the_others_alone(composed):
         "ddim": "incompatible",
     }
     assert "one level" in drawn["ddim"].message
-
-
-@pytest.mark.parametrize("sampler", ["[ddim]", "[ddim,heun]"])
-def test_where_none_can_run_that_is_refused(composed, sampler):
-    with pytest.raises(InvalidSetting, match=r"^sampler=ddim: .*one level"):
-        build(composed(*HELD, f"sampler={sampler}", *FEW), {}, "test")
-
-
-def test_a_training_for_nothing_is_refused(composed):
-    # on the exact score both can run
-    words = ["objective=hyvarinen", "sampler=[ddim,heun]", "denoiser=[learned,oracle]"]
-    with pytest.raises(InvalidSetting, match=r"^sampler=ddim: .*one level"):
-        build(composed(*words, *FEW), {}, "test")
+    for words in (["sampler=[ddim]"], ["sampler=[ddim,heun]"], ["sampler=mala"]):
+        with pytest.raises(InvalidSetting, match=r"^sampler=") as caught:
+            build(composed(*HELD, *words, *FEW), {}, "test")
+        assert "LevelFree" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -124,19 +199,7 @@ def test_every_network_that_would_do_is_named(composed, objective, network, othe
     named = caught.value.allowed.partition(": ")[2].split(", ")
     assert caught.value.field == "network"
     assert named == [name for name, level in networks().items() if level == others]
-
-
-def test_networks_are_those_of_the_folder():
     assert set(networks()) == {path.stem for path in (conf_directory() / "network").glob("*.yaml")}
-    assert not networks()["smooth_mlp"]
-    assert networks()["time_mlp"]
-
-
-@pytest.mark.parametrize("sampler", ["mala", "ddim"])
-def test_what_a_score_lacks_is_said_in_words(composed, sampler):
-    with pytest.raises(InvalidSetting) as caught:
-        build(composed(*HELD, f"sampler={sampler}", *FEW), {}, "test")
-    assert "LevelFree" not in str(caught.value)
 
 
 def test_the_empirical_denoiser_is_of_the_training_points(composed):
@@ -154,20 +217,14 @@ def test_the_empirical_denoiser_is_of_the_training_points(composed):
 
 def test_points_of_another_data_seed_are_another_reference(composed):
     """Also training points, which a budget measures to where no law is known."""
-    words = (
-        "experiment=tiny",
-        "dataset=four_well",
-        "metric=sliced",
-        "denoiser=oracle",
-        "logger=none",
-    )
-    budget = ("+budget.converged_steps=20", "+budget.tolerance=0.5", "start=exact", "steps=4")
+    words = ("experiment=tiny", "dataset=four_well", "metric=sliced", "denoiser=oracle", *FEW)
+    budget = ("+budget.converged_steps=8", "+budget.tolerance=0.5", "start=exact", "steps=4")
+    few = ("sampler.ddim.eta=0", "floor_repetitions=0", "block=50", "logger=none")
     ids = []
     for data_seed in (0, 1):
-        job = build(composed(*words, *budget, f"data_seed={data_seed}"), {}, "x")
+        job = build(composed(*words, *budget, *few, f"data_seed={data_seed}"), {}, "x")
         assert job.budget is not None
-        rows = job.budget.run()
-        ids.append({(row.reference, row.cell_id) for row in rows})
-    shared = {reference for reference, _ in ids[0] & ids[1]}
+        ids.append({(row.reference, row.cell_id) for row in job.budget.run()})
     assert "training" in {reference for reference, _ in ids[0]}
+    shared = {reference for reference, _ in ids[0] & ids[1]}
     assert shared == {"doubled", "converged"}  # of samples, which data_seed does not decide

@@ -8,7 +8,6 @@ from PIL import Image
 
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.job.build import build
-from samplerbench.errors import InvalidSetting
 
 CONF = conf_directory()
 NOT_OURS = {"hydra", "experiment"}
@@ -93,15 +92,11 @@ def test_every_member_builds(composed, group, member, tmp_path):
     assert job.sweep.cells()
 
 
+@pytest.mark.parametrize("fidelity", ["quick", "notebook"])
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_builds(composed, name):
-    job = build(composed(f"experiment={name}"), {"experiment": name}, "test")
-    assert job.sweep.labels.experiment == name
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_builds_in_its_notebooks_own_setting(composed, name):
-    job = build(composed(f"experiment={name}", "fidelity=notebook"), {"experiment": name}, "test")
+def test_every_experiment_builds(composed, name, fidelity):
+    words = (f"experiment={name}", f"fidelity={fidelity}")
+    job = build(composed(*words), {"experiment": name}, "test")
     assert job.sweep.labels.experiment == name
 
 
@@ -127,44 +122,16 @@ def test_the_notebooks_network_has_kinks_and_ours_has_none(composed, name):
     assert not network.smooth
 
 
-@pytest.mark.parametrize(("group", "member"), MEMBERS, ids=MEMBER_NAMES)
-def test_every_member_says_what_it_is(group, member):
-    lines = (CONF / group / f"{member}.yaml").read_text().splitlines()
-    comments = [line for line in lines[:2] if line.startswith("# ") and "@package" not in line]
-    assert comments, "the first line of a member says what it is"
-
-
-@pytest.mark.parametrize(("group", "member"), MEMBERS, ids=MEMBER_NAMES)
-def test_only_this_package_is_named(group, member):
+def test_every_member_says_what_it_is_and_names_this_package_only():
     def targets(node):
         if isinstance(node, dict):
             yield from ([node["_target_"]] if "_target_" in node else [])
             for value in node.values():
                 yield from targets(value)
 
-    node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{member}.yaml"))
-    assert all(target.startswith("samplerbench.") for target in targets(node))
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("objective=hyvarinen", "sampler=ddim: .* one level: use sampler=ula"),
-        ("objective=ncsn schedule.sigma_max=80", "sampler=ddim: .* up to σ/α = 10"),
-        (
-            "sampler=edm_churn schedule.sigma_max=80 grid.noise_max=10 level_law.maximum=10",
-            "sampler=edm_churn: .* up to σ/α = 10 and EDMChurn asks for 14",
-        ),
-        ("objective=ncsn network=mlp", "network=MLP: .* with a noise level: ncsn_mlp"),
-        ("objective=hyvarinen network=ncsn_mlp", "network=NCSNMLP: .* without a noise level"),
-        ("sampler=ula", "sampler=ula: .* use grid=hold"),
-        ("sampler=ula grid=hold grid.noise=50", "grid.noise=50.0: .* at most 10"),
-        ("objective=hyvarinen sampler=ula grid=hold grid.noise=1", "learned only"),
-        ("metric=exact_w2", "metric=exact_w2: .* more than max_pairs"),
-        ("dataset=two_moons reference_noise=1", "reference_noise=1.0: .* mixtures only"),
-        ("picture=band_1d", "picture=band_1d: .* 1 dimension"),
-    ],
-)
-def test_what_cannot_work_is_said_before_any_work(composed, words, message):
-    with pytest.raises(InvalidSetting, match=message):
-        build(composed(*words.split()), {}, "test")
+    for group, member in MEMBERS:
+        path = CONF / group / f"{member}.yaml"
+        lines = path.read_text().splitlines()[:2]
+        assert any(line.startswith("# ") and "@package" not in line for line in lines), path
+        node = OmegaConf.to_container(OmegaConf.load(path))
+        assert all(target.startswith("samplerbench.") for target in targets(node)), path

@@ -128,9 +128,8 @@ def test_it_says_how_to_load_it(command, run, tmp_path, capsys):
     assert f"model={tmp_path}/mine" in lines[2]
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
+def test_what_cannot_be_done_ends_in_one_line(refuses, run, tmp_path):
+    for words, said in (
         (["{run}"], "out=: must be given"),
         (["{run}", "out="], "out=: must be followed by its value"),
         (["out={tmp}/new"], "export=no folder: must be the folder of one run"),
@@ -139,14 +138,8 @@ def test_it_says_how_to_load_it(command, run, tmp_path, capsys):
         (["{run}", "out={tmp}"], "must be a new folder; what is there is kept"),
         (["{run}", "out={tmp}/no/new"], "in a folder that is there"),
         (["{tmp}", "out={tmp}/new"], "must be a folder that a job of samplerbench made"),
-    ],
-)
-def test_what_cannot_be_done_ends_in_one_line(command, run, tmp_path, capsys, words, said):
-    assert command("export", *(word.format(run=run, tmp=tmp_path) for word in words)) == 2
-    err = capsys.readouterr().err.strip()
-    assert said in err
-    assert len(err.splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
+    ):
+        refuses(["export", *(word.format(run=run, tmp=tmp_path) for word in words)], said)
 
 
 def test_a_run_without_a_trained_model(command, tmp_path, monkeypatch, capsys):

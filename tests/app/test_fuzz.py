@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
@@ -34,6 +35,8 @@ from samplerbench.app.main import main
 from samplerbench.bench.cell import Row
 from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, RunFailed
+
+pytestmark = pytest.mark.slow
 
 BASE = ["experiment=tiny", "logger=none", "denoiser=oracle", "steps=2", "n_samples=16", "block=16"]
 BASE += ["n_reference=32", "repetitions=1", "floor_repetitions=0", "sampler.ddim.eta=0"]
@@ -222,17 +225,9 @@ def changed(config: DictConfig):
     return st.lists(st.tuples(st.sampled_from(keys), VALUES), min_size=1, max_size=3)
 
 
-@bounded(40)
+@bounded(60)
 @given(data=st.data())
 def test_any_value_of_any_key(configs, data):
-    plain, hydra = configs["oracle"]
-    ended(plain, hydra, data.draw(changed(plain)))
-
-
-@pytest.mark.slow
-@bounded(40)
-@given(data=st.data())
-def test_many_values_of_many_keys(configs, data):
     plain, hydra = configs[data.draw(st.sampled_from(sorted(configs)))]
     ended(plain, hydra, data.draw(changed(plain)))
 
@@ -243,6 +238,8 @@ def quoted(value: object) -> str:
 
 
 KEYS = sorted(leaves(composed(BASE)[0]))
+ODD = "steps ~sampler =1 +x.y=1 a/b@c=1 +sampler@x=heun steps=[ steps={ ' seed=1,2 steps=range(3) "
+ODD += "experiment=nope seed=seed"
 OVERRIDES = st.one_of(
     st.tuples(st.sampled_from(["", "+", "++", "~"]), st.sampled_from(KEYS), VALUES).map(
         lambda word: f"{word[0]}{word[1]}={quoted(word[2])}"
@@ -251,149 +248,46 @@ OVERRIDES = st.one_of(
         lambda chosen: "=".join(chosen)
     ),
     st.tuples(st.sampled_from(GROUPS), VALUES).map(lambda word: f"{word[0]}={quoted(word[1])}"),
-    st.sampled_from(
-        [
-            "steps",
-            "~sampler",
-            "=1",
-            "+x.y=1",
-            "a/b@c=1",
-            "+sampler@x=heun",
-            "steps=[",
-            "steps={",
-            "'",
-            "seed=1,2",
-            "steps=range(3)",
-            "experiment=nope",
-            "seed=seed",
-        ]
-    ),
+    st.sampled_from(ODD.split()),
     WORDS.filter(lambda word: not word.startswith("-") and "\0" not in word),
 )
 #: Where a run goes is the user's right; tests stay in their folder.
 SAFE = OVERRIDES.filter(lambda word: "\0" not in word and "cache" not in word)
 
 
-def line_of(words, extra=()):
+@bounded(30)
+@given(words=st.lists(SAFE, min_size=1, max_size=4), multirun=st.booleans())
+def test_any_words_after_the_command(words, multirun):
     with empty_folder() as folder:
-        status, _, err = typed(*extra, *BASE, *words)
+        status, _, err = typed(*["-m"] * multirun, *BASE, *words)
         check(status, err, folder, words)
 
 
-@bounded(12)
-@given(words=st.lists(SAFE, min_size=1, max_size=3))
-def test_any_words_after_the_command(words):
-    line_of(words)
-
-
-@pytest.mark.slow
-@bounded(25)
-@given(words=st.lists(SAFE, min_size=1, max_size=4), multirun=st.booleans())
-def test_many_words_after_the_command(words, multirun):
-    line_of(words, ["-m"] * multirun)
-
-
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """A finished run of the trained model."""
-    folder = tmp_path_factory.mktemp("stored") / "run"
-    status, _, err = typed(*LEARNED, f"hydra.run.dir={folder}")
-    assert status == 0, err
-    return folder
+def stored(finished, tmp_path_factory):
+    """A finished run of a trained model."""
+    return shutil.copytree(finished, tmp_path_factory.mktemp("stored") / "run")
 
 
 COMMANDS = {
-    "score": [
-        "a.npy",
-        "no.csv",
-        "a.npy=",
-        "metric=sliced",
-        "dataset=gaussian",
-        "n_reference=9",
-        "seed=-1",
-        "reference=a.npy",
-        "reference=",
-        "metric=[]",
-        "dataset=null",
-        "n_reference=0",
-        "dataset.path=1",
-        "metric.sliced.directions=0",
-        "dataset=gaussian_mixture",
-    ],
-    "report": [
-        "RUN",
-        ".",
-        "out=page",
-        "out=",
-        "out=/",
-        "panels=false",
-        "panels=7",
-        "--compare",
-        "nowhere",
-        "--x",
-    ],
-    "sample": [
-        "RUN",
-        "sampler=ddim",
-        "sampler=nope",
-        "steps=2",
-        "steps=-1",
-        "n=3",
-        "n=0",
-        "n=1e3",
-        "out=a.npy",
-        "out=b.npy",
-        "out=b",
-        "--every",
-        "--every=2",
-        "start=prior",
-        "start=x",
-        "denoiser=oracle",
-        "denoiser=",
-        "seed=-1",
-        "seed=[",
-        "device=moon",
-        "grid=uniform",
-        "grid.rho=nan",
-        "sampler.eta=1",
-        "sampler.eta=[]",
-        "sampler.x=1",
-        "n=99999999999999",
-    ],
-    "cache": [
-        "prune",
-        "list",
-        "days=0",
-        "days=x",
-        "days=",
-        "days=nan",
-        "cache_dir=.",
-        "days=-1",
-        "cache_dir=nowhere",
-        "days=9e999",
-        "days=٣",
-        "x",
-    ],
-    "check": ["nope", "a.b", "samplerbench.nope.X", "os.system", ".", "..", "heun.", ".heun"],
-    "list": ["samplers", "nope", "--config-dir", "nowhere", ".", "-x", "", "metrics", "s"],
-    "cite": ["RUN", ".", "nowhere", ""],
+    "score": "a.npy no.csv a.npy= metric=sliced dataset=gaussian n_reference=9 seed=-1 "
+    "reference=a.npy reference= metric=[] dataset=null n_reference=0 dataset.path=1 "
+    "metric.sliced.directions=0 dataset=gaussian_mixture",
+    "report": "RUN . out=page out= out=/ panels=false panels=7 --compare nowhere --x",
+    "sample": "RUN sampler=ddim sampler=nope steps=2 steps=-1 n=3 n=0 n=1e3 out=a.npy out=b.npy "
+    "out=b --every --every=2 start=prior start=x denoiser=oracle denoiser= seed=-1 seed=[ "
+    "device=moon grid=uniform grid.rho=nan sampler.eta=1 sampler.eta=[] sampler.x=1 "
+    "n=99999999999999",
+    "cache": "prune list days=0 days=x days= days=nan cache_dir=. days=-1 cache_dir=nowhere "
+    "days=9e999 days=٣ x",
+    "check": "nope a.b samplerbench.nope.X os.system . .. heun. .heun",
+    "list": "samplers nope --config-dir nowhere . -x metrics s",
+    "cite": "RUN . nowhere",
 }
 
 
-def command_line(run, name, words):
-    with empty_folder() as folder:
-        shutil.copy(run / "a.npy", folder)
-        given_words = [str(run) if word == "RUN" else word for word in words]
-        before = (folder / "a.npy").read_bytes()
-        status, _, err = typed(name, *given_words)
-        check(status, err, folder, (name, words))
-        assert (folder / "a.npy").read_bytes() == before, words
-        if status == 2:
-            assert {path.name for path in folder.iterdir()} == {"a.npy"}, (name, words)
-
-
 def words_of(name):
-    known = st.sampled_from(COMMANDS[name])
+    known = st.sampled_from(COMMANDS[name].split())
     # of `check` a word without a dot is a sampler that is measured for seconds
     other = WORDS.filter(lambda word: "\0" not in word)
     wide = st.one_of(known, known, known, other, other.map("trusted={}".format))
@@ -402,8 +296,7 @@ def words_of(name):
 
 @pytest.fixture(scope="module")
 def run(stored):
-    import numpy as np
-
+    """The same, with a file of samples."""
     np.save(stored / "a.npy", np.random.default_rng(0).standard_normal((40, 2)))
     return stored
 
@@ -413,17 +306,18 @@ LINES = st.sampled_from(sorted(COMMANDS)).flatmap(words_of)
 LINES = LINES.filter(lambda line: line[0] != "check" or any("=" not in w for w in line[1]))
 
 
-@bounded(30)
+@bounded(120)
 @given(line=LINES)
 def test_any_words_of_the_other_commands(run, line):
-    command_line(run, *line)
-
-
-@pytest.mark.slow
-@bounded(100)
-@given(line=LINES)
-def test_many_words_of_the_other_commands(run, line):
-    command_line(run, *line)
+    name, words = line
+    with empty_folder() as folder:
+        shutil.copy(run / "a.npy", folder)
+        before = (folder / "a.npy").read_bytes()
+        status, _, err = typed(name, *(str(run) if word == "RUN" else word for word in words))
+        check(status, err, folder, (name, words))
+        assert (folder / "a.npy").read_bytes() == before, words
+        if status == 2:
+            assert {path.name for path in folder.iterdir()} == {"a.npy"}, (name, words)
 
 
 STORED = ["config.yaml", "run.json", "status.json", "cells", "cells.parquet", "losses.csv"]
@@ -469,7 +363,9 @@ def damage(path: Path, kind: str, where: float, content: bytes, value: object) -
         )
 
 
-def opened(stored, spoilt, report):
+@bounded(30)
+@given(spoilt=st.lists(damages(), min_size=1, max_size=4))
+def test_a_spoilt_run_is_read_as_far_as_it_goes(stored, spoilt):
     with empty_folder() as folder:
         copy = shutil.copytree(stored, folder / "run")
         for name, *how in spoilt:
@@ -482,27 +378,10 @@ def opened(stored, spoilt, report):
             table, problems = Store(copy).readable()
             assert list(table.columns) == list(Row.__dataclass_fields__)
             assert all("\n" not in line for line in problems)
-            try:
-                found = open_run(copy)
-                rebuild(found)
-            except InvalidSetting as error:
-                said = str(error)
-                assert len(said.splitlines()) == 1, spoilt
-        for words in [("report", "run", "out=page", "panels=false"), ("cite", "run")][: 2 * report]:
+            with contextlib.suppress(InvalidSetting):
+                rebuild(open_run(copy))
+        for words in (("report", "run", "out=page", "panels=false"), ("cite", "run")):
             status, _, err = typed(*words)
             check(status, err, folder / "page", (words, spoilt))
         after = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
         assert after == before
-
-
-@bounded(25)
-@given(spoilt=st.lists(damages(), min_size=1, max_size=2))
-def test_a_spoilt_run_is_read_as_far_as_it_goes(stored, spoilt):
-    opened(stored, spoilt, False)
-
-
-@pytest.mark.slow
-@bounded(15)
-@given(spoilt=st.lists(damages(), min_size=1, max_size=4))
-def test_many_spoilt_runs(stored, spoilt):
-    opened(stored, spoilt, True)

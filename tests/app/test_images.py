@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from samplerbench.app.folder.runs import open_run
 from samplerbench.app.job.build import build
 from samplerbench.app.job.rebuild import rebuild
-from samplerbench.app.main import main
 
 QUICK = ("logger=none", "trainer.steps=3", "network.channels=[8,16]", "n_samples=20", "block=20")
 FEW = ("n_train=9", "n_reference=9", "n_samples=9")
@@ -22,16 +21,13 @@ DIGITS = ("experiment=digits", METRICS, *QUICK, *CELLS)
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
+def job(command, tmp_path_factory):
     """A digits job of seconds: its folder."""
     pytest.importorskip("diffusers")
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("digits")
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["samplerbench", *DIGITS])
-        main()
-    (run,) = (folder / "multirun").glob("[!.]*")  # beside it lies the cache
-    return run
+    folder = tmp_path_factory.mktemp("digits")
+    words = (f"hydra.run.dir={folder}/run", f"cache_dir={folder}/cache")
+    assert command(*DIGITS, *words) == 0
+    return folder / "run"
 
 
 def test_every_cell_has_a_value_and_a_floor(job):
@@ -76,24 +72,16 @@ def test_the_weights_are_a_unets(job):
     assert weights["network.unet.conv_in.weight"].shape == (8, 1, 3, 3)
 
 
-@pytest.mark.parametrize(
-    ("missing", "words", "line"),
-    [
+def test_what_cannot_work_ends_in_one_line(refuses, monkeypatch):
+    for missing, words, line in (
         ("sklearn.datasets", DIGITS, "dataset.needs=scikit-learn: must be installed: pip install "),
         ("diffusers", DIGITS, "network.needs=diffusers: must be installed: pip install "),
         ("", ("dataset=image_folder", "dataset.path=."), "dataset.path=.: must be a folder with"),
         ("", ("network=unet",), "network.event_shape=(2,): must be another one: a U-Net needs im"),
         ("", ("dataset=digits", *FEW), "metric=max_sliced_certified: must be another one: "),
         ("", ("picture=image_panel",), "picture=image_panel: must be another one: it shows images"),
-    ],
-)
-def test_what_cannot_work_ends_in_one_line(tmp_path, monkeypatch, capsys, missing, words, line):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["samplerbench", "logger=none", *words, "n_validation=5"])
-    if missing:
-        monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(SystemExit) as leaving:
-        main()
-    assert leaving.value.code == 2
-    (said,) = [line for line in capsys.readouterr().err.splitlines() if "must be" in line]
-    assert said.startswith(f"samplerbench: {line}")
+    ):
+        with monkeypatch.context() as patch:
+            if missing:
+                patch.setitem(sys.modules, missing, None)
+            refuses(["logger=none", *words, "n_validation=5"], f"samplerbench: {line}")

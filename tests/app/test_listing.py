@@ -18,51 +18,37 @@ from samplerbench.samplers.ula import ULA
 GROUPS = sorted(p.name for p in conf_directory().iterdir() if p.is_dir() and p.name != "hydra")
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_every_member_has_a_line(group, capsys):
-    listing.main([group])
-    lines = capsys.readouterr().out.splitlines()
-    folder = conf_directory() / group
-    for path in folder.rglob("*.yaml"):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        line = next(line for line in lines if line.startswith(f"{name} "))
-        assert len(line.split()) > 1, "it says what it is"
-
-
-def test_every_group_and_its_members(capsys):
+def test_every_member_has_a_line_and_every_sampler_a_reference(capsys):
+    for group in GROUPS:
+        listing.main([group])
+        lines = capsys.readouterr().out.splitlines()
+        folder = conf_directory() / group
+        for path in folder.rglob("*.yaml"):
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            line = next(line for line in lines if line.startswith(f"{name} "))
+            assert len(line.split()) > 1, "it says what it is"
+            assert group != "sampler" or listing.reference(path), path
+        assert group != "metric" or any("x[axis]" in line for line in lines), "as it is"
     listing.main([])
     out = capsys.readouterr().out
     assert "grid_mixture" in out
     assert all(f"\n{group} " in out for group in GROUPS)
 
 
-@pytest.mark.parametrize(
-    ("group", "name", "source"),
-    [
-        ("sampler", "ddim", "arXiv 2010.02502"),
-        ("sampler", "rk4", "Kutta 1901"),
-        ("objective", "ncsn", "arXiv 1907.05600"),
-        ("metric", "energy", "Székely and Rizzo 2013"),
-        ("start", "prior_sobol", "Matoušek 1998"),
-        ("dataset", "grid_mixture", ""),
-    ],
-)
-def test_references(group, name, source):
-    assert listing.reference(conf_directory() / group / f"{name}.yaml") == source
-
-
-def test_every_sampler_has_a_reference(capsys):
-    for path in (conf_directory() / "sampler").glob("*.yaml"):
-        assert listing.reference(path), path.stem
-
-
-def test_what_a_comment_says_is_shown_as_it_is(capsys):
-    listing.main(["metric"])
-    assert "x[axis]" in capsys.readouterr().out
+def test_references():
+    for member, source in {
+        "sampler/ddim": "arXiv 2010.02502",
+        "sampler/rk4": "Kutta 1901",
+        "objective/ncsn": "arXiv 1907.05600",
+        "metric/energy": "Székely and Rizzo 2013",
+        "start/prior_sobol": "Matoušek 1998",
+        "dataset/grid_mixture": "",
+    }.items():
+        assert listing.reference(conf_directory() / f"{member}.yaml") == source
 
 
 def test_what_a_sampler_declares():
-    describe = listing.declares
+    describe = listing.declared
     assert describe(DDIM()) == ("1", "N", "denoiser")
     assert describe(DDIM(1.0))[0] == "1 weak"
     assert describe(Heun())[:2] == ("2", "2N-1")
@@ -86,18 +72,14 @@ def test_members_of_ones_own(tmp_path, capsys):
     assert line.split()[-5:] == ["2", "2N-1", "denoiser", "arXiv", "2010.02502"]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["nothing"], "list=nothing: must be one of dataset"),
-        (["--config-dir", "/nothing"], "--config-dir=/nothing: must be a folder"),
-        (["--config-dir"], "--config-dir=: must be followed by a folder"),
-        (["--nothing"], "list=--nothing: must be one of dataset"),
-    ],
-)
-def test_bad_words(words, message):
-    with pytest.raises(InvalidSetting, match=message):
-        command("list", words)
+def test_bad_words(refuses):
+    for words, message in (
+        ("nothing", "list=nothing: must be one of dataset"),
+        ("--config-dir /nothing", "--config-dir=/nothing: must be a folder"),
+        ("--config-dir", "--config-dir=: must be followed by a folder"),
+        ("--nothing", "list=--nothing: must be one of dataset"),
+    ):
+        refuses(["list", *words.split()], message)
 
 
 def test_the_shell_completes_groups_members_and_keys():

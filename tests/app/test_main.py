@@ -148,6 +148,7 @@ MISTAKES = [
     ("experiment=n1/nonsense", "tiny", "n1/ddim"),
     ("dataset=[0]", "dataset=[0]", "grid_mixture"),
     ("+sampler=3", "sampler=3", "ddim"),
+    ("logger=null", "logger=null", "wandb"),
     ("hydra.run.dir=/proc/no/such", "/proc"),
     ("n_samples=???", "n_samples", "Missing"),
     ("steps=[4", "steps=[4"),

@@ -13,7 +13,6 @@ import yaml
 from samplerbench.app.config.construct import trusted, trusting
 from samplerbench.app.folder.runs import find_runs, open_run
 from samplerbench.app.job.rebuild import rebuild
-from samplerbench.app.main import main
 from samplerbench.errors import InvalidSetting
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -21,15 +20,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL))
 NAMES = {path.split("/")[1]: path.split("/")[2][:-5] for path in FILES if path.startswith("conf")}
 SMALL = ["experiment=tiny", "logger=none", "denoiser=learned", "start=prior", "trainer.steps=5"]
-
-
-def command(*words):
-    """Run samplerbench with these words, as a terminal would."""
-    before, sys.argv = sys.argv, ["samplerbench", *words]
-    try:
-        main()
-    finally:
-        sys.argv = before
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +43,7 @@ def here(folder, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def ours_and_theirs(folder, tmp_path_factory):
+def ours_and_theirs(folder, command, tmp_path_factory):
     """A multirun over our members and theirs, from their folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -65,13 +55,13 @@ def ours_and_theirs(folder, tmp_path_factory):
     return runs
 
 
-@pytest.mark.parametrize(("group", "name"), NAMES.items())
-def test_each_is_less_than_twenty_lines(group, name):
-    texts = FILES[f"lab/{group}.py"], FILES[f"conf/{group}/{name}.yaml"]
-    assert sum(len(text.splitlines()) for text in texts) < 20
+def test_each_is_less_than_twenty_lines():
+    for group, name in NAMES.items():
+        texts = FILES[f"lab/{group}.py"], FILES[f"conf/{group}/{name}.yaml"]
+        assert sum(len(text.splitlines()) for text in texts) < 20, group
 
 
-def test_all_of_them_in_one_run(here):
+def test_all_of_them_in_one_run(here, command):
     search = f"hydra.searchpath=[file://{here}/conf]"
     chosen = [f"{group}={name}" for group, name in NAMES.items()]
     command(search, "trusted=[lab]", *SMALL, *chosen, f"hydra.run.dir={here}/one")
@@ -85,15 +75,14 @@ def test_all_of_them_in_one_run(here):
     assert found == {key: NAMES[key] for key in found}
 
 
-def test_their_names_are_known_at_the_other_doors(here, capsys):
+def test_their_names_are_known_at_the_other_doors(here, command, capsys):
     own = ["--config-dir", "conf", "trusted=lab"]
     command("check", *(f"{group}={name}" for group, name in NAMES.items()), *own)
     assert "broken" not in capsys.readouterr().out
     np.save("some.npy", np.random.default_rng(0).uniform(-1, 1, (100, 2)))
     command("score", "some.npy", "dataset=square", "metric=mean_gap", "n_reference=200", *own)
     assert "cannot be told from the data" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="2"):
-        command("check", "mine")
+    assert command("check", "mine") == 2
 
 
 def test_a_multirun_over_ours_and_theirs(ours_and_theirs):
@@ -109,9 +98,8 @@ def test_a_multirun_over_ours_and_theirs(ours_and_theirs):
     assert abs(values["euler"] - values["mine"]).max() < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+def test_what_is_not_trusted_or_not_there_is_one_line(here, command, capsys):
+    for words, message in (
         ([], "a member of samplerbench; add trusted=lab if you trust its code"),
         (["trusted=la"], "a member of samplerbench, la; add trusted=lab if"),
         (["trusted=lab.dataset"], "add trusted=lab if"),
@@ -119,14 +107,12 @@ def test_a_multirun_over_ours_and_theirs(ours_and_theirs):
         (["trusted=file:x"], "trusted=file:x: must be the name of a package"),
         (["trusted=lab", "sampler.mine._target_=lab.nothing.Mine"], "can be imported: No module"),
         (["trusted=lab", "sampler.mine._target_=labevil.Mine"], "add trusted=labevil if"),
-    ],
-)  # fmt: skip
-def test_what_is_not_trusted_or_not_there_is_one_line(here, capsys, words, message):
-    with pytest.raises(SystemExit, match="2"):
-        command("--config-dir", "conf", "sampler=mine", *SMALL, *words)
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert message in err
+    ):
+        capsys.readouterr()
+        assert command("--config-dir", "conf", "sampler=mine", *SMALL, *words) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert message in err
 
 
 def test_where_it_is_defined_decides(here):

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from samplerbench.app.commands import report
 from samplerbench.app.folder.plan import read_plan
 from samplerbench.app.folder.runs import find_runs, open_run
-from samplerbench.app.main import main
 from samplerbench.bench.store import CLOCKS
 
 WORDS = ("experiment=tiny", "logger=none", "denoiser=oracle", "start=exact", "steps=4")
@@ -20,20 +19,10 @@ WORDS += ("sampler.ddim.eta=0", "n_samples=50", "block=50", "workers=1", "hydra.
 
 
 @pytest.fixture
-def multirun(monkeypatch, tmp_path, capfd):
+def multirun(command, monkeypatch, tmp_path, capfd):
     """Run a multirun in an empty folder: (status, standard error)."""
     monkeypatch.chdir(tmp_path)
-
-    def command(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["samplerbench", "-m", *WORDS, *words])
-        status = 0
-        try:
-            main()
-        except SystemExit as leaving:
-            status = int(leaving.code or 0)
-        return status, capfd.readouterr().err
-
-    return command
+    return lambda *words: (command("-m", *WORDS, *words), capfd.readouterr().err)
 
 
 def jobs(folder):
@@ -90,12 +79,11 @@ def test_every_refused_job_is_named(multirun, tmp_path):
     assert "job 2 of grid: it is of other versions" in lines[1]
 
 
-@pytest.mark.parametrize("subdir", ["../../out_${hydra.job.num}", "/tmp/x", "'../x'", "a,../b"])
-def test_jobs_stay_below_their_multirun(multirun, tmp_path, subdir):
-    status, err = multirun("seed=0,1", f"hydra.sweep.subdir={subdir}")
-    assert status == 2
-    assert len(err.strip().splitlines()) == 1
-    assert "must be a folder below hydra.sweep.dir" in err
+def test_jobs_stay_below_their_multirun(multirun, tmp_path):
+    for subdir in ("../../out_${hydra.job.num}", "/tmp/x", "'../x'", "a,../b"):
+        status, err = multirun("seed=0,1", f"hydra.sweep.subdir={subdir}")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "must be a folder below hydra.sweep.dir" in err
     assert not list(tmp_path.iterdir())
 
 
@@ -146,7 +134,7 @@ def test_a_plan_is_hydra_s_own(tmp_path):
     assert found.jobs == tuple(
         frozenset({f"a={a}", f"b={b}", "c=[1,2]"}) for a in (0, 1) for b in (3, 4)
     )
-    assert found.told(found.jobs[:1]) == ["a=0 b=3"]
+    assert found.short_names(found.jobs[:1]) == ["a=0 b=3"]
     assert plan(tmp_path, ["a=1,2"], _target_="optuna.Sweeper") is None
     assert plan(tmp_path, ["a=interval(0,1)"]) is None
     assert plan(tmp_path, ["a=range(0,1000)", "b=range(0,1000)"]).count == 10**6

@@ -1,10 +1,7 @@
 """`samplerbench report`: over real runs, broken ones, running ones, and none."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from importlib import import_module
 
 import pandas as pd
@@ -14,27 +11,16 @@ from omegaconf import OmegaConf
 from samplerbench.app.commands import report
 from samplerbench.app.commands.report import _unordered
 from samplerbench.app.config.construct import read_member
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.folders import member_files
 from samplerbench.errors import InvalidSetting
-
-RUN = ["experiment=tiny", "logger=none", "n_samples=100", "n_reference=200", "steps=[2,4]"]
-
-
-def job(folder, *words):
-    environment = dict(os.environ, WANDB_MODE="offline")
-    command = [sys.executable, "-m", "samplerbench", *RUN, *words]
-    subprocess.run(
-        [*command, f"hydra.run.dir={folder}"], env=environment, check=True, capture_output=True
-    )
-    return folder
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Two runs that measure the same, the second with a budget's helpers and its training."""
+def made(finished, command, tiny, tmp_path_factory):
+    """Two runs that measure the same, the second of another training."""
     folder = tmp_path_factory.mktemp("runs")
-    job(folder / "a", "sampler=[ddim,heun]")
-    job(folder / "b", "train_seed=1")
+    shutil.copytree(finished, folder / "a")
+    assert command(*tiny, "train_seed=1", "sampler=[ddim]", f"hydra.run.dir={folder}/b") == 0
     return folder
 
 
@@ -43,6 +29,19 @@ def runs(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def reported(runs, capsys):
+    """Writes a report without figures of samples: what is printed, its page, its values."""
+
+    def write(*words, out="out"):
+        capsys.readouterr()
+        report.main([*words, f"out={out}", "panels=false"])
+        folder = runs.parent / out
+        return capsys.readouterr().out, page(folder), pd.read_csv(folder / "cells.csv")
+
+    return write
 
 
 def page(folder):
@@ -83,79 +82,65 @@ def test_two_trainings_are_compared_by_common_random_numbers(runs, capsys):
     assert "cells of only one run" in page(runs.parent / "out")
 
 
-def test_a_cut_fragment_is_named_and_the_rest_is_read(runs, capsys):
-    (runs / "a" / "cells.parquet").unlink()
-    cut, other = sorted((runs / "a" / "cells").glob("*.json"))[:2]
+def test_what_cannot_be_read_of_the_values_is_named_and_the_rest_is_read(runs, reported, capsys):
+    run = runs / "a"
+    count = len(list((run / "cells").glob("*.json")))
+    table = pd.read_parquet(run / "cells.parquet")
+    (run / "cells.parquet").write_bytes(b"PAR1 nonsense")
+    printed, _, values = reported("runs/a")
+    assert "note: #1: skipped cells.parquet: " in printed
+    assert len(values) == count
+    (run / "cells.parquet").unlink()
+    cut, other = sorted((run / "cells").glob("*.json"))[:2]
     cut.write_bytes(cut.read_bytes()[:40])
     other.write_text('{"value": 1}')
-    count = len(list((runs / "a" / "cells").glob("*.json")))
-    report.main(["runs/a", "out=out", "panels=false"])
-    out = capsys.readouterr().out
-    assert f"note: #1: skipped {cut.name}: " in out
-    assert f"note: #1: skipped {other.name}: no cell_id, dataset" in out
-    assert cut.name in page(runs.parent / "out")
-    assert len(pd.read_csv(runs.parent / "out" / "cells.csv")) == count - 2
-
-
-def test_a_parquet_that_is_none_is_named_and_the_fragments_are_read(runs, capsys):
-    (runs / "a" / "cells.parquet").write_bytes(b"PAR1 nonsense")
-    report.main(["runs/a", "out=out", "panels=false"])
-    assert "note: #1: skipped cells.parquet: " in capsys.readouterr().out
-    values = pd.read_csv(runs.parent / "out" / "cells.csv")
-    assert len(values) == len(list((runs / "a" / "cells").glob("*.json")))
-
-
-def test_a_table_of_another_version_is_read_with_the_columns_it_has(runs, capsys):
-    shutil.rmtree(runs / "a" / "cells")
-    path = runs / "a" / "cells.parquet"
-    table = pd.read_parquet(path).drop(columns=["block", "info", "lower"]).assign(novel=1)
-    table.to_parquet(path)
-    report.main(["runs/a", "out=out", "panels=false"])
-    values = pd.read_csv(runs.parent / "out" / "cells.csv")
-    assert len(values) == len(table)
-    table.drop(columns=["metric"]).to_parquet(path)
-    report.main(["runs/a", "out=other", "panels=false"])
+    printed, text, values = reported("runs/a", out="cut")
+    assert f"note: #1: skipped {cut.name}: " in printed
+    assert f"note: #1: skipped {other.name}: no cell_id, dataset" in printed
+    assert cut.name in text
+    assert len(values) == count - 2
+    # a table of another version is read with the columns that it has
+    shutil.rmtree(run / "cells")
+    old = table.drop(columns=["block", "info", "lower"]).assign(novel=1)
+    old.to_parquet(run / "cells.parquet")
+    assert len(reported("runs/a", out="old")[2]) == len(table)
+    old.drop(columns=["metric"]).to_parquet(run / "cells.parquet")
+    report.main(["runs/a", "out=none", "panels=false"])
     assert "note: #1: skipped cells.parquet: no metric" in capsys.readouterr().out
 
 
-def test_a_config_that_cannot_be_read_costs_the_config_only(runs, capsys):
-    (runs / "a" / "config.yaml").write_text("a: [1, {")
-    (runs / "b" / "run.json").write_text("{")
-    report.main(["runs", "out=out"])
-    out = capsys.readouterr().out
-    assert "#1 a: unreadable" in out
-    assert "#2 b: unreadable" in out
-    assert len(pd.read_csv(runs.parent / "out" / "cells.csv")["run"].unique()) == 2
+def test_runs_that_are_broken_running_or_failed_say_so(runs, reported):
+    def write_status(run, **status):
+        status |= {"host": "elsewhere", "process": 1}
+        (runs / run / "status.json").write_text(json.dumps(status))
 
-
-def test_a_running_and_a_failed_run_say_how_far_they_are(runs, capsys):
-    (runs / "a" / "status.json").write_text(
-        json.dumps({"state": "running", "message": "", "host": "elsewhere", "process": 1})
-    )
-    (runs / "b" / "status.json").write_text(
-        json.dumps({"state": "failed", "message": "OSError: <disk>", "host": "x", "process": 1})
-    )
+    write_status("a", state="running", message="")
+    write_status("b", state="failed", message="OSError: <disk>")
     (runs / "a" / "cells.parquet").unlink()
     fragments = sorted((runs / "a" / "cells").glob("*.json"))
     for path in fragments[: len(fragments) // 2]:
         path.unlink()
     left, total = len(fragments) - len(fragments) // 2, len(fragments)
-    report.main(["runs", "out=out", "panels=false"])
-    out = capsys.readouterr().out
-    assert f"#1 a: running, {left:,} of {total:,} values" in out
-    assert "#2 b: failed" in out
-    text = page(runs.parent / "out")
+    printed, text, _ = reported("runs")
+    assert f"#1 a: running, {left:,} of {total:,} values" in printed
+    assert "#2 b: failed" in printed
     assert "OSError: &lt;disk&gt;" in text
     assert f"{left} of {total}" in text
+    (runs / "a" / "config.yaml").write_text("a: [1, {")
+    (runs / "b" / "run.json").write_text("{")
+    printed, _, values = reported("runs", out="broken")
+    assert "#1 a: unreadable" in printed
+    assert "#2 b: unreadable" in printed
+    assert len(values["run"].unique()) == 2
 
 
 def test_jobs_that_have_not_begun_are_counted(runs, capsys):
-    words = [*RUN, "train_seed=0,1,2", "seed=0,1"]
+    words = ["n_samples=100", "train_seed=0,1,2", "seed=0,1"]
     plan = {"hydra": {"overrides": {"task": words}}}
     OmegaConf.save(OmegaConf.create(plan), runs / "multirun.yaml")
     shutil.move(runs / "b", runs / "inner" / "b")  # hydra.sweep.subdir=inner/…
     about = json.loads((runs / "inner" / "b" / "run.json").read_text())
-    about["overrides"] = [*RUN, "seed=0", "train_seed=1"]
+    about["overrides"] = ["n_samples=100", "seed=0", "train_seed=1"]
     (runs / "inner" / "b" / "run.json").write_text(json.dumps(about))
     report.main(["runs", "out=out", "panels=false"])
     out = capsys.readouterr().out
@@ -190,45 +175,33 @@ def test_weights_that_are_gone_cost_the_panels_only(runs, capsys):
     assert "#1: no sample panels: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+def test_mistakes_are_one_line(runs, refuses):
+    (runs.parent / "empty").mkdir()
+    for words, *messages in (
         ([], "report=no folder"),
         (["nowhere"], "run=nowhere: must be a folder"),
         (["empty"], "run=empty: must be a folder"),
+        (["rnus"], "run=rnus: must be a folder that a job of samplerbench made", "near it: runs"),
         (["runs", "out=runs"], "out=runs: must be a folder that is not there yet"),
         (["runs", "--comparee"], "report=--comparee: must be left out: report uses out, panels"),
         (["runs", "panels=maybe"], "panels=maybe: must be true or false"),
         (["runs", "--compare"], "two folders with one run each"),
         (["runs/a", "runs/a", "--compare"], "two different runs"),
-    ],
-)
-def test_mistakes_are_one_line(runs, words, message):
-    (runs.parent / "empty").mkdir()
-    before = sorted(runs.parent.rglob("*"))
-    with pytest.raises(InvalidSetting, match=message) as caught:
-        report.main(words)
-    assert "\n" not in str(caught.value)
-    assert sorted(runs.parent.rglob("*")) == before
+    ):
+        refuses(["report", *words], *messages)
 
 
 def test_runs_that_measure_differently_are_not_compared(runs):
     path = runs / "b" / "cells.parquet"
     table = pd.read_parquet(path)
     table.assign(n_samples=99).to_parquet(path, index=False)
-    with pytest.raises(InvalidSetting, match="n_samples=100 and 99: must be the same in both"):
+    with pytest.raises(InvalidSetting, match="n_samples=150 and 99: must be the same in both"):
         report.main(["runs/a", "runs/b", "--compare", "out=out"])
     assert not (runs.parent / "out").exists()
 
 
-def test_a_read_only_run_is_only_read(runs):
-    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
-    report.main(["runs", "out=out", "panels=false"])
-    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
-
-
 def test_what_has_no_better_direction_is_read_from_the_source():
-    targets = {path.stem: read_member(path)["_target_"] for path in members("metric").values()}
+    targets = {path.stem: read_member(path)["_target_"] for path in member_files("metric").values()}
     found = _unordered({"metric": {name: {"_target_": of} for name, of in targets.items()}})
     classes = {
         name: getattr(import_module(of.rpartition(".")[0]), of.rpartition(".")[2])
@@ -243,11 +216,3 @@ def test_what_has_no_better_direction_is_read_from_the_source():
         {"metric": {"a": 3, "b": {"_target_": "samplerbench.x.y.Z"}}},
     ):
         assert _unordered(odd) == frozenset()
-
-
-def test_the_command_is_one_of_the_program(runs):
-    command = [sys.executable, "-m", "samplerbench", "report", "empty"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("samplerbench: run=empty: must be a folder")
-    assert done.stderr.count("\n") == 1

@@ -1,27 +1,22 @@
 """What a job shows: drawn once, and then known by all that decides it."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from samplerbench.app.job.build import build, what_pictures_see
 from samplerbench.app.job.show import SCORE_ERRORS, check_figures, check_score_errors
+from samplerbench.bench.cell import Origin
+from samplerbench.core.grids import uniform
+from samplerbench.core.schedules import VPLinear
+from samplerbench.datasets.two_moons import TwoMoons
 from samplerbench.figures import base
 from samplerbench.identity import identity
 
-JOB = (
-    "experiment=tiny",
-    "logger=none",
-    "trainer.steps=20",
-    "denoiser=[learned,oracle]",
-    "start=exact",
-    "sampler.ddim.eta=[0,1]",
-    "picture=[samples,side_by_side]",
-    "picture.side_by_side.frames=3",
-    "picture.side_by_side.chains=20",
-    "picture.samples.chains=20",
-)
+JOB = ("experiment=tiny", "logger=none", "trainer.steps=20", "start=exact", "steps=[2,4]")
+JOB += ("sampler.ddim.eta=0", "picture=[samples]", "picture.samples.chains=20")
 SHOWN = ("*.png", "*.gif", "score_errors.csv")
 
 
@@ -31,106 +26,71 @@ def writes(monkeypatch):
     names = []
     write = base.write
 
-    def told(drawn, directory):
+    def named(drawn, directory):
         names.extend(drawn)
         return write(drawn, directory)
 
-    monkeypatch.setattr(base, "write", told)
+    monkeypatch.setattr(base, "write", named)
     return names
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path, command):
-    """Runs words in an empty folder; what the run shows, by the names of its files."""
-    monkeypatch.chdir(tmp_path)
+def run(typed, tmp_path):
+    """Runs words in an empty folder: the files that the run shows, and the names it prints."""
 
-    def shown(*words: str) -> dict[str, bytes]:
+    def shown(*words: str) -> tuple[dict[str, bytes], list[str]]:
         before = set(tmp_path.glob("multirun/[!.]*"))
-        assert command(*words) == 0
+        status, out, err = typed(*words)
+        assert status == 0, err
         (folder,) = set(tmp_path.glob("multirun/[!.]*")) - before
-        return {path.name: path.read_bytes() for glob in SHOWN for path in folder.glob(glob)}
+        printed = [line.split("/")[-1] for line in out.splitlines() if "figure:" in line]
+        return {p.name: p.read_bytes() for glob in SHOWN for p in folder.glob(glob)}, printed
 
     return shown
 
 
-def named(out: str) -> list[str]:
-    """The files of figures that a command has named."""
-    return [line.split("/")[-1] for line in out.splitlines() if "figure:" in line]
-
-
-def test_what_was_drawn_is_not_drawn_again(run, writes, monkeypatch, capsys):
-    first = run(*JOB)
-    said = named(capsys.readouterr().out)
-    assert set(first) == {*said, "score_errors.csv"}
-    assert len(writes) == len(said) > 2
+def test_what_was_drawn_is_not_drawn_again(run, writes, monkeypatch):
+    first, printed = run(*JOB)
+    assert set(first) == {*printed, SCORE_ERRORS}
+    assert len(writes) == len(printed) == 2
+    for mode, drawn in (("refresh", 2), ("off", 2), ("on", 0)):
+        writes.clear()
+        assert run(*JOB, f"cache={mode}") == (first, printed), "the same bits"
+        assert len(writes) == drawn
+    monkeypatch.setattr("samplerbench.app.job.show.score_errors", None)  # it is not called
+    assert run(*JOB)[0] == first
     writes.clear()
-    monkeypatch.setattr("samplerbench.app.job.show.score_errors", None)  # nobody asks it
-    assert run(*JOB) == first
-    again = named(capsys.readouterr().out)
-    assert again == said
-    assert writes == []
-    assert run(*JOB, "picture.samples.points=50").keys() == first.keys()
+    assert run(*JOB, "picture.samples.points=50")[0].keys() == first.keys()
     assert writes == ["samples"]
 
 
-@pytest.mark.parametrize("mode", ["off", "refresh"])
-def test_who_wants_it_worked_out_again_gets_the_same_bits(run, writes, mode):
-    words = ("denoiser=oracle", "picture=[samples]", "picture.samples.chains=20")
-    job = ("experiment=tiny", "logger=none", "start=exact", "sampler.ddim.eta=0", *words)
-    first = run(*job)
-    names = list(writes)
-    writes.clear()
-    assert run(*job, f"cache={mode}") == first
-    assert writes == names
-
-
-@pytest.fixture
-def seen(composed):
-    """What stands for the scene of the job that words ask for."""
+def test_what_pictures_see_decides_them_and_nothing_else(composed, monkeypatch):
     few = ("experiment=tiny", "n_train=50", "n_validation=10", "sampler=[ddim,heun]")
+    sweep = build(composed(*few), {}, "test").sweep
 
-    def of(*words: str) -> str:
-        return identity(what_pictures_see(build(composed(*few, *words), {}, "test").sweep))
+    def seen(**changes):
+        return identity(what_pictures_see(replace(sweep, **changes)))
 
-    return of
-
-
-@pytest.mark.parametrize(
-    "word",
-    [
-        "dataset=two_moons",
-        "schedule.sigma_max=20",
-        "grid=uniform",
-        "denoiser=oracle",
-        "denoiser=[oracle,learned]",  # in another order
-        "start=[exact,prior]",
-        "sampler=[heun,ddim]",
-        "sampler.ddim.eta=0.25",
-        "steps=[4,10]",
-        "n_train=51",
-        "trainer.steps=7",
-        "train_seed=1",
-        "data_seed=1",
-        "seed=1",
-        "dtype=float32",
-    ],
-)
-def test_a_picture_of_another_scene_is_another_one(seen, word):
-    assert seen(word) != seen()
-
-
-def test_a_picture_of_another_number_of_threads_is_another_one(seen, monkeypatch):
-    """Asked, not used: a process that has used two threads cannot be forked by later tests."""
+    for change in (
+        {"dataset": TwoMoons()},
+        {"schedule": VPLinear()},
+        {"grid": uniform},
+        {"denoisers": {"oracle": sweep.denoisers["oracle"]}},
+        {"denoisers": dict(reversed(sweep.denoisers.items()))},  # the order of panels
+        {"origins": {**sweep.origins, "learned": Origin("learned", "other", "other")}},
+        {"starts": {"exact": sweep.starts["exact"]}},
+        {"samplers": sweep.samplers[::-1]},
+        {"samplers": sweep.samplers[1:]},
+        {"steps": [4, 10]},
+        {"seed": 1},
+        {"dtype": torch.float32},
+    ):
+        assert seen(**change) != seen(), change
+    for change in ({"metrics": {}}, {"n_samples": 300}, {"repetitions": 3}, {"workers": 1}):
+        assert seen(**change) == seen(), change
     one = seen()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert seen() != one
-
-
-@pytest.mark.parametrize(
-    "word", ["metric=[sliced]", "n_samples=300", "repetitions=3", "workers=1", "picture=[samples]"]
-)
-def test_what_no_picture_sees_does_not_decide_it(seen, word):
-    assert seen(word) == seen()
 
 
 PLAIN = ("experiment=tiny", "logger=none", "denoiser=oracle", "start=exact", "sampler.ddim.eta=0")
@@ -161,39 +121,31 @@ def theirs(tmp_path):
 
 def test_a_picture_of_somebody_else_s_is_drawn_each_time(run, theirs, tmp_path):
     """It may look at a file, or at another package: nobody knows what decides it."""
-    first = run(*PLAIN, *theirs)
+    first, _ = run(*PLAIN, *theirs)
     own, other = "distance_max_sliced_certified.png", "mine_distance_max_sliced_certified.png"
     assert {own, other} <= first.keys()
-    assert run(*PLAIN, *theirs) == first
+    assert run(*PLAIN, *theirs)[0] == first
     (tmp_path / "words.txt").write_text("two")
-    second = run(*PLAIN, *theirs)
+    second, _ = run(*PLAIN, *theirs)
     assert second[other] != first[other]
     assert second[own] == first[own]
 
 
-def test_two_pictures_of_one_kind_are_two_files(run):
+def test_pictures_and_settings_that_differ_have_files_of_their_own(run):
     samples = "_target_: samplerbench.figures.samples.Samples, chains: 5"
-    shown = run(*PLAIN, "picture=[samples]", f"+picture.more={{{samples}}}")
-    assert {"samples.png", "more_samples.png"} <= shown.keys()
+    words = ("sampler.ddim.eta=[0.1,0.1000001]", "picture=[samples,quiver]")
+    words += ("picture.quiver.frames=2", "picture.quiver.chains=3")
+    shown, _ = run(*PLAIN[:-1], *words, f"+picture.more={{{samples}}}")
+    names = {"quiver_oracle_ddim_eta0.1.gif", "quiver_oracle_ddim_eta0.1000001.gif"}
+    assert {"samples.png", "more_samples.png", *names} <= shown.keys()
     assert shown["samples.png"] != shown["more_samples.png"]
 
 
-def test_settings_that_differ_little_are_told_apart(run):
-    small = ("picture.quiver.frames=2", "picture.quiver.chains=3")
-    shown = run(*PLAIN[:-1], "sampler.ddim.eta=[0.1,0.1000001]", "picture=[quiver]", *small)
-    names = {"quiver_oracle_ddim_eta0.1.gif", "quiver_oracle_ddim_eta0.1000001.gif"}
-    assert names <= shown.keys()
-
-
-def test_a_picture_that_cannot_be_drawn_costs_nothing_else(
-    command, monkeypatch, tmp_path, capsys, theirs
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "words.txt").unlink()
+def test_a_picture_that_cannot_be_drawn_costs_nothing_else(typed, tmp_path, theirs):
     (tmp_path / "words.txt").write_bytes(b"\xff")
     words = (*PLAIN, "picture=[samples]", *theirs[1:], "hydra.run.dir=a")
-    assert command(*words) == 1
-    out, err = capsys.readouterr()
+    status, out, err = typed(*words)
+    assert status == 1
     line = "picture=mine: not drawn: UnicodeDecodeError: "
     assert err.startswith(f"samplerbench: {line}")
     assert err.count("\n") == 1
@@ -201,41 +153,26 @@ def test_a_picture_that_cannot_be_drawn_costs_nothing_else(
     assert (tmp_path / "a" / "samples.png").exists()
     assert "samples.png" in (tmp_path / "a" / "report.txt").read_text()
     (tmp_path / "words.txt").write_text("one")
-    assert command(*words) == 0
+    assert typed(*words)[0] == 0
 
 
-@pytest.mark.parametrize(
-    "name", ["../a.png", "/a.png", "b/a.png", ".a.png", "a.parquet", "losses.csv", "a\n.png"]
-)
-def test_an_archive_leaves_the_folder_of_the_run_to_the_run(name):
+def test_an_archive_holds_figures_or_the_errors_of_scores():
     check_figures({"distance_max_sliced.png": b"", "quiver_oracle_ddim_eta0.1.gif": b""})
-    with pytest.raises(ValueError, match="which is no figure"):
-        check_figures({"a.png": b"", name: b""})
-    with pytest.raises(ValueError, match="which is no figure"):
-        check_figures({f"{'a' * 300}.png": b""})
-
-
-def test_errors_of_scores_have_their_columns():
+    names = ["../a.png", "/a.png", "b/a.png", ".a.png", "a.parquet", "losses.csv", "a\n.png"]
+    for name in (*names, f"{'a' * 300}.png"):
+        with pytest.raises(ValueError, match="which is no figure"):
+            check_figures({"a.png": b"", name: b""})
     check_score_errors({SCORE_ERRORS: b"denoiser,sigma,repetition,error,size\nlearned,1,0,.1,2\n"})
     for files in ({}, {SCORE_ERRORS: b""}, {SCORE_ERRORS: b"a,b\n"}, {"a.png": b""}):
         with pytest.raises(ValueError, match=r"columns|other files"):
             check_score_errors(files)
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
+def test_a_picture_too_large_is_refused_before_any_work(refuses):
+    for word in (
         "picture.samples.half_width=[1e308,1e308]",
         "picture.samples.half_width=[1,100]",
         "picture.samples.chains=1000000000",
         "picture.samples.points=0",
-    ],
-)
-def test_a_picture_too_large_is_refused_before_any_work(
-    command, monkeypatch, tmp_path, capsys, word
-):
-    monkeypatch.chdir(tmp_path)
-    assert command(*PLAIN, "picture=[samples]", word) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert word.partition("=")[0] in err
+    ):
+        refuses([*PLAIN, "picture=[samples]", word], word.partition("=")[0])

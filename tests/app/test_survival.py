@@ -119,6 +119,7 @@ def test_a_cache_that_cannot_be_written_to_stops_no_job(whole, tmp_path, capfd):
     pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["begun", "done"])
 def test_a_cache_that_fails_during_a_training_stops_no_job(
     whole, tmp_path, monkeypatch, capfd, moment
@@ -169,6 +170,7 @@ def test_a_model_that_cannot_be_read_is_named_and_trained_again(whole, tmp_path,
     pd.testing.assert_frame_equal(table(last), whole[0], check_exact=True)
 
 
+@pytest.mark.slow
 def test_order_workers_and_blocks_of_work_change_no_bit(whole, tmp_path):
     words = ["steps=[5,2,4,3]", "sampler.ddim.eta=[1,0,0.5]", "workers=1", "cache=off"]
     assert finish(start(tmp_path, *words)) == 0
@@ -176,7 +178,10 @@ def test_order_workers_and_blocks_of_work_change_no_bit(whole, tmp_path):
     pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
 
 
-@pytest.mark.parametrize("written", [0, 12, 40])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("written", [pytest.param(0, marks=SLOW), 12, pytest.param(40, marks=SLOW)])
 def test_a_full_disk_ends_with_one_line_and_the_command_goes_on(
     whole, tmp_path, monkeypatch, capfd, written
 ):
@@ -199,6 +204,7 @@ def test_a_full_disk_ends_with_one_line_and_the_command_goes_on(
     pd.testing.assert_frame_equal(table(last), whole[0], check_exact=True)
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_changes_the_last_digits_only(whole, tmp_path):
     """Sums are taken in another order: the claim of docs/conventions.md, on the oracle's cells.
 

@@ -11,111 +11,76 @@ from samplerbench.app.folder.runs import open_run
 from samplerbench.errors import InvalidSetting
 from samplerbench.library import load
 
-TINY = ("experiment=tiny", "logger=none", "steps=4", "trainer.steps=3", "sampler.ddim.eta=0")
-
-
-@pytest.fixture(scope="module")
-def made(command, tmp_path_factory):
-    """A run whose folder has "=" in its path, as the jobs of a multirun may."""
-    folder = tmp_path_factory.mktemp("words") / "grid" / "seed=0"
-    words = (f'hydra.run.dir="{folder}"', f"cache_dir={folder.parents[1]}/cache", "start=exact")
-    assert command(*TINY, *words) == 0
-    return folder.parent
+RUN = "grid/seed=0"
 
 
 @pytest.fixture
-def here(made, tmp_path, monkeypatch):
+def here(run, tmp_path, monkeypatch):
     """A folder to stand in, with the run in `grid/seed=0` and a file of samples."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(made, tmp_path / "grid")
     np.save("samples.npy", np.random.default_rng(0).standard_normal((100, 2)))
     return tmp_path
 
 
-RUN = "grid/seed=0"
-
-
-@pytest.mark.parametrize(
-    ("words", "status", "said"),
-    [
+def test_a_word_that_names_a_folder_or_a_file_is_that(here, typed, refuses):
+    for words, status, said in (
         (["sample", RUN, "sampler=heun", "steps=4", "n=10", "out=x.npy"], 0, "samples: x.npy"),
         # it has been read: a run without a U-Net cannot be exported
         (["export", RUN, "out=new"], 2, "network=ResidualMLP: must be unet"),
         (["report", RUN, "out=new", "panels=false"], 0, "seed=0: finished"),
         (["cite", RUN], 0, "% sampler ddim: song2021denoising"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_a_word_that_names_a_folder_is_that_folder(command, here, capsys, words, status, said):
-    assert command(*words) == status
-    assert said in "".join(capsys.readouterr())
-    missing = [word.replace("seed=0", "seed=9") for word in words]
-    assert command(*missing, *(["out=other"] if words[0] == "report" else [])) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("samplerbench: grid/seed=9: must be left out: ")
-    assert "no folder has this name" in told
-    assert told.count("\n") == 1
-
-
-def test_of_files_too(command, here, capsys):
+    ):
+        found, out, err = typed(*words)
+        assert found == status, err
+        assert said in out + err
+        missing = [w.replace("seed=0", "seed=9").replace("out=new", "out=other") for w in words]
+        line = refuses(missing, "no folder has this name")
+        assert line.startswith("samplerbench: grid/seed=9: must be left out: ")
     os.rename("samples.npy", "eta=1.npy")
-    assert command("score", "eta=1.npy", "metric=sliced", "reference=eta=1.npy") == 0
-    assert "eta=1.npy" in capsys.readouterr().out.splitlines()[-1]
+    status, out, _ = typed("score", "eta=1.npy", "metric=sliced", "reference=eta=1.npy")
+    assert status == 0
+    assert "eta=1.npy" in out.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["score", "samples.npy", "data_seed=5"],
-        ["score", "samples.npy", "metric_seed=5"],
-        ["score", "samples.npy", "steps=4"],
-        ["score", "samples.npy", "experiment=tiny"],
-        ["score", "samples.npy", "seed.x=4"],
-        ["score", "samples.npy", "n_reference=100", "metric=max_sliced_law"],
-        ["score", "samples.npy", "n_reference=100", "reference=samples.npy"],
-        ["score", "samples.npy", "dataset.spacing=100", "reference=samples.npy"],
-        ["score", "samples.npy", "metric=sliced", "metric.exact_w2.p=1"],
-        ["score", "samples.npy", "metric=[]"],
-        ["score", "samples.npy", "seed=1", "seed=2"],
-        ["sample", RUN, "sampler=heun", "steps=4", "n=10", "out=x.npy", "data_seed=1"],
-        ["sample", RUN, "sampler=heun", "steps=4", "n=10", "n=20", "out=x.npy"],
-        ["export", RUN, "out=new", "out=newer"],
-        ["report", RUN, "out=new", "seed=0"],
-        ["report", RUN, "out=new", "--comparee"],
-        ["cite", RUN, "out=new"],
-        ["cite", RUN, "trusted=a", "trusted=b"],
-        ["cache", "cache_dir=.", "days=30"],
-        ["cache", "cache_dir=.", "list", "prune", "days=3"],
-        ["cache", "cache_dir=.", "trusted=my_package"],
-        ["cache", "cache_dir=.", "--config-dir", "."],
-        ["list", "samplers", "seed=0"],
-        ["check", "heun", "seed=0"],
-    ],
-    ids=" ".join,
-)
-def test_a_word_without_a_use_is_refused(command, here, capsys, words):
-    before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
-    assert command(*words) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("samplerbench: ")
-    assert told.count("\n") == 1
-    assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
+USELESS = """
+    score samples.npy data_seed=5
+    score samples.npy metric_seed=5
+    score samples.npy steps=4
+    score samples.npy experiment=tiny
+    score samples.npy seed.x=4
+    score samples.npy n_reference=100 metric=max_sliced_law
+    score samples.npy n_reference=100 reference=samples.npy
+    score samples.npy dataset.spacing=100 reference=samples.npy
+    score samples.npy metric=sliced metric.exact_w2.p=1
+    score samples.npy metric=[]
+    score samples.npy seed=1 seed=2
+    sample RUN sampler=heun steps=4 n=10 out=x.npy data_seed=1
+    sample RUN sampler=heun steps=4 n=10 n=20 out=x.npy
+    export RUN out=new out=newer
+    report RUN out=new seed=0
+    report RUN out=new --comparee
+    cite RUN out=new
+    cite RUN trusted=a trusted=b
+    cache cache_dir=. days=30
+    cache cache_dir=. list prune days=3
+    cache cache_dir=. trusted=my_package
+    cache cache_dir=. --config-dir .
+    list samplers seed=0
+    check heun seed=0
+"""
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["nfe=8"], "steps=4: must be left out: nfe takes its place"),
-        (["sweeper_metric=max_sliced_certified"], "sweeper_metric=max_sliced_certified: must be"),
-        (["-m", "sweeper_metric=max_sliced_certified"], "job 0 of runs: sweeper_metric=max_sliced"),
-    ],
-)
-def test_a_word_of_a_job_without_a_use_is_refused(command, here, capsys, words, message):
-    assert command(*words, *TINY, "denoiser=oracle", "hydra.sweep.dir=runs") == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if "samplerbench:" in line]
-    assert len(told) == 1
-    assert told[0].startswith(f"samplerbench: {message}")
-    assert not list(here.rglob("multirun/**/cells.parquet"))
+def test_a_word_without_a_use_is_refused(here, refuses):
+    for line in USELESS.strip().splitlines():
+        refuses([RUN if word == "RUN" else word for word in line.split()], kept=())
+
+
+def test_a_word_of_a_job_without_a_use_is_refused(tiny, refuses):
+    words = [*tiny, "denoiser=oracle", "hydra.sweep.dir=multirun/runs"]
+    refuses([*words, "nfe=8"], "steps=[2, 4]: must be left out beside nfe")
+    named = "sweeper_metric=max_sliced_certified"
+    refuses([*words, named], f"samplerbench: {named}: must be null")
+    refuses(["-m", *words, named], f"samplerbench: job 0 of multirun/runs: {named}")
 
 
 def test_words_in_their_three_spellings():
@@ -144,24 +109,22 @@ def test_a_folder_that_is_called_like_a_package_to_trust(tmp_path, monkeypatch):
     assert others == ["trusted=lab/seed=0"]
 
 
-def test_reading_never_writes(command, here, made):
+def test_reading_never_writes(typed, here, run, cache, files, tmp_path_factory):
     """The folder of a run, and a cache, are after it what they were before."""
-    run = here / RUN
     shutil.rmtree(run / "cells")
     (run / "cells").mkdir()
     (run / "cells" / "cut.json").write_text("{")
     empty = shutil.copytree(run, here / "empty")
     shutil.rmtree(empty / "cells")
     (empty / "cells.parquet").unlink()
-    cache = shutil.copytree(made.parent / "cache", here / "cache")
-    (training,) = (path for path in cache.glob("trainings/*") if path.is_dir())
+    training = next(path for path in cache.glob("trainings/*") if path.is_dir())
     (training / "model.safetensors").unlink()
     training.with_suffix(".lock").unlink()  # it was copied from elsewhere
-    before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
+    pages, before = tmp_path_factory.mktemp("pages"), files()
     for folder in (run, empty):
         open_run(folder).table()
         load(folder)
-        assert command("cite", folder) == 0
-        assert command("report", folder, f"out={made}_{folder.name}", "panels=false") == 0
-    assert command("cache", f"cache_dir={cache}") == 0
-    assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
+        assert typed("cite", folder)[0] == 0
+        assert typed("report", folder, f"out={pages}/{folder.name}", "panels=false")[0] == 0
+    assert typed("cache", f"cache_dir={cache}")[0] == 0
+    assert files() == before

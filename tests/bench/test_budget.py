@@ -673,14 +673,28 @@ def test_what_does_not_fit_is_blamed_and_said_first(dataset, said, dominates):
     assert not any("-0.00 " in line or "train longer" in line for line in words)
 
 
-def test_heavy_tails_fit_the_path_and_the_floor_is_no_lack_of_data():
-    """t₃ data of sd √3 in a file: what is left is the floor, whatever its tails."""
-    rows = torch.from_numpy(np.random.default_rng(0).standard_t(3, (600, 2)))
+def test_a_far_mean_is_to_be_centred_also_for_an_exact_score():
+    of = budget(at(293.0, 5.0), [("heun", Heun())], steps=[16], n_samples=250, learned=False)
+    words = verdict(of, table(of))
+    (blame,) = [line for line in words if "dominates" in line]
+    assert blame.startswith("  start dominates: the data's mean is far from the prior's: centre")
+    assert "raise schedule.sigma_max from 10" in blame
+
+
+@pytest.mark.parametrize(
+    ("tails", "scale", "fits"),
+    [(3.0, 1.0, True), (1e6, 0.007, False), (1e6, 1e-6, False)],
+    ids=["heavy tails", "returns", "tiny"],
+)
+def test_a_file_of_points_is_not_told_to_have_more(tails, scale, fits):
+    """Heavy tails fit the path; where data are small, the grid is to blame and not their number."""
+    rows = torch.from_numpy(scale * np.random.default_rng(0).standard_t(tails, (600, 2)))
     dataset = Divided(rows)
     more = {"reference": dataset.draws(120, "evaluation", 0), "n_samples": 120, "block": 120}
     of = budget(dataset, [("heun", Heun())], steps=[16], learned=False, floor_repetitions=1, **more)
-    assert not mismatch(of.sweep).lines
+    assert (mismatch(of.sweep).lines == []) == fits
     words = verdict(of, table(of))
+    assert any(line.startswith("  grid dominates") for line in words) != fits
     assert not any("take more training data" in line and " dominates: " in line for line in words)
 
 

@@ -108,15 +108,15 @@ def test_names_are_of_the_run_that_asks(tmp_path, counted):
 
 def test_a_budget_again_draws_nothing_and_fills_holes(tmp_path, counted):
     cache = Cache(tmp_path)
-    first = Budget(sweep_of(cache), converged_steps=8, tolerance=1.0).run(cache.keep)
+    first = Budget(sweep_of(cache), converged_steps=8, tolerance=0.5).run(cache.keep)
     counted.clear()
     again = Cache(tmp_path)
-    found = Budget(sweep_of(again), converged_steps=8, tolerance=1.0).run(again.keep)
+    found = Budget(sweep_of(again), converged_steps=8, tolerance=0.5).run(again.keep)
     assert plain(found) == plain(first)
     assert counted == []
     between = [row for row in first if row.reference == "converged"]
     value_file(again, between[0]).unlink()
-    rows = Budget(sweep_of(again), converged_steps=8, tolerance=1.0).run(again.keep)
+    rows = Budget(sweep_of(again), converged_steps=8, tolerance=0.5).run(again.keep)
     assert len(counted) == 2  # the cell and its neighbour
     assert forget_clocks(rows) == forget_clocks(first)
 

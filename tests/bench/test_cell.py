@@ -64,7 +64,7 @@ def lines(**columns):
         ),
         (
             {"setting_id": ["0123456789", "0123ab6789"]},
-            ["s (setting_id=012345)", "s (setting_id=0123ab)"],
+            ["s (setting 012345)", "s (setting 0123ab)"],
         ),
         # what has another metric or name needs no telling
         ({"setting_id": ["a", "b"], "metric": ["m", "n"], "grid": ["x", "y"]}, ["s", "s"]),

@@ -107,7 +107,7 @@ def test_a_seed_is_no_name():
         for identity, seed in (("a", 0), ("a", 1), ("b", 1))
     ]
     names = set(ranking(pd.concat(cells), steps=4).order["name"])
-    assert names == {"mine (setting_id=aaaaaa)", "mine (setting_id=bbbbbb)"}
+    assert names == {"mine (setting aaaaaa)", "mine (setting bbbbbb)"}
 
 
 def test_at_equal_evaluations(table):

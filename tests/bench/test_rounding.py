@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from samplerbench.bench.rounding import difference, distance, plain, rounded_alike
+from samplerbench.bench.rounding import difference, distance, plain, sum_of
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,8 @@ def test_signs_and_single_numbers():
 
 
 def test_numbers_that_add_up_have_as_many_digits():
-    assert rounded_alike([3.0613, 1.3099, -0.0002, 1.7216]) == ["3.06", "1.31", "0.00", "1.72"]
-    assert rounded_alike([2.5e-6, -1.0e-6]) == ["0.00000250", "-0.00000100"]
-    assert rounded_alike([20556.1, 3.0]) == ["20600", "0"]
+    assert sum_of(3.0613, [1.3099, -0.0002, 1.7216]) == ["3.06", "1.31", "0.00", "1.72"]
+    assert sum_of(2.5e-6, [-1.0e-6]) == ["0.00000250", "-0.00000100"]
+    assert sum_of(126.02, [0.473, 125.1]) == ["126.02", "0.47", "125.10"]
+    assert sum_of(20556.1, [3000.0, 17556.1]) == ["20600", "3000", "17600"]
+    assert sum_of(0.0, [0.0]) == ["0", "0"]

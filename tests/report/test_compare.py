@@ -65,7 +65,7 @@ def test_runs_with_different_measures_are_refused_in_one_line(rows, entry):
         ({"dataset": "rings"}, "dataset=moons and rings"),
         ({"data_seed": 3}, "data_seed=0 and 3"),
         ({"metric_seed": 3}, "metric_seed=0 and 3"),
-        ({"measure_id": "ab"}, "sliced: measure_id= and ab"),
+        ({"measure_id": "ab"}, "metric=sliced: must be of the same law and the same code"),
         ({"n_reference": 9}, "sliced: n_reference=1000 and 9"),
         ({"metric": "energy"}, "metric=sliced and energy"),
     ):

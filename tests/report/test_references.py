@@ -9,7 +9,7 @@ from pathlib import Path
 from pybtex.database import parse_string
 
 import samplerbench
-from samplerbench.app.config.construct import comment
+from samplerbench.app.config.construct import first_comment
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.report.references import (
     ARXIV,
@@ -32,7 +32,7 @@ def documents():
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 yield ast.get_docstring(node) or ""
     for path in conf_directory().rglob("*.yaml"):
-        yield comment(path)
+        yield first_comment(path)
 
 
 def test_every_number_has_an_entry_and_every_entry_is_referred_to():

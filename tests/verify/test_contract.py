@@ -22,6 +22,7 @@ from samplerbench.core.weightings import Uniform
 from samplerbench.datasets.rings import Rings, RingsOracle
 from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
 from samplerbench.metrics.kl_law import KLLaw
+from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 from samplerbench.networks.base import Network, lecun_linear
 from samplerbench.objectives.implicit import Implicit
 from samplerbench.samplers.base import Step
@@ -227,6 +228,7 @@ STARTS = [
     for base, methods, promise, words in (
         (Exact, {"combine": lambda self, x0, eps, at: x0 + at.sigma * eps}, "moments", "the mean"),
         (Exact, {"combine": lambda self, x0, eps, at: 0.8 * x0 + eps}, "moments", "the covariance"),
+        (Prior, {"log_density": lambda self, x, at, path: path(x, at)}, "density", "not that of"),
         (Prior, {"draw": unkeyed}, "key", "other bits"),
         (Prior, {"draw": same}, "key", "the seed does not matter"),
         (Prior, {"draw": single}, "type", "torch.float32"),
@@ -458,6 +460,11 @@ METRICS = [
     (changed(KLLaw, estimate=lambda self, r: constant(1.0)), "divergence", "of equal laws it is 1"),
     (changed(KLLaw, estimate=lambda self, r: constant(r.mean())), "divergence", "of others -0.49"),
     (changed(KLLaw, estimate=lambda self, r: constant(r[0])), "divergence", "in reverse order"),
+    (
+        changed(W2LawGaussian, between=lambda self, mean, variances, law: constant(1.0)),
+        "exact",
+        "to itself it is 1",
+    ),
     (metric(gap, LawMetric, why_incompatible=lambda self, law: "no"), "applies", "it accepts none"),
 ]
 

@@ -2,8 +2,9 @@
 
 main            the command line: finds the command and prints its mistakes
 
-commands/       one module a command: list, check, score, sample, report, export, cite, cache, and
-                `run`, the job of Hydra; `words` reads what is typed after a command's name,
+commands/       one module a command: `run` (a job by Hydra), `list`, `check` (`examine` is its slow
+                part), `score`, `sample`, `report`, `export`, `cite` and `cache`; `words`
+                reads what is typed after a command's name, `output` makes the file of `out=…`,
                 `complaints` prints a mistake in one line
 job/            one job: `build` makes its objects, `refusals` checks them, `run` trains and
                 measures, `show` and `console` draw and print; `objects` serves the library,
@@ -15,5 +16,4 @@ config/         from yaml files to objects: `folders` finds the members of a gro
                 config outside a job, `numbers` checks whole numbers
 
 terminal        standard output
-examine
 """

@@ -27,7 +27,7 @@ COMMANDS = ("list", "check", "cite", "score", "report", "sample", "export", "cac
 
 
 def entry() -> None:
-    """Run `main`, in a process of its own; whoever reads the output may leave early."""
+    """Run `main` as a process; the reader of its output may leave early."""
     try:
         try:
             main()
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def command(name: str, words: list[str]) -> None:
-    """Run what comes before Hydra, or say what it is.
+    """Run a command of `COMMANDS`, or print its help.
 
     Args:
         name: of `COMMANDS`.
@@ -66,7 +66,7 @@ def command(name: str, words: list[str]) -> None:
     if {"--help", "-h"} & set(words):
         print(inspect.getdoc(module))
         return
-    if name == "cache":  # which builds none
+    if name == "cache":  # it builds no members
         module.main(words)
         return
     folders, packages, words = members_of_others(words)

@@ -1,4 +1,4 @@
-"""The terminal that commands print to, and how they write a place."""
+"""Standard output, and how paths are written there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def replace_unencodable() -> None:
-    """From now on standard output takes every text: "?" stands for what its encoding has not.
+    """From now on standard output takes every text; "?" replaces letters that its encoding lacks.
 
     An encoding may have no η, and a file's name may be no text in any. Standard error is so from
     the beginning. Tables keep their columns, since one character takes the place of one.
@@ -23,7 +23,7 @@ def replace_unencodable() -> None:
 
 
 def console() -> Console:
-    """Standard output, never narrower than the table of the main job; it remembers what it said."""
+    """Standard output, at least as wide as the table of the main job; it records the text."""
     from rich.console import Console  # not for a message of one line
 
     width = max(120, Console(file=sys.stdout).width)
@@ -32,5 +32,5 @@ def console() -> Console:
 
 
 def shown(place: Path | str) -> str:
-    """A path as it is short to read: below the current folder; an address as it is."""
+    """A path relative to the current folder if it is below it; an address is unchanged."""
     return str(place).removeprefix(f"{Path.cwd()}{os.sep}")

@@ -158,13 +158,13 @@ class Cache:
         Args:
             kind: `VALUES` or `ARCHIVES`.
         """
-        found = (path for path in self.directory.glob(f"{kind}/??/*") if path.is_file())
-        return [path for path in found if _is_kept(path, _SUFFIXES[kind])]
+        files = (path for path in self.directory.glob(f"{kind}/??/*") if path.is_file())
+        return [path for path in files if _is_kept(path, _SUFFIXES[kind])]
 
     def trainings(self) -> list[Path]:
         """The folders of trainings, finished or not, that have no other files in them."""
-        found = (path for path in self.directory.glob(f"{TRAININGS}/*") if path.is_dir())
-        return sorted(path for path in found if _is_training(path))
+        folders = (path for path in self.directory.glob(f"{TRAININGS}/*") if path.is_dir())
+        return sorted(path for path in folders if _is_training(path))
 
     def _file(self, kind: str, identity: str) -> Path:
         return self.directory / kind / identity[:2] / f"{identity}{_SUFFIXES[kind]}"

@@ -169,7 +169,7 @@ class Row:
 
 
 #: The columns with results; all others are known before the cell is run.
-FOUND = ("value", "lower", "upper", "info", "nfe", "seconds", "status", "message")
+RESULTS = ("value", "lower", "upper", "info", "nfe", "seconds", "status", "message")
 #: The names of a value; with its cell_id they identify it within a job.
 NAMES = ["denoiser", "start", "sampler", "metric"]
 SEEDS = ["seed", "data_seed", "train_seed", "metric_seed"]
@@ -276,7 +276,9 @@ def curve_names(cells: pd.DataFrame) -> pd.Series:
                 break
             values = cells.loc[curves.index, column].astype(str)
             if values.nunique() > 1:
-                short = values.str[:6] if column.endswith("_id") else values
-                words += f", {column}=" + short
+                if column.endswith("_id"):  # "measure 0f3a9c"
+                    words += f", {column.removesuffix('_id')} " + values.str[:6]
+                else:
+                    words += f", {column}=" + values
         names[curves.index] += words.map(lambda word: f" ({word[2:]})" if word else "")
     return names.set_axis(index)

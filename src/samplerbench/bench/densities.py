@@ -14,8 +14,8 @@ The points are those of a Sobol sequence if the start allows it, also where the 
 random: the law is the same, and the error of n points is smaller. Their number is the next power
 of two at or above n. Cost: about dim + 2 times the sampling alone.
 
-Reference: R. T. Q. Chen et al., Neural Ordinary Differential Equations, NeurIPS 2018, for the
-density of an ODE's end; here it is that of the discrete map itself.
+Reference: R. T. Q. Chen et al., Neural Ordinary Differential Equations, NeurIPS 2018, arXiv
+1806.07366, for the density of an ODE's end; here it is that of the discrete map itself.
 """
 
 from __future__ import annotations

@@ -51,10 +51,14 @@ def distance(value: float, half: float) -> str:
     return f"{difference(value, half).partition(' ')[0]} (≤ {end})"
 
 
-def rounded_alike(values: Sequence[float]) -> list[str]:
-    """Numbers that add up, all to the third digit of the largest; there is no -0.00."""
-    largest = max(map(abs, values))
-    last = math.floor(math.log10(largest)) - 2 if largest > 0 else 0
+def sum_of(total: float, parts: Sequence[float]) -> list[str]:
+    """A total and its parts, all with as many decimals; there is no -0.00.
+
+    They end at the third digit of the total, or at the second of the first part if that is finer.
+    """
+    values = [total, *parts]
+    ends = [math.floor(math.log10(abs(v))) - n for v, n in zip(values, (2, 1), strict=False) if v]
+    last = min(ends, default=0)
     texts = [f"{round(value, -last):.{max(-last, 0)}f}" for value in values]
     return [text.removeprefix("-") if float(text) == 0 else text for text in texts]
 

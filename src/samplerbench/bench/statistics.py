@@ -463,6 +463,10 @@ def require_single(table: pd.DataFrame, columns: Sequence[str]) -> None:
     """
     for name in present(table, columns):
         values = list(table[name].drop_duplicates())
+        if name == "measure_id" and len(values) > 1:  # an identity tells people nothing
+            metrics = ", ".join(table["metric"].astype(str).unique())
+            allowed = f"one setting against one law, not {len(values)}: select by measure_id first"
+            raise InvalidSetting("metric", metrics, allowed)
         require(len(values) <= 1, name, values, "one of these: select it first")
 
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
-from samplerbench.bench.cell import FOUND, SEEDS, Against, Cell, Labels, Origin, Row
+from samplerbench.bench.cell import RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
 from samplerbench.bench.densities import OutputLaw, log_ratios
 from samplerbench.bench.spectra import spectrum_of
 from samplerbench.core import grids
@@ -504,7 +504,7 @@ class Sweep:
         stored = self.recall(row.cell_id)
         if stored is None:
             return None
-        return replace(row, **{name: getattr(stored, name) for name in FOUND})
+        return replace(row, **{name: getattr(stored, name) for name in RESULTS})
 
 
 def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:

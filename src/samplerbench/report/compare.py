@@ -87,6 +87,9 @@ def _require_same(first: Entry, second: Entry, one: pd.DataFrame, other: pd.Data
                 ",".join(map(str, rows.loc[rows["metric"] == metric, column].unique()))
                 for rows in (one, other)
             ]
+            if column == "measure_id" and values[0] != values[1]:
+                allowed = "of the same law and the same code in both runs to compare them"
+                raise InvalidSetting("metric", metric, allowed)
             _require_equal(f"{metric}: {column}", *values)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from samplerbench.core.grids import Level, Levels, uniform
 from samplerbench.core.level_laws import LevelLaw
+from samplerbench.core.models import Density
 from samplerbench.core.noise import KeyedNoise, torch_generator
 from samplerbench.core.schedules import EDM, GeometricVE, NoiseSchedule, Rectified, VPCosine
 from samplerbench.core.starts import Overdispersed, Start
@@ -20,7 +21,7 @@ from samplerbench.core.weightings import Weighting
 from samplerbench.errors import InvalidSetting
 from samplerbench.verify.exact_law import noised_law
 from samplerbench.verify.orders import GAUSSIAN
-from samplerbench.verify.sampler_contract import Check
+from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
 T = TypeVar("T")
 Grid = Callable[[NoiseSchedule, int], Levels]
@@ -257,20 +258,24 @@ def start_key(start: Start) -> str | None:
     return None
 
 
-def start_moments(start: Start) -> str | None:
-    """Mean and covariance are those of the noised data, or of `combine` if it uses no data."""
+def _moments(start: Start) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of the first state: those of the path, or of `combine` without data."""
     mean = torch.tensor(GAUSSIAN.means[0], dtype=torch.float64)
     covariance = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
     if isinstance(start, Overdispersed):  # its x₀ are wider, and independent
         covariance = start.factor**2 * covariance.diagonal().diag()
     if start.uses_data:
-        mean, covariance = noised_law(mean, covariance, LEVEL)
-    else:  # combine is affine in ε
-        identity = torch.eye(2, dtype=torch.float64)
-        unknown = torch.full_like(identity, torch.nan)
-        mean = start.combine(unknown, 0 * identity, LEVEL)[0]
-        root = start.combine(unknown, identity, LEVEL) - mean
-        covariance = root.mT @ root
+        return noised_law(mean, covariance, LEVEL)
+    identity = torch.eye(2, dtype=torch.float64)
+    unknown = torch.full_like(identity, torch.nan)
+    mean = start.combine(unknown, 0 * identity, LEVEL)[0]
+    root = start.combine(unknown, identity, LEVEL) - mean  # combine is affine in ε
+    return mean, root.mT @ root
+
+
+def start_moments(start: Start) -> str | None:
+    """Mean and covariance are those of the noised data, or of `combine` if it uses no data."""
+    mean, covariance = _moments(start)
     x, width = _start(start, DRAWS, 0, 0, 0), covariance.diagonal()
     if not ((x.mean(0) - mean).abs() < 5 * (width / DRAWS).sqrt()).all():
         return f"the mean is {x.mean(0).tolist()}, not {mean.tolist()}"
@@ -280,7 +285,26 @@ def start_moments(start: Start) -> str | None:
     return None
 
 
-START: dict[str, Check] = {"type": start_type, "key": start_key, "moments": start_moments}
+def start_density(start: Start) -> str | None:
+    """`log_density` is that of the first state on Gaussian data; it may be unknown."""
+    x = _normal("x", 30)
+    path = cast(Density, GAUSSIAN.oracle(EDM())).log_density
+    try:
+        got = start.log_density(x, LEVEL, path)
+    except InvalidSetting:
+        return DOES_NOT_APPLY
+    law: Any = torch.distributions.MultivariateNormal(*_moments(start))
+    want = law.log_prob(x)
+    same = got.shape == want.shape and torch.allclose(got, want, rtol=1e-9, atol=1e-9)
+    return None if same else "log_density is not that of the first state"
+
+
+START: dict[str, Check] = {
+    "type": start_type,
+    "key": start_key,
+    "moments": start_moments,
+    "density": start_density,
+}
 
 
 def _times(

@@ -25,7 +25,7 @@ from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
 PURPOSES = ("train", "validation", "evaluation", "floor", "start")
 #: σ as a share of the data's standard deviation; the largest compares mean and second moments.
-SHARES = (0.03, 0.1, 0.3, 1.0, 10.0)
+SHARES = (0.03, 0.2, 1.0, 10.0)
 
 
 def draws(law: Dataset) -> str | None:
@@ -103,7 +103,8 @@ def score(law: Dataset) -> str | None:
         if not torch.allclose(model.score(x, level), drift, rtol=1e-7, atol=slack):
             return f"at α={alpha:.3g}, σ={sigma:.3g} the score is not (α·x̂₀ − x)/σ²"
         for axis in {0, law.dim // 2, law.dim - 1}:
-            there = step * torch.eye(law.dim, dtype=x.dtype)[axis]
+            there = torch.zeros(law.dim, dtype=x.dtype)
+            there[axis] = step
             rise = model.log_density(x + there, level) - model.log_density(x - there, level)
             if not torch.allclose(rise / (2 * step), drift[:, axis], rtol=1e-5, atol=slack):
                 return f"at α={alpha:.3g}, σ={sigma:.3g} the slope of log_density is not the score"

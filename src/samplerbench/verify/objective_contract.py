@@ -100,6 +100,8 @@ def learning(make: Make) -> str | None:
     optimiser = torch.optim.Adam(objective.parameters(), 5e-3)
     steps, rows = (60, 400) if objective.conditional else (30, 128)
     for step in range(1, steps + 1):
+        if step % 10 == 0 and held_out() < before - 0.05 * abs(before):
+            return None
         optimiser.zero_grad()
         objective.loss(_data(objective, rows, step), torch_generator("loss", step)).backward()  # type: ignore[no-untyped-call]
         optimiser.step()

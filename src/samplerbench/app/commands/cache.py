@@ -1,10 +1,10 @@
 """`samplerbench cache`: what runs share, and how to make it smaller.
 
-    samplerbench cache                    the trained models, values and figures that are kept
-    samplerbench cache prune days=30      remove what was written more than so many days ago
+    samplerbench cache                    list the trained models, values and figures
+    samplerbench cache prune days=30      remove what was written more than 30 days ago
 
-Both take `cache_dir=FOLDER`. A model that a job is training stays, and so does all that has not the
-name of something kept.
+Both take `cache_dir=FOLDER`. Pruning keeps models that a job is training, and all files whose names
+are not those of a cache.
 """
 
 from __future__ import annotations
@@ -67,16 +67,16 @@ def show(directory: Path) -> None:
     if table.row_count:
         out.print(table)
     files = [*values, *archives, *(path for folder in folders for path in folder.iterdir())]
-    size = sum(found.st_size for found in _found(files))
+    size = sum(found.st_size for found in _stats(files))
     out.print(
-        f"{len(folders):,} trainings, {_whole(values):,} values and {_whole(archives):,} archives "
+        f"{len(folders):,} trainings, {_count(values):,} values and {_count(archives):,} archives "
         f"of figures, {size / 1e6:,.1f} MB in {directory}",
         markup=False,
     )
 
 
-def _whole(paths: Iterable[Path]) -> int:
-    """How many are neither put aside nor half-written."""
+def _count(paths: Iterable[Path]) -> int:
+    """The number of files that are neither set aside nor half-written."""
     return sum(path.suffix in (".json", ".zip") for path in paths)
 
 
@@ -100,12 +100,12 @@ def prune(directory: Path, before: float) -> None:
 
 
 def _unlinked(paths: Iterable[Path], before: float) -> int:
-    """Remove files that were written before a time; how many."""
+    """Remove files that were written before a time; returns their number."""
     unfinished = min(before, time.time() - HOUR)  # a job may be writing them
 
     def is_old(path: Path) -> bool:
         limit = unfinished if path.suffix == ".tmp" else before
-        return any(found.st_mtime < limit for found in _found([path]))
+        return any(found.st_mtime < limit for found in _stats([path]))
 
     old = list(filter(is_old, paths))
     for path in old:
@@ -114,7 +114,7 @@ def _unlinked(paths: Iterable[Path], before: float) -> int:
 
 
 def _removed(folder: Path, before: float) -> bool:
-    """Remove a training that was written before a time; whether it was, and nobody works on it."""
+    """Remove a training that was written before a time and is not in use; returns whether."""
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
             if not folder.is_dir() or written(folder) >= before:
@@ -126,12 +126,12 @@ def _removed(folder: Path, before: float) -> bool:
 
 
 def written(folder: Path) -> float:
-    """When the last of a training was written, in seconds since 1970."""
-    return max((found.st_mtime for found in _found([folder, *folder.iterdir()])), default=0.0)
+    """When the last file of a training was written, in seconds since 1970."""
+    return max((found.st_mtime for found in _stats([folder, *folder.iterdir()])), default=0.0)
 
 
-def _found(paths: Iterable[Path]) -> list[os.stat_result]:
-    """What is known of files; jobs that run may have taken some of them away meanwhile."""
+def _stats(paths: Iterable[Path]) -> list[os.stat_result]:
+    """The status of each file that is still there: running jobs may remove some."""
     found = []
     for path in paths:
         with suppress(FileNotFoundError):
@@ -140,7 +140,7 @@ def _found(paths: Iterable[Path]) -> list[os.stat_result]:
 
 
 def title(folder: Path) -> str:
-    """What is trained, on what: its own words, shortened to what matters."""
+    """The data set, objective, network and schedule of a training."""
     try:
         about = json.loads((folder / ABOUT).read_bytes())
         return " · ".join(
@@ -151,7 +151,7 @@ def title(folder: Path) -> str:
 
 
 def state(folder: Path) -> str:
-    """Whether it is done."""
+    """Whether a training is done."""
     if (folder / WEIGHTS).exists():
         return "trained"
     return "being trained" if is_locked(folder.with_suffix(".lock")) else "interrupted"

@@ -20,7 +20,7 @@ Each fault is one line on standard error, and the exit status is 1.
 
 from __future__ import annotations
 
-from samplerbench.app.config.folders import groups, members
+from samplerbench.app.config.folders import groups, member_files
 from samplerbench.errors import InvalidSetting, require
 
 
@@ -31,19 +31,17 @@ def main(words: list[str]) -> None:
         InvalidSetting: there is no such kind or member, or it cannot be built.
     """
     chosen = []
-    for word in words or members("sampler"):
+    for word in words or member_files("sampler"):
         kind, equals, name = word.rpartition("=")
         kind = kind if equals else "sampler"
         require(
             kind in groups(), "check", word, f"kind=name, and a kind one of {', '.join(groups())}"
         )
-        names = list(members(kind))
+        names = list(member_files(kind))
         if name not in names and "." not in name:
             allowed = f"one of {', '.join(names)}, or a class of that kind, package.Class"
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))
-    from samplerbench.app.commands.examine import (
-        examine,  # slow to import: mistakes are refused before
-    )
+    from samplerbench.app.commands.examine import examine  # slow: imports torch
 
     examine(chosen)

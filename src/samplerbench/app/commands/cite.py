@@ -2,10 +2,10 @@
 
     samplerbench cite multirun/2026-11-22_01-28-46_e52fe8e85d76c76c > references.bib
 
-A comment for each member that the runs used says which entries it refers to; then come the entries,
-and samplerbench itself, from CITATION.cff. What a member refers to stands in the comments of its
-yaml or else in its docstring, see `report.references`. A run with members of other packages is read
-with `trusted=their_package`.
+For each member that the runs used a comment lists its references; then come their entries, and that
+of samplerbench, from CITATION.cff. The references of a member are those in the comments of its yaml
+or else in its docstring, see `report.references`. A run with members of other packages is read with
+`trusted=their_package`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from omegaconf import DictConfig
 from pybtex.database import BibliographyData, Entry, Person
 
 from samplerbench.app.commands.words import read_words
-from samplerbench.app.config.construct import comment, trusted
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.construct import first_comment, trusted
+from samplerbench.app.config.folders import member_files
 from samplerbench.app.folder.runs import StoredRun, find_runs, open_run
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.report.references import bibtex, mentioned, references, without_entry
 
-#: What is used in every run, and what several of, each by name.
+#: Groups of which a run uses one member, and groups of which it uses several, by name.
 ONE, SEVERAL = ("dataset", "schedule", "grid"), ("start", "sampler", "metric", "picture")
-#: What a training is made of, of which an objective takes a part only.
+#: Groups that a training uses; an objective takes only some of them.
 TRAINING = ("network", "objective", "target", "level_law", "weighting")
 
 
 @dataclass(frozen=True)
 class Use:
-    """What a run used, and what it refers to.
+    """A member that a run used, and its references.
 
     Args:
         group: "sampler".
@@ -52,7 +52,7 @@ class Use:
 
 
 def main(words: list[str]) -> None:
-    """Print comments and entries.
+    """Print a comment for each member, and the entries.
 
     Raises:
         InvalidSetting: no folder is named, or one holds no run that can be read.
@@ -60,42 +60,42 @@ def main(words: list[str]) -> None:
     folders, _ = read_words("cite", words, [])
     require(len(folders) > 0, "cite", "no folder", "one or more folders of runs")
     runs = [open_run(path) for folder in folders for path in find_runs(Path(folder))]
-    uses = dict.fromkeys(use for run in runs for use in _readable(run))
+    uses = dict.fromkeys(use for run in runs for use in _uses(run))
     for use in sorted(uses, key=lambda use: (use.group, use.name)):
         sources = ", ".join([*use.keys, *(f"arXiv {n}, no entry here" for n in use.numbers)])
         print(f"% {use.group} {use.name}: {sources or '–'}")
     print()
-    # less the hash; a run that was killed as it began has none
+    # without the hash; a run that was killed as it began has no version
     versions = {str(run.versions.get("samplerbench", "")).partition(" ")[0] for run in runs}
-    print(itself(sorted(versions)[-1]))
+    print(own_entry(sorted(versions)[-1]))
     print(bibtex([key for use in uses for key in use.keys]), end="")
 
 
-def _readable(run: StoredRun) -> list[Use]:
-    """What a run used, if its config is one of a run."""
+def _uses(run: StoredRun) -> list[Use]:
+    """The members that a run used, or an error if its config is no run's."""
     try:
-        return list(used(run))
+        return list(members_used(run))
     except InvalidSetting:
         raise
-    except Exception as error:  # whatever somebody else's file holds
+    except Exception as error:  # the file may hold anything
         allowed = f"a whole run of this version ({kind_and_line(error)})"
         raise InvalidSetting("run", run.directory, allowed) from error
 
 
-def used(run: StoredRun) -> Iterator[Use]:
-    """What a run used, from its config.
+def members_used(run: StoredRun) -> Iterator[Use]:
+    """The members that a run used, from its config.
 
     Raises:
         InvalidSetting: a member is of a package that is not trusted.
     """
-    from samplerbench.app.job.build import decisive  # slow to import: it brings the trainer
+    from samplerbench.app.job.build import training_keys  # slow: imports torch
 
     config = run.config
     named = config.denoiser
     denoisers = [named] if isinstance(named, str) else list(named or [])
     groups = [group for group in ONE if config.get(group) is not None]  # images may be unseen
     if "learned" in denoisers:
-        wanted = decisive(config)
+        wanted = training_keys(config)
         groups += [group for group in TRAINING if group in wanted]
     for group in groups:
         yield _use(group, str(run.choices.get(group)), config[group])
@@ -114,7 +114,7 @@ def used(run: StoredRun) -> Iterator[Use]:
             yield Use("part", name, tuple(mentioned(document)))
 
 
-def itself(version: str) -> str:
+def own_entry(version: str) -> str:
     """The entry of samplerbench, from CITATION.cff."""
     citation = _citation()
     names = [
@@ -133,8 +133,8 @@ def itself(version: str) -> str:
 def _use(group: str, name: str, node: DictConfig) -> Use:
     target = str(node.get("_target_"))
     trusted(target, f"{group}.{name}" if group in SEVERAL else group)
-    path = members(group).get(name)
-    keys = (mentioned(comment(path)) if path else []) or references(target)
+    path = member_files(group).get(name)
+    keys = (mentioned(first_comment(path)) if path else []) or references(target)
     return Use(group, name, tuple(keys), tuple(without_entry(target)))
 
 

@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from samplerbench.app.config.compose import composed, member
+from samplerbench.app.config.compose import compose_config, member_node
 from samplerbench.app.config.construct import (
     construct,
     construct_grid,
@@ -24,7 +24,7 @@ from samplerbench.app.config.construct import (
     trusted_packages,
     trusting,
 )
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.folders import member_files
 from samplerbench.app.terminal import console
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPLinear
 from samplerbench.errors import InvalidSetting, kind_and_line, require
@@ -168,8 +168,8 @@ def _object(kind: str, name: str) -> Any:
     if kind == "network":
         make: Any = partial(_network, node)
     elif kind == "objective":
-        has_yaml = name in members(kind)
-        config = composed([f"objective={name}"] if has_yaml else [])[0]
+        has_yaml = name in member_files(kind)
+        config = compose_config([f"objective={name}"] if has_yaml else [])[0]
         if not has_yaml:
             config.objective = node
         make = partial(_objective, config)
@@ -182,7 +182,7 @@ def _object(kind: str, name: str) -> Any:
 def _node(kind: str, name: str) -> DictConfig:
     """The settings of a member's yaml, or a class with its defaults."""
     if "." not in name:
-        return member(kind, name)
+        return member_node(kind, name)
     partly = {"_partial_": True} if kind == "grid" else {}
     return OmegaConf.create({"_target_": name, **partly})
 
@@ -211,7 +211,7 @@ def _objective(config: DictConfig, network: Network | None = None) -> Objective[
 
 def settings(name: str) -> list[Sampler]:
     """The samplers of a name: a member of conf/sampler/, or a class with its `variants()`."""
-    path = members("sampler").get(name)
+    path = member_files("sampler").get(name)
     if path is not None:
         grid = construct_grid(read_member(path), f"sampler.{name}")
         return grid if len(grid) == 1 else [grid[0], grid[-1]]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from samplerbench.app.config.construct import comment, construct_grid, read_member
-from samplerbench.app.config.folders import groups, members
+from samplerbench.app.config.construct import construct_grid, first_comment, read_member
+from samplerbench.app.config.folders import groups, member_files
 from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting
 from samplerbench.report.references import mentioned, references, short
@@ -32,31 +32,31 @@ def main(words: list[str]) -> None:
     known = groups()
     out = console()
     for word in words:
-        # "samplers" is what one says
+        # people write "samplers"
         group = word if word in known else word.removesuffix("s")
         if group not in known:
             raise InvalidSetting("list", word, f"one of {', '.join(known)}, or nothing")
-        paths = members(group)
-        out.print(samplers(paths) if group == "sampler" else others(group, paths))
+        paths = member_files(group)
+        out.print(sampler_table(paths) if group == "sampler" else member_table(group, paths))
     if not words:
         table = Table("group", "members", box=None, pad_edge=False)
         for group in known:
-            table.add_row(group, ", ".join(members(group)))
+            table.add_row(group, ", ".join(member_files(group)))
         out.print(table)
 
 
-def others(group: str, paths: dict[str, Path]) -> Table:
+def member_table(group: str, paths: dict[str, Path]) -> Table:
     """A line for each member of a group: its name, what it is, and its first reference."""
     table = Table(box=None, pad_edge=False)
     table.add_column(group, no_wrap=True)
     table.add_column("what it is", ratio=1)
     table.add_column("reference", no_wrap=True)
     for name, path in paths.items():
-        table.add_row(name, comment(path).removesuffix("."), reference(path))
+        table.add_row(name, first_comment(path).removesuffix("."), reference(path))
     return table
 
 
-def samplers(paths: dict[str, Path]) -> Table:
+def sampler_table(paths: dict[str, Path]) -> Table:
     """A line for each sampler: order, evaluations, needs and reference."""
     table = Table(box=None, pad_edge=False)
     table.add_column("sampler", no_wrap=True)
@@ -64,14 +64,14 @@ def samplers(paths: dict[str, Path]) -> Table:
     for column in ("order", "NFE", "needs", "reference"):
         table.add_column(column, no_wrap=True)
     for name, path in paths.items():
-        # up to a full stop, a colon or a semicolon, but for that of "et al."
-        words = re.split(r"(?<=[a-zé)0-9])(?<!\bal)[.:;](?: |$)", comment(path))
+        # up to a full stop (not that of "et al."), a colon or a semicolon
+        words = re.split(r"(?<=[a-zé)0-9])(?<!\bal)[.:;](?: |$)", first_comment(path))
         first = construct_grid(read_member(path), f"sampler.{name}")[0]
-        table.add_row(name, words[0], *declares(first), reference(path))
+        table.add_row(name, words[0], *declared(first), reference(path))
     return table
 
 
-def declares(sampler: Sampler) -> tuple[str, str, str]:
+def declared(sampler: Sampler) -> tuple[str, str, str]:
     """Order, evaluations and needs of a sampler, in words."""
     from samplerbench.core.models import Denoiser  # slow: imports torch
 
@@ -86,7 +86,7 @@ def declares(sampler: Sampler) -> tuple[str, str, str]:
 
 
 def order(sampler: Sampler) -> str:
-    """The order that it declares, in words."""
+    """The declared order, in words."""
     if sampler.order is None:
         return "–"
     return f"{sampler.order}{' weak' * sampler.stochastic}{' adaptive' * sampler.adaptive}"
@@ -107,5 +107,5 @@ def evaluations(sampler: Sampler) -> str:
 def reference(path: Path) -> str:
     """The first reference of a member, "arXiv 2010.02502", from its yaml or its docstring."""
     target = read_member(path).get("_target_")
-    keys = mentioned(comment(path)) or (references(target) if isinstance(target, str) else [])
+    keys = mentioned(first_comment(path)) or (references(target) if isinstance(target, str) else [])
     return short(keys[0]) if keys else ""

@@ -4,12 +4,11 @@
     samplerbench report A B out=page panels=false
     samplerbench report A B --compare
 
-Each DIR is a run or a folder of runs. Written is a folder with `report.html`, which needs no
-network, `cells.csv`, `table.md`, `table.tex` and figures; `out` names it, and nothing that is there
-already is overwritten. `--compare` adds the paired differences of two runs that measure the same.
+Each DIR is a run or a folder of runs. The report is a new folder, named by `out`, with
+`report.html`, which needs no network, `cells.csv`, `table.md`, `table.tex` and figures. `--compare`
+adds the paired differences of two runs that measure the same.
 
-What cannot be read is named, on the page and here, and left out. Runs that still run are read as
-they are.
+What cannot be read is left out, and named on the page and here. A run may still be running.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ from samplerbench.report.content import Report, gather
 from samplerbench.report.entries import Entry, few
 from samplerbench.report.folder import write_report
 
-#: The name of a job's folder in a multirun, which says little without the multirun's.
+#: Names of jobs' folders in a multirun, which are shown with the multirun's name.
 NUMBERED = re.compile(r"\d+(_[0-9a-f]{8})?")
 
-#: Runs of which samples are drawn again: each costs about a second.
+#: The most runs whose samples are drawn again; each takes about a second.
 MOST_PANELS = 4
 
 
 def main(words: list[str]) -> None:
-    """Write a report and say where it is.
+    """Write a report and print where it is.
 
     Raises:
         InvalidSetting: a word is not understood, a folder holds no run, or `out` is there already.
@@ -61,7 +60,7 @@ def main(words: list[str]) -> None:
     skipped: list[InvalidSetting] = []
     for folder in folders:
         try:
-            found.append(_found(folder))
+            found.append(_runs_in(folder))
         except InvalidSetting as error:
             if comparing or len(folders) == 1:
                 raise
@@ -90,8 +89,8 @@ def _read(words: list[str]) -> tuple[list[Path], Path | None, bool, bool]:
     return [Path(folder) for folder in folders], out, panels == "true", "--compare" in values
 
 
-def _found(folder: Path) -> list[Path]:
-    """The runs in a folder; a run that lost its config is one still."""
+def _runs_in(folder: Path) -> list[Path]:
+    """The runs in a folder; a run without its config counts too."""
     try:
         return find_runs(folder)
     except InvalidSetting:
@@ -111,22 +110,14 @@ def report(
     panels: bool,
     comparing: bool,
 ) -> None:
-    """Write a report of runs and say what is in it.
-
-    Args:
-        paths: of the runs.
-        folders: that were named; a multirun there may have jobs that have not begun.
-        skipped: what is said of folders that cannot be read.
-        out: where it is written, a folder that is not there yet.
-        panels: whether samples are drawn.
-        comparing: whether the two runs are compared.
+    """Write a report of runs and print a line for each.
 
     Raises:
         InvalidSetting: the two runs do not measure the same.
     """
     read = [_entry(path, f"#{place}") for place, path in enumerate(paths, 1)]
     entries = [entry for entry, _ in read]
-    notes = [*skipped, *(line for folder in folders for line in _of_plans(folder))]
+    notes = [*skipped, *(line for folder in folders for line in _plan_notes(folder))]
     if not entries:
         print("\n".join([*notes, "report: none yet, for no job has begun"]))
         return
@@ -146,7 +137,7 @@ def report(
 
 
 def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
-    """A run for the report, and itself where it can be opened."""
+    """The report's entry of a run, and the run itself if it can be opened."""
     values, problems = Store(path).readable()
     try:
         text = (path / CONFIG).read_text(encoding="utf-8")
@@ -156,7 +147,7 @@ def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
         run = open_run(path)
         values, problems = run.values_and_problems()
         config = OmegaConf.to_container(run.config, resolve=True)
-    except Exception as error:  # whatever somebody else's file holds
+    except Exception as error:  # the file may hold anything
         message = first_line(error)
         entry = Entry(
             label, path.name, "unreadable", message, 0, values, (), {}, text, {}, problems
@@ -182,7 +173,7 @@ def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
 
 
 def _unordered(config: object) -> frozenset[str]:
-    """The metrics of a config of which a smaller value need not be better, by what they declare."""
+    """The metrics of a config that declare that a smaller value need not be better."""
     metrics = config.get("metric") if isinstance(config, dict) else None
     found = []
     for name, node in (metrics if isinstance(metrics, dict) else {}).items():
@@ -202,7 +193,7 @@ def _with_budgets(report: Report) -> Report:
         budget = entry.config.get("budget")
         if not isinstance(budget, dict) or entry.values.empty:
             continue
-        # torch takes seconds to import, and most runs have no budget
+        # slow: imports torch, and most runs have no budget
         from samplerbench.bench.budget.parts import parts
 
         try:
@@ -213,24 +204,19 @@ def _with_budgets(report: Report) -> Report:
 
 
 def _with_panels(report: Report, runs: Mapping[str, StoredRun]) -> Report:
-    """The report with samples of the best and the worst cell of the first runs.
-
-    Args:
-        report: without them.
-        runs: by their label.
-    """
+    """The report with samples of the best and the worst cell of the first runs."""
     charts: list[Chart] = []
     notes = list(report.notes)
     with_cells = report.lines[report.lines["mean"].notna()]
-    of_run = {str(label): of for label, of in with_cells.groupby("run") if label in runs}
-    for label, lines in list(of_run.items())[:MOST_PANELS]:
+    lines_of_runs = {str(label): of for label, of in with_cells.groupby("run") if label in runs}
+    for label, lines in list(lines_of_runs.items())[:MOST_PANELS]:
         first = lines[lines["measure"] == lines["measure"].iloc[0]]
         title = label if len(report.entries) > 1 else ""
         try:
             charts += _panels(runs[label], first, title)
-        except Exception as error:  # a stored run is somebody's; a page is worth having without
+        except Exception as error:  # the run may hold anything; the page is useful without
             notes.append(f"{label}: no sample panels: {first_line(error)}")
-    if len(of_run) > MOST_PANELS:
+    if len(lines_of_runs) > MOST_PANELS:
         notes.append(f"sample panels are of the first {MOST_PANELS} runs")
     return replace(report, panels=charts, notes=notes)
 
@@ -238,7 +224,7 @@ def _with_panels(report: Report, runs: Mapping[str, StoredRun]) -> Report:
 def _panels(run: StoredRun, lines: pd.DataFrame, title: str) -> list[Chart]:
     """The panels of one run, from its trained weights."""
     if "learned" in set(lines["denoiser"]) and not (run.directory / CHECKPOINTS).is_dir():
-        # before torch is imported, which takes seconds
+        # before torch is imported
         raise InvalidSetting("panels", run.name, "a run whose trained weights are there")
     from samplerbench.app.job.build import scene
     from samplerbench.app.job.rebuild import rebuild
@@ -248,8 +234,8 @@ def _panels(run: StoredRun, lines: pd.DataFrame, title: str) -> list[Chart]:
     return list(panels(scene(job.sweep, job.training), lines, title))
 
 
-def _of_plans(folder: Path) -> list[str]:
-    """How far each multirun below a folder is with the jobs of its plan, and what else is there."""
+def _plan_notes(folder: Path) -> list[str]:
+    """The jobs that each multirun below a folder has not begun, or that its plan does not have."""
     lines = []
     for path in sorted(folder.rglob(PLAN)):
         plan = read_plan(path)
@@ -259,17 +245,17 @@ def _of_plans(folder: Path) -> list[str]:
         begun = {run: frozenset(words) for run, words in found.items() if words is not None}
         unknown = len(found) - len(begun)
         name = path.parent.name
-        if plan.count > len(plan.jobs):  # too many to tell one from another
+        if plan.count > len(plan.jobs):  # not all jobs are listed
             lines.append(f"{name}: {len(found):,} of {plan.count:,} jobs have begun")
             continue
         there = set(begun.values())
         missing = [job for job in plan.jobs if job not in there]
-        others = [str(run) for run, words in begun.items() if not plan.includes(words)]
+        other_runs = [str(run) for run, words in begun.items() if not plan.includes(words)]
         if len(missing) > unknown:
             told = f"{name}: {plan.count - len(missing) + unknown} of {plan.count} jobs have begun"
-            lines.append(f"{told}; not: {few(plan.told(missing), '; ')}")
-        if others:
-            lines.append(f"{name}: not of its last command: {few(others)}")
+            lines.append(f"{told}; not: {few(plan.short_names(missing), '; ')}")
+        if other_runs:
+            lines.append(f"{name}: not of its last command: {few(other_runs)}")
     return lines
 
 

@@ -45,35 +45,35 @@ from samplerbench.app.folder.runs import STATUS, open_run
 from samplerbench.app.terminal import replace_unencodable
 from samplerbench.errors import InvalidSetting, RunFailed
 
-#: Failed jobs of a multirun that have a line of their own at its end.
+#: The most failed jobs of a multirun that are named at its end.
 MOST_NAMED = 10
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
 def _job(config: DictConfig) -> float | None:
-    replace_unencodable()  # here too: a launcher may have begun another process
+    replace_unencodable()  # again: a launcher may have begun another process
     try:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             _settle(config)
             if current_process().name.startswith("LokyProcess"):  # a worker of joblib's
                 _end_with_launcher()
-        # before seconds of imports, so that one sees that it works and where
+        # before the slow imports, so that the user sees at once that it runs, and where
         print(f"run:    {os.path.relpath(HydraConfig.get().runtime.output_dir)}", flush=True)
         with trusting(config.trusted):
-            if HydraConfig.get().mode == RunMode.RUN:  # a job of several is to say why it failed
+            if HydraConfig.get().mode == RunMode.RUN:  # a multirun's job writes a status first
                 check_numbers(config)
             from samplerbench.app.job.run import run  # slow: imports torch
 
             value = run(config)
     except Exception as error:
-        told = isinstance(error, InvalidSetting | OmegaConfBaseException | RunFailed)
+        expected = isinstance(error, InvalidSetting | OmegaConfBaseException | RunFailed)
         alone = HydraConfig.get().mode == RunMode.RUN
-        if config.get("debug") or (alone and not told):
+        if config.get("debug") or (alone and not expected):
             raise
-        status = 2 if told and not isinstance(error, RunFailed) else 1
+        status = 2 if expected and not isinstance(error, RunFailed) else 1
         if alone:
             sys.exit(complain(str(error), status))
-        if not told:  # a defect is looked for where it happened; the command may run elsewhere
+        if not expected:  # the traceback belongs into the job's own log
             traceback.print_exc()
         hydra = HydraConfig.get()
         folders = hydra.runtime.output_dir, os.path.abspath(hydra.sweep.dir)
@@ -82,7 +82,7 @@ def _job(config: DictConfig) -> float | None:
 
 
 def _settle(config: DictConfig) -> None:
-    """Take the folder that holds this job: in a multirun that was widened the numbers have moved.
+    """Use the folder that holds this job: other jobs of the multirun may have moved its number.
 
     Raises:
         InvalidSetting: the folder would be outside its multirun's.
@@ -92,20 +92,20 @@ def _settle(config: DictConfig) -> None:
     directory = Path(os.path.abspath(hydra.runtime.output_dir))
     if multirun not in directory.parents:
         raise _outside(hydra.sweep.subdir)
-    with suppress(OmegaConfBaseException):  # what cannot be resolved is refused in its own folder
+    with suppress(OmegaConfBaseException):  # a config that cannot be resolved is refused later
         own = own_folder(directory, multirun, config)
         if own != directory:
             own.mkdir(exist_ok=True)
-            with suppress(OSError):  # Hydra made it; if another job's files are there it stays
+            with suppress(OSError):  # Hydra made it; it stays if another job's files are there
                 directory.rmdir()
             whole: Any = HydraConfig.instance().cfg
             with read_write(whole.hydra):
                 whole.hydra.runtime.output_dir = str(own)
 
 
-@cache  # once in a process, which may have several jobs
+@cache  # once in a process, which may run several jobs
 def _end_with_launcher() -> None:
-    """End this process when the one that began it is gone: joblib's workers would carry on."""
+    """End this process when its parent is gone; joblib's workers would continue."""
     launcher = os.getppid()
 
     def watch() -> None:
@@ -123,28 +123,20 @@ def _outside(subdir: str) -> InvalidSetting:
 class JobFailed(RuntimeError):
     """A job of a multirun ended without all its values; Hydra raises it when all jobs have ended.
 
-    It is made of plain text, which every launcher can carry from one process to another.
-
-    Args:
-        message: which job, and why.
-        status: to leave with.
-        folder: of the job.
-        multirun: the folder of all its jobs.
+    It holds plain text, which every launcher can carry from one process to another: the message,
+    the exit status, and the folders of the job and of its multirun.
     """
 
-    def __init__(self, message: str, status: int, folder: str, multirun: str) -> None:
-        super().__init__(message, status, folder, multirun)
-        self.message = message
-        self.status = status
-        self.folder = folder
-        self.multirun = multirun
+    def __init__(self, *fields: Any) -> None:
+        super().__init__(*fields)
+        self.message, self.status, self.folder, self.multirun = fields
 
     def __str__(self) -> str:
-        return self.message
+        return str(self.message)
 
 
 def _named(error: Exception) -> str:
-    """The error with the job of a multirun that it ended."""
+    """The message of an error, with the job of the multirun that it ended."""
     hydra = HydraConfig.get()
     where = hydra.sweep.dir
     kind = "" if isinstance(error, InvalidSetting | RunFailed) else f"{type(error).__name__}: "
@@ -152,19 +144,19 @@ def _named(error: Exception) -> str:
 
 
 def _other_failures(named: JobFailed) -> list[str]:
-    """The other jobs that failed or were refused: Hydra raises the first one's error only."""
+    """A line for each other job that failed or was refused; Hydra raises only the first error."""
     folder = Path(named.multirun)
     plan = read_plan(folder / PLAN)
     places = [path.parent.relative_to(folder) for path in folder.rglob(STATUS)]
     lines = []
     for place in sorted(places, key=lambda place: (len(str(place)), str(place))):
-        with suppress(InvalidSetting):  # a run that cannot be read
+        with suppress(InvalidSetting):  # the run cannot be read
             run = open_run(folder / place)
             ended = run.state in ("failed", "interrupted")
             message = run.message if ended else why_refused(run)
-            # what an older command left there is not this one's failure
-            told = plan is None or not run.overrides or plan.includes(run.overrides)
-            if message and told and run.directory != Path(named.folder):
+            # a failure of an earlier command is not reported again
+            planned = plan is None or not run.overrides or plan.includes(run.overrides)
+            if message and planned and run.directory != Path(named.folder):
                 lines.append(f"job {place} of {os.path.relpath(folder)}: {message}")
     more = len(lines) - MOST_NAMED
     if more <= 0:
@@ -180,7 +172,7 @@ def main(words: list[str]) -> None:
     for subdir in subdirs(words):  # before Hydra makes it
         if subdir.startswith("/") or ".." in Path(subdir).parts:
             sys.exit(complain(str(_outside(subdir))))
-    # what a yaml calls null is deleted on Hydra's command line
+    # Hydra deletes a group with ~, where a yaml says null
     sys.argv[1:] = ["~dataset" if word == "dataset=null" else word for word in words]
     # Hydra then raises its errors instead of printing several lines and leaving with status 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -200,7 +192,7 @@ def main(words: list[str]) -> None:
             complain(line)
         sys.exit(error.status)
     except RuntimeError as error:
-        # from a launcher: a job that was killed, or one that could not be started
+        # from a launcher: a job was killed or could not start
         if debug or not raised_by_hydra(error):
             raise
         sys.exit(complain(without_trace(str(error)), 1))

@@ -4,10 +4,10 @@
     samplerbench sample RUN sampler=ddim sampler.eta=0.5 steps=50 n=100 out=way.npy --every 10
 
 The model, the path, the grid and the start are the run's. Other words: `denoiser=oracle`, `grid`
-and `start` with their settings (`grid.rho=7`), `seed`, `device`. A member that the run has comes
-with the run's settings, any other with those of its yaml. The samples are those of the run's own
-cells, bit for bit, and sample i does not depend on n. `--every k` keeps the way, the states after
-0, k, 2k, … steps and after the last one: shape (frames, n, dim).
+and `start` with their settings (`grid.rho=7`), `seed`, `device`. A member that the run has keeps
+the run's settings; any other has those of its yaml. The samples are those of the run's own cells,
+bit for bit, and sample i does not depend on n. `--every k` also keeps the states after 0, k, 2k, …
+steps and after the last one: shape (frames, n, dim).
 
 They are written block by block into a hidden file, which gets its name when it is whole.
 """
@@ -28,35 +28,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from samplerbench.app.commands.output import new_path, whole_or_nothing
 from samplerbench.app.commands.words import read_words, value_of
+from samplerbench.app.config.compose import member_node
+from samplerbench.app.config.construct import construct, construct_grid, convert
+from samplerbench.app.folder.runs import StoredRun, open_run
 from samplerbench.errors import InvalidSetting, kind_and_line, require
-from samplerbench.files import temporary_name
 
 if TYPE_CHECKING:
-    from samplerbench.app.folder.runs import StoredRun
     from samplerbench.bench.cell import Cell
     from samplerbench.bench.sampling import Made
     from samplerbench.bench.sweep import Sweep
 
-#: What has to be given, with an example of each.
+#: The required keys, with an example of each.
 NEEDED = {"sampler": "heun", "steps": "20", "n": "1000", "out": "samples.npy"}
 OTHER = ("denoiser", "start", "grid", "seed", "device", "every")
 GROUPS = ("sampler", "start", "grid")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the words ask for.
-
-    Args:
-        run: the folder.
-        out: the file.
-        steps: of the sampler.
-        n: how many samples.
-        every: k of `--every`, or None.
-        values: of all words with a key.
-    """
+class Request:
+    """The words of the command; `values` holds all that have a key."""
 
     run: Path
     out: Path
@@ -66,60 +61,54 @@ class Asked:
     values: Mapping[str, Any]
 
     def settings(self, group: str) -> dict[str, Any]:
-        """What is said of a group's member: {"rho": 7} for `grid.rho=7`."""
-        dotted = f"{group}."
+        """The settings of a group's member: {"rho": 7} for `grid.rho=7`."""
+        parts = {key: key.partition(".") for key in self.values}
         return {
-            key.removeprefix(dotted): value
-            for key, value in self.values.items()
-            if key.startswith(dotted)
+            name: self.values[key]
+            for key, (first, _, name) in parts.items()
+            if name and first == group
         }
 
 
 def main(words: list[str]) -> None:
-    """Sample, write, and say what was done; status 1 if some samples are not finite.
+    """Sample, write the file, and print what was done; status 1 if some samples are not finite.
 
     Raises:
         InvalidSetting: before any work, if it cannot be done.
     """
-    asked = read(words)
-    # what the words alone can show is checked; from here on it takes seconds
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from samplerbench.app.folder.runs import open_run
+    request = read(words)
+    # slow: imports torch
     from samplerbench.bench.sampling import sample_into, shape_of
 
-    run = open_run(asked.run)
-    sweep, cell = one_cell(run, asked)
+    run = open_run(request.run)
+    sweep, cell = one_cell(run, request)
     dtype = str(sweep.dtype).removeprefix("torch.")
     columns = (TextColumn("sampling"), BarColumn(), TimeRemainingColumn())
+    out, quiet = Console(stderr=True), not sys.stderr.isatty()
+    bar = Progress(*columns, console=out, transient=True, disable=quiet)
     try:
         with (
-            new_array(asked.out, shape_of(sweep, cell, asked.every), dtype) as array,
-            Progress(
-                *columns,
-                console=Console(stderr=True),
-                transient=True,
-                disable=not sys.stderr.isatty(),
-            ) as progress,
+            new_array(request.out, shape_of(sweep, cell, request.every), dtype) as array,
+            bar as progress,
         ):
-            task = progress.add_task("", total=math.ceil(asked.n / sweep.block))
-            made = sample_into(array, sweep, cell, asked.every, lambda: progress.advance(task))
+            task = progress.add_task("", total=math.ceil(request.n / sweep.block))
+            made = sample_into(array, sweep, cell, request.every, lambda: progress.advance(task))
     except KeyboardInterrupt:
-        print(f"samplerbench: interrupted; there is no {asked.out}", file=sys.stderr)
+        print(f"samplerbench: interrupted; there is no {request.out}", file=sys.stderr)
         sys.exit(130)
     except (InvalidSetting, OSError):
         raise
-    except Exception as error:  # of a sampler that is not ours
-        sys.exit(f"samplerbench: {cell.sampler}: {kind_and_line(error)}; there is no {asked.out}")
-    for line in report(run, asked, sweep, cell, made):
+    except Exception as error:  # a sampler that is not ours may raise anything
+        sys.exit(f"samplerbench: {cell.sampler}: {kind_and_line(error)}; there is no {request.out}")
+    for line in report(run, request, sweep, cell, made):
         print(line)
     if made.bad:
-        sys.exit(f"samplerbench: {made.bad:,} of {asked.n:,} samples are not finite")
+        told = f"{made.bad:,} of {request.n:,} samples are not finite"
+        sys.exit(f"samplerbench: {told}; score refuses {request.out} until their rows are removed")
 
 
-def read(words: list[str]) -> Asked:
-    """The words, checked as far as can be without opening the run.
+def read(words: list[str]) -> Request:
+    """The words, checked as far as possible without opening the run.
 
     Raises:
         InvalidSetting: naming the word and what is allowed.
@@ -127,7 +116,7 @@ def read(words: list[str]) -> Asked:
     """
     folders, texts = read_words("sample", words, (*NEEDED, *OTHER), groups=GROUPS)
     require(len(folders) == 1, "sample", " ".join(folders) or "no folder", "the folder of one run")
-    # a path may hold what has a meaning in other values
+    # a path is taken as it is typed
     values = {k: text if k == "out" else value_of(f"{k}={text}") for k, text in texts.items()}
     for key, example in NEEDED.items():
         require(key in values, key, "", f"given, as in {key}={example}")
@@ -135,10 +124,7 @@ def read(words: list[str]) -> Asked:
     steps, n = whole("steps", values["steps"]), whole("n", values["n"])
     every = whole("every", values["every"]) if "every" in values else None
     require(out.suffix == ".npy", "out", out, "a file that ends in .npy")
-    writable = out.parent.is_dir() and os.access(out.parent, os.W_OK)
-    require(writable, "out", out, "in a folder that is there and can be written to")
-    require(not os.path.lexists(out), "out", out, "a new file; what is there is kept")
-    return Asked(run, out, steps, n, every, values)
+    return Request(run, new_path(out, "file"), steps, n, every, values)
 
 
 def whole(key: str, value: object) -> int:
@@ -149,133 +135,111 @@ def whole(key: str, value: object) -> int:
     return int(text)
 
 
-def one_cell(run: StoredRun, asked: Asked) -> tuple[Sweep, Cell]:
-    """The run's sweep with what is asked for in it, and the one cell that is sampled.
+def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
+    """The run's sweep with the requested settings, and the one cell that is sampled.
 
     Raises:
         InvalidSetting: the run has no such model, or the sampler cannot run on it.
     """
-    from samplerbench.app.config.construct import construct, construct_grid, convert
     from samplerbench.app.job.rebuild import rebuild
     from samplerbench.bench.cell import Cell
     from samplerbench.bench.sampling import require_runs
 
-    name, start = str(asked.values["sampler"]), first_start(run, asked)
-    samplers = construct_grid(node(run, asked, "sampler", name), "sampler")
+    name, start = str(request.values["sampler"]), first_start(run, request)
+    samplers = construct_grid(node(run, request, "sampler", name), "sampler")
     allowed = "one method: its lists need one value each, as in sampler.eta=0.5"
     require(len(samplers) == 1, "sampler", name, allowed)
     changed: dict[str, Any] = {
-        "n_samples": asked.n,
-        "starts": {start: construct(node(run, asked, "start", start), "start")},
+        "n_samples": request.n,
+        "starts": {start: construct(node(run, request, "start", start), "start")},
     }
-    if "grid" in asked.values or asked.settings("grid"):
-        grid = str(asked.values.get("grid", run.choices.get("grid")))
-        changed["grid"] = construct(node(run, asked, "grid", grid), "grid")
-    if "seed" in asked.values:
-        changed["seed"] = convert(asked.values["seed"], int, "seed")
+    if "grid" in request.values or request.settings("grid"):
+        grid = str(request.values.get("grid", run.choices.get("grid")))
+        changed["grid"] = construct(node(run, request, "grid", grid), "grid")
+    if "seed" in request.values:
+        changed["seed"] = convert(request.values["seed"], int, "seed")
         require(changed["seed"] >= 0, "seed", changed["seed"], "at least 0")
-    device = {"device": asked.values["device"]} if "device" in asked.values else {}
+    device = {"device": request.values["device"]} if "device" in request.values else {}
     sweep = rebuild(run, **device).sweep
     denoisers = dict(sweep.denoisers)
     oracle = sweep.dataset.exact_score(sweep.schedule)
     if oracle is not None:
         denoisers.setdefault("oracle", oracle.to(sweep.device))
-    denoiser = str(asked.values.get("denoiser", "learned"))
+    denoiser = str(request.values.get("denoiser", "learned"))
     allowed = f"one of {', '.join(denoisers)}" if denoisers else "of another run: this has none"
     require(denoiser in denoisers, "denoiser", denoiser, allowed)
     sweep = replace(sweep, denoisers=denoisers, **changed)
     start = next(iter(sweep.starts_of(samplers[0])))  # chains have no prior
-    cell = Cell(denoiser, start, name, samplers[0], asked.steps, repetition=0)
+    cell = Cell(denoiser, start, name, samplers[0], request.steps, repetition=0)
     require_runs(sweep, cell)
     return sweep, cell
 
 
-def first_start(run: StoredRun, asked: Asked) -> str:
-    """The name of the start that is asked for, or of the run's first one."""
-    return str(asked.values.get("start", next(iter(run.config.start))))
+def first_start(run: StoredRun, request: Request) -> str:
+    """The name of the requested start, or of the run's first one."""
+    return str(request.values.get("start", next(iter(run.config.start))))
 
 
-def node(run: StoredRun, asked: Asked, group: str, name: str) -> DictConfig:
-    """The member of a group with the settings that are asked for: the run's own, or a yaml's.
+def node(run: StoredRun, request: Request, group: str, name: str) -> DictConfig:
+    """The node of a member with the requested settings: the run's own, or that of a yaml.
 
     A name with dots is a class, of a package that is trusted.
     """
-    from samplerbench.app.config.compose import member
-
-    # the grid's node is the group itself, the others have one for each name
+    # a run has one grid, and the other groups by name
     own = {run.choices.get(group): run.config[group]} if group == "grid" else run.config[group]
     if name in (own or {}):
         found = own[name]
     elif "." in name:
         found = OmegaConf.create({"_target_": name})
     else:
-        found = member(group, name)
-    merged = OmegaConf.merge(found, asked.settings(group))
+        found = member_node(group, name)
+    merged = OmegaConf.merge(found, request.settings(group))
     assert isinstance(merged, DictConfig)
     return merged
 
 
 @contextmanager
 def new_array(out: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray[np.floating]]:
-    """An array on the disk, to be filled: it gets its name at the end, or is gone.
+    """An array on the disk, to be filled.
 
     Raises:
         InvalidSetting: there is no room for it, or the file was made meanwhile.
     """
-    hidden = temporary_name(out)
-    try:
-        yield from _filled(hidden, shape, dtype, out)
-        require(not os.path.lexists(out), "out", out, "a new file; it was made meanwhile")
-        hidden.rename(out)
-    finally:
-        hidden.unlink(missing_ok=True)
-
-
-def _filled(
-    hidden: Path, shape: tuple[int, ...], dtype: str, out: Path
-) -> Iterator[NDArray[np.floating]]:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(out.parent).free
     require(size < free, "out", out, f"where {size / 1e6:,.0f} MB are free, not {free / 1e6:,.0f}")
-    try:
+    with whole_or_nothing(out) as hidden:
         array = np.lib.format.open_memmap(hidden, "w+", dtype, shape)
         if hasattr(os, "posix_fallocate"):  # writing where the disk is full would end the process
             with hidden.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, hidden.stat().st_size)
-    except OSError as error:
-        allowed = f"a file that can be written ({error.strerror})"
-        raise InvalidSetting("out", out, allowed) from error
-    yield array
-    array.flush()
+        yield array
+        array.flush()
 
 
-def report(run: StoredRun, asked: Asked, sweep: Sweep, cell: Cell, made: Made) -> Iterator[str]:
-    """What was done, where it is, and how to score it."""
+def report(run: StoredRun, request: Request, sweep: Sweep, cell: Cell, made: Made) -> Iterator[str]:
+    """Lines that say what was done, where the file is, and how to score it."""
     from samplerbench.bench.cell import sampler_name
     from samplerbench.bench.sampling import shape_of
     from samplerbench.identity import settings_text
 
     name = sampler_name(cell.sampler, settings_text(cell.settings))
-    yield (
-        f"{name}, N={cell.steps}, {cell.denoiser} score, {cell.start} start: {asked.n:,} samples, "
-        f"NFE {made.nfe}, {made.seconds:.1f} s"
-    )
-    yield f"samples: {asked.out}, shape {shape_of(sweep, cell, asked.every)}"
-    if asked.every is not None:
+    where = f"{name}, N={cell.steps}, {cell.denoiser} score, {cell.start} start"
+    yield f"{where}: {request.n:,} samples, NFE {made.nfe}, {made.seconds:.1f} s"
+    yield f"samples: {request.out}, shape {shape_of(sweep, cell, request.every)}"
+    if request.every is not None:
         yield "         the first axis is the way; its last entry are the samples"
-    elif sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0:
-        words = scoring(run, asked.out)
+    elif sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not made.bad:
+        words = scoring(run, request.out)
         if words:
             yield f"score:   {shlex.join(words)}"
 
 
 def scoring(run: StoredRun, out: Path) -> list[str]:
-    """The command that scores samples of the run's data, or nothing where they are not ours."""
-    from samplerbench.app.config.compose import member
-
+    """The command that scores the samples; nothing if the data set is not ours."""
     name = str(run.choices.get("dataset"))
     try:
-        default = member("dataset", name)
+        default = member_node("dataset", name)
     except InvalidSetting:
         return []
     changed = [f"dataset.{k}={v}" for k, v in run.config.dataset.items() if default.get(k) != v]

@@ -48,10 +48,10 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from samplerbench.app.commands.words import read_words
-from samplerbench.app.config.compose import composed
+from samplerbench.app.config.compose import compose_config
 from samplerbench.app.config.construct import construct
-from samplerbench.app.config.groups import members
-from samplerbench.app.config.numbers import count
+from samplerbench.app.config.groups import chosen_members
+from samplerbench.app.config.numbers import whole_number
 from samplerbench.app.terminal import console
 from samplerbench.bench.rounding import distance, plain
 from samplerbench.errors import InvalidSetting, require
@@ -147,8 +147,8 @@ def rank(
         clouds = {name: own.frames.flatten(0, 1) for name, own in chains.items()}
     else:
         clouds = {name: read_points(name, **reading) for name in files}
-    config, _ = composed([f"{key}={value}" for key, value in words.items()])
-    metrics = members(config, "metric")
+    config, _ = compose_config([f"{key}={value}" for key, value in words.items()])
+    metrics = chosen_members(config, "metric")
     require(len(metrics) > 0, "metric", words.get("metric"), "at least one: see list metrics")
     used = any(isinstance(metric, Metric) for metric in metrics.values())
     allowed = f"left out: {', '.join(metrics)} compares with the law itself"
@@ -180,7 +180,7 @@ def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig
         raise InvalidSetting("metric", name, "one between points, such as sliced: no law here")
     reason = metric.why_incompatible(points.shape[1])
     require(reason is None, "metric", name, f"another one: {reason}")
-    between, seed = metric, count(config, "seed")
+    between, seed = metric, whole_number(config, "seed")
 
     distance = between.against(points, seed=seed)
     return Truth(
@@ -214,7 +214,7 @@ def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
     from samplerbench.metrics.base import LawMetric
 
     dataset: Dataset = construct(config.dataset, "dataset")
-    seed, n_reference = count(config, "seed"), count(config, "n_reference")
+    seed, n_reference = whole_number(config, "seed"), whole_number(config, "n_reference")
     if isinstance(metric, LawMetric):
         reason, against = metric.why_incompatible(dataset), "the law itself"
     else:

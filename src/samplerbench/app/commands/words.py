@@ -1,8 +1,8 @@
-"""The words after a command's name, which all commands read alike.
+"""The words after a command's name, which all commands read in the same way.
 
-A word that names a folder that is there (for `score` a file) is that folder, also with "=" in its
-name, and so is a word without "=". Any other word is `key=value`, which may be written
-`--key=value` and `--key value` too. A command refuses what it would not use.
+A word that names an existing folder (for `score` a file) is that folder, even with "=" in its name,
+and so is a word without "=". Any other word is `key=value`, also written `--key=value` or
+`--key value`. A command refuses words that it would not use.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def read_words(
     options: Collection[str] = (),
     place: Literal["folder", "file"] = "folder",
 ) -> tuple[list[str], dict[str, str]]:
-    """The places that the words name, which need not be there, and the values of their keys.
+    """The folders or files that the words name, and the values of their keys.
 
     Args:
         command: whose words they are, for messages.
@@ -53,10 +53,10 @@ def read_words(
             key = word
         else:
             group, dot, _ = key.partition(".")
-            known = key in keys or (bool(dot) and group in groups)
+            is_key = key in keys or (bool(dot) and group in groups)
             allowed = f"left out: {command} uses {', '.join((*keys, *options))}"
             allowed += f", and no {place} has this name"
-            require(known, *((key, value) if equals else (command, word)), allowed)
+            require(is_key, *((key, value) if equals else (command, word)), allowed)
             value = value if equals else next(rest, "")
             require(bool(value), key, value, "followed by its value")
         require(key not in values, key, value, "given once")
@@ -65,7 +65,7 @@ def read_words(
 
 
 def members_of_others(words: Sequence[str]) -> tuple[list[Path], object, list[str]]:
-    """What brings members of somebody else's to a command, and the other words.
+    """The words that add somebody else's members to a command, and the other words.
 
     Returns:
         The folders after `--config-dir`, what `trusted=` names, and the rest.

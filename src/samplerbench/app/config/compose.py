@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.config.construct import construct, construct_grid, read_member
-from samplerbench.app.config.folders import conf_directory, members, own_directories
+from samplerbench.app.config.folders import conf_directory, member_files, own_directories
 from samplerbench.errors import InvalidSetting, require
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def run_name() -> str:
-    """A folder name that no other run has: the clock for people, 64 random bits for the rest."""
+    """A folder name that no other run has: the time, for people, and 64 random bits."""
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(8).hex()}"
 
 
@@ -40,7 +40,7 @@ OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 
 def no_name(words: Sequence[str]) -> InvalidSetting | None:
-    """What is wrong with the first word that gives a config group what can be no member's name."""
+    """An error for the first word that gives a config group a value that is no name."""
     for word in words:
         try:
             override = OverridesParser.create().parse_override(word)
@@ -49,21 +49,17 @@ def no_name(words: Sequence[str]) -> InvalidSetting | None:
         group, value = conf_directory() / override.key_or_group, override.value()
         listed = value if isinstance(value, list) else [value]
         if group.is_dir() and not all(isinstance(name, str) for name in listed):
-            known = ", ".join(members(override.key_or_group))
+            known = ", ".join(member_files(override.key_or_group))
             allowed = f"a name, or for some groups a list of names, of {known}"
             key, _, given = word.partition("=")
             return InvalidSetting(key, given, allowed)
     return None
 
 
-def composed(
+def compose_config(
     words: Sequence[str], settings: Mapping[str, object] | None = None
 ) -> tuple[DictConfig, dict[str, Any]]:
     """The config of a job with these words, and which member of each group was chosen.
-
-    Args:
-        words: as on the command line: "dataset=two_moons", "n_samples=500".
-        settings: keys of the config and their values, set after that: {"trainer.lr": 1e-3}.
 
     Raises:
         InvalidSetting: a key is none of the config's.
@@ -87,18 +83,13 @@ def composed(
     return config, chosen
 
 
-def member(group: str, name: str, settings: Mapping[str, object] | None = None) -> DictConfig:
+def member_node(group: str, name: str, settings: Mapping[str, object] | None = None) -> DictConfig:
     """The node of a group's member, with some of its settings changed.
-
-    Args:
-        group: "sampler".
-        name: "heun".
-        settings: by name; whether the member has them is asked when it is constructed.
 
     Raises:
         InvalidSetting: the group has no such member, or a setting is nothing that a yaml can hold.
     """
-    known = members(group)
+    known = member_files(group)
     if name not in known:
         raise InvalidSetting(group, name, f"one of {', '.join(known)}")
     node = read_member(known[name])
@@ -110,14 +101,14 @@ def member(group: str, name: str, settings: Mapping[str, object] | None = None) 
     return node
 
 
-def made(group: str, name: str, settings: Mapping[str, object]) -> Any:
+def make_member(group: str, name: str, settings: Mapping[str, object]) -> Any:
     """A member of a group as an object; a setting that is a function may be given as one.
 
     Raises:
         InvalidSetting: there is no such member or setting, or its yaml makes several samplers.
     """
     functions = {key: value for key, value in settings.items() if callable(value)}
-    node = member(group, name, {k: v for k, v in settings.items() if k not in functions})
+    node = member_node(group, name, {k: v for k, v in settings.items() if k not in functions})
     for key, function in functions.items():
         known = [str(own) for own in node if own != "_target_"]  # also of those that are missing
         allowed = f"left out: {name} has {', '.join(known)}"
@@ -133,5 +124,5 @@ def made(group: str, name: str, settings: Mapping[str, object]) -> Any:
 
 
 def sampler_settings(name: str) -> list[Sampler]:
-    """A sampler as its yaml has it: one object for each combination of its lists."""
-    return construct_grid(member("sampler", name), f"sampler.{name}")
+    """The samplers of a yaml: one object for each combination of its lists."""
+    return construct_grid(member_node("sampler", name), f"sampler.{name}")

@@ -1,12 +1,11 @@
 """From a config node to an object: the one place where a `_target_` is called.
 
-A target must be a member of this package, or of one that the command in progress trusts: a config
-is data, and data must not choose what code runs (Hydra's own `instantiate` has only a deny list,
-which can be got round). Of this package it must be what the key's group holds, see `KINDS`: it also
-has functions that write files, and functions that trust. Trust is given by whoever gives the
-command, for as long as it lasts, see `trusting`; what a stored run's config says of it is not read.
-Values are checked against the annotations of what they are passed to, so that a wrong type is
-reported with its key.
+A target must be a member of this package, or of a package that the command in progress trusts: a
+config is data, and data must not choose what code runs. (Hydra's own `instantiate` only has a deny
+list, which can be got round.) A target in this package must belong to the key's group, see `KINDS`:
+the package also has functions that write files and that trust. The user gives trust on the command
+line, for one command, see `trusting`; a stored config cannot give it. Values are checked against
+the annotations of the parameters, so that a wrong type is reported with its key.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from samplerbench.errors import InvalidSetting, first_line, require
 
 OURS = "samplerbench"
 
-#: What each group holds: members of these classes, and functions that return one.
+#: The classes of each group's members; a function that returns one is a member too.
 KINDS = {
     "dataset": ("datasets.base.Dataset",),
     "schedule": ("core.schedules.NoiseSchedule",),
@@ -54,13 +53,10 @@ _TRUSTED: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
 
 @contextmanager
 def trusting(packages: object) -> Iterator[None]:
-    """Within the context a target may be a member of these packages too.
+    """Within the context a target may also be a member of these packages.
 
     They may also lie in the current folder, which comes last of where Python looks, so that a file
     there cannot take the place of an installed module.
-
-    Args:
-        packages: the name of a package or module, or a list of them; None for none.
 
     Raises:
         InvalidSetting: there is something else among them.
@@ -88,7 +84,7 @@ def trusted_packages() -> tuple[str, ...]:
 
 
 def construct(node: DictConfig, key: str, **shared: Any) -> Any:
-    """Call the node's `_target_` with the node's values and with what is shared.
+    """Call the node's `_target_` with the node's values and the shared objects.
 
     With `_partial_: true` the function is returned with the values bound to it.
 
@@ -104,7 +100,7 @@ def construct(node: DictConfig, key: str, **shared: Any) -> Any:
 
 
 def parameters(node: DictConfig, key: str) -> frozenset[str]:
-    """The names of what the node's `_target_` can be given."""
+    """The names of the parameters of the node's `_target_`."""
     return frozenset(inspect.signature(trusted(_values(node, key).get("_target_"), key)).parameters)
 
 
@@ -115,8 +111,8 @@ def read_member(path: Path) -> DictConfig:
     return node
 
 
-def comment(path: Path) -> str:
-    """The comment that a member's yaml begins with: what it is, and where it comes from."""
+def first_comment(path: Path) -> str:
+    """The comment at the top of a member's yaml: what it is, and its reference."""
     lines = [
         line
         for line in path.read_text(encoding="utf-8").splitlines()
@@ -203,10 +199,10 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
 
 
 def _holds(group: str, found: Callable[..., Any]) -> bool:
-    """Whether a class of ours, or what a function of ours returns, is what the group holds."""
+    """Whether the group holds a class of ours, or the class that a function of ours returns."""
     try:
         made = found if inspect.isclass(found) else typing.get_type_hints(found).get("return")
-    except NameError:  # of what is imported for annotations only: no member says so
+    except NameError:  # a name that is imported for annotations only
         made = None
     bases = inspect.getmro(made) if inspect.isclass(made) else ()
     names = {f"{base.__module__}.{base.__qualname__}" for base in bases}

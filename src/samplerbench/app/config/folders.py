@@ -26,7 +26,7 @@ def own_directories() -> tuple[Path, ...]:
 
 @contextmanager
 def adding(folders: Sequence[Path]) -> Iterator[None]:
-    """Within it the members of these folders are known too.
+    """Within the context the members of these folders are known too.
 
     Raises:
         InvalidSetting: one is no folder.
@@ -47,8 +47,8 @@ def groups() -> list[str]:
     return sorted(found - {"hydra"})
 
 
-def members(group: str) -> dict[str, Path]:
-    """The yaml files of a group, by the names of their members; of one name ours comes first."""
+def member_files(group: str) -> dict[str, Path]:
+    """The yaml files of a group, by the names of their members; of one name ours counts."""
     found: dict[str, Path] = {}
     for folder in (conf_directory(), *own_directories()):
         for path in sorted((folder / group).rglob("*.yaml")):

@@ -1,7 +1,7 @@
-"""The members that a job has chosen of the config's groups, where it can choose several.
+"""The members that a job has chosen, in the groups where it can choose several.
 
-`sampler`, `metric`, `start` and `picture` are such groups: the node of each member stands under its
-name, `config.sampler.ddim`. What members a group has is in `folders`.
+These groups are `sampler`, `metric`, `start` and `picture`. The node of each member has its name:
+`config.sampler.ddim`. `folders` finds all members of a group.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from samplerbench.app.config.construct import construct
 from samplerbench.errors import require
 
 
-def nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
-    """The node of each member chosen from a group that can hold several, or none.
+def chosen_nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
+    """The node of each chosen member, of a group that can have several or none.
 
     A member's name is a part of file names, which must not leave the run's folder. What an
     experiment sets of members that are not chosen is left out.
@@ -33,7 +33,7 @@ def nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
 
 
 def _not_chosen(group: DictConfig, key: str) -> set[str]:
-    """The names with settings, but without a `_target_`: of members that are not chosen.
+    """The names that have settings but no `_target_`, since these members are not chosen.
 
     Whoever drops a member of an experiment need not care about its settings there. On the command
     line they are a mistake, and so are those of what is no member at all.
@@ -50,17 +50,19 @@ def _not_chosen(group: DictConfig, key: str) -> set[str]:
     chosen = ",".join(str(name) for name in group if name not in idle)
     for name in sorted(idle):
         allowed = f"left out: {name} is not in {key}=[{chosen}]"
-        fine = name in known and not typed(f"{key}.{name}")
+        fine = name in known and not is_typed(f"{key}.{name}")
         require(fine, f"{key}.{name}", group[name], allowed)
     return idle
 
 
-def typed(key: str) -> bool:
-    """Whether the command line of the job in progress gives the key, or one below it."""
+def is_typed(key: str) -> bool:
+    """Whether the key, or one below it, was typed on the command line of this job."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return any(re.match(rf"\+*{re.escape(key)}[.=]", word) for word in words)
 
 
-def members(config: DictConfig, key: str) -> dict[str, Any]:
-    """One object for each member chosen from a group that can hold several, or none."""
-    return {name: construct(node, f"{key}.{name}") for name, node in nodes(config, key).items()}
+def chosen_members(config: DictConfig, key: str) -> dict[str, Any]:
+    """One object for each chosen member, of a group that can have several or none."""
+    return {
+        name: construct(node, f"{key}.{name}") for name, node in chosen_nodes(config, key).items()
+    }

@@ -138,12 +138,7 @@ def _refuse(directory: Path, reason: str) -> NoReturn:
 
 
 def _why_not_continued(directory: Path, locked: bool | None) -> str:
-    """Why the same run cannot continue in its folder; a file that cannot be read is set aside.
-
-    Args:
-        directory: of the run.
-        locked: whether this process has the lock; None where there are no locks.
-    """
+    """Why the same run cannot continue in its folder; a file that cannot be read is set aside."""
     about = _readable(directory / ABOUT, read_about)
     status = _readable(directory / STATUS, read_status)
     if status is not None and status["state"] == "running":

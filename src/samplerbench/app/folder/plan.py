@@ -1,6 +1,6 @@
-"""What a multirun was told to do: the jobs of the plan that Hydra writes in their folder.
+"""The plan of a multirun: its jobs, from the file that Hydra writes in their folder.
 
-A job is known by the words of its command, in whichever folder it is and whichever number it had.
+A job is identified by the words of its command, whatever its folder and its number.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-#: What Hydra writes of a multirun, in the folder of its jobs.
+#: The file in which Hydra writes the plan, in the folder of the jobs.
 PLAN = "multirun.yaml"
 
-#: A plan may be somebody else's, with a range that has no end.
+#: Limits, since a plan may be somebody else's, with a range without an end.
 MOST_VALUES, MOST_JOBS = 10**5, 10**4
 
 #: The words of a job, in any order.
@@ -38,21 +38,21 @@ class Plan:
     jobs: tuple[Words, ...]
 
     def includes(self, words: Iterable[str]) -> bool:
-        """Whether a job with these words is one of the plan, as far as its jobs are listed."""
-        return self.count > len(self.jobs) or frozenset(words) in self._known
+        """Whether a job with these words is in the plan; True if not all jobs are listed."""
+        return self.count > len(self.jobs) or frozenset(words) in self._job_set
 
     @cached_property
-    def _known(self) -> frozenset[Words]:
+    def _job_set(self) -> frozenset[Words]:
         return frozenset(self.jobs)
 
-    def told(self, jobs: Iterable[Words]) -> list[str]:
-        """Jobs by the words in which those of the plan differ."""
+    def short_names(self, jobs: Iterable[Words]) -> list[str]:
+        """A name for each job: the words that not all jobs of the plan share."""
         common = frozenset.intersection(*self.jobs)
         return [" ".join(sorted(job - common)) for job in jobs]
 
 
 def read_plan(path: Path) -> Plan | None:
-    """A plan; None where it cannot be read, or another sweeper than Hydra's own decides."""
+    """A plan; None if it cannot be read, or if another sweeper than Hydra's own decides."""
     try:
         hydra = OmegaConf.load(path).hydra
         sweeper = OmegaConf.select(hydra, "sweeper._target_") or "BasicSweeper"
@@ -68,8 +68,8 @@ def read_plan(path: Path) -> Plan | None:
                 values[key] = [f"{key}={value}" for value in swept]
             elif not override.is_hydra_override():
                 values[key] = [f"{key}={override.get_value_element_as_str()}"]
-    except Exception:  # whatever somebody else's file holds
+    except Exception:  # the file may hold anything
         return None
     jobs = islice(product(*values.values()), MOST_JOBS)
-    count = math.prod(len(of) for of in values.values())
+    count = math.prod(map(len, values.values()))
     return Plan(count, tuple(frozenset(job) for job in jobs))

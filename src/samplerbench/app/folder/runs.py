@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -132,7 +133,10 @@ def find_runs(directory: Path) -> list[Path]:
     runs = sorted(path.parent for path in directory.rglob(CONFIG))
     if not runs:
         allowed = "a folder that a job of samplerbench made, or one that holds such folders"
-        raise InvalidSetting("run", directory, allowed)
+        names = [path.name for path in directory.parent.glob("*/")] if directory.name else []
+        near = [] if directory.exists() else get_close_matches(directory.name, names)
+        also = f"; near it: {', '.join(str(directory.with_name(name)) for name in near)}"
+        raise InvalidSetting("run", directory, allowed + also * bool(near))
     return runs
 
 

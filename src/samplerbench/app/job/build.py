@@ -26,8 +26,8 @@ from samplerbench.app.config.construct import (
     trusted,
 )
 from samplerbench.app.config.folders import conf_directory
-from samplerbench.app.config.groups import members, nodes, typed
-from samplerbench.app.config.numbers import count, numbers
+from samplerbench.app.config.groups import chosen_members, chosen_nodes, is_typed
+from samplerbench.app.config.numbers import whole_number, whole_numbers
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
@@ -50,7 +50,7 @@ from samplerbench.objectives.base import Objective
 from samplerbench.training.batches import TensorData
 from samplerbench.training.pretrained import Pretrained, pretrained
 
-if TYPE_CHECKING:  # matplotlib takes long to import, and a job whose figures are known has no use
+if TYPE_CHECKING:  # slow: imports matplotlib
     from samplerbench.figures.base import Picture
 
 CACHE = ("on", "off", "refresh")
@@ -58,13 +58,13 @@ DENOISERS = ("learned", "empirical", "oracle", "pretrained")
 #: The parts of a training that an objective names in its constructor if it has a use for them.
 PARTS = ("target", "level_law", "weighting")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-#: Of large images a block has so many numbers.
+#: The numbers that a block of large images has.
 IMAGE_NUMBERS = 10**6
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, and on what."""
+    """The objective that is trained, and its data."""
 
     objective: Objective[Any]
     data: TensorData
@@ -98,7 +98,7 @@ class Job:
 
 
 def scene(sweep: Sweep, training: Training | None) -> Scene:
-    """The job as pictures see it, before anything has been trained."""
+    """The job as pictures see it, before the training."""
     untrained = training.objective.model if training else None
     return Scene(
         dataset=sweep.dataset,
@@ -135,18 +135,17 @@ def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def names(config: DictConfig, key: str, allowed: Sequence[str]) -> list[str]:
-    """One name or a list of names, each allowed and none twice."""
-    value = config[key]
+def chosen_denoisers(config: DictConfig) -> list[str]:
+    """The names of the score models, each once."""
+    value = config.denoiser
     listed = list(value) if isinstance(value, ListConfig) else [value]
-    message = f"one or several of {', '.join(allowed)}"
-    require(len(listed) > 0 and len(set(listed)) == len(listed), key, value, message)
-    for name in listed:
-        require(name in allowed, key, name, message)
+    allowed = f"one or several of {', '.join(DENOISERS)}, each named once"
+    good = len(listed) > 0 and all(name in DENOISERS for name in listed)
+    require(good and len(set(listed)) == len(listed), "denoiser", value, allowed)
     return listed
 
 
-def noised(dataset: Dataset, noise: float) -> Dataset | None:
+def noised_law(dataset: Dataset, noise: float) -> Dataset | None:
     """The law at a noise level, or None for the data themselves."""
     require(0 <= noise < math.inf, "reference_noise", noise, "at least 0")
     if noise == 0:
@@ -158,7 +157,7 @@ def noised(dataset: Dataset, noise: float) -> Dataset | None:
 
 
 def processor_count() -> int:
-    """Processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -177,14 +176,14 @@ def chosen_device(name: object) -> torch.device:
 
 
 def chosen_block(config: DictConfig, event_shape: tuple[int, ...]) -> int:
-    """How many rows a block has; where none are given, the shape of the data decides.
+    """The number of rows of a block; if it is not given, the shape of the data decides.
 
     n does not: a network in single precision has other last bits in a batch of another size, and
     sample i would depend on n. A block is filled up, and a U-Net on 100 images takes as long for
     each as on 2 000: with few samples it is to have few rows to fill up.
     """
     if config.block is not None:
-        return count(config, "block")
+        return whole_number(config, "block")
     if len(event_shape) < 3:
         return 2000
     return max(1, min(100, IMAGE_NUMBERS // math.prod(event_shape)))
@@ -213,25 +212,22 @@ def chosen_cache(config: DictConfig) -> Cache | None:
 def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     """Build and check everything.
 
-    Args:
-        config: the composed config.
-        choices: which member of each group was chosen, for the table's labels.
-        run: the run's name, for the same.
-
     Raises:
         InvalidSetting: naming the key, its value and what is allowed.
     """
-    base = ground(config, choices)
-    pictures = members(config, "picture")
+    base = make_basis(config, choices)
+    pictures = chosen_members(config, "picture")
     logger = construct(config.logger, "logger")
     cache = chosen_cache(config)
-    # without a sampler there may be no denoiser either: a look at the data
+    # a job without samplers only looks at the data, and needs no denoiser
     wants_none = (
-        not nodes(config, "sampler") and config.denoiser is not None and len(config.denoiser) == 0
+        not chosen_nodes(config, "sampler")
+        and config.denoiser is not None
+        and len(config.denoiser) == 0
     )
-    scores = [] if wants_none else names(config, "denoiser", DENOISERS)
-    sweep, training = assembled(base, scores, run=run, cache=cache)
-    # pictures can do without samplers or metrics, where they look at data or scores
+    scores = [] if wants_none else chosen_denoisers(config)
+    sweep, training = assemble(base, scores, run=run, cache=cache)
+    # some pictures need no samplers or metrics: they show data or scores
     chains = chosen_chains(config, sweep)
     for key, chosen in (("metric", sweep.metrics), ("sampler", sweep.samplers)):
         enough = len(chosen) > 0 or len(pictures) > 0 or chains > 0
@@ -262,38 +258,33 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     )
 
 
-def assembled(
-    base: Ground, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
+def assemble(
+    base: Basis, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
 ) -> tuple[Sweep, Training | None]:
     """The sweep of a config, for the command and the library, and what trains its learned denoiser.
-
-    Args:
-        base: law, path and seeds.
-        scores: which of `DENOISERS` it has.
-        run: the run's name, for the table.
-        cache: where values are recalled from.
 
     Raises:
         InvalidSetting: naming the key, its value and what is allowed.
     """
     config: DictConfig = base.config
     seeds: dict[str, Any] = dict(base.seeds)
-    starts, metrics = members(config, "start"), members(config, "metric")
+    starts, metrics = chosen_members(config, "start"), chosen_members(config, "metric")
     require(len(starts) > 0, "start", config.get("start"), "at least one member of conf/start/")
-    nfe = numbers(config, "nfe")
-    steps = numbers(config, "steps") or nfe  # which are not used as steps
+    nfe = whole_numbers(config, "nfe")
+    steps = whole_numbers(config, "steps") or nfe  # nfe only fills the place
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
-    allowed = "left out: nfe takes its place; with nfe=null it is used"
-    require(not (nfe and typed("steps")), "steps", config.steps, allowed)
+    allowed = "left out beside nfe, which decides the numbers of steps"
+    given_twice = nfe and is_typed("steps") and config.steps is not None
+    require(not given_twice, "steps", config.steps, allowed)
     noise: float = convert(config.reference_noise, float, "reference_noise")
-    truth = noised(base.dataset, noise)
+    truth = noised_law(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
     if any(isinstance(metric, Metric) for metric in metrics.values()):  # nothing else compares
-        law, m = truth or base.dataset, count(config, "n_reference")
+        law, m = truth or base.dataset, whole_number(config, "n_reference")
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     training = build_training(base) if "learned" in scores else None
     denoisers = {name: chosen_denoiser(base, name, training) for name in scores}
-    workers = count(config, "workers") if config.workers is not None else processor_count()
+    workers = whole_number(config, "workers") if config.workers is not None else processor_count()
     sweep = Sweep(
         dataset=base.dataset,
         schedule=base.schedule,
@@ -302,7 +293,7 @@ def assembled(
         starts=starts,
         samplers=[
             (name, sampler)
-            for name, node in nodes(config, "sampler").items()
+            for name, node in chosen_nodes(config, "sampler").items()
             for sampler in construct_grid(node, f"sampler.{name}")
         ],
         steps=steps,
@@ -311,23 +302,25 @@ def assembled(
         reference=reference,
         truth=truth,
         recall=recall_nothing if cache is None else cache.recall,
-        n_samples=count(config, "n_samples"),
-        repetitions=count(config, "repetitions"),
-        floor_repetitions=count(config, "floor_repetitions"),
-        origins={name: origin(base, name, score, training) for name, score in denoisers.items()},
+        n_samples=whole_number(config, "n_samples"),
+        repetitions=whole_number(config, "repetitions"),
+        floor_repetitions=whole_number(config, "floor_repetitions"),
+        origins={
+            name: make_origin(base, name, score, training) for name, score in denoisers.items()
+        },
         block=chosen_block(config, base.dataset.event_shape),
         dtype=chosen_dtype(config.dtype),
         device=base.device,
         workers=workers if base.device.type == "cpu" else 1,
-        labels=labels(base, run, f" + {noise:g}·ε" if truth else ""),
+        labels=make_labels(base, run, f" + {noise:g}·ε" if truth else ""),
         **seeds,
     )
     return sweep, training
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
-    """What the other parts of a job stand on.
+class Basis:
+    """The law, the path and the seeds, from which the other parts of a job are built.
 
     Args:
         config: the composed config.
@@ -350,26 +343,21 @@ class Ground:
     seeds: Mapping[str, int]
 
 
-def ground(
+def make_basis(
     config: DictConfig,
     choices: Mapping[str, Any],
     dataset: Dataset | None = None,
     schedule: NoiseSchedule | None = None,
-) -> Ground:
-    """Law, path, device and seeds; sets the number of threads.
-
-    Args:
-        config: the composed config.
-        choices: which member of each group was chosen.
-        dataset: the law, where it is not the config's.
-        schedule: the path, where it is not the config's.
-    """
+) -> Basis:
+    """Law, path, device and seeds; sets the number of threads."""
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
-    torch.set_num_threads(count(config, "threads"))
+    torch.set_num_threads(whole_number(config, "threads"))
     device = chosen_device(config.device)
-    seeds = {key: count(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")}
-    model = chosen_model(config)  # first, since what is missing of it takes longest to get
+    seeds = {
+        key: whole_number(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")
+    }
+    model = chosen_model(config)  # first, since a missing model takes longest to get
     if dataset is not None:
         pass
     elif model is not None and config.get("dataset") is None:
@@ -384,22 +372,22 @@ def ground(
         schedule = construct(config.schedule, "schedule")
     if model is not None:
         allowed = "left out: the path is the pipeline's own table"
-        require(not typed("schedule"), "schedule", choices.get("schedule"), allowed)
+        require(not is_typed("schedule"), "schedule", choices.get("schedule"), allowed)
         allowed = f"images of the model's shape, {model.event_shape}, not {dataset.event_shape}"
         good = dataset.event_shape == model.event_shape
         require(good, "dataset", choices.get("dataset"), allowed)
     plain = {str(key): value for key, value in resolved.items()}
-    return Ground(config, plain, choices, device, model, dataset, schedule, seeds)
+    return Basis(config, plain, choices, device, model, dataset, schedule, seeds)
 
 
-def chosen_denoiser(base: Ground, name: str, training: Training | None) -> Score:
-    """One of `DENOISERS`, where states live; the learned one is not trained yet."""
+def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
+    """One of `DENOISERS`, on the job's device; the learned one is not trained yet."""
     score: Score
     if name == "learned":
         assert training is not None
         score = training.objective.model
     elif name == "empirical":
-        n, seed = count(base.config, "n_train"), base.seeds["data_seed"]
+        n, seed = whole_number(base.config, "n_train"), base.seeds["data_seed"]
         points = finite(base.dataset.draws(n, "train", seed), "dataset")
         score = Empirical(points).oracle(base.schedule).to(base.device)
     elif name == "pretrained":
@@ -418,8 +406,8 @@ def chosen_denoiser(base: Ground, name: str, training: Training | None) -> Score
     return Graphed(score) if isinstance(score, Denoiser) else score
 
 
-def origin(base: Ground, name: str, score: Score, training: Training | None) -> Origin:
-    """What stands for one of `DENOISERS` in an identity."""
+def make_origin(base: Basis, name: str, score: Score, training: Training | None) -> Origin:
+    """The origin of one of `DENOISERS`, for identities."""
     n = base.plain["n_train"]
     if name == "learned":
         assert training is not None
@@ -433,15 +421,15 @@ def origin(base: Ground, name: str, score: Score, training: Training | None) -> 
     return Origin(name)
 
 
-def training_identities(base: Ground, training: Training) -> tuple[str, str]:
-    """Identities of all that decides what is learned, and of the same without seeds."""
+def training_identities(base: Basis, training: Training) -> tuple[str, str]:
+    """The identity of a training, and the same without its seeds."""
     network, data = training.objective.model.network, training.data
     recipe = {
-        **{key: base.plain[key] for key in decisive(base.config)},
+        **{key: base.plain[key] for key in training_keys(base.config)},
         "path": describe(base.schedule),  # a pretrained model brings its own
         "data": describe(base.dataset, code=True),
-        # the code of what comes from a trusted package
-        "members": [member_code(base.config, key) for key in decisive(base.config)],
+        # with the code of members of trusted packages
+        "members": [member_code(base.config, key) for key in training_keys(base.config)],
         "device": base.device.type,
         "threads": torch.get_num_threads(),
         "arithmetic": arithmetic(),
@@ -456,14 +444,14 @@ def training_identities(base: Ground, training: Training) -> tuple[str, str]:
 
 
 def member_code(config: DictConfig, key: str) -> object:
-    """The class or function that a key of the config names, if it names one, with its code."""
+    """The code of the class or function that a key of the config names, if it names one."""
     target = config[key].get("_target_") if isinstance(config[key], DictConfig) else None
     return None if target is None else describe(trusted(target, key), code=True)
 
 
-def labels(base: Ground, run: str, noise: str) -> Labels:
-    """Names for the table; of what a training has no use for, none."""
-    used = decisive(base.config)
+def make_labels(base: Basis, run: str, noise: str) -> Labels:
+    """Names for the table; empty for parts that the training does not use."""
+    used = training_keys(base.config)
     named = {
         key: str(base.choices.get(key, "")) if key in used or key not in PARTS else ""
         for key in ("network", "objective", "target", "grid")
@@ -479,44 +467,44 @@ def labels(base: Ground, run: str, noise: str) -> Labels:
 
 
 def chosen_budget(config: DictConfig, sweep: Sweep) -> Budget | None:
-    """The error budget of the sweep, if one is asked for."""
+    """The error budget of the sweep, if the config has one."""
     if config.budget is None:
         return None
     allowed = "null, or converged_steps and tolerance: see experiment=budget"
     require(isinstance(config.budget, DictConfig), "budget", config.budget, allowed)
     return Budget(
         sweep,
-        converged_steps=count(config.budget, "converged_steps"),
+        converged_steps=whole_number(config.budget, "converged_steps"),
         tolerance=convert(config.budget.tolerance, float, "budget.tolerance"),
     )
 
 
 def chosen_chains(config: DictConfig, sweep: Sweep) -> int:
-    """How many chains of each Langevin sampler are examined."""
-    chains = count(config, "chains")
+    """The number of chains of each Langevin sampler that are examined."""
+    chains = whole_number(config, "chains")
     if chains > 0:
         require_chains(sweep, chains)
     return chains
 
 
-def decisive(config: DictConfig) -> list[str]:
-    """The parts of the config that decide what is learned."""
+def training_keys(config: DictConfig) -> list[str]:
+    """The keys of the config that decide the training."""
     named = parameters(config.objective, "objective")
     parts = [key for key in ("schedule", *PARTS) if key in named]
     return [*parts, "network", "objective", "trainer", "n_train", "n_validation"]
 
 
-def build_training(base: Ground) -> Training:
+def build_training(base: Basis) -> Training:
     """The objective with its model, and the batches."""
     config, dataset, seeds = base.config, base.dataset, base.seeds
     train_seed = seeds["train_seed"]
     train, validation = (
-        finite(dataset.draws(count(config, key), purpose, seeds["data_seed"]), "dataset")
+        finite(dataset.draws(whole_number(config, key), purpose, seeds["data_seed"]), "dataset")
         for key, purpose in (("n_train", "train"), ("n_validation", "validation"))
     )
     recipe = construct(config.trainer, "trainer")
     data = TensorData(train, validation)
-    # a network on images is told their shape, any other one the length of a state
+    # a network on images needs their shape, any other one the length of a state
     event = {"dim": dataset.dim, "event_shape": dataset.event_shape}
     event = {key: event[key] for key in event if key in parameters(config.network, "network")}
     shared = {

@@ -1,4 +1,4 @@
-"""What the job prints: its settings, the table of cells, and where everything is."""
+"""The tables and claims that a job prints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from samplerbench.app.config.construct import read_member
-from samplerbench.app.config.folders import members
+from samplerbench.app.config.folders import member_files
 from samplerbench.bench.budget.parts import PARTS
 from samplerbench.bench.cell import CELL, NAMES, sampler_name
 from samplerbench.bench.chains import MIXED
@@ -30,14 +30,7 @@ _MOST_NAMES = 3
 
 
 def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: bool = True) -> None:
-    """One table a metric: a line for each start, denoiser and sampler setting, a column for each N.
-
-    Args:
-        out: where to print.
-        table: rows of the results store.
-        unit: what its steps are: N, or the evaluations allowed, NFE; see `at_equal_cost`.
-        known_law: whether data are drawn from the law, or from a set that stands for it.
-    """
+    """A table for each metric: a line for each curve, a column for each number of steps."""
     law = "the law itself" if known_law else "the law that the data stand for"
     source = "the law itself" if known_law else "the data set itself"
     for metric, rows in table.groupby("metric"):
@@ -60,7 +53,7 @@ def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: b
             kind = "even" if own["start"] else "fresh"
             draws = f"{first['n_samples']:,} {kind} draws of {source}"
             draws += f" (for {own['start']})" if own["start"] else ""
-            if own["count"] == 1:  # a finite data set may have no more than one
+            if own["count"] == 1:  # a finite data set may have only one
                 text = f"{plain(own['mean'])} for one set of {draws}: its spread is not known"
             else:
                 spread = f"sd {plain(own['sd'], 2)} over {own['count']} sets"
@@ -70,13 +63,8 @@ def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: b
 
 
 def metric_name(metric: str, settings: str) -> str:
-    """A metric with those of its settings that are not its member's in conf/metric/.
-
-    Args:
-        metric: the column of that name.
-        settings: the column `metric_settings`, JSON.
-    """
-    path = members("metric").get(metric)
+    """A metric with those of its settings that are not its member's in conf/metric/."""
+    path = member_files("metric").get(metric)
     usual = read_member(path) if path else {}
     own = json.loads(settings) if settings else {}
     other = [
@@ -118,14 +106,7 @@ def _print_grid(
     lines: Sequence[tuple[tuple[str, ...], Mapping[Key, str]]],
     columns: Mapping[Key, str],
 ) -> None:
-    """A table, in as many tables below each other as its width asks for.
-
-    Args:
-        out: where to print.
-        names: titles of the columns that name a line; every table has them.
-        lines: each with its names, and its texts by the key of their column.
-        columns: keys and titles of the other columns.
-    """
+    """A table, in as many tables below each other as its width asks for."""
     own = zip(names, *(texts for texts, _ in lines), strict=True)
     taken = sum(max(map(len, texts)) + 2 for texts in own)
     tables: list[list[Key]] = [[]]
@@ -150,12 +131,7 @@ def _print_grid(
 
 
 def print_beyond(out: Console, cells: pd.DataFrame) -> None:
-    """The cells of samplers at equal cost that took more evaluations than any bound allows.
-
-    Args:
-        out: where to print.
-        cells: the second of what `at_equal_cost` returns.
-    """
+    """The cells of samplers at equal cost that took more evaluations than any bound allows."""
     for line in cells.to_dict("records"):
         name = sampler_name(line["sampler"], line["sampler_settings"])
         out.print(
@@ -172,12 +148,7 @@ def _bound(unit: str, count: int) -> str:
 
 
 def print_failures(out: Console, table: pd.DataFrame) -> None:
-    """What did not give a value, and why: a line for each kind of reason, and whose it is.
-
-    Args:
-        out: where to print.
-        table: all rows of the results store, also those behind an error budget.
-    """
+    """Rows without a value: a line for each kind of reason, and whose it is."""
     bad = table[table["status"] != "ok"]
     # how many samples a message begins with is no other kind
     parts = bad["message"].str.extract(r"^(?P<count>\d+)?(?P<kind>.*)$", flags=re.DOTALL)
@@ -192,13 +163,7 @@ def print_failures(out: Console, table: pd.DataFrame) -> None:
 
 
 def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
-    """What else a metric found, at the largest number of steps: a p-value, a share.
-
-    Args:
-        out: where to print.
-        rows: of one metric.
-        unit: what its steps are, as in `print_cells`.
-    """
+    """Other results of a metric at the largest number of steps, such as a p-value."""
     rows = rows[(rows["info"].fillna("") != "") & (rows["steps"] == rows["steps"].max())]
     keys = ["start", "denoiser", "sampler", "sampler_settings", "steps"]
     for key, group in rows.groupby(keys):
@@ -217,18 +182,12 @@ def print_claims(
     unit: str = "N",
     chains: pd.DataFrame | None = None,
 ) -> None:
-    """What the numbers support: which sampler is best, and which cells are told from the data.
+    """What the numbers support: which sampler is best, and which cells differ from the data.
 
     Where there is one repetition or no floor, it says what is missing; a cell with too few values
     is named and left out.
 
-    Args:
-        out: where to print.
-        table: rows of the results store: distances to the data or the law.
-        wanted: a distance that one would like to find, as a share of the floor.
-        metrics: those of the table, by name.
-        unit: what its steps are, as in `print_cells`.
-        chains: rows of `bench.chains.diagnose`: samplers that have not mixed are not ranked.
+    Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`) have not mixed.
     """
     unmixed = {} if chains is None else _unmixed(chains)
     exact = [name for name in metrics if isinstance(metrics[name], SpectrumDistance)]
@@ -288,7 +247,7 @@ def print_claims(
 
 
 def _compared_at(unit: str, count: int, found: Ranking) -> str:
-    """Where samplers are compared, and what each took of it."""
+    """The cost at which samplers are compared, and the evaluations that each made."""
     made = dict(zip(found.order["name"], found.order["nfe"], strict=True))
     other = [f"{name} {nfe}" for name, nfe in made.items() if nfe != count]
     if unit != "NFE" or not other:
@@ -297,7 +256,7 @@ def _compared_at(unit: str, count: int, found: Ranking) -> str:
 
 
 def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """The rows without those of cells that have one value only, which are named."""
+    """The rows of cells with several values; the other cells are printed."""
     counts = ok.groupby(CELL, dropna=False)["value"].transform("size")
     alone = ok[(counts < 2) & (ok["denoiser"] != "law")]
     for _, row in alone.iterrows():
@@ -312,12 +271,7 @@ def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 
 def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
-    """E‖s − s*‖² of each score, at each level where it was measured.
-
-    Args:
-        out: where to print.
-        errors: of `bench.score_error.score_errors`.
-    """
+    """E‖s − s*‖² of each score, at each level where it was measured."""
     for name, rows in errors.groupby("denoiser", sort=False):
         means = rows.groupby("sigma", sort=False)[["error", "size"]].mean()
         texts = [
@@ -328,12 +282,7 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
 
 
 def print_chains(out: Console, table: pd.DataFrame) -> None:
-    """How well chains mix, a line for each cell whose chains could be examined.
-
-    Args:
-        out: where to print.
-        table: rows of the results store, of `bench.chains.diagnose`.
-    """
+    """How well chains mix, a line for each cell whose chains could be examined."""
     ok = table[table["status"] == "ok"]
     for key, rows in ok.groupby(["start", "denoiser", "sampler", "sampler_settings", "steps"]):
         start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
@@ -391,12 +340,7 @@ def _beside_the_law(values: Mapping[str, float]) -> str:
 
 
 def print_budget(out: Console, lines: pd.DataFrame) -> None:
-    """Two tables: a line for each sampler setting and number of steps, a column for each part.
-
-    Args:
-        out: where to print.
-        lines: of `bench.budget.parts.parts`.
-    """
+    """Two tables: a line for each sampler setting and number of steps, a column for each part."""
     titles = {
         "difference": "differences of distances, which add up to the total",
         "neighbours": "distances between neighbours, which see what the floor hides",

@@ -1,6 +1,6 @@
-"""What cannot work is said before anything runs.
+"""Checks that refuse a sweep that cannot work, before anything runs.
 
-Asked of the built objects, wherever they come from: the config of a job, or the library.
+They look at the built objects, from the config of a job or from the library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST_VALUES = 10**6
 
 
 def check(sweep: Sweep) -> None:
-    """Ask what cannot work before anything runs.
+    """Refuse a sweep that cannot work, before anything runs.
 
     A sampler that cannot run gives rows that say so; it is a mistake where none can, or none on the
     model that is learned.
@@ -59,7 +59,7 @@ def check(sweep: Sweep) -> None:
 
 
 def _require_described(sweep: Sweep) -> None:
-    """Refuse what has no identity: its values could be taken for those of something else."""
+    """Refuse an object without an identity: its values could be taken for those of another."""
     things = {
         "dataset": sweep.dataset,
         "schedule": sweep.schedule,
@@ -98,7 +98,7 @@ def _why_no_law(sweep: Sweep, metric: OutputLawMetric) -> str | None:
 
 
 def _check_metrics(sweep: Sweep) -> None:
-    """Each must be able to measure samples of this law, at this n, against these points."""
+    """Refuse a metric that cannot measure samples of this law, at this n, against these points."""
     points = sweep.reference
     for name, metric in sweep.metrics.items():
         allowed = "another one: it compares with draws of the law, and there are none; see moments"
@@ -118,7 +118,7 @@ def _check_metrics(sweep: Sweep) -> None:
         if reason is not None:
             raise InvalidSetting("metric", name, f"another one: {reason}")
         if isinstance(metric, Metric):
-            try:  # some points show what is wrong with all; all of them may take minutes
+            try:  # a part of the points shows the mistake; all of them may take minutes
                 metric.against(points[:: -(-len(points) // 1000)], seed=sweep.metric_seed)
             except InvalidSetting as error:
                 field = f"metric.{name}.{error.field}"

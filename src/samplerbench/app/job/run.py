@@ -1,4 +1,4 @@
-"""One job: train and sweep; `showing` prints, draws and logs what comes of it."""
+"""One job: train and sweep; `show` prints, draws and logs the results."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ def run(config: DictConfig) -> float | None:
         allowed = "null here: it is for a multirun whose sweeper searches, such as Optuna's"
         unused = config.sweeper_metric is not None and not searching
         require(not unused, "sweeper_metric", config.sweeper_metric, allowed)
-        job = built(config, hydra.runtime.choices, directory.name)
+        job = build_job(config, hydra.runtime.choices, directory.name)
     except (InvalidSetting, OmegaConfBaseException) as error:
-        if hydra.mode == RunMode.MULTIRUN:  # who looks at the jobs later sees why it has no values
+        if hydra.mode == RunMode.MULTIRUN:  # the folder says why it has no values
             claim(directory, config, about)
             write_status(directory, "failed", first_line(error))
         raise
-    about |= {"values": planned(job), "sweep_id": job.sweep.books.sweep_id}
+    about |= {"values": value_count(job), "sweep_id": job.sweep.books.sweep_id}
     claim(directory, config, about)
     try:
-        with logged(job, directory) as log:
+        with open_log(job, directory) as log:
             failed = execute(job, directory, log)
         if failed:
             raise RunFailed("; ".join(failed))
@@ -106,20 +106,20 @@ def mean_value(table: pd.DataFrame, metric: str) -> float:
     return float(values.mean()) if len(values) > 0 and values.notna().all() else math.inf
 
 
-def built(config: DictConfig, choices: Mapping[str, Any], name: str) -> Job:
-    """The job of a config; whatever it cannot be built from is an `InvalidSetting`."""
+def build_job(config: DictConfig, choices: Mapping[str, Any], name: str) -> Job:
+    """The job of a config; any failure to build it is an `InvalidSetting`."""
     try:
         return build(config, choices, name)
     except InvalidSetting:
         raise
-    except Exception as error:  # settings that nobody thought of
+    except Exception as error:  # a combination of settings that nobody tried
         if config.get("debug") or isinstance(error, OmegaConfBaseException):
             raise
         reason = kind_and_line(error)
         raise InvalidSetting("config", reason, "one that can be built; see debug=true") from error
 
 
-def logged(job: Job, directory: Path) -> Log:
+def open_log(job: Job, directory: Path) -> Log:
     """The open log of the run, named by what it compares and by what varies in its multirun."""
     hydra, labels = HydraConfig.get(), job.sweep.labels
     samplers = [name for name, _ in job.sweep.samplers]
@@ -127,12 +127,12 @@ def logged(job: Job, directory: Path) -> Log:
     group, varied = None, list[str]()
     if hydra.mode == RunMode.MULTIRUN:
         folder = Path(os.path.abspath(os.path.join(hydra.runtime.cwd, hydra.sweep.dir)))
-        # Hydra's own sweeper leaves the words of the command here; another one may leave nothing
+        # Hydra's own sweeper writes the words of the command here; others may not
         stored = folder / "multirun.yaml"
         fixed = OmegaConf.load(stored).hydra.overrides.task if stored.is_file() else []
         group = folder.name
         varied = [word for word in hydra.overrides.task if word not in fixed]
-    # Hydra keeps no choice for a group of several; what is one word can be grouped by
+    # for wandb to group by: choices that are one word
     choices = {
         key: choice
         for key, choice in hydra.runtime.choices.items()
@@ -145,8 +145,8 @@ def logged(job: Job, directory: Path) -> Log:
     return job.logger.open(RunInfo(directory, name, config, group, tags))
 
 
-def planned(job: Job) -> int:
-    """How many values the job is to have."""
+def value_count(job: Job) -> int:
+    """The number of values that the job is to have."""
     sweep = job.sweep
     chains = sum(len(names(sweep, cell)) for cell in chain_cells(sweep)) if job.chains else 0
     if not sweep.metrics:
@@ -156,7 +156,7 @@ def planned(job: Job) -> int:
 
 
 def execute(job: Job, directory: Path, log: Log) -> list[str]:
-    """Train, sweep and draw; returns what failed, a line for each kind."""
+    """Train, sweep and draw; returns a line for each kind of failure."""
     out = console()
     showing = Showing(job, directory, log, out)
     view = scene(job.sweep, job.training)
@@ -166,7 +166,7 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
         view = fit(job, job.training, view, directory, log, out)
         showing.score_errors()
     failed = []
-    if planned(job) > 0:
+    if value_count(job) > 0:
         table = measure(job, directory, out)
         count = int((table["status"] == "failed").sum())
         if count > 0:
@@ -185,7 +185,7 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
 def fit(
     job: Job, training: Training, view: Scene, directory: Path, log: Log, out: Console
 ) -> Scene:
-    """Train the sweep's learned denoiser, or find it trained; returns what pictures see of it."""
+    """Train the sweep's learned denoiser, or find it trained; returns the scene for pictures."""
     recipe, labels = training.objective.recipe, job.sweep.labels
     out.print(
         f"training {labels.network} with {labels.objective} on {labels.dataset}: "
@@ -206,7 +206,7 @@ def fit(
 
 
 def as_at_first(model: nn.Module, initial: nn.Module) -> None:
-    """Make a model, in place, as it was when a copy of it was made."""
+    """Reset a model, in place, to a copy of it that was made before."""
     model.load_state_dict(initial.state_dict())
     model.train(initial.training)
     for own, first in zip(model.parameters(), initial.parameters(), strict=True):
@@ -216,7 +216,7 @@ def as_at_first(model: nn.Module, initial: nn.Module) -> None:
 def from_cache(
     job: Job, cache: Cache, training: Training, directory: Path, log: Log, out: Console
 ) -> bool:
-    """Whether the run has the training now: from the cache, where it is done if it was not.
+    """Take the training from the cache, or train there; returns whether the run has it now.
 
     Not where it has not been done and the cache cannot be written to.
     """
@@ -231,7 +231,7 @@ def from_cache(
         return known
 
     training_id = job.sweep.origins["learned"].id
-    # weights are whole or absent, so this needs no lock, which a folder may not let us have
+    # weights are whole or absent, so this needs no lock
     if trained(cache.place(training_id)):
         return True
     with cache.training(training_id, wait) as place:
@@ -245,20 +245,20 @@ def from_cache(
             about = json.dumps(asdict(job.sweep.labels), indent=1, ensure_ascii=False)
             write_atomically(place / ABOUT, about.encode())
             train_here(job, training, place, log, out, resumable=True)
-        except OSError as error:  # such as a full disk, which need not be the run's
+        except OSError as error:  # such as a full disk, which may not be the run's disk
             message.warning("cache: %s; the training is done again and not kept there", error)
             return False
         return taken(place, directory, training)
 
 
 def taken(place: Path, directory: Path, training: Training) -> bool:
-    """Take a training from the cache's folder into the run's; whether it is there and whole."""
+    """Copy a training from the cache into the run; returns whether it is there and whole."""
     own = directory / CHECKPOINTS
-    own.mkdir(exist_ok=True)  # it is there if the job was begun before
+    own.mkdir(exist_ok=True)  # it exists if the job was begun before
     weights, losses = own / WEIGHTS, directory / LOSSES
 
     def read() -> None:
-        # into a copy: a file that stops in the middle must not leave its half in what is to train
+        # into a copy: a file that stops in the middle must not change the model
         load(copy.deepcopy(training.objective.model), weights)
 
     def agree() -> None:
@@ -268,15 +268,15 @@ def taken(place: Path, directory: Path, training: Training) -> bool:
     for path, check in ((weights, read), (losses, agree)):
         try:
             content = (place / path.name).read_bytes()
-        except FileNotFoundError:  # not done, or pruned this moment
+        except FileNotFoundError:  # not trained, or just pruned
             return False
         except OSError as error:
             set_aside(place / path.name, error)
             return False
-        write_atomically(path, content)  # what is checked is what stays
+        write_atomically(path, content)  # this copy is checked, and stays
         try:
             check()
-        except Exception as error:  # whatever the file holds
+        except Exception as error:  # the file may hold anything
             set_aside(place / path.name, error)
             return False
     load(training.objective.model, weights)
@@ -286,7 +286,7 @@ def taken(place: Path, directory: Path, training: Training) -> bool:
 def train_here(
     job: Job, training: Training, place: Path, log: Log, out: Console, resumable: bool = False
 ) -> None:
-    """Train, with weights and losses left in a folder."""
+    """Train, and leave weights and losses in a folder."""
     from samplerbench.training.loop import train  # Lightning takes seconds to import
 
     began = time.perf_counter()
@@ -307,7 +307,7 @@ def train_here(
 
 
 def read_losses(path: Path) -> pd.DataFrame:
-    """The losses of a training; ValueError where the file holds none."""
+    """The losses of a training; ValueError if the file holds none."""
     losses = pd.read_csv(path, float_precision="round_trip")
     if list(losses.columns) != ["step", "name", "loss"] or losses.empty:
         raise ValueError("it has no losses, which are step,name,loss")
@@ -318,14 +318,14 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
     """Evaluate all cells; returns their table, which is written whatever happens."""
     sweep, budget = job.sweep, job.budget
     store = Store(directory, sweep.books.sweep_id)
-    total = planned(job)
+    total = value_count(job)
     out.print(
         f"{'budget' if budget else 'sweep'}: {total:,} values of n = {sweep.n_samples:,} samples, "
         f"{sweep.repetitions} repetitions, in blocks of {sweep.block:,}, "
         f"{sweep.workers} at a time on {sweep.device}"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    # a console of its own: the bar is no part of the report
+    # a console of its own: the bar is not part of the report
     with Progress(*columns, TimeRemainingColumn(), console=console()) as progress:
         task = progress.add_task("sweep", total=total)
 
@@ -340,7 +340,7 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
                 (budget or sweep).run(keep)
             for row in diagnose(sweep, job.chains) if job.chains else []:
                 keep(row)
-        finally:  # also when it is interrupted: what is there can be read
+        finally:  # also if it is interrupted
             table = store.compact()
     if len(table) != total:
         raise RunFailed(f"{len(table):,} of {total:,} values are in the table: a defect")

@@ -1,7 +1,6 @@
-"""What a job shows of its results: printed, drawn and logged.
+"""The results of a job: printed, drawn and logged.
 
-What is drawn is kept in the cache beside the values that it is drawn of, so matplotlib is imported
-where a figure is not known yet and nowhere else.
+The cache keeps figures beside the values, so matplotlib is imported only to draw a new figure.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ SCORE_ERRORS = "score_errors.csv"
 
 @dataclass(frozen=True, eq=False)
 class Showing:
-    """Where the results of a job are shown.
+    """Prints, draws and logs the results of a job.
 
     Args:
         job: whose they are.
@@ -65,7 +64,7 @@ class Showing:
     out: Console
 
     def score_errors(self) -> None:
-        """The errors of the scores themselves, where the exact one is known."""
+        """The errors of the scores, if the exact one is known."""
         sweep = self.job.sweep
         oracle = sweep.dataset.oracle(sweep.schedule) if sweep.dataset.known_law else None
         if oracle is None:
@@ -129,7 +128,7 @@ class Showing:
                 self.log.curves(metric, lines, ["nfe", "steps"], "mean", by)
 
     def pictures(self, view: Scene) -> list[str]:
-        """What was asked for, drawn of the trained model; a line for each that cannot be drawn.
+        """Draw the chosen pictures of the trained model; returns a line for each that failed.
 
         Files begin with the picture's name in the job, which no two share.
         """
@@ -138,7 +137,7 @@ class Showing:
             try:
                 for path in self._picture(name, picture, view):
                     self._figure(f"{name}/{path.stem}", path)
-            except OSError:  # a disk that is full is no picture's fault
+            except OSError:  # such as a full disk, which stops the job
                 raise
             except Exception as error:  # such as one too large for the memory
                 if self.job.config.get("debug"):
@@ -155,7 +154,7 @@ class Showing:
             }
 
         if not type(picture).__module__.startswith(f"{__package__.partition('.')[0]}."):
-            return self._draw(draw)  # nobody knows what else decides somebody else's picture
+            return self._draw(draw)  # somebody else's picture may depend on anything
         seen = what_pictures_see(self.job.sweep)
         return self._drawn({"picture": describe(picture), "name": name, "scene": seen}, draw)
 
@@ -206,7 +205,7 @@ class Showing:
                 self._figure(f"{path.stem.removesuffix(f'_{metric}')}/{metric}", path)
 
     def _figure(self, name: str, path: Path) -> None:
-        """Log a figure and say where it is."""
+        """Log a figure and print where it is."""
         self.log.figure(name, path)
         self.out.print(f"figure: {shown(path)}")
 
@@ -216,7 +215,7 @@ class Showing:
         return write(draw(), self.directory)
 
     def _drawn(self, of: object, draw: Callable[[], Drawings]) -> list[Path]:
-        """The files of figures and animations, as `_known_or_made` has them."""
+        """The files of figures and animations, from the cache or drawn now."""
         return self._known_or_made(of, lambda: self._draw(draw), check_figures)
 
     def _known_or_made(
@@ -225,7 +224,7 @@ class Showing:
         make: Callable[[], Iterable[Path]],
         check: Callable[[Mapping[str, bytes]], None],
     ) -> list[Path]:
-        """Files in the folder of the run: from the job's cache, or made now and kept there.
+        """Files in the folder of the run: from the job's cache, or made now and put into it.
 
         Args:
             of: all that decides them, besides the software.
@@ -247,21 +246,21 @@ class Showing:
 
 
 def check_figures(files: Mapping[str, bytes]) -> None:
-    """Refuse what would be no figure or animation in the folder of a run."""
+    """Refuse files that are no figures or animations."""
     for name in files:
         if not re.fullmatch(r"[\w-][\w.+-]{0,150}\.(png|gif)", name, re.ASCII):
             raise ValueError(f"it holds {name[:50]!r}, which is no figure")
 
 
 def check_score_errors(files: Mapping[str, bytes]) -> None:
-    """Refuse what is not the one table of the errors of scores."""
+    """Refuse anything but the one table of the errors of scores."""
     if list(files) != [SCORE_ERRORS]:
         raise ValueError(f"it holds other files than {SCORE_ERRORS}")
     read_score_errors(files[SCORE_ERRORS])
 
 
 def read_score_errors(content: bytes) -> pd.DataFrame:
-    """The errors of scores, from a file's content; ValueError if it is none."""
+    """The errors of scores, from a file's content; ValueError if it holds none."""
     errors = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
     if tuple(errors.columns) != COLUMNS:
         raise ValueError(f"it has other columns than {', '.join(COLUMNS)}")

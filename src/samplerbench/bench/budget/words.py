@@ -14,7 +14,7 @@ from samplerbench.bench.budget.mismatch import Mismatch, enough_noise, mismatch
 from samplerbench.bench.budget.parts import CONVERGED, KEY, NOT, PARTS, convergence, parts
 from samplerbench.bench.budget.run import NEIGHBOURS, ODE, Budget
 from samplerbench.bench.cell import sampler_name
-from samplerbench.bench.rounding import difference, distance, plain, rounded_alike
+from samplerbench.bench.rounding import difference, distance, plain, sum_of
 from samplerbench.bench.statistics import floor_p_values, holm, welch
 from samplerbench.bench.store import LIMIT
 from samplerbench.bench.sweep import Sweep
@@ -82,12 +82,13 @@ def _words(
         why = "; ".join(dict.fromkeys(filter(None, cells["message"]))) or "they did not finish"
         return [f"{title}: no budget: its cells have no value: {why}"]
     names = [part for part in PARTS[1:] if part in means.index]
-    numbers = rounded_alike([float(means["mean"][part]) for part in ("total", "floor", *names)])
-    sum_of = " ".join(
+    parts_of = [float(means["mean"][part]) for part in ("floor", *names)]
+    numbers = sum_of(float(means["mean"]["total"]), parts_of)
+    terms = " ".join(
         f"{'' if number.startswith('-') else '+'}{number} {part}"
         for number, part in zip(numbers[2:], names, strict=True)
     )
-    lines = [f"{title}: {numbers[0]} = {numbers[1]} floor {sum_of}"]
+    lines = [f"{title}: {numbers[0]} = {numbers[1]} floor {terms}"]
     if not budget.sweep.metrics[metric].smaller_is_better:
         lines.append("  no advice: of this metric neither a small value nor a large one is better")
     else:
@@ -155,6 +156,8 @@ def _dominates(budget: Budget, metric: str, means: pd.DataFrame, unfit: Mismatch
     if worst is None:
         return "nothing stands out of the floor at this n and number of repetitions"
     advice = _advice(budget, worst, metric, floor)
+    if unfit.unseen and worst == "start":
+        advice = f"the data's mean is far from the prior's: centre them; else {advice}"
     if share >= 0.5:
         return f"{worst} dominates: {advice}"
     return (
