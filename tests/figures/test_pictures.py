@@ -285,7 +285,7 @@ def test_a_title_says_from_where_chains_start(held):
     assert "start: overdispersed, N(mean, (2·sd)²)" in figure.texts[0].get_text()
     both = replace(scene, grid=grids.uniform, samplers=[("ula", ULA(0.1)), ("ddim", DDIM())])
     runs = both.runs(denoisers=["oracle"])
-    words = "starts: overdispersed, N(mean, (2·sd)²) (ula); the prior N(0, σ²I) (ddim η=0)"
+    words = "starts:\noverdispersed, N(mean, (2·sd)²) (ula)\nthe prior N(0, σ²I) (ddim η=0)"
     assert start_name(runs) == words
 
 

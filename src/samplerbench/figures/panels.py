@@ -59,12 +59,12 @@ def score_name(scene: Scene, denoiser: str) -> str:
 
 
 def start_name(runs: Sequence[Course]) -> str:
-    """The start of runs for a title; where they have several, whose each is."""
+    """The start of runs for a title; where they have several, whose each is, a line each."""
     groups = grouped(runs, lambda run: run.law)
     if len(groups) == 1:
         return f"start: {runs[0].law}"
     whose = {law: ", ".join(grouped(own, lambda run: run.label)) for law, own in groups.items()}
-    return "starts: " + "; ".join(f"{law} ({labels})" for law, labels in whose.items())
+    return "starts:" + "".join(f"\n{law} ({labels})" for law, labels in whose.items())
 
 
 def level_name(level: Level[float]) -> str:
