@@ -36,6 +36,7 @@ _X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sampl
 _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
+    "overdispersed": "Start: overdispersed, wider than the data",
 }
 
 
@@ -94,8 +95,10 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
             axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
             label_log_axis(axes, cells[x])
             axes.set_xlabel(_X_TITLES[x])
-            if cells["mean"].min() >= 0:  # unbiased estimates of squares can be negative
-                axes.set_ylim(bottom=0)
+        # after all are drawn: they share the axis, and a limit ends its scaling; unbiased estimates
+        # of squares can be negative
+        if cells["mean"].min() >= 0:
+            panels[0].set_ylim(bottom=0)
         panels[0].set_ylabel(distance_title(table, metric))
         figure.legend(
             handles=_legend(styles, denoisers, dashes_by_setting, with_floor),

@@ -151,6 +151,8 @@ def metric_title(metric: str) -> str:
     """The usual name of a metric, for an axis."""
     if metric.startswith("max_sliced"):
         return "max-sliced W₂"
+    if metric == "moments":
+        return "error of mean and deviation"
     return "sliced W₂" if metric == "sliced" else metric.replace("_", " ")
 
 
