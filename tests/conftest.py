@@ -30,6 +30,7 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import GeometricVE, NoiseSchedule, Rectified, VPLinear
 from samplerbench.core.targets import Target
+from samplerbench.datasets.density import Density
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.gaussian import gaussian
@@ -99,8 +100,21 @@ SETTINGS: dict[type, dict[str, Any]] = {
     Empirical: {"rows": POINTS},
     Unseen: {"shape": (1, 4, 4)},
 }
-#: Members whose yaml needs a file, or weights that are a download; here features are the points.
+
+
+def bell(x: Tensor) -> Tensor:
+    """ln of the density of `normals`, up to a constant."""
+    return -x.square().sum(-1) / 2
+
+
+def normals(count: int, generator: np.random.Generator) -> Tensor:
+    return torch.from_numpy(generator.standard_normal((count, 2)))
+
+
+#: Members whose yaml needs a file or a function, or weights that are a download; here features are
+#: the points.
 WITHOUT_FILES: dict[str, Callable[[], Any]] = {
+    "dataset=density": lambda: Density(bell, 2, exact_draws=normals),
     "dataset=file": lambda: Divided(POINTS),
     "metric=fid": lambda: FID(Features(nn.Identity(), (2,))),
     "metric=kid": lambda: KID(Features(nn.Identity(), (2,))),

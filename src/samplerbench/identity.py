@@ -350,7 +350,7 @@ def _float_fields(thing: Callable[..., Any]) -> frozenset[str]:
 
 
 def _holds_floats(hint: Any) -> bool:
-    inner = set(_leaves(hint))
+    inner = list(_leaves(hint))  # the parameters of a function are a list, which has no hash
     return float in inner and int not in inner
 
 

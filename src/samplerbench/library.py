@@ -35,9 +35,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
+from samplerbench.bench.chains import diagnose, require_chains
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
 from samplerbench.bench.store import as_table, to_data
-from samplerbench.bench.sweep import Grid, Sweep
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.grids import Grid
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start
@@ -233,6 +235,7 @@ def sweep(
     n_samples: int | None = None,
     repetitions: int | None = None,
     floor_repetitions: int | None = None,
+    chains: int = 0,
     seed: int | None = None,
 ) -> pd.DataFrame:
     """Run samplers and measure the distance of their samples to the data.
@@ -255,6 +258,7 @@ def sweep(
         n_samples: per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: sets of fresh draws, which show what a perfect sampler would.
+        chains: how many of each Langevin sampler are examined for mixing, see docs/mcmc.md.
         seed: of starts and noise; on a data set, also of its draws.
 
     Returns:
@@ -294,7 +298,10 @@ def sweep(
         changed = replace(_with_denoisers(base, denoisers), **given)
         _require_some(changed)
         check(changed)
-        table = as_table(asdict(row) for row in changed.run())
+        if _whole("chains", chains, 0) > 0:
+            require_chains(changed, chains)
+        examined = diagnose(changed, chains) if chains else []
+        table = as_table(asdict(row) for row in [*changed.run(), *examined])
     bad = table[table["status"] != "ok"]
     if len(bad):
         warnings.warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}", stacklevel=2)
@@ -344,7 +351,8 @@ def sample(
         _require_some(base)
         starts = base.starts if start is None else dict([_one("start", start, Start)])
         one = replace(base, starts=starts, samplers=[(name, method)], n_samples=n)
-        cell = Cell(next(iter(one.denoisers)), next(iter(starts)), name, method, steps, 0)
+        first = next(iter(one.starts_of(method)))
+        cell = Cell(next(iter(one.denoisers)), first, name, method, steps, 0)
         require_runs(one, cell)
         array = torch.empty(shape_of(one, cell, every), dtype=one.dtype).numpy()
         result = sample_into(array, one, cell, every)
@@ -479,7 +487,7 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
         origins = {name: base.origins[name] for name in given if name in base.origins}
         return replace(base, denoisers=dict(given), origins=origins)
     models, origins = dict(base.denoisers), dict(base.origins)
-    oracle = None if "oracle" in models else base.dataset.oracle(base.schedule)
+    oracle = None if "oracle" in models else base.dataset.exact_score(base.schedule)
     if oracle is not None:
         models["oracle"], origins["oracle"] = oracle.to(base.device), Origin("oracle")
     listed = isinstance(given, str | Sequence)

@@ -11,10 +11,12 @@ from samplerbench.app.job.build import build
 
 CONF = conf_directory()
 NOT_OURS = {"hydra", "experiment"}
+#: Built in tests of their own: tests/app/test_fid.py, and tests/datasets/test_density.py.
+ELSEWHERE = ("fid", "kid", "density")
 MEMBERS = [
     (path.parent.name, path.stem)
     for path in sorted(CONF.glob("*/*.yaml"))
-    if path.parent.name not in NOT_OURS and path.stem not in ("fid", "kid")  # tests/app/test_fid.py
+    if path.parent.name not in NOT_OURS and path.stem not in ELSEWHERE
 ]
 MEMBER_NAMES = [f"{group}/{member}" for group, member in MEMBERS]
 EXPERIMENTS = [
@@ -54,10 +56,8 @@ NEEDS = {
     ("metric", "w2_law_gaussian"): SPECTRUM,
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
     ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],
-    **{
-        ("sampler", name): ["grid=hold", "denoiser=oracle"]
-        for name in ("ula", "mala", "underdamped")
-    },
+    **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "underdamped")},
+    ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
     ("grid", "edm"): ["schedule.sigma_max=80.0"],
     ("grid", "hold"): ["sampler=ula", "denoiser=oracle"],

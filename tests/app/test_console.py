@@ -114,8 +114,57 @@ def test_an_unbiased_metric_promises_no_distance():
 
 def test_failures_of_the_whole_table_are_named():
     limit = cell([math.nan], sampler="a limit", status="failed", message="no luck")
-    assert "1 failed: no luck" in printed(print_failures, limit, cell(NEAR))
+    assert "1 failed: a limit: no luck" in printed(print_failures, limit, cell(NEAR))
     assert printed(print_failures, cell(NEAR)) == ""
+
+
+def test_divergence_is_a_line_a_kind_and_names_the_samplers():
+    """How many samples diverged is no other kind, and neither is whose they are."""
+
+    def diverged(sampler, count, settings=""):
+        message = f"{count} of 50 samples are not finite, or 1e+15 and more"
+        changes = {"status": "diverged", "message": message, "sampler_settings": settings}
+        return cell([math.nan], sampler=sampler, **changes)
+
+    table = [diverged("ula", 7, '{"step_size": 5}'), diverged("ula", 12, '{"step_size": 5}')]
+    table += [diverged("underdamped", 50), cell([math.nan], status="failed", message="no luck")]
+    assert printed(print_failures, *table).splitlines() == [
+        "3 diverged: ula step_size=5, underdamped: 7–50 of 50 samples are not finite, or 1e+15 and"
+        " more",
+        "1 failed: a: no luck",
+    ]
+    many = [diverged(f"s{k}", 50) for k in range(5)]
+    assert printed(print_failures, *many).startswith("5 diverged: s0, s1, s2 and 2 more: 50 of 50")
+
+
+def test_what_has_not_mixed_is_not_ranked():
+    """The smallest mean is that of chains that disagree: it is named apart, and is not best."""
+
+    def chain(sampler, **values):
+        rows = [cell([value], sampler=sampler, metric=name) for name, value in values.items()]
+        return pd.concat(rows)
+
+    table = [
+        floor(),
+        cell(NEAR),
+        cell(FAR, sampler="b"),
+        cell([3.0, 3.02, 3.01, 2.99], sampler="c"),
+    ]
+    stuck = chain("a", split_r_hat=12.9)
+    assert "a is best" in claims(*table)
+    text = claims(*table, unit="N", chains=pd.concat([stuck, chain("b", split_r_hat=1.0)]))
+    assert (
+        "exact start, oracle score: not ranked, since their chains have not mixed: a (split R̂ 12.9)"
+        in text
+    )
+    assert "b is best, and can be told from all others (Holm over 1 comparison)" in text
+    lost = chain("b", split_r_hat=1.0, mass_not_reached=0.91)
+    text = claims(*table, unit="N", chains=pd.concat([stuck, lost]))
+    assert "a (split R̂ 12.9), b (split R̂ 1.000, 0.910 of the mass not reached)" in text
+    assert "best" not in text
+    unasked = chain("a", split_r_hat=math.nan).assign(status="incompatible")
+    assert "a is best" in claims(*table, unit="N", chains=unasked)
+    assert "not mixed" in claims(*table, unit="N", chains=chain("a", split_r_hat=math.nan))
 
 
 def test_the_words_of_an_even_floor():

@@ -51,6 +51,13 @@ CASES = [
         {"schedule": "rectified", "grid": "uniform", "sampler": "reverse_sde"},
     ),
     (
+        "sampler=heun grid=hold denoiser=oracle",
+        "goes from level to level and these stand still",
+        None,
+        {"samplers": "heun", "grid": "hold"},
+        {"sampler": "heun", "grid": "hold"},
+    ),
+    (
         "sampler=mala grid=hold denoiser=learned",
         "needs the log-density",
         {"settings": TINY},

@@ -53,7 +53,7 @@ def test_what_a_sampler_declares():
     assert describe(DDIM(1.0))[0] == "1 weak"
     assert describe(Heun())[:2] == ("2", "2N-1")
     assert describe(DormandPrince())[:2] == ("5 adaptive", "varies")
-    assert describe(ULA()) == ("–", "N", "score, grid=hold, α > 0")
+    assert describe(ULA()) == ("–", "N", "score, one level, α > 0")
 
 
 def test_members_of_ones_own(tmp_path, capsys):

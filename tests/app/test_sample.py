@@ -157,7 +157,7 @@ def test_mistakes_are_one_line_and_leave_nothing(run, refuses, tmp_path):
         ({"metric.p": "1"}, "metric.p=1: must be left out"),
         ({"sampler": "hune"}, "sampler=hune: must be one of"),
         ({"sampler.eta": "1"}, "sampler.eta=1: must be left out"),
-        ({"sampler": "ula"}, "ULA stays at one noise level"),
+        ({"sampler": "ula"}, "this denoiser has no score without noise"),
         ({"sampler": "os.system"}, "a member of samplerbench"),
         ({"grid": "hold"}, "Heun goes from level to level"),
         ({"denoiser": "empirical"}, "one of learned, oracle"),

@@ -139,3 +139,118 @@ def test_samples_that_collapsed_and_odd_names_are_measured(files, capsys):
     np.save("eta=1.npy", np.zeros((500, 2)))
     score.main([files("good", 1.0), "eta=1.npy", "metric=sliced"])
     assert "eta=1.npy" in lines(capsys)[-1]
+
+
+NORMAL = ["dataset=gaussian", "dataset.mean=[0,0]", "dataset.covariance=[[1,0],[0,1]]"]
+
+
+def autoregressive(correlation, draws, chains, seed):
+    """Stationary chains of N(0, I), shape (draws, chains, 2): correct, and dependent."""
+    z = np.random.default_rng(seed).standard_normal((draws, chains, 2))
+    x = z.copy()
+    for t in range(1, draws):
+        x[t] = correlation * x[t - 1] + np.sqrt(1 - correlation**2) * z[t]
+    return x
+
+
+@pytest.fixture
+def chains(tmp_path, monkeypatch):
+    """A folder with four correct chains in several files."""
+    pytest.importorskip("arviz")
+    monkeypatch.chdir(tmp_path)
+    x = autoregressive(0.8, 4000, 4, 0)
+    np.save("draw_chain.npy", x)
+    np.save("chain_draw.npy", np.moveaxis(x, 1, 0))
+    np.save("one.npy", x[:, 0])
+    np.savez("several.npz", theta=np.moveaxis(x, 1, 0), lp=np.zeros((4, 4000)))
+    np.savez("single.npz", x[:, 0])
+    head = "# model = normal\nlp__,accept_stat__,theta.1,theta.2,mu\n# Adaptation terminated\n"
+    rows = [f"-1.0,0.9,{a},{b},3.0\n" for a, b in x[:, 0]]
+    (tmp_path / "stan.csv").write_text(head + "".join(rows) + "# Elapsed Time: 1 seconds\n")
+    return x
+
+
+def test_chains_are_worth_fewer_draws_and_their_floor_is_that_of_so_many(chains, capsys):
+    """One chain of an AR(1) process: ESS n·(1 − ρ)/(1 + ρ), a ninth of the states."""
+    score.main(["one.npy", *NORMAL, "metric=sliced"])
+    independent = lines(capsys)
+    assert independent[2].endswith("  told from the data")  # it is correct
+    note = "one.npy: its rows depend on those before them; layout=draw measures a chain"
+    assert independent[-1] == note
+    score.main(["one.npy", *NORMAL, "metric=sliced", "layout=draw"])
+    line = lines(capsys)[2]
+    _, n, ess, r_hat, *_ = line.split()
+    assert n == "4,000"
+    assert int(ess) == pytest.approx(4000 / 9, rel=0.25)
+    assert float(r_hat) < 1.01
+    assert "cannot be told from the data" in line
+
+
+def test_few_of_many_correct_chains_are_told(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("arviz")
+    monkeypatch.chdir(tmp_path)
+    names = [f"{seed}.npy" for seed in range(20)]
+    for seed, name in enumerate(names):
+        np.save(name, autoregressive(0.8, 1000, 1, seed)[:, 0])
+    score.main([*names, *NORMAL, "metric=sliced", "layout=draw"])
+    rows = lines(capsys)[2:]
+    assert not any(row.endswith("  told from the data") for row in rows)
+    score.main([*names, *NORMAL, "metric=sliced"])
+    assert sum(row.endswith("  told from the data") for row in lines(capsys)) > 10
+
+
+def test_a_wrong_chain_is_still_told(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("arviz")
+    monkeypatch.chdir(tmp_path)
+    np.save("wide.npy", 1.5 * autoregressive(0.5, 8000, 4, 0))
+    apart = autoregressive(0.5, 500, 4, 1) + 3 * np.arange(4)[:, None]
+    np.save("apart.npy", apart)
+    score.main(["wide.npy", "apart.npy", *NORMAL, "metric=sliced", "layout=draw,chain"])
+    wide, unmixed = lines(capsys)[2:4]
+    assert wide.endswith("  told from the data")
+    assert unmixed.endswith("no verdict: the chains have not mixed")
+
+
+def test_a_layout_is_asked_for_and_not_guessed(chains, capsys):
+    with pytest.raises(InvalidSetting, match="say layout=chain,draw or layout=draw,chain"):
+        score.main(["draw_chain.npy", *NORMAL, "metric=sliced"])
+    found = []
+    for words in (
+        ["draw_chain.npy", "layout=draw,chain"],
+        ["chain_draw.npy", "layout=chain,draw"],
+        ["several.npz", "layout=chain,draw", "array=theta"],
+    ):
+        score.main([*words, *NORMAL, "metric=sliced"])
+        found.append(lines(capsys)[2].split(maxsplit=1)[1])
+    assert len(set(found)) == 1
+    score.main(["draw_chain.npy", "layout=chain,draw", *NORMAL, "metric=sliced"])
+    assert lines(capsys)[-1] == "draw_chain.npy: 4,000 chains of 4 draws: is it the other layout?"
+
+
+def test_chains_of_other_programs(chains, capsys):
+    """Stan's CSV without its own columns, and a .npz file of one array."""
+    found = []
+    for words in (["stan.csv", "columns=theta"], ["stan.csv", "columns=theta.1,theta.2"]):
+        score.main([*words, *NORMAL, "metric=sliced", "layout=draw"])
+        found.append(lines(capsys)[2].split(maxsplit=1)[1])
+    score.main(["single.npz", *NORMAL, "metric=sliced", "layout=draw"])
+    assert found[0] == found[1] == lines(capsys)[2].split(maxsplit=1)[1]
+    with pytest.raises(InvalidSetting, match="3 columns: must be 2 columns"):  # mu too
+        score.main(["stan.csv", *NORMAL, "metric=sliced"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["several.npz"], "array=None: must be one of those in several.npz: theta, lp"),
+        (["several.npz", "array=beta"], "array=beta: must be one of those in .*: theta, lp"),
+        (["one.npy", "array=theta"], "array=theta: must be left out"),
+        (["stan.csv", "columns=nu"], r"columns=nu: must be some of lp__, accept_stat__, theta\.1"),
+        (["one.npy", "columns=x"], "columns=x: must be left out"),
+        (["one.npy", "layout=rows"], "layout=rows: must be one of draw or chain,draw"),
+        (["draw_chain.npy", "layout=draw"], r"shape \(draw, dim\) for layout=draw: it is \(4000"),
+    ],
+)
+def test_mistakes_of_chains_are_one_line(chains, words, message):
+    with pytest.raises(InvalidSetting, match=message):
+        score.main([*words, *NORMAL, "metric=sliced"])

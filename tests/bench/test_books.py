@@ -33,6 +33,7 @@ from samplerbench.objectives.base import Recipe
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.ula import ULA
 
 LAW = gaussian([1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]])
 OTHER = gaussian([1.0, -0.5], [[4.0, 0.0], [0.0, 1.0]])
@@ -198,7 +199,16 @@ def test_every_field_of_the_books_is_used(sweep):
         other = Books(**{**plain, name: changes.get(name, "other")})
         after = other.row(CELL, "certified", MaxSlicedCertified(), REFERENCE)
         same = after.cell_id == before.cell_id
-        assert same is (name == "labels"), name
+        assert same is (name in ("labels", "held")), name
+    chain = replace(CELL, settings=ULA())  # which stays at a level
+    one, two = (
+        Books(**{**plain, "held": (path, "hold")}).row(
+            chain, "certified", MaxSlicedCertified(), REFERENCE
+        )
+        for path in ("one", "two")
+    )
+    assert one.cell_id != two.cell_id
+    assert one.grid == "hold"
 
 
 def test_seeds_decide_rows_and_not_settings(sweep):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
+from samplerbench.bench.cell import Labels
 from samplerbench.bench.chains import Chains, diagnose, record
 from samplerbench.bench.sweep import Sweep
-from samplerbench.core.grids import hold
+from samplerbench.core.grids import hold, karras
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import EDM
-from samplerbench.core.starts import FixedGaussian
+from samplerbench.core.schedules import EDM, VPLinear
+from samplerbench.core.starts import Exact, FixedGaussian, Prior
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.energy import Energy
+from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.mala import MALA
 from samplerbench.samplers.ula import ULA
@@ -82,6 +87,8 @@ def test_refusals(mixture_law, states):
         record(ULA(), oracle, states(2, 2), levels, NOISE, every=0)
     with pytest.raises(ValueError, match="step size may be too large"):
         record(ULA(1e200), oracle, states(2, 2), levels, NOISE)
+    with pytest.raises(ValueError, match=r"or 1e\+15"):  # finite, and no chain
+        chains(1e16 * states(8, 2, 2))
     with pytest.raises(ValueError, match="at least 4 frames"):
         chains(states(3, 2, 2))
     with pytest.raises(ValueError, match=r"\(frames, chains, dim\)"):
@@ -114,13 +121,53 @@ def test_diagnose_tells_chains_that_mix_from_chains_that_do_not():
     assert {row.sampler for row in one} == {"ula", "mala"}  # DDIM is no chain
     assert all(value < 1.05 for value in values(one, "split_r_hat").values())
     assert all(json.loads(row.info) == {"states": 8 * 400} for row in one)
-    assert values(one, "acceptance")["ula"] == 1
-    assert 0.5 < values(one, "acceptance")["mala"] < 1
-    assert len({row.cell_id for row in one}) == len(one) == 6
+    assert 0.5 < values(one, "acceptance").pop("mala") < 1
+    assert "ula" not in values(one, "acceptance")  # it never rejects
+    assert len({row.cell_id for row in one}) == len(one) == 9
     small = [("ula", ULA(0.005)), ("mala", MALA(0.005))]  # below twice the variance .01: stable
     apart = isotropic((0.5, 0.5), ((-9.0,), (9.0,)), 0.1)
     two = diagnose(sweep_of(apart, small, 800), 8)
     assert all(value > 2 for value in values(two, "split_r_hat").values())
+
+
+def test_the_law_stands_beside_an_r_hat_that_passes():
+    """Chains that start in one of three modes agree, and four tenths of the mass are elsewhere."""
+    law = isotropic((0.6, 0.1, 0.3), ((0.0,), (9.0,), (-9.0,)), 0.1)
+    sweep = replace(
+        sweep_of(law, [("ula", ULA(0.02))], 4000),
+        starts={"point": FixedGaussian(std=1e-9), "prior": Prior()},
+        repetitions=1,
+    )
+    rows = {(row.start, row.metric): row for row in diagnose(sweep, 40)}
+    value = {key: row.value for key, row in rows.items()}
+    assert value["point", "split_r_hat"] < 1.01
+    assert value["point", "mass_not_reached"] == pytest.approx(0.4)
+    assert value["point", "mass_misplaced"] == pytest.approx(0.4)
+    # the mean of the law is −1.8, its variance .1 + .1·81 + .3·81 − 1.8²
+    sd = math.sqrt(0.1 + 0.4 * 81 - 1.8**2)
+    assert value["point", "mean_error"] == pytest.approx(1.8 / sd, rel=0.05)
+    assert value["point", "sd_error"] == pytest.approx(1 - math.sqrt(0.1 / 0.98) / sd, rel=0.05)
+    # from the prior they start wider than the law: each mode is reached, and R̂ sees them
+    assert {start for start, _ in rows} == {"point", "overdispersed"}
+    assert value["overdispersed", "split_r_hat"] > 2
+    assert value["overdispersed", "mass_not_reached"] == 0
+    assert 0.05 < value["overdispersed", "mass_misplaced"] < 0.6
+
+
+def test_the_law_at_a_level_with_noise():
+    """On a path that shrinks the signal, x/α is compared with the law of x₀ + (σ/α)·ε."""
+    law = isotropic((0.5, 0.5), ((-4.0,), (4.0,)), 0.1)
+    of = replace(
+        sweep_of(law, [("mala", MALA(0.2))], 2000),
+        schedule=VPLinear(),
+        grid=partial(hold, noise=3.0),
+        denoisers={"oracle": law.oracle(VPLinear())},
+    )
+    rows = diagnose(of, 40)
+    assert set(values(rows, "mass_not_reached")) == set()  # with that much noise they overlap
+    assert values(rows, "split_r_hat")["mala"] < 1.05
+    assert values(rows, "mean_error")["mala"] < 0.1
+    assert values(rows, "sd_error")["mala"] < 0.05
 
 
 def test_the_chains_are_the_paths_of_the_cell_with_as_many_samples():
@@ -154,3 +201,32 @@ def test_chains_that_cannot_be_examined_are_named():
     rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(5.0))], 700), 4)
     assert {row.status for row in rows} == {"diverged"}
     assert all("not finite" in row.message for row in rows)
+
+
+def test_each_langevin_sampler_brings_its_grid_and_its_start():
+    """In one job, and chains are the same values as in a job of a grid that holds."""
+    law = isotropic((0.5, 0.5), ((-1.0,), (1.0,)), 0.1)
+    samplers = [("ula", ULA(0.02)), ("annealed", AnnealedLangevin(1e-5)), ("ddim", DDIM())]
+    of = replace(
+        sweep_of(law, samplers, 10),
+        grid=partial(karras, noise_min=0.02),
+        starts={"prior": Prior(), "exact": Exact()},
+        metrics={"energy": Energy()},
+        labels=Labels(grid="mine"),
+    )
+    rows = {(row.sampler, row.start): row for row in of.run()}
+    assert {key: row.grid for key, row in rows.items()} == {
+        ("ula", "overdispersed"): "hold",
+        ("ula", "exact"): "hold",
+        **{(name, start): "mine" for name in ("annealed", "ddim") for start in ("prior", "exact")},
+    }
+    assert {row.status for row in rows.values()} == {"ok"}
+    held = replace(of, grid=hold, samplers=samplers[:1], labels=Labels(grid="hold"))
+    for row in held.run():
+        assert row == replace(rows["ula", row.start], seconds=row.seconds, sweep_id=row.sweep_id)
+    # a level of the job's own is kept
+    noisy = replace(held, grid=partial(hold, noise=0.5), labels=Labels(grid="loud"))
+    assert {row.grid for row in noisy.run()} == {"loud"}
+    assert noisy.levels(3, ULA()).rows[0].sigma == 0.5
+    assert of.levels(3, ULA()).held
+    assert of.levels(3, DDIM()).moving

@@ -14,7 +14,10 @@ from samplerbench.core.grids import Level, uniform
 from samplerbench.core.starts import (
     Exact,
     FixedGaussian,
+    Overdispersed,
     Prior,
+    Sobol,
+    for_samplers,
     sobol_exact,
     sobol_points,
     sobol_prior,
@@ -68,6 +71,40 @@ def test_signal_and_noise_have_streams_of_their_own():
     eps = Prior().draw(Measured(), 500, level, (0, 0, 0))
     assert not torch.isin(x - eps, eps).any()
     assert abs(((x - eps) * eps).mean()) < 5 / 1000**0.5
+
+
+def test_an_overdispersed_start_is_wider_than_the_law(mixture_law):
+    """Against the moments of the mixture's own draws, on a level with signal and noise."""
+    level, x0 = Level(0.5, 0.8, 1.3), mixture_law.draws(200_000, "test", 0)
+    x = Overdispersed(3.0).draw(mixture_law, 200_000, level, (0, 0, 0))
+    torch.testing.assert_close(x.mean(0), 0.8 * x0.mean(0), rtol=0, atol=0.05)
+    wanted = (3 * 0.8 * x0.std(0)).square() + 1.3**2
+    torch.testing.assert_close(x.var(0), wanted, rtol=0.02, atol=0)
+    torch.testing.assert_close(mixture_law.moments()[0], x0.mean(0), rtol=0, atol=0.02)
+    torch.testing.assert_close(mixture_law.moments()[1], x0.var(0), rtol=0.02, atol=0)
+    mean, variance, *_ = Measured().moments()  # of draws
+    assert mean.abs().max() < 0.05
+    assert (variance - 1).abs().max() < 0.05
+
+
+def test_chains_have_no_prior():
+    prior, exact, wide = Prior(), Exact(), Overdispersed(3.0)
+    both = {"prior": prior, "exact": exact}
+    assert for_samplers(both, holds=False) == both
+    chains = {"overdispersed": Overdispersed(), "exact": exact}
+    assert for_samplers(both, holds=True) == chains
+    assert next(iter(for_samplers(both, holds=True))) == "overdispersed"
+    assert for_samplers({"even": sobol_prior()}, holds=True) == {"overdispersed": Overdispersed()}
+    assert for_samplers(both | {"wide": wide}, holds=True) == {"exact": exact, "wide": wide}
+    assert for_samplers(both | {"wide": wide}, holds=False) == both
+    assert for_samplers({"exact": exact}, holds=True) == {"exact": exact}
+    with pytest.raises(InvalidSetting, match="these are for chains"):
+        for_samplers({"wide": wide}, holds=False)
+    with pytest.raises(InvalidSetting, match="factor=1"):
+        Overdispersed(1.0)
+    with pytest.raises(InvalidSetting, match="start="):
+        Sobol(wide)
+    assert "start=gaussian" in wide.why_incompatible(Unseen((1, 2, 2)))
 
 
 def test_exact_start_is_not_an_evaluation_point(normal_law):

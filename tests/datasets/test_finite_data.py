@@ -17,7 +17,7 @@ from samplerbench.core.schedules import EDM, Rectified
 from samplerbench.datasets.chunked import ChunkedMixtureOracle
 from samplerbench.datasets.divided import PARTS, Divided
 from samplerbench.datasets.empirical import Empirical
-from samplerbench.datasets.file import from_file
+from samplerbench.datasets.file import from_file, read_points
 from samplerbench.errors import InvalidSetting
 from samplerbench.identity import identity
 
@@ -243,8 +243,8 @@ def test_bad_files(tmp_path):
         ("semicolon.csv", b"1;2\n3;4\n", "row 2 has the entry '3;4'"),
         ("index.csv", b",x,y\n0,1,2\n1,3,4\n", "index=False"),
         ("binary.csv", b"\xff\xfe\x00\x01", "a table of numbers"),
-        ("points.txt", b"1,2\n3,4\n", "a .npy or a .csv file"),
-        ("points", b"1,2\n3,4\n", "a .npy or a .csv file"),
+        ("points.txt", b"1,2\n3,4\n", "a .npy, a .npz or a .csv file"),
+        ("points", b"1,2\n3,4\n", "a .npy, a .npz or a .csv file"),
         ("missing.csv", None, "a file that exists"),
         ("missing.npy", None, "a file that exists"),
     ):
@@ -302,3 +302,22 @@ def test_sets_of_the_floor_share_no_row(cloud):
     assert len({tuple(row) for rows in sets for row in rows.tolist()}) == 3 * count
     with pytest.raises(InvalidSetting, match=r"floor_repetitions=\d+: .* sets of"):
         data.draws(count, "floor", 0, data.floor_sets(count))
+
+
+def test_arrays_of_archives_and_columns_by_name(tmp_path):
+    points = np.random.default_rng(0).normal(size=(50, 3))
+    np.savez(tmp_path / "two.npz", x=points, y=points[:, :2])
+    rows = "".join(",".join(map(repr, row.tolist())) + "\n" for row in points)
+    (tmp_path / "three.csv").write_text(f"# made by hand\na,b.1,b.2\n{rows}")
+    for name, settings, wanted in (
+        ("two.npz", {"array": "y"}, points[:, :2]),
+        ("three.csv", {"columns": "b,a"}, points[:, [1, 2, 0]]),
+        ("three.csv", {"columns": "b.2"}, points[:, 2:]),
+        ("three.csv", {}, points),
+    ):
+        assert np.array_equal(read_points(str(tmp_path / name), **settings).numpy(), wanted)
+    with pytest.raises(InvalidSetting, match=r"array=None: must be one of .*: x, y"):
+        from_file(str(tmp_path / "two.npz"))
+    (tmp_path / "bad.npz").write_bytes(b"PK nothing")
+    with pytest.raises(InvalidSetting, match=r"arrays saved by numpy\.savez"):
+        from_file(str(tmp_path / "bad.npz"))

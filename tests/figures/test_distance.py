@@ -28,6 +28,21 @@ NFE = (6, 12, 24, 48)
 STEPS = (4, 9, 16)
 
 
+def test_no_panel_is_cut_at_the_height_of_another(row):
+    """They share an axis from zero up, whichever of them has the larger values."""
+    rows = [
+        row("oracle", start, "ula", steps, repetition, height + 0.1 * repetition)
+        for start, height in (("prior", 1.0), ("exact", 9.0))
+        for steps in (4, 8)
+        for repetition in (0, 1)
+    ]
+    figure = distance_against(pd.DataFrame(rows), "w")
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        assert low == 0
+        assert high > 9
+
+
 def looks(axes):
     """How a reader distinguishes curves: colour, marker, dashes, filling and line style."""
     lines = [bar.lines[0] for bar in axes.containers]

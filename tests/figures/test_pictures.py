@@ -1,6 +1,7 @@
 """Every member of conf/picture draws a small job."""
 
 import functools
+import math
 from dataclasses import fields, replace
 from itertools import pairwise
 
@@ -16,7 +17,7 @@ from samplerbench.app.config.folders import conf_directory
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
 from samplerbench.core.schedules import EDM, VPLinear
-from samplerbench.core.starts import FixedGaussian
+from samplerbench.core.starts import FixedGaussian, Prior
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -29,13 +30,14 @@ from samplerbench.figures.image_panel import ImagePanel
 from samplerbench.figures.loss import Loss
 from samplerbench.figures.noised_data import NoisedData
 from samplerbench.figures.noising import Noising
-from samplerbench.figures.panels import Frame, law_density
+from samplerbench.figures.panels import Frame, law_density, not_shown, start_name
 from samplerbench.figures.panels import frame as framed
 from samplerbench.figures.quiver import Quiver, _arrows
 from samplerbench.figures.samples import Samples
 from samplerbench.figures.score_heatmap import ScoreHeatmap
 from samplerbench.figures.series_1d import Series1D
 from samplerbench.figures.side_by_side import SideBySide
+from samplerbench.figures.truth_generated_1d import TruthGenerated1D
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.ula import ULA
@@ -290,6 +292,39 @@ def test_the_densities_are_those_of_the_noised_data(scene_of):
         variance = 0.25 + level_at(SCHEDULE, t).sigma ** 2
         exact = np.exp(-((x - 1) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
         assert abs(y - exact).max() < 0.01 * exact.max()
+
+
+def test_a_title_says_from_where_chains_start(held):
+    """In words, since a start's name does not say it; whose each is where there are several."""
+    scene = held(0.0, samplers=[("ula", ULA(0.1))], starts={"prior": Prior()})
+    figure = small(Samples()).draw(scene)["samples"]
+    assert "start: overdispersed, N(mean, (2·sd)²)" in figure.texts[0].get_text()
+    both = replace(scene, grid=grids.uniform, samplers=[("ula", ULA(0.1)), ("ddim", DDIM())])
+    runs = both.runs(denoisers=["oracle"])
+    words = "starts:\noverdispersed, N(mean, (2·sd)²) (ula)\nthe prior N(0, σ²I) (ddim η=0)"
+    assert start_name(runs) == words
+
+
+def test_pictures_say_how_many_samples_they_leave_out(scene_of, line_law):
+    """Of 20 chains of which the farthest diverge; a histogram is of the survivors."""
+    scene = scene_of(
+        line_law,
+        learned=False,
+        grid=grids.hold,
+        samplers=[("ula", ULA(0.25))],  # more than twice the smallest variance: unstable far out
+        starts={"wide": FixedGaussian(std=3.0)},
+        steps=[3000],
+    )
+    ends = scene.paths("oracle", "wide", ULA(0.25), 3000, chains=20, every=3000).x[-1]
+    lost = int((~ends.isfinite()).sum())
+    assert lost > 0
+    (figure,) = small(TruthGenerated1D()).draw(scene).values()
+    words = figure.axes[0].get_title()
+    assert f"\nexact score, {lost} not finite" in words
+    points = torch.tensor([[0.0, 1.0], [math.nan, 0.0], [5.0, 0.0]])
+    assert not_shown(points, -1.0, 2.0) == ", 1 not finite, 1 outside"
+    assert not_shown(points) == ", 1 not finite"
+    assert not_shown(points[:1], -1.0, 2.0) == ""
 
 
 def test_the_law_is_that_of_the_mixture_or_of_the_long_run(line, trajectory, plane):

@@ -16,7 +16,7 @@ from samplerbench.core.level_laws import UniformTime
 from samplerbench.core.models import Score
 from samplerbench.core.noise import torch_generator
 from samplerbench.core.schedules import EDM, Rectified
-from samplerbench.core.starts import Exact, Prior
+from samplerbench.core.starts import Exact, Moments, Prior
 from samplerbench.core.targets import DataTarget, NoiseTarget, VTarget
 from samplerbench.core.weightings import Uniform
 from samplerbench.datasets.rings import Rings, RingsOracle
@@ -27,6 +27,7 @@ from samplerbench.networks.base import Network, lecun_linear
 from samplerbench.objectives.implicit import Implicit
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.mala import MALA
 from samplerbench.verify.contract import CONTRACTS, broken, faults
 from samplerbench.verify.network_contract import DIM
 from samplerbench.verify.sampler_contract import TestBed
@@ -117,9 +118,14 @@ class Raises(DDIM):
         raise RuntimeError("out of order\nand more")
 
 
+class Undeclared(MALA):
+    rejects = False
+
+
 SAMPLERS = [
     (InPlace(), "states", "changed in place"),
     (OneTooMany(), "states", "5 steps yield 6 states"),
+    (Undeclared(), "states", "rejects is False, and its steps have ['acceptance']"),
     (NotTheEnd(), "end", "is not its x̂₀, and ends_at_data is True"),
     (OtherBits(), "bits", "the same key gives other bits"),
     (OtherBits(), "generators", "global"),
@@ -255,6 +261,11 @@ WEIGHTINGS = [
 ]
 
 
+class Wide(Rings):
+    def moments(self):
+        return Moments.exact(torch.zeros(2).double(), torch.full((2,), 1e3).double())
+
+
 class Noisier(Rings):
     """Draws a tenth noisier than the oracle assumes."""
 
@@ -296,6 +307,7 @@ DATASETS = [
     (Flat(), "draws", "8 draws of event_shape (2,) are torch.float32"),
     (Unkeyed(), "key", "('train', 0) and ('validation', 0) are the same"),
     (RandomRings(), "key", "the same purpose and seed give other draws"),
+    (Wide(), "moments", "a variance is"),
     (Noisier(), "oracle", "standard errors from 0"),
     (with_oracle(log_density=of_other_rings), "score", "the slope of log_density"),
     (

@@ -2,8 +2,8 @@
 
 main            the command line: finds the command and prints its mistakes
 
-commands/       one module a command: `run` (a job, by Hydra), `list`, `check` (`examine` is its slow
-                part), `score`, `sample`, `report`, `export`, `cite` and `cache`; `words`
+commands/       a module for each command: `run` (a job), `list`, `check` (`examine` is its slow
+                part), `score`, `sample`, `report`, `export`, `cite`, `cache`; `words`
                 reads what is typed after a command's name, `output` makes the file of `out=…`,
                 `complaints` prints a mistake in one line
 job/            one job: `build` makes its objects, `refusals` checks them, `run` trains and

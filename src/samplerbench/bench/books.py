@@ -29,6 +29,7 @@ class Books:
         law: identity of the data's law.
         truth: identity of the law that samples are measured against, where it is another one.
         path: identity of schedule and grid.
+        held: the same for samplers that stay at one level, and the name of their grid.
         starts: identities by name.
         origins: of the denoisers by name.
         n_samples: n.
@@ -45,6 +46,7 @@ class Books:
     law: str
     truth: str
     path: str
+    held: tuple[str, str]
     starts: Mapping[str, str]
     origins: Mapping[str, Origin]
     n_samples: int
@@ -96,7 +98,7 @@ class Books:
             return {"floor": "even" if even else "random", "truth": self.truth, **self._shared}
         origin = self.origins[cell.denoiser]
         return {
-            "path": self.path,
+            "path": self.held[0] if cell.settings.holds else self.path,
             "denoiser": [origin.kind, origin.recipe],
             "start": self.starts[cell.start],
             "sampler": self._described(cell.settings),
@@ -152,7 +154,7 @@ class Books:
             objective=labels.objective if learned else "",
             schedule="" if on_law else labels.schedule,
             target=labels.target if learned else "",
-            grid="" if on_law else labels.grid,
+            grid=self._grid(cell.settings),
             denoiser=cell.denoiser,
             start=cell.start,
             sampler=cell.sampler,
@@ -173,6 +175,11 @@ class Books:
             **{"nfe": 0, "seconds": 0.0, "status": "", "message": "", **found},
             **columns(measured),
         )
+
+    def _grid(self, sampler: Sampler | None) -> str:
+        if sampler is None:
+            return ""
+        return self.held[1] if sampler.holds else self.labels.grid
 
 
 def columns(

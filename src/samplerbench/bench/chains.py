@@ -1,20 +1,27 @@
-"""Mixing of Markov chains: acceptance, effective sample size, split-R̂.
+"""How well Markov chains mix, and whether they are right: acceptance, ESS, split-R̂, the law.
 
 C chains of a Langevin sampler, recorded as frames of shape (frames, chains, dim), are C·frames
 samples that depend on each other.
 
-- *acceptance*: the mean probability that a proposal is accepted; 1 for methods that accept all;
+- *acceptance*: the mean probability that a proposal is accepted, of samplers that reject;
 - *bulk ESS*: the number of independent draws from which the mean of the rank-normalised coordinate
   would be known as well; from the autocorrelations within and between chains;
 - *split-R̂*: the spread of all half chains, divided by the mean spread within them. It is 1 if they
-  agree; above 1.01 the chains have not mixed. It can also be 1 for chains with the same start that
-  stay at the same place.
+  agree; above 1.01 the chains have not mixed.
 
-Each coordinate has its own value, by ArviZ: Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified
-library for exploratory analysis of Bayesian models in Python", JOSS 4(33), 2019. The definitions
-are those of Vehtari, Gelman, Simpson, Carpenter, Bürkner, "Rank-normalization, folding, and
-localization: an improved R̂ for assessing convergence of MCMC", Bayesian Analysis 16(2), 2021,
-Section 3, with the split-R̂ of Gelman et al., "Bayesian data analysis", 3rd ed., 2013, Section 11.4.
+R̂ compares chains with each other: it is 1 for chains that are stuck together. Where the law at
+their level is known, all recorded states are compared with it, too:
+
+- *mass_not_reached*, of separate modes: the weight of the modes in which no state is;
+- *mass_misplaced*, of separate modes: ½ Σ|share − weight|, as in `metrics.mode_weights`;
+- *mean_error*: the largest |mean − mean of the law| of a coordinate, in deviations of the law;
+- *sd_error*: the largest |sd/sd of the law − 1|.
+
+ESS and R̂ are by ArviZ: Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified library for
+exploratory analysis of Bayesian models in Python", JOSS 4(33), 2019; the definitions are those of
+Vehtari, Gelman, Simpson, Carpenter, Bürkner, "Rank-normalization, folding, and localization: an
+improved R̂ for assessing convergence of MCMC", Bayesian Analysis 16(2), 2021, Section 3, with the
+split-R̂ of Gelman et al., "Bayesian data analysis", 3rd ed., 2013, Section 11.4.
 """
 
 from __future__ import annotations
@@ -25,6 +32,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -37,15 +45,19 @@ from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Counted, Score
 from samplerbench.core.noise import Noise
+from samplerbench.core.starts import Moments
+from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
 from samplerbench.metrics.base import Measurement
+from samplerbench.metrics.mode_weights import ModeWeights
+from samplerbench.metrics.modes import Modes, modes_of
 from samplerbench.samplers.base import Sampler, iterate
 
 LEAST_FRAMES = 4
 """With fewer frames a half chain has no variance."""
 
-DIAGNOSTICS = ("acceptance", "effective_sample_size", "split_r_hat")
-"""The values of chains, in the column `metric`."""
+MIXED = 1.01
+"""Chains have mixed up to this split R̂."""
 
 CHAIN = "chain"
 """Their column `reference`."""
@@ -61,7 +73,7 @@ class Chains:
     Args:
         frames: states, float64, shape (frames, chains, dim).
         acceptance: mean probability of acceptance of each chain, shape (chains,); ones for methods
-            that accept all proposals.
+            that do not reject.
     """
 
     frames: Tensor
@@ -72,24 +84,30 @@ class Chains:
             raise ValueError("frames must have the shape (frames, chains, dim)")
         if len(self.frames) < LEAST_FRAMES:
             raise ValueError(f"at least {LEAST_FRAMES} frames, and these are {len(self.frames)}")
-        if not self.frames.isfinite().all():
-            raise ValueError("some states are not finite: the step size may be too large")
+        if not (self.frames.abs() < LARGEST).all():  # NaN is below nothing
+            words = f"some states are not finite, or {LARGEST:g} and more"
+            raise ValueError(f"{words}: the step size may be too large")
 
     def effective_sample_size(self) -> Tensor:
         """Bulk ESS of each coordinate, of all chains together, shape (dim,)."""
-        return self._each(lambda arviz, draws: arviz.ess(draws, method="bulk"))
+        return _each(self.frames, lambda arviz, draws: arviz.ess(draws, method="bulk"))
 
     def split_r_hat(self) -> Tensor:
         """Split-R̂ of each coordinate, shape (dim,); NaN if no chain moves."""
-        return self._each(lambda arviz, draws: arviz.rhat(draws, method="split"))
+        half = len(self.frames) // 2
+        halves = torch.cat([self.frames[:half], self.frames[-half:]], dim=1)
+        # ArviZ itself refuses to split one chain
+        return _each(halves, lambda arviz, draws: arviz.rhat(draws, method="identity"))
 
-    def _each(self, diagnostic: Callable[..., float]) -> Tensor:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of its next major version
-            import arviz  # it takes seconds to import
-        coordinates = self.frames.permute(2, 1, 0).cpu().numpy()
-        values: NDArray[np.float64] = np.array([float(diagnostic(arviz, c)) for c in coordinates])
-        return torch.from_numpy(values)
+
+def _each(frames: Tensor, diagnostic: Callable[..., float]) -> Tensor:
+    """A diagnostic of ArviZ, of (arviz, draws), for each coordinate."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of its next major version
+        import arviz  # it takes seconds to import
+    coordinates = frames.permute(2, 1, 0).cpu().numpy()
+    values: NDArray[np.float64] = np.array([float(diagnostic(arviz, c)) for c in coordinates])
+    return torch.from_numpy(values)
 
 
 @torch.no_grad()
@@ -138,13 +156,25 @@ class Diagnostic:
     arviz: str = field(default_factory=lambda: version("arviz"))
 
 
+def require_chains(sweep: Sweep, count: int) -> None:
+    """Refuse a number of chains to examine, where none can be.
+
+    Raises:
+        InvalidSetting: ArviZ is not installed, or no sampler stays at one level.
+    """
+    installed = find_spec("arviz") is not None
+    require(installed, "chains", count, "0, or pip install 'samplerbench[chains]'")
+    holding = any(sampler.holds for _, sampler in sweep.samplers)
+    require(holding, "chains", count, "0: no sampler here stays at one level; see sampler=ula")
+
+
 def diagnose(sweep: Sweep, count: int) -> list[Row]:
     """The mixing of a sweep's Langevin samplers in the second half of their steps.
 
-    Each denoiser, start and sampler that stays at a level has three values: acceptance, the
-    smallest effective_sample_size and the largest split_r_hat of the coordinates. The cell has
-    n = `count` in one block and the largest number of steps; the reference is "chain". If chains
-    cannot be examined, the message of the row is the reason.
+    The `names` of each denoiser, start and sampler that stays at a level; of the coordinates the
+    smallest effective_sample_size and the largest split_r_hat. They are of the cell with
+    n = `count` in one block and the most steps; their reference is "chain". Chains that cannot be
+    examined give a row that says why.
 
     Args:
         sweep: the job.
@@ -160,18 +190,63 @@ def chain_cells(sweep: Sweep) -> list[Cell]:
     cells = [
         Cell(denoiser, start, name, sampler, max(sweep.steps_of(sampler)), 0)
         for denoiser in sweep.denoisers
-        for start in sweep.starts
         for name, sampler in sweep.samplers
         if sampler.holds
+        for start in sweep.starts_of(sampler)
     ]
     return [
         cell
         for cell in cells
         if cell.settings is not None
         and not cell.settings.why_incompatible(
-            sweep.denoisers[cell.denoiser], sweep.levels(cell.steps)
+            sweep.denoisers[cell.denoiser], sweep.levels(cell.steps, cell.settings)
         )
     ]
+
+
+def names(sweep: Sweep, cell: Cell) -> list[str]:
+    """The values of a cell's chains, as a table's column `metric` names them."""
+    assert cell.settings is not None  # a floor has no chain
+    known = _Law.at(sweep, cell)
+    return [
+        *["acceptance"] * cell.settings.rejects,
+        *("effective_sample_size", "split_r_hat"),
+        *["mass_not_reached", "mass_misplaced"] * (known.modes is not None),
+        *["mean_error", "sd_error"] * (known.moments is not None),
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Law:
+    """What is known of the law of x/α at the level of a chain."""
+
+    alpha: float
+    modes: Modes | None
+    moments: Moments | None
+
+    @classmethod
+    def at(cls, sweep: Sweep, cell: Cell) -> _Law:
+        level, dataset = sweep.levels(cell.steps, cell.settings).rows[0], sweep.dataset
+        if not dataset.known_law:  # the moments are those of the points
+            return cls(level.alpha, None, None)
+        noise = level.sigma / level.alpha
+        law, moments = dataset.noised(noise) if noise > 0 else dataset, dataset.moments()
+        if moments is not None:
+            moments = moments._replace(variance=moments.variance + noise**2)
+        separate = law is not None and ModeWeights().why_incompatible(law) is None
+        return cls(level.alpha, modes_of(law) if law is not None and separate else None, moments)
+
+    def errors(self, frames: Tensor) -> dict[str, float]:
+        """Of frames, shape (frames, chains, dim)."""
+        x, found = frames.flatten(0, 1) / self.alpha, {}
+        if self.modes is not None:
+            weights = self.modes.weights
+            shares = torch.bincount(self.modes.assign(x), minlength=len(weights)) / len(x)
+            found["mass_not_reached"] = float(weights[shares == 0].sum())
+            found["mass_misplaced"] = float((shares - weights).abs().sum()) / 2
+        if self.moments is not None:
+            found["mean_error"], found["sd_error"] = self.moments.errors_of(x)
+        return found
 
 
 def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
@@ -183,13 +258,14 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
         settings = Diagnostic(name, half, every)
         return sweep.books.row(cell, name, settings, Against(CHAIN), measured, **columns)
 
-    stored = [sweep.recalled(row(name)) for name in DIAGNOSTICS]
+    asked = names(sweep, cell)
+    stored = [sweep.recalled(row(name)) for name in asked]
     if all(stored):
         return [one for one in stored if one is not None]
     if math.ceil((cell.steps - half) / every) < LEAST_FRAMES:
         message = f"at least {LEAST_FRAMES} states after the first half, and steps={cell.steps}"
-        return [row(name, status="incompatible", message=message) for name in DIAGNOSTICS]
-    levels = sweep.levels(cell.steps)
+        return [row(name, status="incompatible", message=message) for name in asked]
+    levels = sweep.levels(cell.steps, cell.settings)
     model = Counted(sweep.denoisers[cell.denoiser])
     began, status, message = time.perf_counter(), "ok", ""
     values: dict[str, float] = {}
@@ -202,6 +278,7 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
             "acceptance": float(chains.acceptance.mean()),
             "effective_sample_size": float(chains.effective_sample_size().min()),
             "split_r_hat": float(chains.split_r_hat().max()),
+            **_Law.at(sweep, cell).errors(chains.frames),
         }
     except ValueError as error:
         status, message = "diverged", str(error)
@@ -215,5 +292,5 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
             status=status,
             message=message,
         )
-        for name in DIAGNOSTICS
+        for name in asked
     ]

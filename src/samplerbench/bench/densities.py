@@ -63,8 +63,9 @@ class OutputLaw:
 
 def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
     """Why the density of a cell's law is not known, in one line, or None if it is."""
-    sampler, start = cell.settings, sweep.starts[cell.start]
+    sampler = cell.settings
     assert sampler is not None
+    start = sweep.starts_of(sampler)[cell.start]
     if sampler.stochastic:
         return "the density of a sampler that draws noise is not known; for DDIM use eta=0"
     if not sampler.affine:

@@ -59,10 +59,12 @@ def require_runs(sweep: Sweep, cell: Cell) -> None:
         InvalidSetting: with the reason.
     """
     assert cell.settings is not None
-    reason = sweep.starts[cell.start].why_incompatible(sweep.dataset)
+    start = sweep.starts_of(cell.settings)[cell.start]
+    reason = start.why_incompatible(sweep.dataset)
     if reason is not None:
         raise InvalidSetting("start", cell.start, f"another one: {reason}")
-    model, levels = sweep.denoisers[cell.denoiser], sweep.levels(cell.steps)
+    model = sweep.denoisers[cell.denoiser]
+    levels = sweep.levels(cell.steps, cell.settings)
     reason = cell.settings.why_incompatible(model, levels)
     if reason is not None:
         raise InvalidSetting("sampler", cell.sampler, f"another one: {reason}")
@@ -115,7 +117,8 @@ def _block(
         if number in rows:
             rows[number][first : first + count] = x[:count].cpu().numpy()
 
-    model, levels = Counted(sweep.denoisers[cell.denoiser]), sweep.levels(cell.steps)
+    model = Counted(sweep.denoisers[cell.denoiser])
+    levels = sweep.levels(cell.steps, cell.settings)
     x, noise = sweep.beginning(cell, levels, block)
     keep(0, x)
     for number, step in enumerate(iterate(cell.settings, model, x, levels, noise), 1):

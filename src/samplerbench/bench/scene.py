@@ -11,7 +11,7 @@ A path of N steps holds ⌈N/k⌉ + 1 frames at most: 100 000 Langevin steps wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.cell import setting_text
-from samplerbench.core.grids import Level, Levels
+from samplerbench.core import grids
+from samplerbench.core.grids import Grid, Level, Levels
 from samplerbench.core.models import Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.core.starts import Start
+from samplerbench.core.starts import Start, for_samplers
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.identity import describe
@@ -66,6 +67,7 @@ class Course:
         label: name and settings of the sampler: "ddim η=0.2".
         sampler: with its settings.
         steps: the number of steps.
+        law: of the start, in words.
     """
 
     denoiser: str
@@ -73,6 +75,7 @@ class Course:
     label: str
     sampler: Sampler
     steps: int
+    law: str
 
     @property
     def stem(self) -> str:
@@ -94,7 +97,7 @@ class Scene:
         schedule: the path.
         grid: makes the levels for a number of steps.
         denoisers: score models by name.
-        starts: by name; the first one is a picture's default.
+        starts: by name; the first one that fits a sampler is a picture's default.
         samplers: (name, sampler) pairs; a name may come with several settings.
         steps: numbers of steps; the largest is a picture's default.
         untrained: the learned model before its training; None if nothing is trained.
@@ -108,7 +111,7 @@ class Scene:
 
     dataset: Dataset
     schedule: NoiseSchedule
-    grid: Callable[[NoiseSchedule, int], Levels]
+    grid: Grid
     denoisers: Mapping[str, Score]
     starts: Mapping[str, Start]
     samplers: Sequence[tuple[str, Sampler]]
@@ -121,9 +124,10 @@ class Scene:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     training: str = ""
 
-    def levels(self, steps: int) -> Levels:
-        """The levels for a number of steps."""
-        return self.grid(self.schedule, steps)
+    def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
+        """The levels for a number of steps: of the job's grid, or of a sampler's own."""
+        holds = sampler is not None and sampler.holds
+        return grids.for_samplers(self.grid, self.schedule, steps, holds)(self.schedule, steps)
 
     def data(self, count: int | None = None) -> Tensor:
         """Data to show, shape (count or fewer, dim), float64: training data or fresh draws.
@@ -149,7 +153,7 @@ class Scene:
 
         Args:
             denoisers: their names; None for all of the job.
-            start: the name of a start; None for the first one.
+            start: the name of a start; None for the first one that fits the sampler.
             steps: the number of steps; None for the job's largest.
 
         Raises:
@@ -205,14 +209,14 @@ class Scene:
         """
         require(chains >= 1, "chains", chains, "at least 1")
         require(every >= 1, "every", every, "at least 1")
-        levels = self.levels(steps)
+        levels = self.levels(steps, sampler)
         model = self.denoisers[denoiser]
         reason = sampler.why_incompatible(model, levels)
         if reason is not None:
             raise ValueError(reason)
-        first = self.starts[start].draw(
-            self.dataset, chains, levels.rows[0], ("picture", self.seed, 0)
-        )
+        starts = for_samplers(self.starts, sampler.holds)
+        require(start in starts, "start", start, f"one of {', '.join(starts)}")
+        first = starts[start].draw(self.dataset, chains, levels.rows[0], ("picture", self.seed, 0))
         x = first.to(self.device, self.dtype)
         kept, frames = [0], [_kept(x)]
         number = 0
@@ -245,18 +249,19 @@ class Scene:
         chosen = list(self.denoisers) if denoisers is None else list(denoisers)
         exist = bool(chosen) and all(name in self.denoisers for name in chosen)
         require(exist, "denoisers", chosen, f"null, or some of {', '.join(self.denoisers)}")
-        if start is None:
-            start = next(iter(self.starts))
-        require(start in self.starts, "start", start, f"one of {', '.join(self.starts)}")
         steps = max(self.steps) if steps is None else steps
-        return [
-            Course(denoiser, start, label, sampler, steps)
-            for denoiser in chosen
-            for label, (_, sampler) in zip(self._labels(), self.samplers, strict=True)
-        ]
+        runs = []
+        for label, (_, sampler) in zip(self._labels(), self.samplers, strict=True):
+            fitting = for_samplers(self.starts, sampler.holds)
+            own = next(iter(fitting)) if start is None else start
+            require(own in fitting, "start", own, f"one of {', '.join(fitting)}")
+            law = fitting[own].law
+            runs += [Course(denoiser, own, label, sampler, steps, law) for denoiser in chosen]
+        return sorted(runs, key=lambda run: chosen.index(run.denoiser))
 
     def _reason(self, run: Course) -> str | None:
-        return run.sampler.why_incompatible(self.denoisers[run.denoiser], self.levels(run.steps))
+        levels = self.levels(run.steps, run.sampler)
+        return run.sampler.why_incompatible(self.denoisers[run.denoiser], levels)
 
     def _labels(self) -> list[str]:
         """The samplers' names with their η and the settings in which samplers of a name differ."""

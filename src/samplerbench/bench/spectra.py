@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 def why_no_spectrum(sweep: Sweep, cell: Cell) -> str | None:
     """Why the law of a cell's output is not known exactly, in one line, or None if it is."""
-    sampler, start = cell.settings, sweep.starts[cell.start]
+    sampler = cell.settings
     assert sampler is not None
+    start = sweep.starts_of(sampler)[cell.start]
     if not sampler.affine:
         return "it chooses its own steps, so the law of its output is not Gaussian"
     if not isinstance(sweep.denoisers[cell.denoiser], SpectrumOracle):
@@ -55,8 +56,9 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     law, sampler = sweep.dataset, cell.settings
     assert isinstance(law, GaussianSpectrum)  # the metric has checked it
     assert sampler is not None
-    levels = sweep.levels(cell.steps)
-    mean, variances = sweep.starts[cell.start].moments(law.mean, law.variances, levels.rows[0])
+    levels = sweep.levels(cell.steps, sampler)
+    start = sweep.starts_of(sampler)[cell.start]
+    mean, variances = start.moments(law.mean, law.variances, levels.rows[0])
     model = sweep.denoisers[cell.denoiser]
     assert isinstance(model, Denoiser)
     out = torch.stack(output_spectrum(sampler, model, levels, mean, variances))

@@ -28,13 +28,14 @@ from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
 from samplerbench.bench.densities import OutputLaw, log_ratios
 from samplerbench.bench.spectra import spectrum_of
+from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.grids import Levels
+from samplerbench.core.grids import Grid, Levels
 from samplerbench.core.models import Counted, Denoiser, Score
 from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.core.starts import Sobol, Start, stratified_draws
+from samplerbench.core.starts import Sobol, Start, for_samplers, stratified_draws
 from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import kind_and_line, require
@@ -59,7 +60,6 @@ from samplerbench.samplers.base import Sampler, final_state
 T = TypeVar("T")
 #: More steps would take the memory of their levels before they take the time.
 MOST_STEPS = 10**6
-Grid = Callable[[NoiseSchedule, int], Levels]
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +209,18 @@ class Sweep:
             return list(self.steps)
         return sorted({steps for nfe in self.nfe if (steps := most_steps(sampler, nfe)) > 0})
 
+    def starts_of(self, sampler: Sampler) -> dict[str, Start]:
+        """The starts from which a sampler is run: chains have no prior, see `for_samplers`."""
+        return for_samplers(self.starts, sampler.holds)
+
+    @property
+    def all_starts(self) -> dict[str, Start]:
+        """The starts of all samplers of the sweep, and its own."""
+        every = dict(self.starts)
+        for _, sampler in self.samplers:
+            every |= self.starts_of(sampler)
+        return every
+
     @property
     def all_steps(self) -> list[int]:
         """All numbers of steps in the sweep; `steps` if it has no sampler."""
@@ -227,7 +239,8 @@ class Sweep:
             law=identity(self.dataset),
             truth="" if self.truth is None else identity(self.truth),
             path=identity([self.schedule, self.grid]),
-            starts={name: identity(start) for name, start in self.starts.items()},
+            held=self._held,
+            starts={name: identity(start) for name, start in self.all_starts.items()},
             origins={name: self._origin(name) for name in self.denoisers},
             n_samples=self.n_samples,
             block=self.block,
@@ -239,6 +252,15 @@ class Sweep:
             seeds={name: getattr(self, name) for name in SEEDS},
             labels=self.labels,
         )
+
+    @property
+    def _held(self) -> tuple[str, str]:
+        """Identity of the path of chains, and the name of their grid."""
+        if not any(sampler.holds for _, sampler in self.samplers):
+            return "", ""
+        grid = grids.for_samplers(self.grid, self.schedule, self.all_steps[0], holds=True)
+        name = self.labels.grid if grid is self.grid else "hold"
+        return identity([self.schedule, grid]), name
 
     def _origin(self, name: str) -> Origin:
         model = self.denoisers[name]
@@ -256,8 +278,8 @@ class Sweep:
         grid = [
             Cell(denoiser, start, name, sampler, steps, repetition)
             for denoiser in self.denoisers
-            for start in self.starts
             for name, sampler in self.samplers
+            for start in self.starts_of(sampler)
             for steps in self.steps_of(sampler)
             for repetition in range(self.repetitions)
         ]
@@ -292,16 +314,17 @@ class Sweep:
         """The number of rows of `run`."""
         return sum(len(self.metrics_of(cell)) for cell in self.cells())
 
-    def levels(self, steps: int) -> Levels:
-        """The levels for a number of steps."""
+    def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
+        """The levels for a number of steps: of the job's grid, or of a sampler's own."""
         require(1 <= steps <= MOST_STEPS, "steps", steps, f"at least 1, at most {MOST_STEPS:,}")
-        return self.grid(self.schedule, steps)
+        holds = sampler is not None and sampler.holds
+        return grids.for_samplers(self.grid, self.schedule, steps, holds)(self.schedule, steps)
 
     def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:
         """The cell's samples, block by block, shape (block or fewer, dim)."""
         if cell.settings is None:
             raise ValueError("the floor has no sampler")
-        levels = self.levels(cell.steps)
+        levels = self.levels(cell.steps, cell.settings)
         for block in range(math.ceil(self.n_samples / self.block)):
             x, noise = self.beginning(cell, levels, block)
             x = final_state(cell.settings, denoiser, x, levels, noise)
@@ -310,7 +333,9 @@ class Sweep:
     def beginning(self, cell: Cell, levels: Levels, block: int) -> tuple[Tensor, Noise]:
         """The first states of a block, shape (block, dim), and the noise of its sampler."""
         key = (self.seed, cell.repetition, block)
-        x = self.starts[cell.start].draw(self.dataset, self.block, levels.rows[0], key)
+        assert cell.settings is not None  # a floor begins nowhere
+        start = self.starts_of(cell.settings)[cell.start]
+        x = start.draw(self.dataset, self.block, levels.rows[0], key)
         x = x.to(self.device, self.dtype)
         if cell.coupled:
             return x, BrownianNoise(("coupled", *key), levels)
@@ -403,7 +428,9 @@ class Sweep:
                 samples = draws.to(self.device, self.dtype)
             else:
                 model = Counted(self.denoisers[cell.denoiser])
-                reason = cell.settings.why_incompatible(model.model, self.levels(cell.steps))
+                reason = cell.settings.why_incompatible(
+                    model.model, self.levels(cell.steps, cell.settings)
+                )
                 if reason is not None:
                     status, message = "incompatible", reason
                 else:

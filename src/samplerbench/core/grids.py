@@ -12,7 +12,7 @@ schedules α = 1, and κ is σ in the units of the data.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -102,6 +102,9 @@ class Levels:
         for step in range(self.steps):
             yield step, self.rows[step], self.rows[step + 1]
 
+
+#: Makes the levels for a number of steps.
+Grid = Callable[[NoiseSchedule, int], Levels]
 
 #: The default κ_max on a schedule that ends without signal, κ(1) = ∞.
 MOST_NOISE = 1000.0
@@ -280,6 +283,14 @@ def hold(schedule: NoiseSchedule, steps: int, *, noise: float = 0.0) -> Levels:
     require(noise >= least, "noise", noise, allowed)
     time = schedule.time_at(noise * one).clamp(max=1.0)
     return Levels(time, *schedule(time))
+
+
+def for_samplers(grid: Grid, schedule: NoiseSchedule, steps: int, holds: bool) -> Grid:
+    """The grid of samplers that stay at one level (`holds`), or of those that move.
+
+    Where the job's grid moves, the former stay at the level of the data.
+    """
+    return hold if holds and not grid(schedule, steps).held else grid
 
 
 def _at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:

@@ -6,6 +6,12 @@ is drawn from the *prior* N(0, σ²·I), as if no signal were left. The error th
 prior mismatch, a part of the error budget. All starts use the same ε for the same key, so their
 difference is paired.
 
+*Chains.* A Langevin sampler stays at one level, which may have no noise: N(0, σ²·I) is then one
+point, and chains that start together can agree and be wrong together. Where a job names a prior,
+its chains start *overdispersed* instead, wider than the law, so that R̂ can see a mode that some of
+them did not leave (Gelman and Rubin, "Inference from iterative simulation using multiple
+sequences", Statistical Science 7(4), 1992, Section 2.1).
+
 *Sobol starts.* A start is a map of the unit cube: x₀ comes from the first k coordinates (see
 `Dataset.from_uniforms`), and ε from the normal quantiles of the other dim. The n samples of a
 repetition are then the first n points of one Sobol sequence, scrambled by a random linear map of
@@ -29,9 +35,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -45,6 +51,46 @@ from samplerbench.errors import InvalidSetting, require
 _NONE = torch.full((1, 1), torch.nan, dtype=torch.float64)
 
 
+class Moments(NamedTuple):
+    """Mean and variance of each coordinate of a law, and their standard errors.
+
+    All are float64, of shape (dim,); an error of zero says that it is known exactly.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    mean_error: Tensor
+    variance_error: Tensor
+
+    @classmethod
+    def exact(cls, mean: Tensor, variance: Tensor) -> Moments:
+        return cls(mean, variance, torch.zeros_like(mean), torch.zeros_like(mean))
+
+    @classmethod
+    def of(cls, x: Tensor) -> Moments:
+        """Those of independent draws, shape (n, dim)."""
+        mean, variance = x.mean(0), x.var(0)
+        fourth = (x - mean).pow(4).mean(0) - variance.square()
+        return cls(mean, variance, (variance / len(x)).sqrt(), (fourth / len(x)).clamp(0).sqrt())
+
+    @property
+    def known_to(self) -> float:
+        """The largest standard error, of a mean or of a deviation, in deviations of the law."""
+        errors = torch.stack(
+            [self.mean_error / self.variance.sqrt(), self.variance_error / (2 * self.variance)]
+        )
+        return float(errors.max())
+
+    def errors_of(self, x: Tensor) -> tuple[float, float]:
+        """The largest errors of the mean and of the deviation of x, shape (n, dim), float64.
+
+        In deviations of the law; a single point has none, and is off by a whole one.
+        """
+        sd = self.variance.sqrt()
+        own = x.std(0, correction=min(1, len(x) - 1))
+        return float(((x.mean(0) - self.mean).abs() / sd).max()), float((own / sd - 1).abs().max())
+
+
 class Law(Protocol):
     """The part of `datasets.base.Dataset` that a start uses."""
 
@@ -54,6 +100,7 @@ class Law(Protocol):
     def dim(self) -> int: ...
     @property
     def uniform_dim(self) -> int | None: ...
+    def moments(self) -> Moments | None: ...
     def sample(self, count: int, generator: np.random.Generator) -> Tensor: ...
     def from_uniforms(self, u: Tensor) -> Tensor: ...
 
@@ -69,6 +116,16 @@ class Start(ABC):
     def uses_data(self) -> bool:
         """Whether the first state depends on x₀. If not, no x₀ is drawn and `combine` gets NaN."""
         return False
+
+    @property
+    def held(self) -> bool | None:
+        """Whether it is for chains, which stay at one level; None if it is for all samplers."""
+        return None
+
+    @property
+    def law(self) -> str:
+        """The law in words, for a title."""
+        return type(self).__name__
 
     @abstractmethod
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
@@ -128,13 +185,28 @@ class Start(ABC):
         eps = generator("start", *key, "eps").standard_normal((count, dataset.dim))
         x0 = _NONE.expand(count, dataset.dim)
         if self.uses_data:
-            x0 = dataset.sample(count, generator("start", *key, "x0"))
+            x0 = self.clean(dataset, count, generator("start", *key, "x0"))
         return self.combine(x0, torch.from_numpy(eps), level)
+
+    def clean(self, dataset: Law, count: int, generator: np.random.Generator) -> Tensor:
+        """x₀, shape (count, dim), float64: draws of the data."""
+        return dataset.sample(count, generator)
 
 
 @dataclass(frozen=True)
 class Prior(Start):
-    """N(0, σ²·I) with σ of the first level, the usual choice; N(0, I) if σ = 1."""
+    """N(0, σ²·I) with σ of the first level, the usual choice; N(0, I) if σ = 1.
+
+    It is for samplers that move; `for_samplers` gives chains an overdispersed start instead.
+    """
+
+    @property
+    def held(self) -> bool:
+        return False
+
+    @property
+    def law(self) -> str:
+        return "the prior N(0, σ²I)"
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return level.sigma * eps
@@ -156,6 +228,10 @@ class Exact(Start):
     def uses_data(self) -> bool:
         return True
 
+    @property
+    def law(self) -> str:
+        return "exact, α·x₀ + σ·ε"
+
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return level.alpha * x0 + level.sigma * eps
 
@@ -169,6 +245,56 @@ class Exact(Start):
 
 
 @dataclass(frozen=True)
+class Overdispersed(Start):
+    """α·x₀ + σ·ε with x₀ ~ N(m, (factor·s)²), m and s the mean and deviation of each coordinate.
+
+    For chains, which stay at one level. m and s are those of `Dataset.moments`; no draw of the data
+    is used.
+
+    Args:
+        factor: how many times as wide as the data.
+    """
+
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        require(1 < self.factor < math.inf, "factor", self.factor, "above 1")
+
+    @property
+    def uses_data(self) -> bool:
+        return True
+
+    @property
+    def held(self) -> bool:
+        return True
+
+    @property
+    def law(self) -> str:
+        return f"overdispersed, N(mean, ({self.factor:g}·sd)²)"
+
+    def why_incompatible(self, dataset: Law) -> str | None:
+        if dataset.moments() is None:
+            return "the mean and variance of the data are not known; see start=gaussian"
+        return None
+
+    def clean(self, dataset: Law, count: int, generator: np.random.Generator) -> Tensor:
+        """Wide normal draws, shape (count, dim), float64."""
+        moments = dataset.moments()
+        assert moments is not None  # checked by why_incompatible
+        z = torch.from_numpy(generator.standard_normal((count, dataset.dim)))
+        return moments.mean + self.factor * moments.variance.sqrt() * z
+
+    def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
+        return level.alpha * x0 + level.sigma * eps
+
+    def moments(
+        self, mean: Tensor, variances: Tensor, level: Level[float]
+    ) -> tuple[Tensor, Tensor]:
+        wide = (self.factor * level.alpha) ** 2 * variances
+        return level.alpha * mean, wide + level.sigma**2
+
+
+@dataclass(frozen=True)
 class FixedGaussian(Start):
     """N(mean, std²·I), the same for every coordinate, in the units of the data."""
 
@@ -178,6 +304,10 @@ class FixedGaussian(Start):
     def __post_init__(self) -> None:
         require(math.isfinite(self.mean), "mean", self.mean, "finite")
         require(0 < self.std < math.inf, "std", self.std, "positive")
+
+    @property
+    def law(self) -> str:
+        return f"N({self.mean:g}, {self.std:g}²I)"
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return self.mean + self.std * eps
@@ -204,9 +334,20 @@ class Sobol(Start):
 
     start: Start
 
+    def __post_init__(self) -> None:
+        require(not self.start.held, "start", self.start, "prior, exact or a fixed Gaussian")
+
     @property
     def uses_data(self) -> bool:
         return self.start.uses_data
+
+    @property
+    def held(self) -> bool | None:
+        return self.start.held
+
+    @property
+    def law(self) -> str:
+        return f"{self.start.law}, drawn evenly"
 
     def combine(self, x0: Tensor, eps: Tensor, level: Level[float]) -> Tensor:
         return self.start.combine(x0, eps, level)
@@ -263,6 +404,24 @@ def sobol_prior() -> Sobol:
 def sobol_exact() -> Sobol:
     """`Exact` from Sobol points."""
     return Sobol(Exact())
+
+
+def for_samplers(starts: Mapping[str, Start], holds: bool) -> dict[str, Start]:
+    """The starts of samplers that stay at one level (`holds`), or of those that move.
+
+    A prior is for the latter only. In its place chains have `Overdispersed`, under its own name,
+    unless there is one already.
+
+    Raises:
+        InvalidSetting: none of the starts fits.
+    """
+    fitting = {name: start for name, start in starts.items() if start.held in (None, holds)}
+    replaced = any(start.held is False for start in starts.values())
+    if holds and replaced and not any(start.held for start in fitting.values()):
+        return {"overdispersed": Overdispersed(), **fitting}
+    allowed = "with one for samplers that move, such as prior: these are for chains"
+    require(len(fitting) > 0, "start", list(starts), allowed)
+    return fitting
 
 
 def stratified_draws(dataset: Law, count: int, *key: int | str) -> Tensor:

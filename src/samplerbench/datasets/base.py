@@ -14,13 +14,16 @@ from torch import Tensor
 
 from samplerbench.core.grids import Level
 from samplerbench.core.line_laws import LineLaw
-from samplerbench.core.models import Denoiser, Density
+from samplerbench.core.models import Denoiser, Density, Score
 from samplerbench.core.noise import generator
 from samplerbench.core.schedules import EDM, NoiseSchedule
+from samplerbench.core.starts import Moments
 from samplerbench.errors import InvalidSetting, require
 
 #: Coordinates of this size are refused, in data and in samples: their squares overflow in float32.
 LARGEST = 1e15
+#: Of draws that moments are taken of, in memory at once.
+MOST_NUMBERS = 10**7
 
 
 class Dataset(ABC):
@@ -69,6 +72,10 @@ class Dataset(ABC):
         """The exact denoiser on a path, or None if it is not known."""
         return None
 
+    def exact_score(self, schedule: NoiseSchedule) -> Score | None:
+        """The exact score on a path: the oracle's, unless it is known at the data alone."""
+        return self.oracle(schedule)
+
     def log_density(self, x: Tensor) -> Tensor:
         """ln p(x) of the law, shape (n,), for points (n, dim); by default the oracle without noise.
 
@@ -91,6 +98,17 @@ class Dataset(ABC):
         For a finite set of points: the law they were drawn from, not their empirical law.
         """
         return None
+
+    def moments(self) -> Moments | None:
+        """Mean and variance of each coordinate; None if unknown.
+
+        They are those of 10 000 draws (of less where data have many coordinates), unless a member
+        knows better.
+        """
+        if not self.can_be_drawn:
+            return None
+        count = max(1000, min(10_000, MOST_NUMBERS // self.dim))
+        return Moments.of(self.sample(count, generator("data", "moments")))
 
     def noised(self, noise: float) -> Dataset | None:
         """The law of x₀ + noise·ε, or None if it is not a data set.

@@ -17,6 +17,7 @@ from samplerbench.core.line_laws import MixtureLine
 from samplerbench.core.models import Denoiser, IsotropicMixtureOracle, MixtureOracle
 from samplerbench.core.noise import generator
 from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.starts import Moments
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
 
@@ -126,6 +127,14 @@ class GaussianMixture(Dataset):
         eigenvalues, basis = torch.linalg.eigh(covariances)
         root = basis * eigenvalues.clamp_min(0).sqrt().unsqueeze(-2)
         return means[component] + torch.einsum("nde,ne->nd", root[component], z)
+
+    def moments(self) -> Moments:
+        """Mean and variance of each coordinate, exact."""
+        weights, means, covariances = self.tensors()
+        weights = weights / weights.sum()
+        mean = weights @ means
+        within = weights @ covariances.diagonal(dim1=1, dim2=2)
+        return Moments.exact(mean, within + weights @ (means - mean).square())
 
     def noised(self, noise: float) -> GaussianMixture:
         """The same mixture with covariances C_k + noise²·I."""

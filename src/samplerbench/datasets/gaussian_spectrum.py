@@ -23,6 +23,7 @@ from samplerbench.core.grids import AnyLevel
 from samplerbench.core.line_laws import LineLaw, MixtureLine
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.starts import Moments
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, first_line, require
 
@@ -78,6 +79,9 @@ class GaussianSpectrum(Dataset):
         if self.dim > 1:
             return None
         return MixtureLine(torch.ones(1).double(), self.mean, self.variances.sqrt())
+
+    def moments(self) -> Moments:
+        return Moments.exact(self.mean, self.variances)
 
     def noised(self, noise: float) -> GaussianSpectrum:
         return GaussianSpectrum(self.variances + noise**2, self.mean)

@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 
 from samplerbench.bench.scene import Course, Paths, Scene
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
-from samplerbench.figures.panels import GENERATED, grouped, legend_below, score_name
+from samplerbench.figures.panels import GENERATED, grouped, legend_below, score_name, start_name
 from samplerbench.figures.style import sized, styled, subtitle
 
 
@@ -102,7 +102,7 @@ class Band1D(PathPicture):
                 axes.set_xlabel(f"step of {run.steps:,}, from noise to data")
             panels[0].set_ylabel("x, data units (symlog)")
             legend_below(figure, panels[0])
-            subtitle(figure, f"{score_name(scene, runs[0].denoiser)}, start: {runs[0].start}")
+            subtitle(figure, f"{score_name(scene, runs[0].denoiser)}, {start_name(runs)}")
         return figure, lines
 
     def _band(self, axes: Axes, scene: Scene, path: Paths) -> None:

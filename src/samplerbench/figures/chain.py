@@ -88,7 +88,8 @@ class Chain(PathPicture):
                 bar.set_label("number of steps")
                 legend_below(figure, panels[0])
                 every = f", every {self.every:,}th state" if self.every > 1 else ""
-                subtitle(figure, f"{runs[0].label}: one chain of {runs[0].steps:,} steps{every}")
+                length = f"one chain of {runs[0].steps:,} steps{every}"
+                subtitle(figure, f"{runs[0].label}: {length}, start: {runs[0].law}")
             figures[f"chain_{stem}"] = figure
         return figures
 

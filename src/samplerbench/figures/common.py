@@ -122,6 +122,7 @@ _METRICS = {
     "within_mode": "W₂ within the modes",
     "mode_weights": "error of the modes' weights",
     "energy": "energy distance",
+    "moments": "error of mean and deviation",
     "mmd": "squared MMD",
     "fid": "FID",
     "kid": "KID",
@@ -130,7 +131,7 @@ _METRICS = {
     "one_minus_recall": "1 − recall",
 }
 #: Metrics whose names say to what they are measured.
-_WHOLE = {"within_mode", "mode_weights", "nearest_training"}
+_WHOLE = {"within_mode", "mode_weights", "moments", "nearest_training"}
 
 
 def metric_title(metric: str) -> str:

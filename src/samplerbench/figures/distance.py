@@ -41,6 +41,7 @@ _X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sampl
 _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
+    "overdispersed": "Start: overdispersed, wider than the data",
 }
 
 

@@ -29,6 +29,7 @@ from samplerbench.figures.panels import (
     grouped,
     legend_below,
     level_name,
+    not_shown,
     score_name,
     span_of,
 )
@@ -103,7 +104,8 @@ class ForwardBackward1D(PathPicture):
                         span=span,
                         color=colour,
                         ls="-" if run.denoiser == "learned" else "--",
-                        label=f"backward: {score_name(scene, run.denoiser)}",
+                        label=f"backward: {score_name(scene, run.denoiser)}"
+                        + not_shown(path.x[-1]),
                     )
                 axes.set_title(f"t = {level.t:.3g}, {level_name(level)}")
                 axes.set_xlabel("x, data units" if number >= len(frames) - columns else "")
@@ -111,7 +113,7 @@ class ForwardBackward1D(PathPicture):
             subtitle(
                 figure,
                 f"{runs[0].label}, N = {runs[0].steps:,} steps, n = {self.chains:,}, "
-                f"start: {runs[0].start}",
+                f"start: {runs[0].law}",
             )
             legend_below(figure, panels.flat[0], 3)
         return figure

@@ -19,7 +19,7 @@ from torch import Tensor
 from samplerbench.bench.scene import Scene
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
-from samplerbench.figures.panels import grouped, score_name
+from samplerbench.figures.panels import grouped, score_name, start_name
 from samplerbench.figures.style import sized, styled, subtitle
 
 
@@ -63,7 +63,7 @@ class ImagePanel(Picture):
                 (run.label, run.steps): scene.follow(run, chains=self.images, every=run.steps).x[-1]
                 for run in own
             }
-            title = f"{score_name(scene, denoiser)}\nstart: {own[0].start}, the same noise in all"
+            title = f"{score_name(scene, denoiser)}\n{start_name(own)}, the same noise in all"
             figures[f"image_panel_{denoiser}"] = self._figure(scene, cells, columns, title)
         return figures
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from samplerbench.bench.scene import Scene
+from samplerbench.bench.scene import Course, Scene
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
@@ -52,6 +53,15 @@ def score_name(scene: Scene, denoiser: str) -> str:
     if denoiser == "oracle" and not scene.dataset.known_law:
         return "score of the data points"
     return score_title(denoiser)
+
+
+def start_name(runs: Sequence[Course]) -> str:
+    """The start of runs for a title; where they have several, whose each is, a line each."""
+    groups = grouped(runs, lambda run: run.law)
+    if len(groups) == 1:
+        return f"start: {runs[0].law}"
+    whose = {law: ", ".join(grouped(own, lambda run: run.label)) for law, own in groups.items()}
+    return "starts:" + "".join(f"\n{law} ({labels})" for law, labels in whose.items())
 
 
 def level_name(level: Level[float]) -> str:
@@ -209,6 +219,16 @@ def kernel_width(points: Tensor, bandwidth: float) -> float:
     """
     finite = points[points.isfinite()]
     return bandwidth * len(finite) ** -0.2 * float(finite.std()) if len(finite) > 1 else 0.0
+
+
+def not_shown(points: Tensor, low: float = -math.inf, high: float = math.inf) -> str:
+    """How many points, shape (n, *), a picture leaves out, for its label; empty where none."""
+    rows = points.reshape(len(points), -1)
+    finite = rows.isfinite().all(-1)
+    lost = len(rows) - int(finite.sum())
+    outside = int(((rows < low) | (rows > high)).any(-1)[finite].sum())
+    words = [f", {lost:,} not finite"] * (lost > 0) + [f", {outside:,} outside"] * (outside > 0)
+    return "".join(words)
 
 
 def span_of(clouds: Sequence[Tensor], margin: float = 0.08) -> tuple[float, float]:

@@ -22,11 +22,13 @@ from samplerbench.figures.panels import (
     frame,
     legend_below,
     level_name,
+    not_shown,
     plane,
     require_half_width,
     scatter,
     score_name,
     standard_normal,
+    start_name,
 )
 from samplerbench.figures.style import sized, styled, subtitle
 
@@ -77,14 +79,15 @@ class Samples(PathPicture):
                 axes.set_visible(True)
                 scatter(axes, behind, GREY, label=name)
                 scatter(axes, end.x[-1], GENERATED, label="samples", alpha=0.8)
-                plane(axes, shown, f"{run.label}, {score_name(scene, run.denoiser)}")
+                title = f"{run.label}, {score_name(scene, run.denoiser)}"
+                plane(axes, shown, title + not_shown(end.x[-1]))
                 if rows.index(run.label) < len(rows) - 1:
                     axes.set_xlabel("")
                 if columns.index(run.denoiser) > 0:
                     axes.set_ylabel("")
             subtitle(
                 figure,
-                f"n = {self.chains:,}, N = {runs[0].steps:,} steps, start: {runs[0].start}",
+                f"n = {self.chains:,}, N = {runs[0].steps:,} steps, {start_name(runs)}",
             )
             legend_below(figure, next(axes for axes in panels.flat if axes.get_visible()))
         return {"samples": figure}

@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawings, PathPicture, require_counts
 from samplerbench.figures.common import COLOURS
-from samplerbench.figures.panels import grouped, law_density, legend_below, score_name, span_of
+from samplerbench.figures.panels import (
+    grouped,
+    law_density,
+    legend_below,
+    not_shown,
+    score_name,
+    span_of,
+)
 from samplerbench.figures.style import sized, styled
 
 
@@ -49,6 +56,7 @@ class TruthGenerated1D(PathPicture):
             panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
             for axes, (label, runs) in zip(panels, groups.items(), strict=True):
                 axes.hist(x0, edges, density=True, color="0.8", label=f"data, n = {len(x0):,}")
+                title = f"{label}, N = {runs[0].steps:,} steps"
                 for run, colour in zip(runs, COLOURS[1:], strict=False):
                     ends = scene.follow(run, chains=self.chains, every=run.steps).x[-1, :, 0]
                     # divided by all samples, also those outside of the bins
@@ -62,9 +70,11 @@ class TruthGenerated1D(PathPicture):
                         ls="-" if run.denoiser == "learned" else "--",
                         label=f"{score_name(scene, run.denoiser)}, n = {len(ends):,}",
                     )
+                    left_out = not_shown(ends, low, high)
+                    title += f"\n{score_name(scene, run.denoiser)}{left_out}" if left_out else ""
                 if law is not None:
                     axes.plot(x, law, color="black", lw=1.0, label=name)
-                axes.set_title(f"{label}, N = {runs[0].steps:,} steps")
+                axes.set_title(title)
                 axes.set_xlabel("x, data units")
             panels[0].set_ylabel("density")
             legend_below(figure, panels[0])

@@ -54,6 +54,7 @@ class Sampler(ABC):
         needs_density: whether the model must also have a log-density.
         needs_signal: whether it is undefined at levels without signal, α = 0.
         holds: whether it stays at one level, as in `grids.hold`; all others must move.
+        rejects: whether it may reject a proposal, and says so by `acceptance` in `info`.
         couples: whether its draws may be the increments of a Brownian path; see `core.coupling`.
     """
 
@@ -62,6 +63,7 @@ class Sampler(ABC):
     needs_density: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = False
     holds: ClassVar[bool] = False
+    rejects: ClassVar[bool] = False
     couples: ClassVar[bool] = False
 
     @classmethod
@@ -152,8 +154,8 @@ class Sampler(ABC):
         at_data = self.holds and levels.rows[0].sigma == 0
         if reason is None and at_data and type(model).score is Denoiser.score:
             reason = (
-                "this denoiser has no score without noise: use grid.noise=0.1, say, or an "
-                "objective that learns the score of the data themselves"
+                "this denoiser has no score without noise: use grid=hold grid.noise=0.1, say, or "
+                "an objective that learns the score of the data themselves"
             )
         return reason
 

@@ -41,6 +41,7 @@ class MALA(Langevin):
     """
 
     needs_density: ClassVar[bool] = True
+    rejects: ClassVar[bool] = True
     affine: ClassVar[bool] = False
     step_size: float = 0.05
 

@@ -15,7 +15,7 @@ from samplerbench.core.level_laws import LevelLaw
 from samplerbench.core.models import Density
 from samplerbench.core.noise import KeyedNoise, torch_generator
 from samplerbench.core.schedules import EDM, GeometricVE, NoiseSchedule, Rectified, VPCosine
-from samplerbench.core.starts import Start
+from samplerbench.core.starts import Overdispersed, Start
 from samplerbench.core.targets import Target
 from samplerbench.core.weightings import Weighting
 from samplerbench.errors import InvalidSetting
@@ -262,6 +262,8 @@ def _moments(start: Start) -> tuple[Tensor, Tensor]:
     """Mean and covariance of the first state: those of the path, or of `combine` without data."""
     mean = torch.tensor(GAUSSIAN.means[0], dtype=torch.float64)
     covariance = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
+    if isinstance(start, Overdispersed):  # its x₀ are wider, and independent
+        covariance = start.factor**2 * covariance.diagonal().diag()
     if start.uses_data:
         return noised_law(mean, covariance, LEVEL)
     identity = torch.eye(2, dtype=torch.float64)

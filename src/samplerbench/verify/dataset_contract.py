@@ -19,6 +19,7 @@ from torch import Tensor
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Denoiser, Density
 from samplerbench.core.schedules import EDM, Rectified
+from samplerbench.core.starts import Moments
 from samplerbench.datasets.base import Dataset
 from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
@@ -49,6 +50,20 @@ def key(law: Dataset) -> str | None:
     for (one, x), (other, y) in combinations(zip(keys, sets, strict=True), 2):
         if torch.equal(x, y):
             return f"draws for {one} and {other} are the same"
+    return None
+
+
+def moments(law: Dataset) -> str | None:
+    """Mean and variance of each coordinate, where they are known, are those of draws."""
+    known = law.moments()
+    if known is None or not law.can_be_drawn:
+        return DOES_NOT_APPLY
+    found = Moments.of(law.sample(4000, np.random.default_rng(5)))
+    for name, other in (("mean", "mean_error"), ("variance", "variance_error")):
+        gap = (getattr(known, name) - getattr(found, name)).abs()
+        error = (getattr(known, other).square() + getattr(found, other).square()).sqrt()
+        if not (gap <= 6 * error + 1e-9 * getattr(found, name).abs() + 1e-12).all():
+            return f"a {name} is {float((gap / error).nan_to_num().max()):.0f} standard errors off"
     return None
 
 
@@ -152,6 +167,7 @@ def oracle_type(law: Dataset) -> str | None:
 DATASET: dict[str, Check] = {
     "draws": draws,
     "key": key,
+    "moments": moments,
     "oracle": oracle,
     "score": score,
     "mass": mass,

@@ -124,6 +124,8 @@ def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
                 return f"from a start of shape {tuple(x.shape)} state and x̂₀ have {shapes}"
             if not (step.x.isfinite().all() and step.x0_hat.isfinite().all()):
                 return "a state or an x̂₀ is not finite"
+            if ("acceptance" in step.info) is not sampler.rejects:
+                return f"rejects is {sampler.rejects}, and its steps have {list(step.info)}"
         if not torch.equal(x, before):
             return "the start was changed in place"
         if any(one.x.data_ptr() == two.x.data_ptr() for one, two in pairwise(steps)):

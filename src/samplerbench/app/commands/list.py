@@ -79,7 +79,7 @@ def declared(sampler: Sampler) -> tuple[str, str, str]:
     if sampler.needs_density:
         needs = "density"
     if sampler.holds:
-        needs += ", grid=hold"
+        needs += ", one level"
     if sampler.needs_signal:
         needs += ", α > 0"
     return order(sampler), evaluations(sampler), needs

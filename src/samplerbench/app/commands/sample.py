@@ -162,13 +162,14 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     device = {"device": request.values["device"]} if "device" in request.values else {}
     sweep = rebuild(run, **device).sweep
     denoisers = dict(sweep.denoisers)
-    oracle = sweep.dataset.oracle(sweep.schedule)
+    oracle = sweep.dataset.exact_score(sweep.schedule)
     if oracle is not None:
         denoisers.setdefault("oracle", oracle.to(sweep.device))
     denoiser = str(request.values.get("denoiser", "learned"))
     allowed = f"one of {', '.join(denoisers)}" if denoisers else "of another run: this has none"
     require(denoiser in denoisers, "denoiser", denoiser, allowed)
     sweep = replace(sweep, denoisers=denoisers, **changed)
+    start = next(iter(sweep.starts_of(samplers[0])))  # chains have no prior
     cell = Cell(denoiser, start, name, samplers[0], request.steps, repetition=0)
     require_runs(sweep, cell)
     return sweep, cell
@@ -228,7 +229,7 @@ def report(run: StoredRun, request: Request, sweep: Sweep, cell: Cell, made: Mad
     yield f"samples: {request.out}, shape {shape_of(sweep, cell, request.every)}"
     if request.every is not None:
         yield "         the first axis is the way; its last entry are the samples"
-    elif sweep.levels(cell.steps).rows[-1].sigma == 0 and not made.bad:
+    elif sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not made.bad:
         words = scoring(run, request.out)
         if words:
             yield f"score:   {shlex.join(words)}"

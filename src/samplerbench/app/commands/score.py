@@ -3,10 +3,15 @@
     samplerbench score samples.npy dataset=grid_mixture
     samplerbench score a.npy b.npy reference=data.npy metric=sliced
 
-Files hold one sample a row (.npy or .csv), from any tool in any language. The other words are those
-of a job, or the same as `--dataset grid_mixture`: `dataset` and `metric` with their settings,
-`n_reference`, and `seed`, which decides all that is random. `reference` is a file of data in place
-of a data set, and of `n_reference`; its floor comes from the rows of both.
+Files hold one sample a row (.npy, .npz or .csv), from any tool in any language; `array` chooses one
+of several in a .npz file, `columns` those of a .csv file. With `layout` files hold Markov chains:
+layout=draw one, layout=chain,draw or layout=draw,chain several, whose first axes these are. States
+of a chain depend on each other, so n of them are worth fewer (the bulk ESS of the worst coordinate,
+see `bench.chains`), and their floor is that of so many. The distance itself can be smaller: what
+else it sees than the mean is often known better. The other words are those of a job, or the same as
+`--dataset grid_mixture`: `dataset` and `metric` with their settings, `n_reference`, and `seed`,
+which decides all that is random. `reference` is a file of data in place of a data set, and of
+`n_reference`; its floor comes from the rows of both.
 
 The *floor* is the same distance for as many fresh draws of the law: what perfect samples show. The
 interval of a distance says what other files of as many samples would show; see `bench.jackknife`.
@@ -33,6 +38,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,12 +59,15 @@ from samplerbench.errors import InvalidSetting, require
 if TYPE_CHECKING:  # torch takes long to import: functions do, after the words are checked
     from torch import Tensor
 
+    from samplerbench.bench.chains import Chains
     from samplerbench.datasets.base import Dataset
     from samplerbench.metrics.base import Distance, LawMetric, Metric
 
 #: Those of a job's words that are used here, and those of them with settings.
 USED = ("dataset", "metric", "n_reference", "seed")
 GROUPS = ("dataset", "metric")
+#: How files are read.
+READING = ("layout", "array", "columns")
 #: Draws of a floor, with which the verdict is exact.
 FLOORS = 39
 
@@ -91,8 +100,9 @@ def main(words: list[str]) -> None:
     Raises:
         InvalidSetting: a file cannot be read, or a word is none that is used.
     """
-    keys = ("reference", *USED)
+    keys = ("reference", *READING, *USED)
     files, values = read_words("score", words, keys, groups=GROUPS, place="file")
+    reading = {key: values.pop(key) for key in READING if key in values}
     require(len(files) > 0, "score", "no file", "one or more .npy or .csv files of samples")
     reference = values.pop("reference", None)
     for name in [*files, *([] if reference is None else [reference])]:
@@ -100,24 +110,43 @@ def main(words: list[str]) -> None:
     for key in values if reference is not None else ():
         allowed = "left out beside a reference, whose points are all that samples are compared with"
         require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)
-    rank(files, reference, values)
+    rank(files, reference, values, **reading)
 
 
-def rank(files: Sequence[str], reference: str | None, words: Mapping[str, str]) -> None:
+def rank(
+    files: Sequence[str],
+    reference: str | None,
+    words: Mapping[str, str],
+    layout: str | None = None,
+    **reading: str,
+) -> None:
     """Print a table for each metric, the nearest file first.
 
     Args:
         files: of samples.
         reference: a file of data; None for the config's data set.
         words: keys of the config and their values, as on the command line.
+        layout: of chains, see `read_chains`; None for independent samples.
+        reading: which array or columns of the files.
 
     Raises:
         InvalidSetting: a file cannot be read, or a value is not allowed.
     """
-    from samplerbench.datasets.file import read_points
+    from samplerbench.bench.chains import LEAST_FRAMES, Chains
+    from samplerbench.datasets.file import read_chains, read_points
     from samplerbench.metrics.base import Metric
 
-    clouds = {name: read_points(name) for name in files}
+    chains: dict[str, Chains] = {}
+    if layout is not None:
+        installed = find_spec("arviz") is not None
+        require(installed, "layout", layout, "left out, or pip install 'samplerbench[chains]'")
+        for name in files:
+            frames = read_chains(name, layout, **reading)
+            require(len(frames) >= LEAST_FRAMES, name, f"{len(frames)} draws", "a chain of more")
+            chains[name] = Chains(frames, frames.new_ones(frames.shape[1]))
+        clouds = {name: own.frames.flatten(0, 1) for name, own in chains.items()}
+    else:
+        clouds = {name: read_points(name, **reading) for name in files}
     config, _ = compose_config([f"{key}={value}" for key, value in words.items()])
     metrics = chosen_members(config, "metric")
     require(len(metrics) > 0, "metric", words.get("metric"), "at least one: see list metrics")
@@ -129,7 +158,16 @@ def rank(files: Sequence[str], reference: str | None, words: Mapping[str, str]) 
             truth = to_law(metric, settings, config)
         else:
             truth = to_file(reference, metric, settings, config)
-        show(metric, truth, clouds)
+        show(metric, truth, clouds, {name: worth(own) for name, own in chains.items()})
+    for name, own in chains.items():
+        draws, number, _ = own.frames.shape
+        if number > draws:
+            text = f"{name}: {number:,} chains of {draws:,} draws: is it the other layout?"
+            console().print(text, markup=False)
+    for name, points in clouds.items() if layout is None else ():
+        if depends(points):
+            text = f"{name}: its rows depend on those before them; layout=draw measures a chain"
+            console().print(text, markup=False)
 
 
 def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
@@ -206,8 +244,37 @@ def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
     return Truth(title, dataset.dim, distance, floor, why_too_large, seed)
 
 
-def show(metric: str, truth: Truth, clouds: dict[str, Tensor]) -> None:
-    """Measure every cloud and print a line for each, the nearest first."""
+def worth(chains: Chains) -> tuple[int, float]:
+    """How many independent draws chains are worth, and their split R̂; of the worst coordinate."""
+    ess, r_hat = chains.effective_sample_size().min(), chains.split_r_hat().max()
+    count = chains.frames.shape[0] * chains.frames.shape[1]
+    return max(1, min(count, int(ess.nan_to_num(1.0)))), float(r_hat)
+
+
+def depends(points: Tensor) -> bool:
+    """Whether rows are correlated with those before them, by five standard errors."""
+    centred = points - points.mean(0)
+    products = (centred[1:] * centred[:-1]).mean(0) / centred.square().mean(0)
+    return bool((products * math.sqrt(len(points)) > 5).any())  # NaN where nothing varies
+
+
+def show(
+    metric: str,
+    truth: Truth,
+    clouds: Mapping[str, Tensor],
+    worths: Mapping[str, tuple[int, float]],
+) -> None:
+    """Measure every cloud and print a line for each, the nearest first.
+
+    Args:
+        metric: its name.
+        truth: what samples are compared with.
+        clouds: of samples, by file.
+        worths: of chains: how many independent draws they are worth, and their split R̂.
+    """
+    import torch
+
+    from samplerbench.bench.chains import MIXED
     from samplerbench.bench.jackknife import half_width
 
     for name, points in clouds.items():
@@ -216,16 +283,25 @@ def show(metric: str, truth: Truth, clouds: dict[str, Tensor]) -> None:
         reason = truth.why_too_large(len(points))
         require(reason is None, name, f"{len(points)} rows", f"fewer for {metric}: {reason}")
     values = {name: truth.distance(points).value for name, points in clouds.items()}
-    chance = {name: half_width(truth.distance, clouds[name], seed=truth.seed) for name in clouds}
+    # groups of a chain are no independent ones
+    chance = {
+        name: math.nan if name in worths else half_width(truth.distance, points, seed=truth.seed)
+        for name, points in clouds.items()
+    }
     out = console()
     out.print(f"{metric} to {truth.name}; distance with its 95 % interval")
     table = Table(box=None, pad_edge=False)
     table.add_column("samples", overflow="fold")
-    for column in ("n", "distance", "floor", "95 % of perfect samples"):
+    of_chains = ("ESS", "R̂") if worths else ()
+    for column in ("n", *of_chains, "distance", "floor", "95 % of perfect samples"):
         table.add_column(column, no_wrap=True, justify="right")
     table.add_column(f"verdict by {metric}", no_wrap=True)
     for name in sorted(values, key=lambda name: values[name]):
-        value, points = values[name], clouds[name]
+        value, points, numbers = values[name], clouds[name], [f"{len(clouds[name]):,}"]
+        if name in worths:  # so many states of the chains, far from each other
+            count, r_hat = worths[name]
+            numbers += [f"{count:,}", f"{r_hat:.3f}"]
+            points = points[torch.linspace(0, len(points) - 1, count).round().long()]
         floor = truth.floor(points)
         if len(floor) < 2:
             sets = "one set" if len(floor) else "no set"
@@ -235,9 +311,12 @@ def show(metric: str, truth: Truth, clouds: dict[str, Tensor]) -> None:
             texts = (
                 plain(floor.mean()),
                 f"{plain(low)} to {plain(high)} ({len(floor)} sets)",
-                verdict(value, low, high),
+                # a chain is worth at least so much: only too far is a finding
+                verdict(value, -math.inf if name in worths else low, high),
             )
-        table.add_row(name, f"{len(points):,}", distance(value, chance[name]), *texts)
+        if name in worths and not worths[name][1] <= MIXED:
+            texts = (*texts[:2], "no verdict: the chains have not mixed")
+        table.add_row(name, *numbers, distance(value, chance[name]), *texts)
     out.print(table)
 
 

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.config.construct import construct, construct_grid, read_member
 from samplerbench.app.config.folders import conf_directory, member_files, own_directories
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, require
 
 if TYPE_CHECKING:
     from samplerbench.samplers.base import Sampler
@@ -102,19 +102,25 @@ def member_node(group: str, name: str, settings: Mapping[str, object] | None = N
 
 
 def make_member(group: str, name: str, settings: Mapping[str, object]) -> Any:
-    """A member of a group as an object.
+    """A member of a group as an object; a setting that is a function may be given as one.
 
     Raises:
         InvalidSetting: there is no such member or setting, or its yaml makes several samplers.
     """
-    node = member_node(group, name, settings)
+    functions = {key: value for key, value in settings.items() if callable(value)}
+    node = member_node(group, name, {k: v for k, v in settings.items() if k not in functions})
+    for key, function in functions.items():
+        known = [str(own) for own in node if own != "_target_"]  # also of those that are missing
+        allowed = f"left out: {name} has {', '.join(known)}"
+        require(key in known, f"{group}.{key}", function, allowed)
+        del node[key]
     if group == "sampler":
         for key in map(str, node):
             values = node[key]
             if isinstance(values, ListConfig):
                 allowed = f"one of them here, as in {key}={values[-1] if values else ...}"
                 raise InvalidSetting(f"{group}.{name}.{key}", list(values), allowed)
-    return construct(node, f"{group}.{name}")
+    return construct(node, f"{group}.{name}", **functions)
 
 
 def sampler_settings(name: str) -> list[Sampler]:

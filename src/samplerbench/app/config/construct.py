@@ -161,7 +161,7 @@ def _call(values: dict[str, Any], key: str, shared: dict[str, Any]) -> Any:
         raise InvalidSetting(f"{key}.{error.field}", error.value, error.allowed) from error
 
 
-def trusted(target: object, key: str) -> Callable[..., Any]:
+def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., Any]:
     """The class or function of that name, if it is defined in a trusted package.
 
     Where it is defined decides, not how it is named: a module of ours also holds what it imports.
@@ -171,7 +171,7 @@ def trusted(target: object, key: str) -> Callable[..., Any]:
     """
 
     def refused(allowed: str) -> InvalidSetting:
-        return InvalidSetting(f"{key}._target_", target, allowed)
+        return InvalidSetting(f"{key}.{name}", target, allowed)
 
     packages = (OURS, *_TRUSTED.get())
     if not isinstance(target, str) or not _within(target, packages):
@@ -192,7 +192,7 @@ def trusted(target: object, key: str) -> Callable[..., Any]:
         hint = f" {defined}" if _within(defined, packages) else ""
         raise refused(f"a member of {', '.join(packages)}, named as where it is defined{hint}")
     group = key.partition(".")[0]
-    if _within(defined, (OURS,)) and not _holds(group, found):
+    if _within(defined, (OURS,)) and (name != "_target_" or not _holds(group, found)):
         raise refused(f"what conf/{group}/ names, or another of its kind")
     member: Callable[..., Any] = found
     return member
@@ -223,8 +223,16 @@ def _checked(function: Callable[..., Any], values: dict[str, Any], key: str) -> 
         if name not in parameters:
             names = ", ".join(parameters) or "no setting at all"
             raise InvalidSetting(f"{key}.{name}", value, f"left out: {key} has {names}")
-        checked[name] = convert(value, hints.get(name, Any), f"{key}.{name}")
+        hint = hints.get(name, Any)
+        if isinstance(value, str) and _is_function(hint):
+            value = trusted(value, key, name)
+        checked[name] = convert(value, hint, f"{key}.{name}")
     return checked
+
+
+def _is_function(hint: Any) -> bool:
+    """Whether a setting is a function, which a config names as it names a `_target_`."""
+    return any(typing.get_origin(one) is Callable for one in (hint, *typing.get_args(hint)))
 
 
 def convert(value: Any, kind: Any, key: str) -> Any:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,6 +32,7 @@ from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
+from samplerbench.bench.chains import require_chains
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
@@ -45,6 +45,7 @@ from samplerbench.errors import InvalidSetting, require
 from samplerbench.figures.common import Look
 from samplerbench.identity import VERSIONS, arithmetic, describe, identity
 from samplerbench.logs.base import Logger
+from samplerbench.metrics.base import Metric
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
 from samplerbench.training.batches import TensorData
@@ -238,13 +239,17 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     scores = [] if wants_none else chosen_denoisers(config)
     sweep, training = assemble(base, scores, run=run, cache=cache)
     # some pictures need no samplers or metrics: they show data or scores
+    chains = chosen_chains(config, sweep)
     for key, chosen in (("metric", sweep.metrics), ("sampler", sweep.samplers)):
-        enough = len(chosen) > 0 or len(pictures) > 0
+        enough = len(chosen) > 0 or len(pictures) > 0 or chains > 0
         require(enough, key, config.get(key), f"at least one member of conf/{key}/")
     named = config.get("sweeper_metric")
     allowed = f"null or one of the metrics: {', '.join(sweep.metrics) or 'there is none'}"
     require(named is None or named in sweep.metrics, "sweeper_metric", named, allowed)
     check(sweep)
+    unseen = sweep.dataset.known_law and not sweep.dataset.can_be_drawn
+    allowed = "[] here: pictures show draws of the law, and dataset.exact_draws is not given"
+    require(not (pictures and unseen), "picture", ", ".join(pictures), allowed)
     for name, picture in pictures.items():
         reason = picture.why_incompatible(scene(sweep, training))
         if reason is not None:
@@ -259,7 +264,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         logger,
         cache,
         wanted,
-        chosen_chains(config, sweep),
+        chains,
         base.plain,
         chosen_look(config),
     )
@@ -297,7 +302,7 @@ def assemble(
     noise: float = convert(config.reference_noise, float, "reference_noise")
     truth = noised_law(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
-    if metrics:  # only metrics compare with it
+    if any(isinstance(metric, Metric) for metric in metrics.values()):  # nothing else compares
         law, m = truth or base.dataset, whole_number(config, "n_reference")
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     training = build_training(base) if "learned" in scores else None
@@ -412,7 +417,7 @@ def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
         assert base.model is not None
         score = base.model.to(base.device)
     else:
-        oracle = base.dataset.oracle(base.schedule)
+        oracle = base.dataset.exact_score(base.schedule)
         if oracle is None:
             reason = f"learned or empirical: {base.choices.get('dataset')} has no exact denoiser"
             raise InvalidSetting("denoiser", name, reason)
@@ -501,10 +506,7 @@ def chosen_chains(config: DictConfig, sweep: Sweep) -> int:
     """The number of chains of each Langevin sampler that are examined."""
     chains = whole_number(config, "chains")
     if chains > 0:
-        installed = find_spec("arviz") is not None
-        require(installed, "chains", chains, "0, or pip install 'samplerbench[chains]'")
-        holding = any(sampler.holds for _, sampler in sweep.samplers)
-        require(holding, "chains", chains, "0: no sampler here stays at one level; see sampler=ula")
+        require_chains(sweep, chains)
     return chains
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TypeVar, cast
 
@@ -14,6 +15,7 @@ from samplerbench.app.config.construct import read_member
 from samplerbench.app.config.folders import member_files
 from samplerbench.bench.budget.parts import PARTS
 from samplerbench.bench.cell import CELL, NAMES, sampler_name
+from samplerbench.bench.chains import MIXED
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
 from samplerbench.bench.rounding import difference, distance, plain
@@ -22,6 +24,9 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric, SpectrumDistance
 
 Key = TypeVar("Key")
+
+#: So many samplers are named in one line.
+_MOST_NAMES = 3
 
 
 def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: bool = True) -> None:
@@ -143,10 +148,18 @@ def _bound(unit: str, count: int) -> str:
 
 
 def print_failures(out: Console, table: pd.DataFrame) -> None:
-    """Rows without a value: a line for each reason."""
+    """Rows without a value: a line for each kind of reason, and whose it is."""
     bad = table[table["status"] != "ok"]
-    for (status, message), rows in bad.groupby(["status", "message"]):
-        out.print(f"{len(rows)} {status}: {message}", style="bold red", markup=False)
+    # how many samples a message begins with is no other kind
+    parts = bad["message"].str.extract(r"^(?P<count>\d+)?(?P<kind>.*)$", flags=re.DOTALL)
+    for (status, kind), rows in bad.groupby(["status", parts["kind"]]):
+        counts = parts.loc[rows.index, "count"].dropna().astype(int)
+        span = "–".join(f"{n}" for n in sorted({counts.min(), counts.max()})) if len(counts) else ""
+        names = pd.unique(pd.Series(map(sampler_name, rows["sampler"], rows["sampler_settings"])))
+        whose = ", ".join(filter(None, names[:_MOST_NAMES]))
+        whose += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        text = f"{len(rows)} {status}: {whose}{': ' * bool(whose)}{span}{kind}"
+        out.print(text, style="bold red", markup=False)
 
 
 def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
@@ -167,12 +180,16 @@ def print_claims(
     wanted: float,
     metrics: Mapping[str, Metric | LawMetric],
     unit: str = "N",
+    chains: pd.DataFrame | None = None,
 ) -> None:
     """What the numbers support: which sampler is best, and which cells differ from the data.
 
     Where there is one repetition or no floor, it says what is missing; a cell with too few values
     is named and left out.
+
+    Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`) have not mixed.
     """
+    unmixed = {} if chains is None else _unmixed(chains)
     exact = [name for name in metrics if isinstance(metrics[name], SpectrumDistance)]
     table = table[~table["metric"].isin(exact)]  # there is nothing to test
     sampled = table[table["denoiser"] != "law"]
@@ -184,8 +201,15 @@ def print_claims(
         return
     have_floor = [name for name in metrics if not isinstance(metrics[name], OutputLawMetric)]
     if have_floor and not (table["denoiser"] == "law").any():
-        text = "no floor: what a perfect sampler would show is not known; floor_repetitions=8 shows"
-        out.print(f"{text} it", markup=False)
+        text = "no floor: what a perfect sampler would show at this n is not known"
+        out.print(text, markup=False)
+    for whose, apart in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
+        start, denoiser = cast(tuple[str, str], whose)
+        there = dict.fromkeys(map(tuple, apart[_CHAINS].itertuples(index=False)))
+        names = ", ".join(unmixed[chain] for chain in there if chain in unmixed)
+        if names:
+            text = "not ranked, since their chains have not mixed"
+            out.print(f"{start} start, {denoiser} score: {text}: {names}", markup=False)
     for metric, ok in table[table["status"] == "ok"].groupby("metric"):
         ok = _with_intervals(out, ok, unit)
         cells = ok[ok["denoiser"] != "law"]
@@ -197,6 +221,7 @@ def print_claims(
             text = f"{metric}: no ranking, since neither small nor large is better: see its floor"
             out.print(text, markup=False)
         for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
+            group = group[~pd.MultiIndex.from_frame(group[_CHAINS]).isin(list(unmixed))]
             last = group[group["steps"] == steps]
             if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
                 start, denoiser = cast(tuple[str, str], key)
@@ -263,13 +288,55 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
         start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
         values = dict(zip(rows["metric"], rows["value"], strict=True))
         states = json.loads(rows["info"].iloc[0])["states"]
+        acceptance = f"acceptance {values['acceptance']:.2f}, " if "acceptance" in values else ""
         out.print(
-            f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps}: "
-            f"acceptance {values['acceptance']:.2f}, {states:,.0f} states are worth "
-            f"{values['effective_sample_size']:.0f}, split R̂ {values['split_r_hat']:.3f}"
-            + ("" if values["split_r_hat"] <= 1.01 else ": not mixed"),
+            f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps} "
+            f"({rows['nfe'].iloc[0]:,} evaluations): {acceptance}{states:,.0f} states are worth "
+            f"{values['effective_sample_size']:.0f}, split R̂ {_r_hat(values['split_r_hat'])}"
+            + ("" if values["split_r_hat"] <= MIXED else " (not mixed)")
+            + _beside_the_law(values),
             markup=False,
         )
+
+
+def _r_hat(value: float) -> str:
+    """Three decimals near 1, where they decide; elsewhere three digits."""
+    return f"{value:.3f}" if value < 1.1 else f"{value:.3g}"
+
+
+#: What tells one group of chains from another.
+_CHAINS = ["start", "denoiser", "sampler", "sampler_settings"]
+
+
+def _unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], str]:
+    """Whose chains have not mixed, or left out modes, in words."""
+    words: dict[tuple[str, ...], str] = {}
+    for key, rows in chains.groupby(_CHAINS):
+        start, denoiser, sampler, settings = cast(tuple[str, str, str, str], key)
+        values = dict(zip(rows["metric"], rows["value"], strict=True))
+        r_hat, missing = values["split_r_hat"], values.get("mass_not_reached", 0.0)
+        if "incompatible" in set(rows["status"]):
+            continue  # too few steps to be examined
+        if not r_hat <= MIXED or missing > 0:  # NaN where they diverged
+            why = f"split R̂ {_r_hat(r_hat)}"
+            why += f", {plain(missing)} of the mass not reached" if missing > 0 else ""
+            words[start, denoiser, sampler, settings] = f"{sampler_name(sampler, settings)} ({why})"
+    return words
+
+
+def _beside_the_law(values: Mapping[str, float]) -> str:
+    """What is known of the chains' own error, which R̂ cannot see."""
+    missing = values.get("mass_not_reached", 0.0)
+    if missing > 0:
+        return f", and {plain(missing)} of the mass is in modes no chain reached"
+    if "mass_misplaced" in values:
+        return f", all modes reached, {plain(values['mass_misplaced'])} of the mass misplaced"
+    if "mean_error" in values:
+        return (
+            f", mean off by {plain(values['mean_error'])} sd of the law, "
+            f"sd by {values['sd_error']:.0%}"
+        )
+    return ""
 
 
 def print_budget(out: Console, lines: pd.DataFrame) -> None:

@@ -40,6 +40,8 @@ def exact_sweep(
     words: Sequence[str],
 ) -> Sweep:
     """The main job's sweep on a law, with the exact denoiser if there is one."""
+    if not dataset[1].can_be_drawn:
+        words = [*words, "metric=moments", "start=prior"]
     base = _basis(*compose_config(words), dataset, schedule)
     return assemble(base, _exact(base))[0]
 
@@ -115,5 +117,5 @@ def _basis(
 
 def _exact(base: Basis) -> list[str]:
     """The oracle, if the law is known; the oracle of a set of points only repeats them."""
-    known = base.dataset.known_law and base.dataset.oracle(base.schedule) is not None
+    known = base.dataset.known_law and base.dataset.exact_score(base.schedule) is not None
     return ["oracle"] if known else []

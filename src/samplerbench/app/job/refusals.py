@@ -29,12 +29,12 @@ def check(sweep: Sweep) -> None:
     _require_described(sweep)
     _require_values(sweep)
     _check_metrics(sweep)
-    for name, start in sweep.starts.items():
+    for name, start in sweep.all_starts.items():
         reason = start.why_incompatible(sweep.dataset)
         if reason is not None:
             raise InvalidSetting("start", name, f"another one: {reason}")
     # a finite data set may not have so many fresh draws
-    if sweep.metrics and sweep.floor_repetitions > 0:
+    if sweep.metrics and sweep.floor_cells():
         sweep.law.draws(sweep.n_samples, "floor", sweep.seed, 0)
     try:
         levels = {steps: sweep.levels(steps) for steps in sweep.all_steps}
@@ -46,7 +46,7 @@ def check(sweep: Sweep) -> None:
         if isinstance(model, Denoiser) and all(reasons):
             raise InvalidSetting("denoiser", name, f"another one: {reasons[0]}")
     tried = [
-        (denoiser, name, sampler.why_incompatible(model, levels[steps]))
+        (denoiser, name, sampler.why_incompatible(model, sweep.levels(steps, sampler)))
         for denoiser, model in sweep.denoisers.items()
         for name, sampler in sweep.samplers
         for steps in sweep.steps_of(sampler)
@@ -100,7 +100,11 @@ def _why_no_law(sweep: Sweep, metric: OutputLawMetric) -> str | None:
 def _check_metrics(sweep: Sweep) -> None:
     """Refuse a metric that cannot measure samples of this law, at this n, against these points."""
     points = sweep.reference
-    if sweep.metrics:
+    for name, metric in sweep.metrics.items():
+        allowed = "another one: it compares with draws of the law, and there are none; see moments"
+        drawn = isinstance(metric, LawMetric) or len(points) > 0
+        require(drawn, "metric", name, allowed)
+    if len(points) > 0:
         points = finite_points(points, "evaluation points")
     for name, metric in sweep.metrics.items():
         if isinstance(metric, LawMetric):

@@ -106,9 +106,13 @@ class Showing:
             shown_cells, beyond = at_equal_cost(shown_cells, sweep.nfe)
         print_cells(self.out, shown_cells, unit, sweep.law.known_law)
         print_beyond(self.out, beyond)
-        print_chains(self.out, table[table["reference"] == CHAIN])
+        chains = table[table["reference"] == CHAIN]
+        print_chains(self.out, chains)
+        if self.job.chains == 0 and any(sampler.holds for _, sampler in sweep.samplers):
+            text = "whether chains have mixed was not asked: chains=20 examines 20 of each sampler"
+            self.out.print(text, markup=False)
         print_failures(self.out, table)
-        print_claims(self.out, shown_cells, self.job.wanted, sweep.metrics, unit)
+        print_claims(self.out, shown_cells, self.job.wanted, sweep.metrics, unit, chains)
         self.log.table("cells", table.drop(columns=["metric_settings"]))
         if self.job.budget is not None:
             self._budget(self.job.budget, table)

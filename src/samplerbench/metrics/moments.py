@@ -1,0 +1,54 @@
+"""The errors of the samples' mean and standard deviation, where those of the law are known.
+
+For each coordinate i with mean m_i and deviation s_i,
+
+    value = max_i max(|x̄_i − m_i|/s_i, |sd(x_i)/s_i − 1|) ,
+
+in deviations of the law, without units. `info` has both parts, and `known_to`, the largest standard
+error with which the law's own are known (of `Dataset.moments`): smaller values cannot be told.
+
+It needs no draws of the law, only its `moments`. Of n fresh draws it is about √(2·ln(2·dim)/n).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from samplerbench.core.starts import Moments as Known
+from samplerbench.datasets.base import Dataset
+from samplerbench.metrics.base import Distance, LawMetric, Measurement
+
+
+@dataclass(frozen=True)
+class Moments(LawMetric):
+    """The largest error of a coordinate's mean or deviation, in deviations of the law."""
+
+    is_wasserstein: ClassVar[bool] = False
+
+    def why_incompatible(self, dataset: Dataset) -> str | None:
+        known = dataset.moments()
+        if known is None:
+            return "moments needs dataset.mean and dataset.variance; or use metric=[] chains=20"
+        if not bool((known.variance > 0).all()):
+            return "moments needs a law that varies in every coordinate; use metric=sliced"
+        return None
+
+    def prepare(self, dataset: Dataset, seed: int) -> Distance:
+        known = dataset.moments()
+        assert known is not None  # checked by why_incompatible
+        return _MomentsDistance(known)
+
+
+class _MomentsDistance(Distance):
+    def __init__(self, known: Known) -> None:
+        super().__init__(len(known.mean))
+        self._known = known
+
+    def measure(self, samples: Tensor) -> Measurement:
+        mean_error, sd_error = self._known.errors_of(samples.double().cpu())
+        value, known_to = max(mean_error, sd_error), self._known.known_to
+        info = {"mean_error": mean_error, "sd_error": sd_error, "known_to": known_to}
+        return Measurement(value, value, value, None, 0, info)
