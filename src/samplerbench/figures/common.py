@@ -119,6 +119,9 @@ _METRICS = {
     "sliced_pca": "sliced W₂ of principal components",
     "exact_w2": "W₂",
     "w_law_1d": "Wasserstein distance",
+    "w2_law_gaussian": "W₂",
+    "kl_law": "KL divergence from the law, nats",
+    "tv_law": "total variation distance",
     "within_mode": "W₂ within the modes",
     "mode_weights": "error of the modes' weights",
     "energy": "energy distance",
@@ -131,7 +134,7 @@ _METRICS = {
     "one_minus_recall": "1 − recall",
 }
 #: Metrics whose names say to what they are measured.
-_WHOLE = {"within_mode", "mode_weights", "moments", "nearest_training"}
+_WHOLE = {"kl_law", "within_mode", "mode_weights", "moments", "nearest_training"}
 
 
 def metric_title(metric: str) -> str:

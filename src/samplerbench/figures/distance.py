@@ -142,8 +142,8 @@ def about(cells: pd.DataFrame) -> str:
     """What cells have in common, for the line above a figure."""
     datasets = " and ".join(cells["dataset"].unique())
     sizes = " and ".join(f"{n:,}" for n in sorted(cells["n_samples"].unique()))
-    bars = "bars: 95 % intervals of the mean"
-    return f"{datasets}, n = {sizes} samples, {repetitions(cells['count'])}; {bars}"
+    bars = "; bars: 95 % intervals of the mean" if (cells["count"] > 1).any() else ""
+    return f"{datasets}, n = {sizes} samples, {repetitions(cells['count'])}{bars}"
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:
