@@ -14,8 +14,7 @@ import pytest
 import yaml
 
 import samplerbench
-from samplerbench.app.commands.complaints import no_text
-from samplerbench.app.main import COMMANDS
+from samplerbench.app.commands.complaints import COMMANDS, no_text
 
 TINY = ("experiment=tiny", "logger=none", "steps=4", "trainer.steps=3", "cache=off")
 

@@ -135,7 +135,7 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
     chains = table["reference"] == "chain"  # three steps are too few to examine
     assert set(table["status"][~chains]) == {"ok"}
     assert set(table["status"][chains]) <= {"incompatible"}
-    assert "floor" in out
+    assert "floor" in out or name == "shapes/ddim_spectrum"  # exact values have none
     if name == "budget":
         assert (folder / "budget_max_sliced_certified.png").stat().st_size > 1000
         assert {"data", "oracle", "exact", "converged", "doubled"} == set(table["reference"])
@@ -144,14 +144,22 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
 #: Mistakes that Hydra, OmegaConf or the parser notice, and one of each later stage.
 MISTAKES = [
     ("sampler=ddmi", "sampler/ddmi", "ddim"),
-    ("smapler=ddim", "smapler", "sampler"),
+    ("smapler=ddim", "smapler=ddim", "no such key; did you mean sampler"),
+    ("n_sample=5", "n_sample=5", "no such key; did you mean n_samples?"),
+    ("+n_sample=5", "n_sample=5", "no part of a job uses it; did you mean n_samples?"),
+    ("eta=1", "eta=1", "did you mean sampler.ddim.eta?"),
+    ("sampler.eta=1", "sampler.eta=1", "did you mean sampler.ddim.eta?"),
+    ("dataset=two_moons dataset.nois=1", "dataset.nois=1", "did you mean dataset.noise?"),
+    ("dataset=two_moon", "two_moon", "did you mean two_moons?"),
+    ("sampler=[ddim,huen]", "sampler/huen", "did you mean heun?"),
+    ("reports", "reports: must be a command", "did you mean report?"),
     ("experiment=n1/nonsense", "tiny", "n1/ddim"),
     ("dataset=[0]", "dataset=[0]", "grid_mixture"),
     ("+sampler=3", "sampler=3", "ddim"),
     ("logger=null", "logger=null", "wandb"),
     ("hydra.run.dir=/proc/no/such", "/proc"),
     ("n_samples=???", "n_samples", "Missing"),
-    ("steps=[4", "steps=[4"),
+    ("steps=[4", "steps=[4", "a bracket or a quote is missing"),
     ("seed=1 -m steps=4", "steps=4: must stand beside the other words"),
     ("--nothing", "--nothing: no such option"),
     ("--cfg nothing", "invalid choice: 'nothing'"),

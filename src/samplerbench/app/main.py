@@ -15,15 +15,12 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.commands import run
-from samplerbench.app.commands.complaints import complain
+from samplerbench.app.commands.complaints import COMMANDS, complain
 from samplerbench.app.commands.words import members_of_others
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import adding
 from samplerbench.app.terminal import replace_unencodable
 from samplerbench.errors import InvalidSetting
-
-#: The modules of these names in `commands` have a `main` that takes the words after the name.
-COMMANDS = ("list", "check", "cite", "score", "report", "sample", "export", "cache")
 
 
 def entry() -> None:
@@ -43,6 +40,8 @@ def entry() -> None:
 def main() -> None:
     """Run the command line and leave with its status: 0, 1 for a failure, 2 for bad input."""
     replace_unencodable()
+    if sys.argv[1:] == ["help"]:
+        sys.argv[1] = "--help"
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         try:
             command(sys.argv[1], sys.argv[2:])

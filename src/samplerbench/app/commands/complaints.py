@@ -15,8 +15,11 @@ from collections.abc import Sequence
 
 from hydra._internal.utils import get_args_parser
 
+from samplerbench.app.config.compose import similar
 from samplerbench.app.config.folders import member_files
 
+#: The commands that take words of their own.
+COMMANDS = ("list", "check", "cite", "score", "report", "sample", "export", "cache")
 #: The extra that installs a plugin of Hydra, by the plugin's name; see docs/cluster.md.
 PLUGINS = dict.fromkeys(("joblib", "submitit_local", "submitit_slurm"), "launchers")
 PLUGINS |= {"ray": "ray", "optuna": "optuna"}
@@ -27,7 +30,7 @@ def complain(message: str, status: int = 2) -> int:
     # the first part says what was wrong; Hydra adds where it looked and where to read more
     message = re.split(r"\n(?:Config search path|See https|    full_key)", message)[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text = " ".join([*lines, *_in_folders(message), *_extra(message)])
+    text = " ".join([*lines, *_in_folders(message), *_extra(message)]) + _near_members(message)
     print(f"samplerbench: {text}", file=sys.stderr)
     return status
 
@@ -57,6 +60,16 @@ def misplaced(words: list[str]) -> str:
     return f"{rest[0]}: must stand beside the other words, not apart: options come before or after"
 
 
+def not_understood(word: str, message: str) -> str:
+    """The message for a word that Hydra cannot parse."""
+    if "=" not in word:
+        allowed = f"a command ({', '.join(COMMANDS)}) or key=value"
+        return f"{word}: must be {allowed}{similar(word, COMMANDS)}"
+    if "no viable alternative" in message or "extraneous input" in message:
+        return f"{word}: must be a whole value: a bracket or a quote is missing or too many"
+    return f"{word}: {message}"
+
+
 def subdirs(words: list[str]) -> list[str]:
     """The folders of a multirun's jobs that the words name."""
     folders = [word.partition("=")[2] for word in words if word.startswith("hydra.sweep.subdir=")]
@@ -80,6 +93,12 @@ def _in_folders(message: str) -> list[str]:
     """The members in a group's folders, which Hydra's message leaves out."""
     named = re.search(r"Available options in '([\w/]+)'", message)
     return [name for name in member_files(named[1]) if "/" in name] if named else []
+
+
+def _near_members(message: str) -> str:
+    """The members of a group most like the one that Hydra could not find."""
+    named = re.search(r"Could not (?:find|load) '([\w/]+?)/([^'/]+)'", message)
+    return similar(named[2], member_files(named[1])) if named else ""
 
 
 def _extra(message: str) -> list[str]:

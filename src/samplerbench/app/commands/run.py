@@ -31,11 +31,12 @@ from samplerbench.app.commands.complaints import (
     complain,
     misplaced,
     no_text,
+    not_understood,
     raised_by_hydra,
     subdirs,
     without_trace,
 )
-from samplerbench.app.config.compose import no_name
+from samplerbench.app.config.compose import no_name, unknown_key
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.config.numbers import check_numbers
@@ -182,11 +183,12 @@ def main(words: list[str]) -> None:
     except OverrideParseException as error:
         if debug:
             raise
-        sys.exit(complain(f"{error.override}: {error}"))
+        sys.exit(complain(not_understood(str(error.override), str(error))))
     except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
-        sys.exit(complain(str(error)))
+        key = re.match(r"Could not override '([^']+)'", str(error))
+        sys.exit(complain(str(unknown_key(key[1], words) if key else error)))
     except JobFailed as error:
         for line in [str(error), *_other_failures(error)]:
             complain(line)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.config.construct import construct, construct_grid, read_member
-from samplerbench.app.config.folders import conf_directory, member_files, own_directories
+from samplerbench.app.config.folders import conf_directory, groups, member_files, own_directories
 from samplerbench.errors import InvalidSetting, require
 
 if TYPE_CHECKING:
@@ -54,6 +55,56 @@ def no_name(words: Sequence[str]) -> InvalidSetting | None:
             key, _, given = word.partition("=")
             return InvalidSetting(key, given, allowed)
     return None
+
+
+def similar(word: str, known: Iterable[str]) -> str:
+    """A question that names the known words most like a word; empty if none is like it."""
+    names = list(known)
+    last = word.rpartition(".")[2]
+    same = [name for name in names if name.rpartition(".")[2] == last]
+    near = same or get_close_matches(word, names, n=1, cutoff=0.75)
+    return f"; did you mean {' or '.join(near[:3])}?" if near else ""
+
+
+def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
+    """The error for a key that the config does not have, with the most similar ones.
+
+    Args:
+        key: with dots.
+        words: of the command; those that choose members decide which keys there are.
+    """
+    chosen = [word for word in words if word.partition("=")[0] in groups()]
+    try:
+        config, _ = compose_config(chosen)
+    except (HydraException, InvalidSetting):
+        config, _ = compose_config([])
+    question = similar(key, _paths(config))
+    allowed = f"left out: there is no such key{question or '; see samplerbench --help'}"
+    value = next((w.partition("=")[2] for w in words if w.partition("=")[0] == key), "…")
+    return InvalidSetting(key, value, allowed)
+
+
+def _paths(node: DictConfig, above: str = "") -> Iterator[str]:
+    """All keys of a config, with dots."""
+    for name in node:
+        key = str(name)
+        yield f"{above}{key}"
+        below = node._get_node(key)
+        if isinstance(below, DictConfig) and not below._is_none() and not below._is_missing():
+            yield from _paths(below, f"{above}{key}.")
+
+
+def check_keys(config: DictConfig) -> None:
+    """Refuse a top-level key that no part of a job uses, such as a mistyped one added by `+`.
+
+    Raises:
+        InvalidSetting: naming the first one, and similar ones.
+    """
+    known = {str(key) for key in OmegaConf.load(conf_directory() / "config.yaml")}
+    known |= {*groups(), "hydra"}
+    for key in map(str, config):
+        allowed = f"left out: no part of a job uses it{similar(key, known - {'defaults'})}"
+        require(key in known, key, config[key], allowed)
 
 
 def compose_config(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from samplerbench.app.config.compose import check_keys
 from samplerbench.app.config.construct import (
     construct,
     construct_grid,
@@ -226,6 +227,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     Raises:
         InvalidSetting: naming the key, its value and what is allowed.
     """
+    check_keys(config)
     base = make_basis(config, choices)
     pictures = chosen_members(config, "picture")
     logger = construct(config.logger, "logger")
