@@ -7,6 +7,7 @@ import pickle
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import float64
@@ -243,8 +244,11 @@ def test_bad_files(tmp_path):
         ("semicolon.csv", b"1;2\n3;4\n", "row 2 has the entry '3;4'"),
         ("index.csv", b",x,y\n0,1,2\n1,3,4\n", "index=False"),
         ("binary.csv", b"\xff\xfe\x00\x01", "a table of numbers"),
-        ("points.txt", b"1,2\n3,4\n", "a .npy, a .npz or a .csv file"),
-        ("points", b"1,2\n3,4\n", "a .npy, a .npz or a .csv file"),
+        ("points.xls", b"1,2\n3,4\n", "a file of .npy, .npz, .pt, .csv, .tsv, .txt, .parquet"),
+        ("points", b"1,2\n3,4\n", "a file of .npy"),
+        ("numbers.csv", b",0,1\n0,1,2\n1,3,4\n", "index=False"),
+        ("bad.parquet", b"nothing", "a table of numbers"),
+        ("bad.pt", b"nothing", "a tensor, or tensors by name"),
         ("missing.csv", None, "a file that exists"),
         ("missing.npy", None, "a file that exists"),
     ):
@@ -302,6 +306,32 @@ def test_sets_of_the_floor_share_no_row(cloud):
     assert len({tuple(row) for rows in sets for row in rows.tolist()}) == 3 * count
     with pytest.raises(InvalidSetting, match=r"floor_repetitions=\d+: .* sets of"):
         data.draws(count, "floor", 0, data.floor_sets(count))
+
+
+def test_every_format_holds_the_same_points(tmp_path):
+    points = np.random.default_rng(0).normal(size=(20, 2))
+    table = pd.DataFrame(points)
+    np.save(tmp_path / "a.npy", points)
+    np.savez(tmp_path / "a.npz", points)
+    torch.save(torch.from_numpy(points), tmp_path / "a.pt")
+    torch.save({"x": torch.from_numpy(points), "n": 3}, tmp_path / "b.pt")
+    table.to_csv(tmp_path / "a.csv", index=False)  # with the header 0,1
+    table.to_csv(tmp_path / "a.tsv", index=False, header=False, sep="\t")
+    np.savetxt(tmp_path / "a.txt", points, header="made by hand", fmt="%.17g")
+    np.savetxt(tmp_path / "b.txt", points, delimiter=", ", fmt="%.17g")
+    table.rename(columns=str).to_parquet(tmp_path / "a.parquet")
+    for name in sorted(path.name for path in tmp_path.iterdir()):
+        assert np.array_equal(read_points(str(tmp_path / name)).numpy(), points), name
+    torch.save(torch.ones(3, 2, dtype=torch.bfloat16), tmp_path / "c.pt")
+    assert read_points(str(tmp_path / "c.pt")).tolist() == [[1, 1]] * 3
+    with pytest.raises(InvalidSetting, match=r"array=x: must be left out: .* one tensor"):
+        read_points(str(tmp_path / "a.pt"), array="x")
+
+
+def test_a_tensor_file_executes_nothing(tmp_path):
+    torch.save({"x": torch.ones(3, 2), "path": tmp_path}, tmp_path / "a.pt")
+    with pytest.raises(InvalidSetting, match="a tensor, or tensors by name"):
+        read_points(str(tmp_path / "a.pt"))
 
 
 def test_arrays_of_archives_and_columns_by_name(tmp_path):

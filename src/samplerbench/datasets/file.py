@@ -1,19 +1,22 @@
-"""A user's own data: an array in a `.npy`, `.npz` or `.csv` file, in the file's own units.
+"""A user's own data: an array in a file, in the file's own units.
 
-A `.npz` file holds one array, or `array` says which. Of a `.csv` file, lines that begin with # are
-comments, and columns whose names end with __ are left out, as Stan writes them; `columns` chooses
-others: "x,y" are these two, and theta is also theta.1, theta.2, …
+Arrays are `.npy`, `.npz` and torch's `.pt`; of a file with several, `array` says which. Tables are
+`.csv` (commas), `.tsv` (tabs), `.txt` (spaces, tabs or commas) and `.parquet`. In a table of text,
+lines that begin with # are comments. Columns whose names end with __ are left out, as Stan writes
+them; `columns` chooses others: "x,y" are these two, and theta is also theta.1, theta.2, …
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -30,21 +33,21 @@ def from_file(
     array: str | None = None,
     columns: str | None = None,
 ) -> Divided:
-    """The data set in a `.npy`, `.npz` or `.csv` file, a point a row, divided into four parts.
+    """The data set in a file, a point a row, divided into four parts.
 
-    The numbers are not standardised here; a learned denoiser does that. A `.npy` file holds an
-    array of shape (n, dim), integer or floating; nothing is ever unpickled. A `.csv` file is UTF-8
-    with commas between the columns. Its first line is a header if none of its entries is a number
-    (so a header of column *numbers* would be read as data). Files whose rows are all equal, numbers
-    of 1e15 or more in size, and 1_000, which only Python reads, are errors.
+    The numbers are not standardised here; a learned denoiser does that. An array has the shape
+    (n, dim), integer or floating; nothing is ever unpickled but tensors. A table of text is UTF-8.
+    Its first line is a header if none of its entries is a number, or if it is 0, 1, 2, …, as pandas
+    writes columns without names. Files whose rows are all equal, numbers of 1e15 or more in size,
+    and 1_000, which only Python reads, are errors.
 
     Args:
         path: of the file, relative to the current directory; ~ is the home directory.
         train: share of the rows to train on.
         validation: share of the rows.
         evaluation: share of the rows; the floor's part is the rest.
-        array: of a `.npz` file: the name of one of its arrays.
-        columns: of a `.csv` file: names with commas between them; see the module.
+        array: of a `.npz` or `.pt` file: the name of one of its arrays.
+        columns: of a table: names with commas between them; see the module.
 
     Raises:
         InvalidSetting: with the path and the fault of the file.
@@ -60,8 +63,8 @@ def read_points(path: str, *, array: str | None = None, columns: str | None = No
 
     Args:
         path: of the file.
-        array: of a `.npz` file: the name of one of its arrays.
-        columns: of a `.csv` file: names with commas between them.
+        array: as in `from_file`.
+        columns: as in `from_file`.
 
     Raises:
         InvalidSetting: with the path and the fault of the file.
@@ -105,19 +108,24 @@ def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
     readers: dict[str, Callable[[Path], np.ndarray]] = {
         ".npy": _read_npy,
         ".npz": partial(_read_npz, array=array),
-        ".csv": partial(_read_csv, columns=columns),
+        ".pt": partial(_read_pt, array=array),
+        ".csv": partial(_read_text, columns=columns, split=_by_commas),
+        ".tsv": partial(_read_text, columns=columns, split=partial(_by_commas, delimiter="\t")),
+        ".txt": partial(_read_text, columns=columns, split=_by_spaces),
+        ".parquet": partial(_read_parquet, columns=columns),
     }
     location = Path(path).expanduser()
     suffix = location.suffix.lower()
-    require(suffix in readers, "path", path, "a .npy, a .npz or a .csv file")
+    require(suffix in readers, "path", path, f"a file of {', '.join(readers)}")
     require(location.is_file(), "path", path, "a file that exists")
-    require(array is None or suffix == ".npz", "array", array, "left out: it is for .npz files")
-    require(columns is None or suffix == ".csv", "columns", columns, "left out: it is for .csv")
+    holds_several, is_table = suffix in (".npz", ".pt"), suffix not in (".npy", ".npz", ".pt")
+    require(array is None or holds_several, "array", array, "left out: it is for .npz and .pt")
+    require(columns is None or is_table, "columns", columns, "left out: it is for tables")
     try:
         return readers[suffix](location)
     except InvalidSetting:
         raise
-    except (ValueError, EOFError, OSError, MemoryError, csv.Error, BadZipFile) as error:
+    except _READING as error:
         raise InvalidSetting("path", path, f"{_CONTENT[suffix]}: {first_line(error)}") from error
 
 
@@ -127,10 +135,18 @@ def _checked(array: np.ndarray, path: str) -> Tensor:
     return torch.from_numpy(array.astype(np.float64))
 
 
+_READING = (
+    *(ValueError, EOFError, OSError, MemoryError, RuntimeError),
+    *(csv.Error, BadZipFile, UnpicklingError),
+)
 _CONTENT = {
     ".npy": "an array saved by numpy.save, without objects",
     ".npz": "arrays saved by numpy.savez, without objects",
+    ".pt": "a tensor, or tensors by name, saved by torch.save",
     ".csv": "a table of numbers with commas",
+    ".tsv": "a table of numbers with tabs",
+    ".txt": "a table of numbers with spaces, tabs or commas",
+    ".parquet": "a table of numbers",
 }
 
 
@@ -139,28 +155,62 @@ def _read_npy(path: Path) -> np.ndarray:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
+def _one_of(names: list[str], array: str | None, path: Path) -> str:
+    """The name of the array that is asked for, or of the only one."""
+    known = array in names or (array is None and len(names) == 1)
+    require(known, "array", array, f"one of those in {path}: {', '.join(names)}")
+    return array or names[0]
+
+
 def _read_npz(path: Path, array: str | None) -> np.ndarray:
     with ZipFile(path) as archive:  # whatever else numpy.load would open
         names = [name.removesuffix(".npy") for name in archive.namelist()]
-        if array is None and len(names) != 1:
-            raise InvalidSetting("array", None, f"one of those in {path}: {', '.join(names)}")
-        known = array is None or array in names
-        require(known, "array", array, f"one of those in {path}: {', '.join(names)}")
-        with archive.open(f"{array or names[0]}.npy") as stream:
+        with archive.open(f"{_one_of(names, array, path)}.npy") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def _read_csv(path: Path, columns: str | None) -> np.ndarray:
+def _read_pt(path: Path, array: str | None) -> np.ndarray:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(content, dict):
+        names = [str(name) for name, value in content.items() if isinstance(value, Tensor)]
+        content = content[_one_of(names, array, path)]
+    elif array is not None:
+        raise InvalidSetting("array", array, f"left out: {path} holds one tensor")
+    if not isinstance(content, Tensor):
+        raise ValueError(f"it holds a {type(content).__name__}")
+    exact = content.detach()
+    # numpy has no bfloat16
+    values: np.ndarray = (exact.double() if exact.is_floating_point() else exact).numpy()
+    return values
+
+
+def _read_parquet(path: Path, columns: str | None) -> np.ndarray:
+    table = pd.read_parquet(path)
+    values: np.ndarray = table.iloc[:, _chosen([str(name) for name in table], columns)].to_numpy()
+    return values
+
+
+def _by_commas(lines: Iterable[str], delimiter: str = ",") -> list[list[str]]:
+    return [row for row in csv.reader(lines, delimiter=delimiter) if row]
+
+
+def _by_spaces(lines: Iterable[str]) -> list[list[str]]:
+    return [row for line in lines if (row := line.replace(",", " ").split())]
+
+
+def _read_text(
+    path: Path, columns: str | None, split: Callable[[Iterable[str]], list[list[str]]]
+) -> np.ndarray:
     # utf-8-sig removes the byte order mark of spreadsheets
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        lines = (line for line in stream if not line.startswith("#"))
-        rows = [row for row in csv.reader(lines) if row]
+        rows = split(line for line in stream if not line.startswith("#"))
     if not rows:
         raise ValueError("it is empty")
-    header = not any(_is_number(entry) for entry in rows[0])
-    if header and "" in rows[0]:
-        raise ValueError("a column has no name: an index? (pandas: index=False)")
     names = rows[0]
+    if names[0] == "" and len(rows) > 1 and rows[1][0] != "":
+        raise ValueError("a column has no name: an index? (pandas: index=False)")
+    numbered = len(names) > 1 and names == [str(k) for k in range(len(names))]
+    header = numbered or not any(_is_number(entry) for entry in names)
     if columns is not None and not header:
         raise ValueError("it has no header, and columns= asks for names")
     rows = rows[1:] if header else rows

@@ -3,14 +3,14 @@
     samplerbench score samples.npy dataset=grid_mixture
     samplerbench score a.npy b.npy reference=data.npy metric=sliced
 
-Files hold one sample a row (.npy, .npz or .csv), from any tool in any language; `array` chooses one
-of several in a .npz file, `columns` those of a .csv file. With `layout` files hold Markov chains:
-layout=draw one, layout=chain,draw or layout=draw,chain several, whose first axes these are. States
-of a chain depend on each other, so n of them are worth fewer (the bulk ESS of the worst coordinate,
-see `bench.chains`), and their floor is that of so many. The distance itself can be smaller: what
-else it sees than the mean is often known better. The other words are those of a job, or the same as
-`--dataset grid_mixture`: `dataset` and `metric` with their settings, `n_reference`, and `seed`,
-which decides all that is random. `reference` is a file of data in place of a data set, and of
+Files hold one sample a row, from any tool in any language: .npy, .npz, .pt, .csv, .tsv, .txt or
+.parquet. `array` chooses one of several in a .npz or .pt file, `columns` those of a table. With
+`layout` files hold Markov chains: layout=draw one, layout=chain,draw or layout=draw,chain several,
+whose first axes these are. States of a chain depend on each other, so n of them are worth fewer
+(the bulk ESS of the worst coordinate, see `bench.chains`), and their floor is that of so many. The
+distance itself can be smaller: it also sees other things than the mean, which are often known
+better. The other words are those of a job, or the same as `--dataset grid_mixture`: `dataset` and
+`metric` with their settings, `n_reference`, and `seed`, which decides all that is random. `reference` is a file of data in place of a data set, and of
 `n_reference`; its floor comes from the rows of both.
 
 The *floor* is the same distance for as many fresh draws of the law: what perfect samples show. The
@@ -103,7 +103,7 @@ def main(words: list[str]) -> None:
     keys = ("reference", *READING, *USED)
     files, values = read_words("score", words, keys, groups=GROUPS, place="file")
     reading = {key: values.pop(key) for key in READING if key in values}
-    require(len(files) > 0, "score", "no file", "one or more .npy or .csv files of samples")
+    require(len(files) > 0, "score", "no file", "one or more files of samples")
     reference = values.pop("reference", None)
     for name in [*files, *([] if reference is None else [reference])]:
         require(Path(name).expanduser().is_file(), "path", name, "a file that exists")
