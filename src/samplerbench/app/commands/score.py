@@ -10,8 +10,9 @@ whose first axes these are. States of a chain depend on each other, so n of them
 (the bulk ESS of the worst coordinate, see `bench.chains`), and their floor is that of so many. The
 distance itself can be smaller: it also sees other things than the mean, which are often known
 better. The other words are those of a job, or the same as `--dataset grid_mixture`: `dataset` and
-`metric` with their settings, `n_reference`, and `seed`, which decides all that is random. `reference` is a file of data in place of a data set, and of
-`n_reference`; its floor comes from the rows of both.
+`metric` with their settings, `n_reference`, and `seed`, which decides all that is random.
+`reference` is a file of data in place of a data set, and of `n_reference`; its floor comes from the
+rows of both.
 
 The *floor* is the same distance for as many fresh draws of the law: what perfect samples show. The
 interval of a distance says what other files of as many samples would show; see `bench.jackknife`.
