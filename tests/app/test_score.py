@@ -1,6 +1,7 @@
 """`samplerbench score`: anybody's samples, ranked, with the floor of perfect ones."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -40,6 +41,23 @@ def test_good_samples_come_first_and_cannot_be_told_apart(files, capsys):
     assert bad in second
     assert second.endswith("(39 sets)  told from the data")
     assert "cannot" not in second
+
+
+def test_the_numbers_of_the_table_in_a_file(files, capsys):
+    samples = [files("good", 1.0), files("bad", 1.5)]
+    for name, read in (("a.csv", pd.read_csv), ("a.json", pd.read_json)):
+        score.main([*samples, "dataset=grid_mixture", "metric=[sliced,energy]", f"out={name}"])
+        table = read(name)
+        assert list(table["metric"]) == ["sliced"] * 2 + ["energy"] * 2
+        assert list(table["file"][:2]) == samples
+        assert set(table["n"]) == set(table["ess"]) == {500}
+        assert table["upper"][0] > table["distance"][0] > table["lower"][0]
+        assert list(table["verdict"][:2]) == ["cannot be told from the data", "told from the data"]
+    printed = capsys.readouterr().out
+    assert all(verdict in printed for verdict in table["verdict"])
+    for name, message in (("a.csv", "a new file"), ("a.xls", "a file of .csv or .json")):
+        with pytest.raises(InvalidSetting, match=f"^out={name}: must be {message}"):
+            score.main([*samples, f"out={name}"])
 
 
 def test_a_file_as_the_reference(files, capsys):

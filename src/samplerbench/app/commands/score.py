@@ -2,6 +2,7 @@
 
     samplerbench score samples.npy dataset=grid_mixture
     samplerbench score a.npy b.npy reference=data.npy metric=sliced
+    samplerbench score samples.npy dataset=two_moons out=scores.csv
 
 Files hold one sample a row, from any tool in any language: .npy, .npz, .pt, .csv, .tsv, .txt or
 .parquet. `array` chooses one of several in a .npz or .pt file, `columns` those of a table. With
@@ -12,7 +13,7 @@ distance itself can be smaller: it also sees other things than the mean, which a
 better. The other words are those of a job, or the same as `--dataset grid_mixture`: `dataset` and
 `metric` with their settings, `n_reference`, and `seed`, which decides all that is random.
 `reference` is a file of data in place of a data set, and of `n_reference`; its floor comes from the
-rows of both.
+rows of both. `out` is a new .csv or .json file for the numbers of the table.
 
 The *floor* is the same distance for as many fresh draws of the law: what perfect samples show. The
 interval of a distance says what other files of as many samples would show; see `bench.jackknife`.
@@ -41,13 +42,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.table import Table
 
+from samplerbench.app.commands.output import new_path, whole_or_nothing
 from samplerbench.app.commands.words import read_words
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.config.construct import construct
@@ -71,6 +73,10 @@ GROUPS = ("dataset", "metric")
 READING = ("layout", "array", "columns")
 #: Draws of a floor, with which the verdict is exact.
 FLOORS = 39
+
+
+#: The ends of names of files that `out` may be.
+WRITTEN = (".csv", ".json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,17 +107,28 @@ def main(words: list[str]) -> None:
     Raises:
         InvalidSetting: a file cannot be read, or a word is none that is used.
     """
-    keys = ("reference", *READING, *USED)
+    keys = ("reference", "out", *READING, *USED)
     files, values = read_words("score", words, keys, groups=GROUPS, place="file")
     reading = {key: values.pop(key) for key in READING if key in values}
     require(len(files) > 0, "score", "no file", "one or more files of samples")
-    reference = values.pop("reference", None)
+    reference, out = values.pop("reference", None), values.pop("out", None)
+    if out is not None:
+        require(Path(out).suffix in WRITTEN, "out", out, f"a file of {' or '.join(WRITTEN)}")
+        new_path(Path(out), "file")
     for name in [*files, *([] if reference is None else [reference])]:
         require(Path(name).expanduser().is_file(), "path", name, "a file that exists")
     for key in values if reference is not None else ():
         allowed = "left out beside a reference, whose points are all that samples are compared with"
         require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)
-    rank(files, reference, values, **reading)
+    lines = rank(files, reference, values, **reading)
+    if out is not None:
+        import pandas as pd  # slow, and few need it
+
+        table = pd.DataFrame(lines)
+        is_csv = Path(out).suffix == ".csv"
+        text = table.to_csv(index=False) if is_csv else table.to_json(orient="records", indent=1)
+        with whole_or_nothing(Path(out)) as path:
+            path.write_text(text, encoding="utf-8", errors="replace")
 
 
 def rank(
@@ -120,8 +137,8 @@ def rank(
     words: Mapping[str, str],
     layout: str | None = None,
     **reading: str,
-) -> None:
-    """Print a table for each metric, the nearest file first.
+) -> list[dict[str, Any]]:
+    """Print a table for each metric, the nearest file first; returns the lines of all.
 
     Args:
         files: of samples.
@@ -154,12 +171,14 @@ def rank(
     used = any(isinstance(metric, Metric) for metric in metrics.values())
     allowed = f"left out: {', '.join(metrics)} compares with the law itself"
     require(used or "n_reference" not in words, "n_reference", words.get("n_reference"), allowed)
+    lines: list[dict[str, Any]] = []
     for metric, settings in metrics.items():
         if reference is None:
             truth = to_law(metric, settings, config)
         else:
             truth = to_file(reference, metric, settings, config)
-        show(metric, truth, clouds, {name: worth(own) for name, own in chains.items()})
+        worths = {name: worth(own) for name, own in chains.items()}
+        lines += [{"metric": metric, **line} for line in show(metric, truth, clouds, worths)]
     for name, own in chains.items():
         draws, number, _ = own.frames.shape
         if number > draws:
@@ -169,6 +188,7 @@ def rank(
         if depends(points):
             text = f"{name}: its rows depend on those before them; layout=draw measures a chain"
             console().print(text, markup=False)
+    return lines
 
 
 def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
@@ -264,8 +284,8 @@ def show(
     truth: Truth,
     clouds: Mapping[str, Tensor],
     worths: Mapping[str, tuple[int, float]],
-) -> None:
-    """Measure every cloud and print a line for each, the nearest first.
+) -> list[dict[str, Any]]:
+    """Measure every cloud and print a line for each, the nearest first; returns their numbers.
 
     Args:
         metric: its name.
@@ -297,7 +317,9 @@ def show(
     for column in ("n", *of_chains, "distance", "floor", "95 % of perfect samples"):
         table.add_column(column, no_wrap=True, justify="right")
     table.add_column(f"verdict by {metric}", no_wrap=True)
+    lines = []
     for name in sorted(values, key=lambda name: values[name]):
+        ends = math.nan, math.nan
         value, points, numbers = values[name], clouds[name], [f"{len(clouds[name]):,}"]
         if name in worths:  # so many states of the chains, far from each other
             count, r_hat = worths[name]
@@ -308,7 +330,7 @@ def show(
             sets = "one set" if len(floor) else "no set"
             texts = ("–", "–", f"no verdict: the data have {sets} of fresh draws of this size")
         else:
-            low, high = prediction(floor)
+            low, high = ends = prediction(floor)
             texts = (
                 plain(floor.mean()),
                 f"{plain(low)} to {plain(high)} ({len(floor)} sets)",
@@ -318,7 +340,13 @@ def show(
         if name in worths and not worths[name][1] <= MIXED:
             texts = (*texts[:2], "no verdict: the chains have not mixed")
         table.add_row(name, *numbers, distance(value, chance[name]), *texts)
+        count, r_hat = worths.get(name, (len(clouds[name]), math.nan))
+        line = {"file": name, "n": len(clouds[name]), "ess": count, "r_hat": r_hat}
+        line |= {"distance": value, "half_width": chance[name], "floor_sets": len(floor)}
+        line |= {"floor": floor.mean() if len(floor) else math.nan}
+        lines.append(line | {"lower": ends[0], "upper": ends[1], "verdict": texts[-1]})
     out.print(table)
+    return lines
 
 
 def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
