@@ -131,15 +131,22 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
         (["dataset=grid_mixture"], "score=no file"),
         (["nothing.npy"], "path=nothing.npy: must be a file"),
         (["{good}", "dataset=four_well", "metric=sliced"], "2 columns: must be 1 columns"),
-        (["{good}", "metric=w_law_1d"], "needs 1-D data"),
+        (["{good}"], "dataset=: must be given, or reference=FILE"),
+        (["{good}", "dataset=grid_mixture", "metric=w_law_1d"], "needs 1-D data"),
         (["{good}", "metric=mode_weights", "reference={good}"], "no law here"),
         (["{good}", "reference={solid}"], "metric=max_sliced_certified: must be another one"),
-        (["{good}", "n_reference=abc"], "n_reference=abc: must be a valid integer"),
+        (
+            ["{good}", "dataset=grid_mixture", "n_reference=abc"],
+            "n_reference=abc: must be a valid integer",
+        ),
         (["{good}", "seed=seven", "reference={good}"], "seed=seven: must be a valid integer"),
         (["{good}", "reference={good}", "dataset=gaussian"], "dataset=gaussian: must be left out"),
         (["{good}", "dataset=1"], "dataset=1: must be a name"),
-        (["{good}", "metric=null"], "metric=null: must be a name"),
-        (["{good}", "metric=exact_w2", "metric.exact_w2.max_pairs=9"], "500 rows: must be fewer"),
+        (["{good}", "dataset=grid_mixture", "metric=null"], "metric=null: must be a name"),
+        (
+            ["{good}", "dataset=grid_mixture", "metric=exact_w2", "metric.exact_w2.max_pairs=9"],
+            "500 rows: must be fewer",
+        ),
         (
             ["{good}", "metric=exact_w2", "metric.exact_w2.max_pairs=9", "reference={good}"],
             "500 rows: must be fewer for exact_w2: 500 × 500 is more than",
@@ -155,7 +162,7 @@ def test_mistakes_are_one_line(files, words, message):
 
 def test_samples_that_collapsed_and_odd_names_are_measured(files, capsys):
     np.save("eta=1.npy", np.zeros((500, 2)))
-    score.main([files("good", 1.0), "eta=1.npy", "metric=sliced"])
+    score.main([files("good", 1.0), "eta=1.npy", "dataset=grid_mixture", "metric=sliced"])
     assert "eta=1.npy" in lines(capsys)[-1]
 
 

@@ -117,6 +117,8 @@ def main(words: list[str]) -> None:
         new_path(Path(out), "file")
     for name in [*files, *([] if reference is None else [reference])]:
         require(Path(name).expanduser().is_file(), "path", name, "a file that exists")
+    allowed = "given, or reference=FILE: see samplerbench list datasets"
+    require(reference is not None or "dataset" in values, "dataset", "", allowed)
     for key in values if reference is not None else ():
         allowed = "left out beside a reference, whose points are all that samples are compared with"
         require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)

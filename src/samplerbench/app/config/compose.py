@@ -103,8 +103,9 @@ def check_keys(config: DictConfig) -> None:
     known = {str(key) for key in OmegaConf.load(conf_directory() / "config.yaml")}
     known |= {*groups(), "hydra"}
     for key in map(str, config):
-        allowed = f"left out: no part of a job uses it{similar(key, known - {'defaults'})}"
-        require(key in known, key, config[key], allowed)
+        if key not in known:
+            allowed = f"left out: no part of a job uses it{similar(key, known - {'defaults'})}"
+            raise InvalidSetting(key, config._get_node(key), allowed)
 
 
 def compose_config(
