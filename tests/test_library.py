@@ -541,6 +541,22 @@ def test_weights_keep_the_identity_of_the_training_that_made_them(finished, tmp_
     assert len(found - made_by) == 1
 
 
+def test_a_run_is_one_short_line_and_its_cells_are_summed_up(run):
+    assert repr(run) == f"Run(grid_mixture: learned, oracle; {len(run.table)} values)"
+    lines = sb.summary(run.table)
+    cells = run.table[run.table["denoiser"] != "law"]
+    assert (
+        len(lines) == cells.groupby(["start", "denoiser", "sampler_settings", "steps"]).ngroups + 1
+    )
+    first = lines[lines["denoiser"] == "learned"].iloc[0]
+    own = cells[(cells[same] == first[same]).all(axis=1)]["value"]
+    assert first["mean"] == pytest.approx(own.mean())
+    with pytest.raises(InvalidSetting, match="table=dict"):
+        sb.summary({})
+    with pytest.raises(InvalidSetting, match="level=1"):
+        sb.summary(run.table, level=1)
+
+
 def test_samples_that_no_metric_takes_are_named():
     with pytest.warns(UserWarning, match="50 of 50 samples are not finite"):
         sb.sample("grid_mixture", "heun", steps=4, n=50, denoiser=Scaled(1e20))

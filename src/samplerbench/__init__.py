@@ -1,7 +1,8 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
-Scripts and notebooks use `load`, `train`, `sweep`, `sample`, `plot` and `check`, and get members of
-the config groups by name. All of these are in `samplerbench.library`, imported on first use.
+Scripts and notebooks use `load`, `train`, `sweep`, `sample`, `summary`, `plot` and `check`, and get
+members of the config groups by name. All of these are in `samplerbench.library`, imported on first
+use.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         sampler,
         schedule,
         start,
+        summary,
         sweep,
         train,
     )
@@ -37,6 +39,7 @@ __all__ = [
     "sampler",
     "schedule",
     "start",
+    "summary",
     "sweep",
     "train",
 ]

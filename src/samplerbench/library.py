@@ -34,6 +34,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from samplerbench.bench import statistics
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.chains import diagnose, require_chains
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
@@ -55,7 +56,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A trained score model with its data set, schedule and grid; the result of `load` and `train`.
 
@@ -68,6 +69,10 @@ class Run:
     sweep: Sweep
     losses: pd.DataFrame
     table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        models = ", ".join(self.denoisers)
+        return f"Run({self.sweep.labels.dataset}: {models}; {len(self.table):,} values)"
 
     @property
     def dataset(self) -> Dataset:
@@ -375,16 +380,35 @@ def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") ->
     Raises:
         InvalidSetting: the table has no finished value, or none of that metric.
     """
-    columns = {field.name for field in fields(Row)}
-    whole = isinstance(table, pd.DataFrame) and columns <= set(table.columns)
-    require(whole, "table", type(table).__name__, "what sweep returns, or a run's table")
-    rows = to_data(table)  # without those of an error budget and of chains
+    rows = _of_cells(table)
     metrics = list(dict.fromkeys(rows.loc[rows["denoiser"] != "law", "metric"]))
     allowed = f"one of {', '.join(metrics)}" if metrics else "a table with values"
     require(bool(metrics) and (metric is None or metric in metrics), "metric", metric, allowed)
     require(x in ("steps", "nfe"), "x", x, "steps or nfe")
     _show_figures()
     return distance_against(rows, metrics[0] if metric is None else metric, x)
+
+
+def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """Mean, deviation and Student's interval of every cell over its repetitions, a line each.
+
+    Args:
+        table: of `sweep`, or of a run; several tables may be concatenated.
+        level: of the intervals.
+
+    Raises:
+        InvalidSetting: it is no such table.
+    """
+    require(0 < level < 1, "level", level, "between 0 and 1")
+    return statistics.summary(_of_cells(table), level)
+
+
+def _of_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of cells, without those of an error budget and of chains."""
+    columns = {field.name for field in fields(Row)}
+    whole = isinstance(table, pd.DataFrame) and columns <= set(table.columns)
+    require(whole, "table", type(table).__name__, "what sweep returns, or a run's table")
+    return to_data(table)
 
 
 def _built(group: str, name: str, settings: Mapping[str, object]) -> Any:
