@@ -543,11 +543,9 @@ def test_weights_keep_the_identity_of_the_training_that_made_them(finished, tmp_
 
 def test_a_run_is_one_short_line_and_its_cells_are_summed_up(run):
     assert repr(run) == f"Run(grid_mixture: learned, oracle; {len(run.table)} values)"
-    lines = sb.summary(run.table)
+    lines, same = sb.summary(run.table), ["start", "denoiser", "sampler_settings", "steps"]
     cells = run.table[run.table["denoiser"] != "law"]
-    assert (
-        len(lines) == cells.groupby(["start", "denoiser", "sampler_settings", "steps"]).ngroups + 1
-    )
+    assert len(lines) == cells.groupby(same).ngroups + 1  # and the floor
     first = lines[lines["denoiser"] == "learned"].iloc[0]
     own = cells[(cells[same] == first[same]).all(axis=1)]["value"]
     assert first["mean"] == pytest.approx(own.mean())
