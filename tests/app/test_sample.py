@@ -136,7 +136,7 @@ def test_samples_that_are_not_finite_are_said(run, monkeypatch, capsys):
     assert os.listdir() == ["x.npy"]
     np.save("x.npy", np.full((100, 2), np.nan))
     with pytest.raises(InvalidSetting, match="finite"):
-        score.main(["x.npy"])
+        score.main(["x.npy", "dataset=grid_mixture"])
 
 
 GOOD = {"sampler": "heun", "steps": "4", "n": "10", "out": "x.npy"}

@@ -327,11 +327,11 @@ def test_ten_thousand_cells_open_and_sort(browser, tmp_path, rows, entry):
     assert "31–60 of 10000" in cells.shown()
 
 
-def test_there_was_no_request_and_no_error(browser):
-    """In all tests above, which share one browser."""
-    levels = {line["level"] for line in browser.get_log("browser")}
+def test_there_was_no_request_and_no_error(opened):
+    """In this test and in those before that had this browser: another process has its own."""
+    levels = {line["level"] for line in opened.get_log("browser")}
     assert not levels & {"SEVERE", "WARNING"}
-    events = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
+    events = [json.loads(line["message"])["message"] for line in opened.get_log("performance")]
     schemes = {
         event["params"]["request"]["url"].split(":", 1)[0]
         for event in events
