@@ -14,8 +14,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check \
-    diffusers==0.42.1 torch==2.13.0 numpy==2.4.6
+"$folder/venv/bin/pip" install --quiet diffusers==0.42.1 torch==2.13.0 numpy==2.4.6
 
 cat > "$folder/program.py" <<'PYTHON'
 import sys

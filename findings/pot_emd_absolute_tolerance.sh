@@ -14,8 +14,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check \
-    pot==0.9.7.post1 numpy==2.4.6 scipy==1.17.1
+"$folder/venv/bin/pip" install --quiet pot==0.9.7.post1 numpy==2.4.6 scipy==1.17.1
 
 cat > "$folder/program.py" <<'PYTHON'
 import sys
