@@ -5,9 +5,8 @@ On N(m, diag(λ)) the denoiser acts on each coordinate alone, and a sampler of f
     x_out = a·x_in + Σ_j b_j·z_j + c   in each coordinate,   z_j ~ N(0, 1) independent,
     Var x_out = a²·Var x_in + Σ_j b_j² .
 
-A run from the mean without noise gives c, and one backward pass through it gives a and all b_j of
-all coordinates: no sample, and no dim × dim matrix. Cost: some three runs of one row, and the
-memory of its states.
+`affine` gives a, b_j and c of all coordinates: no sample, and no dim × dim matrix. Cost: some four
+runs of one row, and the memory of its states.
 
 Reference: E. Pierret, B. Galerne, Diffusion models for Gaussian distributions: exact solutions and
 Wasserstein errors, ICML 2025, arXiv 2405.14250.
@@ -21,13 +20,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from samplerbench.bench.affine import affine_map
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.densities import OutputLaw
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.starts import Start
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
-from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.samplers.base import Sampler
 
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
@@ -81,43 +81,6 @@ def output_spectrum(
     Raises:
         ValueError: the sampler cannot run here, or its run is not affine.
     """
-    reason = sampler.why_incompatible(model, levels)
-    if reason is None and not sampler.affine:
-        reason = f"{type(sampler).__name__} chooses its own steps: its law is not Gaussian"
-    if reason is not None:
-        raise ValueError(reason)
-    noise, mean = _Constant(0.0), start_mean.double()[None]
-    with torch.enable_grad():
-        start = mean.clone().requires_grad_()
-        out = final_state(sampler, model, start, levels, noise)
-        inputs = [start, *noise.draws.values()]
-        slopes = torch.autograd.grad(out.sum(), inputs, allow_unused=True)
-    slope, *of_draws = (torch.zeros_like(mean) if s is None else s for s in slopes)
-    out = out.detach()
-    with torch.no_grad():  # is it affine? all draws and the state are changed at once
-        other = final_state(sampler, model, mean - 2, levels, _Constant(0.5))
-    change = -2 * slope + 0.5 * sum(of_draws, torch.zeros_like(mean))
-    scale = out.abs().max() + 2 * slope.abs().max() + sum(s.abs().max() for s in of_draws)
-    if not (other - out - change).abs().max() <= 1e-9 * scale:
-        raise ValueError(f"{sampler} is not affine in state and noise on this model")
-    variances = slope.square() * start_variances.double()
-    for b in of_draws:
-        variances += b.square()
-    return out[0], variances[0]
-
-
-class _Constant:
-    """Noise that is one number everywhere; keeps its draws, for their derivatives."""
-
-    def __init__(self, value: float) -> None:
-        self._value = value
-        self.draws: dict[tuple[int, int], Tensor] = {}
-
-    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        if (step, draw) not in self.draws:
-            z = torch.full_like(like, self._value, requires_grad=torch.is_grad_enabled())
-            self.draws[step, draw] = z
-        return self.draws[step, draw]
-
-    def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        raise ValueError("a method that draws uniform numbers is not affine in its noise")
+    of = affine_map(sampler, model, levels, start_mean, diagonal=True)
+    variances = of.by_state.square() * start_variances.double() + of.by_draws.square().sum(0)
+    return of.output, variances

@@ -1,0 +1,115 @@
+"""The affine map of a sampler of fixed steps with an affine denoiser.
+
+For Gaussian data the denoiser is affine in the state. So a step of such a sampler, and its whole
+run, are affine in the state and in the draws z_j of its noise:
+
+    x_out = c + A·(x_in − m) + Σ_j B_j·z_j ,
+
+with c the output from m without noise. One run from m gives c, and backward passes through it give
+A and all B_j: dim passes, or a single one if the denoiser acts on each coordinate alone. A second
+run, from another state and with noise, must end where the map says; otherwise it is not affine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Score
+from samplerbench.samplers.base import Sampler, final_state
+
+
+@dataclass(frozen=True, eq=False)
+class AffineMap:
+    """The output of a run without noise, and its derivatives, float64.
+
+    Attributes:
+        output: c, shape (dim,).
+        by_state: A, shape (dim, dim), or its diagonal, shape (dim,).
+        by_draws: the matrices B_j or their diagonals, stacked.
+    """
+
+    output: Tensor
+    by_state: Tensor
+    by_draws: Tensor
+
+
+def affine_map(
+    sampler: Sampler, model: Score, levels: Levels, mean: Tensor, *, diagonal: bool = False
+) -> AffineMap:
+    """The map of a sampler about a first state.
+
+    Args:
+        sampler: a method of fixed steps.
+        model: an affine denoiser, such as the oracle of one Gaussian.
+        levels: of the sampler.
+        mean: m, shape (dim,).
+        diagonal: whether the model acts on each coordinate alone.
+
+    Raises:
+        ValueError: the sampler cannot run here, or its run is not affine, or not diagonal.
+    """
+    reason = sampler.why_incompatible(model, levels)
+    if reason is None and not sampler.affine:
+        reason = f"{type(sampler).__name__} chooses its own steps: its run is not affine"
+    if reason is not None:
+        raise ValueError(reason)
+    mean, noise = mean.double()[None], _Draws()
+    with torch.enable_grad():
+        start = mean.clone().requires_grad_()
+        out = final_state(sampler, model, start, levels, noise)
+        inputs = [start, *noise.draws.values()]
+        sums = [out.sum()] if diagonal else list(out[0])
+        passes = [
+            torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True) for one in sums
+        ]
+    zero = torch.zeros_like(mean)
+    known = [[zero if one is None else one for one in of_sum] for of_sum in passes]
+    # the state and each draw, then the rows of the output, then the coordinates of the input
+    derivatives = torch.stack([torch.cat(rows) for rows in zip(*known, strict=True)])
+    probe = _Signs(list(noise.draws), mean)
+    with torch.no_grad():
+        again, other = final_state(sampler, model, torch.cat([mean, mean - 2]), levels, probe)
+    moved = derivatives * torch.stack([zero - 2, *probe.signs.values()])
+    expected = moved.sum(0)[0] if diagonal else moved.sum((0, 2))
+    scale = out.abs().max() + derivatives.abs().sum((0, 1)).max()
+    wrong = torch.stack([again - out[0], other - out[0] - expected])
+    if not wrong.abs().max() <= 1e-9 * scale:
+        raise ValueError(f"{sampler} is not affine in state and noise on this model")
+    if diagonal:
+        derivatives = derivatives[:, 0]
+    return AffineMap(out[0].detach(), derivatives[0], derivatives[1:])
+
+
+class _Draws:
+    """Noise that is 0, and keeps its draws for their derivatives."""
+
+    def __init__(self) -> None:
+        self.draws: dict[tuple[int, int], Tensor] = {}  # by step and draw
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        if (step, draw) not in self.draws:
+            self.draws[step, draw] = torch.zeros_like(like).requires_grad_()
+        return self.draws[step, draw]
+
+    def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        raise ValueError("a method that draws uniform numbers is not affine in its noise")
+
+
+class _Signs(_Draws):
+    """Noise for two rows: 0 for the first, and 1, −1, 1, … over all draws for the second."""
+
+    def __init__(self, addresses: list[tuple[int, int]], mean: Tensor) -> None:
+        super().__init__()
+        places = torch.arange(len(addresses) * mean.shape[1], device=mean.device)
+        values = (1 - 2 * (places % 2)).to(mean).reshape(len(addresses), *mean.shape)
+        self.signs = dict(zip(addresses, values, strict=True))
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        if (step, draw) not in self.signs:
+            raise ValueError("the number of draws depends on the state")
+        sign = self.signs[step, draw]
+        return torch.cat([torch.zeros_like(sign), sign]).to(like)
