@@ -26,8 +26,8 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.densities import OutputLaw, log_ratios
-from samplerbench.bench.spectra import spectrum_of
+from samplerbench.bench.densities import OutputLaw, log_ratios, why_no_density
+from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
@@ -37,7 +37,6 @@ from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Sobol, Start, for_samplers, stratified_draws
 from samplerbench.datasets.base import LARGEST, Dataset
-from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import kind_and_line, require
 from samplerbench.identity import (
     VERSIONS,
@@ -47,13 +46,10 @@ from samplerbench.identity import (
     identity_of_model,
 )
 from samplerbench.metrics.base import (
-    Distance,
-    Divergence,
     LawMetric,
     Measurement,
     Metric,
     OutputLawMetric,
-    SpectrumDistance,
 )
 from samplerbench.samplers.base import Sampler, final_state
 
@@ -105,14 +101,12 @@ class LazySamples:
     Args:
         cell: the cell.
         draw: draws the samples at its first call.
-        ratios: of the densities, for divergences.
-        spectrum: means and variances, for distances of spectra.
+        laws: what is known of the output's law, by the keys of `OUTPUT_LAWS`.
     """
 
     cell: Cell
     draw: Lazy[Samples]
-    ratios: Lazy[OutputLaw]
-    spectrum: Lazy[OutputLaw]
+    laws: Mapping[str, Lazy[OutputLaw]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +114,18 @@ class Reference:
     """The reference of a distance.
 
     Args:
-        distance: measures samples against it.
+        distance: measures samples, or what is known of their law, against it.
         to: describes it.
     """
 
-    distance: Lazy[Distance]
+    distance: Lazy[Callable[[Tensor], Measurement]]
     to: Against
+
+
+#: What is known of the law of a cell's output, by name: why it is not known, and what it is.
+OUTPUT_LAWS: Mapping[
+    str, tuple[Callable[[Sweep, Cell], str | None], Callable[[Sweep, Cell], OutputLaw]]
+] = {"density": (why_no_density, log_ratios), "spectrum": (why_no_spectrum, spectrum_of)}
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ class Sweep:
             name
             for name, metric in self.metrics.items()
             if not (floor and isinstance(metric, OutputLawMetric))
-            and not (cell.repetition > 0 and isinstance(metric, SpectrumDistance))
+            and not (cell.repetition > 0 and isinstance(metric, OutputLawMetric) and metric.exact)
         ]
 
     def row_count(self) -> int:
@@ -347,6 +347,9 @@ class Sweep:
         data = Against("data", len(self.reference), content(self.reference))
 
         def to(metric: Metric | LawMetric) -> Reference:
+            if isinstance(metric, OutputLawMetric):
+                of_output = partial(metric.of_output, dataset=self.dataset)
+                return Reference(Lazy(lambda: of_output), Against("law"))
             if isinstance(metric, LawMetric):
                 law = metric
                 return Reference(
@@ -406,10 +409,8 @@ class Sweep:
             except Exception as error:  # a defect of one cell must not cost the others
                 return OutputLaw(None, 0, 0.0, "failed", kind_and_line(error))
 
-        ratios, spectrum = (
-            Lazy(partial(guarded, compute)) for compute in (log_ratios, spectrum_of)
-        )
-        return LazySamples(cell, Lazy(lambda: self.draw(cell)), ratios, spectrum)
+        laws = {name: Lazy(partial(guarded, law)) for name, (_, law) in OUTPUT_LAWS.items()}
+        return LazySamples(cell, Lazy(lambda: self.draw(cell)), laws)
 
     @torch.no_grad()
     def draw(self, cell: Cell) -> Samples:
@@ -464,7 +465,7 @@ class Sweep:
             return stored
         samples: Samples | OutputLaw
         if isinstance(settings, OutputLawMetric):
-            samples = lazy.ratios() if isinstance(settings, Divergence) else lazy.spectrum()
+            samples = lazy.laws[settings.needs]()
             values = samples.values
         else:
             samples = lazy.draw()
@@ -473,7 +474,7 @@ class Sweep:
         measured, status, message = None, samples.status, samples.message
         if values is not None:
             try:
-                measured = self._measured(settings, values, to)
+                measured = to.distance()(values)
                 if not math.isfinite(measured.value):  # a user's metric may return anything
                     status, message = "failed", f"{metric} gives {measured.value}"
                     measured = None
@@ -488,16 +489,6 @@ class Sweep:
             message=message,
             **columns(measured, {} if isinstance(samples, Samples) else samples.info),
         )
-
-    def _measured(self, metric: Metric | LawMetric, values: Tensor, to: Reference) -> Measurement:
-        """The distance of samples, or of what is known of the law of the output."""
-        if isinstance(metric, Divergence):
-            return metric.estimate(values)
-        if isinstance(metric, SpectrumDistance):
-            assert isinstance(self.dataset, GaussianSpectrum)  # the metric has checked it
-            mean, variances = values
-            return metric.between(mean, variances, self.dataset)
-        return to.distance()(values)
 
     def recalled(self, row: Row) -> Row | None:
         """The row with the stored results of its cell, or None if there are none."""

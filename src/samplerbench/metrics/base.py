@@ -163,7 +163,19 @@ class LawMetric(ABC):
 
 
 class OutputLawMetric(LawMetric):
-    """A metric of the law of a sampler's output, not of its samples: it has no floor."""
+    """A metric of the law of a sampler's output, not of its samples: it has no floor.
+
+    Attributes:
+        needs: what it is computed from, a key of `bench.sweep.OUTPUT_LAWS`.
+        exact: whether its value has no error, so that one repetition is enough.
+    """
+
+    needs: ClassVar[str]
+    exact: ClassVar[bool] = False
+
+    @abstractmethod
+    def of_output(self, values: Tensor, dataset: Dataset) -> Measurement:
+        """The distance from what is known of the output's law; see `needs`."""
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         allowed = "another one: it needs the law of a sampler's output, not samples"
@@ -176,6 +188,14 @@ class SpectrumDistance(OutputLawMetric):
     `bench.spectra` computes means and variances of the output's coordinates, for samplers of fixed
     steps with the exact denoiser.
     """
+
+    needs: ClassVar[str] = "spectrum"
+    exact: ClassVar[bool] = True
+
+    def of_output(self, values: Tensor, dataset: Dataset) -> Measurement:
+        assert isinstance(dataset, GaussianSpectrum)  # see why_incompatible
+        mean, variances = values
+        return self.between(mean, variances, dataset)
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
         if isinstance(dataset, GaussianSpectrum):
@@ -195,6 +215,10 @@ class Divergence(OutputLawMetric):
     """
 
     is_wasserstein: ClassVar[bool] = False
+    needs: ClassVar[str] = "density"
+
+    def of_output(self, values: Tensor, dataset: Dataset) -> Measurement:
+        return self.estimate(values)
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
         try:

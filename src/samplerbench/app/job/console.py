@@ -21,7 +21,7 @@ from samplerbench.bench.resolution import resolution
 from samplerbench.bench.rounding import difference, distance, plain
 from samplerbench.bench.statistics import by_floor, summary
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric, SpectrumDistance
+from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric
 
 Key = TypeVar("Key")
 
@@ -190,7 +190,8 @@ def print_claims(
     Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`) have not mixed.
     """
     unmixed = {} if chains is None else _unmixed(chains)
-    exact = [name for name in metrics if isinstance(metrics[name], SpectrumDistance)]
+    output = {n: m for n, m in metrics.items() if isinstance(m, OutputLawMetric)}
+    exact = [name for name, metric in output.items() if metric.exact]
     table = table[~table["metric"].isin(exact)]  # there is nothing to test
     sampled = table[table["denoiser"] != "law"]
     if sampled.empty:
@@ -199,8 +200,7 @@ def print_claims(
         text = "one repetition: no interval and no ranking; repetitions=8 gives both"
         out.print(text, markup=False)
         return
-    have_floor = [name for name in metrics if not isinstance(metrics[name], OutputLawMetric)]
-    if have_floor and not (table["denoiser"] == "law").any():
+    if set(metrics) > set(output) and not (table["denoiser"] == "law").any():
         text = "no floor: what a perfect sampler would show at this n is not known"
         out.print(text, markup=False)
     for whose, apart in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):

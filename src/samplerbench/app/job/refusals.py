@@ -6,13 +6,11 @@ They look at the built objects, from the config of a job or from the library.
 from __future__ import annotations
 
 from samplerbench.bench.cell import Cell
-from samplerbench.bench.densities import why_no_density
-from samplerbench.bench.spectra import why_no_spectrum
-from samplerbench.bench.sweep import Sweep
+from samplerbench.bench.sweep import OUTPUT_LAWS, Sweep
 from samplerbench.core.models import Denoiser
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.identity import identity
-from samplerbench.metrics.base import Divergence, LawMetric, Metric, OutputLawMetric, finite_points
+from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric, finite_points
 
 MOST_VALUES = 10**6
 
@@ -87,7 +85,7 @@ def _require_values(sweep: Sweep) -> None:
 
 def _why_no_law(sweep: Sweep, metric: OutputLawMetric) -> str | None:
     """Why no cell has an output whose law is known, or None if one has."""
-    why = why_no_density if isinstance(metric, Divergence) else why_no_spectrum
+    why, _ = OUTPUT_LAWS[metric.needs]
     reasons = [
         why(sweep, Cell(denoiser, start, name, sampler, 1, 0))
         for denoiser in sweep.denoisers

@@ -281,8 +281,7 @@ class Budget:
         against = Against("training", len(points), content(points))
 
         def to(metric: Metric) -> Reference:
-            distance = Lazy(lambda: metric.against(points, seed=sweep.metric_seed))
-            return Reference(distance, against)
+            return Reference(Lazy(lambda: metric.against(points, seed=sweep.metric_seed)), against)
 
         return [
             sweep.measure(samples, name, to(metric))
