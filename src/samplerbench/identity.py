@@ -212,7 +212,7 @@ class _Describer:
         if not self._code:
             return named
         if _is_installed(thing):
-            installed = _installed_version(str(thing.__module__).partition(".")[0])
+            installed = _installed_version(_package_of(thing))
             return {**named, "version": installed} if installed else named
         sources = _sources(thing.__module__) if _found_again(thing) else {}
         return {**named, "source": sources, "code": self._compiled(thing)}
@@ -238,7 +238,7 @@ class _Describer:
         if id(thing) in self._reading:
             return name
         if _is_installed(thing):
-            return name + " " + _installed_version(str(thing.__module__).partition(".")[0])
+            return f"{name} {_installed_version(_package_of(thing))}"
         self._reading.add(id(thing))
         try:
             if isinstance(thing, types.FunctionType):
@@ -457,7 +457,7 @@ def _is_text(node: ast.AST) -> bool:
 
 def _is_installed(thing: Any) -> bool:
     """Whether a class or function is of `VERSIONS`, of the standard library or installed."""
-    if str(thing.__module__).partition(".")[0] == "__main__":
+    if _package_of(thing) == "__main__":
         return False
     return _lies_among_installed(sys.modules.get(thing.__module__))
 
@@ -466,6 +466,11 @@ def _lies_among_installed(module: types.ModuleType | None) -> bool:
     path = getattr(module, "__file__", None)
     known = module is not None and module.__name__.partition(".")[0] in VERSIONS
     return known or path is None or any(Path(path).is_relative_to(place) for place in _INSTALLED)
+
+
+def _package_of(thing: Any) -> str:
+    """The top-level package of a class or function."""
+    return str(thing.__module__).partition(".")[0]
 
 
 @functools.cache

@@ -137,22 +137,12 @@ class GeometricVE(NoiseSchedule):
 
 
 @dataclass(frozen=True)
-class GeometricVEKernel(NoiseSchedule):
+class GeometricVEKernel(GeometricVE):
     """The geometric VE SDE from a fixed x₀: α = 1, σ = σ_min·√((σ_max/σ_min)^{2t} − 1).
 
     Its variance is that of `GeometricVE` minus σ_min², so σ(0) = 0. Song et al. 2021 (arXiv
     2011.13456), Appendix C; η of the notebook N2.
     """
-
-    sigma_min: float = 0.03
-    sigma_max: float = 2.0
-
-    def __post_init__(self) -> None:
-        _require_ordered(self.sigma_min, self.sigma_max)
-
-    def alpha(self, t: Tensor) -> Tensor:
-        """α = 1."""
-        return torch.ones_like(t)
 
     def variance(self, t: Tensor) -> Tensor:
         """σ² = σ_min²·((σ_max/σ_min)^{2t} − 1)."""
