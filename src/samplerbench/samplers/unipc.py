@@ -39,7 +39,8 @@ class UniPC(Sampler):
     UniPC-k, k = `points`. The order is min(k + 1, 3), since the first step is a trapezoid with a
     local error of h³. For k = 3 only this error prevents order 4, and on grids with short first
     steps in λ it dominates only for thousands of steps: from 40 to 320 steps the error falls like
-    N^−3.1 to N^−3.8. So `variants` leaves k = 3 out; it has its own test. One evaluation per step.
+    N^−3.1 to N^−3.8, and on the full path (σ from 157 to .01) like N^−3.7 to N^−4.0. So `variants`
+    leaves k = 3 out; it has its own test. One evaluation per step.
     Zhao, Bai, Rao, Zhou, Lu, "UniPC", NeurIPS 2023 (arXiv 2302.04867), Section 3, on x̂₀.
 
     Args:

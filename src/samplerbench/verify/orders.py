@@ -12,7 +12,8 @@ smooth there, and there is no step to the data.
   covariance of the output of an affine sampler are known exactly, see `exact_law`.
 
 A Gaussian is not enough: its field is linear, and then errors in the nonlinear order conditions and
-in the first steps vanish. So orders are measured on a Gaussian and on a mixture.
+in the first steps vanish. So the orders of deterministic samplers are measured on a Gaussian and on
+a mixture. Those of stochastic samplers are measured on the Gaussian only, where the law is exact.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ rows of both. `out` is a new .csv or .json file for the numbers of the table.
 The *floor* is the same distance for as many fresh draws of the law: what perfect samples show. The
 interval of a distance says what other files of as many samples would show; see `bench.jackknife`.
 
-Perfect samples are exchangeable with the draws
-that make a floor, so a verdict is a prediction of one more draw:
+Perfect samples are exchangeable with the draws that make a floor, so a verdict is a prediction of
+one more draw:
 
 - of 39 draws the smallest and the largest: one more is above the largest with a chance of 1/40, and
   below the smallest too, for any law;
