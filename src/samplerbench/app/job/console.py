@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar, cast
 
 import pandas as pd
@@ -29,8 +29,22 @@ Key = TypeVar("Key")
 _MOST_NAMES = 3
 
 
-def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: bool = True) -> None:
-    """A table for each metric: a line for each curve, a column for each number of steps."""
+def print_cells(
+    out: Console,
+    table: pd.DataFrame,
+    unit: str = "N",
+    known_law: bool = True,
+    exact: Collection[str] = (),
+) -> None:
+    """A table for each metric: a line for each curve, a column for each number of steps.
+
+    Args:
+        out: where it is printed.
+        table: rows of cells and their floor.
+        unit: N or NFE, what a column's number is.
+        known_law: whether the law of the data is known.
+        exact: names of metrics of exact laws.
+    """
     law = "the law itself" if known_law else "the law that the data stand for"
     source = "the law itself" if known_law else "the data set itself"
     for metric, rows in table.groupby("metric"):
@@ -41,11 +55,11 @@ def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: b
         data = f"{first['n_reference']:,} data points"
         against = law if first["reference"] == "law" else data
         title = metric_name(str(metric), first["metric_settings"])
-        out.print(
-            f"\n{title} on {first['dataset']}: n = {first['n_samples']:,} samples against "
-            f"{against}; mean ± half of the 95 % interval",
-            markup=False,
-        )
+        of = f"n = {first['n_samples']:,} samples against {against}; "
+        of += "mean ± half of the 95 % interval"
+        if metric in exact:
+            of = "the law of the output against that of the data, exact"
+        out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
         if not cells.empty:
             _print_means(out, cells, unit)
         print_info(out, rows[rows["denoiser"] != "law"], unit)
@@ -60,6 +74,11 @@ def print_cells(out: Console, table: pd.DataFrame, unit: str = "N", known_law: b
                 text = f"{plain(own['mean'])} on average, {spread} of {draws}"
             out.print(f"floor: {text}")
         out.print()
+
+
+def exact_metrics(metrics: Mapping[str, Metric | LawMetric]) -> list[str]:
+    """The names of metrics of exact laws: without samples, floor and intervals."""
+    return [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and m.exact]
 
 
 def metric_name(metric: str, settings: str) -> str:
@@ -190,8 +209,7 @@ def print_claims(
     Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`) have not mixed.
     """
     unmixed = {} if chains is None else _unmixed(chains)
-    output = {n: m for n, m in metrics.items() if isinstance(m, OutputLawMetric)}
-    exact = [name for name, metric in output.items() if metric.exact]
+    exact = exact_metrics(metrics)
     table = table[~table["metric"].isin(exact)]  # there is nothing to test
     sampled = table[table["denoiser"] != "law"]
     if sampled.empty:
@@ -200,7 +218,8 @@ def print_claims(
         text = "one repetition: no interval and no ranking; repetitions=8 gives both"
         out.print(text, markup=False)
         return
-    if set(metrics) > set(output) and not (table["denoiser"] == "law").any():
+    of_samples = [m for m in metrics.values() if not isinstance(m, OutputLawMetric)]
+    if of_samples and not (table["denoiser"] == "law").any():
         text = "no floor: what a perfect sampler would show at this n is not known"
         out.print(text, markup=False)
     for whose, apart in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from samplerbench.app.job.build import Job, what_pictures_see
 from samplerbench.app.job.console import (
+    exact_metrics,
     print_beyond,
     print_budget,
     print_cells,
@@ -104,7 +105,8 @@ class Showing:
         if sweep.nfe:  # samplers at equal cost, not at equal steps
             unit = "NFE"
             shown_cells, beyond = at_equal_cost(shown_cells, sweep.nfe)
-        print_cells(self.out, shown_cells, unit, sweep.law.known_law)
+        exact = exact_metrics(sweep.metrics)
+        print_cells(self.out, shown_cells, unit, sweep.law.known_law, exact)
         print_beyond(self.out, beyond)
         chains = table[table["reference"] == CHAIN]
         print_chains(self.out, chains)
