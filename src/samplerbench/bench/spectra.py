@@ -24,7 +24,7 @@ from samplerbench.bench.affine import affine_map
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.densities import OutputLaw
 from samplerbench.core.grids import Levels
-from samplerbench.core.models import Denoiser
+from samplerbench.core.models import Score
 from samplerbench.core.starts import Start
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
 from samplerbench.samplers.base import Sampler
@@ -35,15 +35,19 @@ if TYPE_CHECKING:
 
 def why_no_spectrum(sweep: Sweep, cell: Cell) -> str | None:
     """Why the law of a cell's output is not known exactly, in one line, or None if it is."""
-    sampler = cell.settings
-    assert sampler is not None
-    start = sweep.starts_of(sampler)[cell.start]
+    assert cell.settings is not None
+    start = sweep.starts_of(cell.settings)[cell.start]
+    return why_not_gaussian(cell.settings, sweep.denoisers[cell.denoiser], start)
+
+
+def why_not_gaussian(sampler: Sampler, model: Score, start: Start) -> str | None:
+    """Why the law of a sampler's states is not known to be Gaussian, or None if it is."""
     if not sampler.affine:
         return "it chooses its own steps, so the law of its output is not Gaussian"
-    if not isinstance(sweep.denoisers[cell.denoiser], SpectrumOracle):
-        return "the law is exact for denoiser=oracle only"
+    if not isinstance(model, SpectrumOracle):
+        return "the law is exact for denoiser=oracle on a Gaussian only: see law=gaussian_twin"
     if type(start).moments is Start.moments:
-        return f"the start {cell.start} is not known to be Gaussian"
+        return f"the start {start.law} is not known to be Gaussian"
     return None
 
 
@@ -60,14 +64,18 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     start = sweep.starts_of(sampler)[cell.start]
     mean, variances = start.moments(law.mean, law.variances, levels.rows[0])
     model = sweep.denoisers[cell.denoiser]
-    assert isinstance(model, Denoiser)
     out = torch.stack(output_spectrum(sampler, model, levels, mean, variances))
     nfe = sampler.evaluations(cell.steps) or 0
     return OutputLaw(out.cpu(), nfe, time.perf_counter() - began)
 
 
 def output_spectrum(
-    sampler: Sampler, model: Denoiser, levels: Levels, start_mean: Tensor, start_variances: Tensor
+    sampler: Sampler,
+    model: Score,
+    levels: Levels,
+    start_mean: Tensor,
+    start_variances: Tensor,
+    steps: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Means and variances of the coordinates of the output, shape (dim,) each, float64.
 
@@ -77,10 +85,11 @@ def output_spectrum(
         levels: of the sampler.
         start_mean: of the first state, shape (dim,).
         start_variances: of its independent coordinates, shape (dim,).
+        steps: the number of steps to take; None for all.
 
     Raises:
         ValueError: the sampler cannot run here, or its run is not affine.
     """
-    of = affine_map(sampler, model, levels, start_mean, diagonal=True)
+    of = affine_map(sampler, model, levels, start_mean, diagonal=True, steps=steps)
     variances = of.by_state.square() * start_variances.double() + of.by_draws.square().sum(0)
     return of.output, variances
