@@ -9,7 +9,7 @@ from torch import Tensor
 from samplerbench.bench.scene import Course, Scene
 from samplerbench.bench.spectra import output_spectrum, why_not_gaussian
 from samplerbench.core.starts import for_samplers
-from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
 from samplerbench.figures.base import Picture
 
 
@@ -55,5 +55,6 @@ def state_law(scene: Scene, run: Course, steps: int) -> tuple[Tensor, Tensor]:
     if steps == 0:
         return first
     model = scene.denoisers[run.denoiser]
+    assert isinstance(model, SpectrumOracle)  # see why_not_gaussian
     mean, variances = output_spectrum(run.sampler, model, levels, *first, steps)
     return mean.cpu(), variances.cpu()
