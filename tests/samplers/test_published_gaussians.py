@@ -1,0 +1,135 @@
+"""Published tables of Gaussians: our samplers against closed recursions, and the printed numbers.
+
+Pierret and Galerne, ICML 2025 (arXiv 2405.14250v5), Table 5: W₂ of samplers on N(0, Σ) on the VP
+path with β(t) = .1 + 19.9·t, on points uniform in t on [ε, 1], from the path's law at t = 1 and from
+N(0, I), with no denoising step at the end. In this paper's β, half of ours, with step length h and
+λ_t the variance of the path, a step multiplies and adds:
+
+    EM λ' ← (1 + hβ(1 − 2/λ_t))²·λ' + 2hβ,  EI the same with γ = e^{ΔB} − 1 in place of hβ, and
+    e^{2ΔB} − 1 added,  DDPM λ' ← (1 − b/λ_t)²/(1 − b)·λ' + b with b = 2hβ,  and Euler, Heun and RK4
+    on dx/dt = −β(1 − 1/λ_t)·x.
+
+The spectrum of CIFAR-10 is not a part of this project; without its file those tests are skipped, and
+the recursions are compared on a power law.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from samplerbench.bench.spectra import output_spectrum
+from samplerbench.core.grids import Levels
+from samplerbench.core.schedules import VPLinear
+from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
+from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
+from samplerbench.samplers.ddpm_linear import DDPMLinear
+from samplerbench.samplers.euler import Euler
+from samplerbench.samplers.exponential_sde import ExponentialSDE
+from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.reverse_sde import ReverseSDE
+from samplerbench.samplers.rk4 import RK4
+
+SCHEMES = {
+    "EM": ReverseSDE(),
+    "EI": ExponentialSDE(),
+    "DDPM": DDPMLinear(),
+    "Euler": Euler(),
+    "Heun": Heun(),
+    "RK4": RK4(),
+}
+NFE = (50, 250, 500, 1000)
+#: W₂ from the path's law and from N(0, I), at the NFE above.
+TABLE = {
+    ("EM", 0.0): ("4.78/4.78", ".65/.66", ".32/.32", ".16/.16"),
+    ("EI", 0.0): ("2.81/2.81", ".57/.57", ".30/.30", ".16/.16"),
+    ("DDPM", 0.0): ("6.82/6.82", ".97/.97", ".47/.47", ".23/.23"),
+    ("Euler", 0.0): ("1.72/1.78", ".38/.44", ".20/.26", ".10/.17"),
+    ("Heun", 1e-4): ("4.68/4.68", ".43/.44", ".12/.14", ".03/.08"),
+    ("Heun", 1e-3): (".58/.59", ".13/.15", ".16/.18", ".17/.19"),
+    ("RK4", 1e-3): ("2.60/2.60", ".09/.12", ".15/.17", ".17/.19"),
+}
+FOUND = [
+    Path("shared/data/cifar10_eigenvalues.npy"),
+    *(up / "shared/data/cifar10_eigenvalues.npy" for up in Path(__file__).resolve().parents),
+]
+CIFAR10 = next((path for path in FOUND if path.is_file()), None)
+
+
+def points(scheme, nfe):
+    """How many points of time the paper's run with that NFE has: of RK4 it counts four a point."""
+    return nfe // 4 if scheme == "RK4" else nfe
+
+
+def measured(scheme, count, eps, law, start):
+    """W₂ of our sampler; ε = 0 is so small that it makes no difference, and stays a plain step."""
+    schedule, t = VPLinear(), torch.linspace(1, max(eps, 1e-12), count, dtype=torch.float64)
+    levels, ones = Levels(t, *schedule(t)), torch.ones_like(law.variances)
+    first = levels.rows[0]
+    begin = ones if start == "N(0, I)" else first.alpha**2 * law.variances + first.sigma**2
+    out = output_spectrum(SCHEMES[scheme], law.oracle(schedule), levels, law.mean, begin)
+    return W2LawGaussian().between(*out, law).value
+
+
+def beta(t):
+    return 0.05 + 9.95 * t
+
+
+def integral(t):
+    return 0.05 * t + 9.95 * t**2 / 2
+
+
+def recursion(scheme, count, eps, eigenvalues, start):
+    """W₂ by the closed recursion, in NumPy."""
+
+    def path(t):
+        return np.exp(-2 * integral(t)) * eigenvalues + 1 - np.exp(-2 * integral(t))
+
+    def rate(t):
+        return beta(t) * (1 - 1 / path(t))
+
+    times = np.linspace(1, eps, count)
+    law = np.ones_like(eigenvalues) if start == "N(0, I)" else path(1.0)
+    for t, s in zip(times[:-1], times[1:], strict=True):
+        h, middle = t - s, (t + s) / 2
+        grown = np.exp(integral(t) - integral(s))
+        b = 2 * h * beta(t)
+        k1 = rate(t)
+        if scheme == "EM":
+            law = (1 + h * beta(t) * (1 - 2 / path(t))) ** 2 * law + b
+        elif scheme == "EI":
+            law = (1 + (grown - 1) * (1 - 2 / path(t))) ** 2 * law + grown**2 - 1
+        elif scheme == "DDPM":
+            law = (1 - b / path(t)) ** 2 / (1 - b) * law + b
+        elif scheme == "Euler":
+            law = (1 + h * k1) ** 2 * law
+        elif scheme == "Heun":
+            law = (1 + h / 2 * (k1 + rate(s) * (1 + h * k1))) ** 2 * law
+        else:
+            k2 = rate(middle) * (1 + h / 2 * k1)
+            k3 = rate(middle) * (1 + h / 2 * k2)
+            k4 = rate(s) * (1 + h * k3)
+            law = (1 + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)) ** 2 * law
+    return float(np.sqrt(((np.sqrt(law) - np.sqrt(eigenvalues)) ** 2).sum()))
+
+
+@pytest.mark.parametrize("start", ["p(1)", "N(0, I)"])
+@pytest.mark.parametrize(("scheme", "eps"), TABLE)
+def test_samplers_are_the_closed_recursions(scheme, eps, start):
+    law = gaussian_spectrum(dim=200, exponent=1.5, scale=0.5)
+    for nfe in (50, 250):
+        ours = measured(scheme, points(scheme, nfe), eps, law, start)
+        theirs = recursion(scheme, points(scheme, nfe), eps, law.variances.numpy(), start)
+        assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+@pytest.mark.skipif(CIFAR10 is None, reason="no file shared/data/cifar10_eigenvalues.npy")
+@pytest.mark.parametrize(("scheme", "eps"), TABLE)
+def test_the_printed_numbers_to_their_last_digit(scheme, eps):
+    law = gaussian_spectrum(str(CIFAR10))
+    for nfe, printed in zip(NFE, TABLE[scheme, eps], strict=True):
+        for start, number in zip(("p(1)", "N(0, I)"), printed.split("/"), strict=True):
+            assert (
+                abs(measured(scheme, points(scheme, nfe), eps, law, start) - float(number)) < 0.005
+            )
