@@ -205,6 +205,15 @@ def test_a_sampler_that_chooses_its_steps_is_refused():
         output_spectrum(DormandPrince(), LAW.oracle(EDM(10.0)), levels, LAW.mean, LAW.variances)
 
 
+def test_coordinates_in_several_parts_have_the_law_of_each(monkeypatch):
+    levels = grids.karras(EDM(10.0), 5, noise_min=0.02)
+    law = LAW.oracle(EDM(10.0)), levels, LAW.mean, LAW.variances + 100
+    whole = output_spectrum(DDIM(0.5), *law)
+    monkeypatch.setattr("samplerbench.bench.spectra._AT_ONCE", 3)
+    for one, other in zip(output_spectrum(DDIM(0.5), *law), whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
 def test_images_of_200_000_numbers_take_a_moment():
     law = gaussian_spectrum(dim=196_608)
     levels = grids.karras(EDM(80.0), 10, noise_min=0.002)
