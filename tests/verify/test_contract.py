@@ -192,11 +192,33 @@ GRIDS = [
     (lambda path, steps: uniform(path, steps, t_max=1 / next(CALLS)), "bits", "other levels"),
     (partial(uniform, t_max=2.0), "rows", "t_max=2.0: must be"),
 ]
+
+
+def sinh(self, x0, eps, level):
+    return x0.sinh()
+
+
 TARGETS = [
     (changed(base, **methods), promise, words)
     for base, methods, promise, words in (
         (DataTarget, {"denoise": lambda self, x, y, level: y + 1e-6}, "inverse", "differs from x₀"),
         (VTarget, {"regress": lambda self, x0, eps, at: eps * at.alpha}, "inverse", "from x₀"),
+        (
+            DataTarget,
+            {"regress": sinh, "denoise": lambda self, x, y, at: y.asinh()},
+            "affine",
+            "off",
+        ),
+        (
+            DataTarget,
+            {
+                "regress": lambda self, x0, eps, at: x0 / (at.alpha * x0 + at.sigma * eps).norm(),
+                "denoise": lambda self, x, y, at: y * x.norm(),
+            },
+            "rows",
+            "y of a state depends on the others",
+        ),
+        (DataTarget, {"denoise": lambda self, x, y, at: y.double()}, "rows", "is torch.float64"),
         (
             DataTarget,
             {"regress": lambda self, x0, eps, level: x0 + isinstance(level.t, float)},
