@@ -1,18 +1,19 @@
 """Published tables of Gaussians: our samplers against closed recursions, and the printed numbers.
 
 Pierret and Galerne, ICML 2025 (arXiv 2405.14250v5), Table 5: W₂ of samplers on N(0, Σ) on the VP
-path with β(t) = .1 + 19.9·t, on points uniform in t on [ε, 1], from the path's law at t = 1 and from
-N(0, I), with no denoising step at the end. In this paper's β, half of ours, with step length h and
-λ_t the variance of the path, a step multiplies and adds:
+path with β(t) = .1 + 19.9·t, on points uniform in t on [ε, 1], from the path's law at t = 1 and
+from N(0, I), with no denoising step at the end. In this paper's β, half of ours, with step length h
+and λ_t the variance of the path, a step multiplies and adds:
 
     EM λ' ← (1 + hβ(1 − 2/λ_t))²·λ' + 2hβ,  EI the same with γ = e^{ΔB} − 1 in place of hβ, and
     e^{2ΔB} − 1 added,  DDPM λ' ← (1 − b/λ_t)²/(1 − b)·λ' + b with b = 2hβ,  and Euler, Heun and RK4
     on dx/dt = −β(1 − 1/λ_t)·x.
 
-The spectrum of CIFAR-10 is not a part of this project; without its file those tests are skipped, and
-the recursions are compared on a power law.
+The spectrum of CIFAR-10 is not a part of this project. Without its file the printed numbers are not
+tested; the recursions are compared on a power law.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def recursion(scheme, count, eps, eigenvalues, start):
 
     times = np.linspace(1, eps, count)
     law = np.ones_like(eigenvalues) if start == "N(0, I)" else path(1.0)
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         h, middle = t - s, (t + s) / 2
         grown = np.exp(integral(t) - integral(s))
         b = 2 * h * beta(t)

@@ -22,10 +22,10 @@ class ExponentialSDE(Sampler):
     """x_s = (α_s/α_t)·x_t + w·s(x_t) + α_s·√(κ_t² − κ_s²)·z,   w = α_s·∫ α dκ² from s to t.
 
     κ = σ/α, and s = (α·x̂₀ − x)/σ² is the score at t. The step is the exact solution of the reverse
-    SDE for a constant score; for a constant x̂₀ it would be DDIM(1). On a VP path w = 2·(α_s/α_t − 1)
-    and the noise has variance (α_s/α_t)² − 1. The last step is x̂₀. Weak order 1; one evaluation per
-    step. Pierret and Galerne, "Diffusion models for Gaussian distributions: exact solutions and
-    Wasserstein errors", ICML 2025 (arXiv 2405.14250), scheme EI.
+    SDE for a constant score; for a constant x̂₀ it would be DDIM(1). On a VP path
+    w = 2·(α_s/α_t − 1), and the noise has variance (α_s/α_t)² − 1. The last step is x̂₀. Weak order
+    1; one evaluation per step. Pierret and Galerne, "Diffusion models for Gaussian distributions:
+    exact solutions and Wasserstein errors", ICML 2025 (arXiv 2405.14250), scheme EI.
     """
 
     order: ClassVar[int] = 1
