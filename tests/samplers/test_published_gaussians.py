@@ -9,10 +9,16 @@ and λ_t the variance of the path, a step multiplies and adds:
     e^{2ΔB} − 1 added,  DDPM λ' ← (1 − b/λ_t)²/(1 − b)·λ' + b with b = 2hβ,  and Euler, Heun and RK4
     on dx/dt = −β(1 − 1/λ_t)·x.
 
+Sabour, Fidler, Kreis, ICML 2024 (arXiv 2404.14507), Theorem 3.1: on N(0, c²) the best levels for
+Euler's method in σ are c·tan of equally spaced angles; a step multiplies the standard deviation by
+1 + (s − σ)·σ/(c² + σ²).
+
 The spectrum of CIFAR-10 is not a part of this project. Without its file the printed numbers are not
 tested; the recursions are compared on a power law.
 """
 
+import math
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,9 +27,10 @@ import pytest
 import torch
 
 from samplerbench.bench.spectra import output_spectrum
-from samplerbench.core.grids import Levels
-from samplerbench.core.schedules import VPLinear
+from samplerbench.core.grids import Levels, karras, log_snr, tangent
+from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
+from samplerbench.metrics.kl_law_gaussian import KLLawGaussian
 from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 from samplerbench.samplers.ddpm_linear import DDPMLinear
 from samplerbench.samplers.euler import Euler
@@ -134,3 +141,51 @@ def test_the_printed_numbers_to_their_last_digit(scheme, eps):
             assert (
                 abs(measured(scheme, points(scheme, nfe), eps, law, start) - float(number)) < 0.005
             )
+
+
+#: KL of N(0, ½²) from Euler's output from σ = 80 to .002 in 10 and 20 steps, computed apart.
+ALIGNED = {
+    "EDM": (partial(karras, rho=7.0), "0.098", "0.022"),
+    "log-uniform": (log_snr, "0.084", "0.019"),
+    "tangent": (partial(tangent, scale=0.5), "0.0162", "0.0039"),
+}
+
+
+def without_data(levels):
+    """The levels without the step to the data."""
+    return Levels(levels.t[:-1], levels.alpha[:-1], levels.sigma[:-1])
+
+
+@pytest.mark.parametrize("name", ALIGNED)
+def test_the_grid_of_tangents_is_best_for_euler_on_a_gaussian(name):
+    grid, *printed = ALIGNED[name]
+    law, schedule = gaussian_spectrum(dim=1, scale=0.5), EDM(80.0)
+    for steps, number in zip((10, 20), printed, strict=True):
+        levels = without_data(grid(schedule, steps + 1, noise_max=80.0, noise_min=0.002))
+        out = output_spectrum(
+            Euler(), law.oracle(schedule), levels, law.mean, law.variances + 80**2
+        )
+        ours = KLLawGaussian().between(*out, law).info["reverse"]
+        gain = math.prod(
+            1 + (s - t) * t / (0.25 + t * t) for t, s in pairwise(levels.sigma.tolist())
+        )
+        ratio = 0.25 / (gain**2 * (80**2 + 0.25))
+        assert ours == pytest.approx((ratio - 1 - math.log(ratio)) / 2, rel=1e-9)
+        assert f"{ours:.{len(number) - 2}f}" == number
+
+
+def test_moving_a_level_of_the_tangents_makes_it_worse():
+    law, schedule = gaussian_spectrum(dim=1, scale=0.5), EDM(80.0)
+    best = without_data(tangent(schedule, 6, scale=0.5, noise_max=80.0, noise_min=0.002))
+
+    def error(levels):
+        start = law.variances + 80**2
+        out = output_spectrum(Euler(), law.oracle(schedule), levels, law.mean, start)
+        return KLLawGaussian().between(*out, law).info["reverse"]
+
+    for place in range(1, 5):
+        for factor in (0.97, 1.03):
+            moved = torch.ones(6).double()
+            moved[place] = factor
+            changed = Levels(best.t * moved, best.alpha, best.sigma * moved)
+            assert error(changed) > error(best)
