@@ -13,6 +13,10 @@ Sabour, Fidler, Kreis, ICML 2024 (arXiv 2404.14507), Theorem 3.1: on N(0, c²) t
 Euler's method in σ are c·tan of equally spaced angles; a step multiplies the standard deviation by
 1 + (s − σ)·σ/(c² + σ²).
 
+Song, Meng, Ermon, ICLR 2021 (arXiv 2010.02502), Table 1, on Gaussians: DDPM's table of β, DDIM's
+uniform steps, the exact start and a last step to x̂₀. In one direction DDIM(η) multiplies the state
+by k + (α_s − k·α_t)·α_t·λ/(α_t²·λ + σ_t²), k = √(σ_s² − ς²)/σ_t, and adds ς²; σ̂ adds more.
+
 The spectrum of CIFAR-10 is not a part of this project. Without its file the printed numbers are not
 tested; the recursions are compared on a power law.
 """
@@ -27,11 +31,13 @@ import pytest
 import torch
 
 from samplerbench.bench.spectra import output_spectrum
-from samplerbench.core.grids import Levels, karras, log_snr, tangent
-from samplerbench.core.schedules import EDM, VPLinear
+from samplerbench.core.grids import Levels, karras, leading, log_snr, tangent
+from samplerbench.core.schedules import EDM, DDPMTable, VPLinear
 from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
 from samplerbench.metrics.kl_law_gaussian import KLLawGaussian
 from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.ddpm_large import DDPMLarge
 from samplerbench.samplers.ddpm_linear import DDPMLinear
 from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.exponential_sde import ExponentialSDE
@@ -189,3 +195,81 @@ def test_moving_a_level_of_the_tangents_makes_it_worse():
             moved[place] = factor
             changed = Levels(best.t * moved, best.alpha, best.sigma * moved)
             assert error(changed) > error(best)
+
+
+DDIM_STEPS = (10, 20, 50, 100, 1000)
+DDIM_ROWS = {
+    "0": DDIM(0.0),
+    "0.2": DDIM(0.2),
+    "0.5": DDIM(0.5),
+    "1": DDIM(1.0),
+    "σ̂": DDPMLarge(),
+}
+#: W₂ to the data's law on N(0, .1²) and on the spectrum of CIFAR-10.
+DDIM_NARROW = {"1": ".071 .053 .032 .021 .0037", "σ̂": ".224 .088 .028 .013 .0008"}
+DDIM_CIFAR10 = {
+    "0": "5.01 2.81 1.25 .67 .134",
+    "0.2": "5.08 2.86 1.28 .69 .136",
+    "0.5": "5.45 3.14 1.44 .79 .149",
+    "1": "7.44 4.46 2.17 1.24 .212",
+    "σ̂": "12.0 5.75 2.11 .97 .089",
+}
+
+
+def signal_of_ddpm():
+    """α² of DDPM's 1 000 levels."""
+    return np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+
+
+def ddim_distance(row, steps, law):
+    """W₂ of our sampler."""
+    schedule = DDPMTable(tuple(signal_of_ddpm()))
+    levels = leading(schedule, steps)
+    first = levels.rows[0]
+    begin = first.alpha**2 * law.variances + first.sigma**2
+    out = output_spectrum(DDIM_ROWS[row], law.oracle(schedule), levels, law.mean, begin)
+    return W2LawGaussian().between(*out, law).value
+
+
+def ddim_recursion(row, steps, eigenvalues):
+    """W₂ by the closed recursion, in NumPy."""
+    signal = signal_of_ddpm()[np.arange(steps) * (1000 // steps)][::-1]
+    law = signal[0] * eigenvalues + 1 - signal[0]
+    for t, s in pairwise([*signal, 1.0]):
+        posterior = (1 - s) / (1 - t) * (1 - t / s)  # DDIM(1)'s variance, Eq. 16
+        eta = 1.0 if row == "σ̂" else float(row)
+        kept = np.sqrt((1 - s - eta**2 * posterior) / (1 - t))
+        gain = kept + (np.sqrt(s) - kept * np.sqrt(t)) * np.sqrt(t) * eigenvalues / (
+            t * eigenvalues + 1 - t
+        )
+        fresh = 1 - t / s if row == "σ̂" and s < 1 else eta**2 * posterior
+        law = gain**2 * law + fresh
+    return float(np.sqrt(((np.sqrt(law) - np.sqrt(eigenvalues)) ** 2).sum()))
+
+
+def is_printed(value, number):
+    """Whether a value is a printed number, to its last digit."""
+    return abs(value - float(number)) <= 0.51 * 10.0 ** -len(number.partition(".")[2])
+
+
+@pytest.mark.parametrize("row", DDIM_ROWS)
+def test_ddim_s_table_is_the_closed_recursion(row):
+    law = gaussian_spectrum(dim=50, exponent=1.5, scale=0.5)
+    for steps in (10, 50):
+        expected = ddim_recursion(row, steps, law.variances.numpy())
+        assert ddim_distance(row, steps, law) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_large_variance_on_a_narrow_gaussian():
+    law = gaussian_spectrum(dim=1, scale=0.1)
+    for row, numbers in DDIM_NARROW.items():
+        for steps, number in zip(DDIM_STEPS, numbers.split(), strict=True):
+            assert is_printed(ddim_distance(row, steps, law), number), (row, steps)
+
+
+@pytest.mark.skipif(CIFAR10 is None, reason="no file shared/data/cifar10_eigenvalues.npy")
+def test_ddim_s_table_on_the_spectrum_of_cifar10():
+    law = gaussian_spectrum(str(CIFAR10))
+    for row, numbers in DDIM_CIFAR10.items():
+        for steps, number in zip(DDIM_STEPS, numbers.split(), strict=True):
+            assert is_printed(ddim_distance(row, steps, law), number), (row, steps)
