@@ -323,6 +323,15 @@ class RandomRings(Rings):
         return torch.from_numpy(UNKEYED.random((count, 2)))
 
 
+def sorted_draws(self, count, generator):
+    x = Rings.sample(self, count, generator)
+    return x[x.norm(dim=-1).argsort()]
+
+
+def without_alpha(self, x, level):
+    return RingsOracle.denoiser(self, x, Level(level.t, 1.0, level.sigma))
+
+
 def with_oracle(**methods):
     """Rings whose oracle has other methods."""
     kind = type("Changed", (RingsOracle,), methods)
@@ -339,6 +348,15 @@ DATASETS = [
     (Flat(), "draws", "8 draws of event_shape (2,) are torch.float32"),
     (Unkeyed(), "key", "('train', 0) and ('validation', 0) are the same"),
     (RandomRings(), "key", "the same purpose and seed give other draws"),
+    (changed(Rings, sample=sorted_draws), "order", "first and the last draw are"),
+    (changed(Rings, uniform_dim=2, from_uniforms=lambda self, u: u), "uniforms", "errors off"),
+    (
+        changed(Rings, uniform_dim=2, from_uniforms=lambda self, u: u[:9]),
+        "uniforms",
+        "shape (9, 2)",
+    ),
+    (changed(Rings, noised=lambda self, noise: self), "noised", "standard errors off"),
+    (with_oracle(log_density=None, denoiser=without_alpha), "oracle", "at α=0.6"),
     (Wide(), "moments", "a variance is"),
     (Noisier(), "oracle", "standard errors from 0"),
     (with_oracle(log_density=of_other_rings), "score", "the slope of log_density"),
