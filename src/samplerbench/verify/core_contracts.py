@@ -15,12 +15,12 @@ from samplerbench.core.level_laws import LevelLaw
 from samplerbench.core.models import Density
 from samplerbench.core.noise import KeyedNoise, torch_generator
 from samplerbench.core.schedules import EDM, GeometricVE, NoiseSchedule, Rectified, VPCosine
-from samplerbench.core.starts import Overdispersed, Start
+from samplerbench.core.starts import Start
 from samplerbench.core.targets import Target
 from samplerbench.core.weightings import Weighting
+from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
 from samplerbench.verify.exact_law import noised_law
-from samplerbench.verify.orders import GAUSSIAN
 from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
 T = TypeVar("T")
@@ -28,9 +28,10 @@ Grid = Callable[[NoiseSchedule, int], Levels]
 
 TIMES = torch.cat([torch.zeros(1), torch.logspace(-4, -1, 40), torch.linspace(0.11, 1, 200)])
 PATHS: tuple[NoiseSchedule, ...] = (EDM(10.0), GeometricVE(), VPCosine(), Rectified())
-STEPS = (1, 2, 3, 5, 17)
+STEPS = (1, 2, 3, 5, 17, 200)
 DRAWS = 2**14
 LEVEL = Level(0.5, 0.8, 1.3)
+LAW = gaussian((0.7, -1.2), ((1.0, 0.0), (0.0, 0.6)))
 
 
 def _accepted(make: Callable[[Any], T], cases: Iterable[Any]) -> Iterator[tuple[Any, T]]:
@@ -265,7 +266,7 @@ TARGET: dict[str, Check] = {
 
 
 def _start(start: Start, count: int, *key: int) -> Tensor:
-    return start.draw(GAUSSIAN, count, LEVEL, key)
+    return start.draw(LAW, count, LEVEL, key)
 
 
 def start_type(start: Start) -> str | None:
@@ -287,24 +288,30 @@ def start_key(start: Start) -> str | None:
     return None
 
 
-def _moments(start: Start) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of the first state: those of the path, or of `combine` without data."""
-    mean = torch.tensor(GAUSSIAN.means[0], dtype=torch.float64)
-    covariance = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
-    if isinstance(start, Overdispersed):  # its x₀ are wider, and independent
-        covariance = start.factor**2 * covariance.diagonal().diag()
-    if start.uses_data:
-        return noised_law(mean, covariance, LEVEL)
+def _moments(start: Start) -> tuple[Tensor, Tensor] | None:
+    """Mean and covariance of the first state on `LAW`, as the start says, or None."""
+    mean = torch.tensor(LAW.means[0], dtype=torch.float64)
+    covariance = torch.tensor(LAW.covariances[0], dtype=torch.float64)
+    try:
+        mean, variances = start.moments(mean, covariance.diagonal(), LEVEL)
+        return mean, variances.diag()
+    except InvalidSetting:
+        if start.uses_data:  # it begins on the path
+            return noised_law(mean, covariance, LEVEL)
     identity = torch.eye(2, dtype=torch.float64)
     unknown = torch.full_like(identity, torch.nan)
-    mean = start.combine(unknown, 0 * identity, LEVEL)[0]
-    root = start.combine(unknown, identity, LEVEL) - mean  # combine is affine in ε
-    return mean, root.mT @ root
+    zero, one, two = (start.combine(unknown, k * identity, LEVEL) for k in (0, 1, 2))
+    root = one - zero
+    is_affine = torch.allclose(two - one, root)  # in ε; then the first state is Gaussian
+    return (zero[0], root.mT @ root) if is_affine else None
 
 
 def start_moments(start: Start) -> str | None:
-    """Mean and covariance are those of the noised data, or of `combine` if it uses no data."""
-    mean, covariance = _moments(start)
+    """Mean and covariance of draws are those that `moments` says, or `combine`, or the path."""
+    known = _moments(start)
+    if known is None:
+        return DOES_NOT_APPLY
+    mean, covariance = known
     x, width = _start(start, DRAWS, 0, 0, 0), covariance.diagonal()
     if not ((x.mean(0) - mean).abs() < 5 * (width / DRAWS).sqrt()).all():
         return f"the mean is {x.mean(0).tolist()}, not {mean.tolist()}"
@@ -316,13 +323,15 @@ def start_moments(start: Start) -> str | None:
 
 def start_density(start: Start) -> str | None:
     """`log_density` is that of the first state on Gaussian data; it may be unknown."""
-    x = _normal("x", 30)
-    path = cast(Density, GAUSSIAN.oracle(EDM())).log_density
+    x, known = _normal("x", 30), _moments(start)
+    path = cast(Density, LAW.oracle(EDM())).log_density
     try:
         got = start.log_density(x, LEVEL, path)
     except InvalidSetting:
         return DOES_NOT_APPLY
-    law: Any = torch.distributions.MultivariateNormal(*_moments(start))
+    if known is None:
+        return DOES_NOT_APPLY
+    law: Any = torch.distributions.MultivariateNormal(*known)
     want = law.log_prob(x)
     same = got.shape == want.shape and torch.allclose(got, want, rtol=1e-9, atol=1e-9)
     return None if same else "log_density is not that of the first state"
@@ -346,9 +355,11 @@ def _times(
 
 def level_law_type(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
     """n draws are float64 numbers of shape (n,), in [0, 1]."""
-    for _, times in _times(law, paths):
-        if (times.shape, times.dtype) != ((1000,), torch.float64):
-            return f"1000 draws are {times.dtype} of shape {tuple(times.shape)}"
+    for path, times in _times(law, paths):
+        few = law.sample(7, path, torch_generator("law"))
+        for count, drawn in ((1000, times), (7, few)):
+            if (drawn.shape, drawn.dtype) != ((count,), torch.float64):
+                return f"{count} draws are {drawn.dtype} of shape {tuple(drawn.shape)}"
         if not ((times >= 0) & (times <= 1)).all():
             return "a time is outside [0, 1]"
     return None
