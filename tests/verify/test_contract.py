@@ -217,14 +217,14 @@ TARGETS = [
                 "denoise": lambda self, x, y, at: y * x.norm(),
             },
             "rows",
-            "y of a state depends on the others",
+            "y depends on other states, or",
         ),
         (DataTarget, {"denoise": lambda self, x, y, at: y.double()}, "rows", "is torch.float64"),
         (
             DataTarget,
             {"regress": lambda self, x0, eps, level: x0 + isinstance(level.t, float)},
-            "levels",
-            "a level of numbers gives another y",
+            "rows",
+            "y depends on other states, or",
         ),
         (NoiseTarget, {"why_incompatible": lambda self, levels: None}, "signal", "is not finite"),
         (
