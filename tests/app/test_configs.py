@@ -53,6 +53,7 @@ NEEDS = {
     ("picture", "series_1d"): ["metric=max_sliced", "dataset=four_well"],
     ("dataset", "pinwheel"): ["denoiser=learned"],  # its law has no closed form
     ("metric", "w_law_1d"): LINE,
+    ("metric", "w_output_1d"): LINE,
     ("metric", "w2_law_gaussian"): SPECTRUM,
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
     ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],

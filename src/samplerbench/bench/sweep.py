@@ -19,14 +19,14 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.densities import OutputLaw, log_ratios, why_no_density
+from samplerbench.bench.densities import OutputLaw, density, why_no_density
 from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
@@ -118,14 +118,14 @@ class Reference:
         to: describes it.
     """
 
-    distance: Lazy[Callable[[Tensor], Measurement]]
+    distance: Lazy[Callable[[Any], Measurement]]
     to: Against
 
 
 #: What is known of the law of a cell's output, by name: why it is not known, and what it is.
 OUTPUT_LAWS: Mapping[
     str, tuple[Callable[[Sweep, Cell], str | None], Callable[[Sweep, Cell], OutputLaw]]
-] = {"density": (why_no_density, log_ratios), "spectrum": (why_no_spectrum, spectrum_of)}
+] = {"density": (why_no_density, density), "spectrum": (why_no_spectrum, spectrum_of)}
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,16 @@ class Sweep:
             name
             for name, metric in self.metrics.items()
             if not (floor and isinstance(metric, OutputLawMetric))
-            and not (cell.repetition > 0 and isinstance(metric, OutputLawMetric) and metric.exact)
+            and not (cell.repetition > 0 and name in self.exact_metrics)
+        ]
+
+    @property
+    def exact_metrics(self) -> list[str]:
+        """The names of metrics of exact laws: without samples, repetitions and intervals."""
+        return [
+            name
+            for name, metric in self.metrics.items()
+            if isinstance(metric, OutputLawMetric) and metric.is_exact(self.law)
         ]
 
     def row_count(self) -> int:
@@ -348,7 +357,7 @@ class Sweep:
 
         def to(metric: Metric | LawMetric) -> Reference:
             if isinstance(metric, OutputLawMetric):
-                of_output = partial(metric.of_output, dataset=self.dataset)
+                of_output = partial(metric.of_output, dataset=self.law)
                 return Reference(Lazy(lambda: of_output), Against("law"))
             if isinstance(metric, LawMetric):
                 law = metric

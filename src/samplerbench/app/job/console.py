@@ -76,11 +76,6 @@ def print_cells(
         out.print()
 
 
-def exact_metrics(metrics: Mapping[str, Metric | LawMetric]) -> list[str]:
-    """The names of metrics of exact laws: without samples, floor and intervals."""
-    return [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and m.exact]
-
-
 def metric_name(metric: str, settings: str) -> str:
     """A metric with those of its settings that are not its member's in conf/metric/."""
     path = member_files("metric").get(metric)
@@ -209,8 +204,6 @@ def print_claims(
     Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`) have not mixed.
     """
     unmixed = {} if chains is None else _unmixed(chains)
-    exact = exact_metrics(metrics)
-    table = table[~table["metric"].isin(exact)]  # there is nothing to test
     sampled = table[table["denoiser"] != "law"]
     if sampled.empty:
         return

@@ -18,7 +18,6 @@ from rich.console import Console
 
 from samplerbench.app.job.build import Job, what_pictures_see
 from samplerbench.app.job.console import (
-    exact_metrics,
     print_beyond,
     print_budget,
     print_cells,
@@ -105,7 +104,7 @@ class Showing:
         if sweep.nfe:  # samplers at equal cost, not at equal steps
             unit = "NFE"
             shown_cells, beyond = at_equal_cost(shown_cells, sweep.nfe)
-        exact = exact_metrics(sweep.metrics)
+        exact = sweep.exact_metrics
         print_cells(self.out, shown_cells, unit, sweep.law.known_law, exact)
         print_beyond(self.out, beyond)
         chains = table[table["reference"] == CHAIN]
@@ -114,7 +113,8 @@ class Showing:
             text = "whether chains have mixed was not asked: chains=20 examines 20 of each sampler"
             self.out.print(text, markup=False)
         print_failures(self.out, table)
-        print_claims(self.out, shown_cells, self.job.wanted, sweep.metrics, unit, chains)
+        uncertain = shown_cells[~shown_cells["metric"].isin(exact)]
+        print_claims(self.out, uncertain, self.job.wanted, sweep.metrics, unit, chains)
         self.log.table("cells", table.drop(columns=["metric_settings"]))
         if self.job.budget is not None:
             self._budget(self.job.budget, table)
