@@ -49,11 +49,14 @@ NEEDS = {
             "score_heatmap",
         )
     },
+    ("picture", "spectrum_error"): SPECTRUM,
+    ("picture", "w2_path"): SPECTRUM,
     ("picture", "truth_generated_1d"): ["metric=max_sliced", *LINE],
     ("picture", "series_1d"): ["metric=max_sliced", "dataset=four_well"],
     ("dataset", "pinwheel"): ["denoiser=learned"],  # its law has no closed form
     ("metric", "w_law_1d"): LINE,
     ("metric", "w2_law_gaussian"): SPECTRUM,
+    ("metric", "kl_law_gaussian"): [*SPECTRUM[:2], "law=gaussian_twin"],
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
     ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],
     **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "underdamped")},

@@ -34,19 +34,19 @@ def test_two_sets_of_one_law_are_rarely_told_apart(kind):
                 x / torch.randn(3, 100, 1, generator=generator).double().square().mean(0).sqrt()
                 for x in (first, second)
             )
-        told += gap(first, second).verdict == "told apart"
+        told += gap(first, second).verdict == "distinguishable"
     assert told <= 13  # 5 are expected at most: more has a chance of .1 %
 
 
 def test_pairs_find_a_difference_that_independent_sets_hide():
     wide = 1.5 * LAW.draws(500, "wide", 0)
     found = gap(wide, 1.03 * wide)
-    assert found.verdict == "told apart"
+    assert found.verdict == "distinguishable"
     assert (found.minus, found.samples) == ("first", "second")
     wanted = TRUTH.distance(1.03 * wide).value - TRUTH.distance(wide).value
     assert found.distance == pytest.approx(wanted)
     apart = gap(wide, 1.03 * 1.5 * LAW.draws(500, "wide", 1))
-    assert apart.verdict == "cannot be told apart"
+    assert apart.verdict == "not distinguishable"
     assert apart.half_width > 5 * found.half_width
 
 

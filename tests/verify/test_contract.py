@@ -6,6 +6,7 @@ import dataclasses
 from functools import cache, partial
 from itertools import count
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from samplerbench.core.noise import torch_generator
 from samplerbench.core.schedules import EDM, Rectified
 from samplerbench.core.starts import Exact, Moments, Prior
 from samplerbench.core.targets import DataTarget, NoiseTarget, VTarget
-from samplerbench.core.weightings import Uniform
+from samplerbench.core.weightings import Uniform, Weighting
 from samplerbench.datasets.rings import Rings, RingsOracle
 from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
 from samplerbench.metrics.kl_law import KLLaw
@@ -31,6 +32,8 @@ from samplerbench.samplers.mala import MALA
 from samplerbench.verify.contract import CONTRACTS, broken, faults
 from samplerbench.verify.network_contract import DIM
 from samplerbench.verify.sampler_contract import TestBed
+
+UNKEYED = np.random.default_rng()
 
 
 def changed(base, **methods):
@@ -59,6 +62,12 @@ class NotTheEnd(DDIM):
 
 class OtherBits(DDIM):
     def steps(self, model, x, levels, noise):
+        return super().steps(model, x + UNKEYED.normal(), levels, noise)
+
+
+class Global(DDIM):
+    def steps(self, model, x, levels, noise):
+        torch.manual_seed(0)
         return super().steps(model, x + 1e-3 * torch.rand_like(x), levels, noise)
 
 
@@ -124,11 +133,11 @@ class Undeclared(MALA):
 
 SAMPLERS = [
     (InPlace(), "states", "changed in place"),
-    (OneTooMany(), "states", "5 steps yield 6 states"),
+    (OneTooMany(), "states", "must be a sampler that yields 5 states"),
     (Undeclared(), "states", "rejects is False, and its steps have ['acceptance']"),
     (NotTheEnd(), "end", "is not its x̂₀, and ends_at_data is True"),
     (OtherBits(), "bits", "the same key gives other bits"),
-    (OtherBits(), "generators", "global"),
+    (Global(), "type", "a global random generator is used"),
     (SecretNoise(), "bits", "draws from noise, and stochastic is False"),
     (Crowd(), "neighbours", "depends on its neighbours"),
     (Single(), "type", "from a torch.float64 start on cpu the state is torch.float32"),
@@ -183,11 +192,33 @@ GRIDS = [
     (lambda path, steps: uniform(path, steps, t_max=1 / next(CALLS)), "bits", "other levels"),
     (partial(uniform, t_max=2.0), "rows", "t_max=2.0: must be"),
 ]
+
+
+def sinh(self, x0, eps, level):
+    return x0.sinh()
+
+
 TARGETS = [
     (changed(base, **methods), promise, words)
     for base, methods, promise, words in (
         (DataTarget, {"denoise": lambda self, x, y, level: y + 1e-6}, "inverse", "differs from x₀"),
         (VTarget, {"regress": lambda self, x0, eps, at: eps * at.alpha}, "inverse", "from x₀"),
+        (
+            DataTarget,
+            {"regress": sinh, "denoise": lambda self, x, y, at: y.asinh()},
+            "affine",
+            "off",
+        ),
+        (
+            DataTarget,
+            {
+                "regress": lambda self, x0, eps, at: x0 / (at.alpha * x0 + at.sigma * eps).norm(),
+                "denoise": lambda self, x, y, at: y * x.norm(),
+            },
+            "rows",
+            "y of a state depends on the others",
+        ),
+        (DataTarget, {"denoise": lambda self, x, y, at: y.double()}, "rows", "is torch.float64"),
         (
             DataTarget,
             {"regress": lambda self, x0, eps, level: x0 + isinstance(level.t, float)},
@@ -212,7 +243,8 @@ TARGETS = [
 
 
 def unkeyed(self, dataset, count, level, key):
-    return self.combine(*torch.randn(2, count, dataset.dim).double(), level)
+    draws = UNKEYED.normal(size=(2, count, dataset.dim))
+    return self.combine(*torch.from_numpy(draws), level)
 
 
 def same(self, dataset, count, level, key):
@@ -243,7 +275,7 @@ LEVEL_LAWS = [
             "[0,",
         ),
         ({"sample": lambda self, n, path, g: torch.rand(n, generator=g)}, "type", "torch.float32"),
-        ({"sample": lambda self, n, path, g: torch.rand(n).double()}, "generator", "the global"),
+        ({"sample": lambda self, n, path, g: torch.rand(n).double()}, "generator", "a global"),
         ({"sample": lambda self, n, path, g: torch.ones(n).double()}, "generator", "not decide"),
         ({"largest": lambda self, path: 1.0}, "largest", "more noise than the largest"),
         ({"largest": lambda self, path: 99.0}, "largest", "ends at 10"),
@@ -288,7 +320,7 @@ class Flat(Rings):
 
 class RandomRings(Rings):
     def draws(self, count, purpose, *key):
-        return torch.rand(count, 2).double()
+        return torch.from_numpy(UNKEYED.random((count, 2)))
 
 
 def with_oracle(**methods):
@@ -353,7 +385,11 @@ NETWORKS = [
         (lambda net, u, at: sound(net, u, at) + isinstance(at.t, float), "levels", "another y"),
         (lambda net, u, at: sound(net, u, at).double(), "shapes", "torch.float64"),
         (lambda net, u, at: sound(net, u.mul_(1.1), at), "shapes", "in place"),
-        (lambda net, u, at: sound(net, u, at) + torch.rand(()), "shapes", "y is random"),
+        (
+            lambda net, u, at: sound(net, u, at) + UNKEYED.random(),
+            "shapes",
+            "y is random",
+        ),
         (lambda net, u, at: sound(net, u.detach(), at), "gradients", "reaches the state"),
         (lambda net, u, at: sound(net, u, at).detach() + u, "gradients", "reaches first.weight"),
     )
@@ -362,7 +398,7 @@ NETWORKS = [
     (
         lambda seed: nn.Sequential(Sound(seed), nn.Linear(2, 2)),
         "seed",
-        "the global random generator",
+        "a global random generator",
     ),
 ]
 
@@ -391,7 +427,7 @@ honest = Implicit.loss
 OBJECTIVES = [
     (objective(loss=loss), promise, words)
     for loss, promise, words in (
-        (lambda own, x0, g: honest(own, x0, g) + torch.rand(()), "generator", "the global"),
+        (lambda own, x0, g: honest(own, x0, g) + torch.rand(()), "generator", "a global"),
         (
             lambda own, x0, g: honest(own, x0, g) + 0 * torch.rand((), generator=g),
             "generator",
@@ -451,7 +487,7 @@ METRICS = [
     (metric(lambda x, y: -gap(x, y)), "far", "away"),
     (metric(lambda x, y: gap(x, y).square()), "units", "of a shift by"),
     (metric(lambda x, y: 1e-3 + gap(x, y)), "units", "from a cloud to itself"),
-    (metric(lambda x, y: gap(x, y) + torch.rand(()) / 1e3), "bits", "the global random generator"),
+    (metric(lambda x, y: gap(x, y) + torch.rand(()) / 1e3), "bits", "a global random generator"),
     (metric(lambda x, y: gap(x[:9], y)), "order", "in reverse order"),
     (metric(lambda x, y: gap(x.mul_(1.01), y)), "clouds", "changed in place"),
     (metric(lambda x, y: gap(x, y) + (x.dtype == torch.float32)), "clouds", "of float32 clouds"),
@@ -507,9 +543,17 @@ def test_others_do_not_complain(simple_mixture):
     assert broken(CONTRACTS["schedule"], changed(Rectified)) == []
 
 
+@dataclasses.dataclass
+class Mutable(Weighting):
+    def weight(self, level):
+        return 1.0
+
+
 def test_settings():
     class Loose(Rings):
         def __init__(self):
             self.extra = object()
 
     assert "settings" in broken(CONTRACTS["dataset"], Loose())[-1]
+    (line,) = broken(CONTRACTS["weighting"], Mutable())
+    assert line == "settings: write @dataclass(frozen=True) above class Mutable"

@@ -1,31 +1,32 @@
-"""The distance of anybody's samples to data, with its floor; and differences of such distances.
+"""The distance of samples from any source to data, with its floor; differences of such distances.
 
-The *floor* is the same distance for as many fresh draws of the law: what perfect samples show. The
-interval of a distance says what other samples of the same size would show; see `jackknife`.
+The *floor* is the distance of perfect samples: of the same number of fresh draws of the law. The
+interval of a distance is for other samples of the same size; see `jackknife`.
 
-Perfect samples are exchangeable with the draws that make a floor, so a verdict is a prediction of
-one more draw:
+Perfect samples are exchangeable with the draws of the floor, so a verdict is a prediction of one
+more draw:
 
-- of 39 draws the smallest and the largest: one more is above the largest with a chance of 1/40, and
-  below the smallest too, for any law;
-- of fewer, R ≥ 2, where a finite data set has no more: mean ± t_{0.975, R−1}·s·√(1 + 1/R) of the
-  logarithms (of the distances themselves where one is not positive);
-- of one, no verdict.
+- with 39 draws, from the smallest to the largest: one more draw is above the largest with a
+  probability of 1/40, and below the smallest with the same probability, for any law;
+- with fewer draws, R ≥ 2, if a finite data set has no more: mean ± t_{0.975, R−1}·s·√(1 + 1/R) of
+  the logarithms (of the distances themselves if one is not positive);
+- with one draw there is no verdict.
 
-For a data set the draws are n fresh points each, against the same reference. For a file of m points
-nothing is fresh. There the rows of both, n + m, are relabelled 39 times: n of them drawn at random,
-against the other m. If samples and data have the same law, the labels say nothing, so the
-prediction is exact (Fisher's permutation test), with all n and all m points. If they have not, the
-floor is that of the mixture of both, and larger than that of the data alone.
+For a data set each draw is n fresh points, against the same reference. For a file of m points there
+are no fresh points. Then the n + m rows of both files are relabelled 39 times: n of them, drawn at
+random, against the other m. If samples and data have the same law, all labels are equally likely,
+so the prediction is exact (Fisher's permutation test), with all n and all m points. If they have
+different laws, this floor is that of the mixture of both, and larger than that of the data alone.
 
-States of Markov chains depend on each other, so n of them are worth fewer (the bulk ESS of the
-worst coordinate, see `chains`), and their floor is that of so many. The distance itself can be
-smaller: it also sees other things than the mean, which are often known better.
+The states of a Markov chain depend on each other, so their floor is that of ESS independent draws
+(the bulk ESS of the worst coordinate, see `chains`). Their distance can be smaller than this floor,
+because it also depends on quantities other than the mean, which chains often estimate more
+precisely.
 
-Two sets of samples are compared by the difference of their distances at the same n, the first rows
-of the larger set. The jackknife leaves out the same rows of both. If row i of both comes from the
-same start, this is a paired comparison; if all rows are independent, it is one of two independent
-sets. The p-values of all pairs are corrected together by Holm's procedure, see `statistics`.
+Two sets of samples are compared by the difference of their distances at the same n, with the first
+rows of the larger set. The jackknife leaves out the same rows of both sets. If row i of both comes
+from the same start, this is a paired comparison. If all rows are independent, it is a comparison of
+two independent sets. The p-values of all pairs are corrected by Holm's procedure, see `statistics`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from samplerbench.datasets.base import Dataset, finite
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.metrics.base import Distance, LawMetric, Metric
 
-#: Draws of a floor, with which the verdict is exact.
+#: The number of draws of a floor; with it the verdict is exact.
 FLOORS = 39
 
 
@@ -83,7 +84,7 @@ class Cloud:
 
     @property
     def rows_depend(self) -> bool:
-        """Whether rows are correlated with those before them, by five standard errors."""
+        """Whether rows are correlated with the rows before them, by over five standard errors."""
         centred = self.points - self.points.mean(0)
         products = (centred[1:] * centred[:-1]).mean(0) / centred.square().mean(0)
         # NaN where nothing varies
@@ -92,17 +93,17 @@ class Cloud:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What samples are compared with, by one metric.
+    """The data with which samples are compared, by one metric.
 
     Args:
         metric: its name.
-        name: of the data, for people.
+        name: a description of the data, for the output.
         dim: of its points.
-        distance: to it.
-        floor: samples ↦ the distances of as many perfect samples, shape (R,); empty where there are
-            none.
+        distance: of samples to it.
+        floor: samples ↦ the distances of the same number of perfect samples, shape (R,); empty if
+            there are none.
         why_too_large: n ↦ why n samples are too many for the metric; None if they are not.
-        seed: of the groups that the intervals come from.
+        seed: of the groups for the intervals.
     """
 
     metric: str
@@ -162,7 +163,7 @@ def to_points(
     between = metric
     return Truth(
         name,
-        f"{len(points):,} points of {origin}, with a floor of the rows of both, relabelled",
+        f"{len(points):,} points of {origin}, with a floor from the relabelled rows of both files",
         points.shape[1],
         distance=between.against(points, seed=seed),
         floor=lambda samples: relabelled(between, samples, points, seed),
@@ -172,7 +173,7 @@ def to_points(
 
 
 def relabelled(metric: Metric, samples: Tensor, points: Tensor, seed: int) -> NDArray[np.float64]:
-    """The distances between two clouds whose rows are exchanged at random; see the module."""
+    """Distances between two clouds after random exchanges of their rows; see the module."""
     n, both = len(samples), torch.cat([samples, points])
     values = []
     for repetition in range(FLOORS):
@@ -240,10 +241,10 @@ def distances(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
     lines = []
     for name, cloud in clouds.items():
         value = truth.distance(cloud.points).value
-        # random groups of dependent states are not independent
+        # the jackknife needs independent rows
         half = math.nan if cloud.chains else _half_width(cloud.points, truth)
         ess, r_hat = cloud.worth
-        # as many states of chains as they are worth, far from each other
+        # ESS states of the chains, equally spaced
         rows = torch.linspace(0, len(cloud.points) - 1, ess).round().long()
         floor = truth.floor(cloud.points[rows] if cloud.chains else cloud.points)
         ends = (math.nan, math.nan) if len(floor) < 2 else prediction(floor)
@@ -271,17 +272,17 @@ def _half_width(points: Tensor, truth: Truth) -> float:
 
 
 def _verdict(cloud: Cloud, value: float, sets: int, low: float, high: float) -> str:
-    """The meaning of a distance beside the interval of perfect samples."""
+    """The verdict on a distance, from the interval of perfect samples."""
     if cloud.chains and not cloud.worth[1] <= MIXED:
         return "no verdict: the chains have not mixed"
     if sets < 2:
         count = "one set" if sets else "no set"
-        return f"no verdict: the data have {count} of fresh draws of this size"
+        return f"no verdict: {count} of fresh draws of this size"
     if value > high:
-        return "told from the data"
-    # chains can be worth more than their ESS, so that only a distance too large is a finding
+        return "differs from the data"
+    # a chain may be closer than ESS draws
     below = value < low and not cloud.chains
-    return "below what perfect samples show" if below else "cannot be told from the data"
+    return "closer than perfect samples" if below else "not distinguishable from the data"
 
 
 def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
@@ -345,4 +346,4 @@ def differences(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
 def _comparison(p_value: float) -> str:
     if math.isnan(p_value):
         return "the same values"
-    return "told apart" if p_value <= 0.05 else "cannot be told apart"
+    return "distinguishable" if p_value <= 0.05 else "not distinguishable"

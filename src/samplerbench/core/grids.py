@@ -286,9 +286,9 @@ def hold(schedule: NoiseSchedule, steps: int, *, noise: float = 0.0) -> Levels:
 
 
 def for_samplers(grid: Grid, schedule: NoiseSchedule, steps: int, holds: bool) -> Grid:
-    """The grid of samplers that stay at one level (`holds`), or of those that move.
+    """The grid for samplers that stay at one level (`holds`), or for samplers that move.
 
-    Where the job's grid moves, the former stay at the level of the data.
+    If the grid of the job moves, samplers that hold stay at the level of the data.
     """
     return hold if holds and not grid(schedule, steps).held else grid
 

@@ -40,7 +40,7 @@ class Score(nn.Module, ABC):
         """∇ log q(x) at the level, shape (*batch, dim)."""
 
     def why_incompatible(self, levels: Levels) -> str | None:
-        """Why this model is undefined at one of the levels, in one line, or None if it is not."""
+        """Why this model is undefined at one of the levels, in one line; None if it is defined."""
         return None
 
 

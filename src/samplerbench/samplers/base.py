@@ -54,7 +54,7 @@ class Sampler(ABC):
         needs_density: whether the model must also have a log-density.
         needs_signal: whether it is undefined at levels without signal, α = 0.
         holds: whether it stays at one level, as in `grids.hold`; all others must move.
-        rejects: whether it may reject a proposal, and says so by `acceptance` in `info`.
+        rejects: whether it may reject proposals; then `info` has `acceptance`.
         couples: whether its draws may be the increments of a Brownian path; see `core.coupling`.
     """
 
@@ -123,7 +123,7 @@ class Sampler(ABC):
         """Go from the state x at the first level to the last one.
 
         Args:
-            model: the denoiser, or what else it `needs`.
+            model: a model of the type `needs`.
             x: the first state, shape (*batch, dim).
             levels: the levels of the states, steps + 1 of them.
             noise: the source of fresh noise.
@@ -201,8 +201,8 @@ def iterate(
     """The steps of a sampler, one for each step of the levels.
 
     Args:
-        sampler: one that can run on the model and the levels; see `why_incompatible`.
-        model: what the sampler `needs`.
+        sampler: it must be compatible with the model and the levels; see `why_incompatible`.
+        model: of the type that the sampler `needs`.
         x: the first state, shape (*batch, dim).
         levels: of the states.
         noise: the source of fresh noise.
@@ -215,6 +215,8 @@ def iterate(
     for count, step in enumerate(sampler.steps(cast(Denoiser, model), x, levels, noise), 1):
         if count > levels.steps:
             break
+        name = type(step).__name__
+        require(isinstance(step, Step), "steps", name, "a generator that yields Step(x, x0_hat)")
         shape = tuple(step.x.shape)
         require(
             shape == tuple(x.shape), "step.x.shape", shape, f"that of the start, {tuple(x.shape)}"

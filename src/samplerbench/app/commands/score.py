@@ -1,23 +1,23 @@
-"""`samplerbench score FILE…`: the distance of anybody's samples to the data, with its floor.
+"""`samplerbench score FILE…`: the distance of samples from any source to the data, with its floor.
 
     samplerbench score samples.npy dataset=grid_mixture
     samplerbench score a.npy b.npy reference=data.npy metric=sliced
     samplerbench score samples.npy dataset=two_moons out=scores.csv
 
-Files hold one sample a row, from any tool in any language: .npy, .npz, .pt, .csv, .tsv, .txt or
-.parquet. `array` chooses one of several in a .npz or .pt file, `columns` those of a table. A folder
-holds an image in each file, of the size of the data. With `layout` files hold Markov chains:
-layout=draw one, layout=chain,draw or layout=draw,chain several, whose first axes these are; a .nc
-file (ArviZ) names its axes itself. With `frame` they hold the states along the way to samples, as
-`sample --every` writes them: frame=last scores the last one, frame=all all of them.
+A file has one sample per row: .npy, .npz, .pt, .csv, .tsv, .txt or .parquet. `array` chooses one of
+several arrays in a .npz or .pt file, `columns` the columns of a table. A folder has one image per
+file, of the size of the data. `layout` is for files of Markov chains and names their first axes:
+layout=draw for one chain, layout=chain,draw or layout=draw,chain for several; a .nc file of ArviZ
+names its axes itself. `frame` is for the states along the way to samples, as `sample --every`
+writes them: frame=last scores the last one, frame=all all of them.
 
-The other words are those of a job, or the same as `--dataset grid_mixture`: `dataset` and `metric`
-with their settings, `n_reference`, and `seed`, which decides all that is random. `reference` is a
-file of data in place of a data set, and of `n_reference`; its floor comes from the rows of both.
-`out` is a new .csv or .json file for the numbers of the tables.
+The other words are as in a job, also in the form `--dataset grid_mixture`: `dataset` and `metric`
+with their settings, `n_reference`, and `seed`, which determines all random numbers. `reference` is
+a file of data; it replaces `dataset` and `n_reference`, and its floor comes from the rows of both
+files. `out` is a new .csv or .json file for the numbers of the tables.
 
-Several files are compared with one another: a second table has the difference of each pair. What
-the floor, the interval, the verdicts and the differences are is in `bench.scoring`.
+Several files are compared with each other: a second table has the difference of each pair. See
+`bench.scoring` for the floor, the intervals, the verdicts and the differences.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from samplerbench.app.terminal import console
 from samplerbench.bench.rounding import difference, distance, plain
 from samplerbench.errors import require
 
-if TYPE_CHECKING:  # torch takes long to import: functions do, after the words are checked
+if TYPE_CHECKING:  # torch is slow to import: functions import it after the words are checked
     from torch import Tensor
 
     from samplerbench.bench.scoring import Cloud, Line, Truth
 
-#: Those of a job's words that are used here, and those of them with settings.
+#: The keys of a job that are used here, and those of them with settings.
 USED = ("dataset", "metric", "n_reference", "seed")
 GROUPS = ("dataset", "metric")
-#: How files are read.
+#: Options for reading files.
 READING = ("layout", "array", "columns", "frame")
-#: The ends of names of files that `out` may be.
+#: The allowed suffixes of `out`.
 WRITTEN = (".csv", ".json")
 
 
@@ -60,7 +60,7 @@ def main(words: list[str]) -> None:
     """Print a table, the nearest file first.
 
     Raises:
-        InvalidSetting: a file cannot be read, or a word is none that is used.
+        InvalidSetting: a file cannot be read, or a word has no use here.
     """
     keys = ("reference", "out", *READING, *USED)
     files, values = read_words("score", words, keys, groups=GROUPS, place="file or folder")
@@ -75,11 +75,11 @@ def main(words: list[str]) -> None:
     allowed = "given, or reference=FILE: see samplerbench list datasets"
     require(reference is not None or "dataset" in values, "dataset", "", allowed)
     for key in values if reference is not None else ():
-        allowed = "left out beside a reference, whose points are all that samples are compared with"
+        allowed = "left out beside a reference: samples are compared with its points"
         require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)
-    lines = score(files, reference, values, **reading)
+    lines = score_files(files, reference, values, **reading)
     if out is not None:
-        import pandas as pd  # slow, and few need it
+        import pandas as pd  # slow to import, and rarely needed
 
         table = pd.DataFrame(map(asdict, lines))
         is_csv = Path(out).suffix == ".csv"
@@ -88,7 +88,7 @@ def main(words: list[str]) -> None:
             path.write_text(text, encoding="utf-8", errors="replace")
 
 
-def score(
+def score_files(
     files: Sequence[str],
     reference: str | None,
     words: Mapping[str, str],
@@ -131,7 +131,7 @@ def score(
             text = f"{name}: {number:,} chains of {draws:,} draws: is it the other layout?"
             console().print(text, markup=False)
         if cloud.chains is None and cloud.rows_depend:
-            text = f"{name}: its rows depend on those before them; layout=draw measures a chain"
+            text = f"{name}: its rows depend on the rows before them; use layout=draw for a chain"
             console().print(text, markup=False)
     return lines
 
