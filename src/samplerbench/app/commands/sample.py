@@ -229,10 +229,11 @@ def report(run: StoredRun, request: Request, sweep: Sweep, cell: Cell, made: Mad
     yield f"samples: {request.out}, shape {shape_of(sweep, cell, request.every)}"
     if request.every is not None:
         yield "         the first axis is the way; its last entry are the samples"
-    elif sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not made.bad:
+    if sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not made.bad:
         words = scoring(run, request.out)
         if words:
-            yield f"score:   {shlex.join(words)}"
+            way = ["frame=last"] if request.every is not None else []
+            yield f"score:   {shlex.join([*words, *way])}"
 
 
 def scoring(run: StoredRun, out: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """The words after a command's name, which all commands read in the same way.
 
-A word that names an existing folder (for `score` a file) is that folder, even with "=" in its name,
-and so is a word without "=". Any other word is `key=value`, also written `--key=value` or
+A word that names an existing folder (for `score` also a file) is that folder, even with "=" in its
+name, and so is a word without "=". Any other word is `key=value`, also written `--key=value` or
 `--key value`. A command refuses words that it would not use.
 """
 
@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from samplerbench.errors import require
 
-_IS_THERE = {"folder": os.path.isdir, "file": os.path.isfile}
+_IS_THERE = {"folder": os.path.isdir, "file or folder": os.path.exists}
 
 
 def read_words(
@@ -26,7 +26,7 @@ def read_words(
     *,
     groups: Collection[str] = (),
     options: Collection[str] = (),
-    place: Literal["folder", "file"] = "folder",
+    place: Literal["folder", "file or folder"] = "folder",
 ) -> tuple[list[str], dict[str, str]]:
     """The folders or files that the words name, and the values of their keys.
 
