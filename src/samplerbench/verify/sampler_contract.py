@@ -61,6 +61,8 @@ class TestBed:
         """
         if sampler.holds:
             return grids.hold(self.schedule, steps, noise=0.5)
+        if sampler.brings_levels:
+            return sampler.levels(grids.uniform, self.schedule, steps)
         loses_signal = float(self.schedule.alpha(torch.ones(()))) == 0
         if sampler.needs_signal and loses_signal:
             return grids.uniform(self.schedule, steps, t_max=0.9)
@@ -131,6 +133,8 @@ def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 def end(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """The last state is the last x̂₀, bit for bit, if and only if `ends_at_data`."""
+    if sampler.brings_levels:  # its last step is its own
+        return DOES_NOT_APPLY
     x, levels = bed.start(sampler, 4), bed.levels(sampler)
     *_, last = iterate(sampler, bed.model, x, levels, _noise())
     if torch.equal(last.x, last.x0_hat) == sampler.ends_at_data:
@@ -190,7 +194,7 @@ def evaluations(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 def noise(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """No evaluation has a larger noise-to-signal ratio than `most_noise`."""
-    if sampler.holds:
+    if sampler.holds or sampler.brings_levels:
         return DOES_NOT_APPLY
     # below the largest ratio of the path, so that a sampler could evaluate above its levels
     top = min(bed.schedule.noise_range[1], 8.0) / 2
@@ -229,6 +233,11 @@ def needs(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 def levels(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """Levels that stand still, move or have no signal are refused as declared, in one line."""
+    if sampler.brings_levels:
+        refuses = _refuses(
+            sampler.why_incompatible(bed.model, grids.uniform(bed.schedule, 3)), "its own levels"
+        )
+        return None if refuses else "it brings its levels, and takes others"
 
     def refused(path: NoiseSchedule, levels: Levels) -> str | None:
         return sampler.why_incompatible(bed.law.oracle(path).to(bed.device), levels)
