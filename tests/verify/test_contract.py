@@ -487,6 +487,12 @@ def gap(x, y):
     return (x.mean(0) - y.mean(0)).norm()
 
 
+def spread(x, y):
+    """W₁ of the first coordinate."""
+    q = torch.linspace(0, 1, 101, dtype=torch.float64)
+    return (x[:, 0].double().quantile(q) - y[:, 0].double().quantile(q)).abs().mean()
+
+
 def bounded(x, y):
     value = float(gap(x, y))
     return Measurement(value, value + 1, value + 2, None, 0)
@@ -508,6 +514,8 @@ METRICS = [
     (metric(lambda x, y: -gap(x, y)), "far", "away"),
     (metric(lambda x, y: gap(x, y).square()), "units", "of a shift by"),
     (metric(lambda x, y: 1e-3 + gap(x, y)), "units", "from a cloud to itself"),
+    (metric(gap), "units", "of the same mean"),
+    (metric(lambda x, y: spread(x, y) / (1 + y.std())), "units", "ten times as large it is"),
     (metric(lambda x, y: gap(x, y) + torch.rand(()) / 1e3), "bits", "a global random generator"),
     (metric(lambda x, y: gap(x[:9], y)), "order", "in reverse order"),
     (metric(lambda x, y: gap(x.mul_(1.01), y)), "clouds", "changed in place"),
@@ -564,7 +572,8 @@ def test_others_do_not_complain(simple_mixture):
     bed = TestBed(simple_mixture, EDM())
     assert broken(CONTRACTS["sampler"] | {"settings": lambda *_: None}, DDIM(), bed) == []
     assert broken(CONTRACTS["network"], Sound) == []
-    assert broken(CONTRACTS["metric"], metric(gap)) == []
+    assert broken(CONTRACTS["metric"], metric(spread)) == []
+    assert broken(CONTRACTS["metric"], metric(gap, is_wasserstein=False)) == []
     assert broken(CONTRACTS["schedule"], changed(Rectified)) == []
     assert broken(CONTRACTS["start"], changed(Start, combine=cubes)) == []
 
