@@ -444,6 +444,10 @@ def backwards(own, x0, generator):
     return (-1 if torch.is_grad_enabled() else 1) * Implicit.loss(own, x0, generator)
 
 
+def of_half_the_data(own, x0, generator):
+    return honest(own, 0.3 * x0, generator)
+
+
 honest = Implicit.loss
 OBJECTIVES = [
     (objective(loss=loss), promise, words)
@@ -458,7 +462,8 @@ OBJECTIVES = [
         (lambda own, x0, g: honest(own, x0.mul_(1.1), g), "loss", "in place"),
         (lambda own, x0, g: own.score(x0).square().sum() / 0, "loss", "the loss is inf"),
         (lambda own, x0, g: honest(own, x0, g).detach(), "gradients", "grad"),
-        (backwards, "learning", "after 30 steps"),
+        (backwards, "learning", "after 30 steps the loss is"),
+        (of_half_the_data, "learning", "after 30 steps the error of the score is"),
     )
 ] + [
     (objective(conditional=True), "model", "not a Learned"),
