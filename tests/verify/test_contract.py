@@ -127,6 +127,27 @@ class Raises(DDIM):
         raise RuntimeError("out of order\nand more")
 
 
+class Turned:
+    """Noise whose draws are changed by a function of the draw and the step."""
+
+    def __init__(self, noise, turn):
+        self.noise, self.turn = noise, turn
+
+    def normal(self, like, step, draw=0):
+        return self.turn(self.noise.normal(like, step, draw), step)
+
+
+class OneNoise(DDIM):
+    def steps(self, model, x, levels, noise):
+        first = Turned(noise, lambda z, step: z.reshape(-1, z.shape[-1])[0].expand(z.shape))
+        return super().steps(model, x, levels, first)
+
+
+class OtherSigns(DDIM):
+    def steps(self, model, x, levels, noise):
+        return super().steps(model, x, levels, Turned(noise, lambda z, step: (-1) ** step * z))
+
+
 class Undeclared(MALA):
     rejects = False
 
@@ -140,6 +161,8 @@ SAMPLERS = [
     (Global(), "type", "a global random generator is used"),
     (SecretNoise(), "bits", "draws from noise, and stochastic is False"),
     (Crowd(), "neighbours", "depends on its neighbours"),
+    (OneNoise(1.0), "neighbours", "share their noise"),
+    (OtherSigns(1.0), "coupling", "of one Brownian path the order is"),
     (Single(), "type", "from a torch.float64 start on cpu the state is torch.float32"),
     (Miscounted(), "evaluations", "is 2, and 1 are made"),
     (AnyScore(), "needs", "denoiser"),
