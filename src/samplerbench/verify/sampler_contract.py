@@ -7,6 +7,7 @@ declares: see `orders` and `laws`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,13 +18,15 @@ import torch
 from torch import Tensor
 
 from samplerbench.core import grids
+from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.grids import Level, Levels
 from samplerbench.core.models import Counted, Denoiser, Density, Score
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified
+from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPCosine
+from samplerbench.core.starts import Exact
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.samplers.base import Sampler, final_state, iterate
-from samplerbench.verify.orders import MIXTURE
+from samplerbench.verify.orders import GAUSSIAN, MIXTURE, interior
 
 Check = Callable[..., str | None]
 #: The result of a check that does not apply to a member, such as one of an oracle without one.
@@ -156,7 +159,7 @@ def bits(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 
 def neighbours(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """No sample depends on the others of its batch."""
+    """No sample depends on the others of its batch; each has noise of its own."""
     for dtype in (torch.float32, torch.float64):
         x = bed.start(sampler, 16).to(dtype)
         other = 3 * x.flip(0) + 1
@@ -164,6 +167,8 @@ def neighbours(sampler: Sampler, bed: TestBed = BED) -> str | None:
         one, two = (bed.run(sampler, start) for start in (x, other))
         if not torch.equal(one[5], two[5]):
             return "a sample depends on its neighbours"
+        if sampler.stochastic and torch.equal(*bed.run(sampler, x[:1].expand(2, -1))):
+            return "the samples of a batch share their noise"
         # DDIM(1) forgets a start without signal
         if not sampler.stochastic and torch.equal(one[4], two[4]):
             return "the start does not matter"
@@ -279,6 +284,29 @@ def lost(sampler: Sampler, bed: TestBed = BED) -> str | None:
     return None if x[1:].isfinite().all() else "a sample that is NaN makes others NaN"
 
 
+def coupling(sampler: Sampler, bed: TestBed = BED) -> str | None:
+    """If `couples`, runs with the noise of one Brownian path converge strongly."""
+    if not (sampler.couples and sampler.stochastic):
+        return DOES_NOT_APPLY
+    order = strong_order(sampler)
+    return None if order > 0.4 else f"with the noise of one Brownian path the order is {order:.2f}"
+
+
+def strong_order(sampler: Sampler) -> float:
+    """The strong order with the noise of one Brownian path, on a Gaussian."""
+    path, steps = VPCosine(), (30, 60)  # fewer steps would cut the noise of EDMChurn
+    model = GAUSSIAN.oracle(path)
+    x = Exact().draw(GAUSSIAN, 60, interior(path, 1).rows[0], (0, 0, 0))
+
+    def run(n: int) -> Tensor:
+        levels = interior(path, n)
+        return final_state(sampler, model, x, levels, BrownianNoise(("coupled",), levels))
+
+    best = run(240)
+    coarse, fine = (float((run(n) - best).norm()) for n in steps)
+    return math.log2(coarse / fine)
+
+
 #: Promises that a schedule can break: one begins without signal (0/0 in a coefficient), one ends
 #: with noise at t = 0 (then the step to the data has no length in t), and α and σ have any shape.
 ON_EVERY_SCHEDULE: dict[str, Check] = {
@@ -292,6 +320,7 @@ ON_EVERY_SCHEDULE: dict[str, Check] = {
 ON_ONE_SCHEDULE: dict[str, Check] = {
     "bits": bits,
     "neighbours": neighbours,
+    "coupling": coupling,
     "type": sampler_type,
     "needs": needs,
     "levels": levels,
