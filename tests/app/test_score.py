@@ -37,10 +37,10 @@ def test_good_samples_come_first_and_cannot_be_told_apart(files, capsys):
     assert title == told
     assert good in first
     assert " ± " in first
-    assert "cannot be told" in first
+    assert "not distinguishable" in first
     assert bad in second
-    assert second.endswith("(39 sets)  told from the data")
-    assert "cannot" not in second
+    assert second.endswith("(39 sets)  differs from the data")
+    assert "not dist" not in second
 
 
 def test_the_numbers_of_the_table_in_a_file(files, capsys):
@@ -52,7 +52,10 @@ def test_the_numbers_of_the_table_in_a_file(files, capsys):
         assert list(table["file"][:2]) == samples
         assert set(table["n"]) == set(table["ess"]) == {500}
         assert table["upper"][0] > table["distance"][0] > table["lower"][0]
-        assert list(table["verdict"][:2]) == ["cannot be told from the data", "told from the data"]
+        assert list(table["verdict"][:2]) == [
+            "not distinguishable from the data",
+            "differs from the data",
+        ]
     printed = capsys.readouterr().out
     assert all(verdict in printed for verdict in table["verdict"])
     for name, message in (("a.csv", "a new file"), ("a.xls", "a file of .csv or .json")):
@@ -63,9 +66,9 @@ def test_the_numbers_of_the_table_in_a_file(files, capsys):
 def test_a_file_as_the_reference(files, capsys):
     data = files("data", 1.0, 4000)
     score.main([files("bad", 1.5), f"reference={data}", "metric=sliced"])
-    assert lines(capsys)[2].endswith(" told from the data")
+    assert lines(capsys)[2].endswith(" differs from the data")
     score.main([files("many", 1.0, 3000), f"reference={data}", "metric=sliced"])
-    assert lines(capsys)[2].endswith("(39 sets)  cannot be told from the data")
+    assert lines(capsys)[2].endswith("(39 sets)  not distinguishable from the data")
 
 
 LAWS = {
@@ -199,7 +202,7 @@ def test_chains_are_worth_fewer_draws_and_their_floor_is_that_of_so_many(chains,
     """One chain of an AR(1) process: ESS n·(1 − ρ)/(1 + ρ), a ninth of the states."""
     score.main(["one.npy", *NORMAL, "metric=sliced"])
     independent = lines(capsys)
-    assert independent[2].endswith("  told from the data")  # it is correct
+    assert independent[2].endswith("  differs from the data")  # it is correct
     note = "one.npy: its rows depend on those before them; layout=draw measures a chain"
     assert independent[-1] == note
     score.main(["one.npy", *NORMAL, "metric=sliced", "layout=draw"])
@@ -208,7 +211,7 @@ def test_chains_are_worth_fewer_draws_and_their_floor_is_that_of_so_many(chains,
     assert n == "4,000"
     assert int(ess) == pytest.approx(4000 / 9, rel=0.25)
     assert float(r_hat) < 1.01
-    assert "cannot be told from the data" in line
+    assert "not distinguishable from the data" in line
 
 
 def test_few_of_many_correct_chains_are_told(tmp_path, monkeypatch, capsys):
@@ -219,9 +222,9 @@ def test_few_of_many_correct_chains_are_told(tmp_path, monkeypatch, capsys):
         np.save(name, autoregressive(0.8, 1000, 1, seed)[:, 0])
     score.main([*names, *NORMAL, "metric=sliced", "layout=draw"])
     rows = lines(capsys)[2:]
-    assert not any(row.endswith("  told from the data") for row in rows)
+    assert not any(row.endswith("  differs from the data") for row in rows)
     score.main([*names, *NORMAL, "metric=sliced"])
-    assert sum(row.endswith("  told from the data") for row in lines(capsys)) > 10
+    assert sum(row.endswith("  differs from the data") for row in lines(capsys)) > 10
 
 
 def test_a_wrong_chain_is_still_told(tmp_path, monkeypatch, capsys):
@@ -232,7 +235,7 @@ def test_a_wrong_chain_is_still_told(tmp_path, monkeypatch, capsys):
     np.save("apart.npy", apart)
     score.main(["wide.npy", "apart.npy", *NORMAL, "metric=sliced", "layout=draw,chain"])
     wide, unmixed = lines(capsys)[2:4]
-    assert wide.endswith("  told from the data")
+    assert wide.endswith("  differs from the data")
     assert unmixed.endswith("no verdict: the chains have not mixed")
 
 

@@ -1,6 +1,6 @@
 """The scene of a picture: the objects of a job, and paths from noise to data.
 
-A sweep keeps the last states only. Pictures also show the states before, so they run the samplers
+A sweep keeps only the last states. Pictures also show earlier states, so they run the samplers
 again, on few chains: a *path* is every k-th state of some chains, with its level and the number of
 its step. Start and noise have the key (seed, "picture"). So a picture is always the same, and it
 shares no random numbers with the values in the table. All samplers of a job start at the same
@@ -59,7 +59,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class Course:
-    """What makes a path: denoiser, start, sampler and number of steps.
+    """The settings of a path: denoiser, start, sampler and number of steps.
 
     Args:
         denoiser: its name in the scene.
@@ -106,7 +106,7 @@ class Scene:
         seed: of starts and noise.
         dtype: of the state.
         device: where states live while a sampler runs.
-        training: what is trained, in words.
+        training: a description of the training.
     """
 
     dataset: Dataset
@@ -169,7 +169,7 @@ class Scene:
         start: str | None = None,
         steps: int | None = None,
     ) -> str | None:
-        """The reason in one line why no sampler runs on these denoisers, or None if one does."""
+        """The reason in one line why no sampler runs on these denoisers; None if one runs."""
         try:
             reasons = [self._reason(run) for run in self._all_runs(denoisers, start, steps)]
         except InvalidSetting as error:

@@ -1,12 +1,13 @@
 """The exact law of a sampler's output on a Gaussian of any dimension, by its eigenvalues.
 
-On N(m, diag(λ)) the denoiser acts on each coordinate alone, and a sampler of fixed steps is affine:
+On N(m, diag(λ)) the denoiser acts on each coordinate separately, and a sampler with fixed steps is
+affine:
 
     x_out = a·x_in + Σ_j b_j·z_j + c   in each coordinate,   z_j ~ N(0, 1) independent,
     Var x_out = a²·Var x_in + Σ_j b_j² .
 
-`affine` gives a, b_j and c of all coordinates: no sample, and no dim × dim matrix. Cost: some four
-runs of one row, and the memory of its states.
+`affine` gives a, b_j and c of all coordinates, without samples and without a dim × dim matrix.
+Cost: about four runs of one row, and the memory of its states.
 
 Reference: E. Pierret, B. Galerne, Diffusion models for Gaussian distributions: exact solutions and
 Wasserstein errors, ICML 2025, arXiv 2405.14250.
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def why_no_spectrum(sweep: Sweep, cell: Cell) -> str | None:
-    """Why the law of a cell's output is not known exactly, in one line, or None if it is."""
+    """Why the law of a cell's output is not known exactly, in one line; None if it is known."""
     sampler = cell.settings
     assert sampler is not None
     start = sweep.starts_of(sampler)[cell.start]
@@ -72,8 +73,8 @@ def output_spectrum(
     """Means and variances of the coordinates of the output, shape (dim,) each, float64.
 
     Args:
-        sampler: a method of fixed steps.
-        model: a denoiser that acts on each coordinate alone, such as `SpectrumOracle`.
+        sampler: a method with fixed steps.
+        model: a denoiser that acts on each coordinate separately, such as `SpectrumOracle`.
         levels: of the sampler.
         start_mean: of the first state, shape (dim,).
         start_variances: of its independent coordinates, shape (dim,).

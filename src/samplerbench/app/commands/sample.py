@@ -40,7 +40,7 @@ from samplerbench.errors import InvalidSetting, kind_and_line, require
 
 if TYPE_CHECKING:
     from samplerbench.bench.cell import Cell
-    from samplerbench.bench.sampling import Made
+    from samplerbench.bench.sampling import SamplingCost
     from samplerbench.bench.sweep import Sweep
 
 #: The required keys, with an example of each.
@@ -217,7 +217,9 @@ def new_array(out: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray
         array.flush()
 
 
-def report(run: StoredRun, request: Request, sweep: Sweep, cell: Cell, made: Made) -> Iterator[str]:
+def report(
+    run: StoredRun, request: Request, sweep: Sweep, cell: Cell, made: SamplingCost
+) -> Iterator[str]:
     """Lines that say what was done, where the file is, and how to score it."""
     from samplerbench.bench.cell import sampler_name
     from samplerbench.bench.sampling import shape_of

@@ -373,5 +373,5 @@ def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
 def verdict(value: float, low: float, high: float) -> str:
     """What a distance says beside the interval of perfect samples."""
     if value > high:
-        return "told from the data"
-    return "below what perfect samples show" if value < low else "cannot be told from the data"
+        return "differs from the data"
+    return "closer than perfect samples" if value < low else "not distinguishable from the data"

@@ -32,7 +32,7 @@ from samplerbench.app.terminal import console, shown
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
-from samplerbench.bench.chains import chain_cells, diagnose, names
+from samplerbench.bench.chains import chain_cells, diagnose, diagnostic_names
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.store import Store, to_data
 from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_line, require
@@ -149,7 +149,8 @@ def open_log(job: Job, directory: Path) -> Log:
 def value_count(job: Job) -> int:
     """The number of values that the job is to have."""
     sweep = job.sweep
-    chains = sum(len(names(sweep, cell)) for cell in chain_cells(sweep)) if job.chains else 0
+    diagnostics = (len(diagnostic_names(sweep, cell)) for cell in chain_cells(sweep))
+    chains = sum(diagnostics) if job.chains else 0
     if not sweep.metrics:
         return chains
     values = job.budget.row_count() if job.budget else sweep.row_count()
