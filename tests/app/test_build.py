@@ -10,6 +10,7 @@ from samplerbench.app.config.groups import chosen_nodes
 from samplerbench.app.config.numbers import check_numbers, whole_number, whole_numbers
 from samplerbench.app.job.build import build, chosen_block, networks
 from samplerbench.core.grids import Level
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.common import Look
 
@@ -244,3 +245,12 @@ def test_figures_have_one_setting(composed):
 def test_another_look_is_refused_before_any_work(composed, word):
     with pytest.raises(InvalidSetting, match=word.partition("=")[0]):
         build(composed(*FEW, word), {}, "test")
+
+
+def test_the_gaussian_twin_replaces_the_law_of_a_data_set(composed):
+    words = ["law=gaussian_twin", "dataset=two_moons", "denoiser=oracle", "metric=kl_law_gaussian"]
+    sweep = build(composed(*words), {"dataset": "two_moons"}, "test").sweep
+    assert isinstance(sweep.dataset, GaussianSpectrum)
+    assert sweep.labels.dataset == "Gaussian twin of two_moons"
+    with pytest.raises(InvalidSetting, match=r"^law=twin: must be null or gaussian_twin$"):
+        build(composed("law=twin"), {}, "test")

@@ -54,6 +54,7 @@ NEEDS = {
     ("dataset", "pinwheel"): ["denoiser=learned"],  # its law has no closed form
     ("metric", "w_law_1d"): LINE,
     ("metric", "w2_law_gaussian"): SPECTRUM,
+    ("metric", "kl_law_gaussian"): [*SPECTRUM[:2], "law=gaussian_twin"],
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
     ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],
     **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "underdamped")},

@@ -105,10 +105,19 @@ class Dataset(ABC):
         They are those of 10 000 draws (of less where data have many coordinates), unless a member
         knows better.
         """
-        if not self.can_be_drawn:
-            return None
+        return Moments.of(self._some_draws()) if self.can_be_drawn else None
+
+    def covariance(self) -> Tensor | None:
+        """The covariance of the law, shape (dim, dim), float64, if it is known exactly."""
+        return None
+
+    def known_points(self) -> Tensor:
+        """Points that represent the law, (n, dim), float64: draws, or all of a finite data set."""
+        return self._some_draws()
+
+    def _some_draws(self) -> Tensor:
         count = max(1000, min(10_000, MOST_NUMBERS // self.dim))
-        return Moments.of(self.sample(count, generator("data", "moments")))
+        return self.sample(count, generator("data", "moments"))
 
     def noised(self, noise: float) -> Dataset | None:
         """The law of x₀ + noise·ε, or None if it is not a data set.

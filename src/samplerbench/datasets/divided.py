@@ -112,6 +112,10 @@ class Divided(Dataset):
         """Rows of the training part, with replacement, shape (count, dim), float64."""
         return self.law.sample(count, generator)
 
+    def known_points(self) -> Tensor:
+        """All rows, of all parts."""
+        return torch.cat([self.part(purpose) for purpose in PARTS])
+
     def oracle(self, schedule: NoiseSchedule) -> Denoiser:
         """The ideal denoiser of the training part."""
         return self.law.oracle(schedule)

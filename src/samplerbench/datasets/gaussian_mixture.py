@@ -130,11 +130,14 @@ class GaussianMixture(Dataset):
 
     def moments(self) -> Moments:
         """Mean and variance of each coordinate, exact."""
+        weights, means, _ = self.tensors()
+        return Moments.exact(weights / weights.sum() @ means, self.covariance().diagonal())
+
+    def covariance(self) -> Tensor:
         weights, means, covariances = self.tensors()
         weights = weights / weights.sum()
-        mean = weights @ means
-        within = weights @ covariances.diagonal(dim1=1, dim2=2)
-        return Moments.exact(mean, within + weights @ (means - mean).square())
+        offset = means - weights @ means
+        return torch.einsum("k,kde->de", weights, covariances) + offset.T * weights @ offset
 
     def noised(self, noise: float) -> GaussianMixture:
         """The same mixture with covariances C_k + noise²·I."""

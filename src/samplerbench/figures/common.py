@@ -121,6 +121,7 @@ _METRICS = {
     "w_law_1d": "Wasserstein distance",
     "w2_law_gaussian": "W₂",
     "kl_law": "KL divergence from the law, nats",
+    "kl_law_gaussian": "KL divergence from the law, nats",
     "tv_law": "total variation distance",
     "within_mode": "W₂ within the modes",
     "mode_weights": "error of the modes' weights",
@@ -134,7 +135,7 @@ _METRICS = {
     "one_minus_recall": "1 − recall",
 }
 #: Metrics whose names say to what they are measured.
-_WHOLE = {"kl_law", "within_mode", "mode_weights", "moments", "nearest_training"}
+_WHOLE = {"kl_law", "kl_law_gaussian", "within_mode", "mode_weights", "moments", "nearest_training"}
 
 
 def metric_title(metric: str) -> str:

@@ -200,7 +200,7 @@ class SpectrumDistance(OutputLawMetric):
     def why_incompatible(self, dataset: Dataset) -> str | None:
         if isinstance(dataset, GaussianSpectrum):
             return None
-        return "it needs dataset=gaussian_spectrum; for other laws see kl_law or max_sliced_law"
+        return "it needs a Gaussian: law=gaussian_twin makes one of any data set"
 
     @abstractmethod
     def between(self, mean: Tensor, variances: Tensor, law: GaussianSpectrum) -> Measurement:

@@ -41,6 +41,7 @@ from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.empirical import Empirical
+from samplerbench.datasets.gaussian_spectrum import gaussian_twin
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.figures.common import Look
@@ -56,6 +57,7 @@ if TYPE_CHECKING:  # slow: imports matplotlib
     from samplerbench.figures.base import Picture
 
 CACHE = ("on", "off", "refresh")
+LAWS = (None, "gaussian_twin")
 DENOISERS = ("learned", "empirical", "oracle", "pretrained")
 #: The parts of a training that an objective names in its constructor if it has a use for them.
 PARTS = ("target", "level_law", "weighting")
@@ -155,6 +157,13 @@ def chosen_denoisers(config: DictConfig) -> list[str]:
     good = len(listed) > 0 and all(name in DENOISERS for name in listed)
     require(good and len(set(listed)) == len(listed), "denoiser", value, allowed)
     return listed
+
+
+def chosen_law(config: DictConfig, dataset: Dataset) -> Dataset:
+    """The law of a data set, or its Gaussian twin; a config of an earlier version does not say."""
+    law = config.get("law")
+    require(law in LAWS, "law", law, "null or gaussian_twin")
+    return dataset if law is None else gaussian_twin(dataset)
 
 
 def noised_law(dataset: Dataset, noise: float) -> Dataset | None:
@@ -390,7 +399,7 @@ def make_basis(
     else:
         allowed = "a data set: only a pretrained model makes pictures without, denoiser=pretrained"
         require(config.get("dataset") is not None, "dataset", "null", allowed)
-        dataset = construct(config.dataset, "dataset")
+        dataset = chosen_law(config, construct(config.dataset, "dataset"))
     if model is not None:
         schedule = model.schedule
     elif schedule is None:
@@ -477,6 +486,7 @@ def member_code(config: DictConfig, key: str) -> object:
 def make_labels(base: Basis, run: str, noise: str) -> Labels:
     """Names for the table; empty for parts that the training does not use."""
     used = training_keys(base.config)
+    twin = "" if base.config.get("law") is None else "Gaussian twin of "
     named = {
         key: str(base.choices.get(key, "")) if key in used or key not in PARTS else ""
         for key in ("network", "objective", "target", "grid")
@@ -487,7 +497,7 @@ def make_labels(base: Basis, run: str, noise: str) -> Labels:
         **named,
         schedule=str(base.choices.get("schedule", "")) if base.model is None else "pretrained",
         model=str(base.config.get("model") or ""),
-        dataset=str(base.choices.get("dataset") or "") + noise,
+        dataset=twin + str(base.choices.get("dataset") or "") + noise,
     )
 
 

@@ -28,8 +28,9 @@ from samplerbench.training.weights import LOSSES
 #: Keys of a job's config that the library does not use.
 UNUSED = frozenset(
     {
-        *("dataset", "denoiser", "model", "clip_x0", "budget", "chains", "picture", "logger"),
-        *("cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug", "experiment"),
+        *("dataset", "law", "denoiser", "model", "clip_x0", "budget", "chains", "picture"),
+        *("logger", "cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug"),
+        "experiment",
     }
 )
 
