@@ -395,7 +395,7 @@ MISTAKES = [
     (lambda run: sb.plot(run.table, metric="mmd"), "metric=mmd: must be one of max_sliced"),
     (lambda run: sb.plot(run.table, x="time"), "x=time"),
     (lambda run: sb.plot(run.table[:0]), "a table with values"),
-    (lambda run: sb.plot(5), "table=int: must be what sweep returns"),
+    (lambda run: sb.plot(5), "table=int: must be a table of sweep"),
 ]
 
 

@@ -29,7 +29,7 @@ class InvalidSetting(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """A run that has begun cannot finish; its finished parts are stored."""
+    """A run that has started cannot finish; its finished parts are stored."""
 
 
 def require(condition: bool, field: str, value: object, allowed: str) -> None:

@@ -68,7 +68,7 @@ def test_claims_of_a_whole_table():
 def test_nothing_is_ranked_where_a_smaller_value_need_not_be_better():
     tables = [floor(), cell(NEAR), cell(FAR, sampler="b")]
     text = claims(*(table.assign(metric="nearest") for table in tables))
-    assert "nearest: no ranking, since neither small nor large is better: see its floor" in text
+    assert "nearest: no ranking, since a smaller value is not better: see its floor" in text
     assert "best" not in text
     assert "smallest mean" not in text
     assert "nearest: 1 of 2 cells is not distinguishable from data" in text
@@ -78,7 +78,7 @@ def test_a_cell_with_one_value_costs_only_itself():
     lost = cell(FAR, sampler="c")
     lost.loc[1:, "status"] = "diverged"
     text = claims(floor(), cell(NEAR), cell(FAR, sampler="b"), lost)
-    assert "exact start, oracle score, c, N=4: one repetition gave a value" in text
+    assert "exact start, oracle score, c, N=4: left out, because only one" in text
     assert "a is best" in text
     assert "1 of 2 cells" in text
 
@@ -181,7 +181,7 @@ def test_at_equal_cost_columns_are_bounds_and_cells_say_what_was_made():
     assert own.endswith("2.005 ± 0.021 (4)")
     (other,) = [line for line in text.splitlines() if "  a  " in line]
     assert "(" not in other
-    assert text.count("(in brackets: the evaluations made") == 1
+    assert text.count("(in brackets: the number of evaluations") == 1
     assert "in brackets" not in printed(print_cells, cell(NEAR, steps=6, nfe=6), unit="NFE")
     assert "in brackets" not in printed(print_cells, cell(NEAR, steps=3, nfe=5))
 
@@ -201,9 +201,7 @@ def test_what_took_more_than_any_bound_is_told_apart():
     out = Console(file=io.StringIO(), width=200)
     print_beyond(out, beyond)
     text = out.file.getvalue()
-    assert text.startswith(
-        "beyond every bound: w, exact start, oracle score, adaptive, 11 levels: "
-    )
+    assert text.startswith("above every bound: w, exact start, oracle score, adaptive, 11 levels: ")
     assert "109 evaluations" in text
     assert text.count("\n") == 1
 
@@ -235,7 +233,7 @@ def test_the_floor_says_whose_draws_it_is_of():
     assert "against the law itself;" in text
     assert "10 fresh draws of the law itself" in text
     text = printed(print_cells, *table, unit="N", known_law=False)
-    assert "against the law that the data stand for;" in text
+    assert "against the law that the data represent;" in text
     assert "10 fresh draws of the data set itself" in text
     assert "the law itself" not in text
 

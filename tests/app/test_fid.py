@@ -123,5 +123,5 @@ def test_data_that_are_no_images_are_refused(folder, command, capsys):
     words = ("dataset=two_moons", "logger=none", "metric=my_fid")
     assert command("--config-dir", "conf", "trusted=lab", *words) == 2
     said = capsys.readouterr().err
-    assert "metric=my_fid: must be another one: 2 numbers are no square image" in said
+    assert "metric=my_fid: must be another one: 2 values are not a square image" in said
     assert said.count("\n") == 1

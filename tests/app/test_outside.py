@@ -122,8 +122,8 @@ def test_where_it_is_defined_decides(here):
         assert trusted("lab.sampler.Mine", "x").__name__ == "Mine"
         for target, message in (
             ("lab.tricks.os.system", "a class or a function"),
-            ("lab.tricks.os.path.join", "named as where it is defined"),
-            ("lab.tricks.Mine", "where it is defined lab.sampler.Mine"),
+            ("lab.tricks.os.path.join", "by the module that defines it"),
+            ("lab.tricks.Mine", "by the module that defines it: lab.sampler.Mine"),
             ("lab.tricks.five", "a class or a function"),
             ("lab.tricks.six", "that can be imported"),
             ("lab.silent.Mine", "that can be imported: Exception"),

@@ -151,7 +151,7 @@ def test_mistakes_are_one_line_and_leave_nothing(run, refuses, tmp_path):
         ({"steps": "[4,8]"}, "steps="),
         ({"sampler": "heun,ddim"}, "sampler=sampler=heun,ddim: must be one value"),
         ({"out": "x.csv"}, "ends in .npy"),
-        ({"out": "no/where/x.npy"}, "in a folder that is there"),
+        ({"out": "no/where/x.npy"}, "in a folder that exists"),
         ({"out": "there.npy"}, "what is there is kept"),
         ({"foo": "1"}, "foo=1: must be left out: sample uses sampler"),
         ({"metric.p": "1"}, "metric.p=1: must be left out"),

@@ -203,7 +203,7 @@ def test_chains_are_worth_fewer_draws_and_their_floor_is_that_of_so_many(chains,
     score.main(["one.npy", *NORMAL, "metric=sliced"])
     independent = lines(capsys)
     assert independent[2].endswith("  differs from the data")  # it is correct
-    note = "one.npy: its rows depend on those before them; layout=draw measures a chain"
+    note = "one.npy: its rows depend on the rows before them; use layout=draw for a chain"
     assert independent[-1] == note
     score.main(["one.npy", *NORMAL, "metric=sliced", "layout=draw"])
     line = lines(capsys)[2]

@@ -135,7 +135,7 @@ def _line(beta: float) -> DensityLine:
 
 
 def require_temperature(beta: float) -> None:
-    """Refuse an inverse temperature for which the quadrature was not made."""
+    """Refuse an inverse temperature outside the range of the quadrature."""
     require(0.1 <= beta <= 10, "beta", beta, "from 0.1 to 10")
 
 

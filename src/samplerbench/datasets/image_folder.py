@@ -1,9 +1,9 @@
-"""A user's own images: all files in a folder and below it, grey or in colour, made one size.
+"""A user's own images: all files in a folder and below it, grey or in colour, in one size.
 
 An image is rotated by its EXIF orientation, resized so that its shorter side has `size` pixels, and
 cropped to the square in its middle. Files that cannot be read are named in a warning and left out.
-Of equal images the first one by name is kept. An animation is its first frame. Transparency is
-ignored: the stored colour counts.
+Of equal images the first one by name is kept. Of an animation the first frame is used. Transparency
+is ignored: the stored colour is used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from samplerbench.errors import first_line, require
 message = logging.getLogger(__name__)
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tiff", ".webp")
-NAMED = 5  # so many of the files that are left out are named
+NAMED = 5  # the largest number of left-out files that are named
 
 Colours = Literal["grey", "rgb"]
 _MODES = {"grey": "L", "rgb": "RGB"}
@@ -64,7 +64,7 @@ def image_folder(
     for file in files:
         try:
             images.append(read(file, size, colours))
-        except Exception as error:  # whatever the file holds
+        except Exception as error:  # the file may have any content
             unreadable.append(f"{file.relative_to(folder)} ({first_line(error)})")
     named = "; ".join(unreadable[:NAMED])
     if len(unreadable) > NAMED:
@@ -82,10 +82,10 @@ def read(file: Path, size: int, colours: Colours) -> NDArray[np.uint8]:
     """An image, shape (1 or 3, size, size).
 
     Raises:
-        Exception: what Pillow raises for a broken file.
+        Exception: of Pillow, for a broken file.
         ValueError: the image has more than 8 bits per channel.
     """
-    bomb = Image.DecompressionBombWarning  # a small file can hold more pixels than the memory
+    bomb = Image.DecompressionBombWarning  # a small file may contain more pixels than the memory
     with warnings.catch_warnings(action="error", category=bomb), Image.open(file) as opened:
         if opened.mode.startswith(("I", "F")):
             raise ValueError("it has more than 8 bits a channel")

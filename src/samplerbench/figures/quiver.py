@@ -1,9 +1,9 @@
 """The score as arrows, and chains that follow it, animated.
 
-At each level one factor scales all arrows, so they keep the directions of the score. The longest 5
-% are cut to one length, since the score grows without bound far from the data. (In the notebook N1,
-each *component* has its own scale, which turns the arrows, and the arrows belong to one level while
-the chains move through all levels.) The arrows of a frame belong to the level of that frame.
+At each level one factor scales all arrows, so they have the directions of the score. The longest
+5 % are cut to one length, since the score grows without bound far from the data. The arrows of a
+frame are those of its level. (In the notebook N1 each *component* has its own scale, which changes
+the directions, and the arrows belong to one level while the chains move through all levels.)
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from samplerbench.figures.style import enlarged, sized
 _LONGEST = 0.95
 """The share of arrows that keep their length."""
 _TEXT = 12.0
-"""In points, for pages that show the animation at 450 pixels or less."""
+"""The font size in points, for pages that show the animation at 450 pixels or less."""
 _ARROWS = "0.45"
 
 
@@ -158,13 +158,13 @@ def _mark(marker: str, colour: str, label: str, size: float) -> Line2D:
 
 
 def _with_noise(levels: list[Level[float]]) -> list[Level[float]]:
-    """The levels; one without noise is replaced by the last one with noise, if there is one."""
+    """The levels; levels without noise are replaced by the last level with noise, if any."""
     noisy = [level for level in levels if level.sigma > 0]
     return [level if level.sigma > 0 or not noisy else noisy[-1] for level in levels]
 
 
 def _arrows(model: Score, mesh: Tensor, level: Level[float], scene: Scene) -> Tensor:
-    """The score on the mesh, shape (mesh², 2); the length that 95 % do not exceed becomes 1."""
+    """The score on the mesh, shape (mesh², 2), scaled so that the 95 % quantile of lengths is 1."""
     with torch.no_grad():
         score = model.score(mesh.to(scene.device, scene.dtype), level).cpu().double()
     score = torch.where(score.isfinite().all(-1, keepdim=True), score, 0)

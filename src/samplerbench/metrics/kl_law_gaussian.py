@@ -4,8 +4,8 @@ With variances λ' of the output and λ of the data in each coordinate, and mean
 
     KL = ½·Σ (λ'/λ − 1 − ln(λ'/λ) + (m' − m)²/λ) .
 
-It is finite only if both laws vary in the same directions. In the other directions the last step
-gives both the same value, if it is the step to x̂₀.
+It is finite only if both laws vary in the same directions. In the other directions both have the
+same constant value, if the last step is the step to x̂₀.
 """
 
 from __future__ import annotations

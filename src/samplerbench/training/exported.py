@@ -1,8 +1,8 @@
-"""A model that was trained here as a diffusers pipeline.
+"""Export a trained model as a diffusers pipeline.
 
-A pipeline can hold a U-Net that gets a level as the number k of `pretrained`, trained on data that
-are not standardised, on a path with α² + σ² = 1. Its table has the T levels t = 1/T, …, 1 of the
-path.
+A pipeline can contain a U-Net that gets a level as the number k of `pretrained`, trained on data
+that are not standardised, on a path with α² + σ² = 1. Its table has the T levels t = 1/T, …, 1 of
+the path.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def pipeline(model: Learned) -> Any:
     """A `DDIMPipeline` that makes the images of our DDIM on the grid `ddpm_trailing`.
 
     Raises:
-        InvalidSetting: a pipeline cannot hold this model.
+        InvalidSetting: a pipeline cannot contain this model.
     """
     allowed = "another one, or pip install 'samplerbench[images]' for diffusers"
     require(find_spec("diffusers") is not None, "network", "unet", allowed)

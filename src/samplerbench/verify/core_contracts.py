@@ -34,7 +34,7 @@ LEVEL = Level(0.5, 0.8, 1.3)
 
 
 def _accepted(make: Callable[[Any], T], cases: Iterable[Any]) -> Iterator[tuple[Any, T]]:
-    """The results of the cases that the member does not refuse.
+    """The results of the cases that the member accepts.
 
     Raises:
         InvalidSetting: it refuses all of them.
@@ -121,7 +121,7 @@ SCHEDULE: dict[str, Check] = {
 
 
 def _levels(grid: Grid, paths: Iterable[NoiseSchedule]) -> Iterator[tuple[int, Any, Levels]]:
-    """(N, path, levels) wherever the grid accepts path and N; it may refuse others."""
+    """(N, path, levels) for each path and N that the grid accepts."""
     for (path, steps), levels in _accepted(lambda case: grid(*case), product(paths, STEPS)):
         yield steps, path, levels
 
@@ -262,7 +262,7 @@ def _moments(start: Start) -> tuple[Tensor, Tensor]:
     """Mean and covariance of the first state: those of the path, or of `combine` without data."""
     mean = torch.tensor(GAUSSIAN.means[0], dtype=torch.float64)
     covariance = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
-    if isinstance(start, Overdispersed):  # its x₀ are wider, and independent
+    if isinstance(start, Overdispersed):  # its x₀ are wider than the data and independent
         covariance = start.factor**2 * covariance.diagonal().diag()
     if start.uses_data:
         return noised_law(mean, covariance, LEVEL)

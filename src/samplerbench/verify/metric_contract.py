@@ -69,7 +69,7 @@ def bounds(metric: AnyMetric) -> str | None:
 
 
 def far(metric: AnyMetric) -> str | None:
-    """The same cloud, or draws of the law, are nearer than the same points 8 units away."""
+    """The same cloud, or draws of the law, are nearer than the same points shifted by 8."""
     if not metric.smaller_is_better:
         return DOES_NOT_APPLY
     x = _samples(metric)
@@ -193,7 +193,7 @@ def _first(metric: AnyMetric, cases: tuple[T, ...]) -> T:
 
 
 def _samples(metric: AnyMetric) -> Tensor:
-    if isinstance(metric, LawMetric):  # rows of a finite set that are no training points
+    if isinstance(metric, LawMetric):  # rows of a finite set that are not training points
         return _first(metric, LAWS).draws(150, "floor", 0)
     dim = _first(metric, DIMS)
     x = torch.randn(60, dim, generator=torch_generator("metric", "x"), dtype=torch.float64)

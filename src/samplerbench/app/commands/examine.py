@@ -1,4 +1,4 @@
-"""The work of `samplerbench check`: build members, check their promises, print a table."""
+"""The slow part of `samplerbench check`: build members, check their promises, print a table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ON = [(law, schedule) for law in LAWS for schedule in SCHEDULES]
 
 
 def examine(chosen: Sequence[tuple[str, str]]) -> None:
-    """Check members and print; leave with status 1 if a promise is broken.
+    """Check members and print; exit with status 1 if a promise is broken.
 
     Args:
         chosen: pairs of a kind and the name of a member of conf/KIND/, or of a class.
@@ -87,7 +87,7 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
 
 
 class Checked(NamedTuple):
-    """A promise, its meaning, what was measured, and its fault in one line, None if it is kept."""
+    """A promise, its meaning, the measured value, and the fault in one line (None if kept)."""
 
     promise: str
     meaning: str
@@ -126,7 +126,7 @@ def measurements(sampler: Sampler) -> list[Checked]:
     except Exception as error:
         error_of_law, fault = None, kind_and_line(error)
     if error_of_law is not None and not error_of_law.right:
-        fault = f"{shown_law(error_of_law)} of the width away from the right one"
+        fault = f"its error is {shown_law(error_of_law)} of the width of the right law"
     meaning = "The law of the samples converges to the right one."
     return [*rows, Checked("law", meaning, shown_law(error_of_law), fault)]
 
@@ -139,7 +139,7 @@ def declared(sampler: Sampler) -> str:
 
 
 def objects(kind: str, name: str) -> list[Any]:
-    """The objects that the contract of a kind takes: samplers with their settings, or one member.
+    """The objects to check: samplers with all their settings, or one member of another kind.
 
     Raises:
         InvalidSetting: there is no such kind or member, or it cannot be built.
@@ -158,7 +158,7 @@ def objects(kind: str, name: str) -> list[Any]:
 
 
 def trust(name: str) -> AbstractContextManager[None]:
-    """Trust the package of a class that is named, and what is trusted already."""
+    """Trust the package of a named class, in addition to the packages that are trusted already."""
     package = name.rpartition(".")[0]
     return trusting([*trusted_packages(), *([package] if package else [])])
 
@@ -175,7 +175,7 @@ def _object(kind: str, name: str) -> Any:
         make = partial(_objective, config)
     else:
         return construct(node, kind if "." in name else f"{kind}.{name}")
-    make(0 if kind == "network" else None)  # so that one that cannot be built is refused
+    make(0 if kind == "network" else None)  # raises an error if it cannot be built
     return make
 
 
@@ -194,7 +194,7 @@ def _network(node: DictConfig, seed: int) -> Network:
 
 
 def _objective(config: DictConfig, network: Network | None = None) -> Objective[Any]:
-    """The objective of a config, given what its constructor names."""
+    """The objective of a config, with the objects that its constructor needs."""
     named = parameters(config.objective, "objective")
     groups = [key for key in ("target", "schedule", "level_law", "weighting") if key in named]
     parts: dict[str, Any] = {
@@ -227,7 +227,7 @@ def settings(name: str) -> list[Sampler]:
         raise InvalidSetting("check", name, allowed)
     if inspect.isabstract(member_class):
         missing = ", ".join(sorted(member_class.__abstractmethods__))
-        raise InvalidSetting("check", name, f"a class that is complete: it lacks {missing}")
+        raise InvalidSetting("check", name, f"a complete class: it has no {missing}")
     try:
         return list(member_class.variants())
     except Exception as error:  # its own code, or settings without a default

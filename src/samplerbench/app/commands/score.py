@@ -1,37 +1,38 @@
-"""`samplerbench score FILE…`: the distance of anybody's samples to the data, with its floor.
+"""`samplerbench score FILE…`: the distance of samples from any source to the data, with its floor.
 
     samplerbench score samples.npy dataset=grid_mixture
     samplerbench score a.npy b.npy reference=data.npy metric=sliced
     samplerbench score samples.npy dataset=two_moons out=scores.csv
 
-Files hold one sample a row, from any tool in any language: .npy, .npz, .pt, .csv, .tsv, .txt or
-.parquet. `array` chooses one of several in a .npz or .pt file, `columns` those of a table. With
-`layout` files hold Markov chains: layout=draw one, layout=chain,draw or layout=draw,chain several,
-whose first axes these are. States of a chain depend on each other, so n of them are worth fewer
-(the bulk ESS of the worst coordinate, see `bench.chains`), and their floor is that of so many. The
-distance itself can be smaller: it also sees other things than the mean, which are often known
-better. The other words are those of a job, or the same as `--dataset grid_mixture`: `dataset` and
-`metric` with their settings, `n_reference`, and `seed`, which decides all that is random.
-`reference` is a file of data in place of a data set, and of `n_reference`; its floor comes from the
-rows of both. `out` is a new .csv or .json file for the numbers of the table.
+A file has one sample per row: .npy, .npz, .pt, .csv, .tsv, .txt or .parquet. `array` chooses one of
+several arrays in a .npz or .pt file, `columns` the columns of a table. `layout` is for files of
+Markov chains and names their first axes: layout=draw for one chain, layout=chain,draw or
+layout=draw,chain for several. The states of a chain depend on each other, so their floor is that of
+ESS independent draws (the bulk ESS of the worst coordinate, see `bench.chains`). Their distance can
+be smaller than this floor, because it also depends on quantities other than the mean, which chains
+often estimate more precisely. The other words are as in a job, also in the form
+`--dataset grid_mixture`: `dataset` and `metric` with their settings, `n_reference`, and `seed`,
+which determines all random numbers. `reference` is a file of data; it replaces `dataset` and
+`n_reference`, and its floor comes from the rows of both files. `out` is a new .csv or .json file
+for the numbers of the table.
 
-The *floor* is the same distance for as many fresh draws of the law: what perfect samples show. The
-interval of a distance says what other files of as many samples would show; see `bench.jackknife`.
+The *floor* is the distance of perfect samples: of the same number of fresh draws of the law. The
+interval of a distance is for other files with the same number of samples; see `bench.jackknife`.
 
-Perfect samples are exchangeable with the draws that make a floor, so a verdict is a prediction of
-one more draw:
+Perfect samples are exchangeable with the draws of the floor, so a verdict is a prediction of one
+more draw:
 
-- of 39 draws the smallest and the largest: one more is above the largest with a chance of 1/40, and
-  below the smallest too, for any law;
-- of fewer, R ≥ 2, where a finite data set has no more: mean ± t_{0.975, R−1}·s·√(1 + 1/R) of the
-  logarithms (of the distances themselves where one is not positive);
-- of one, no verdict.
+- with 39 draws, from the smallest to the largest: one more draw is above the largest with a
+  probability of 1/40, and below the smallest with the same probability, for any law;
+- with fewer draws, R ≥ 2, if a finite data set has no more: mean ± t_{0.975, R−1}·s·√(1 + 1/R) of
+  the logarithms (of the distances themselves if one is not positive);
+- with one draw there is no verdict.
 
-For a data set the draws are n fresh points each, against the same reference. For a file of m points
-nothing is fresh. There the rows of both, n + m, are relabelled 39 times: n of them drawn at random,
-against the other m. If samples and data have the same law, the labels say nothing, so the
-prediction is exact (Fisher's permutation test), with all n and all m points. If they have not, the
-floor is that of the mixture of both, and larger than that of the data alone.
+For a data set each draw is n fresh points, against the same reference. For a file of m points there
+are no fresh points. Then the n + m rows of both files are relabelled 39 times: n of them, drawn at
+random, against the other m. If samples and data have the same law, all labels are equally likely,
+so the prediction is exact (Fisher's permutation test), with all n and all m points. If they have
+different laws, this floor is that of the mixture of both, and larger than that of the data alone.
 """
 
 from __future__ import annotations
@@ -59,38 +60,38 @@ from samplerbench.app.terminal import console
 from samplerbench.bench.rounding import distance, plain
 from samplerbench.errors import InvalidSetting, require
 
-if TYPE_CHECKING:  # torch takes long to import: functions do, after the words are checked
+if TYPE_CHECKING:  # torch is slow to import: functions import it after the words are checked
     from torch import Tensor
 
     from samplerbench.bench.chains import Chains
     from samplerbench.datasets.base import Dataset
     from samplerbench.metrics.base import Distance, LawMetric, Metric
 
-#: Those of a job's words that are used here, and those of them with settings.
+#: The keys of a job that are used here, and those of them with settings.
 USED = ("dataset", "metric", "n_reference", "seed")
 GROUPS = ("dataset", "metric")
-#: How files are read.
+#: Options for reading files.
 READING = ("layout", "array", "columns")
-#: Draws of a floor, with which the verdict is exact.
+#: The number of draws of a floor; with it the verdict is exact.
 FLOORS = 39
 
 
-#: The ends of names of files that `out` may be.
+#: The allowed suffixes of `out`.
 WRITTEN = (".csv", ".json")
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What samples are compared with.
+    """The data with which samples are compared.
 
     Args:
-        name: of it, for people.
+        name: a description, for the output.
         dim: of its points.
-        distance: to it.
-        floor: samples ↦ the distances of as many perfect samples, shape (R,); empty where there are
-            none.
+        distance: of samples to it.
+        floor: samples ↦ the distances of the same number of perfect samples, shape (R,); empty if
+            there are none.
         why_too_large: n ↦ why n samples are too many for the metric; None if they are not.
-        seed: of the groups that the intervals come from.
+        seed: of the groups for the intervals.
     """
 
     name: str
@@ -105,7 +106,7 @@ def main(words: list[str]) -> None:
     """Print a table, the nearest file first.
 
     Raises:
-        InvalidSetting: a file cannot be read, or a word is none that is used.
+        InvalidSetting: a file cannot be read, or a word has no use here.
     """
     keys = ("reference", "out", *READING, *USED)
     files, values = read_words("score", words, keys, groups=GROUPS, place="file")
@@ -120,11 +121,11 @@ def main(words: list[str]) -> None:
     allowed = "given, or reference=FILE: see samplerbench list datasets"
     require(reference is not None or "dataset" in values, "dataset", "", allowed)
     for key in values if reference is not None else ():
-        allowed = "left out beside a reference, whose points are all that samples are compared with"
+        allowed = "left out beside a reference: samples are compared with its points"
         require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)
-    lines = rank(files, reference, values, **reading)
+    lines = score_files(files, reference, values, **reading)
     if out is not None:
-        import pandas as pd  # slow, and few need it
+        import pandas as pd  # slow to import, and rarely needed
 
         table = pd.DataFrame(lines)
         is_csv = Path(out).suffix == ".csv"
@@ -133,21 +134,21 @@ def main(words: list[str]) -> None:
             path.write_text(text, encoding="utf-8", errors="replace")
 
 
-def rank(
+def score_files(
     files: Sequence[str],
     reference: str | None,
     words: Mapping[str, str],
     layout: str | None = None,
     **reading: str,
 ) -> list[dict[str, Any]]:
-    """Print a table for each metric, the nearest file first; returns the lines of all.
+    """Print a table for each metric, the nearest file first; return the lines of all.
 
     Args:
         files: of samples.
         reference: a file of data; None for the config's data set.
         words: keys of the config and their values, as on the command line.
         layout: of chains, see `read_chains`; None for independent samples.
-        reading: which array or columns of the files.
+        reading: the array or columns of the files.
 
     Raises:
         InvalidSetting: a file cannot be read, or a value is not allowed.
@@ -179,8 +180,8 @@ def rank(
             truth = to_law(metric, settings, config)
         else:
             truth = to_file(reference, metric, settings, config)
-        worths = {name: worth(own) for name, own in chains.items()}
-        lines += [{"metric": metric, **line} for line in show(metric, truth, clouds, worths)]
+        mixing = {name: ess_and_r_hat(own) for name, own in chains.items()}
+        lines += [{"metric": metric, **line} for line in show(metric, truth, clouds, mixing)]
     for name, own in chains.items():
         draws, number, _ = own.frames.shape
         if number > draws:
@@ -188,7 +189,7 @@ def rank(
             console().print(text, markup=False)
     for name, points in clouds.items() if layout is None else ():
         if depends(points):
-            text = f"{name}: its rows depend on those before them; layout=draw measures a chain"
+            text = f"{name}: its rows depend on the rows before them; use layout=draw for a chain"
             console().print(text, markup=False)
     return lines
 
@@ -207,7 +208,7 @@ def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig
 
     distance = between.against(points, seed=seed)
     return Truth(
-        f"{len(points):,} points of {file}, with a floor of the rows of both, relabelled",
+        f"{len(points):,} points of {file}, with a floor from the relabelled rows of both files",
         points.shape[1],
         distance,
         lambda samples: relabelled(between, samples, points, seed),
@@ -217,7 +218,7 @@ def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig
 
 
 def relabelled(metric: Metric, samples: Tensor, points: Tensor, seed: int) -> NDArray[np.float64]:
-    """The distances between two clouds whose rows are exchanged at random; see the module."""
+    """Distances between two clouds after random exchanges of their rows; see the module."""
     import torch
 
     from samplerbench.core.noise import generator
@@ -267,33 +268,33 @@ def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
     return Truth(title, dataset.dim, distance, floor, why_too_large, seed)
 
 
-def worth(chains: Chains) -> tuple[int, float]:
-    """How many independent draws chains are worth, and their split R̂; of the worst coordinate."""
+def ess_and_r_hat(chains: Chains) -> tuple[int, float]:
+    """The bulk ESS of chains and their split R̂, both of the worst coordinate."""
     ess, r_hat = chains.effective_sample_size().min(), chains.split_r_hat().max()
     count = chains.frames.shape[0] * chains.frames.shape[1]
     return max(1, min(count, int(ess.nan_to_num(1.0)))), float(r_hat)
 
 
 def depends(points: Tensor) -> bool:
-    """Whether rows are correlated with those before them, by five standard errors."""
+    """Whether rows are correlated with the rows before them, by more than five standard errors."""
     centred = points - points.mean(0)
     products = (centred[1:] * centred[:-1]).mean(0) / centred.square().mean(0)
-    return bool((products * math.sqrt(len(points)) > 5).any())  # NaN where nothing varies
+    return bool((products * math.sqrt(len(points)) > 5).any())  # false for NaN: nothing varies
 
 
 def show(
     metric: str,
     truth: Truth,
     clouds: Mapping[str, Tensor],
-    worths: Mapping[str, tuple[int, float]],
+    mixing: Mapping[str, tuple[int, float]],
 ) -> list[dict[str, Any]]:
-    """Measure every cloud and print a line for each, the nearest first; returns their numbers.
+    """Measure every cloud and print a line for each, the nearest first; return the numbers.
 
     Args:
         metric: its name.
-        truth: what samples are compared with.
-        clouds: of samples, by file.
-        worths: of chains: how many independent draws they are worth, and their split R̂.
+        truth: the data of the comparison.
+        clouds: samples, by file.
+        mixing: for files of chains, their ESS and split R̂.
     """
     import torch
 
@@ -306,16 +307,16 @@ def show(
         reason = truth.why_too_large(len(points))
         require(reason is None, name, f"{len(points)} rows", f"fewer for {metric}: {reason}")
     values = {name: truth.distance(points).value for name, points in clouds.items()}
-    # groups of a chain are no independent ones
+    # the jackknife needs independent rows
     chance = {
-        name: math.nan if name in worths else half_width(truth.distance, points, seed=truth.seed)
+        name: math.nan if name in mixing else half_width(truth.distance, points, seed=truth.seed)
         for name, points in clouds.items()
     }
     out = console()
     out.print(f"{metric} to {truth.name}; distance with its 95 % interval")
     table = Table(box=None, pad_edge=False)
     table.add_column("samples", overflow="fold")
-    of_chains = ("ESS", "R̂") if worths else ()
+    of_chains = ("ESS", "R̂") if mixing else ()
     for column in ("n", *of_chains, "distance", "floor", "95 % of perfect samples"):
         table.add_column(column, no_wrap=True, justify="right")
     table.add_column(f"verdict by {metric}", no_wrap=True)
@@ -323,8 +324,8 @@ def show(
     for name in sorted(values, key=lambda name: values[name]):
         ends = math.nan, math.nan
         value, points, numbers = values[name], clouds[name], [f"{len(clouds[name]):,}"]
-        if name in worths:  # so many states of the chains, far from each other
-            count, r_hat = worths[name]
+        if name in mixing:  # ESS states of the chains, equally spaced
+            count, r_hat = mixing[name]
             numbers += [f"{count:,}", f"{r_hat:.3f}"]
             points = points[torch.linspace(0, len(points) - 1, count).round().long()]
         floor = truth.floor(points)
@@ -336,13 +337,13 @@ def show(
             texts = (
                 plain(floor.mean()),
                 f"{plain(low)} to {plain(high)} ({len(floor)} sets)",
-                # a chain is worth at least so much: only too far is a finding
-                verdict(value, -math.inf if name in worths else low, high),
+                # a chain may be closer than ESS draws, so there is no lower bound
+                verdict(value, -math.inf if name in mixing else low, high),
             )
-        if name in worths and not worths[name][1] <= MIXED:
+        if name in mixing and not mixing[name][1] <= MIXED:
             texts = (*texts[:2], "no verdict: the chains have not mixed")
         table.add_row(name, *numbers, distance(value, chance[name]), *texts)
-        count, r_hat = worths.get(name, (len(clouds[name]), math.nan))
+        count, r_hat = mixing.get(name, (len(clouds[name]), math.nan))
         line = {"file": name, "n": len(clouds[name]), "ess": count, "r_hat": r_hat}
         line |= {"distance": value, "half_width": chance[name], "floor_sets": len(floor)}
         line |= {"floor": floor.mean() if len(floor) else math.nan}
@@ -352,7 +353,7 @@ def show(
 
 
 def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
-    """The interval that holds the distance of one more perfect sample in 95 % of cases.
+    """The interval that contains the distance of one more perfect sample in 95 % of cases.
 
     Args:
         floor: distances of perfect samples, shape (R,), R ≥ 2; see the module.
@@ -371,7 +372,7 @@ def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def verdict(value: float, low: float, high: float) -> str:
-    """What a distance says beside the interval of perfect samples."""
+    """The verdict on a distance, from the interval of perfect samples."""
     if value > high:
         return "differs from the data"
     return "closer than perfect samples" if value < low else "not distinguishable from the data"
