@@ -21,7 +21,6 @@ import inspect
 import json
 import os
 import sys
-import sysconfig
 import types
 import typing
 import weakref
@@ -40,6 +39,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from samplerbench.errors import INSTALLED
 from samplerbench.version import __version__
 
 OURS = "samplerbench"
@@ -380,7 +380,7 @@ def _sources(name: str) -> dict[str, str]:
         if path is None:
             continue
         own = module.partition(".")[0] == name.partition(".")[0]
-        if not own and any(path.is_relative_to(place) for place in _INSTALLED):
+        if not own and any(path.is_relative_to(place) for place in INSTALLED):
             continue
         found[module], imports = _read(path, path.stat().st_mtime_ns)
         inside = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -404,12 +404,6 @@ def _absolute(level: int, name: str, package: str) -> str:
     parents = package.split(".")
     above = parents[: len(parents) + 1 - level] if level else []
     return ".".join([*above, *filter(None, [name])])
-
-
-#: Folders of the standard library and of installed packages, which are described by versions.
-_INSTALLED = tuple(
-    Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
 
 
 def _path_of(module: str) -> Path | None:
@@ -465,7 +459,7 @@ def _is_installed(thing: Any) -> bool:
 def _lies_among_installed(module: types.ModuleType | None) -> bool:
     path = getattr(module, "__file__", None)
     known = module is not None and module.__name__.partition(".")[0] in VERSIONS
-    return known or path is None or any(Path(path).is_relative_to(place) for place in _INSTALLED)
+    return known or path is None or any(Path(path).is_relative_to(place) for place in INSTALLED)
 
 
 def _package_of(thing: Any) -> str:

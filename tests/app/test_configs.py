@@ -49,6 +49,8 @@ NEEDS = {
             "score_heatmap",
         )
     },
+    ("picture", "spectrum_error"): SPECTRUM,
+    ("picture", "w2_path"): SPECTRUM,
     ("picture", "truth_generated_1d"): ["metric=max_sliced", *LINE],
     ("picture", "series_1d"): ["metric=max_sliced", "dataset=four_well"],
     ("dataset", "pinwheel"): ["denoiser=learned"],  # its law has no closed form

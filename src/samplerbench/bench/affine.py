@@ -13,14 +13,17 @@ affine.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Score
-from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.core.noise import Noise
+from samplerbench.samplers.base import Sampler, iterate
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,13 @@ class AffineMap:
 
 
 def affine_map(
-    sampler: Sampler, model: Score, levels: Levels, mean: Tensor, *, diagonal: bool = False
+    sampler: Sampler,
+    model: Score,
+    levels: Levels,
+    mean: Tensor,
+    *,
+    diagonal: bool = False,
+    steps: int | None = None,
 ) -> AffineMap:
     """The affine map of a sampler around a first state.
 
@@ -49,6 +58,7 @@ def affine_map(
         levels: of the sampler.
         mean: m, shape (dim,).
         diagonal: whether the model acts on each coordinate separately.
+        steps: the number of steps to take; None for all.
 
     Raises:
         ValueError: the sampler cannot run here, or its run is not affine, or not diagonal.
@@ -58,10 +68,16 @@ def affine_map(
         reason = f"{type(sampler).__name__} chooses its own steps: its run is not affine"
     if reason is not None:
         raise ValueError(reason)
+
+    def state(x: Tensor, noise: Noise) -> Tensor:
+        """The state after the steps."""
+        taken = islice(iterate(sampler, model, x, levels, noise), steps)
+        return deque(taken, maxlen=1)[0].x
+
     mean, noise = mean.double()[None], _Draws()
     with torch.enable_grad():
         start = mean.clone().requires_grad_()
-        out = final_state(sampler, model, start, levels, noise)
+        out = state(start, noise)
         inputs = [start, *noise.draws.values()]
         sums = [out.sum()] if diagonal else list(out[0])
         passes = [
@@ -73,7 +89,7 @@ def affine_map(
     derivatives = torch.stack([torch.cat(rows) for rows in zip(*known, strict=True)])
     probe = _Signs(list(noise.draws), mean)
     with torch.no_grad():
-        again, other = final_state(sampler, model, torch.cat([mean, mean - 2]), levels, probe)
+        again, other = state(torch.cat([mean, mean - 2]), probe)
     moved = derivatives * torch.stack([zero - 2, *probe.signs.values()])
     expected = moved.sum(0)[0] if diagonal else moved.sum((0, 2))
     scale = out.abs().max() + derivatives.abs().sum((0, 1)).max()

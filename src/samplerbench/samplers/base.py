@@ -215,6 +215,8 @@ def iterate(
     for count, step in enumerate(sampler.steps(cast(Denoiser, model), x, levels, noise), 1):
         if count > levels.steps:
             break
+        name = type(step).__name__
+        require(isinstance(step, Step), "steps", name, "a generator that yields Step(x, x0_hat)")
         shape = tuple(step.x.shape)
         require(
             shape == tuple(x.shape), "step.x.shape", shape, f"that of the start, {tuple(x.shape)}"

@@ -6,14 +6,12 @@ None. The contract includes neither the declared order nor the law: see `orders`
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +21,7 @@ from samplerbench.core.models import Counted, Denoiser, Density, Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
-from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.samplers.base import Sampler, final_state, iterate
 from samplerbench.verify.orders import MIXTURE
 
 Check = Callable[..., str | None]
@@ -114,13 +112,11 @@ def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
     for batch in ((), (4,), (2, 3)):
         x = bed.start(sampler, *batch)
         before = x.clone()
-        steps = list(sampler.steps(bed.model, x, levels, _noise()))
-        if len(steps) != levels.steps:
-            return f"{levels.steps} steps yield {len(steps)} states"
+        steps = list(iterate(sampler, bed.model, x, levels, _noise()))
         for step in steps:
-            if not step.x.shape == step.x0_hat.shape == x.shape:
-                shapes = f"{tuple(step.x.shape)} and {tuple(step.x0_hat.shape)}"
-                return f"from a start of shape {tuple(x.shape)} state and x̂₀ have {shapes}"
+            if step.x0_hat.shape != x.shape:
+                shape = tuple(step.x0_hat.shape)
+                return f"from a start of shape {tuple(x.shape)} x̂₀ has the shape {shape}"
             if not (step.x.isfinite().all() and step.x0_hat.isfinite().all()):
                 return "a state or an x̂₀ is not finite"
             if ("acceptance" in step.info) is not sampler.rejects:
@@ -135,7 +131,7 @@ def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
 def end(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """The last state is the last x̂₀, bit for bit, if and only if `ends_at_data`."""
     x, levels = bed.start(sampler, 4), bed.levels(sampler)
-    *_, last = sampler.steps(bed.model, x, levels, _noise())
+    *_, last = iterate(sampler, bed.model, x, levels, _noise())
     if torch.equal(last.x, last.x0_hat) == sampler.ends_at_data:
         return None
     is_or_not = "is not" if sampler.ends_at_data else "is"
@@ -173,7 +169,7 @@ def sampler_type(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """States keep the dtype and the device of the start."""
     for dtype in (torch.float32, torch.float64):
         x = bed.start(sampler, 3).to(dtype)
-        for step in sampler.steps(bed.model, x, bed.levels(sampler), _noise()):
+        for step in iterate(sampler, bed.model, x, bed.levels(sampler), _noise()):
             for name, value in (("state", step.x), ("x̂₀", step.x0_hat)):
                 if (value.dtype, value.device) != (x.dtype, x.device):
                     return f"from a {x.dtype} start on {x.device} the {name} is {value.dtype}"
@@ -273,18 +269,6 @@ def lost(sampler: Sampler, bed: TestBed = BED) -> str | None:
     return None if x[1:].isfinite().all() else "a sample that is NaN makes others NaN"
 
 
-def generators(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """The global random generators are not used."""
-
-    def state() -> str:
-        legacy = np.random.get_state()  # noqa: NPY002
-        return repr((torch.get_rng_state().tolist(), legacy, random.getstate()))
-
-    before = state()
-    bed.run(sampler, bed.start(sampler, 3))
-    return None if state() == before else "a global random generator is used"
-
-
 #: Promises that a schedule can break: one begins without signal (0/0 in a coefficient), one ends
 #: with noise at t = 0 (then the step to the data has no length in t), and α and σ have any shape.
 ON_EVERY_SCHEDULE: dict[str, Check] = {
@@ -294,8 +278,7 @@ ON_EVERY_SCHEDULE: dict[str, Check] = {
     "noise": noise,
 }
 #: Promises that do not depend on the schedule, which only supplies coefficients: the use of the
-#: key, the batch, the dtype, the model, a NaN and the global generators. `levels` has its own
-#: schedules.
+#: key, the batch, the dtype, the model and a NaN. `levels` has its own schedules.
 ON_ONE_SCHEDULE: dict[str, Check] = {
     "bits": bits,
     "neighbours": neighbours,
@@ -303,7 +286,6 @@ ON_ONE_SCHEDULE: dict[str, Check] = {
     "needs": needs,
     "levels": levels,
     "lost": lost,
-    "generators": generators,
 }
 SAMPLER = ON_EVERY_SCHEDULE | ON_ONE_SCHEDULE
 

@@ -76,9 +76,7 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
             else:
                 for row in contract:
                     others.add_row(title, *row[:3])
-            lines += [f"{title}: {row.promise}: {row.fault}" for row in measured if row.fault]
-            begin = f"{title}: contract" if kind == "sampler" else title
-            lines += [f"{begin}: {row.promise}: {row.fault}" for row in contract if row.fault]
+            lines += [f"{title}: {line}" for line in told([*measured, *contract])]
     for table in (samplers, others):
         if table.row_count:
             console().print(table)
@@ -93,6 +91,18 @@ class Checked(NamedTuple):
     meaning: str
     value: str
     fault: str | None
+
+
+def told(rows: Sequence[Checked]) -> list[str]:
+    """One line for each fault: "neighbours: a row depends on …", "end, and 7 more: ValueError"."""
+    broken: dict[str, list[str]] = {}
+    for row in rows:
+        if row.fault:
+            broken.setdefault(row.fault, []).append(row.promise)
+    return [
+        f"{names[0]}{f', and {len(names) - 1} more' * (len(names) > 1)}: {fault}"
+        for fault, names in broken.items()
+    ]
 
 
 def promises(kind: str, member: Any) -> list[Checked]:

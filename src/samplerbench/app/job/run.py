@@ -82,9 +82,8 @@ def run(config: DictConfig) -> float | None:
             raise RunFailed("; ".join(failed))
     except BaseException as error:
         stopped: State = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        said = first_line(error) if isinstance(error, RunFailed) else kind_and_line(error)
         with suppress(OSError):  # the disk may be full
-            write_status(directory, stopped, said)
+            write_status(directory, stopped, kind_and_line(error))
         if isinstance(error, OSError):
             kept = "finished results are kept, and the same command continues from there"
             raise RunFailed(f"{first_line(error)}; {kept}") from error

@@ -1,0 +1,60 @@
+"""What pictures of exact laws on Gaussians share: which runs have one, and the law of a state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.spectra import output_spectrum, why_not_gaussian
+from samplerbench.core.starts import for_samplers
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
+from samplerbench.figures.base import Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianPicture(Picture):
+    """A picture of the law of a sampler's states on a Gaussian, without samples.
+
+    Args:
+        start: the name of one of the job's starts; null is the first.
+    """
+
+    start: str | None = None
+
+    def why_incompatible(self, scene: Scene) -> str | None:
+        if not isinstance(scene.dataset, GaussianSpectrum):
+            return "it needs a Gaussian: law=gaussian_twin makes one of any data set"
+        reason = scene.why_no_runs(start=self.start)
+        if reason is None and not self.courses(scene):
+            return "no sampler of fixed steps runs on denoiser=oracle from a Gaussian start"
+        return reason
+
+    def courses(self, scene: Scene, steps: int | None = None) -> list[Course]:
+        """The runs whose law is known, with that number of steps; None for the largest."""
+        return [
+            run
+            for run in scene.runs(start=self.start, steps=steps)
+            if why_not_gaussian(
+                run.sampler,
+                scene.denoisers[run.denoiser],
+                for_samplers(scene.starts, run.sampler.holds)[run.start],
+            )
+            is None
+        ]
+
+
+def state_law(scene: Scene, run: Course, steps: int) -> tuple[Tensor, Tensor]:
+    """Means and variances of the coordinates after some of the steps of a run, (dim,) each."""
+    law = scene.dataset
+    assert isinstance(law, GaussianSpectrum)  # see why_incompatible
+    levels = scene.levels(run.steps, run.sampler)
+    start = for_samplers(scene.starts, run.sampler.holds)[run.start]
+    first = start.moments(law.mean, law.variances, levels.rows[0])
+    if steps == 0:
+        return first
+    model = scene.denoisers[run.denoiser]
+    assert isinstance(model, SpectrumOracle)  # see why_not_gaussian
+    mean, variances = output_spectrum(run.sampler, model, levels, *first, steps)
+    return mean.cpu(), variances.cpu()
