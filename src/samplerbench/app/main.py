@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.commands import run
 from samplerbench.app.commands.complaints import COMMANDS, complain
-from samplerbench.app.commands.words import members_of_others
+from samplerbench.app.commands.words import split_member_words
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import adding
 from samplerbench.app.terminal import replace_unencodable
@@ -68,6 +68,6 @@ def command(name: str, words: list[str]) -> None:
     if name == "cache":  # it builds no members
         module.main(words)
         return
-    folders, packages, words = members_of_others(words)
+    folders, packages, words = split_member_words(words)
     with adding(folders), trusting(packages):
         module.main(words)

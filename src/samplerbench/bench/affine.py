@@ -84,9 +84,9 @@ def affine_map(
             torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True) for one in sums
         ]
     zero = torch.zeros_like(mean)
-    known = [[zero if one is None else one for one in of_sum] for of_sum in passes]
+    gradients = [[zero if one is None else one for one in of_sum] for of_sum in passes]
     # axes: the state and each draw; the rows of the output; the coordinates of the input
-    derivatives = torch.stack([torch.cat(rows) for rows in zip(*known, strict=True)])
+    derivatives = torch.stack([torch.cat(rows) for rows in zip(*gradients, strict=True)])
     probe = _Signs(list(noise.draws), mean)
     with torch.no_grad():
         again, other = state(torch.cat([mean, mean - 2]), probe)

@@ -66,12 +66,12 @@ class Books:
 
     def _described(self, thing: object) -> Any:
         """The description of a sampler or metric with its code, computed once per object."""
-        if id(thing) not in self._known:
-            self._known[id(thing)] = thing, describe(thing, code=True)
-        return self._known[id(thing)][1]
+        if id(thing) not in self._descriptions:
+            self._descriptions[id(thing)] = thing, describe(thing, code=True)
+        return self._descriptions[id(thing)][1]
 
     @cached_property
-    def _known(self) -> dict[int, tuple[object, Any]]:
+    def _descriptions(self) -> dict[int, tuple[object, Any]]:
         return {}
 
     @cached_property

@@ -158,8 +158,8 @@ def run_name(samplers: Iterable[str], model: str, dataset: str, changes: Iterabl
     names = list(dict.fromkeys(samplers))
     listed = ",".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
     in_name = {"sampler", "objective", "dataset"}
-    others = [change for change in changes if change.partition("=")[0] not in in_name]
-    return " · ".join(filter(None, [listed, model, dataset, " ".join(others)]))
+    varied = [change for change in changes if change.partition("=")[0] not in in_name]
+    return " · ".join(filter(None, [listed, model, dataset, " ".join(varied)]))
 
 
 def curve_points(

@@ -95,20 +95,20 @@ def _run_name(entry: Entry, fixed: set[str]) -> list[str]:
     rows = entry.values[entry.values["denoiser"] != "law"]
     first = {name: next(filter(None, rows[name]), "") for name in ("objective", "dataset")}
     model = first["objective"] or next(iter(rows["denoiser"]), "")
-    varied = [word for word in entry.overrides if word not in fixed and _tells(word)]
+    varied = [word for word in entry.overrides if word not in fixed and _affects_values(word)]
     name = run_name(rows["sampler"].unique(), model, first["dataset"], varied)
     return [word for part in name.split(_BETWEEN) for word in part.split(" ") if word]
 
 
-def _tells(word: str) -> bool:
+def _affects_values(word: str) -> bool:
     """Whether a word of a command affects values, not only the place where they are written."""
     return not word.lstrip("+~").startswith(("hydra", "logger", "cache", "picture", "workers"))
 
 
 def common(labels: Iterable[str]) -> str:
     """The common words of the labels of several runs: "seed=1"."""
-    first, *others = [label.split(_BETWEEN) for label in labels]
-    return _BETWEEN.join(part for part in first if all(part in other for other in others))
+    first, *further = [label.split(_BETWEEN) for label in labels]
+    return _BETWEEN.join(part for part in first if all(part in other for other in further))
 
 
 def all_values(entries: Sequence[Entry]) -> pd.DataFrame:

@@ -61,7 +61,7 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
     samplers.add_column("contract")
     for column in samplers.columns:
         column.no_wrap = True
-    others = Table("member", "promise", "meaning", "contract", box=None, pad_edge=False)
+    promise_table = Table("member", "promise", "meaning", "contract", box=None, pad_edge=False)
     lines: list[str] = []
     for kind, name, built in [(kind, name, objects(kind, name)) for kind, name in chosen]:
         title = name if kind == "sampler" else f"{kind}={name}"
@@ -75,9 +75,9 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
                 samplers.add_row(title, declared(one), *cells, "broken" if broken else "kept")
             else:
                 for row in contract:
-                    others.add_row(title, *row[:3])
-            lines += [f"{title}: {line}" for line in told([*measured, *contract])]
-    for table in (samplers, others):
+                    promise_table.add_row(title, *row[:3])
+            lines += [f"{title}: {line}" for line in fault_lines([*measured, *contract])]
+    for table in (samplers, promise_table):
         if table.row_count:
             console().print(table)
     if lines:
@@ -93,7 +93,7 @@ class Checked(NamedTuple):
     fault: str | None
 
 
-def told(rows: Sequence[Checked]) -> list[str]:
+def fault_lines(rows: Sequence[Checked]) -> list[str]:
     """One line for each fault: "neighbours: a row depends on …", "end, and 7 more: ValueError"."""
     broken: dict[str, list[str]] = {}
     for row in rows:
@@ -127,18 +127,18 @@ def measurements(sampler: Sampler) -> list[Checked]:
         except Exception as error:  # the code of a user's sampler may raise anything
             order, fault = None, kind_and_line(error)
         if order is not None and is_wrong(order, sampler.order or 0):
-            fault = f"{shown(order)}, and {sampler.order} is declared"
+            fault = f"{order_text(order)}, and {sampler.order} is declared"
         promise = f"order on the {law}, {type(schedule).__name__}"
-        rows.append(Checked(promise, "The order is the declared one.", shown(order), fault))
+        rows.append(Checked(promise, "The order is the declared one.", order_text(order), fault))
     fault = None
     try:
         error_of_law = measured_law(sampler, PATH)
     except Exception as error:
         error_of_law, fault = None, kind_and_line(error)
     if error_of_law is not None and not error_of_law.right:
-        fault = f"its error is {shown_law(error_of_law)} of the width of the right law"
+        fault = f"its error is {law_text(error_of_law)} of the width of the right law"
     meaning = "The law of the samples converges to the right one."
-    return [*rows, Checked("law", meaning, shown_law(error_of_law), fault)]
+    return [*rows, Checked("law", meaning, law_text(error_of_law), fault)]
 
 
 def declared(sampler: Sampler) -> str:
@@ -247,20 +247,20 @@ def settings(name: str) -> list[Sampler]:
 
 def is_wrong(order: Order, declared: int) -> bool:
     """Whether a measured order is not the declared one; a method without error has every order."""
-    if shown(order) == "exact":
+    if order_text(order) == "exact":
         return False
     least = order.slope >= declared - TOLERANCE
     return not (least and (order.law == "gaussian" or order.slope <= declared + TOLERANCE))
 
 
-def shown(order: Order | None) -> str:
+def order_text(order: Order | None) -> str:
     """A measured order, or a dash if there is none."""
     if order is None:
         return "–"
     return "exact" if math.isnan(order.slope) and max(order.errors) < 1e-9 else f"{order.slope:.2f}"
 
 
-def shown_law(law: LawError | None) -> str:
+def law_text(law: LawError | None) -> str:
     """The errors of a law, "9.4 → 2.4 %", or a dash if there is none."""
     if law is None:
         return "–"

@@ -93,7 +93,7 @@ def main(words: list[str]) -> None:
             bar as progress,
         ):
             task = progress.add_task("", total=math.ceil(request.n / sweep.block))
-            made = sample_into(array, sweep, cell, request.every, lambda: progress.advance(task))
+            cost = sample_into(array, sweep, cell, request.every, lambda: progress.advance(task))
     except KeyboardInterrupt:
         print(f"samplerbench: interrupted; there is no {request.out}", file=sys.stderr)
         sys.exit(130)
@@ -101,10 +101,10 @@ def main(words: list[str]) -> None:
         raise
     except Exception as error:  # the sampler of another package may raise anything
         sys.exit(f"samplerbench: {cell.sampler}: {kind_and_line(error)}; there is no {request.out}")
-    for line in report(run, request, sweep, cell, made):
+    for line in report(run, request, sweep, cell, cost):
         print(line)
-    if made.bad:
-        text = f"{made.bad:,} of {request.n:,} samples are not finite"
+    if cost.bad:
+        text = f"{cost.bad:,} of {request.n:,} samples are not finite"
         sys.exit(f"samplerbench: {text}; score refuses {request.out} until their rows are removed")
 
 
@@ -219,7 +219,7 @@ def new_array(out: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray
 
 
 def report(
-    run: StoredRun, request: Request, sweep: Sweep, cell: Cell, made: SamplingCost
+    run: StoredRun, request: Request, sweep: Sweep, cell: Cell, cost: SamplingCost
 ) -> Iterator[str]:
     """A summary, the path of the file, and the command that scores it."""
     from samplerbench.bench.cell import sampler_name
@@ -228,11 +228,11 @@ def report(
 
     name = sampler_name(cell.sampler, settings_text(cell.settings))
     where = f"{name}, N={cell.steps}, {cell.denoiser} score, {cell.start} start"
-    yield f"{where}: {request.n:,} samples, NFE {made.nfe}, {made.seconds:.1f} s"
+    yield f"{where}: {request.n:,} samples, NFE {cost.nfe}, {cost.seconds:.1f} s"
     yield f"samples: {request.out}, shape {shape_of(sweep, cell, request.every)}"
     if request.every is not None:
         yield "         the first axis is the number of steps; its last entry has the samples"
-    elif sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not made.bad:
+    elif sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not cost.bad:
         words = scoring(run, request.out)
         if words:
             yield f"score:   {shlex.join(words)}"

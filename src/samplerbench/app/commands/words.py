@@ -32,7 +32,7 @@ def read_words(
 
     Args:
         command: its name, for messages.
-        words: without those of `members_of_others`.
+        words: without those of `split_member_words`.
         keys: that the command uses.
         groups: keys that may have settings too, `group.setting=value`.
         options: words without a value, such as `--compare`; their value is "".
@@ -64,7 +64,7 @@ def read_words(
     return places, values
 
 
-def members_of_others(words: Sequence[str]) -> tuple[list[Path], object, list[str]]:
+def split_member_words(words: Sequence[str]) -> tuple[list[Path], object, list[str]]:
     """Separate the words that add members of other packages from the rest.
 
     Returns:
@@ -73,7 +73,7 @@ def members_of_others(words: Sequence[str]) -> tuple[list[Path], object, list[st
     Raises:
         InvalidSetting: `--config-dir` has no folder, or `trusted` is given twice.
     """
-    folders, trusted, others = [], list[object](), []
+    folders, trusted, kept = [], list[object](), []
     rest = iter(words)
     for word in rest:
         key, equals, value = word.partition("=")
@@ -85,8 +85,8 @@ def members_of_others(words: Sequence[str]) -> tuple[list[Path], object, list[st
             require(not trusted, key, value, "given once: a package or a list of packages")
             trusted.append(value_of(word))
         else:
-            others.append(word)
-    return folders, trusted[0] if trusted else (), others
+            kept.append(word)
+    return folders, trusted[0] if trusted else (), kept
 
 
 def value_of(word: str) -> Any:

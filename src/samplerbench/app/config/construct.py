@@ -202,12 +202,12 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
 def _holds(group: str, found: Callable[..., Any]) -> bool:
     """Whether the group holds a class of ours, or the class that a function of ours returns."""
     try:
-        made = found if inspect.isclass(found) else typing.get_type_hints(found).get("return")
+        kind = found if inspect.isclass(found) else typing.get_type_hints(found).get("return")
     except NameError:  # a name that is only imported for annotations
-        made = None
-    bases = inspect.getmro(made) if inspect.isclass(made) else ()
+        kind = None
+    bases = inspect.getmro(kind) if inspect.isclass(kind) else ()
     names = {f"{base.__module__}.{base.__qualname__}" for base in bases}
-    return any(f"{OURS}.{kind}" in names for kind in KINDS.get(group, ()))
+    return any(f"{OURS}.{allowed}" in names for allowed in KINDS.get(group, ()))
 
 
 def _within(name: str, packages: Sequence[str]) -> bool:

@@ -175,9 +175,9 @@ def print_failures(out: Console, table: pd.DataFrame) -> None:
         counts = parts.loc[rows.index, "count"].dropna().astype(int)
         span = "–".join(f"{n}" for n in sorted({counts.min(), counts.max()})) if len(counts) else ""
         names = pd.unique(pd.Series(map(sampler_name, rows["sampler"], rows["sampler_settings"])))
-        whose = ", ".join(filter(None, names[:_MOST_NAMES]))
-        whose += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        text = f"{len(rows)} {status}: {whose}{': ' * bool(whose)}{span}{kind}"
+        samplers = ", ".join(filter(None, names[:_MOST_NAMES]))
+        samplers += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        text = f"{len(rows)} {status}: {samplers}{': ' * bool(samplers)}{span}{kind}"
         out.print(text, style="bold red", markup=False)
 
 
@@ -266,8 +266,8 @@ def print_claims(
 
 def _compared_at(unit: str, count: int, found: Ranking) -> str:
     """The cost at which samplers are compared, and the evaluations of each."""
-    made = dict(zip(found.order["name"], found.order["nfe"], strict=True))
-    other = [f"{name} {nfe}" for name, nfe in made.items() if nfe != count]
+    evaluations = dict(zip(found.order["name"], found.order["nfe"], strict=True))
+    other = [f"{name} {nfe}" for name, nfe in evaluations.items() if nfe != count]
     if unit != "NFE" or not other:
         return f"{unit}={count}"
     return f"at most {count} evaluations ({', '.join(other)})"

@@ -58,7 +58,7 @@ def check(sweep: Sweep) -> None:
 
 def _require_described(sweep: Sweep) -> None:
     """Refuse an object without an identity: its values could be confused with those of another."""
-    things = {
+    objects = {
         "dataset": sweep.dataset,
         "schedule": sweep.schedule,
         "grid": sweep.grid,
@@ -66,12 +66,12 @@ def _require_described(sweep: Sweep) -> None:
         **{f"sampler.{name}": sampler for name, sampler in sweep.samplers},
         **{f"metric.{name}": metric for name, metric in sweep.metrics.items()},
     }
-    for key, thing in things.items():
+    for key, value in objects.items():
         try:
-            identity(thing)
+            identity(value)
         except TypeError as error:
             allowed = f"a frozen dataclass of plain settings, or a function: {error}"
-            raise InvalidSetting(key, type(thing).__name__, allowed) from error
+            raise InvalidSetting(key, type(value).__name__, allowed) from error
 
 
 def _require_values(sweep: Sweep) -> None:

@@ -190,7 +190,7 @@ class Showing:
             f"{repetitions(lines.loc[lines['part'] != 'floor', 'count'])}; "
             "bars: 95 % intervals of the mean"
         )
-        asked = {"steps": budget.converged_steps, "nfe": list(sweep.nfe), "title": title}
+        settings = {"steps": budget.converged_steps, "nfe": list(sweep.nfe), "title": title}
 
         def draw(metric: str) -> Drawings:
             from samplerbench.figures.budget import waterfall
@@ -204,7 +204,7 @@ class Showing:
             return figures
 
         for metric in dict.fromkeys(lines["metric"]):
-            of = {"budget": metric, **asked, "table": table_digest(table)}
+            of = {"budget": metric, **settings, "table": table_digest(table)}
             for path in self._drawn(of, partial(draw, metric)):
                 self._figure(f"{path.stem.removesuffix(f'_{metric}')}/{metric}", path)
 
