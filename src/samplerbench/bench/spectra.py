@@ -34,7 +34,7 @@ from samplerbench.samplers.base import Sampler
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: Coordinates in one run: its states stay in a processor's cache.
+#: The number of coordinates in one run, so that its states fit into the processor's cache.
 _AT_ONCE = 4096
 
 

@@ -106,7 +106,7 @@ class SpectrumOracle(Denoiser):
         self.register_buffer("variances", variances.double())
 
     def part(self, coordinates: slice) -> SpectrumOracle:
-        """The denoiser of some coordinates alone."""
+        """The denoiser of some of the coordinates."""
         return SpectrumOracle(self.schedule, self.mean[coordinates], self.variances[coordinates])
 
     def _offset(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What pictures of exact laws on Gaussians share: which runs have one, and the law of a state."""
+"""Shared parts of pictures of exact laws on Gaussians: the runs with such a law, and the law."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class GaussianPicture(Picture):
             return "it needs a Gaussian: law=gaussian_twin makes one of any data set"
         reason = scene.why_no_runs(start=self.start)
         if reason is None and not self.courses(scene):
-            return "no sampler of fixed steps runs on denoiser=oracle from a Gaussian start"
+            return "no sampler with fixed steps runs on denoiser=oracle from a Gaussian start"
         return reason
 
     def courses(self, scene: Scene, steps: int | None = None) -> list[Course]:
-        """The runs whose law is known, with that number of steps; None for the largest."""
+        """The runs with a known law, for a number of steps; None for the largest."""
         return [
             run
             for run in scene.runs(start=self.start, steps=steps)
@@ -46,7 +46,7 @@ class GaussianPicture(Picture):
 
 
 def state_law(scene: Scene, run: Course, steps: int) -> tuple[Tensor, Tensor]:
-    """Means and variances of the coordinates after some of the steps of a run, (dim,) each."""
+    """Means and variances of the coordinates after `steps` steps of a run, shape (dim,) each."""
     law = scene.dataset
     assert isinstance(law, GaussianSpectrum)  # see why_incompatible
     levels = scene.levels(run.steps, run.sampler)
