@@ -92,7 +92,7 @@ def unsealed(content: bytes) -> bytes:
     """
     size = sha256().digest_size
     if sha256(memoryview(content)[size:]).digest() != content[:size]:
-        raise ValueError("its bytes are not those that were written")
+        raise ValueError("its content has changed")
     return content[size:]
 
 

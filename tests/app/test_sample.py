@@ -152,7 +152,7 @@ def test_mistakes_are_one_line_and_leave_nothing(run, refuses, tmp_path):
         ({"sampler": "heun,ddim"}, "sampler=sampler=heun,ddim: must be one value"),
         ({"out": "x.csv"}, "ends in .npy"),
         ({"out": "no/where/x.npy"}, "in a folder that exists"),
-        ({"out": "there.npy"}, "what is there is kept"),
+        ({"out": "there.npy"}, "the existing one is kept"),
         ({"foo": "1"}, "foo=1: must be left out: sample uses sampler"),
         ({"metric.p": "1"}, "metric.p=1: must be left out"),
         ({"sampler": "hune"}, "sampler=hune: must be one of"),

@@ -44,7 +44,7 @@ _LEFT = (WEIGHTS, LOSSES, STATE, ABOUT)
 _NAMES = re.compile(r"(.+)\.unusable|\.(.+)\.[0-9a-f]+\.tmp|(.+)")
 
 #: The status of values that are stored: a failed value may succeed next time, and an incompatible
-#: one costs nothing.
+#: one takes no time.
 KEPT = ("ok", "diverged", NOT_A_DENSITY)
 
 
@@ -76,7 +76,7 @@ class Cache:
             set_aside(path, error)
             return None
         if row.cell_id != cell_id or row.status not in KEPT:
-            set_aside(path, ValueError("it holds another value"))
+            set_aside(path, ValueError("it contains another value"))
             return None
         with self._lock:
             self._recalled.add(cell_id)
@@ -213,7 +213,7 @@ def _unsigned(content: bytes) -> Row:
     record = json.loads(content)
     row = row_of(record)
     if record.get("sha256") != sha256(fragment(row)).hexdigest():
-        raise ValueError("it is not what was written")
+        raise ValueError("its content has changed")
     return row
 
 
@@ -236,7 +236,7 @@ def _unpacked(content: bytes, archive_id: str) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(unsealed(content))) as archive:
         inside = archive.infolist()
         if archive.comment != archive_id.encode():
-            raise ValueError("it holds other files")
+            raise ValueError("it contains other files")
         if any(info.compress_type != zipfile.ZIP_STORED for info in inside):
             raise ValueError("it is compressed")  # a small foreign file could fill the memory
         return {info.filename: archive.read(info) for info in inside}

@@ -71,7 +71,7 @@ class Cell:
     coupled: bool = False
 
 
-#: Kinds of denoisers; law stands for the floor, which has no denoiser.
+#: Kinds of denoisers; law is the floor, which has no denoiser.
 KINDS = ("learned", "pretrained", "empirical", "oracle", "law")
 
 

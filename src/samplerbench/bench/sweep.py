@@ -130,7 +130,7 @@ OUTPUT_LAWS: Mapping[
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid of cells and what they share.
+    """A grid of cells and their shared settings.
 
     Args:
         dataset: the law.
@@ -200,7 +200,7 @@ class Sweep:
                 allowed = f"at least 1 and at most {MOST_STEPS:,}"
                 require(1 <= number <= MOST_STEPS, name, number, allowed)
         for name, sampler in self.samplers:
-            allowed = f"at least {sampler.least_evaluations(1)}, what one step of {name} takes"
+            allowed = f"at least {sampler.least_evaluations(1)}, the cost of one step of {name}"
             require(len(self.steps_of(sampler)) > 0, "nfe", list(self.nfe), allowed)
 
     def steps_of(self, sampler: Sampler) -> list[int]:

@@ -31,14 +31,16 @@ def pipeline(model: Learned) -> Any:
 
     network, name = model.network, type(model.network).__name__
     if not isinstance(network, UNet):
-        raise InvalidSetting("network", name, "unet: a diffusers pipeline holds no other network")
+        raise InvalidSetting(
+            "network", name, "unet: a diffusers pipeline cannot contain another network"
+        )
     allowed = "time: a diffusers pipeline knows a level by its number"
     require(network.level == "time", "network.level", network.level, allowed)
     plain = bool((model.mean == 0).all()) and float(model.std) == 1
     allowed = "false: a diffusers pipeline has no place for the mean and the scale of the data"
     require(plain, "objective.standardise", True, allowed)
     shape, padded = network.event_shape, event_shape(network.unet.config)
-    allowed = f"images of {padded}: a diffusers pipeline does not crop what its network makes"
+    allowed = f"images of {padded}: a diffusers pipeline does not crop the output of its network"
     require(shape == padded, "dataset", shape, allowed)
     predictions = [name for name, target in TARGETS.items() if target == model.target]
     if not predictions:

@@ -64,7 +64,7 @@ def check_losses(losses: bytes, path: Path) -> None:
     with safetensors.safe_open(path, "pt") as file:
         _, losses_digest, _ = _metadata(file)
     if losses_digest != sha256(losses).hexdigest():
-        raise ValueError("the losses are not those of the weights beside them")
+        raise ValueError("the losses do not belong to the weights beside them")
 
 
 def training_of(path: Path) -> str:
@@ -92,7 +92,7 @@ def load(model: Model, path: Path) -> Model:
         tensors = {name: file.get_tensor(name) for name in list(file.keys())}
         weights_digest, *_ = _metadata(file)
     if weights_digest not in ("", _digest(tensors)):
-        raise ValueError("the weights are not those that were written")
+        raise ValueError("the weights have changed since they were written")
     if not finite(tensors):
         raise ValueError("the weights are not all finite")
     model.load_state_dict(tensors)

@@ -353,11 +353,11 @@ def level_law_type(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str
 
 
 def level_law_generator(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
-    """The generator decides the draws."""
+    """The generator determines the draws."""
     first, again, other = (_times(law, paths, seed) for seed in (0, 0, 1))
     for (_, one), (_, same), (path, another) in zip(first, again, other, strict=True):
         if not torch.equal(one, same) or torch.equal(one, another):
-            return f"on {path} the generator does not decide the draws"
+            return f"on {path} the generator does not determine the draws"
     return None
 
 

@@ -99,7 +99,7 @@ def bits(metric: AnyMetric) -> str | None:
     value = first(x).value
     first(x[: len(x) // 2])
     if first(x).value != value:
-        return "what was measured before changes the value"
+        return "earlier measurements change the value"
     return None if again(x).value == value else "the same seed gives another value"
 
 

@@ -20,7 +20,7 @@ def new_path(out: Path, kind: str) -> Path:
     """
     writable = out.parent.is_dir() and os.access(out.parent, os.W_OK)
     require(writable, "out", out, "in a folder that exists and can be written to")
-    require(not os.path.lexists(out), "out", out, f"a new {kind}; what is there is kept")
+    require(not os.path.lexists(out), "out", out, f"a new {kind}; the existing one is kept")
     return out
 
 

@@ -200,7 +200,7 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
 
 
 def _holds(group: str, found: Callable[..., Any]) -> bool:
-    """Whether the group holds a class of ours, or the class that a function of ours returns."""
+    """Whether a class of ours, or the class that our function returns, belongs to the group."""
     try:
         kind = found if inspect.isclass(found) else typing.get_type_hints(found).get("return")
     except NameError:  # a name that is only imported for annotations

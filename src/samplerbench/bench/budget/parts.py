@@ -50,7 +50,7 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     require_one_sweep(table)
     limits = table[table["sampler"].str.endswith(LIMIT)]
     if limits.empty:
-        raise InvalidSetting("experiment", "this run", "budget: the table holds no converged run")
+        raise InvalidSetting("experiment", "this run", "budget: the table has no converged run")
     ok = table[table["status"] == "ok"]
     to_data = ok[ok["reference"].isin(["data", "law"])]
     cells = to_data[~to_data["sampler"].str.endswith(LIMIT) & (to_data["denoiser"] != "law")]
