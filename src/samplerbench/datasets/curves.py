@@ -133,9 +133,7 @@ class CurveOracle(Denoiser):
         return mixture
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The mixture's x̂₀."""
         return self._at(level).denoiser(x, level)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         return self._at(level).log_density(x, level)

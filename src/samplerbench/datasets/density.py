@@ -47,7 +47,6 @@ class DensityScore(Score):
         return gradient.to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """ln p(x), shape (*batch,)."""
         return self.function(x) - self.constant
 
     def why_incompatible(self, levels: Levels) -> str | None:

@@ -123,7 +123,6 @@ class SpectrumOracle(Denoiser):
         return (-offset / noisy).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         offset, noisy = self._offset(x, level)
         terms = offset.square() / noisy + (2 * math.pi * noisy).log()
         return (-0.5 * terms.sum(-1)).to(x.dtype)

@@ -153,7 +153,6 @@ class Quiver(PathPicture):
 
 
 def _mark(marker: str, colour: str, label: str, size: float) -> Line2D:
-    """An entry of the legend."""
     return Line2D([], [], ls="", marker=marker, color=colour, mew=0.0, ms=size, label=label)
 
 

@@ -64,7 +64,6 @@ _SEED_COLUMNS: tuple[Column, ...] = tuple((name, name, True, "hidden") for name 
 
 
 def _difference_columns(labels: tuple[str, str]) -> tuple[Column, ...]:
-    """The columns of the table of differences."""
     return (
         ("name", "sampler", False, "shown"),
         ("denoiser", "denoiser", False, "choice"),
@@ -170,7 +169,6 @@ def _sheet(columns: Sequence[Column], lines: pd.DataFrame) -> Mapping[str, Any]:
 
 
 def _differences(comparison: Comparison | None) -> Mapping[str, Any] | None:
-    """The table of differences."""
     if comparison is None:
         return None
     lines = comparison.lines

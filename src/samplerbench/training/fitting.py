@@ -67,7 +67,6 @@ class Fitting(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The recipe's optimiser."""
         return self.objective.recipe.optimiser(self.objective.parameters())
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

@@ -178,11 +178,9 @@ class LossHistory(Callback):
         self._log = log
 
     def state_dict(self) -> dict[str, Any]:
-        """The losses so far, for a resumed training."""
         return {"rows": list(self.rows)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue the losses of the interrupted training."""
         self.rows = [tuple(row) for row in state_dict["rows"]]
 
     def on_train_batch_end(

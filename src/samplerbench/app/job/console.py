@@ -95,7 +95,6 @@ def metric_name(metric: str, settings: str) -> str:
 
 
 def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
-    """The means of one metric."""
     keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
     ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
     fewer = unit == "NFE" and bool((cells["nfe"] != cells["steps"]).any())
@@ -374,7 +373,6 @@ def print_budget(out: Console, lines: pd.DataFrame) -> None:
 
 
 def _print_parts(out: Console, lines: pd.DataFrame) -> None:
-    """The table of one kind of parts."""
     columns = {part: part for part in (*PARTS, "total") if part in set(lines["part"])}
     rows = []
     for key, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
