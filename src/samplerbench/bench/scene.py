@@ -58,8 +58,8 @@ class Paths:
 
 
 @dataclass(frozen=True)
-class Course:
-    """The settings of a path: denoiser, start, sampler and number of steps.
+class SamplerRun:
+    """A run of a sampler: denoiser, start, sampler and number of steps.
 
     Args:
         denoiser: its name in the scene.
@@ -148,7 +148,7 @@ class Scene:
         denoisers: Sequence[str] | None = None,
         start: str | None = None,
         steps: int | None = None,
-    ) -> list[Course]:
+    ) -> list[SamplerRun]:
         """Every denoiser with every sampler that runs on it.
 
         Args:
@@ -237,15 +237,15 @@ class Scene:
             rows = [*rows[:-1], Level(last.t, 1.0, last.sigma / last.alpha)]
         return Paths(kept, [rows[k] for k in kept], torch.stack(frames))
 
-    def follow(self, run: Course, *, chains: int, every: int) -> Paths:
-        """The paths of a course."""
+    def follow(self, run: SamplerRun, *, chains: int, every: int) -> Paths:
+        """The paths of a run."""
         return self.paths(
             run.denoiser, run.start, run.sampler, run.steps, chains=chains, every=every
         )
 
     def _all_runs(
         self, denoisers: Sequence[str] | None, start: str | None, steps: int | None
-    ) -> list[Course]:
+    ) -> list[SamplerRun]:
         chosen = list(self.denoisers) if denoisers is None else list(denoisers)
         exist = bool(chosen) and all(name in self.denoisers for name in chosen)
         require(exist, "denoisers", chosen, f"null, or some of {', '.join(self.denoisers)}")
@@ -256,10 +256,10 @@ class Scene:
             own = next(iter(fitting)) if start is None else start
             require(own in fitting, "start", own, f"one of {', '.join(fitting)}")
             law = fitting[own].law
-            runs += [Course(denoiser, own, label, sampler, steps, law) for denoiser in chosen]
+            runs += [SamplerRun(denoiser, own, label, sampler, steps, law) for denoiser in chosen]
         return sorted(runs, key=lambda run: chosen.index(run.denoiser))
 
-    def _reason(self, run: Course) -> str | None:
+    def _reason(self, run: SamplerRun) -> str | None:
         levels = self.levels(run.steps, run.sampler)
         return run.sampler.why_incompatible(self.denoisers[run.denoiser], levels)
 

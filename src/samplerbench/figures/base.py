@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.errors import require
 from samplerbench.figures.common import look
 from samplerbench.figures.style import save, styled
@@ -166,7 +166,7 @@ class PathPicture(Picture):
             denoisers=self.denoisers, start=self.start, steps=self.steps
         )
 
-    def runs(self, scene: Scene) -> list[Course]:
+    def runs(self, scene: Scene) -> list[SamplerRun]:
         """Each chosen denoiser with each sampler that runs on it."""
         return scene.runs(denoisers=self.denoisers, start=self.start, steps=self.steps)
 

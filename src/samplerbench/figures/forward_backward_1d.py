@@ -19,7 +19,7 @@ from typing import ClassVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, PathPicture, require_counts
 from samplerbench.figures.common import COLOURS
@@ -68,7 +68,7 @@ class ForwardBackward1D(PathPicture):
             f"forward_backward_1d_{stem}": self._draw(scene, runs) for stem, runs in groups.items()
         }
 
-    def _draw(self, scene: Scene, runs: list[Course]) -> Figure:
+    def _draw(self, scene: Scene, runs: list[SamplerRun]) -> Figure:
         x0 = scene.data(self.points)
         paths = [scene.follow(run, chains=self.chains, every=run.every(_FRAMES)) for run in runs]
         frames = [paths[0].nearest(t) for t in self.times]

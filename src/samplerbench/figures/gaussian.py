@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.bench.spectra import output_spectrum, why_not_gaussian
 from samplerbench.core.starts import for_samplers
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
@@ -27,11 +27,11 @@ class GaussianPicture(Picture):
         if not isinstance(scene.dataset, GaussianSpectrum):
             return "it needs a Gaussian: law=gaussian_twin makes one of any data set"
         reason = scene.why_no_runs(start=self.start)
-        if reason is None and not self.courses(scene):
+        if reason is None and not self.runs_with_law(scene):
             return "no sampler with fixed steps runs on denoiser=oracle from a Gaussian start"
         return reason
 
-    def courses(self, scene: Scene, steps: int | None = None) -> list[Course]:
+    def runs_with_law(self, scene: Scene, steps: int | None = None) -> list[SamplerRun]:
         """The runs with a known law, for a number of steps; None for the largest."""
         return [
             run
@@ -45,7 +45,7 @@ class GaussianPicture(Picture):
         ]
 
 
-def state_law(scene: Scene, run: Course, steps: int) -> tuple[Tensor, Tensor]:
+def state_law(scene: Scene, run: SamplerRun, steps: int) -> tuple[Tensor, Tensor]:
     """Means and variances of the coordinates after `steps` steps of a run, shape (dim,) each."""
     law = scene.dataset
     assert isinstance(law, GaussianSpectrum)  # see why_incompatible

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
@@ -55,7 +55,7 @@ def score_name(scene: Scene, denoiser: str) -> str:
     return score_title(denoiser)
 
 
-def start_name(runs: Sequence[Course]) -> str:
+def start_name(runs: Sequence[SamplerRun]) -> str:
     """The start of runs for a title; several starts have one line each, with their samplers."""
     groups = grouped(runs, lambda run: run.law)
     if len(groups) == 1:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Score
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
@@ -78,7 +78,7 @@ class Quiver(PathPicture):
             f"quiver_{run.denoiser}_{run.stem}": self._draw(scene, run) for run in self.runs(scene)
         }
 
-    def _draw(self, scene: Scene, run: Course) -> Animation:
+    def _draw(self, scene: Scene, run: SamplerRun) -> Animation:
         paths = scene.follow(run, chains=self.chains, every=run.every(self.frames))
         levels = _with_noise(paths.levels)
         moves = any(level != levels[0] for level in levels)

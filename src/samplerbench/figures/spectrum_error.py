@@ -34,7 +34,7 @@ class SpectrumError(GaussianPicture):
         varies = law.variances > 0
         eigenvalues, order = law.variances[varies].sort()
         steps = sorted(set(scene.steps))
-        runs = [run for count in steps for run in self.courses(scene, count)]
+        runs = [run for count in steps for run in self.runs_with_law(scene, count)]
         panels = grouped(runs, lambda run: run.label)
         columns = min(len(panels), _COLUMNS)
         rows = math.ceil(len(panels) / columns)

@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.core.grids import Level
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import require
@@ -43,7 +43,7 @@ class W2Path(GaussianPicture):
         require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or null")
 
     def draw(self, scene: Scene) -> Drawings:
-        runs = self.courses(scene, self.steps)
+        runs = self.runs_with_law(scene, self.steps)
         curves = {run.label: _curve(scene, run) for run in runs}
         least = min(ratio for curve in curves.values() for ratio, _ in curve if ratio > 0)
         most = max(ratio for curve in curves.values() for ratio, _ in curve)
@@ -71,7 +71,7 @@ class W2Path(GaussianPicture):
         return {"w2_path": figure}
 
 
-def _curve(scene: Scene, run: Course) -> list[tuple[float, float]]:
+def _curve(scene: Scene, run: SamplerRun) -> list[tuple[float, float]]:
     """σ/α and W₂ of some states of a run, from the first to the last."""
     law = scene.dataset
     assert isinstance(law, GaussianSpectrum)  # see why_incompatible

@@ -66,7 +66,7 @@ def not_understood(word: str, message: str) -> str:
         allowed = f"a command ({', '.join(COMMANDS)}) or key=value"
         return f"{word}: must be {allowed}{similar(word, COMMANDS)}"
     if "no viable alternative" in message or "extraneous input" in message:
-        return f"{word}: must be a complete value: check its brackets and quotes"
+        return f"{word}: must be a complete value: a bracket or a quote is missing or superfluous"
     return f"{word}: {message}"
 
 
