@@ -163,7 +163,7 @@ def _with_noise(levels: list[Level[float]]) -> list[Level[float]]:
 
 
 def _arrows(model: Score, mesh: Tensor, level: Level[float], scene: Scene) -> Tensor:
-    """The score on the mesh, shape (mesh², 2), scaled so that the 95 % quantile of lengths is 1."""
+    """The score on the mesh, (mesh², 2), in units of the 95 % quantile of lengths; at most 1."""
     with torch.no_grad():
         score = model.score(mesh.to(scene.device, scene.dtype), level).cpu().double()
     score = torch.where(score.isfinite().all(-1, keepdim=True), score, 0)

@@ -48,7 +48,8 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
         about: choices, overrides, values and sweep_id, as in `StoredRun`.
 
     Raises:
-        InvalidSetting: the folder belongs to another run; none of its files is changed.
+        InvalidSetting: the folder belongs to another run, or this run is active or has other
+            versions; the results in the folder are kept.
     """
     content = _as_stored(config)
     if not (directory / CONFIG).exists() and any((directory / name).exists() for name in WRITTEN):
