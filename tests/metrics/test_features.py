@@ -213,7 +213,7 @@ class TestRefused:
         [
             (network(channels=3), r"features=Sequential: must be a network of images \(1, 8"),
             (nn.Sequential(nn.Flatten(), nn.Threshold(0, math.nan)),
-             "with finite features, a row an image, not"),
+             "with finite features, a row per image, not"),
             (nn.Flatten(0), "one that takes them: IndexError"),
             (nn.AdaptiveMaxPool2d(1, return_indices=True), "one that takes them: AttributeError"),
         ],

@@ -110,7 +110,7 @@ class Features:
             raise self._refused(f"one that takes them: {kind_and_line(error)}", shape) from error
         good = len(features) == len(points) and features.shape[1] > 0
         if not (good and features.isfinite().all()):
-            allowed = f"one with finite features, a row an image, not {tuple(features.shape)}"
+            allowed = f"one with finite features, a row per image, not {tuple(features.shape)}"
             raise self._refused(allowed, shape)
         return features
 

@@ -56,9 +56,8 @@ class RegionShare(LawMetric):
             end = getattr(self, name)
             allowed = "finite, or null for no end"
             require(end is None or math.isfinite(end), name, end, allowed)
-        require(
-            self.low is not None or self.high is not None, "high", self.high, "finite, or low is"
-        )
+        both = self.low is None and self.high is None
+        require(not both, "high", self.high, "finite, unless low is finite")
         low, high = self._ends()
         require(low < high, "high", self.high, f"above low={self.low}")
 

@@ -167,7 +167,9 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     if oracle is not None:
         denoisers.setdefault("oracle", oracle.to(sweep.device))
     denoiser = str(request.values.get("denoiser", "learned"))
-    allowed = f"one of {', '.join(denoisers)}" if denoisers else "of another run: this has none"
+    allowed = (
+        f"one of {', '.join(denoisers)}" if denoisers else "from another run: this one has none"
+    )
     require(denoiser in denoisers, "denoiser", denoiser, allowed)
     sweep = replace(sweep, denoisers=denoisers, **changed)
     start = next(iter(sweep.starts_of(samplers[0])))  # chains have no prior

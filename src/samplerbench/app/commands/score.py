@@ -201,7 +201,9 @@ def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig
 
     points = read_points(file)
     if isinstance(metric, LawMetric):
-        raise InvalidSetting("metric", name, "one between points, such as sliced: no law here")
+        raise InvalidSetting(
+            "metric", name, "one between points, such as sliced: a file has no law"
+        )
     reason = metric.why_incompatible(points.shape[1])
     require(reason is None, "metric", name, f"another one: {reason}")
     between, seed = metric, whole_number(config, "seed")

@@ -79,7 +79,7 @@ def _require_values(sweep: Sweep) -> None:
     steps = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
     cells = len(sweep.denoisers) * len(sweep.starts) * steps * sweep.repetitions
     values = (cells + sweep.floor_repetitions) * len(sweep.metrics)
-    allowed = f"less: this makes {values:,} values, and a job has at most {MOST_VALUES:,}"
+    allowed = f"smaller: it makes {values:,} values, and a job has at most {MOST_VALUES:,}"
     require(values <= MOST_VALUES, "repetitions", sweep.repetitions, allowed)
 
 
