@@ -113,8 +113,8 @@ def test_what_cannot_be_built_or_has_no_contract():
         ("picture=loss", "check=picture: must be one of dataset, grid, level_law, metric"),
         ("dataset=file", r"dataset\.file\.path=\?\?\?: must be"),
         ("dataset=samplerbench.datasets.unseen.Unseen", "dataset=.*TypeError: .*'shape'"),
-        ("schedule=samplerbench.core.schedules.NoiseSchedule", "no abstract class"),
-        ("target=samplerbench.core.schedules.EDM", "must be what conf/target/ names"),
+        ("schedule=samplerbench.core.schedules.NoiseSchedule", "not an abstract class"),
+        ("target=samplerbench.core.schedules.EDM", "must be a _target_ of conf/target/"),
     ):
         with pytest.raises(InvalidSetting, match=line) as caught:
             check.main([word])
@@ -124,7 +124,7 @@ def test_what_cannot_be_built_or_has_no_contract():
 def test_a_sampler_that_is_not_finished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "half.py").write_text(MINE[: MINE.index("    stochastic")].replace("ORDER", "1"))
-    with pytest.raises(InvalidSetting, match="it lacks steps, stochastic"):
+    with pytest.raises(InvalidSetting, match="it has no steps, stochastic"):
         check.main(["half.Mine"])
     (tmp_path / "unread.py").write_text("import nothing_of_this_name")
     with pytest.raises(InvalidSetting, match="No module named 'nothing_of_this_name'"):

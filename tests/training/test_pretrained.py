@@ -416,8 +416,8 @@ def test_the_hubs_cache_is_read(tiny, offline):
 def test_a_model_that_is_not_here_is_named_without_the_network():
     for model, said in (
         ("google/ddpm-ema-celebahq-256", "hf download google/ddpm-ema-celebahq-256$"),
-        ("no/such/folder", "a folder that is there, or the id"),
-        ("../etc", "a folder that is there, or the id"),
+        ("no/such/folder", "an existing folder, or the id"),
+        ("../etc", "an existing folder, or the id"),
         ("", UNREADABLE),
         (None, UNREADABLE),
         (["a"], UNREADABLE),
@@ -437,7 +437,7 @@ def refused(model, said):
     assert "\n" not in str(error.value)
 
 
-NO_PIPELINE_ON_PIXELS = "those on pixels are DDPMPipeline, DDIMPipeline, PNDMPipeline"
+NO_PIPELINE_ON_PIXELS = "not one of DDPMPipeline, DDIMPipeline, PNDMPipeline on pixels"
 NO_CLASS = "which is not a class of diffusers"
 CHANNELS = "no sampler here uses a learned variance: keep the first half of the rows of conv_out"
 NO_SIZE = "has no image size: sample_size="
@@ -452,7 +452,11 @@ REFUSED = [
     ("index", {"unet": ["my_unet", "UNet2DModel"]}, NO_CLASS),
     ("index", {"unet": [None, None]}, f"its unet is None, {NO_CLASS}"),
     ("index", {"scheduler": ["diffusers", "NewScheduler"]}, "says NewScheduler, scheduler_conf"),
-    ("unet", {"_class_name": "UNet2DConditionModel"}, "only a UNet2DModel is on pixels alone"),
+    (
+        "unet",
+        {"_class_name": "UNet2DConditionModel"},
+        "only a UNet2DModel takes nothing but pixels",
+    ),
     ("unet", {"num_class_embeds": 10}, "needs a class label"),
     ("unet", {"time_embedding_type": "fourier"}, "a score SDE"),
     ("unet", {"out_channels": 2}, f"takes 1 channels and gives 2: {CHANNELS}"),
@@ -465,7 +469,7 @@ REFUSED = [
     ("unet", {"new_clock": "faster"}, "does not know: new_clock; try a newer diffusers"),
     ("unet", {"quantization_config": {"quant_method": "torchao"}}, "quantised"),
     ("unet", {"block_out_channels": [8, 24]}, UNREADABLE),
-    ("unet", {"mid_block_type": None}, "lacks 0 of the network's weights and has 30 superfluous"),
+    ("unet", {"mid_block_type": None}, "lacks 0 of the network's weights and has 30 additional"),
     ("scheduler", {"prediction_type": "flow"}, "not one of epsilon, v_prediction, sample"),
     ("scheduler", {"beta_schedule": "nope"}, UNREADABLE),
     ("scheduler", {"trained_betas": [0.1]}, "has 1 levels, and num_train_timesteps=1000"),
@@ -698,7 +702,7 @@ def test_weights_that_are_missing_are_not_made_up(tiny):
     weights = safetensors.torch.load_file(path)
     del weights["conv_in.weight"]
     safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
-    refused(tiny, "its file lacks 1 of the network's weights and has 0 superfluous ones")
+    refused(tiny, "its file lacks 1 of the network's weights and has 0 additional ones")
 
 
 class Trap:

@@ -1,8 +1,7 @@
 """The contract of samplers: promises that make their numbers comparable, and a check of each.
 
-A check runs a sampler on a `TestBed`, a law and a path, and returns one line about what is wrong,
-or None. A sampler that keeps its contract may still have another order or another law than it
-declares: see `orders` and `laws`.
+A check runs a sampler on a `TestBed`, a law and a path, and returns one line about the fault, or
+None. The contract includes neither the declared order nor the law: see `orders` and `laws`.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class TestBed:
         device: of model and states.
     """
 
-    __test__ = False  # for pytest: this is no test
+    __test__ = False  # for pytest: this is not a test
 
     law: GaussianMixture
     schedule: NoiseSchedule
@@ -110,7 +109,7 @@ class Changed(Denoiser):
 
 
 def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """N steps yield N finite states of the shape of the start, none of which is changed later."""
+    """N steps yield N finite states of the start's shape, and no state is changed later."""
     levels = bed.levels(sampler)
     reason = sampler.why_incompatible(bed.model, levels)
     if reason is not None:
@@ -315,8 +314,8 @@ ON_EVERY_SCHEDULE: dict[str, Check] = {
     "evaluations": evaluations,
     "noise": noise,
 }
-#: Promises that no schedule can break, since it only supplies coefficients: the use of the key, the
-#: batch, the dtype, the model and a NaN. `levels` has schedules of its own.
+#: Promises that do not depend on the schedule, which only supplies coefficients: the use of the
+#: key, the batch, the dtype, the model and a NaN. `levels` has its own schedules.
 ON_ONE_SCHEDULE: dict[str, Check] = {
     "bits": bits,
     "neighbours": neighbours,
