@@ -62,8 +62,6 @@ class SpectrumError(GaussianPicture):
                 figure,
                 [Line2D([], [], color=colours[count], label=f"N = {count}") for count in steps],
             )
-            subtitle(
-                figure,
-                f"{score_name(scene, runs[0].denoiser)}; {start_name(runs)}; {law.dim:,} directions",
-            )
+            score = score_name(scene, runs[0].denoiser)
+            subtitle(figure, f"{score}; {start_name(runs)}; {law.dim:,} directions")
         return {"spectrum_error": figure}
