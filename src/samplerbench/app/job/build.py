@@ -34,6 +34,7 @@ from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.chains import require_chains
+from samplerbench.bench.floor_free import FloorFree
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
@@ -79,6 +80,7 @@ class Job:
     Args:
         sweep: the grid of cells; its learned denoiser, where it has one, is not trained yet.
         budget: of the sweep, where one is asked for.
+        floor_free: what the floor hides, where it is asked for; a budget shows it itself.
         training: trains the sweep's learned denoiser; None where it has none.
         pictures: by name; each can be drawn of this job.
         logger: where the run is logged.
@@ -91,6 +93,7 @@ class Job:
 
     sweep: Sweep
     budget: Budget | None
+    floor_free: FloorFree | None
     training: Training | None
     pictures: Mapping[str, Picture]
     logger: Logger
@@ -258,9 +261,12 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
             raise InvalidSetting("picture", name, f"another one: {reason}")
     wanted = convert(config.wanted, float, "wanted")
     require(0 < wanted < math.inf, "wanted", wanted, "positive: a share of the floor")
+    budget = chosen_budget(config, sweep)
+    floor_free = convert(config.get("floor_free", False), bool, "floor_free") and budget is None
     return Job(
         sweep,
-        chosen_budget(config, sweep),
+        budget,
+        FloorFree(sweep) if floor_free else None,
         training,
         pictures,
         logger,

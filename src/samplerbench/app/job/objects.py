@@ -29,6 +29,7 @@ from samplerbench.training.weights import LOSSES
 UNUSED = frozenset(
     {
         *("dataset", "denoiser", "model", "clip_x0", "budget", "chains", "picture", "logger"),
+        "floor_free",
         *("cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug", "experiment"),
     }
 )
