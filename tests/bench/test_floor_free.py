@@ -16,6 +16,7 @@ from samplerbench.core.grids import karras
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, Prior
 from samplerbench.datasets.checkerboard import Checkerboard
+from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.figures.floor_free import with_floor_free
 from samplerbench.metrics.kl_law import KLLaw
@@ -109,6 +110,10 @@ def test_what_is_absent_is_named(sweep):
     assert FloorFree(replace(sweep, samplers=[("heun", Heun())])).absent == []
     chains = replace(sweep, samplers=[("ula", ULA())])
     assert (FloorFree(chains).absent, FloorFree(chains).row_count()) == ([], 0)
+    law = gaussian([0.0] * 17, [[float(i == j) for j in range(17)] for i in range(17)])
+    wide = replace(sweep, dataset=law, samplers=[("heun", Heun())])
+    (line,) = FloorFree(wide).absent
+    assert line == "no kl_law: in 17 dimensions it takes long; metric=kl_law measures it"
     asked = replace(sweep, metrics={"w": MaxSlicedCertified(), "kl_law": KLLaw()})
     assert FloorFree(asked).row_count() == 2, "the job measures it anyway"
 

@@ -30,6 +30,8 @@ from samplerbench.samplers.base import Sampler
 
 #: The name of the divergence, as in conf/metric/.
 KL = "kl_law"
+#: A divergence costs dim + 2 times the sampling: in more dimensions nobody gets it without asking.
+MOST_DIM = 16
 #: The steps of a converged run, in units of the largest number of steps of the job.
 TIMES = 3
 #: The `reference` of paired distances, as in an error budget.
@@ -59,6 +61,8 @@ class FloorFree:
             return "the job measures it"
         if sweep.truth is not None:
             return "it is that from the data, and the job compares with noised data"
+        if sweep.dataset.dim > MOST_DIM:
+            return f"in {sweep.dataset.dim:,} dimensions it takes long; metric={KL} measures it"
         return KLLaw().why_incompatible(sweep.dataset) or (
             "" if self._with_density else "no sampler here has an output with a known density"
         )
