@@ -72,7 +72,7 @@ class Cell:
 
 
 #: Kinds of denoisers; law stands for the floor, which has no denoiser.
-KINDS = ("learned", "pretrained", "empirical", "oracle", "law")
+KINDS = ("learned", "pretrained", "empirical", "guided", "oracle", "law")
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ OURS = "samplerbench"
 #: The classes of each group's members; a function that returns one is a member too.
 KINDS = {
     "dataset": ("datasets.base.Dataset",),
+    "guide": ("datasets.base.Dataset",),
     "schedule": ("core.schedules.NoiseSchedule",),
     "grid": ("core.grids.Levels",),
     "network": ("networks.base.Network",),
