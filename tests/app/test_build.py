@@ -164,7 +164,7 @@ def test_settings_of_members_are_checked_by_the_members():
         ("metric=exact_w2", "^metric=exact_w2: .* more than max_pairs"),
         ("dataset=two_moons reference_noise=1", "^reference_noise=1.0: .* mixtures only"),
         ("picture=band_1d", "^picture=band_1d: .* 1 dimension"),
-        ("steps=4 nfe=8", "^steps=4: must be left out beside nfe, which decides the numbers"),
+        ("steps=4 nfe=8", "^steps=4: must be left out beside nfe, which determines the numbers"),
         ("steps=null", "^steps=None: must be numbers of steps, or null with nfe given"),
         ("sweeper_metric=exact_w2", "^sweeper_metric=exact_w2: must be null or one of the metr"),
     ],

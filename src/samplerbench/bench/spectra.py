@@ -1,13 +1,14 @@
 """The exact law of a sampler's output on a Gaussian of any dimension, by its eigenvalues.
 
-On N(m, diag(λ)) the denoiser acts on each coordinate alone, and a sampler of fixed steps is affine:
+On N(m, diag(λ)) the denoiser acts on each coordinate separately, and a sampler with fixed steps is
+affine:
 
     x_out = a·x_in + Σ_j b_j·z_j + c   in each coordinate,   z_j ~ N(0, 1) independent,
     Var x_out = a²·Var x_in + Σ_j b_j² .
 
-`affine` gives a, b_j and c of all coordinates: no sample, and no dim × dim matrix. Cost: some four
-runs of one row. Coordinates are taken some thousand at a time, so that memory does not grow with
-their number.
+`affine` gives a, b_j and c of all coordinates, without samples and without a dim × dim matrix.
+Cost: about four runs of one row. A run has some thousand coordinates at a time, so the memory does
+not grow with their number.
 
 Reference: E. Pierret, B. Galerne, Diffusion models for Gaussian distributions: exact solutions and
 Wasserstein errors, ICML 2025, arXiv 2405.14250.
@@ -33,19 +34,19 @@ from samplerbench.samplers.base import Sampler
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: Coordinates in one run: its states stay in a processor's cache.
+#: The number of coordinates in one run, so that its states fit into the processor's cache.
 _AT_ONCE = 4096
 
 
 def why_no_spectrum(sweep: Sweep, cell: Cell) -> str | None:
-    """Why the law of a cell's output is not known exactly, in one line, or None if it is."""
+    """Why the law of a cell's output is not known exactly, in one line; None if it is known."""
     assert cell.settings is not None
     start = sweep.starts_of(cell.settings)[cell.start]
     return why_not_gaussian(cell.settings, sweep.denoisers[cell.denoiser], start)
 
 
 def why_not_gaussian(sampler: Sampler, model: Score, start: Start) -> str | None:
-    """Why the law of a sampler's states is not known to be Gaussian, or None if it is."""
+    """Why the law of a sampler's states is not known to be Gaussian; None if it is."""
     if not sampler.affine:
         return "it chooses its own steps, so the law of its output is not Gaussian"
     if not _is_diagonal(model):
@@ -99,8 +100,8 @@ def output_spectrum(
     """Means and variances of the coordinates of the output, shape (dim,) each, float64.
 
     Args:
-        sampler: a method of fixed steps.
-        model: a denoiser that acts on each coordinate alone.
+        sampler: a method with fixed steps.
+        model: a denoiser that acts on each coordinate separately.
         levels: of the sampler.
         start_mean: of the first state, shape (dim,).
         start_variances: of its independent coordinates, shape (dim,).

@@ -206,7 +206,7 @@ def tangent(
 ) -> Levels:
     """κ_i = c·tan(a_i) with N equally spaced angles from arctan(κ_max/c) to arctan(κ_min/c).
 
-    Then the data. On N(0, c²·I) these levels are the best ones for Euler's method in σ. Sabour,
+    The data follow. On N(0, c²·I) these levels are the best ones for Euler's method in σ. Sabour,
     Fidler, Kreis, "Align your steps: optimizing sampling schedules in diffusion models", ICML 2024
     (arXiv 2404.14507), Theorem 3.1. Other arguments as in `karras`.
 

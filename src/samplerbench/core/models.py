@@ -288,7 +288,6 @@ class IsotropicMixtureOracle(Denoiser):
         return score.reshape(x.shape).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         log_joint, _ = self._log_joint(*self._centred(x, level))
         return log_joint.logsumexp(0).reshape(x.shape[:-1]).to(x.dtype)
 
@@ -352,7 +351,6 @@ class MixtureOracle(Denoiser):
         return torch.einsum("...k,...kd->...d", log_joint.softmax(-1), pull).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         return self._log_joint(x, level)[0].logsumexp(-1).to(x.dtype)
 
 
@@ -382,18 +380,15 @@ class Counted(Denoiser):
         self.evaluations = 0
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The wrapped denoiser's x̂₀."""
         assert isinstance(self.model, Denoiser)  # checked by the sampler's `needs`
         self.evaluations += 1
         return self.model.denoiser(x, level)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The wrapped model's score."""
         self.evaluations += 1
         return self.model.score(x, level)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The wrapped model's log-density."""
         assert isinstance(self.model, Density)  # checked by the sampler's `needs_density`
         self.evaluations += 1
         return self.model.log_density(x, level)

@@ -1,4 +1,4 @@
-"""What pictures of exact laws on Gaussians share: which runs have one, and the law of a state."""
+"""Shared parts of pictures of exact laws on Gaussians: the runs with such a law, and the law."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.bench.spectra import output_spectrum, why_not_gaussian
 from samplerbench.core.starts import for_samplers
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
@@ -27,8 +27,8 @@ class GaussianPicture(Picture):
         if not isinstance(scene.dataset, GaussianSpectrum):
             return "it needs a Gaussian: law=gaussian_twin makes one of any data set"
         reason = scene.why_no_runs(start=self.start)
-        if reason is None and not self.courses(scene):
-            return "no sampler of fixed steps runs on denoiser=oracle from a Gaussian start"
+        if reason is None and not self.runs_with_law(scene):
+            return "no sampler with fixed steps runs on denoiser=oracle from a Gaussian start"
         return reason
 
     def courses(self, scene: Scene, steps: int | None = None) -> list[Course]:
@@ -46,8 +46,8 @@ class GaussianPicture(Picture):
         return [run for run in known if run.denoiser == known[0].denoiser]
 
 
-def state_law(scene: Scene, run: Course, steps: int) -> tuple[Tensor, Tensor]:
-    """Means and variances of the coordinates after some of the steps of a run, (dim,) each."""
+def state_law(scene: Scene, run: SamplerRun, steps: int) -> tuple[Tensor, Tensor]:
+    """Means and variances of the coordinates after `steps` steps of a run, shape (dim,) each."""
     law = scene.dataset
     assert isinstance(law, GaussianSpectrum)  # see why_incompatible
     levels = scene.levels(run.steps, run.sampler)
