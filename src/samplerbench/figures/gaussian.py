@@ -31,7 +31,7 @@ class GaussianPicture(Picture):
             return "no sampler with fixed steps runs on denoiser=oracle from a Gaussian start"
         return reason
 
-    def courses(self, scene: Scene, steps: int | None = None) -> list[Course]:
+    def runs_with_law(self, scene: Scene, steps: int | None = None) -> list[SamplerRun]:
         """The runs whose law is known, on one denoiser; None for the largest number of steps."""
         known = [
             run

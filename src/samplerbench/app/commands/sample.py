@@ -233,8 +233,8 @@ def report(
     yield f"{where}: {request.n:,} samples, NFE {cost.nfe}, {cost.seconds:.1f} s"
     yield f"samples: {request.out}, shape {shape_of(sweep, cell, request.every)}"
     if request.every is not None:
-        yield "         the first axis is the way; its last entry are the samples"
-    if sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not made.bad:
+        yield "         the first axis is the number of steps; its last entry has the samples"
+    if sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not cost.bad:
         words = scoring(run, request.out)
         if words:
             way = ["frame=last"] if request.every is not None else []
