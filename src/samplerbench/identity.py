@@ -46,7 +46,7 @@ OURS = "samplerbench"
 PRESENTATION = (
     *("app/", "figures/", "report/", "verify/", "library.py", "logs/", "__main__.py"),
     *(f"bench/{name}.py" for name in ("cache", "jackknife", "ranking", "statistics", "store")),
-    *("bench/resolution.py", "bench/rounding.py"),
+    *("bench/resolution.py", "bench/rounding.py", "bench/scoring.py"),
     *(f"bench/budget/{name}.py" for name in ("mismatch", "parts", "words")),
 )
 """Modules that only store, compare or show values; excluded from the hash of the code."""

@@ -136,6 +136,7 @@ def test_a_grid_of_settings_is_checked_at_its_ends():
 
 
 MEMBERS = """
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 import torch
@@ -220,11 +221,13 @@ class Gap(Distance):
         super().__init__(reference.shape[1])
         self.mean, self.faults = reference.mean(0), faults
     def measure(self, samples):
-        gap = float((samples.mean(0) - self.mean).norm()) ** (1 + self.faults)
+        gap = float((samples.mean(0) - self.mean).norm())
+        gap = math.nan if self.faults else gap
         return Measurement(gap, gap, gap, None, 0)
 
 @dataclass(frozen=True)
 class MyMetric(Metric):
+    is_wasserstein = False
     faults: int = 0
     def prepare(self, reference, seed):
         return Gap(reference, self.faults)
@@ -238,7 +241,7 @@ class MySampler(DDIM):
 """
 #: The class or function of each kind, and the line about the broken one.
 BROKEN = {
-    "dataset": ("MyDataset", "oracle: at σ="),
+    "dataset": ("MyDataset", "oracle: at α="),
     "schedule": ("MySchedule", "rates: the rate of σ² is not its derivative"),
     "target": ("MyTarget", "inverse: on EDM(sigma_max=10.0) denoise after regress differs from x₀"),
     "start": ("MyStart", "moments: the covariance is"),
@@ -247,7 +250,7 @@ BROKEN = {
     "grid": ("my_grid", "falling: on EDM(sigma_max=10.0) the noise does not fall"),
     "network": ("MyNetwork", "neighbours: a row depends on the other rows"),
     "objective": ("MyObjective", "learning: after 60 steps the loss is"),
-    "metric": ("MyMetric", "units: of a shift by 4.243 it is 18"),
+    "metric": ("MyMetric", "bounds: the value is nan"),
     "sampler": ("MySampler", "neighbours: a sample depends on its neighbours"),
 }
 

@@ -127,6 +127,27 @@ class Raises(DDIM):
         raise RuntimeError("out of order\nand more")
 
 
+class Turned:
+    """Noise whose draws are changed by a function of the draw and the step."""
+
+    def __init__(self, noise, turn):
+        self.noise, self.turn = noise, turn
+
+    def normal(self, like, step, draw=0):
+        return self.turn(self.noise.normal(like, step, draw), step)
+
+
+class OneNoise(DDIM):
+    def steps(self, model, x, levels, noise):
+        first = Turned(noise, lambda z, step: z.reshape(-1, z.shape[-1])[0].expand(z.shape))
+        return super().steps(model, x, levels, first)
+
+
+class OtherSigns(DDIM):
+    def steps(self, model, x, levels, noise):
+        return super().steps(model, x, levels, Turned(noise, lambda z, step: (-1) ** step * z))
+
+
 class Undeclared(MALA):
     rejects = False
 
@@ -140,6 +161,8 @@ SAMPLERS = [
     (Global(), "type", "a global random generator is used"),
     (SecretNoise(), "bits", "draws from noise, and stochastic is False"),
     (Crowd(), "neighbours", "depends on its neighbours"),
+    (OneNoise(1.0), "neighbours", "share their noise"),
+    (OtherSigns(1.0), "coupling", "of one Brownian path the order is"),
     (Single(), "type", "from a torch.float64 start on cpu the state is torch.float32"),
     (Miscounted(), "evaluations", "is 2, and 1 are made"),
     (AnyScore(), "needs", "denoiser"),
@@ -444,6 +467,10 @@ def backwards(own, x0, generator):
     return (-1 if torch.is_grad_enabled() else 1) * Implicit.loss(own, x0, generator)
 
 
+def of_half_the_data(own, x0, generator):
+    return honest(own, 0.3 * x0, generator)
+
+
 honest = Implicit.loss
 OBJECTIVES = [
     (objective(loss=loss), promise, words)
@@ -458,7 +485,8 @@ OBJECTIVES = [
         (lambda own, x0, g: honest(own, x0.mul_(1.1), g), "loss", "in place"),
         (lambda own, x0, g: own.score(x0).square().sum() / 0, "loss", "the loss is inf"),
         (lambda own, x0, g: honest(own, x0, g).detach(), "gradients", "grad"),
-        (backwards, "learning", "after 30 steps"),
+        (backwards, "learning", "after 30 steps the loss is"),
+        (of_half_the_data, "learning", "after 30 steps the error of the score is"),
     )
 ] + [
     (objective(conditional=True), "model", "not a Learned"),
@@ -487,6 +515,12 @@ def gap(x, y):
     return (x.mean(0) - y.mean(0)).norm()
 
 
+def spread(x, y):
+    """W₁ of the first coordinate."""
+    q = torch.linspace(0, 1, 101, dtype=torch.float64)
+    return (x[:, 0].double().quantile(q) - y[:, 0].double().quantile(q)).abs().mean()
+
+
 def bounded(x, y):
     value = float(gap(x, y))
     return Measurement(value, value + 1, value + 2, None, 0)
@@ -508,6 +542,8 @@ METRICS = [
     (metric(lambda x, y: -gap(x, y)), "far", "away"),
     (metric(lambda x, y: gap(x, y).square()), "units", "of a shift by"),
     (metric(lambda x, y: 1e-3 + gap(x, y)), "units", "from a cloud to itself"),
+    (metric(gap), "units", "of the same mean"),
+    (metric(lambda x, y: spread(x, y) / (1 + y.std())), "units", "ten times as large it is"),
     (metric(lambda x, y: gap(x, y) + torch.rand(()) / 1e3), "bits", "a global random generator"),
     (metric(lambda x, y: gap(x[:9], y)), "order", "in reverse order"),
     (metric(lambda x, y: gap(x.mul_(1.01), y)), "clouds", "changed in place"),
@@ -564,7 +600,8 @@ def test_others_do_not_complain(simple_mixture):
     bed = TestBed(simple_mixture, EDM())
     assert broken(CONTRACTS["sampler"] | {"settings": lambda *_: None}, DDIM(), bed) == []
     assert broken(CONTRACTS["network"], Sound) == []
-    assert broken(CONTRACTS["metric"], metric(gap)) == []
+    assert broken(CONTRACTS["metric"], metric(spread)) == []
+    assert broken(CONTRACTS["metric"], metric(gap, is_wasserstein=False)) == []
     assert broken(CONTRACTS["schedule"], changed(Rectified)) == []
     assert broken(CONTRACTS["start"], changed(Start, combine=cubes)) == []
 

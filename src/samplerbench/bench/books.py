@@ -27,7 +27,8 @@ class Books:
 
     Args:
         law: identity of the data's law.
-        truth: identity of the law that samples are measured against, if it is another one.
+        truth: identity of the law that samples are measured against, where it is another one.
+        schedule: identity of the schedule.
         path: identity of schedule and grid.
         held: the same for samplers that stay at one level, and the name of their grid.
         starts: identities by name.
@@ -45,6 +46,7 @@ class Books:
 
     law: str
     truth: str
+    schedule: str
     path: str
     held: tuple[str, str]
     starts: Mapping[str, str]
@@ -98,7 +100,7 @@ class Books:
             return {"floor": "even" if even else "random", "truth": self.truth, **self._shared}
         origin = self.origins[cell.denoiser]
         return {
-            "path": self.held[0] if cell.settings.holds else self.path,
+            "path": self._path(cell.settings),
             "denoiser": [origin.kind, origin.recipe],
             "start": self.starts[cell.start],
             "sampler": self._described(cell.settings),
@@ -176,9 +178,16 @@ class Books:
             **columns(measured),
         )
 
+    def _path(self, sampler: Sampler) -> str:
+        if sampler.brings_levels:
+            return self.schedule
+        return self.held[0] if sampler.holds else self.path
+
     def _grid(self, sampler: Sampler | None) -> str:
         if sampler is None:
             return ""
+        if sampler.brings_levels:
+            return "own"
         return self.held[1] if sampler.holds else self.labels.grid
 
 

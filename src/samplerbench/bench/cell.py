@@ -71,8 +71,8 @@ class Cell:
     coupled: bool = False
 
 
-#: Kinds of denoisers; law is the floor, which has no denoiser.
-KINDS = ("learned", "pretrained", "empirical", "oracle", "law")
+#: Kinds of denoisers; law stands for the floor, which has no denoiser.
+KINDS = ("learned", "pretrained", "empirical", "guided", "oracle", "law")
 
 
 @dataclass(frozen=True)
@@ -230,6 +230,10 @@ def setting_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+#: Settings of which a name has the value alone: the sampler of another package, and its version.
+_PLAIN = ("scheduler", "function", "method", "version")
+
+
 def sampler_name(sampler: str, settings: str) -> str:
     """A sampler with its settings, for readers: "ddim η=0.5", "heun".
 
@@ -238,8 +242,10 @@ def sampler_name(sampler: str, settings: str) -> str:
         settings: the column `sampler_settings`, JSON.
     """
     values = json.loads(settings) if settings else {}
+    for key in [key for key, value in values.items() if isinstance(value, dict)]:
+        values |= values.pop(key)  # the settings of another package's sampler
     words = [
-        f"{'η' if key == 'eta' else key}={setting_text(value)}"
+        value if key in _PLAIN else f"{'η' if key == 'eta' else key}={setting_text(value)}"
         for key, value in values.items()
         # settings that are infinite or off have no effect and are left out
         if not (value is None or value is False or value in (math.inf, -math.inf))

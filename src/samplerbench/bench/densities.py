@@ -70,6 +70,10 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
         return "the density of a sampler that draws noise is not known; for DDIM use eta=0"
     if not sampler.affine:
         return "the density of a sampler that chooses its own steps is not known"
+    if sampler.brings_levels:
+        return (
+            "the density needs derivatives, which do not pass through the code of another package"
+        )
     if not isinstance(sweep.denoisers[cell.denoiser], Denoiser):
         return "the density needs a denoiser"
     if type(_plain(start)).log_density is Start.log_density:

@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from samplerbench.bench.statistics import Estimate, t_interval
 from samplerbench.core.noise import generator
 from samplerbench.metrics.base import Distance
 
 GROUPS = 10
-QUANTILE = 2.2622  # t_{0.975, 9}
 #: With fewer samples each group has too much influence.
 FEWEST = 5 * GROUPS
 
@@ -42,9 +43,23 @@ def half_width(distance: Distance, samples: Tensor, *, seed: int) -> float:
     Returns:
         t·s; nan for fewer than 50 samples.
     """
-    n = len(samples)
-    if n < FEWEST:
+    if len(samples) < FEWEST:
         return float("nan")
-    group = torch.from_numpy(generator("jackknife", seed).permutation(n)) % GROUPS
-    without = np.array([distance(samples[group != g]).value for g in range(GROUPS)])
-    return float(QUANTILE * np.sqrt((GROUPS - 1) * without.var()))
+    return estimate(0.0, without_groups(distance, samples, seed=seed)).half
+
+
+def without_groups(distance: Distance, samples: Tensor, *, seed: int) -> NDArray[np.float64]:
+    """D₍g₎, shape (G,). The groups depend on n and the seed only, so two sets of n share them."""
+    group = torch.from_numpy(generator("jackknife", seed).permutation(len(samples))) % GROUPS
+    return np.array([distance(samples[group != g]).value for g in range(GROUPS)])
+
+
+def estimate(value: float, without: NDArray[np.float64]) -> Estimate:
+    """The interval of D, or of a difference of two distances, and its p-value.
+
+    Args:
+        value: D.
+        without: D₍g₎, shape (G,).
+    """
+    # these numbers have the mean D, and their standard error is s
+    return t_interval(value - (GROUPS - 1) * (without - without.mean()))

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.cell import setting_text
-from samplerbench.core import grids
 from samplerbench.core.grids import Grid, Level, Levels
 from samplerbench.core.models import Score
 from samplerbench.core.noise import KeyedNoise
@@ -126,8 +125,9 @@ class Scene:
 
     def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
         """The levels for a number of steps: of the job's grid, or of a sampler's own."""
-        holds = sampler is not None and sampler.holds
-        return grids.for_samplers(self.grid, self.schedule, steps, holds)(self.schedule, steps)
+        if sampler is None:
+            return self.grid(self.schedule, steps)
+        return sampler.levels(self.grid, self.schedule, steps)
 
     def data(self, count: int | None = None) -> Tensor:
         """Data to show, shape (count or fewer, dim), float64: training data or fresh draws.

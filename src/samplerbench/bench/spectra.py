@@ -26,7 +26,7 @@ from samplerbench.bench.affine import affine_map
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.densities import OutputLaw
 from samplerbench.core.grids import Levels
-from samplerbench.core.models import Score
+from samplerbench.core.models import Denoiser, Guided, Score
 from samplerbench.core.starts import Start
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
 from samplerbench.samplers.base import Sampler
@@ -49,11 +49,26 @@ def why_not_gaussian(sampler: Sampler, model: Score, start: Start) -> str | None
     """Why the law of a sampler's states is not known to be Gaussian; None if it is."""
     if not sampler.affine:
         return "it chooses its own steps, so the law of its output is not Gaussian"
-    if not isinstance(model, SpectrumOracle):
+    if not _is_diagonal(model):
         return "the law is exact for denoiser=oracle on a Gaussian only: see law=gaussian_twin"
     if type(start).moments is Start.moments:
         return f"the start {start.law} is not known to be Gaussian"
     return None
+
+
+def _is_diagonal(model: Score) -> bool:
+    """Whether the model acts on each coordinate alone."""
+    if isinstance(model, Guided):
+        return _is_diagonal(model.model) and _is_diagonal(model.guide)
+    return isinstance(model, SpectrumOracle)
+
+
+def _part(model: Score, some: slice) -> Denoiser:
+    """The denoiser of some coordinates alone."""
+    if isinstance(model, Guided):
+        return Guided(_part(model.model, some), _part(model.guide, some), model.weight)
+    assert isinstance(model, SpectrumOracle)  # see why_not_gaussian
+    return SpectrumOracle(model.schedule, model.mean[some], model.variances[some])
 
 
 def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
@@ -69,7 +84,6 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     start = sweep.starts_of(sampler)[cell.start]
     mean, variances = start.moments(law.mean, law.variances, levels.rows[0])
     model = sweep.denoisers[cell.denoiser]
-    assert isinstance(model, SpectrumOracle)  # see why_not_gaussian
     out = torch.stack(output_spectrum(sampler, model, levels, mean, variances))
     nfe = sampler.evaluations(cell.steps) or 0
     return OutputLaw(out.cpu(), nfe, time.perf_counter() - began)
@@ -77,7 +91,7 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
 
 def output_spectrum(
     sampler: Sampler,
-    model: SpectrumOracle,
+    model: Score,
     levels: Levels,
     start_mean: Tensor,
     start_variances: Tensor,
@@ -100,7 +114,7 @@ def output_spectrum(
     for first in range(0, len(start_mean), _AT_ONCE):
         some = slice(first, first + _AT_ONCE)
         of = affine_map(
-            sampler, model.part(some), levels, start_mean[some], diagonal=True, steps=steps
+            sampler, _part(model, some), levels, start_mean[some], diagonal=True, steps=steps
         )
         variances = of.by_state.square() * start_variances[some].double()
         parts.append(torch.stack([of.output, variances + of.by_draws.square().sum(0)]))

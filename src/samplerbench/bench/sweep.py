@@ -238,6 +238,7 @@ class Sweep:
         return Books(
             law=identity(self.dataset),
             truth="" if self.truth is None else identity(self.truth),
+            schedule=identity(self.schedule),
             path=identity([self.schedule, self.grid]),
             held=self._held,
             starts={name: identity(start) for name, start in self.all_starts.items()},
@@ -317,8 +318,9 @@ class Sweep:
     def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
         """The levels for a number of steps: of the job's grid, or of a sampler's own."""
         require(1 <= steps <= MOST_STEPS, "steps", steps, f"at least 1, at most {MOST_STEPS:,}")
-        holds = sampler is not None and sampler.holds
-        return grids.for_samplers(self.grid, self.schedule, steps, holds)(self.schedule, steps)
+        if sampler is None:
+            return self.grid(self.schedule, steps)
+        return sampler.levels(self.grid, self.schedule, steps)
 
     def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:
         """The cell's samples, block by block, shape (block or fewer, dim)."""

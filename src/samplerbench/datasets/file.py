@@ -2,8 +2,11 @@
 
 Arrays are `.npy`, `.npz` and torch's `.pt`; `array` chooses one of several in a file. Tables are
 `.csv` (commas), `.tsv` (tabs), `.txt` (spaces, tabs or commas) and `.parquet`. In a table of text,
-lines that begin with # are comments. By default Stan's own columns, whose names end with __, are
-left out; `columns` chooses columns: "x,y" are these two, and theta is also theta.1, theta.2, …
+lines that begin with # are comments. Columns whose names end with __ are left out, as Stan writes
+them; `columns` chooses others: "x,y" are these two, and theta is also theta.1, theta.2, …
+
+`.nc` is NetCDF as ArviZ writes it: Markov chains, all variables of the group "posterior". The
+columns are the entries of each variable, theta.0, theta.1, …, as ArviZ counts them.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from zipfile import BadZipFile, ZipFile
@@ -53,9 +57,21 @@ def from_file(
         InvalidSetting: with the path and the fault of the file.
     """
     points = read_points(path, array=array, columns=columns)
+    require_upright(points, path)
     allowed = "a file of data: its rows are all equal"
     require(not bool((points == points[0]).all()), "path", path, allowed)
     return Divided(points, train, validation, evaluation)
+
+
+def require_upright(data: Tensor, path: str) -> None:
+    """Refuse data of a few points and many coordinates: they may be on their side.
+
+    Raises:
+        InvalidSetting: with the shape.
+    """
+    rows, columns = data.shape
+    allowed = f"an array with a point a row: it is {rows} × {columns}; save its transpose"
+    require(rows >= min(10, columns), "path", path, allowed)
 
 
 def read_points(path: str, *, array: str | None = None, columns: str | None = None) -> Tensor:
@@ -69,39 +85,84 @@ def read_points(path: str, *, array: str | None = None, columns: str | None = No
     Raises:
         InvalidSetting: with the path and the fault of the file.
     """
-    return _checked(_read(path, array, columns), path)
+    values = _read(path, array, columns)
+    return as_points(values.reshape(-1, values.shape[-1]) if names_axes(path) else values, path)
+
+
+def names_axes(path: str) -> bool:
+    """Whether the format says which axes are chains and draws, so that no layout is needed."""
+    return Path(path).suffix.lower() == ".nc"
 
 
 def read_chains(
-    path: str, layout: str, *, array: str | None = None, columns: str | None = None
+    path: str, layout: str | None, *, array: str | None = None, columns: str | None = None
 ) -> Tensor:
     """Markov chains in a file, shape (draws, chains, dim), float64.
 
     Args:
         path: of the file.
-        layout: the first axes of its array, one of `LAYOUTS`; the last axis has the coordinates,
-            and may be missing for one coordinate.
+        layout: as in `as_chains`; None for a file that names its axes.
         array: as in `read_points`.
         columns: as in `read_points`.
 
     Raises:
         InvalidSetting: with the path and the fault of the file.
     """
-    require(layout in LAYOUTS, "layout", layout, f"one of {' or '.join(LAYOUTS)}")
-    values, axes = _read(path, array, columns), layout.split(",")
-    shape = f"shape ({', '.join([*axes, 'dim'])})"
-    fits = values.ndim in (len(axes), len(axes) + 1)
-    require(fits, "path", path, f"an array of {shape} for layout={layout}: it is {values.shape}")
-    if values.ndim == len(axes):
-        values = values[..., None]
-    values = np.moveaxis(values, axes.index("draw"), 0)
-    chains = values.reshape(len(values), -1, values.shape[-1])
-    flat = _checked(chains.reshape(-1, chains.shape[-1]), path)
-    return flat.reshape(chains.shape)
+    named = names_axes(path)
+    require(layout is None or not named, "layout", layout, f"left out: {path} names its axes")
+    return as_chains(_read(path, array, columns), layout or "chain,draw", path)
+
+
+def read_frames(path: str, *, array: str | None = None) -> Tensor:
+    """The states along the way to samples, shape (frames, n, dim), as `sample --every` writes them.
+
+    Raises:
+        InvalidSetting: with the path and the fault of the file.
+    """
+    values = _read(path, array, None)
+    allowed = f"an array of shape (frames, n, dim) for frame=: it is {values.shape}"
+    require(values.ndim == 3, "path", path, allowed)
+    return as_points(values.reshape(-1, values.shape[-1]), path).reshape(values.shape)
 
 
 #: The possible first axes of an array of chains.
 LAYOUTS = ("draw", "chain,draw", "draw,chain")
+
+
+def as_chains(values: np.ndarray, layout: str, name: str) -> Tensor:
+    """Markov chains, shape (draws, chains, dim), float64.
+
+    Args:
+        values: the array.
+        layout: what its first axes are, one of `LAYOUTS`; the last axis is the coordinates, and is
+            left out of data in one dimension.
+        name: of the array, for messages.
+
+    Raises:
+        InvalidSetting: with the fault of the array.
+    """
+    require(layout in LAYOUTS, "layout", layout, f"one of {' or '.join(LAYOUTS)}")
+    axes = layout.split(",")
+    shape = f"shape ({', '.join([*axes, 'dim'])})"
+    fits = values.ndim in (len(axes), len(axes) + 1)
+    require(fits, "path", name, f"an array of {shape} for layout={layout}: it is {values.shape}")
+    if values.ndim == len(axes):
+        values = values[..., None]
+    values = np.moveaxis(values, axes.index("draw"), 0)
+    chains = values.reshape(len(values), -1, values.shape[-1])
+    flat = as_points(chains.reshape(-1, chains.shape[-1]), name)
+    return flat.reshape(chains.shape)
+
+
+def as_points(array: np.ndarray, name: str) -> Tensor:
+    """Points, one a row, shape (n, dim), float64.
+
+    Raises:
+        InvalidSetting: with the fault of the array.
+    """
+    fault = _fault(array)
+    require(not fault, "path", name, f"a finite array of numbers of shape (n, dim), n ≥ 2: {fault}")
+    return torch.from_numpy(array.astype(np.float64))
 
 
 def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
@@ -113,6 +174,7 @@ def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
         ".tsv": partial(_read_text, columns=columns, split=partial(_by_commas, delimiter="\t")),
         ".txt": partial(_read_text, columns=columns, split=_by_spaces),
         ".parquet": partial(_read_parquet, columns=columns),
+        ".nc": partial(_read_netcdf, columns=columns),
     }
     location = Path(path).expanduser()
     suffix = location.suffix.lower()
@@ -129,12 +191,6 @@ def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
         raise InvalidSetting("path", path, f"{_CONTENT[suffix]}: {first_line(error)}") from error
 
 
-def _checked(array: np.ndarray, path: str) -> Tensor:
-    fault = _fault(array)
-    require(not fault, "path", path, f"a finite array of numbers of shape (n, dim), n ≥ 2: {fault}")
-    return torch.from_numpy(array.astype(np.float64))
-
-
 _READING = (
     *(ValueError, EOFError, OSError, MemoryError, RuntimeError),
     *(csv.Error, BadZipFile, UnpicklingError),
@@ -147,6 +203,7 @@ _CONTENT = {
     ".tsv": "a table of numbers with tabs",
     ".txt": "a table of numbers with spaces, tabs or commas",
     ".parquet": "a table of numbers",
+    ".nc": "NetCDF with a group posterior, as ArviZ writes it",
 }
 
 
@@ -188,6 +245,25 @@ def _read_parquet(path: Path, columns: str | None) -> np.ndarray:
     table = pd.read_parquet(path)
     values: np.ndarray = table.iloc[:, _chosen([str(name) for name in table], columns)].to_numpy()
     return values
+
+
+def _read_netcdf(path: Path, columns: str | None) -> np.ndarray:
+    allowed = "of another format, or pip install 'samplerbench[chains]'"
+    require(find_spec("xarray") is not None, "path", path, allowed)
+    import xarray  # slow, and few need it
+
+    names: list[str] = []
+    values: list[np.ndarray] = []
+    with xarray.open_dataset(path, group="posterior") as posterior:
+        for name, variable in posterior.data_vars.items():
+            chains = {"chain", "draw"} <= {*variable.dims}
+            require(chains, f"{path}: {name}", variable.dims, "of the axes chain, draw, …")
+            entries = variable.transpose("chain", "draw", ...).to_numpy()
+            names += [".".join(map(str, (name, *k))) for k in np.ndindex(entries.shape[2:])]
+            values.append(entries.reshape(*entries.shape[:2], -1))
+    if not values:
+        raise ValueError("its group posterior has no variables")
+    return np.concatenate(values, axis=-1)[..., _chosen(names, columns)]
 
 
 def _by_commas(lines: Iterable[str], delimiter: str = ",") -> list[list[str]]:
@@ -255,7 +331,8 @@ def _fault(array: np.ndarray) -> str:
     if array.ndim != 2:
         more = ", for one coordinate (n, 1)" if array.ndim == 1 else ""
         if array.ndim == 3:
-            more = "; for chains use samplerbench score with layout=chain,draw or layout=draw,chain"
+            more = "; for samplerbench score layout=chain,draw or layout=draw,chain says that these"
+            more += " are chains, frame=last or frame=all that sample --every wrote them"
         return f"its shape is {array.shape}{more}"
     if array.shape[1] == 0 or array.shape[0] < 2:
         return f"its shape is {array.shape}"

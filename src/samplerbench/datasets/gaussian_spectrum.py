@@ -105,10 +105,6 @@ class SpectrumOracle(Denoiser):
         self.register_buffer("mean", mean.double())
         self.register_buffer("variances", variances.double())
 
-    def part(self, coordinates: slice) -> SpectrumOracle:
-        """The denoiser of some of the coordinates."""
-        return SpectrumOracle(self.schedule, self.mean[coordinates], self.variances[coordinates])
-
     def _offset(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """x − α·m and the variances α²·λ + σ², in float64."""
         alpha, sigma = level.alpha, level.sigma

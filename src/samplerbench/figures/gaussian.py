@@ -9,7 +9,7 @@ from torch import Tensor
 from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.bench.spectra import output_spectrum, why_not_gaussian
 from samplerbench.core.starts import for_samplers
-from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.figures.base import Picture
 
 
@@ -32,8 +32,8 @@ class GaussianPicture(Picture):
         return reason
 
     def runs_with_law(self, scene: Scene, steps: int | None = None) -> list[SamplerRun]:
-        """The runs with a known law, for a number of steps; None for the largest."""
-        return [
+        """The runs whose law is known, on one denoiser; None for the largest number of steps."""
+        known = [
             run
             for run in scene.runs(start=self.start, steps=steps)
             if why_not_gaussian(
@@ -43,6 +43,7 @@ class GaussianPicture(Picture):
             )
             is None
         ]
+        return [run for run in known if run.denoiser == known[0].denoiser]
 
 
 def state_law(scene: Scene, run: SamplerRun, steps: int) -> tuple[Tensor, Tensor]:
@@ -55,6 +56,5 @@ def state_law(scene: Scene, run: SamplerRun, steps: int) -> tuple[Tensor, Tensor
     if steps == 0:
         return first
     model = scene.denoisers[run.denoiser]
-    assert isinstance(model, SpectrumOracle)  # see why_not_gaussian
     mean, variances = output_spectrum(run.sampler, model, levels, *first, steps)
     return mean.cpu(), variances.cpu()

@@ -18,7 +18,7 @@ from samplerbench.bench.scene import Scene
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.figures.base import Drawings
 from samplerbench.figures.gaussian import GaussianPicture, state_law
-from samplerbench.figures.panels import grouped, start_name
+from samplerbench.figures.panels import grouped, score_name, start_name
 from samplerbench.figures.style import add_legend, sized, styled, subtitle
 
 _COLUMNS = 3
@@ -62,5 +62,6 @@ class SpectrumError(GaussianPicture):
                 figure,
                 [Line2D([], [], color=colours[count], label=f"N = {count}") for count in steps],
             )
-            subtitle(figure, f"exact score; {start_name(runs)}; {law.dim:,} directions")
+            score = score_name(scene, runs[0].denoiser)
+            subtitle(figure, f"{score}; {start_name(runs)}; {law.dim:,} directions")
         return {"spectrum_error": figure}

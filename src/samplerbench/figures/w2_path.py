@@ -21,7 +21,7 @@ from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings
 from samplerbench.figures.gaussian import GaussianPicture, state_law
-from samplerbench.figures.panels import start_name
+from samplerbench.figures.panels import score_name, start_name
 from samplerbench.figures.style import add_legend, curve_style, sized, styled, subtitle
 from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 
@@ -67,7 +67,10 @@ class W2Path(GaussianPicture):
             axes.set_xlabel("noise-to-signal ratio σ/α of the state")
             axes.set_ylabel("W₂ to the law of the path, units of the state")
             add_legend(figure, handles)
-            subtitle(figure, f"exact score; N = {runs[0].steps}; {start_name(runs)}")
+            subtitle(
+                figure,
+                f"{score_name(scene, runs[0].denoiser)}; N = {runs[0].steps}; {start_name(runs)}",
+            )
         return {"w2_path": figure}
 
 

@@ -62,6 +62,7 @@ class Pretrained(Denoiser):
         self.unet = unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.target = target
         self.schedule: DDPMTable = schedule
+        self.trained_noise = schedule.noise_range[1]
         self.event_shape = event_shape
         self.clip = clip
         self._needs_integer = isinstance(getattr(unet, "time_proj", None), nn.Embedding)

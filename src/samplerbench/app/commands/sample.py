@@ -234,10 +234,11 @@ def report(
     yield f"samples: {request.out}, shape {shape_of(sweep, cell, request.every)}"
     if request.every is not None:
         yield "         the first axis is the number of steps; its last entry has the samples"
-    elif sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not cost.bad:
+    if sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not cost.bad:
         words = scoring(run, request.out)
         if words:
-            yield f"score:   {shlex.join(words)}"
+            way = ["frame=last"] if request.every is not None else []
+            yield f"score:   {shlex.join([*words, *way])}"
 
 
 def scoring(run: StoredRun, out: Path) -> list[str]:

@@ -1,8 +1,8 @@
 """Parse the words after a command's name, in the same way for all commands.
 
-A word that names an existing folder (for `score` a file) is that folder, even with "=" in its name.
-A word without "=" is a folder too. Any other word is `key=value`, also in the form `--key=value` or
-`--key value`. A command refuses words that it does not use.
+A word that names an existing folder (for `score` also a file) is that folder, even with "=" in its
+name, and so is a word without "=". Any other word is `key=value`, also written `--key=value` or
+`--key value`. A command refuses words that it would not use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from samplerbench.errors import require
 
-_IS_THERE = {"folder": os.path.isdir, "file": os.path.isfile}
+_IS_THERE = {"folder": os.path.isdir, "file or folder": os.path.exists}
 
 
 def read_words(
@@ -26,7 +26,7 @@ def read_words(
     *,
     groups: Collection[str] = (),
     options: Collection[str] = (),
-    place: Literal["folder", "file"] = "folder",
+    place: Literal["folder", "file or folder"] = "folder",
 ) -> tuple[list[str], dict[str, str]]:
     """The folders or files that the words name, and the values of the keys.
 

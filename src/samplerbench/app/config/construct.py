@@ -33,6 +33,7 @@ OURS = "samplerbench"
 #: The classes of each group's members; a function that returns such an object is a member too.
 KINDS = {
     "dataset": ("datasets.base.Dataset",),
+    "guide": ("datasets.base.Dataset",),
     "schedule": ("core.schedules.NoiseSchedule",),
     "grid": ("core.grids.Levels",),
     "network": ("networks.base.Network",),

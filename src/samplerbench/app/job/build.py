@@ -37,7 +37,7 @@ from samplerbench.bench.chains import require_chains
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.models import Denoiser, Score
+from samplerbench.core.models import Denoiser, Guided, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.empirical import Empirical
@@ -58,8 +58,8 @@ if TYPE_CHECKING:  # slow: imports matplotlib
 
 CACHE = ("on", "off", "refresh")
 LAWS = (None, "gaussian_twin")
-DENOISERS = ("learned", "empirical", "oracle", "pretrained")
-#: The possible parameters of an objective's constructor.
+DENOISERS = ("learned", "empirical", "oracle", "guided", "pretrained")
+#: The parts of a training that an objective names in its constructor if it has a use for them.
 PARTS = ("target", "level_law", "weighting")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 #: The largest number of values in a block of images.
@@ -427,6 +427,8 @@ def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
     elif name == "pretrained":
         assert base.model is not None
         score = base.model.to(base.device)
+    elif name == "guided":
+        score = guided(base).to(base.device)
     else:
         oracle = base.dataset.exact_score(base.schedule)
         if oracle is None:
@@ -440,6 +442,26 @@ def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
     return Graphed(score) if isinstance(score, Denoiser) else score
 
 
+def guided(base: Basis) -> Guided:
+    """The exact denoiser of the data, guided by that of another data set."""
+    config, allowed = base.config, "a data set, such as +dataset@guide=gaussian_spectrum"
+    require(config.get("guide") is not None, "guide", None, allowed)
+    # twins are in bases of their own, in which the two cannot be mixed
+    require(config.get("law") is None, "law", config.get("law"), "null with denoiser=guided")
+    guide: Dataset = construct(config.guide, "guide")
+    dim = base.dataset.dim
+    require(guide.dim == dim, "guide.dim", guide.dim, f"{dim}, as the data's")
+
+    def exact(key: str, law: Dataset) -> Denoiser:
+        oracle = law.oracle(base.schedule)
+        if oracle is None:
+            raise InvalidSetting(key, type(law).__name__, "one with an exact denoiser")
+        return oracle
+
+    weight = convert(config.guidance, float, "guidance")
+    return Guided(exact("dataset", base.dataset), exact("guide", guide), weight)
+
+
 def make_origin(base: Basis, name: str, score: Score, training: Training | None) -> Origin:
     """The origin of one of `DENOISERS`, for identities."""
     n = base.plain["n_train"]
@@ -448,6 +470,8 @@ def make_origin(base: Basis, name: str, score: Score, training: Training | None)
         return Origin(name, *training_identities(base, training))
     if name == "empirical":
         return Origin(name, identity(score), identity(n))
+    if name == "guided":
+        return Origin(name, identity(score), identity(score))
     if name == "pretrained":
         assert base.model is not None
         weights = identity([base.model.digest(), version("diffusers")])

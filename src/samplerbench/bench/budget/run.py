@@ -133,7 +133,7 @@ class Budget:
         require(len(even) == 1, "start", list(starts), allowed)
         require(self.sweep.truth is None, "reference_noise", "above 0", "0 in an error budget")
         for name, sampler in self.sweep.samplers:
-            if sampler.order is None:
+            if sampler.order is None and not sampler.brings_levels:
                 allowed = (
                     "not a Langevin sampler: its limit is a small step and a long time, not many "
                     "steps of the path, so an error budget is not applicable; leave budget=null"
