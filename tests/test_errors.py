@@ -1,11 +1,15 @@
 """The text of an error in one line, made in one place."""
 
+import importlib.util
+import json
+import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import samplerbench
-from samplerbench.errors import first_line, kind_and_line
+from samplerbench.errors import first_line, kind_and_line, require
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,20 @@ from samplerbench.errors import first_line, kind_and_line
 def test_an_error_is_one_line_that_is_never_empty(error, line, with_kind):
     assert first_line(error) == line
     assert kind_and_line(error) == with_kind
+
+
+def test_the_line_of_a_users_code_is_named(tmp_path):
+    (tmp_path / "theirs.py").write_text("def run(then):\n    then()\n")
+    spec = importlib.util.spec_from_file_location("theirs", tmp_path / "theirs.py")
+    theirs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(theirs)
+    for function, line in (
+        (partial(json.loads, "{"), "JSONDecodeError: .* \\(theirs.py, line 2\\)"),
+        (partial(require, False, "eta", 3, "0"), "eta=3: must be 0"),
+    ):
+        with pytest.raises(ValueError, match=r"line|eta") as caught:
+            theirs.run(function)
+        assert re.fullmatch(line, kind_and_line(caught.value))
 
 
 def test_only_errors_py_takes_the_first_line_of_an_error():

@@ -94,7 +94,7 @@ def test_the_code_of_torch_is_not_read(tmp_path, monkeypatch):
     """Wherever it lies: its version is known, and to read it takes a minute."""
     (tmp_path / "of_torch.py").write_text("import torch\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("samplerbench.identity._INSTALLED", ())
+    monkeypatch.setattr("samplerbench.identity.INSTALLED", ())
     layer = describe(nn.Linear(2, 2), code=True)
     assert layer["class"] == "torch.nn.modules.linear.Linear"
     assert "source" not in layer

@@ -1,6 +1,7 @@
 """Exact laws on Gaussians in high dimension: against dense matrices, and published shapes."""
 
 import functools
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,13 +15,17 @@ from samplerbench.bench.sweep import Sweep
 from samplerbench.core import grids
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Prior
+from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.gaussian_spectrum import (
     GaussianSpectrum,
     gaussian_spectrum,
     gaussian_twin,
 )
+from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.kl_law_gaussian import KLLawGaussian
 from samplerbench.metrics.max_sliced import MaxSliced
 from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 from samplerbench.samplers.ddim import DDIM
@@ -76,12 +81,29 @@ def test_distances_are_those_of_dense_gaussians():
         GaussianSpectrum(torch.rand(5).double(), torch.ones(5).double()),
     )
     measured = W2LawGaussian().between(a.mean, a.variances, b)
-    found = {"w2": measured.value, **measured.info}
     dense = [(law.mean, torch.diag(law.variances)) for law in (a, b)]
-    assert found["w2"] == pytest.approx(gaussian_w2(*dense[0], *dense[1]), rel=1e-9)
-    assert found["frechet"] == pytest.approx(found["w2"] ** 2)
+    assert measured.value == pytest.approx(gaussian_w2(*dense[0], *dense[1]), rel=1e-9)
+    assert measured.info["frechet"] == pytest.approx(measured.value**2)
     normal = [torch.distributions.MultivariateNormal(*law) for law in dense]
-    assert found["kl"] == pytest.approx(float(torch.distributions.kl_divergence(*normal)), rel=1e-9)
+    kl = KLLawGaussian().between(a.mean, a.variances, b)
+    for found, (one, other) in ((kl.value, normal), (kl.info["reverse"], normal[::-1])):
+        expected = float(torch.distributions.kl_divergence(one, other))
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_divergence_of_singular_laws_is_finite_only_on_the_same_directions():
+    law = GaussianSpectrum(torch.tensor([2.0, 0.0]).double(), torch.tensor([1.0, -1.0]).double())
+    kl = KLLawGaussian()
+    same = torch.tensor([1.0, 0.0]).double()
+    assert kl.between(law.mean, same, law).value == pytest.approx(0.5 * (math.log(2) - 0.5))
+    others = [
+        (law.mean, torch.tensor([1.0, 0.1])),
+        (law.mean, torch.tensor([0.0, 0.0])),
+        (torch.tensor([1.0, -1.1]), same),
+    ]
+    for mean, variances in others:
+        with pytest.raises(ValueError, match="infinite: in 1 of 2 directions"):
+            kl.between(mean.double(), variances.double(), law)
 
 
 def test_ddim_s_table_has_its_three_facts():
@@ -120,8 +142,32 @@ def test_oracle_density_and_draws_are_the_gaussian_s():
     draws = law.draws(200_000, "test", 0)
     torch.testing.assert_close(draws.mean(0), law.mean, atol=0.02, rtol=0)
     torch.testing.assert_close(draws.var(0), law.variances, rtol=0.02, atol=0)
-    twin = gaussian_twin(draws)
-    torch.testing.assert_close(twin.variances, law.variances, rtol=0.02, atol=0)
+
+
+def test_the_gaussian_twin_has_the_mean_and_the_covariance_of_the_law():
+    generator = np.random.default_rng(0)
+    # exact for a mixture: the means and covariances of many draws agree
+    narrow, wide = ((1.0, 0.5), (0.5, 1.0)), ((2.0, 0.0), (0.0, 1.0))
+    mixture = GaussianMixture((0.25, 0.75), ((0.0, 1.0), (4.0, -1.0)), (narrow, wide))
+    draws = mixture.sample(400_000, generator).numpy()
+    twin = gaussian_twin(mixture)
+    expected = np.linalg.eigvalsh(np.cov(draws.T))[::-1]
+    np.testing.assert_allclose(twin.variances, expected, rtol=0.01)
+    assert float(twin.mean.norm()) == pytest.approx(np.linalg.norm(draws.mean(0)), rel=0.01)
+    # a finite set: all of its points, also if it has fewer than dimensions
+    for shape in ((50, 4), (6, 40)):
+        rows = generator.normal(size=shape)
+        rows[:, -1] = 3.0  # a flat direction
+        twin = gaussian_twin(Divided(torch.from_numpy(rows)))
+        values = np.linalg.eigvalsh(np.cov(rows.T, bias=True))[::-1]
+        np.testing.assert_allclose(
+            twin.variances, values.clip(1e-14) * (values > 1e-12), atol=1e-12
+        )
+        assert float(twin.mean.norm()) == pytest.approx(np.linalg.norm(rows.mean(0)))
+        assert float(twin.mean[twin.variances == 0].norm()) >= 3 - 1e-9
+    assert gaussian_twin(LAW) is LAW
+    with pytest.raises(InvalidSetting, match=r"^law=gaussian_twin: must be null"):
+        gaussian_twin(Unseen((1, 2, 2)))
 
 
 def test_spectra_from_files(tmp_path):
@@ -159,6 +205,15 @@ def test_a_sampler_that_chooses_its_steps_is_refused():
     levels = grids.karras(EDM(10.0), 5, noise_min=0.02)
     with pytest.raises(ValueError, match="chooses its own steps"):
         output_spectrum(DormandPrince(), LAW.oracle(EDM(10.0)), levels, LAW.mean, LAW.variances)
+
+
+def test_coordinates_in_several_parts_have_the_law_of_each(monkeypatch):
+    levels = grids.karras(EDM(10.0), 5, noise_min=0.02)
+    law = LAW.oracle(EDM(10.0)), levels, LAW.mean, LAW.variances + 100
+    whole = output_spectrum(DDIM(0.5), *law)
+    monkeypatch.setattr("samplerbench.bench.spectra._AT_ONCE", 3)
+    for one, other in zip(output_spectrum(DDIM(0.5), *law), whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
 
 
 def test_images_of_200_000_numbers_take_a_moment():

@@ -6,6 +6,7 @@ import dataclasses
 from functools import cache, partial
 from itertools import count
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,9 +17,9 @@ from samplerbench.core.level_laws import UniformTime
 from samplerbench.core.models import Score
 from samplerbench.core.noise import torch_generator
 from samplerbench.core.schedules import EDM, Rectified
-from samplerbench.core.starts import Exact, Moments, Prior
+from samplerbench.core.starts import Exact, Moments, Prior, Start
 from samplerbench.core.targets import DataTarget, NoiseTarget, VTarget
-from samplerbench.core.weightings import Uniform
+from samplerbench.core.weightings import Uniform, Weighting
 from samplerbench.datasets.rings import Rings, RingsOracle
 from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
 from samplerbench.metrics.kl_law import KLLaw
@@ -31,6 +32,8 @@ from samplerbench.samplers.mala import MALA
 from samplerbench.verify.contract import CONTRACTS, broken, faults
 from samplerbench.verify.network_contract import DIM
 from samplerbench.verify.sampler_contract import TestBed
+
+UNKEYED = np.random.default_rng()
 
 
 def changed(base, **methods):
@@ -59,6 +62,12 @@ class NotTheEnd(DDIM):
 
 class OtherBits(DDIM):
     def steps(self, model, x, levels, noise):
+        return super().steps(model, x + UNKEYED.normal(), levels, noise)
+
+
+class Global(DDIM):
+    def steps(self, model, x, levels, noise):
+        torch.manual_seed(0)
         return super().steps(model, x + 1e-3 * torch.rand_like(x), levels, noise)
 
 
@@ -118,19 +127,42 @@ class Raises(DDIM):
         raise RuntimeError("out of order\nand more")
 
 
+class Turned:
+    """Noise whose draws are changed by a function of the draw and the step."""
+
+    def __init__(self, noise, turn):
+        self.noise, self.turn = noise, turn
+
+    def normal(self, like, step, draw=0):
+        return self.turn(self.noise.normal(like, step, draw), step)
+
+
+class OneNoise(DDIM):
+    def steps(self, model, x, levels, noise):
+        first = Turned(noise, lambda z, step: z.reshape(-1, z.shape[-1])[0].expand(z.shape))
+        return super().steps(model, x, levels, first)
+
+
+class OtherSigns(DDIM):
+    def steps(self, model, x, levels, noise):
+        return super().steps(model, x, levels, Turned(noise, lambda z, step: (-1) ** step * z))
+
+
 class Undeclared(MALA):
     rejects = False
 
 
 SAMPLERS = [
     (InPlace(), "states", "changed in place"),
-    (OneTooMany(), "states", "5 steps yield 6 states"),
+    (OneTooMany(), "states", "must be a sampler that yields 5 states"),
     (Undeclared(), "states", "rejects is False, and its steps have ['acceptance']"),
     (NotTheEnd(), "end", "is not its x̂₀, and ends_at_data is True"),
     (OtherBits(), "bits", "the same key gives other bits"),
-    (OtherBits(), "generators", "global"),
+    (Global(), "type", "a global random generator is used"),
     (SecretNoise(), "bits", "draws from noise, and stochastic is False"),
     (Crowd(), "neighbours", "depends on its neighbours"),
+    (OneNoise(1.0), "neighbours", "share their noise"),
+    (OtherSigns(1.0), "coupling", "of one Brownian path the order is"),
     (Single(), "type", "from a torch.float64 start on cpu the state is torch.float32"),
     (Miscounted(), "evaluations", "is 2, and 1 are made"),
     (AnyScore(), "needs", "denoiser"),
@@ -175,6 +207,7 @@ CALLS = count(1)
 BACKWARDS = Levels(*torch.tensor([[0.2, 0.5], [1.0, 1.0], [2.0, 1.0]]).double())
 GRIDS = [
     (lambda path, steps: uniform(path, steps + 1), "rows", "1 steps have 3 rows"),
+    (lambda path, steps: uniform(path, min(steps, 99)), "rows", "200 steps have 100 rows"),
     (lambda path, steps: part(uniform(path, steps + 1), slice(-1)), "data", "not the data"),
     (lambda path, steps: part(uniform(path, 1), [0, 0, 1]), "falling", "the noise does not fall"),
     (lambda path, steps: BACKWARDS, "falling", "the times do not fall"),
@@ -183,6 +216,12 @@ GRIDS = [
     (lambda path, steps: uniform(path, steps, t_max=1 / next(CALLS)), "bits", "other levels"),
     (partial(uniform, t_max=2.0), "rows", "t_max=2.0: must be"),
 ]
+
+
+def sinh(self, x0, eps, level):
+    return x0.sinh()
+
+
 TARGETS = [
     (changed(base, **methods), promise, words)
     for base, methods, promise, words in (
@@ -190,9 +229,25 @@ TARGETS = [
         (VTarget, {"regress": lambda self, x0, eps, at: eps * at.alpha}, "inverse", "from x₀"),
         (
             DataTarget,
+            {"regress": sinh, "denoise": lambda self, x, y, at: y.asinh()},
+            "affine",
+            "off",
+        ),
+        (
+            DataTarget,
+            {
+                "regress": lambda self, x0, eps, at: x0 / (at.alpha * x0 + at.sigma * eps).norm(),
+                "denoise": lambda self, x, y, at: y * x.norm(),
+            },
+            "rows",
+            "y depends on other states, or",
+        ),
+        (DataTarget, {"denoise": lambda self, x, y, at: y.double()}, "rows", "is torch.float64"),
+        (
+            DataTarget,
             {"regress": lambda self, x0, eps, level: x0 + isinstance(level.t, float)},
-            "levels",
-            "a level of numbers gives another y",
+            "rows",
+            "y depends on other states, or",
         ),
         (NoiseTarget, {"why_incompatible": lambda self, levels: None}, "signal", "is not finite"),
         (
@@ -212,7 +267,8 @@ TARGETS = [
 
 
 def unkeyed(self, dataset, count, level, key):
-    return self.combine(*torch.randn(2, count, dataset.dim).double(), level)
+    draws = UNKEYED.normal(size=(2, count, dataset.dim))
+    return self.combine(*torch.from_numpy(draws), level)
 
 
 def same(self, dataset, count, level, key):
@@ -228,6 +284,7 @@ STARTS = [
     for base, methods, promise, words in (
         (Exact, {"combine": lambda self, x0, eps, at: x0 + at.sigma * eps}, "moments", "the mean"),
         (Exact, {"combine": lambda self, x0, eps, at: 0.8 * x0 + eps}, "moments", "the covariance"),
+        (Prior, {"moments": lambda self, mean, var, at: (mean, var)}, "moments", "the mean is"),
         (Prior, {"log_density": lambda self, x, at, path: path(x, at)}, "density", "not that of"),
         (Prior, {"draw": unkeyed}, "key", "other bits"),
         (Prior, {"draw": same}, "key", "the seed does not matter"),
@@ -243,8 +300,9 @@ LEVEL_LAWS = [
             "[0,",
         ),
         ({"sample": lambda self, n, path, g: torch.rand(n, generator=g)}, "type", "torch.float32"),
-        ({"sample": lambda self, n, path, g: torch.rand(n).double()}, "generator", "the global"),
-        ({"sample": lambda self, n, path, g: torch.ones(n).double()}, "generator", "not decide"),
+        ({"sample": lambda self, n, path, g: torch.zeros(1000).double()}, "type", "7 draws are"),
+        ({"sample": lambda self, n, path, g: torch.rand(n).double()}, "generator", "a global"),
+        ({"sample": lambda self, n, path, g: torch.ones(n).double()}, "generator", "not determine"),
         ({"largest": lambda self, path: 1.0}, "largest", "more noise than the largest"),
         ({"largest": lambda self, path: 99.0}, "largest", "ends at 10"),
     )
@@ -288,7 +346,16 @@ class Flat(Rings):
 
 class RandomRings(Rings):
     def draws(self, count, purpose, *key):
-        return torch.rand(count, 2).double()
+        return torch.from_numpy(UNKEYED.random((count, 2)))
+
+
+def sorted_draws(self, count, generator):
+    x = Rings.sample(self, count, generator)
+    return x[x.norm(dim=-1).argsort()]
+
+
+def without_alpha(self, x, level):
+    return RingsOracle.denoiser(self, x, Level(level.t, 1.0, level.sigma))
 
 
 def with_oracle(**methods):
@@ -307,6 +374,15 @@ DATASETS = [
     (Flat(), "draws", "8 draws of event_shape (2,) are torch.float32"),
     (Unkeyed(), "key", "('train', 0) and ('validation', 0) are the same"),
     (RandomRings(), "key", "the same purpose and seed give other draws"),
+    (changed(Rings, sample=sorted_draws), "order", "first and the last draw are"),
+    (changed(Rings, uniform_dim=2, from_uniforms=lambda self, u: u), "uniforms", "errors off"),
+    (
+        changed(Rings, uniform_dim=2, from_uniforms=lambda self, u: u[:9]),
+        "uniforms",
+        "shape (9, 2)",
+    ),
+    (changed(Rings, noised=lambda self, noise: self), "noised", "standard errors off"),
+    (with_oracle(log_density=None, denoiser=without_alpha), "oracle", "at α=0.6"),
     (Wide(), "moments", "a variance is"),
     (Noisier(), "oracle", "standard errors from 0"),
     (with_oracle(log_density=of_other_rings), "score", "the slope of log_density"),
@@ -353,7 +429,11 @@ NETWORKS = [
         (lambda net, u, at: sound(net, u, at) + isinstance(at.t, float), "levels", "another y"),
         (lambda net, u, at: sound(net, u, at).double(), "shapes", "torch.float64"),
         (lambda net, u, at: sound(net, u.mul_(1.1), at), "shapes", "in place"),
-        (lambda net, u, at: sound(net, u, at) + torch.rand(()), "shapes", "y is random"),
+        (
+            lambda net, u, at: sound(net, u, at) + UNKEYED.random(),
+            "shapes",
+            "y is random",
+        ),
         (lambda net, u, at: sound(net, u.detach(), at), "gradients", "reaches the state"),
         (lambda net, u, at: sound(net, u, at).detach() + u, "gradients", "reaches first.weight"),
     )
@@ -362,7 +442,7 @@ NETWORKS = [
     (
         lambda seed: nn.Sequential(Sound(seed), nn.Linear(2, 2)),
         "seed",
-        "the global random generator",
+        "a global random generator",
     ),
 ]
 
@@ -387,11 +467,15 @@ def backwards(own, x0, generator):
     return (-1 if torch.is_grad_enabled() else 1) * Implicit.loss(own, x0, generator)
 
 
+def of_half_the_data(own, x0, generator):
+    return honest(own, 0.3 * x0, generator)
+
+
 honest = Implicit.loss
 OBJECTIVES = [
     (objective(loss=loss), promise, words)
     for loss, promise, words in (
-        (lambda own, x0, g: honest(own, x0, g) + torch.rand(()), "generator", "the global"),
+        (lambda own, x0, g: honest(own, x0, g) + torch.rand(()), "generator", "a global"),
         (
             lambda own, x0, g: honest(own, x0, g) + 0 * torch.rand((), generator=g),
             "generator",
@@ -401,7 +485,8 @@ OBJECTIVES = [
         (lambda own, x0, g: honest(own, x0.mul_(1.1), g), "loss", "in place"),
         (lambda own, x0, g: own.score(x0).square().sum() / 0, "loss", "the loss is inf"),
         (lambda own, x0, g: honest(own, x0, g).detach(), "gradients", "grad"),
-        (backwards, "learning", "after 30 steps"),
+        (backwards, "learning", "after 30 steps the loss is"),
+        (of_half_the_data, "learning", "after 30 steps the error of the score is"),
     )
 ] + [
     (objective(conditional=True), "model", "not a Learned"),
@@ -430,6 +515,12 @@ def gap(x, y):
     return (x.mean(0) - y.mean(0)).norm()
 
 
+def spread(x, y):
+    """W₁ of the first coordinate."""
+    q = torch.linspace(0, 1, 101, dtype=torch.float64)
+    return (x[:, 0].double().quantile(q) - y[:, 0].double().quantile(q)).abs().mean()
+
+
 def bounded(x, y):
     value = float(gap(x, y))
     return Measurement(value, value + 1, value + 2, None, 0)
@@ -451,7 +542,9 @@ METRICS = [
     (metric(lambda x, y: -gap(x, y)), "far", "away"),
     (metric(lambda x, y: gap(x, y).square()), "units", "of a shift by"),
     (metric(lambda x, y: 1e-3 + gap(x, y)), "units", "from a cloud to itself"),
-    (metric(lambda x, y: gap(x, y) + torch.rand(()) / 1e3), "bits", "the global random generator"),
+    (metric(gap), "units", "of the same mean"),
+    (metric(lambda x, y: spread(x, y) / (1 + y.std())), "units", "ten times as large it is"),
+    (metric(lambda x, y: gap(x, y) + torch.rand(()) / 1e3), "bits", "a global random generator"),
     (metric(lambda x, y: gap(x[:9], y)), "order", "in reverse order"),
     (metric(lambda x, y: gap(x.mul_(1.01), y)), "clouds", "changed in place"),
     (metric(lambda x, y: gap(x, y) + (x.dtype == torch.float32)), "clouds", "of float32 clouds"),
@@ -498,14 +591,26 @@ def test_every_promise_can_be_broken():
         assert promises.keys() - {"settings", "threads"} == cases, kind
 
 
+def cubes(self, x0, eps, level):
+    return level.sigma * eps**3
+
+
 def test_others_do_not_complain(simple_mixture):
     for sampler in (Miscounted(), NotTheEnd(), Single()):
         assert len(broken(CONTRACTS["sampler"], sampler)) == 1
     bed = TestBed(simple_mixture, EDM())
     assert broken(CONTRACTS["sampler"] | {"settings": lambda *_: None}, DDIM(), bed) == []
     assert broken(CONTRACTS["network"], Sound) == []
-    assert broken(CONTRACTS["metric"], metric(gap)) == []
+    assert broken(CONTRACTS["metric"], metric(spread)) == []
+    assert broken(CONTRACTS["metric"], metric(gap, is_wasserstein=False)) == []
     assert broken(CONTRACTS["schedule"], changed(Rectified)) == []
+    assert broken(CONTRACTS["start"], changed(Start, combine=cubes)) == []
+
+
+@dataclasses.dataclass
+class Mutable(Weighting):
+    def weight(self, level):
+        return 1.0
 
 
 def test_settings():
@@ -514,3 +619,5 @@ def test_settings():
             self.extra = object()
 
     assert "settings" in broken(CONTRACTS["dataset"], Loose())[-1]
+    (line,) = broken(CONTRACTS["weighting"], Mutable())
+    assert line == "settings: write @dataclass(frozen=True) above class Mutable"

@@ -67,6 +67,9 @@ class Empirical(Dataset):
         """Points drawn with replacement, shape (count, dim), float64."""
         return self.points[torch.from_numpy(generator.integers(len(self.points), size=count))]
 
+    def known_points(self) -> Tensor:
+        return self.points
+
     def oracle(self, schedule: NoiseSchedule) -> Denoiser:
         """The ideal denoiser; exact, in bounded memory, K exponentials per state."""
         ones = torch.ones(len(self.points), dtype=torch.float64)

@@ -119,7 +119,6 @@ class SpectrumOracle(Denoiser):
         return (-offset / noisy).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         offset, noisy = self._offset(x, level)
         terms = offset.square() / noisy + (2 * math.pi * noisy).log()
         return (-0.5 * terms.sum(-1)).to(x.dtype)
@@ -131,8 +130,8 @@ def gaussian_spectrum(
     """A Gaussian from a file, or with a spectrum that falls like a power.
 
     Without a file the eigenvalues are λ_k = c·k^−exponent, k = 1 … dim, with mean scale²; the mean
-    is 0. A `.npy` file holds eigenvalues, shape (dim,), or a covariance, shape (dim, dim); a `.npz`
-    file is the statistics of an FID program, with arrays `mu` and `sigma`.
+    is 0. A `.npy` file has eigenvalues, shape (dim,), or a covariance, shape (dim, dim); a `.npz`
+    file has the statistics of an FID program, the arrays `mu` and `sigma`.
 
     Args:
         path: of a file; then the other settings are not used.
@@ -153,16 +152,48 @@ def gaussian_spectrum(
     return GaussianSpectrum(variances, torch.zeros_like(variances))
 
 
-def gaussian_twin(points: Tensor) -> GaussianSpectrum:
-    """The Gaussian with mean and covariance of points (n, dim), without flat directions."""
-    centred = points.double() - points.double().mean(0)
-    return _from_moments(points.double().mean(0), centred.T @ centred / len(points))
+def gaussian_twin(law: Dataset) -> GaussianSpectrum:
+    """The Gaussian with the mean and the covariance of a law, in the basis of its eigenvectors.
+
+    They are exact if the law knows them, and for a finite data set; otherwise they come from draws.
+    Directions in which the data do not vary have variance 0.
+
+    Raises:
+        InvalidSetting: neither moments nor draws of the law are known.
+    """
+    if isinstance(law, GaussianSpectrum):
+        return law
+    covariance = law.covariance()
+    if covariance is not None:
+        moments = law.moments()
+        assert moments is not None  # known together
+        return _from_moments(moments.mean, covariance)
+    allowed = "null: neither the covariance nor draws of this law are known"
+    require(law.can_be_drawn, "law", "gaussian_twin", allowed)
+    points = law.known_points()
+    mean = points.mean(0)
+    centred = (points - mean) / math.sqrt(len(points))
+    flat = law.dim - len(points)
+    if flat <= 0:
+        return _from_moments(mean, centred.T @ centred)
+    # fewer points than dimensions: in the flat directions only the length of the mean matters
+    _, deviations, basis = torch.linalg.svd(centred, full_matrices=False)
+    along = basis @ mean
+    rest = torch.zeros(flat).double()
+    length = rest.clone()
+    length[0] = (mean - basis.T @ along).norm()
+    return _spectrum(torch.cat([deviations.square(), rest]), torch.cat([along, length]))
 
 
 def _from_moments(mean: Tensor, covariance: Tensor) -> GaussianSpectrum:
     eigenvalues, basis = torch.linalg.eigh(covariance)
-    kept = eigenvalues > 1e-12 * eigenvalues[-1]
-    return GaussianSpectrum(eigenvalues[kept].flip(0), (basis.T @ mean)[kept].flip(0))
+    return _spectrum(eigenvalues.flip(0), (basis.T @ mean).flip(0))
+
+
+def _spectrum(eigenvalues: Tensor, mean: Tensor) -> GaussianSpectrum:
+    """The Gaussian; an eigenvalue that is 0 up to rounding is 0."""
+    rounding = eigenvalues.abs() <= 1e-12 * eigenvalues.abs().max()
+    return GaussianSpectrum(eigenvalues.where(~rounding, 0.0), mean)
 
 
 def _from_file(path: str) -> GaussianSpectrum:
@@ -180,8 +211,7 @@ def _from_file(path: str) -> GaussianSpectrum:
         raise InvalidSetting("path", path, f"{allowed}: {first_line(error)}") from error
     values = torch.from_numpy(array)
     if values.ndim == 1 and mean is None:
-        rounding = values.abs() <= 1e-12 * values.abs().max()
-        return GaussianSpectrum(values.where(~rounding, 0.0), torch.zeros_like(values))
+        return _spectrum(values, torch.zeros_like(values))
     square = values.ndim == 2 and values.shape[0] == values.shape[1] > 0
     require(square and bool(values.isfinite().all()), "path", path, f"{allowed}, all finite")
     symmetric = torch.allclose(values, values.T, rtol=1e-6, atol=1e-9 * float(values.abs().max()))

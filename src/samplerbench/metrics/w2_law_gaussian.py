@@ -1,8 +1,7 @@
 """W₂ between the law of a sampler's output and a Gaussian of any dimension, exact.
 
 For diagonal covariances W₂² = ‖m − m'‖² + Σ (√λ − √λ')², in the units of the data. `info` has
-`frechet` = W₂², the Fréchet distance, and `kl`, the KL divergence from the data's law,
-in nats.
+`frechet` = W₂², the Fréchet distance.
 """
 
 from __future__ import annotations
@@ -23,7 +22,5 @@ class W2LawGaussian(SpectrumDistance):
     def between(self, mean: Tensor, variances: Tensor, law: GaussianSpectrum) -> Measurement:
         gap = (mean - law.mean).square()
         frechet = float((gap + (variances.sqrt() - law.variances.sqrt()).square()).sum())
-        share = variances / law.variances
-        kl = float((share - 1 - share.log() + gap / law.variances).sum()) / 2
         w2 = math.sqrt(frechet)
-        return Measurement(w2, w2, w2, None, 0, {"frechet": frechet, "kl": kl})
+        return Measurement(w2, w2, w2, None, 0, {"frechet": frechet})

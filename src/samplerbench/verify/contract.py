@@ -1,15 +1,21 @@
 """The contract of every kind of member: named promises, and a check of each.
 
-A check takes a member and returns one line about what is wrong, None if the promise is kept, and ""
-if it does not apply to this member. The first line of its
-docstring is the promise. A network is given as a function from a seed to a network, an objective as
-a function from a network (None: its own) to an objective, since both are built with other parts.
+A check takes a member and returns one line about the fault, None if the promise is kept, and "" if
+it does not apply to this member. The first line of its docstring is the promise. A network is given
+as a function from a seed to a network, and an objective as a function from a network (None: its
+own) to an objective, since both are built with other parts.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
+from functools import partial
+from types import FunctionType
 from typing import Any
+
+import numpy as np
+import torch
 
 from samplerbench.errors import kind_and_line
 from samplerbench.identity import describe
@@ -23,7 +29,10 @@ from samplerbench.verify.sampler_contract import SAMPLER, Check
 
 def settings(member: Any, *_: Any) -> str | None:
     """It is a frozen dataclass or a function with settings; these identify its values."""
-    describe(member)  # raises what is wrong
+    frozen = getattr(getattr(member, "__dataclass_params__", None), "frozen", False)
+    if not (frozen or isinstance(member, partial | FunctionType)):
+        return f"write @dataclass(frozen=True) above class {type(member).__name__}"
+    describe(member)  # raises an error with the fault
     return None
 
 
@@ -44,20 +53,29 @@ CONTRACTS: dict[str, dict[str, Check]] = {
 
 
 def faults(promises: Mapping[str, Check], member: Any, *bed: Any) -> dict[str, str | None]:
-    """The result of each check; what it raises is a line too.
+    """The result of each check; an error that it raises is a fault, too.
 
     Args:
         promises: checks by name, such as `CONTRACTS["dataset"]`.
         member: of the kind.
-        bed: what the checks use in place of their own test bed.
+        bed: replaces the default test bed of the checks.
     """
     lines: dict[str, str | None] = {}
     for name, check in promises.items():
+        before = _global_generators()
         try:
             lines[name] = check(member, *bed)
         except Exception as error:  # the code of a user's member may raise anything
             lines[name] = kind_and_line(error)
+        if _global_generators() != before:
+            lines[name] = "a global random generator is used"
     return lines
+
+
+def _global_generators() -> tuple[object, ...]:
+    """The state of the global random generators, which no member may use."""
+    legacy = np.random.get_state(legacy=False)  # noqa: NPY002
+    return torch.get_rng_state().tolist(), str(legacy), random.getstate()
 
 
 def broken(promises: Mapping[str, Check], member: Any, *bed: Any) -> list[str]:
