@@ -59,6 +59,7 @@ NEEDS = {
     ("metric", "kl_law_gaussian"): [*SPECTRUM[:2], "law=gaussian_twin"],
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
     ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],
+    ("dataset", "two_modes"): ["metric=sliced"],
     **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "underdamped")},
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
