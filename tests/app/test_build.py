@@ -248,6 +248,20 @@ def test_another_look_is_refused_before_any_work(composed, word):
         build(composed(*FEW, word), {}, "test")
 
 
+@pytest.mark.parametrize(
+    ("words", "has"),
+    [((), True), (("experiment=tiny",), False), (("experiment=tiny", "floor_free=true"), True)],
+)
+def test_the_main_job_has_what_its_floor_hides(composed, words, has):
+    job = build(composed(*words), {}, "test")
+    assert (job.floor_free is not None) is has
+
+
+def test_a_budget_shows_itself_what_its_floor_hides(composed):
+    job = build(composed("experiment=budget", "floor_free=true"), {}, "test")
+    assert job.floor_free is None
+
+
 def test_the_gaussian_twin_replaces_the_law_of_a_data_set(composed):
     words = ["law=gaussian_twin", "dataset=two_moons", "denoiser=oracle", "metric=kl_law_gaussian"]
     sweep = build(composed(*words), {"dataset": "two_moons"}, "test").sweep

@@ -34,6 +34,7 @@ from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.chains import require_chains
+from samplerbench.bench.floor_free import FloorFree
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
@@ -81,6 +82,7 @@ class Job:
     Args:
         sweep: the grid of cells; its learned denoiser, if any, is not trained yet.
         budget: the error budget of the sweep, or None.
+        floor_free: what the floor hides, or None; a budget shows it itself.
         training: trains the sweep's learned denoiser; None if there is none.
         pictures: by name; each is possible for this job.
         logger: the logger of the run.
@@ -93,6 +95,7 @@ class Job:
 
     sweep: Sweep
     budget: Budget | None
+    floor_free: FloorFree | None
     training: Training | None
     pictures: Mapping[str, Picture]
     logger: Logger
@@ -267,9 +270,12 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
             raise InvalidSetting("picture", name, f"another one: {reason}")
     wanted = convert(config.wanted, float, "wanted")
     require(0 < wanted < math.inf, "wanted", wanted, "positive: a share of the floor")
+    budget = chosen_budget(config, sweep)
+    floor_free = convert(config.get("floor_free", False), bool, "floor_free") and budget is None
     return Job(
         sweep,
-        chosen_budget(config, sweep),
+        budget,
+        FloorFree(sweep) if floor_free else None,
         training,
         pictures,
         logger,

@@ -30,7 +30,7 @@ UNUSED = frozenset(
     {
         *("dataset", "law", "denoiser", "model", "clip_x0", "budget", "chains", "picture"),
         *("logger", "cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug"),
-        *("experiment", "guide", "guidance"),
+        *("experiment", "guide", "guidance", "floor_free"),
     }
 )
 

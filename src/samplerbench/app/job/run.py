@@ -153,7 +153,8 @@ def value_count(job: Job) -> int:
     if not sweep.metrics:
         return chains
     values = job.budget.row_count() if job.budget else sweep.row_count()
-    return values + chains
+    views = job.floor_free.row_count() if job.floor_free else 0
+    return values + views + chains
 
 
 def execute(job: Job, directory: Path, log: Log) -> list[str]:
@@ -339,6 +340,8 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
         try:
             if sweep.metrics:
                 (budget or sweep).run(keep)
+            if job.floor_free:
+                job.floor_free.run(keep)
             for row in diagnose(sweep, job.chains) if job.chains else []:
                 keep(row)
         finally:  # also after an interruption
