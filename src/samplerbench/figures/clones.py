@@ -75,21 +75,16 @@ class Clones(Picture):
         with mpl.rc_context(styled()):
             figure = Figure(figsize=sized(7.0, 3.8), layout="constrained")
             axes = figure.subplots()
-            handles: list[Artist] = axes.plot(kappa, exact, color="0.5", label="exact")
+            handles: list[Artist] = [*axes.plot(kappa, exact, color="0.5", label="exact")]
             for place, run in enumerate(runs):
                 shares = self.shares(scene, run)
                 x, share = np.array(list(shares)), np.array(list(shares.values()))
                 half = 1.96 * np.sqrt(share * (1 - share) / self.points)
                 look = curve_style(place)
                 name = f"{run.label}\n{score_name(scene, run.denoiser)}"
-                points: dict[str, Any] = {
-                    "color": look.colour,
-                    "marker": look.marker,
-                    "ls": "",
-                    "ms": 4,
-                }
-                axes.errorbar(x, share, half, **points)
-                handles.append(Line2D([], [], label=name, **points))
+                points: dict[str, Any] = {"color": look.colour, "marker": look.marker, "ms": 4}
+                axes.errorbar(x, share, half, ls="", **points)
+                handles.append(Line2D([], [], ls="", label=name, **points))
             axes.set_xscale("log")
             axes.invert_xaxis()
             axes.set_ylim(None, 1.02)
