@@ -5,6 +5,7 @@ import shutil
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from samplerbench.app.config.folders import conf_directory
 
@@ -17,7 +18,7 @@ def composed():
         def commanded(*words):
             whole = compose("config", list(words), return_hydra_config=True)
             HydraConfig.instance().set_config(whole)
-            return compose("config", list(words))
+            return OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
 
         yield commanded
     HydraConfig.instance().cfg = None
