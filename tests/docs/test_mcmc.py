@@ -57,7 +57,7 @@ def test_a_density_by_the_command(lab, command, capsys):
 def test_a_density_in_python(lab, monkeypatch):
     monkeypatch.syspath_prepend(lab)
     names = {}
-    exec(SCRIPT, names)
+    exec(SCRIPT.replace("1600], n_samples=500", "400], n_samples=50"), names)
     table = names["table"]
     assert set(table["metric"]) >= {"moments", "effective_sample_size", "split_r_hat", "mean_error"}
     assert set(table["status"]) == {"ok"}
