@@ -81,13 +81,10 @@ def test_the_same_command_gives_the_same_bits_and_another_seed_others(typed, tmp
 
 
 def test_a_multirun_is_one_folder_of_runs(typed, tmp_path):
-    status, _, err = typed("-m", *ORACLE, "schedule=edm,vp_cosine", "grid=uniform", "seed=0,1")
+    status, _, err = typed("-m", *ORACLE, "schedule=edm,vp_cosine", "grid=uniform")
     assert status == 0, err
     tables = [pd.read_parquet(path) for path in only_run(tmp_path).glob("*/cells.parquet")]
-    assert len(tables) == 4
-    assert {(t["schedule"].iloc[-1], t["seed"].iloc[0]) for t in tables} == {
-        (schedule, seed) for schedule in ("edm", "vp_cosine") for seed in (0, 1)
-    }
+    assert sorted(table["schedule"].iloc[-1] for table in tables) == ["edm", "vp_cosine"]
 
 
 def test_samplers_and_metrics_side_by_side(typed, tmp_path):
@@ -108,7 +105,7 @@ EXPERIMENTS = [
     if path.stem != "celebahq"  # its weights are a download: tests/training/test_pretrained.py
 ]
 #: One of each kind; test_configs.py builds all of them, and the slow suite runs all.
-QUICK = ("budget", "n0/chain", "n1/hyvarinen_ula", "shapes/heun_euler")
+QUICK = ("budget", "n0/chain", "shapes/heun_euler")
 
 
 @pytest.mark.parametrize(
