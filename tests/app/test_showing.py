@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from samplerbench.app.job.build import build, what_pictures_see
+from samplerbench.app.job.build import build
+from samplerbench.app.job.scenes import what_pictures_see
 from samplerbench.app.job.show import SCORE_ERRORS, check_figures, check_score_errors
 from samplerbench.bench.cell import Origin
 from samplerbench.core.grids import uniform

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
-from samplerbench.app.job.build import Job, what_pictures_see
+from samplerbench.app.job.build import Job
 from samplerbench.app.job.console import (
     exact_metrics,
     print_beyond,
@@ -27,6 +27,7 @@ from samplerbench.app.job.console import (
     print_failures,
     print_score_errors,
 )
+from samplerbench.app.job.scenes import what_pictures_see
 from samplerbench.app.terminal import shown
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
