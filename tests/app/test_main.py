@@ -35,13 +35,19 @@ def only_run(folder: Path) -> Path:
 
 
 def test_the_tiny_main_job_leaves_everything(typed, tmp_path, wandb_runs):
-    status, out, err = typed("experiment=tiny")
+    status, out, err = typed("experiment=tiny", "floor_free=true")
     assert status == 0, err
     folder = only_run(tmp_path)
     table = pd.read_parquet(folder / "cells.parquet")
     # learned and oracle × prior and exact × four η × two N × two repetitions, and the floor
-    assert len(table) == 2 * 2 * 4 * 2 * 2 + 4
-    assert set(table["status"]) == {"ok"}
+    in_samples = table["reference"] == "data"
+    assert in_samples.sum() == 2 * 2 * 4 * 2 * 2 + 4
+    # without a floor: a divergence at η = 0, a paired distance of the exact score at three η
+    assert (table["metric"] == "kl_law").sum() == 2 * 2 * 2
+    assert (table["reference"] == "converged").sum() == 3 * 2
+    assert set(table.loc[table["metric"] != "kl_law", "status"]) == {"ok"}
+    assert "to the same run with 27 steps" in " ".join(out.split())
+    whole, table = table, table[in_samples]
     assert (table["value"] > 0).all()
     assert set(table["experiment"]) == {"tiny"}
     assert set(table["run"]) == {folder.name}
@@ -53,7 +59,7 @@ def test_the_tiny_main_job_leaves_everything(typed, tmp_path, wandb_runs):
     history = {key: value for line in log["history"] for key, value in line.items()}
     assert {"train/loss", "validation/loss"} <= set(history)
     cells = json.loads((log["files"] / history["cells.path"]).read_text())
-    assert len(cells["data"]) == len(table)
+    assert len(cells["data"]) == len(whole)
     drawn = log["files"] / history["distance/max_sliced_certified.path"]
     assert drawn.read_bytes() == figure.read_bytes()
     name = "max_sliced_certified/oracle/exact/ddim_eta_0_5"
@@ -158,7 +164,7 @@ MISTAKES = [
     ("hydra.run.dir=/proc/no/such", "/proc"),
     ("n_samples=???", "n_samples", "Missing"),
     ("steps=[4", "steps=[4", "a bracket or a quote is missing"),
-    ("seed=1 -m steps=4", "steps=4: must stand beside the other words"),
+    ("seed=1 -m steps=4", "steps=4: must be next to the other words"),
     ("--nothing", "--nothing: no such option"),
     ("--cfg nothing", "invalid choice: 'nothing'"),
     ("seed=one", "seed=one", "integer"),

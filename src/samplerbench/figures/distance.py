@@ -1,8 +1,8 @@
 """Distance to the data against the number of steps, with the floor and intervals.
 
-The floor is the distance of n fresh draws of the law itself. Curves of the exact score and of the
-exact start, besides those of the learned score and the prior, show which part of a distance is due
-to the sampler.
+The floor is the distance of n fresh draws of the law itself. The curves of the exact score and of
+the exact start, next to those of the learned score and the prior, show which part of a distance the
+sampler causes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from samplerbench.bench.cell import curve_names
+from samplerbench.bench.cell import NOT_A_DENSITY, curve_names, sampler_name
 from samplerbench.bench.statistics import floor_of, summary
-from samplerbench.figures.common import COLOURS, distance_title, look, repetitions, score_title
+from samplerbench.figures.common import (
+    COLOURS,
+    distance_title,
+    look,
+    repetitions,
+    score_title,
+    sizes,
+)
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
@@ -37,7 +44,7 @@ _LINES = {"learned": "-", "oracle": (0, (4, 2))}
 _SHIFT = 1.012
 _PANEL = 4.6
 """The width of a panel in inches."""
-_X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sample (NFE)"}
+X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sample (NFE)"}
 _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
@@ -48,12 +55,13 @@ _START_TITLES = {
 def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figure:
     """One panel for each start, a colour and a marker for each sampler setting, dashes by denoiser.
 
-    With one denoiser and more settings than colours, curves of one colour differ by their dashes.
+    With one denoiser and more settings than colours, curves with the same colour have different
+    dashes.
 
     Args:
         table: rows of the results store.
         metric: one of its metrics.
-        x: steps, or nfe, the counted evaluations: the fair axis for samplers of several stages.
+        x: steps, or nfe, the counted evaluations, for a comparison at equal cost.
 
     Raises:
         ValueError: if the table has no finished value of that metric.
@@ -67,7 +75,9 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
     names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
     styles = {str(name): curve_style(place) for place, name in enumerate(names)}
     title = distance_title(metric, own["reference"])
-    return distance_curves(cells, own[own["denoiser"] == "law"], x, title, styles, about(cells))
+    floors = own[own["denoiser"] == "law"]
+    missing = own[own["status"] == NOT_A_DENSITY]
+    return distance_curves(cells, floors, x, title, styles, about(cells), missing)
 
 
 def distance_curves(
@@ -77,8 +87,9 @@ def distance_curves(
     title: str,
     styles: Mapping[str, CurveStyle],
     caption: str,
+    missing: pd.DataFrame | None = None,
 ) -> Figure:
-    """The figure of curves that are worked out.
+    """The figure of given curves.
 
     Args:
         cells: lines of `statistics.summary` with the column `name` of a curve.
@@ -86,14 +97,14 @@ def distance_curves(
         x: steps or nfe.
         title: of the axis of distances.
         styles: by name, in the order of the legend.
-        caption: above the panels.
+        caption: text above the panels.
+        missing: rows of outputs without a density, which are marked.
     """
-    starts = [name for name in ("prior", "exact") if name in set(cells["start"])]
-    starts += sorted(set(cells["start"]) - set(starts))
+    starts = ordered_starts(cells)
     denoisers = sorted(set(cells["denoiser"]))
     by_setting = len(denoisers) == 1 and len(styles) > len(COLOURS)
     with mpl.rc_context(styled()):
-        # text of the same size leaves a narrow figure room for one column only
+        # a narrow figure with text of this size has space for only one column
         width, inches = _PANEL * len(starts) + 1.7, look().inches
         stacked = inches is not None and inches < 0.6 * width * look().scale
         rows, columns = (len(starts), 1) if stacked else (1, len(starts))
@@ -108,27 +119,80 @@ def distance_curves(
             if not floor.empty:
                 floor_band(axes, floor)
                 axes.axhline(floor.mean(), color="0.55", lw=1)
-            groups = cells[cells["start"] == start].groupby(["denoiser", "name"])
-            for place, (key, curve) in enumerate(groups):
-                denoiser, name = cast(tuple[str, str], key)
-                # side by side, by equal shifts on the log axis
-                shift = _SHIFT ** (place - (len(groups) - 1) / 2)
-                drawn = curve.assign(**{x: curve[x] * shift}).sort_values(x)
-                line = _look(styles[name], denoiser, by_setting)
-                interval_curve(axes, drawn, x, cap=1.5, **line)
-            axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
+            draw_curves(axes, cells[cells["start"] == start], x, styles, by_setting)
+            if missing is not None:
+                mark_missing(axes, missing[missing["start"] == start], x, styles)
+            axes.set_title(start_title(start))
             label_log_axis(axes, cells[x], (_PANEL - 0.5) / natural[0])
-            axes.set_xlabel(_X_TITLES[x])
+            axes.set_xlabel(X_TITLES[x])
             axes.set_ylabel(title)
             axes.label_outer()
         fit_distances(panels[0], cells["mean"], pd.concat(of_starts))
         with_floor = any(not floor.empty for floor in of_starts)
-        add_legend(figure, _legend(styles, cells, by_setting, with_floor))
+        add_legend(figure, legend_keys(styles, cells, by_setting, with_floor))
         subtitle(figure, caption)
     return figure
 
 
-def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:
+def ordered_starts(cells: pd.DataFrame) -> list[str]:
+    """The names of starts in the order of panels."""
+    names = set(cells["start"])
+    first = [name for name in ("prior", "exact") if name in names]
+    return first + sorted(names - set(first))
+
+
+def start_title(start: str) -> str:
+    """The title of a start's panel."""
+    return _START_TITLES.get(start, f"Start: {start}")
+
+
+def draw_curves(
+    axes: Axes, cells: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle], by_setting: bool
+) -> None:
+    """Draw the curves of one panel, with their intervals side by side.
+
+    Args:
+        axes: the panel.
+        cells: as in `distance_curves`, of one start.
+        x: steps or nfe.
+        styles: by name.
+        by_setting: whether dashes tell settings apart, and not denoisers.
+    """
+    groups = cells.groupby(["denoiser", "name"])
+    for place, (key, curve) in enumerate(groups):
+        denoiser, name = cast(tuple[str, str], key)
+        # by equal shifts on the log axis
+        shift = _SHIFT ** (place - (len(groups) - 1) / 2)
+        drawn = curve.assign(**{x: curve[x] * shift}).sort_values(x)
+        line = curve_look(styles[name], denoiser, by_setting)
+        interval_curve(axes, drawn, x, cap=1.5, **line)
+
+
+def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle]) -> None:
+    """Mark outputs without a density by crosses at the upper end of a panel, and name them.
+
+    Args:
+        axes: the panel.
+        rows: of the results store.
+        x: steps or nfe.
+        styles: by name.
+    """
+    names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
+    marks = sorted(set(zip(rows[x], rows["denoiser"], names, strict=True)))
+    for line, (place, denoiser, name) in enumerate(marks):
+        colour = styles[name].colour if name in styles else "0.3"
+        axes.annotate(
+            f"× {NOT_A_DENSITY} ({score_title(denoiser)})",
+            (place, 1.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(-4, -10 - 11 * line),
+            textcoords="offset points",
+            fontsize="small",
+            color=colour,
+        )
+
+
+def curve_look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:
     """The line and the markers of a curve, and of its key in the legend."""
     return {
         "color": style.colour,
@@ -139,11 +203,11 @@ def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, objec
 
 
 def about(cells: pd.DataFrame) -> str:
-    """What cells have in common, for the line above a figure."""
+    """The common settings of cells, for the line above a figure."""
     datasets = " and ".join(cells["dataset"].unique())
-    sizes = " and ".join(f"{n:,}" for n in sorted(cells["n_samples"].unique()))
-    bars = "; bars: 95 % intervals of the mean" if (cells["count"] > 1).any() else ""
-    return f"{datasets}, n = {sizes} samples, {repetitions(cells['count'])}{bars}"
+    size = sizes(cells["metric"], cells["n_samples"])
+    bars = "; bars: 95 % intervals of the mean" if cells["upper"].notna().any() else ""
+    return f"{datasets}, {size}, {repetitions(cells['count'])}{bars}"
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:
@@ -152,15 +216,16 @@ def floor_band(axes: Axes, floor: pd.Series) -> None:
     axes.axhspan(low, high, color="0.85", lw=0)
 
 
-def _legend(
+def legend_keys(
     styles: Mapping[str, CurveStyle], cells: pd.DataFrame, by_setting: bool, with_floor: bool
 ) -> list[Line2D | Patch]:
-    # the key of a setting with curves of several denoisers looks like the learned one's
+    """The entries of a legend: settings, denoisers, and the floor."""
+    # if a setting has curves of several denoisers, its entry looks like that of the learned one
     of_names = cells.groupby("name")["denoiser"].agg(set)
     first = {name: "learned" if "learned" in of else min(of) for name, of in of_names.items()}
     denoisers = sorted(set(cells["denoiser"]))
     handles: list[Line2D | Patch] = [
-        Line2D([], [], label=name, **_look(style, first[name], by_setting))  # type: ignore[arg-type]
+        Line2D([], [], label=name, **curve_look(style, first[name], by_setting))  # type: ignore[arg-type]
         for name, style in styles.items()
     ]
     grey = CurveStyle("0.3", "o", "")
@@ -169,7 +234,7 @@ def _legend(
             [],
             [],
             label=score_title(name),
-            **_look(grey, name, by_setting),  # type: ignore[arg-type]
+            **curve_look(grey, name, by_setting),  # type: ignore[arg-type]
         )
         for name in denoisers
     ]

@@ -26,9 +26,9 @@ from samplerbench.training.pretrained import Pretrained, pretrained
 
 CACHE = ("on", "off", "refresh")
 LAWS = (None, "gaussian_twin")
-DENOISERS = ("learned", "empirical", "oracle", "pretrained")
+DENOISERS = ("learned", "empirical", "oracle", "guided", "pretrained")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-#: The numbers that a block of large images has.
+#: The largest number of values in a block of images.
 IMAGE_NUMBERS = 10**6
 
 
@@ -39,9 +39,9 @@ class Basis:
     Args:
         config: the composed config.
         plain: the same, resolved, plain values only.
-        choices: which member of each group was chosen.
-        device: where states live.
-        model: the pretrained one, if there is one.
+        choices: the chosen member of each group.
+        device: of the states.
+        model: the pretrained model, if any.
         dataset: the law.
         schedule: the path.
         seeds: by the config's names.
@@ -71,7 +71,7 @@ def make_basis(
     seeds = {
         key: whole_number(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")
     }
-    model = chosen_model(config)  # first, since a missing model takes longest to get
+    model = chosen_model(config)  # first, since a missing model takes longest to download
     if dataset is not None:
         pass
     elif model is not None and config.get("dataset") is None:
@@ -95,7 +95,7 @@ def make_basis(
 
 
 def chosen_denoisers(config: DictConfig) -> list[str]:
-    """The names of the score models, each once."""
+    """The names of the score models, without repetitions."""
     value = config.denoiser
     listed = list(value) if isinstance(value, ListConfig) else [value]
     allowed = f"one or several of {', '.join(DENOISERS)}, each named once"
@@ -105,7 +105,7 @@ def chosen_denoisers(config: DictConfig) -> list[str]:
 
 
 def chosen_law(config: DictConfig, dataset: Dataset) -> Dataset:
-    """The law of a data set, or its Gaussian twin; a config of an earlier version does not say."""
+    """The law of a data set, or its Gaussian twin. Earlier configs do not have the key."""
     law = config.get("law")
     require(law in LAWS, "law", law, "null or gaussian_twin")
     return dataset if law is None else gaussian_twin(dataset)
@@ -142,11 +142,11 @@ def chosen_device(name: object) -> torch.device:
 
 
 def chosen_block(config: DictConfig, event_shape: tuple[int, ...]) -> int:
-    """The number of rows of a block; if it is not given, the shape of the data decides.
+    """The number of rows of a block; by default it depends on the shape of the data.
 
-    n does not: a network in single precision has other last bits in a batch of another size, and
-    sample i would depend on n. A block is filled up, and a U-Net on 100 images takes as long for
-    each as on 2 000: with few samples it is to have few rows to fill up.
+    It does not depend on n: the last bits of a network in single precision depend on the size of
+    the batch, so sample i would depend on n. Blocks of images are small because the last block is
+    filled up, and a U-Net takes the same time per image in a block of 100 as in one of 2 000.
     """
     if config.block is not None:
         return whole_number(config, "block")
@@ -176,7 +176,7 @@ def chosen_cache(config: DictConfig) -> Cache | None:
 
 
 def chosen_look(config: DictConfig) -> Look:
-    """How the job's figures are written; a config of an earlier version does not say it."""
+    """The format and style of the job's figures. Earlier configs do not have the key."""
     node = OmegaConf.to_container(config.get("figure") or OmegaConf.create())
     assert isinstance(node, dict)
     formats = node.get("format", "png")

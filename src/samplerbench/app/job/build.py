@@ -42,10 +42,11 @@ from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.chains import require_chains
+from samplerbench.bench.floor_free import FloorFree
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.models import Denoiser, Score
-from samplerbench.datasets.base import finite
+from samplerbench.core.models import Denoiser, Guided, Score
+from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.figures.common import Look
@@ -59,23 +60,25 @@ if TYPE_CHECKING:  # slow: imports matplotlib
 
 @dataclass(frozen=True)
 class Job:
-    """Everything one job needs, built and checked.
+    """Everything that one job needs, built and checked.
 
     Args:
-        sweep: the grid of cells; its learned denoiser, where it has one, is not trained yet.
-        budget: of the sweep, where one is asked for.
-        training: trains the sweep's learned denoiser; None where it has none.
-        pictures: by name; each can be drawn of this job.
-        logger: where the run is logged.
-        cache: of models and values; None for none.
-        wanted: a distance that one would like to find, as a share of the floor.
-        chains: how many chains of each Langevin sampler are examined; 0 for none.
+        sweep: the grid of cells; its learned denoiser, if any, is not trained yet.
+        budget: the error budget of the sweep, or None.
+        floor_free: what the floor hides, or None; a budget shows it itself.
+        training: trains the sweep's learned denoiser; None if there is none.
+        pictures: by name; each is possible for this job.
+        logger: the logger of the run.
+        cache: of models and values, or None.
+        wanted: a distance that the user wants to detect, as a share of the floor.
+        chains: the number of chains of each Langevin sampler to examine, or 0.
         config: the resolved config, plain values only.
         look: of figures.
     """
 
     sweep: Sweep
     budget: Budget | None
+    floor_free: FloorFree | None
     training: Training | None
     pictures: Mapping[str, Picture]
     logger: Logger
@@ -90,14 +93,14 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     """Build and check everything.
 
     Raises:
-        InvalidSetting: naming the key, its value and what is allowed.
+        InvalidSetting: it names the key, its value and what is allowed.
     """
     check_keys(config)
     base = make_basis(config, choices)
     pictures = chosen_members(config, "picture")
     logger = construct(config.logger, "logger")
     cache = chosen_cache(config)
-    # a job without samplers only looks at the data, and needs no denoiser
+    # a job without samplers only shows the data, and needs no denoiser
     wants_none = (
         not chosen_nodes(config, "sampler")
         and config.denoiser is not None
@@ -123,9 +126,12 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
             raise InvalidSetting("picture", name, f"another one: {reason}")
     wanted = convert(config.wanted, float, "wanted")
     require(0 < wanted < math.inf, "wanted", wanted, "positive: a share of the floor")
+    budget = chosen_budget(config, sweep)
+    floor_free = convert(config.get("floor_free", False), bool, "floor_free") and budget is None
     return Job(
         sweep,
-        chosen_budget(config, sweep),
+        budget,
+        FloorFree(sweep) if floor_free else None,
         training,
         pictures,
         logger,
@@ -140,25 +146,25 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
 def assemble(
     base: Basis, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
 ) -> tuple[Sweep, Training | None]:
-    """The sweep of a config, for the command and the library, and what trains its learned denoiser.
+    """The sweep of a config, for the command and the library, and the training of its denoiser.
 
     Raises:
-        InvalidSetting: naming the key, its value and what is allowed.
+        InvalidSetting: it names the key, its value and what is allowed.
     """
     config: DictConfig = base.config
     seeds: dict[str, Any] = dict(base.seeds)
     starts, metrics = chosen_members(config, "start"), chosen_members(config, "metric")
     require(len(starts) > 0, "start", config.get("start"), "at least one member of conf/start/")
     nfe = whole_numbers(config, "nfe")
-    steps = whole_numbers(config, "steps") or nfe  # nfe only fills the place
+    steps = whole_numbers(config, "steps") or nfe  # the sweep does not use steps beside nfe
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
-    allowed = "left out beside nfe, which decides the numbers of steps"
+    allowed = "left out beside nfe, which determines the numbers of steps"
     given_twice = nfe and is_typed("steps") and config.steps is not None
     require(not given_twice, "steps", config.steps, allowed)
     noise: float = convert(config.reference_noise, float, "reference_noise")
     truth = noised_law(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
-    if any(isinstance(metric, Metric) for metric in metrics.values()):  # nothing else compares
+    if any(isinstance(metric, Metric) for metric in metrics.values()):  # others use no points
         law, m = truth or base.dataset, whole_number(config, "n_reference")
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     training = build_training(base) if "learned" in scores else None
@@ -210,6 +216,8 @@ def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
     elif name == "pretrained":
         assert base.model is not None
         score = base.model.to(base.device)
+    elif name == "guided":
+        score = guided(base).to(base.device)
     else:
         oracle = base.dataset.exact_score(base.schedule)
         if oracle is None:
@@ -223,6 +231,26 @@ def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
     return Graphed(score) if isinstance(score, Denoiser) else score
 
 
+def guided(base: Basis) -> Guided:
+    """The exact denoiser of the data, guided by that of another data set."""
+    config, allowed = base.config, "a data set, such as +dataset@guide=gaussian_spectrum"
+    require(config.get("guide") is not None, "guide", None, allowed)
+    # twins are in bases of their own, in which the two cannot be mixed
+    require(config.get("law") is None, "law", config.get("law"), "null with denoiser=guided")
+    guide: Dataset = construct(config.guide, "guide")
+    dim = base.dataset.dim
+    require(guide.dim == dim, "guide.dim", guide.dim, f"{dim}, as the data's")
+
+    def exact(key: str, law: Dataset) -> Denoiser:
+        oracle = law.oracle(base.schedule)
+        if oracle is None:
+            raise InvalidSetting(key, type(law).__name__, "one with an exact denoiser")
+        return oracle
+
+    weight = convert(config.guidance, float, "guidance")
+    return Guided(exact("dataset", base.dataset), exact("guide", guide), weight)
+
+
 def make_origin(base: Basis, name: str, score: Score, training: Training | None) -> Origin:
     """The origin of one of `DENOISERS`, for identities."""
     n = base.plain["n_train"]
@@ -231,6 +259,8 @@ def make_origin(base: Basis, name: str, score: Score, training: Training | None)
         return Origin(name, *training_identities(base, training))
     if name == "empirical":
         return Origin(name, identity(score), identity(n))
+    if name == "guided":
+        return Origin(name, identity(score), identity(score))
     if name == "pretrained":
         assert base.model is not None
         weights = identity([base.model.digest(), version("diffusers")])

@@ -15,7 +15,7 @@ from samplerbench.identity import describe
 
 
 def scene(sweep: Sweep, training: Training | None) -> Scene:
-    """The job as pictures see it, before the training."""
+    """The scene of the job's pictures, before the training."""
     untrained = training.objective.model if training else None
     return Scene(
         dataset=sweep.dataset,
@@ -35,19 +35,19 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
 
 
 def training_name(sweep: Sweep) -> str:
-    """What is trained, in words."""
+    """A description of the training."""
     labels = sweep.labels
     return f"{labels.network} trained with {labels.objective} on {labels.dataset}"
 
 
-def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
-    """All that decides a `scene` of the trained model, for an identity."""
+def scene_description(sweep: Sweep) -> dict[str, Any]:
+    """Everything that determines a `scene` of the trained model, for an identity."""
     described = partial(describe, code=True)
     return {
         "dataset": described(sweep.dataset),
         "schedule": described(sweep.schedule),
         "grid": described(sweep.grid),
-        # in their order, which is that of panels and legends
+        # in their order, since panels and legends have this order
         "denoisers": [(name, asdict(origin)) for name, origin in sweep.books.origins.items()],
         "starts": [(name, described(start)) for name, start in sweep.starts.items()],
         "samplers": [(name, described(sampler)) for name, sampler in sweep.samplers],

@@ -42,7 +42,7 @@ def build_training(base: Basis) -> Training:
     )
     recipe = construct(config.trainer, "trainer")
     data = TensorData(train, validation)
-    # a network on images needs their shape, any other one the length of a state
+    # a network on images needs their shape, any other network the length of a state
     event = {"dim": dataset.dim, "event_shape": dataset.event_shape}
     event = {key: event[key] for key in event if key in parameters(config.network, "network")}
     shared = {
@@ -62,12 +62,12 @@ def build_training(base: Basis) -> Training:
         if error.field != "objective.network":
             raise
         refused = shared["network"].needs_level
-        others = ", ".join(name for name, level in networks().items() if level != refused)
-        raise InvalidSetting("network", error.value, f"{error.allowed}: {others}") from error
+        possible = ", ".join(name for name, level in networks().items() if level != refused)
+        raise InvalidSetting("network", error.value, f"{error.allowed}: {possible}") from error
 
 
 def training_keys(config: DictConfig) -> list[str]:
-    """The keys of the config that decide the training."""
+    """The keys of the config that affect the training."""
     named = parameters(config.objective, "objective")
     parts = [key for key in ("schedule", *PARTS) if key in named]
     return [*parts, "network", "objective", "trainer", "n_train", "n_validation"]
@@ -78,7 +78,7 @@ def training_identities(base: Basis, training: Training) -> tuple[str, str]:
     network, data = training.objective.model.network, training.data
     recipe = {
         **{key: base.plain[key] for key in training_keys(base.config)},
-        "path": describe(base.schedule),  # a pretrained model brings its own
+        "path": describe(base.schedule),  # a pretrained model has its own
         "data": describe(base.dataset, code=True),
         # with the code of members of trusted packages
         "members": [member_code(base.config, key) for key in training_keys(base.config)],
@@ -96,7 +96,7 @@ def training_identities(base: Basis, training: Training) -> tuple[str, str]:
 
 
 def member_code(config: DictConfig, key: str) -> object:
-    """The code of the class or function that a key of the config names, if it names one."""
+    """The code of the class or function that a key of the config names, if any."""
     target = config[key].get("_target_") if isinstance(config[key], DictConfig) else None
     return None if target is None else describe(trusted(target, key), code=True)
 

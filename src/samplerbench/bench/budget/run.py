@@ -133,7 +133,7 @@ class Budget:
         require(len(even) == 1, "start", list(starts), allowed)
         require(self.sweep.truth is None, "reference_noise", "above 0", "0 in an error budget")
         for name, sampler in self.sweep.samplers:
-            if sampler.order is None:
+            if sampler.order is None and not sampler.brings_levels:
                 allowed = (
                     "not a Langevin sampler: its limit is a small step and a long time, not many "
                     "steps of the path, so an error budget is not applicable; leave budget=null"
@@ -176,7 +176,7 @@ class Budget:
         return next((name for name in self.sweep.starts if name != self.exact), None)
 
     @property
-    def others(self) -> list[str]:
+    def other_denoisers(self) -> list[str]:
         """The denoisers besides the oracle, in the order of the path."""
         return [name for name in ("empirical", "learned") if name in self.sweep.denoisers]
 
@@ -185,7 +185,7 @@ class Budget:
         sweep = self.sweep
         clouds = [metric for metric in sweep.metrics.values() if isinstance(metric, Metric)]
         between = sum(metric.allows_coupled for metric in clouds)
-        path = 1 + (self.prior is not None) + len(self.others)
+        path = 1 + (self.prior is not None) + len(self.other_denoisers)
         counts = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
         of_cells = path * counts * (len(sweep.metrics) + between)
         of_limit = 2 * len(sweep.metrics) + between
@@ -255,7 +255,7 @@ class Budget:
         end, more = self._walk(replace(first, steps=2 * self.converged_steps), to_data)
         rows += more
         for metric in self.sweep.metrics:
-            rows += self._between(before, metric, DOUBLED, end)
+            rows += between(self.sweep, before, metric, DOUBLED, end)
         if not self.sweep.dataset.known_law:
             rows += self._to_training(end)
         if self.prior is not None:
@@ -307,45 +307,53 @@ class Budget:
             if self.prior is not None:
                 cell = replace(cell, start=self.prior)
                 path.append(("start", cell))
-            for denoiser in self.others:
+            for denoiser in self.other_denoisers:
                 part = "finite data" if denoiser == "empirical" else "score"
-                if part == "score" and "empirical" in self.others:
+                if part == "score" and "empirical" in self.other_denoisers:
                     part = "optimisation"
                 path.append((part, replace(cell, denoiser=denoiser)))
             for part, cell in path:
                 after, more = self._walk(cell, to_data)
                 rows += more
                 for metric in self.sweep.metrics:
-                    rows += self._between(after, metric, NEIGHBOURS[part][1], before)
+                    rows += between(self.sweep, after, metric, NEIGHBOURS[part][1], before)
                 before = after
         return rows
 
-    def _between(
-        self, samples: LazySamples, metric: str, reference: str, other: LazySamples
-    ) -> list[Row]:
-        """The row of W(samples, other); none for a metric that needs independent clouds."""
-        sweep = self.sweep
-        plain = sweep.metrics[metric]
-        if isinstance(plain, LawMetric) or not plain.allows_coupled:
-            return []
 
-        def draw() -> Samples:
-            ours, theirs = samples.draw(), other.draw()
-            if theirs.points is not None:
-                return ours
-            return replace(ours, points=None, status=theirs.status, message=theirs.message)
+def between(
+    sweep: Sweep, samples: LazySamples, metric: str, reference: str, other: LazySamples
+) -> list[Row]:
+    """The row of W(samples, other); none for a metric that needs independent clouds.
 
-        def distance() -> Distance:
-            points = other.draw().points
-            assert points is not None  # otherwise nothing is measured, see above
-            return plain.against(points, seed=sweep.metric_seed)
+    Args:
+        sweep: of both.
+        samples: of a cell.
+        metric: the name of one of the sweep's.
+        reference: the name of the other samples, for that column.
+        other: the other samples.
+    """
+    plain = sweep.metrics[metric]
+    if isinstance(plain, LawMetric) or not plain.allows_coupled:
+        return []
 
-        books = sweep.books
-        neighbour = Against(
-            reference,
-            sweep.n_samples,
-            books.samples_id(other.cell),
-            books.samples_setting(other.cell),
-        )
-        paired = replace(samples, draw=Lazy(draw))
-        return [sweep.measure(paired, metric, Reference(Lazy(distance), neighbour))]
+    def draw() -> Samples:
+        ours, theirs = samples.draw(), other.draw()
+        if theirs.points is not None:
+            return ours
+        return replace(ours, points=None, status=theirs.status, message=theirs.message)
+
+    def distance() -> Distance:
+        points = other.draw().points
+        assert points is not None  # otherwise nothing is measured, see above
+        return plain.against(points, seed=sweep.metric_seed)
+
+    books = sweep.books
+    neighbour = Against(
+        reference,
+        sweep.n_samples,
+        books.samples_id(other.cell),
+        books.samples_setting(other.cell),
+    )
+    paired = replace(samples, draw=Lazy(draw))
+    return [sweep.measure(paired, metric, Reference(Lazy(distance), neighbour))]
