@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.folder.runs import open_run
-from samplerbench.app.job.build import Basis, assemble, make_basis
+from samplerbench.app.job.basis import Basis, make_basis
+from samplerbench.app.job.build import assemble
 from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
