@@ -1,6 +1,6 @@
 """The members that a job has chosen, in the groups where it can choose several.
 
-These groups are `sampler`, `metric`, `start` and `picture`. The node of each member has its name:
+These groups are `folders.SEVERAL`. The node of each member has its name:
 `config.sampler.ddim`. `folders` finds all members of a group.
 """
 
