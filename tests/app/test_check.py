@@ -7,6 +7,7 @@ import pytest
 
 import samplerbench as sb
 from samplerbench.app.commands import check, examine
+from samplerbench.app.config import folders
 from samplerbench.app.main import main
 from samplerbench.core.targets import VTarget
 from samplerbench.errors import InvalidSetting
@@ -113,8 +114,8 @@ def test_what_cannot_be_built_or_has_no_contract():
         ("picture=loss", "check=picture: must be one of dataset, grid, level_law, metric"),
         ("dataset=file", r"dataset\.file\.path=\?\?\?: must be"),
         ("dataset=samplerbench.datasets.unseen.Unseen", "dataset=.*TypeError: .*'shape'"),
-        ("schedule=samplerbench.core.schedules.NoiseSchedule", "no abstract class"),
-        ("target=samplerbench.core.schedules.EDM", "must be what conf/target/ names"),
+        ("schedule=samplerbench.core.schedules.NoiseSchedule", "not an abstract class"),
+        ("target=samplerbench.core.schedules.EDM", "must be a _target_ of conf/target/"),
     ):
         with pytest.raises(InvalidSetting, match=line) as caught:
             check.main([word])
@@ -124,7 +125,7 @@ def test_what_cannot_be_built_or_has_no_contract():
 def test_a_sampler_that_is_not_finished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "half.py").write_text(MINE[: MINE.index("    stochastic")].replace("ORDER", "1"))
-    with pytest.raises(InvalidSetting, match="it lacks steps, stochastic"):
+    with pytest.raises(InvalidSetting, match="it has no steps, stochastic"):
         check.main(["half.Mine"])
     (tmp_path / "unread.py").write_text("import nothing_of_this_name")
     with pytest.raises(InvalidSetting, match="No module named 'nothing_of_this_name'"):
@@ -265,7 +266,8 @@ def lab(tmp_path, monkeypatch):
         folder = tmp_path / "conf" / kind
         folder.mkdir(parents=True)
         for name, faults in (("right", 0), ("wrong", 1)):
-            text = f"_target_: lab_members.{target}\nfaults: {faults}\n"
+            text = f"# @package {kind}.{name}\n" * (kind in folders.SEVERAL)
+            text += f"_target_: lab_members.{target}\nfaults: {faults}\n"
             if kind == "objective":
                 text = f"_target_: lab_members.My{'Wrong' * faults}Objective\n"
             text += "_partial_: true\n" * (kind == "grid")

@@ -49,6 +49,8 @@ NEEDS = {
             "score_heatmap",
         )
     },
+    ("picture", "spectrum_error"): SPECTRUM,
+    ("picture", "w2_path"): SPECTRUM,
     ("picture", "truth_generated_1d"): ["metric=max_sliced", *LINE],
     ("picture", "series_1d"): ["metric=max_sliced", "dataset=four_well"],
     ("dataset", "pinwheel"): ["denoiser=learned"],  # its law has no closed form
@@ -60,6 +62,7 @@ NEEDS = {
     **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "underdamped")},
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
+    **{("sampler", peer): ["denoiser=oracle"] for peer in ("azula", "diffusers", "k_diffusion")},
     ("grid", "edm"): ["schedule.sigma_max=80.0"],
     ("grid", "hold"): ["sampler=ula", "denoiser=oracle"],
     ("dataset", "file"): ["dataset.path={points}", "n_validation=5"],

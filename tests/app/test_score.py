@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from scipy import stats
 
 from samplerbench.app.commands import score
-from samplerbench.app.commands.score import prediction, relabelled
+from samplerbench.bench.scoring import prediction, relabelled
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.sliced import Sliced
@@ -31,16 +32,19 @@ def lines(capsys):
 def test_good_samples_come_first_and_cannot_be_told_apart(files, capsys):
     good, bad = files("good", 1.0), files("bad", 1.5)
     score.main([bad, good, "dataset=grid_mixture"])
-    title, heading, first, second = lines(capsys)
+    title, heading, first, second, *compared = lines(capsys)
     assert heading.endswith("verdict by max_sliced_certified")
     told = "max_sliced_certified to GaussianMixture, 10,000 draws; distance with its 95 % interval"
     assert title == told
     assert good in first
     assert " ± " in first
-    assert "cannot be told" in first
+    assert "not distinguishable" in first
     assert bad in second
-    assert second.endswith("(39 sets)  told from the data")
-    assert "cannot" not in second
+    assert second.endswith("(39 sets)  differs from the data")
+    assert "not" not in second
+    assert compared[0].endswith("row by row, with 95 % intervals; Holm over 1 comparison")
+    assert compared[2].split()[:3] == [bad, good, "500"]
+    assert compared[2].endswith("distinguishable")
 
 
 def test_the_numbers_of_the_table_in_a_file(files, capsys):
@@ -48,11 +52,19 @@ def test_the_numbers_of_the_table_in_a_file(files, capsys):
     for name, read in (("a.csv", pd.read_csv), ("a.json", pd.read_json)):
         score.main([*samples, "dataset=grid_mixture", "metric=[sliced,energy]", f"out={name}"])
         table = read(name)
-        assert list(table["metric"]) == ["sliced"] * 2 + ["energy"] * 2
-        assert list(table["file"][:2]) == samples
-        assert set(table["n"]) == set(table["ess"]) == {500}
+        assert list(table["metric"]) == ["sliced"] * 3 + ["energy"] * 3
+        assert list(table["samples"][:3]) == [*samples, samples[1]]
+        assert list(table["minus"][[2, 5]]) == samples[:1] * 2
+        assert (
+            set(table["n"])
+            == set(table["ess"][table["minus"].isna() | (table["minus"] == "")])
+            == {500}
+        )
         assert table["upper"][0] > table["distance"][0] > table["lower"][0]
-        assert list(table["verdict"][:2]) == ["cannot be told from the data", "told from the data"]
+        assert list(table["verdict"][:2]) == [
+            "not distinguishable from the data",
+            "differs from the data",
+        ]
     printed = capsys.readouterr().out
     assert all(verdict in printed for verdict in table["verdict"])
     for name, message in (("a.csv", "a new file"), ("a.xls", "a file of .csv or .json")):
@@ -63,9 +75,9 @@ def test_the_numbers_of_the_table_in_a_file(files, capsys):
 def test_a_file_as_the_reference(files, capsys):
     data = files("data", 1.0, 4000)
     score.main([files("bad", 1.5), f"reference={data}", "metric=sliced"])
-    assert lines(capsys)[2].endswith(" told from the data")
+    assert lines(capsys)[2].endswith(" differs from the data")
     score.main([files("many", 1.0, 3000), f"reference={data}", "metric=sliced"])
-    assert lines(capsys)[2].endswith("(39 sets)  cannot be told from the data")
+    assert lines(capsys)[2].endswith("(39 sets)  not distinguishable from the data")
 
 
 LAWS = {
@@ -119,7 +131,7 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
     data = files("data", 1.0, 4000)
     words = ["dataset=file", f"dataset.path={data}", "n_reference=500", "metric=sliced"]
     score.main([files("good", 1.0, 700), *words])
-    text = "no verdict: the data have one set of fresh draws of this size"
+    text = "no verdict: one set of fresh draws of this size"
     assert lines(capsys)[2].endswith(text)
     score.main([files("few", 1.0, 200), *words])
     assert "(4 sets)" in lines(capsys)[2]
@@ -133,7 +145,7 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
         (["{good}", "dataset=four_well", "metric=sliced"], "2 columns: must be 1 columns"),
         (["{good}"], "dataset=: must be given, or reference=FILE"),
         (["{good}", "dataset=grid_mixture", "metric=w_law_1d"], "needs 1-D data"),
-        (["{good}", "metric=mode_weights", "reference={good}"], "no law here"),
+        (["{good}", "metric=mode_weights", "reference={good}"], "a file has no law"),
         (["{good}", "reference={solid}"], "metric=max_sliced_certified: must be another one"),
         (
             ["{good}", "dataset=grid_mixture", "n_reference=abc"],
@@ -142,6 +154,10 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
         (["{good}", "seed=seven", "reference={good}"], "seed=seven: must be a valid integer"),
         (["{good}", "reference={good}", "dataset=gaussian"], "dataset=gaussian: must be left out"),
         (["{good}", "dataset=1"], "dataset=1: must be a name"),
+        (["side.npy", "dataset=grid_mixture"], "on its side; save its transpose"),
+        (["{good}", "reference=side.npy"], "it is 2 × 500; save its transpose"),
+        (["{good}", "dataset=grid_mixture", "frame=last"], "shape .frames, n, dim. for frame="),
+        (["{good}", "dataset=grid_mixture", "frame=3"], "frame=3: must be last or all"),
         (["{good}", "dataset=grid_mixture", "metric=null"], "metric=null: must be a name"),
         (
             ["{good}", "dataset=grid_mixture", "metric=exact_w2", "metric.exact_w2.max_pairs=9"],
@@ -155,6 +171,7 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
 )
 def test_mistakes_are_one_line(files, words, message):
     good = files("good", 1.0)
+    np.save("side.npy", np.load(good).T)
     np.save("solid.npy", np.ones((100, 3)) * np.arange(100)[:, None])
     with pytest.raises(InvalidSetting, match=message):
         score.main([word.format(good=good, solid="solid.npy") for word in words])
@@ -163,7 +180,54 @@ def test_mistakes_are_one_line(files, words, message):
 def test_samples_that_collapsed_and_odd_names_are_measured(files, capsys):
     np.save("eta=1.npy", np.zeros((500, 2)))
     score.main([files("good", 1.0), "eta=1.npy", "dataset=grid_mixture", "metric=sliced"])
-    assert "eta=1.npy" in lines(capsys)[-1]
+    assert "eta=1.npy" in lines(capsys)[3]
+
+
+def test_states_along_the_way_are_scored_at_their_end_or_all(files, capsys):
+    end = np.load(files("end", 1.0))
+    np.save("way.npy", np.stack([10 * end, 3 * end, end]))
+    words = ["way.npy", "dataset=grid_mixture", "metric=sliced"]
+    with pytest.raises(InvalidSetting, match="frame=last or frame=all that sample --every wrote"):
+        score.main(words)
+    score.main(["end.npy", *words[1:]])
+    alone = lines(capsys)[-1]
+    score.main([*words, "frame=last"])
+    assert lines(capsys)[-1].split()[1:] == alone.split()[1:]
+    score.main([*words, "frame=all"])
+    curve = lines(capsys)[2:]
+    assert [line.split()[0] for line in curve] == [f"way.npy[{k}]" for k in range(3)]
+    assert curve[-1].split()[1:] == alone.split()[1:]
+
+
+def test_a_folder_of_images(tmp_path, monkeypatch, capsys):
+    """An image is 2·v/255 − 1 in the order of the names, of the channels that the data have."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (240, 3, 3), np.uint8)
+    for folder, mode in (("grey", "L"), ("colours", "RGB"), ("data", "L")):
+        (tmp_path / folder).mkdir()
+        for number, image in enumerate(pixels[: None if folder == "data" else 60]):
+            Image.fromarray(image).convert(mode).save(f"{folder}/{number:03}.tif")
+    np.save("flat.npy", pixels[:60].reshape(60, -1) / 127.5 - 1)
+    words = ["dataset=image_folder", "dataset.path=data", "dataset.size=3", "dataset.colours=grey"]
+    words += ["dataset.train=.1", "dataset.validation=.1", "n_reference=20", "metric=sliced"]
+    score.main(["grey", "colours", "flat.npy", *words])
+    found = lines(capsys)
+    found = [line for line in found if line.split()[0] in ("grey", "colours", "flat.npy")]
+    assert len({line.split(maxsplit=1)[1] for line in found[:3]}) == 1
+    assert [line.split()[-3:] for line in found[3:]] == [["the", "same", "values"]] * 3
+    score.main(["grey", "reference=colours", "metric=sliced"])
+    assert " 0.000 " in lines(capsys)[2]
+    Image.new("L", (4, 3)).save("grey/larger.png")
+    for words, message in (
+        (["dataset=grid_mixture"], r"points of shape \(2,\): must be a data set of images"),
+        (["reference=data", "metric=sliced"], "images of 3 × 3 pixels, not 3 × 4"),
+        (
+            ["reference=data", "array=x", "metric=sliced"],
+            "array=x: must be left out: grey is a folder",
+        ),
+    ):
+        with pytest.raises(InvalidSetting, match=message):
+            score.main(["grey", *words])
 
 
 NORMAL = ["dataset=gaussian", "dataset.mean=[0,0]", "dataset.covariance=[[1,0],[0,1]]"]
@@ -199,8 +263,8 @@ def test_chains_are_worth_fewer_draws_and_their_floor_is_that_of_so_many(chains,
     """One chain of an AR(1) process: ESS n·(1 − ρ)/(1 + ρ), a ninth of the states."""
     score.main(["one.npy", *NORMAL, "metric=sliced"])
     independent = lines(capsys)
-    assert independent[2].endswith("  told from the data")  # it is correct
-    note = "one.npy: its rows depend on those before them; layout=draw measures a chain"
+    assert independent[2].endswith("  differs from the data")  # it is correct
+    note = "one.npy: its rows depend on the rows before them; use layout=draw for a chain"
     assert independent[-1] == note
     score.main(["one.npy", *NORMAL, "metric=sliced", "layout=draw"])
     line = lines(capsys)[2]
@@ -208,7 +272,7 @@ def test_chains_are_worth_fewer_draws_and_their_floor_is_that_of_so_many(chains,
     assert n == "4,000"
     assert int(ess) == pytest.approx(4000 / 9, rel=0.25)
     assert float(r_hat) < 1.01
-    assert "cannot be told from the data" in line
+    assert "not distinguishable from the data" in line
 
 
 def test_few_of_many_correct_chains_are_told(tmp_path, monkeypatch, capsys):
@@ -219,9 +283,10 @@ def test_few_of_many_correct_chains_are_told(tmp_path, monkeypatch, capsys):
         np.save(name, autoregressive(0.8, 1000, 1, seed)[:, 0])
     score.main([*names, *NORMAL, "metric=sliced", "layout=draw"])
     rows = lines(capsys)[2:]
-    assert not any(row.endswith("  told from the data") for row in rows)
+    assert len(rows) == 20
+    assert not any(row.endswith("  differs from the data") for row in rows)
     score.main([*names, *NORMAL, "metric=sliced"])
-    assert sum(row.endswith("  told from the data") for row in lines(capsys)) > 10
+    assert sum(row.endswith("  differs from the data") for row in lines(capsys)) > 10
 
 
 def test_a_wrong_chain_is_still_told(tmp_path, monkeypatch, capsys):
@@ -232,12 +297,12 @@ def test_a_wrong_chain_is_still_told(tmp_path, monkeypatch, capsys):
     np.save("apart.npy", apart)
     score.main(["wide.npy", "apart.npy", *NORMAL, "metric=sliced", "layout=draw,chain"])
     wide, unmixed = lines(capsys)[2:4]
-    assert wide.endswith("  told from the data")
+    assert wide.endswith("  differs from the data")
     assert unmixed.endswith("no verdict: the chains have not mixed")
 
 
 def test_a_layout_is_asked_for_and_not_guessed(chains, capsys):
-    with pytest.raises(InvalidSetting, match="say layout=chain,draw or layout=draw,chain"):
+    with pytest.raises(InvalidSetting, match="layout=draw,chain says that these are chains"):
         score.main(["draw_chain.npy", *NORMAL, "metric=sliced"])
     found = []
     for words in (
@@ -262,6 +327,32 @@ def test_chains_of_other_programs(chains, capsys):
     assert found[0] == found[1] == lines(capsys)[2].split(maxsplit=1)[1]
     with pytest.raises(InvalidSetting, match="3 columns: must be 2 columns"):  # mu too
         score.main(["stan.csv", *NORMAL, "metric=sliced"])
+
+
+def test_the_chains_of_arviz_name_their_axes(chains, capsys):
+    """All variables of the posterior, in any order of axes; the numbers of a .npy of the same."""
+    xarray = pytest.importorskip("xarray")
+    theta = xarray.DataArray(chains, dims=("draw", "chain", "entry"))
+    posterior = xarray.Dataset({"theta": theta, "mu": theta[..., 0]})
+    posterior.to_netcdf("fit.nc", group="posterior", engine="h5netcdf")
+    xarray.Dataset().to_netcdf("empty.nc", group="prior", engine="h5netcdf")
+    found = []
+    for words in (
+        ["fit.nc", "columns=theta"],
+        ["fit.nc", "columns=theta.0,theta.1"],
+        ["draw_chain.npy", "layout=draw,chain"],
+    ):
+        score.main([*words, *NORMAL, "metric=sliced"])
+        found.append(lines(capsys)[2].split(maxsplit=1)[1])
+    assert len(set(found)) == 1
+    for words, message in (
+        (["fit.nc"], "3 columns: must be 2 columns"),
+        (["fit.nc", "layout=draw,chain"], "must be left out: fit.nc names its axes"),
+        (["fit.nc", "columns=nu"], r"columns=nu: must be some of theta\.0, theta\.1, mu"),
+        (["empty.nc"], "NetCDF with a group posterior, as ArviZ writes it: .*group not found"),
+    ):
+        with pytest.raises(InvalidSetting, match=message):
+            score.main([*words, *NORMAL, "metric=sliced"])
 
 
 @pytest.mark.parametrize(

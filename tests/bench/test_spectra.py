@@ -85,8 +85,10 @@ def test_distances_are_those_of_dense_gaussians():
     assert measured.value == pytest.approx(gaussian_w2(*dense[0], *dense[1]), rel=1e-9)
     assert measured.info["frechet"] == pytest.approx(measured.value**2)
     normal = [torch.distributions.MultivariateNormal(*law) for law in dense]
-    kl = KLLawGaussian().between(a.mean, a.variances, b).value
-    assert kl == pytest.approx(float(torch.distributions.kl_divergence(*normal)), rel=1e-9)
+    kl = KLLawGaussian().between(a.mean, a.variances, b)
+    for found, (one, other) in ((kl.value, normal), (kl.info["reverse"], normal[::-1])):
+        expected = float(torch.distributions.kl_divergence(one, other))
+        assert found == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_divergence_of_singular_laws_is_finite_only_on_the_same_directions():
@@ -203,6 +205,15 @@ def test_a_sampler_that_chooses_its_steps_is_refused():
     levels = grids.karras(EDM(10.0), 5, noise_min=0.02)
     with pytest.raises(ValueError, match="chooses its own steps"):
         output_spectrum(DormandPrince(), LAW.oracle(EDM(10.0)), levels, LAW.mean, LAW.variances)
+
+
+def test_coordinates_in_several_parts_have_the_law_of_each(monkeypatch):
+    levels = grids.karras(EDM(10.0), 5, noise_min=0.02)
+    law = LAW.oracle(EDM(10.0)), levels, LAW.mean, LAW.variances + 100
+    whole = output_spectrum(DDIM(0.5), *law)
+    monkeypatch.setattr("samplerbench.bench.spectra._AT_ONCE", 3)
+    for one, other in zip(output_spectrum(DDIM(0.5), *law), whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
 
 
 def test_images_of_200_000_numbers_take_a_moment():

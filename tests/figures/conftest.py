@@ -19,9 +19,11 @@ from samplerbench.core.targets import EDMTarget
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.four_well import FourWell
 from samplerbench.datasets.gaussian_mixture import isotropic
+from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.heun import Heun
 
 SCHEDULE = EDM(10.0)
 
@@ -77,6 +79,12 @@ def trajectory():
 def images():
     pixels = torch.rand(500, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     return make_scene(Divided(pixels))
+
+
+@pytest.fixture(scope="session")
+def spectrum():
+    law = gaussian_spectrum(dim=5, exponent=1.0)
+    return make_scene(law, learned=False, samplers=[("ddim", DDIM(0.2)), ("heun", Heun())])
 
 
 @pytest.fixture(scope="session")

@@ -37,10 +37,15 @@ from samplerbench.figures.samples import Samples
 from samplerbench.figures.score_heatmap import ScoreHeatmap
 from samplerbench.figures.series_1d import Series1D
 from samplerbench.figures.side_by_side import SideBySide
+from samplerbench.figures.spectrum_error import SpectrumError
 from samplerbench.figures.truth_generated_1d import TruthGenerated1D
+from samplerbench.figures.w2_path import W2Path
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.ula import ULA
+from samplerbench.verify.exact_law import gaussian_w2, noised_law, output_law
 
 SCHEDULE = EDM(10.0)
 YAMLS = sorted((conf_directory() / "picture").glob("*.yaml"))
@@ -59,11 +64,13 @@ def small(picture):
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_every_member_draws_and_is_written(path, plane, line, trajectory, images, tmp_path):
+def test_every_member_draws_and_is_written(
+    path, plane, line, trajectory, images, spectrum, tmp_path
+):
     picture = small(member(path))
     if isinstance(picture, PathPicture):
         picture = replace(picture, denoisers=("learned",))
-    scenes = (plane, line, trajectory, images)
+    scenes = (plane, line, trajectory, images, spectrum)
     scene = next(s for s in scenes if picture.why_incompatible(s) is None)
     drawings = picture.draw(scene)
     assert drawings
@@ -123,7 +130,7 @@ def test_data_of_another_dimension_are_refused_in_one_line(scene_of):
             reason = member(path).why_incompatible(scene)
             assert reason is not None
             assert "\n" not in reason
-            assert any(word in reason for word in ("dimension", "trajectory", "image"))
+            assert any(word in reason for word in ("dimension", "trajectory", "image", "Gaussian"))
 
 
 def test_incompatible_jobs_and_unknown_names_are_named(scene_of, plane, line):
@@ -366,3 +373,48 @@ def test_states_that_are_not_finite_are_left_out(held):
         for drawing in small(picture).draw(scene).values():
             if isinstance(drawing, Animation):
                 next(drawing.images())
+
+
+def dense_laws(scene, run, start):
+    """Mean and covariance of the path's and of a run's states, by dense matrices, step by step."""
+    law = scene.dataset
+    dense = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist())
+    levels, model = scene.levels(8), dense.oracle(SCHEDULE)
+    paths = [noised_law(law.mean, torch.diag(law.variances), level) for level in levels.rows]
+    first = (
+        paths[0] if start == "exact" else (0 * law.mean, levels.rows[0].sigma ** 2 * torch.eye(5))
+    )
+    states = [first]
+    for k in range(1, 9):  # a one-step method: a run of one step from each state
+        part = grids.Levels(
+            *(part[k - 1 : k + 1] for part in (levels.t, levels.alpha, levels.sigma))
+        )
+        states.append(output_law(run, model, part, *states[-1]))
+    return paths, states
+
+
+@pytest.mark.parametrize("start", ["prior", "exact"])
+def test_pictures_of_gaussians_show_exact_distances(spectrum, start):
+    paths, states = dense_laws(spectrum, Heun(), start)
+    (figure,) = W2Path(start=start).draw(spectrum).values()
+    heun = next(line for line in figure.axes[0].lines if line.get_label() == "heun")
+    expected = [gaussian_w2(*one, *other) for one, other in zip(states, paths, strict=True)]
+    first = start == "exact"  # where the distance is 0, and is not shown
+    np.testing.assert_allclose(heun.get_ydata()[first:], expected[first:], rtol=1e-6)
+    assert np.isnan(heun.get_ydata()[:first]).all()
+    (figure,) = SpectrumError(start=start).draw(spectrum).values()
+    panel = next(axes for axes in figure.axes if axes.get_title() == "heun")
+    found = panel.lines[-1]  # the largest N
+    variances = spectrum.dataset.variances.flip(0)
+    np.testing.assert_allclose(found.get_xdata(), variances)
+    ratio = (states[-1][1].diagonal().flip(0) / variances).sqrt()
+    np.testing.assert_allclose(found.get_ydata(), (ratio - 1).abs(), rtol=1e-6)
+    assert [line.get_label() for line in figure.legends[0].get_lines()] == ["N = 4", "N = 8"]
+
+
+def test_pictures_of_gaussians_need_one(plane, spectrum):
+    for picture in (W2Path(), SpectrumError()):
+        assert "law=gaussian_twin" in picture.why_incompatible(plane)
+        alone = replace(spectrum, samplers=[("dormand_prince", DormandPrince())])
+        assert "no sampler with fixed steps" in picture.why_incompatible(alone)
+        assert "start=no" in picture.__class__(start="no").why_incompatible(spectrum)

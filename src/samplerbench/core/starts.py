@@ -6,10 +6,10 @@ is drawn from the *prior* N(0, σ²·I), as if no signal were left. The error th
 prior mismatch, a part of the error budget. All starts use the same ε for the same key, so their
 difference is paired.
 
-*Chains.* A Langevin sampler stays at one level, which may have no noise: N(0, σ²·I) is then one
-point, and chains that start together can agree and be wrong together. Where a job names a prior,
-its chains start *overdispersed* instead, wider than the law, so that R̂ can see a mode that some of
-them did not leave (Gelman and Rubin, "Inference from iterative simulation using multiple
+*Chains.* A Langevin sampler stays at one level. If the level has no noise, N(0, σ²·I) is one point,
+and chains that start at one point can agree although all of them are wrong. If a job has a prior,
+its chains start *overdispersed* instead, wider than the law. Then R̂ can show that some chains did
+not leave a mode (Gelman and Rubin, "Inference from iterative simulation using multiple
 sequences", Statistical Science 7(4), 1992, Section 2.1).
 
 *Sobol starts.* A start is a map of the unit cube: x₀ comes from the first k coordinates (see
@@ -54,7 +54,7 @@ _NONE = torch.full((1, 1), torch.nan, dtype=torch.float64)
 class Moments(NamedTuple):
     """Mean and variance of each coordinate of a law, and their standard errors.
 
-    All are float64, of shape (dim,); an error of zero says that it is known exactly.
+    All are float64, of shape (dim,). An error of zero means an exact value.
     """
 
     mean: Tensor
@@ -68,14 +68,14 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> Moments:
-        """Those of independent draws, shape (n, dim)."""
+        """The moments of independent draws, shape (n, dim)."""
         mean, variance = x.mean(0), x.var(0)
         fourth = (x - mean).pow(4).mean(0) - variance.square()
         return cls(mean, variance, (variance / len(x)).sqrt(), (fourth / len(x)).clamp(0).sqrt())
 
     @property
     def known_to(self) -> float:
-        """The largest standard error, of a mean or of a deviation, in deviations of the law."""
+        """The largest standard error of a mean or deviation, in standard deviations of the law."""
         errors = torch.stack(
             [self.mean_error / self.variance.sqrt(), self.variance_error / (2 * self.variance)]
         )
@@ -84,7 +84,7 @@ class Moments(NamedTuple):
     def errors_of(self, x: Tensor) -> tuple[float, float]:
         """The largest errors of the mean and of the deviation of x, shape (n, dim), float64.
 
-        In deviations of the law; a single point has none, and is off by a whole one.
+        They are in standard deviations of the law. A single point has deviation 0: its error is 1.
         """
         sd = self.variance.sqrt()
         own = x.std(0, correction=min(1, len(x) - 1))
@@ -119,7 +119,7 @@ class Start(ABC):
 
     @property
     def held(self) -> bool | None:
-        """Whether it is for chains, which stay at one level; None if it is for all samplers."""
+        """Whether the start is only for chains at one level; None if it is for all samplers."""
         return None
 
     @property
@@ -146,7 +146,7 @@ class Start(ABC):
             path: ln q(x) of the path at a level.
 
         Raises:
-            InvalidSetting: it is not known.
+            InvalidSetting: the density is not known.
         """
         raise InvalidSetting("start", type(self).__name__, "one whose density is known")
 
@@ -161,7 +161,7 @@ class Start(ABC):
             level: the first level of the sampler.
 
         Raises:
-            InvalidSetting: the first state is not Gaussian, or not known to be.
+            InvalidSetting: the first state is not known to be Gaussian.
         """
         raise InvalidSetting("start", type(self).__name__, "one that is Gaussian on Gaussian data")
 
@@ -180,7 +180,7 @@ class Start(ABC):
             dataset: the law of x₀.
             count: the size of the block.
             level: the first level of the sampler.
-            key: (seed, repetition, block). Nothing else decides the draw.
+            key: (seed, repetition, block). The draw depends only on this key.
         """
         eps = generator("start", *key, "eps").standard_normal((count, dataset.dim))
         x0 = _NONE.expand(count, dataset.dim)
@@ -376,7 +376,7 @@ class Sobol(Start):
             dataset: the law of x₀.
             count: the size of the block, the same for all blocks.
             level: the first level of the sampler.
-            key: (seed, repetition, block). The block decides which points of the sequence to take.
+            key: (seed, repetition, block). The points of the sequence depend on the block.
 
         Raises:
             InvalidSetting: the start needs x₀, and the data set is not a map of the unit cube.
@@ -407,10 +407,10 @@ def sobol_exact() -> Sobol:
 
 
 def for_samplers(starts: Mapping[str, Start], holds: bool) -> dict[str, Start]:
-    """The starts of samplers that stay at one level (`holds`), or of those that move.
+    """The starts for samplers that stay at one level (`holds`), or for samplers that move.
 
-    A prior is for the latter only. In its place chains have `Overdispersed`, under its own name,
-    unless there is one already.
+    A prior is only for samplers that move. For chains `Overdispersed` replaces it, under the name
+    "overdispersed", unless the starts already contain one.
 
     Raises:
         InvalidSetting: none of the starts fits.

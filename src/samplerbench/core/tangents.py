@@ -1,13 +1,13 @@
 """Tangents of a sampler: how its output changes with its start.
 
-A sampler of fixed steps that draws no noise combines states and denoised states linearly, with
-coefficients that depend on the levels only: x ← Σ aᵢ·xᵢ + Σ bᵢ·x̂₀(xᵢ). A tangent v of the start
-therefore follows the same steps with J·v in place of x̂₀, J = ∂x̂₀/∂x at the state. So one run of
-the sampler on a batch of states and tangents gives the output and its Jacobian; the sampler's code
-needs no change and no automatic differentiation of its own.
+A sampler with fixed steps that draws no noise combines states and denoised states linearly, with
+coefficients that depend only on the levels: x ← Σ aᵢ·xᵢ + Σ bᵢ·x̂₀(xᵢ). So a tangent v of the start
+follows the same steps, with J·v instead of x̂₀, J = ∂x̂₀/∂x at the state. One run of the sampler on a
+batch of states and tangents gives the output and its Jacobian. The code of the sampler does not
+change and needs no automatic differentiation.
 
-Cost: the Jacobian of the denoiser takes one evaluation and dim backward passes through it; for dim
-tangents it is multiplied with dim columns.
+Cost: the Jacobian of the denoiser takes one evaluation and dim backward passes. It is then
+multiplied by dim columns.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def with_tangents(x: Tensor) -> Tensor:
 
 
 def jacobian(batch: Tensor) -> Tensor:
-    """∂x_out/∂x_in of the n states of such a batch, shape (n, dim, dim)."""
+    """∂x_out/∂x_in of the n states of a batch with tangents, shape (n, dim, dim)."""
     return batch[1:].permute(1, 2, 0)
 
 

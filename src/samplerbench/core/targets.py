@@ -30,7 +30,7 @@ class Target(ABC):
     """The quantity that a network predicts. All tensors have shape (*batch, dim)."""
 
     def why_incompatible(self, levels: Levels) -> str | None:
-        """Why x̂₀ is undefined at one of the levels, in one line, or None if it is defined."""
+        """Why x̂₀ is undefined at one of the levels, in one line; None if it is defined."""
         return None
 
     @abstractmethod

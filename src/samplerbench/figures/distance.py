@@ -1,8 +1,8 @@
 """Distance to the data against the number of steps, with the floor and intervals.
 
-The floor is the distance of n fresh draws of the law itself. Curves of the exact score and of the
-exact start, besides those of the learned score and the prior, show which part of a distance is due
-to the sampler.
+The floor is the distance of n fresh draws of the law itself. The curves of the exact score and of
+the exact start, next to those of the learned score and the prior, show which part of a distance the
+sampler causes.
 """
 
 from __future__ import annotations
@@ -48,12 +48,13 @@ _START_TITLES = {
 def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figure:
     """One panel for each start, a colour and a marker for each sampler setting, dashes by denoiser.
 
-    With one denoiser and more settings than colours, curves of one colour differ by their dashes.
+    With one denoiser and more settings than colours, curves with the same colour have different
+    dashes.
 
     Args:
         table: rows of the results store.
         metric: one of its metrics.
-        x: steps, or nfe, the counted evaluations: the fair axis for samplers of several stages.
+        x: steps, or nfe, the counted evaluations, for a comparison at equal cost.
 
     Raises:
         ValueError: if the table has no finished value of that metric.
@@ -78,7 +79,7 @@ def distance_curves(
     styles: Mapping[str, CurveStyle],
     caption: str,
 ) -> Figure:
-    """The figure of curves that are worked out.
+    """The figure of given curves.
 
     Args:
         cells: lines of `statistics.summary` with the column `name` of a curve.
@@ -86,14 +87,14 @@ def distance_curves(
         x: steps or nfe.
         title: of the axis of distances.
         styles: by name, in the order of the legend.
-        caption: above the panels.
+        caption: text above the panels.
     """
     starts = [name for name in ("prior", "exact") if name in set(cells["start"])]
     starts += sorted(set(cells["start"]) - set(starts))
     denoisers = sorted(set(cells["denoiser"]))
     by_setting = len(denoisers) == 1 and len(styles) > len(COLOURS)
     with mpl.rc_context(styled()):
-        # text of the same size leaves a narrow figure room for one column only
+        # a narrow figure with text of this size has space for only one column
         width, inches = _PANEL * len(starts) + 1.7, look().inches
         stacked = inches is not None and inches < 0.6 * width * look().scale
         rows, columns = (len(starts), 1) if stacked else (1, len(starts))
@@ -129,7 +130,7 @@ def distance_curves(
 
 
 def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:
-    """The line and the markers of a curve, and of its key in the legend."""
+    """The line and the markers of a curve and of its entry in the legend."""
     return {
         "color": style.colour,
         "ls": style.dashes if by_setting else _LINES.get(denoiser, ":"),
@@ -139,7 +140,7 @@ def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, objec
 
 
 def about(cells: pd.DataFrame) -> str:
-    """What cells have in common, for the line above a figure."""
+    """The common settings of cells, for the line above a figure."""
     datasets = " and ".join(cells["dataset"].unique())
     sizes = " and ".join(f"{n:,}" for n in sorted(cells["n_samples"].unique()))
     bars = "; bars: 95 % intervals of the mean" if (cells["count"] > 1).any() else ""
@@ -155,7 +156,7 @@ def floor_band(axes: Axes, floor: pd.Series) -> None:
 def _legend(
     styles: Mapping[str, CurveStyle], cells: pd.DataFrame, by_setting: bool, with_floor: bool
 ) -> list[Line2D | Patch]:
-    # the key of a setting with curves of several denoisers looks like the learned one's
+    # if a setting has curves of several denoisers, its entry looks like that of the learned one
     of_names = cells.groupby("name")["denoiser"].agg(set)
     first = {name: "learned" if "learned" in of else min(of) for name, of in of_names.items()}
     denoisers = sorted(set(cells["denoiser"]))

@@ -21,7 +21,7 @@ from typing import ClassVar, Self, cast
 import torch
 from torch import Tensor
 
-from samplerbench.core.grids import MOST_NOISE, Level, Levels
+from samplerbench.core.grids import MOST_NOISE, Grid, Level, Levels, for_samplers
 from samplerbench.core.models import Denoiser, Density, Score
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
@@ -54,7 +54,8 @@ class Sampler(ABC):
         needs_density: whether the model must also have a log-density.
         needs_signal: whether it is undefined at levels without signal, α = 0.
         holds: whether it stays at one level, as in `grids.hold`; all others must move.
-        rejects: whether it may reject a proposal, and says so by `acceptance` in `info`.
+        brings_levels: whether its levels are its own, whatever the job's grid.
+        rejects: whether it may reject proposals; then `info` has `acceptance`.
         couples: whether its draws may be the increments of a Brownian path; see `core.coupling`.
     """
 
@@ -63,6 +64,7 @@ class Sampler(ABC):
     needs_density: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = False
     holds: ClassVar[bool] = False
+    brings_levels: ClassVar[bool] = False
     rejects: ClassVar[bool] = False
     couples: ClassVar[bool] = False
 
@@ -109,6 +111,10 @@ class Sampler(ABC):
         """The smallest number of evaluations in a run of N steps."""
         return self.evaluations(steps) or steps
 
+    def levels(self, grid: Grid, schedule: NoiseSchedule, steps: int) -> Levels:
+        """The levels of a run of N steps, of the job's grid if the sampler has none of its own."""
+        return for_samplers(grid, schedule, steps, self.holds)(schedule, steps)
+
     def most_noise(self, schedule: NoiseSchedule, levels: Levels) -> float:
         """The largest noise-to-signal ratio of an evaluation; infinite without signal.
 
@@ -123,7 +129,7 @@ class Sampler(ABC):
         """Go from the state x at the first level to the last one.
 
         Args:
-            model: the denoiser, or what else it `needs`.
+            model: a model of the type `needs`.
             x: the first state, shape (*batch, dim).
             levels: the levels of the states, steps + 1 of them.
             noise: the source of fresh noise.
@@ -188,10 +194,12 @@ class Sampler(ABC):
         if needed <= model.trained_noise * (1 + 1e-6):
             return None
         above = most > Sampler.most_noise(self, model.schedule, levels) * (1 + 1e-6)
-        cause = f"{type(self).__name__} asks for" if above else "the grid begins at"
+        own, ours = above or self.brings_levels, "schedule.sigma_max or grid.noise_max"
+        cause = f"{type(self).__name__} asks for" if own else "the grid begins at"
         return (
             f"the network is trained up to σ/α = {model.trained_noise:.4g} and {cause} "
-            f"{needed:.4g}: raise level_law.maximum, or lower schedule.sigma_max or grid.noise_max"
+            f"{needed:.4g}: raise level_law.maximum, or lower "
+            + ("the σ that its settings begin at" if self.brings_levels else ours)
         )
 
 
@@ -201,8 +209,8 @@ def iterate(
     """The steps of a sampler, one for each step of the levels.
 
     Args:
-        sampler: one that can run on the model and the levels; see `why_incompatible`.
-        model: what the sampler `needs`.
+        sampler: it must be compatible with the model and the levels; see `why_incompatible`.
+        model: of the type that the sampler `needs`.
         x: the first state, shape (*batch, dim).
         levels: of the states.
         noise: the source of fresh noise.

@@ -30,7 +30,7 @@ class MALA(Langevin):
     many dimensions the chain is most efficient at an acceptance of .574. `info` has the probability
     min(1, A) of each sample as `acceptance`, shape (*batch,).
 
-    N steps are 2N + 2 evaluations: a score and a log-density per proposal and for the start. Besag
+    N steps take 2N + 2 evaluations: a score and a log-density per proposal and for the start. Besag
     in the discussion of Grenander and Miller, JRSS B 56(4), 1994; Roberts and Tweedie, "Exponential
     convergence of Langevin distributions and their discrete approximations", Bernoulli 2(4), 1996,
     Section 1.4; Roberts and Rosenthal, "Optimal scaling of discrete approximations to Langevin

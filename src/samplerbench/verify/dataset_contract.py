@@ -1,10 +1,10 @@
 """The contract of data sets; see `contract`.
 
 An exact denoiser is orthogonal to all functions of its input: E[(x₀ − x̂₀(x))·f(x)] = 0 for every f
-of x = x₀ + σ·ε, if and only if x̂₀(x) = E[x₀ | x]. Draws and oracle of a data set are two pieces of
-code, and this compares them. The oracle's log-density is a third one: it must integrate to 1, and
-its slope, by differences, must be the score (Tweedie). A data set without an oracle promises only
-its draws, an oracle without a log-density nothing about it.
+of x = x₀ + σ·ε, if and only if x̂₀(x) = E[x₀ | x]. This compares the draws of a data set with its
+oracle, which are two pieces of code. The log-density of the oracle is a third one: it must
+integrate to 1, and its slope, by differences, must be the score (Tweedie). Without an oracle only
+the draws are checked; without a log-density its checks do not apply.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def draws(law: Dataset) -> str | None:
 
 
 def key(law: Dataset) -> str | None:
-    """Purpose and seed decide the draws; other ones give other draws."""
+    """Purpose and seed determine the draws; other ones give other draws."""
     if not law.can_be_drawn:
         return DOES_NOT_APPLY
     keys = [(purpose, seed) for purpose in PURPOSES for seed in (0, 1)]
@@ -84,7 +84,7 @@ def noised(law: Dataset) -> str | None:
 
 
 def moments(law: Dataset) -> str | None:
-    """Mean and variance of each coordinate, where they are known, are those of draws."""
+    """Mean and variance of each coordinate, if they are known, are those of draws."""
     known = law.moments()
     if known is None or not law.can_be_drawn:
         return DOES_NOT_APPLY
@@ -111,7 +111,7 @@ def oracle(law: Dataset) -> str | None:
         x0_hat = model.denoiser(alpha * x, Level(math.nan, alpha, alpha * sigma))
         for f in (torch.ones_like(x), x, x0_hat - x, (x0_hat - x).tanh()):
             product = ((x0 - x0_hat) * f).sum(-1)
-            # where the noise moves no point beyond its neighbours, x̂₀ is x₀ but for rounding
+            # if the noise is smaller than the distances of the points, x̂₀ is x₀ up to rounding
             error = max(float(product.std()), 1e-9 * float(x0.var())) / count**0.5
             ratio = abs(float(product.mean())) / error
             if not ratio < 5:

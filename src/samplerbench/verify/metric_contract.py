@@ -69,7 +69,7 @@ def bounds(metric: AnyMetric) -> str | None:
 
 
 def far(metric: AnyMetric) -> str | None:
-    """The same cloud, or draws of the law, are nearer than the same points 8 units away."""
+    """The same cloud, or draws of the law, are nearer than the same points shifted by 8."""
     if not metric.smaller_is_better:
         return DOES_NOT_APPLY
     x = _samples(metric)
@@ -106,7 +106,7 @@ def bits(metric: AnyMetric) -> str | None:
     value = first(x).value
     first(x[: len(x) // 2])
     if first(x).value != value:
-        return "what was measured before changes the value"
+        return "earlier measurements change the value"
     return None if again(x).value == value else "the same seed gives another value"
 
 
@@ -198,7 +198,7 @@ def _first(metric: AnyMetric, cases: tuple[T, ...]) -> T:
 
 
 def _samples(metric: AnyMetric) -> Tensor:
-    if isinstance(metric, LawMetric):  # rows of a finite set that are no training points
+    if isinstance(metric, LawMetric):  # rows of a finite set that are not training points
         return _first(metric, LAWS).draws(150, "floor", 0)
     dim = _first(metric, DIMS)
     x = torch.randn(60, dim, generator=torch_generator("metric", "x"), dtype=torch.float64)

@@ -1,7 +1,7 @@
 """The contract of objectives; see `contract`.
 
-A check gets a function that builds the objective for data in the plane of mean `MEAN` and standard
-deviation `STD`, and from a network, or None for a network of its own.
+A check gets a function that builds the objective from a network (None: its own). The data are in
+the plane, with mean `MEAN` and standard deviation `STD`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from samplerbench.verify.sampler_contract import Check
 Make = Callable[[Network | None], Objective[Any]]
 
 MEAN, STD = (0.3, -0.2), 5.0
-#: Correlated, and wide where the network has a level: narrow data leave EDM's network little to do.
+#: Correlated data; they are wide for networks with a level, since EDM's network learns little on
+#: narrow data.
 WIDE, NARROW = (gaussian(MEAN, ((s, 0.8 * s), (0.8 * s, s))) for s in (STD**2, 1.0))
 
 
@@ -70,7 +71,7 @@ def loss(make: Make) -> str | None:
 
 
 def generator(make: Make) -> str | None:
-    """The generator that it is given decides the loss."""
+    """The given generator determines the loss."""
     objective = make(None)
     first, again, other = (_loss(objective, seed) for seed in (0, 0, 1))
     if not torch.equal(first, again):

@@ -1,8 +1,7 @@
 """The contract of samplers: promises that make their numbers comparable, and a check of each.
 
-A check runs a sampler on a `TestBed`, a law and a path, and returns one line about what is wrong,
-or None. A sampler that keeps its contract may still have another order or another law than it
-declares: see `orders` and `laws`.
+A check runs a sampler on a `TestBed`, a law and a path, and returns one line about the fault, or
+None. The contract includes neither the declared order nor the law: see `orders` and `laws`.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class TestBed:
         device: of model and states.
     """
 
-    __test__ = False  # for pytest: this is no test
+    __test__ = False  # for pytest: this is not a test
 
     law: GaussianMixture
     schedule: NoiseSchedule
@@ -64,6 +63,8 @@ class TestBed:
         """
         if sampler.holds:
             return grids.hold(self.schedule, steps, noise=0.5)
+        if sampler.brings_levels:
+            return sampler.levels(grids.uniform, self.schedule, steps)
         loses_signal = float(self.schedule.alpha(torch.ones(()))) == 0
         if sampler.needs_signal and loses_signal:
             return grids.uniform(self.schedule, steps, t_max=0.9)
@@ -108,7 +109,7 @@ class Changed(Denoiser):
 
 
 def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """N steps yield N finite states of the shape of the start, none of which is changed later."""
+    """N steps yield N finite states of the start's shape, and no state is changed later."""
     levels = bed.levels(sampler)
     reason = sampler.why_incompatible(bed.model, levels)
     if reason is not None:
@@ -134,6 +135,8 @@ def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 def end(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """The last state is the last x̂₀, bit for bit, if and only if `ends_at_data`."""
+    if sampler.brings_levels:  # its last step is its own
+        return DOES_NOT_APPLY
     x, levels = bed.start(sampler, 4), bed.levels(sampler)
     *_, last = iterate(sampler, bed.model, x, levels, _noise())
     if torch.equal(last.x, last.x0_hat) == sampler.ends_at_data:
@@ -195,7 +198,7 @@ def evaluations(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 def noise(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """No evaluation has a larger noise-to-signal ratio than `most_noise`."""
-    if sampler.holds:
+    if sampler.holds or sampler.brings_levels:
         return DOES_NOT_APPLY
     # below the largest ratio of the path, so that a sampler could evaluate above its levels
     top = min(bed.schedule.noise_range[1], 8.0) / 2
@@ -234,6 +237,11 @@ def needs(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 def levels(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """Levels that stand still, move or have no signal are refused as declared, in one line."""
+    if sampler.brings_levels:
+        refuses = _refuses(
+            sampler.why_incompatible(bed.model, grids.uniform(bed.schedule, 3)), "its own levels"
+        )
+        return None if refuses else "it brings its levels, and takes others"
 
     def refused(path: NoiseSchedule, levels: Levels) -> str | None:
         return sampler.why_incompatible(bed.law.oracle(path).to(bed.device), levels)
@@ -306,8 +314,8 @@ ON_EVERY_SCHEDULE: dict[str, Check] = {
     "evaluations": evaluations,
     "noise": noise,
 }
-#: Promises that no schedule can break, since it only supplies coefficients: the use of the key, the
-#: batch, the dtype, the model and a NaN. `levels` has schedules of its own.
+#: Promises that do not depend on the schedule, which only supplies coefficients: the use of the
+#: key, the batch, the dtype, the model and a NaN. `levels` has its own schedules.
 ON_ONE_SCHEDULE: dict[str, Check] = {
     "bits": bits,
     "neighbours": neighbours,

@@ -1,0 +1,67 @@
+"""The error of a sampler in each direction of a Gaussian, against the eigenvalue.
+
+A sampler with fixed steps multiplies each direction by its own factor. The curve is the relative
+error of the standard deviation, |√(λ'/λ) − 1|, against the eigenvalue λ of the data's covariance;
+its colour shows N. Directions without variance have no relative error and are not shown.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from samplerbench.bench.scene import Scene
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
+from samplerbench.figures.base import Drawings
+from samplerbench.figures.gaussian import GaussianPicture, state_law
+from samplerbench.figures.panels import grouped, score_name, start_name
+from samplerbench.figures.style import add_legend, sized, styled, subtitle
+
+_COLUMNS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrumError(GaussianPicture):
+    """A panel for each sampler, a curve for each number of steps."""
+
+    def draw(self, scene: Scene) -> Drawings:
+        law = scene.dataset
+        assert isinstance(law, GaussianSpectrum)  # see why_incompatible
+        varies = law.variances > 0
+        eigenvalues, order = law.variances[varies].sort()
+        steps = sorted(set(scene.steps))
+        runs = [run for count in steps for run in self.runs_with_law(scene, count)]
+        panels = grouped(runs, lambda run: run.label)
+        columns = min(len(panels), _COLUMNS)
+        rows = math.ceil(len(panels) / columns)
+        colours = {
+            count: mpl.colormaps["viridis"](0.9 * place / max(len(steps) - 1, 1))
+            for place, count in enumerate(steps)
+        }
+        with mpl.rc_context(styled()):
+            figure = Figure(figsize=sized(3.1 * columns + 1.2, 2.9 * rows), layout="constrained")
+            grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+            for axes, (label, own) in zip(grid.flat, panels.items(), strict=False):
+                for run in own:
+                    _, variances = state_law(scene, run, run.steps)
+                    error = ((variances[varies][order] / eigenvalues).sqrt() - 1).abs()
+                    axes.plot(eigenvalues, error, color=colours[run.steps], lw=1.2)
+                axes.set_xscale("log")
+                axes.set_yscale("log")
+                axes.set_title(label)
+                axes.set_xlabel("eigenvalue λ of the data's covariance")
+                axes.set_ylabel("relative error of √λ")
+                axes.label_outer()
+            for axes in grid.flat[len(panels) :]:
+                axes.set_visible(False)
+            add_legend(
+                figure,
+                [Line2D([], [], color=colours[count], label=f"N = {count}") for count in steps],
+            )
+            score = score_name(scene, runs[0].denoiser)
+            subtitle(figure, f"{score}; {start_name(runs)}; {law.dim:,} directions")
+        return {"spectrum_error": figure}
