@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 
 from samplerbench.bench.cell import curve_names
 from samplerbench.bench.statistics import floor_of, summary
+from samplerbench.errors import require
 from samplerbench.figures.common import COLOURS, distance_title, look, repetitions, score_title
 from samplerbench.figures.style import (
     CurveStyle,
@@ -45,7 +46,9 @@ _START_TITLES = {
 }
 
 
-def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figure:
+def distance_against(
+    table: pd.DataFrame, metric: str, x: str = "steps", axes: Sequence[Axes] = ()
+) -> Figure:
     """One panel for each start, a colour and a marker for each sampler setting, dashes by denoiser.
 
     With one denoiser and more settings than colours, curves of one colour differ by their dashes.
@@ -54,9 +57,11 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
         table: rows of the results store.
         metric: one of its metrics.
         x: steps, or nfe, the counted evaluations: the fair axis for samplers of several stages.
+        axes: to draw into, one for each start; none for a new figure.
 
     Raises:
         ValueError: if the table has no finished value of that metric.
+        InvalidSetting: there are not as many axes as starts.
     """
     own = table[table["metric"] == metric]
     cells = summary(own)
@@ -67,7 +72,8 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
     names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
     styles = {str(name): curve_style(place) for place, name in enumerate(names)}
     title = distance_title(metric, own["reference"])
-    return distance_curves(cells, own[own["denoiser"] == "law"], x, title, styles, about(cells))
+    floors = own[own["denoiser"] == "law"]
+    return distance_curves(cells, floors, x, title, styles, about(cells), axes)
 
 
 def distance_curves(
@@ -77,6 +83,7 @@ def distance_curves(
     title: str,
     styles: Mapping[str, CurveStyle],
     caption: str,
+    axes: Sequence[Axes] = (),
 ) -> Figure:
     """The figure of curves that are worked out.
 
@@ -86,28 +93,29 @@ def distance_curves(
         x: steps or nfe.
         title: of the axis of distances.
         styles: by name, in the order of the legend.
-        caption: above the panels.
+        caption: above the panels; left out of axes of others, which have a legend of their own.
+        axes: to draw into, one for each start; none for a new figure.
+
+    Raises:
+        InvalidSetting: there are not as many axes as starts.
     """
     starts = [name for name in ("prior", "exact") if name in set(cells["start"])]
     starts += sorted(set(cells["start"]) - set(starts))
+    allowed = f"an axes for each of the {len(starts)} starts: {', '.join(starts)}"
+    require(len(axes) in (0, len(starts)), "ax", f"{len(axes)} axes", allowed)
     denoisers = sorted(set(cells["denoiser"]))
     by_setting = len(denoisers) == 1 and len(styles) > len(COLOURS)
     with mpl.rc_context(styled()):
-        # text of the same size leaves a narrow figure room for one column only
-        width, inches = _PANEL * len(starts) + 1.7, look().inches
-        stacked = inches is not None and inches < 0.6 * width * look().scale
-        rows, columns = (len(starts), 1) if stacked else (1, len(starts))
-        natural = (5.6, 3.4 * rows) if stacked else (width, 4.2)
-        figure = Figure(figsize=sized(*natural), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=stacked, sharey=True, squeeze=False)
-        panels: Sequence[Axes] = list(grid.flat)
+        panels, width = (axes, None) if axes else _panels(len(starts))
+        figure = cast(Figure, panels[0].get_figure(root=True))
         if spans_decades(cells["mean"]):
-            panels[0].set_yscale("log")
+            for panel in panels:
+                panel.set_yscale("log")
         of_starts = [floor_of(floors, start) for start in starts]
-        for start, axes, floor in zip(starts, panels, of_starts, strict=True):
+        for start, panel, floor in zip(starts, panels, of_starts, strict=True):
             if not floor.empty:
-                floor_band(axes, floor)
-                axes.axhline(floor.mean(), color="0.55", lw=1)
+                floor_band(panel, floor)
+                panel.axhline(floor.mean(), color="0.55", lw=1)
             groups = cells[cells["start"] == start].groupby(["denoiser", "name"])
             for place, (key, curve) in enumerate(groups):
                 denoiser, name = cast(tuple[str, str], key)
@@ -115,17 +123,38 @@ def distance_curves(
                 shift = _SHIFT ** (place - (len(groups) - 1) / 2)
                 drawn = curve.assign(**{x: curve[x] * shift}).sort_values(x)
                 line = _look(styles[name], denoiser, by_setting)
-                interval_curve(axes, drawn, x, cap=1.5, **line)
-            axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
-            label_log_axis(axes, cells[x], (_PANEL - 0.5) / natural[0])
-            axes.set_xlabel(_X_TITLES[x])
-            axes.set_ylabel(title)
-            axes.label_outer()
-        fit_distances(panels[0], cells["mean"], pd.concat(of_starts))
-        with_floor = any(not floor.empty for floor in of_starts)
-        add_legend(figure, _legend(styles, cells, by_setting, with_floor))
-        subtitle(figure, caption)
+                interval_curve(panel, drawn, x, cap=1.5, **line)
+            panel.set_title(_START_TITLES.get(start, f"Start: {start}"))
+            share = panel.get_position().width if width is None else (_PANEL - 0.5) / width
+            label_log_axis(panel, cells[x], share)
+            panel.set_xlabel(_X_TITLES[x])
+            panel.set_ylabel(title)
+        handles = _legend(styles, cells, by_setting, any(not floor.empty for floor in of_starts))
+        for panel in axes or panels[:1]:
+            fit_distances(panel, cells["mean"], pd.concat(of_starts))
+        if axes:
+            panels[-1].legend(handles=handles, handlelength=2.8)
+        else:
+            for panel in panels:
+                panel.label_outer()
+            add_legend(figure, handles)
+            subtitle(figure, caption)
     return figure
+
+
+def _panels(count: int) -> tuple[list[Axes], float]:
+    """The panels of a new figure and its width before it is scaled.
+
+    They are side by side, or one above the other where the figure is narrow.
+    """
+    # text of the same size leaves a narrow figure room for one column only
+    width, inches = _PANEL * count + 1.7, look().inches
+    stacked = inches is not None and inches < 0.6 * width * look().scale
+    rows, columns = (count, 1) if stacked else (1, count)
+    natural = (5.6, 3.4 * rows) if stacked else (width, 4.2)
+    figure = Figure(figsize=sized(*natural), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=stacked, sharey=True, squeeze=False)
+    return list(grid.flat), natural[0]
 
 
 def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:

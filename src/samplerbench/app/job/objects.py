@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,8 +53,11 @@ def trained_sweep(
     schedule: tuple[str, NoiseSchedule] | None,
     words: Sequence[str],
     settings: Mapping[str, object],
+    progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> tuple[Sweep, pd.DataFrame]:
     """The same with a learned denoiser, which is trained here, and its losses.
+
+    `progress` opens a bar of so many steps, which a function of the steps that are done moves.
 
     Raises:
         InvalidSetting: it cannot be trained so.
@@ -70,11 +74,13 @@ def trained_sweep(
     assert training is not None
     # what is sampled and measured is not known yet; a later sweep checks that
     check(replace(sweep, samplers=[], metrics={}))
-    with TemporaryDirectory(prefix="samplerbench-") as folder:
+    steps = training.objective.recipe.steps
+    with TemporaryDirectory(prefix="samplerbench-") as folder, progress(steps) as advance:
         model = train(
             training.objective,
             training.data,
             directory=Path(folder),
+            log=lambda losses: advance(losses[-1][0]),
             device=sweep.device,
             progress=False,
             training_id=sweep.origins["learned"].id,
