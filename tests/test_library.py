@@ -458,7 +458,10 @@ MISTAKES = [
     (sweep(denoisers=3), "denoiser=3: must be a name, a list of names"),
     (sweep(denoisers=["oracle"] * 2), "must be at least one, and none twice"),
     *(
-        (sweep(denoisers={name: Scaled(0.5)}), f"denoiser.{name}=Scaled: must be of another name")
+        (
+            sweep(denoisers={name: Scaled(0.5)}),
+            f"denoiser.{name}=Scaled: must be under another name",
+        )
         for name in ("law", "oracle", "learned", "empirical", "pretrained")
     ),
     (
@@ -492,7 +495,7 @@ MISTAKES = [
     (lambda run: sb.plot(run.table, metric="mmd"), "metric=mmd: must be one of max_sliced"),
     (lambda run: sb.plot(run.table, x="time"), "x=time"),
     (lambda run: sb.plot(run.table[:0]), "a table with values"),
-    (lambda run: sb.plot(5), "table=int: must be what sweep returns"),
+    (lambda run: sb.plot(5), "table=int: must be a table of sweep"),
 ]
 
 

@@ -38,7 +38,7 @@ class InvalidSetting(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """A run that has begun cannot finish; its finished parts are stored."""
+    """A run that has started cannot finish; its finished parts are stored."""
 
 
 def require(condition: bool, field: str, value: object, allowed: str) -> None:
@@ -54,7 +54,7 @@ def first_line(error: BaseException) -> str:
 
 
 def kind_and_line(error: BaseException) -> str:
-    """The name of an error's class, if it is not one of ours, and the first line of its message.
+    """The name of an error's class, unless it is one of ours, and the first line of its message.
 
     If a user's code raised it, the line of that code follows: "… (sampler.py, line 18)".
     """
@@ -63,7 +63,7 @@ def kind_and_line(error: BaseException) -> str:
         return line
     text = line if line == kind else f"{kind}: {line}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path, others = Path(frame.filename), (*INSTALLED, Path(__file__).parent)
-        if path.suffix == ".py" and not any(path.is_relative_to(place) for place in others):
+        path, not_users = Path(frame.filename), (*INSTALLED, Path(__file__).parent)
+        if path.suffix == ".py" and not any(path.is_relative_to(place) for place in not_users):
             return f"{text} ({path.name}, line {frame.lineno})"
     return text

@@ -8,10 +8,9 @@
 
 These functions are also in the package itself. A member of a config group is given by its name
 (`samplerbench list`), or as an object: a frozen dataclass that derives from `Sampler`, `Dataset`,
-`NoiseSchedule`, `Start` or `Metric`. Everything that is not given is as in the config of the main
-job, so the numbers are those of the command line, bit for bit. `sweep` returns the table of
-`cells.parquet`, one row per value (see `bench.cell.Row`), which `ranking` and the functions of
-`bench.statistics` read.
+`NoiseSchedule`, `Start` or `Metric`. All other settings are those of the main job, so the numbers
+are the same as on the command line, bit for bit. `sweep` returns the table of `cells.parquet`, one
+row per value (see `bench.cell.Row`). `ranking` and the functions of `bench.statistics` read it.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class Run:
     """A trained score model with its data set, schedule and grid; the result of `load` and `train`.
 
     Args:
-        sweep: its objects, and the grid of cells that it is measured on.
+        sweep: its objects, and the grid of its cells.
         losses: one row for each logged loss: step, name ("train", "validation") and loss.
         table: the values of the run so far; empty after `train`.
     """
@@ -120,12 +119,12 @@ class ByName(Protocol[T_co]):
     """Builds a member of a config group from its name and settings."""
 
     def __call__(self, name: str, **settings: object) -> T_co:
-        """See the docstring of each."""
+        """See the docstring of each function."""
         ...
 
 
 def _by_name(group: str, example: str) -> ByName[Any]:
-    """The function that builds a member of that group."""
+    """The function that builds a member of a group."""
 
     def build(name: str, **settings: object) -> Any:
         return _built(group, name, settings)
@@ -161,7 +160,7 @@ def check(kind: str, member: Any) -> pd.DataFrame:
             a function of the seed, an objective as a function of the network (None: its own).
 
     Returns:
-        One row per promise: promise, meaning, value ("kept", "broken" or what was measured), and
+        One row per promise: promise, meaning, value ("kept", "broken" or a measured value), and
         fault, which is None for a promise that is kept.
 
     Raises:
@@ -187,7 +186,7 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
         device: of the models.
 
     Raises:
-        InvalidSetting: there is no run, or it is damaged or cannot be built here.
+        InvalidSetting: there is no run, it is damaged, or it cannot be built here.
     """
     from samplerbench.app.job.objects import stored_sweep
 
@@ -221,7 +220,7 @@ def train(
 
     Raises:
         InvalidSetting: before the training, if these parts or settings do not fit.
-        RunFailed: the loss or the weights are no longer finite.
+        RunFailed: the loss or the weights are not finite.
     """
     from samplerbench.app.config.compose import member_node
     from samplerbench.app.job.objects import trained_sweep
@@ -266,16 +265,16 @@ def sweep(
 ) -> pd.DataFrame:
     """Run samplers and measure the distance of their samples to the data.
 
-    An argument that is None is as in the run; for a data set, as in the main job. Samplers, starts
-    and metrics are given as a list of names and objects, or as a mapping from names to objects; an
-    object without a name gets that of its class.
+    For an argument of None the setting of the run is used; for a data set, that of the main job.
+    Samplers, starts and metrics are given as a list of names and objects, or as a mapping from
+    names to objects; an object without a name gets that of its class.
 
     Args:
         model: a run, or a data set (or its name), whose exact denoiser is then used.
-        samplers: a name stands for all settings of its yaml: "ddim" is four samplers.
+        samplers: a name means all settings of its yaml: "ddim" is four samplers.
         steps: numbers of steps.
         nfe: numbers of network evaluations, instead of steps: each sampler takes the largest number
-            of steps that needs no more.
+            of steps within this bound.
         denoisers: names of the run's ("learned", "oracle"), or your denoisers by name.
         starts: laws of the first state.
         metrics: distances to the data.
@@ -283,8 +282,8 @@ def sweep(
         grid: the levels of the samplers.
         n_samples: per cell and repetition.
         repetitions: independent sets of samples per cell.
-        floor_repetitions: sets of fresh draws, which show what a perfect sampler would.
-        chains: how many of each Langevin sampler are examined for mixing, see docs/mcmc.md.
+        floor_repetitions: sets of fresh draws, for the distance of a perfect sampler.
+        chains: number of chains of each Langevin sampler to examine, see docs/mcmc.md.
         seed: of starts and noise; on a data set, also of its draws.
         progress: whether to show a progress bar; None for in a notebook and in a terminal.
 
@@ -507,7 +506,7 @@ def sample(
         steps: the number of steps.
         n: the number of samples.
         every: k, to return the states after 0, k, 2k, … steps and after the last one.
-        denoiser: the name of one of the run's, or your own; None for the first one of the run.
+        denoiser: a name of one in the run, or your own; None for the first one of the run.
         start: the law of the first state; None for the first one of the run.
         schedule: the path; a run has its own.
         grid: the levels of the sampler.
@@ -551,8 +550,7 @@ def plot(
     Args:
         table: of `sweep`, or of a run.
         metric: the name of one of its metrics; None for the first one.
-        x: "steps", or "nfe", the counted evaluations: the fair axis for samplers of several stages.
-
+        x: "steps", or "nfe", the counted evaluations, for a comparison at equal cost.
         ax: axes of yours to draw into, one for each start; None for a new figure.
 
     Returns:
@@ -572,14 +570,14 @@ def plot(
 
 
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Mean, deviation and Student's interval of every cell over its repetitions, a line each.
+    """One line per cell: mean, deviation and Student's interval over its repetitions.
 
     Args:
         table: of `sweep`, or of a run; several tables may be concatenated.
         level: of the intervals.
 
     Raises:
-        InvalidSetting: it is no such table.
+        InvalidSetting: it is not such a table.
     """
     require(0 < level < 1, "level", level, "between 0 and 1")
     return statistics.summary(_of_cells(table), level)
@@ -589,7 +587,7 @@ def _of_cells(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of cells, without those of an error budget and of chains."""
     columns = {field.name for field in fields(Row)}
     whole = isinstance(table, pd.DataFrame) and columns <= set(table.columns)
-    require(whole, "table", type(table).__name__, "what sweep returns, or a run's table")
+    require(whole, "table", type(table).__name__, "a table of sweep, or of a run")
     return to_data(table)
 
 
@@ -714,7 +712,7 @@ def _kind_name(kind: Any) -> str:
 def _several(
     group: str, given: Any, kind: Any, settings: Callable[[str], Sequence[Any]]
 ) -> list[tuple[str, Any]]:
-    """(name, object) pairs from one or several names and objects, or a mapping."""
+    """(name, object) pairs from a name, an object, a list of them, or a mapping."""
 
     def listed(things: Any) -> list[Any]:
         return list(things) if isinstance(things, list | tuple) else [things]
@@ -735,7 +733,7 @@ def _several(
 
 
 def _unique(group: str, given: Any, kind: Any) -> dict[str, Any]:
-    """The same for groups whose members have one setting each."""
+    """Like `_several`, for groups whose members have one setting each."""
     pairs = _several(group, given, kind, lambda name: [_built(group, name, {})])
     names = [name for name, _ in pairs]
     allowed = "of different names; a mapping gives them"
@@ -746,7 +744,7 @@ def _unique(group: str, given: Any, kind: Any) -> dict[str, Any]:
 def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score] | None) -> Sweep:
     """The sweep with some of its denoisers, or with those of the user.
 
-    A user's denoiser must be for the path of the sweep. Its identity is its content, not its name.
+    A user's denoiser must have the path of the sweep. Its identity is its content, not its name.
     """
     if given is None:
         return base
@@ -754,7 +752,7 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
         for name, model in given.items():
             require(isinstance(model, Score), f"denoiser.{name}", model, "a Score or Denoiser")
             taken = name in KINDS and base.denoisers.get(name) is not model
-            allowed = f"of another name: {', '.join(KINDS)} are names of this package's own"
+            allowed = f"under another name: this package uses {', '.join(KINDS)} itself"
             require(not taken, f"denoiser.{name}", type(model).__name__, allowed)
             if isinstance(model, Denoiser):
                 own, allowed = model.schedule, f"{base.schedule}: or give schedule=its own"
@@ -784,15 +782,15 @@ def _points(name: str, value: object) -> int:
     from samplerbench.app.config.numbers import ROW, memory
 
     number, most = _whole(name, value), memory() // ROW
-    require(number <= most, name, number, f"at most {most:,}: the memory holds no more points")
+    require(number <= most, name, number, f"at most {most:,}: the memory cannot hold more points")
     return number
 
 
 def _whole(name: str, value: object, least: int = 1) -> int:
-    """A whole number, of Python or NumPy."""
+    """An integer of Python or NumPy."""
     allowed = f"a whole number, at least {least}"
     try:
-        number = index(value)  # type: ignore[arg-type]  # raises if it is none
+        number = index(value)  # type: ignore[arg-type]  # raises an error if it is not an integer
     except TypeError as error:
         raise InvalidSetting(name, value, allowed) from error
     require(number >= least and not isinstance(value, bool), name, value, allowed)
@@ -818,13 +816,13 @@ def _one_thread() -> Iterator[None]:
 
 
 def _show_figures() -> None:
-    """Make a notebook show all figures of matplotlib; by default it shows those of pyplot only."""
+    """Make a notebook show all figures of matplotlib; by default it only shows those of pyplot."""
     shell = _shell()
     if shell is None:
         return
     formatter = shell.display_formatter.formatters["image/png"]
     try:
-        formatter.lookup_by_type(Figure)  # already done
+        formatter.lookup_by_type(Figure)  # raises KeyError if this was not done before
     except KeyError:
         formatter.for_type(Figure, _png)
 

@@ -113,8 +113,8 @@ def test_what_cannot_be_built_or_has_no_contract():
         ("picture=loss", "check=picture: must be one of dataset, grid, level_law, metric"),
         ("dataset=file", r"dataset\.file\.path=\?\?\?: must be"),
         ("dataset=samplerbench.datasets.unseen.Unseen", "dataset=.*TypeError: .*'shape'"),
-        ("schedule=samplerbench.core.schedules.NoiseSchedule", "no abstract class"),
-        ("target=samplerbench.core.schedules.EDM", "must be what conf/target/ names"),
+        ("schedule=samplerbench.core.schedules.NoiseSchedule", "not an abstract class"),
+        ("target=samplerbench.core.schedules.EDM", "must be a _target_ of conf/target/"),
     ):
         with pytest.raises(InvalidSetting, match=line) as caught:
             check.main([word])
@@ -124,7 +124,7 @@ def test_what_cannot_be_built_or_has_no_contract():
 def test_a_sampler_that_is_not_finished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "half.py").write_text(MINE[: MINE.index("    stochastic")].replace("ORDER", "1"))
-    with pytest.raises(InvalidSetting, match="it lacks steps, stochastic"):
+    with pytest.raises(InvalidSetting, match="it has no steps, stochastic"):
         check.main(["half.Mine"])
     (tmp_path / "unread.py").write_text("import nothing_of_this_name")
     with pytest.raises(InvalidSetting, match="No module named 'nothing_of_this_name'"):
@@ -136,6 +136,7 @@ def test_a_grid_of_settings_is_checked_at_its_ends():
 
 
 MEMBERS = """
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 import torch
@@ -220,11 +221,13 @@ class Gap(Distance):
         super().__init__(reference.shape[1])
         self.mean, self.faults = reference.mean(0), faults
     def measure(self, samples):
-        gap = float((samples.mean(0) - self.mean).norm()) ** (1 + self.faults)
+        gap = float((samples.mean(0) - self.mean).norm())
+        gap = math.nan if self.faults else gap
         return Measurement(gap, gap, gap, None, 0)
 
 @dataclass(frozen=True)
 class MyMetric(Metric):
+    is_wasserstein = False
     faults: int = 0
     def prepare(self, reference, seed):
         return Gap(reference, self.faults)
@@ -238,7 +241,7 @@ class MySampler(DDIM):
 """
 #: The class or function of each kind, and the line about the broken one.
 BROKEN = {
-    "dataset": ("MyDataset", "oracle: at σ="),
+    "dataset": ("MyDataset", "oracle: at α="),
     "schedule": ("MySchedule", "rates: the rate of σ² is not its derivative"),
     "target": ("MyTarget", "inverse: on EDM(sigma_max=10.0) denoise after regress differs from x₀"),
     "start": ("MyStart", "moments: the covariance is"),
@@ -247,7 +250,7 @@ BROKEN = {
     "grid": ("my_grid", "falling: on EDM(sigma_max=10.0) the noise does not fall"),
     "network": ("MyNetwork", "neighbours: a row depends on the other rows"),
     "objective": ("MyObjective", "learning: after 60 steps the loss is"),
-    "metric": ("MyMetric", "units: of a shift by 4.243 it is 18"),
+    "metric": ("MyMetric", "bounds: the value is nan"),
     "sampler": ("MySampler", "neighbours: a sample depends on its neighbours"),
 }
 

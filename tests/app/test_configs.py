@@ -62,6 +62,7 @@ NEEDS = {
     **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "underdamped")},
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
+    **{("sampler", peer): ["denoiser=oracle"] for peer in ("azula", "diffusers", "k_diffusion")},
     ("grid", "edm"): ["schedule.sigma_max=80.0"],
     ("grid", "hold"): ["sampler=ula", "denoiser=oracle"],
     ("dataset", "file"): ["dataset.path={points}", "n_validation=5"],

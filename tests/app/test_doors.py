@@ -81,7 +81,7 @@ CASES = [
     ),
     (
         "sampler=mala grid=hold nfe=[1] denoiser=oracle",
-        "at least 4, what one step of mala takes",
+        "at least 4, the cost of one step of mala",
         None,
         {"samplers": "mala", "grid": "hold", "nfe": 1},
         None,

@@ -160,7 +160,7 @@ MISTAKES = [
     ("hydra.run.dir=/proc/no/such", "/proc"),
     ("n_samples=???", "n_samples", "Missing"),
     ("steps=[4", "steps=[4", "a bracket or a quote is missing"),
-    ("seed=1 -m steps=4", "steps=4: must stand beside the other words"),
+    ("seed=1 -m steps=4", "steps=4: must be next to the other words"),
     ("--nothing", "--nothing: no such option"),
     ("--cfg nothing", "invalid choice: 'nothing'"),
     ("seed=one", "seed=one", "integer"),

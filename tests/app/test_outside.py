@@ -81,7 +81,7 @@ def test_their_names_are_known_at_the_other_doors(here, command, capsys):
     assert "broken" not in capsys.readouterr().out
     np.save("some.npy", np.random.default_rng(0).uniform(-1, 1, (100, 2)))
     command("score", "some.npy", "dataset=square", "metric=mean_gap", "n_reference=200", *own)
-    assert "cannot be told from the data" in capsys.readouterr().out
+    assert "not distinguishable from the data" in capsys.readouterr().out
     assert command("check", "mine") == 2
 
 
@@ -122,8 +122,8 @@ def test_where_it_is_defined_decides(here):
         assert trusted("lab.sampler.Mine", "x").__name__ == "Mine"
         for target, message in (
             ("lab.tricks.os.system", "a class or a function"),
-            ("lab.tricks.os.path.join", "named as where it is defined"),
-            ("lab.tricks.Mine", "where it is defined lab.sampler.Mine"),
+            ("lab.tricks.os.path.join", "by the module that defines it"),
+            ("lab.tricks.Mine", "by the module that defines it: lab.sampler.Mine"),
             ("lab.tricks.five", "a class or a function"),
             ("lab.tricks.six", "that can be imported"),
             ("lab.silent.Mine", "that can be imported: Exception"),

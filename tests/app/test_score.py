@@ -145,7 +145,7 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
         (["{good}", "dataset=four_well", "metric=sliced"], "2 columns: must be 1 columns"),
         (["{good}"], "dataset=: must be given, or reference=FILE"),
         (["{good}", "dataset=grid_mixture", "metric=w_law_1d"], "needs 1-D data"),
-        (["{good}", "metric=mode_weights", "reference={good}"], "no law here"),
+        (["{good}", "metric=mode_weights", "reference={good}"], "a file has no law"),
         (["{good}", "reference={solid}"], "metric=max_sliced_certified: must be another one"),
         (
             ["{good}", "dataset=grid_mixture", "n_reference=abc"],

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from samplerbench.app.job.build import build, what_pictures_see
+from samplerbench.app.job.build import build, scene_description
 from samplerbench.app.job.show import SCORE_ERRORS, check_figures, check_score_errors
 from samplerbench.bench.cell import Origin
 from samplerbench.core.grids import uniform
@@ -69,7 +69,7 @@ def test_what_pictures_see_decides_them_and_nothing_else(composed, monkeypatch):
     sweep = build(composed(*few), {}, "test").sweep
 
     def seen(**changes):
-        return identity(what_pictures_see(replace(sweep, **changes)))
+        return identity(scene_description(replace(sweep, **changes)))
 
     for change in (
         {"dataset": TwoMoons()},
@@ -160,7 +160,7 @@ def test_an_archive_holds_figures_or_the_errors_of_scores():
     check_figures({"distance_max_sliced.png": b"", "quiver_oracle_ddim_eta0.1.gif": b""})
     names = ["../a.png", "/a.png", "b/a.png", ".a.png", "a.parquet", "losses.csv", "a\n.png"]
     for name in (*names, f"{'a' * 300}.png"):
-        with pytest.raises(ValueError, match="which is no figure"):
+        with pytest.raises(ValueError, match="which is not a figure"):
             check_figures({"a.png": b"", name: b""})
     check_score_errors({SCORE_ERRORS: b"denoiser,sigma,repetition,error,size\nlearned,1,0,.1,2\n"})
     for files in ({}, {SCORE_ERRORS: b""}, {SCORE_ERRORS: b"a,b\n"}, {"a.png": b""}):

@@ -199,7 +199,7 @@ def test_every_field_of_the_books_is_used(sweep):
         other = Books(**{**plain, name: changes.get(name, "other")})
         after = other.row(CELL, "certified", MaxSlicedCertified(), REFERENCE)
         same = after.cell_id == before.cell_id
-        assert same is (name in ("labels", "held")), name
+        assert same is (name in ("labels", "held", "schedule")), name
     chain = replace(CELL, settings=ULA())  # which stays at a level
     one, two = (
         Books(**{**plain, "held": (path, "hold")}).row(
@@ -209,6 +209,20 @@ def test_every_field_of_the_books_is_used(sweep):
     )
     assert one.cell_id != two.cell_id
     assert one.grid == "hold"
+
+
+def test_a_sampler_with_levels_of_its_own_does_not_depend_on_the_grid(sweep):
+    class Own(ULA):
+        brings_levels = True
+
+    plain = {field.name: getattr(sweep.books, field.name) for field in fields(Books)}
+    own, settings = replace(CELL, settings=Own()), MaxSlicedCertified()
+    rows = [
+        Books(**{**plain, **change}).row(own, "certified", settings, REFERENCE)
+        for change in ({}, {"path": "other"}, {"schedule": "other"})
+    ]
+    assert rows[0].cell_id == rows[1].cell_id != rows[2].cell_id
+    assert rows[0].grid == "own"
 
 
 def test_seeds_decide_rows_and_not_settings(sweep):

@@ -287,7 +287,7 @@ def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
     (title,) = [line for line in text if line.startswith("nearest, heun, N=10: ")]
     assert " floor " in title
     assert text[text.index(title) + 1] == (
-        "  no advice: of this metric neither a small value nor a large one is better"
+        "  no advice: a smaller value of this metric is not better"
     )
 
 
@@ -397,7 +397,7 @@ def test_the_two_runs_of_a_limit_are_compared_directly(gaussian_budget):
     means = doubled.groupby("sampler")["value"].mean()
     assert lines["apart"].to_dict() == pytest.approx(means.to_dict())
     words = [line for line in verdict(of, rows) if "60 → 120 steps" in line]
-    assert all(" and lie W = " in line for line in words)
+    assert all(" and the samples by W = " in line for line in words)
     # DDIM(1) is of order 1: its limit is far from Heun's accuracy
     assert lines.loc["ddim limit", "apart"] > 5 * lines.loc["ODE limit", "apart"]
 
@@ -642,8 +642,8 @@ def at(mean: float, sd: float) -> GaussianMixture:
         (mixture(1e4, 1.0), "start", "start dominates, as score"),
         (mixture(0.0, 1e-6), "end", "grid dominates"),
         (mixture(0.0, 1e3), "start", "start dominates: prior mismatch"),
-        (at(0.0, 1.0), "", "nothing stands out of the floor"),
-        (mixture(0.0, 1.0), "", "nothing stands out of the floor"),
+        (at(0.0, 1.0), "", "no part is significantly above zero"),
+        (mixture(0.0, 1.0), "", "no part is significantly above zero"),
     ],
     ids=["kelvin", "returns", "moved", "tiny", "large", "plain", "two modes"],
 )
@@ -668,7 +668,7 @@ def test_what_does_not_fit_is_blamed_and_said_first(dataset, said, dominates):
     assert [bool(unfit.start), bool(unfit.end)] == [said == "start", said == "end"]
     words = verdict(of, table(of))
     assert words[: len(unfit.lines)] == unfit.lines
-    (blame,) = [line for line in words if "dominates" in line or "stands out" in line]
+    (blame,) = [line for line in words if "dominates" in line or "no part is" in line]
     assert blame.startswith(f"  {dominates}"), words
     assert not any("-0.00 " in line or "train longer" in line for line in words)
 

@@ -256,7 +256,9 @@ def test_samplers_at_equal_cost(sweep):
     assert of.all_steps == [2, 4, 7]
     found = {(row.sampler, row.steps, row.nfe) for row in of.run() if row.sampler}
     assert found == {("ddim", 4, 4), ("ddim", 7, 7), ("heun", 2, 3), ("heun", 4, 7)}
-    with pytest.raises(InvalidSetting, match=r"nfe=.*: must be at least 4, what one step of mala"):
+    with pytest.raises(
+        InvalidSetting, match=r"nfe=.*: must be at least 4, the cost of one step of mala"
+    ):
         replace(sweep, samplers=[("mala", MALA())], nfe=[1])
 
 

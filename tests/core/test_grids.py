@@ -19,13 +19,14 @@ from samplerbench.core.grids import (
     linspace,
     log_snr,
     polynomial,
+    tangent,
     trailing,
     uniform,
 )
 from samplerbench.core.schedules import EDM, DDPMTable, GeometricVE, Rectified, VPCosine, VPLinear
 from samplerbench.errors import InvalidSetting
 
-NOISE_GRIDS = [partial(g, noise_max=1.9, noise_min=0.05) for g in (karras, log_snr)]
+NOISE_GRIDS = [partial(g, noise_max=1.9, noise_min=0.05) for g in (karras, log_snr, tangent)]
 INTEGERS = [leading, linspace, trailing]
 
 
@@ -38,7 +39,7 @@ def test_karras_is_the_notebooks_formula():
     assert levels.sigma.tolist() == pytest.approx([*formula, 0.0], rel=1e-12)
 
 
-@pytest.mark.parametrize("grid", NOISE_GRIDS, ids=["karras", "log_snr"])
+@pytest.mark.parametrize("grid", NOISE_GRIDS, ids=["karras", "log_snr", "tangent"])
 def test_ratios_do_not_depend_on_the_schedule(grid, every_schedule):
     levels, other = grid(every_schedule, 9), grid(EDM(), 9)
     torch.testing.assert_close(levels.sigma / levels.alpha, other.sigma, rtol=1e-12, atol=0)
@@ -51,6 +52,12 @@ def test_log_snr_ratio():
         sigma[1:] / sigma[:-1], torch.full((11,), 500.0 ** (-1 / 11)).double(), rtol=1e-6, atol=0
     )
     assert (sigma.log().diff().diff().abs() < 1e-12).all()
+
+
+def test_tangents_have_equal_angles():
+    sigma = tangent(EDM(), 12, scale=0.5, noise_max=80.0, noise_min=0.002).sigma[:-1]
+    assert sigma[[0, -1]].tolist() == pytest.approx([80, 0.002])
+    assert ((sigma / 0.5).atan().diff().diff().abs() < 1e-12).all()
 
 
 def test_uniform_and_polynomial_times():
@@ -167,6 +174,7 @@ BAD = [
     (EDM(), karras, {"rho": 0.0}, "rho=0.0: must be positive"),
     (EDM(5.0), karras, {}, "noise_max=10.0: must be .*positive, finite and at most 5,"),
     (VPCosine(), karras, {"noise_max": math.inf}, "noise_max=inf: must be .*finite"),
+    (EDM(), tangent, {"scale": 0.0}, "scale=0.0: must be positive and finite"),
     (EDM(), log_snr, {"noise_max": -1.0}, "noise_max=-1.0: must be .*positive"),
     (EDM(), karras, {"noise_min": 0.0}, "noise_min=0.0: must be positive and below"),
     (EDM(), log_snr, {"noise_min": -0.1}, "noise_min=-0.1: must be positive and below"),
@@ -194,7 +202,9 @@ BAD = [
 
 def test_bad_settings():
     for schedule, grid, settings, message in BAD:
-        defaults = {"noise_max": 10.0, "noise_min": 0.02} if grid in (karras, log_snr) else {}
+        defaults = (
+            {"noise_max": 10.0, "noise_min": 0.02} if grid in (karras, log_snr, tangent) else {}
+        )
         with pytest.raises(InvalidSetting, match=message) as error:
             grid(schedule, **{"steps": 5} | defaults | settings)
         assert "\n" not in str(error.value)

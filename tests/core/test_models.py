@@ -11,6 +11,7 @@ from torch import nn
 from samplerbench.core.grids import Level, hold, uniform
 from samplerbench.core.models import (
     Counted,
+    Guided,
     IsotropicMixtureOracle,
     Learned,
     LevelFree,
@@ -287,3 +288,20 @@ def test_level_free_has_one_level():
 def test_level_free_refuses_an_impossible_noise(noise):
     with pytest.raises(InvalidSetting, match=r"noise=.*: must be at least 0"):
         LevelFree(nn.Identity(), noise, torch.zeros(2))
+
+
+def test_a_guided_denoiser_mixes_denoisers_and_scores(
+    mixture_law, simple_mixture, schedule, states
+):
+    one, other = mixture_law.oracle(schedule), simple_mixture.oracle(schedule)
+    x, level = states(20, 2), uniform(schedule, 6).rows[3]
+    for weight in (0.0, 1.0, 2.5):
+        guided = Guided(one, other, weight)
+        for name in ("denoiser", "score"):
+            first, second = (getattr(model, name)(x, level) for model in (one, other))
+            expected = weight * first + (1 - weight) * second
+            torch.testing.assert_close(getattr(guided, name)(x, level), expected)
+        x0_hat = (x + level.sigma**2 * guided.score(x, level)) / level.alpha
+        torch.testing.assert_close(guided.denoiser(x, level), x0_hat)
+    with pytest.raises(InvalidSetting, match="guidance=inf: must be finite"):
+        Guided(one, other, math.inf)

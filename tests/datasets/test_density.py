@@ -126,7 +126,7 @@ def test_what_needs_draws_or_noised_data_is_refused(asked, words):
     law = Density(banana, 2, **FACTS)
     with pytest.raises(InvalidSetting, match=words):
         sb.sweep(law, **{"samplers": "ula", "steps": 5, **SMALL, **asked})
-    with pytest.raises(InvalidSetting, match="exact_draws=None: must be given where draws"):
+    with pytest.raises(InvalidSetting, match="exact_draws=None: must be given, because draws"):
         law.draws(5, "train", 0)
 
 
@@ -201,7 +201,7 @@ def test_the_command_line(lab, command, capsys):
     (run,) = (lab / "multirun").glob("2*")
     assert "moments on density: n = 50 samples against the law itself" in text
     assert "N=400 (802 evaluations): acceptance 0." in text
-    assert "mean off by 0." in text
+    assert "error of the mean 0." in text
     assert set(pd.read_parquet(run / "cells.parquet")["status"]) == {"ok"}
     # without facts: acceptance, ESS and R̂ alone
     plain = ["metric=[]", "start=gaussian", "start.gaussian.std=3", "chains=5"]

@@ -51,7 +51,7 @@ def test_a_density_by_the_command(lab, command, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "moments on density" in text
     assert "NFE ≤ 400" in text
-    assert "mean off by" in text
+    assert "error of the mean" in text
 
 
 def test_a_density_in_python(lab, monkeypatch):

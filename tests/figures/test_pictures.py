@@ -416,5 +416,5 @@ def test_pictures_of_gaussians_need_one(plane, spectrum):
     for picture in (W2Path(), SpectrumError()):
         assert "law=gaussian_twin" in picture.why_incompatible(plane)
         alone = replace(spectrum, samplers=[("dormand_prince", DormandPrince())])
-        assert "no sampler of fixed steps" in picture.why_incompatible(alone)
+        assert "no sampler with fixed steps" in picture.why_incompatible(alone)
         assert "start=no" in picture.__class__(start="no").why_incompatible(spectrum)

@@ -164,7 +164,7 @@ def test_a_job_that_is_begun_again_has_one_whole_log(tmp_path, monkeypatch, caps
     assert [step for step, name, _ in partial if name == "train"] == [5, 10, 15, 20]
     for earlier in ("csv.1", "csv.2"):
         main()
-        warning = f"an earlier log of this job is now {folder / earlier}; the new one has all of"
+        warning = f"an earlier log of this job is now {folder / earlier}; the new log is"
         assert warning in capsys.readouterr().err
         whole = rows_of(folder / "csv" / "losses.csv")
         assert [step for step, name, _ in whole if name == "train"] == [5, 10, 15, 20, 25, 30]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -24,7 +25,9 @@ from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import DDPMTable, VPLinear
 from samplerbench.core.targets import DataTarget, NoiseTarget, VTarget
 from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.diffusers import Diffusers
 from samplerbench.training import pipeline_folder, pretrained
 
 diffusers = pytest.importorskip("diffusers")
@@ -259,6 +262,84 @@ def test_ddim_on_linspace_is_diffusers_with_its_step_put_right(folders, first, e
     assert apart(ours, shipped) > 1e-2
 
 
+def keyed(shape):
+    """Step by step the numbers that a sampler of ours draws."""
+    numbers = itertools.count()
+
+    def draw(*_, **__):
+        like = torch.empty(BATCH, math.prod(shape), dtype=torch.float64)
+        return NOISE.normal(like, next(numbers)).float().reshape(BATCH, *shape)
+
+    return draw
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("DDIMScheduler", {}),
+        ("DDPMScheduler", {"variance_type": "fixed_large"}),
+        ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipeline_with_another_scheduler(folders, first, monkeypatch, kind, name, settings):
+    """`DDPMPipeline(scheduler=…)` as it is, clipping and all; it begins with N(0, I)."""
+    scheduler = getattr(diffusers, name)
+    path = f"{folders[kind]}/scheduler"
+    scheduler = scheduler.from_pretrained(path, **settings)
+    x = first.float()
+    pipeline = diffusers.DDPMPipeline.from_pretrained(folders[kind], scheduler=scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    start = "diffusers.pipelines.ddpm.pipeline_ddpm.randn_tensor"
+    monkeypatch.setattr(start, lambda *_, **__: x.reshape(BATCH, *SHAPE))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "randn", keyed(SHAPE))
+        theirs = pipeline(BATCH, num_inference_steps=STEPS, output_type="numpy").images
+    sampler = Diffusers(name, settings, config=path)
+    model = pretrained.pretrained(folders[kind])
+    levels = sampler.levels(grids.uniform, model.schedule, STEPS)
+    with torch.no_grad():
+        ours = final_state(sampler, model, x, levels, NOISE)
+    pixels = (ours.reshape(BATCH, *SHAPE) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    assert float(pixels.std()) > 0.1
+    np.testing.assert_allclose(pixels.numpy(), theirs, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+        ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "leading"}),
+        ("HeunDiscreteScheduler", {}),
+        ("KDPM2DiscreteScheduler", {}),
+        ("LMSDiscreteScheduler", {}),
+        ("DEISMultistepScheduler", {}),
+        ("UniPCMultistepScheduler", {}),
+        ("PNDMScheduler", {}),
+    ],
+)
+def test_a_scheduler_that_pixel_pipelines_do_not_take(folders, first, monkeypatch, name, settings):
+    """They leave the scaling out, or hand over a generator; this is the documented loop."""
+    path = f"{folders['v_prediction']}/scheduler"
+    scheduler = getattr(diffusers, name).from_pretrained(path, **settings)
+    network = diffusers.UNet2DModel.from_pretrained(folders["v_prediction"], subfolder="unet")
+    scheduler.set_timesteps(STEPS)
+    start = first.float() * scheduler.init_noise_sigma
+    x = start.reshape(BATCH, *SHAPE)
+    with torch.no_grad(), monkeypatch.context() as patch:
+        patch.setattr(torch, "randn", keyed(SHAPE))
+        for t in scheduler.timesteps:
+            y = network(scheduler.scale_model_input(x, t), t).sample
+            x = scheduler.step(y, t, x).prev_sample
+    sampler = Diffusers(name, settings, config=path)
+    model = pretrained.pretrained(folders["v_prediction"])
+    levels = sampler.levels(grids.uniform, model.schedule, STEPS)
+    with torch.no_grad():
+        ours = final_state(sampler, model, start.flatten(1), levels, NOISE)
+    torch.testing.assert_close(ours, x.flatten(1), rtol=0, atol=2e-5 * float(x.abs().max()))
+
+
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_clipping_is_diffusers_with_its_noise_computed_again(folders, first, eta):
     folder, clip = folders["epsilon"], {"clip_sample": True}
@@ -335,8 +416,8 @@ def test_the_hubs_cache_is_read(tiny, offline):
 def test_a_model_that_is_not_here_is_named_without_the_network():
     for model, said in (
         ("google/ddpm-ema-celebahq-256", "hf download google/ddpm-ema-celebahq-256$"),
-        ("no/such/folder", "a folder that is there, or the id"),
-        ("../etc", "a folder that is there, or the id"),
+        ("no/such/folder", "an existing folder, or the id"),
+        ("../etc", "an existing folder, or the id"),
         ("", UNREADABLE),
         (None, UNREADABLE),
         (["a"], UNREADABLE),
@@ -356,7 +437,7 @@ def refused(model, said):
     assert "\n" not in str(error.value)
 
 
-NO_PIPELINE_ON_PIXELS = "those on pixels are DDPMPipeline, DDIMPipeline, PNDMPipeline"
+NO_PIPELINE_ON_PIXELS = "not one of DDPMPipeline, DDIMPipeline, PNDMPipeline on pixels"
 NO_CLASS = "which is not a class of diffusers"
 CHANNELS = "no sampler here uses a learned variance: keep the first half of the rows of conv_out"
 NO_SIZE = "has no image size: sample_size="
@@ -371,7 +452,11 @@ REFUSED = [
     ("index", {"unet": ["my_unet", "UNet2DModel"]}, NO_CLASS),
     ("index", {"unet": [None, None]}, f"its unet is None, {NO_CLASS}"),
     ("index", {"scheduler": ["diffusers", "NewScheduler"]}, "says NewScheduler, scheduler_conf"),
-    ("unet", {"_class_name": "UNet2DConditionModel"}, "only a UNet2DModel is on pixels alone"),
+    (
+        "unet",
+        {"_class_name": "UNet2DConditionModel"},
+        "only a UNet2DModel takes nothing but pixels",
+    ),
     ("unet", {"num_class_embeds": 10}, "needs a class label"),
     ("unet", {"time_embedding_type": "fourier"}, "a score SDE"),
     ("unet", {"out_channels": 2}, f"takes 1 channels and gives 2: {CHANNELS}"),
@@ -384,7 +469,7 @@ REFUSED = [
     ("unet", {"new_clock": "faster"}, "does not know: new_clock; try a newer diffusers"),
     ("unet", {"quantization_config": {"quant_method": "torchao"}}, "quantised"),
     ("unet", {"block_out_channels": [8, 24]}, UNREADABLE),
-    ("unet", {"mid_block_type": None}, "lacks 0 of the network's weights and has 30 superfluous"),
+    ("unet", {"mid_block_type": None}, "lacks 0 of the network's weights and has 30 additional"),
     ("scheduler", {"prediction_type": "flow"}, "not one of epsilon, v_prediction, sample"),
     ("scheduler", {"beta_schedule": "nope"}, UNREADABLE),
     ("scheduler", {"trained_betas": [0.1]}, "has 1 levels, and num_train_timesteps=1000"),
@@ -617,7 +702,7 @@ def test_weights_that_are_missing_are_not_made_up(tiny):
     weights = safetensors.torch.load_file(path)
     del weights["conv_in.weight"]
     safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
-    refused(tiny, "its file lacks 1 of the network's weights and has 0 superfluous ones")
+    refused(tiny, "its file lacks 1 of the network's weights and has 0 additional ones")
 
 
 class Trap:

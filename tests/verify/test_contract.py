@@ -17,7 +17,7 @@ from samplerbench.core.level_laws import UniformTime
 from samplerbench.core.models import Score
 from samplerbench.core.noise import torch_generator
 from samplerbench.core.schedules import EDM, Rectified
-from samplerbench.core.starts import Exact, Moments, Prior
+from samplerbench.core.starts import Exact, Moments, Prior, Start
 from samplerbench.core.targets import DataTarget, NoiseTarget, VTarget
 from samplerbench.core.weightings import Uniform, Weighting
 from samplerbench.datasets.rings import Rings, RingsOracle
@@ -127,6 +127,27 @@ class Raises(DDIM):
         raise RuntimeError("out of order\nand more")
 
 
+class Turned:
+    """Noise whose draws are changed by a function of the draw and the step."""
+
+    def __init__(self, noise, turn):
+        self.noise, self.turn = noise, turn
+
+    def normal(self, like, step, draw=0):
+        return self.turn(self.noise.normal(like, step, draw), step)
+
+
+class OneNoise(DDIM):
+    def steps(self, model, x, levels, noise):
+        first = Turned(noise, lambda z, step: z.reshape(-1, z.shape[-1])[0].expand(z.shape))
+        return super().steps(model, x, levels, first)
+
+
+class OtherSigns(DDIM):
+    def steps(self, model, x, levels, noise):
+        return super().steps(model, x, levels, Turned(noise, lambda z, step: (-1) ** step * z))
+
+
 class Undeclared(MALA):
     rejects = False
 
@@ -140,6 +161,8 @@ SAMPLERS = [
     (Global(), "type", "a global random generator is used"),
     (SecretNoise(), "bits", "draws from noise, and stochastic is False"),
     (Crowd(), "neighbours", "depends on its neighbours"),
+    (OneNoise(1.0), "neighbours", "share their noise"),
+    (OtherSigns(1.0), "coupling", "of one Brownian path the order is"),
     (Single(), "type", "from a torch.float64 start on cpu the state is torch.float32"),
     (Miscounted(), "evaluations", "is 2, and 1 are made"),
     (AnyScore(), "needs", "denoiser"),
@@ -184,6 +207,7 @@ CALLS = count(1)
 BACKWARDS = Levels(*torch.tensor([[0.2, 0.5], [1.0, 1.0], [2.0, 1.0]]).double())
 GRIDS = [
     (lambda path, steps: uniform(path, steps + 1), "rows", "1 steps have 3 rows"),
+    (lambda path, steps: uniform(path, min(steps, 99)), "rows", "200 steps have 100 rows"),
     (lambda path, steps: part(uniform(path, steps + 1), slice(-1)), "data", "not the data"),
     (lambda path, steps: part(uniform(path, 1), [0, 0, 1]), "falling", "the noise does not fall"),
     (lambda path, steps: BACKWARDS, "falling", "the times do not fall"),
@@ -216,14 +240,14 @@ TARGETS = [
                 "denoise": lambda self, x, y, at: y * x.norm(),
             },
             "rows",
-            "y of a state depends on the others",
+            "y depends on other states, or",
         ),
         (DataTarget, {"denoise": lambda self, x, y, at: y.double()}, "rows", "is torch.float64"),
         (
             DataTarget,
             {"regress": lambda self, x0, eps, level: x0 + isinstance(level.t, float)},
-            "levels",
-            "a level of numbers gives another y",
+            "rows",
+            "y depends on other states, or",
         ),
         (NoiseTarget, {"why_incompatible": lambda self, levels: None}, "signal", "is not finite"),
         (
@@ -260,6 +284,7 @@ STARTS = [
     for base, methods, promise, words in (
         (Exact, {"combine": lambda self, x0, eps, at: x0 + at.sigma * eps}, "moments", "the mean"),
         (Exact, {"combine": lambda self, x0, eps, at: 0.8 * x0 + eps}, "moments", "the covariance"),
+        (Prior, {"moments": lambda self, mean, var, at: (mean, var)}, "moments", "the mean is"),
         (Prior, {"log_density": lambda self, x, at, path: path(x, at)}, "density", "not that of"),
         (Prior, {"draw": unkeyed}, "key", "other bits"),
         (Prior, {"draw": same}, "key", "the seed does not matter"),
@@ -275,6 +300,7 @@ LEVEL_LAWS = [
             "[0,",
         ),
         ({"sample": lambda self, n, path, g: torch.rand(n, generator=g)}, "type", "torch.float32"),
+        ({"sample": lambda self, n, path, g: torch.zeros(1000).double()}, "type", "7 draws are"),
         ({"sample": lambda self, n, path, g: torch.rand(n).double()}, "generator", "a global"),
         ({"sample": lambda self, n, path, g: torch.ones(n).double()}, "generator", "not decide"),
         ({"largest": lambda self, path: 1.0}, "largest", "more noise than the largest"),
@@ -323,6 +349,15 @@ class RandomRings(Rings):
         return torch.from_numpy(UNKEYED.random((count, 2)))
 
 
+def sorted_draws(self, count, generator):
+    x = Rings.sample(self, count, generator)
+    return x[x.norm(dim=-1).argsort()]
+
+
+def without_alpha(self, x, level):
+    return RingsOracle.denoiser(self, x, Level(level.t, 1.0, level.sigma))
+
+
 def with_oracle(**methods):
     """Rings whose oracle has other methods."""
     kind = type("Changed", (RingsOracle,), methods)
@@ -339,6 +374,15 @@ DATASETS = [
     (Flat(), "draws", "8 draws of event_shape (2,) are torch.float32"),
     (Unkeyed(), "key", "('train', 0) and ('validation', 0) are the same"),
     (RandomRings(), "key", "the same purpose and seed give other draws"),
+    (changed(Rings, sample=sorted_draws), "order", "first and the last draw are"),
+    (changed(Rings, uniform_dim=2, from_uniforms=lambda self, u: u), "uniforms", "errors off"),
+    (
+        changed(Rings, uniform_dim=2, from_uniforms=lambda self, u: u[:9]),
+        "uniforms",
+        "shape (9, 2)",
+    ),
+    (changed(Rings, noised=lambda self, noise: self), "noised", "standard errors off"),
+    (with_oracle(log_density=None, denoiser=without_alpha), "oracle", "at α=0.6"),
     (Wide(), "moments", "a variance is"),
     (Noisier(), "oracle", "standard errors from 0"),
     (with_oracle(log_density=of_other_rings), "score", "the slope of log_density"),
@@ -423,6 +467,10 @@ def backwards(own, x0, generator):
     return (-1 if torch.is_grad_enabled() else 1) * Implicit.loss(own, x0, generator)
 
 
+def of_half_the_data(own, x0, generator):
+    return honest(own, 0.3 * x0, generator)
+
+
 honest = Implicit.loss
 OBJECTIVES = [
     (objective(loss=loss), promise, words)
@@ -437,7 +485,8 @@ OBJECTIVES = [
         (lambda own, x0, g: honest(own, x0.mul_(1.1), g), "loss", "in place"),
         (lambda own, x0, g: own.score(x0).square().sum() / 0, "loss", "the loss is inf"),
         (lambda own, x0, g: honest(own, x0, g).detach(), "gradients", "grad"),
-        (backwards, "learning", "after 30 steps"),
+        (backwards, "learning", "after 30 steps the loss is"),
+        (of_half_the_data, "learning", "after 30 steps the error of the score is"),
     )
 ] + [
     (objective(conditional=True), "model", "not a Learned"),
@@ -466,6 +515,12 @@ def gap(x, y):
     return (x.mean(0) - y.mean(0)).norm()
 
 
+def spread(x, y):
+    """W₁ of the first coordinate."""
+    q = torch.linspace(0, 1, 101, dtype=torch.float64)
+    return (x[:, 0].double().quantile(q) - y[:, 0].double().quantile(q)).abs().mean()
+
+
 def bounded(x, y):
     value = float(gap(x, y))
     return Measurement(value, value + 1, value + 2, None, 0)
@@ -487,6 +542,8 @@ METRICS = [
     (metric(lambda x, y: -gap(x, y)), "far", "away"),
     (metric(lambda x, y: gap(x, y).square()), "units", "of a shift by"),
     (metric(lambda x, y: 1e-3 + gap(x, y)), "units", "from a cloud to itself"),
+    (metric(gap), "units", "of the same mean"),
+    (metric(lambda x, y: spread(x, y) / (1 + y.std())), "units", "ten times as large it is"),
     (metric(lambda x, y: gap(x, y) + torch.rand(()) / 1e3), "bits", "a global random generator"),
     (metric(lambda x, y: gap(x[:9], y)), "order", "in reverse order"),
     (metric(lambda x, y: gap(x.mul_(1.01), y)), "clouds", "changed in place"),
@@ -533,14 +590,20 @@ def test_every_promise_can_be_broken():
         assert promises.keys() - {"settings", "threads"} == cases, kind
 
 
+def cubes(self, x0, eps, level):
+    return level.sigma * eps**3
+
+
 def test_others_do_not_complain(simple_mixture):
     for sampler in (Miscounted(), NotTheEnd(), Single()):
         assert len(broken(CONTRACTS["sampler"], sampler)) == 1
     bed = TestBed(simple_mixture, EDM())
     assert broken(CONTRACTS["sampler"] | {"settings": lambda *_: None}, DDIM(), bed) == []
     assert broken(CONTRACTS["network"], Sound) == []
-    assert broken(CONTRACTS["metric"], metric(gap)) == []
+    assert broken(CONTRACTS["metric"], metric(spread)) == []
+    assert broken(CONTRACTS["metric"], metric(gap, is_wasserstein=False)) == []
     assert broken(CONTRACTS["schedule"], changed(Rectified)) == []
+    assert broken(CONTRACTS["start"], changed(Start, combine=cubes)) == []
 
 
 @dataclasses.dataclass

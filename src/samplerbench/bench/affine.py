@@ -1,4 +1,4 @@
-"""The affine map of a sampler of fixed steps with an affine denoiser.
+"""The affine map of a sampler with fixed steps and an affine denoiser.
 
 For Gaussian data the denoiser is affine in the state. So a step of such a sampler, and its whole
 run, are affine in the state and in the draws z_j of its noise:
@@ -6,8 +6,9 @@ run, are affine in the state and in the draws z_j of its noise:
     x_out = c + A·(x_in − m) + Σ_j B_j·z_j ,
 
 with c the output from m without noise. One run from m gives c, and backward passes through it give
-A and all B_j: dim passes, or a single one if the denoiser acts on each coordinate alone. A second
-run, from another state and with noise, must end where the map says; otherwise it is not affine.
+A and all B_j: dim passes, or a single one if the denoiser acts on each coordinate separately. A
+second run, from another state and with noise, checks the map; if they disagree, the run is not
+affine.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ def affine_map(
     diagonal: bool = False,
     steps: int | None = None,
 ) -> AffineMap:
-    """The map of a sampler about a first state.
+    """The affine map of a sampler around a first state.
 
     Args:
-        sampler: a method of fixed steps.
+        sampler: a method with fixed steps.
         model: an affine denoiser, such as the oracle of one Gaussian.
         levels: of the sampler.
         mean: m, shape (dim,).
-        diagonal: whether the model acts on each coordinate alone.
+        diagonal: whether the model acts on each coordinate separately.
         steps: the number of steps to take; None for all.
 
     Raises:
@@ -83,9 +84,9 @@ def affine_map(
             torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True) for one in sums
         ]
     zero = torch.zeros_like(mean)
-    known = [[zero if one is None else one for one in of_sum] for of_sum in passes]
-    # the state and each draw, then the rows of the output, then the coordinates of the input
-    derivatives = torch.stack([torch.cat(rows) for rows in zip(*known, strict=True)])
+    gradients = [[zero if one is None else one for one in of_sum] for of_sum in passes]
+    # axes: the state and each draw; the rows of the output; the coordinates of the input
+    derivatives = torch.stack([torch.cat(rows) for rows in zip(*gradients, strict=True)])
     probe = _Signs(list(noise.draws), mean)
     with torch.no_grad():
         again, other = state(torch.cat([mean, mean - 2]), probe)
@@ -101,7 +102,7 @@ def affine_map(
 
 
 class _Draws:
-    """Noise that is 0, and keeps its draws for their derivatives."""
+    """Noise that is 0 and keeps its draws, for derivatives with respect to them."""
 
     def __init__(self) -> None:
         self.draws: dict[tuple[int, int], Tensor] = {}  # by step and draw
@@ -116,7 +117,7 @@ class _Draws:
 
 
 class _Signs(_Draws):
-    """Noise for two rows: 0 for the first, and 1, −1, 1, … over all draws for the second."""
+    """Noise for two rows: 0 for the first; for the second 1, −1, 1, … over all draws."""
 
     def __init__(self, addresses: list[tuple[int, int]], mean: Tensor) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""The books of a sweep: the identities of its cells, and the rows that their values are written in.
+"""The identities of a sweep's cells, and the rows of its values.
 
-The four identities of a row are described in `cell`. What all cells of a sweep share is described
-once; what a field of a sweep, a cell or a reference decides is in one of the identities, or it
-decides nothing (`tests/bench/test_books.py` asks every field).
+`cell` describes the five identities of a row. The settings that all cells of a sweep share are
+described once. Every field of a sweep, a cell or a reference that affects a value is part of an
+identity (`tests/bench/test_books.py` checks each field).
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from samplerbench.version import __version__
 
 @dataclass(frozen=True)
 class Books:
-    """What all cells of a sweep share, described once, and the rows that are made of it.
+    """The settings that all cells of a sweep share; makes identities and rows from them.
 
     Args:
         law: identity of the data's law.
         truth: identity of the law that samples are measured against, where it is another one.
+        schedule: identity of the schedule.
         path: identity of schedule and grid.
         held: the same for samplers that stay at one level, and the name of their grid.
         starts: identities by name.
@@ -35,16 +36,17 @@ class Books:
         n_samples: n.
         block: rows of a block.
         dtype: of the state.
-        device: where states live: cpu or cuda.
+        device: of the states: cpu or cuda.
         arithmetic: the processor's vector instructions.
         threads: of an operation.
-        versions: of the software that decides the bits.
+        versions: of the software that determines the bits.
         seeds: by the names of `SEEDS`.
         labels: names for the table.
     """
 
     law: str
     truth: str
+    schedule: str
     path: str
     held: tuple[str, str]
     starts: Mapping[str, str]
@@ -65,40 +67,40 @@ class Books:
         return {name: getattr(self, name) for name in names}
 
     def _described(self, thing: object) -> Any:
-        """A sampler or metric with its code, which is read once for each object."""
-        if id(thing) not in self._known:
-            self._known[id(thing)] = thing, describe(thing, code=True)
-        return self._known[id(thing)][1]
+        """The description of a sampler or metric with its code, computed once per object."""
+        if id(thing) not in self._descriptions:
+            self._descriptions[id(thing)] = thing, describe(thing, code=True)
+        return self._descriptions[id(thing)][1]
 
     @cached_property
-    def _known(self) -> dict[int, tuple[object, Any]]:
+    def _descriptions(self) -> dict[int, tuple[object, Any]]:
         return {}
 
     @cached_property
     def sweep_id(self) -> str:
-        """Identity of all that every cell of the sweep shares."""
+        """Identity of the settings that all cells of the sweep share."""
         names = ("truth", "path", "block", "seeds")
         return identity([self._shared, *(getattr(self, name) for name in names)])
 
     def samples_id(self, cell: Cell) -> str:
-        """Identity of the cell's samples: all that decides their bits."""
+        """Identity of the cell's samples: everything that determines their bits."""
         random: dict[str, Any] = {"seed": self.seeds["seed"], "repetition": cell.repetition}
         if cell.settings is not None:
             random |= {"steps": cell.steps, "denoiser": self.origins[cell.denoiser].id}
         return identity([self._samples(cell), random])
 
     def samples_setting(self, cell: Cell) -> str:
-        """Identity of what a cell's samples share over seeds and repetitions, and its steps."""
+        """Identity of a cell's samples without seeds and repetition."""
         return identity([self._samples(cell), cell.steps])
 
     def _samples(self, cell: Cell) -> dict[str, Any]:
-        """What decides a cell's samples, besides random numbers, steps and training seeds."""
+        """What determines a cell's samples, except random numbers, steps and training seeds."""
         if cell.settings is None:
             even = bool(cell.start)
             return {"floor": "even" if even else "random", "truth": self.truth, **self._shared}
         origin = self.origins[cell.denoiser]
         return {
-            "path": self.held[0] if cell.settings.holds else self.path,
+            "path": self._path(cell.settings),
             "denoiser": [origin.kind, origin.recipe],
             "start": self.starts[cell.start],
             "sampler": self._described(cell.settings),
@@ -119,11 +121,11 @@ class Books:
         """The row of one value.
 
         Args:
-            cell: whose it is.
-            metric: the value's name.
+            cell: the cell of the value.
+            metric: its name.
             settings: of the metric, for `identity.describe`.
-            to: what the samples are measured against.
-            measured: the value, or None where there is none.
+            to: the reference of the samples.
+            measured: the value, or None if there is none.
             found: the columns nfe, seconds, status and message.
         """
         samples_id = self.samples_id(cell)
@@ -176,16 +178,23 @@ class Books:
             **columns(measured),
         )
 
+    def _path(self, sampler: Sampler) -> str:
+        if sampler.brings_levels:
+            return self.schedule
+        return self.held[0] if sampler.holds else self.path
+
     def _grid(self, sampler: Sampler | None) -> str:
         if sampler is None:
             return ""
+        if sampler.brings_levels:
+            return "own"
         return self.held[1] if sampler.holds else self.labels.grid
 
 
 def columns(
     measured: Measurement | None, info: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """The columns of a row that a measurement gives; NaN and the given info where there is none."""
+    """The columns of a measurement; without one, NaN and the given info."""
     if measured is None:
         measured = Measurement(math.nan, math.nan, math.nan, None, 0, info or {})
     return {
@@ -197,6 +206,6 @@ def columns(
 
 
 def _eta(settings: Sampler | None) -> float:
-    """η of a sampler; NaN where it has none, or means something else by that name."""
+    """η of a sampler; NaN if it has no number of this name."""
     eta = getattr(settings, "eta", None)
     return float(eta) if isinstance(eta, int | float) else math.nan

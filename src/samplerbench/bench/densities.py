@@ -4,18 +4,18 @@ A sampler that draws no noise maps its start x to an output y = Φ(x). If the ma
 
     ln q(y) = ln q_start(x) − ln |det ∂Φ/∂x| ,
 
-and with the density p of the data's law, r = p/q at the outputs. E_q[r] is then the mass of p on
-the outputs: 1 if q misses nothing. A determinant that is not positive, or a mean of r that is not 1
-within its error, says that the map is not one-to-one, or that q misses mass: then q is not this
-density, and the cell has no value. Its `info` has the mean of r with half of its 95 % interval, and
-the share of points where the map turns the space over.
+Let p be the density of the data's law, and r = p/q at the outputs. Then E_q[r] is the mass of p on
+the outputs: 1 if q covers all of p. If a determinant is not positive, or the mean of r is not 1
+within its error, the map is not one-to-one or q misses mass. Then the formula does not hold, and
+the cell has no value. Its `info` has the mean of r with half of its 95 % interval, and the share of
+points with a determinant that is not positive.
 
-The points are those of a Sobol sequence if the start allows it, also where the cell's own start is
-random: the law is the same, and the error of n points is smaller. Their number is the next power
-of two at or above n. Cost: about dim + 2 times the sampling alone.
+The points are those of a Sobol sequence if the start allows it, even if the cell's own start is
+random: the law is the same, and the error of n points is smaller. Their number is n, rounded up to
+a power of two. Cost: about dim + 2 times the sampling alone.
 
 Reference: R. T. Q. Chen et al., Neural Ordinary Differential Equations, NeurIPS 2018, arXiv
-1806.07366, for the density of an ODE's end; here it is that of the discrete map itself.
+1806.07366, for the density at the end of an ODE; here it is that of the discrete map itself.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from samplerbench.samplers.base import final_state
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: Points of a batch; a power of two, as Sobol sequences like it. Bits depend on it.
+#: Points of a batch: a power of two, for balanced Sobol points. Bits depend on it.
 BATCH = 2048
-#: How far the mean of r may be from 1: standard errors, and an absolute part for rounding.
+#: The allowed distance of the mean of r from 1: in standard errors, plus a part for rounding.
 _ERRORS, _ROUNDING = 4.0, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class OutputLaw:
-    """What is known of the law of a cell's output, or why nothing is.
+    """The law of a cell's output, or the reason why it is not known.
 
     Its values are ln p − ln q at points of the law q, shape (n,), or means and variances of its
     coordinates, shape (2, dim).
@@ -62,7 +62,7 @@ class OutputLaw:
 
 
 def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
-    """Why the density of a cell's law is not known, in one line, or None if it is."""
+    """Why the density of a cell's law is not known, in one line; None if it is known."""
     sampler = cell.settings
     assert sampler is not None
     start = sweep.starts_of(sampler)[cell.start]
@@ -70,6 +70,10 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
         return "the density of a sampler that draws noise is not known; for DDIM use eta=0"
     if not sampler.affine:
         return "the density of a sampler that chooses its own steps is not known"
+    if sampler.brings_levels:
+        return (
+            "the density needs derivatives, which do not pass through the code of another package"
+        )
     if not isinstance(sweep.denoisers[cell.denoiser], Denoiser):
         return "the density needs a denoiser"
     if type(_plain(start)).log_density is Start.log_density:
@@ -89,7 +93,7 @@ def _even(sweep: Sweep, start: Start) -> Start:
 
 @torch.no_grad()
 def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
-    """ln p − ln q at points of the cell's law; the points depend on its seed and repetition."""
+    """ln p − ln q at points of the cell's law, which depend on its seed and repetition."""
     began = time.perf_counter()
     reason = why_no_density(sweep, cell)
     if reason is not None:
@@ -99,12 +103,12 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     rows, levels = min(count, BATCH), sweep.levels(cell.steps)
     start, first = _even(sweep, sweep.starts[cell.start]), levels.rows[0]
     exact = sweep.dataset.oracle(sweep.schedule)
-    assert isinstance(exact, Density)  # the metric has asked
+    assert isinstance(exact, Density)  # checked by the metric
     exact = exact.to(sweep.device)
     model = sweep.denoisers[cell.denoiser]
     assert isinstance(model, Denoiser)
     counted = Counted(model)
-    noise = KeyedNoise(("density", sweep.seed))  # nothing is drawn
+    noise = KeyedNoise(("density", sweep.seed))  # never used
     parts, turned = [], 0
     for block in range(count // rows):
         key = (sweep.seed, cell.repetition, block)

@@ -1,19 +1,19 @@
 """The confidence interval of the distance of one set of samples, by the jackknife.
 
-A run has repetitions, and intervals from them (see `statistics`). A file of samples is one set
-only. It is divided at random into G groups; D₍g₎ is the distance without group g, and
+The intervals of a run come from its repetitions (see `statistics`). A file of samples is a single
+set. It is divided at random into G groups. D₍g₎ is the distance without group g, and
 
     s² = (G − 1)/G·Σ_g (D₍g₎ − D̄₍·₎)²,      D ± t_{0.975, G−1}·s
 
-is the interval for the median distance of other sets of as many independent samples of the same
-law, to the same data; the mean of heavy-tailed distances is decided by rare sets, which one file
-cannot know of (Tukey, "Bias and confidence in not quite large samples", Annals of Mathematical
-Statistics 29, 1958). On average s² is too large rather than too small (Efron and Stein, "The
-jackknife estimate of variance", Annals of Statistics 9, 1981): for max-sliced W₂ on the grid
-mixture, 2 000 samples, s is 1.6 times the true deviation, and 95 to 97 % of the intervals contain
-the median; for t₃ data 95 to 96 % do. A bootstrap would draw samples twice, which changes a
-distance near zero. The interval is too short for rows that depend on each other, such as the states
-of one Markov chain.
+is an interval for the median distance of other sets of as many independent samples of the same
+law, to the same data (Tukey, "Bias and confidence in not quite large samples", Annals of
+Mathematical Statistics 29, 1958). It is for the median because rare sets dominate the mean of
+heavy-tailed distances, and one file does not contain them. On average s² is rather too large than
+too small (Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981): for
+max-sliced W₂ on the grid mixture, 2 000 samples, s is 1.6 times the true deviation, and 95 to 97 %
+of the intervals contain the median; for t₃ data 95 to 96 % do. A bootstrap would repeat samples,
+which changes a distance near zero. The interval is too short for rows that depend on each other,
+such as the states of one Markov chain.
 """
 
 from __future__ import annotations

@@ -54,13 +54,13 @@ from samplerbench.metrics.base import (
 from samplerbench.samplers.base import Sampler, final_state
 
 T = TypeVar("T")
-#: More steps would take the memory of their levels before they take the time.
+#: The levels of more steps would fill the memory.
 MOST_STEPS = 10**6
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The samples of a cell, points of shape (n, dim), or why there are none."""
+    """The samples of a cell, shape (n, dim), or the reason why there are none."""
 
     points: Tensor | None
     nfe: int
@@ -101,7 +101,7 @@ class LazySamples:
     Args:
         cell: the cell.
         draw: draws the samples at its first call.
-        laws: what is known of the output's law, by the keys of `OUTPUT_LAWS`.
+        laws: the law of the output, by the keys of `OUTPUT_LAWS`.
     """
 
     cell: Cell
@@ -114,15 +114,15 @@ class Reference:
     """The reference of a distance.
 
     Args:
-        distance: measures samples, or what is known of their law, against it.
-        to: describes it.
+        distance: measures samples, or their known law, against it.
+        to: its description.
     """
 
     distance: Lazy[Callable[[Tensor], Measurement]]
     to: Against
 
 
-#: What is known of the law of a cell's output, by name: why it is not known, and what it is.
+#: The kinds of known output laws, by name: why a cell has none (or None), and its computation.
 OUTPUT_LAWS: Mapping[
     str, tuple[Callable[[Sweep, Cell], str | None], Callable[[Sweep, Cell], OutputLaw]]
 ] = {"density": (why_no_density, log_ratios), "spectrum": (why_no_spectrum, spectrum_of)}
@@ -130,7 +130,7 @@ OUTPUT_LAWS: Mapping[
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid of cells and what they share.
+    """A grid of cells and their shared settings.
 
     Args:
         dataset: the law.
@@ -147,7 +147,7 @@ class Sweep:
         truth: the law that samples are measured against, if it is not that of the data: the data
             with the noise of a Langevin sampler's level.
         recall: returns the stored row of a cell_id, or None; a stored row is not computed again.
-        versions: of the software that decides the bits; part of every identity.
+        versions: of the software that determines the bits; part of every identity.
         n_samples: n, per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: independent sets of fresh draws for the floor.
@@ -200,22 +200,22 @@ class Sweep:
                 allowed = f"at least 1 and at most {MOST_STEPS:,}"
                 require(1 <= number <= MOST_STEPS, name, number, allowed)
         for name, sampler in self.samplers:
-            allowed = f"at least {sampler.least_evaluations(1)}, what one step of {name} takes"
+            allowed = f"at least {sampler.least_evaluations(1)}, the cost of one step of {name}"
             require(len(self.steps_of(sampler)) > 0, "nfe", list(self.nfe), allowed)
 
     def steps_of(self, sampler: Sampler) -> list[int]:
-        """The numbers of steps at which a sampler is run."""
+        """The numbers of steps of a sampler."""
         if not self.nfe:
             return list(self.steps)
         return sorted({steps for nfe in self.nfe if (steps := most_steps(sampler, nfe)) > 0})
 
     def starts_of(self, sampler: Sampler) -> dict[str, Start]:
-        """The starts from which a sampler is run: chains have no prior, see `for_samplers`."""
+        """The starts of a sampler; chains have no prior, see `for_samplers`."""
         return for_samplers(self.starts, sampler.holds)
 
     @property
     def all_starts(self) -> dict[str, Start]:
-        """The starts of all samplers of the sweep, and its own."""
+        """The starts of all samplers of the sweep, and those of its field `starts`."""
         every = dict(self.starts)
         for _, sampler in self.samplers:
             every |= self.starts_of(sampler)
@@ -234,10 +234,11 @@ class Sweep:
 
     @cached_property
     def books(self) -> Books:
-        """The shared part of all rows; described once, since that takes long for a large law."""
+        """The shared part of all rows, computed once, since a large law takes long to describe."""
         return Books(
             law=identity(self.dataset),
             truth="" if self.truth is None else identity(self.truth),
+            schedule=identity(self.schedule),
             path=identity([self.schedule, self.grid]),
             held=self._held,
             starts={name: identity(start) for name, start in self.all_starts.items()},
@@ -255,7 +256,7 @@ class Sweep:
 
     @property
     def _held(self) -> tuple[str, str]:
-        """Identity of the path of chains, and the name of their grid."""
+        """Identity of the path for chains, and the name of their grid."""
         if not any(sampler.holds for _, sampler in self.samplers):
             return "", ""
         grid = grids.for_samplers(self.grid, self.schedule, self.all_steps[0], holds=True)
@@ -268,7 +269,7 @@ class Sweep:
         if origin is None or origin.content not in ("", identity_of_model(model)):
             own = identity_of_model(model)
             return Origin("own", own, own)
-        # a graph gets tensors in place of numbers, which can change the last bits
+        # a graph gets tensors instead of numbers, which can change the last bits
         words = " graphed" if isinstance(model, Graphed) else ""
         return Origin(origin.kind, origin.id + words, origin.recipe + words)
 
@@ -301,7 +302,7 @@ class Sweep:
         ]
 
     def metrics_of(self, cell: Cell) -> list[str]:
-        """The metrics of a cell: output laws have no floor, exact values no repetitions."""
+        """The metrics of a cell; output laws have no floor, exact values no repetitions."""
         floor = cell.settings is None
         return [
             name
@@ -317,8 +318,9 @@ class Sweep:
     def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
         """The levels for a number of steps: of the job's grid, or of a sampler's own."""
         require(1 <= steps <= MOST_STEPS, "steps", steps, f"at least 1, at most {MOST_STEPS:,}")
-        holds = sampler is not None and sampler.holds
-        return grids.for_samplers(self.grid, self.schedule, steps, holds)(self.schedule, steps)
+        if sampler is None:
+            return self.grid(self.schedule, steps)
+        return sampler.levels(self.grid, self.schedule, steps)
 
     def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:
         """The cell's samples, block by block, shape (block or fewer, dim)."""
@@ -333,7 +335,7 @@ class Sweep:
     def beginning(self, cell: Cell, levels: Levels, block: int) -> tuple[Tensor, Noise]:
         """The first states of a block, shape (block, dim), and the noise of its sampler."""
         key = (self.seed, cell.repetition, block)
-        assert cell.settings is not None  # a floor begins nowhere
+        assert cell.settings is not None  # a floor has no sampler
         start = self.starts_of(cell.settings)[cell.start]
         x = start.draw(self.dataset, self.block, levels.rows[0], key)
         x = x.to(self.device, self.dtype)
@@ -424,7 +426,7 @@ class Sweep:
                 even = isinstance(self.starts.get(cell.start), Sobol)
                 if even:
                     draws = stratified_draws(self.law, self.n_samples, *key)
-                else:  # a finite data set has a part of its own for them
+                else:  # a finite data set has its own part for them
                     draws = self.law.draws(self.n_samples, *key)
                 samples = draws.to(self.device, self.dtype)
             else:
@@ -443,7 +445,7 @@ class Sweep:
                     samples = torch.cat(blocks)
                     nfe = mean_over_samples(counts, list(map(len, blocks)))
             if samples is not None:
-                bad = int((~(samples.abs() < LARGEST)).any(-1).sum())  # NaN is below nothing
+                bad = int((~(samples.abs() < LARGEST)).any(-1).sum())  # NaN counts as bad
                 if bad:
                     message = (
                         f"{bad} of {len(samples)} samples are not finite, or {LARGEST:g} and more"
@@ -454,9 +456,9 @@ class Sweep:
         return Samples(samples, nfe, time.perf_counter() - began, status, message)
 
     def measure(self, lazy: LazySamples, metric: str, to: Reference) -> Row:
-        """The row of one distance of a cell's samples; its seconds are of sampling and metric.
+        """The row of one distance of a cell's samples; `seconds` is for sampling and metric.
 
-        A stored value is returned as it is: nothing is drawn or measured.
+        A stored value is returned without sampling or measuring.
         """
         settings = self.metrics[metric]
         row = self.books.row(lazy.cell, metric, settings, to.to)
@@ -501,8 +503,8 @@ class Sweep:
 def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:
     """The mean number of evaluations per sample, rounded up.
 
-    A sample needs as many evaluations as its block. The number is the same in every block, unless
-    the sampler is adaptive.
+    All samples of a block have the same number. It differs between blocks only for an adaptive
+    sampler.
 
     Args:
         evaluations: of the model, for each block.

@@ -196,6 +196,34 @@ def log_snr(
     return _at_noise(schedule, logs.exp())
 
 
+def tangent(
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    scale: float = 1.0,
+    noise_min: float,
+    noise_max: float | None = None,
+) -> Levels:
+    """κ_i = c·tan(a_i) with N equally spaced angles from arctan(κ_max/c) to arctan(κ_min/c).
+
+    The data follow. On N(0, c²·I) these levels are the best ones for Euler's method in σ. Sabour,
+    Fidler, Kreis, "Align your steps: optimizing sampling schedules in diffusion models", ICML 2024
+    (arXiv 2404.14507), Theorem 3.1. Other arguments as in `karras`.
+
+    Args:
+        schedule: the path.
+        steps: N.
+        scale: c, the standard deviation of the data.
+        noise_min: κ_min.
+        noise_max: κ_max.
+    """
+    require(0 < scale < math.inf, "scale", scale, "positive and finite")
+    low, high = _noise_range(schedule, steps, noise_min, noise_max)
+    ends = math.atan(high / scale), math.atan(low / scale)
+    angles = torch.linspace(*ends, steps, dtype=torch.float64)
+    return _at_noise(schedule, scale * angles.tan())
+
+
 def leading(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
     """DDPM's integers k·⌊T/N⌋, k = N − 1, …, 0, as times (integer + 1)/T, then the data.
 

@@ -1,6 +1,6 @@
-"""A user's own data: an array in a file, in the file's own units.
+"""A user's own data: an array in a file, in the units of the file.
 
-Arrays are `.npy`, `.npz` and torch's `.pt`; of a file with several, `array` says which. Tables are
+Arrays are `.npy`, `.npz` and torch's `.pt`; `array` chooses one of several in a file. Tables are
 `.csv` (commas), `.tsv` (tabs), `.txt` (spaces, tabs or commas) and `.parquet`. In a table of text,
 lines that begin with # are comments. Columns whose names end with __ are left out, as Stan writes
 them; `columns` chooses others: "x,y" are these two, and theta is also theta.1, theta.2, …
@@ -37,13 +37,13 @@ def from_file(
     array: str | None = None,
     columns: str | None = None,
 ) -> Divided:
-    """The data set in a file, a point a row, divided into four parts.
+    """The data set in a file, one point per row, divided into four parts.
 
     The numbers are not standardised here; a learned denoiser does that. An array has the shape
-    (n, dim), integer or floating; nothing is ever unpickled but tensors. A table of text is UTF-8.
-    Its first line is a header if none of its entries is a number, or if it is 0, 1, 2, …, as pandas
-    writes columns without names. Files whose rows are all equal, numbers of 1e15 or more in size,
-    and 1_000, which only Python reads, are errors.
+    (n, dim), integer or floating; only tensors are unpickled. A table of text is UTF-8. Its first
+    line is a header if none of its entries is a number, or if it is 0, 1, 2, …, as pandas writes
+    columns without names. Errors are: equal rows only, numbers of 1e15 or more in size, and numbers
+    like 1_000, which only Python accepts.
 
     Args:
         path: of the file, relative to the current directory; ~ is the home directory.
@@ -125,7 +125,7 @@ def read_frames(path: str, *, array: str | None = None) -> Tensor:
     return as_points(values.reshape(-1, values.shape[-1]), path).reshape(values.shape)
 
 
-#: What the first axes of an array of chains may be.
+#: The possible first axes of an array of chains.
 LAYOUTS = ("draw", "chain,draw", "draw,chain")
 
 
@@ -213,14 +213,14 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _one_of(names: list[str], array: str | None, path: Path) -> str:
-    """The name of the array that is asked for, or of the only one."""
+    """The name of the chosen array, or of the only one."""
     known = array in names or (array is None and len(names) == 1)
     require(known, "array", array, f"one of those in {path}: {', '.join(names)}")
     return array or names[0]
 
 
 def _read_npz(path: Path, array: str | None) -> np.ndarray:
-    with ZipFile(path) as archive:  # whatever else numpy.load would open
+    with ZipFile(path) as archive:  # numpy.load would also open other formats
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         with archive.open(f"{_one_of(names, array, path)}.npy") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
@@ -232,9 +232,9 @@ def _read_pt(path: Path, array: str | None) -> np.ndarray:
         names = [str(name) for name, value in content.items() if isinstance(value, Tensor)]
         content = content[_one_of(names, array, path)]
     elif array is not None:
-        raise InvalidSetting("array", array, f"left out: {path} holds one tensor")
+        raise InvalidSetting("array", array, f"left out: {path} contains one tensor")
     if not isinstance(content, Tensor):
-        raise ValueError(f"it holds a {type(content).__name__}")
+        raise ValueError(f"it contains a {type(content).__name__}")
     exact = content.detach()
     # numpy has no bfloat16
     values: np.ndarray = (exact.double() if exact.is_floating_point() else exact).numpy()
@@ -288,13 +288,13 @@ def _read_text(
     numbered = len(names) > 1 and names == [str(k) for k in range(len(names))]
     header = numbered or not any(_is_number(entry) for entry in names)
     if columns is not None and not header:
-        raise ValueError("it has no header, and columns= asks for names")
+        raise ValueError("it has no header with names for columns=")
     rows = rows[1:] if header else rows
     if not rows:
         raise ValueError("there are no rows below the header")
     for number, row in enumerate(rows, start=2 if header else 1):
         if len(row) != len(rows[0]):
-            raise ValueError(f"row {number} has {len(row)} entries and not {len(rows[0])}")
+            raise ValueError(f"row {number} has {len(row)} entries, not {len(rows[0])}")
         for entry in row:
             # Python reads 1_000 as a number, and no other program does
             if not _is_number(entry) or "_" in entry:
@@ -305,7 +305,7 @@ def _read_text(
 
 
 def _chosen(names: list[str], columns: str | None) -> list[int]:
-    """The columns that are asked for; without, all but those of Stan's sampler."""
+    """The chosen columns; by default all except those of Stan's sampler."""
     if columns is None:
         return [place for place, name in enumerate(names) if not name.endswith("__")]
     found: list[int] = []
@@ -325,7 +325,7 @@ def _is_number(entry: str) -> bool:
 
 
 def _fault(array: np.ndarray) -> str:
-    """Why an array cannot be data; empty if it can."""
+    """Why an array is not valid data; empty if it is."""
     if array.dtype.kind not in "iuf":
         return f"its numbers are of the type {array.dtype}"
     if array.ndim != 2:

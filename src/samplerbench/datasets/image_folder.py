@@ -1,4 +1,4 @@
-"""A user's own images: all files in a folder and below it, grey or in colour, made one size.
+"""A user's own images: all files in a folder and below it, grey or in colour, in one size.
 
 An image is rotated by its EXIF orientation, resized so that its shorter side has `size` pixels, and
 cropped to the square in its middle. Files that cannot be read are named in a warning and left out,
@@ -118,10 +118,10 @@ def read(file: Path, colours: Colours, size: int | None = None) -> NDArray[np.ui
     """An image, shape (1 or 3, size, size); of its own height and width without a size.
 
     Raises:
-        Exception: what Pillow raises for a broken file.
+        Exception: of Pillow, for a broken file.
         ValueError: the image has more than 8 bits per channel.
     """
-    bomb = Image.DecompressionBombWarning  # a small file can hold more pixels than the memory
+    bomb = Image.DecompressionBombWarning  # a small file may contain more pixels than the memory
     with warnings.catch_warnings(action="error", category=bomb), Image.open(file) as opened:
         if opened.mode.startswith(("I", "F")):
             raise ValueError("it has more than 8 bits a channel")

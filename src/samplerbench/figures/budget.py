@@ -1,8 +1,8 @@
 """The error budget as waterfalls: from the floor to the total distance, one part after another.
 
 Bars are differences of distances: they add up to the total and may be negative. Diamonds are the
-distances between neighbours: they do not add up, but they show what the floor hides. Both have
-intervals. `bench.budget` defines both.
+distances between neighbours: they do not add up, but they also show errors below the floor. Both
+have intervals. `bench.budget` defines both.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
                 lowest.append(_panel(axes, own[own["steps"] == count]))
                 axes.set_title(f"{name}, N = {count}", fontsize="small")
             row[0].set_ylabel(metric_title(metric))
-        # the panels share this axis; to set one end before all are drawn would fix the other, too
+        # set both ends of the shared axis after all panels: setting one end fixes the other one
         panels[0, 0].set_ylim(bottom=1.1 * min(lowest))
         subtitle(figure, title)
         handles = _legend()[: 1 + (lines["kind"] == "neighbours").any()]
@@ -65,11 +65,11 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
 
 
 def _panel(axes: Axes, lines: pd.DataFrame) -> float:
-    """Draw one budget; returns the lowest value in it."""
+    """Draw one budget; return the lowest value in it."""
     differences = lines[lines["kind"] == "difference"].set_index("part")
     neighbours = lines[lines["kind"] == "neighbours"].set_index("part")
     parts = [part for part in (*PARTS, "total") if part in differences.index]
-    if "floor" not in parts:  # bars that do not start at the floor would be read as distances
+    if "floor" not in parts:  # bars that do not start at the floor would look like distances
         axes.text(0.5, 0.5, "no budget: no limit", transform=axes.transAxes, ha="center")
         return 0.0
     level, lowest = 0.0, 0.0
@@ -82,11 +82,11 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> float:
         lowest = min(lowest, bottom, bottom + mean, low if low == low else 0.0)
         if part != "total":
             level = bottom + mean
-            # along this bar's end, too: a bar of no height would leave a gap
+            # also along the end of this bar: a bar without height would leave a gap
             axes.plot([place - 0.35, place + 0.65], [level, level], color="0.5", lw=0.8)
         if part in neighbours.index:
             low, high = (float(neighbours[end][part]) for end in ("lower", "upper"))
-            beside = place + 0.2  # at the centre, the bar's interval would hide it
+            beside = place + 0.2  # the interval of the bar is at the centre
             axes.plot([beside, beside], [low, high], color="black", lw=1)
             apart = float(neighbours["mean"][part])
             axes.plot(beside, apart, "D", color="black", mfc="white", ms=5)

@@ -1,8 +1,8 @@
 """Distance to the data against the number of steps, with the floor and intervals.
 
-The floor is the distance of n fresh draws of the law itself. Curves of the exact score and of the
-exact start, besides those of the learned score and the prior, show which part of a distance is due
-to the sampler.
+The floor is the distance of n fresh draws of the law itself. The curves of the exact score and of
+the exact start, next to those of the learned score and the prior, show which part of a distance the
+sampler causes.
 """
 
 from __future__ import annotations
@@ -51,12 +51,13 @@ def distance_against(
 ) -> Figure:
     """One panel for each start, a colour and a marker for each sampler setting, dashes by denoiser.
 
-    With one denoiser and more settings than colours, curves of one colour differ by their dashes.
+    With one denoiser and more settings than colours, curves with the same colour have different
+    dashes.
 
     Args:
         table: rows of the results store.
         metric: one of its metrics.
-        x: steps, or nfe, the counted evaluations: the fair axis for samplers of several stages.
+        x: steps, or nfe, the counted evaluations, for a comparison at equal cost.
         axes: to draw into, one for each start; none for a new figure.
 
     Raises:
@@ -85,7 +86,7 @@ def distance_curves(
     caption: str,
     axes: Sequence[Axes] = (),
 ) -> Figure:
-    """The figure of curves that are worked out.
+    """The figure of given curves.
 
     Args:
         cells: lines of `statistics.summary` with the column `name` of a curve.
@@ -93,7 +94,7 @@ def distance_curves(
         x: steps or nfe.
         title: of the axis of distances.
         styles: by name, in the order of the legend.
-        caption: above the panels; left out of axes of others, which have a legend of their own.
+        caption: text above the panels; not in given axes.
         axes: to draw into, one for each start; none for a new figure.
 
     Raises:
@@ -147,7 +148,7 @@ def _panels(count: int) -> tuple[list[Axes], float]:
 
     They are side by side, or one above the other where the figure is narrow.
     """
-    # text of the same size leaves a narrow figure room for one column only
+    # a narrow figure with text of this size has space for only one column
     width, inches = _PANEL * count + 1.7, look().inches
     stacked = inches is not None and inches < 0.6 * width * look().scale
     rows, columns = (count, 1) if stacked else (1, count)
@@ -158,7 +159,7 @@ def _panels(count: int) -> tuple[list[Axes], float]:
 
 
 def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:
-    """The line and the markers of a curve, and of its key in the legend."""
+    """The line and the markers of a curve and of its entry in the legend."""
     return {
         "color": style.colour,
         "ls": style.dashes if by_setting else _LINES.get(denoiser, ":"),
@@ -168,7 +169,7 @@ def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, objec
 
 
 def about(cells: pd.DataFrame) -> str:
-    """What cells have in common, for the line above a figure."""
+    """The common settings of cells, for the line above a figure."""
     datasets = " and ".join(cells["dataset"].unique())
     sizes = " and ".join(f"{n:,}" for n in sorted(cells["n_samples"].unique()))
     bars = "; bars: 95 % intervals of the mean" if (cells["count"] > 1).any() else ""
@@ -184,7 +185,7 @@ def floor_band(axes: Axes, floor: pd.Series) -> None:
 def _legend(
     styles: Mapping[str, CurveStyle], cells: pd.DataFrame, by_setting: bool, with_floor: bool
 ) -> list[Line2D | Patch]:
-    # the key of a setting with curves of several denoisers looks like the learned one's
+    # if a setting has curves of several denoisers, its entry looks like that of the learned one
     of_names = cells.groupby("name")["denoiser"].agg(set)
     first = {name: "learned" if "learned" in of else min(of) for name, of in of_names.items()}
     denoisers = sorted(set(cells["denoiser"]))

@@ -1,8 +1,8 @@
-"""The error of a sampler in each direction of a Gaussian: a picture by eigenvalue, N as colour.
+"""The error of a sampler in each direction of a Gaussian, against the eigenvalue.
 
-A sampler of fixed steps multiplies each direction by a factor of its own. The curve has the
-relative error of the standard deviation, |√(λ'/λ) − 1|, against the eigenvalue λ of the data's
-covariance. Directions without variance have no relative error and are not shown.
+A sampler with fixed steps multiplies each direction by its own factor. The curve is the relative
+error of the standard deviation, |√(λ'/λ) − 1|, against the eigenvalue λ of the data's covariance;
+its colour shows N. Directions without variance have no relative error and are not shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from samplerbench.bench.scene import Scene
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.figures.base import Drawings
 from samplerbench.figures.gaussian import GaussianPicture, state_law
-from samplerbench.figures.panels import grouped, start_name
+from samplerbench.figures.panels import grouped, score_name, start_name
 from samplerbench.figures.style import add_legend, sized, styled, subtitle
 
 _COLUMNS = 3
@@ -34,7 +34,7 @@ class SpectrumError(GaussianPicture):
         varies = law.variances > 0
         eigenvalues, order = law.variances[varies].sort()
         steps = sorted(set(scene.steps))
-        runs = [run for count in steps for run in self.courses(scene, count)]
+        runs = [run for count in steps for run in self.runs_with_law(scene, count)]
         panels = grouped(runs, lambda run: run.label)
         columns = min(len(panels), _COLUMNS)
         rows = math.ceil(len(panels) / columns)
@@ -62,5 +62,6 @@ class SpectrumError(GaussianPicture):
                 figure,
                 [Line2D([], [], color=colours[count], label=f"N = {count}") for count in steps],
             )
-            subtitle(figure, f"exact score; {start_name(runs)}; {law.dim:,} directions")
+            score = score_name(scene, runs[0].denoiser)
+            subtitle(figure, f"{score}; {start_name(runs)}; {law.dim:,} directions")
         return {"spectrum_error": figure}

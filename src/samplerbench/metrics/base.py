@@ -11,10 +11,10 @@ A law metric compares a cloud with the law of a data set itself, without the noi
     distance = metric.against_law(dataset, seed=metric_seed)
 
 A measurement has bounds on the metric, lower ≤ D(samples, reference) ≤ upper, nan if a method has
-none. For example, a maximum over finitely many directions bounds the maximum over the sphere from
-below only. Values are in the units of the data, unless a member says otherwise: the distance does
-not depend on whether points are in metres or in nanometres. So no member has a tolerance that is a
-fixed number of data units, or squares float32 numbers of any size.
+none. For example, a maximum over finitely many directions bounds the maximum over the sphere only
+from below. Values are in the units of the data, unless the docstring of a metric says otherwise.
+The choice of the unit must not matter. So no metric has a tolerance in data units, and none squares
+float32 numbers without scaling them first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Measurement:
         direction: the unit vector `(dim,)` that attains the value, in float64 on the CPU; None
             for a metric without directions.
         evaluations: the number of one-dimensional distances that were computed.
-        info: further numbers by name, such as the p-value of a test; see the member.
+        info: more numbers by name, such as the p-value of a test; see the member.
     """
 
     value: float
@@ -106,7 +106,7 @@ class Metric(ABC):
 
     @final
     def against(self, reference: Tensor, *, seed: int) -> Distance:
-        """Prepare the reference `(m, dim)`; `seed` decides all random numbers of the metric.
+        """Prepare the reference `(m, dim)`; `seed` determines all random numbers of the metric.
 
         Raises:
             ValueError: the reference is empty, not finite or of a dimension the metric cannot
@@ -128,8 +128,8 @@ class LawMetric(ABC):
     """A metric against a law and its settings: a frozen dataclass, like a `Metric`.
 
     Attributes:
-        is_wasserstein: as of a `Metric`.
-        smaller_is_better: as of a `Metric`.
+        is_wasserstein: as in `Metric`.
+        smaller_is_better: as in `Metric`.
     """
 
     is_wasserstein: ClassVar[bool] = True
@@ -146,7 +146,7 @@ class LawMetric(ABC):
 
     @final
     def against_law(self, dataset: Dataset, *, seed: int) -> Distance:
-        """Prepare the law; `seed` decides all random numbers of the metric.
+        """Prepare the law; `seed` determines all random numbers of the metric.
 
         Raises:
             ValueError: the metric cannot handle the law; the seed is negative.
@@ -166,7 +166,7 @@ class OutputLawMetric(LawMetric):
     """A metric of the law of a sampler's output, not of its samples: it has no floor.
 
     Attributes:
-        needs: what it is computed from, a key of `bench.sweep.OUTPUT_LAWS`.
+        needs: the kind of output law that it uses, a key of `bench.sweep.OUTPUT_LAWS`.
         exact: whether its value has no error, so that one repetition is enough.
     """
 
@@ -175,7 +175,7 @@ class OutputLawMetric(LawMetric):
 
     @abstractmethod
     def of_output(self, values: Tensor, dataset: Dataset) -> Measurement:
-        """The distance from what is known of the output's law; see `needs`."""
+        """The distance of an output law of the kind `needs`; see `bench.densities.OutputLaw`."""
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         allowed = "another one: it needs the law of a sampler's output, not samples"
@@ -185,8 +185,8 @@ class OutputLawMetric(LawMetric):
 class SpectrumDistance(OutputLawMetric):
     """A distance of a sampler's output from a Gaussian, exact: one repetition is enough.
 
-    `bench.spectra` computes means and variances of the output's coordinates, for samplers of fixed
-    steps with the exact denoiser.
+    `bench.spectra` computes means and variances of the output's coordinates, for samplers with
+    fixed steps and the exact denoiser.
     """
 
     needs: ClassVar[str] = "spectrum"
@@ -236,7 +236,7 @@ def worst_exponent(metric: Metric | LawMetric) -> float:
     """The exponent a of the floor n^−a for a law whose modes are far apart.
 
     A share of about n^−½ of the mass is in the wrong mode and has to travel a fixed distance. W_p
-    is the p-th root of this cost, so a = 1/(2p). A metric that is not a root falls like the share.
+    is the p-th root of this cost, so a = 1/(2p). A metric without a root falls like the share.
     """
     return 0.5 / float(getattr(metric, "p", 2.0)) if metric.is_wasserstein else 0.5
 

@@ -4,8 +4,9 @@ With variances λ' of the output and λ of the data in each coordinate, and mean
 
     KL = ½·Σ (λ'/λ − 1 − ln(λ'/λ) + (m' − m)²/λ) .
 
-It is finite only if both laws vary in the same directions. In the other directions the last step
-gives both the same value, if it is the step to x̂₀.
+`info` has `reverse`, the divergence of the data's law from the output's. Both are finite only if
+the two laws vary in the same directions. In the other directions they have the same constant value,
+if the last step is the step to x̂₀.
 """
 
 from __future__ import annotations
@@ -37,4 +38,6 @@ class KLLawGaussian(SpectrumDistance):
             )
         excess = ((variances - law.variances) / law.variances)[varies]
         kl = float((excess - excess.log1p() + (gap / law.variances)[varies]).sum()) / 2
-        return Measurement(kl, kl, kl, None, 0)
+        # ln(λ'/λ) + λ/λ' − 1, and λ/λ' − 1 = −excess/(1 + excess)
+        back = excess.log1p() - excess / (1 + excess) + (gap / variances)[varies]
+        return Measurement(kl, kl, kl, None, 0, {"reverse": float(back.sum()) / 2})

@@ -2,8 +2,8 @@
 
     TV(q, p) = ½ ∫ |q − p| = ½ E_q|1 − r| ,     r = p/q where q > 0,
 
-if p has no mass where q has none, which E_q[r] = 1 says. No event has probabilities under q and p
-that differ by more. `info` has `half_width` and `mean_ratio` as of `kl_law`.
+if p has no mass where q has none; E_q[r] = 1 checks this. It is the largest difference of the
+probabilities of an event under q and p. `info` has `half_width` and `mean_ratio`, as in `kl_law`.
 """
 
 from __future__ import annotations

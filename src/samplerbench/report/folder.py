@@ -4,9 +4,9 @@
     cells.csv          every value, one row each
     differences.csv    of two runs, with --compare
     table.md, .tex     means and intervals, for a README and for a paper
-    figures/           where they are asked for
+    figures/           with figures=…
 
-A temporary folder beside it is filled first and gets the final name when it is complete.
+The files are written into a temporary folder, which is renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def write_report(report: Report, directory: Path, figures: Sequence[str] = ()) -
     """Write the folder, complete or not at all.
 
     Args:
-        report: what is written.
-        directory: a folder that is not there yet.
-        figures: formats of figures, perhaps none.
+        report: the content.
+        directory: a new folder.
+        figures: formats of figures; empty for none.
 
     Raises:
         InvalidSetting: the folder exists already, or it cannot be written.
     """
-    allowed = "a folder that is not there yet: nothing is overwritten"
+    allowed = "a new folder: nothing is overwritten"
     if directory.exists() or directory.is_symlink():
         raise InvalidSetting("out", directory, allowed)
     temporary = temporary_name(directory)
@@ -41,7 +41,7 @@ def write_report(report: Report, directory: Path, figures: Sequence[str] = ()) -
         temporary.mkdir(parents=True)
         _write_tables(report, temporary)
         if figures:
-            # matplotlib takes longer to import than the rest
+            # matplotlib is slow to import
             from samplerbench.report.figures import write_figures
 
             (temporary / "figures").mkdir()
@@ -55,7 +55,7 @@ def write_report(report: Report, directory: Path, figures: Sequence[str] = ()) -
 
 
 def _write(path: Path, text: str) -> None:
-    # the name of a run's folder may contain bytes that no encoding has
+    # the name of a run's folder may contain bytes that are not valid text
     write_atomically(path, text.encode(errors="replace"))
 
 

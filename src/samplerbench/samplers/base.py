@@ -21,7 +21,7 @@ from typing import ClassVar, Self, cast
 import torch
 from torch import Tensor
 
-from samplerbench.core.grids import MOST_NOISE, Level, Levels
+from samplerbench.core.grids import MOST_NOISE, Grid, Level, Levels, for_samplers
 from samplerbench.core.models import Denoiser, Density, Score
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
@@ -54,6 +54,7 @@ class Sampler(ABC):
         needs_density: whether the model must also have a log-density.
         needs_signal: whether it is undefined at levels without signal, α = 0.
         holds: whether it stays at one level, as in `grids.hold`; all others must move.
+        brings_levels: whether its levels are its own, whatever the job's grid.
         rejects: whether it may reject proposals; then `info` has `acceptance`.
         couples: whether its draws may be the increments of a Brownian path; see `core.coupling`.
     """
@@ -63,6 +64,7 @@ class Sampler(ABC):
     needs_density: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = False
     holds: ClassVar[bool] = False
+    brings_levels: ClassVar[bool] = False
     rejects: ClassVar[bool] = False
     couples: ClassVar[bool] = False
 
@@ -108,6 +110,10 @@ class Sampler(ABC):
     def least_evaluations(self, steps: int) -> int:
         """The smallest number of evaluations in a run of N steps."""
         return self.evaluations(steps) or steps
+
+    def levels(self, grid: Grid, schedule: NoiseSchedule, steps: int) -> Levels:
+        """The levels of a run of N steps, of the job's grid if the sampler has none of its own."""
+        return for_samplers(grid, schedule, steps, self.holds)(schedule, steps)
 
     def most_noise(self, schedule: NoiseSchedule, levels: Levels) -> float:
         """The largest noise-to-signal ratio of an evaluation; infinite without signal.
@@ -188,10 +194,12 @@ class Sampler(ABC):
         if needed <= model.trained_noise * (1 + 1e-6):
             return None
         above = most > Sampler.most_noise(self, model.schedule, levels) * (1 + 1e-6)
-        cause = f"{type(self).__name__} asks for" if above else "the grid begins at"
+        own, ours = above or self.brings_levels, "schedule.sigma_max or grid.noise_max"
+        cause = f"{type(self).__name__} asks for" if own else "the grid begins at"
         return (
             f"the network is trained up to σ/α = {model.trained_noise:.4g} and {cause} "
-            f"{needed:.4g}: raise level_law.maximum, or lower schedule.sigma_max or grid.noise_max"
+            f"{needed:.4g}: raise level_law.maximum, or lower "
+            + ("the σ that its settings begin at" if self.brings_levels else ours)
         )
 
 

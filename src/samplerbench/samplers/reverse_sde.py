@@ -65,9 +65,14 @@ def sde_coefficients(schedule: NoiseSchedule, levels: Levels) -> list[tuple[floa
 
     a = f + g²/σ², b = −α·g²/σ²; see `core.schedules`.
     """
-    t, alpha, sigma = levels.t[:-1], levels.alpha[:-1], levels.sigma[:-1]
-    alpha_rate, variance_rate = schedule.rates(t)
-    f = alpha_rate / alpha
-    g2 = variance_rate - 2 * f * sigma.square()
-    a, b = f + g2 / sigma.square(), -alpha * g2 / sigma.square()
+    f, g2 = sde_rates(schedule, levels)
+    alpha, variance = levels.alpha[:-1], levels.sigma[:-1].square()
+    a, b = f + g2 / variance, -alpha * g2 / variance
     return list(zip(a.tolist(), b.tolist(), g2.sqrt().tolist(), strict=True))
+
+
+def sde_rates(schedule: NoiseSchedule, levels: Levels) -> tuple[Tensor, Tensor]:
+    """f and g² of the SDE at each level but the last, float64, (steps,) each."""
+    alpha_rate, variance_rate = schedule.rates(levels.t[:-1])
+    f = alpha_rate / levels.alpha[:-1]
+    return f, variance_rate - 2 * f * levels.sigma[:-1].square()

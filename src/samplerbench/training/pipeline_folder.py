@@ -1,9 +1,9 @@
-"""Reading a diffusers pipeline from its folder: the table of levels, the target, the U-Net.
+"""Read a diffusers pipeline from its folder: the table of levels, the target, the U-Net.
 
 No code of a pipeline is executed: its configuration is read as JSON and its weights as safetensors.
-diffusers itself builds the scheduler from the configuration, as it does for anyone who runs the
-pipeline there, and the table is read from that object. Settings that this diffusers would ignore
-are refused, and so is everything that is not a discrete DDPM on pixels.
+diffusers itself builds the scheduler from the configuration, as it does when it runs the pipeline,
+and the table is read from that object. Settings that this version of diffusers would ignore are
+refused, and so is everything that is not a discrete DDPM on pixels.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TARGETS: dict[str, Target] = {
     "v_prediction": VTarget(),
     "sample": DataTarget(),
 }
-#: diffusers' pipelines that make images from noise alone, by a U-Net and a scheduler on pixels.
+#: diffusers' pipelines that only need noise, a U-Net on pixels and a scheduler.
 PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 AGAIN = "if its download is incomplete, hf download and its id complete it"
@@ -46,10 +46,10 @@ class Unsuitable(Exception):
 
 
 def locate(model: str) -> Path:
-    """The folder of a pipeline: the folder with that name, or the one in the hub's cache.
+    """The folder of a pipeline: `model` itself, or its folder in the cache of the hub.
 
     Raises:
-        InvalidSetting: there is neither; the message has the command that downloads it.
+        InvalidSetting: neither exists; the message has the command that downloads it.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -57,13 +57,13 @@ def locate(model: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    allowed = "a folder that is there, or the id of a pipeline on the Hugging Face hub"
+    allowed = "an existing folder, or the id of a pipeline on the Hugging Face hub"
     try:
         return Path(snapshot_download(model, local_files_only=True))
     except HFValidationError as error:
         raise InvalidSetting("model", model, allowed) from error
     except OSError as error:
-        once = f"that is in its cache: no job downloads; do it once by hf download {model}"
+        once = f"that is in its cache: no job downloads; do it once with hf download {model}"
         raise InvalidSetting("model", model, f"{allowed} {once}") from error
 
 
@@ -72,12 +72,12 @@ def read_folder(folder: Path, model: str) -> tuple[Any, Target, DDPMTable, tuple
 
     Args:
         folder: of the pipeline.
-        model: the user's name of it, for messages.
+        model: its name, for messages.
 
     Raises:
         InvalidSetting: its weights are in a format that can execute code.
         Unsuitable: it is not an unconditional DDPM on pixels.
-        Exception: what diffusers and safetensors raise for broken files.
+        Exception: of diffusers or safetensors, for broken files.
     """
     with _quiet():
         if not (folder / "model_index.json").is_file():
@@ -111,7 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Switch diffusers' warnings off: what matters in them is refused here."""
+    """Switch diffusers' warnings off: settings with important warnings are refused here."""
     from diffusers.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -123,11 +123,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _scheduler(index: Mapping[str, Any], config: dict[str, Any]) -> Any:
-    """The scheduler as diffusers builds it: first by its class, then by its pipeline.
+    """The scheduler that diffusers builds: first from its class, then from its pipeline.
 
-    Settings that the file leaves out get the defaults of that class. A `DDIMPipeline` and a
-    `PNDMPipeline` make a scheduler of their own from the given one, and settings that were left out
-    get the defaults of the new class. No network is needed for that.
+    Settings that are missing in the file get the defaults of that class. A `DDIMPipeline` and a
+    `PNDMPipeline` convert the scheduler to their own class, and missing settings get the defaults
+    of the new class. No network is needed for that.
 
     Args:
         index: model_index.json, the parts of a pipeline and their classes.
@@ -137,7 +137,7 @@ def _scheduler(index: Mapping[str, Any], config: dict[str, Any]) -> Any:
 
     pipeline = index.get("_class_name")
     if pipeline not in PIPELINES:
-        raise Unsuitable(f"its pipeline is {pipeline}; those on pixels are {', '.join(PIPELINES)}")
+        raise Unsuitable(f"its pipeline is {pipeline}, not one of {', '.join(PIPELINES)} on pixels")
     parts = {name: part for name, part in index.items() if part not in (None, [None, None])}
     for name in sorted(parts):
         if not name.startswith("_") and name not in ("unet", "scheduler"):
@@ -169,11 +169,13 @@ def _class_name(parts: Mapping[str, Any], name: str) -> str:
 
 def _require_unet(class_name: object) -> None:
     if class_name != "UNet2DModel":
-        raise Unsuitable(f"its network is {class_name}; only a UNet2DModel is on pixels alone")
+        raise Unsuitable(
+            f"its network is {class_name}; only a UNet2DModel takes nothing but pixels"
+        )
 
 
 def _modernised(config: dict[str, Any]) -> dict[str, Any]:
-    """A scheduler's configuration without two settings that diffusers had before version 0.9.
+    """A scheduler's configuration without two settings from before diffusers 0.9.
 
     `tensor_format` has no effect. `predict_epsilon` became `prediction_type`. Today's diffusers
     ignores the old name, assumes that every network predicts ε, and writes both names when it saves
@@ -191,7 +193,7 @@ def _modernised(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unknown_settings(kind: Any, config: dict[str, Any]) -> None:
-    """Refuse settings that this diffusers would ignore: they may decide what the network means."""
+    """Refuse settings that this diffusers would ignore: they may change the network's meaning."""
     ignored = kind.extract_init_dict(config)[1]
     unknown = ", ".join(sorted(name for name, value in ignored.items() if value is not None))
     if unknown:
@@ -371,7 +373,7 @@ def _load_unet(folder: Path) -> Any:
         )
     missing, superfluous = len(report["missing_keys"]), len(report["unexpected_keys"])
     if missing or superfluous:
-        counts = f"lacks {missing} of the network's weights and has {superfluous} superfluous ones"
+        counts = f"lacks {missing} of the network's weights and has {superfluous} additional ones"
         raise Unsuitable(f"its file {counts}")
     if not finite(unet.state_dict()):
         raise Unsuitable("the network's weights are not all finite")

@@ -15,12 +15,12 @@ from samplerbench.core.level_laws import LevelLaw
 from samplerbench.core.models import Density
 from samplerbench.core.noise import KeyedNoise, torch_generator
 from samplerbench.core.schedules import EDM, GeometricVE, NoiseSchedule, Rectified, VPCosine
-from samplerbench.core.starts import Overdispersed, Start
+from samplerbench.core.starts import Start
 from samplerbench.core.targets import Target
 from samplerbench.core.weightings import Weighting
+from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
 from samplerbench.verify.exact_law import noised_law
-from samplerbench.verify.orders import GAUSSIAN
 from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
 T = TypeVar("T")
@@ -28,13 +28,14 @@ Grid = Callable[[NoiseSchedule, int], Levels]
 
 TIMES = torch.cat([torch.zeros(1), torch.logspace(-4, -1, 40), torch.linspace(0.11, 1, 200)])
 PATHS: tuple[NoiseSchedule, ...] = (EDM(10.0), GeometricVE(), VPCosine(), Rectified())
-STEPS = (1, 2, 3, 5, 17)
+STEPS = (1, 2, 3, 5, 17, 200)
 DRAWS = 2**14
 LEVEL = Level(0.5, 0.8, 1.3)
+LAW = gaussian((0.7, -1.2), ((1.0, 0.0), (0.0, 0.6)))
 
 
 def _accepted(make: Callable[[Any], T], cases: Iterable[Any]) -> Iterator[tuple[Any, T]]:
-    """The results of the cases that the member does not refuse.
+    """The results of the cases that the member accepts.
 
     Raises:
         InvalidSetting: it refuses all of them.
@@ -121,7 +122,7 @@ SCHEDULE: dict[str, Check] = {
 
 
 def _levels(grid: Grid, paths: Iterable[NoiseSchedule]) -> Iterator[tuple[int, Any, Levels]]:
-    """(N, path, levels) wherever the grid accepts path and N; it may refuse others."""
+    """(N, path, levels) for each path and N that the grid accepts."""
     for (path, steps), levels in _accepted(lambda case: grid(*case), product(paths, STEPS)):
         yield steps, path, levels
 
@@ -206,32 +207,20 @@ def affine_in_y(target: Target) -> str | None:
 
 
 def target_rows(target: Target) -> str | None:
-    """y and x̂₀ have the shape and the dtype of the state, and no state depends on others."""
+    """y and x̂₀ are like the state, and those of one state with its level, numbers, are the same."""
     t = torch.linspace(0.1, 0.9, 6, dtype=torch.float64).reshape(2, 3, 1)
-    level = Level(t, *Rectified()(t))
+    level, single = Level(t, *Rectified()(t)), Level(t.float(), *Rectified()(t.float()))
     x0, eps, y = (_normal(name, 6).reshape(2, 3, 2) for name in ("x0", "eps", "y"))
-    for name, function, pair in (
+    own = Level(*(float(v[0, 1]) for v in (level.t, level.alpha, level.sigma)))
+    for name, function, (a, b) in (
         ("y", target.regress, (x0, eps)),
         ("x̂₀", target.denoise, (eps, y)),
     ):
-        single = function(*(v.float() for v in pair), Level(t.float(), *Rectified()(t.float())))
-        if (single.shape, single.dtype) != (x0.shape, torch.float32):
-            return f"{name} of float32 states (2, 3, 2) is {single.dtype} of {tuple(single.shape)}"
-        own = Level(*(float(v[0, 1]) for v in (level.t, level.alpha, level.sigma)))
-        alone = function(*(v[0, 1] for v in pair), own)
-        if not torch.allclose(function(*pair, level)[0, 1], alone, rtol=1e-9):
-            return f"{name} of a state depends on the others of its batch"
-    return None
-
-
-def target_levels(target: Target) -> str | None:
-    """A level of numbers gives the same y and x̂₀ as a level of tensors."""
-    x0, eps, y = (_normal(name, 4) for name in ("x0", "eps", "y"))
-    rows = Level(*(torch.full((4, 1), float(v), dtype=torch.float64) for v in _numbers(LEVEL)))
-    for name, function in (("y", target.regress), ("x̂₀", target.denoise)):
-        arguments = (x0, eps) if name == "y" else (eps, y)
-        if not torch.allclose(function(*arguments, LEVEL), function(*arguments, rows), rtol=1e-12):
-            return f"a level of numbers gives another {name} than one of tensors"
+        got = function(a.float(), b.float(), single)
+        if (got.shape, got.dtype) != (x0.shape, torch.float32):
+            return f"{name} of float32 states (2, 3, 2) is {got.dtype} of {tuple(got.shape)}"
+        if not torch.allclose(function(a, b, level)[0, 1], function(a[0, 1], b[0, 1], own)):
+            return f"{name} depends on other states, or on whether its level is numbers or tensors"
     return None
 
 
@@ -258,14 +247,13 @@ TARGET: dict[str, Check] = {
     "inverse": denoise_inverts_regress,
     "affine": affine_in_y,
     "rows": target_rows,
-    "levels": target_levels,
     "signal": lost_signal,
     "data": finite_at_the_data,
 }
 
 
 def _start(start: Start, count: int, *key: int) -> Tensor:
-    return start.draw(GAUSSIAN, count, LEVEL, key)
+    return start.draw(LAW, count, LEVEL, key)
 
 
 def start_type(start: Start) -> str | None:
@@ -287,24 +275,30 @@ def start_key(start: Start) -> str | None:
     return None
 
 
-def _moments(start: Start) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of the first state: those of the path, or of `combine` without data."""
-    mean = torch.tensor(GAUSSIAN.means[0], dtype=torch.float64)
-    covariance = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
-    if isinstance(start, Overdispersed):  # its x₀ are wider, and independent
-        covariance = start.factor**2 * covariance.diagonal().diag()
-    if start.uses_data:
-        return noised_law(mean, covariance, LEVEL)
+def _moments(start: Start) -> tuple[Tensor, Tensor] | None:
+    """Mean and covariance of the first state on `LAW`, as the start says, or None."""
+    mean = torch.tensor(LAW.means[0], dtype=torch.float64)
+    covariance = torch.tensor(LAW.covariances[0], dtype=torch.float64)
+    try:
+        mean, variances = start.moments(mean, covariance.diagonal(), LEVEL)
+        return mean, variances.diag()
+    except InvalidSetting:
+        if start.uses_data:  # it begins on the path
+            return noised_law(mean, covariance, LEVEL)
     identity = torch.eye(2, dtype=torch.float64)
     unknown = torch.full_like(identity, torch.nan)
-    mean = start.combine(unknown, 0 * identity, LEVEL)[0]
-    root = start.combine(unknown, identity, LEVEL) - mean  # combine is affine in ε
-    return mean, root.mT @ root
+    zero, one, two = (start.combine(unknown, k * identity, LEVEL) for k in (0, 1, 2))
+    root = one - zero
+    is_affine = torch.allclose(two - one, root)  # in ε; then the first state is Gaussian
+    return (zero[0], root.mT @ root) if is_affine else None
 
 
 def start_moments(start: Start) -> str | None:
-    """Mean and covariance are those of the noised data, or of `combine` if it uses no data."""
-    mean, covariance = _moments(start)
+    """Mean and covariance of draws are those that `moments` says, or `combine`, or the path."""
+    known = _moments(start)
+    if known is None:
+        return DOES_NOT_APPLY
+    mean, covariance = known
     x, width = _start(start, DRAWS, 0, 0, 0), covariance.diagonal()
     if not ((x.mean(0) - mean).abs() < 5 * (width / DRAWS).sqrt()).all():
         return f"the mean is {x.mean(0).tolist()}, not {mean.tolist()}"
@@ -316,13 +310,15 @@ def start_moments(start: Start) -> str | None:
 
 def start_density(start: Start) -> str | None:
     """`log_density` is that of the first state on Gaussian data; it may be unknown."""
-    x = _normal("x", 30)
-    path = cast(Density, GAUSSIAN.oracle(EDM())).log_density
+    x, known = _normal("x", 30), _moments(start)
+    path = cast(Density, LAW.oracle(EDM())).log_density
     try:
         got = start.log_density(x, LEVEL, path)
     except InvalidSetting:
         return DOES_NOT_APPLY
-    law: Any = torch.distributions.MultivariateNormal(*_moments(start))
+    if known is None:
+        return DOES_NOT_APPLY
+    law: Any = torch.distributions.MultivariateNormal(*known)
     want = law.log_prob(x)
     same = got.shape == want.shape and torch.allclose(got, want, rtol=1e-9, atol=1e-9)
     return None if same else "log_density is not that of the first state"
@@ -346,20 +342,22 @@ def _times(
 
 def level_law_type(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
     """n draws are float64 numbers of shape (n,), in [0, 1]."""
-    for _, times in _times(law, paths):
-        if (times.shape, times.dtype) != ((1000,), torch.float64):
-            return f"1000 draws are {times.dtype} of shape {tuple(times.shape)}"
+    for path, times in _times(law, paths):
+        few = law.sample(7, path, torch_generator("law"))
+        for count, drawn in ((1000, times), (7, few)):
+            if (drawn.shape, drawn.dtype) != ((count,), torch.float64):
+                return f"{count} draws are {drawn.dtype} of shape {tuple(drawn.shape)}"
         if not ((times >= 0) & (times <= 1)).all():
             return "a time is outside [0, 1]"
     return None
 
 
 def level_law_generator(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
-    """The generator decides the draws."""
+    """The generator determines the draws."""
     first, again, other = (_times(law, paths, seed) for seed in (0, 0, 1))
     for (_, one), (_, same), (path, another) in zip(first, again, other, strict=True):
         if not torch.equal(one, same) or torch.equal(one, another):
-            return f"on {path} the generator does not decide the draws"
+            return f"on {path} the generator does not determine the draws"
     return None
 
 

@@ -1,10 +1,10 @@
 """The contract of data sets; see `contract`.
 
 An exact denoiser is orthogonal to all functions of its input: E[(x₀ − x̂₀(x))·f(x)] = 0 for every f
-of x = x₀ + σ·ε, if and only if x̂₀(x) = E[x₀ | x]. Draws and oracle of a data set are two pieces of
-code, and this compares them. The oracle's log-density is a third one: it must integrate to 1, and
-its slope, by differences, must be the score (Tweedie). A data set without an oracle promises only
-its draws, an oracle without a log-density nothing about it.
+of x = x₀ + σ·ε, if and only if x̂₀(x) = E[x₀ | x]. This compares the draws of a data set with its
+oracle, which are two pieces of code. The log-density of the oracle is a third one: it must
+integrate to 1, and its slope, by differences, must be the score (Tweedie). Without an oracle only
+the draws are checked; without a log-density its checks do not apply.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from samplerbench.datasets.base import Dataset
 from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
 PURPOSES = ("train", "validation", "evaluation", "floor", "start")
-#: σ as a share of the data's standard deviation; the largest compares mean and second moments.
-SHARES = (0.03, 0.2, 1.0, 10.0)
+#: α, and σ/α as a share of the data's standard deviation; the largest compares second moments.
+LEVELS = ((0.6, 0.03), (1.0, 0.2), (0.3, 1.0), (1.0, 10.0))
 
 
 def draws(law: Dataset) -> str | None:
@@ -39,7 +39,7 @@ def draws(law: Dataset) -> str | None:
 
 
 def key(law: Dataset) -> str | None:
-    """Purpose and seed decide the draws; other ones give other draws."""
+    """Purpose and seed determine the draws; other ones give other draws."""
     if not law.can_be_drawn:
         return DOES_NOT_APPLY
     keys = [(purpose, seed) for purpose in PURPOSES for seed in (0, 1)]
@@ -53,12 +53,42 @@ def key(law: Dataset) -> str | None:
     return None
 
 
+def order(law: Dataset) -> str | None:
+    """The order of draws means nothing: the first one has the law of the last."""
+    if not law.can_be_drawn:
+        return DOES_NOT_APPLY
+    x = torch.stack([law.draws(8, "train", seed) for seed in range(200)])
+    gap = _gap(x[:, 0], x[:, -1])
+    return None if gap < 6 else f"moments of the first and the last draw are {gap:.0f} errors apart"
+
+
+def uniforms(law: Dataset) -> str | None:
+    """`from_uniforms` maps uniform numbers, shape (n, uniform_dim), to draws of the same law."""
+    if law.uniform_dim is None:
+        return DOES_NOT_APPLY
+    x0 = _draws(law, 5)
+    u = np.random.default_rng(4).random((len(x0), law.uniform_dim))
+    return _other_law(law.from_uniforms(torch.from_numpy(u)), x0)
+
+
+def noised(law: Dataset) -> str | None:
+    """`noised(σ)` is the law of x₀ + σ·ε."""
+    if not law.can_be_drawn:
+        return DOES_NOT_APPLY
+    x0 = _draws(law, 5)
+    sigma = 0.5 * float(x0.std())
+    other = law.noised(sigma)
+    if other is None:
+        return DOES_NOT_APPLY
+    return _other_law(_draws(other, 6), x0 + sigma * _normal(*x0.shape))
+
+
 def moments(law: Dataset) -> str | None:
-    """Mean and variance of each coordinate, where they are known, are those of draws."""
+    """Mean and variance of each coordinate, if they are known, are those of draws."""
     known = law.moments()
     if known is None or not law.can_be_drawn:
         return DOES_NOT_APPLY
-    found = Moments.of(law.sample(4000, np.random.default_rng(5)))
+    found = Moments.of(_draws(law, 5))
     for name, other in (("mean", "mean_error"), ("variance", "variance_error")):
         gap = (getattr(known, name) - getattr(found, name)).abs()
         error = (getattr(known, other).square() + getattr(found, other).square()).sqrt()
@@ -75,17 +105,18 @@ def oracle(law: Dataset) -> str | None:
     count = 20_000 if law.dim <= 2 and law.known_law else 2_000
     x0 = law.sample(count, np.random.default_rng(1))
     eps = _normal(*x0.shape)
-    for share in SHARES:
+    for alpha, share in LEVELS:
         sigma = share * float(x0.std())
         x = x0 + sigma * eps
-        x0_hat = model.denoiser(x, Level(math.nan, 1.0, sigma))
+        x0_hat = model.denoiser(alpha * x, Level(math.nan, alpha, alpha * sigma))
         for f in (torch.ones_like(x), x, x0_hat - x, (x0_hat - x).tanh()):
             product = ((x0 - x0_hat) * f).sum(-1)
-            # where the noise moves no point beyond its neighbours, x̂₀ is x₀ but for rounding
+            # if the noise is smaller than the distances of the points, x̂₀ is x₀ up to rounding
             error = max(float(product.std()), 1e-9 * float(x0.var())) / count**0.5
             ratio = abs(float(product.mean())) / error
             if not ratio < 5:
-                return f"at σ={sigma:.3g} x₀ − x̂₀ of draws is {ratio:.0f} standard errors from 0"
+                where = f"at α={alpha}, σ={alpha * sigma:.3g}"
+                return f"{where} x₀ − x̂₀ of draws is {ratio:.0f} standard errors from 0"
     return None
 
 
@@ -167,6 +198,9 @@ def oracle_type(law: Dataset) -> str | None:
 DATASET: dict[str, Check] = {
     "draws": draws,
     "key": key,
+    "order": order,
+    "uniforms": uniforms,
+    "noised": noised,
     "moments": moments,
     "oracle": oracle,
     "score": score,
@@ -178,6 +212,28 @@ DATASET: dict[str, Check] = {
 
 def _oracle(law: Dataset) -> Denoiser | None:
     return law.oracle(EDM(1e9))
+
+
+def _draws(law: Dataset, seed: int) -> Tensor:
+    """4 000 draws, or fewer if they have many coordinates."""
+    count = max(400, min(4000, 400_000 // law.dim))
+    return law.sample(count, np.random.default_rng(seed))
+
+
+def _gap(x: Tensor, y: Tensor) -> float:
+    """The largest gap between first or second moments of draws, in standard errors."""
+    centre = x.mean(0)
+    one, two = (torch.cat([v, v * v, v * v.roll(1, -1)], -1) for v in (x - centre, y - centre))
+    error = (one.var(0) / len(one) + two.var(0) / len(two)).sqrt()
+    return float(((one.mean(0) - two.mean(0)).abs() / (error + 1e-12)).max())
+
+
+def _other_law(x: Tensor, y: Tensor) -> str | None:
+    """Why x, draws of a member, are no draws of the law of y."""
+    if (x.shape, x.dtype) != (y.shape, y.dtype):
+        return f"{len(y)} draws are {x.dtype} of shape {tuple(x.shape)}"
+    gap = _gap(x, y)
+    return None if gap < 6 else f"a mean or a second moment is {gap:.0f} standard errors off"
 
 
 def _normal(*shape: int) -> Tensor:

@@ -69,7 +69,7 @@ def bounds(metric: AnyMetric) -> str | None:
 
 
 def far(metric: AnyMetric) -> str | None:
-    """The same cloud, or draws of the law, are nearer than the same points 8 units away."""
+    """The same cloud, or draws of the law, are nearer than the same points shifted by 8."""
     if not metric.smaller_is_better:
         return DOES_NOT_APPLY
     x = _samples(metric)
@@ -79,7 +79,7 @@ def far(metric: AnyMetric) -> str | None:
 
 
 def units(metric: AnyMetric) -> str | None:
-    """A Wasserstein distance is 0 from a cloud to itself and at most the shift to a shifted one."""
+    """A Wasserstein distance is 0 for equal clouds only, in their units, at most a shift."""
     if not (isinstance(metric, Metric) and metric.is_wasserstein):
         return DOES_NOT_APPLY
     x = _samples(metric)
@@ -89,7 +89,14 @@ def units(metric: AnyMetric) -> str | None:
         return f"from a cloud to itself it is {same:.4g}, and is_wasserstein is True"
     if not 0 < moved <= float(shift.norm()) * (1 + 1e-9):
         return f"of a shift by {float(shift.norm()):.4g} it is {moved:.4g}"
-    return None
+    wider = distance(2 * x - x.mean(0)).value
+    if not wider > 1e-3:
+        return f"to a cloud of the same mean that is twice as wide it is {wider:.4g}"
+    scaled = metric.against(10 * x, seed=0)(20 * x - 10 * x.mean(0)).value
+    close = math.isclose(scaled, 10 * wider, rel_tol=1e-3)
+    return (
+        None if close else f"of clouds that are ten times as large it is {scaled / wider:.4g} times"
+    )
 
 
 def bits(metric: AnyMetric) -> str | None:
@@ -99,7 +106,7 @@ def bits(metric: AnyMetric) -> str | None:
     value = first(x).value
     first(x[: len(x) // 2])
     if first(x).value != value:
-        return "what was measured before changes the value"
+        return "earlier measurements change the value"
     return None if again(x).value == value else "the same seed gives another value"
 
 
@@ -191,7 +198,7 @@ def _first(metric: AnyMetric, cases: tuple[T, ...]) -> T:
 
 
 def _samples(metric: AnyMetric) -> Tensor:
-    if isinstance(metric, LawMetric):  # rows of a finite set that are no training points
+    if isinstance(metric, LawMetric):  # rows of a finite set that are not training points
         return _first(metric, LAWS).draws(150, "floor", 0)
     dim = _first(metric, DIMS)
     x = torch.randn(60, dim, generator=torch_generator("metric", "x"), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The work of `samplerbench check`: build members, check their promises, print a table."""
+"""The slow part of `samplerbench check`: build members, check their promises, print a table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ON = [(law, schedule) for law in LAWS for schedule in SCHEDULES]
 
 
 def examine(chosen: Sequence[tuple[str, str]]) -> None:
-    """Check members and print; leave with status 1 if a promise is broken.
+    """Check members and print; exit with status 1 if a promise is broken.
 
     Args:
         chosen: pairs of a kind and the name of a member of conf/KIND/, or of a class.
@@ -61,7 +61,7 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
     samplers.add_column("contract")
     for column in samplers.columns:
         column.no_wrap = True
-    others = Table("member", "promise", "meaning", "contract", box=None, pad_edge=False)
+    promise_table = Table("member", "promise", "meaning", "contract", box=None, pad_edge=False)
     lines: list[str] = []
     for kind, name, built in [(kind, name, objects(kind, name)) for kind, name in chosen]:
         title = name if kind == "sampler" else f"{kind}={name}"
@@ -75,9 +75,9 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
                 samplers.add_row(title, declared(one), *cells, "broken" if broken else "kept")
             else:
                 for row in contract:
-                    others.add_row(title, *row[:3])
-            lines += [f"{title}: {line}" for line in told([*measured, *contract])]
-    for table in (samplers, others):
+                    promise_table.add_row(title, *row[:3])
+            lines += [f"{title}: {line}" for line in fault_lines([*measured, *contract])]
+    for table in (samplers, promise_table):
         if table.row_count:
             console().print(table)
     if lines:
@@ -85,7 +85,7 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
 
 
 class Checked(NamedTuple):
-    """A promise, its meaning, what was measured, and its fault in one line, None if it is kept."""
+    """A promise, its meaning, the measured value, and the fault in one line (None if kept)."""
 
     promise: str
     meaning: str
@@ -93,7 +93,7 @@ class Checked(NamedTuple):
     fault: str | None
 
 
-def told(rows: Sequence[Checked]) -> list[str]:
+def fault_lines(rows: Sequence[Checked]) -> list[str]:
     """One line for each fault: "neighbours: a row depends on …", "end, and 7 more: ValueError"."""
     broken: dict[str, list[str]] = {}
     for row in rows:
@@ -127,18 +127,18 @@ def measurements(sampler: Sampler) -> list[Checked]:
         except Exception as error:  # the code of a user's sampler may raise anything
             order, fault = None, kind_and_line(error)
         if order is not None and is_wrong(order, sampler.order or 0):
-            fault = f"{shown(order)}, and {sampler.order} is declared"
+            fault = f"{order_text(order)}, and {sampler.order} is declared"
         promise = f"order on the {law}, {type(schedule).__name__}"
-        rows.append(Checked(promise, "The order is the declared one.", shown(order), fault))
+        rows.append(Checked(promise, "The order is the declared one.", order_text(order), fault))
     fault = None
     try:
         error_of_law = measured_law(sampler, PATH)
     except Exception as error:
         error_of_law, fault = None, kind_and_line(error)
     if error_of_law is not None and not error_of_law.right:
-        fault = f"{shown_law(error_of_law)} of the width away from the right one"
+        fault = f"its error is {law_text(error_of_law)} of the width of the right law"
     meaning = "The law of the samples converges to the right one."
-    return [*rows, Checked("law", meaning, shown_law(error_of_law), fault)]
+    return [*rows, Checked("law", meaning, law_text(error_of_law), fault)]
 
 
 def declared(sampler: Sampler) -> str:
@@ -149,7 +149,7 @@ def declared(sampler: Sampler) -> str:
 
 
 def objects(kind: str, name: str) -> list[Any]:
-    """The objects that the contract of a kind takes: samplers with their settings, or one member.
+    """The objects to check: samplers with all their settings, or one member of another kind.
 
     Raises:
         InvalidSetting: there is no such kind or member, or it cannot be built.
@@ -168,7 +168,7 @@ def objects(kind: str, name: str) -> list[Any]:
 
 
 def trust(name: str) -> AbstractContextManager[None]:
-    """Trust the package of a class that is named, and what is trusted already."""
+    """Trust the package of a named class, in addition to the packages that are trusted already."""
     package = name.rpartition(".")[0]
     return trusting([*trusted_packages(), *([package] if package else [])])
 
@@ -185,7 +185,7 @@ def _object(kind: str, name: str) -> Any:
         make = partial(_objective, config)
     else:
         return construct(node, kind if "." in name else f"{kind}.{name}")
-    make(0 if kind == "network" else None)  # so that one that cannot be built is refused
+    make(0 if kind == "network" else None)  # raises an error if it cannot be built
     return make
 
 
@@ -204,7 +204,7 @@ def _network(node: DictConfig, seed: int) -> Network:
 
 
 def _objective(config: DictConfig, network: Network | None = None) -> Objective[Any]:
-    """The objective of a config, given what its constructor names."""
+    """The objective of a config, with the objects that its constructor needs."""
     named = parameters(config.objective, "objective")
     groups = [key for key in ("target", "schedule", "level_law", "weighting") if key in named]
     parts: dict[str, Any] = {
@@ -237,7 +237,7 @@ def settings(name: str) -> list[Sampler]:
         raise InvalidSetting("check", name, allowed)
     if inspect.isabstract(member_class):
         missing = ", ".join(sorted(member_class.__abstractmethods__))
-        raise InvalidSetting("check", name, f"a class that is complete: it lacks {missing}")
+        raise InvalidSetting("check", name, f"a complete class: it has no {missing}")
     try:
         return list(member_class.variants())
     except Exception as error:  # its own code, or settings without a default
@@ -247,20 +247,20 @@ def settings(name: str) -> list[Sampler]:
 
 def is_wrong(order: Order, declared: int) -> bool:
     """Whether a measured order is not the declared one; a method without error has every order."""
-    if shown(order) == "exact":
+    if order_text(order) == "exact":
         return False
     least = order.slope >= declared - TOLERANCE
     return not (least and (order.law == "gaussian" or order.slope <= declared + TOLERANCE))
 
 
-def shown(order: Order | None) -> str:
+def order_text(order: Order | None) -> str:
     """A measured order, or a dash if there is none."""
     if order is None:
         return "–"
     return "exact" if math.isnan(order.slope) and max(order.errors) < 1e-9 else f"{order.slope:.2f}"
 
 
-def shown_law(law: LawError | None) -> str:
+def law_text(law: LawError | None) -> str:
     """The errors of a law, "9.4 → 2.4 %", or a dash if there is none."""
     if law is None:
         return "–"

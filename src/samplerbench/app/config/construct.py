@@ -1,11 +1,12 @@
-"""From a config node to an object: the one place where a `_target_` is called.
+"""From a config node to an object: the only place where a `_target_` is called.
 
-A target must be a member of this package, or of a package that the command in progress trusts: a
-config is data, and data must not choose what code runs. (Hydra's own `instantiate` only has a deny
-list, which can be got round.) A target in this package must belong to the key's group, see `KINDS`:
-the package also has functions that write files and that trust. The user gives trust on the command
-line, for one command, see `trusting`; a stored config cannot give it. Values are checked against
-the annotations of the parameters, so that a wrong type is reported with its key.
+A target must be a member of this package, or of a package that the current command trusts: a config
+is data, and data must not choose the code that runs. (Hydra's `instantiate` only has a list of
+forbidden targets, which can be bypassed.) A target in this package must belong to the key's group,
+see `KINDS`, because the package also has functions that write files or that trust packages. The
+user gives trust on the command line, for one command, see `trusting`; a stored config cannot give
+it. Values are checked against the annotations of the parameters, so a wrong type is reported with
+its key.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from samplerbench.errors import InvalidSetting, first_line, require
 
 OURS = "samplerbench"
 
-#: The classes of each group's members; a function that returns one is a member too.
+#: The classes of each group's members; a function that returns such an object is a member too.
 KINDS = {
     "dataset": ("datasets.base.Dataset",),
+    "guide": ("datasets.base.Dataset",),
     "schedule": ("core.schedules.NoiseSchedule",),
     "grid": ("core.grids.Levels",),
     "network": ("networks.base.Network",),
@@ -47,7 +49,7 @@ KINDS = {
     "logger": ("logs.base.Logger",),
 }
 
-# of this command only: a second job of the same process begins with no trust
+# only for the current command: a second job of the same process starts without trust
 _TRUSTED: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
 
 
@@ -55,11 +57,11 @@ _TRUSTED: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
 def trusting(packages: object) -> Iterator[None]:
     """Within the context a target may also be a member of these packages.
 
-    They may also lie in the current folder, which comes last of where Python looks, so that a file
-    there cannot take the place of an installed module.
+    Packages may be in the current folder. It is the last place in which Python searches, so a file
+    there cannot replace an installed module.
 
     Raises:
-        InvalidSetting: there is something else among them.
+        InvalidSetting: `packages` contains something that is not the name of a package.
     """
     listed = [packages] if isinstance(packages, str) else packages or []
     allowed = "the name of a package, such as my_package, or a list of names"
@@ -79,7 +81,7 @@ def trusting(packages: object) -> Iterator[None]:
 
 
 def trusted_packages() -> tuple[str, ...]:
-    """The packages that the command in progress trusts besides this one."""
+    """The packages that the current command trusts besides this one."""
     return _TRUSTED.get()
 
 
@@ -90,11 +92,11 @@ def construct(node: DictConfig, key: str, **shared: Any) -> Any:
 
     Args:
         node: `_target_`, optionally `_partial_`, and keyword arguments.
-        key: where the node stands in the config, for messages: "schedule".
-        shared: further keyword arguments, objects that other nodes have built.
+        key: of the node in the config, for messages: "schedule".
+        shared: more keyword arguments, objects made from other nodes.
 
     Raises:
-        InvalidSetting: naming key, value and what is allowed.
+        InvalidSetting: it names key, value and what is allowed.
     """
     return _call(_values(node, key), key, shared)
 
@@ -112,7 +114,7 @@ def read_member(path: Path) -> DictConfig:
 
 
 def first_comment(path: Path) -> str:
-    """The comment at the top of a member's yaml: what it is, and its reference."""
+    """The comment at the top of a member's yaml: a description and the reference."""
     lines = [
         line
         for line in path.read_text(encoding="utf-8").splitlines()
@@ -141,7 +143,7 @@ def construct_grid(node: DictConfig, key: str) -> list[Any]:
 
 
 def _values(node: object, key: str) -> dict[str, Any]:
-    """The node's values, all of them resolved."""
+    """The node's values, all resolved."""
     if not isinstance(node, DictConfig) or node._is_none():
         raise InvalidSetting(key, node, "a _target_ with its settings: see conf/")
     values = cast(dict[object, Any], OmegaConf.to_container(node, resolve=True))
@@ -164,10 +166,10 @@ def _call(values: dict[str, Any], key: str, shared: dict[str, Any]) -> Any:
 def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., Any]:
     """The class or function of that name, if it is defined in a trusted package.
 
-    Where it is defined decides, not how it is named: a module of ours also holds what it imports.
+    It must be defined there: a module also contains names that it only imports.
 
     Raises:
-        InvalidSetting: it is in no trusted package, or not there.
+        InvalidSetting: it is not in a trusted package, or does not exist.
     """
 
     def refused(allowed: str) -> InvalidSetting:
@@ -186,27 +188,27 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
         reason = first_line(error.__cause__ or error)
         raise refused(f"a class or function that can be imported: {reason}") from error
     if not (inspect.isclass(found) or inspect.isfunction(found)) or inspect.isabstract(found):
-        raise refused("a class or a function, and no abstract class")
+        raise refused("a class or a function, not an abstract class")
     defined = f"{found.__module__}.{found.__qualname__}"
     if defined != target:
-        hint = f" {defined}" if _within(defined, packages) else ""
-        raise refused(f"a member of {', '.join(packages)}, named as where it is defined{hint}")
+        hint = f": {defined}" if _within(defined, packages) else ""
+        raise refused(f"a member of {', '.join(packages)}, by the module that defines it{hint}")
     group = key.partition(".")[0]
     if _within(defined, (OURS,)) and (name != "_target_" or not _holds(group, found)):
-        raise refused(f"what conf/{group}/ names, or another of its kind")
+        raise refused(f"a _target_ of conf/{group}/, or another member of this kind")
     member: Callable[..., Any] = found
     return member
 
 
 def _holds(group: str, found: Callable[..., Any]) -> bool:
-    """Whether the group holds a class of ours, or the class that a function of ours returns."""
+    """Whether a class of ours, or the class that our function returns, belongs to the group."""
     try:
-        made = found if inspect.isclass(found) else typing.get_type_hints(found).get("return")
-    except NameError:  # a name that is imported for annotations only
-        made = None
-    bases = inspect.getmro(made) if inspect.isclass(made) else ()
+        kind = found if inspect.isclass(found) else typing.get_type_hints(found).get("return")
+    except NameError:  # a name that is only imported for annotations
+        kind = None
+    bases = inspect.getmro(kind) if inspect.isclass(kind) else ()
     names = {f"{base.__module__}.{base.__qualname__}" for base in bases}
-    return any(f"{OURS}.{kind}" in names for kind in KINDS.get(group, ()))
+    return any(f"{OURS}.{allowed}" in names for allowed in KINDS.get(group, ()))
 
 
 def _within(name: str, packages: Sequence[str]) -> bool:
@@ -231,7 +233,7 @@ def _checked(function: Callable[..., Any], values: dict[str, Any], key: str) -> 
 
 
 def _is_function(hint: Any) -> bool:
-    """Whether a setting is a function, which a config names as it names a `_target_`."""
+    """Whether a setting is a function; a config names it in the same way as a `_target_`."""
     return any(typing.get_origin(one) is Callable for one in (hint, *typing.get_args(hint)))
 
 

@@ -1,4 +1,4 @@
-"""Where the config's groups are: ours, and folders of the user's own (`--config-dir`)."""
+"""The folders of the config's groups: ours, and the user's own (`--config-dir`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def adding(folders: Sequence[Path]) -> Iterator[None]:
     """Within the context the members of these folders are known too.
 
     Raises:
-        InvalidSetting: one is no folder.
+        InvalidSetting: a path is not a folder.
     """
     for folder in folders:
         require(folder.is_dir(), "--config-dir", folder, "a folder")
@@ -48,7 +48,7 @@ def groups() -> list[str]:
 
 
 def member_files(group: str) -> dict[str, Path]:
-    """The yaml files of a group, by the names of their members; of one name ours counts."""
+    """The yaml files of a group, by the names of their members; ours win over the user's."""
     found: dict[str, Path] = {}
     for folder in (conf_directory(), *own_directories()):
         for path in sorted((folder / group).rglob("*.yaml")):

@@ -1,6 +1,6 @@
-"""From the composed config to the objects of one job, all of them checked before any work.
+"""From the composed config to the objects of one job, all checked before any work.
 
-One object a line; what several need is built once and passed on.
+Objects that several parts need are built once and passed on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from samplerbench.bench.chains import require_chains
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.models import Denoiser, Score
+from samplerbench.core.models import Denoiser, Guided, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.empirical import Empirical
@@ -58,11 +58,11 @@ if TYPE_CHECKING:  # slow: imports matplotlib
 
 CACHE = ("on", "off", "refresh")
 LAWS = (None, "gaussian_twin")
-DENOISERS = ("learned", "empirical", "oracle", "pretrained")
+DENOISERS = ("learned", "empirical", "oracle", "guided", "pretrained")
 #: The parts of a training that an objective names in its constructor if it has a use for them.
 PARTS = ("target", "level_law", "weighting")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-#: The numbers that a block of large images has.
+#: The largest number of values in a block of images.
 IMAGE_NUMBERS = 10**6
 
 
@@ -76,17 +76,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything one job needs, built and checked.
+    """Everything that one job needs, built and checked.
 
     Args:
-        sweep: the grid of cells; its learned denoiser, where it has one, is not trained yet.
-        budget: of the sweep, where one is asked for.
-        training: trains the sweep's learned denoiser; None where it has none.
-        pictures: by name; each can be drawn of this job.
-        logger: where the run is logged.
-        cache: of models and values; None for none.
-        wanted: a distance that one would like to find, as a share of the floor.
-        chains: how many chains of each Langevin sampler are examined; 0 for none.
+        sweep: the grid of cells; its learned denoiser, if any, is not trained yet.
+        budget: the error budget of the sweep, or None.
+        training: trains the sweep's learned denoiser; None if there is none.
+        pictures: by name; each is possible for this job.
+        logger: the logger of the run.
+        cache: of models and values, or None.
+        wanted: a distance that the user wants to detect, as a share of the floor.
+        chains: the number of chains of each Langevin sampler to examine, or 0.
         config: the resolved config, plain values only.
         look: of figures.
     """
@@ -104,7 +104,7 @@ class Job:
 
 
 def scene(sweep: Sweep, training: Training | None) -> Scene:
-    """The job as pictures see it, before the training."""
+    """The scene of the job's pictures, before the training."""
     untrained = training.objective.model if training else None
     return Scene(
         dataset=sweep.dataset,
@@ -124,19 +124,19 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
 
 
 def training_name(sweep: Sweep) -> str:
-    """What is trained, in words."""
+    """A description of the training."""
     labels = sweep.labels
     return f"{labels.network} trained with {labels.objective} on {labels.dataset}"
 
 
-def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
-    """All that decides a `scene` of the trained model, for an identity."""
+def scene_description(sweep: Sweep) -> dict[str, Any]:
+    """Everything that determines a `scene` of the trained model, for an identity."""
     described = partial(describe, code=True)
     return {
         "dataset": described(sweep.dataset),
         "schedule": described(sweep.schedule),
         "grid": described(sweep.grid),
-        # in their order, which is that of panels and legends
+        # in their order, since panels and legends have this order
         "denoisers": [(name, asdict(origin)) for name, origin in sweep.books.origins.items()],
         "starts": [(name, described(start)) for name, start in sweep.starts.items()],
         "samplers": [(name, described(sampler)) for name, sampler in sweep.samplers],
@@ -150,7 +150,7 @@ def what_pictures_see(sweep: Sweep) -> dict[str, Any]:
 
 
 def chosen_denoisers(config: DictConfig) -> list[str]:
-    """The names of the score models, each once."""
+    """The names of the score models, without repetitions."""
     value = config.denoiser
     listed = list(value) if isinstance(value, ListConfig) else [value]
     allowed = f"one or several of {', '.join(DENOISERS)}, each named once"
@@ -160,7 +160,7 @@ def chosen_denoisers(config: DictConfig) -> list[str]:
 
 
 def chosen_law(config: DictConfig, dataset: Dataset) -> Dataset:
-    """The law of a data set, or its Gaussian twin; a config of an earlier version does not say."""
+    """The law of a data set, or its Gaussian twin. Earlier configs do not have the key."""
     law = config.get("law")
     require(law in LAWS, "law", law, "null or gaussian_twin")
     return dataset if law is None else gaussian_twin(dataset)
@@ -197,11 +197,11 @@ def chosen_device(name: object) -> torch.device:
 
 
 def chosen_block(config: DictConfig, event_shape: tuple[int, ...]) -> int:
-    """The number of rows of a block; if it is not given, the shape of the data decides.
+    """The number of rows of a block; by default it depends on the shape of the data.
 
-    n does not: a network in single precision has other last bits in a batch of another size, and
-    sample i would depend on n. A block is filled up, and a U-Net on 100 images takes as long for
-    each as on 2 000: with few samples it is to have few rows to fill up.
+    It does not depend on n: the last bits of a network in single precision depend on the size of
+    the batch, so sample i would depend on n. Blocks of images are small because the last block is
+    filled up, and a U-Net takes the same time per image in a block of 100 as in one of 2 000.
     """
     if config.block is not None:
         return whole_number(config, "block")
@@ -234,14 +234,14 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     """Build and check everything.
 
     Raises:
-        InvalidSetting: naming the key, its value and what is allowed.
+        InvalidSetting: it names the key, its value and what is allowed.
     """
     check_keys(config)
     base = make_basis(config, choices)
     pictures = chosen_members(config, "picture")
     logger = construct(config.logger, "logger")
     cache = chosen_cache(config)
-    # a job without samplers only looks at the data, and needs no denoiser
+    # a job without samplers only shows the data, and needs no denoiser
     wants_none = (
         not chosen_nodes(config, "sampler")
         and config.denoiser is not None
@@ -282,7 +282,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
 
 
 def chosen_look(config: DictConfig) -> Look:
-    """How the job's figures are written; a config of an earlier version does not say it."""
+    """The format and style of the job's figures. Earlier configs do not have the key."""
     node = OmegaConf.to_container(config.get("figure") or OmegaConf.create())
     assert isinstance(node, dict)
     formats = node.get("format", "png")
@@ -295,25 +295,25 @@ def chosen_look(config: DictConfig) -> Look:
 def assemble(
     base: Basis, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
 ) -> tuple[Sweep, Training | None]:
-    """The sweep of a config, for the command and the library, and what trains its learned denoiser.
+    """The sweep of a config, for the command and the library, and the training of its denoiser.
 
     Raises:
-        InvalidSetting: naming the key, its value and what is allowed.
+        InvalidSetting: it names the key, its value and what is allowed.
     """
     config: DictConfig = base.config
     seeds: dict[str, Any] = dict(base.seeds)
     starts, metrics = chosen_members(config, "start"), chosen_members(config, "metric")
     require(len(starts) > 0, "start", config.get("start"), "at least one member of conf/start/")
     nfe = whole_numbers(config, "nfe")
-    steps = whole_numbers(config, "steps") or nfe  # nfe only fills the place
+    steps = whole_numbers(config, "steps") or nfe  # the sweep does not use steps beside nfe
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
-    allowed = "left out beside nfe, which decides the numbers of steps"
+    allowed = "left out beside nfe, which determines the numbers of steps"
     given_twice = nfe and is_typed("steps") and config.steps is not None
     require(not given_twice, "steps", config.steps, allowed)
     noise: float = convert(config.reference_noise, float, "reference_noise")
     truth = noised_law(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
-    if any(isinstance(metric, Metric) for metric in metrics.values()):  # nothing else compares
+    if any(isinstance(metric, Metric) for metric in metrics.values()):  # others use no points
         law, m = truth or base.dataset, whole_number(config, "n_reference")
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     training = build_training(base) if "learned" in scores else None
@@ -359,9 +359,9 @@ class Basis:
     Args:
         config: the composed config.
         plain: the same, resolved, plain values only.
-        choices: which member of each group was chosen.
-        device: where states live.
-        model: the pretrained one, if there is one.
+        choices: the chosen member of each group.
+        device: of the states.
+        model: the pretrained model, if any.
         dataset: the law.
         schedule: the path.
         seeds: by the config's names.
@@ -391,7 +391,7 @@ def make_basis(
     seeds = {
         key: whole_number(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")
     }
-    model = chosen_model(config)  # first, since a missing model takes longest to get
+    model = chosen_model(config)  # first, since a missing model takes longest to download
     if dataset is not None:
         pass
     elif model is not None and config.get("dataset") is None:
@@ -427,6 +427,8 @@ def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
     elif name == "pretrained":
         assert base.model is not None
         score = base.model.to(base.device)
+    elif name == "guided":
+        score = guided(base).to(base.device)
     else:
         oracle = base.dataset.exact_score(base.schedule)
         if oracle is None:
@@ -440,6 +442,26 @@ def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
     return Graphed(score) if isinstance(score, Denoiser) else score
 
 
+def guided(base: Basis) -> Guided:
+    """The exact denoiser of the data, guided by that of another data set."""
+    config, allowed = base.config, "a data set, such as +dataset@guide=gaussian_spectrum"
+    require(config.get("guide") is not None, "guide", None, allowed)
+    # twins are in bases of their own, in which the two cannot be mixed
+    require(config.get("law") is None, "law", config.get("law"), "null with denoiser=guided")
+    guide: Dataset = construct(config.guide, "guide")
+    dim = base.dataset.dim
+    require(guide.dim == dim, "guide.dim", guide.dim, f"{dim}, as the data's")
+
+    def exact(key: str, law: Dataset) -> Denoiser:
+        oracle = law.oracle(base.schedule)
+        if oracle is None:
+            raise InvalidSetting(key, type(law).__name__, "one with an exact denoiser")
+        return oracle
+
+    weight = convert(config.guidance, float, "guidance")
+    return Guided(exact("dataset", base.dataset), exact("guide", guide), weight)
+
+
 def make_origin(base: Basis, name: str, score: Score, training: Training | None) -> Origin:
     """The origin of one of `DENOISERS`, for identities."""
     n = base.plain["n_train"]
@@ -448,6 +470,8 @@ def make_origin(base: Basis, name: str, score: Score, training: Training | None)
         return Origin(name, *training_identities(base, training))
     if name == "empirical":
         return Origin(name, identity(score), identity(n))
+    if name == "guided":
+        return Origin(name, identity(score), identity(score))
     if name == "pretrained":
         assert base.model is not None
         weights = identity([base.model.digest(), version("diffusers")])
@@ -460,7 +484,7 @@ def training_identities(base: Basis, training: Training) -> tuple[str, str]:
     network, data = training.objective.model.network, training.data
     recipe = {
         **{key: base.plain[key] for key in training_keys(base.config)},
-        "path": describe(base.schedule),  # a pretrained model brings its own
+        "path": describe(base.schedule),  # a pretrained model has its own
         "data": describe(base.dataset, code=True),
         # with the code of members of trusted packages
         "members": [member_code(base.config, key) for key in training_keys(base.config)],
@@ -478,7 +502,7 @@ def training_identities(base: Basis, training: Training) -> tuple[str, str]:
 
 
 def member_code(config: DictConfig, key: str) -> object:
-    """The code of the class or function that a key of the config names, if it names one."""
+    """The code of the class or function that a key of the config names, if any."""
     target = config[key].get("_target_") if isinstance(config[key], DictConfig) else None
     return None if target is None else describe(trusted(target, key), code=True)
 
@@ -523,7 +547,7 @@ def chosen_chains(config: DictConfig, sweep: Sweep) -> int:
 
 
 def training_keys(config: DictConfig) -> list[str]:
-    """The keys of the config that decide the training."""
+    """The keys of the config that affect the training."""
     named = parameters(config.objective, "objective")
     parts = [key for key in ("schedule", *PARTS) if key in named]
     return [*parts, "network", "objective", "trainer", "n_train", "n_validation"]
@@ -539,7 +563,7 @@ def build_training(base: Basis) -> Training:
     )
     recipe = construct(config.trainer, "trainer")
     data = TensorData(train, validation)
-    # a network on images needs their shape, any other one the length of a state
+    # a network on images needs their shape, any other network the length of a state
     event = {"dim": dataset.dim, "event_shape": dataset.event_shape}
     event = {key: event[key] for key in event if key in parameters(config.network, "network")}
     shared = {
@@ -559,8 +583,8 @@ def build_training(base: Basis) -> Training:
         if error.field != "objective.network":
             raise
         refused = shared["network"].needs_level
-        others = ", ".join(name for name, level in networks().items() if level != refused)
-        raise InvalidSetting("network", error.value, f"{error.allowed}: {others}") from error
+        possible = ", ".join(name for name, level in networks().items() if level != refused)
+        raise InvalidSetting("network", error.value, f"{error.allowed}: {possible}") from error
 
 
 def networks() -> dict[str, bool]:

@@ -1,4 +1,4 @@
-"""Objects for the library, made from the names of members and the config's defaults."""
+"""Objects for the library, from the names of members and the defaults of the config."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNUSED = frozenset(
     {
         *("dataset", "law", "denoiser", "model", "clip_x0", "budget", "chains", "picture"),
         *("logger", "cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug"),
-        "experiment",
+        *("experiment", "guide", "guidance"),
     }
 )
 
@@ -55,24 +55,24 @@ def trained_sweep(
     settings: Mapping[str, object],
     progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> tuple[Sweep, pd.DataFrame]:
-    """The same with a learned denoiser, which is trained here, and its losses.
+    """Train a denoiser; return the main job's sweep with it, and the losses.
 
     `progress` opens a bar of so many steps, which a function of the steps that are done moves.
 
     Raises:
-        InvalidSetting: it cannot be trained so.
-        RunFailed: the loss or the weights are no longer finite.
+        InvalidSetting: a setting of the training is not allowed.
+        RunFailed: the loss or the weights are not finite.
     """
     from samplerbench.training.loop import train  # Lightning takes seconds to import
 
     for key, value in settings.items():
         unused = UNUSED | ({"schedule"} if schedule is not None else set())
-        allowed = "left out: nothing here has a use for it"
+        allowed = "left out: a training does not use it"
         require(key.partition(".")[0] not in unused, key, value, allowed)
     base = _basis(*compose_config(words, settings), dataset, schedule)
     sweep, training = assemble(base, ["learned", *_exact(base)])
     assert training is not None
-    # what is sampled and measured is not known yet; a later sweep checks that
+    # samplers and metrics are not known yet; a later sweep checks them
     check(replace(sweep, samplers=[], metrics={}))
     steps = training.objective.recipe.steps
     with TemporaryDirectory(prefix="samplerbench-") as folder, progress(steps) as advance:
@@ -103,7 +103,7 @@ def stored_sweep(
 
 
 def _identified(sweep: Sweep) -> Sweep:
-    """The sweep with its learned model identified by the weights that it has now."""
+    """The sweep with its learned model identified by its current weights."""
     if "learned" not in sweep.origins:
         return sweep
     now = identity_of_model(sweep.denoisers["learned"])
@@ -123,6 +123,6 @@ def _basis(
 
 
 def _exact(base: Basis) -> list[str]:
-    """The oracle, if the law is known; the oracle of a set of points only repeats them."""
+    """The oracle, if the law is known; the oracle of a finite set only returns its points."""
     known = base.dataset.known_law and base.dataset.exact_score(base.schedule) is not None
     return ["oracle"] if known else []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
-from samplerbench.app.job.build import Job, what_pictures_see
+from samplerbench.app.job.build import Job, scene_description
 from samplerbench.app.job.console import (
     exact_metrics,
     print_beyond,
@@ -54,10 +54,10 @@ class Showing:
     """Prints, draws and logs the results of a job.
 
     Args:
-        job: whose they are.
-        directory: of the run; figures and tables go there.
+        job: the job.
+        directory: of the run; figures and tables are written there.
         log: of the run.
-        out: where to print.
+        out: the console.
     """
 
     job: Job
@@ -91,14 +91,14 @@ class Showing:
             return [path]
 
         points = {"n": sweep.n_samples, "repetitions": sweep.repetitions}
-        of = {"score_errors": points, "scene": what_pictures_see(sweep)}
-        self._known_or_made(of, make, check_score_errors)
+        of = {"score_errors": points, "scene": scene_description(sweep)}
+        self._cached_files(of, make, check_score_errors)
         errors = read_score_errors(path.read_bytes())
         print_score_errors(self.out, errors)
         self.log.table("score_errors", errors)
 
     def results(self, table: pd.DataFrame) -> None:
-        """The table of all values, and what it supports."""
+        """The table of all values, and the conclusions from it."""
         sweep = self.job.sweep
         shown_cells, unit = to_data(table), "N"
         beyond = pd.DataFrame()
@@ -111,7 +111,7 @@ class Showing:
         chains = table[table["reference"] == CHAIN]
         print_chains(self.out, chains)
         if self.job.chains == 0 and any(sampler.holds for _, sampler in sweep.samplers):
-            text = "whether chains have mixed was not asked: chains=20 examines 20 of each sampler"
+            text = "chains were not examined for mixing: chains=20 examines 20 of each sampler"
             self.out.print(text, markup=False)
         print_failures(self.out, table)
         print_claims(self.out, shown_cells, self.job.wanted, sweep.metrics, unit, chains)
@@ -122,7 +122,7 @@ class Showing:
         ok = ok[(ok["status"] == "ok") & (ok["denoiser"] != "law")]
         for metric in sweep.metrics:
             rows = ok[ok["metric"] == metric]
-            if rows["steps"].nunique() > 1:  # no curve in one point
+            if rows["steps"].nunique() > 1:  # one point is not a curve
                 self._distance(table, metric)
                 lines = summary(rows)
                 names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
@@ -131,18 +131,18 @@ class Showing:
                 self.log.curves(metric, lines, ["nfe", "steps"], "mean", by)
 
     def pictures(self, view: Scene) -> list[str]:
-        """Draw the chosen pictures of the trained model; returns a line for each that failed.
+        """Draw the chosen pictures of the trained model; return a line for each that failed.
 
-        Files begin with the picture's name in the job, which no two share.
+        Names of files begin with the picture's name, which is unique in the job.
         """
         failed = []
         for name, picture in self.job.pictures.items():
             try:
                 for path in self._picture(name, picture, view):
                     self._figure(f"{name}/{path.stem}", path)
-            except OSError:  # such as a full disk, which stops the job
+            except OSError:  # for example a full disk; the job stops
                 raise
-            except Exception as error:  # such as one too large for the memory
+            except Exception as error:  # for example too large for the memory
                 if self.job.config.get("debug"):
                     raise
                 failed.append(f"picture={name}: not drawn: {kind_and_line(error)}; see debug=true")
@@ -157,8 +157,8 @@ class Showing:
             }
 
         if not type(picture).__module__.startswith(f"{__package__.partition('.')[0]}."):
-            return self._draw(draw)  # somebody else's picture may depend on anything
-        seen = what_pictures_see(self.job.sweep)
+            return self._draw(draw)  # pictures of trusted packages may depend on anything
+        seen = scene_description(self.job.sweep)
         return self._drawn({"picture": describe(picture), "name": name, "scene": seen}, draw)
 
     def _distance(self, table: pd.DataFrame, metric: str) -> None:
@@ -190,27 +190,27 @@ class Showing:
             f"{repetitions(lines.loc[lines['part'] != 'floor', 'count'])}; "
             "bars: 95 % intervals of the mean"
         )
-        asked = {"steps": budget.converged_steps, "nfe": list(sweep.nfe), "title": title}
+        settings = {"steps": budget.converged_steps, "nfe": list(sweep.nfe), "title": title}
 
         def draw(metric: str) -> Drawings:
             from samplerbench.figures.budget import waterfall
             from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
 
             figures = {}
-            if not sweep.nfe:  # at equal cost the samplers have no number of steps in common
+            if not sweep.nfe:  # at equal cost the samplers have different numbers of steps
                 figures[f"budget_{metric}"] = waterfall(lines, metric, title)
             if paired_errors(table, metric)["nfe"].nunique() > 1:
                 figures[f"paired_error_{metric}"] = paired_error_against_nfe(table, metric)
             return figures
 
         for metric in dict.fromkeys(lines["metric"]):
-            of = {"budget": metric, **asked, "table": table_digest(table)}
+            of = {"budget": metric, **settings, "table": table_digest(table)}
             for path in self._drawn(of, partial(draw, metric)):
                 self._figure(f"{path.stem.removesuffix(f'_{metric}')}/{metric}", path)
 
     def _figure(self, name: str, path: Path) -> None:
-        """Log a figure and print where it is."""
-        if path.suffix in (".png", ".gif"):  # a log shows pixels
+        """Log a figure and print its path."""
+        if path.suffix in (".png", ".gif"):  # logs cannot show vector formats
             self.log.figure(name, path)
         self.out.print(f"figure: {shown(path)}")
 
@@ -221,20 +221,20 @@ class Showing:
 
     def _drawn(self, of: object, draw: Callable[[], Drawings]) -> list[Path]:
         """The files of figures and animations, from the cache or drawn now."""
-        return self._known_or_made(of, lambda: self._draw(draw), check_figures)
+        return self._cached_files(of, lambda: self._draw(draw), check_figures)
 
-    def _known_or_made(
+    def _cached_files(
         self,
         of: object,
         make: Callable[[], Iterable[Path]],
         check: Callable[[Mapping[str, bytes]], None],
     ) -> list[Path]:
-        """Files in the folder of the run: from the job's cache, or made now and put into it.
+        """Files in the folder of the run: from the job's cache, or made now and stored there.
 
         Args:
-            of: all that decides them, besides the software.
+            of: everything that determines them, except the software.
             make: writes them into the folder.
-            check: raises if what is found are no such files.
+            check: raises an error if the files in the cache are not of this kind.
         """
         cache = self.job.cache
         if cache is None:
@@ -247,26 +247,26 @@ class Showing:
             cache.keep_archive(archive, {path.name: path.read_bytes() for path in paths})
             return paths
         for name, content in known.items():
-            write_atomically(self.directory / name, content, durable=False)  # the cache has it
+            write_atomically(self.directory / name, content, durable=False)  # also in the cache
         return [self.directory / name for name in known]
 
 
 def check_figures(files: Mapping[str, bytes]) -> None:
-    """Refuse files that are no figures or animations."""
+    """Refuse files that are not figures or animations."""
     for name in files:
         if not re.fullmatch(r"[\w-][\w.+-]{0,150}\.(png|gif|pdf|svg)", name, re.ASCII):
-            raise ValueError(f"it holds {name[:50]!r}, which is no figure")
+            raise ValueError(f"it contains {name[:50]!r}, which is not a figure")
 
 
 def check_score_errors(files: Mapping[str, bytes]) -> None:
-    """Refuse anything but the one table of the errors of scores."""
+    """Refuse all files except the table of score errors."""
     if list(files) != [SCORE_ERRORS]:
-        raise ValueError(f"it holds other files than {SCORE_ERRORS}")
+        raise ValueError(f"it contains other files than {SCORE_ERRORS}")
     read_score_errors(files[SCORE_ERRORS])
 
 
 def read_score_errors(content: bytes) -> pd.DataFrame:
-    """The errors of scores, from a file's content; ValueError if it holds none."""
+    """The errors of scores, from the content of a file; ValueError if it has none."""
     errors = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
     if tuple(errors.columns) != COLUMNS:
         raise ValueError(f"it has other columns than {', '.join(COLUMNS)}")

@@ -1,4 +1,4 @@
-"""The parts of an error budget, worked out from the table of a run: see `bench.budget.run`."""
+"""The parts of an error budget, computed from the table of a run; see `bench.budget.run`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting
 
 #: Parts of the additive budget, in the order of the path from the data to practice. A budget has
-#: those that its sweep can tell apart.
+#: those that its sweep can separate.
 PARTS = (
     "floor",
     "generalisation",
@@ -26,18 +26,18 @@ PARTS = (
 )
 
 
-#: A sampler with its settings; its eta is part of them, and NaN is no key to join on.
+#: A sampler with its settings. They contain eta; the column eta can be NaN, so it is no join key.
 KEY = ["metric", "sampler", "sampler_settings"]
 
 
 def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.DataFrame:
     """The budget of every cell, one line per part.
 
-    Columns: metric, sampler, sampler_settings, eta, steps, part (one of `PARTS`, or total), and
-    mean, lower, upper, count of its difference of distances (`kind` difference, paired within a
-    repetition) or of its distance between neighbours (`kind` neighbours). A part whose cells did
-    not finish has no line; differences are of the repetitions that have all parts, if any has, so
-    that their means add up too.
+    Columns: metric, sampler, sampler_settings, eta, steps, part (one of `PARTS`, or total), kind,
+    and mean, lower, upper, count. With `kind` difference they are those of the difference of
+    distances, paired within a repetition; with `kind` neighbours those of the distance between
+    neighbours. A part whose cells did not finish has no line. Differences use only the repetitions
+    that have all parts, if there are any, so that the means add up too.
 
     Args:
         table: rows of the results store, written by `Budget.run`.
@@ -45,12 +45,12 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
         level: of the t intervals over repetitions.
 
     Raises:
-        InvalidSetting: if the table holds no budget.
+        InvalidSetting: the table has no budget.
     """
     require_one_sweep(table)
     limits = table[table["sampler"].str.endswith(LIMIT)]
     if limits.empty:
-        raise InvalidSetting("experiment", "this run", "budget: the table holds no converged run")
+        raise InvalidSetting("experiment", "this run", "budget: the table has no converged run")
     ok = table[table["status"] == "ok"]
     to_data = ok[ok["reference"].isin(["data", "law"])]
     cells = to_data[~to_data["sampler"].str.endswith(LIMIT) & (to_data["denoiser"] != "law")]
@@ -68,10 +68,10 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     differences = {"floor": frame["C∞"], "discretisation": frame["C"] - frame["C∞"]}
     training = _at_limit(limits, ["training"], converged_steps, frame.index)
     to_points = training.notna().groupby(level="metric").transform("any")
-    if to_points.any():  # a metric against the law is asked of no training points
+    if to_points.any():  # a metric against the law has no distance to training points
         differences["floor"] = training.where(to_points, frame["C∞"])
         differences["generalisation"] = frame["C∞"] - training
-    # a part that is not in the sweep is left out; one whose cells diverged is NaN, and so is A
+    # a part that is not in the sweep is left out; if its cells diverged, it is NaN, and A too
     last = frame["C"]
     if (table["denoiser"].eq("oracle") & table["start"].ne(start)).any():
         here = distances(cells[oracle & ~exact]).reindex(frame.index)
@@ -101,17 +101,17 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
 
 
 def _exact_start(limits: pd.DataFrame, converged_steps: int) -> str:
-    """The name of the exact start: only from it are limits run twice. Empty if none was run."""
+    """The name of the exact start, the only one whose limits run twice; empty if there is none."""
     return next(iter(limits.loc[limits["steps"] == converged_steps, "start"]), "")
 
 
 def _at_limit(
     limits: pd.DataFrame, references: list[str], converged_steps: int, index: pd.Index
 ) -> pd.Series:
-    """The value of the converged run that belongs to each entry of an index of cells.
+    """The value of the converged run for each entry of an index of cells.
 
-    A sampler that draws noise has a limit of its own; where that failed it has none: the ODE's is
-    that of the others.
+    A sampler that draws noise has its own limit, or none if that run failed. All other samplers
+    have the limit of the ODE.
     """
     own = {
         (sampler.removesuffix(LIMIT), settings)
@@ -131,12 +131,12 @@ def _at_limit(
 
 
 def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
-    """The differences of those repetitions of a cell that have all of them, where any has.
+    """Keep the repetitions of a cell that have all differences, if there are any.
 
-    Otherwise the parts would be means over different repetitions, and not add up.
+    Otherwise the parts would be means over different repetitions, and would not add up.
     """
     there = pd.concat(list(differences.values()), axis=1).notna()
-    # what no cell of a metric has is no part of it
+    # a part that no cell of a metric has is left out
     none = ~there.groupby(level="metric").transform("any")
     whole = (there | none).all(axis=1)
     some = whole.groupby(level=[*KEY, "steps"]).transform("any")
@@ -161,13 +161,13 @@ CONVERGED, PERHAPS_NOT, NOT = "converged", "perhaps not converged", "NOT converg
 
 
 def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> pd.DataFrame:
-    """How far doubling the converged number of steps moved the distance, one line per limit.
+    """The change of the distance when the converged number of steps is doubled, per limit.
 
     Columns: those of `KEY`, eta, moved (mean over repetitions, paired), half (of its 95 %
     interval), allowed (the tolerance times the root mean square of d(C_2M), since an unbiased
-    estimate may be negative), apart and apart_half (the same as moved of the distance between the
-    two runs, NaN where the metric cannot be asked for it), state (see `run`) and converged, whether
-    it is just that.
+    estimate may be negative), apart and apart_half (mean and half for the distance between the two
+    runs; NaN if the metric needs independent clouds), state (see `run`) and converged (whether the
+    state is "converged").
     """
     require_one_sweep(table)
     ok = table[(table["status"] == "ok") & table["sampler"].str.endswith(LIMIT)]

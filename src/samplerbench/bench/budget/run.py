@@ -133,7 +133,7 @@ class Budget:
         require(len(even) == 1, "start", list(starts), allowed)
         require(self.sweep.truth is None, "reference_noise", "above 0", "0 in an error budget")
         for name, sampler in self.sweep.samplers:
-            if sampler.order is None:
+            if sampler.order is None and not sampler.brings_levels:
                 allowed = (
                     "not a Langevin sampler: its limit is a small step and a long time, not many "
                     "steps of the path, so an error budget is not applicable; leave budget=null"
@@ -176,7 +176,7 @@ class Budget:
         return next((name for name in self.sweep.starts if name != self.exact), None)
 
     @property
-    def others(self) -> list[str]:
+    def other_denoisers(self) -> list[str]:
         """The denoisers besides the oracle, in the order of the path."""
         return [name for name in ("empirical", "learned") if name in self.sweep.denoisers]
 
@@ -185,7 +185,7 @@ class Budget:
         sweep = self.sweep
         clouds = [metric for metric in sweep.metrics.values() if isinstance(metric, Metric)]
         between = sum(metric.allows_coupled for metric in clouds)
-        path = 1 + (self.prior is not None) + len(self.others)
+        path = 1 + (self.prior is not None) + len(self.other_denoisers)
         counts = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
         of_cells = path * counts * (len(sweep.metrics) + between)
         of_limit = 2 * len(sweep.metrics) + between
@@ -307,9 +307,9 @@ class Budget:
             if self.prior is not None:
                 cell = replace(cell, start=self.prior)
                 path.append(("start", cell))
-            for denoiser in self.others:
+            for denoiser in self.other_denoisers:
                 part = "finite data" if denoiser == "empirical" else "score"
-                if part == "score" and "empirical" in self.others:
+                if part == "score" and "empirical" in self.other_denoisers:
                     part = "optimisation"
                 path.append((part, replace(cell, denoiser=denoiser)))
             for part, cell in path:

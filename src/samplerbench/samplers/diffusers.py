@@ -1,0 +1,368 @@
+"""The schedulers of diffusers, run as its documentation runs them.
+
+    scheduler.set_timesteps(N)
+    for t in scheduler.timesteps:
+        y = network(scheduler.scale_model_input(x, t), t)
+        x = scheduler.step(y, t, x).prev_sample
+
+Our denoiser takes the place of a network that was trained on the scheduler's own levels. Such a
+network knows its level by t alone. So the denoiser is evaluated at the level that belongs to t,
+also where the scheduler has rounded t and its state is at another one:
+
+- a table ᾱ: t is an index, α² = ᾱ_t, σ² = 1 − ᾱ_t. Between two indices ln σ/α is linear, which
+  is the inverse of the formula by which diffusers finds t. If the job's schedule is a table too, as
+  that of a pretrained pipeline, the network gets the same t;
+- flow matching (`FlowMatch…`, `use_flow_sigmas`): t = T·σ, α = 1 − σ;
+- EDM (`EDMEuler…`, `EDMDPMSolver…`) and `timestep_type: continuous`: the scheduler's σ, since t is
+  a logarithm of it; in EDM the network gives (x̂₀ − c_skip·x)/c_out with the scheduler's own c_skip
+  and c_out;
+- `IPNDMScheduler`: its own α and σ, and v.
+
+What a pipeline does around this loop is not here: some begin with N(0, I), and some with
+`init_noise_sigma`. Our starts are laws at the first level of the states.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from samplerbench.core.grids import Level, Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import DDPMTable, NoiseSchedule
+from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.samplers.base import Step
+from samplerbench.samplers.peers import Drawing, OwnLevels, Peer, Place, own_levels, places
+
+#: The schedulers whose network gives ε − x₀ on the straight path; their subclasses too.
+FLOW = (
+    *("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"),
+    *("FlowMatchLCMScheduler", "LTXEulerAncestralRFScheduler"),
+)
+#: What the loop itself hands to `step` and `set_timesteps`.
+_OURS = (
+    *("self", "model_output", "timestep", "sample", "generator", "variance_noise", "return_dict"),
+    *("num_inference_steps", "device", "timesteps", "sigmas"),
+)
+
+
+@dataclass(frozen=True)
+class Diffusers(Peer):
+    """A scheduler of the installed diffusers, unchanged.
+
+    The three spacings of its timesteps: Lin, Liu, Li, Yang, "Common diffusion noise schedules and
+    sample steps are flawed", WACV 2024 (arXiv 2305.08891), Table 2.
+
+    Args:
+        scheduler: the name of its class; null with `config` is the class that this names.
+        settings: what differs from the defaults of the class: its config, and arguments of its
+            `step` (such as eta) and `set_timesteps` (such as mu).
+        config: a scheduler_config.json, or the folder of one, or of a pipeline. `settings` go
+            before it. Keys that the class does not have are left out, as diffusers does.
+        custom: a scheduler class of a trusted package, in the place of `scheduler`.
+    """
+
+    package: ClassVar[str] = "diffusers"
+    scheduler: str | None = "DDIMScheduler"
+    settings: Mapping[str, Any] | None = field(default=None, hash=False)
+    config: str | None = None
+    custom: Callable[..., Any] | None = None
+    version: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "version", self.installed())
+        given = dict(self.settings or {})
+        file = {} if self.config is None else _read(self.config)
+        kind: Any = self.custom or _kind(self.scheduler or file.get("_class_name"))
+        with _quiet():
+            try:
+                _require_keys(kind, given)
+                init = {k: v for k, v in given.items() if k in _parameters(kind.__init__)}
+                scheduler = kind.from_config(file, **init) if file else kind(**init)
+            except InvalidSetting:
+                raise
+            except Exception as error:  # it may raise anything
+                allowed = f"accepted by {kind.__name__}: {first_line(error)}"
+                raise InvalidSetting("settings", given, allowed) from error
+        config = scheduler.config if hasattr(scheduler, "config") else init
+        default = {k: p.default for k, p in _parameters(kind.__init__).items()}
+        differs = {k: config[k] for k in default if k in config and config[k] != default[k]}
+        called = {k: v for k, v in given.items() if k not in init}
+        # what decides the values, however it was given
+        object.__setattr__(self, "scheduler", kind.__name__)
+        object.__setattr__(self, "settings", differs | called)
+        object.__setattr__(self, "config", None)
+        self.__dict__["_scheduler"] = scheduler
+        reason = _why_not(kind, scheduler)
+        if reason is not None:
+            raise InvalidSetting("scheduler", kind.__name__, f"another one: {reason}")
+
+    @classmethod
+    def variants(cls) -> list[Self]:
+        return cls.if_installed(
+            {},
+            {"scheduler": "EulerAncestralDiscreteScheduler"},
+            {"scheduler": "DPMSolverMultistepScheduler", "settings": {"use_karras_sigmas": True}},
+        )
+
+    @property
+    def affine(self) -> bool:
+        """Whether nothing is clipped."""
+        config = self._prototype.config
+        return not (config.get("clip_sample") or config.get("thresholding"))
+
+    @cached_property
+    def _prototype(self) -> Any:
+        """The scheduler, which no run changes."""
+        return self.__dict__["_scheduler"]
+
+    def _prepared(self, steps: int) -> Any:
+        """A scheduler of its own for a run of N steps.
+
+        Raises:
+            InvalidSetting: it refuses this number, in its own words.
+        """
+        scheduler = copy.deepcopy(self._prototype)
+        more = self._arguments(scheduler.set_timesteps)
+        with _quiet():
+            try:
+                scheduler.set_timesteps(steps, **more)
+            except Exception as error:  # it may raise anything
+                allowed = f"a number that {self.scheduler} takes: {first_line(error)}"
+                raise InvalidSetting("steps", steps, allowed) from error
+        return scheduler
+
+    def _arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """The settings that are arguments of one of its methods."""
+        names, config = _parameters(function), _parameters(type(self._prototype).__init__)
+        settings = self.settings or {}
+        return {k: v for k, v in settings.items() if k in names and k not in config}
+
+    def own(self, schedule: NoiseSchedule, steps: int) -> OwnLevels:
+        scheduler = self._prepared(steps)
+        exploding = _is_exploding(scheduler)
+        states = [(1.0, s / a) if exploding else (a, s) for a, s in _scales(scheduler)]
+        return own_levels(schedule, [*states, _last(scheduler, exploding)], steps)
+
+    def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
+        assert isinstance(levels, OwnLevels)
+        scheduler, dtype = self._prepared(levels.asked), x.dtype
+        network = Network(model, scheduler)
+        more = self._arguments(scheduler.step)
+        draws = Drawing(noise)
+        scaled = getattr(scheduler, "scale_model_input", _unscaled)
+        for step, t in enumerate(scheduler.timesteps):
+            y = network(scaled(x, t), step, x)
+            with draws.at(step):
+                x = scheduler.step(y, t, x, **more).prev_sample
+            yield Step(x.to(dtype), network.x0_hat.to(dtype))
+
+    def evaluations(self, steps: int) -> int:
+        return len(self._prepared(steps).timesteps)
+
+
+def _unscaled(x: Tensor, t: Tensor) -> Tensor:
+    return x
+
+
+class Network:
+    """Our denoiser as the network that a scheduler calls.
+
+    Attributes:
+        x0_hat: of the last call.
+    """
+
+    def __init__(self, model: Denoiser, scheduler: Any) -> None:
+        self.model, self.scheduler = model, scheduler
+        scales = _scales(scheduler)
+        self.places = places(model.schedule, scales)
+        if isinstance(model.schedule, DDPMTable) and _indexed(scheduler):
+            length = model.schedule.train_steps
+            self.places = [
+                Place(a, s, Level((float(t) + 1) / length, a, s), 1.0)
+                for t, (a, s) in zip(scheduler.timesteps, scales, strict=True)
+            ]
+        self.kind = _predicts(scheduler)
+
+    def __call__(self, scaled: Tensor, step: int, x: Tensor) -> Tensor:
+        """The output for the scaled state at a step; x is the state itself."""
+        place = self.places[step]
+        if self.kind == "edm":
+            x0_hat = self.x0_hat = place.x0_hat(self.model, x)
+            sigma, zero = self.scheduler.sigmas[step], torch.zeros_like(x)
+            skip: Tensor = self.scheduler.precondition_outputs(x, zero, sigma)
+            out: Tensor = self.scheduler.precondition_outputs(zero, zero + 1, sigma)
+            return (x0_hat - skip) / out
+        x0_hat = self.x0_hat = place.x0_hat(self.model, scaled)
+        if self.kind == "sample":
+            return x0_hat
+        eps_hat = place.eps_hat(scaled, x0_hat)
+        if self.kind == "epsilon":
+            return eps_hat
+        if self.kind == "v_prediction":
+            return place.alpha * eps_hat - place.sigma * x0_hat
+        return eps_hat - x0_hat  # a flow
+
+
+def _kind(name: object) -> Any:
+    """The class of a scheduler by its name."""
+    import diffusers
+
+    # one of those that need a further package is a class that says so when it is used
+    names = [one for one in dir(diffusers) if one.endswith("Scheduler")]
+    allowed = f"a scheduler of diffusers {diffusers.__version__}: {', '.join(names)}"
+    require(name in names, "scheduler", name, allowed)
+    return getattr(diffusers, str(name))
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    found = inspect.signature(function).parameters
+    return {name: one for name, one in found.items() if name not in _OURS}
+
+
+def _require_keys(kind: Any, settings: Mapping[str, Any]) -> None:
+    """Refuse a key that neither the config nor the methods of a scheduler have."""
+    known = [*_parameters(kind.__init__), *_parameters(kind.step), *_parameters(kind.set_timesteps)]
+    for name, value in settings.items():
+        allowed = f"left out: {kind.__name__} has {', '.join(dict.fromkeys(known))}"
+        require(name in known, f"settings.{name}", value, allowed)
+
+
+def _read(place: str) -> dict[str, Any]:
+    """A scheduler's config from its file, its folder or the folder of a pipeline."""
+    path = Path(place).expanduser()
+    tried = [path, path / "scheduler_config.json", path / "scheduler" / "scheduler_config.json"]
+    found = next((one for one in tried if one.is_file()), None)
+    allowed = "a scheduler_config.json that is there, or a folder with one"
+    if found is None:
+        raise InvalidSetting("config", place, allowed)
+    try:
+        content = json.loads(found.read_bytes())
+    except ValueError as error:
+        raise InvalidSetting("config", place, f"{allowed}: {first_line(error)}") from error
+    require(isinstance(content, dict), "config", place, allowed)
+    return dict(content)
+
+
+def _why_not(kind: Any, scheduler: Any) -> str | None:
+    """Why no denoiser can take the place of a scheduler's network, in one line, or None."""
+    needed = [
+        name
+        for name, one in _parameters(kind.step).items()
+        if one.default is one.empty and one.kind is not one.VAR_KEYWORD
+    ]
+    sample = inspect.signature(kind.step).parameters.get("sample")
+    if sample is not None and "Long" in str(sample.annotation):
+        return "its states are discrete"
+    if "r_timestep" in _parameters(kind.step):
+        return "its network is a map from one time to another, which no denoiser is"
+    if needed:
+        return f"its step() needs {', '.join(needed)}, which its documented loop does not have"
+    if "Inverse" in kind.__name__:
+        return "it goes from the data to the noise"
+    if str(scheduler.config.get("variance_type")).startswith("learned"):
+        return "its network predicts a variance too"
+    if _predicts(scheduler) is None:
+        predicts = scheduler.config.get("prediction_type")
+        what = "what its network predicts" if predicts is None else f"prediction_type={predicts}"
+        return f"{what} cannot be made of a denoiser"
+    return None
+
+
+def _predicts(scheduler: Any) -> str | None:
+    """What the network of a scheduler predicts; None if a denoiser cannot give it."""
+    names = {one.__name__ for one in type(scheduler).__mro__}
+    if names & {*FLOW}:
+        return "flow"
+    if hasattr(scheduler, "precondition_outputs"):
+        return "edm"
+    if "IPNDMScheduler" in names:
+        return "v_prediction"
+    known = ("epsilon", "v_prediction", "sample", "flow_prediction")
+    predicts = scheduler.config.get("prediction_type")
+    return predicts if hasattr(scheduler, "alphas_cumprod") and predicts in known else None
+
+
+def _indexed(scheduler: Any) -> bool:
+    """Whether t is an index of the table of ᾱ."""
+    config = scheduler.config
+    straight = config.get("use_flow_sigmas") or config.get("timestep_type") == "continuous"
+    return hasattr(scheduler, "alphas_cumprod") and not straight
+
+
+def _scales(scheduler: Any) -> list[tuple[float, float]]:
+    """(α, σ) of the network's input in each call."""
+    times = torch.as_tensor(scheduler.timesteps).double().cpu()
+    if _indexed(scheduler):
+        table = scheduler.alphas_cumprod.double().cpu()
+        low = times.floor().long().clamp(0, len(table) - 1)
+        high = (low + 1).clamp(max=len(table) - 1)
+        # ᾱ itself at an index, which does not round
+        share = times - low
+        logs = (1 - table).div(table).log() / 2
+        kappa = torch.where(share == 0, logs[low], logs[low].lerp(logs[high], share)).exp()
+        signal = torch.where(share == 0, table[low], 1 / (1 + kappa.square()))
+        alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
+    elif hasattr(scheduler, "precondition_outputs"):
+        sigma = torch.as_tensor(scheduler.sigmas).double().cpu()[: len(times)]
+        alpha = torch.ones_like(sigma)
+    elif scheduler.config.get("timestep_type") == "continuous":
+        kappa = torch.as_tensor(scheduler.sigmas).double().cpu()[: len(times)]
+        alpha = 1 / (1 + kappa.square()).sqrt()
+        sigma = alpha * kappa
+    elif hasattr(scheduler, "alphas_cumprod") or hasattr(scheduler, "sigmas"):
+        sigma = times / scheduler.config.num_train_timesteps
+        alpha = 1 - sigma
+    else:  # IPNDM
+        alpha, sigma = (one.double()[:-1] for one in (scheduler.alphas, scheduler.betas))
+    return list(zip(alpha.tolist(), sigma.tolist(), strict=True))
+
+
+def _is_exploding(scheduler: Any) -> bool:
+    """Whether its states have α = 1: then it scales the network's input."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return False
+    one = torch.ones(1)
+    # it may remember its first call
+    scaled = copy.deepcopy(scheduler).scale_model_input(one, scheduler.timesteps[0])
+    return not torch.equal(scaled, one)
+
+
+def _last(scheduler: Any, exploding: bool) -> tuple[float, float]:
+    """(α, σ) of the last state."""
+    config = scheduler.config
+    sigmas = getattr(scheduler, "sigmas", None)
+    if sigmas is not None:
+        sigma = float(sigmas[-1])
+        if exploding:
+            return 1.0, sigma
+        if config.get("use_flow_sigmas") or not hasattr(scheduler, "alphas_cumprod"):
+            return 1 - sigma, sigma
+        return 1 / math.hypot(1, sigma), sigma / math.hypot(1, sigma)
+    signal = float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+    return math.sqrt(signal), math.sqrt(1 - signal)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without diffusers' warnings, such as that a key of another class is left out."""
+    from diffusers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -1,0 +1,265 @@
+"""The sampling functions of k-diffusion, run by their own code on their own σ.
+
+    sigmas = k_diffusion.sampling.get_sigmas_karras(N, sigma_min, sigma_max)
+    x = k_diffusion.sampling.sample_heun(model, x, sigmas)
+
+Our denoiser takes the place of `model`: x̂₀ at α = 1 and the σ that the function asks for.
+
+Only `sampling.py` of the package is loaded. The package itself asks for torchvision, CLIP, kornia
+and more, of which `sampling.py` uses one function of three lines. Its SDE library is only the
+default source of noise of some functions, which are handed ours, and its ODE library is for
+likelihoods. Where these are not installed, empty modules stand in for them while the file is
+loaded.
+
+A function runs from its first to its last step in one call. Its states come from its callback, and
+are kept until the run ends. Functions that choose their own steps between σ_max and σ_min
+(`sample_dpm_fast`, `sample_dpm_adaptive`) give their last state only.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
+from threading import Lock
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.errors import require
+from samplerbench.extras import missing
+from samplerbench.samplers.base import Step
+from samplerbench.samplers.peers import (
+    Drawing,
+    OwnLevels,
+    Peer,
+    Place,
+    differing,
+    own_levels,
+    places,
+    refused,
+)
+
+KARRAS = "get_sigmas_karras"
+#: Where σ begins and ends: of the configs of the package's own models.
+RANGE = {"sigma_min": 0.01, "sigma_max": 80.0}
+#: What the loop hands to a function and to a grid.
+_OURS = (
+    *("model", "x", "sigmas", "extra_args", "callback", "disable", "noise_sampler"),
+    *("n", "sigma_min", "sigma_max", "device", "return_info"),
+)
+
+
+@dataclass(frozen=True)
+class KDiffusion(Peer):
+    """A function of the installed k-diffusion, unchanged.
+
+    Its grids and its Heun: Karras et al. 2022 (arXiv 2206.00364), Eq. 5 and Algorithm 2.
+
+    Args:
+        function: its name.
+        settings: keyword arguments that differ from its defaults, such as eta, s_churn or order.
+        sigmas: the function that makes the grid; null is get_sigmas_karras.
+        sigmas_settings: what differs of its arguments; sigma_min and sigma_max, which have no
+            defaults there, are those of `RANGE`.
+    """
+
+    package: ClassVar[str] = "k-diffusion"
+    function: str = "sample_dpmpp_2m"
+    settings: Mapping[str, Any] | None = field(default=None, hash=False)
+    sigmas: str | None = None
+    sigmas_settings: Mapping[str, Any] | None = field(default=None, hash=False)
+    version: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "version", self.installed())
+        function = _named("sample_", "function", self.function)
+        grid = _named("get_sigmas_", "sigmas", self.sigmas or KARRAS)
+        own = {k: v for k, v in signature(function).parameters.items() if k not in _OURS}
+        of_grid = {
+            k: v.replace(default=RANGE.get(k, v.default))
+            for k, v in signature(grid).parameters.items()
+            if k not in ("n", "device")
+        }
+        given = differing("settings", self.settings, own, self.function)
+        scales = differing("sigmas_settings", self.sigmas_settings, of_grid, grid.__name__)
+        object.__setattr__(self, "settings", given)
+        object.__setattr__(self, "sigmas", None if self.sigmas == KARRAS else self.sigmas)
+        object.__setattr__(self, "sigmas_settings", scales)
+        fits = self._takes_sigmas or "sigma_min" in of_grid
+        require(fits, "sigmas", self.sigmas, "a grid between sigma_min and sigma_max")
+        with refused("sigmas_settings", scales):
+            self._grid(2)
+
+    @property
+    def adaptive(self) -> bool:  # type: ignore[override]  # one of the functions is
+        return self.function == "sample_dpm_adaptive"
+
+    def evaluations(self, steps: int) -> int | None:
+        return None if self.adaptive else super().evaluations(steps)
+
+    @classmethod
+    def variants(cls) -> list[Self]:
+        names = ("sample_heun", "sample_euler_ancestral", "sample_dpmpp_sde")
+        return cls.if_installed({}, *({"function": name} for name in names))
+
+    def _grid(self, steps: int) -> Tensor:
+        grid = getattr(sampling(), self.sigmas or KARRAS)
+        return grid(steps, **self._scales(grid))  # type: ignore[no-any-return]
+
+    def _scales(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """The arguments that a function takes of those of the grid."""
+        known = signature(function).parameters
+        scales = RANGE | dict(self.sigmas_settings or {})
+        return {k: v for k, v in scales.items() if k in known}
+
+    @property
+    def _takes_sigmas(self) -> bool:
+        return "sigmas" in signature(getattr(sampling(), self.function)).parameters
+
+    def own(self, schedule: NoiseSchedule, steps: int) -> OwnLevels:
+        with refused("steps", steps):
+            sigmas = self._grid(steps).tolist()
+        if not self._takes_sigmas:
+            ends = self._scales(getattr(sampling(), self.function))
+            sigmas = [ends["sigma_max"], ends["sigma_min"]]
+        return own_levels(schedule, [(1.0, sigma) for sigma in sigmas], steps)
+
+    def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
+        assert isinstance(levels, OwnLevels)
+        function = getattr(sampling(), self.function)
+        known = signature(function).parameters
+        draws = Drawing(noise)
+        ask = Denoised(model, draws)
+        more = dict(self.settings or {}, disable=True)
+        if "noise_sampler" in known:
+            more["noise_sampler"] = Path(x, draws)
+        if not self._takes_sigmas:
+            more |= self._scales(function) | ({"n": levels.asked} if "n" in known else {})
+            with draws:
+                x = function(ask, x, **more)
+            yield Step(x, ask.x0_hat)
+            return
+        states: list[Tensor] = []
+        outputs: list[Tensor] = []
+
+        def keep(info: Mapping[str, Any]) -> None:
+            states.append(info["x"])
+            outputs.append(info["denoised"])
+
+        with draws:
+            last = function(ask, x, self._grid(levels.asked).to(x.device), callback=keep, **more)
+        for x, x0_hat in zip([*states[1:], last], outputs, strict=True):
+            yield Step(x, x0_hat)
+
+
+class Denoised:
+    """Our denoiser as a model of k-diffusion: (x, σ of each row) ↦ x̂₀.
+
+    Attributes:
+        x0_hat: of the last call.
+    """
+
+    def __init__(self, model: Denoiser, draws: Drawing) -> None:
+        self.model, self.draws = model, draws
+        self._places: dict[float, Place] = {}
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        value = float(sigma[0])
+        if value not in self._places:
+            (self._places[value],) = places(self.model.schedule, [(1.0, value)])
+        self.x0_hat = self._places[value].x0_hat(self.model, x)
+        return self.x0_hat
+
+
+class Path:
+    """The noise between two σ: the increment of a Brownian motion in σ, divided by its deviation.
+
+    That is the law of the package's own `BrownianTreeNoiseSampler`, where two calls of one step
+    overlap: [σ, σ'] and [σ, σ''].
+    """
+
+    def __init__(self, x: Tensor, draws: Drawing) -> None:
+        self.x, self.draws = x, draws
+        self.first: float | None = None
+        self.known: dict[float, Tensor] = {}
+
+    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        first, to = float(sigma), float(sigma_next)
+        if first != self.first:
+            self.first, self.known = first, {first: torch.zeros_like(self.x)}
+        if to not in self.known:
+            fresh = self.draws.normal(self.x)
+            # the nearest known places, above and below in σ
+            above = min(s for s in self.known if s > to)
+            below = [s for s in self.known if s < to]
+            if below:
+                low = max(below)
+                share = (above - to) / (above - low)
+                mean = self.known[above] + share * (self.known[low] - self.known[above])
+                deviation = ((above - to) * (to - low) / (above - low)) ** 0.5
+            else:
+                mean, deviation = self.known[above], (above - to) ** 0.5
+            self.known[to] = mean + deviation * fresh
+        increment: Tensor = self.known[to] / (first - to) ** 0.5
+        return increment
+
+
+_LOADING = Lock()
+
+
+@cache
+def sampling() -> types.ModuleType:
+    """`k_diffusion.sampling`, without the rest of its package.
+
+    Raises:
+        InvalidSetting: k-diffusion is not installed.
+    """
+    spec = find_spec("k_diffusion")
+    if spec is None:
+        raise missing("k-diffusion", "peers")
+    with _LOADING:
+        package, utils = types.ModuleType("k_diffusion"), types.ModuleType("k_diffusion.utils")
+        package.__path__ = list(spec.submodule_search_locations or ())
+        utils.append_dims = _append_dims  # type: ignore[attr-defined]
+        package.utils = utils  # type: ignore[attr-defined]
+        stand_ins = {package.__name__: package, utils.__name__: utils}
+        for name, members in {"torchdiffeq": ("odeint",), "torchsde": ()}.items():
+            if find_spec(name) is None:
+                stand_ins[name] = types.ModuleType(name)
+                for member in members:
+                    setattr(stand_ins[name], member, None)
+        before = {name: sys.modules.get(name) for name in stand_ins}
+        sys.modules.update(stand_ins)
+        try:
+            return import_module("k_diffusion.sampling")
+        finally:
+            sys.modules.pop("k_diffusion.sampling", None)
+            for name, module in before.items():
+                if module is None:
+                    del sys.modules[name]
+                else:
+                    sys.modules[name] = module
+
+
+def _append_dims(x: Tensor, dims: int) -> Tensor:
+    return x[(..., *(None,) * (dims - x.ndim))]
+
+
+def _named(prefix: str, field_: str, name: str) -> Callable[..., Any]:
+    """A function of the package by its name."""
+    functions = [one for one in vars(sampling()) if one.startswith(prefix)]
+    allowed = f"a function of k_diffusion.sampling: {', '.join(functions)}"
+    require(name in functions, field_, name, allowed)
+    found: Callable[..., Any] = getattr(sampling(), name)
+    return found

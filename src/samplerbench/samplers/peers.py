@@ -1,0 +1,252 @@
+"""Samplers of other packages, run by their own code.
+
+A peer brings its grid, its last step and the precision of its coefficients. We give it three
+things, so that the data, the model, the start and the metric are the same as for our samplers:
+
+- **the model.** At κ' = σ'/α' of its own path the denoiser is evaluated at the level of the job's
+  schedule with the same κ, at the state rescaled to it: x/α is the same on all paths. A κ' beyond
+  the end of the schedule is only possible for an exact denoiser, which gets the peer's own level.
+  From x̂₀ follows what the code asks for: ε̂ = (x − α·x̂₀)/σ, v = α·ε̂ − σ·x̂₀, or ε̂ − x̂₀. At
+  σ = 0 we set ε̂ = −σ·s(x) = 0.
+- **the noise.** Within a step `torch.randn` and `torch.randn_like` return our keyed numbers, so a
+  run depends on its key only, and neither reads nor changes the global generator.
+- **the levels** of its states, `OwnLevels`, in the place of those of the job's grid.
+
+A peer declares no order. `Peer.stochastic` and `evaluations` are found by a run on a toy model.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from samplerbench.core.grids import Grid, Level, Levels
+from samplerbench.core.models import Counted, Denoiser, Score
+from samplerbench.core.noise import KeyedNoise, Noise
+from samplerbench.core.schedules import EDM, NoiseSchedule
+from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.extras import missing
+from samplerbench.samplers.base import Sampler, final_state
+
+
+@dataclass(frozen=True, eq=False)
+class OwnLevels(Levels):
+    """The levels of a peer's states; where its code goes back to more noise, the level before.
+
+    Args:
+        asked: the number of steps that its code is asked for; it may take more.
+    """
+
+    asked: int
+
+
+def own_levels(
+    schedule: NoiseSchedule, scales: Sequence[tuple[float, float]], asked: int
+) -> OwnLevels:
+    """The levels with the given (α, σ), on a path of theirs; t is the job's time of the same κ."""
+    kept: list[tuple[float, float]] = []
+    for alpha, sigma in scales:
+        back = bool(kept) and sigma * kept[-1][0] > kept[-1][1] * alpha
+        kept.append(kept[-1] if back else (alpha, sigma))
+    alpha, sigma = torch.tensor(kept, dtype=torch.float64).T
+    t = schedule.time_at(sigma / alpha).nan_to_num(nan=1.0, posinf=1.0).clamp(0, 1)
+    return OwnLevels(t, alpha.contiguous(), sigma.contiguous(), asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model is evaluated for a state of a peer.
+
+    Args:
+        alpha: signal scale of the peer's state.
+        sigma: noise scale of the peer's state.
+        level: on the job's path, with the same σ/α.
+        scale: from the peer's state to the one at `level`.
+    """
+
+    alpha: float
+    sigma: float
+    level: Level[float]
+    scale: float
+
+    def x0_hat(self, model: Denoiser, x: Tensor) -> Tensor:
+        """x̂₀ of a state of the peer."""
+        return model.denoiser(x if self.scale == 1 else x * self.scale, self.level)
+
+    def eps_hat(self, x: Tensor, x0_hat: Tensor) -> Tensor:
+        """ε̂ = (x − α·x̂₀)/σ; 0 where σ = 0."""
+        return (x - self.alpha * x0_hat) / self.sigma if self.sigma else torch.zeros_like(x)
+
+
+def places(schedule: NoiseSchedule, scales: Sequence[tuple[float, float]]) -> list[Place]:
+    """The place of each (α, σ) of a peer's path."""
+    alpha, sigma = torch.tensor(scales, dtype=torch.float64).reshape(-1, 2).T
+    kappa = sigma / alpha
+    least, largest = schedule.noise_range
+    inside = (kappa >= least) & (kappa <= largest * (1 + 1e-9))
+    at = torch.where(inside, kappa, least if largest == torch.inf else largest)
+    t = schedule.time_at(at).clamp(0, 1)
+    t = torch.where(inside, t, (kappa > least).double())
+    ours = torch.stack(schedule(t))
+    own = torch.stack([alpha, sigma])
+    # on a path that is the same but for rounding its own numbers are kept
+    same = ((ours - own).abs() <= 1e-12 * own.abs()).all(0) | ~inside
+    ours = torch.where(same, own, ours)
+    ratio = torch.where(same, 1.0, ours.norm(dim=0) / own.norm(dim=0))
+    columns = (alpha, sigma, t, *ours, ratio)
+    return [
+        Place(a, s, Level(time, b, r), scale)
+        for a, s, time, b, r, scale in zip(*(c.tolist() for c in columns), strict=True)
+    ]
+
+
+class Drawing(TorchFunctionMode):
+    """Within it, `torch.randn` and `torch.randn_like` return the keyed numbers of a step.
+
+    Args:
+        noise: where they come from.
+    """
+
+    def __init__(self, noise: Noise) -> None:
+        super().__init__()
+        self.noise, self.step, self.draw = noise, 0, 0
+
+    def at(self, step: int) -> Self:
+        """Before the first draw of a step."""
+        self.step, self.draw = step, 0
+        return self
+
+    def normal(self, like: Tensor) -> Tensor:
+        """The next draw of the step."""
+        self.draw += 1
+        return self.noise.normal(like, self.step, self.draw - 1)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.randn_like:
+            return self.normal(torch.empty_like(*args, **kwargs))
+        if func is torch.randn:
+            shape = args or (kwargs["size"],)
+            keep = {k: kwargs[k] for k in ("dtype", "device") if kwargs.get(k) is not None}
+            return self.normal(torch.empty(*shape, **keep))
+        return func(*args, **kwargs)
+
+
+class Toy(Denoiser):
+    """The oracle of N(0, I), in closed form."""
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    def denoiser(self, x: Tensor, level: Level[Any]) -> Tensor:
+        x0_hat: Tensor = x * (level.alpha / (level.alpha**2 + level.sigma**2))
+        return x0_hat
+
+
+class Peer(Sampler):
+    """A sampler of another package. Members are frozen dataclasses with the field `version`."""
+
+    brings_levels: ClassVar[bool] = True
+    order: ClassVar[int | None] = None  # it is measured, not declared
+    #: The package, as it is installed.
+    package: ClassVar[str]
+
+    @abstractmethod
+    def own(self, schedule: NoiseSchedule, steps: int) -> OwnLevels:
+        """The levels of its states for a number of steps.
+
+        Raises:
+            InvalidSetting: the code refuses this number; the message has its own words.
+        """
+
+    @classmethod
+    def installed(cls) -> str:
+        """The version of the package.
+
+        Raises:
+            InvalidSetting: it is not installed.
+        """
+        try:
+            return version(cls.package)
+        except PackageNotFoundError as error:
+            raise missing(cls.package, "peers") from error
+
+    @classmethod
+    def if_installed(cls, *settings: Mapping[str, Any]) -> list[Self]:
+        """The members with the given settings; none without the package."""
+        return [cls(**one) for one in settings] if find_spec(cls.package.replace("-", "_")) else []
+
+    def levels(self, grid: Grid, schedule: NoiseSchedule, steps: int) -> OwnLevels:
+        return self.own(schedule, steps)
+
+    def why_incompatible(self, model: Score, levels: Levels) -> str | None:
+        if not isinstance(levels, OwnLevels):
+            return f"{type(self).__name__} brings its own levels: use sampler.levels(…)"
+        return super().why_incompatible(model, levels)
+
+    def _why_not_on(self, levels: Levels) -> str | None:
+        return None  # they are its own
+
+    @property
+    def ends_at_data(self) -> bool:
+        return False  # its last step is its own
+
+    @cached_property
+    def stochastic(self) -> bool:
+        """Whether it draws noise that matters: two keys give two results."""
+        one, two = (self._toy_run(3, key)[0] for key in (0, 1))
+        return not torch.equal(one, two)
+
+    def evaluations(self, steps: int) -> int | None:
+        return self._toy_run(steps, 0)[1]
+
+    @torch.no_grad()
+    def _toy_run(self, steps: int, key: int) -> tuple[Tensor, int]:
+        """The result and the evaluations of a run on a toy."""
+        model = Counted(Toy(EDM()))
+        levels = self.own(EDM(), steps)
+        x = torch.full((1, 2), levels.rows[0].sigma, dtype=torch.float64)
+        x = final_state(self, model, x, levels, KeyedNoise((key, "toy")))
+        return x, model.evaluations
+
+
+def differing(
+    field: str,
+    settings: Mapping[str, Any] | None,
+    known: Mapping[str, inspect.Parameter],
+    name: str,
+) -> dict[str, Any]:
+    """The settings that are not the defaults of a class or function of theirs.
+
+    Raises:
+        InvalidSetting: there is no such parameter; the message lists those that exist.
+    """
+    for key, value in (settings or {}).items():
+        allowed = f"left out: {name} has {', '.join(known) or 'no setting at all'}"
+        require(key in known, f"{field}.{key}", value, allowed)
+    return {k: v for k, v in (settings or {}).items() if v != known[k].default}
+
+
+@contextmanager
+def refused(field: str, value: object) -> Iterator[None]:
+    """Within it an error of theirs is a setting that they refuse, in their own words."""
+    try:
+        yield
+    except InvalidSetting:
+        raise
+    except Exception as error:  # their code may raise anything
+        raise InvalidSetting(field, value, f"another one: {first_line(error)}") from error

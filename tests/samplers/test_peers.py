@@ -1,0 +1,384 @@
+"""Samplers of other packages: their own loops, bit for bit, with our model and our noise."""
+
+from __future__ import annotations
+
+import math
+from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
+from inspect import signature
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from samplerbench.core import grids
+from samplerbench.core.grids import Level
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, DDPMTable, Rectified, VPCosine, VPLinear
+from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.azula import Azula
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.diffusers import Diffusers, Network
+from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.k_diffusion import KDiffusion, Path, sampling
+from samplerbench.samplers.peers import Drawing, places
+
+diffusers = pytest.importorskip("diffusers")
+azula_sample = pytest.importorskip("azula.sample")
+azula_noise = pytest.importorskip("azula.noise")
+if find_spec("k_diffusion") is None:
+    pytest.skip("needs: pip install --no-deps k-diffusion", allow_module_level=True)
+
+KEY = (3, "peers")
+N = 7
+
+
+def keyed(step_of):
+    """Draws of `KEYED` in their order, for a code that calls torch.randn."""
+    noise, counts = KeyedNoise(KEY), {}
+
+    def draw(like):
+        step = step_of()
+        counts[step] = counts.get(step, -1) + 1
+        return noise.normal(like, step, counts[step])
+
+    def randn(*shape, generator=None, dtype=None, device=None, layout=None):
+        return draw(torch.empty(*shape, dtype=dtype, device=device))
+
+    return patch.multiple(torch, randn=randn, randn_like=lambda x: draw(x))
+
+
+def run(sampler, model, x, steps=N):
+    """The states of a run."""
+    levels = sampler.levels(grids.uniform, model.schedule, steps)
+    assert sampler.why_incompatible(model, levels) is None
+    found = [step.x for step in sampler.steps(model, x, levels, KeyedNoise(KEY))]
+    assert len(found) == levels.steps
+    return found
+
+
+def first(sampler, schedule, states, steps=N, dtype=torch.float64):
+    level = sampler.levels(grids.uniform, schedule, steps).rows[0]
+    return (level.sigma * states(5, 2)).to(dtype)
+
+
+#: Every scheduler of diffusers whose network a denoiser can be, and settings of each kind.
+SCHEDULERS = [
+    ("DDIMScheduler", {}, {}),
+    ("DDIMScheduler", {"clip_sample": False, "timestep_spacing": "trailing"}, {"eta": 0.7}),
+    ("DDIMScheduler", {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}, {}),
+    ("DDIMParallelScheduler", {"prediction_type": "sample"}, {}),
+    ("CogVideoXDDIMScheduler", {}, {}),
+    ("DDPMScheduler", {}, {}),
+    ("DDPMParallelScheduler", {"variance_type": "fixed_large"}, {}),
+    ("DEISMultistepScheduler", {"solver_order": 3}, {}),
+    ("DPMSolverMultistepScheduler", {}, {}),
+    ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True, "solver_order": 3}, {}),
+    ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, {}),
+    (
+        "DPMSolverMultistepScheduler",
+        {"use_flow_sigmas": True, "prediction_type": "flow_prediction"},
+        {},
+    ),
+    ("DPMSolverSinglestepScheduler", {"final_sigmas_type": "sigma_min"}, {}),
+    ("EulerDiscreteScheduler", {}, {"s_churn": 2.0}),
+    ("EulerDiscreteScheduler", {"timestep_type": "continuous", "use_karras_sigmas": True}, {}),
+    ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "leading"}, {}),
+    ("EDMEulerScheduler", {}, {}),
+    ("EDMDPMSolverMultistepScheduler", {"prediction_type": "v_prediction"}, {}),
+    ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}, {}),
+    ("FlowMatchHeunDiscreteScheduler", {}, {}),
+    ("FlowMatchLCMScheduler", {}, {}),
+    ("HeunDiscreteScheduler", {"use_karras_sigmas": True}, {}),
+    ("IPNDMScheduler", {}, {}),
+    ("KDPM2DiscreteScheduler", {}, {}),
+    ("KDPM2AncestralDiscreteScheduler", {}, {}),
+    ("LCMScheduler", {}, {}),
+    ("LMSDiscreteScheduler", {}, {"order": 3}),
+    ("PNDMScheduler", {}, {}),
+    ("PNDMScheduler", {"skip_prk_steps": True}, {}),
+    ("SASolverScheduler", {}, {}),
+    ("TCDScheduler", {}, {}),
+    ("UnCLIPScheduler", {}, {}),
+    ("UniPCMultistepScheduler", {"solver_order": 3}, {}),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("name", "config", "of_step"), SCHEDULERS, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_a_scheduler_is_its_documented_loop(name, config, of_step, dtype, mixture_law, states):
+    sampler = Diffusers(name, config | of_step)
+    model = mixture_law.oracle(VPLinear())
+    x = first(sampler, model.schedule, states, dtype=dtype)
+    ours = run(sampler, model, x)
+    scheduler = getattr(diffusers, name)(**config)
+    scheduler.set_timesteps(N)
+    network, at = Network(model, scheduler), 0
+    with keyed(lambda: at):
+        for at, t in enumerate(scheduler.timesteps):
+            scaled = (
+                scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+            )
+            x = scheduler.step(network(scaled, at, x), t, x, **of_step).prev_sample
+            assert torch.equal(ours[at], x.to(dtype)), at
+    assert at + 1 == len(ours) == sampler.evaluations(N)
+    assert x.isfinite().all()
+
+
+def test_the_network_of_a_table(mixture_law, states):
+    """ε, v and x₀ at the integers of a table, written again; bit for bit on the same table."""
+    for prediction in ("epsilon", "v_prediction", "sample"):
+        settings = {"prediction_type": prediction, "clip_sample": False}
+        scheduler = diffusers.DDIMScheduler(**settings)
+        table = DDPMTable(tuple(scheduler.alphas_cumprod.double().tolist()))
+        oracle = mixture_law.oracle(table)
+
+        def ideal(x, t, oracle=oracle, scheduler=scheduler, prediction=prediction):
+            signal = float(scheduler.alphas_cumprod[t])
+            alpha, sigma = signal**0.5, (1 - signal) ** 0.5
+            x0_hat = oracle.denoiser(x, Level((int(t) + 1) / 1000, alpha, sigma))
+            eps_hat = (x - alpha * x0_hat) / sigma
+            v_hat = alpha * eps_hat - sigma * x0_hat
+            return {"epsilon": eps_hat, "sample": x0_hat, "v_prediction": v_hat}[prediction]
+
+        x = states(5, 2)
+        sampler = Diffusers("DDIMScheduler", settings)
+        ours = run(sampler, oracle, x)
+        other = run(sampler, mixture_law.oracle(Rectified()), x)
+        scheduler.set_timesteps(N)
+        for at, t in enumerate(scheduler.timesteps):
+            x = scheduler.step(ideal(x, t), t, x).prev_sample
+            assert torch.equal(ours[at], x)
+        # the path of the job does not matter
+        torch.testing.assert_close(other[-1], x, rtol=1e-9, atol=1e-9)
+
+
+def test_a_flow_gets_the_velocity(mixture_law, states):
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(N)
+    oracle, x = mixture_law.oracle(Rectified()), states(5, 2)
+    ours = run(Diffusers("FlowMatchEulerDiscreteScheduler"), oracle, x)
+    for t in scheduler.timesteps:
+        sigma = float(t.double()) / 1000
+        x0_hat = oracle.denoiser(x, Level(sigma, 1 - sigma, sigma))
+        x = scheduler.step((x - x0_hat) / sigma, t, x).prev_sample
+    torch.testing.assert_close(ours[-1], x, rtol=1e-10, atol=1e-10)
+
+
+def test_edm_is_preconditioned_as_it_says(mixture_law, states):
+    """c_skip = σ_d²/(σ² + σ_d²) and c_out = σ·σ_d/√(σ² + σ_d²), Karras et al., Table 1."""
+    scheduler = diffusers.EDMEulerScheduler()
+    scheduler.set_timesteps(N)
+    oracle, x = mixture_law.oracle(EDM()), 80 * states(5, 2)
+    ours = run(Diffusers("EDMEulerScheduler"), oracle, x)
+    for step, t in enumerate(scheduler.timesteps):
+        sigma, width = float(scheduler.sigmas[step].double()), scheduler.config.sigma_data
+        root = math.hypot(sigma, width)
+        x0_hat = oracle.denoiser(x, Level(0.0, 1.0, sigma))
+        y = (x0_hat - (width / root) ** 2 * x) / (sigma * width / root)
+        scheduler.scale_model_input(x, t)
+        x = scheduler.step(y, t, x).prev_sample
+    torch.testing.assert_close(ours[-1], x, rtol=1e-6, atol=1e-6)
+
+
+FUNCTIONS = [
+    *(("sample_euler", {"s_churn": 3.0}), ("sample_euler_ancestral", {"eta": 0.5})),
+    *(("sample_heun", {}), ("sample_dpm_2", {}), ("sample_dpm_2_ancestral", {})),
+    *(("sample_lms", {"order": 3}), ("sample_dpmpp_2m", {}), ("sample_dpmpp_2s_ancestral", {})),
+    *(("sample_dpmpp_sde", {}), ("sample_dpmpp_2m_sde", {}), ("sample_dpmpp_3m_sde", {})),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), FUNCTIONS, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_a_function_is_its_own_call(name, settings, mixture_law, states):
+    theirs, oracle = sampling(), mixture_law.oracle(EDM())
+    sampler = KDiffusion(name, settings)
+    x = first(sampler, EDM(), states)
+    ours = run(sampler, oracle, x)
+    draws, calls = Drawing(KeyedNoise(KEY)), []
+
+    def model(x, sigma):
+        calls.append(x)
+        return oracle.denoiser(x, Level(0.0, 1.0, float(sigma[0])))
+
+    more = {}
+    if "noise_sampler" in signature(getattr(theirs, name)).parameters:
+        more["noise_sampler"] = Path(x, draws)
+    with keyed(lambda: 0):
+        sigmas = theirs.get_sigmas_karras(N, 0.01, 80.0)
+        last = getattr(theirs, name)(model, x, sigmas, disable=True, **settings, **more)
+    assert torch.equal(ours[-1], last)
+    assert len(calls) == sampler.evaluations(N)
+    assert all(any(torch.equal(state, call) for call in calls) for state in ours[:-1])
+
+
+def test_functions_that_choose_their_steps(mixture_law, states):
+    oracle, theirs = mixture_law.oracle(EDM()), sampling()
+
+    def model(x, sigma):
+        return oracle.denoiser(x, Level(0.0, 1.0, float(sigma[0])))
+
+    fast, x = KDiffusion("sample_dpm_fast"), 80 * states(5, 2)
+    (last,) = run(fast, oracle, x)
+    assert torch.equal(last, theirs.sample_dpm_fast(model, x, 0.01, 80.0, N, disable=True))
+    assert fast.evaluations(N) == N
+    adaptive = KDiffusion("sample_dpm_adaptive", {"rtol": 0.01})
+    (last,) = run(adaptive, oracle, x)
+    assert torch.equal(
+        last, theirs.sample_dpm_adaptive(model, x, 0.01, 80.0, rtol=0.01, disable=True)
+    )
+    assert adaptive.adaptive
+    assert adaptive.evaluations(N) is None
+
+
+def test_the_noise_of_a_step_is_of_one_brownian_path():
+    """Increments of [4, 1] and [4, 2] have covariance 2, of [2, 1] and [4, 2] none."""
+    like = torch.zeros(200_000, dtype=torch.float64)
+    path = Path(like, Drawing(KeyedNoise(KEY)))
+    four, two, one = (torch.tensor(v) for v in (4.0, 2.0, 1.0))
+    all_, part = path(four, one) * 3**0.5, path(four, two) * 2**0.5
+    assert float(all_.var()) == pytest.approx(3, rel=0.02)
+    assert float(part.var()) == pytest.approx(2, rel=0.02)
+    assert float((all_ * part).mean()) == pytest.approx(2, rel=0.03)
+
+
+METHODS = [
+    *(("DDIMSampler", {"eta": 0.5}), ("DDPMSampler", {}), ("EulerSampler", {})),
+    *(("HeunSampler", {}), ("ItoSampler", {}), ("zABSampler", {"order": 3})),
+    *(("vABSampler", {}), ("zEABSampler", {}), ("xEABSampler", {}), ("REABSampler", {})),
+    ("PCSampler", {"corrections": 2}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), METHODS, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_an_azula_sampler_is_its_own_call(name, settings, mixture_law, states):
+    """On the schedule VE of azula, whose path is that of EDM."""
+    oracle, path = mixture_law.oracle(EDM()), azula_noise.VESchedule(0.01, 80.0)
+    scales = {"sigma_min": 0.01, "sigma_max": 80.0}
+    sampler = Azula(name, settings, "VESchedule", scales)
+    x = first(sampler, EDM(), states)
+    ours = run(sampler, oracle, x)
+    calls = []
+
+    class Posterior(torch.nn.Module):
+        schedule = path
+
+        def forward(self, x, t):
+            calls.append(x)
+            _, sigma = path(t)
+            return type("Mean", (), {"mean": oracle.denoiser(x, Level(0.0, 1.0, float(sigma)))})
+
+    kind = getattr(azula_sample, name)
+    base = azula_sample.Sampler.__call__
+    per_step = 3 if name == "PCSampler" else 2 if name == "HeunSampler" else 1
+    with keyed(lambda: (len(calls) - 1) // per_step if kind.__call__ is base else 0):
+        last = kind(Posterior(), steps=N, silent=True, **settings)(x)
+    assert torch.equal(ours[-1], last)
+    assert len(calls) == sampler.evaluations(N)
+
+
+def test_ours_is_the_same_method(mixture_law, states):
+    """k-diffusion's Heun on the Karras grid, and DDIM of diffusers on the grid of DDPM."""
+    oracle = mixture_law.oracle(EDM())
+    levels = grids.karras(EDM(), N, noise_min=0.01)
+    x = 80 * states(5, 2)
+    theirs = run(KDiffusion("sample_heun"), oracle, x)[-1]
+    ours = final_state(Heun(), oracle, x, levels, KeyedNoise(KEY))
+    torch.testing.assert_close(theirs, ours, rtol=2e-5, atol=2e-5)
+    table = DDPMTable(tuple(diffusers.DDIMScheduler().alphas_cumprod.double().tolist()))
+    oracle, steps = mixture_law.oracle(table), 10
+    x = states(5, 2)
+    theirs = run(Diffusers(settings={"clip_sample": False}), oracle, x, steps)[-1]
+    ours = final_state(DDIM(0.0), oracle, x, grids.leading(table, steps), KeyedNoise(KEY))
+    torch.testing.assert_close(theirs, ours, rtol=2e-5, atol=2e-5)
+
+
+def test_a_peer_beyond_the_end_of_the_path():
+    """An exact denoiser is asked at the peer's own level; κ on the path is kept."""
+    beyond, inside = places(EDM(10.0), [(1.0, 80.0), (0.6, 0.8)])
+    assert (beyond.level.alpha, beyond.level.sigma, beyond.scale) == (1.0, 80.0, 1.0)
+    assert inside.level.sigma / inside.level.alpha == pytest.approx(0.8 / 0.6, rel=1e-12)
+    assert inside.scale == pytest.approx(1 / 0.6, rel=1e-12)
+    (lost,) = places(VPCosine(), [(0.0, 1.0)])
+    assert (lost.level.t, lost.level.alpha, lost.scale) == (1.0, 0.0, 1.0)
+
+
+def test_a_network_is_not_asked_beyond_its_training(mixture_law):
+    oracle = mixture_law.oracle(EDM(10.0))
+    oracle.trained_noise = 10.0
+    sampler = Diffusers("EulerDiscreteScheduler")
+    levels = sampler.levels(grids.uniform, oracle.schedule, N)
+    assert "trained up to σ/α = 10" in sampler.why_incompatible(oracle, levels)
+
+
+def test_what_differs_is_what_counts(tmp_path):
+    """A default that is given, and the same settings from a file, are the same sampler."""
+    plain = Diffusers("DPMSolverMultistepScheduler", {"use_karras_sigmas": True})
+    given = Diffusers("DPMSolverMultistepScheduler", {"use_karras_sigmas": True, "solver_order": 2})
+    diffusers.DPMSolverMultistepScheduler(use_karras_sigmas=True).save_pretrained(tmp_path)
+    read = Diffusers(None, config=str(tmp_path))
+    more = Diffusers(None, {"solver_order": 3}, config=str(tmp_path / "scheduler_config.json"))
+    assert plain == given == read
+    assert read.settings == {"use_karras_sigmas": True}
+    assert more.settings == {"use_karras_sigmas": True, "solver_order": 3}
+    assert read.version == diffusers.__version__
+    swapped = Diffusers("EulerDiscreteScheduler", config=str(tmp_path))
+    assert swapped.settings == {"use_karras_sigmas": True}
+    assert KDiffusion(settings={}) == KDiffusion(
+        sigmas="get_sigmas_karras", sigmas_settings={"rho": 7.0}
+    )
+    assert Azula(settings={"eta": 0.0}) == Azula()
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: Diffusers("Euler"), "a scheduler of diffusers 0.42.1: .*EulerDiscreteScheduler"),
+        (lambda: Diffusers(settings={"beta": 1}), "left out: DDIMScheduler has .*beta_start.*eta"),
+        (lambda: Diffusers(settings={"beta_schedule": "no"}), "no is not implemented for"),
+        (lambda: Diffusers("AmusedScheduler", {"mask_token_id": 5}), "its states are discrete"),
+        (lambda: Diffusers("FlowMapEulerDiscreteScheduler"), "a map from one time to another"),
+        (lambda: Diffusers("RePaintScheduler"), "needs original_image, mask"),
+        (lambda: Diffusers("DDIMInverseScheduler"), "from the data to the noise"),
+        (lambda: Diffusers("DDPMScheduler", {"variance_type": "learned"}), "predicts a variance"),
+        (lambda: Diffusers(settings={"prediction_type": "no"}), "prediction_type=no cannot be"),
+        (lambda: Diffusers("CosineDPMSolverMultistepScheduler"), "requires the torchsde library"),
+        (lambda: Diffusers(config="nowhere"), "a scheduler_config.json that is there"),
+        (lambda: KDiffusion("sample_no"), "a function of .*sample_heun"),
+        (lambda: KDiffusion(settings={"no": 1}), "has no setting at all"),
+        (lambda: KDiffusion(sigmas_settings={"no": 1}), "has sigma_min, sigma_max, rho"),
+        (lambda: KDiffusion("sample_dpm_fast", sigmas="get_sigmas_vp"), "between sigma_min"),
+        (lambda: Azula("no"), "a class of azula.sample: DDPMSampler"),
+        (lambda: Azula(settings={"no": 1}), "has start, stop, eta"),
+        (lambda: Azula(schedule="no"), "a class of azula.noise: VESchedule"),
+    ],
+)
+def test_bad_input_is_one_line(build, said):
+    with pytest.raises(InvalidSetting, match=said) as error:
+        build()
+    assert "\n" not in str(error.value)
+
+
+def test_a_number_of_steps_that_is_refused():
+    sampler = Diffusers()
+    with pytest.raises(
+        InvalidSetting, match=r"cannot be larger than `self.config.train_timesteps`"
+    ):
+        sampler.levels(grids.uniform, EDM(), 1001)
+
+
+def test_without_the_packages(monkeypatch):
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("samplerbench.samplers.peers.version", version)
+    for kind, name in ((Diffusers, "diffusers"), (KDiffusion, "k-diffusion"), (Azula, "azula")):
+        with pytest.raises(InvalidSetting, match=rf"{name}: must be installed.*\[peers\]"):
+            kind()
