@@ -553,6 +553,7 @@ METRICS = [
     (changed(KLLaw, estimate=lambda self, r: constant(1.0)), "divergence", "of equal laws it is 1"),
     (changed(KLLaw, estimate=lambda self, r: constant(r.mean())), "divergence", "of others -0.49"),
     (changed(KLLaw, estimate=lambda self, r: constant(r[0])), "divergence", "in reverse order"),
+    (changed(KLLaw, integrate=lambda self, m, r: 1.0), "line", "to itself it is 1, and to another"),
     (
         changed(W2LawGaussian, between=lambda self, mean, variances, law: constant(1.0)),
         "exact",
