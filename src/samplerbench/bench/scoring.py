@@ -190,7 +190,9 @@ def to_points(
 ) -> Truth:
     """The truth of m points, shape (m, dim), that come from `origin`."""
     if isinstance(metric, LawMetric):
-        raise InvalidSetting("metric", name, "one between points, such as sliced: a file has no law")
+        raise InvalidSetting(
+            "metric", name, "one between points, such as sliced: a file has no law"
+        )
     reason = metric.why_incompatible(points.shape[1])
     require(reason is None, "metric", name, f"another one: {reason}")
     between = metric
