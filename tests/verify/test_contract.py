@@ -302,7 +302,7 @@ LEVEL_LAWS = [
         ({"sample": lambda self, n, path, g: torch.rand(n, generator=g)}, "type", "torch.float32"),
         ({"sample": lambda self, n, path, g: torch.zeros(1000).double()}, "type", "7 draws are"),
         ({"sample": lambda self, n, path, g: torch.rand(n).double()}, "generator", "a global"),
-        ({"sample": lambda self, n, path, g: torch.ones(n).double()}, "generator", "not decide"),
+        ({"sample": lambda self, n, path, g: torch.ones(n).double()}, "generator", "not determine"),
         ({"largest": lambda self, path: 1.0}, "largest", "more noise than the largest"),
         ({"largest": lambda self, path: 99.0}, "largest", "ends at 10"),
     )

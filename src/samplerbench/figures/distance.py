@@ -17,10 +17,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from samplerbench.bench.cell import curve_names
+from samplerbench.bench.cell import NOT_A_DENSITY, curve_names, sampler_name
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.errors import require
-from samplerbench.figures.common import COLOURS, distance_title, look, repetitions, score_title
+from samplerbench.figures.common import (
+    COLOURS,
+    distance_title,
+    look,
+    repetitions,
+    score_title,
+    sizes,
+)
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
@@ -38,7 +45,7 @@ _LINES = {"learned": "-", "oracle": (0, (4, 2))}
 _SHIFT = 1.012
 _PANEL = 4.6
 """The width of a panel in inches."""
-_X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sample (NFE)"}
+X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sample (NFE)"}
 _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
@@ -74,7 +81,8 @@ def distance_against(
     styles = {str(name): curve_style(place) for place, name in enumerate(names)}
     title = distance_title(metric, own["reference"])
     floors = own[own["denoiser"] == "law"]
-    return distance_curves(cells, floors, x, title, styles, about(cells), axes)
+    missing = own[own["status"] == NOT_A_DENSITY]
+    return distance_curves(cells, floors, x, title, styles, about(cells), missing, axes)
 
 
 def distance_curves(
@@ -84,6 +92,7 @@ def distance_curves(
     title: str,
     styles: Mapping[str, CurveStyle],
     caption: str,
+    missing: pd.DataFrame | None = None,
     axes: Sequence[Axes] = (),
 ) -> Figure:
     """The figure of given curves.
@@ -95,13 +104,13 @@ def distance_curves(
         title: of the axis of distances.
         styles: by name, in the order of the legend.
         caption: text above the panels; not in given axes.
+        missing: rows of outputs without a density, which are marked.
         axes: to draw into, one for each start; none for a new figure.
 
     Raises:
         InvalidSetting: there are not as many axes as starts.
     """
-    starts = [name for name in ("prior", "exact") if name in set(cells["start"])]
-    starts += sorted(set(cells["start"]) - set(starts))
+    starts = ordered_starts(cells)
     allowed = f"an axes for each of the {len(starts)} starts: {', '.join(starts)}"
     require(len(axes) in (0, len(starts)), "ax", f"{len(axes)} axes", allowed)
     denoisers = sorted(set(cells["denoiser"]))
@@ -117,20 +126,17 @@ def distance_curves(
             if not floor.empty:
                 floor_band(panel, floor)
                 panel.axhline(floor.mean(), color="0.55", lw=1)
-            groups = cells[cells["start"] == start].groupby(["denoiser", "name"])
-            for place, (key, curve) in enumerate(groups):
-                denoiser, name = cast(tuple[str, str], key)
-                # side by side, by equal shifts on the log axis
-                shift = _SHIFT ** (place - (len(groups) - 1) / 2)
-                drawn = curve.assign(**{x: curve[x] * shift}).sort_values(x)
-                line = _look(styles[name], denoiser, by_setting)
-                interval_curve(panel, drawn, x, cap=1.5, **line)
-            panel.set_title(_START_TITLES.get(start, f"Start: {start}"))
+            draw_curves(panel, cells[cells["start"] == start], x, styles, by_setting)
+            if missing is not None:
+                mark_missing(panel, missing[missing["start"] == start], x, styles)
+            panel.set_title(start_title(start))
             share = panel.get_position().width if width is None else (_PANEL - 0.5) / width
             label_log_axis(panel, cells[x], share)
-            panel.set_xlabel(_X_TITLES[x])
+            panel.set_xlabel(X_TITLES[x])
             panel.set_ylabel(title)
-        handles = _legend(styles, cells, by_setting, any(not floor.empty for floor in of_starts))
+        handles = legend_keys(
+            styles, cells, by_setting, any(not floor.empty for floor in of_starts)
+        )
         for panel in axes or panels[:1]:
             fit_distances(panel, cells["mean"], pd.concat(of_starts))
         if axes:
@@ -141,6 +147,64 @@ def distance_curves(
             add_legend(figure, handles)
             subtitle(figure, caption)
     return figure
+
+
+def ordered_starts(cells: pd.DataFrame) -> list[str]:
+    """The names of starts in the order of panels."""
+    names = set(cells["start"])
+    first = [name for name in ("prior", "exact") if name in names]
+    return first + sorted(names - set(first))
+
+
+def start_title(start: str) -> str:
+    """The title of a start's panel."""
+    return _START_TITLES.get(start, f"Start: {start}")
+
+
+def draw_curves(
+    axes: Axes, cells: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle], by_setting: bool
+) -> None:
+    """Draw the curves of one panel, with their intervals side by side.
+
+    Args:
+        axes: the panel.
+        cells: as in `distance_curves`, of one start.
+        x: steps or nfe.
+        styles: by name.
+        by_setting: whether dashes tell settings apart, and not denoisers.
+    """
+    groups = cells.groupby(["denoiser", "name"])
+    for place, (key, curve) in enumerate(groups):
+        denoiser, name = cast(tuple[str, str], key)
+        # by equal shifts on the log axis
+        shift = _SHIFT ** (place - (len(groups) - 1) / 2)
+        drawn = curve.assign(**{x: curve[x] * shift}).sort_values(x)
+        line = curve_look(styles[name], denoiser, by_setting)
+        interval_curve(axes, drawn, x, cap=1.5, **line)
+
+
+def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle]) -> None:
+    """Mark outputs without a density by crosses at the upper end of a panel, and name them.
+
+    Args:
+        axes: the panel.
+        rows: of the results store.
+        x: steps or nfe.
+        styles: by name.
+    """
+    names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
+    marks = sorted(set(zip(rows[x], rows["denoiser"], names, strict=True)))
+    for line, (place, denoiser, name) in enumerate(marks):
+        colour = styles[name].colour if name in styles else "0.3"
+        axes.annotate(
+            f"× {NOT_A_DENSITY} ({score_title(denoiser)})",
+            (place, 1.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(-4, -10 - 11 * line),
+            textcoords="offset points",
+            fontsize="small",
+            color=colour,
+        )
 
 
 def _panels(count: int) -> tuple[list[Axes], float]:
@@ -158,8 +222,8 @@ def _panels(count: int) -> tuple[list[Axes], float]:
     return list(grid.flat), natural[0]
 
 
-def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:
-    """The line and the markers of a curve and of its entry in the legend."""
+def curve_look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:
+    """The line and the markers of a curve, and of its key in the legend."""
     return {
         "color": style.colour,
         "ls": style.dashes if by_setting else _LINES.get(denoiser, ":"),
@@ -171,9 +235,9 @@ def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, objec
 def about(cells: pd.DataFrame) -> str:
     """The common settings of cells, for the line above a figure."""
     datasets = " and ".join(cells["dataset"].unique())
-    sizes = " and ".join(f"{n:,}" for n in sorted(cells["n_samples"].unique()))
-    bars = "; bars: 95 % intervals of the mean" if (cells["count"] > 1).any() else ""
-    return f"{datasets}, n = {sizes} samples, {repetitions(cells['count'])}{bars}"
+    size = sizes(cells["metric"], cells["n_samples"])
+    bars = "; bars: 95 % intervals of the mean" if cells["upper"].notna().any() else ""
+    return f"{datasets}, {size}, {repetitions(cells['count'])}{bars}"
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:
@@ -182,15 +246,16 @@ def floor_band(axes: Axes, floor: pd.Series) -> None:
     axes.axhspan(low, high, color="0.85", lw=0)
 
 
-def _legend(
+def legend_keys(
     styles: Mapping[str, CurveStyle], cells: pd.DataFrame, by_setting: bool, with_floor: bool
 ) -> list[Line2D | Patch]:
+    """The entries of a legend: settings, denoisers, and the floor."""
     # if a setting has curves of several denoisers, its entry looks like that of the learned one
     of_names = cells.groupby("name")["denoiser"].agg(set)
     first = {name: "learned" if "learned" in of else min(of) for name, of in of_names.items()}
     denoisers = sorted(set(cells["denoiser"]))
     handles: list[Line2D | Patch] = [
-        Line2D([], [], label=name, **_look(style, first[name], by_setting))  # type: ignore[arg-type]
+        Line2D([], [], label=name, **curve_look(style, first[name], by_setting))  # type: ignore[arg-type]
         for name, style in styles.items()
     ]
     grey = CurveStyle("0.3", "o", "")
@@ -199,7 +264,7 @@ def _legend(
             [],
             [],
             label=score_title(name),
-            **_look(grey, name, by_setting),  # type: ignore[arg-type]
+            **curve_look(grey, name, by_setting),  # type: ignore[arg-type]
         )
         for name in denoisers
     ]

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.folder.runs import open_run
-from samplerbench.app.job.build import Basis, assemble, make_basis
+from samplerbench.app.job.basis import Basis, make_basis
+from samplerbench.app.job.build import assemble
 from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
@@ -31,7 +32,7 @@ UNUSED = frozenset(
     {
         *("dataset", "law", "denoiser", "model", "clip_x0", "budget", "chains", "picture"),
         *("logger", "cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug"),
-        *("experiment", "guide", "guidance"),
+        *("experiment", "guide", "guidance", "floor_free"),
     }
 )
 
