@@ -50,7 +50,7 @@ def ours_and_theirs(folder, command, tmp_path_factory):
         runs = folder / "many"
         command(
             *["-m", "--config-dir", "conf", "trusted=lab", *SMALL, f"hydra.sweep.dir={runs}"],
-            *["sampler=[euler],[mine]", "dataset=gaussian,square"],
+            *["sampler=[euler,mine]", "dataset=gaussian,square"],
         )
     return runs
 
