@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
-from samplerbench.app.job.build import Job, scene_description
+from samplerbench.app.job.build import Job
 from samplerbench.app.job.console import (
     print_beyond,
     print_budget,
@@ -27,6 +27,7 @@ from samplerbench.app.job.console import (
     print_paired,
     print_score_errors,
 )
+from samplerbench.app.job.scenes import scene_description
 from samplerbench.app.terminal import shown
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
