@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.cell import NOT_A_DENSITY, Cell, point_count
+from samplerbench.core.grids import in_data_units
 from samplerbench.core.models import Counted, Denoiser, Density
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start
@@ -97,7 +98,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     """ln p − ln q at points of the cell's law, which depend on its seed and repetition."""
     began = time.perf_counter()
     assert cell.settings is not None
-    levels, model = sweep.levels(cell.steps), sweep.denoisers[cell.denoiser]
+    levels, model = sweep.levels_of(cell), sweep.denoisers[cell.denoiser]
     reason = why_no_density(sweep, cell) or cell.settings.why_incompatible(model, levels)
     if reason is not None:
         return OutputLaw(None, 0, 0.0, "incompatible", reason)
@@ -116,6 +117,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
         x = start.draw(sweep.dataset, rows, first, key).to(sweep.device, torch.float64)
         batch = with_tangents(x)
         out = final_state(cell.settings, WithTangents(counted), batch, levels, noise)
+        out = in_data_units(out, levels)
         sign, log_volume = torch.linalg.slogdet(jacobian(out))
         turned += int((sign <= 0).sum())
         log_q = start.log_density(x, first, exact.log_density) - log_volume

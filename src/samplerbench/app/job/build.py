@@ -112,7 +112,7 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
     return Scene(
         dataset=sweep.dataset,
         schedule=sweep.schedule,
-        grid=sweep.grid,
+        grid=sweep.path_grid,
         denoisers=sweep.denoisers,
         starts=sweep.starts,
         samplers=sweep.samplers,
@@ -138,7 +138,7 @@ def scene_description(sweep: Sweep) -> dict[str, Any]:
     return {
         "dataset": described(sweep.dataset),
         "schedule": described(sweep.schedule),
-        "grid": described(sweep.grid),
+        "grid": described(sweep.path_grid),
         # in their order, since panels and legends have this order
         "denoisers": [(name, asdict(origin)) for name, origin in sweep.books.origins.items()],
         "starts": [(name, described(start)) for name, start in sweep.starts.items()],
@@ -342,6 +342,7 @@ def assemble(
         reference=reference,
         truth=truth,
         recall=recall_nothing if cache is None else cache.recall,
+        final=str(config.get("final", "denoise")),
         n_samples=whole_number(config, "n_samples"),
         repetitions=whole_number(config, "repetitions"),
         floor_repetitions=whole_number(config, "floor_repetitions"),

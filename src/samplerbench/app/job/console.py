@@ -62,6 +62,8 @@ def print_cells(
             points = point_count(first["n_samples"])
             how = f"at {points:,} points; value ± half of the 95 % interval"
             of = f"the law of the output against that of the data, {'exact' if used.exact else how}"
+        if "final" in cells and set(cells["final"]) == {"none"}:
+            of += "; final=none"
         out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
         if not cells.empty:
             _print_means(out, cells, unit)

@@ -21,6 +21,10 @@ There are two budgets, with d the distance to the data.
              floor   start             discretisation   score
 
   A divergence has no floor of draws; d(C∞) is the error at the end of the path.
+
+  With `final=none` all runs end at the smallest level with σ > 0 and keep its noise. With D the
+  converged run that goes on to x̂₀, from the same states, the floor is d(D), and d(C∞) − d(D) is the
+  *truncation*. With `final=denoise` C∞ is D, and there is no such part.
 - *Distances between neighbours*, W(A, B), W(B, C), W(C, C∞), are never negative. They do not add
   up; by the triangle inequality d(A) ≤ W(A, B) + W(B, C) + W(C, C∞) + d(C∞). Neighbours share their
   starts and noise, so most sampling noise cancels: W(C, C∞), the *paired* discretisation, shows an
@@ -77,6 +81,7 @@ from samplerbench.samplers.heun import Heun
 
 #: Distances between neighbours: the denoiser of the cells, and the `reference` column.
 NEIGHBOURS = {
+    "truncation": ("oracle", "denoised"),
     "discretisation": ("oracle", "converged"),
     "start": ("oracle", "exact"),
     "finite data": ("empirical", "oracle"),
@@ -189,6 +194,8 @@ class Budget:
         counts = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
         of_cells = path * counts * (len(sweep.metrics) + between)
         of_limit = 2 * len(sweep.metrics) + between
+        if sweep.final == "none":
+            of_limit += len(sweep.metrics) + between
         if not sweep.dataset.known_law:
             of_limit += len(clouds)
         if self.prior is not None:
@@ -256,8 +263,16 @@ class Budget:
         rows += more
         for metric in self.sweep.metrics:
             rows += between(self.sweep, before, metric, DOUBLED, end)
+        denoised = end
+        if self.sweep.final == "none":
+            # with one more step: the same levels, and the data
+            cell = replace(end.cell, steps=end.cell.steps + 1, final="denoise")
+            denoised, more = self._walk(cell, to_data)
+            rows += more
+            for metric in self.sweep.metrics:
+                rows += between(self.sweep, end, metric, NEIGHBOURS["truncation"][1], denoised)
         if not self.sweep.dataset.known_law:
-            rows += self._to_training(end)
+            rows += self._to_training(denoised)
         if self.prior is not None:
             from_prior = self.sweep.lazy_samples(replace(end.cell, start=self.prior))
             rows += [self.sweep.measure(from_prior, one, to_data[one]) for one in self._divergences]
