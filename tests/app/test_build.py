@@ -8,7 +8,9 @@ from samplerbench.app.config.construct import construct, construct_grid, read_me
 from samplerbench.app.config.folders import conf_directory, member_files
 from samplerbench.app.config.groups import chosen_nodes
 from samplerbench.app.config.numbers import check_numbers, whole_number, whole_numbers
-from samplerbench.app.job.build import build, chosen_block, networks
+from samplerbench.app.job.basis import chosen_block
+from samplerbench.app.job.build import build
+from samplerbench.app.job.training import networks
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Guided
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum

@@ -119,7 +119,7 @@ def test_a_file_that_was_made_meanwhile_is_kept(run, monkeypatch):
         return sampling.SamplingCost(1, 0.0, 0)
 
     monkeypatch.setattr(sampling, "sample_into", slow)
-    with pytest.raises(InvalidSetting, match="made meanwhile"):
+    with pytest.raises(InvalidSetting, match="created meanwhile"):
         made(run, "sampler=heun", "steps=4", "n=100")
     assert os.listdir() == ["x.npy"]
     with open("x.npy") as other:

@@ -19,7 +19,7 @@ from samplerbench.bench.store import as_table
 from samplerbench.bench.sweep import Sweep, most_steps
 from samplerbench.core.grids import karras, uniform
 from samplerbench.core.schedules import EDM, VPLinear
-from samplerbench.core.starts import Exact, sobol_exact, sobol_prior
+from samplerbench.core.starts import Exact, Prior, sobol_exact, sobol_prior
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -35,6 +35,7 @@ from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.rk4 import RK4
 from samplerbench.samplers.ula import ULA
+from samplerbench.verify.exact_law import output_law
 
 COVARIANCE = [[4.0, 1.0], [1.0, 1.0]]
 
@@ -191,3 +192,18 @@ def test_there_is_none_where_runs_end_at_the_denoised_state(budgets):
         for of in (lines, other)
     ]
     assert floors[0] == pytest.approx(floors[1], rel=0.02)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(0.0), DDIM(1.0)], ids=["map", "noise"])
+def test_on_a_line_the_law_is_that_of_the_output(sampler):
+    law, path = gaussian([1.0], [[2.0]]), VPLinear()
+    sweep = sweep_of(law, [sampler], [8], {"kl": KLLaw()}, path, floor_repetitions=0)
+    sweep = replace(sweep, starts={"prior": Prior()})
+    (row,) = sweep.run()
+    levels = sweep.levels(8)
+    start = levels.rows[0].sigma ** 2 * torch.eye(1).double()
+    mean, variance = output_law(sampler, law.oracle(path), levels, torch.zeros(1).double(), start)
+    alpha = levels.rows[-1].alpha
+    ratio, shift = float(variance) / alpha**2 / 2, float(mean) / alpha - 1
+    expected = 0.5 * (ratio - 1 - math.log(ratio) + shift**2 / 2)
+    assert row.value == pytest.approx(expected, rel=1e-6)

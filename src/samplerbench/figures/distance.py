@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 
 from samplerbench.bench.cell import NOT_A_DENSITY, curve_names, sampler_name
 from samplerbench.bench.statistics import floor_of, summary
+from samplerbench.errors import require
 from samplerbench.figures.common import (
     COLOURS,
     distance_title,
@@ -52,7 +53,9 @@ _START_TITLES = {
 }
 
 
-def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figure:
+def distance_against(
+    table: pd.DataFrame, metric: str, x: str = "steps", axes: Sequence[Axes] = ()
+) -> Figure:
     """One panel for each start, a colour and a marker for each sampler setting, dashes by denoiser.
 
     With one denoiser and more settings than colours, curves with the same colour have different
@@ -62,9 +65,11 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
         table: rows of the results store.
         metric: one of its metrics.
         x: steps, or nfe, the counted evaluations, for a comparison at equal cost.
+        axes: to draw into, one for each start; none for a new figure.
 
     Raises:
         ValueError: if the table has no finished value of that metric.
+        InvalidSetting: there are not as many axes as starts.
     """
     own = table[table["metric"] == metric]
     cells = summary(own)
@@ -77,7 +82,7 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
     title = distance_title(metric, own["reference"])
     floors = own[own["denoiser"] == "law"]
     missing = own[own["status"] == NOT_A_DENSITY]
-    return distance_curves(cells, floors, x, title, styles, about(cells), missing)
+    return distance_curves(cells, floors, x, title, styles, about(cells), missing, axes)
 
 
 def distance_curves(
@@ -88,6 +93,7 @@ def distance_curves(
     styles: Mapping[str, CurveStyle],
     caption: str,
     missing: pd.DataFrame | None = None,
+    axes: Sequence[Axes] = (),
 ) -> Figure:
     """The figure of given curves.
 
@@ -97,40 +103,49 @@ def distance_curves(
         x: steps or nfe.
         title: of the axis of distances.
         styles: by name, in the order of the legend.
-        caption: text above the panels.
+        caption: text above the panels; not in given axes.
         missing: rows of outputs without a density, which are marked.
+        axes: to draw into, one for each start; none for a new figure.
+
+    Raises:
+        InvalidSetting: there are not as many axes as starts.
     """
     starts = ordered_starts(cells)
+    allowed = f"an axes for each of the {len(starts)} starts: {', '.join(starts)}"
+    require(len(axes) in (0, len(starts)), "ax", f"{len(axes)} axes", allowed)
     denoisers = sorted(set(cells["denoiser"]))
     by_setting = len(denoisers) == 1 and len(styles) > len(COLOURS)
     with mpl.rc_context(styled()):
-        # a narrow figure with text of this size has space for only one column
-        width, inches = _PANEL * len(starts) + 1.7, look().inches
-        stacked = inches is not None and inches < 0.6 * width * look().scale
-        rows, columns = (len(starts), 1) if stacked else (1, len(starts))
-        natural = (5.6, 3.4 * rows) if stacked else (width, 4.2)
-        figure = Figure(figsize=sized(*natural), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=stacked, sharey=True, squeeze=False)
-        panels: Sequence[Axes] = list(grid.flat)
+        panels, width = (axes, None) if axes else _panels(len(starts))
+        figure = cast(Figure, panels[0].get_figure(root=True))
         if spans_decades(cells["mean"]):
-            panels[0].set_yscale("log")
+            for panel in panels:
+                panel.set_yscale("log")
         of_starts = [floor_of(floors, start) for start in starts]
-        for start, axes, floor in zip(starts, panels, of_starts, strict=True):
+        for start, panel, floor in zip(starts, panels, of_starts, strict=True):
             if not floor.empty:
-                floor_band(axes, floor)
-                axes.axhline(floor.mean(), color="0.55", lw=1)
-            draw_curves(axes, cells[cells["start"] == start], x, styles, by_setting)
+                floor_band(panel, floor)
+                panel.axhline(floor.mean(), color="0.55", lw=1)
+            draw_curves(panel, cells[cells["start"] == start], x, styles, by_setting)
             if missing is not None:
-                mark_missing(axes, missing[missing["start"] == start], x, styles)
-            axes.set_title(start_title(start))
-            label_log_axis(axes, cells[x], (_PANEL - 0.5) / natural[0])
-            axes.set_xlabel(X_TITLES[x])
-            axes.set_ylabel(title)
-            axes.label_outer()
-        fit_distances(panels[0], cells["mean"], pd.concat(of_starts))
-        with_floor = any(not floor.empty for floor in of_starts)
-        add_legend(figure, legend_keys(styles, cells, by_setting, with_floor))
-        subtitle(figure, caption)
+                mark_missing(panel, missing[missing["start"] == start], x, styles)
+            panel.set_title(start_title(start))
+            share = panel.get_position().width if width is None else (_PANEL - 0.5) / width
+            label_log_axis(panel, cells[x], share)
+            panel.set_xlabel(X_TITLES[x])
+            panel.set_ylabel(title)
+        handles = legend_keys(
+            styles, cells, by_setting, any(not floor.empty for floor in of_starts)
+        )
+        for panel in axes or panels[:1]:
+            fit_distances(panel, cells["mean"], pd.concat(of_starts))
+        if axes:
+            panels[-1].legend(handles=handles, handlelength=2.8)
+        else:
+            for panel in panels:
+                panel.label_outer()
+            add_legend(figure, handles)
+            subtitle(figure, caption)
     return figure
 
 
@@ -190,6 +205,21 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
             fontsize="small",
             color=colour,
         )
+
+
+def _panels(count: int) -> tuple[list[Axes], float]:
+    """The panels of a new figure and its width before it is scaled.
+
+    They are side by side, or one above the other where the figure is narrow.
+    """
+    # a narrow figure with text of this size has space for only one column
+    width, inches = _PANEL * count + 1.7, look().inches
+    stacked = inches is not None and inches < 0.6 * width * look().scale
+    rows, columns = (count, 1) if stacked else (1, count)
+    natural = (5.6, 3.4 * rows) if stacked else (width, 4.2)
+    figure = Figure(figsize=sized(*natural), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=stacked, sharey=True, squeeze=False)
+    return list(grid.flat), natural[0]
 
 
 def curve_look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:

@@ -11,6 +11,8 @@ with
 
 - *order*: measured on a Gaussian and on a mixture, on three paths; see `verify.orders`. On a
   Gaussian the order may be higher: some methods are better on its linear field.
+- *error*: on the mixture, in units of that of a reference method of the same order, on smooth and
+  on rough levels; see `verify.orders`.
 - *law*: the error of the law of its samples, as a share of the width of the right law, at few and
   at many steps; see `verify.laws`.
 - *contract*: promises that make its results comparable; see `verify.sampler_contract`.
@@ -39,7 +41,9 @@ def main(words: list[str]) -> None:
         )
         names = list(member_files(kind))
         if name not in names and "." not in name:
+            others = [f"{other}={name}" for other in groups() if name in member_files(other)]
             allowed = f"one of {', '.join(names)}, or a class of that kind, package.Class"
+            allowed = " or ".join(others) or allowed
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))
     from samplerbench.app.commands.examine import examine  # slow: imports torch

@@ -67,12 +67,12 @@ def sampler_table(paths: dict[str, Path]) -> Table:
         # up to a full stop (not that of "et al."), a colon or a semicolon
         words = re.split(r"(?<=[a-zé)0-9])(?<!\bal)[.:;](?: |$)", first_comment(path))
         try:
-            told = declared(construct_grid(read_member(path), f"sampler.{name}")[0])
+            row = declared(construct_grid(read_member(path), f"sampler.{name}")[0])
         except InvalidSetting as error:
             if not error.field.endswith(".needs"):
                 raise
-            told = "–", "–", error.allowed  # of a package that is not installed
-        table.add_row(name, words[0], *told, reference(path))
+            row = "–", "–", error.allowed  # of a package that is not installed
+        table.add_row(name, words[0], *row, reference(path))
     return table
 
 

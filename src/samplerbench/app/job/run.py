@@ -26,8 +26,10 @@ from torch import nn
 
 from samplerbench.app.folder.claim import claim, write_status
 from samplerbench.app.folder.runs import CHECKPOINTS, State
-from samplerbench.app.job.build import Job, Training, build, scene
+from samplerbench.app.job.build import Job, build
+from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
+from samplerbench.app.job.training import Training
 from samplerbench.app.terminal import console, shown
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
