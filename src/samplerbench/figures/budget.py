@@ -22,6 +22,7 @@ from samplerbench.figures.style import sized, styled, subtitle
 _SHORT = {
     "discretisation": "steps",
     "generalisation": "general.",
+    "truncation": "trunc.",
     "finite data": "data",
     "optimisation": "optim.",
 }

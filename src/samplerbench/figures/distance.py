@@ -237,7 +237,8 @@ def about(cells: pd.DataFrame) -> str:
     datasets = " and ".join(cells["dataset"].unique())
     size = sizes(cells["metric"], cells["n_samples"])
     bars = "; bars: 95 % intervals of the mean" if cells["upper"].notna().any() else ""
-    return f"{datasets}, {size}, {repetitions(cells['count'])}{bars}"
+    end = ", final=none" if "final" in cells and set(cells["final"]) == {"none"} else ""
+    return f"{datasets}, {size}, {repetitions(cells['count'])}{end}{bars}"
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:
