@@ -45,6 +45,7 @@ class SpectrumError(GaussianPicture):
         }
         with mpl.rc_context(styled()):
             figure = Figure(figsize=sized(3.1 * columns + 1.2, 2.9 * rows), layout="constrained")
+            ranks = np.geomspace(1, len(eigenvalues), 60).astype(int)  # even along the axis
             errors = []
             grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
             for axes, (label, own) in zip(grid.flat, panels.items(), strict=False):
@@ -52,7 +53,7 @@ class SpectrumError(GaussianPicture):
                     _, variances = state_law(scene, run, run.steps)
                     error = ((variances[varies][order] / eigenvalues).sqrt() - 1).abs()
                     axes.plot(eigenvalues, error, color=colours[run.steps], lw=1.2)
-                    errors.append(error.numpy())
+                    errors.append(error.numpy()[-ranks])
                 axes.set_xscale("log")
                 axes.set_yscale("log")
                 axes.set_title(label)
