@@ -449,7 +449,11 @@ REFUSED = [
     ("index", {"_class_name": "AudioDiffusionPipeline"}, NO_PIPELINE_ON_PIXELS),
     ("index", {"_class_name": None}, NO_PIPELINE_ON_PIXELS),
     ("index", {"vae": ["diffusers", "AutoencoderKL"]}, "it has a vae; a pipeline on pixels has"),
-    ("index", {"unet": ["diffusers", "UNet2DConditionModel"]}, "only a UNet2DModel is on pixels"),
+    (
+        "index",
+        {"unet": ["diffusers", "UNet2DConditionModel"]},
+        "only a UNet2DModel takes nothing but pixels",
+    ),
     ("index", {"unet": ["my_unet", "UNet2DModel"]}, NO_CLASS),
     ("index", {"unet": [None, None]}, f"its unet is None, {NO_CLASS}"),
     ("index", {"scheduler": ["diffusers", "NewScheduler"]}, "says NewScheduler, scheduler_conf"),
@@ -779,7 +783,8 @@ def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatc
         words = ("denoiser=pretrained", f"model={model}", "steps=[4]", "sampler=ddim", "cache=off")
         assert command(*SWEEP, *SMALL, *words, "hydra.run.dir=run", *asked) == 0
         cells = pd.read_parquet(tmp_path / "run" / "cells.parquet")
-        cells = cells[cells["denoiser"] == "pretrained"].sort_values("repetition")
+        cells = cells[cells["denoiser"] == "pretrained"]
+        cells = cells.sort_values(["reference", "sampler_settings", "repetition"])
         values.append(cells["value"].tolist())
         ids.append(set(cells["cell_id"]))
         shutil.rmtree(tmp_path / "run")
