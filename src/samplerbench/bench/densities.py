@@ -72,7 +72,10 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
     assert sampler is not None
     start = sweep.starts_of(sampler)[cell.start]
     if sampler.adaptive:
-        return "the density of a sampler that chooses its own steps is not known"
+        return (
+            "the density of a sampler that chooses its own steps is not known: they depend on the "
+            "state, and jump where one is rejected"
+        )
     if sampler.brings_levels:
         return (
             "the density needs derivatives, which do not pass through the code of another package"
