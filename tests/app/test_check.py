@@ -1,5 +1,6 @@
 """`samplerbench check`: a user's members, from a folder of their own, in a few lines."""
 
+import re
 import subprocess
 import sys
 
@@ -48,7 +49,41 @@ def mine(tmp_path, monkeypatch):
 def test_a_sampler_of_another_package(mine, capsys):
     check.main([mine("mine_right")])
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.split() == ["mine_right.Mine", "1", "1.00", "1.00", "9.4", "→", "2.4", "%", "kept"]
+    found = ["1", "1.00", "1.00", "1.0", "1.0", "9.4", "→", "2.4", "%", "kept"]
+    assert line.split() == ["mine_right.Mine", *found]
+
+
+NOISY = """
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+from samplerbench.samplers.base import Sampler, Step
+
+@dataclass(frozen=True)
+class Mine(Sampler):
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
+
+    def steps(self, model, x, levels, noise):
+        for step, now, to in levels.pairs():
+            x0_hat = model.denoiser(x, now)
+            share = (now.alpha * to.sigma) / (now.sigma * to.alpha)
+            x = share * to.sigma / now.sigma * x + to.alpha * (1 - share**2) * x0_hat
+            if to.sigma > 0:
+                x = x + NOISE * to.sigma * math.sqrt(1 - share**2) * noise.normal(x, step)
+            yield Step(x, x0_hat)
+"""
+
+
+def test_the_noise_of_a_sampler_is_checked_on_a_mixture(mine, tmp_path, capsys):
+    mine("unused")  # the folder
+    for module, noise in (("noisy_right", "1"), ("noisy_wrong", "1.02")):
+        (tmp_path / f"{module}.py").write_text(NOISY.replace("NOISE", noise))
+    check.main(["noisy_right.Mine"])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.split()[:5] == ["noisy_right.Mine", "1", "weak", "0.98", "0.99"]
+    with pytest.raises(SystemExit, match=r"order on the mixture, EDM: 0\.\d+, and 1 is declared"):
+        check.main(["noisy_wrong.Mine"])
 
 
 @pytest.mark.parametrize(
@@ -81,6 +116,29 @@ def test_what_fails_is_named_in_a_line_each(mine, module, order, step, lines):
         assert any(line in other for other in found)
     if module != "mine_raises":
         assert len(found) == len(lines)
+
+
+def test_an_error_in_a_step_says_where_and_what_to_declare(mine):
+    place = "in step 1, from t=1, α=0, σ=1: declare needs_signal = True if it cannot start without"
+    for module, step, what in (
+        ("mine_divides", "Step(x + (1 / now.alpha) * 0, x0_hat)", "ZeroDivisionError: .* "),
+        ("mine_nan", "Step(x / now.alpha, x0_hat)", "a state or an x̂₀ is not finite "),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            check.main([mine(module, step=step)])
+        lines = [line for line in str(caught.value).splitlines() if place in line]
+        assert len(lines) == 1
+        assert re.match(f"samplerbench: {module}.Mine: states.*: on Rectified: {what}in", lines[0])
+    assert "(mine_divides.py, line 15) in step 1" not in lines[0]
+
+
+def test_a_wrong_weight_is_remarked_though_the_order_is_right(capsys):
+    check.main(["ipndm"])
+    out = capsys.readouterr().out
+    remark = "ipndm: its error, rough is 130 times that of AdamsBashforth(points=2): is a weight"
+    assert remark in " ".join(out.split())
+    check.main(["deis_log_rho"])
+    assert "times that of" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["os.path", "os.getcwd", "no_package.Sampler", ".Sampler"])

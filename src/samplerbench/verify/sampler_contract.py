@@ -18,13 +18,13 @@ from torch import Tensor
 
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
-from samplerbench.core.grids import Level, Levels
+from samplerbench.core.grids import Level, Levels, TruncatedLevels
 from samplerbench.core.models import Counted, Denoiser, Density, Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPCosine
 from samplerbench.core.starts import Exact
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
-from samplerbench.samplers.base import Sampler, final_state, iterate
+from samplerbench.samplers.base import Sampler, final_state, iterate, place_of
 from samplerbench.verify.orders import GAUSSIAN, MIXTURE, interior
 
 Check = Callable[..., str | None]
@@ -118,12 +118,12 @@ def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
         x = bed.start(sampler, *batch)
         before = x.clone()
         steps = list(iterate(sampler, bed.model, x, levels, _noise()))
-        for step in steps:
+        for number, step in enumerate(steps):
             if step.x0_hat.shape != x.shape:
                 shape = tuple(step.x0_hat.shape)
                 return f"from a start of shape {tuple(x.shape)} x̂₀ has the shape {shape}"
             if not (step.x.isfinite().all() and step.x0_hat.isfinite().all()):
-                return "a state or an x̂₀ is not finite"
+                return f"a state or an x̂₀ is not finite{place_of(sampler, levels, number)}"
             if ("acceptance" in step.info) is not sampler.rejects:
                 return f"rejects is {sampler.rejects}, and its steps have {list(step.info)}"
         if not torch.equal(x, before):
@@ -186,13 +186,23 @@ def sampler_type(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 
 def evaluations(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """The number of evaluations is `evaluations(steps)`."""
+    """The number of evaluations is `evaluations(steps)`, and one less without the step to the data.
+
+    So it is with final=none, for samplers that take such levels: see `plain_evaluations`.
+    """
     for steps in (1, 2, STEPS):
-        expected, counted = sampler.evaluations(steps), Counted(bed.model)
-        levels, x = bed.levels(sampler, steps), bed.start(sampler, 3)
-        final_state(sampler, counted, x, levels, _noise())
-        if expected is not None and counted.evaluations != expected:
-            return f"evaluations({steps}) is {expected}, and {counted.evaluations} are made"
+        whole = bed.levels(sampler, steps + 1)
+        plain = TruncatedLevels(whole.t[:-1], whole.alpha[:-1], whole.sigma[:-1])
+        moves = not (sampler.holds or sampler.brings_levels)
+        takes_plain = moves and sampler.why_incompatible(bed.model, plain) is None
+        asked = [("evaluations", sampler.evaluations(steps), bed.levels(sampler, steps))]
+        if takes_plain:
+            asked.append(("plain_evaluations", sampler.plain_evaluations(steps), plain))
+        for name, expected, levels in asked:
+            counted = Counted(bed.model)
+            final_state(sampler, counted, bed.start(sampler, 3), levels, _noise())
+            if expected is not None and counted.evaluations != expected:
+                return f"{name}({steps}) is {expected}, and {counted.evaluations} are made"
     return None
 
 
