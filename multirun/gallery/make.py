@@ -20,7 +20,7 @@ import time
 from itertools import takewhile
 from pathlib import Path
 
-from samplerbench.app.commands.examine import SCHEDULES, settings, shown
+from samplerbench.app.commands.examine import SCHEDULES, order_text, settings
 from samplerbench.app.commands.list import order
 from samplerbench.app.config.compose import run_name
 from samplerbench.app.config.folders import conf_directory
@@ -117,7 +117,9 @@ def orders() -> str:
         # and the variants that the tests check, such as other orders of a method
         held = [one for one in type(of_yaml[0]).variants() if one.order and not one.adaptive]
         for sampler in dict.fromkeys([*of_yaml, *held]):
-            found = [shown(measured_order(sampler, schedule, law)) for law, schedule in columns]
+            found = [
+                order_text(measured_order(sampler, schedule, law)) for law, schedule in columns
+            ]
             name = sampler_name(path.stem, settings_text(sampler))
             lines.append("| " + " | ".join([name, order(sampler), *found]) + " |")
     return "\n".join(lines) + "\n"

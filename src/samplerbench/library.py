@@ -19,8 +19,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import partial
 from io import BytesIO
+from itertools import count
 from operator import index
 from os import PathLike
 from pathlib import Path
@@ -30,6 +32,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -44,6 +47,7 @@ from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.file import as_chains, as_points
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
@@ -51,8 +55,25 @@ from samplerbench.identity import describe
 from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 
+#: An attribute of members that were built by name: their name.
+_NAME = "_samplerbench_name"
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+# names and objects that a group's argument takes
+Samplers = (
+    str
+    | Sampler
+    | Sequence[str | Sampler | Sequence[Sampler]]
+    | Mapping[str, Sampler | Sequence[Sampler]]
+    | None
+)
+Denoisers = str | Sequence[str] | Mapping[str, Score] | None
+Starts = str | Start | Sequence[str | Start] | Mapping[str, Start] | None
+AnyMetric = Metric | LawMetric
+Metrics = str | AnyMetric | Sequence[str | AnyMetric] | Mapping[str, AnyMetric] | None
+Array = NDArray[Any] | torch.Tensor
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -113,8 +134,8 @@ def _by_name(group: str, example: str) -> ByName[Any]:
 
     Args:
         name: see `samplerbench list {group}`.
-        settings: replace those of its yaml. A list in the yaml of a sampler, such as η of ddim,
-            means several samplers: give one value here.
+        settings: replace those of its yaml. For a sampler a list, such as η of ddim, means several
+            samplers: the result is the list of them, which `sweep` takes.
 
     Raises:
         InvalidSetting: there is no such member or setting.
@@ -125,7 +146,7 @@ def _by_name(group: str, example: str) -> ByName[Any]:
 dataset: ByName[Dataset] = _by_name("dataset", 'dataset("grid_mixture", spacing=5.0)')
 schedule: ByName[NoiseSchedule] = _by_name("schedule", 'schedule("edm", sigma_max=80.0)')
 grid: ByName[Grid] = _by_name("grid", 'grid("karras", rho=7.0)')
-sampler: ByName[Sampler] = _by_name("sampler", 'sampler("ddim", eta=0.5)')
+sampler: ByName[Any] = _by_name("sampler", 'sampler("ddim", eta=[0, 1])')
 start: ByName[Start] = _by_name("start", 'start("gaussian", std=3.0)')
 metric: ByName[Metric | LawMetric] = _by_name("metric", 'metric("sliced", directions=500)')
 
@@ -183,6 +204,7 @@ def train(
     steps: int | None = None,
     seed: int = 0,
     settings: Mapping[str, object] | None = None,
+    progress: bool | None = None,
 ) -> Run:
     """Train a score model in memory; no file is written.
 
@@ -194,6 +216,7 @@ def train(
         steps: of the optimiser; None for those of the trainer.
         seed: of data and training.
         settings: other keys of a job's config: {"trainer.lr": 1e-3, "objective.noise": 3.0}.
+        progress: whether to show a progress bar; None for in a notebook and in a terminal.
 
     Raises:
         InvalidSetting: before the training, if these parts or settings do not fit.
@@ -216,24 +239,21 @@ def train(
         words.append(f"schedule={path}")
     given = None if path is None or isinstance(path, str) else (type(path).__name__, path)
     with _one_thread():
-        sweep, losses = trained_sweep(_one("dataset", law, Dataset), given, words, changed)
+        law_by_name = _one("dataset", law, Dataset)
+        bar = partial(_bar, "training", progress)
+        sweep, losses = trained_sweep(law_by_name, given, words, changed, bar)
     return Run(sweep, losses, as_table([]))
 
 
 def sweep(
     model: Run | Dataset | str,
-    samplers: str | Sampler | Sequence[str | Sampler] | Mapping[str, Sampler] | None = None,
+    samplers: Samplers = None,
     *,
     steps: int | Sequence[int] | None = None,
     nfe: int | Sequence[int] | None = None,
-    denoisers: str | Sequence[str] | Mapping[str, Score] | None = None,
-    starts: str | Start | Sequence[str | Start] | Mapping[str, Start] | None = None,
-    metrics: str
-    | Metric
-    | LawMetric
-    | Sequence[str | Metric | LawMetric]
-    | Mapping[str, Metric | LawMetric]
-    | None = None,
+    denoisers: Denoisers = None,
+    starts: Starts = None,
+    metrics: Metrics = None,
     schedule: NoiseSchedule | str | None = None,
     grid: Grid | str | None = None,
     n_samples: int | None = None,
@@ -241,6 +261,7 @@ def sweep(
     floor_repetitions: int | None = None,
     chains: int = 0,
     seed: int | None = None,
+    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Run samplers and measure the distance of their samples to the data.
 
@@ -264,6 +285,7 @@ def sweep(
         floor_repetitions: sets of fresh draws, for the distance of a perfect sampler.
         chains: number of chains of each Langevin sampler to examine, see docs/mcmc.md.
         seed: of starts and noise; on a data set, also of its draws.
+        progress: whether to show a progress bar; None for in a notebook and in a terminal.
 
     Returns:
         One row per value, with the columns of `cells.parquet`. If a value could not be computed,
@@ -272,44 +294,195 @@ def sweep(
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
     """
-    from samplerbench.app.config.compose import sampler_settings
     from samplerbench.app.job.refusals import check
 
     with _one_thread():
-        base = _base(model, schedule, grid, seed)
-        given: dict[str, Any] = {
-            name: _whole(name, value, least)
-            for name, value, least in (
-                ("repetitions", repetitions, 1),
-                ("floor_repetitions", floor_repetitions, 0),
-            )
-            if value is not None
-        }
-        if n_samples is not None:
-            given["n_samples"] = _points("n_samples", n_samples)
-        if steps is not None or nfe is not None:
-            require(steps is None or nfe is None, "steps", steps, "None where nfe is given")
-            given["nfe"] = _whole_numbers("nfe", nfe)
-            given["steps"] = (
-                _whole_numbers("steps", steps) or given["nfe"]
-            )  # then not used as steps
-        if samplers is not None:
-            given["samplers"] = _several("sampler", samplers, Sampler, sampler_settings)
-        if starts is not None:
-            given["starts"] = _unique("start", starts, Start)
-        if metrics is not None:
-            given["metrics"] = _unique("metric", metrics, (Metric, LawMetric))
-        changed = replace(_with_denoisers(base, denoisers), **given)
-        _require_some(changed)
-        check(changed)
+        arranged = _arranged(
+            _base(model, schedule, grid, seed),
+            samplers,
+            steps=steps,
+            nfe=nfe,
+            denoisers=denoisers,
+            starts=starts,
+            metrics=metrics,
+            n_samples=n_samples,
+            repetitions=repetitions,
+            floor_repetitions=floor_repetitions,
+        )
+        check(arranged)
         if _whole("chains", chains, 0) > 0:
-            require_chains(changed, chains)
-        examined = diagnose(changed, chains) if chains else []
-        table = as_table(asdict(row) for row in [*changed.run(), *examined])
-    bad = table[table["status"] != "ok"]
-    if len(bad):
-        warnings.warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}", stacklevel=2)
+            require_chains(arranged, chains)
+        total = sum(len(arranged.metrics_of(cell)) for cell in arranged.cells())
+        with _bar("sweep", progress, total) as advance:
+            done = count(1)
+            rows = arranged.run(lambda _: advance(next(done)))
+            rows += diagnose(arranged, chains) if chains else []
+        table = as_table(map(asdict, rows))
+    _warn_of_missing(table)
     return table
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ErrorBudget:
+    """The parts of the distances of a sweep; see docs/budget.md.
+
+    Args:
+        parts: one line per cell and part: mean, sd, the interval and so on.
+        words: what dominates, and what would help.
+        table: all values, one row each, as of `sweep`.
+    """
+
+    parts: pd.DataFrame
+    words: Sequence[str]
+    table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return "\n".join(self.words)
+
+    def plot(self, metric: str | None = None) -> Figure:
+        """The waterfalls of a metric; None for the first one."""
+        from samplerbench.figures.budget import waterfall
+
+        metrics = list(dict.fromkeys(self.parts["metric"]))
+        allowed = f"one of {', '.join(metrics)}"
+        require(metric is None or metric in metrics, "metric", metric, allowed)
+        _show_figures()
+        return waterfall(self.parts, metric or metrics[0])
+
+
+def budget(
+    model: Run | Dataset | str,
+    samplers: Samplers = None,
+    *,
+    steps: int | Sequence[int] | None = None,
+    nfe: int | Sequence[int] | None = None,
+    denoisers: Denoisers = None,
+    starts: Starts = None,
+    metrics: Metrics = None,
+    schedule: NoiseSchedule | str | None = None,
+    grid: Grid | str | None = None,
+    n_samples: int | None = None,
+    repetitions: int | None = None,
+    floor_repetitions: int | None = None,
+    converged_steps: int = 400,
+    tolerance: float = 0.05,
+    seed: int | None = None,
+    progress: bool | None = None,
+) -> ErrorBudget:
+    """The parts of the distances: floor, start, discretisation and score; see docs/budget.md.
+
+    Arguments are as of `sweep`, besides:
+
+    Args:
+        model: as of `sweep`.
+        samplers: as of `sweep`.
+        steps: as of `sweep`.
+        nfe: as of `sweep`.
+        denoisers: with "oracle".
+        starts: an exact one, and at most one other.
+        metrics: as of `sweep`.
+        schedule: as of `sweep`.
+        grid: as of `sweep`.
+        n_samples: as of `sweep`.
+        repetitions: as of `sweep`, at least 2.
+        floor_repetitions: as of `sweep`.
+        converged_steps: the number of steps of the converged runs.
+        tolerance: the largest change of the distance if that number is doubled, as a share of it.
+        seed: as of `sweep`.
+        progress: as of `sweep`.
+
+    Raises:
+        InvalidSetting: before any work, if the parts or settings do not fit.
+    """
+    from samplerbench.app.job.refusals import check
+    from samplerbench.bench.budget.parts import parts
+    from samplerbench.bench.budget.run import Budget
+    from samplerbench.bench.budget.words import verdict
+
+    with _one_thread():
+        arranged = _arranged(
+            _base(model, schedule, grid, seed),
+            samplers,
+            steps=steps,
+            nfe=nfe,
+            denoisers=denoisers,
+            starts=starts,
+            metrics=metrics,
+            n_samples=n_samples,
+            repetitions=repetitions,
+            floor_repetitions=floor_repetitions,
+        )
+        check(arranged)
+        whole = Budget(arranged, _whole("converged_steps", converged_steps), tolerance)
+        with _bar("budget", progress, whole.row_count()) as advance:
+            done = count(1)
+            table = as_table(map(asdict, whole.run(lambda _: advance(next(done)))))
+        _warn_of_missing(table)
+        return ErrorBudget(parts(table, converged_steps), verdict(whole, table), table)
+
+
+def score(
+    samples: Array | str | Path | Mapping[str, Array | str | Path],
+    data: Run | Dataset | str | Array,
+    *,
+    metrics: Metrics = None,
+    layout: str | None = None,
+    n_reference: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The distance of samples from any source to data, with its floor, as the command `score`.
+
+    Args:
+        samples: an array of shape (n, dim), a file or folder that the command reads, or a mapping
+            from names to several of these, which are compared with each other too.
+        data: a data set or its name, the run whose data set it is, or an array of data (m, dim).
+        metrics: as of `sweep`.
+        layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain".
+        n_reference: the number of points that represent a data set.
+        seed: decides all random numbers.
+
+    Returns:
+        One row per set of samples and per pair of them, with the columns of `out=` of the command:
+        see `bench.scoring.Line`. In a row of a pair `minus` is the name of the nearer one.
+
+    Raises:
+        InvalidSetting: the samples cannot be read, or do not fit to the data.
+    """
+    from samplerbench.app.commands.score import read_clouds
+    from samplerbench.app.config.compose import compose_config
+    from samplerbench.app.config.groups import chosen_members
+    from samplerbench.bench.scoring import Cloud, differences, distances, require_fits, truths
+
+    with _one_thread():
+        config, _ = compose_config([])
+        size = config.n_reference if n_reference is None else _points("n_reference", n_reference)
+        chosen = chosen_members(config, "metric")
+        if metrics is not None:
+            chosen = _unique("metric", metrics, (Metric, LawMetric))
+        if isinstance(data, np.ndarray | torch.Tensor):
+            allowed = "left out beside an array of data"
+            require(n_reference is None, "n_reference", n_reference, allowed)
+            points, shape = as_points(np.asarray(data), "data"), None
+            found = truths(points, "data", chosen, size, _whole("seed", seed, 0))
+        else:
+            law = data.dataset if isinstance(data, Run) else _one("dataset", data, Dataset)[1]
+            shape = law.event_shape
+            found = truths(law, "", chosen, size, _whole("seed", seed, 0))
+        clouds: dict[str, Cloud] = {}
+        for name, one in (
+            samples if isinstance(samples, Mapping) else {"samples": samples}
+        ).items():
+            if isinstance(one, str | PathLike):
+                (clouds[name],) = read_clouds(str(one), shape, layout=layout).values()
+            elif layout is None:
+                clouds[name] = Cloud(as_points(np.asarray(one), name))
+            else:
+                clouds[name] = Cloud.of_chains(as_chains(np.asarray(one), layout, name), name)
+        for truth in found:
+            require_fits(clouds, truth)
+        measured = (distances, differences)
+        lines = [line for truth in found for measure in measured for line in measure(clouds, truth)]
+    return pd.DataFrame(map(asdict, lines))
 
 
 def sample(
@@ -365,13 +538,20 @@ def sample(
     return array
 
 
-def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") -> Figure:
+def plot(
+    table: pd.DataFrame,
+    *,
+    metric: str | None = None,
+    x: str = "steps",
+    ax: Axes | Sequence[Axes] | None = None,
+) -> Figure:
     """The distance to the data against the number of steps, with the floor and with intervals.
 
     Args:
         table: of `sweep`, or of a run.
         metric: the name of one of its metrics; None for the first one.
         x: "steps", or "nfe", the counted evaluations, for a comparison at equal cost.
+        ax: axes of yours to draw into, one for each start; None for a new figure.
 
     Returns:
         A matplotlib figure; a notebook shows it as the last value of a cell.
@@ -385,7 +565,8 @@ def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") ->
     require(bool(metrics) and (metric is None or metric in metrics), "metric", metric, allowed)
     require(x in ("steps", "nfe"), "x", x, "steps or nfe")
     _show_figures()
-    return distance_against(rows, metrics[0] if metric is None else metric, x)
+    axes: list[Axes] = [] if ax is None else list(np.ravel(np.asarray(ax, dtype=object)))
+    return distance_against(rows, metrics[0] if metric is None else metric, x, axes)
 
 
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -410,10 +591,73 @@ def _of_cells(table: pd.DataFrame) -> pd.DataFrame:
     return to_data(table)
 
 
+def _arranged(
+    base: Sweep,
+    samplers: Samplers,
+    *,
+    steps: int | Sequence[int] | None,
+    nfe: int | Sequence[int] | None,
+    denoisers: Denoisers,
+    starts: Starts,
+    metrics: Metrics,
+    n_samples: int | None,
+    repetitions: int | None,
+    floor_repetitions: int | None,
+) -> Sweep:
+    """The sweep with what an argument of `sweep` says; None leaves it as it is."""
+    from samplerbench.app.config.compose import sampler_settings
+
+    given: dict[str, Any] = {
+        name: _whole(name, value, least)
+        for name, value, least in (
+            ("repetitions", repetitions, 1),
+            ("floor_repetitions", floor_repetitions, 0),
+        )
+        if value is not None
+    }
+    if n_samples is not None:
+        given["n_samples"] = _points("n_samples", n_samples)
+    if steps is not None or nfe is not None:
+        require(steps is None or nfe is None, "steps", steps, "None where nfe is given")
+        given["nfe"] = _whole_numbers("nfe", nfe)
+        # steps are not used then
+        given["steps"] = _whole_numbers("steps", steps) or given["nfe"]
+    if samplers is not None:
+        given["samplers"] = _several("sampler", samplers, Sampler, sampler_settings)
+    if starts is not None:
+        given["starts"] = _unique("start", starts, Start)
+    if metrics is not None:
+        given["metrics"] = _unique("metric", metrics, (Metric, LawMetric))
+    changed = replace(_with_denoisers(base, denoisers), **given)
+    _require_some(changed)
+    return changed
+
+
+def _warn_of_missing(table: pd.DataFrame) -> None:
+    bad = table[table["status"] != "ok"]
+    if len(bad):
+        warnings.warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}", stacklevel=3)
+
+
+@contextmanager
+def _bar(label: str, shown: bool | None, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar of so many units; yields a function of the number that are done."""
+    from tqdm.auto import tqdm  # a widget in a notebook
+
+    if shown is None:
+        shown = sys.stderr.isatty() or _shell() is not None
+    with tqdm(total=total, desc=label, disable=not shown, leave=False) as bar:
+        yield lambda done: bar.update(done - bar.n)
+
+
 def _built(group: str, name: str, settings: Mapping[str, object]) -> Any:
     from samplerbench.app.config.compose import make_member
 
-    return make_member(group, name, settings)
+    made = make_member(group, name, settings)
+    for thing in made if isinstance(made, list) else [made]:
+        if is_dataclass(thing):  # a table calls it as the command does
+            object.__setattr__(thing, _NAME, name)
+    return made
 
 
 def _base(
@@ -448,14 +692,17 @@ def _base(
 def _one(group: str, given: str | T, kind: Any) -> tuple[str, T]:
     """The object, and its name: that of the member, or of its class."""
     if isinstance(given, str):
-        return given, _built(group, given, {})
+        member = _built(group, given, {})
+        allowed = f"one of the samplers that it is, as in sb.sampler({given!r}, eta=1.0)"
+        require(not isinstance(member, list), group, given, allowed)
+        return given, member
     require(isinstance(given, kind), group, given, f"a name, or a {_kind_name(kind)}")
     try:
         describe(given)
     except TypeError as error:
         allowed = "a frozen dataclass, whose fields are its settings"
         raise InvalidSetting(group, type(given).__name__, f"{allowed} ({error})") from error
-    return type(given).__name__, given
+    return getattr(given, _NAME, type(given).__name__), given
 
 
 def _kind_name(kind: Any) -> str:
@@ -466,12 +713,15 @@ def _several(
     group: str, given: Any, kind: Any, settings: Callable[[str], Sequence[Any]]
 ) -> list[tuple[str, Any]]:
     """(name, object) pairs from a name, an object, a list of them, or a mapping."""
+
+    def listed(things: Any) -> list[Any]:
+        return list(things) if isinstance(things, list | tuple) else [things]
+
     if isinstance(given, Mapping):
-        return [(str(name), _one(group, thing, kind)[1]) for name, thing in given.items()]
-    several = isinstance(given, Sequence) and not isinstance(given, str)
-    listed = list(given) if several else [given]
+        named = [(str(name), one) for name, things in given.items() for one in listed(things)]
+        return [(name, _one(group, one, kind)[1]) for name, one in named]
     pairs: list[tuple[str, Any]] = []
-    for thing in listed:
+    for thing in [one for things in listed(given) for one in listed(things)]:
         if isinstance(thing, str):
             pairs += [(thing, one) for one in settings(thing)]
         else:
@@ -567,8 +817,7 @@ def _one_thread() -> Iterator[None]:
 
 def _show_figures() -> None:
     """Make a notebook show all figures of matplotlib; by default it only shows those of pyplot."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
+    shell = _shell()
     if shell is None:
         return
     formatter = shell.display_formatter.formatters["image/png"]
@@ -576,6 +825,12 @@ def _show_figures() -> None:
         formatter.lookup_by_type(Figure)  # raises KeyError if this was not done before
     except KeyError:
         formatter.for_type(Figure, _png)
+
+
+def _shell() -> Any:
+    """IPython's shell, of a notebook or a terminal; None in a script."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython else None
 
 
 def _png(figure: Figure) -> bytes:

@@ -8,7 +8,9 @@ from samplerbench.app.config.construct import construct, construct_grid, read_me
 from samplerbench.app.config.folders import conf_directory, member_files
 from samplerbench.app.config.groups import chosen_nodes
 from samplerbench.app.config.numbers import check_numbers, whole_number, whole_numbers
-from samplerbench.app.job.build import build, chosen_block, networks
+from samplerbench.app.job.basis import chosen_block
+from samplerbench.app.job.build import build
+from samplerbench.app.job.training import networks
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Guided
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
@@ -246,6 +248,20 @@ def test_figures_have_one_setting(composed):
 def test_another_look_is_refused_before_any_work(composed, word):
     with pytest.raises(InvalidSetting, match=word.partition("=")[0]):
         build(composed(*FEW, word), {}, "test")
+
+
+@pytest.mark.parametrize(
+    ("words", "has"),
+    [((), True), (("experiment=tiny",), False), (("experiment=tiny", "floor_free=true"), True)],
+)
+def test_the_main_job_has_what_its_floor_hides(composed, words, has):
+    job = build(composed(*words), {}, "test")
+    assert (job.floor_free is not None) is has
+
+
+def test_a_budget_shows_itself_what_its_floor_hides(composed):
+    job = build(composed("experiment=budget", "floor_free=true"), {}, "test")
+    assert job.floor_free is None
 
 
 def test_the_gaussian_twin_replaces_the_law_of_a_data_set(composed):

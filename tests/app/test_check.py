@@ -7,6 +7,7 @@ import pytest
 
 import samplerbench as sb
 from samplerbench.app.commands import check, examine
+from samplerbench.app.config import folders
 from samplerbench.app.main import main
 from samplerbench.core.targets import VTarget
 from samplerbench.errors import InvalidSetting
@@ -265,7 +266,8 @@ def lab(tmp_path, monkeypatch):
         folder = tmp_path / "conf" / kind
         folder.mkdir(parents=True)
         for name, faults in (("right", 0), ("wrong", 1)):
-            text = f"_target_: lab_members.{target}\nfaults: {faults}\n"
+            text = f"# @package {kind}.{name}\n" * (kind in folders.SEVERAL)
+            text += f"_target_: lab_members.{target}\nfaults: {faults}\n"
             if kind == "objective":
                 text = f"_target_: lab_members.My{'Wrong' * faults}Objective\n"
             text += "_partial_: true\n" * (kind == "grid")

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from samplerbench.app.job.build import build, scene_description
+from samplerbench.app.job.build import build
+from samplerbench.app.job.scenes import scene_description
 from samplerbench.app.job.show import SCORE_ERRORS, check_figures, check_score_errors
 from samplerbench.bench.cell import Origin
 from samplerbench.core.grids import uniform
@@ -53,13 +54,14 @@ def test_what_was_drawn_is_not_drawn_again(run, writes, monkeypatch):
     first, printed = run(*JOB)
     assert set(first) == {*printed, SCORE_ERRORS}
     assert len(writes) == len(printed) == 2
-    for mode, drawn in (("refresh", 2), ("off", 2), ("on", 0)):
-        writes.clear()
-        assert run(*JOB, f"cache={mode}") == (first, printed), "the same bits"
-        assert len(writes) == drawn
-    monkeypatch.setattr("samplerbench.app.job.show.score_errors", None)  # it is not called
-    assert run(*JOB)[0] == first
     writes.clear()
+    assert run(*JOB, "cache=refresh") == (first, printed), "the same bits"
+    assert len(writes) == 2
+    writes.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("samplerbench.app.job.show.score_errors", None)  # it is not called
+        assert run(*JOB) == (first, printed)
+    assert not writes
     assert run(*JOB, "picture.samples.points=50")[0].keys() == first.keys()
     assert writes == ["samples"]
 

@@ -60,5 +60,5 @@ def test_sets_of_two_sizes_are_compared_at_the_smaller_one():
 
 def test_few_samples_and_chains_are_not_compared():
     points = LAW.draws(200, "points", 0)
-    chains = Cloud.of_chains(points.reshape(50, 4, 2))
+    chains = Cloud.of_chains(points.reshape(50, 4, 2), "chains")
     assert differences({"a": Cloud(points), "b": Cloud(points[:49]), "c": chains}, TRUTH) == []

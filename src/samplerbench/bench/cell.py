@@ -192,6 +192,11 @@ DISTINGUISHING = [
 ]
 
 
+def point_count(n_samples: int) -> int:
+    """The points of an estimate from densities: the next power of two, as Sobol sequences like."""
+    return 1 << max(1, (int(n_samples) - 1).bit_length())
+
+
 def distinct(table: pd.DataFrame) -> pd.DataFrame:
     """The table without repeated values; concatenated tables may have some in common.
 

@@ -35,6 +35,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib.util import find_spec
 from itertools import combinations
 
 import numpy as np
@@ -44,7 +45,7 @@ from scipy.special import stdtrit  # scipy.stats takes a second to import
 from torch import Tensor
 
 from samplerbench.bench import jackknife
-from samplerbench.bench.chains import MIXED, Chains
+from samplerbench.bench.chains import LEAST_FRAMES, MIXED, Chains
 from samplerbench.bench.statistics import holm
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import Dataset, finite
@@ -68,8 +69,16 @@ class Cloud:
     chains: Chains | None = None
 
     @classmethod
-    def of_chains(cls, frames: Tensor) -> Cloud:
-        """Chains of shape (draws, chains, dim), which do not reject."""
+    def of_chains(cls, frames: Tensor, name: str) -> Cloud:
+        """Chains of shape (draws, chains, dim).
+
+        Raises:
+            InvalidSetting: they are too short, or ArviZ is not installed.
+        """
+        installed = find_spec("arviz") is not None
+        allowed = "independent samples, or pip install 'samplerbench[chains]'"
+        require(installed, name, "chains", allowed)
+        require(len(frames) >= LEAST_FRAMES, name, f"{len(frames)} draws", "a chain of more")
         return cls(frames.flatten(0, 1), Chains(frames, frames.new_ones(frames.shape[1])))
 
     @cached_property
@@ -152,12 +161,38 @@ class Line:
     upper: float = math.nan
 
 
+def truths(
+    data: Dataset | Tensor,
+    origin: str,
+    metrics: Mapping[str, Metric | LawMetric],
+    n_reference: int,
+    seed: int,
+) -> list[Truth]:
+    """The truth of each metric.
+
+    Args:
+        data: a data set, or points of shape (m, dim).
+        origin: of points, for people.
+        metrics: by name.
+        n_reference: the number of points that represent a data set.
+        seed: of all random numbers.
+
+    Raises:
+        InvalidSetting: a metric cannot be used with these data.
+    """
+    if isinstance(data, Dataset):
+        return [to_law(data, name, own, n_reference, seed) for name, own in metrics.items()]
+    return [to_points(data, origin, name, own, seed) for name, own in metrics.items()]
+
+
 def to_points(
     points: Tensor, origin: str, name: str, metric: Metric | LawMetric, seed: int
 ) -> Truth:
     """The truth of m points, shape (m, dim), that come from `origin`."""
     if isinstance(metric, LawMetric):
-        raise InvalidSetting("metric", name, "one between points, such as sliced: no law here")
+        raise InvalidSetting(
+            "metric", name, "one between points, such as sliced: a file has no law"
+        )
     reason = metric.why_incompatible(points.shape[1])
     require(reason is None, "metric", name, f"another one: {reason}")
     between = metric

@@ -40,6 +40,7 @@ are equal in every repetition are the same by construction, so they are not comp
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,9 +105,14 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
     Args:
         table: rows of the results store; only those with status ok are used.
-        level: of the interval, which is NaN for fewer than two repetitions.
+        level: of the interval. One repetition has none, unless its metric gives `half_width` of a
+            95 % interval.
     """
     ok = distinct(table[table["status"] == "ok"])
+    if "info" in ok:
+        ok = ok.assign(own_half=[_own_half(info) for info in ok["info"].fillna("")])
+    else:
+        ok = ok.assign(own_half=math.nan)
     # eta is NaN for samplers without one, and pandas would drop those groups
     cell = present(ok, CELL)
     named = {name: (name, "first") for name in present(ok, DISTINGUISHING) if name not in cell}
@@ -118,14 +124,21 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
             count=("value", "size"),
             nfe=("nfe", mean_evaluations),
             seconds=("seconds", "mean"),
+            own_half=("own_half", "first"),
             **named,
         )
         .reset_index()
     )
-    half = student_half(lines["sd"], lines["count"], level)
+    own = lines.pop("own_half") * (stdtrit(math.inf, 0.5 + level / 2) / 1.96)
+    half = student_half(lines["sd"], lines["count"], level).where(lines["count"] > 1, own)
     lower = lines["mean"] - half
     lower = lower.where(lines["mean"] < 0, lower.clip(lower=0))
     return lines.assign(lower=lower, upper=lines["mean"] + half)
+
+
+def _own_half(info: str) -> float:
+    """Half of the 95 % interval that a metric gives of one value; NaN if it gives none."""
+    return float(json.loads(info).get("half_width", math.nan)) if "half_width" in info else math.nan
 
 
 def student_half(sd: pd.Series, count: pd.Series, level: float = 0.95) -> pd.Series:

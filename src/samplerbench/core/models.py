@@ -72,6 +72,21 @@ class Denoiser(Score):
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """x̂₀ = E[x₀ | x_t = x], shape (*batch, dim)."""
 
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """x̂₀ and J = ∂x̂₀/∂x of states (n, dim), shapes (n, dim) and (n, dim, dim).
+
+        Rows must not depend on each other. By dim backward passes, unless a member knows J.
+        """
+        with torch.enable_grad():
+            states = x.detach().requires_grad_()
+            x0_hat = self.denoiser(states, level)
+            columns = x0_hat.unbind(-1)
+            rows = [
+                torch.autograd.grad(column.sum(), states, retain_graph=place < len(columns) - 1)[0]
+                for place, column in enumerate(columns)
+            ]
+        return x0_hat.detach(), torch.stack(rows, 1)
+
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """(α·x̂₀ − x)/σ²."""
         return (level.alpha * self.denoiser(x, level) - x) / level.sigma**2
@@ -279,6 +294,25 @@ class IsotropicMixtureOracle(Denoiser):
         x0_hat = (weight - alpha * share).T @ self.means + share.sum(0)[:, None] * u
         return (x0_hat + self.centre).reshape(x.shape).to(x.dtype)
 
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """J = Σ r_k·g_k·I + (α/σ²)·(Σ r_k·m_k·m_kᵀ − x̂₀·x̂₀ᵀ), m_k the mean of component k.
+
+        That is α/σ² times the covariance of x₀ given x, x̂₀ = Σ r_k·m_k.
+        """
+        u, alpha, sigma = self._centred(x, level)
+        log_joint, spread = self._log_joint(u, alpha, sigma)
+        weight, gain = log_joint.softmax(0), alpha * self.variances[:, None] / spread
+        kept = 1 - alpha * gain
+        x0_hat = (weight * kept).T @ self.means + (weight * gain).sum(0)[:, None] * u
+        rows = []
+        for mean, own in zip(self.means.unbind(1), u.unbind(1), strict=True):
+            part = weight * (kept * mean[:, None] + gain * own)
+            rows.append((part * kept).T @ self.means + (part * gain).sum(0)[:, None] * u)
+        jacobian = torch.stack(rows, 1) - x0_hat[:, :, None] * x0_hat[:, None, :]
+        jacobian = jacobian * (alpha / sigma**2)[:, None, None]
+        jacobian.diagonal(dim1=1, dim2=2).add_((weight * gain).sum(0)[:, None])
+        return (x0_hat + self.centre).to(x.dtype), jacobian.to(x.dtype)
+
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""
         u, alpha, sigma = self._centred(x, level)
@@ -383,6 +417,12 @@ class Counted(Denoiser):
         assert isinstance(self.model, Denoiser)  # checked by the sampler's `needs`
         self.evaluations += 1
         return self.model.denoiser(x, level)
+
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """The wrapped denoiser's x̂₀ and ∂x̂₀/∂x, counted as one evaluation."""
+        assert isinstance(self.model, Denoiser)
+        self.evaluations += 1
+        return self.model.derivative(x, level)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         self.evaluations += 1

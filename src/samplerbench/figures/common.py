@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from samplerbench.bench.cell import point_count
 from samplerbench.errors import require
 
 #: Formats in which a figure can be written.
@@ -136,6 +137,9 @@ _METRICS = {
 }
 #: Metrics whose titles already contain the reference.
 _WHOLE = {"kl_law", "kl_law_gaussian", "within_mode", "mode_weights", "moments", "nearest_training"}
+#: Metrics of exact laws, and of densities of outputs: neither uses samples.
+_EXACT = {"w2_law_gaussian", "kl_law_gaussian"}
+_DENSITIES = {"kl_law", "tv_law"}
 
 
 def metric_title(metric: str) -> str:
@@ -153,6 +157,22 @@ def distance_title(metric: str, references: Iterable[str]) -> str:
     if _kind(metric) in _WHOLE:
         return metric_title(metric)
     return f"{metric_title(metric)} to the {'law' if set(references) == {'law'} else 'data'}"
+
+
+def sizes(metrics: Iterable[str], n_samples: Iterable[int]) -> str:
+    """How many samples are behind values, or what else: "n = 2,000 samples".
+
+    Args:
+        metrics: their names.
+        n_samples: of their rows.
+    """
+    kinds, counts = set(map(_kind, metrics)), sorted(set(n_samples))
+    if kinds <= _EXACT:
+        return "exact laws, no samples"
+    if kinds <= _DENSITIES:
+        points = " and ".join(f"{point_count(n):,}" for n in dict.fromkeys(counts))
+        return f"densities at {points} points of each output"
+    return f"n = {' and '.join(f'{n:,}' for n in counts)} samples"
 
 
 def _kind(metric: str) -> str:

@@ -102,7 +102,7 @@ def oracle(law: Dataset) -> str | None:
     model = _oracle(law)
     if model is None:
         return DOES_NOT_APPLY
-    count = 20_000 if law.dim <= 2 and law.known_law else 2_000
+    count = 20_000 if law.dim <= 2 and law.known_law else min(2_000, 2**20 // law.dim)
     x0 = law.sample(count, np.random.default_rng(1))
     eps = _normal(*x0.shape)
     for alpha, share in LEVELS:

@@ -39,7 +39,9 @@ def main(words: list[str]) -> None:
         )
         names = list(member_files(kind))
         if name not in names and "." not in name:
+            others = [f"{other}={name}" for other in groups() if name in member_files(other)]
             allowed = f"one of {', '.join(names)}, or a class of that kind, package.Class"
+            allowed = " or ".join(others) or allowed
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))
     from samplerbench.app.commands.examine import examine  # slow: imports torch

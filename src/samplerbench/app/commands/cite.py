@@ -88,7 +88,7 @@ def members_used(run: StoredRun) -> Iterator[Use]:
     Raises:
         InvalidSetting: a member is of a package that is not trusted.
     """
-    from samplerbench.app.job.build import training_keys  # slow: imports torch
+    from samplerbench.app.job.training import training_keys  # slow: imports torch
 
     config = run.config
     named = config.denoiser

@@ -238,8 +238,8 @@ def _panels(run: StoredRun, lines: pd.DataFrame, title: str) -> list[Chart]:
     if "learned" in set(lines["denoiser"]) and not (run.directory / CHECKPOINTS).is_dir():
         # before torch is imported
         raise InvalidSetting("panels", run.name, "a run with its trained weights")
-    from samplerbench.app.job.build import scene
     from samplerbench.app.job.rebuild import rebuild
+    from samplerbench.app.job.scenes import scene
     from samplerbench.report.samples import panels
 
     job = rebuild(run, device="cpu")

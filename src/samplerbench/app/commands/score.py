@@ -25,7 +25,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +82,10 @@ def main(words: list[str]) -> None:
 
         table = pd.DataFrame(map(asdict, lines))
         is_csv = Path(out).suffix == ".csv"
-        text = table.to_csv(index=False) if is_csv else table.to_json(orient="records", indent=1)
+        if is_csv:
+            text = table.to_csv(index=False)
+        else:
+            text = table.to_json(orient="records", indent=1, double_precision=15)
         with whole_or_nothing(Path(out)) as path:
             path.write_text(text, encoding="utf-8", errors="replace")
 
@@ -140,7 +142,7 @@ def read_truths(
     reference: str | None, config: DictConfig, words: Mapping[str, str]
 ) -> tuple[tuple[int, ...] | None, list[Truth]]:
     """What samples are compared with by each metric, and the shape of a datum if it is known."""
-    from samplerbench.bench.scoring import to_law, to_points
+    from samplerbench.bench.scoring import truths
     from samplerbench.datasets.base import Dataset
     from samplerbench.datasets.file import require_upright
     from samplerbench.metrics.base import Metric
@@ -154,14 +156,10 @@ def read_truths(
     if reference is not None:
         points, shape = read_samples(reference)
         require_upright(points, reference)
-        truths = [
-            to_points(points, reference, name, metric, seed) for name, metric in metrics.items()
-        ]
-        return shape, truths
+        return shape, truths(points, reference, metrics, 0, seed)
     dataset: Dataset = construct(config.dataset, "dataset")
     count = whole_number(config, "n_reference")
-    truths = [to_law(dataset, name, metric, count, seed) for name, metric in metrics.items()]
-    return dataset.event_shape, truths
+    return dataset.event_shape, truths(dataset, "", metrics, count, seed)
 
 
 def read_samples(
@@ -198,7 +196,6 @@ def read_clouds(
         frame: last or all, of states along the way; None for samples.
         reading: which array or columns of the file.
     """
-    from samplerbench.bench.chains import LEAST_FRAMES
     from samplerbench.bench.scoring import Cloud
     from samplerbench.datasets.file import names_axes, read_chains, read_frames
 
@@ -211,12 +208,7 @@ def read_clouds(
         return {f"{file}[{number}]": Cloud(points) for number, points in enumerate(frames)}
     if layout is None and not names_axes(file):
         return {file: Cloud(read_samples(file, shape, **reading)[0])}
-    key, value = ("path", file) if layout is None else ("layout", layout)
-    installed = find_spec("arviz") is not None
-    require(installed, key, value, "left out, or pip install 'samplerbench[chains]'")
-    chains = read_chains(file, layout, **reading)
-    require(len(chains) >= LEAST_FRAMES, file, f"{len(chains)} draws", "a chain of more")
-    return {file: Cloud.of_chains(chains)}
+    return {file: Cloud.of_chains(read_chains(file, layout, **reading), file)}
 
 
 def show(truth: Truth, lines: Sequence[Line]) -> None:

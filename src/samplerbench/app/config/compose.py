@@ -156,8 +156,10 @@ def member_node(group: str, name: str, settings: Mapping[str, object] | None = N
 def make_member(group: str, name: str, settings: Mapping[str, object]) -> Any:
     """A member of a group as an object; a setting may be a function.
 
+    Of a sampler with lists among its settings it is a list: an object for each combination.
+
     Raises:
-        InvalidSetting: there is no such member or setting, or its yaml makes several samplers.
+        InvalidSetting: there is no such member or setting.
     """
     functions = {key: value for key, value in settings.items() if callable(value)}
     node = member_node(group, name, {k: v for k, v in settings.items() if k not in functions})
@@ -166,12 +168,8 @@ def make_member(group: str, name: str, settings: Mapping[str, object]) -> Any:
         allowed = f"left out: {name} has {', '.join(known)}"
         require(key in known, f"{group}.{key}", function, allowed)
         del node[key]
-    if group == "sampler":
-        for key in map(str, node):
-            values = node[key]
-            if isinstance(values, ListConfig):
-                allowed = f"one of them here, as in {key}={values[-1] if values else ...}"
-                raise InvalidSetting(f"{group}.{name}.{key}", list(values), allowed)
+    if group == "sampler" and any(isinstance(node[key], ListConfig) for key in map(str, node)):
+        return construct_grid(node, f"{group}.{name}")
     return construct(node, f"{group}.{name}", **functions)
 
 

@@ -18,15 +18,15 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from itertools import product, takewhile
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.errors import InvalidSetting, kind_and_line, require
 
 OURS = "samplerbench"
 
@@ -183,10 +183,10 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
             allowed += f"; add trusted={package} if you trust its code"
         raise refused(allowed)
     try:
-        found = get_object(target)
+        found = _imported(target)
     except Exception as error:  # the code of a package may raise anything
-        reason = first_line(error.__cause__ or error)
-        raise refused(f"a class or function that can be imported: {reason}") from error
+        reason = kind_and_line(error)
+        raise refused(f"a class or function that can be imported ({reason})") from error
     if not (inspect.isclass(found) or inspect.isfunction(found)) or inspect.isabstract(found):
         raise refused("a class or a function, not an abstract class")
     defined = f"{found.__module__}.{found.__qualname__}"
@@ -194,14 +194,29 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
         hint = f": {defined}" if _within(defined, packages) else ""
         raise refused(f"a member of {', '.join(packages)}, by the module that defines it{hint}")
     group = key.partition(".")[0]
-    if _within(defined, (OURS,)) and (name != "_target_" or not _holds(group, found)):
+    held = name == "_target_" and _holds(group, found)
+    if _within(defined, (OURS,)) and not held:
         raise refused(f"a _target_ of conf/{group}/, or another member of this kind")
+    if name == "_target_" and inspect.isclass(found) and group in KINDS and not held:
+        raise refused(f"a class that derives from {OURS}.{KINDS[group][0]}")
     member: Callable[..., Any] = found
     return member
 
 
+def _imported(name: str) -> Any:
+    """What has that name, in a module or in a class of one."""
+    place, _, last = name.rpartition(".")
+    try:
+        return getattr(import_module(place), last)
+    except ModuleNotFoundError as error:
+        # its own code may import what is not there
+        if "." not in place or not f"{place}.".startswith(f"{error.name}."):
+            raise
+        return getattr(_imported(place), last)  # in a class
+
+
 def _holds(group: str, found: Callable[..., Any]) -> bool:
-    """Whether a class of ours, or the class that our function returns, belongs to the group."""
+    """Whether a class, or the class that our function returns, belongs to the group."""
     try:
         kind = found if inspect.isclass(found) else typing.get_type_hints(found).get("return")
     except NameError:  # a name that is only imported for annotations
@@ -223,8 +238,10 @@ def _checked(function: Callable[..., Any], values: dict[str, Any], key: str) -> 
     checked = {}
     for name, value in values.items():
         if name not in parameters:
-            names = ", ".join(parameters) or "no setting at all"
-            raise InvalidSetting(f"{key}.{name}", value, f"left out: {key} has {names}")
+            allowed = f"left out: {key} has {', '.join(parameters) or 'no setting at all'}"
+            if name in getattr(function, "__annotations__", {}):
+                allowed = f"a field: write @dataclass(frozen=True) above class {function.__name__}"
+            raise InvalidSetting(f"{key}.{name}", value, allowed)
         hint = hints.get(name, Any)
         if isinstance(value, str) and _is_function(hint):
             value = trusted(value, key, name)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import product
 from pathlib import Path
 
 from samplerbench.errors import require
+
+#: The groups of which a run can have several members: each node has its name, `sampler.ddim`.
+SEVERAL = ("sampler", "metric", "start", "picture")
 
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
@@ -29,15 +33,31 @@ def adding(folders: Sequence[Path]) -> Iterator[None]:
     """Within the context the members of these folders are known too.
 
     Raises:
-        InvalidSetting: a path is not a folder.
+        InvalidSetting: a path is not a folder, or a file in it does not name its member.
     """
     for folder in folders:
         require(folder.is_dir(), "--config-dir", folder, "a folder")
+    require_packages(folders)
     token = _own.set((*_own.get(), *(folder.resolve() for folder in folders)))
     try:
         yield
     finally:
         _own.reset(token)
+
+
+def require_packages(folders: Iterable[Path]) -> None:
+    """Refuse a yaml without its member's name, in a group that a run has several members of.
+
+    Hydra would put it in the place of another member, or mix the settings of the two.
+
+    Raises:
+        InvalidSetting: naming the first such file and the line that it needs.
+    """
+    for folder, group in product(folders, SEVERAL):
+        for path in sorted((folder / group).glob("*.yaml")):
+            line = f"# @package {group}.{path.stem}"
+            fits = line in path.read_text(encoding="utf-8").splitlines()
+            require(fits, f"{group}.{path.stem}", path, f"a file with the line {line}")
 
 
 def groups() -> list[str]:

@@ -1,6 +1,6 @@
 """The members that a job has chosen, in the groups from which it can choose several.
 
-These groups are `sampler`, `metric`, `start` and `picture`. The key of a member's node is its name:
+These groups are `folders.SEVERAL`. The key of a member's node is its name:
 `config.sampler.ddim`. `folders` finds all members of a group.
 """
 

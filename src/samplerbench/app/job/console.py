@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar, cast
 
 import pandas as pd
@@ -14,7 +14,7 @@ from rich.table import Table
 from samplerbench.app.config.construct import read_member
 from samplerbench.app.config.folders import member_files
 from samplerbench.bench.budget.parts import PARTS
-from samplerbench.bench.cell import CELL, NAMES, sampler_name
+from samplerbench.bench.cell import CELL, NAMES, point_count, sampler_name
 from samplerbench.bench.chains import MIXED
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
@@ -34,7 +34,7 @@ def print_cells(
     table: pd.DataFrame,
     unit: str = "N",
     known_law: bool = True,
-    exact: Collection[str] = (),
+    metrics: Mapping[str, Metric | LawMetric] | None = None,
 ) -> None:
     """A table for each metric: a line for each curve, a column for each number of steps.
 
@@ -43,7 +43,7 @@ def print_cells(
         table: rows of cells and their floor.
         unit: N or NFE, the meaning of a column's number.
         known_law: whether the law of the data is known.
-        exact: names of metrics of exact laws.
+        metrics: by name; those of output laws are measured in another way than samples.
     """
     law = "the law itself" if known_law else "the law that the data represent"
     source = "the law itself" if known_law else "the data set itself"
@@ -57,8 +57,11 @@ def print_cells(
         title = metric_name(str(metric), first["metric_settings"])
         of = f"n = {first['n_samples']:,} samples against {against}; "
         of += "mean ± half of the 95 % interval"
-        if metric in exact:
-            of = "the law of the output against that of the data, exact"
+        used = (metrics or {}).get(str(metric))
+        if isinstance(used, OutputLawMetric):
+            points = point_count(first["n_samples"])
+            how = f"at {points:,} points; value ± half of the 95 % interval"
+            of = f"the law of the output against that of the data, {'exact' if used.exact else how}"
         out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
         if not cells.empty:
             _print_means(out, cells, unit)
@@ -148,6 +151,19 @@ def _print_grid(
         out.print(grid)
 
 
+def print_paired(out: Console, rows: pd.DataFrame, converged_steps: int, unit: str) -> None:
+    """Distances of runs to their converged run: what the floor hides of a sampler with noise."""
+    for metric, own in rows[rows["status"] == "ok"].groupby("metric"):
+        first = own.iloc[0]
+        out.print(
+            f"{metric} to the same run with {converged_steps} steps, from the same start and "
+            f"noise: n = {first['n_samples']:,} samples, one repetition",
+            markup=False,
+        )
+        _print_means(out, summary(own), unit)
+        out.print()
+
+
 def print_beyond(out: Console, cells: pd.DataFrame) -> None:
     """The cells of samplers at equal cost with more evaluations than every bound."""
     for line in cells.to_dict("records"):
@@ -207,8 +223,11 @@ def print_claims(
     have not mixed.
     """
     unmixed = {} if chains is None else _unmixed(chains)
+    counts = table.groupby("metric")["repetition"].nunique()
+    # the law of an output, seen once, is in its table, with its interval
+    once = [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and counts.get(n) == 1]
     exact = exact_metrics(metrics)
-    table = table[~table["metric"].isin(exact)]  # there is nothing to test
+    table = table[~table["metric"].isin([*exact, *once])]
     sampled = table[table["denoiser"] != "law"]
     if sampled.empty:
         return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,8 @@ from omegaconf import DictConfig
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.folder.runs import open_run
-from samplerbench.app.job.build import Basis, assemble, make_basis
+from samplerbench.app.job.basis import Basis, make_basis
+from samplerbench.app.job.build import assemble
 from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
@@ -30,7 +32,7 @@ UNUSED = frozenset(
     {
         *("dataset", "law", "denoiser", "model", "clip_x0", "budget", "chains", "picture"),
         *("logger", "cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug"),
-        *("experiment", "guide", "guidance"),
+        *("experiment", "guide", "guidance", "floor_free"),
     }
 )
 
@@ -52,8 +54,11 @@ def trained_sweep(
     schedule: tuple[str, NoiseSchedule] | None,
     words: Sequence[str],
     settings: Mapping[str, object],
+    progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> tuple[Sweep, pd.DataFrame]:
     """Train a denoiser; return the main job's sweep with it, and the losses.
+
+    `progress` opens a bar of so many steps, which a function of the steps that are done moves.
 
     Raises:
         InvalidSetting: a setting of the training is not allowed.
@@ -70,11 +75,13 @@ def trained_sweep(
     assert training is not None
     # samplers and metrics are not known yet; a later sweep checks them
     check(replace(sweep, samplers=[], metrics={}))
-    with TemporaryDirectory(prefix="samplerbench-") as folder:
+    steps = training.objective.recipe.steps
+    with TemporaryDirectory(prefix="samplerbench-") as folder, progress(steps) as advance:
         model = train(
             training.objective,
             training.data,
             directory=Path(folder),
+            log=lambda losses: advance(losses[-1][0]),
             device=sweep.device,
             progress=False,
             training_id=sweep.origins["learned"].id,

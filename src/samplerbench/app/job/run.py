@@ -26,8 +26,10 @@ from torch import nn
 
 from samplerbench.app.folder.claim import claim, write_status
 from samplerbench.app.folder.runs import CHECKPOINTS, State
-from samplerbench.app.job.build import Job, Training, build, scene
+from samplerbench.app.job.build import Job, build
+from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
+from samplerbench.app.job.training import Training
 from samplerbench.app.terminal import console, shown
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
@@ -153,7 +155,8 @@ def value_count(job: Job) -> int:
     if not sweep.metrics:
         return chains
     values = job.budget.row_count() if job.budget else sweep.row_count()
-    return values + chains
+    views = job.floor_free.row_count() if job.floor_free else 0
+    return values + views + chains
 
 
 def execute(job: Job, directory: Path, log: Log) -> list[str]:
@@ -339,6 +342,8 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
         try:
             if sweep.metrics:
                 (budget or sweep).run(keep)
+            if job.floor_free:
+                job.floor_free.run(keep)
             for row in diagnose(sweep, job.chains) if job.chains else []:
                 keep(row)
         finally:  # also after an interruption

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
-from samplerbench.app.job.build import Job, scene_description
+from samplerbench.app.job.build import Job
 from samplerbench.app.job.console import (
-    exact_metrics,
     print_beyond,
     print_budget,
     print_cells,
     print_chains,
     print_claims,
     print_failures,
+    print_paired,
     print_score_errors,
 )
+from samplerbench.app.job.scenes import scene_description
 from samplerbench.app.terminal import shown
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
@@ -38,7 +39,7 @@ from samplerbench.bench.score_error import COLUMNS, score_errors
 from samplerbench.bench.statistics import at_equal_cost, summary
 from samplerbench.bench.store import table_digest, to_data
 from samplerbench.errors import kind_and_line
-from samplerbench.figures.common import repetitions
+from samplerbench.figures.common import repetitions, sizes
 from samplerbench.files import write_atomically
 from samplerbench.identity import describe, drawing_versions, identity, settings_text
 from samplerbench.logs.base import Log
@@ -105,16 +106,21 @@ class Showing:
         if sweep.nfe:  # samplers at equal cost, not at equal steps
             unit = "NFE"
             shown_cells, beyond = at_equal_cost(shown_cells, sweep.nfe)
-        exact = exact_metrics(sweep.metrics)
-        print_cells(self.out, shown_cells, unit, sweep.law.known_law, exact)
+        view = self.job.floor_free
+        metrics = sweep.metrics if view is None else {**sweep.metrics, **view.metrics}
+        print_cells(self.out, shown_cells, unit, sweep.law.known_law, metrics)
         print_beyond(self.out, beyond)
+        if view is not None:
+            print_paired(self.out, view.pairs(table), view.converged_steps, "N")
+            for line in view.absent:
+                self.out.print(line, markup=False)
         chains = table[table["reference"] == CHAIN]
         print_chains(self.out, chains)
         if self.job.chains == 0 and any(sampler.holds for _, sampler in sweep.samplers):
             text = "chains were not examined for mixing: chains=20 examines 20 of each sampler"
             self.out.print(text, markup=False)
         print_failures(self.out, table)
-        print_claims(self.out, shown_cells, self.job.wanted, sweep.metrics, unit, chains)
+        print_claims(self.out, shown_cells, self.job.wanted, metrics, unit, chains)
         self.log.table("cells", table.drop(columns=["metric_settings"]))
         if self.job.budget is not None:
             self._budget(self.job.budget, table)
@@ -163,16 +169,21 @@ class Showing:
 
     def _distance(self, table: pd.DataFrame, metric: str) -> None:
         """The figure of a metric against steps, or against evaluations at equal cost."""
-        samplers = self.job.sweep.samplers
+        samplers, view = self.job.sweep.samplers, self.job.floor_free
         x = "nfe" if self.job.sweep.nfe else "steps"
+        with_view = view is not None and view.row_count() > 0 and metric == view.beside
 
         def draw() -> Drawings:
-            from samplerbench.figures.distance_families import distance_figure, family
+            from samplerbench.figures.distance_families import MOST_CURVES, distance_figure, family
+            from samplerbench.figures.floor_free import with_floor_free
 
             families = {sampler_name(n, settings_text(s)): family(s) for n, s in samplers}
+            if view is not None and with_view and len(families) <= MOST_CURVES:
+                return {f"distance_{metric}": with_floor_free(table, metric, x, view)}
             return {f"distance_{metric}": distance_figure(to_data(table), metric, x, families)}
 
-        for path in self._drawn({"distance": metric, "x": x, "table": table_digest(table)}, draw):
+        of = {"distance": metric, "x": x, "view": with_view, "table": table_digest(table)}
+        for path in self._drawn(of, draw):
             self._figure(f"distance/{metric}", path)
 
     def _budget(self, budget: Budget, table: pd.DataFrame) -> None:
@@ -185,12 +196,13 @@ class Showing:
         write_atomically(self.directory / "budget.csv", lines.to_csv(index=False).encode())
         self.log.table("budget", lines)
         sweep = budget.sweep
-        title = (
-            f"{sweep.labels.dataset}, n = {sweep.n_samples:,}, "
-            f"{repetitions(lines.loc[lines['part'] != 'floor', 'count'])}; "
-            "bars: 95 % intervals of the mean"
-        )
-        settings = {"steps": budget.converged_steps, "nfe": list(sweep.nfe), "title": title}
+        counts = repetitions(lines.loc[lines["part"] != "floor", "count"])
+
+        def caption(metric: str) -> str:
+            of = f"{sweep.labels.dataset}, {sizes([metric], [sweep.n_samples])}, {counts}"
+            return f"{of}; bars: 95 % intervals of the mean"
+
+        settings = {"steps": budget.converged_steps, "nfe": list(sweep.nfe)}
 
         def draw(metric: str) -> Drawings:
             from samplerbench.figures.budget import waterfall
@@ -198,13 +210,14 @@ class Showing:
 
             figures = {}
             if not sweep.nfe:  # at equal cost the samplers have different numbers of steps
-                figures[f"budget_{metric}"] = waterfall(lines, metric, title)
+                figures[f"budget_{metric}"] = waterfall(lines, metric, caption(metric))
             if paired_errors(table, metric)["nfe"].nunique() > 1:
                 figures[f"paired_error_{metric}"] = paired_error_against_nfe(table, metric)
             return figures
 
         for metric in dict.fromkeys(lines["metric"]):
-            of = {"budget": metric, **settings, "table": table_digest(table)}
+            of = {"budget": metric, **settings, "caption": caption(metric)}
+            of["table"] = table_digest(table)
             for path in self._drawn(of, partial(draw, metric)):
                 self._figure(f"{path.stem.removesuffix(f'_{metric}')}/{metric}", path)
 

@@ -255,7 +255,7 @@ class Budget:
         end, more = self._walk(replace(first, steps=2 * self.converged_steps), to_data)
         rows += more
         for metric in self.sweep.metrics:
-            rows += self._between(before, metric, DOUBLED, end)
+            rows += between(self.sweep, before, metric, DOUBLED, end)
         if not self.sweep.dataset.known_law:
             rows += self._to_training(end)
         if self.prior is not None:
@@ -316,36 +316,44 @@ class Budget:
                 after, more = self._walk(cell, to_data)
                 rows += more
                 for metric in self.sweep.metrics:
-                    rows += self._between(after, metric, NEIGHBOURS[part][1], before)
+                    rows += between(self.sweep, after, metric, NEIGHBOURS[part][1], before)
                 before = after
         return rows
 
-    def _between(
-        self, samples: LazySamples, metric: str, reference: str, other: LazySamples
-    ) -> list[Row]:
-        """The row of W(samples, other); none for a metric that needs independent clouds."""
-        sweep = self.sweep
-        plain = sweep.metrics[metric]
-        if isinstance(plain, LawMetric) or not plain.allows_coupled:
-            return []
 
-        def draw() -> Samples:
-            ours, theirs = samples.draw(), other.draw()
-            if theirs.points is not None:
-                return ours
-            return replace(ours, points=None, status=theirs.status, message=theirs.message)
+def between(
+    sweep: Sweep, samples: LazySamples, metric: str, reference: str, other: LazySamples
+) -> list[Row]:
+    """The row of W(samples, other); none for a metric that needs independent clouds.
 
-        def distance() -> Distance:
-            points = other.draw().points
-            assert points is not None  # otherwise nothing is measured, see above
-            return plain.against(points, seed=sweep.metric_seed)
+    Args:
+        sweep: of both.
+        samples: of a cell.
+        metric: the name of one of the sweep's.
+        reference: the name of the other samples, for that column.
+        other: the other samples.
+    """
+    plain = sweep.metrics[metric]
+    if isinstance(plain, LawMetric) or not plain.allows_coupled:
+        return []
 
-        books = sweep.books
-        neighbour = Against(
-            reference,
-            sweep.n_samples,
-            books.samples_id(other.cell),
-            books.samples_setting(other.cell),
-        )
-        paired = replace(samples, draw=Lazy(draw))
-        return [sweep.measure(paired, metric, Reference(Lazy(distance), neighbour))]
+    def draw() -> Samples:
+        ours, theirs = samples.draw(), other.draw()
+        if theirs.points is not None:
+            return ours
+        return replace(ours, points=None, status=theirs.status, message=theirs.message)
+
+    def distance() -> Distance:
+        points = other.draw().points
+        assert points is not None  # otherwise nothing is measured, see above
+        return plain.against(points, seed=sweep.metric_seed)
+
+    books = sweep.books
+    neighbour = Against(
+        reference,
+        sweep.n_samples,
+        books.samples_id(other.cell),
+        books.samples_setting(other.cell),
+    )
+    paired = replace(samples, draw=Lazy(draw))
+    return [sweep.measure(paired, metric, Reference(Lazy(distance), neighbour))]
