@@ -152,7 +152,7 @@ def _print_grid(
 
 
 def print_paired(out: Console, rows: pd.DataFrame, converged_steps: int, unit: str) -> None:
-    """Distances of runs to their converged run: what the floor hides of a sampler with noise."""
+    """Distances of runs to their converged run, which have no floor."""
     for metric, own in rows[rows["status"] == "ok"].groupby("metric"):
         first = own.iloc[0]
         out.print(
@@ -224,7 +224,7 @@ def print_claims(
     """
     unmixed = {} if chains is None else _unmixed(chains)
     counts = table.groupby("metric")["repetition"].nunique()
-    # the law of an output, seen once, is in its table, with its interval
+    # metrics of output laws with one repetition have intervals of their own, in their tables
     once = [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and counts.get(n) == 1]
     exact = exact_metrics(metrics)
     table = table[~table["metric"].isin([*exact, *once])]

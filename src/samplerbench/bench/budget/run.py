@@ -327,10 +327,10 @@ def between(
     """The row of W(samples, other); none for a metric that needs independent clouds.
 
     Args:
-        sweep: of both.
+        sweep: the sweep of both.
         samples: of a cell.
         metric: the name of one of the sweep's.
-        reference: the name of the other samples, for that column.
+        reference: the name of the other samples in the column `reference`.
         other: the other samples.
     """
     plain = sweep.metrics[metric]
