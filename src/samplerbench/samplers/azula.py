@@ -3,9 +3,8 @@
     sampler = azula.sample.DDIMSampler(denoiser, steps=N)
     x = sampler(x)
 
-Our denoiser takes the place of azula's: its posterior mean at time t is x̂₀ at the (α_t, σ_t) of
-the schedule of azula that is chosen. That schedule ends with noise (σ_min = 10⁻³), and so do the
-states.
+Our denoiser replaces azula's: its posterior mean at time t is x̂₀ at the (α_t, σ_t) of the chosen
+schedule of azula. That schedule ends with noise (σ_min = 10⁻³), and so do the states.
 """
 
 from __future__ import annotations
