@@ -449,7 +449,11 @@ REFUSED = [
     ("index", {"_class_name": "AudioDiffusionPipeline"}, NO_PIPELINE_ON_PIXELS),
     ("index", {"_class_name": None}, NO_PIPELINE_ON_PIXELS),
     ("index", {"vae": ["diffusers", "AutoencoderKL"]}, "it has a vae; a pipeline on pixels has"),
-    ("index", {"unet": ["diffusers", "UNet2DConditionModel"]}, "only a UNet2DModel takes nothing"),
+    (
+        "index",
+        {"unet": ["diffusers", "UNet2DConditionModel"]},
+        "only a UNet2DModel takes nothing but pixels",
+    ),
     ("index", {"unet": ["my_unet", "UNet2DModel"]}, NO_CLASS),
     ("index", {"unet": [None, None]}, f"its unet is None, {NO_CLASS}"),
     ("index", {"scheduler": ["diffusers", "NewScheduler"]}, "says NewScheduler, scheduler_conf"),

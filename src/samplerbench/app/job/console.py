@@ -224,7 +224,7 @@ def print_claims(
     """
     unmixed = {} if chains is None else _unmixed(chains)
     counts = table.groupby("metric")["repetition"].nunique()
-    # metrics of output laws with one repetition have intervals of their own, in their tables
+    # the law of an output, seen once, is in its table, with its interval
     once = [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and counts.get(n) == 1]
     exact = exact_metrics(metrics)
     table = table[~table["metric"].isin([*exact, *once])]
