@@ -1,5 +1,6 @@
 """`samplerbench check`: a user's members, from a folder of their own, in a few lines."""
 
+import re
 import subprocess
 import sys
 
@@ -48,7 +49,8 @@ def mine(tmp_path, monkeypatch):
 def test_a_sampler_of_another_package(mine, capsys):
     check.main([mine("mine_right")])
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.split() == ["mine_right.Mine", "1", "1.00", "1.00", "9.4", "→", "2.4", "%", "kept"]
+    found = ["1", "1.00", "1.00", "1.0", "1.0", "9.4", "→", "2.4", "%", "kept"]
+    assert line.split() == ["mine_right.Mine", *found]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +83,29 @@ def test_what_fails_is_named_in_a_line_each(mine, module, order, step, lines):
         assert any(line in other for other in found)
     if module != "mine_raises":
         assert len(found) == len(lines)
+
+
+def test_an_error_in_a_step_says_where_and_what_to_declare(mine):
+    place = "in step 1, from t=1, α=0, σ=1: declare needs_signal = True if it cannot start without"
+    for module, step, what in (
+        ("mine_divides", "Step(x + (1 / now.alpha) * 0, x0_hat)", "ZeroDivisionError: .* "),
+        ("mine_nan", "Step(x / now.alpha, x0_hat)", "a state or an x̂₀ is not finite "),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            check.main([mine(module, step=step)])
+        lines = [line for line in str(caught.value).splitlines() if place in line]
+        assert len(lines) == 1
+        assert re.match(f"samplerbench: {module}.Mine: states.*: on Rectified: {what}in", lines[0])
+    assert "(mine_divides.py, line 15) in step 1" not in lines[0]
+
+
+def test_a_wrong_weight_is_remarked_though_the_order_is_right(capsys):
+    check.main(["ipndm"])
+    out = capsys.readouterr().out
+    remark = "ipndm: its error, rough is 130 times that of AdamsBashforth(points=2): is a weight"
+    assert remark in " ".join(out.split())
+    check.main(["deis_log_rho"])
+    assert "times that of" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["os.path", "os.getcwd", "no_package.Sampler", ".Sampler"])

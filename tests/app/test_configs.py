@@ -59,6 +59,7 @@ NEEDS = {
     ("picture", "series_1d"): ["metric=max_sliced", "dataset=four_well"],
     ("dataset", "pinwheel"): ["denoiser=learned"],  # its law has no closed form
     ("metric", "w_law_1d"): LINE,
+    ("metric", "w_output_1d"): LINE,
     ("metric", "w2_law_gaussian"): SPECTRUM,
     ("metric", "kl_law_gaussian"): [*SPECTRUM[:2], "law=gaussian_twin"],
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],

@@ -281,10 +281,10 @@ def test_few_of_many_correct_chains_are_told(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = [f"{seed}.npy" for seed in range(10)]
     for seed, name in enumerate(names):
-        np.save(name, autoregressive(0.8, 500, 1, seed)[:, 0])
+        np.save(name, autoregressive(0.8, 1000, 1, seed)[:, 0])
     score.main([*names, *NORMAL, "metric=sliced", "layout=draw"])
     rows = lines(capsys)[2:]
-    assert len(rows) == 20
+    assert len(rows) == 10
     assert not any(row.endswith("  differs from the data") for row in rows)
     score.main([*names, *NORMAL, "metric=sliced"])
     assert sum(row.endswith("  differs from the data") for row in lines(capsys)) > 5

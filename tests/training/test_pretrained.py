@@ -783,7 +783,8 @@ def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatc
         words = ("denoiser=pretrained", f"model={model}", "steps=[4]", "sampler=ddim", "cache=off")
         assert command(*SWEEP, *SMALL, *words, "hydra.run.dir=run", *asked) == 0
         cells = pd.read_parquet(tmp_path / "run" / "cells.parquet")
-        cells = cells[cells["denoiser"] == "pretrained"].sort_values("repetition")
+        cells = cells[cells["denoiser"] == "pretrained"]
+        cells = cells.sort_values(["reference", "sampler_settings", "repetition"])
         values.append(cells["value"].tolist())
         ids.append(set(cells["cell_id"]))
         shutil.rmtree(tmp_path / "run")

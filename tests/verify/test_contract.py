@@ -383,6 +383,7 @@ DATASETS = [
     ),
     (changed(Rings, noised=lambda self, noise: self), "noised", "standard errors off"),
     (with_oracle(log_density=None, denoiser=without_alpha), "oracle", "at α=0.6"),
+    (changed(Rings, oracle=lambda self, path: Rings().oracle(EDM())), "oracle", "schedule"),
     (Wide(), "moments", "a variance is"),
     (Noisier(), "oracle", "standard errors from 0"),
     (with_oracle(log_density=of_other_rings), "score", "the slope of log_density"),
@@ -553,6 +554,7 @@ METRICS = [
     (changed(KLLaw, estimate=lambda self, r: constant(1.0)), "divergence", "of equal laws it is 1"),
     (changed(KLLaw, estimate=lambda self, r: constant(r.mean())), "divergence", "of others -0.49"),
     (changed(KLLaw, estimate=lambda self, r: constant(r[0])), "divergence", "in reverse order"),
+    (changed(KLLaw, integrate=lambda self, m, r: 1.0), "line", "to itself it is 1, and to another"),
     (
         changed(W2LawGaussian, between=lambda self, mean, variances, law: constant(1.0)),
         "exact",

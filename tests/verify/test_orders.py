@@ -1,19 +1,35 @@
 """Measured orders: known orders, the exact flow of a Gaussian, and what has no order."""
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
 
 from samplerbench.core.schedules import EDM, VPLinear
+from samplerbench.samplers.adams_bashforth import AdamsBashforth
+from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.ipndm import IPNDM
+from samplerbench.samplers.multistep import log_snr
 from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.rk2 import RK2
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
 from samplerbench.samplers.ula import ULA
-from samplerbench.verify.orders import GAUSSIAN, Order, _flow, _start, interior, measured_order
+from samplerbench.verify.orders import (
+    GAUSSIAN,
+    Order,
+    _flow,
+    _start,
+    interior,
+    measured_order,
+    relative_error,
+    rough,
+)
 
 FEW = (20, 40, 80)
 
@@ -62,6 +78,60 @@ def test_the_levels_are_those_of_the_module():
     assert (ratios ** (1 / 3)).diff().tolist() == pytest.approx(
         [(0.2 ** (1 / 3) - 1.9 ** (1 / 3)) / 20] * 20
     )
+
+
+@dataclass(frozen=True)
+class ThreePoints(Sampler):
+    """Adams-Bashforth in λ with two or three points; its second difference may have a wrong index.
+
+    With λ − λ_t from 0 to h, x̂₀ ≈ x̂₀ + D₁·λ + D₂·λ·(λ + h'), in divided differences.
+    """
+
+    order: ClassVar[int] = 2
+    stochastic: ClassVar[bool] = False
+    wrong: bool
+
+    def steps(self, model, x, levels, noise):
+        lam = log_snr(levels).tolist()
+        past = []
+        for step, now, to in levels.pairs():
+            past = [model.denoiser(x, now), *past[:2]]
+            h = lam[step + 1] - lam[step]
+            zeroth = -math.expm1(-h)  # ∫ e^{λ−h} λᵏ dλ for k = 0, 1, 2
+            first = h - zeroth
+            second = h**2 - 2 * first
+            total = zeroth * past[0]
+            if step > 0:
+                h1 = lam[step] - lam[step - 1]
+                one = (past[0] - past[1]) / h1
+                total = total + first * one
+            if step > 1:
+                h2 = lam[step - 1] - lam[step - 2]
+                other = (past[1] - past[2]) / (h1 if self.wrong else h2)
+                total = total + (second + first * h1) * (one - other) / (h1 + h2)
+            x = to.sigma / now.sigma * x + to.alpha * total
+            yield Step(x, past[0])
+
+
+def test_a_wrong_index_keeps_the_order_and_is_seen_in_the_error():
+    for law in ("gaussian", "mixture"):
+        slope = measured_order(ThreePoints(wrong=True), VPLinear(), law).slope
+        assert slope == pytest.approx(2, abs=0.15)
+    right, wrong = (relative_error(ThreePoints(wrong), rough) for wrong in (False, True))
+    assert right < 1
+    assert wrong > 10
+
+
+def test_errors_are_those_beside_a_reference_method():
+    for grid in (interior, rough):
+        assert relative_error(AdamsBashforth(points=2), grid) == 1
+        assert relative_error(DPMSolverPP(points=2), grid) == pytest.approx(0.78, abs=0.03)
+        assert relative_error(IPNDM(), grid) == pytest.approx(0.3 if grid is interior else 130, 0.1)
+        for sampler in (DDIM(1.0), DormandPrince(), ULA()):
+            assert relative_error(sampler, grid) is None
+    ratios = rough(VPLinear(), 4).sigma / rough(VPLinear(), 4).alpha
+    lengths = (ratios ** (1 / 3)).diff()
+    assert (lengths / lengths[0]).tolist() == pytest.approx([1, 3, 1, 3])
 
 
 def test_none_to_measure():

@@ -14,6 +14,7 @@ affine.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -78,15 +79,11 @@ def affine_map(
     with torch.enable_grad():
         start = mean.clone().requires_grad_()
         out = state(start, noise)
-        inputs = [start, *noise.draws.values()]
-        sums = [out.sum()] if diagonal else list(out[0])
-        passes = [
-            torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True) for one in sums
-        ]
+        if out.requires_grad:
+            derivatives = _by_gradients(out, [start, *noise.draws.values()], diagonal)
+        else:  # a package may switch gradients off
+            derivatives = _by_units(state, mean, out, list(noise.draws), diagonal)
     zero = torch.zeros_like(mean)
-    gradients = [[zero if one is None else one for one in of_sum] for of_sum in passes]
-    # axes: the state and each draw; the rows of the output; the coordinates of the input
-    derivatives = torch.stack([torch.cat(rows) for rows in zip(*gradients, strict=True)])
     probe = _Signs(list(noise.draws), mean)
     with torch.no_grad():
         again, other = state(torch.cat([mean, mean - 2]), probe)
@@ -99,6 +96,32 @@ def affine_map(
     if diagonal:
         derivatives = derivatives[:, 0]
     return AffineMap(out[0].detach(), derivatives[0], derivatives[1:])
+
+
+def _by_gradients(out: Tensor, inputs: list[Tensor], diagonal: bool) -> Tensor:
+    """The derivatives by the state and each draw, then rows of the output, then coordinates."""
+    sums = [out.sum()] if diagonal else list(out[0])
+    passes = [
+        torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True) for one in sums
+    ]
+    zero = torch.zeros_like(out)
+    known = [[zero if one is None else one for one in of_sum] for of_sum in passes]
+    return torch.stack([torch.cat(rows) for rows in zip(*known, strict=True)])
+
+
+def _by_units(
+    state: Callable[[Tensor, Noise], Tensor],
+    mean: Tensor,
+    out: Tensor,
+    addresses: list[tuple[int, int]],
+    diagonal: bool,
+) -> Tensor:
+    """The same from one batch of runs, in which one unit of the state or of a draw is changed."""
+    units = torch.ones_like(mean) if diagonal else torch.eye(mean.shape[1]).to(mean)
+    x = mean.repeat(len(units) * (1 + len(addresses)), 1)
+    x[: len(units)] += units
+    changes = (state(x, _Units(units, addresses)) - out).reshape(-1, *units.shape)
+    return changes if diagonal else changes.mT
 
 
 class _Draws:
@@ -114,6 +137,21 @@ class _Draws:
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         raise ValueError("a method that draws uniform numbers is not affine in its noise")
+
+
+class _Units(_Draws):
+    """Noise that is 0, but for the units of a draw in the rows that belong to it."""
+
+    def __init__(self, units: Tensor, addresses: list[tuple[int, int]]) -> None:
+        super().__init__()
+        self._units = units
+        self._places = {address: place for place, address in enumerate(addresses, 1)}
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        z, count = torch.zeros_like(like), len(self._units)
+        first = self._places[step, draw] * count
+        z[first : first + count] = self._units.to(z)
+        return z
 
 
 class _Signs(_Draws):

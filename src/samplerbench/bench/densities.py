@@ -1,4 +1,4 @@
-"""The density of a sampler's output, by change of variables.
+"""The density of a sampler's output, by change of variables; in one dimension see `line_densities`.
 
 A sampler that draws no noise maps its start x to an output y = Φ(x). If the map is one-to-one,
 
@@ -30,11 +30,14 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.cell import NOT_A_DENSITY, Cell, point_count
+from samplerbench.bench.line_densities import Folded, law_of_output
+from samplerbench.bench.transitions import Refused, transitions
+from samplerbench.core.line_laws import LineNodes
 from samplerbench.core.models import Counted, Denoiser, Density
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start
 from samplerbench.core.tangents import WithTangents, jacobian, with_tangents
-from samplerbench.samplers.base import final_state
+from samplerbench.samplers.base import Sampler, final_state
 
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
@@ -50,11 +53,11 @@ _ERRORS, _ROUNDING = 4.0, 1e-3
 class OutputLaw:
     """The law of a cell's output, or the reason why it is not known.
 
-    Its values are ln p − ln q at points of the law q, shape (n,), or means and variances of its
-    coordinates, shape (2, dim).
+    Its values are ln p − ln q at points of the law q, shape (n,), or the law on a line, or means
+    and variances of its coordinates, shape (2, dim).
     """
 
-    values: Tensor | None
+    values: Tensor | LineNodes | None
     nfe: int
     seconds: float
     status: str = "ok"
@@ -67,18 +70,36 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
     sampler = cell.settings
     assert sampler is not None
     start = sweep.starts_of(sampler)[cell.start]
-    if sampler.stochastic:
-        return "the density of a sampler that draws noise is not known; for DDIM use eta=0"
-    if not sampler.affine:
+    if sampler.adaptive:
         return "the density of a sampler that chooses its own steps is not known"
     if sampler.brings_levels:
         return (
             "the density needs derivatives, which do not pass through the code of another package"
         )
-    if not isinstance(sweep.denoisers[cell.denoiser], Denoiser):
-        return "the density needs a denoiser"
     if type(_plain(start)).log_density is Start.log_density:
         return f"the density of the start {cell.start} is not known"
+    if sweep.dataset.dim == 1:
+        return _why_no_chain(sweep, sampler, start)
+    if sampler.stochastic:
+        of = f"in {sweep.dataset.dim} dimensions the density of a sampler that draws noise"
+        return f"{of} is not known (in one it is); for DDIM use eta=0"
+    if not sampler.affine:
+        return "the density of a sampler that is not linear in states and x̂₀ is not known"
+    if not isinstance(sweep.denoisers[cell.denoiser], Denoiser):
+        return "the density needs a denoiser"
+    return None
+
+
+def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
+    """Why the law cannot be carried through the steps on a line, tried with four steps."""
+    model, levels = sweep.dataset.exact_score(sweep.schedule), sweep.levels(4, sampler)
+    if model is None or sampler.why_incompatible(model, levels) is not None:
+        return None  # others say so
+    starts = start.draw(sweep.dataset, 4, levels.rows[0], (0, 0, 0))
+    try:
+        transitions(sampler, model, levels, starts)
+    except Refused as error:
+        return f"{type(sampler).__name__} has no law by quadrature: {error}"
     return None
 
 
@@ -92,15 +113,52 @@ def _even(sweep: Sweep, start: Start) -> Start:
     return Sobol(start) if possible and not isinstance(start, Sobol) else start
 
 
+def density(sweep: Sweep, cell: Cell) -> OutputLaw:
+    """The law of a cell's output: nodes on a line, or ln p − ln q at points of it."""
+    sampler = cell.settings
+    assert sampler is not None
+    reason = why_no_density(sweep, cell)
+    if reason is None:
+        levels = sweep.levels(cell.steps, sampler)
+        reason = sampler.why_incompatible(sweep.denoisers[cell.denoiser], levels)
+    if reason is not None:
+        return OutputLaw(None, 0, 0.0, "incompatible", reason)
+    return (on_line if sweep.dataset.dim == 1 else log_ratios)(sweep, cell)
+
+
+def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
+    """The law of a cell's output in one dimension, by quadrature."""
+    began, sampler = time.perf_counter(), cell.settings
+    assert sampler is not None
+    levels = sweep.levels(cell.steps, sampler)
+    start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
+    exact = sweep.dataset.exact_score(sweep.schedule)
+    assert isinstance(exact, Density)  # the metric has asked
+    path = exact.to(sweep.device).log_density
+
+    def log_density(x: Tensor) -> Tensor:
+        return start.log_density(x, first, path)
+
+    # they only show where the states are
+    starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
+    starts = starts.to(sweep.device, torch.float64)
+    model = sweep.denoisers[cell.denoiser]
+    try:
+        law, nfe = law_of_output(sampler, model, levels, log_density, starts)
+    except Refused as error:
+        return OutputLaw(None, 0, 0.0, "incompatible", str(error))
+    except Folded as error:
+        seconds = time.perf_counter() - began
+        return OutputLaw(None, 0, seconds, NOT_A_DENSITY, str(error))
+    return OutputLaw(law, nfe, time.perf_counter() - began)
+
+
 @torch.no_grad()
 def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     """ln p − ln q at points of the cell's law, which depend on its seed and repetition."""
     began = time.perf_counter()
     assert cell.settings is not None
     levels, model = sweep.levels(cell.steps), sweep.denoisers[cell.denoiser]
-    reason = why_no_density(sweep, cell) or cell.settings.why_incompatible(model, levels)
-    if reason is not None:
-        return OutputLaw(None, 0, 0.0, "incompatible", reason)
     count = point_count(sweep.n_samples)
     rows = min(count, BATCH)
     start, first = _even(sweep, sweep.starts[cell.start]), levels.rows[0]

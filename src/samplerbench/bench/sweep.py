@@ -19,14 +19,14 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.densities import OutputLaw, log_ratios, why_no_density
+from samplerbench.bench.densities import OutputLaw, density, why_no_density
 from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
@@ -50,6 +50,7 @@ from samplerbench.metrics.base import (
     Measurement,
     Metric,
     OutputLawMetric,
+    exact_names,
 )
 from samplerbench.samplers.base import Sampler, final_state
 
@@ -118,14 +119,14 @@ class Reference:
         to: its description.
     """
 
-    distance: Lazy[Callable[[Tensor], Measurement]]
+    distance: Lazy[Callable[[Any], Measurement]]
     to: Against
 
 
 #: The kinds of known output laws, by name: why a cell has none (or None), and its computation.
 OUTPUT_LAWS: Mapping[
     str, tuple[Callable[[Sweep, Cell], str | None], Callable[[Sweep, Cell], OutputLaw]]
-] = {"density": (why_no_density, log_ratios), "spectrum": (why_no_spectrum, spectrum_of)}
+] = {"density": (why_no_density, density), "spectrum": (why_no_spectrum, spectrum_of)}
 
 
 @dataclass(frozen=True)
@@ -308,8 +309,13 @@ class Sweep:
             name
             for name, metric in self.metrics.items()
             if not (floor and isinstance(metric, OutputLawMetric))
-            and not (cell.repetition > 0 and isinstance(metric, OutputLawMetric) and metric.exact)
+            and not (cell.repetition > 0 and name in self.exact_metrics)
         ]
+
+    @property
+    def exact_metrics(self) -> list[str]:
+        """The names of metrics of exact laws: without samples, repetitions and intervals."""
+        return exact_names(self.metrics, self.law)
 
     def row_count(self) -> int:
         """The number of rows of `run`."""
@@ -350,7 +356,7 @@ class Sweep:
 
         def to(metric: Metric | LawMetric) -> Reference:
             if isinstance(metric, OutputLawMetric):
-                of_output = partial(metric.of_output, dataset=self.dataset)
+                of_output = partial(metric.of_output, dataset=self.law)
                 return Reference(Lazy(lambda: of_output), Against("law"))
             if isinstance(metric, LawMetric):
                 law = metric

@@ -125,7 +125,7 @@ class SpectrumOracle(Denoiser):
 
 
 def gaussian_spectrum(
-    path: str | None = None, dim: int = 3072, exponent: float = 2.0, scale: float = 1.0
+    path: str | None = None, dim: int = 3072, exponent: float = 1.5, scale: float = 0.5
 ) -> GaussianSpectrum:
     """A Gaussian from a file, or with a spectrum that falls like a power.
 

@@ -121,6 +121,7 @@ _METRICS = {
     "exact_w2": "W₂",
     "w_law_1d": "Wasserstein distance",
     "w2_law_gaussian": "W₂",
+    "w_output_1d": "Wasserstein distance",
     "kl_law": "KL divergence from the law, nats",
     "kl_law_gaussian": "KL divergence from the law, nats",
     "tv_law": "total variation distance",

@@ -19,14 +19,16 @@ float32 numbers without scaling them first.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from samplerbench.core.line_laws import LineNodes
 from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting, require
@@ -167,19 +169,31 @@ class OutputLawMetric(LawMetric):
 
     Attributes:
         needs: the kind of output law that it uses, a key of `bench.sweep.OUTPUT_LAWS`.
-        exact: whether its value has no error, so that one repetition is enough.
     """
 
     needs: ClassVar[str]
-    exact: ClassVar[bool] = False
 
     @abstractmethod
-    def of_output(self, values: Tensor, dataset: Dataset) -> Measurement:
+    @abstractmethod
+    def is_exact(self, dataset: Dataset) -> bool:
+        """Whether its value has no sampling error, so that one repetition is enough."""
+
+    @abstractmethod
+    def of_output(self, values: Tensor | LineNodes, dataset: Dataset) -> Measurement:
         """The distance of an output law of the kind `needs`; see `bench.densities.OutputLaw`."""
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         allowed = "another one: it needs the law of a sampler's output, not samples"
         raise InvalidSetting("metric", type(self).__name__, allowed)
+
+
+def exact_names(metrics: Mapping[str, Metric | LawMetric], dataset: Dataset) -> list[str]:
+    """The names of the metrics of output laws whose values have no sampling error."""
+    return [
+        name
+        for name, metric in metrics.items()
+        if isinstance(metric, OutputLawMetric) and metric.is_exact(dataset)
+    ]
 
 
 class SpectrumDistance(OutputLawMetric):
@@ -190,10 +204,13 @@ class SpectrumDistance(OutputLawMetric):
     """
 
     needs: ClassVar[str] = "spectrum"
-    exact: ClassVar[bool] = True
 
-    def of_output(self, values: Tensor, dataset: Dataset) -> Measurement:
+    def is_exact(self, dataset: Dataset) -> bool:
+        return True
+
+    def of_output(self, values: Tensor | LineNodes, dataset: Dataset) -> Measurement:
         assert isinstance(dataset, GaussianSpectrum)  # see why_incompatible
+        assert isinstance(values, Tensor)
         mean, variances = values
         return self.between(mean, variances, dataset)
 
@@ -210,15 +227,29 @@ class SpectrumDistance(OutputLawMetric):
 class Divergence(OutputLawMetric):
     """A divergence of the samples' law q from the data's law p, from ln r = ln p − ln q.
 
-    The points are drawn from q, so E_q[r] = 1. It needs the density of q, which `bench.densities`
-    computes for samplers that draw no noise.
+    It needs the density of q, which `bench.densities` computes: at points that are drawn from q, of
+    samplers that draw no noise, or in one dimension at the nodes of a quadrature.
     """
 
     is_wasserstein: ClassVar[bool] = False
     needs: ClassVar[str] = "density"
 
-    def of_output(self, values: Tensor, dataset: Dataset) -> Measurement:
-        return self.estimate(values)
+    def is_exact(self, dataset: Dataset) -> bool:
+        return dataset.dim == 1
+
+    def of_output(self, values: Tensor | LineNodes, dataset: Dataset) -> Measurement:
+        if isinstance(values, Tensor):
+            return self.estimate(values)
+
+        def integral(law: LineNodes) -> float:
+            return self.integrate(law.masses, self._log_ratios(law, dataset))
+
+        log_ratios = self._log_ratios(values, dataset)
+        return by_quadrature(values, integral, mean_ratio=float(values.mean(log_ratios.exp())))
+
+    @staticmethod
+    def _log_ratios(law: LineNodes, dataset: Dataset) -> Tensor:
+        return dataset.log_density(law.points[:, None]) - law.log_density
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
         try:
@@ -229,7 +260,21 @@ class Divergence(OutputLawMetric):
 
     @abstractmethod
     def estimate(self, log_ratios: Tensor) -> Measurement:
-        """The divergence from ln r at n points, shape (n,)."""
+        """The divergence from ln r at n points drawn from q, shape (n,), where E_q[r] = 1."""
+
+    @abstractmethod
+    def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:
+        """The divergence from ln r at the nodes of q and their masses, shape (n,) each."""
+
+
+def by_quadrature(
+    law: LineNodes, distance: Callable[[LineNodes], float], **info: float
+) -> Measurement:
+    """The distance of a law on a line, between value ± its change from the coarser nodes."""
+    value = distance(law)
+    error = math.nan if law.coarse is None else abs(value - distance(law.coarse))
+    info = {"quadrature_error": error, **info}
+    return Measurement(value, value - error, value + error, None, 0, info)
 
 
 def worst_exponent(metric: Metric | LawMetric) -> float:

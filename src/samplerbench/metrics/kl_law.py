@@ -10,6 +10,10 @@ values, c is about 0. If the fitted estimate is negative, c = 1 is used.
 
 `info` has `half_width`, half of the 95 % interval of this value for independent points (evenly
 drawn points vary less), `mean_ratio`, which estimates E_q[r], and `coefficient`, which is c.
+
+In one dimension the first mean is an integral, also for samplers that draw noise, see
+`bench.line_densities`. Then `info` has `quadrature_error`, and `mean_ratio` is the mass of p where
+q has mass; it may be less than 1.
 """
 
 from __future__ import annotations
@@ -38,3 +42,6 @@ class KLLaw(Divergence):
         ratio = float(excess.mean()) + 1
         info = {"half_width": half, "mean_ratio": ratio, "coefficient": coefficient}
         return Measurement(float(terms.mean()), math.nan, math.nan, None, 0, info)
+
+    def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:
+        return max(0.0, -float(masses @ log_ratios))

@@ -25,7 +25,7 @@ from samplerbench.core.grids import MOST_NOISE, Grid, Level, Levels, for_sampler
 from samplerbench.core.models import Denoiser, Density, Score
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.errors import require
+from samplerbench.errors import IN_STEP, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +219,7 @@ def iterate(
         InvalidSetting: the sampler yields fewer or more states, or a state of another shape.
     """
     count = 0
-    # the signature of `steps` promises a denoiser; a score is enough if the sampler says so
-    for count, step in enumerate(sampler.steps(cast(Denoiser, model), x, levels, noise), 1):
+    for count, step in enumerate(_noted(sampler, model, x, levels, noise), 1):
         if count > levels.steps:
             break
         name = type(step).__name__
@@ -232,6 +231,31 @@ def iterate(
         yield step
     name, allowed = type(sampler).__name__, f"a sampler that yields {levels.steps} states"
     require(count == levels.steps, "sampler", name, f"{allowed}, one for each step")
+
+
+def _noted(
+    sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise: Noise
+) -> Iterator[Step]:
+    """The steps of a sampler; an error in one has a note of the step."""
+    count = 0
+    try:
+        # the signature of `steps` promises a denoiser; a score is enough if the sampler says so
+        for step in sampler.steps(cast(Denoiser, model), x, levels, noise):
+            yield step
+            count += 1
+    except Exception as error:
+        if count < levels.steps:
+            error.add_note(place_of(sampler, levels, count))
+        raise
+
+
+def place_of(sampler: Sampler, levels: Levels, count: int) -> str:
+    """The step after `count` others in words, and what the sampler may have to declare."""
+    now, to = levels.rows[count : count + 2]
+    text = f"{IN_STEP}{count + 1}, from t={now.t:.3g}, α={now.alpha:.3g}, σ={now.sigma:.3g}"
+    if now.alpha == 0 and not sampler.needs_signal:
+        return f"{text}: declare needs_signal = True if it cannot start without signal"
+    return f"{text} to σ=0: the state at the data is x0_hat" if to.sigma == 0 else text
 
 
 def final_state(sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise: Noise) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from samplerbench.core.line_laws import LineNodes
 from samplerbench.core.noise import torch_generator
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.divided import Divided
@@ -154,6 +155,23 @@ def exact(metric: AnyMetric) -> str | None:
     return None if fine else f"to itself it is {same:.4g}, and to another {other:.4g}"
 
 
+def line(metric: AnyMetric) -> str | None:
+    """On a line the distance of a law of outputs to itself is 0, and positive to another one."""
+    if not isinstance(metric, OutputLawMetric) or metric.needs != "density":
+        return DOES_NOT_APPLY
+    z = torch.linspace(-9, 9, 400, dtype=torch.float64)
+
+    def nodes(mean: float) -> LineNodes:
+        log_density = -0.5 * z.square() - math.log(math.sqrt(2 * math.pi))
+        masses = log_density.exp() * (z[1] - z[0])
+        return LineNodes(mean + z, masses, log_density, torch.special.ndtr(z))
+
+    law = isotropic((1.0,), ((0.0,),), 1.0)
+    same, other = (metric.of_output(nodes(mean), law).value for mean in (0.0, 1.0))
+    fine = abs(same) < 1e-6 < other
+    return None if fine else f"to itself it is {same:.4g}, and to another {other:.4g}"
+
+
 def threads(metric: AnyMetric) -> str | None:
     """Several threads may share a distance."""
     x = _samples(metric)
@@ -179,6 +197,7 @@ METRIC: dict[str, Check] = {
     "refusal": refusal,
     "divergence": divergence,
     "exact": exact,
+    "line": line,
     **{
         check.__name__: _if_it_applies(check)
         for check in (bounds, far, units, bits, order, clouds, threads)

@@ -14,12 +14,19 @@ smooth there, and there is no step to the data.
 A Gaussian is not enough: its field is linear, and then errors in the nonlinear order conditions and
 in the first steps vanish. So the orders of deterministic samplers are measured on a Gaussian and on
 a mixture. Those of stochastic samplers are measured on the Gaussian only, where the law is exact.
+
+An order is not enough either. A wrong coefficient of a higher difference, or one that is right for
+equal steps only, keeps an order of 2 on smooth levels. So the error of a deterministic sampler on
+the mixture is also compared with that of a reference method of the same order, at N = 160, on these
+levels and on rough ones, whose steps are alternately short and long (1 : 3). The samplers here have
+.02 to 1.9 times the error of the reference, except iPNDM on rough levels: 130 times, since its
+weights are those of equal steps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,10 +38,13 @@ from torch import Tensor
 
 from samplerbench.core.grids import Level, Levels
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import EDM, NoiseSchedule
+from samplerbench.core.schedules import EDM, NoiseSchedule, VPLinear
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.samplers.adams_bashforth import AdamsBashforth
 from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.rk4 import RK4
 from samplerbench.verify.exact_law import noised_law, output_law
 
 STEPS = (40, 80, 160, 320)
@@ -46,6 +56,14 @@ MIXTURE = GaussianMixture(
     (((0.3, 0.1), (0.1, 0.2)), ((0.1, 0.0), (0.0, 0.5)), ((0.2, -0.1), (-0.1, 0.2))),
 )
 LAWS = {"gaussian": GAUSSIAN, "mixture": MIXTURE}
+
+#: A method of each order, whose error is the unit of `relative_error`.
+REFERENCES: dict[int, Sampler] = {
+    1: DDIM(0.0),
+    2: AdamsBashforth(points=2),
+    3: AdamsBashforth(points=3),
+    4: RK4(),
+}
 
 
 @dataclass(frozen=True)
@@ -74,9 +92,43 @@ class Order:
 
 def interior(schedule: NoiseSchedule, steps: int) -> Levels:
     """Levels from κ = 1.9 to .2, by Karras' formula with ρ = 3, without the data."""
-    roots = torch.linspace(_ENDS[0] ** (1 / 3), _ENDS[1] ** (1 / 3), steps + 1, dtype=torch.float64)
-    times = schedule.time_at(roots**3)
+    return _between_ends(schedule, torch.linspace(0, 1, steps + 1, dtype=torch.float64))
+
+
+def rough(schedule: NoiseSchedule, steps: int) -> Levels:
+    """The same with steps that are alternately three times as long as the others; N is even."""
+    lengths = torch.tensor([1.0, 3.0], dtype=torch.float64).repeat(steps // 2)
+    ends = torch.cat([torch.zeros(1, dtype=torch.float64), lengths.cumsum(0)])
+    return _between_ends(schedule, ends / ends[-1])
+
+
+def _between_ends(schedule: NoiseSchedule, shares: Tensor) -> Levels:
+    first, last = (end ** (1 / 3) for end in _ENDS)
+    times = schedule.time_at((first + shares * (last - first)) ** 3)
     return Levels(times, *schedule(times))
+
+
+def relative_error(
+    sampler: Sampler, levels: Callable[[NoiseSchedule, int], Levels], steps: int = STEPS[2]
+) -> float | None:
+    """The error on the mixture, divided by that of the reference method of the declared order.
+
+    Args:
+        sampler: with its settings.
+        levels: `interior` or `rough`.
+        steps: N.
+
+    Returns:
+        None for a stochastic or adaptive sampler, and if there is no method of its order.
+    """
+    reference = REFERENCES.get(sampler.order or 0)
+    if reference is None or sampler.stochastic or sampler.adaptive:
+        return None
+    on = levels(VPLinear(), steps)
+    one, other = (
+        _error_of_states(method, VPLinear(), "mixture", on) for method in (sampler, reference)
+    )
+    return one / other
 
 
 def measured_order(
@@ -101,12 +153,12 @@ def measured_order(
         steps = steps[:3]  # the cost of the exact law is quadratic in N
         errors = [_error_of_law(sampler, schedule, n) for n in steps]
     else:
-        errors = [_error_of_states(sampler, schedule, law, n) for n in steps]
+        levels = [interior(schedule, n) for n in steps]
+        errors = [_error_of_states(sampler, schedule, law, one) for one in levels]
     return Order(law, sampler.stochastic, tuple(steps), tuple(errors))
 
 
-def _error_of_states(sampler: Sampler, schedule: NoiseSchedule, law: str, steps: int) -> float:
-    levels = interior(schedule, steps)
+def _error_of_states(sampler: Sampler, schedule: NoiseSchedule, law: str, levels: Levels) -> float:
     first, last = levels.rows[0], levels.rows[-1]
     noise = KeyedNoise(("order",))
     start = first.alpha * _start()

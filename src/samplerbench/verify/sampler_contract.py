@@ -24,7 +24,7 @@ from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPCosine
 from samplerbench.core.starts import Exact
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
-from samplerbench.samplers.base import Sampler, final_state, iterate
+from samplerbench.samplers.base import Sampler, final_state, iterate, place_of
 from samplerbench.verify.orders import GAUSSIAN, MIXTURE, interior
 
 Check = Callable[..., str | None]
@@ -118,12 +118,12 @@ def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
         x = bed.start(sampler, *batch)
         before = x.clone()
         steps = list(iterate(sampler, bed.model, x, levels, _noise()))
-        for step in steps:
+        for number, step in enumerate(steps):
             if step.x0_hat.shape != x.shape:
                 shape = tuple(step.x0_hat.shape)
                 return f"from a start of shape {tuple(x.shape)} x̂₀ has the shape {shape}"
             if not (step.x.isfinite().all() and step.x0_hat.isfinite().all()):
-                return "a state or an x̂₀ is not finite"
+                return f"a state or an x̂₀ is not finite{place_of(sampler, levels, number)}"
             if ("acceptance" in step.info) is not sampler.rejects:
                 return f"rejects is {sampler.rejects}, and its steps have {list(step.info)}"
         if not torch.equal(x, before):

@@ -11,6 +11,8 @@ with
 
 - *order*: measured on a Gaussian and on a mixture, on three paths; see `verify.orders`. On a
   Gaussian the order may be higher: some methods are better on its linear field.
+- *error*: on the mixture, in units of that of a reference method of the same order, on smooth and
+  on rough levels; see `verify.orders`.
 - *law*: the error of the law of its samples, as a share of the width of the right law, at few and
   at many steps; see `verify.laws`.
 - *contract*: promises that make its results comparable; see `verify.sampler_contract`.

@@ -26,23 +26,38 @@ from samplerbench.app.config.construct import (
 )
 from samplerbench.app.config.folders import member_files
 from samplerbench.app.terminal import console
+from samplerbench.bench.rounding import plain
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPLinear
-from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.errors import IN_STEP, InvalidSetting, kind_and_line, require
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective, Recipe
 from samplerbench.samplers.base import Sampler
 from samplerbench.verify import network_contract, objective_contract
 from samplerbench.verify.contract import CONTRACTS, faults
 from samplerbench.verify.laws import LawError, measured_law
-from samplerbench.verify.orders import LAWS, Order, measured_order
-from samplerbench.verify.sampler_contract import DOES_NOT_APPLY
+from samplerbench.verify.orders import (
+    LAWS,
+    REFERENCES,
+    Order,
+    interior,
+    measured_order,
+    relative_error,
+    rough,
+)
+from samplerbench.verify.sampler_contract import BED, DOES_NOT_APPLY
 
-SCHEDULES: tuple[NoiseSchedule, ...] = (EDM(10.0), VPLinear(), Rectified())
+SCHEDULES: dict[str, NoiseSchedule] = {"EDM": EDM(10.0), "VP": VPLinear(), "flow": Rectified()}
 PATH = VPLinear()
 TOLERANCE = 0.15
 
+#: The levels on which errors are compared with those of reference methods.
+GRIDS = {"smooth": interior, "rough": rough}
+
+#: An error of so many times that of the reference method is remarkable.
+LARGE_ERROR = 10
+
 #: The laws and schedules on which orders are measured.
-ON = [(law, schedule) for law in LAWS for schedule in SCHEDULES]
+ON = [(law, path) for law in LAWS for path in SCHEDULES]
 
 
 def examine(chosen: Sequence[tuple[str, str]]) -> None:
@@ -55,14 +70,17 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
         InvalidSetting: there is no such kind or member, or it cannot be built.
     """
     samplers = Table("sampler", "declared", box=None, pad_edge=False)
-    for law, schedule in ON:
-        samplers.add_column(f"{law}\n{type(schedule).__name__}", justify="right")
+    for law, path in ON:
+        samplers.add_column(f"{law}\n{path}", justify="right")
+    for grid in GRIDS:
+        samplers.add_column(f"error,\n{grid}", justify="right")
     samplers.add_column("law's error", justify="right")
     samplers.add_column("contract")
     for column in samplers.columns:
         column.no_wrap = True
     promise_table = Table("member", "promise", "meaning", "contract", box=None, pad_edge=False)
     lines: list[str] = []
+    remarks: list[str] = []
     for kind, name, built in [(kind, name, objects(kind, name)) for kind, name in chosen]:
         title = name if kind == "sampler" else f"{kind}={name}"
         for one in built:
@@ -73,6 +91,7 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
                 broken = any(row.fault for row in contract)
                 cells = [row.value for row in measured]
                 samplers.add_row(title, declared(one), *cells, "broken" if broken else "kept")
+                remarks += [f"{title}: {remark}" for remark in large_errors(one, measured)]
             else:
                 for row in contract:
                     promise_table.add_row(title, *row[:3])
@@ -80,6 +99,8 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
     for table in (samplers, promise_table):
         if table.row_count:
             console().print(table)
+    for remark in dict.fromkeys(remarks):
+        console().print(remark, markup=False)
     if lines:
         sys.exit("\n".join(f"samplerbench: {line}" for line in dict.fromkeys(lines)))
 
@@ -111,25 +132,40 @@ def promises(kind: str, member: Any) -> list[Checked]:
     checks = CONTRACTS[kind]
     meanings = {name: str(check.__doc__).replace("`", "") for name, check in checks.items()}
     values = {None: "kept", DOES_NOT_APPLY: "–"}
+    path = f"on {type(BED.schedule).__name__}: "
     return [
-        Checked(name, meanings[name], values.get(fault, "broken"), fault or None)
+        Checked(
+            name,
+            meanings[name],
+            values.get(fault, "broken"),
+            path * (IN_STEP in fault) + fault if fault else None,
+        )
         for name, fault in faults(checks, member).items()
     ]
 
 
 def measurements(sampler: Sampler) -> list[Checked]:
-    """The orders of a sampler and the error of its law."""
+    """The orders of a sampler, its errors beside a reference method's, and the error of its law."""
     rows = []
-    for law, schedule in ON:
+    for law, path in ON:
         fault = None
         try:
-            order = measured_order(sampler, schedule, law)
+            order = measured_order(sampler, SCHEDULES[path], law)
         except Exception as error:  # the code of a user's sampler may raise anything
             order, fault = None, kind_and_line(error)
         if order is not None and is_wrong(order, sampler.order or 0):
             fault = f"{order_text(order)}, and {sampler.order} is declared"
-        promise = f"order on the {law}, {type(schedule).__name__}"
+        promise = f"order on the {law}, {path}"
         rows.append(Checked(promise, "The order is the declared one.", order_text(order), fault))
+    for name, grid in GRIDS.items():
+        ratio, fault = None, None
+        try:
+            ratio = relative_error(sampler, grid)
+        except Exception as error:
+            fault = kind_and_line(error)
+        meaning = "The error on the mixture, in units of that of a method of the same order."
+        value = "–" if ratio is None else plain(ratio, 2)
+        rows.append(Checked(f"error, {name}", meaning, value, fault))
     fault = None
     try:
         error_of_law = measured_law(sampler, PATH)
@@ -139,6 +175,17 @@ def measurements(sampler: Sampler) -> list[Checked]:
         fault = f"its error is {law_text(error_of_law)} of the width of the right law"
     meaning = "The law of the samples converges to the right one."
     return [*rows, Checked("law", meaning, law_text(error_of_law), fault)]
+
+
+def large_errors(sampler: Sampler, rows: Sequence[Checked]) -> list[str]:
+    """Remarks about errors that are far larger than those of a method of the same order."""
+    values = {row.promise: row.value for row in rows if row.promise.startswith("error, ")}
+    return [
+        f"its {promise} is {value} times that of {REFERENCES[sampler.order or 0]}: is a weight "
+        "wrong, or only right for equal steps?"
+        for promise, value in values.items()
+        if value != "–" and float(value) > LARGE_ERROR
+    ]
 
 
 def declared(sampler: Sampler) -> str:
@@ -257,7 +304,11 @@ def order_text(order: Order | None) -> str:
     """A measured order, or a dash if there is none."""
     if order is None:
         return "–"
-    return "exact" if math.isnan(order.slope) and max(order.errors) < 1e-9 else f"{order.slope:.2f}"
+    return (
+        "exact"
+        if math.isnan(order.slope) and max(order.errors) < 1e-9
+        else f"{round(order.slope, 2) + 0:.2f}"
+    )
 
 
 def law_text(law: LawError | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar, cast
 
 import pandas as pd
@@ -35,6 +35,7 @@ def print_cells(
     unit: str = "N",
     known_law: bool = True,
     metrics: Mapping[str, Metric | LawMetric] | None = None,
+    exact: Collection[str] = (),
 ) -> None:
     """A table for each metric: a line for each curve, a column for each number of steps.
 
@@ -44,6 +45,7 @@ def print_cells(
         unit: N or NFE, the meaning of a column's number.
         known_law: whether the law of the data is known.
         metrics: by name; those of output laws are measured in another way than samples.
+        exact: the names of those whose values have no sampling error.
     """
     law = "the law itself" if known_law else "the law that the data represent"
     source = "the law itself" if known_law else "the data set itself"
@@ -61,7 +63,8 @@ def print_cells(
         if isinstance(used, OutputLawMetric):
             points = point_count(first["n_samples"])
             how = f"at {points:,} points; value ± half of the 95 % interval"
-            of = f"the law of the output against that of the data, {'exact' if used.exact else how}"
+            how = "exact" if metric in exact else how
+            of = f"the law of the output against that of the data, {how}"
         out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
         if not cells.empty:
             _print_means(out, cells, unit)
@@ -77,11 +80,6 @@ def print_cells(
                 text = f"{plain(own['mean'])} on average, {spread} of {draws}"
             out.print(f"floor: {text}")
         out.print()
-
-
-def exact_metrics(metrics: Mapping[str, Metric | LawMetric]) -> list[str]:
-    """The names of the metrics of exact laws, which have no samples, floors or intervals."""
-    return [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and m.exact]
 
 
 def metric_name(metric: str, settings: str) -> str:
@@ -224,10 +222,9 @@ def print_claims(
     """
     unmixed = {} if chains is None else _unmixed(chains)
     counts = table.groupby("metric")["repetition"].nunique()
-    # the law of an output, seen once, is in its table, with its interval
+    # the law of an output, seen once, is in its table, with its interval if it has one
     once = [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and counts.get(n) == 1]
-    exact = exact_metrics(metrics)
-    table = table[~table["metric"].isin([*exact, *once])]
+    table = table[~table["metric"].isin(once)]
     sampled = table[table["denoiser"] != "law"]
     if sampled.empty:
         return

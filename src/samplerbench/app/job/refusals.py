@@ -89,8 +89,8 @@ def _why_no_law(sweep: Sweep, metric: OutputLawMetric) -> str | None:
     reasons = [
         why(sweep, Cell(denoiser, start, name, sampler, 1, 0))
         for denoiser in sweep.denoisers
-        for start in sweep.starts
         for name, sampler in sweep.samplers
+        for start in sweep.starts_of(sampler)
     ]
     return reasons[0] if all(reasons) else None
 

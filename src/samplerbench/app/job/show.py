@@ -43,6 +43,7 @@ from samplerbench.figures.common import repetitions, sizes
 from samplerbench.files import write_atomically
 from samplerbench.identity import describe, drawing_versions, identity, settings_text
 from samplerbench.logs.base import Log
+from samplerbench.metrics.base import exact_names
 
 if TYPE_CHECKING:
     from samplerbench.figures.base import Drawings, Picture
@@ -108,7 +109,8 @@ class Showing:
             shown_cells, beyond = at_equal_cost(shown_cells, sweep.nfe)
         view = self.job.floor_free
         metrics = sweep.metrics if view is None else {**sweep.metrics, **view.metrics}
-        print_cells(self.out, shown_cells, unit, sweep.law.known_law, metrics)
+        law = sweep.law
+        print_cells(self.out, shown_cells, unit, law.known_law, metrics, exact_names(metrics, law))
         print_beyond(self.out, beyond)
         if view is not None:
             print_paired(self.out, view.pairs(table), view.converged_steps, "N")

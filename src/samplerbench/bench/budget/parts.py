@@ -91,11 +91,12 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
         differences[part], last = here - last, here
     differences["total"] = last
     differences = _complete(differences)
-    blocks = [_intervals(of, part, "difference", level) for part, of in differences.items()]
+    once = _metrics_without_repetitions(table)
+    blocks = [_intervals(of, part, "difference", level, once) for part, of in differences.items()]
     for part, (denoiser, reference) in NEIGHBOURS.items():
         rows = ok[(ok["reference"] == reference) & (ok["denoiser"] == denoiser)]
         if not rows.empty:
-            blocks.append(_intervals(distances(rows), part, "neighbours", level))
+            blocks.append(_intervals(distances(rows), part, "neighbours", level, once))
     etas = cells[[*KEY, "eta"]].drop_duplicates()
     return pd.concat(blocks, ignore_index=True).merge(etas, on=KEY)
 
@@ -143,9 +144,18 @@ def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
     return {part: values.where(whole | ~some) for part, values in differences.items()}
 
 
-def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.DataFrame:
+def _metrics_without_repetitions(table: pd.DataFrame) -> list[str]:
+    """Metrics that are exact: of all others a budget has at least two repetitions."""
+    most = table.groupby("metric")["repetition"].max()
+    return list(most.index[most == 0])
+
+
+def _intervals(
+    values: pd.Series, part: str, kind: str, level: float, once: list[str]
+) -> pd.DataFrame:
     groups = values.dropna().groupby(level=[*KEY, "steps"])
     lines = groups.agg(["mean", "std", "size"]).reset_index()
+    lines["std"] = lines["std"].mask(lines["metric"].isin(once), 0.0)
     half = student_half(lines["std"], lines["size"], level)
     lower = lines["mean"] - half
     return lines.assign(
@@ -175,9 +185,10 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     to_data = to_data[to_data["start"] == _exact_start(ok, converged_steps)]
     wide = to_data.pivot_table(index=[*KEY, "repetition"], columns="steps", values="value")
     wide = wide.reindex(columns=[converged_steps, 2 * converged_steps])
-    moved = _means((wide[2 * converged_steps] - wide[converged_steps]).dropna())
+    once = _metrics_without_repetitions(table)
+    moved = _means((wide[2 * converged_steps] - wide[converged_steps]).dropna(), once)
     between = ok[ok["reference"] == DOUBLED].set_index([*KEY, "repetition"])["value"]
-    apart = _means(between).rename(columns={"mean": "apart", "half": "apart_half"})
+    apart = _means(between, once).rename(columns={"mean": "apart", "half": "apart_half"})
     squares = wide[2 * converged_steps].pow(2).groupby(level=KEY).mean()
     allowed = (tolerance * squares.pow(0.5)).rename("allowed").reset_index()
     lines = moved.rename(columns={"mean": "moved"}).merge(apart, on=KEY, how="left")
@@ -189,8 +200,9 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     return lines.merge(to_data[[*KEY, "eta"]].drop_duplicates(), on=KEY)
 
 
-def _means(values: pd.Series) -> pd.DataFrame:
+def _means(values: pd.Series, once: list[str]) -> pd.DataFrame:
     """The mean over repetitions and half of its 95 % interval, for each limit."""
     lines = values.groupby(level=KEY).agg(["mean", "std", "size"]).reset_index()
+    lines["std"] = lines["std"].mask(lines["metric"].isin(once), 0.0)
     half = student_half(lines["std"], lines["size"])
     return lines.assign(half=half).drop(columns=["std", "size"])

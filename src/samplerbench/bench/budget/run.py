@@ -187,16 +187,23 @@ class Budget:
         between = sum(metric.allows_coupled for metric in clouds)
         path = 1 + (self.prior is not None) + len(self.other_denoisers)
         counts = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
-        of_cells = path * counts * (len(sweep.metrics) + between)
-        of_limit = 2 * len(sweep.metrics) + between
-        if not sweep.dataset.known_law:
-            of_limit += len(clouds)
-        if self.prior is not None:
-            of_limit += len(self._divergences)
         stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
         limits = stochastic + (stochastic < len(sweep.samplers))
+        # those of laws, by how often each is measured
+        once = sweep.exact_metrics
+        of_laws = [
+            (1 if name in once else sweep.repetitions, (name in self._divergences))
+            for name in sweep.metrics
+        ]
+        rows = sum(
+            times * (path * counts + limits * (2 + (begins and self.prior is not None)))
+            for times, begins in of_laws
+        )
+        of_pairs = path * counts * between + limits * between
+        if not sweep.dataset.known_law:
+            of_pairs += limits * len(clouds)
         floor = sum(len(sweep.metrics_of(cell)) for cell in sweep.floor_cells())
-        return floor + sweep.repetitions * (of_cells + limits * of_limit)
+        return floor + rows + sweep.repetitions * of_pairs
 
     def paired(self, name: str, settings: str) -> bool:
         """Whether runs of a sampler with different numbers of steps have the same noise.
@@ -259,8 +266,11 @@ class Budget:
         if not self.sweep.dataset.known_law:
             rows += self._to_training(end)
         if self.prior is not None:
-            from_prior = self.sweep.lazy_samples(replace(end.cell, start=self.prior))
-            rows += [self.sweep.measure(from_prior, one, to_data[one]) for one in self._divergences]
+            cell = replace(end.cell, start=self.prior)
+            from_prior, names = self.sweep.lazy_samples(cell), self.sweep.metrics_of(cell)
+            for one in self._divergences:
+                if one in names:
+                    rows.append(self.sweep.measure(from_prior, one, to_data[one]))
         return end, rows
 
     @property
