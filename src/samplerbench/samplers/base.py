@@ -236,7 +236,7 @@ def iterate(
 def _noted(
     sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise: Noise
 ) -> Iterator[Step]:
-    """The steps of a sampler; an error in one has a note of the step."""
+    """The steps of a sampler; an error in a step gets a note with the step."""
     count = 0
     try:
         # the signature of `steps` promises a denoiser; a score is enough if the sampler says so
@@ -250,7 +250,7 @@ def _noted(
 
 
 def place_of(sampler: Sampler, levels: Levels, count: int) -> str:
-    """The step after `count` others in words, and what the sampler may have to declare."""
+    """A description of the step after `count` others, with a hint for the author of the sampler."""
     now, to = levels.rows[count : count + 2]
     text = f"{IN_STEP}{count + 1}, from t={now.t:.3g}, α={now.alpha:.3g}, σ={now.sigma:.3g}"
     if now.alpha == 0 and not sampler.needs_signal:

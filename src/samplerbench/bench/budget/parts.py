@@ -145,7 +145,7 @@ def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
 
 
 def _metrics_without_repetitions(table: pd.DataFrame) -> list[str]:
-    """Metrics that are exact: of all others a budget has at least two repetitions."""
+    """Exact metrics, which have one repetition; all other metrics of a budget have at least two."""
     most = table.groupby("metric")["repetition"].max()
     return list(most.index[most == 0])
 
