@@ -50,7 +50,7 @@ class FloorFree:
 
     @property
     def converged_steps(self) -> int:
-        """The steps of the runs that stand for infinitely many."""
+        """The number of steps of the converged runs."""
         return TIMES * max(self.sweep.all_steps)
 
     @property
@@ -118,7 +118,7 @@ class FloorFree:
         )
 
     @property
-    def beside(self) -> str:
+    def metric_above(self) -> str:
         """The name of the metric that is drawn above the views."""
         return self.metric or next(iter(self.sweep.metrics))
 

@@ -59,7 +59,7 @@ class Azula(Peer):
         object.__setattr__(self, "version", self.installed())
         kind = _chosen("sample", "Sampler", "method", self.method)
         path = _chosen("noise", "Schedule", "schedule", self.schedule)
-        # the arguments of the base class too, but those that the loop hands over
+        # including arguments of the base class, but not those that the loop gives
         base = signature(_module("sample").Sampler.__init__)
         known = {**base.parameters, **signature(kind.__init__).parameters}
         for name in ("self", "denoiser", "kwargs", "steps", "silent", "device", "dtype"):
