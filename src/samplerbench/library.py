@@ -378,12 +378,12 @@ def budget(
         nfe: as in `sweep`.
         denoisers: as in `sweep`, with "oracle" among them.
         starts: an exact one, and at most one other.
-        metrics: as in `sweep`.
-        schedule: as in `sweep`.
-        grid: as in `sweep`.
-        n_samples: as in `sweep`.
-        repetitions: as in `sweep`, at least 2.
-        floor_repetitions: as in `sweep`.
+        metrics: as of `sweep`.
+        schedule: as of `sweep`.
+        grid: as of `sweep`.
+        n_samples: as of `sweep`.
+        repetitions: as of `sweep`, at least 2.
+        floor_repetitions: as of `sweep`.
         converged_steps: the number of steps of the converged runs.
         tolerance: the largest change of the distance if that number is doubled, as a share of it.
         seed: as in `sweep`.

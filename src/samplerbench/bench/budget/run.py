@@ -189,7 +189,7 @@ class Budget:
         counts = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
         stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
         limits = stochastic + (stochastic < len(sweep.samplers))
-        # for each metric: its number of repetitions, and whether it is a divergence
+        # those of laws, by how often each is measured
         once = sweep.exact_metrics
         of_laws = [
             (1 if name in once else sweep.repetitions, (name in self._divergences))
