@@ -190,6 +190,7 @@ def test_a_cell_that_diverges_or_fails_is_a_row(sweep):
     assert set(by.loc["raises", "status"]) == {"failed"}
     (message,) = set(by.loc["raises", "message"])
     assert message.startswith("RuntimeError: first line (test_sweep.py, line ")
+    assert "\n" not in message
     assert by.loc[["nan", "huge", "raises"], "value"].isna().all()
     assert set(by.loc[["oracle", "law"], "status"]) == {"ok"}
 

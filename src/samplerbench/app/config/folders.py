@@ -46,9 +46,9 @@ def adding(folders: Sequence[Path]) -> Iterator[None]:
 
 
 def require_packages(folders: Iterable[Path]) -> None:
-    """Refuse a yaml without its member's name, in a group of `SEVERAL`.
+    """Refuse a yaml without its member's name, in a group that a run has several members of.
 
-    Without the name Hydra would replace another member by it, or mix the settings of both.
+    Hydra would put it in the place of another member, or mix the settings of the two.
 
     Raises:
         InvalidSetting: naming the first such file and the line that it needs.
