@@ -42,13 +42,13 @@ from samplerbench.bench.chains import diagnose, require_chains
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
 from samplerbench.bench.store import as_table, to_data
 from samplerbench.bench.sweep import Sweep
-from samplerbench.core.grids import Grid
+from samplerbench.core.grids import Grid, Level
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.file import as_chains, as_points
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
@@ -256,6 +256,7 @@ def sweep(
     metrics: Metrics = None,
     schedule: NoiseSchedule | str | None = None,
     grid: Grid | str | None = None,
+    final: str | None = None,
     n_samples: int | None = None,
     repetitions: int | None = None,
     floor_repetitions: int | None = None,
@@ -280,6 +281,7 @@ def sweep(
         metrics: distances to the data.
         schedule: the path; a run has its own.
         grid: the levels of the samplers.
+        final: the end of a run: "denoise" (x̂₀), or "none", a plain last step to the smallest σ > 0.
         n_samples: per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: sets of fresh draws, for the distance of a perfect sampler.
@@ -298,7 +300,7 @@ def sweep(
 
     with _one_thread():
         arranged = _arranged(
-            _base(model, schedule, grid, seed),
+            _base(model, schedule, grid, seed, final),
             samplers,
             steps=steps,
             nfe=nfe,
@@ -361,6 +363,7 @@ def budget(
     metrics: Metrics = None,
     schedule: NoiseSchedule | str | None = None,
     grid: Grid | str | None = None,
+    final: str | None = None,
     n_samples: int | None = None,
     repetitions: int | None = None,
     floor_repetitions: int | None = None,
@@ -381,6 +384,7 @@ def budget(
         metrics: as of `sweep`.
         schedule: as of `sweep`.
         grid: as of `sweep`.
+        final: as of `sweep`; "none" has the part truncation.
         n_samples: as of `sweep`.
         repetitions: as of `sweep`, at least 2.
         floor_repetitions: as of `sweep`.
@@ -399,7 +403,7 @@ def budget(
 
     with _one_thread():
         arranged = _arranged(
-            _base(model, schedule, grid, seed),
+            _base(model, schedule, grid, seed, final),
             samplers,
             steps=steps,
             nfe=nfe,
@@ -494,6 +498,7 @@ def sample(
     start: str | Start | None = None,
     schedule: NoiseSchedule | str | None = None,
     grid: Grid | str | None = None,
+    final: str | None = None,
     seed: int | None = None,
 ) -> NDArray[np.floating]:
     """Samples, the same as in the first repetition of a sweep; sample i does not depend on n.
@@ -508,6 +513,7 @@ def sample(
         start: the law of the first state; None for the first one of the run.
         schedule: the path; a run has its own.
         grid: the levels of the sampler.
+        final: as in `sweep`.
         seed: of starts and noise.
 
     Returns:
@@ -519,7 +525,7 @@ def sample(
     n, steps = _points("n", n), _whole("steps", steps)
     every = None if every is None else _whole("every", every)
     with _one_thread():
-        base = _base(model, schedule, grid, seed)
+        base = _base(model, schedule, grid, seed, final)
         name, method = _one("sampler", sampler, Sampler)
         own = {type(denoiser).__name__: denoiser} if isinstance(denoiser, Score) else denoiser
         base = _with_denoisers(base, own)
@@ -663,6 +669,7 @@ def _base(
     schedule: NoiseSchedule | str | None,
     grid: Grid | str | None,
     seed: int | None,
+    final: str | None,
 ) -> Sweep:
     """The sweep of a run; for a data set, that of the main job with these data."""
     if isinstance(model, Run):
@@ -677,6 +684,8 @@ def _base(
         path = None if schedule is None else _one("schedule", schedule, NoiseSchedule)
         words = [] if seed is None else [f"seed={_whole('seed', seed, 0)}"]
         base = exact_sweep(_one("dataset", model, Dataset), path, words)
+    if final is not None:
+        base = replace(base, final=final)
     if grid is None:
         return base
     allowed = "a name, or a function of schedule and steps"
@@ -755,6 +764,7 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
             if isinstance(model, Denoiser):
                 own, allowed = model.schedule, f"{base.schedule}: or give schedule=its own"
                 require(own == base.schedule, f"denoiser.{name}.schedule", own, allowed)
+            _require_states(base, f"denoiser.{name}", model)
         origins = {name: base.origins[name] for name in given if name in base.origins}
         return replace(base, denoisers=dict(given), origins=origins)
     models, origins = dict(base.denoisers), dict(base.origins)
@@ -768,6 +778,23 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
     for name in names:
         require(name in models, "denoiser", name, f"one of {', '.join(models) or 'none here'}")
     return replace(base, denoisers={name: models[name] for name in names}, origins=origins)
+
+
+@torch.no_grad()
+def _require_states(base: Sweep, name: str, model: Score) -> None:
+    """Refuse a model that does not map two states of the data's dimension to two such states."""
+    dim = base.dataset.dim
+    x = torch.zeros(2, dim, dtype=base.dtype, device=base.device)
+    time = torch.tensor(0.5, dtype=torch.float64)
+    level = Level(0.5, *(float(scale) for scale in base.schedule(time)))
+    try:
+        out = (model.denoiser if isinstance(model, Denoiser) else model.score)(x, level)
+        found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        said = "" if found == (2, dim) else f"it makes {found}"
+    except Exception as error:
+        said = kind_and_line(error)
+    allowed = f"one that maps states (n, {dim}) to (n, {dim}), in torch: {said}"
+    require(not said, name, type(model).__name__, allowed)
 
 
 def _require_some(sweep: Sweep) -> None:

@@ -66,7 +66,7 @@ def affine_map(
     """
     reason = sampler.why_incompatible(model, levels)
     if reason is None and not sampler.affine:
-        reason = f"{type(sampler).__name__} chooses its own steps: its run is not affine"
+        reason = f"{type(sampler).__name__} is not affine: it chooses its steps, clips or rejects"
     if reason is not None:
         raise ValueError(reason)
 

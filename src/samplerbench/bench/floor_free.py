@@ -74,6 +74,7 @@ class FloorFree:
             Cell(denoiser, start, name, sampler, steps, 0)
             for denoiser in sweep.denoisers
             for name, sampler in sweep.samplers
+            if not sampler.stochastic
             for start in sweep.starts_of(sampler)
             for steps in spread(sweep.steps_of(sampler))
         ]

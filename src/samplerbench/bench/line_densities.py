@@ -372,6 +372,8 @@ def gauss_rule(weights: Tensor, values: Tensor, count: int) -> tuple[Tensor, Ten
 
     Lanczos' method: orthogonal polynomials of each measure, and eigenvalues of their recurrence.
     """
+    if len(values) == 0:  # far from all states
+        return weights.new_zeros(len(weights), count), weights.new_zeros(len(weights), count)
     tiny = torch.finfo(weights.dtype).tiny
     weights = weights / weights.sum(1, keepdim=True).clamp_min(tiny)
     centre = (weights @ values)[:, None]

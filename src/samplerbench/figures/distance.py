@@ -23,7 +23,6 @@ from samplerbench.errors import require
 from samplerbench.figures.common import (
     COLOURS,
     distance_title,
-    look,
     repetitions,
     score_title,
     sizes,
@@ -35,6 +34,7 @@ from samplerbench.figures.style import (
     fit_distances,
     interval_curve,
     label_log_axis,
+    narrow,
     sized,
     spans_decades,
     styled,
@@ -212,9 +212,8 @@ def _panels(count: int) -> tuple[list[Axes], float]:
 
     They are side by side, or in one column if the figure is narrow.
     """
-    # a narrow figure with text of this size has space for only one column
-    width, inches = _PANEL * count + 1.7, look().inches
-    stacked = inches is not None and inches < 0.6 * width * look().scale
+    width = _PANEL * count + 1.7
+    stacked = narrow(width)
     rows, columns = (count, 1) if stacked else (1, count)
     natural = (5.6, 3.4 * rows) if stacked else (width, 4.2)
     figure = Figure(figsize=sized(*natural), layout="constrained")
@@ -237,7 +236,8 @@ def about(cells: pd.DataFrame) -> str:
     datasets = " and ".join(cells["dataset"].unique())
     size = sizes(cells["metric"], cells["n_samples"])
     bars = "; bars: 95 % intervals of the mean" if cells["upper"].notna().any() else ""
-    return f"{datasets}, {size}, {repetitions(cells['count'])}{bars}"
+    end = ", final=none" if "final" in cells and set(cells["final"]) == {"none"} else ""
+    return f"{datasets}, {size}, {repetitions(cells['count'])}{end}{bars}"
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:

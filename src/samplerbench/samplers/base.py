@@ -107,9 +107,17 @@ class Sampler(ABC):
         """
         return steps
 
-    def least_evaluations(self, steps: int) -> int:
-        """The smallest number of evaluations in a run of N steps."""
-        return self.evaluations(steps) or steps
+    def plain_evaluations(self, steps: int) -> int | None:
+        """The same for a run of N steps that ends above the data (final=none).
+
+        A step to the data takes one evaluation, so they are those of N + 1 steps without it.
+        """
+        count = self.evaluations(steps + 1)
+        return None if count is None else count - 1
+
+    def least_evaluations(self, steps: int, *, plain: bool = False) -> int:
+        """The smallest number of evaluations in a run of N steps; `plain` if final=none."""
+        return (self.plain_evaluations(steps) if plain else self.evaluations(steps)) or steps
 
     def levels(self, grid: Grid, schedule: NoiseSchedule, steps: int) -> Levels:
         """The levels of a run of N steps, of the job's grid if the sampler has none of its own."""

@@ -9,11 +9,12 @@ smooth there, and there is no step to the data.
   to the flow from the same starts. In x̄ = x/α and u = ln κ the flow is dx̄/du = x̄ − x̂₀ on every
   schedule, so one reference solution, to 1e-12, is enough.
 - The order of a stochastic sampler is that of its law (the weak order). On Gaussian data mean and
-  covariance of the output of an affine sampler are known exactly, see `exact_law`.
+  covariance of the output of an affine sampler are known exactly, see `exact_law`. On a mixture on
+  a line the law of the output is known by quadrature, see `bench.line_densities`; its error is its
+  W₁ distance from the law of the path.
 
 A Gaussian is not enough: its field is linear, and then errors in the nonlinear order conditions and
-in the first steps vanish. So the orders of deterministic samplers are measured on a Gaussian and on
-a mixture. Those of stochastic samplers are measured on the Gaussian only, where the law is exact.
+in the first steps vanish. So all orders are measured on a Gaussian and on a mixture.
 
 The order does not show every fault either. A wrong coefficient of a higher difference, or one that
 is right for equal steps only, keeps an order of 2 on smooth levels. So the error of a deterministic
@@ -36,9 +37,14 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from samplerbench.bench.line_densities import law_of_output
+from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import Level, Levels
+from samplerbench.core.line_laws import MixtureLine
+from samplerbench.core.models import Density
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, NoiseSchedule, VPLinear
+from samplerbench.core.starts import Exact
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.samplers.adams_bashforth import AdamsBashforth
@@ -54,6 +60,10 @@ MIXTURE = GaussianMixture(
     (0.2, 0.5, 0.3),
     ((1.5, 0.0), (-1.0, 1.0), (0.0, -1.5)),
     (((0.3, 0.1), (0.1, 0.2)), ((0.1, 0.0), (0.0, 0.5)), ((0.2, -0.1), (-0.1, 0.2))),
+)
+#: The mixture on a line, for laws of samplers that draw noise.
+LINE = GaussianMixture(
+    (0.2, 0.5, 0.3), ((1.5,), (-1.0,), (0.2,)), (((0.3,),), ((0.1,),), ((0.5,),))
 )
 LAWS = {"gaussian": GAUSSIAN, "mixture": MIXTURE}
 
@@ -136,8 +146,8 @@ def measured_order(
 ) -> Order | None:
     """The order on a law, or None if it cannot be measured.
 
-    It cannot be measured for Langevin and adaptive methods, and for a stochastic method on a
-    mixture or if it is not affine.
+    It cannot be measured for Langevin and adaptive methods, for a stochastic method on the Gaussian
+    if it is not affine, and on the mixture if its law is not known by quadrature.
 
     Args:
         sampler: with its settings.
@@ -148,10 +158,14 @@ def measured_order(
     if sampler.order is None or sampler.adaptive:
         return None
     if sampler.stochastic:
-        if law != "gaussian" or not sampler.affine:
+        if law == "gaussian" and not sampler.affine:
             return None
         steps = steps[:3]  # the cost of the exact law is quadratic in N
-        errors = [_error_of_law(sampler, schedule, n) for n in steps]
+        error = _error_of_law if law == "gaussian" else _error_on_line
+        try:
+            errors = [error(sampler, schedule, n) for n in steps]
+        except Refused:
+            return None
     else:
         levels = [interior(schedule, n) for n in steps]
         errors = [_error_of_states(sampler, schedule, law, one) for one in levels]
@@ -173,6 +187,17 @@ def _error_of_law(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> floa
     start, exact = (noised_law(mean, covariance, levels.rows[row]) for row in (0, -1))
     output = output_law(sampler, GAUSSIAN.oracle(schedule), levels, *start)
     return sum(float((got - want).norm()) for got, want in zip(output, exact, strict=True))
+
+
+def _error_on_line(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> float:
+    levels, oracle = interior(schedule, steps), LINE.oracle(schedule)
+    first, last = levels.rows[0], levels.rows[-1]
+    assert isinstance(oracle, Density)
+    path, starts = oracle.log_density, Exact().draw(LINE, 64, first, (0, 0, 0))
+    output, _ = law_of_output(sampler, oracle, levels, lambda x: path(x, first), starts)
+    weights, means, variances = (values.flatten() for values in LINE.tensors())
+    spread = last.alpha**2 * variances + last.sigma**2
+    return output.distance(MixtureLine(weights, last.alpha * means, spread.sqrt()), 1)
 
 
 def _start() -> Tensor:

@@ -96,11 +96,13 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
                 for row in contract:
                     promise_table.add_row(title, *row[:3])
             lines += [f"{title}: {line}" for line in fault_lines([*measured, *contract])]
+    out = console()
+    out.width = max(out.width, 140)  # for a class with a long name
     for table in (samplers, promise_table):
         if table.row_count:
-            console().print(table)
+            out.print(table)
     for remark in dict.fromkeys(remarks):
-        console().print(remark, markup=False)
+        out.print(remark)
     if lines:
         sys.exit("\n".join(f"samplerbench: {line}" for line in dict.fromkeys(lines)))
 

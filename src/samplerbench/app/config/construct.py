@@ -179,7 +179,7 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
     if not isinstance(target, str) or not _within(target, packages):
         package = str(target).partition(".")[0]
         allowed = f"a member of {', '.join(packages)}"
-        if package.isidentifier():
+        if isinstance(target, str) and package.isidentifier():
             allowed += f"; add trusted={package} if you trust its code"
         raise refused(allowed)
     try:

@@ -65,6 +65,8 @@ def print_cells(
             how = f"at {points:,} points; value ± half of the 95 % interval"
             how = "exact" if metric in exact else how
             of = f"the law of the output against that of the data, {how}"
+        if "final" in cells and set(cells["final"]) == {"none"}:
+            of += "; final=none"
         out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
         if not cells.empty:
             _print_means(out, cells, unit)

@@ -20,7 +20,7 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
     return Scene(
         dataset=sweep.dataset,
         schedule=sweep.schedule,
-        grid=sweep.grid,
+        grid=sweep.path_grid,
         denoisers=sweep.denoisers,
         starts=sweep.starts,
         samplers=sweep.samplers,
@@ -46,7 +46,7 @@ def scene_description(sweep: Sweep) -> dict[str, Any]:
     return {
         "dataset": described(sweep.dataset),
         "schedule": described(sweep.schedule),
-        "grid": described(sweep.grid),
+        "grid": described(sweep.path_grid),
         # in their order, since panels and legends have this order
         "denoisers": [(name, asdict(origin)) for name, origin in sweep.books.origins.items()],
         "starts": [(name, described(start)) for name, start in sweep.starts.items()],
