@@ -281,7 +281,7 @@ def sweep(
         metrics: distances to the data.
         schedule: the path; a run has its own.
         grid: the levels of the samplers.
-        final: the end of a run: "denoise" (x̂₀), or "none", a plain last step to the smallest σ > 0.
+        final: the end of a run: "denoise" (x̂₀), or "none", a normal step to the smallest σ > 0.
         n_samples: per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: sets of fresh draws, for the distance of a perfect sampler.
@@ -381,13 +381,13 @@ def budget(
         nfe: as in `sweep`.
         denoisers: as in `sweep`, with "oracle" among them.
         starts: an exact one, and at most one other.
-        metrics: as of `sweep`.
-        schedule: as of `sweep`.
-        grid: as of `sweep`.
-        final: as of `sweep`; "none" has the part truncation.
-        n_samples: as of `sweep`.
-        repetitions: as of `sweep`, at least 2.
-        floor_repetitions: as of `sweep`.
+        metrics: as in `sweep`.
+        schedule: as in `sweep`.
+        grid: as in `sweep`.
+        final: as in `sweep`; with "none" there is the part truncation.
+        n_samples: as in `sweep`.
+        repetitions: as in `sweep`, at least 2.
+        floor_repetitions: as in `sweep`.
         converged_steps: the number of steps of the converged runs.
         tolerance: the largest change of the distance if that number is doubled, as a share of it.
         seed: as in `sweep`.
@@ -782,7 +782,7 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
 
 @torch.no_grad()
 def _require_states(base: Sweep, name: str, model: Score) -> None:
-    """Refuse a model that does not map two states of the data's dimension to two such states."""
+    """Refuse a model whose output for two states does not have their shape."""
     dim = base.dataset.dim
     x = torch.zeros(2, dim, dtype=base.dtype, device=base.device)
     time = torch.tensor(0.5, dtype=torch.float64)
@@ -790,11 +790,11 @@ def _require_states(base: Sweep, name: str, model: Score) -> None:
     try:
         out = (model.denoiser if isinstance(model, Denoiser) else model.score)(x, level)
         found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-        said = "" if found == (2, dim) else f"it makes {found}"
+        fault = "" if found == (2, dim) else f"it makes {found}"
     except Exception as error:
-        said = kind_and_line(error)
-    allowed = f"one that maps states (n, {dim}) to (n, {dim}), in torch: {said}"
-    require(not said, name, type(model).__name__, allowed)
+        fault = kind_and_line(error)
+    allowed = f"one that maps states (n, {dim}) to (n, {dim}), in torch: {fault}"
+    require(not fault, name, type(model).__name__, allowed)
 
 
 def _require_some(sweep: Sweep) -> None:

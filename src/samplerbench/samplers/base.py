@@ -108,9 +108,9 @@ class Sampler(ABC):
         return steps
 
     def plain_evaluations(self, steps: int) -> int | None:
-        """The same for a run of N steps that ends above the data (final=none).
+        """The same for a run of N steps that ends at σ > 0 (final=none).
 
-        A step to the data takes one evaluation, so they are those of N + 1 steps without it.
+        That is N + 1 steps without the one to the data, which takes one evaluation.
         """
         count = self.evaluations(steps + 1)
         return None if count is None else count - 1

@@ -146,8 +146,8 @@ def measured_order(
 ) -> Order | None:
     """The order on a law, or None if it cannot be measured.
 
-    It cannot be measured for Langevin and adaptive methods, for a stochastic method on the Gaussian
-    if it is not affine, and on the mixture if its law is not known by quadrature.
+    It cannot be measured for Langevin and adaptive methods. For a stochastic method it needs an
+    affine method on the Gaussian, and on the mixture a law by quadrature.
 
     Args:
         sampler: with its settings.
