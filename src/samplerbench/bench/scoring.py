@@ -172,7 +172,7 @@ def truths(
 
     Args:
         data: a data set, or points of shape (m, dim).
-        origin: a description of the source of the points.
+        origin: the name of the data set, or of the file of points, for the output.
         metrics: by name.
         n_reference: the number of points that represent a data set.
         seed: of all random numbers.

@@ -162,7 +162,7 @@ def distance_title(metric: str, references: Iterable[str]) -> str:
 
 
 def sizes(metrics: Iterable[str], n_samples: Iterable[int]) -> str:
-    """The source of values: "n = 2,000 samples", exact laws, or the points of a density.
+    """How many samples are behind values, or what else: "n = 2,000 samples".
 
     Args:
         metrics: their names.
