@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from samplerbench.app.commands.examine import objects
@@ -62,6 +65,20 @@ def command() -> Callable[..., int]:
         return 0
 
     return run
+
+
+@pytest.fixture
+def composed():
+    """Composes words as a command would, which build sees; forgets them afterwards."""
+    with initialize_config_dir(str(folders.conf_directory()), version_base="1.3"):
+
+        def commanded(*words):
+            whole = compose("config", list(words), return_hydra_config=True)
+            HydraConfig.instance().set_config(whole)
+            return OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
+
+        yield commanded
+    HydraConfig.instance().cfg = None
 
 
 #: A job of a second: two samplers, a trained and the exact score, several blocks.

@@ -17,16 +17,19 @@ from matplotlib.figure import Figure
 
 import samplerbench as sb
 from samplerbench import library
+from samplerbench.app.commands.score import main as score_command
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.job import objects
 from samplerbench.app.main import main
+from samplerbench.bench.cell import curve_names
 from samplerbench.bench.ranking import ranking
 from samplerbench.bench.statistics import against_floor, summary
 from samplerbench.bench.store import CLOCKS
-from samplerbench.core.grids import karras
+from samplerbench.core.grids import karras, uniform
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM, VPCosine
-from samplerbench.core.starts import Exact
+from samplerbench.core.starts import Exact, Start
+from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.identity import VERSIONS
@@ -99,6 +102,8 @@ def test_the_import_is_light_and_the_names_are_there():
 def test_members_by_name_with_settings():
     assert sb.dataset("grid_mixture", spacing=5) == grid_mixture(spacing=5.0)
     assert sb.sampler("ddim", eta=0.5) == DDIM(0.5)
+    assert sb.sampler("ddim", eta=[0, 1]) == [DDIM(0.0), DDIM(1.0)]
+    assert len(sb.sampler("ddim")) == 4  # as on the command line
     assert sb.schedule("edm") == EDM(10.0)  # the config's own σ_max
     assert sb.start("exact") == Exact()
     assert sb.metric("sliced", directions=20).directions == 20
@@ -115,7 +120,13 @@ def test_a_sweep_of_a_run_is_what_the_command_line_left(run):
 
 
 def test_a_sweep_of_a_law_has_the_command_lines_bits(finished, tmp_path, monkeypatch):
-    words = ["logger=none", "denoiser=oracle", "sampler=[ddim,heun]", "sampler.ddim.eta=[0,1]"]
+    words = [
+        "logger=none",
+        "floor_free=false",
+        "denoiser=oracle",
+        "sampler=[ddim,heun]",
+        "sampler.ddim.eta=[0,1]",
+    ]
     words += ["steps=[3,4]", "schedule=vp_cosine", "grid=log_snr", "seed=3"]
     words += [f"{key}={value}" for key, value in FEW.items()]
     words += [f"hydra.run.dir={tmp_path}/run"]
@@ -124,7 +135,7 @@ def test_a_sweep_of_a_law_has_the_command_lines_bits(finished, tmp_path, monkeyp
     want = pd.read_parquet(tmp_path / "run" / "cells.parquet")
     names = sb.sweep(
         "grid_mixture",
-        [DDIM(0.0), sb.sampler("ddim", eta=1.0), "heun"],
+        [sb.sampler("ddim", eta=[0, 1]), "heun"],
         steps=[3, 4],
         schedule="vp_cosine",
         grid="log_snr",
@@ -133,7 +144,7 @@ def test_a_sweep_of_a_law_has_the_command_lines_bits(finished, tmp_path, monkeyp
     )
     objects = sb.sweep(
         grid_mixture(),
-        {"a": DDIM(0.0), "b": DDIM(1.0), "c": Heun()},
+        {"a": [DDIM(0.0), DDIM(1.0)], "c": Heun()},
         steps=np.array([3, 4]),
         schedule=VPCosine(),
         grid=sb.grid("log_snr"),
@@ -143,8 +154,8 @@ def test_a_sweep_of_a_law_has_the_command_lines_bits(finished, tmp_path, monkeyp
     )
     for table in (names, objects):
         pd.testing.assert_frame_equal(bits(table), bits(want), check_exact=True, check_dtype=False)
-    assert set(names["sampler"]) == {"", "DDIM", "heun"}
-    assert set(objects["sampler"]) == {"", "a", "b", "c"}
+    assert set(names["sampler"]) == {"", "ddim", "heun"}
+    assert set(objects["sampler"]) == {"", "a", "c"}
     assert set(names["dataset"]) == {"grid_mixture"}
     assert set(objects["dataset"]) == {"GaussianMixture"}
 
@@ -165,6 +176,82 @@ def test_own_samplers_metrics_and_denoisers(run):
     assert set(table["metric"]) == {"Sliced", "exact_w2"}
     means = table.groupby(["metric", "sampler"])["value"].mean()
     assert means["Sliced", "Mine"] == pytest.approx(means["Sliced", "euler"], rel=1e-9)
+
+
+def test_objects_of_a_name_have_that_name_in_tables():
+    law = sb.dataset("grid_mixture", spacing=5.0)
+    table = sb.sweep(law, sb.sampler("heun"), steps=2, metrics=sb.metric("sliced"), **FEW)
+    cells = table[table["denoiser"] != "law"]
+    for column, name in (("sampler", "heun"), ("metric", "sliced"), ("dataset", "grid_mixture")):
+        assert set(cells[column]) == {name}
+
+
+def test_progress_is_shown_where_it_is_asked_for(capsys):
+    few = {**FEW, "metrics": "sliced"}
+    settings = {"trainer.batch_size": 8, "n_train": 50, "n_validation": 9, "trainer.warmup": 0}
+    for shown in (True, False, None):  # None: no terminal and no notebook
+        sb.sweep(LAW, "heun", steps=[2, 3], progress=shown, **few)
+        sb.train(LAW, steps=3, settings=settings, progress=shown)
+        bars = capsys.readouterr().err
+        for label in ("sweep: ", "training: "):
+            assert (label in bars) == (shown is True)
+
+
+def test_samples_are_scored_as_by_the_command(tmp_path):
+    """The numbers of the command, from arrays, files, chains and a run; and pairs of sets."""
+    good = LAW.draws(300, "mine", 1).numpy()
+    np.save(tmp_path / "good.npy", good)
+    out = tmp_path / "scores.json"
+    words = ["dataset=grid_mixture", "metric=[sliced,energy]", f"out={out}"]
+    score_command([str(tmp_path / "good.npy"), *words])
+    wanted = pd.read_json(out)
+    sets = {"array": good, "file": tmp_path / "good.npy", "wide": torch.from_numpy(1.5 * good)}
+    table = sb.score(sets, "grid_mixture", metrics=["sliced", "energy"])
+    for name in ("array", "file"):
+        own = table[(table["samples"] == name) & (table["minus"] == "")]
+        assert list(own["verdict"]) == list(wanted["verdict"])
+        for column in ("distance", "half_width", "floor", "upper"):
+            assert list(own[column]) == pytest.approx(list(wanted[column]), rel=1e-9)
+    pairs = table[(table["metric"] == "sliced") & (table["minus"] != "")]
+    verdicts = pairs.set_index(["samples", "minus"])["verdict"].to_dict()
+    assert verdicts == {
+        ("file", "array"): "the same values",
+        ("wide", "array"): "distinguishable",
+        ("wide", "file"): "distinguishable",
+    }
+    (line,) = sb.score(good, good[:100], metrics="sliced").to_dict("records")
+    assert line["floor_sets"] == 39
+
+
+def test_an_error_budget(run):
+    few = {"n_samples": 50, "repetitions": 2, "floor_repetitions": 2, "metrics": "sliced"}
+    few["starts"] = ["prior", "exact"]
+    found = sb.budget(run, "heun", steps=[3], converged_steps=6, **few)
+    total = found.parts.set_index(["kind", "part"])["mean"]
+    assert set(found.table["denoiser"]) == {"law", "learned", "oracle"}
+    pieces = total["difference"].drop("total")
+    assert pieces.sum() == pytest.approx(total["difference", "total"])
+    assert "sliced" in repr(found)
+    assert len(found.plot().axes) > 0
+    with pytest.raises(InvalidSetting, match="metric=mmd: must be one of sliced"):
+        found.plot("mmd")
+
+
+def test_a_plot_in_axes_of_ones_own():
+    figure = Figure()
+    panels = figure.subplots(1, 3)
+    few = {**FEW, "metrics": "sliced", "starts": ["prior", "exact"]}
+    own = sb.sweep(LAW, "heun", steps=[2, 3], **few)
+    assert sb.plot(own, ax=panels[:2]) is figure
+    new = sb.plot(own)
+    for ours, theirs in zip(panels[:2], new.axes, strict=True):
+        pairs = zip(ours.lines, theirs.lines, strict=True)
+        assert all(np.array_equal(one.get_ydata(), other.get_ydata()) for one, other in pairs)
+    assert panels[1].get_legend() is not None
+    assert not panels[2].lines
+    prior = own[own["start"].isin(["prior", ""])]
+    assert sb.plot(prior, ax=panels[2]) is figure
+    assert panels[2].get_title() == new.axes[0].get_title()
 
 
 def test_equal_cost():
@@ -311,6 +398,14 @@ class Scaled(Denoiser):
         return self.factor * x
 
 
+@dataclass(frozen=True)
+class Narrow(Start):
+    """A start with fewer coordinates than the data."""
+
+    def combine(self, x0, eps, level):
+        return eps[:, :1]
+
+
 LAW = grid_mixture()
 
 
@@ -331,7 +426,25 @@ MISTAKES = [
     (lambda run: sb.dataset("grid_mixture", width=1), "width=1: must be left out"),
     (lambda run: sb.dataset("gaussian", mean=object()), "dataset.mean="),
     (lambda run: sb.sampler("ddim", eta=-1), "sampler.ddim.eta=-1.0: must be at least 0"),
-    (lambda run: sb.sampler("ddim"), "must be one of them here, as in eta=1.0"),
+    (
+        sample("ddim"),
+        "sampler=ddim: must be one of the samplers that it is, as in sb.sampler('ddim'",
+    ),
+    (lambda run: sb.sampler("ddim", eta=[1, 1]), "eta=[1, 1]: must be a list without repetitions"),
+    (sweep([sb.sampler("ddim", eta=[0, 1]), "heun"], steps=2, starts=[]), "start=[]: must be at"),
+    (
+        lambda run: sb.plot(run.table, ax=Figure().subplots(3)),
+        "ax=3 axes: must be an axes for each",
+    ),
+    (lambda run: sb.budget(run, "heun", steps=2, converged_steps=2), "above the largest number of"),
+    (lambda run: sb.budget(run, "heun", steps=2, starts="prior"), "start=['prior']: must be with"),
+    (lambda run: sb.score(np.zeros((5, 3)), run), "samples=3 columns: must be 2 columns"),
+    (lambda run: sb.score(np.zeros((2, 9)), LAW), "it may be on its side; save its transpose"),
+    (lambda run: sb.score(np.zeros(9), LAW), "path=samples: must be a finite array of numbers"),
+    (lambda run: sb.score("nothing.npy", LAW), "path=nothing.npy: must be a file that exists"),
+    (lambda run: sb.score(np.zeros((9, 2)), np.ones((9, 2)), n_reference=5), "n_reference=5: must"),
+    (lambda run: sb.score(np.zeros((9, 2)), LAW, metrics="w_law_1d"), "needs 1-D data"),
+    (lambda run: sb.score(np.zeros((9, 4, 2)), LAW, layout="rows"), "layout=rows: must be one of"),
     (lambda run: sb.check("picture", "loss"), "check=picture: must be one of dataset"),
     (lambda run: sb.load("nowhere"), "run=nowhere"),
     (lambda run: sb.load(None), "run=None: must be the folder of a run"),
@@ -361,7 +474,10 @@ MISTAKES = [
     (sweep(denoisers=3), "denoiser=3: must be a name, a list of names"),
     (sweep(denoisers=["oracle"] * 2), "must be at least one, and none twice"),
     *(
-        (sweep(denoisers={name: Scaled(0.5)}), f"denoiser.{name}=Scaled: must be of another name")
+        (
+            sweep(denoisers={name: Scaled(0.5)}),
+            f"denoiser.{name}=Scaled: must be under another name",
+        )
         for name in ("law", "oracle", "learned", "empirical", "pretrained")
     ),
     (
@@ -374,6 +490,23 @@ MISTAKES = [
         "denoiser.x.schedule",
     ),
     (lambda run: sb.sweep(run, "heun", denoisers={"x": 3}), "denoiser.x=3"),
+    *(
+        (door, f"{where}=Scaled: must be one that maps states (n, 2) to (n, 2), in torch: it makes")
+        for door, where in (
+            (sweep(denoisers={"x": Scaled(torch.ones(3, 1, 1))}), "denoiser.x"),
+            (sample(denoiser=Scaled(torch.ones(3, 1, 1))), "denoiser.Scaled"),
+        )
+    ),
+    (
+        sample(denoiser=gaussian([0.0] * 3, torch.eye(3).tolist()).oracle(EDM(10.0))),
+        "must be one that maps states (n, 2) to (n, 2), in torch: RuntimeError: The size of tensor",
+    ),
+    (sample(start=Narrow()), "start.Narrow=(2000, 1): must be states of shape (2000, 2)"),
+    (sample(grid=lambda path, steps: path), "levels=EDM: must be Levels of 4 steps"),
+    (sample(grid=lambda path, n: uniform(path, n + 1)), "levels=5 steps: must be Levels of 4"),
+    (sweep(grid=lambda path, steps: path), "levels=EDM: must be Levels of"),
+    (sweep(final="no"), "final=no: must be denoise or none"),
+    (sample(final="no"), "final=no: must be denoise or none"),
     (sample(n=0), "n=0"),
     (sample(n=10**12), "n=1000000000000: must be at most"),
     (sample(steps=10**11), "steps=100000000000: must be"),
@@ -395,7 +528,7 @@ MISTAKES = [
     (lambda run: sb.plot(run.table, metric="mmd"), "metric=mmd: must be one of max_sliced"),
     (lambda run: sb.plot(run.table, x="time"), "x=time"),
     (lambda run: sb.plot(run.table[:0]), "a table with values"),
-    (lambda run: sb.plot(5), "table=int: must be what sweep returns"),
+    (lambda run: sb.plot(5), "table=int: must be a table of sweep"),
 ]
 
 
@@ -558,3 +691,20 @@ def test_a_run_is_one_short_line_and_its_cells_are_summed_up(run):
 def test_samples_that_no_metric_takes_are_named():
     with pytest.warns(UserWarning, match="50 of 50 samples are not finite"):
         sb.sample("grid_mixture", "heun", steps=4, n=50, denoiser=Scaled(1e20))
+
+
+def test_runs_that_end_above_the_data():
+    few = {"steps": 4, "starts": "exact", "metrics": "moments", **FEW}
+    table = sb.sweep(LAW, "heun", final="none", **few)
+    cells = table[table["denoiser"] != "law"]
+    assert set(cells["final"]) == {"none"}
+    assert set(cells["nfe"]) == {8}
+    both = pd.concat([cells, sb.sweep(LAW, "heun", **few).query("denoiser != 'law'")])
+    assert both["setting_id"].nunique() == 2
+    assert set(curve_names(both)) == {"heun (final=none)", "heun (final=denoise)"}
+    # the same levels, and then x̂₀
+    noisy = sb.sample(LAW, "heun", steps=4, n=50, start="exact", final="none")
+    level = sb.grid("karras")(sb.schedule("edm", sigma_max=10.0), 5).rows[-2]
+    ends = LAW.oracle(EDM(10.0)).denoiser(torch.from_numpy(noisy), level)
+    same = sb.sample(LAW, "heun", steps=5, n=50, start="exact", final="denoise")
+    np.testing.assert_allclose(ends.numpy(), same, rtol=1e-12)

@@ -2,12 +2,12 @@
 
     make gallery                        all of them, some minutes each, and the table of orders
     make gallery ARGS="n1/ddim n2"      some, by name or by notebook
-    make gallery ARGS=orders            the table of orders alone
+    make gallery ARGS=orders            only the table of orders
 
-Each run goes to multirun/ as any other; its pictures, its report and the seconds that it took are
-then copied to multirun/gallery/<experiment>/. orders.md holds the measured order of every sampler
-of conf/sampler/. The index, README.md, is written anew from what there is. A run that fails keeps
-the pictures of the one before.
+The folders of the runs are in multirun/ as usual; pictures, report and run time are then copied to
+multirun/gallery/<experiment>/. orders.md has the measured order of every sampler of conf/sampler/.
+The index, README.md, is written from the existing folders. If a run fails, the pictures of the run
+before stay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from itertools import takewhile
 from pathlib import Path
 
-from samplerbench.app.commands.examine import SCHEDULES, settings, shown
+from samplerbench.app.commands.examine import SCHEDULES, order_text, settings
 from samplerbench.app.commands.list import order
 from samplerbench.app.config.compose import run_name
 from samplerbench.app.config.folders import conf_directory
@@ -36,7 +36,7 @@ ORDERS = "orders"
 OWN_SETTING = "_notebook"
 KEPT = ("*.png", "*.gif", REPORT)
 MAIN = "main"
-#: What the README shows, and stands first: the job without any word, and an experiment.
+#: The entries that the README shows; they come first: the main job, and an experiment.
 FIRST = (MAIN, "budget")
 TITLES = {
     "n0": "N0: score-based diffusion models (talk 8)",
@@ -48,7 +48,7 @@ TITLES = {
 
 
 def experiments(words: list[str]) -> list[str]:
-    """The main job and all experiments of the gallery, or those among them that were named."""
+    """The main job and all experiments of the gallery, or only the named ones."""
     folder = conf_directory() / "experiment"
     paths = [path for group in TITLES for path in sorted(folder.glob(f"{group}/*.yaml"))]
     grouped = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
@@ -64,7 +64,7 @@ def experiments(words: list[str]) -> list[str]:
 
 
 def run(name: str) -> bool:
-    """Run an experiment and keep its pictures; whether it ended well."""
+    """Run an experiment and keep its pictures; return whether it succeeded."""
     directory = Path("multirun") / run_name()
     words = [*_words(name), "logger=none", f"hydra.run.dir={directory}"]
     began = time.perf_counter()
@@ -86,7 +86,7 @@ def run(name: str) -> bool:
 
 
 def _words(name: str) -> list[str]:
-    """What is typed after `samplerbench` for an entry."""
+    """The words after `samplerbench` for an entry."""
     return [] if name == MAIN else [f"experiment={name}"]
 
 
@@ -114,17 +114,19 @@ def orders() -> str:
     ]
     for path in sorted((conf_directory() / "sampler").glob("*.yaml")):
         of_yaml = settings(path.stem)
-        # and what the tests hold the class to, such as a method's other orders
+        # and the variants that the tests check, such as other orders of a method
         held = [one for one in type(of_yaml[0]).variants() if one.order and not one.adaptive]
         for sampler in dict.fromkeys([*of_yaml, *held]):
-            found = [shown(measured_order(sampler, schedule, law)) for law, schedule in columns]
+            found = [
+                order_text(measured_order(sampler, schedule, law)) for law, schedule in columns
+            ]
             name = sampler_name(path.stem, settings_text(sampler))
             lines.append("| " + " | ".join([name, order(sampler), *found]) + " |")
     return "\n".join(lines) + "\n"
 
 
 def index() -> str:
-    """The gallery's page, from what it holds, as Markdown."""
+    """The gallery's page as Markdown, from the existing folders."""
     lines = [
         "# Gallery",
         "",
@@ -157,7 +159,7 @@ def index() -> str:
 
 
 def _entry(name: str, words: list[str], comment: list[str]) -> list[str]:
-    """What the page says of one folder of the gallery; nothing if it is not there."""
+    """The part of the page about one folder of the gallery; empty if it does not exist."""
     place = GALLERY / name
     if not place.is_dir():
         return []
@@ -177,7 +179,7 @@ def _entry(name: str, words: list[str], comment: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Run what was asked for and write the index; status 1 if an experiment failed."""
+    """Run the named experiments and write the index; status 1 if one failed."""
     words = sys.argv[1:]
     chosen = [] if words == [ORDERS] else experiments([word for word in words if word != ORDERS])
     failed = [name for name in chosen if not run(name)]

@@ -1,8 +1,8 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
-Scripts and notebooks use `load`, `train`, `sweep`, `sample`, `summary`, `plot` and `check`, and get
-members of the config groups by name. All of these are in `samplerbench.library`, imported on first
-use.
+Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `sample`, `score`, `summary`, `plot`
+and `check`, and get members of the config groups by name. All of these are in
+`samplerbench.library`, imported on first use.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from samplerbench.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from samplerbench.library import (
+        budget,
         check,
         dataset,
         grid,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         sample,
         sampler,
         schedule,
+        score,
         start,
         summary,
         sweep,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "budget",
     "check",
     "dataset",
     "grid",
@@ -38,6 +41,7 @@ __all__ = [
     "sample",
     "sampler",
     "schedule",
+    "score",
     "start",
     "summary",
     "sweep",

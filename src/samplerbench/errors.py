@@ -17,6 +17,10 @@ INSTALLED = tuple(
 )
 
 
+#: The begin of the note that an error in a sampler's step gets; see `samplers.base.iterate`.
+IN_STEP = " in step "
+
+
 class InvalidSetting(ValueError):
     """A setting whose value is not allowed.
 
@@ -38,7 +42,7 @@ class InvalidSetting(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """A run that has begun cannot finish; its finished parts are stored."""
+    """A run that has started cannot finish; its finished parts are stored."""
 
 
 def require(condition: bool, field: str, value: object, allowed: str) -> None:
@@ -54,16 +58,18 @@ def first_line(error: BaseException) -> str:
 
 
 def kind_and_line(error: BaseException) -> str:
-    """The name of an error's class, if it is not one of ours, and the first line of its message.
+    """The name of an error's class, unless it is one of ours, and the first line of its message.
 
-    If a user's code raised it, the line of that code follows: "… (sampler.py, line 18)".
+    If a user's code raised it, the line of that code and the step of the sampler follow:
+    "… (sampler.py, line 18) in step 1, from t=1, α=0, σ=1".
     """
     kind, line = type(error).__name__, first_line(error)
     if isinstance(error, InvalidSetting | RunFailed):
         return line
     text = line if line == kind else f"{kind}: {line}"
+    step = "".join(note for note in getattr(error, "__notes__", ()) if note.startswith(IN_STEP))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path, others = Path(frame.filename), (*INSTALLED, Path(__file__).parent)
-        if path.suffix == ".py" and not any(path.is_relative_to(place) for place in others):
-            return f"{text} ({path.name}, line {frame.lineno})"
-    return text
+        path, not_users = Path(frame.filename), (*INSTALLED, Path(__file__).parent)
+        if path.suffix == ".py" and not any(path.is_relative_to(place) for place in not_users):
+            return f"{text} ({path.name}, line {frame.lineno}){step}"
+    return text + step

@@ -1,4 +1,4 @@
-"""Optional packages, which extras of this package install."""
+"""The error for an optional package that is not installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from samplerbench.errors import InvalidSetting
 
 
 def missing(package: str, extra: str) -> InvalidSetting:
-    """The error for an optional package that is not installed.
+    """The error, with the command that installs the package.
 
     Args:
         package: its name.

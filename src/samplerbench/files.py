@@ -2,7 +2,7 @@
 
 The content goes into a temporary file in the same folder and is flushed to the disk; then the file
 is renamed, which is atomic. A file that cannot be read back is renamed with a warning, not deleted.
-Binary files without checks of their own carry a digest of their content.
+Binary files without their own checks contain a digest of their content.
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ def unsealed(content: bytes) -> bytes:
     """
     size = sha256().digest_size
     if sha256(memoryview(content)[size:]).digest() != content[:size]:
-        raise ValueError("its bytes are not those that were written")
+        raise ValueError("its content has changed")
     return content[size:]
 
 
 def set_aside(path: Path, error: Exception) -> None:
     """Warn about a file that cannot be used, and rename it."""
     reason = first_line(error)
-    message.warning("%s is not usable and is put aside: %s", path, reason)
+    message.warning("%s is not usable and is set aside: %s", path, reason)
     with suppress(OSError):  # if it cannot be renamed, the next write replaces it
         path.replace(path.with_name(f"{path.name}.unusable"))

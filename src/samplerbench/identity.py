@@ -1,16 +1,16 @@
-"""Identity: a short hash of everything that decides a result, and of nothing else.
+"""Identity: a short hash of everything that determines a result, and of nothing else.
 
-Two results with the same identity have the same bits on the same machine; worker, order and
-folder are not part of it. Settings are described by their class or function and their values, so
-renaming a yaml file changes nothing and changing a number changes the hash; numbers that are equal
-are described alike. Points, weights and other tensors are described by their content.
+Two results with the same identity have the same bits on the same machine. Worker, order and folder
+are not part of it. Settings are described by their class or function and their values. So renaming
+a yaml file changes nothing, and changing a number changes the hash; equal numbers have equal
+descriptions. Points, weights and other tensors are described by their content.
 
-The code of a member is part of its identity. Of this package that is one hash of the modules that
-decide numbers, and of the other packages in `VERSIONS`, such as torch, their version. Of a member
-of somebody else's it is its module and what that imports of modules that are not installed: the
-files, without comments and docstrings, and the classes and functions in memory with the values that
-they look up. What code reads while it runs, such as a file, or imports by a name that it makes,
-cannot be seen.
+The code of a member is part of its identity. For this package it is one hash of the modules that
+affect values; for the other packages in `VERSIONS`, such as torch, it is their version. For a
+member of another package it is its module and the modules that it imports, unless they are
+installed: their files, without comments and docstrings, and the classes and functions in memory
+with the values that they look up. Files that code reads while it runs, and modules that it imports
+by a computed name, are not included.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ OURS = "samplerbench"
 PRESENTATION = (
     *("app/", "figures/", "report/", "verify/", "library.py", "logs/", "__main__.py"),
     *(f"bench/{name}.py" for name in ("cache", "jackknife", "ranking", "statistics", "store")),
-    *("bench/resolution.py", "bench/rounding.py"),
+    *("bench/resolution.py", "bench/rounding.py", "bench/scoring.py"),
     *(f"bench/budget/{name}.py" for name in ("mismatch", "parts", "words")),
 )
-"""Modules that only keep, compare or show values; excluded from the hash of what decides them."""
+"""Modules that only store, compare or show values; excluded from the hash of the code."""
 
 
 def package_code(package: str, excluded: tuple[str, ...] = ()) -> str:
     """A hash of the source of a package or module.
 
-    Comments and docstrings do not count, except in this package, where leaving them out would
-    make every start slower.
+    It does not include comments and docstrings, except for this package: removing them would make
+    every start slower.
 
     Args:
         package: its name.
-        excluded: files and folders of it that do not count.
+        excluded: files and folders of it that are left out.
     """
     spec = find_spec(package)
     if spec is None:
@@ -84,35 +84,35 @@ def package_code(package: str, excluded: tuple[str, ...] = ()) -> str:
 
 @functools.cache
 def drawing_versions() -> dict[str, str]:
-    """Versions of the software that decides how a figure looks, besides `VERSIONS`."""
+    """Versions of the software that affects the look of a figure, in addition to `VERSIONS`."""
     names = ("matplotlib", "pandas", "pillow")
     return {"figures": package_code(OURS), **{name: version(name) for name in names}}
 
 
 def arithmetic() -> str:
-    """The vector instructions that torch uses here: others round other last bits."""
+    """The vector instructions that torch uses here; they affect the last bits."""
     return torch.backends.cpu.get_cpu_capability()
 
 
 def describe(thing: object, *, code: bool = False) -> Any:
-    """A settings object as plain, JSON-ready data.
+    """A settings object as plain data for JSON.
 
-    Frozen dataclasses give their class and fields, `functools.partial` its function and arguments,
-    tensors, arrays and modules their content. A whole number in a field that is annotated as float
-    is a float: DDIM(1) is DDIM(1.0).
+    A frozen dataclass gives its class and fields, `functools.partial` its function and arguments,
+    and a tensor, array or module its content. An integer in a field that is annotated as float is a
+    float: DDIM(1) is DDIM(1.0).
 
     Args:
-        thing: what to describe.
-        code: whether the code of classes and functions that are not installed is described too.
+        thing: the object.
+        code: whether to include the code of classes and functions that are not installed.
 
     Raises:
-        TypeError: for anything whose value cannot be read off.
+        TypeError: the value of an object cannot be determined.
     """
     return _Describer(code).describe(thing)
 
 
 class _Describer:
-    """Describes things, which may hold each other.
+    """Describes objects, which may contain each other.
 
     Args:
         code: as in `describe`.
@@ -120,7 +120,7 @@ class _Describer:
 
     def __init__(self, code: bool) -> None:
         self._code = code
-        self._reading: set[int] = set()  # ids of functions, classes and modules that are being read
+        self._reading: set[int] = set()  # ids of functions, classes and modules in progress
 
     def describe(self, thing: object) -> Any:
         if thing is None or isinstance(thing, bool | int | float | str):
@@ -160,7 +160,7 @@ class _Describer:
         kinds = _float_fields(type(thing))  # type: ignore[arg-type]  # a class is hashable
         names = [field.name for field in fields(thing)]
         values = {name: getattr(thing, name) for name in names}
-        # a class of somebody's may set more on its objects than its fields
+        # objects of other packages may have more attributes than their fields
         if not _is_installed(type(thing)):
             kept = {name for name in vars(type(thing)) if _is_cached(type(thing), name)}
             values |= {k: v for k, v in vars(thing).items() if k not in values and k not in kept}
@@ -169,10 +169,10 @@ class _Describer:
         }
 
     def _arguments(self, thing: functools.partial[Any]) -> dict[str, Any]:
-        """The arguments of a partial, defaults included: giving one is the same as leaving it."""
+        """The arguments of a partial, with defaults: giving a default value changes nothing."""
         try:
             bound = inspect.signature(thing.func).bind_partial(*thing.args, **thing.keywords)
-        except (TypeError, ValueError):  # it cannot be called so, or does not say how
+        except (TypeError, ValueError):  # the arguments do not fit, or there is no signature
             return {"args": self.describe(thing.args), **self.describe(thing.keywords)}
         bound.apply_defaults()
         kinds = _float_fields(thing.func)
@@ -182,8 +182,8 @@ class _Describer:
         }
 
     def _module(self, module: nn.Module) -> dict[str, Any]:
-        """The weights of a model, and the attributes of it and of its parts."""
-        if id(module) in self._reading:  # parts may hold each other
+        """The weights and attributes of a model and of its parts."""
+        if id(module) in self._reading:  # parts may contain each other
             return {}
         self._reading.add(id(module))
         plain = {
@@ -207,7 +207,7 @@ class _Describer:
         }
 
     def _named(self, kind: str, thing: Any) -> dict[str, Any]:
-        """The name of a class or function and its code; of what is installed, the version."""
+        """The name of a class or function and its code, or its version if it is installed."""
         named = {kind: f"{thing.__module__}.{thing.__qualname__}"}
         if not self._code:
             return named
@@ -218,10 +218,10 @@ class _Describer:
         return {**named, "source": sources, "code": self._compiled(thing)}
 
     def _compiled(self, thing: Any) -> Any:
-        """What decides the behaviour of a function or class, as it is in memory.
+        """The parts of a function or class in memory that determine its behaviour.
 
-        That is not what is on the disk where a file was edited after it was imported, or something
-        was replaced since, and it is all there is of what was typed into a notebook.
+        They differ from the file if it was edited after the import, or if something was replaced in
+        memory. Code that was typed into a notebook has no file.
         """
         if isinstance(thing, types.CodeType):
             constants = list(thing.co_consts)
@@ -271,7 +271,7 @@ class _Describer:
         return [name, values]
 
     def _value(self, thing: object) -> Any:
-        """A value that a function or class holds."""
+        """A value that a function or class refers to."""
         if isinstance(thing, types.ModuleType):
             return self._module_in_memory(thing)
         if isinstance(thing, Mapping):
@@ -285,7 +285,7 @@ class _Describer:
 
 
 def identity(thing: object) -> str:
-    """16 hexadecimal digits that stand for the description of a thing, its code included."""
+    """16 hexadecimal digits: a hash of the description of an object, with its code."""
     text = json.dumps(
         describe(thing, code=True), sort_keys=True, ensure_ascii=False, allow_nan=True
     )
@@ -295,42 +295,42 @@ def identity(thing: object) -> str:
 def identity_of_model(model: nn.Module) -> str:
     """The identity of a model by its content: class, code, weights and attributes.
 
-    Where that cannot be read off, it is a number that no other model of this process has.
+    If this cannot be determined, it is a random number, the same for the same model object.
     """
     try:
         return identity(model)
     except TypeError:
-        if model not in _counted:
-            _counted[model] = os.urandom(8).hex()
-        return _counted[model]
+        if model not in _random_ids:
+            _random_ids[model] = os.urandom(8).hex()
+        return _random_ids[model]
 
 
-_counted: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
+_random_ids: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
 
 def settings_text(thing: object) -> str:
-    """The settings of a dataclass as JSON, without its class; empty where it has none."""
+    """The settings of a dataclass as JSON, without its class; empty if it has none."""
     values = describe(thing)
     values.pop("class", None)
     return json.dumps(values, sort_keys=True) if values else ""
 
 
 def content(points: torch.Tensor) -> str:
-    """16 hexadecimal digits that stand for a tensor's numbers, dtype and shape."""
+    """16 hexadecimal digits: a hash of a tensor's numbers, dtype and shape."""
     state = _digest(f"{points.dtype} {tuple(points.shape)}")
     flat = torch.empty(points.numel(), dtype=points.dtype)
-    flat.copy_(points.detach().reshape(-1))  # whatever its device and strides
+    flat.copy_(points.detach().reshape(-1))  # for any device and strides
     state.update(flat.view(torch.uint8).numpy().data)
     return state.hexdigest()
 
 
-#: What every module has for itself; its weights, parts and hooks are described on their own.
+#: Attributes that every module has; its weights, parts and hooks are described separately.
 _MODULE = frozenset(vars(nn.Module()))
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 def _as_float(value: object, is_float: bool) -> object:
-    """The value with its whole numbers as floats, where it stands for floats."""
+    """The value; if it should contain floats, its integers become floats."""
     if not is_float:
         return value
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -341,10 +341,10 @@ def _as_float(value: object, is_float: bool) -> object:
 
 @functools.cache
 def _float_fields(thing: Callable[..., Any]) -> frozenset[str]:
-    """The fields or parameters that hold floats, or lists of them, by their annotations."""
+    """The fields or parameters that are floats, or lists of floats, by their annotations."""
     try:
         hints = typing.get_type_hints(thing)
-    except Exception:  # an annotation of somebody else's that cannot be evaluated
+    except Exception:  # an annotation of another package that cannot be evaluated
         return frozenset()
     return frozenset(name for name, hint in hints.items() if _holds_floats(hint))
 
@@ -363,7 +363,7 @@ def _leaves(hint: Any) -> Iterator[Any]:
 
 
 def _found_again(thing: Any) -> bool:
-    """Whether the thing is what its module has under its name."""
+    """Whether the module of the object has this object under its name."""
     found: Any = sys.modules.get(thing.__module__)
     for name in thing.__qualname__.split("."):
         found = getattr(found, name, None)
@@ -371,7 +371,7 @@ def _found_again(thing: Any) -> bool:
 
 
 def _sources(name: str) -> dict[str, str]:
-    """Hashes of the sources of a module and of what it imports that is not installed."""
+    """Hashes of the sources of a module and of its imports that are not installed."""
     found: dict[str, str] = {}
     waiting = [name]
     while waiting:
@@ -390,11 +390,11 @@ def _sources(name: str) -> dict[str, str]:
 
 @functools.cache
 def _read(path: Path, changed: int) -> tuple[str, list[tuple[int, str]]]:
-    """A hash of a file's source, and what it imports: levels upwards and names.
+    """A hash of a file's source, and its imports: levels upwards and names.
 
     Args:
         path: of the file.
-        changed: when it was; a file that changes is read again.
+        changed: time of the last change, so that a changed file is read again.
     """
     return _digest(_source(path)).hexdigest(), list(_imports(ast.parse(path.read_bytes())))
 
@@ -419,7 +419,7 @@ def _path_of(module: str) -> Path | None:
 
 
 def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """All that a module imports; of `from a import b` both a and a.b."""
+    """The imports of a module; for `from a import b` both a and a.b."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((0, alias.name) for alias in node.names)
@@ -430,7 +430,7 @@ def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def _source(path: Path) -> str:
-    """The source of a file without comments and docstrings; of what is no Python the text."""
+    """The source of a Python file without comments and docstrings; the text of other files."""
     text = path.read_bytes()
     if path.suffix != ".py":
         return text.decode("utf-8", "replace")
@@ -450,7 +450,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _is_installed(thing: Any) -> bool:
-    """Whether a class or function is of `VERSIONS`, of the standard library or installed."""
+    """Whether a class or function is from `VERSIONS`, the standard library or installed."""
     if _package_of(thing) == "__main__":
         return False
     return _lies_among_installed(sys.modules.get(thing.__module__))
@@ -475,8 +475,8 @@ def _installed_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:  # its distribution has another name, or there is none
-        others = packages_distributions().get(package, [])
-        return version(others[0]) if others else package_code(package)
+        distributions = packages_distributions().get(package, [])
+        return version(distributions[0]) if distributions else package_code(package)
 
 
 def _is_cached(kind: type, name: str) -> bool:
@@ -484,7 +484,7 @@ def _is_cached(kind: type, name: str) -> bool:
 
 
 def _words(code: types.CodeType) -> Iterator[str]:
-    """The names that code and the code inside it look up."""
+    """The names that code, and the code inside it, looks up."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -495,8 +495,8 @@ def _digest(text: str = "") -> blake2b:
     return blake2b(text.encode(), digest_size=8)
 
 
-#: Versions of the software that decides the bits of a value: our formulas, kernels and streams of
-#: random numbers, and the libraries behind them.
+#: Versions of the software that determines the bits of a value: this package and the libraries
+#: that it computes with.
 VERSIONS = {
     OURS: f"{__version__} {package_code(OURS, PRESENTATION)}",
     **{name: version(name) for name in ("torch", "numpy", "scipy", "pot", "pytorch-lightning")},

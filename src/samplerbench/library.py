@@ -8,10 +8,9 @@
 
 These functions are also in the package itself. A member of a config group is given by its name
 (`samplerbench list`), or as an object: a frozen dataclass that derives from `Sampler`, `Dataset`,
-`NoiseSchedule`, `Start` or `Metric`. Everything that is not given is as in the config of the main
-job, so the numbers are those of the command line, bit for bit. `sweep` returns the table of
-`cells.parquet`, one row per value (see `bench.cell.Row`), which `ranking` and the functions of
-`bench.statistics` read.
+`NoiseSchedule`, `Start` or `Metric`. All other settings are those of the main job, so the numbers
+are the same as on the command line, bit for bit. `sweep` returns the table of `cells.parquet`, one
+row per value (see `bench.cell.Row`). `ranking` and the functions of `bench.statistics` read it.
 """
 
 from __future__ import annotations
@@ -20,8 +19,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import partial
 from io import BytesIO
+from itertools import count
 from operator import index
 from os import PathLike
 from pathlib import Path
@@ -31,6 +32,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -40,20 +42,38 @@ from samplerbench.bench.chains import diagnose, require_chains
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
 from samplerbench.bench.store import as_table, to_data
 from samplerbench.bench.sweep import Sweep
-from samplerbench.core.grids import Grid
+from samplerbench.core.grids import Grid, Level
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.datasets.file import as_chains, as_points
+from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
 from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 
+#: An attribute of members that were built by name: their name.
+_NAME = "_samplerbench_name"
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+# names and objects that a group's argument takes
+Samplers = (
+    str
+    | Sampler
+    | Sequence[str | Sampler | Sequence[Sampler]]
+    | Mapping[str, Sampler | Sequence[Sampler]]
+    | None
+)
+Denoisers = str | Sequence[str] | Mapping[str, Score] | None
+Starts = str | Start | Sequence[str | Start] | Mapping[str, Start] | None
+AnyMetric = Metric | LawMetric
+Metrics = str | AnyMetric | Sequence[str | AnyMetric] | Mapping[str, AnyMetric] | None
+Array = NDArray[Any] | torch.Tensor
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,7 +81,7 @@ class Run:
     """A trained score model with its data set, schedule and grid; the result of `load` and `train`.
 
     Args:
-        sweep: its objects, and the grid of cells that it is measured on.
+        sweep: its objects, and the grid of its cells.
         losses: one row for each logged loss: step, name ("train", "validation") and loss.
         table: the values of the run so far; empty after `train`.
     """
@@ -99,12 +119,12 @@ class ByName(Protocol[T_co]):
     """Builds a member of a config group from its name and settings."""
 
     def __call__(self, name: str, **settings: object) -> T_co:
-        """See the docstring of each."""
+        """See the docstring of each function."""
         ...
 
 
 def _by_name(group: str, example: str) -> ByName[Any]:
-    """The function that builds a member of that group."""
+    """The function that builds a member of a group."""
 
     def build(name: str, **settings: object) -> Any:
         return _built(group, name, settings)
@@ -114,8 +134,8 @@ def _by_name(group: str, example: str) -> ByName[Any]:
 
     Args:
         name: see `samplerbench list {group}`.
-        settings: replace those of its yaml. A list in the yaml of a sampler, such as η of ddim,
-            stands for several samplers: give one value here.
+        settings: replace those of its yaml. If a setting of a sampler is a list, such as η of ddim,
+            the result is a list of samplers, which `sweep` takes.
 
     Raises:
         InvalidSetting: there is no such member or setting.
@@ -126,7 +146,7 @@ def _by_name(group: str, example: str) -> ByName[Any]:
 dataset: ByName[Dataset] = _by_name("dataset", 'dataset("grid_mixture", spacing=5.0)')
 schedule: ByName[NoiseSchedule] = _by_name("schedule", 'schedule("edm", sigma_max=80.0)')
 grid: ByName[Grid] = _by_name("grid", 'grid("karras", rho=7.0)')
-sampler: ByName[Sampler] = _by_name("sampler", 'sampler("ddim", eta=0.5)')
+sampler: ByName[Any] = _by_name("sampler", 'sampler("ddim", eta=[0, 1])')
 start: ByName[Start] = _by_name("start", 'start("gaussian", std=3.0)')
 metric: ByName[Metric | LawMetric] = _by_name("metric", 'metric("sliced", directions=500)')
 
@@ -140,7 +160,7 @@ def check(kind: str, member: Any) -> pd.DataFrame:
             a function of the seed, an objective as a function of the network (None: its own).
 
     Returns:
-        One row per promise: promise, meaning, value ("kept", "broken" or what was measured), and
+        One row per promise: promise, meaning, value ("kept", "broken" or a measured value), and
         fault, which is None for a promise that is kept.
 
     Raises:
@@ -166,7 +186,7 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
         device: of the models.
 
     Raises:
-        InvalidSetting: there is no run, or it is damaged or cannot be built here.
+        InvalidSetting: there is no run, it is damaged, or it cannot be built here.
     """
     from samplerbench.app.job.objects import stored_sweep
 
@@ -184,6 +204,7 @@ def train(
     steps: int | None = None,
     seed: int = 0,
     settings: Mapping[str, object] | None = None,
+    progress: bool | None = None,
 ) -> Run:
     """Train a score model in memory; no file is written.
 
@@ -195,10 +216,11 @@ def train(
         steps: of the optimiser; None for those of the trainer.
         seed: of data and training.
         settings: other keys of a job's config: {"trainer.lr": 1e-3, "objective.noise": 3.0}.
+        progress: whether to show a progress bar; None: only in a notebook or a terminal.
 
     Raises:
         InvalidSetting: before the training, if these parts or settings do not fit.
-        RunFailed: the loss or the weights are no longer finite.
+        RunFailed: the loss or the weights are not finite.
     """
     from samplerbench.app.config.compose import member_node
     from samplerbench.app.job.objects import trained_sweep
@@ -217,54 +239,55 @@ def train(
         words.append(f"schedule={path}")
     given = None if path is None or isinstance(path, str) else (type(path).__name__, path)
     with _one_thread():
-        sweep, losses = trained_sweep(_one("dataset", law, Dataset), given, words, changed)
+        law_by_name = _one("dataset", law, Dataset)
+        bar = partial(_bar, "training", progress)
+        sweep, losses = trained_sweep(law_by_name, given, words, changed, bar)
     return Run(sweep, losses, as_table([]))
 
 
 def sweep(
     model: Run | Dataset | str,
-    samplers: str | Sampler | Sequence[str | Sampler] | Mapping[str, Sampler] | None = None,
+    samplers: Samplers = None,
     *,
     steps: int | Sequence[int] | None = None,
     nfe: int | Sequence[int] | None = None,
-    denoisers: str | Sequence[str] | Mapping[str, Score] | None = None,
-    starts: str | Start | Sequence[str | Start] | Mapping[str, Start] | None = None,
-    metrics: str
-    | Metric
-    | LawMetric
-    | Sequence[str | Metric | LawMetric]
-    | Mapping[str, Metric | LawMetric]
-    | None = None,
+    denoisers: Denoisers = None,
+    starts: Starts = None,
+    metrics: Metrics = None,
     schedule: NoiseSchedule | str | None = None,
     grid: Grid | str | None = None,
+    final: str | None = None,
     n_samples: int | None = None,
     repetitions: int | None = None,
     floor_repetitions: int | None = None,
     chains: int = 0,
     seed: int | None = None,
+    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Run samplers and measure the distance of their samples to the data.
 
-    An argument that is None is as in the run; for a data set, as in the main job. Samplers, starts
-    and metrics are given as a list of names and objects, or as a mapping from names to objects; an
-    object without a name gets that of its class.
+    If an argument is None, the setting of the run is used; for a data set, that of the main job.
+    Samplers, starts and metrics are given as a list of names and objects, or as a mapping from
+    names to objects; an object without a name gets that of its class.
 
     Args:
         model: a run, or a data set (or its name), whose exact denoiser is then used.
-        samplers: a name stands for all settings of its yaml: "ddim" is four samplers.
+        samplers: a name means all settings of its yaml: "ddim" is four samplers.
         steps: numbers of steps.
         nfe: numbers of network evaluations, instead of steps: each sampler takes the largest number
-            of steps that needs no more.
+            of steps within this bound.
         denoisers: names of the run's ("learned", "oracle"), or your denoisers by name.
         starts: laws of the first state.
         metrics: distances to the data.
         schedule: the path; a run has its own.
         grid: the levels of the samplers.
+        final: the end of a run: "denoise" (x̂₀), or "none", a normal step to the smallest σ > 0.
         n_samples: per cell and repetition.
         repetitions: independent sets of samples per cell.
-        floor_repetitions: sets of fresh draws, which show what a perfect sampler would.
-        chains: how many of each Langevin sampler are examined for mixing, see docs/mcmc.md.
+        floor_repetitions: sets of fresh draws, for the distance of a perfect sampler.
+        chains: number of chains of each Langevin sampler to examine, see docs/mcmc.md.
         seed: of starts and noise; on a data set, also of its draws.
+        progress: whether to show a progress bar; None: only in a notebook or a terminal.
 
     Returns:
         One row per value, with the columns of `cells.parquet`. If a value could not be computed,
@@ -273,44 +296,195 @@ def sweep(
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
     """
-    from samplerbench.app.config.compose import sampler_settings
     from samplerbench.app.job.refusals import check
 
     with _one_thread():
-        base = _base(model, schedule, grid, seed)
-        given: dict[str, Any] = {
-            name: _whole(name, value, least)
-            for name, value, least in (
-                ("repetitions", repetitions, 1),
-                ("floor_repetitions", floor_repetitions, 0),
-            )
-            if value is not None
-        }
-        if n_samples is not None:
-            given["n_samples"] = _points("n_samples", n_samples)
-        if steps is not None or nfe is not None:
-            require(steps is None or nfe is None, "steps", steps, "None where nfe is given")
-            given["nfe"] = _whole_numbers("nfe", nfe)
-            given["steps"] = (
-                _whole_numbers("steps", steps) or given["nfe"]
-            )  # then not used as steps
-        if samplers is not None:
-            given["samplers"] = _several("sampler", samplers, Sampler, sampler_settings)
-        if starts is not None:
-            given["starts"] = _unique("start", starts, Start)
-        if metrics is not None:
-            given["metrics"] = _unique("metric", metrics, (Metric, LawMetric))
-        changed = replace(_with_denoisers(base, denoisers), **given)
-        _require_some(changed)
-        check(changed)
+        arranged = _arranged(
+            _base(model, schedule, grid, seed, final),
+            samplers,
+            steps=steps,
+            nfe=nfe,
+            denoisers=denoisers,
+            starts=starts,
+            metrics=metrics,
+            n_samples=n_samples,
+            repetitions=repetitions,
+            floor_repetitions=floor_repetitions,
+        )
+        check(arranged)
         if _whole("chains", chains, 0) > 0:
-            require_chains(changed, chains)
-        examined = diagnose(changed, chains) if chains else []
-        table = as_table(asdict(row) for row in [*changed.run(), *examined])
-    bad = table[table["status"] != "ok"]
-    if len(bad):
-        warnings.warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}", stacklevel=2)
+            require_chains(arranged, chains)
+        total = sum(len(arranged.metrics_of(cell)) for cell in arranged.cells())
+        with _bar("sweep", progress, total) as advance:
+            done = count(1)
+            rows = arranged.run(lambda _: advance(next(done)))
+            rows += diagnose(arranged, chains) if chains else []
+        table = as_table(map(asdict, rows))
+    _warn_of_missing(table)
     return table
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ErrorBudget:
+    """The parts of the distances of a sweep; see docs/budget.md.
+
+    Args:
+        parts: one line per cell and part: mean, sd, the interval and so on.
+        words: what dominates, and what would help.
+        table: all values, one row each, as `sweep` returns them.
+    """
+
+    parts: pd.DataFrame
+    words: Sequence[str]
+    table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return "\n".join(self.words)
+
+    def plot(self, metric: str | None = None) -> Figure:
+        """The waterfalls of a metric; None for the first one."""
+        from samplerbench.figures.budget import waterfall
+
+        metrics = list(dict.fromkeys(self.parts["metric"]))
+        allowed = f"one of {', '.join(metrics)}"
+        require(metric is None or metric in metrics, "metric", metric, allowed)
+        _show_figures()
+        return waterfall(self.parts, metric or metrics[0])
+
+
+def budget(
+    model: Run | Dataset | str,
+    samplers: Samplers = None,
+    *,
+    steps: int | Sequence[int] | None = None,
+    nfe: int | Sequence[int] | None = None,
+    denoisers: Denoisers = None,
+    starts: Starts = None,
+    metrics: Metrics = None,
+    schedule: NoiseSchedule | str | None = None,
+    grid: Grid | str | None = None,
+    final: str | None = None,
+    n_samples: int | None = None,
+    repetitions: int | None = None,
+    floor_repetitions: int | None = None,
+    converged_steps: int = 400,
+    tolerance: float = 0.05,
+    seed: int | None = None,
+    progress: bool | None = None,
+) -> ErrorBudget:
+    """The parts of the distances: floor, start, discretisation and score; see docs/budget.md.
+
+    Args:
+        model: as in `sweep`.
+        samplers: as in `sweep`.
+        steps: as in `sweep`.
+        nfe: as in `sweep`.
+        denoisers: as in `sweep`, with "oracle" among them.
+        starts: an exact one, and at most one other.
+        metrics: as in `sweep`.
+        schedule: as in `sweep`.
+        grid: as in `sweep`.
+        final: as in `sweep`; with "none" there is the part truncation.
+        n_samples: as in `sweep`.
+        repetitions: as in `sweep`, at least 2.
+        floor_repetitions: as in `sweep`.
+        converged_steps: the number of steps of the converged runs.
+        tolerance: the largest change of the distance if that number is doubled, as a share of it.
+        seed: as in `sweep`.
+        progress: as in `sweep`.
+
+    Raises:
+        InvalidSetting: before any work, if the parts or settings do not fit.
+    """
+    from samplerbench.app.job.refusals import check
+    from samplerbench.bench.budget.parts import parts
+    from samplerbench.bench.budget.run import Budget
+    from samplerbench.bench.budget.words import verdict
+
+    with _one_thread():
+        arranged = _arranged(
+            _base(model, schedule, grid, seed, final),
+            samplers,
+            steps=steps,
+            nfe=nfe,
+            denoisers=denoisers,
+            starts=starts,
+            metrics=metrics,
+            n_samples=n_samples,
+            repetitions=repetitions,
+            floor_repetitions=floor_repetitions,
+        )
+        check(arranged)
+        whole = Budget(arranged, _whole("converged_steps", converged_steps), tolerance)
+        with _bar("budget", progress, whole.row_count()) as advance:
+            done = count(1)
+            table = as_table(map(asdict, whole.run(lambda _: advance(next(done)))))
+        _warn_of_missing(table)
+        return ErrorBudget(parts(table, converged_steps), verdict(whole, table), table)
+
+
+def score(
+    samples: Array | str | Path | Mapping[str, Array | str | Path],
+    data: Run | Dataset | str | Array,
+    *,
+    metrics: Metrics = None,
+    layout: str | None = None,
+    n_reference: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The distance of samples from any source to data, with its floor, as in the command `score`.
+
+    Args:
+        samples: an array of shape (n, dim), a file or a folder as in the command, or a mapping
+            from names to several of these, which are compared with each other too.
+        data: a data set or its name, the run whose data set it is, or an array of data (m, dim).
+        metrics: as in `sweep`.
+        layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain".
+        n_reference: the number of points that represent a data set.
+        seed: of all random numbers.
+
+    Returns:
+        One row per set of samples and per pair of them, with the columns of the command's `out=`:
+        see `bench.scoring.Line`. In the row of a pair, `minus` is the name of the nearer set.
+
+    Raises:
+        InvalidSetting: the samples cannot be read, or do not fit to the data.
+    """
+    from samplerbench.app.commands.score import read_clouds
+    from samplerbench.app.config.compose import compose_config
+    from samplerbench.app.config.groups import chosen_members
+    from samplerbench.bench.scoring import Cloud, differences, distances, require_fits, truths
+
+    with _one_thread():
+        config, _ = compose_config([])
+        size = config.n_reference if n_reference is None else _points("n_reference", n_reference)
+        chosen = chosen_members(config, "metric")
+        if metrics is not None:
+            chosen = _unique("metric", metrics, (Metric, LawMetric))
+        if isinstance(data, np.ndarray | torch.Tensor):
+            allowed = "left out beside an array of data"
+            require(n_reference is None, "n_reference", n_reference, allowed)
+            points, shape = as_points(np.asarray(data), "data"), None
+            found = truths(points, "data", chosen, size, _whole("seed", seed, 0))
+        else:
+            law = data.dataset if isinstance(data, Run) else _one("dataset", data, Dataset)[1]
+            shape = law.event_shape
+            found = truths(law, "", chosen, size, _whole("seed", seed, 0))
+        clouds: dict[str, Cloud] = {}
+        for name, one in (
+            samples if isinstance(samples, Mapping) else {"samples": samples}
+        ).items():
+            if isinstance(one, str | PathLike):
+                (clouds[name],) = read_clouds(str(one), shape, layout=layout).values()
+            elif layout is None:
+                clouds[name] = Cloud(as_points(np.asarray(one), name))
+            else:
+                clouds[name] = Cloud.of_chains(as_chains(np.asarray(one), layout, name), name)
+        for truth in found:
+            require_fits(clouds, truth)
+        measured = (distances, differences)
+        lines = [line for truth in found for measure in measured for line in measure(clouds, truth)]
+    return pd.DataFrame(map(asdict, lines))
 
 
 def sample(
@@ -324,6 +498,7 @@ def sample(
     start: str | Start | None = None,
     schedule: NoiseSchedule | str | None = None,
     grid: Grid | str | None = None,
+    final: str | None = None,
     seed: int | None = None,
 ) -> NDArray[np.floating]:
     """Samples, the same as in the first repetition of a sweep; sample i does not depend on n.
@@ -334,10 +509,11 @@ def sample(
         steps: the number of steps.
         n: the number of samples.
         every: k, to return the states after 0, k, 2k, … steps and after the last one.
-        denoiser: the name of one of the run's, or your own; None for the first one of the run.
+        denoiser: the name of one in the run, or your own; None for the first one of the run.
         start: the law of the first state; None for the first one of the run.
         schedule: the path; a run has its own.
         grid: the levels of the sampler.
+        final: as in `sweep`.
         seed: of starts and noise.
 
     Returns:
@@ -349,7 +525,7 @@ def sample(
     n, steps = _points("n", n), _whole("steps", steps)
     every = None if every is None else _whole("every", every)
     with _one_thread():
-        base = _base(model, schedule, grid, seed)
+        base = _base(model, schedule, grid, seed, final)
         name, method = _one("sampler", sampler, Sampler)
         own = {type(denoiser).__name__: denoiser} if isinstance(denoiser, Score) else denoiser
         base = _with_denoisers(base, own)
@@ -366,13 +542,20 @@ def sample(
     return array
 
 
-def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") -> Figure:
+def plot(
+    table: pd.DataFrame,
+    *,
+    metric: str | None = None,
+    x: str = "steps",
+    ax: Axes | Sequence[Axes] | None = None,
+) -> Figure:
     """The distance to the data against the number of steps, with the floor and with intervals.
 
     Args:
         table: of `sweep`, or of a run.
         metric: the name of one of its metrics; None for the first one.
-        x: "steps", or "nfe", the counted evaluations: the fair axis for samplers of several stages.
+        x: "steps", or "nfe", the counted evaluations, for a comparison at equal cost.
+        ax: your axes to draw into, one for each start; None for a new figure.
 
     Returns:
         A matplotlib figure; a notebook shows it as the last value of a cell.
@@ -386,35 +569,99 @@ def plot(table: pd.DataFrame, *, metric: str | None = None, x: str = "steps") ->
     require(bool(metrics) and (metric is None or metric in metrics), "metric", metric, allowed)
     require(x in ("steps", "nfe"), "x", x, "steps or nfe")
     _show_figures()
-    return distance_against(rows, metrics[0] if metric is None else metric, x)
+    axes: list[Axes] = [] if ax is None else list(np.ravel(np.asarray(ax, dtype=object)))
+    return distance_against(rows, metrics[0] if metric is None else metric, x, axes)
 
 
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Mean, deviation and Student's interval of every cell over its repetitions, a line each.
+    """One line per cell: mean, deviation and Student's interval over its repetitions.
 
     Args:
         table: of `sweep`, or of a run; several tables may be concatenated.
         level: of the intervals.
 
     Raises:
-        InvalidSetting: it is no such table.
+        InvalidSetting: it is not such a table.
     """
     require(0 < level < 1, "level", level, "between 0 and 1")
     return statistics.summary(_of_cells(table), level)
 
 
 def _of_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of cells, without those of an error budget and of chains."""
+    """The rows of cells, without those of error budgets and chains."""
     columns = {field.name for field in fields(Row)}
     whole = isinstance(table, pd.DataFrame) and columns <= set(table.columns)
-    require(whole, "table", type(table).__name__, "what sweep returns, or a run's table")
+    require(whole, "table", type(table).__name__, "a table of sweep, or of a run")
     return to_data(table)
+
+
+def _arranged(
+    base: Sweep,
+    samplers: Samplers,
+    *,
+    steps: int | Sequence[int] | None,
+    nfe: int | Sequence[int] | None,
+    denoisers: Denoisers,
+    starts: Starts,
+    metrics: Metrics,
+    n_samples: int | None,
+    repetitions: int | None,
+    floor_repetitions: int | None,
+) -> Sweep:
+    """The sweep with the settings of `sweep`'s arguments; None changes nothing."""
+    from samplerbench.app.config.compose import sampler_settings
+
+    given: dict[str, Any] = {
+        name: _whole(name, value, least)
+        for name, value, least in (
+            ("repetitions", repetitions, 1),
+            ("floor_repetitions", floor_repetitions, 0),
+        )
+        if value is not None
+    }
+    if n_samples is not None:
+        given["n_samples"] = _points("n_samples", n_samples)
+    if steps is not None or nfe is not None:
+        require(steps is None or nfe is None, "steps", steps, "None where nfe is given")
+        given["nfe"] = _whole_numbers("nfe", nfe)
+        # steps are not used then
+        given["steps"] = _whole_numbers("steps", steps) or given["nfe"]
+    if samplers is not None:
+        given["samplers"] = _several("sampler", samplers, Sampler, sampler_settings)
+    if starts is not None:
+        given["starts"] = _unique("start", starts, Start)
+    if metrics is not None:
+        given["metrics"] = _unique("metric", metrics, (Metric, LawMetric))
+    changed = replace(_with_denoisers(base, denoisers), **given)
+    _require_some(changed)
+    return changed
+
+
+def _warn_of_missing(table: pd.DataFrame) -> None:
+    bad = table[table["status"] != "ok"]
+    if len(bad):
+        warnings.warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}", stacklevel=3)
+
+
+@contextmanager
+def _bar(label: str, shown: bool | None, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar; yields a function that gets the number of finished units."""
+    from tqdm.auto import tqdm  # a widget in a notebook
+
+    if shown is None:
+        shown = sys.stderr.isatty() or _shell() is not None
+    with tqdm(total=total, desc=label, disable=not shown, leave=False) as bar:
+        yield lambda done: bar.update(done - bar.n)
 
 
 def _built(group: str, name: str, settings: Mapping[str, object]) -> Any:
     from samplerbench.app.config.compose import make_member
 
-    return make_member(group, name, settings)
+    made = make_member(group, name, settings)
+    for thing in made if isinstance(made, list) else [made]:
+        if is_dataclass(thing):  # a table calls it as the command does
+            object.__setattr__(thing, _NAME, name)
+    return made
 
 
 def _base(
@@ -422,8 +669,9 @@ def _base(
     schedule: NoiseSchedule | str | None,
     grid: Grid | str | None,
     seed: int | None,
+    final: str | None,
 ) -> Sweep:
-    """The sweep of a run, or that of the main job with a law."""
+    """The sweep of a run; for a data set, that of the main job with these data."""
     if isinstance(model, Run):
         allowed = "left out: a run has the one that it was trained for"
         require(schedule is None, "schedule", schedule, allowed)
@@ -436,6 +684,8 @@ def _base(
         path = None if schedule is None else _one("schedule", schedule, NoiseSchedule)
         words = [] if seed is None else [f"seed={_whole('seed', seed, 0)}"]
         base = exact_sweep(_one("dataset", model, Dataset), path, words)
+    if final is not None:
+        base = replace(base, final=final)
     if grid is None:
         return base
     allowed = "a name, or a function of schedule and steps"
@@ -449,14 +699,17 @@ def _base(
 def _one(group: str, given: str | T, kind: Any) -> tuple[str, T]:
     """The object, and its name: that of the member, or of its class."""
     if isinstance(given, str):
-        return given, _built(group, given, {})
+        member = _built(group, given, {})
+        allowed = f"one of the samplers that it is, as in sb.sampler({given!r}, eta=1.0)"
+        require(not isinstance(member, list), group, given, allowed)
+        return given, member
     require(isinstance(given, kind), group, given, f"a name, or a {_kind_name(kind)}")
     try:
         describe(given)
     except TypeError as error:
         allowed = "a frozen dataclass, whose fields are its settings"
         raise InvalidSetting(group, type(given).__name__, f"{allowed} ({error})") from error
-    return type(given).__name__, given
+    return getattr(given, _NAME, type(given).__name__), given
 
 
 def _kind_name(kind: Any) -> str:
@@ -466,13 +719,16 @@ def _kind_name(kind: Any) -> str:
 def _several(
     group: str, given: Any, kind: Any, settings: Callable[[str], Sequence[Any]]
 ) -> list[tuple[str, Any]]:
-    """(name, object) pairs from one or several names and objects, or a mapping."""
+    """(name, object) pairs from a name, an object, a list of them, or a mapping."""
+
+    def listed(things: Any) -> list[Any]:
+        return list(things) if isinstance(things, list | tuple) else [things]
+
     if isinstance(given, Mapping):
-        return [(str(name), _one(group, thing, kind)[1]) for name, thing in given.items()]
-    several = isinstance(given, Sequence) and not isinstance(given, str)
-    listed = list(given) if several else [given]
+        named = [(str(name), one) for name, things in given.items() for one in listed(things)]
+        return [(name, _one(group, one, kind)[1]) for name, one in named]
     pairs: list[tuple[str, Any]] = []
-    for thing in listed:
+    for thing in [one for things in listed(given) for one in listed(things)]:
         if isinstance(thing, str):
             pairs += [(thing, one) for one in settings(thing)]
         else:
@@ -484,7 +740,7 @@ def _several(
 
 
 def _unique(group: str, given: Any, kind: Any) -> dict[str, Any]:
-    """The same for groups whose members have one setting each."""
+    """Like `_several`, for groups whose members have one setting each."""
     pairs = _several(group, given, kind, lambda name: [_built(group, name, {})])
     names = [name for name, _ in pairs]
     allowed = "of different names; a mapping gives them"
@@ -495,7 +751,7 @@ def _unique(group: str, given: Any, kind: Any) -> dict[str, Any]:
 def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score] | None) -> Sweep:
     """The sweep with some of its denoisers, or with those of the user.
 
-    A user's denoiser must be for the path of the sweep. Its identity is its content, not its name.
+    A user's denoiser must have the path of the sweep. Its identity depends on its content only.
     """
     if given is None:
         return base
@@ -503,11 +759,12 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
         for name, model in given.items():
             require(isinstance(model, Score), f"denoiser.{name}", model, "a Score or Denoiser")
             taken = name in KINDS and base.denoisers.get(name) is not model
-            allowed = f"of another name: {', '.join(KINDS)} are names of this package's own"
+            allowed = f"under another name: this package uses {', '.join(KINDS)} itself"
             require(not taken, f"denoiser.{name}", type(model).__name__, allowed)
             if isinstance(model, Denoiser):
                 own, allowed = model.schedule, f"{base.schedule}: or give schedule=its own"
                 require(own == base.schedule, f"denoiser.{name}.schedule", own, allowed)
+            _require_states(base, f"denoiser.{name}", model)
         origins = {name: base.origins[name] for name in given if name in base.origins}
         return replace(base, denoisers=dict(given), origins=origins)
     models, origins = dict(base.denoisers), dict(base.origins)
@@ -523,6 +780,23 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
     return replace(base, denoisers={name: models[name] for name in names}, origins=origins)
 
 
+@torch.no_grad()
+def _require_states(base: Sweep, name: str, model: Score) -> None:
+    """Refuse a model whose output for two states does not have their shape."""
+    dim = base.dataset.dim
+    x = torch.zeros(2, dim, dtype=base.dtype, device=base.device)
+    time = torch.tensor(0.5, dtype=torch.float64)
+    level = Level(0.5, *(float(scale) for scale in base.schedule(time)))
+    try:
+        out = (model.denoiser if isinstance(model, Denoiser) else model.score)(x, level)
+        found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        fault = "" if found == (2, dim) else f"it makes {found}"
+    except Exception as error:
+        fault = kind_and_line(error)
+    allowed = f"one that maps states (n, {dim}) to (n, {dim}), in torch: {fault}"
+    require(not fault, name, type(model).__name__, allowed)
+
+
 def _require_some(sweep: Sweep) -> None:
     allowed = f"given: the law of {sweep.labels.dataset} is not known; or train a model"
     require(len(sweep.denoisers) > 0, "denoiser", None, allowed)
@@ -533,15 +807,15 @@ def _points(name: str, value: object) -> int:
     from samplerbench.app.config.numbers import ROW, memory
 
     number, most = _whole(name, value), memory() // ROW
-    require(number <= most, name, number, f"at most {most:,}: the memory holds no more points")
+    require(number <= most, name, number, f"at most {most:,}: the memory cannot hold more points")
     return number
 
 
 def _whole(name: str, value: object, least: int = 1) -> int:
-    """A whole number, of Python or NumPy."""
+    """An integer of Python or NumPy."""
     allowed = f"a whole number, at least {least}"
     try:
-        number = index(value)  # type: ignore[arg-type]  # raises if it is none
+        number = index(value)  # type: ignore[arg-type]  # raises an error if it is not an integer
     except TypeError as error:
         raise InvalidSetting(name, value, allowed) from error
     require(number >= least and not isinstance(value, bool), name, value, allowed)
@@ -567,16 +841,21 @@ def _one_thread() -> Iterator[None]:
 
 
 def _show_figures() -> None:
-    """Make a notebook show all figures of matplotlib; by default it shows those of pyplot only."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
+    """Make a notebook show every figure of matplotlib; by default it shows those of pyplot."""
+    shell = _shell()
     if shell is None:
         return
     formatter = shell.display_formatter.formatters["image/png"]
     try:
-        formatter.lookup_by_type(Figure)  # already done
+        formatter.lookup_by_type(Figure)  # raises KeyError if this was not done before
     except KeyError:
         formatter.for_type(Figure, _png)
+
+
+def _shell() -> Any:
+    """IPython's shell, of a notebook or a terminal; None in a script."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython else None
 
 
 def _png(figure: Figure) -> bytes:

@@ -1,26 +1,8 @@
-"""Fixtures of the tests of commands: words that are composed or run, copies of the finished run."""
+"""Fixtures of the tests of commands: words that are run, copies of the finished run."""
 
 import shutil
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-
-from samplerbench.app.config.folders import conf_directory
-
-
-@pytest.fixture
-def composed():
-    """Composes words as a command would, which build sees; forgets them afterwards."""
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-
-        def commanded(*words):
-            whole = compose("config", list(words), return_hydra_config=True)
-            HydraConfig.instance().set_config(whole)
-            return compose("config", list(words))
-
-        yield commanded
-    HydraConfig.instance().cfg = None
 
 
 @pytest.fixture

@@ -8,8 +8,11 @@ from samplerbench.app.config.construct import construct, construct_grid, read_me
 from samplerbench.app.config.folders import conf_directory, member_files
 from samplerbench.app.config.groups import chosen_nodes
 from samplerbench.app.config.numbers import check_numbers, whole_number, whole_numbers
-from samplerbench.app.job.build import build, chosen_block, networks
+from samplerbench.app.job.basis import chosen_block
+from samplerbench.app.job.build import build
+from samplerbench.app.job.training import networks
 from samplerbench.core.grids import Level
+from samplerbench.core.models import Guided
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.common import Look
@@ -163,7 +166,7 @@ def test_settings_of_members_are_checked_by_the_members():
         ("metric=exact_w2", "^metric=exact_w2: .* more than max_pairs"),
         ("dataset=two_moons reference_noise=1", "^reference_noise=1.0: .* mixtures only"),
         ("picture=band_1d", "^picture=band_1d: .* 1 dimension"),
-        ("steps=4 nfe=8", "^steps=4: must be left out beside nfe, which decides the numbers"),
+        ("steps=4 nfe=8", "^steps=4: must be left out beside nfe, which determines the numbers"),
         ("steps=null", "^steps=None: must be numbers of steps, or null with nfe given"),
         ("sweeper_metric=exact_w2", "^sweeper_metric=exact_w2: must be null or one of the metr"),
     ],
@@ -247,6 +250,20 @@ def test_another_look_is_refused_before_any_work(composed, word):
         build(composed(*FEW, word), {}, "test")
 
 
+@pytest.mark.parametrize(
+    ("words", "has"),
+    [((), True), (("experiment=tiny",), False), (("experiment=tiny", "floor_free=true"), True)],
+)
+def test_the_main_job_has_what_its_floor_hides(composed, words, has):
+    job = build(composed(*words), {}, "test")
+    assert (job.floor_free is not None) is has
+
+
+def test_a_budget_shows_itself_what_its_floor_hides(composed):
+    job = build(composed("experiment=budget", "floor_free=true"), {}, "test")
+    assert job.floor_free is None
+
+
 def test_the_gaussian_twin_replaces_the_law_of_a_data_set(composed):
     words = ["law=gaussian_twin", "dataset=two_moons", "denoiser=oracle", "metric=kl_law_gaussian"]
     sweep = build(composed(*words), {"dataset": "two_moons"}, "test").sweep
@@ -254,3 +271,22 @@ def test_the_gaussian_twin_replaces_the_law_of_a_data_set(composed):
     assert sweep.labels.dataset == "Gaussian twin of two_moons"
     with pytest.raises(InvalidSetting, match=r"^law=twin: must be null or gaussian_twin$"):
         build(composed("law=twin"), {}, "test")
+
+
+def test_a_guided_denoiser_needs_a_guide_with_an_exact_denoiser(composed):
+    words = ["denoiser=guided", *FEW]
+    sweep = build(composed(*words, "+dataset@guide=two_clusters", "guidance=3"), {}, "test").sweep
+    model = sweep.denoisers["guided"]
+    assert isinstance(model, Guided)
+    assert model.weight == 3
+    assert sweep.books.origins["guided"].kind == "guided"
+    other = build(composed(*words, "+dataset@guide=two_clusters"), {}, "test").sweep
+    assert other.books.origins["guided"].id != sweep.books.origins["guided"].id
+    for more, message in (
+        ([], r"^guide=None: must be a data set"),
+        (["+dataset@guide=pinwheel"], r"^guide=Pinwheel: must be one with an exact denoiser$"),
+        (["+dataset@guide=gaussian_spectrum"], r"^guide.dim=3072: must be 2, as the data's$"),
+        (["+dataset@guide=two_moons", "law=gaussian_twin"], r"^law=gaussian_twin: must be null"),
+    ):
+        with pytest.raises(InvalidSetting, match=message):
+            build(composed(*words, *more), {}, "test")

@@ -1,5 +1,6 @@
 """`samplerbench check`: a user's members, from a folder of their own, in a few lines."""
 
+import re
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 import samplerbench as sb
 from samplerbench.app.commands import check, examine
+from samplerbench.app.config import folders
 from samplerbench.app.main import main
 from samplerbench.core.targets import VTarget
 from samplerbench.errors import InvalidSetting
@@ -47,7 +49,41 @@ def mine(tmp_path, monkeypatch):
 def test_a_sampler_of_another_package(mine, capsys):
     check.main([mine("mine_right")])
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.split() == ["mine_right.Mine", "1", "1.00", "1.00", "9.4", "→", "2.4", "%", "kept"]
+    found = ["1", "1.00", "1.00", "1.0", "1.0", "9.4", "→", "2.4", "%", "kept"]
+    assert line.split() == ["mine_right.Mine", *found]
+
+
+NOISY = """
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+from samplerbench.samplers.base import Sampler, Step
+
+@dataclass(frozen=True)
+class Mine(Sampler):
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
+
+    def steps(self, model, x, levels, noise):
+        for step, now, to in levels.pairs():
+            x0_hat = model.denoiser(x, now)
+            share = (now.alpha * to.sigma) / (now.sigma * to.alpha)
+            x = share * to.sigma / now.sigma * x + to.alpha * (1 - share**2) * x0_hat
+            if to.sigma > 0:
+                x = x + NOISE * to.sigma * math.sqrt(1 - share**2) * noise.normal(x, step)
+            yield Step(x, x0_hat)
+"""
+
+
+def test_the_noise_of_a_sampler_is_checked_on_a_mixture(mine, tmp_path, capsys):
+    mine("unused")  # the folder
+    for module, noise in (("noisy_right", "1"), ("noisy_wrong", "1.02")):
+        (tmp_path / f"{module}.py").write_text(NOISY.replace("NOISE", noise))
+    check.main(["noisy_right.Mine"])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.split()[:5] == ["noisy_right.Mine", "1", "weak", "0.98", "0.99"]
+    with pytest.raises(SystemExit, match=r"order on the mixture, EDM: 0\.\d+, and 1 is declared"):
+        check.main(["noisy_wrong.Mine"])
 
 
 @pytest.mark.parametrize(
@@ -82,6 +118,29 @@ def test_what_fails_is_named_in_a_line_each(mine, module, order, step, lines):
         assert len(found) == len(lines)
 
 
+def test_an_error_in_a_step_says_where_and_what_to_declare(mine):
+    place = "in step 1, from t=1, α=0, σ=1: declare needs_signal = True if it cannot start without"
+    for module, step, what in (
+        ("mine_divides", "Step(x + (1 / now.alpha) * 0, x0_hat)", "ZeroDivisionError: .* "),
+        ("mine_nan", "Step(x / now.alpha, x0_hat)", "a state or an x̂₀ is not finite "),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            check.main([mine(module, step=step)])
+        lines = [line for line in str(caught.value).splitlines() if place in line]
+        assert len(lines) == 1
+        assert re.match(f"samplerbench: {module}.Mine: states.*: on Rectified: {what}in", lines[0])
+    assert "(mine_divides.py, line 15) in step 1" not in lines[0]
+
+
+def test_a_wrong_weight_is_remarked_though_the_order_is_right(capsys):
+    check.main(["ipndm"])
+    out = capsys.readouterr().out
+    remark = "ipndm: its error, rough is 130 times that of AdamsBashforth(points=2): is a weight"
+    assert remark in " ".join(out.split())
+    check.main(["deis_log_rho"])
+    assert "times that of" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["os.path", "os.getcwd", "no_package.Sampler", ".Sampler"])
 def test_what_is_no_sampler(name):
     with pytest.raises(InvalidSetting, match=r"check=.*: must be a member of conf/sampler/, or a"):
@@ -113,8 +172,8 @@ def test_what_cannot_be_built_or_has_no_contract():
         ("picture=loss", "check=picture: must be one of dataset, grid, level_law, metric"),
         ("dataset=file", r"dataset\.file\.path=\?\?\?: must be"),
         ("dataset=samplerbench.datasets.unseen.Unseen", "dataset=.*TypeError: .*'shape'"),
-        ("schedule=samplerbench.core.schedules.NoiseSchedule", "no abstract class"),
-        ("target=samplerbench.core.schedules.EDM", "must be what conf/target/ names"),
+        ("schedule=samplerbench.core.schedules.NoiseSchedule", "not an abstract class"),
+        ("target=samplerbench.core.schedules.EDM", "must be a _target_ of conf/target/"),
     ):
         with pytest.raises(InvalidSetting, match=line) as caught:
             check.main([word])
@@ -124,7 +183,7 @@ def test_what_cannot_be_built_or_has_no_contract():
 def test_a_sampler_that_is_not_finished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "half.py").write_text(MINE[: MINE.index("    stochastic")].replace("ORDER", "1"))
-    with pytest.raises(InvalidSetting, match="it lacks steps, stochastic"):
+    with pytest.raises(InvalidSetting, match="it has no steps, stochastic"):
         check.main(["half.Mine"])
     (tmp_path / "unread.py").write_text("import nothing_of_this_name")
     with pytest.raises(InvalidSetting, match="No module named 'nothing_of_this_name'"):
@@ -136,6 +195,7 @@ def test_a_grid_of_settings_is_checked_at_its_ends():
 
 
 MEMBERS = """
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 import torch
@@ -220,11 +280,13 @@ class Gap(Distance):
         super().__init__(reference.shape[1])
         self.mean, self.faults = reference.mean(0), faults
     def measure(self, samples):
-        gap = float((samples.mean(0) - self.mean).norm()) ** (1 + self.faults)
+        gap = float((samples.mean(0) - self.mean).norm())
+        gap = math.nan if self.faults else gap
         return Measurement(gap, gap, gap, None, 0)
 
 @dataclass(frozen=True)
 class MyMetric(Metric):
+    is_wasserstein = False
     faults: int = 0
     def prepare(self, reference, seed):
         return Gap(reference, self.faults)
@@ -238,7 +300,7 @@ class MySampler(DDIM):
 """
 #: The class or function of each kind, and the line about the broken one.
 BROKEN = {
-    "dataset": ("MyDataset", "oracle: at σ="),
+    "dataset": ("MyDataset", "oracle: at α="),
     "schedule": ("MySchedule", "rates: the rate of σ² is not its derivative"),
     "target": ("MyTarget", "inverse: on EDM(sigma_max=10.0) denoise after regress differs from x₀"),
     "start": ("MyStart", "moments: the covariance is"),
@@ -247,7 +309,7 @@ BROKEN = {
     "grid": ("my_grid", "falling: on EDM(sigma_max=10.0) the noise does not fall"),
     "network": ("MyNetwork", "neighbours: a row depends on the other rows"),
     "objective": ("MyObjective", "learning: after 60 steps the loss is"),
-    "metric": ("MyMetric", "units: of a shift by 4.243 it is 18"),
+    "metric": ("MyMetric", "bounds: the value is nan"),
     "sampler": ("MySampler", "neighbours: a sample depends on its neighbours"),
 }
 
@@ -262,7 +324,8 @@ def lab(tmp_path, monkeypatch):
         folder = tmp_path / "conf" / kind
         folder.mkdir(parents=True)
         for name, faults in (("right", 0), ("wrong", 1)):
-            text = f"_target_: lab_members.{target}\nfaults: {faults}\n"
+            text = f"# @package {kind}.{name}\n" * (kind in folders.SEVERAL)
+            text += f"_target_: lab_members.{target}\nfaults: {faults}\n"
             if kind == "objective":
                 text = f"_target_: lab_members.My{'Wrong' * faults}Objective\n"
             text += "_partial_: true\n" * (kind == "grid")

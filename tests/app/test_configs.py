@@ -1,11 +1,14 @@
 """Every yaml composes and builds; a new member is found by walking conf/."""
 
+import copy
+
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+from samplerbench.app.config.construct import read_member
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.job.build import build
 
@@ -18,12 +21,13 @@ MEMBERS = [
     for path in sorted(CONF.glob("*/*.yaml"))
     if path.parent.name not in NOT_OURS and path.stem not in ELSEWHERE
 ]
-MEMBER_NAMES = [f"{group}/{member}" for group, member in MEMBERS]
 EXPERIMENTS = [
     path.relative_to(CONF / "experiment").with_suffix("").as_posix()
     for path in sorted((CONF / "experiment").rglob("*.yaml"))
     if path.stem != "celebahq"  # its weights are a download: tests/training/test_pretrained.py
 ]
+SEVERAL = ("sampler", "metric", "picture", "start")  # groups of which a job has several
+LITTLE = ["n_train=50", "n_reference=50", "n_samples=50"]
 FEW = ["n_train=10", "n_validation=5", "n_reference=10", "n_samples=10"]  # images
 # what a member needs of the others; all else stays as the main job has it
 LINE = ["dataset=four_well_boltzmann"]  # some pictures are of data on a line
@@ -55,10 +59,12 @@ NEEDS = {
     ("picture", "series_1d"): ["metric=max_sliced", "dataset=four_well"],
     ("dataset", "pinwheel"): ["denoiser=learned"],  # its law has no closed form
     ("metric", "w_law_1d"): LINE,
+    ("metric", "w_output_1d"): LINE,
     ("metric", "w2_law_gaussian"): SPECTRUM,
     ("metric", "kl_law_gaussian"): [*SPECTRUM[:2], "law=gaussian_twin"],
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
     ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],
+    ("dataset", "two_modes"): ["metric=sliced"],
     **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "underdamped")},
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
@@ -82,26 +88,55 @@ def composed():
         yield lambda *words: compose("config", list(words))
 
 
-@pytest.mark.parametrize(("group", "member"), MEMBERS, ids=MEMBER_NAMES)
-def test_every_member_builds(composed, group, member, tmp_path):
-    if member == "animal_mnist":
-        pytest.importorskip("animal_mnist")  # no extra brings it, since it asks for tensorflow
-    points = tmp_path / "points.npy"
-    np.save(points, np.random.default_rng(0).normal(size=(400, 2)))
+@pytest.fixture(scope="module")
+def main_job(composed):
+    return composed(*LITTLE)
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory):
+    """Points and images, as the members ask for that read a user's."""
+    folder = tmp_path_factory.mktemp("data")
+    np.save(folder / "points.npy", np.random.default_rng(0).normal(size=(400, 2)))
     for k in range(50):
-        Image.new("L", (8, 8), 5 * k).save(tmp_path / f"{k}.png")
-    needs = [word.format(points=points, images=tmp_path) for word in NEEDS.get((group, member), [])]
-    config = composed(f"{group}={member}", "n_train=50", "n_reference=50", "n_samples=50", *needs)
+        Image.new("L", (8, 8), 5 * k).save(folder / f"{k}.png")
+    return {"points": folder / "points.npy", "images": folder}
+
+
+def jobs():
+    """The words of jobs that choose each member; groups that hold several have one job for all."""
+    chosen = {}
+    for group, member in MEMBERS:
+        needs = tuple(NEEDS.get((group, member), ()))
+        alone = member if group not in SEVERAL else ""
+        chosen.setdefault((group, needs, alone), []).append(member)
+    for (group, needs, alone), names in chosen.items():
+        words = alone or f"[{','.join(names)}]"
+        yield pytest.param(group, names, [f"{group}={words}", *needs], id=f"{group}={words}")
+
+
+@pytest.mark.parametrize(("group", "names", "words"), jobs())
+def test_every_member_builds(composed, main_job, own_data, group, names, words):
+    if names == ["animal_mnist"]:
+        pytest.importorskip("animal_mnist")  # no extra brings it, since it asks for tensorflow
+    if len(words) > 1 or group in (*SEVERAL, "objective", "fidelity"):  # they change other groups
+        config = composed(*LITTLE, *[word.format(**own_data) for word in words])
+    else:
+        config = copy.deepcopy(main_job)
+        config[group] = read_member(CONF / group / f"{names[0]}.yaml")
     job = build(config, {}, "test")
     assert job.sweep.cells()
+    built = {"sampler": dict(job.sweep.samplers), "start": job.sweep.starts}
+    built |= {"metric": job.sweep.metrics, "picture": job.pictures}
+    assert group not in SEVERAL or list(built[group]) == names
 
 
-@pytest.mark.parametrize("fidelity", ["quick", "notebook"])
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_builds(composed, name, fidelity):
-    words = (f"experiment={name}", f"fidelity={fidelity}")
-    job = build(composed(*words), {"experiment": name}, "test")
-    assert job.sweep.labels.experiment == name
+def test_every_experiment_builds(composed, name):
+    config = composed(f"experiment={name}")
+    for config.fidelity in ("quick", "notebook"):
+        job = build(config, {"experiment": name}, "test")
+        assert job.sweep.labels.experiment == name
 
 
 @pytest.mark.parametrize("name", ["n1/annealed_langevin", "n1/ddim"])

@@ -61,24 +61,24 @@ FAR = [2.0, 2.02, 2.01, 1.99]
 
 def test_claims_of_a_whole_table():
     text = claims(floor(), cell(NEAR), cell(FAR, sampler="b"))
-    assert "a is best, and can be told from all others (Holm over 1 comparison)" in text
-    assert "w: 1 of 2 cells cannot be told from data" in text
+    assert "a is best, and distinguishable from all others (Holm over 1 comparison)" in text
+    assert "w: 1 of 2 cells is not distinguishable from data" in text
 
 
 def test_nothing_is_ranked_where_a_smaller_value_need_not_be_better():
     tables = [floor(), cell(NEAR), cell(FAR, sampler="b")]
     text = claims(*(table.assign(metric="nearest") for table in tables))
-    assert "nearest: no ranking, since neither small nor large is better: see its floor" in text
+    assert "nearest: no ranking, since a smaller value is not better: see its floor" in text
     assert "best" not in text
     assert "smallest mean" not in text
-    assert "nearest: 1 of 2 cells cannot be told from data" in text
+    assert "nearest: 1 of 2 cells is not distinguishable from data" in text
 
 
 def test_a_cell_with_one_value_costs_only_itself():
     lost = cell(FAR, sampler="c")
     lost.loc[1:, "status"] = "diverged"
     text = claims(floor(), cell(NEAR), cell(FAR, sampler="b"), lost)
-    assert "exact start, oracle score, c, N=4: one repetition gave a value" in text
+    assert "exact start, oracle score, c, N=4: left out, because only one" in text
     assert "a is best" in text
     assert "1 of 2 cells" in text
 
@@ -102,8 +102,8 @@ def test_what_is_missing_is_said_once():
 
 def test_every_floor_speaks_for_its_own_starts():
     text = claims(floor(), cell(NEAR), floor(0.5, start="even"), cell(NEAR, start="even"))
-    assert "w, even start: 0 of 1 cell cannot" in text
-    assert "w, exact start: 1 of 1 cell cannot" in text
+    assert "w, even start: 0 of 1 cell is not" in text
+    assert "w, exact start: 1 of 1 cell is not" in text
 
 
 def test_an_unbiased_metric_promises_no_distance():
@@ -157,7 +157,7 @@ def test_what_has_not_mixed_is_not_ranked():
         "exact start, oracle score: not ranked, since their chains have not mixed: a (split R̂ 12.9)"
         in text
     )
-    assert "b is best, and can be told from all others (Holm over 1 comparison)" in text
+    assert "b is best, and distinguishable from all others (Holm over 1 comparison)" in text
     lost = chain("b", split_r_hat=1.0, mass_not_reached=0.91)
     text = claims(*table, unit="N", chains=pd.concat([stuck, lost]))
     assert "a (split R̂ 12.9), b (split R̂ 1.000, 0.910 of the mass not reached)" in text
@@ -181,7 +181,7 @@ def test_at_equal_cost_columns_are_bounds_and_cells_say_what_was_made():
     assert own.endswith("2.005 ± 0.021 (4)")
     (other,) = [line for line in text.splitlines() if "  a  " in line]
     assert "(" not in other
-    assert text.count("(in brackets: the evaluations made") == 1
+    assert text.count("(in brackets: the number of evaluations") == 1
     assert "in brackets" not in printed(print_cells, cell(NEAR, steps=6, nfe=6), unit="NFE")
     assert "in brackets" not in printed(print_cells, cell(NEAR, steps=3, nfe=5))
 
@@ -201,9 +201,7 @@ def test_what_took_more_than_any_bound_is_told_apart():
     out = Console(file=io.StringIO(), width=200)
     print_beyond(out, beyond)
     text = out.file.getvalue()
-    assert text.startswith(
-        "beyond every bound: w, exact start, oracle score, adaptive, 11 levels: "
-    )
+    assert text.startswith("above every bound: w, exact start, oracle score, adaptive, 11 levels: ")
     assert "109 evaluations" in text
     assert text.count("\n") == 1
 
@@ -211,7 +209,7 @@ def test_what_took_more_than_any_bound_is_told_apart():
 def test_a_run_at_two_bounds_is_one_cell():
     near = cell(NEAR, steps=6, nfe=5)
     text = claims(floor(), near, near.assign(steps=8), unit="NFE")
-    assert "w: 1 of 1 cell cannot be told from data" in text
+    assert "w: 1 of 1 cell is not distinguishable from data" in text
 
 
 def test_what_else_a_metric_found_is_at_a_bound_too():
@@ -235,7 +233,7 @@ def test_the_floor_says_whose_draws_it_is_of():
     assert "against the law itself;" in text
     assert "10 fresh draws of the law itself" in text
     text = printed(print_cells, *table, unit="N", known_law=False)
-    assert "against the law that the data stand for;" in text
+    assert "against the law that the data represent;" in text
     assert "10 fresh draws of the data set itself" in text
     assert "the law itself" not in text
 

@@ -135,8 +135,8 @@ def test_what_cannot_be_done_ends_in_one_line(refuses, run, tmp_path):
         (["out={tmp}/new"], "export=no folder: must be the folder of one run"),
         (["{run}", "{run}", "out={tmp}/new"], "the folder of one run"),
         (["{run}", "out={tmp}/new", "eta=0"], "eta=0: must be left out"),
-        (["{run}", "out={tmp}"], "must be a new folder; what is there is kept"),
-        (["{run}", "out={tmp}/no/new"], "in a folder that is there"),
+        (["{run}", "out={tmp}"], "must be a new folder; the existing one is kept"),
+        (["{run}", "out={tmp}/no/new"], "in a folder that exists"),
         (["{tmp}", "out={tmp}/new"], "must be a folder that a job of samplerbench made"),
     ):
         refuses(["export", *(word.format(run=run, tmp=tmp_path) for word in words)], said)

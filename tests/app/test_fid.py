@@ -100,7 +100,7 @@ def test_samples_of_another_tool_are_scored(folder, command, capsys):
     np.save(folder / "some.npy", np.random.default_rng(0).uniform(-1, 1, (100, 64)))
     words = ("dataset=digits", "metric=my_fid", "n_reference=200")
     assert command("score", "some.npy", *words, "--config-dir", "conf", "trusted=lab") == 0
-    assert "told from the data" in capsys.readouterr().out
+    assert "differs from the data" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,5 @@ def test_data_that_are_no_images_are_refused(folder, command, capsys):
     words = ("dataset=two_moons", "logger=none", "metric=my_fid")
     assert command("--config-dir", "conf", "trusted=lab", *words) == 2
     said = capsys.readouterr().err
-    assert "metric=my_fid: must be another one: 2 numbers are no square image" in said
+    assert "metric=my_fid: must be another one: 2 values are not a square image" in said
     assert said.count("\n") == 1

@@ -54,7 +54,7 @@ def test_another_version_of_the_networks_package_is_another_model(job, monkeypat
     (known,) = set(table["training_id"]) - {""}
     run = open_run(job)
     assert build(run.config, run.choices, "again").sweep.origins["learned"].id == known
-    monkeypatch.setattr("samplerbench.app.job.build.version", lambda package: f"{package} 0")
+    monkeypatch.setattr("samplerbench.app.job.training.version", lambda package: f"{package} 0")
     assert build(run.config, run.choices, "again").sweep.origins["learned"].id != known
     # the weights that are there keep their own
     assert rebuild(run).sweep.origins["learned"].id == known

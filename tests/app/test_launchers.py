@@ -252,7 +252,7 @@ def test_jobs_that_are_taken_away_go_on_and_end_with_the_table_of_ones_left_alon
     for job in ("0", "1"):
         status = json.loads((folder / "runs" / job / "status.json").read_bytes())
         assert status["slurm"][1] != "0"  # it was begun again
-    assert "it goes on where it was interrupted" in (folder / "runs/0/report.txt").read_text()
+    assert "it continues where it was interrupted" in (folder / "runs/0/report.txt").read_text()
 
 
 @pytest.mark.slow

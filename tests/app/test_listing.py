@@ -59,7 +59,9 @@ def test_what_a_sampler_declares():
 def test_members_of_ones_own(tmp_path, capsys):
     folder = tmp_path / "sampler"
     folder.mkdir()
-    (folder / "mine.yaml").write_text("# mine: my own\n_target_: listed_lab.Mine\n")
+    (folder / "mine.yaml").write_text(
+        "# @package sampler.mine\n# mine: my own\n_target_: listed_lab.Mine\n"
+    )
     text = "from samplerbench.samplers.heun import Heun\nclass Mine(Heun): '''arXiv 2010.02502'''\n"
     (tmp_path / "listed_lab.py").write_text(text)
     words = ["sampler", "--config-dir", str(tmp_path)]

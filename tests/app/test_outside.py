@@ -50,7 +50,7 @@ def ours_and_theirs(folder, command, tmp_path_factory):
         runs = folder / "many"
         command(
             *["-m", "--config-dir", "conf", "trusted=lab", *SMALL, f"hydra.sweep.dir={runs}"],
-            *["sampler=[euler],[mine]", "dataset=gaussian,square"],
+            *["sampler=[euler,mine]", "dataset=gaussian,square"],
         )
     return runs
 
@@ -81,7 +81,7 @@ def test_their_names_are_known_at_the_other_doors(here, command, capsys):
     assert "broken" not in capsys.readouterr().out
     np.save("some.npy", np.random.default_rng(0).uniform(-1, 1, (100, 2)))
     command("score", "some.npy", "dataset=square", "metric=mean_gap", "n_reference=200", *own)
-    assert "cannot be told from the data" in capsys.readouterr().out
+    assert "not distinguishable from the data" in capsys.readouterr().out
     assert command("check", "mine") == 2
 
 
@@ -105,7 +105,10 @@ def test_what_is_not_trusted_or_not_there_is_one_line(here, command, capsys):
         (["trusted=lab.dataset"], "add trusted=lab if"),
         (["trusted=[3]"], "trusted=3: must be the name of a package"),
         (["trusted=file:x"], "trusted=file:x: must be the name of a package"),
-        (["trusted=lab", "sampler.mine._target_=lab.nothing.Mine"], "can be imported: No module"),
+        (
+            ["trusted=lab", "sampler.mine._target_=lab.nothing.Mine"],
+            "module 'lab' has no attribute",
+        ),
         (["trusted=lab", "sampler.mine._target_=labevil.Mine"], "add trusted=labevil if"),
     ):
         capsys.readouterr()
@@ -122,16 +125,51 @@ def test_where_it_is_defined_decides(here):
         assert trusted("lab.sampler.Mine", "x").__name__ == "Mine"
         for target, message in (
             ("lab.tricks.os.system", "a class or a function"),
-            ("lab.tricks.os.path.join", "named as where it is defined"),
-            ("lab.tricks.Mine", "where it is defined lab.sampler.Mine"),
+            ("lab.tricks.os.path.join", "by the module that defines it"),
+            ("lab.tricks.Mine", "by the module that defines it: lab.sampler.Mine"),
             ("lab.tricks.five", "a class or a function"),
             ("lab.tricks.six", "that can be imported"),
-            ("lab.silent.Mine", "that can be imported: Exception"),
+            ("lab.silent.Mine", r"that can be imported \(Exception \(silent.py, line 1\)\)"),
             ("lab", "a member of samplerbench, lab"),
         ):
             with pytest.raises(InvalidSetting, match=message) as caught:
                 trusted(target, "x")
             assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_of_a_newcomer_is_one_line_that_says_what_to_do(here, command, capsys):
+    own = ["--config-dir", "conf", "trusted=lab"]
+    (here / "lab" / "slips.py").write_text(
+        "from lab.sampler import Mine\nfrom samplerbench.samplers.base import Sampler\n\n"
+        "class Bare(Sampler):\n    eta: float = 0.5\n    order, stochastic = 1, False\n"
+        "    steps = Mine.steps\n"
+    )
+    slips = here / "slips" / "sampler" / "bare.yaml"
+    slips.parent.mkdir(parents=True)
+    slips.write_text("# @package sampler.bare\n_target_: lab.slips.Bare\neta: 0.1\n")
+    copied = here / "copied" / "sampler" / "second.yaml"
+    copied.parent.mkdir(parents=True)
+    copied.write_text((here / "conf" / "sampler" / "mine.yaml").read_text())
+    taken = here / "taken" / "dataset" / "rings.yaml"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("_target_: lab.dataset.Square\n")
+    line = "must be a file with the line # @package sampler.second"
+    for words, message in (
+        (["check", "square", *own], "check=square: must be dataset=square"),
+        (["check", "dataset=lab.sampler.Mine"], "derives from samplerbench.datasets.base.Dataset"),
+        (
+            ["check", "bare", "--config-dir", "slips", "trusted=lab"],
+            "bare.eta=0.1: must be a field: write @dataclass(frozen=True) above class Bare",
+        ),
+        (["--config-dir", "taken", "dataset=rings", *SMALL], "must be a file with another name"),
+        (["check", "second", "--config-dir", "copied", "trusted=lab"], line),
+        (["--config-dir", "copied", "trusted=lab", "sampler=[second,ddim]", *SMALL], line),
+    ):
+        capsys.readouterr()
+        assert command(*words) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1, err
+        assert message in err
 
 
 def test_trust_ends_with_the_command(here):

@@ -59,7 +59,10 @@ def test_a_widened_multirun_goes_on_in_its_folder(multirun, tmp_path, capfd):
     assert jobs(grid) == after
     capfd.readouterr()
     report.main(["grid", "out=narrow", "panels=false"])
-    assert "note: grid: not of its last command: 1, 2, 3, 5\n" in capfd.readouterr().out
+    assert (
+        "note: grid: runs that its last command does not have: 1, 2, 3, 5\n"
+        in capfd.readouterr().out
+    )
 
 
 @pytest.mark.slow

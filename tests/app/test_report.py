@@ -147,12 +147,12 @@ def test_jobs_that_have_not_begun_are_counted(runs, capsys):
     out = capsys.readouterr().out
     missing = ["seed=0 train_seed=0", "seed=1 train_seed=0", "seed=1 train_seed=1"]
     missing += ["seed=0 train_seed=2", "seed=1 train_seed=2"]
-    assert f"runs: 1 of 6 jobs have begun; not: {'; '.join(missing)}\n" in out
-    assert "runs: not of its last command: a\n" in out
+    assert f"runs: 1 of 6 jobs have started; not: {'; '.join(missing)}\n" in out
+    assert "runs: runs that its last command does not have: a\n" in out
     (runs / "a" / "run.json").unlink()  # which of the jobs it is nobody knows
     report.main(["runs", "out=other"])
     out = capsys.readouterr().out
-    assert "runs: 2 of 6 jobs have begun" in out
+    assert "runs: 2 of 6 jobs have started" in out
     assert "last command" not in out
 
 
@@ -161,11 +161,11 @@ def test_a_multirun_whose_jobs_all_wait_and_a_folder_that_is_none(runs, capsys):
     (runs.parent / "waiting").mkdir()
     OmegaConf.save(OmegaConf.create(plan), runs.parent / "waiting" / "multirun.yaml")
     report.main(["waiting", "out=none"])
-    assert "waiting: 0 of 2 jobs have begun" in capsys.readouterr().out
+    assert "waiting: 0 of 2 jobs have started" in capsys.readouterr().out
     assert not (runs.parent / "none").exists()
     report.main(["waiting", "nowhere", "runs/a", "out=out"])
     out = capsys.readouterr().out
-    assert "waiting: 0 of 2 jobs have begun" in out
+    assert "waiting: 0 of 2 jobs have started" in out
     assert "left out: run=nowhere: must be a folder" in out
     assert "#1 a: finished" in out
 
@@ -183,7 +183,7 @@ def test_mistakes_are_one_line(runs, refuses):
         (["nowhere"], "run=nowhere: must be a folder"),
         (["empty"], "run=empty: must be a folder"),
         (["rnus"], "run=rnus: must be a folder that a job of samplerbench made", "near it: runs"),
-        (["runs", "out=runs"], "out=runs: must be a folder that is not there yet"),
+        (["runs", "out=runs"], "out=runs: must be a new folder"),
         (["runs", "--comparee"], "report=--comparee: must be left out: report uses out, p"),
         (["runs", "panels=maybe"], "panels=maybe: must be true or false"),
         (["runs", "figures=[png,gif]"], "figure.format=png,gif: must be one or several of"),

@@ -55,7 +55,7 @@ def test_what_is_no_run_is_refused_in_one_line(run, tmp_path):
     for name in ("config.yaml", "run.json", "status.json"):
         whole = (run / name).read_bytes()
         (run / name).write_bytes(whole[: len(whole) // 2] + b"\x00{")
-        with pytest.raises(InvalidSetting, match="a whole run") as caught:
+        with pytest.raises(InvalidSetting, match="a complete run") as caught:
             open_run(run)
         assert "\n" not in str(caught.value)
         (run / name).write_bytes(whole)
@@ -72,7 +72,7 @@ def test_a_run_that_was_killed_as_it_began_is_interrupted(run):
 def test_the_command_of_a_run_whose_process_is_gone_goes_on(run, again):
     before = values(run)
     running(run, host="a node that died", process=1)
-    assert (open_run(run).state, open_run(run).message) == ("interrupted", "its process is gone")
+    assert (open_run(run).state, open_run(run).message) == ("interrupted", "its process has ended")
     assert again()[0] == 0
     assert open_run(run).state == "finished"
     pd.testing.assert_frame_equal(values(run), before)
@@ -95,7 +95,7 @@ def test_a_run_that_is_worked_on_is_left_alone(run, again):
     assert open_run(run).state == "running"
     status, err = again()
     assert status == 2
-    assert "it still runs, says status.json: process" in err
+    assert "it still runs, by status.json: process" in err
 
 
 def test_a_lock_ends_with_its_process(run):
@@ -123,7 +123,7 @@ def test_what_cannot_be_read_of_a_run_is_named_and_it_goes_on(run, again, name):
     status, err = again("seed=1")  # another run's: nothing of it is touched
     assert status == 2
     assert (run / name).read_text() == "{"
-    assert "its config.yaml is another run's" in err
+    assert "its config.yaml belongs to another run" in err
     status, err = again()
     assert status == 0
     assert f"{name} is not usable" in err

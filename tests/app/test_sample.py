@@ -116,10 +116,10 @@ def test_a_file_that_was_made_meanwhile_is_kept(run, monkeypatch):
     def slow(array, *_):
         with open("x.npy", "w") as other:
             other.write("somebody's")
-        return sampling.Made(1, 0.0, 0)
+        return sampling.SamplingCost(1, 0.0, 0)
 
     monkeypatch.setattr(sampling, "sample_into", slow)
-    with pytest.raises(InvalidSetting, match="made meanwhile"):
+    with pytest.raises(InvalidSetting, match="created meanwhile"):
         made(run, "sampler=heun", "steps=4", "n=100")
     assert os.listdir() == ["x.npy"]
     with open("x.npy") as other:
@@ -151,8 +151,8 @@ def test_mistakes_are_one_line_and_leave_nothing(run, refuses, tmp_path):
         ({"steps": "[4,8]"}, "steps="),
         ({"sampler": "heun,ddim"}, "sampler=sampler=heun,ddim: must be one value"),
         ({"out": "x.csv"}, "ends in .npy"),
-        ({"out": "no/where/x.npy"}, "in a folder that is there"),
-        ({"out": "there.npy"}, "what is there is kept"),
+        ({"out": "no/where/x.npy"}, "in a folder that exists"),
+        ({"out": "there.npy"}, "the existing one is kept"),
         ({"foo": "1"}, "foo=1: must be left out: sample uses sampler"),
         ({"metric.p": "1"}, "metric.p=1: must be left out"),
         ({"sampler": "hune"}, "sampler=hune: must be one of"),

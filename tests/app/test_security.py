@@ -207,7 +207,7 @@ def test_a_stored_config_cannot_read_the_environment(run, typed, tmp_path, monke
         ):
             (run / "config.yaml").write_bytes(whole)
             change(run, **changed)
-            with pytest.raises(InvalidSetting, match="values only"):
+            with pytest.raises(InvalidSetting, match="only values"):
                 open_run(run)
     assert typed("cite", run)[0] == 2
     assert typed("sample", run, "sampler=ddim", "steps=2", "n=5", "out=a.npy")[0] == 2
@@ -230,7 +230,7 @@ def test_a_stored_config_is_values_and_of_its_own_size(run):
         "\x00",
     ):
         (run / "config.yaml").write_text(text)
-        with pytest.raises(InvalidSetting, match="a whole run") as caught:
+        with pytest.raises(InvalidSetting, match="a complete run") as caught:
             open_run(run)
         assert "\n" not in str(caught.value)
 

@@ -25,7 +25,7 @@ WORDS = [
     "trainer.log_every=5",
     "n_samples=50",
 ]
-WORDS += ["block=50", "sampler.ddim.eta=[0,0.5,1]", "steps=[2,3,4,5]", "workers=2"]
+WORDS += ["block=50", "sampler.ddim.eta=[0,1]", "steps=[2,3,4]", "workers=2"]
 
 
 def start(directory: Path, *words: str) -> int:
@@ -96,7 +96,7 @@ def test_killed_at_twenty_moments_the_table_is_that_of_a_run_left_alone(whole, t
 
 
 def test_the_same_command_goes_on_in_its_folder_and_no_other_does(whole, tmp_path, capfd):
-    words = ["hydra.run.dir=here", "steps=[2,3,4,5]"]
+    words = ["hydra.run.dir=here"]
     child = start(tmp_path, *words)
     while not list(tmp_path.glob("here/cells/*")):
         time.sleep(0.01)
@@ -172,7 +172,7 @@ def test_a_model_that_cannot_be_read_is_named_and_trained_again(whole, tmp_path,
 
 @pytest.mark.slow
 def test_order_workers_and_blocks_of_work_change_no_bit(whole, tmp_path):
-    words = ["steps=[5,2,4,3]", "sampler.ddim.eta=[1,0,0.5]", "workers=1", "cache=off"]
+    words = ["steps=[4,2,3]", "sampler.ddim.eta=[1,0]", "workers=1", "cache=off"]
     assert finish(start(tmp_path, *words)) == 0
     (run,) = find_runs(tmp_path)
     pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
@@ -215,6 +215,6 @@ def test_another_number_of_threads_changes_the_last_digits_only(whole, tmp_path)
     (run,) = find_runs(tmp_path)
     keys = ["denoiser", "start", "sampler", "sampler_settings", "steps", "repetition"]
     both = table(run).merge(whole[0], on=keys, suffixes=("", "_one"))
-    assert len(both) == len(table(run)) == 52
+    assert len(both) == len(table(run)) == 28
     assert (both["cell_id"] != both["cell_id_one"]).all()  # threads are part of the identity
     assert ((both["value"] - both["value_one"]).abs() <= 1e-5 * both["value_one"]).all()

@@ -106,7 +106,7 @@ def test_a_sweeper_gets_the_metric_that_is_named_and_infinity_where_cells_diverg
 
 
 def test_unless_one_is_named_it_is_the_first(sweep):
-    status, returned, tables = sweep("sampler=heun", "seed=0,1", METRICS)
+    status, returned, tables = sweep("sampler=heun", "seed=0", METRICS)
     assert status == 0
     for value, found in zip(returned, tables, strict=True):
         own = found.query("metric == 'max_sliced_certified' and denoiser == 'oracle'")["value"]

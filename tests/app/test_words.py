@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from samplerbench.app.commands.words import members_of_others, read_words
+from samplerbench.app.commands.words import read_words, split_member_words
 from samplerbench.app.folder.runs import open_run
 from samplerbench.errors import InvalidSetting
 from samplerbench.library import load
@@ -103,7 +103,7 @@ def test_a_folder_that_is_called_like_a_package_to_trust(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.makedirs("trusted=lab/seed=0")
     words = ["trusted=lab/seed=0", "trusted=[lab,other]", "-cd", "conf"]
-    folders, packages, others = members_of_others(words)
+    folders, packages, others = split_member_words(words)
     assert [str(folder) for folder in folders] == ["conf"]
     assert packages == ["lab", "other"]
     assert others == ["trusted=lab/seed=0"]

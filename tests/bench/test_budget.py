@@ -287,7 +287,7 @@ def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
     (title,) = [line for line in text if line.startswith("nearest, heun, N=10: ")]
     assert " floor " in title
     assert text[text.index(title) + 1] == (
-        "  no advice: of this metric neither a small value nor a large one is better"
+        "  no advice: a smaller value of this metric is not better"
     )
 
 
@@ -397,7 +397,7 @@ def test_the_two_runs_of_a_limit_are_compared_directly(gaussian_budget):
     means = doubled.groupby("sampler")["value"].mean()
     assert lines["apart"].to_dict() == pytest.approx(means.to_dict())
     words = [line for line in verdict(of, rows) if "60 → 120 steps" in line]
-    assert all(" and lie W = " in line for line in words)
+    assert all(" and the samples by W = " in line for line in words)
     # DDIM(1) is of order 1: its limit is far from Heun's accuracy
     assert lines.loc["ddim limit", "apart"] > 5 * lines.loc["ODE limit", "apart"]
 
@@ -640,12 +640,10 @@ def at(mean: float, sd: float) -> GaussianMixture:
         (at(293.0, 5.0), "start", "start dominates, as score"),  # two temperatures in kelvin
         (at(0.0, 0.007), "end", "grid dominates"),  # daily returns
         (mixture(1e4, 1.0), "start", "start dominates, as score"),
-        (mixture(0.0, 1e-6), "end", "grid dominates"),
         (mixture(0.0, 1e3), "start", "start dominates: prior mismatch"),
-        (at(0.0, 1.0), "", "nothing stands out of the floor"),
-        (mixture(0.0, 1.0), "", "nothing stands out of the floor"),
+        (mixture(0.0, 1.0), "", "no part is significantly above zero"),
     ],
-    ids=["kelvin", "returns", "moved", "tiny", "large", "plain", "two modes"],
+    ids=["kelvin", "returns", "moved", "large", "two modes"],
 )
 def test_what_does_not_fit_is_blamed_and_said_first(dataset, said, dominates):
     of = budget(
@@ -668,7 +666,7 @@ def test_what_does_not_fit_is_blamed_and_said_first(dataset, said, dominates):
     assert [bool(unfit.start), bool(unfit.end)] == [said == "start", said == "end"]
     words = verdict(of, table(of))
     assert words[: len(unfit.lines)] == unfit.lines
-    (blame,) = [line for line in words if "dominates" in line or "stands out" in line]
+    (blame,) = [line for line in words if "dominates" in line or "no part is" in line]
     assert blame.startswith(f"  {dominates}"), words
     assert not any("-0.00 " in line or "train longer" in line for line in words)
 
@@ -683,8 +681,8 @@ def test_a_far_mean_is_to_be_centred_also_for_an_exact_score():
 
 @pytest.mark.parametrize(
     ("tails", "scale", "fits"),
-    [(3.0, 1.0, True), (1e6, 0.007, False), (1e6, 1e-6, False)],
-    ids=["heavy tails", "returns", "tiny"],
+    [(3.0, 1.0, True), (1e6, 0.007, False)],
+    ids=["heavy tails", "returns"],
 )
 def test_a_file_of_points_is_not_told_to_have_more(tails, scale, fits):
     """Heavy tails fit the path; where data are small, the grid is to blame and not their number."""
@@ -705,14 +703,14 @@ def test_the_costs_of_start_and_end_are_those_of_a_gaussian(max_sliced_w2):
     grid = partial(karras, noise_min=3.0, rho=5.0)
     sweep = replace(of.sweep, grid=grid)
     scale = scale_of(dataset.draws(200_000, "evaluation", 0))
-    levels, oracle = sweep.levels(400), sweep.denoisers["oracle"]
+    levels, oracle = sweep.levels(200), sweep.denoisers["oracle"]
     mean, cov = torch.tensor([30.0, 0.0]).double(), 4 * torch.eye(2).double()
     square = 100 * torch.eye(2).double()
     exact = output_law(Heun(), oracle, levels, mean, cov + square)
     prior = output_law(Heun(), oracle, levels, torch.zeros(2).double(), square)
     # the end's cost is a root sum of squares over both directions
     assert scale.end_cost(3.0) / 2**0.5 == pytest.approx(max_sliced_w2(*exact, mean, cov), rel=0.02)
-    fine = sweep.grid.func(sweep.schedule, 400, noise_min=0.002, rho=5.0)
+    fine = sweep.grid.func(sweep.schedule, 200, noise_min=0.002, rho=5.0)
     prior = output_law(Heun(), oracle, fine, torch.zeros(2).double(), square)
     assert scale.start_cost(10.0) == pytest.approx(max_sliced_w2(*prior, mean, cov), rel=0.02)
 

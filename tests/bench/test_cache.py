@@ -276,7 +276,7 @@ def test_an_archive_under_another_name_is_not_believed(tmp_path, caplog):
     path = archive_file(cache)
     path.rename(path.with_name("01ffffffffffffff.zip"))
     assert recalled(cache, "01ffffffffffffff") is None
-    assert "it holds other files" in caplog.text
+    assert "it contains other files" in caplog.text
 
 
 def crafted(folder, content):

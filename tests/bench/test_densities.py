@@ -115,10 +115,10 @@ def test_on_a_mixture_it_is_the_integral_over_the_start(sampler, steps):
 
 #: Computed by two other implementations, with 6 × 2¹⁵ Sobol starts; within 5 % unless stated.
 VALUES = {
-    ("exact", DDIM): {9: 0.291, 16: 0.0740, 25: 0.0271, 36: 0.0128, 64: 0.0038, 100: 0.0015},
-    ("exact", Heun): {9: 0.0204, 16: 0.0024, 25: 0.00056},
-    ("prior", DDIM): {9: 0.557, 16: 0.260, 25: 0.189, 36: 0.162, 64: 0.142, 100: 0.1352},
-    ("prior", Heun): {9: 0.1149, 16: 0.1211, 25: 0.1237, 36: 0.1247, 64: 0.1254, 100: 0.1256},
+    ("exact", DDIM): {9: 0.291, 36: 0.0128},
+    ("exact", Heun): {9: 0.0204, 25: 0.00056},
+    ("prior", DDIM): {9: 0.557, 36: 0.162},
+    ("prior", Heun): {9: 0.1149, 36: 0.1247},
 }
 
 
@@ -126,7 +126,7 @@ VALUES = {
 def test_the_values_are_those_of_other_implementations(start, kind):
     steps = list(VALUES[start, kind])
     sampler = DDIM(0.0) if kind is DDIM else Heun()
-    rows = sweep_of(grid_mixture(), [sampler], steps, start=start, n=16384).run()
+    rows = sweep_of(grid_mixture(), [sampler], steps, start=start, n=8192).run()
     found = {row.steps: row for row in rows if row.metric == "kl"}
     for number, value in VALUES[start, kind].items():
         assert found[number].status == "ok"
@@ -163,7 +163,10 @@ def test_a_law_that_misses_a_mode_has_no_density():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"samplers": [("mine", DDIM(0.5))]}, "draws noise is not known; for DDIM use eta=0"),
+        (
+            {"samplers": [("mine", DDIM(0.5))]},
+            "draws noise is not known .in one it is.; for DDIM use eta=0",
+        ),
         ({"samplers": [("mine", DormandPrince())]}, "chooses its own steps"),
         ({"dataset": isotropic((1.0,), ((0.0, 1.0),), 0.0)}, "a density"),
     ],

@@ -41,7 +41,7 @@ def test_order_ties_and_ranges(table):
     assert order.loc["heun", "ties"] == ["ddim"]
     assert order.loc["euler", "ties"] == []
     assert order[["best", "worst"]].to_numpy().tolist() == [[1, 2], [1, 2], [3, 3]]
-    assert f"cannot be told from {order.index[1]} (Holm over" in result.sentence
+    assert f"is not distinguishable from {order.index[1]} (Holm over" in result.sentence
 
 
 def test_pairs_are_scipy_s_with_holm_s_correction(table):
@@ -68,7 +68,9 @@ def test_the_pairing_tells_apart_what_overlapping_intervals_do_not():
     a, b = result.order.iloc[0], result.order.iloc[1]
     assert a["upper"] > b["lower"]
     assert a["ties"] == []
-    assert result.sentence == "a is best, and can be told from all others (Holm over 1 comparison)"
+    assert (
+        result.sentence == "a is best, and distinguishable from all others (Holm over 1 comparison)"
+    )
 
 
 def test_more_competitors_need_stronger_evidence():
@@ -78,11 +80,11 @@ def test_more_competitors_need_stronger_evidence():
     gap = 0.1 * (gap - gap.mean()) / gap.std(ddof=1) + 0.1  # t = 2.8, p = .026
     base = rng.standard_normal(8)
     pair = [rows(base, sampler="a"), rows(base + gap, sampler="b")]
-    assert ranking(pd.concat(pair), steps=4).pairs["told_apart"].all()
+    assert ranking(pd.concat(pair), steps=4).pairs["significant"].all()
     many = [rows(base + 5 + 9 * rng.standard_normal(8), sampler=f"s{k}") for k in range(4)]
     pairs = ranking(pd.concat([*pair, *many]), steps=4).pairs
     both = (pairs["first"] == "a") & (pairs["second"] == "b")
-    assert not pairs.loc[both, "told_apart"].item()
+    assert not pairs.loc[both, "significant"].item()
 
 
 def test_names_tell_settings_apart():
@@ -179,7 +181,7 @@ def test_two_names_of_one_method_are_no_comparison():
     both = [rows(np.ones(4), sampler="ddim"), rows(np.ones(4) + 1e-15, sampler="euler")]
     result = ranking(pd.concat([*both, far]), steps=4)
     assert result.sentence == (
-        "ddim (and euler, with the same values) is best, and can be told from all others "
+        "ddim (and euler, with the same values) is best, and distinguishable from all others "
         "(Holm over 2 comparisons)"
     )
     assert "nothing to compare" in ranking(pd.concat(both), steps=4).sentence

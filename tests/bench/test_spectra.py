@@ -2,7 +2,7 @@
 
 import functools
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from samplerbench.app.job.refusals import check
+from samplerbench.bench.affine import affine_map
 from samplerbench.bench.spectra import output_spectrum
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core import grids
@@ -43,10 +44,11 @@ LAW = gaussian_spectrum(dim=8, exponent=2.0)
 def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
     law = GaussianSpectrum(LAW.variances, torch.linspace(-1, 2, 8).double())
     dense = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist())
-    checked = 0
+    checked, grid = 0, functools.partial(grids.karras, noise_max=5.0, noise_min=0.1)
     for sampler in all_samplers:
-        levels = grids.karras(schedule, 6, noise_max=5.0, noise_min=0.1)
-        if sampler.holds or not sampler.affine:
+        levels = sampler.levels(grid, schedule, 6)
+        reason = sampler.why_incompatible(law.oracle(schedule), levels)
+        if sampler.holds or not sampler.affine or reason is not None:
             continue
         first = levels.rows[0]
         variances = first.alpha**2 * law.variances + first.sigma**2
@@ -59,7 +61,7 @@ def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
                 torch.diag(variances),
             )
         except ValueError:
-            with pytest.raises(ValueError, match=r"affine|uniform|chooses"):
+            with pytest.raises(ValueError, match=r"affine|uniform|chooses|own levels"):
                 output_spectrum(sampler, law.oracle(schedule), levels, law.mean, variances)
             continue
         ours = output_spectrum(
@@ -69,6 +71,24 @@ def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
         torch.testing.assert_close(torch.diag(ours[1]), theirs[1], rtol=1e-9, atol=1e-9)
         checked += 1
     assert checked > 20
+
+
+@dataclass(frozen=True)
+class Off(DDIM):
+    """DDIM in the way of a package that switches gradients off."""
+
+    def steps(self, model, x, levels, noise):
+        with torch.no_grad():
+            yield from list(super().steps(model, x, levels, noise))
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_a_code_without_gradients_has_the_same_map(diagonal):
+    levels = grids.karras(EDM(10.0), 5, noise_min=0.1)
+    rest = LAW.oracle(EDM(10.0)), levels, LAW.mean + 1
+    one, other = (affine_map(one, *rest, diagonal=diagonal) for one in (DDIM(0.5), Off(0.5)))
+    for name in ("output", "by_state", "by_draws"):
+        torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-9)
 
 
 def w2(mean, variances, law):
@@ -203,7 +223,7 @@ def test_bad_spectra_are_one_line(tmp_path, array, message):
 
 def test_a_sampler_that_chooses_its_steps_is_refused():
     levels = grids.karras(EDM(10.0), 5, noise_min=0.02)
-    with pytest.raises(ValueError, match="chooses its own steps"):
+    with pytest.raises(ValueError, match="is not affine"):
         output_spectrum(DormandPrince(), LAW.oracle(EDM(10.0)), levels, LAW.mean, LAW.variances)
 
 

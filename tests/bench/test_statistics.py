@@ -407,7 +407,7 @@ class TestAgainstFloor:
     def test_cells_apart_and_not(self):
         table = floors_and_cells(1000, 1.0, [2.0, 1.0, 0.01, 0.0])
         lines = against_floor(table).set_index("steps")
-        assert list(lines["told_apart"]) == [True, True, False, False]
+        assert list(lines["significant"]) == [True, True, False, False]
         law = table.loc[table["denoiser"] == "law", "value"]
         values = table.loc[table["steps"] == 3, "value"]
         theirs = stats.mannwhitneyu(values, law, method="exact")
@@ -423,7 +423,7 @@ class TestAgainstFloor:
         table = floors_and_cells(1000, 1.0, [0.0])
         table.loc[table["denoiser"] != "law", "value"] -= 0.5
         line = against_floor(table).iloc[0]
-        assert line["told_apart"]
+        assert line["significant"]
         assert line["excess"] < -0.4
 
     def test_a_start_may_have_a_floor_of_its_own(self):
@@ -434,7 +434,7 @@ class TestAgainstFloor:
         even, other = (law.assign(start=s, value=law["value"] - 0.5) for s in ("even", "other"))
         assert against_floor(pd.concat([table, other])).iloc[0]["floor"] == law["value"].mean()
         line = against_floor(pd.concat([table, even])).iloc[0]
-        assert not line["told_apart"]
+        assert not line["significant"]
         assert line["floor_count"] == 40
 
     def test_every_n_has_its_own_floor(self):
@@ -476,7 +476,7 @@ class TestResolution:
         table = floors_and_cells(1000, 1.0, [0.0] * 4, repetitions=2).groupby("denoiser").head(8)
         table["value"] -= 1.1
         found = resolution(table, 0.5)
-        assert found.sentence.endswith(f"floor_repetitions={found.sets_needed} would")
+        assert found.sentence.endswith(f"floor_repetitions={found.sets_needed} is enough")
         sets, cells = found.sets_needed, found.cells
         assert ranks_suffice(2, sets, cells)
         assert not ranks_suffice(2, sets - 1, cells)
@@ -556,9 +556,9 @@ class TestResolution:
         found = resolution(floors_and_cells(2000, 1.0, [0.0, 0.01, 2.0]), 0.2)
         text = found.sentence
         assert text.startswith(
-            "2 of 3 cells cannot be told from data at n = 2 000 with 8 repetitions; an excess of "
-            f"{plain(found.excess, 2)} over the floor of {plain(found.floor)} would be found with "
-            f"80 % chance, which is a law at distance {found.resolved:.2g}; "
+            "2 of 3 cells are not distinguishable from data at n = 2 000 with 8 repetitions; an "
+            f"excess of {plain(found.excess, 2)} over the floor of {plain(found.floor)} would be "
+            f"found with 80 % chance, that is, a law at distance {found.resolved:.2g}; "
             "wanted=0.2 of the floor, 0.20"
         )
         assert f"n = {found.n_needed:,}".replace(",", " ") in text
@@ -569,7 +569,7 @@ class TestResolution:
         hopeless = resolution(floors_and_cells(2000, 1.0, [0.0]), 0.01)
         assert hopeless.repetitions_needed is None
         assert hopeless.sentence.endswith(
-            "reach; paired distances (experiment=budget) or metric=kl_law see it"
+            "n would be enough; use paired distances (experiment=budget) or metric=kl_law"
         )
         assert "n = 2 000 with" in hopeless.sentence
         assert hopeless.sentence.count("n = ") == 1
@@ -606,7 +606,9 @@ class TestResolution:
         table["value"] += shift
         found = resolution(table, 0.1, exponent=0.5, squares_add=False)
         assert found.excess == pytest.approx(plain)
-        assert found.sentence.startswith("1 of 2 cells cannot be told from data at n = 1 000")
+        assert found.sentence.startswith(
+            "1 of 2 cells is not distinguishable from data at n = 1 000"
+        )
         assert found.sentence.endswith("would be found with 80 % chance")
 
     def test_a_negative_floor_is_no_domain_error(self):

@@ -1,4 +1,4 @@
-"""The dialects of η: shares of fresh noise, in closed form and read off the codes themselves."""
+"""The conventions of η: shares of fresh noise, in closed form and read off the codes themselves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.sde_dpmpp_1 import SDEDPMpp1
 from samplerbench.verify.exact_law import output_law
 
-DIALECTS = {"paper": PAPER, "azula": AZULA, "hackable": HACKABLE, "exponential": EXPONENTIAL}
+CONVENTIONS = {"paper": PAPER, "azula": AZULA, "hackable": HACKABLE, "exponential": EXPONENTIAL}
 
 
 def test_shares_by_hand():
@@ -26,12 +26,12 @@ def test_shares_by_hand():
         (0.5, 0.5, (0.25, 0.5, 7 / 12, 2 / 3)),
         (0.3, 0.1, (0.09, 0.3, 0.4718182, 0.7563751)),
     ):
-        found = [dialect.share(eta, ratio) for dialect in DIALECTS.values()]
+        found = [convention.share(eta, ratio) for convention in CONVENTIONS.values()]
         assert found == pytest.approx(shares, rel=1e-6)
 
 
 def test_there_and_back():
-    for one, two in product(DIALECTS.values(), repeat=2):
+    for one, two in product(CONVENTIONS.values(), repeat=2):
         for eta, ratio in product([0.0, 0.2, 0.7, 1.0], [0.05, 0.5, 0.95]):
             there = translate(eta, ratio, one, two)
             assert -1e-9 <= there <= 1 + 1e-9
@@ -40,11 +40,11 @@ def test_there_and_back():
 
 
 def test_ends_are_common_and_small_steps_tend_to_azulas():
-    for dialect in DIALECTS.values():
-        assert dialect.share(0.0, 0.5) == 0
-        assert dialect.share(1.0, 0.5) == pytest.approx(1)
-    for dialect in (HACKABLE, EXPONENTIAL):
-        assert dialect.share(0.5, 0.9999) == pytest.approx(0.5, abs=1e-4)
+    for convention in CONVENTIONS.values():
+        assert convention.share(0.0, 0.5) == 0
+        assert convention.share(1.0, 0.5) == pytest.approx(1)
+    for convention in (HACKABLE, EXPONENTIAL):
+        assert convention.share(0.5, 0.9999) == pytest.approx(0.5, abs=1e-4)
 
 
 @pytest.mark.parametrize("eta", [0.2, 0.5, 0.9])
@@ -54,10 +54,10 @@ def test_ours_are_the_papers_and_the_exponential_one(eta):
     sigma = torch.tensor([1.0, ratio], dtype=torch.float64)
     levels = Levels(sigma / 80, torch.ones_like(sigma), sigma)
     oracle, x = gaussian((0.0,), ((0.0,),)).oracle(EDM()), torch.zeros(1, dtype=torch.float64)
-    for sampler, dialect in ((DDIM(eta), PAPER), (SDEDPMpp1(eta), EXPONENTIAL)):
+    for sampler, convention in ((DDIM(eta), PAPER), (SDEDPMpp1(eta), EXPONENTIAL)):
         variance = output_law(sampler, oracle, levels, x, 0 * identity)[1]
         share = float(variance) / (ratio**2 * (1 - ratio**2))
-        assert share == pytest.approx(dialect.share(eta, ratio), rel=1e-10)
+        assert share == pytest.approx(convention.share(eta, ratio), rel=1e-10)
     other = translate(eta, ratio, PAPER, EXPONENTIAL)
     one, two = (
         final_state(s, oracle, x + 1, levels, KeyedNoise(("η",)))

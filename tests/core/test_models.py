@@ -11,6 +11,8 @@ from torch import nn
 from samplerbench.core.grids import Level, hold, uniform
 from samplerbench.core.models import (
     Counted,
+    Denoiser,
+    Guided,
     IsotropicMixtureOracle,
     Learned,
     LevelFree,
@@ -287,3 +289,49 @@ def test_level_free_has_one_level():
 def test_level_free_refuses_an_impossible_noise(noise):
     with pytest.raises(InvalidSetting, match=r"noise=.*: must be at least 0"):
         LevelFree(nn.Identity(), noise, torch.zeros(2))
+
+
+@pytest.mark.parametrize("variance", [0.0, 0.3])
+@pytest.mark.parametrize(("alpha", "sigma"), [(0.8, 0.6), (1.0, 0.05), (0.0, 1.0)])
+def test_the_derivative_of_a_mixture_is_that_of_differences(alpha, sigma, variance):
+    """And that by backward passes, which the base class makes."""
+    level = Level(0.5, alpha, sigma)
+    means = torch.tensor([[5.0, 5.0, 6.0], [6.0, 4.0, 5.0], [3.0, 5.0, 4.5]]).double()
+    weights = torch.tensor([1.0, 2.0, 1.5])
+    variances = variance * torch.tensor([1.0, 1.0, 2.0])
+    oracle = IsotropicMixtureOracle(EDM(10.0), weights, means, variances)
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = level.alpha * means[torch.arange(40) % 3] + (level.sigma + variance) * x
+    x0_hat, derivative = oracle.derivative(x, level)
+    torch.testing.assert_close(x0_hat, oracle.denoiser(x, level))
+    h = 1e-5
+    columns = [
+        (oracle.denoiser(x + h * e, level) - oracle.denoiser(x - h * e, level)) / (2 * h)
+        for e in torch.eye(3).double()
+    ]
+    torch.testing.assert_close(derivative, torch.stack(columns, -1), rtol=1e-5, atol=1e-6)
+    _, passes = Denoiser.derivative(oracle, x, level)
+    torch.testing.assert_close(derivative, passes, rtol=1e-8, atol=1e-8)
+
+
+def test_a_derivative_is_one_evaluation(simple_mixture):
+    counted = Counted(simple_mixture.oracle(EDM(10.0)))
+    counted.derivative(torch.zeros(3, 2).double(), Level(0.1, 1.0, 1.0))
+    assert counted.evaluations == 1
+
+
+def test_a_guided_denoiser_mixes_denoisers_and_scores(
+    mixture_law, simple_mixture, schedule, states
+):
+    one, other = mixture_law.oracle(schedule), simple_mixture.oracle(schedule)
+    x, level = states(20, 2), uniform(schedule, 6).rows[3]
+    for weight in (0.0, 1.0, 2.5):
+        guided = Guided(one, other, weight)
+        for name in ("denoiser", "score"):
+            first, second = (getattr(model, name)(x, level) for model in (one, other))
+            expected = weight * first + (1 - weight) * second
+            torch.testing.assert_close(getattr(guided, name)(x, level), expected)
+        x0_hat = (x + level.sigma**2 * guided.score(x, level)) / level.alpha
+        torch.testing.assert_close(guided.denoiser(x, level), x0_hat)
+    with pytest.raises(InvalidSetting, match="guidance=inf: must be finite"):
+        Guided(one, other, math.inf)

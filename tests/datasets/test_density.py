@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import samplerbench as sb
+from samplerbench.app.config.construct import trusting
+from samplerbench.app.job.build import build
 from samplerbench.core.grids import Level, hold, uniform
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Moments
@@ -94,7 +96,7 @@ def test_five_lines_of_python():
         "mala": sb.sampler("mala", step_size=0.5),
         "underdamped": sb.sampler("underdamped", step_size=0.4),
     }
-    table = sb.sweep(law, samplers, steps=[2, 800], chains=20, n_samples=2000, repetitions=2)
+    table = sb.sweep(law, samplers, steps=[2, 600], chains=20, n_samples=1000, repetitions=2)
     assert (table["status"] == "ok").all()
     chains = table[table["reference"] == "chain"]
     values = chains.pivot_table(index="metric", columns="sampler", values="value")
@@ -105,9 +107,9 @@ def test_five_lines_of_python():
     cells = table[table["metric"] == "moments"].groupby(["sampler", "steps"])["value"].mean()
     for name in samplers:  # from wide starts, with so many evaluations
         assert cells[name, 2] > 0.5
-        assert cells[name, 800] < 0.15
+        assert cells[name, 600] < 0.15
     nfe = chains.groupby("sampler")["nfe"].first()
-    assert nfe.to_dict() == {"ula": 800, "mala": 1602, "underdamped": 801}
+    assert nfe.to_dict() == {"ula": 600, "mala": 1202, "underdamped": 601}
     assert set(table["grid"]) == {"hold"}
     assert sb.sample(law, "mala", steps=5, n=7).shape == (7, 2)
 
@@ -126,7 +128,7 @@ def test_what_needs_draws_or_noised_data_is_refused(asked, words):
     law = Density(banana, 2, **FACTS)
     with pytest.raises(InvalidSetting, match=words):
         sb.sweep(law, **{"samplers": "ula", "steps": 5, **SMALL, **asked})
-    with pytest.raises(InvalidSetting, match="exact_draws=None: must be given where draws"):
+    with pytest.raises(InvalidSetting, match="exact_draws=None: must be given, because draws"):
         law.draws(5, "train", 0)
 
 
@@ -201,16 +203,16 @@ def test_the_command_line(lab, command, capsys):
     (run,) = (lab / "multirun").glob("2*")
     assert "moments on density: n = 50 samples against the law itself" in text
     assert "N=400 (802 evaluations): acceptance 0." in text
-    assert "mean off by 0." in text
+    assert "error of the mean 0." in text
     assert set(pd.read_parquet(run / "cells.parquet")["status"]) == {"ok"}
     # without facts: acceptance, ESS and R̂ alone
-    plain = ["metric=[]", "start=gaussian", "start.gaussian.std=3", "chains=5"]
+    plain = ["metric=[]", "steps=[20]", "start=gaussian", "start.gaussian.std=3", "chains=5"]
     assert command(*JOB, *plain, "trusted=lab_of_densities") == 0
     assert "mean off" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "add trusted=lab_of_densities if you trust its code"),
         (["trusted=lab_of_densities", "metric=sliced"], "exact_draws=None"),
@@ -224,10 +226,11 @@ def test_the_command_line(lab, command, capsys):
         ),
     ],
 )
-def test_what_the_command_refuses(lab, command, capsys, words, said):
-    assert command(*JOB, *KNOWN, *words) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert said in line
+def test_what_the_command_refuses(lab, composed, words, message):
+    config = composed(*JOB, *KNOWN, *words)
+    with trusting(config.trusted), pytest.raises(InvalidSetting) as refused:
+        build(config, {}, "test")
+    assert message in str(refused.value)
 
 
 def test_what_is_asked_of_chains_depends_on_what_is_known():

@@ -238,7 +238,7 @@ def test_bad_files(tmp_path):
         ("thousands.csv", b"1,2\n1_000,4\n", "row 2 has the entry '1_000'"),
         ("first.csv", b"1_000,2_000\n3,4\n5,6\n", "row 1 has the entry '1_000'"),
         ("mixed.csv", b"1,y\n1,2\n3,4\n", "row 1 has the entry 'y'"),
-        ("ragged.csv", b"1,2\n3,4,5\n", "row 2 has 3 entries and not 2"),
+        ("ragged.csv", b"1,2\n3,4,5\n", "row 2 has 3 entries, not 2"),
         ("nan.csv", b"1,2\n3,nan\n", "1 rows have NaN"),
         ("huge.csv", b"1,2\n3,1e999\n", "1 rows have NaN or infinite"),
         ("semicolon.csv", b"1;2\n3;4\n", "row 2 has the entry '3;4'"),

@@ -11,6 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
+from scipy.integrate import trapezoid
+from scipy.stats import norm, qmc
 
 from samplerbench.app.config.construct import construct
 from samplerbench.app.config.folders import conf_directory
@@ -21,10 +23,12 @@ from samplerbench.core.starts import FixedGaussian, Prior
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.datasets.two_modes import two_modes
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.band_1d import Band1D
 from samplerbench.figures.base import Animation, PathPicture, write
 from samplerbench.figures.chain import Chain
+from samplerbench.figures.clones import Clones, same_mode
 from samplerbench.figures.densities_1d import Densities1D, level_at
 from samplerbench.figures.image_panel import ImagePanel
 from samplerbench.figures.loss import Loss
@@ -416,5 +420,31 @@ def test_pictures_of_gaussians_need_one(plane, spectrum):
     for picture in (W2Path(), SpectrumError()):
         assert "law=gaussian_twin" in picture.why_incompatible(plane)
         alone = replace(spectrum, samplers=[("dormand_prince", DormandPrince())])
-        assert "no sampler of fixed steps" in picture.why_incompatible(alone)
+        assert "no sampler with fixed steps" in picture.why_incompatible(alone)
         assert "start=no" in picture.__class__(start="no").why_incompatible(spectrum)
+
+
+@pytest.mark.parametrize("dim", [4, 16, 64])
+def test_clones_of_two_modes_choose_alike_with_the_published_probability(dim):
+    """φ = ½·∫ (G₊² + G₋²)/(G₊ + G₋) with G± = N(±√d·α, 1): .775 at α = 1/√d, in every dimension."""
+    u = torch.from_numpy(qmc.Sobol(dim + 1, rng=1).random(4096)).clamp(1e-9, 1 - 1e-9)
+    x = np.linspace(-12, 12, 20_001)
+    for alpha in (dim**-0.5, 0.9, 0.02):
+        plus, minus = (norm.pdf(x, sign * dim**0.5 * alpha) for sign in (1, -1))
+        expected = trapezoid((plus**2 + minus**2) / (plus + minus), x) / 2
+        ratio = math.sqrt(1 - alpha**2) / alpha
+        assert same_mode(two_modes(dim), ratio, u) == pytest.approx(expected, abs=8e-3)
+        if alpha == dim**-0.5:
+            assert expected == pytest.approx(0.775, abs=5e-4)
+
+
+def test_clones_of_the_reverse_sde_have_the_exact_probability(scene_of):
+    law = two_modes(4)
+    samplers = [("ddim", DDIM(1.0)), ("ddim", DDIM(0.0))]
+    scene = scene_of(law, learned=False, samplers=samplers, steps=[40])
+    (figure,) = Clones(points=2000, levels=4).draw(scene).values()
+    (bars,) = figure.axes[0].containers  # a sampler without noise has none
+    shares = dict(zip(*bars.lines[0].get_data(), strict=True))
+    u = torch.from_numpy(qmc.Sobol(5, rng=1).random(4096)).clamp(1e-9, 1 - 1e-9)
+    for ratio, share in shares.items():
+        assert share == pytest.approx(same_mode(law, ratio, u), abs=0.05)

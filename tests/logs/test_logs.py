@@ -360,7 +360,7 @@ def test_an_earlier_log_is_kept_under_a_name_with_a_number(logger, tmp_path, cap
     folder = type(logger).__name__.lower()
     assert {path.name for path in tmp_path.iterdir()} == {folder, f"{folder}.1", f"{folder}.2"}
     assert all(files_below(path) for path in tmp_path.iterdir())
-    kept = f"an earlier log of this job is now {tmp_path / folder}.2; the new one has all of it"
+    kept = f"an earlier log of this job is now {tmp_path / folder}.2; the new log is complete"
     assert kept in caplog.text
 
 

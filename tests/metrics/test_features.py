@@ -59,9 +59,11 @@ class TestShapes:
 
     def test_what_is_no_image_is_told(self):
         reason = FID(Features(nn.Identity())).why_incompatible(65)
-        assert reason == "65 numbers are no square image, grey or in three colours; state its shape"
+        assert (
+            reason == "65 values are not a square image, grey or in three colours; give its shape"
+        )
         reason = KID(Features(nn.Identity(), (3, 2, 4))).why_incompatible(64)
-        assert reason == "its images have the shape (3, 2, 4), and these data 64 numbers"
+        assert reason == "its images have the shape (3, 2, 4), and these data have 64 values"
         with pytest.raises(InvalidSetting, match=r"shape=\(1, 0\): must be \(channels, height, wi"):
             Features(nn.Identity(), (1, 0))
 
@@ -211,7 +213,7 @@ class TestRefused:
         [
             (network(channels=3), r"features=Sequential: must be a network of images \(1, 8"),
             (nn.Sequential(nn.Flatten(), nn.Threshold(0, math.nan)),
-             "with finite features, a row an image, not"),
+             "with finite features, a row per image, not"),
             (nn.Flatten(0), "one that takes them: IndexError"),
             (nn.AdaptiveMaxPool2d(1, return_indices=True), "one that takes them: AttributeError"),
         ],
@@ -283,7 +285,7 @@ class TestInception:
         with pytest.raises(InvalidSetting) as caught:
             inception_fid()
         said = str(caught.value)
-        assert said.startswith(f"weights={fidelity}: must be a file that is there: no job downl")
+        assert said.startswith(f"weights={fidelity}: must be an existing file: no job downl")
         assert said.endswith(
             f"curl -L --create-dirs -o '{fidelity}' https://example.org/weights.pth"
         )

@@ -313,18 +313,18 @@ def test_it_fits_on_a_phone_and_a_dark_screen_is_dark(opened):
         opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_ten_thousand_cells_open_and_sort(browser, tmp_path, rows, entry):
-    etas = [place / 1000 for place in range(1000)]
+def test_thousands_of_cells_open_and_sort(browser, tmp_path, rows, entry):
+    etas = [place / 300 for place in range(300)]
     many = entry("#1", rows(etas=etas, steps=range(1, 11), repetitions=2))
     write_report(gather([many]), tmp_path / "out")
     visit(browser, tmp_path / "out" / "report.html")
     cells = Sheet(browser)
-    assert "1–30 of 10000" in cells.shown()
+    assert "1–30 of 3000" in cells.shown()
     cells.sort("mean")
     cells.sort("mean")
     assert cells.numbers("mean")[0] == pytest.approx(6.0, abs=0.3)
     cells.click(".next")
-    assert "31–60 of 10000" in cells.shown()
+    assert "31–60 of 3000" in cells.shown()
 
 
 def test_there_was_no_request_and_no_error(opened):

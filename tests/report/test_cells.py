@@ -31,7 +31,7 @@ def test_mean_interval_and_verdict_are_the_statistics(rows, entry):
     merged = lines.merge(tests, on=["eta", "steps"], suffixes=("", "_own"))
     assert merged["mean"].tolist() == pytest.approx(merged["mean_own"].tolist())
     assert merged["p_holm"].tolist() == pytest.approx(merged["p_holm_own"].tolist())
-    assert ((merged["verdict"] != SAME) == merged["told_apart"]).all()
+    assert ((merged["verdict"] != SAME) == merged["significant"]).all()
 
 
 def test_the_three_verdicts(rows, entry):

@@ -30,7 +30,7 @@ def test_metric_settings_n_and_data_keep_measures_apart(rows, entry):
         frozenset({"sliced", "p=1", "n=500"}),
         frozenset({"sliced", "p=2", "n=900"}),
     }
-    assert "measured in 3 ways" in warnings(runs, measured)[0]
+    assert "has 3 different measures" in warnings(runs, measured)[0]
 
 
 def test_two_laws_of_one_name_differ_by_their_identity(rows, entry):

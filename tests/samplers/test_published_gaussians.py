@@ -32,6 +32,7 @@ import torch
 
 from samplerbench.bench.spectra import output_spectrum
 from samplerbench.core.grids import Levels, karras, leading, log_snr, tangent
+from samplerbench.core.models import Guided
 from samplerbench.core.schedules import EDM, DDPMTable, VPLinear
 from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
 from samplerbench.metrics.kl_law_gaussian import KLLawGaussian
@@ -273,3 +274,26 @@ def test_ddim_s_table_on_the_spectrum_of_cifar10():
     for row, numbers in DDIM_CIFAR10.items():
         for steps, number in zip(DDIM_STEPS, numbers.split(), strict=True):
             assert is_printed(ddim_distance(row, steps, law), number), (row, steps)
+
+
+def test_guided_samplers_of_gaussians_do_not_have_the_tilted_law():
+    """Bradley and Nakkiran 2024 (arXiv 2408.09000): the class is N(0, 1), all data are N(0, 2).
+
+    In the limit of many steps the flow has variance 2^(1 − γ) and the SDE has
+    (2 − 2^(2 − 2γ))/(2γ − 1); the law ∝ p^γ·p_all^(1 − γ) has 2/(γ + 1). For γ = 2 these are .5000,
+    .5833 and .6667.
+    """
+    gamma, schedule = 2.0, EDM(800.0)
+    one, two = (gaussian_spectrum(dim=1, scale=scale) for scale in (1.0, 2**0.5))
+    model = Guided(one.oracle(schedule), two.oracle(schedule), gamma)
+
+    def variance(sampler, steps):
+        levels = karras(schedule, steps, noise_min=0.0005)
+        start = torch.full((1,), 800.0**2).double()
+        return float(output_spectrum(sampler, model, levels, one.mean, start)[1])
+
+    flow = variance(RK4(), 100)
+    # the error of order 1 cancels
+    sde = 2 * variance(DDIM(1.0), 3000) - variance(DDIM(1.0), 1500)
+    assert flow == pytest.approx(2 ** (1 - gamma), abs=5e-5)
+    assert sde == pytest.approx((2 - 2 ** (2 - 2 * gamma)) / (2 * gamma - 1), abs=5e-5)

@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from samplerbench.app.job.build import build
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import KeyedNoise
@@ -416,8 +417,8 @@ def test_the_hubs_cache_is_read(tiny, offline):
 def test_a_model_that_is_not_here_is_named_without_the_network():
     for model, said in (
         ("google/ddpm-ema-celebahq-256", "hf download google/ddpm-ema-celebahq-256$"),
-        ("no/such/folder", "a folder that is there, or the id"),
-        ("../etc", "a folder that is there, or the id"),
+        ("no/such/folder", "an existing folder, or the id"),
+        ("../etc", "an existing folder, or the id"),
         ("", UNREADABLE),
         (None, UNREADABLE),
         (["a"], UNREADABLE),
@@ -437,9 +438,9 @@ def refused(model, said):
     assert "\n" not in str(error.value)
 
 
-NO_PIPELINE_ON_PIXELS = "those on pixels are DDPMPipeline, DDIMPipeline, PNDMPipeline"
+NO_PIPELINE_ON_PIXELS = "not one of DDPMPipeline, DDIMPipeline, PNDMPipeline on pixels"
 NO_CLASS = "which is not a class of diffusers"
-CHANNELS = "networks with a learned variance"
+CHANNELS = "no sampler here uses a learned variance: keep the first half of the rows of conv_out"
 NO_SIZE = "has no image size: sample_size="
 FEW_LEVELS = {"time_embedding_type": "learned", "num_train_timesteps": 999}
 UNREADABLE = "must be the id of a diffusers pipeline, such as"
@@ -448,14 +449,23 @@ REFUSED = [
     ("index", {"_class_name": "AudioDiffusionPipeline"}, NO_PIPELINE_ON_PIXELS),
     ("index", {"_class_name": None}, NO_PIPELINE_ON_PIXELS),
     ("index", {"vae": ["diffusers", "AutoencoderKL"]}, "it has a vae; a pipeline on pixels has"),
-    ("index", {"unet": ["diffusers", "UNet2DConditionModel"]}, "only a UNet2DModel is on pixels"),
+    (
+        "index",
+        {"unet": ["diffusers", "UNet2DConditionModel"]},
+        "only a UNet2DModel takes nothing but pixels",
+    ),
     ("index", {"unet": ["my_unet", "UNet2DModel"]}, NO_CLASS),
     ("index", {"unet": [None, None]}, f"its unet is None, {NO_CLASS}"),
     ("index", {"scheduler": ["diffusers", "NewScheduler"]}, "says NewScheduler, scheduler_conf"),
-    ("unet", {"_class_name": "UNet2DConditionModel"}, "only a UNet2DModel is on pixels alone"),
+    (
+        "unet",
+        {"_class_name": "UNet2DConditionModel"},
+        "only a UNet2DModel takes nothing but pixels",
+    ),
     ("unet", {"num_class_embeds": 10}, "needs a class label"),
     ("unet", {"time_embedding_type": "fourier"}, "a score SDE"),
     ("unet", {"out_channels": 2}, f"takes 1 channels and gives 2: {CHANNELS}"),
+    ("unet", {"in_channels": 2}, "takes 2 channels and gives 1: an image as a second input"),
     ("unet", {"sample_size": "8"}, f"{NO_SIZE}8"),
     ("unet", {"sample_size": [8]}, rf"{NO_SIZE}\[8\]"),
     ("unet", {"sample_size": 0}, f"{NO_SIZE}0"),
@@ -464,7 +474,7 @@ REFUSED = [
     ("unet", {"new_clock": "faster"}, "does not know: new_clock; try a newer diffusers"),
     ("unet", {"quantization_config": {"quant_method": "torchao"}}, "quantised"),
     ("unet", {"block_out_channels": [8, 24]}, UNREADABLE),
-    ("unet", {"mid_block_type": None}, "lacks 0 of the network's weights and has 30 superfluous"),
+    ("unet", {"mid_block_type": None}, "lacks 0 of the network's weights and has 30 additional"),
     ("scheduler", {"prediction_type": "flow"}, "not one of epsilon, v_prediction, sample"),
     ("scheduler", {"beta_schedule": "nope"}, UNREADABLE),
     ("scheduler", {"trained_betas": [0.1]}, "has 1 levels, and num_train_timesteps=1000"),
@@ -488,10 +498,79 @@ def test_a_part_without_its_pipeline(tiny, tmp_path):
     for name in FILES.values():
         content = (tiny / name).read_bytes()
         (tiny / name).unlink()
-        refused(tiny, f"it has no {name.split('/')[-1]}; save a whole pipeline by its save_pretr")
+        refused(tiny, f"it has no {name.split('/')[-1]}")
         (tiny / name).write_bytes(content)
-    unet().save_pretrained(tmp_path / "alone")
-    refused(tmp_path / "alone", "it has no model_index.json")
+    shutil.rmtree(tiny / "scheduler")
+    refused(tiny, "it has no scheduler_config.json; save a whole .*; if its download is incomplete")
+    refused(tiny / "unet", f"a pipeline is in the folder above it: model={tiny}$")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "save a whole pipeline by its save_pretrained; if its download is")
+
+
+def run_advice(model, **replaced):
+    """Do what the refusal of a model says, and return the folder that it makes."""
+    with pytest.raises(InvalidSetting) as error:
+        pretrained.pretrained(str(model))
+    (command,) = re.findall('python -c "(.*)"', str(error.value))
+    for old, new in {"'NEW'": repr(f"{model}-new"), **replaced}.items():
+        command = command.replace(old, new)
+    exec(command, {})  # what a user would type
+    return f"{model}-new"
+
+
+def test_a_state_of_a_training_says_how_to_make_a_pipeline_of_it(tmp_path, first):
+    unet().save_pretrained(tmp_path / "out" / "checkpoint-500" / "unet")
+    refused(tmp_path / "out", "it holds states of a training: model=.*/checkpoint-500$")
+    made = run_advice(tmp_path / "out" / "checkpoint-500", **{"...": "clip_sample=False"})
+    wanted = our_states(save(tmp_path / "right"), "leading", 0.0, first)
+    assert apart(our_states(made, "leading", 0.0, first), wanted) == 0
+
+
+def test_weights_of_a_variant_say_how_to_save_them(tiny, first):
+    wanted = list(our_states(str(tiny), "leading", 0.0, first))
+    weights = tiny / "unet" / pipeline_folder.WEIGHTS
+    for variant in ("fp16", "non_ema"):
+        renamed = weights.with_suffix(f".{variant}.safetensors")
+        weights.rename(renamed)
+        refused(tiny, f"and these are of the variant {variant}: python")
+        assert apart(our_states(run_advice(tiny), "leading", 0.0, first), wanted) == 0
+        renamed.rename(weights)
+        shutil.rmtree(f"{tiny}-new")
+    torch.save(unet().state_dict(), weights.with_suffix(".fp16.bin"))
+    weights.unlink()
+    refused(tiny, "fp16.bin can execute code; if you trust it: .*variant='fp16', use_safe")
+
+
+def test_a_learned_variance_is_left_out_as_advised(tmp_path):
+    """`WITHOUT_VARIANCE` in code: half of conv_out, and the same network otherwise."""
+    both = unet(out_channels=2)
+    refused(save(tmp_path / "both", both), "takes 1 channels and gives 2")
+    weights = both.state_dict()
+    halves = {name: values[:1] for name, values in weights.items() if name.startswith("conv_out")}
+    mean = unet(out_channels=1)
+    mean.load_state_dict({**weights, **halves})
+    x = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    wanted = both(x, 3, return_dict=False)[0][:, :1]
+    assert torch.allclose(mean(x, 3, return_dict=False)[0], wanted, atol=1e-6)
+    pretrained.pretrained(save(tmp_path / "mean", mean))
+
+
+def test_an_incomplete_download_is_called_so(tiny):
+    weights = tiny / "unet" / pipeline_folder.WEIGHTS
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1000])
+    refused(tiny, "is not whole .*; if its download is incomplete, hf download and its id complete")
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n")
+    refused(tiny, "only points to the weights; run git lfs pull there")
+    weights.unlink()
+    weights.symlink_to("../blobs/not_there")
+    refused(tiny, "its weights are not there: diffusion_pytorch_model.safetensors; if its download")
+    weights.unlink()
+    unet().save_pretrained(weights.parent, max_shard_size="50KB")
+    shard = min(weights.parent.glob("*.safetensors"))
+    pretrained.pretrained(str(tiny))
+    shard.unlink()
+    refused(tiny, f"its weights are not there: {shard.name}; if its download")
 
 
 NO_TABLE = "Scheduler has no table of a discrete DDPM"
@@ -611,7 +690,7 @@ def test_files_that_cannot_be_read(tiny):
         whole = path.read_bytes()
         for content in (b"", b"{", b"[1]", b"\xff\xfe", whole[: len(whole) // 2]):
             path.write_bytes(content)
-            refused(tiny, UNREADABLE)
+            refused(tiny, UNREADABLE if path.suffix == ".json" else f"{path.name} is not whole")
         path.write_bytes(whole)
 
 
@@ -628,7 +707,7 @@ def test_weights_that_are_missing_are_not_made_up(tiny):
     weights = safetensors.torch.load_file(path)
     del weights["conv_in.weight"]
     safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
-    refused(tiny, "its file lacks 1 of the network's weights and has 0 superfluous ones")
+    refused(tiny, "its file lacks 1 of the network's weights and has 0 additional ones")
 
 
 class Trap:
@@ -659,7 +738,7 @@ def test_nothing_of_a_pipeline_is_executed(tiny, tmp_path):
         refused(tiny, f"{NO_PIPELINE_ON_PIXELS}|{NO_CLASS}|does not know: auto_map")
         (tiny / FILES[part]).write_bytes(kept)
     (tiny / "unet" / pipeline_folder.WEIGHTS).unlink()
-    refused(tiny, "other formats can execute code")
+    refused(tiny, "diffusion_pytorch_model.bin can execute code; if you trust it")
     assert not sprung.exists()
 
 
@@ -704,7 +783,8 @@ def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatc
         words = ("denoiser=pretrained", f"model={model}", "steps=[4]", "sampler=ddim", "cache=off")
         assert command(*SWEEP, *SMALL, *words, "hydra.run.dir=run", *asked) == 0
         cells = pd.read_parquet(tmp_path / "run" / "cells.parquet")
-        cells = cells[cells["denoiser"] == "pretrained"].sort_values("repetition")
+        cells = cells[cells["denoiser"] == "pretrained"]
+        cells = cells.sort_values(["reference", "sampler_settings", "repetition"])
         values.append(cells["value"].tolist())
         ids.append(set(cells["cell_id"]))
         shutil.rmtree(tmp_path / "run")
@@ -746,22 +826,22 @@ PRETRAINED = ["denoiser=pretrained", "model={tiny}"]
 FACES = ["experiment=celebahq", "model={tiny}"]
 
 
-def test_what_cannot_be_done_ends_in_one_line(command, folders, tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
+def test_what_cannot_be_done_is_refused_before_any_work(composed, folders):
     for words, said in (
         (["denoiser=pretrained"], "model=None: must be the id of a diffusers pipeline"),
         (["clip_x0=1"], "clip_x0=1: must be null unless denoiser=pretrained"),
-        (PRETRAINED, r"dataset=grid_mixture: .*\(1, 8, 8\), not \(2,"),
+        (PRETRAINED, r"dataset=.*\(1, 8, 8\), not \(2,"),
         ([*PRETRAINED, "clip_x0=0"], "clip_x0=0.0: must be positive"),
-        ([*PRETRAINED, "dataset=null"], "dataset=null: .* metric="),
-        ([*PRETRAINED, *SWEEP, "sampler=ddim", "schedule=edm"], "schedule=edm: must be left out"),
+        ([*PRETRAINED, "~dataset"], "dataset=null: .* metric="),
+        (
+            [*PRETRAINED, *SWEEP, "sampler=ddim", "schedule=edm"],
+            "schedule=.*: must be left out: the path is the pipeline's own",
+        ),
         ([*FACES, "metric=[sliced]"], "without data .* metric="),
         ([*FACES, "steps=[1001]"], "steps=1001: must be at least 1 and at most train_steps=1000"),
         ([*FACES, "start=[prior,exact]"], "start=exact: .* begins at"),
-        (["dataset=null"], "dataset=null: must be a data set: only a pretrained model"),
+        (["~dataset"], "dataset=null: must be a data set: only a pretrained model"),
     ):
         words = [word.format(tiny=folders["epsilon"]) for word in words]
-        assert command(*words, "logger=none") == 2
-        err = capfd.readouterr().err.strip()
-        assert len(err.splitlines()) == 1
-        assert re.search(said, err), err
+        with pytest.raises(InvalidSetting, match=said):
+            build(composed(*words), {}, "test")

@@ -127,6 +127,27 @@ class Raises(DDIM):
         raise RuntimeError("out of order\nand more")
 
 
+class Turned:
+    """Noise whose draws are changed by a function of the draw and the step."""
+
+    def __init__(self, noise, turn):
+        self.noise, self.turn = noise, turn
+
+    def normal(self, like, step, draw=0):
+        return self.turn(self.noise.normal(like, step, draw), step)
+
+
+class OneNoise(DDIM):
+    def steps(self, model, x, levels, noise):
+        first = Turned(noise, lambda z, step: z.reshape(-1, z.shape[-1])[0].expand(z.shape))
+        return super().steps(model, x, levels, first)
+
+
+class OtherSigns(DDIM):
+    def steps(self, model, x, levels, noise):
+        return super().steps(model, x, levels, Turned(noise, lambda z, step: (-1) ** step * z))
+
+
 class Undeclared(MALA):
     rejects = False
 
@@ -140,6 +161,8 @@ SAMPLERS = [
     (Global(), "type", "a global random generator is used"),
     (SecretNoise(), "bits", "draws from noise, and stochastic is False"),
     (Crowd(), "neighbours", "depends on its neighbours"),
+    (OneNoise(1.0), "neighbours", "share their noise"),
+    (OtherSigns(1.0), "coupling", "of one Brownian path the order is"),
     (Single(), "type", "from a torch.float64 start on cpu the state is torch.float32"),
     (Miscounted(), "evaluations", "is 2, and 1 are made"),
     (AnyScore(), "needs", "denoiser"),
@@ -279,7 +302,7 @@ LEVEL_LAWS = [
         ({"sample": lambda self, n, path, g: torch.rand(n, generator=g)}, "type", "torch.float32"),
         ({"sample": lambda self, n, path, g: torch.zeros(1000).double()}, "type", "7 draws are"),
         ({"sample": lambda self, n, path, g: torch.rand(n).double()}, "generator", "a global"),
-        ({"sample": lambda self, n, path, g: torch.ones(n).double()}, "generator", "not decide"),
+        ({"sample": lambda self, n, path, g: torch.ones(n).double()}, "generator", "not determine"),
         ({"largest": lambda self, path: 1.0}, "largest", "more noise than the largest"),
         ({"largest": lambda self, path: 99.0}, "largest", "ends at 10"),
     )
@@ -360,7 +383,9 @@ DATASETS = [
     ),
     (changed(Rings, noised=lambda self, noise: self), "noised", "standard errors off"),
     (with_oracle(log_density=None, denoiser=without_alpha), "oracle", "at α=0.6"),
+    (changed(Rings, oracle=lambda self, path: Rings().oracle(EDM())), "oracle", "schedule"),
     (Wide(), "moments", "a variance is"),
+    (changed(Rings, covariance=lambda self: torch.eye(2).double()), "moments", "a covariance is"),
     (Noisier(), "oracle", "standard errors from 0"),
     (with_oracle(log_density=of_other_rings), "score", "the slope of log_density"),
     (
@@ -444,6 +469,10 @@ def backwards(own, x0, generator):
     return (-1 if torch.is_grad_enabled() else 1) * Implicit.loss(own, x0, generator)
 
 
+def of_half_the_data(own, x0, generator):
+    return honest(own, 0.3 * x0, generator)
+
+
 honest = Implicit.loss
 OBJECTIVES = [
     (objective(loss=loss), promise, words)
@@ -458,7 +487,8 @@ OBJECTIVES = [
         (lambda own, x0, g: honest(own, x0.mul_(1.1), g), "loss", "in place"),
         (lambda own, x0, g: own.score(x0).square().sum() / 0, "loss", "the loss is inf"),
         (lambda own, x0, g: honest(own, x0, g).detach(), "gradients", "grad"),
-        (backwards, "learning", "after 30 steps"),
+        (backwards, "learning", "after 30 steps the loss is"),
+        (of_half_the_data, "learning", "after 30 steps the error of the score is"),
     )
 ] + [
     (objective(conditional=True), "model", "not a Learned"),
@@ -487,6 +517,12 @@ def gap(x, y):
     return (x.mean(0) - y.mean(0)).norm()
 
 
+def spread(x, y):
+    """W₁ of the first coordinate."""
+    q = torch.linspace(0, 1, 101, dtype=torch.float64)
+    return (x[:, 0].double().quantile(q) - y[:, 0].double().quantile(q)).abs().mean()
+
+
 def bounded(x, y):
     value = float(gap(x, y))
     return Measurement(value, value + 1, value + 2, None, 0)
@@ -508,6 +544,8 @@ METRICS = [
     (metric(lambda x, y: -gap(x, y)), "far", "away"),
     (metric(lambda x, y: gap(x, y).square()), "units", "of a shift by"),
     (metric(lambda x, y: 1e-3 + gap(x, y)), "units", "from a cloud to itself"),
+    (metric(gap), "units", "of the same mean"),
+    (metric(lambda x, y: spread(x, y) / (1 + y.std())), "units", "ten times as large it is"),
     (metric(lambda x, y: gap(x, y) + torch.rand(()) / 1e3), "bits", "a global random generator"),
     (metric(lambda x, y: gap(x[:9], y)), "order", "in reverse order"),
     (metric(lambda x, y: gap(x.mul_(1.01), y)), "clouds", "changed in place"),
@@ -517,6 +555,7 @@ METRICS = [
     (changed(KLLaw, estimate=lambda self, r: constant(1.0)), "divergence", "of equal laws it is 1"),
     (changed(KLLaw, estimate=lambda self, r: constant(r.mean())), "divergence", "of others -0.49"),
     (changed(KLLaw, estimate=lambda self, r: constant(r[0])), "divergence", "in reverse order"),
+    (changed(KLLaw, integrate=lambda self, m, r: 1.0), "line", "to itself it is 1, and to another"),
     (
         changed(W2LawGaussian, between=lambda self, mean, variances, law: constant(1.0)),
         "exact",
@@ -564,7 +603,8 @@ def test_others_do_not_complain(simple_mixture):
     bed = TestBed(simple_mixture, EDM())
     assert broken(CONTRACTS["sampler"] | {"settings": lambda *_: None}, DDIM(), bed) == []
     assert broken(CONTRACTS["network"], Sound) == []
-    assert broken(CONTRACTS["metric"], metric(gap)) == []
+    assert broken(CONTRACTS["metric"], metric(spread)) == []
+    assert broken(CONTRACTS["metric"], metric(gap, is_wasserstein=False)) == []
     assert broken(CONTRACTS["schedule"], changed(Rectified)) == []
     assert broken(CONTRACTS["start"], changed(Start, combine=cubes)) == []
 

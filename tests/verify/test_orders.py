@@ -1,19 +1,48 @@
 """Measured orders: known orders, the exact flow of a Gaussian, and what has no order."""
 
+import inspect
 import math
+import sys
+import types
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
 
+from samplerbench.app.commands.examine import is_wrong
 from samplerbench.core.schedules import EDM, VPLinear
+from samplerbench.samplers import (
+    ddim,
+    ddpm_large,
+    edm_churn,
+    reverse_sde,
+    sde_dpmpp_1,
+    sde_dpmpp_2m,
+)
+from samplerbench.samplers.adams_bashforth import AdamsBashforth
+from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.ipndm import IPNDM
+from samplerbench.samplers.multistep import log_snr
+from samplerbench.samplers.predictor_corrector import PredictorCorrector
 from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.rk2 import RK2
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
 from samplerbench.samplers.ula import ULA
-from samplerbench.verify.orders import GAUSSIAN, Order, _flow, _start, interior, measured_order
+from samplerbench.verify.orders import (
+    GAUSSIAN,
+    Order,
+    _flow,
+    _start,
+    interior,
+    measured_order,
+    relative_error,
+    rough,
+)
 
 FEW = (20, 40, 80)
 
@@ -51,7 +80,52 @@ def test_weak(sampler, order):
     found = measured_order(sampler, VPLinear(), "gaussian", FEW)
     assert found.weak
     assert found.slope == pytest.approx(order, abs=0.15)
-    assert measured_order(sampler, VPLinear(), "mixture", FEW) is None
+
+
+def on_the_mixture(sampler):
+    return measured_order(sampler, VPLinear(), "mixture", (40, 80))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"), [(DDIM(1.0), 1), (ReverseSDE(), 1), (SDEDPMpp2M(), 2)], ids=repr
+)
+def test_weak_on_the_mixture(sampler, order):
+    found = on_the_mixture(sampler)
+    assert found.weak
+    assert found.slope == pytest.approx(order, abs=0.05)
+    assert on_the_mixture(PredictorCorrector()) is None  # it declares no order
+
+
+MUTANTS = [
+    (ddim, "DDIM", "to.alpha - kept * now.alpha", "to.alpha - 1.02 * kept * now.alpha"),
+    (ddim, "DDIM", "(to.sigma**2 - fresh**2) ** 0.5", "(to.sigma**2 - 0.9 * fresh**2) ** 0.5"),
+    (ddpm_large, "DDPMLarge", "(to.sigma / now.sigma) ** 2", "(to.sigma / now.sigma) ** 1.9"),
+    (
+        reverse_sde,
+        "ReverseSDE",
+        "-alpha * g2 / variance",
+        "-0.98 * alpha * g2 / variance",
+    ),
+    (edm_churn, "EDMChurn", "(0.5 * h)", "(0.49 * h)"),
+    (edm_churn, "EDMChurn", "ratio * x + kick", "ratio * x + 1.05 * kick"),
+    (sde_dpmpp_1, "SDEDPMpp1", "ratio ** (2 * w)", "ratio ** (1.9 * w)"),
+    (sde_dpmpp_2m, "SDEDPMpp2M", "h / (2 * h_before)", "h / h_before"),
+    (sde_dpmpp_2m, "SDEDPMpp2M", "h_before = x0_hat, h", "h_before = x0_hat, 0.9 * h"),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "right", "wrong"), MUTANTS)
+def test_one_wrong_coefficient_is_found_on_the_mixture(module, name, right, wrong):
+    source = inspect.getsource(module)
+    assert source.count(right) == 1
+    mutant = types.ModuleType("mutant")
+    sys.modules["mutant"] = mutant
+    try:
+        exec(source.replace(right, wrong), vars(mutant))
+    finally:
+        del sys.modules["mutant"]
+    sampler = getattr(mutant, name)(**({"eta": 1.0} if name == "DDIM" else {}))
+    assert is_wrong(on_the_mixture(sampler), sampler.order)
 
 
 def test_the_levels_are_those_of_the_module():
@@ -62,6 +136,60 @@ def test_the_levels_are_those_of_the_module():
     assert (ratios ** (1 / 3)).diff().tolist() == pytest.approx(
         [(0.2 ** (1 / 3) - 1.9 ** (1 / 3)) / 20] * 20
     )
+
+
+@dataclass(frozen=True)
+class ThreePoints(Sampler):
+    """Adams-Bashforth in λ with two or three points; its second difference may have a wrong index.
+
+    With λ − λ_t from 0 to h, x̂₀ ≈ x̂₀ + D₁·λ + D₂·λ·(λ + h'), in divided differences.
+    """
+
+    order: ClassVar[int] = 2
+    stochastic: ClassVar[bool] = False
+    wrong: bool
+
+    def steps(self, model, x, levels, noise):
+        lam = log_snr(levels).tolist()
+        past = []
+        for step, now, to in levels.pairs():
+            past = [model.denoiser(x, now), *past[:2]]
+            h = lam[step + 1] - lam[step]
+            zeroth = -math.expm1(-h)  # ∫ e^{λ−h} λᵏ dλ for k = 0, 1, 2
+            first = h - zeroth
+            second = h**2 - 2 * first
+            total = zeroth * past[0]
+            if step > 0:
+                h1 = lam[step] - lam[step - 1]
+                one = (past[0] - past[1]) / h1
+                total = total + first * one
+            if step > 1:
+                h2 = lam[step - 1] - lam[step - 2]
+                other = (past[1] - past[2]) / (h1 if self.wrong else h2)
+                total = total + (second + first * h1) * (one - other) / (h1 + h2)
+            x = to.sigma / now.sigma * x + to.alpha * total
+            yield Step(x, past[0])
+
+
+def test_a_wrong_index_keeps_the_order_and_is_seen_in_the_error():
+    for law in ("gaussian", "mixture"):
+        slope = measured_order(ThreePoints(wrong=True), VPLinear(), law).slope
+        assert slope == pytest.approx(2, abs=0.15)
+    right, wrong = (relative_error(ThreePoints(wrong), rough) for wrong in (False, True))
+    assert right < 1
+    assert wrong > 10
+
+
+def test_errors_are_those_beside_a_reference_method():
+    for grid in (interior, rough):
+        assert relative_error(AdamsBashforth(points=2), grid) == 1
+        assert relative_error(DPMSolverPP(points=2), grid) == pytest.approx(0.78, abs=0.03)
+        assert relative_error(IPNDM(), grid) == pytest.approx(0.3 if grid is interior else 130, 0.1)
+        for sampler in (DDIM(1.0), DormandPrince(), ULA()):
+            assert relative_error(sampler, grid) is None
+    ratios = rough(VPLinear(), 4).sigma / rough(VPLinear(), 4).alpha
+    lengths = (ratios ** (1 / 3)).diff()
+    assert (lengths / lengths[0]).tolist() == pytest.approx([1, 3, 1, 3])
 
 
 def test_none_to_measure():

@@ -1,7 +1,7 @@
 """The command line: `samplerbench` and `python -m samplerbench`.
 
-The first word is the name of a command, see `COMMANDS`. Where there is none the words are those of
-a job, see `commands.run`. A mistake ends with one line on standard error and status 2.
+The first word is the name of a command, see `COMMANDS`. Without such a name the words belong to a
+job, see `commands.run`. Bad input ends with one line on standard error and status 2.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.commands import run
 from samplerbench.app.commands.complaints import COMMANDS, complain
-from samplerbench.app.commands.words import members_of_others
+from samplerbench.app.commands.words import split_member_words
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import adding
 from samplerbench.app.terminal import replace_unencodable
@@ -29,7 +29,7 @@ def entry() -> None:
         try:
             main()
         finally:
-            if sys.stdout is not None:  # it is None where it was closed from the beginning
+            if sys.stdout is not None:  # None if it was closed before the start
                 sys.stdout.flush()
     except BrokenPipeError:
         # Python would flush again at its exit, and print a second error
@@ -57,9 +57,9 @@ def command(name: str, words: list[str]) -> None:
     """Run a command of `COMMANDS`, or print its help.
 
     Args:
-        name: of `COMMANDS`.
-        words: after the name. A command that builds members sees all but `trusted=…`, the packages
-            of somebody else's, and `--config-dir DIR`, the folder of their yamls.
+        name: of the command.
+        words: its arguments. `trusted=…` and `--config-dir DIR` are removed before a command that
+            builds members gets them.
     """
     module = import_module(f"samplerbench.app.commands.{name}")
     if {"--help", "-h"} & set(words):
@@ -68,6 +68,6 @@ def command(name: str, words: list[str]) -> None:
     if name == "cache":  # it builds no members
         module.main(words)
         return
-    folders, packages, words = members_of_others(words)
+    folders, packages, words = split_member_words(words)
     with adding(folders), trusting(packages):
         module.main(words)

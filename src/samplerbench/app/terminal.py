@@ -1,4 +1,4 @@
-"""Standard output, and how paths are written there."""
+"""Standard output, and the form of paths there."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 
 def replace_unencodable() -> None:
-    """From now on standard output takes every text; "?" replaces letters that its encoding lacks.
+    """Make standard output print "?" for characters that its encoding does not have.
 
-    An encoding may have no η, and a file's name may be no text in any. Standard error is so from
-    the beginning. Tables keep their columns, since one character takes the place of one.
+    The encoding may have no η, and the name of a file may not be valid text. Standard error does
+    this by default. Tables keep their columns, since "?" has the width of one character.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's takes every text by itself
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's output accepts all text
         sys.stdout.reconfigure(errors="replace")
 
 
 def console() -> Console:
-    """Standard output, at least as wide as the table of the main job; it records the text."""
-    from rich.console import Console  # not for a message of one line
+    """A console on standard output, at least as wide as the main job's table; it records text."""
+    from rich.console import Console  # slow to import
 
     width = max(120, Console(file=sys.stdout).width)
-    # no markup: names and paths of the user's may have brackets in them
+    # no markup: names and paths may contain brackets
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, record=True)
 
 
 def shown(place: Path | str) -> str:
-    """A path relative to the current folder if it is below it; an address is unchanged."""
+    """A path, relative to the current folder if it is below it; a URL is unchanged."""
     return str(place).removeprefix(f"{Path.cwd()}{os.sep}")

@@ -1,1 +1,1 @@
-"""The benchmark: cells and their books, sweeps, what their values support."""
+"""The benchmark: cells and their identities, sweeps, statistics, the error budget."""

@@ -1,4 +1,4 @@
-"""The affine map of a sampler of fixed steps with an affine denoiser.
+"""The affine map of a sampler with fixed steps and an affine denoiser.
 
 For Gaussian data the denoiser is affine in the state. So a step of such a sampler, and its whole
 run, are affine in the state and in the draws z_j of its noise:
@@ -6,13 +6,15 @@ run, are affine in the state and in the draws z_j of its noise:
     x_out = c + A·(x_in − m) + Σ_j B_j·z_j ,
 
 with c the output from m without noise. One run from m gives c, and backward passes through it give
-A and all B_j: dim passes, or a single one if the denoiser acts on each coordinate alone. A second
-run, from another state and with noise, must end where the map says; otherwise it is not affine.
+A and all B_j: dim passes, or a single one if the denoiser acts on each coordinate separately. A
+second run, from another state and with noise, checks the map; if they disagree, the run is not
+affine.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -49,14 +51,14 @@ def affine_map(
     diagonal: bool = False,
     steps: int | None = None,
 ) -> AffineMap:
-    """The map of a sampler about a first state.
+    """The affine map of a sampler around a first state.
 
     Args:
-        sampler: a method of fixed steps.
+        sampler: a method with fixed steps.
         model: an affine denoiser, such as the oracle of one Gaussian.
         levels: of the sampler.
         mean: m, shape (dim,).
-        diagonal: whether the model acts on each coordinate alone.
+        diagonal: whether the model acts on each coordinate separately.
         steps: the number of steps to take; None for all.
 
     Raises:
@@ -64,7 +66,7 @@ def affine_map(
     """
     reason = sampler.why_incompatible(model, levels)
     if reason is None and not sampler.affine:
-        reason = f"{type(sampler).__name__} chooses its own steps: its run is not affine"
+        reason = f"{type(sampler).__name__} is not affine: it chooses its steps, clips or rejects"
     if reason is not None:
         raise ValueError(reason)
 
@@ -77,15 +79,11 @@ def affine_map(
     with torch.enable_grad():
         start = mean.clone().requires_grad_()
         out = state(start, noise)
-        inputs = [start, *noise.draws.values()]
-        sums = [out.sum()] if diagonal else list(out[0])
-        passes = [
-            torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True) for one in sums
-        ]
+        if out.requires_grad:
+            derivatives = _by_gradients(out, [start, *noise.draws.values()], diagonal)
+        else:  # a package may switch gradients off
+            derivatives = _by_units(state, mean, out, list(noise.draws), diagonal)
     zero = torch.zeros_like(mean)
-    known = [[zero if one is None else one for one in of_sum] for of_sum in passes]
-    # the state and each draw, then the rows of the output, then the coordinates of the input
-    derivatives = torch.stack([torch.cat(rows) for rows in zip(*known, strict=True)])
     probe = _Signs(list(noise.draws), mean)
     with torch.no_grad():
         again, other = state(torch.cat([mean, mean - 2]), probe)
@@ -100,8 +98,34 @@ def affine_map(
     return AffineMap(out[0].detach(), derivatives[0], derivatives[1:])
 
 
+def _by_gradients(out: Tensor, inputs: list[Tensor], diagonal: bool) -> Tensor:
+    """The derivatives with respect to the state and each draw; rows of the output; coordinates."""
+    sums = [out.sum()] if diagonal else list(out[0])
+    passes = [
+        torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True) for one in sums
+    ]
+    zero = torch.zeros_like(out)
+    known = [[zero if one is None else one for one in of_sum] for of_sum in passes]
+    return torch.stack([torch.cat(rows) for rows in zip(*known, strict=True)])
+
+
+def _by_units(
+    state: Callable[[Tensor, Noise], Tensor],
+    mean: Tensor,
+    out: Tensor,
+    addresses: list[tuple[int, int]],
+    diagonal: bool,
+) -> Tensor:
+    """The same from a batch of runs; in each one coordinate of the state or a draw is changed."""
+    units = torch.ones_like(mean) if diagonal else torch.eye(mean.shape[1]).to(mean)
+    x = mean.repeat(len(units) * (1 + len(addresses)), 1)
+    x[: len(units)] += units
+    changes = (state(x, _Units(units, addresses)) - out).reshape(-1, *units.shape)
+    return changes if diagonal else changes.mT
+
+
 class _Draws:
-    """Noise that is 0, and keeps its draws for their derivatives."""
+    """Noise that is 0 and keeps its draws, for derivatives with respect to them."""
 
     def __init__(self) -> None:
         self.draws: dict[tuple[int, int], Tensor] = {}  # by step and draw
@@ -115,8 +139,23 @@ class _Draws:
         raise ValueError("a method that draws uniform numbers is not affine in its noise")
 
 
+class _Units(_Draws):
+    """Noise that is 0, except for unit vectors in the rows that belong to a draw."""
+
+    def __init__(self, units: Tensor, addresses: list[tuple[int, int]]) -> None:
+        super().__init__()
+        self._units = units
+        self._places = {address: place for place, address in enumerate(addresses, 1)}
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        z, count = torch.zeros_like(like), len(self._units)
+        first = self._places[step, draw] * count
+        z[first : first + count] = self._units.to(z)
+        return z
+
+
 class _Signs(_Draws):
-    """Noise for two rows: 0 for the first, and 1, −1, 1, … over all draws for the second."""
+    """Noise for two rows: 0 for the first; for the second 1, −1, 1, … over all draws."""
 
     def __init__(self, addresses: list[tuple[int, int]], mean: Tensor) -> None:
         super().__init__()

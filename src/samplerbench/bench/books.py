@@ -1,8 +1,8 @@
-"""The books of a sweep: the identities of its cells, and the rows that their values are written in.
+"""The identities of a sweep's cells, and the rows of its values.
 
-The four identities of a row are described in `cell`. What all cells of a sweep share is described
-once; what a field of a sweep, a cell or a reference decides is in one of the identities, or it
-decides nothing (`tests/bench/test_books.py` asks every field).
+`cell` describes the five identities of a row. The settings that all cells of a sweep share are
+described once. Every field of a sweep, a cell or a reference that affects a value is part of an
+identity (`tests/bench/test_books.py` checks each field).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from samplerbench.version import __version__
 
 @dataclass(frozen=True)
 class Books:
-    """What all cells of a sweep share, described once, and the rows that are made of it.
+    """The settings that all cells of a sweep share; makes identities and rows from them.
 
     Args:
         law: identity of the data's law.
@@ -36,12 +36,13 @@ class Books:
         n_samples: n.
         block: rows of a block.
         dtype: of the state.
-        device: where states live: cpu or cuda.
+        device: of the states: cpu or cuda.
         arithmetic: the processor's vector instructions.
         threads: of an operation.
-        versions: of the software that decides the bits.
+        versions: of the software that determines the bits.
         seeds: by the names of `SEEDS`.
         labels: names for the table.
+        final: the end of runs; see `Cell`.
     """
 
     law: str
@@ -60,6 +61,7 @@ class Books:
     versions: Mapping[str, str]
     seeds: Mapping[str, Any]
     labels: Labels
+    final: str
 
     @cached_property
     def _shared(self) -> dict[str, Any]:
@@ -67,34 +69,34 @@ class Books:
         return {name: getattr(self, name) for name in names}
 
     def _described(self, thing: object) -> Any:
-        """A sampler or metric with its code, which is read once for each object."""
-        if id(thing) not in self._known:
-            self._known[id(thing)] = thing, describe(thing, code=True)
-        return self._known[id(thing)][1]
+        """The description of a sampler or metric with its code, computed once per object."""
+        if id(thing) not in self._descriptions:
+            self._descriptions[id(thing)] = thing, describe(thing, code=True)
+        return self._descriptions[id(thing)][1]
 
     @cached_property
-    def _known(self) -> dict[int, tuple[object, Any]]:
+    def _descriptions(self) -> dict[int, tuple[object, Any]]:
         return {}
 
     @cached_property
     def sweep_id(self) -> str:
-        """Identity of all that every cell of the sweep shares."""
-        names = ("truth", "path", "block", "seeds")
+        """Identity of the settings that all cells of the sweep share."""
+        names = ("truth", "path", "block", "seeds", "final")
         return identity([self._shared, *(getattr(self, name) for name in names)])
 
     def samples_id(self, cell: Cell) -> str:
-        """Identity of the cell's samples: all that decides their bits."""
+        """Identity of the cell's samples: everything that determines their bits."""
         random: dict[str, Any] = {"seed": self.seeds["seed"], "repetition": cell.repetition}
         if cell.settings is not None:
             random |= {"steps": cell.steps, "denoiser": self.origins[cell.denoiser].id}
         return identity([self._samples(cell), random])
 
     def samples_setting(self, cell: Cell) -> str:
-        """Identity of what a cell's samples share over seeds and repetitions, and its steps."""
+        """Identity of a cell's samples without seeds and repetition."""
         return identity([self._samples(cell), cell.steps])
 
     def _samples(self, cell: Cell) -> dict[str, Any]:
-        """What decides a cell's samples, besides random numbers, steps and training seeds."""
+        """What determines a cell's samples, except random numbers, steps and training seeds."""
         if cell.settings is None:
             even = bool(cell.start)
             return {"floor": "even" if even else "random", "truth": self.truth, **self._shared}
@@ -105,6 +107,7 @@ class Books:
             "start": self.starts[cell.start],
             "sampler": self._described(cell.settings),
             "noise": "coupled" if cell.coupled else "keyed",
+            "final": self._final(cell),
             "block": self.block,
             **self._shared,
         }
@@ -121,11 +124,11 @@ class Books:
         """The row of one value.
 
         Args:
-            cell: whose it is.
-            metric: the value's name.
+            cell: the cell of the value.
+            metric: its name.
             settings: of the metric, for `identity.describe`.
-            to: what the samples are measured against.
-            measured: the value, or None where there is none.
+            to: the reference of the samples.
+            measured: the value, or None if there is none.
             found: the columns nfe, seconds, status and message.
         """
         samples_id = self.samples_id(cell)
@@ -157,6 +160,7 @@ class Books:
             schedule="" if on_law else labels.schedule,
             target=labels.target if learned else "",
             grid=self._grid(cell.settings),
+            final=self._final(cell),
             denoiser=cell.denoiser,
             start=cell.start,
             sampler=cell.sampler,
@@ -183,6 +187,13 @@ class Books:
             return self.schedule
         return self.held[0] if sampler.holds else self.path
 
+    def _final(self, cell: Cell) -> str:
+        """The end of a cell's runs; empty for samplers with an end of their own."""
+        sampler = cell.settings
+        if sampler is None or sampler.holds or sampler.brings_levels:
+            return ""
+        return cell.final or self.final
+
     def _grid(self, sampler: Sampler | None) -> str:
         if sampler is None:
             return ""
@@ -194,7 +205,7 @@ class Books:
 def columns(
     measured: Measurement | None, info: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """The columns of a row that a measurement gives; NaN and the given info where there is none."""
+    """The columns of a measurement; without one, NaN and the given info."""
     if measured is None:
         measured = Measurement(math.nan, math.nan, math.nan, None, 0, info or {})
     return {
@@ -206,6 +217,6 @@ def columns(
 
 
 def _eta(settings: Sampler | None) -> float:
-    """η of a sampler; NaN where it has none, or means something else by that name."""
+    """η of a sampler; NaN if it has no number of this name."""
     eta = getattr(settings, "eta", None)
     return float(eta) if isinstance(eta, int | float) else math.nan

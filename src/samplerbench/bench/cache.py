@@ -1,15 +1,15 @@
-"""The cache of trained models and values, which runs share; entries are found by their identity.
+"""The cache of trained models and values that runs share, found by identity.
 
     values/ab/abcd….json     a value, as in the fragment of a run
     trainings/<id>/          a trained model and its losses, or the state of an unfinished training;
                              about.json describes it
     archives/ab/abcd….zip    files made from them: figures, animations, tables
 
-An identity stands for everything that decides a result (see `identity`), so a stored result has the
-bits that the same work would give again. A file is written completely or not at all. A model is
-trained under a lock: if several jobs need the same model, the first one trains it and the others
-wait. The lock ends with its process. A file that is unreadable or was changed is set aside with a
-warning, and its result is computed again. If the folder cannot be written to, jobs run without it.
+An identity contains everything that determines a result (see `identity`), so a stored result has
+the same bits as a new one. A file is written completely or not at all. A model is trained under a
+lock: if several jobs need the same model, the first one trains it and the others wait. The lock
+ends with its process. A file that is unreadable or was changed is set aside with a warning, and its
+result is computed again. If the folder cannot be written to, jobs run without it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _LEFT = (WEIGHTS, LOSSES, STATE, ABOUT)
 _NAMES = re.compile(r"(.+)\.unusable|\.(.+)\.[0-9a-f]+\.tmp|(.+)")
 
 #: The status of values that are stored: a failed value may succeed next time, and an incompatible
-#: one costs nothing.
+#: one takes no time.
 KEPT = ("ok", "diverged", NOT_A_DENSITY)
 
 
@@ -76,7 +76,7 @@ class Cache:
             set_aside(path, error)
             return None
         if row.cell_id != cell_id or row.status not in KEPT:
-            set_aside(path, ValueError("it holds another value"))
+            set_aside(path, ValueError("it contains another value"))
             return None
         with self._lock:
             self._recalled.add(cell_id)
@@ -95,7 +95,7 @@ class Cache:
 
         Args:
             archive_id: their identity.
-            check: raises for unexpected files: in a shared cache anybody can write anything.
+            check: raises an error for unexpected files; everybody can write to a shared cache.
         """
         if self.refresh:
             return None
@@ -208,19 +208,19 @@ def _unsigned(content: bytes) -> Row:
     """The row of a file that `_signed` made.
 
     Raises:
-        UNREADABLE: it did not make it.
+        UNREADABLE: the file has other content.
     """
     record = json.loads(content)
     row = row_of(record)
     if record.get("sha256") != sha256(fragment(row)).hexdigest():
-        raise ValueError("it is not what was written")
+        raise ValueError("its content has changed")
     return row
 
 
 def _packed(files: Mapping[str, bytes], archive_id: str) -> bytes:
-    """An archive of files, after a digest, which programs for archives skip."""
+    """An archive of files after a digest; programs for archives skip the digest."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:  # not compressed: pictures are already
+    with zipfile.ZipFile(buffer, "w") as archive:  # pictures are already compressed
         archive.comment = archive_id.encode()  # the files themselves do not have it
         for name, content in files.items():
             archive.writestr(name, content)
@@ -231,12 +231,12 @@ def _unpacked(content: bytes, archive_id: str) -> dict[str, bytes]:
     """The files of an archive that `_packed` made.
 
     Raises:
-        Exception: it did not make it.
+        Exception: the content is not such an archive.
     """
     with zipfile.ZipFile(io.BytesIO(unsealed(content))) as archive:
         inside = archive.infolist()
         if archive.comment != archive_id.encode():
-            raise ValueError("it holds other files")
+            raise ValueError("it contains other files")
         if any(info.compress_type != zipfile.ZIP_STORED for info in inside):
             raise ValueError("it is compressed")  # a small foreign file could fill the memory
         return {info.filename: archive.read(info) for info in inside}

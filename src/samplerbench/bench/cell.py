@@ -2,20 +2,20 @@
 
 A *cell* is a set of n samples: of a sampler with its settings, at a number of steps, on a denoiser,
 from a start, with the random numbers of one repetition. A *value* is one metric of it. A row has
-five identities, which `books` computes from everything that decides
+five identities, which `books` computes. Rows with equal identities have the same
 
-    samples_id    the bits of the samples
-    cell_id       the value: the same, the metric, its seed, and the reference itself
-    setting_id    a curve: the same for all its repetitions, seeds and numbers of steps
-    measure_id    whether values can be compared: law, metric, kind of reference
-    sweep_id      all rows of a sweep: law, path, seeds, n and versions
+    samples_id    bits of the samples
+    cell_id       value: samples_id, the metric, its seed, and the points of the reference
+    setting_id    curve, with any repetition, seed and number of steps
+    measure_id    law, metric and kind of reference, so their values can be compared
+    sweep_id      sweep: law, path, seeds, n and versions
 
 So the repetitions of a cell are the rows that agree in names, setting, steps and seeds (`CELL`).
-Values of two sweeps that differ in anything are never pooled, even if they have the same names.
+Values of two sweeps that differ in any setting are never pooled, even if they have the same names.
 
-Names decide no value. Two samplers of one job may have different names and the same settings, hence
-the same `cell_id`. So the name of a fragment has the identity *and* the names; in the cache, which
-has no names, it is the identity alone.
+Names affect no value. Two samplers of one job may have different names and the same settings, and
+then the same `cell_id`. So the name of a fragment has the identity *and* the names. The cache has
+no names; its files are named by the identity.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ if TYPE_CHECKING:  # a table can be read without torch, which takes seconds to i
     from samplerbench.samplers.base import Sampler
 
 
-#: The status of a cell whose law has no density that is known, see `densities`.
+#: The status of a cell whose density could not be computed, see `densities`.
 NOT_A_DENSITY = "not a density"
+
+
+#: The ends of a run: at x̂₀, or at the smallest level with σ > 0.
+FINAL = ("denoise", "none")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Names in a row for readers; they decide no value."""
+    """Names in a row for readers; they affect no value."""
 
     run: str = ""
     experiment: str = ""
@@ -57,9 +61,10 @@ class Labels:
 class Cell:
     """One set of n samples, by names in the sweep's mappings.
 
-    A floor has the denoiser law; its start is the name of the stratified start that it belongs to,
-    or empty. `coupled` cells draw the increments of one Brownian path, so runs with different
-    numbers of steps have the same noise; see `coupling`.
+    A floor has the denoiser "law"; its start is the name of its stratified start, or empty.
+    `coupled` cells draw the increments of one Brownian path, so runs with different numbers of
+    steps have the same noise; see `coupling`. `final` is one of `FINAL`, or empty for that of the
+    sweep.
     """
 
     denoiser: str
@@ -69,10 +74,11 @@ class Cell:
     steps: int
     repetition: int
     coupled: bool = False
+    final: str = ""
 
 
 #: Kinds of denoisers; law stands for the floor, which has no denoiser.
-KINDS = ("learned", "pretrained", "empirical", "oracle", "law")
+KINDS = ("learned", "pretrained", "empirical", "guided", "oracle", "law")
 
 
 @dataclass(frozen=True)
@@ -83,9 +89,9 @@ class Origin:
         kind: one of `KINDS` (an oracle follows from data and path), or own for a user's model.
         id: identity of its source: a training, the weights of a pretrained model, the points of an
             empirical law, the content of a user's model.
-        recipe: the same without seeds, so trainings that differ in seeds only share it.
-        content: identity of the model when it was made; a model that was changed later is an own
-            one. Empty if it cannot have been changed.
+        recipe: `id` without seeds, the same for trainings that differ only in seeds.
+        content: identity of the model when it was made. A model that was changed later has the kind
+            own. Empty if it cannot have been changed.
     """
 
     kind: str
@@ -118,10 +124,11 @@ class Row:
     `denoiser` is learned, oracle, …, or law for the floor's fresh draws, which have no sampler, no
     start and no steps. `lower` and `upper` bound the metric's own value for these samples (a
     certificate, not a confidence interval); they are NaN for a metric without bounds. `eta` is NaN
-    for samplers without one. `info` has further numbers of the metric as JSON, such as the p-value
+    for samplers without one. `final` is one of `FINAL`, or empty for samplers with an end of their
+    own. `info` has more numbers of the metric as JSON, such as the p-value
     of mode_weights. `seconds` is the time of sampling and metric of this cell. `status` is ok,
-    diverged, not a density, incompatible or failed. Unless it is ok the value is NaN, and `message`
-    is the reason.
+    diverged, not a density, incompatible or failed. If it is not ok, the value is NaN, and
+    `message` is the reason.
     """
 
     cell_id: str
@@ -138,6 +145,7 @@ class Row:
     schedule: str
     target: str
     grid: str
+    final: str
     denoiser: str
     start: str
     sampler: str
@@ -186,14 +194,29 @@ MEASURE = [
     "measure_id",
 ]
 #: Columns that distinguish curves of one name, in the order in which they are added to it.
-TELLING = [
-    *("dataset", "schedule", "grid", "network", "objective", "target", "n_samples", "n_reference"),
+DISTINGUISHING = [
+    *(
+        "dataset",
+        "schedule",
+        "grid",
+        "final",
+        "network",
+        "objective",
+        "target",
+        "n_samples",
+        "n_reference",
+    ),
     *(*SEEDS, "dtype", "device", "block", "version", "measure_id", "setting_id"),
 ]
 
 
+def point_count(n_samples: int) -> int:
+    """The points of an estimate from densities: the next power of two, for a Sobol sequence."""
+    return 1 << max(1, (int(n_samples) - 1).bit_length())
+
+
 def distinct(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with every value once: concatenated tables may share some.
+    """The table without repeated values; concatenated tables may have some in common.
 
     Args:
         table: rows of the results store; those without a cell_id are all kept.
@@ -205,11 +228,7 @@ def distinct(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def require_one_sweep(table: pd.DataFrame) -> None:
-    """Refuse a table of several sweeps.
-
-    Raises:
-        InvalidSetting: it has rows of several sweeps.
-    """
+    """Raise `InvalidSetting` for a table with rows of several sweeps."""
     if table.empty or not {"sweep_id", "setting_id"} <= set(table.columns):
         return
     cell = [*NAMES, "sampler_settings", "steps", "reference"]
@@ -225,7 +244,7 @@ def fragment_name(row: Row) -> str:
 
 
 def setting_text(value: object) -> str:
-    """The shortest text of a setting's value that is exact."""
+    """The shortest exact text of a setting's value."""
     if isinstance(value, float):
         short = f"{value:g}"
         return short if float(short) == value or value != value else repr(value)
@@ -234,7 +253,7 @@ def setting_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-#: Settings of which a name has the value alone: the sampler of another package, and its version.
+#: Settings of which names have only the value: the sampler of another package, and its version.
 _PLAIN = ("scheduler", "function", "method", "version")
 
 
@@ -251,7 +270,7 @@ def sampler_name(sampler: str, settings: str) -> str:
     words = [
         value if key in _PLAIN else f"{'η' if key == 'eta' else key}={setting_text(value)}"
         for key, value in values.items()
-        # settings that are infinite or off have no effect, and a table has little room
+        # settings that are infinite or off have no effect and are left out
         if not (value is None or value is False or value in (math.inf, -math.inf))
     ]
     return " ".join([sampler, *words])
@@ -261,8 +280,8 @@ def curve_names(cells: pd.DataFrame) -> pd.Series:
     """The `sampler_name` of each line, made unique for each curve.
 
     If curves of different settings or seeds have the same name, the columns in which they differ
-    are added, as in "ddim η=0 (grid=karras)"; if no other column differs, the first digits of an
-    identity.
+    are added, as in "ddim η=0 (grid=karras)". If no other column differs, the first digits of an
+    identity are added.
 
     Args:
         cells: lines with the columns of `CURVE`, and others that may distinguish curves.
@@ -277,16 +296,16 @@ def curve_names(cells: pd.DataFrame) -> pd.Series:
     alike = [cells[name] for name in ("metric", "denoiser", "start") if name in cells]
     group = curve.groupby([*alike, names]).ngroup()
     words = pd.Series("", index=cells.index, dtype=object)
-    for column in (name for name in TELLING if name in cells):
+    for column in (name for name in DISTINGUISHING if name in cells):
         several = curve.groupby([group, words]).transform("nunique") > 1
-        untold = several.groupby(group).transform("any")
-        if not untold.any():
+        ambiguous = several.groupby(group).transform("any")
+        if not ambiguous.any():
             break
         values = cells[column].astype(str)
-        differs = untold & (values.groupby(group).transform("nunique") > 1)
+        differs = ambiguous & (values.groupby(group).transform("nunique") > 1)
         # "measure 0f3a9c"
         short = f"{column.removesuffix('_id')} " + values.str[:6]
-        told = short if column.endswith("_id") else f"{column}=" + values
-        words[differs] += ", " + told[differs]
+        texts = short if column.endswith("_id") else f"{column}=" + values
+        words[differs] += ", " + texts[differs]
     names += words.map(lambda word: f" ({word[2:]})" if word else "")
     return names.set_axis(index)

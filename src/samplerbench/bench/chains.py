@@ -1,23 +1,23 @@
-"""How well Markov chains mix, and whether they are right: acceptance, ESS, split-R̂, the law.
+"""Diagnostics of Markov chains: acceptance, ESS, split-R̂, and comparison with the law.
 
 C chains of a Langevin sampler, recorded as frames of shape (frames, chains, dim), are C·frames
 samples that depend on each other.
 
-- *acceptance*: the mean probability that a proposal is accepted, of samplers that reject;
-- *bulk ESS*: the number of independent draws from which the mean of the rank-normalised coordinate
-  would be known as well; from the autocorrelations within and between chains;
+- *acceptance*: the mean probability that a proposal is accepted, for samplers that reject;
+- *bulk ESS*: the number of independent draws that give the mean of the rank-normalised coordinate
+  with the same precision; from the autocorrelations within and between chains;
 - *split-R̂*: the spread of all half chains, divided by the mean spread within them. It is 1 if they
   agree; above 1.01 the chains have not mixed.
 
-R̂ compares chains with each other: it is 1 for chains that are stuck together. Where the law at
-their level is known, all recorded states are compared with it, too:
+R̂ compares chains only with each other: it is 1 if all of them are stuck in the same mode. If the
+law at their level is known, all recorded states are also compared with it:
 
-- *mass_not_reached*, of separate modes: the weight of the modes in which no state is;
-- *mass_misplaced*, of separate modes: ½ Σ|share − weight|, as in `metrics.mode_weights`;
+- *mass_not_reached*, for separate modes: the weight of the modes that contain no state;
+- *mass_misplaced*, for separate modes: ½ Σ|share − weight|, as in `metrics.mode_weights`;
 - *mean_error*: the largest |mean − mean of the law| of a coordinate, in deviations of the law;
 - *sd_error*: the largest |sd/sd of the law − 1|.
 
-ESS and R̂ are by ArviZ: Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified library for
+ArviZ computes ESS and R̂: Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified library for
 exploratory analysis of Bayesian models in Python", JOSS 4(33), 2019; the definitions are those of
 Vehtari, Gelman, Simpson, Carpenter, Bürkner, "Rank-normalization, folding, and localization: an
 improved R̂ for assessing convergence of MCMC", Bayesian Analysis 16(2), 2021, Section 3, with the
@@ -57,13 +57,13 @@ LEAST_FRAMES = 4
 """With fewer frames a half chain has no variance."""
 
 MIXED = 1.01
-"""Chains have mixed up to this split R̂."""
+"""Chains with a split R̂ up to this value have mixed."""
 
 CHAIN = "chain"
-"""Their column `reference`."""
+"""The column `reference` of diagnostics."""
 
 MOST_FRAMES = 1000
-"""`diagnose` keeps at most so many frames; those between are nearly the same."""
+"""`diagnose` keeps at most this number of frames; the frames between are nearly the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class Chains:
             raise ValueError("frames must have the shape (frames, chains, dim)")
         if len(self.frames) < LEAST_FRAMES:
             raise ValueError(f"at least {LEAST_FRAMES} frames, and these are {len(self.frames)}")
-        if not (self.frames.abs() < LARGEST).all():  # NaN is below nothing
+        if not (self.frames.abs() < LARGEST).all():  # also false for NaN
             words = f"some states are not finite, or {LARGEST:g} and more"
             raise ValueError(f"{words}: the step size may be too large")
 
@@ -101,7 +101,7 @@ class Chains:
 
 
 def _each(frames: Tensor, diagnostic: Callable[..., float]) -> Tensor:
-    """A diagnostic of ArviZ, of (arviz, draws), for each coordinate."""
+    """A diagnostic, a function of (arviz, draws), for each coordinate."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of its next major version
         import arviz  # it takes seconds to import
@@ -129,7 +129,7 @@ def record(
         x: the first states, shape (chains, dim).
         levels: of a hold grid.
         noise: the source of fresh noise.
-        burn_in: first steps, which are not counted, also not in the acceptance.
+        burn_in: the number of first steps that are left out, also from the acceptance.
         every: k.
     """
     require(0 <= burn_in < levels.steps, "burn_in", burn_in, f"from 0 to {levels.steps - 1}")
@@ -145,10 +145,7 @@ def record(
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """A diagnostic of every k-th state after `burn_in` steps, by a version of ArviZ.
-
-    These settings are part of the identity of its value.
-    """
+    """A diagnostic of every k-th state after `burn_in` steps; part of its value's identity."""
 
     name: str
     burn_in: int
@@ -157,7 +154,7 @@ class Diagnostic:
 
 
 def require_chains(sweep: Sweep, count: int) -> None:
-    """Refuse a number of chains to examine, where none can be.
+    """Check that chains can be examined.
 
     Raises:
         InvalidSetting: ArviZ is not installed, or no sampler stays at one level.
@@ -169,12 +166,13 @@ def require_chains(sweep: Sweep, count: int) -> None:
 
 
 def diagnose(sweep: Sweep, count: int) -> list[Row]:
-    """The mixing of a sweep's Langevin samplers in the second half of their steps.
+    """Diagnose the chains of a sweep's Langevin samplers in the second half of their steps.
 
-    The `names` of each denoiser, start and sampler that stays at a level; of the coordinates the
-    smallest effective_sample_size and the largest split_r_hat. They are of the cell with
-    n = `count` in one block and the most steps; their reference is "chain". Chains that cannot be
-    examined give a row that says why.
+    There is a row for each of `diagnostic_names` and each denoiser, start and sampler that stays at
+    a level. effective_sample_size is the smallest, and split_r_hat the largest over the
+    coordinates. The chains are those of the cell with n = `count` in one block and the largest
+    number of steps; their reference is "chain". Chains that cannot be examined have rows with the
+    reason.
 
     Args:
         sweep: the job.
@@ -204,8 +202,8 @@ def chain_cells(sweep: Sweep) -> list[Cell]:
     ]
 
 
-def names(sweep: Sweep, cell: Cell) -> list[str]:
-    """The values of a cell's chains, as a table's column `metric` names them."""
+def diagnostic_names(sweep: Sweep, cell: Cell) -> list[str]:
+    """The diagnostics of a cell's chains, by their names in the column `metric`."""
     assert cell.settings is not None  # a floor has no chain
     known = _Law.at(sweep, cell)
     return [
@@ -218,7 +216,7 @@ def names(sweep: Sweep, cell: Cell) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class _Law:
-    """What is known of the law of x/α at the level of a chain."""
+    """The known modes and moments of the law of x/α at the level of a chain."""
 
     alpha: float
     modes: Modes | None
@@ -237,7 +235,7 @@ class _Law:
         return cls(level.alpha, modes_of(law) if law is not None and separate else None, moments)
 
     def errors(self, frames: Tensor) -> dict[str, float]:
-        """Of frames, shape (frames, chains, dim)."""
+        """The errors of frames, shape (frames, chains, dim), by name."""
         x, found = frames.flatten(0, 1) / self.alpha, {}
         if self.modes is not None:
             weights = self.modes.weights
@@ -258,13 +256,13 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
         settings = Diagnostic(name, half, every)
         return sweep.books.row(cell, name, settings, Against(CHAIN), measured, **columns)
 
-    asked = names(sweep, cell)
-    stored = [sweep.recalled(row(name)) for name in asked]
+    names = diagnostic_names(sweep, cell)
+    stored = [sweep.recalled(row(name)) for name in names]
     if all(stored):
         return [one for one in stored if one is not None]
     if math.ceil((cell.steps - half) / every) < LEAST_FRAMES:
         message = f"at least {LEAST_FRAMES} states after the first half, and steps={cell.steps}"
-        return [row(name, status="incompatible", message=message) for name in asked]
+        return [row(name, status="incompatible", message=message) for name in names]
     levels = sweep.levels(cell.steps, cell.settings)
     model = Counted(sweep.denoisers[cell.denoiser])
     began, status, message = time.perf_counter(), "ok", ""
@@ -292,5 +290,5 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
             status=status,
             message=message,
         )
-        for name in asked
+        for name in names
     ]

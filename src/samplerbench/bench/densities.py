@@ -1,21 +1,21 @@
-"""The density of a sampler's output, by change of variables.
+"""The density of a sampler's output, by change of variables; in one dimension see `line_densities`.
 
 A sampler that draws no noise maps its start x to an output y = Φ(x). If the map is one-to-one,
 
     ln q(y) = ln q_start(x) − ln |det ∂Φ/∂x| ,
 
-and with the density p of the data's law, r = p/q at the outputs. E_q[r] is then the mass of p on
-the outputs: 1 if q misses nothing. A determinant that is not positive, or a mean of r that is not 1
-within its error, says that the map is not one-to-one, or that q misses mass: then q is not this
-density, and the cell has no value. Its `info` has the mean of r with half of its 95 % interval, and
-the share of points where the map turns the space over.
+Let p be the density of the data's law, and r = p/q at the outputs. Then E_q[r] is the mass of p on
+the outputs: 1 if q covers all of p. If a determinant is not positive, or the mean of r is not 1
+within its error, the map is not one-to-one or q misses mass. Then the formula does not hold, and
+the cell has no value. Its `info` has the mean of r with half of its 95 % interval, and the share of
+points with a determinant that is not positive.
 
-The points are those of a Sobol sequence if the start allows it, also where the cell's own start is
-random: the law is the same, and the error of n points is smaller. Their number is the next power
-of two at or above n. Cost: about dim + 2 times the sampling alone.
+The points are those of a Sobol sequence if the start allows it, even if the cell's own start is
+random: the law is the same, and the error of n points is smaller. Their number is n, rounded up to
+a power of two. Cost: about dim + 2 times the sampling alone.
 
 Reference: R. T. Q. Chen et al., Neural Ordinary Differential Equations, NeurIPS 2018, arXiv
-1806.07366, for the density of an ODE's end; here it is that of the discrete map itself.
+1806.07366, for the density at the end of an ODE; here it is that of the discrete map itself.
 """
 
 from __future__ import annotations
@@ -23,37 +23,42 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from samplerbench.bench.cell import NOT_A_DENSITY, Cell
+from samplerbench.bench.cell import NOT_A_DENSITY, Cell, point_count
+from samplerbench.bench.line_densities import Folded, law_of_output
+from samplerbench.bench.transitions import Refused, transitions
+from samplerbench.core.grids import Levels, TruncatedLevels, in_data_units
+from samplerbench.core.line_laws import LineNodes
 from samplerbench.core.models import Counted, Denoiser, Density
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start
 from samplerbench.core.tangents import WithTangents, jacobian, with_tangents
-from samplerbench.samplers.base import final_state
+from samplerbench.samplers.base import Sampler, final_state
 
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: Points of a batch; a power of two, as Sobol sequences like it. Bits depend on it.
-BATCH = 2048
-#: How far the mean of r may be from 1: standard errors, and an absolute part for rounding.
+#: Points of a batch: a power of two, for balanced Sobol points. Bits depend on it. A backward pass
+#: reads the outputs of all layers again: with more points they leave the processor's cache.
+BATCH = 1024
+#: The allowed distance of the mean of r from 1: in standard errors, plus a part for rounding.
 _ERRORS, _ROUNDING = 4.0, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class OutputLaw:
-    """What is known of the law of a cell's output, or why nothing is.
+    """The law of a cell's output, or the reason why it is not known.
 
-    Its values are ln p − ln q at points of the law q, shape (n,), or means and variances of its
-    coordinates, shape (2, dim).
+    Its values are ln p − ln q at points drawn from the law q, shape (n,), or the nodes of q on a
+    line, or means and variances of the coordinates, shape (2, dim).
     """
 
-    values: Tensor | None
+    values: Tensor | LineNodes | None
     nfe: int
     seconds: float
     status: str = "ok"
@@ -62,22 +67,43 @@ class OutputLaw:
 
 
 def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
-    """Why the density of a cell's law is not known, in one line, or None if it is."""
+    """Why the density of a cell's law is not known, in one line; None if it is known."""
     sampler = cell.settings
     assert sampler is not None
     start = sweep.starts_of(sampler)[cell.start]
-    if sampler.stochastic:
-        return "the density of a sampler that draws noise is not known; for DDIM use eta=0"
-    if not sampler.affine:
-        return "the density of a sampler that chooses its own steps is not known"
+    if sampler.adaptive:
+        return (
+            "the density of a sampler that chooses its own steps is not known: they depend on the "
+            "state, and jump where one is rejected"
+        )
     if sampler.brings_levels:
         return (
             "the density needs derivatives, which do not pass through the code of another package"
         )
-    if not isinstance(sweep.denoisers[cell.denoiser], Denoiser):
-        return "the density needs a denoiser"
     if type(_plain(start)).log_density is Start.log_density:
         return f"the density of the start {cell.start} is not known"
+    if sweep.dataset.dim == 1:
+        return _why_no_chain(sweep, sampler, start)
+    if sampler.stochastic:
+        of = f"in {sweep.dataset.dim} dimensions the density of a sampler that draws noise"
+        return f"{of} is not known (in one it is); for DDIM use eta=0"
+    if not sampler.affine:
+        return "the density of a sampler that is not linear in states and x̂₀ is not known"
+    if not isinstance(sweep.denoisers[cell.denoiser], Denoiser):
+        return "the density needs a denoiser"
+    return None
+
+
+def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
+    """Why the law cannot be computed through the steps on a line; a run of four steps is tried."""
+    model, levels = sweep.dataset.exact_score(sweep.schedule), sweep.levels(4, sampler)
+    if model is None or sampler.why_incompatible(model, levels) is not None:
+        return None  # refused elsewhere
+    starts = start.draw(sweep.dataset, 4, levels.rows[0], (0, 0, 0))
+    try:
+        transitions(sampler, model, levels, starts)
+    except Refused as error:
+        return f"{type(sampler).__name__} has no law by quadrature: {error}"
     return None
 
 
@@ -91,30 +117,78 @@ def _even(sweep: Sweep, start: Start) -> Start:
     return Sobol(start) if possible and not isinstance(start, Sobol) else start
 
 
-@torch.no_grad()
-def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
-    """ln p − ln q at points of the cell's law; the points depend on its seed and repetition."""
-    began = time.perf_counter()
+def density(sweep: Sweep, cell: Cell) -> OutputLaw:
+    """The law of a cell's output: nodes on a line, or ln p − ln q at points of it."""
+    sampler = cell.settings
+    assert sampler is not None
     reason = why_no_density(sweep, cell)
+    if reason is None:
+        levels = sweep.levels_of(cell)
+        reason = sampler.why_incompatible(sweep.denoisers[cell.denoiser], levels)
     if reason is not None:
         return OutputLaw(None, 0, 0.0, "incompatible", reason)
+    return (on_line if sweep.dataset.dim == 1 else log_ratios)(sweep, cell)
+
+
+def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
+    """The law of a cell's output in one dimension, by quadrature."""
+    began, sampler = time.perf_counter(), cell.settings
+    assert sampler is not None
+    levels = sweep.levels_of(cell)
+    start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
+    exact = sweep.dataset.exact_score(sweep.schedule)
+    assert isinstance(exact, Density)  # checked by the metric
+    path = exact.to(sweep.device).log_density
+
+    def log_density(x: Tensor) -> Tensor:
+        return start.log_density(x, first, path)
+
+    # these draws only give the region of the states
+    starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
+    starts = starts.to(sweep.device, torch.float64)
+    model = sweep.denoisers[cell.denoiser]
+    try:
+        law, nfe = law_of_output(sampler, model, levels, log_density, starts)
+    except Refused as error:
+        return OutputLaw(None, 0, 0.0, "incompatible", str(error))
+    except Folded as error:
+        seconds = time.perf_counter() - began
+        return OutputLaw(None, 0, seconds, NOT_A_DENSITY, str(error))
+    return OutputLaw(_rescaled(law, levels), nfe, time.perf_counter() - began)
+
+
+def _rescaled(law: LineNodes, levels: Levels) -> LineNodes:
+    """The law of the output, given that of the last state; see `in_data_units`."""
+    if not isinstance(levels, TruncatedLevels):
+        return law
+    coarse = None if law.coarse is None else _rescaled(law.coarse, levels)
+    density = law.log_density + math.log(levels.rows[-1].alpha)
+    points = in_data_units(law.points, levels)
+    return replace(law, points=points, log_density=density, coarse=coarse)
+
+
+@torch.no_grad()
+def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
+    """ln p − ln q at points of the cell's law, which depend on its seed and repetition."""
+    began = time.perf_counter()
     assert cell.settings is not None
-    count = 2 ** math.ceil(math.log2(max(2, sweep.n_samples)))
-    rows, levels = min(count, BATCH), sweep.levels(cell.steps)
+    levels, model = sweep.levels_of(cell), sweep.denoisers[cell.denoiser]
+    count = point_count(sweep.n_samples)
+    rows = min(count, BATCH)
     start, first = _even(sweep, sweep.starts[cell.start]), levels.rows[0]
     exact = sweep.dataset.oracle(sweep.schedule)
-    assert isinstance(exact, Density)  # the metric has asked
+    assert isinstance(exact, Density)  # checked by the metric
     exact = exact.to(sweep.device)
-    model = sweep.denoisers[cell.denoiser]
     assert isinstance(model, Denoiser)
     counted = Counted(model)
-    noise = KeyedNoise(("density", sweep.seed))  # nothing is drawn
+    noise = KeyedNoise(("density", sweep.seed))  # never used
     parts, turned = [], 0
     for block in range(count // rows):
         key = (sweep.seed, cell.repetition, block)
         x = start.draw(sweep.dataset, rows, first, key).to(sweep.device, torch.float64)
         batch = with_tangents(x)
         out = final_state(cell.settings, WithTangents(counted), batch, levels, noise)
+        out = in_data_units(out, levels)
         sign, log_volume = torch.linalg.slogdet(jacobian(out))
         turned += int((sign <= 0).sum())
         log_q = start.log_density(x, first, exact.log_density) - log_volume

@@ -1,32 +1,33 @@
 """The confidence interval of the distance of one set of samples, by the jackknife.
 
-A run has repetitions, and intervals from them (see `statistics`). A file of samples is one set
-only. It is divided at random into G groups; D₍g₎ is the distance without group g, and
+The intervals of a run come from its repetitions (see `statistics`). A file of samples is a single
+set. It is divided at random into G groups. D₍g₎ is the distance without group g, and
 
     s² = (G − 1)/G·Σ_g (D₍g₎ − D̄₍·₎)²,      D ± t_{0.975, G−1}·s
 
-is the interval for the median distance of other sets of as many independent samples of the same
-law, to the same data; the mean of heavy-tailed distances is decided by rare sets, which one file
-cannot know of (Tukey, "Bias and confidence in not quite large samples", Annals of Mathematical
-Statistics 29, 1958). On average s² is too large rather than too small (Efron and Stein, "The
-jackknife estimate of variance", Annals of Statistics 9, 1981): for max-sliced W₂ on the grid
-mixture, 2 000 samples, s is 1.6 times the true deviation, and 95 to 97 % of the intervals contain
-the median; for t₃ data 95 to 96 % do. A bootstrap would draw samples twice, which changes a
-distance near zero. The interval is too short for rows that depend on each other, such as the states
-of one Markov chain.
+is an interval for the median distance of other sets of as many independent samples of the same
+law, to the same data (Tukey, "Bias and confidence in not quite large samples", Annals of
+Mathematical Statistics 29, 1958). It is for the median because rare sets dominate the mean of
+heavy-tailed distances, and one file does not contain them. On average s² is rather too large than
+too small (Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981): for
+max-sliced W₂ on the grid mixture, 2 000 samples, s is 1.6 times the true deviation, and 95 to 97 %
+of the intervals contain the median; for t₃ data 95 to 96 % do. A bootstrap would repeat samples,
+which changes a distance near zero. The interval is too short for rows that depend on each other,
+such as the states of one Markov chain.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from samplerbench.bench.statistics import Estimate, t_interval
 from samplerbench.core.noise import generator
 from samplerbench.metrics.base import Distance
 
 GROUPS = 10
-QUANTILE = 2.2622  # t_{0.975, 9}
 #: With fewer samples each group has too much influence.
 FEWEST = 5 * GROUPS
 
@@ -42,9 +43,23 @@ def half_width(distance: Distance, samples: Tensor, *, seed: int) -> float:
     Returns:
         t·s; nan for fewer than 50 samples.
     """
-    n = len(samples)
-    if n < FEWEST:
+    if len(samples) < FEWEST:
         return float("nan")
-    group = torch.from_numpy(generator("jackknife", seed).permutation(n)) % GROUPS
-    without = np.array([distance(samples[group != g]).value for g in range(GROUPS)])
-    return float(QUANTILE * np.sqrt((GROUPS - 1) * without.var()))
+    return estimate(0.0, without_groups(distance, samples, seed=seed)).half
+
+
+def without_groups(distance: Distance, samples: Tensor, *, seed: int) -> NDArray[np.float64]:
+    """D₍g₎, shape (G,). The groups depend on n and the seed only, so two sets of n share them."""
+    group = torch.from_numpy(generator("jackknife", seed).permutation(len(samples))) % GROUPS
+    return np.array([distance(samples[group != g]).value for g in range(GROUPS)])
+
+
+def estimate(value: float, without: NDArray[np.float64]) -> Estimate:
+    """The interval of D, or of a difference of two distances, and its p-value.
+
+    Args:
+        value: D.
+        without: D₍g₎, shape (G,).
+    """
+    # these numbers have the mean D, and their standard error is s
+    return t_interval(value - (GROUPS - 1) * (without - without.mean()))

@@ -1,12 +1,11 @@
 """Ranking of samplers, and the pairs that the repetitions cannot distinguish.
 
 All samplers of a ranking start from the same draws, so every pair is compared by its paired
-difference (see `statistics`). With k samplers there are k·(k − 1)/2 comparisons, less those of two
-that give the same values. Their p-values are
-corrected together by Holm's procedure: the chance that *any* pair of the table is called different
-although it is not is at most 1 − level. The rank of a sampler is a range: the best rank is one more
-than the number of samplers that are significantly better, the worst rank is k minus the number that
-are significantly worse.
+difference (see `statistics`). With k samplers there are k·(k − 1)/2 comparisons, minus the pairs
+with equal values. Holm's procedure corrects their p-values together: the probability of any false
+claim of a difference in the table is at most 1 − level. The rank of a sampler is a range: the best
+rank is one more than the number of samplers that are significantly better, the worst rank is k
+minus the number that are significantly worse.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from itertools import combinations
 import pandas as pd
 
 from samplerbench.bench.cell import (
+    DISTINGUISHING,
     MEASURE,
     SEEDS,
-    TELLING,
     curve_names,
     distinct,
     sampler_name,
@@ -49,9 +48,9 @@ class Ranking:
     Attributes:
         order: one line per sampler, the smallest mean first: rank, best and worst (the range of the
             rank), name, mean, lower, upper (the interval of the mean alone), count, nfe, ties (the
-            names of the samplers that it cannot be distinguished from).
+            names of the samplers from which it is not distinguishable).
         pairs: one line per pair, the better first: first, second, difference (second − first),
-            lower, upper, p_value, p_holm, told_apart.
+            lower, upper, p_value, p_holm, significant.
     """
 
     order: pd.DataFrame
@@ -76,8 +75,9 @@ class Ranking:
         if count == 0:
             return f"{name}: nothing to compare"
         if not ties:
-            return f"{name} is best, and can be told from all others ({family})"
-        return f"{name} has the smallest mean; it cannot be told from {', '.join(ties)} ({family})"
+            return f"{name} is best, and distinguishable from all others ({family})"
+        best = f"{name} has the smallest mean; it is not distinguishable from"
+        return f"{best} {', '.join(ties)} ({family})"
 
 
 def ranking(
@@ -113,7 +113,7 @@ def ranking(
     nfe_of_cell = rows.groupby(key, dropna=False)["nfe"].transform(mean_evaluations)
     rows = rows[(nfe_of_cell if steps is None else rows["steps"]) == at]
     require_single(rows, [*_SHARED, *MEASURE])
-    telling = [name for name in ["metric", "denoiser", "start", *TELLING] if name in rows]
+    telling = [name for name in ["metric", "denoiser", "start", *DISTINGUISHING] if name in rows]
     cells = rows.drop_duplicates(key)[list(dict.fromkeys([*key, *telling]))]
     if len(cells) < 2:
         present = sorted(set(table.loc[table["denoiser"] != "law", column]))
@@ -138,7 +138,7 @@ def ranking(
     columns = ["first", "second", "difference", "lower", "upper", "p_value", "count"]
     compared = pd.DataFrame(pairs, columns=columns)
     corrected = holm(compared["p_value"])
-    compared = compared.assign(p_holm=corrected, told_apart=corrected <= 1 - level)
+    compared = compared.assign(p_holm=corrected, significant=corrected <= 1 - level)
     lines = []
     for rank, name in enumerate(ordered, 1):
         ties, above, below = _standing(compared, name)
@@ -151,7 +151,7 @@ def ranking(
 
 def _standing(pairs: pd.DataFrame, name: str) -> tuple[list[str], list[str], list[str]]:
     """The names of samplers that are not distinguishable, better, and worse."""
-    compared = list(zip(pairs["first"], pairs["second"], pairs["told_apart"], strict=True))
+    compared = list(zip(pairs["first"], pairs["second"], pairs["significant"], strict=True))
     ahead = [(first, apart) for first, second, apart in compared if second == name]
     behind = [(second, apart) for first, second, apart in compared if first == name]
     ties = [other for other, apart in (*ahead, *behind) if not apart]

@@ -1,22 +1,22 @@
-"""What n samples and R repetitions can tell from data, and what it would take to tell more.
+"""The smallest differences from the data that n samples and R repetitions can detect.
 
-The *power* of the test against the floor (see `statistics`): of normal distances with the table's
-standard deviations, a cell whose expected distance is the floor's plus X is found at the first step
-of Holm's correction over c cells if U(X) = #{(i, j): a_i + X > b_j} is at least u, the least with
-2·P(U ≥ u) ≤ α/c. So with one draw of the R + M distances an X is found that is above the u-th
-smallest of b_j − a_i, and the 0.8 quantile of these over many draws is the excess that is found
-with 80 % chance. (Where ranks are too few, the test is Student's, and
-X = F·(exp((t_{1−α/2c, ν} + t_{power, ν})·se) − 1), se of the logarithms.)
+The *power* of the test against the floor (see `statistics`). Distances are taken as normal, with
+the standard deviations of the table. A cell whose expected distance is the floor plus X is
+detected at the first step of Holm's correction over c cells if U(X) = #{(i, j): a_i + X > b_j} ≥ u,
+where u is the smallest value with 2·P(U ≥ u) ≤ α/c. So one draw of the R + M distances detects
+every X above the u-th smallest of b_j − a_i. The 0.8 quantile of these over many draws is the
+excess that is detected with a probability of 80 %. (If there are too few ranks, the test is
+Student's, and X = F·(exp((t_{1−α/2c, ν} + t_{power, ν})·se) − 1), se of the logarithms.)
 
-A law at distance δ from the data shows as more than the floor F(n): to leading order
-squares add, so the expected distance is √(F² + δ²) and the excess X = √(F² + δ²) − F, which is far
-less than δ where F is large: δ² = X² + 2·F·X. F and all standard deviations shrink like
-(1/n + 1/m)^a: a = 1/2 for a unimodal law, 1/4 where modes are unevenly weighted and far apart,
-since a share of √(1/n) of the mass then travels a fixed distance. So the δ that is found shrinks
-like (1/n + 1/m)^a too.
+A law at distance δ from the data has an expected distance above the floor F(n). To leading order
+squares add: the expected distance is √(F² + δ²), and the excess X = √(F² + δ²) − F is much smaller
+than δ if F is large: δ² = X² + 2·F·X. F and all standard deviations shrink like (1/n + 1/m)^a, with
+a = 1/2 for a unimodal law, and 1/4 for unevenly weighted modes that are far apart, since then a
+share of √(1/n) of the mass travels a fixed distance. So the smallest detected δ also shrinks like
+(1/n + 1/m)^a.
 
 Squares add for Wasserstein distances. For another metric (a difference of shares, an unbiased
-squared distance, whose floor may be negative) nothing is said of a δ.
+squared distance, whose floor may be negative) no δ is given.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ from samplerbench.errors import require
 
 @dataclass(frozen=True)
 class Resolution:
-    """What n samples and R repetitions can tell from data, and what it would take to tell more.
+    """The smallest difference that the test detects, and the n or R that would detect `wanted`.
 
     Attributes:
         cells: the number of cells that were compared.
-        hidden: the number of them that cannot be told from data.
+        hidden: the number of them that are not distinguishable from data.
         n_samples: n.
-        n_reference: m; 0 where the distance is to the law itself.
-        repetitions: R, the fewest of any cell.
-        floor: the floor's mean.
-        excess: over the floor, found with the stated power; infinite where none can be found.
-        power: the chance of finding it.
-        sets_needed: M with which any excess can be found at all, with R repetitions.
-        wanted: the distance of laws that is to be found, as a share of the floor.
-        n_needed: n that finds it with R repetitions, m growing in proportion.
-        repetitions_needed: R that finds it with n samples, for cells and floor alike; None if
-            there are more than `MOST_REPETITIONS`.
+        n_reference: m; 0 if the distance is to the law itself.
+        repetitions: R, the smallest of any cell.
+        floor: the mean of the floor.
+        excess: the smallest excess over the floor that is detected; infinite if none is.
+        power: the probability of its detection.
+        sets_needed: the smallest M with which any excess can be detected, with R repetitions.
+        wanted: the distance of laws that the user wants to detect, as a share of the floor.
+        n_needed: the n that detects it with R repetitions, if m grows in proportion.
+        repetitions_needed: the R, of cells and floor, that detects it with n samples; None if it
+            is above `MOST_REPETITIONS`.
         exponent: a.
         estimated: whether a comes from the table; otherwise it is an assumption.
         squares_add: whether the floor and a distance of laws add in squares.
@@ -82,19 +82,20 @@ class Resolution:
 
     @property
     def resolved(self) -> float:
-        """δ: the distance of laws that is found, where squares add."""
+        """δ: the smallest distance of laws that is detected, if squares add."""
         return math.sqrt(self.excess**2 + 2 * self.floor * self.excess)
 
     @property
     def sentence(self) -> str:
         """The finding in words."""
-        verb = "cell" if self.cells == 1 else "cells"
-        now = f"{self.hidden} of {self.cells} {verb} cannot be told from data at n = "
+        cells = f"{self.cells} cell" + "s" * (self.cells != 1)
+        verb = "is" if 1 in (self.hidden, self.cells) else "are"
+        now = f"{self.hidden} of {cells} {verb} not distinguishable from data at n = "
         now += f"{_thousands(self.n_samples)} with {self.repetitions} repetitions"
         if self.excess == math.inf:
             return (
-                f"{now}: so few repetitions and sets of fresh draws find nothing among so many "
-                f"cells, whatever the distance; floor_repetitions={self.sets_needed} would"
+                f"{now}: with so few repetitions and fresh draws, and so many cells, the test "
+                f"detects no distance; floor_repetitions={self.sets_needed} is enough"
             )
         now += (
             f"; an excess of {plain(self.excess, 2)} over the floor of {plain(self.floor)} would "
@@ -102,7 +103,7 @@ class Resolution:
         )
         if not self.squares_add:
             return now
-        now += f", which is a law at distance {plain(self.resolved, 2)}"
+        now += f", that is, a law at distance {plain(self.resolved, 2)}"
         aim = f"wanted={self.wanted:g} of the floor, {plain(self.wanted * self.floor, 2)}"
         if self.n_needed <= self.n_samples:
             return f"{now}; {aim}, would be found"
@@ -117,8 +118,8 @@ class Resolution:
             ways.append(f"{_thousands(self.repetitions_needed)} repetitions")
         if not ways:
             return (
-                f"{now}; {aim}: no sample size within reach; paired distances "
-                "(experiment=budget) or metric=kl_law see it"
+                f"{now}; {aim}: no feasible n would be enough; use paired distances "
+                "(experiment=budget) or metric=kl_law"
             )
         basis = "measured" if self.estimated else "assumed"
         return (
@@ -129,7 +130,7 @@ class Resolution:
 
 MOST_REPETITIONS = 1_000
 MOST_SAMPLES = 1_000_000
-"""More repetitions, or more samples a cell, are no advice."""
+"""Larger numbers of repetitions, or of samples per cell, are not recommended to the user."""
 
 
 def resolution(
@@ -141,17 +142,17 @@ def resolution(
     exponent: float = 0.25,
     squares_add: bool = True,
 ) -> Resolution:
-    """The n, or the R, that would find a wanted distance of laws; see the module for the model.
+    """The n, or the R, that would detect a wanted distance of laws; see the module for the model.
 
-    The table holds one data set, one metric and one floor (see `by_floor`); where it holds several
-    n, the exponent is measured from the floors and all else is said of the largest n.
+    The table has one data set, one metric and one floor (see `by_floor`). If it has several n, the
+    exponent is fitted to the floors, and everything else is for the largest n.
 
     Args:
         table: rows of the results store, with a floor.
         wanted: distance δ between a cell's law and the data's, as a share of the floor.
-        level: one minus the chance of a false claim in the table.
-        power: chance of finding δ.
-        exponent: a, used where the table holds one n only: 1/4 for unevenly weighted modes (the
+        level: one minus the probability of a false claim in the table.
+        power: the probability of detecting δ.
+        exponent: a, used if the table has only one n: 1/4 for unevenly weighted modes (the
             default, the worst case), 1/2 for a unimodal law.
         squares_add: whether the metric is a Wasserstein distance; see the module.
 
@@ -179,7 +180,7 @@ def resolution(
         sets += 1
     known: dict[str, Any] = {
         "cells": len(here),
-        "hidden": int((~here["told_apart"]).sum()),
+        "hidden": int((~here["significant"]).sum()),
         "n_samples": n,
         "n_reference": m,
         "repetitions": repetitions,
@@ -198,11 +199,11 @@ def resolution(
     aim = wanted * floor
     resolved = math.sqrt(excess**2 + 2 * floor * excess)
     n_needed = n if resolved <= aim else n * (resolved / aim) ** (1 / a)
-    # ranks of many normal numbers are worth 3/π of them
+    # the efficiency of the rank test on many normal numbers is 3/π
     quantiles = ndtri(1 - (1 - level) / (2 * len(here))) + ndtri(power)
     wide = quantiles * math.sqrt(math.pi / 3) / (math.hypot(floor, aim) - floor)
     most = math.ceil(wide**2 * (sd**2 + floor_sd**2))
-    if most > floor_count:  # cells and floor have as many
+    if most > floor_count:  # then cells and floor have the same number
         enough = most
     else:
         enough = math.ceil(wide**2 * sd**2 / (1 - wide**2 * floor_sd**2 / floor_count))
@@ -225,20 +226,20 @@ def excess_found(
     level: float = 0.95,
     power: float = 0.8,
 ) -> float:
-    """The excess over the floor that the test finds with a chance of `power`; see the module.
+    """The excess over the floor that the test detects with probability `power`; see the module.
 
     Args:
-        sd: of a cell's distances.
+        sd: the standard deviation of a cell's distances.
         count: R.
-        floor: its mean.
-        floor_sd: its standard deviation.
+        floor: the mean of the floor.
+        floor_sd: the standard deviation of the floor.
         floor_count: M.
-        comparisons: of the family.
-        level: one minus the chance of a false claim.
-        power: of one cell.
+        comparisons: the number of cells in Holm's correction.
+        level: one minus the probability of a false claim.
+        power: for one cell.
 
     Returns:
-        It in the units of the distances; infinite where the test can find none.
+        The excess, in the units of the distances; infinite if the test can detect none.
     """
     if not ranks_suffice(count, floor_count, comparisons, level):
         if floor <= 0:
@@ -267,7 +268,7 @@ def excess_found(
 def floor_exponent(table: pd.DataFrame) -> float | None:
     """a of floor ∝ (1/n + 1/m)^a, by least squares on logarithms; None for a single n.
 
-    Also None where the floors do not fall with n, which too few repetitions can bring about.
+    Also None if the floors do not fall with n, which can happen with few repetitions.
     """
     floors = distinct(table[(table["status"] == "ok") & (table["denoiser"] == "law")])
     sizes = present(floors, ["n_samples", "n_reference"])
@@ -285,7 +286,7 @@ def floor_exponent(table: pd.DataFrame) -> float | None:
 
 
 def _has_reference(table: pd.DataFrame) -> bool:
-    """Whether the distance is to finitely many points and not to a law."""
+    """Whether the distance is to a finite set of points, not to a law."""
     if "n_reference" not in table or not (table["n_reference"] > 0).all():
         return False
     return "reference" not in table or not (table["reference"] == "law").all()

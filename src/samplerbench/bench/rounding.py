@@ -1,9 +1,9 @@
-"""How numbers are written: a value with half of its interval, to two digits of the half.
+"""Text of numbers: a value with half of its interval, rounded to two digits of the half.
 
     0.090 ± 0.047    205 ± 12    1.20e-07 ± 3.4e-08
 
-An expected distance is not negative. Where its symmetric interval would reach below zero, the upper
-end is written instead: 0.090 (≤ 0.21).
+An expected distance is not negative. If its symmetric interval would include negative numbers, the
+text has the upper end instead: 0.090 (≤ 0.21).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-#: Numbers from this size on, and below it, have an exponent.
+#: Numbers at or above the first, and below the second, are written with an exponent.
 _LARGE, _SMALL = 1e6, 1e-4
 
 
 def plain(value: float, digits: int = 3) -> str:
-    """A number without an interval, to so many digits."""
+    """A number without an interval, rounded to `digits` significant digits."""
     if not math.isfinite(value):
         return "–"
     if value == 0:
@@ -26,12 +26,12 @@ def plain(value: float, digits: int = 3) -> str:
 
 
 def difference(value: float, half: float, *, signed: bool = False) -> str:
-    """A value ± half of its interval; the value alone where there is no interval.
+    """A value ± half of its interval, or the value alone if there is no interval.
 
     Args:
         value: any number.
-        half: of its interval, at least 0; NaN where there is none.
-        signed: whether a positive value has its sign.
+        half: of its interval, at least 0; NaN if there is none.
+        signed: whether a positive value has a sign.
     """
     text = plain(value)
     if math.isfinite(value) and math.isfinite(half):
@@ -52,9 +52,10 @@ def distance(value: float, half: float) -> str:
 
 
 def sum_of(total: float, parts: Sequence[float]) -> list[str]:
-    """A total and its parts, all with as many decimals; there is no -0.00.
+    """A total and its parts with the same number of decimals, without -0.00.
 
-    They end at the third digit of the total, or at the second of the first part if that is finer.
+    The last decimal is the third digit of the total, or the second of the first part if that is
+    finer.
     """
     values = [total, *parts]
     ends = [math.floor(math.log10(abs(v))) - n for v, n in zip(values, (2, 1), strict=False) if v]
@@ -64,7 +65,7 @@ def sum_of(total: float, parts: Sequence[float]) -> list[str]:
 
 
 def _written(value: float, last: int, power: int) -> str:
-    """A number rounded to 10^last, with an exponent where 10^power is large or small."""
+    """A number rounded to 10^last, with an exponent if 10^power is large or small."""
     if 10.0**power >= _LARGE or 10.0**power < _SMALL:
         own = int(f"{value:.1e}".partition("e")[2]) if value else power
         text = f"{value:.{max(own - last, 0)}e}"

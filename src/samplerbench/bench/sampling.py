@@ -1,8 +1,8 @@
-"""Samples of one cell of a sweep, or all the way to them, written block by block.
+"""Samples of one cell of a sweep, or their states on the way, written block by block.
 
-Starts and noise are those of the sweep, keyed by block: so the samples are the same bits as in the
-sweep, and sample i depends neither on how many there are nor on whether its way is kept. What is
-kept of the way are the states after 0, k, 2k, … steps and after the last one.
+Starts and noise are those of the sweep, keyed by block. So the samples have the same bits as in the
+sweep, and sample i depends neither on their number nor on whether intermediate states are kept.
+These are the states after 0, k, 2k, … steps and after the last one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.sweep import Sweep, mean_over_samples
+from samplerbench.core.grids import in_data_units
 from samplerbench.core.models import Counted
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import InvalidSetting
@@ -27,13 +28,13 @@ from samplerbench.samplers.base import iterate
 
 
 @dataclass(frozen=True)
-class Made:
-    """What it took to make samples.
+class SamplingCost:
+    """The cost of sampling, and the number of bad samples.
 
     Args:
         nfe: evaluations of the model per sample.
-        seconds: of all of them.
-        bad: how many samples are not finite, or too large to be measured.
+        seconds: for all samples.
+        bad: the number of samples that are not finite, or too large to be measured.
     """
 
     nfe: int
@@ -42,29 +43,25 @@ class Made:
 
 
 def frames(steps: int, every: int) -> list[int]:
-    """After how many steps a state is kept: 0, every, 2·every, …, and the last one always."""
+    """The numbers of steps after which a state is kept: 0, every, 2·every, …, and the last."""
     return [*range(0, steps, every), steps]
 
 
 def shape_of(sweep: Sweep, cell: Cell, every: int | None) -> tuple[int, ...]:
-    """(n, dim), or (frames, n, dim) where every k-th state is kept."""
+    """(n, dim), or (frames, n, dim) if every k-th state is kept."""
     last = (sweep.n_samples, sweep.dataset.dim)
     return last if every is None else (len(frames(cell.steps, every)), *last)
 
 
 def require_runs(sweep: Sweep, cell: Cell) -> None:
-    """Refuse a cell that cannot be drawn.
-
-    Raises:
-        InvalidSetting: with the reason.
-    """
+    """Raise `InvalidSetting` with the reason if a cell cannot be drawn."""
     assert cell.settings is not None
     start = sweep.starts_of(cell.settings)[cell.start]
     reason = start.why_incompatible(sweep.dataset)
     if reason is not None:
         raise InvalidSetting("start", cell.start, f"another one: {reason}")
     model = sweep.denoisers[cell.denoiser]
-    levels = sweep.levels(cell.steps, cell.settings)
+    levels = sweep.levels_of(cell)
     reason = cell.settings.why_incompatible(model, levels)
     if reason is not None:
         raise InvalidSetting("sampler", cell.sampler, f"another one: {reason}")
@@ -76,13 +73,13 @@ def sample_into(
     cell: Cell,
     every: int | None = None,
     on_block: Callable[[], None] = lambda: None,
-) -> Made:
-    """Fill an array with the samples of a cell; only one block a worker is in memory.
+) -> SamplingCost:
+    """Fill an array with the samples of a cell; the memory has one block per worker.
 
     Args:
         array: of `shape_of`.
-        sweep: what the cell is of; its workers make blocks side by side.
-        cell: one that can be drawn.
+        sweep: the sweep of the cell; its workers compute blocks in parallel.
+        cell: it must pass `require_runs`.
         every: k, or None for the last states only.
         on_block: called in this thread when a block is done.
     """
@@ -101,14 +98,14 @@ def sample_into(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     sizes = [min(sweep.block, sweep.n_samples - block * sweep.block) for block in blocks]
-    return Made(mean_over_samples(counts, sizes), time.perf_counter() - began, bad)
+    return SamplingCost(mean_over_samples(counts, sizes), time.perf_counter() - began, bad)
 
 
 @torch.no_grad()
 def _block(
     rows: Mapping[int, NDArray[np.floating]], sweep: Sweep, cell: Cell, block: int
 ) -> tuple[int, int]:
-    """Fill the block's rows of every frame; (evaluations, samples that are not finite)."""
+    """Fill the block's rows of every frame; return the numbers of evaluations and bad samples."""
     assert cell.settings is not None
     first = block * sweep.block
     count = min(sweep.block, sweep.n_samples - first)
@@ -118,12 +115,11 @@ def _block(
             rows[number][first : first + count] = x[:count].cpu().numpy()
 
     model = Counted(sweep.denoisers[cell.denoiser])
-    levels = sweep.levels(cell.steps, cell.settings)
+    levels = sweep.levels_of(cell)
     x, noise = sweep.beginning(cell, levels, block)
     keep(0, x)
     for number, step in enumerate(iterate(cell.settings, model, x, levels, noise), 1):
-        x = step.x
+        x = step.x if number < cell.steps else in_data_units(step.x, levels)
         keep(number, x)
-    return model.evaluations, int(
-        (~(x[:count].abs() < LARGEST)).any(-1).sum()
-    )  # NaN is below nothing
+    bad = ~(x[:count].abs() < LARGEST)  # also true for NaN
+    return model.evaluations, int(bad.any(-1).sum())

@@ -1,6 +1,6 @@
 """The scene of a picture: the objects of a job, and paths from noise to data.
 
-A sweep keeps the last states only. Pictures also show the states before, so they run the samplers
+A sweep keeps only the last states. Pictures also show earlier states, so they run the samplers
 again, on few chains: a *path* is every k-th state of some chains, with its level and the number of
 its step. Start and noise have the key (seed, "picture"). So a picture is always the same, and it
 shares no random numbers with the values in the table. All samplers of a job start at the same
@@ -57,8 +57,8 @@ class Paths:
 
 
 @dataclass(frozen=True)
-class Course:
-    """What makes a path: denoiser, start, sampler and number of steps.
+class SamplerRun:
+    """A run of a sampler: denoiser, start, sampler and number of steps.
 
     Args:
         denoiser: its name in the scene.
@@ -105,7 +105,7 @@ class Scene:
         seed: of starts and noise.
         dtype: of the state.
         device: where states live while a sampler runs.
-        training: what is trained, in words.
+        training: a description of the training.
     """
 
     dataset: Dataset
@@ -148,7 +148,7 @@ class Scene:
         denoisers: Sequence[str] | None = None,
         start: str | None = None,
         steps: int | None = None,
-    ) -> list[Course]:
+    ) -> list[SamplerRun]:
         """Every denoiser with every sampler that runs on it.
 
         Args:
@@ -169,7 +169,7 @@ class Scene:
         start: str | None = None,
         steps: int | None = None,
     ) -> str | None:
-        """The reason in one line why no sampler runs on these denoisers, or None if one does."""
+        """The reason in one line why no sampler runs on these denoisers; None if one runs."""
         try:
             reasons = [self._reason(run) for run in self._all_runs(denoisers, start, steps)]
         except InvalidSetting as error:
@@ -237,15 +237,15 @@ class Scene:
             rows = [*rows[:-1], Level(last.t, 1.0, last.sigma / last.alpha)]
         return Paths(kept, [rows[k] for k in kept], torch.stack(frames))
 
-    def follow(self, run: Course, *, chains: int, every: int) -> Paths:
-        """The paths of a course."""
+    def follow(self, run: SamplerRun, *, chains: int, every: int) -> Paths:
+        """The paths of a run."""
         return self.paths(
             run.denoiser, run.start, run.sampler, run.steps, chains=chains, every=every
         )
 
     def _all_runs(
         self, denoisers: Sequence[str] | None, start: str | None, steps: int | None
-    ) -> list[Course]:
+    ) -> list[SamplerRun]:
         chosen = list(self.denoisers) if denoisers is None else list(denoisers)
         exist = bool(chosen) and all(name in self.denoisers for name in chosen)
         require(exist, "denoisers", chosen, f"null, or some of {', '.join(self.denoisers)}")
@@ -256,10 +256,10 @@ class Scene:
             own = next(iter(fitting)) if start is None else start
             require(own in fitting, "start", own, f"one of {', '.join(fitting)}")
             law = fitting[own].law
-            runs += [Course(denoiser, own, label, sampler, steps, law) for denoiser in chosen]
+            runs += [SamplerRun(denoiser, own, label, sampler, steps, law) for denoiser in chosen]
         return sorted(runs, key=lambda run: chosen.index(run.denoiser))
 
-    def _reason(self, run: Course) -> str | None:
+    def _reason(self, run: SamplerRun) -> str | None:
         levels = self.levels(run.steps, run.sampler)
         return run.sampler.why_incompatible(self.denoisers[run.denoiser], levels)
 

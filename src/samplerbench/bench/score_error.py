@@ -3,9 +3,9 @@
     E‖s(x) − s*(x)‖²     compared with     E‖s*(x)‖²,     x = α·x₀ + σ·ε ~ q at one level,
 
 where s* is the oracle's score. At that level denoising score matching minimises this error, up to a
-constant (Vincent 2011). It weights places by their probability. So it is small for a score that is
-wrong between two clusters, where there are no data, but where a chain has to pass: if the score
-error is small and the distance large, the start or the mixing is at fault.
+constant (Vincent 2011). The error is weighted by probability. So it is small for a score that is
+wrong only between two clusters, where there are no data but where a chain has to pass. If the score
+error is small and the distance is large, the start or the mixing is the cause.
 """
 
 from __future__ import annotations

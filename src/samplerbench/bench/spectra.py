@@ -1,13 +1,14 @@
 """The exact law of a sampler's output on a Gaussian of any dimension, by its eigenvalues.
 
-On N(m, diag(λ)) the denoiser acts on each coordinate alone, and a sampler of fixed steps is affine:
+On N(m, diag(λ)) the denoiser acts on each coordinate separately, and a sampler with fixed steps is
+affine:
 
     x_out = a·x_in + Σ_j b_j·z_j + c   in each coordinate,   z_j ~ N(0, 1) independent,
     Var x_out = a²·Var x_in + Σ_j b_j² .
 
-`affine` gives a, b_j and c of all coordinates: no sample, and no dim × dim matrix. Cost: some four
-runs of one row. Coordinates are taken some thousand at a time, so that memory does not grow with
-their number.
+`affine` gives a, b_j and c of all coordinates, without samples and without a dim × dim matrix.
+Cost: about four runs of one row. A run has some thousand coordinates at a time, so the memory does
+not grow with their number.
 
 Reference: E. Pierret, B. Galerne, Diffusion models for Gaussian distributions: exact solutions and
 Wasserstein errors, ICML 2025, arXiv 2405.14250.
@@ -24,8 +25,8 @@ from torch import Tensor
 from samplerbench.bench.affine import affine_map
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.densities import OutputLaw
-from samplerbench.core.grids import Levels
-from samplerbench.core.models import Score
+from samplerbench.core.grids import Levels, TruncatedLevels, in_data_units
+from samplerbench.core.models import Denoiser, Guided, Score
 from samplerbench.core.starts import Start
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
 from samplerbench.samplers.base import Sampler
@@ -33,26 +34,42 @@ from samplerbench.samplers.base import Sampler
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: Coordinates in one run: its states stay in a processor's cache.
+#: The number of coordinates in one run, so that its states fit into the processor's cache.
 _AT_ONCE = 4096
 
 
 def why_no_spectrum(sweep: Sweep, cell: Cell) -> str | None:
-    """Why the law of a cell's output is not known exactly, in one line, or None if it is."""
+    """Why the law of a cell's output is not known exactly, in one line; None if it is known."""
     assert cell.settings is not None
     start = sweep.starts_of(cell.settings)[cell.start]
     return why_not_gaussian(cell.settings, sweep.denoisers[cell.denoiser], start)
 
 
 def why_not_gaussian(sampler: Sampler, model: Score, start: Start) -> str | None:
-    """Why the law of a sampler's states is not known to be Gaussian, or None if it is."""
+    """Why the law of a sampler's states is not known to be Gaussian; None if it is."""
     if not sampler.affine:
-        return "it chooses its own steps, so the law of its output is not Gaussian"
-    if not isinstance(model, SpectrumOracle):
+        why = "it chooses its steps, clips or rejects"
+        return f"{why}: it is not affine, and the law of its output is not Gaussian"
+    if not _is_diagonal(model):
         return "the law is exact for denoiser=oracle on a Gaussian only: see law=gaussian_twin"
     if type(start).moments is Start.moments:
         return f"the start {start.law} is not known to be Gaussian"
     return None
+
+
+def _is_diagonal(model: Score) -> bool:
+    """Whether the model acts on each coordinate alone."""
+    if isinstance(model, Guided):
+        return _is_diagonal(model.model) and _is_diagonal(model.guide)
+    return isinstance(model, SpectrumOracle)
+
+
+def _part(model: Score, some: slice) -> Denoiser:
+    """The denoiser of some coordinates alone."""
+    if isinstance(model, Guided):
+        return Guided(_part(model.model, some), _part(model.guide, some), model.weight)
+    assert isinstance(model, SpectrumOracle)  # see why_not_gaussian
+    return SpectrumOracle(model.schedule, model.mean[some], model.variances[some])
 
 
 def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
@@ -64,19 +81,22 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     law, sampler = sweep.dataset, cell.settings
     assert isinstance(law, GaussianSpectrum)  # the metric has checked it
     assert sampler is not None
-    levels = sweep.levels(cell.steps, sampler)
+    levels = sweep.levels_of(cell)
     start = sweep.starts_of(sampler)[cell.start]
     mean, variances = start.moments(law.mean, law.variances, levels.rows[0])
     model = sweep.denoisers[cell.denoiser]
-    assert isinstance(model, SpectrumOracle)  # see why_not_gaussian
-    out = torch.stack(output_spectrum(sampler, model, levels, mean, variances))
-    nfe = sampler.evaluations(cell.steps) or 0
+    mean, variances = output_spectrum(sampler, model, levels, mean, variances)
+    # twice, since variances have squared units
+    variances = in_data_units(in_data_units(variances, levels), levels)
+    out = torch.stack([in_data_units(mean, levels), variances])
+    plain = isinstance(levels, TruncatedLevels)
+    nfe = (sampler.plain_evaluations if plain else sampler.evaluations)(cell.steps) or 0
     return OutputLaw(out.cpu(), nfe, time.perf_counter() - began)
 
 
 def output_spectrum(
     sampler: Sampler,
-    model: SpectrumOracle,
+    model: Score,
     levels: Levels,
     start_mean: Tensor,
     start_variances: Tensor,
@@ -85,8 +105,8 @@ def output_spectrum(
     """Means and variances of the coordinates of the output, shape (dim,) each, float64.
 
     Args:
-        sampler: a method of fixed steps.
-        model: a denoiser that acts on each coordinate alone.
+        sampler: a method with fixed steps.
+        model: a denoiser that acts on each coordinate separately.
         levels: of the sampler.
         start_mean: of the first state, shape (dim,).
         start_variances: of its independent coordinates, shape (dim,).
@@ -99,7 +119,7 @@ def output_spectrum(
     for first in range(0, len(start_mean), _AT_ONCE):
         some = slice(first, first + _AT_ONCE)
         of = affine_map(
-            sampler, model.part(some), levels, start_mean[some], diagonal=True, steps=steps
+            sampler, _part(model, some), levels, start_mean[some], diagonal=True, steps=steps
         )
         variances = of.by_state.square() * start_variances[some].double()
         parts.append(torch.stack([of.output, variances + of.by_draws.square().sum(0)]))

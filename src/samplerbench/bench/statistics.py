@@ -1,4 +1,4 @@
-"""What the repetitions of a cell say about its distance.
+"""Confidence intervals and tests for the distance of a cell, from its repetitions.
 
 The estimand is the *expected* distance at the stated n, m and metric, to the reference that the
 rows share. Repetitions are independent sets of samples, so with R of them, s their standard
@@ -6,40 +6,41 @@ deviation,
 
     mean ± t_{0.975, R−1}·s/√R
 
-is a 95 % interval (Student, "The probable error of a mean", Biometrika 6, 1908). No bootstrap over
-the samples: near zero distance it is biased. Distances near zero are skewed, which costs a little
-at R = 8: in the tests' simulation 93.8 % of the intervals hold the truth for the floor of a normal
-law in one dimension, 94.7 % where the weights of modes decide, 94.3 % for paired differences.
+is a 95 % interval (Student, "The probable error of a mean", Biometrika 6, 1908). A bootstrap over
+the samples is not used: it is biased near zero distance. Distances near zero are skewed, so the
+coverage at R = 8 is a little lower: in the simulation of the tests 93.8 % for the floor of a normal
+law in one dimension, 94.7 % if the weights of modes dominate, 94.3 % for paired differences.
 
 *Differences.* Within a repetition all cells share the start's draws and the noise, so two cells are
 compared by the interval of the R differences d_r = a_r − b_r, not by whether two intervals overlap.
-Variances are not pooled over pairs: the members of a family differ far more from one sampler than
-from another. Two cells of runs that share nothing have Welch's interval ("The generalization of
+Variances are not pooled over pairs, because they differ much between pairs of samplers. Two cells
+of runs that share no random numbers have Welch's interval ("The generalization of
 'Student's' problem when several different population variances are involved", Biometrika 34, 1947):
 
     ā − b̄ ± t_{0.975, ν}·se,   se² = s_a²/R_a + s_b²/R_b,
     ν = se⁴ / [(s_a²/R_a)²/(R_a − 1) + (s_b²/R_b)²/(R_b − 1)].
 
 *Against the floor.* Under the hypothesis that samples are perfect, the R distances of a cell and
-the M of fresh draws are exchangeable. So every order of the R + M is as likely, and
+the M of fresh draws are exchangeable. So all orders of the R + M are equally likely, and
 
     U = #{(i, j): a_i > b_j},   p = P(U' ≥ U)
 
 is exact for any law (Mann and Whitney, "On a test of whether one of two random variables is
 stochastically larger than the other", Annals of Mathematical Statistics 18, 1947; ties count
-against the claim). Welch's test would estimate a variance from R values, and find nothing with
-R = 3. A cell may lie above its floor or below it, so p is doubled, and the smallest p is
-2/C(R + M, R). If that cannot pass Holm's correction, the test is Student's with the pooled variance
-of the logarithms, for positive distances: they are skewed, and their logarithms much less.
+against the claim). Welch's test would estimate a variance from R values, and detect nothing with
+R = 3. A cell may be above its floor or below it, so p is doubled, and the smallest p is
+2/C(R + M, R). If this is not significant after Holm's correction, the test is Student's with the
+pooled variance of the logarithms, for positive distances: they are skewed, their logarithms less.
 
 *Many comparisons.* p-values in ascending order are corrected to max_{j ≤ i} min(1, (m − j + 1)·p_j)
 (Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979): the
-chance of one false claim in a family stays below 1 − level, whatever the dependence. Two cells that
-are equal in every repetition are the same by construction: they are no comparison.
+probability of a false claim in a family is at most 1 − level, under any dependence. Two cells that
+are equal in every repetition are the same by construction, so they are not compared.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,33 +52,32 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
-from samplerbench.bench.cell import CELL, CURVE, MEASURE, SEEDS, TELLING, distinct
+from samplerbench.bench.cell import CELL, CURVE, DISTINGUISHING, MEASURE, SEEDS, distinct
 from samplerbench.errors import InvalidSetting, require
 
 Array = NDArray[np.float64]
 
 _ROUNDING = 1e-9
-"""Differences smaller than that share of the values are none."""
+"""Differences below this share of the values are rounding errors and count as zero."""
 
 #: Rows of the table: a column must equal a value, or be one of a list; or a mask of rows.
 Selection = Mapping[str, object] | pd.Series
 
 
 def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The finished rows with `steps` replaced by the number of evaluations that were allowed.
+    """The finished rows, with `steps` replaced by the bound on the number of evaluations.
 
-    Samplers of a sweep at equal cost have no number of steps in common: this is what they share.
-    Within a bound a setting stands with its run of the most counted evaluations that are no more. A
-    run that is the longest within several bounds stands at each of them, more than once in the
-    table; the floor stays as it is.
+    Samplers of a sweep at equal cost have different numbers of steps, but the same bounds. For each
+    bound the table has the run of a setting with the most counted evaluations within the bound. So
+    a run can appear at several bounds. The rows of the floor do not change.
 
     Args:
         table: rows of the results store.
-        bounds: numbers of evaluations allowed.
+        bounds: the largest numbers of evaluations.
 
     Returns:
-        The rows, and the lines of `summary` of the cells that are within no bound: the sampler
-        chooses its steps and took more than any of them.
+        The rows, and the lines of `summary` of the cells above every bound. Only an adaptive
+        sampler can have such cells.
     """
     ok = distinct(table[table["status"] == "ok"])
     law = ok["denoiser"] == "law"
@@ -96,21 +96,26 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
 
 
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """One line a cell: mean, sd, count, the interval [lower, upper], nfe, seconds and names.
+    """One line per cell: mean, sd, count, the interval [lower, upper], nfe, seconds and names.
 
-    An expected distance is not negative, so `lower` is 0 at least where the mean is.
+    An expected distance is not negative, so if the mean is at least 0, `lower` is at least 0 too.
 
-    Rows of different settings or seeds are different cells, also where their names are the same;
-    `cell.curve_names` tells them apart.
+    Rows with different settings or seeds are different cells, even if they have the same name;
+    `cell.curve_names` makes the names unique.
 
     Args:
         table: rows of the results store; only those with status ok are used.
-        level: of the interval, which is NaN for fewer than two repetitions.
+        level: of the interval. One repetition has none, unless its metric gives `half_width` of a
+            95 % interval.
     """
     ok = distinct(table[table["status"] == "ok"])
+    if "info" in ok:
+        ok = ok.assign(own_half=[_own_half(info) for info in ok["info"].fillna("")])
+    else:
+        ok = ok.assign(own_half=math.nan)
     # eta is NaN for samplers without one, and pandas would drop those groups
     cell = present(ok, CELL)
-    named = {name: (name, "first") for name in present(ok, TELLING) if name not in cell}
+    named = {name: (name, "first") for name in present(ok, DISTINGUISHING) if name not in cell}
     lines = (
         ok.groupby(cell, dropna=False, sort=True)
         .agg(
@@ -119,24 +124,31 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
             count=("value", "size"),
             nfe=("nfe", mean_evaluations),
             seconds=("seconds", "mean"),
+            own_half=("own_half", "first"),
             **named,
         )
         .reset_index()
     )
-    half = student_half(lines["sd"], lines["count"], level)
+    own = lines.pop("own_half") * (stdtrit(math.inf, 0.5 + level / 2) / 1.96)
+    half = student_half(lines["sd"], lines["count"], level).where(lines["count"] > 1, own)
     lower = lines["mean"] - half
     lower = lower.where(lines["mean"] < 0, lower.clip(lower=0))
     return lines.assign(lower=lower, upper=lines["mean"] + half)
 
 
+def _own_half(info: str) -> float:
+    """Half of the 95 % interval that a metric gives of one value; NaN if it gives none."""
+    return float(json.loads(info).get("half_width", math.nan)) if "half_width" in info else math.nan
+
+
 def student_half(sd: pd.Series, count: pd.Series, level: float = 0.95) -> pd.Series:
-    """Half of Student's interval for each line; NaN where one repetition has no deviation."""
+    """Half of Student's interval for each line; NaN for a single repetition."""
     half: pd.Series = stdtrit((count - 1).clip(lower=1), 0.5 + level / 2) * sd / count**0.5
     return half
 
 
 def mean_evaluations(nfe: pd.Series) -> int:
-    """Evaluations of a cell: the mean over its repetitions, rounded up; most spend the same."""
+    """Evaluations of a cell: the mean over its repetitions, rounded up; usually all are equal."""
     return math.ceil(nfe.mean())
 
 
@@ -149,8 +161,8 @@ class Estimate:
         lower: end of the interval.
         upper: end of the interval.
         sd: of one repetition.
-        p_value: two-sided, of the hypothesis that the expectation is zero; NaN where every
-            repetition is zero, which is no chance.
+        p_value: two-sided, of the hypothesis that the expectation is zero; NaN if every repetition
+            is zero.
         count: repetitions.
         dropped: repetitions left out because one side of a pair is missing or not ok.
     """
@@ -175,10 +187,10 @@ def t_interval(
     """Student's interval for the expectation of independent values, shape (R,).
 
     Args:
-        values: one number a repetition.
+        values: one number per repetition.
         level: of the interval.
-        min_repetitions: fewest that an interval may be asked of.
-        dropped: carried to the result.
+        min_repetitions: the smallest allowed number of values.
+        dropped: copied to the result.
 
     Raises:
         InvalidSetting: too few values, or a level outside (0, 1).
@@ -197,7 +209,7 @@ def require_repetitions(count: int, least: int = 2, what: str = "an interval") -
     """Refuse fewer repetitions than an interval needs.
 
     Raises:
-        InvalidSetting: one line with the number there is and the number needed.
+        InvalidSetting: one line with the number of repetitions and the number needed.
     """
     least = max(least, 2)
     require(count >= least, "repetitions", count, f"at least {least} for {what}")
@@ -237,10 +249,10 @@ def paired_difference(
         first: one cell.
         second: the other cell.
         level: of the interval.
-        over: the column whose values are the independent units. The default says what another set
-            of samples would give; "train_seed" (rows of one unit are averaged) what another
-            training would give, which is what a claim about training needs.
-        min_repetitions: fewest pairs that an interval may be asked of.
+        over: the column whose values are the independent units. With the default, the interval is
+            for other sets of samples. With "train_seed" it is for other trainings, as a claim about
+            training needs; the rows of one training are averaged.
+        min_repetitions: the smallest allowed number of pairs.
 
     Raises:
         InvalidSetting: a selection is empty or holds more than one cell, or there are too few
@@ -257,7 +269,7 @@ def paired(
     if not first.index.equals(second.index):
         first, second = first.align(second)
     a, b = first.to_numpy(np.float64), second.to_numpy(np.float64)
-    # two forms of one method differ by rounding, always in the same direction perhaps
+    # two forms of one method differ by rounding, perhaps always in the same direction
     gaps = pd.Series(np.where(np.abs(a - b) <= _ROUNDING * np.abs(a), 0.0, a - b))
     unit = first.index.get_level_values(over)
     difference = gaps.groupby(unit).mean().dropna()
@@ -266,20 +278,20 @@ def paired(
 
 
 def units(table: pd.DataFrame, selection: Selection, name: str, over: str) -> pd.Series:
-    """The values of one cell, indexed by all that tells its rows apart."""
+    """The values of one cell, indexed by the columns in which its rows differ."""
     chosen = distinct(select(table, selection))
     keys = list(dict.fromkeys([over, *present(table, [*SEEDS, "repetition"])]))
     require(over in table.columns, "over", over, "a column of the table")
-    require(len(chosen) > 0, name, _told(selection), "a selection with rows")
+    require(len(chosen) > 0, name, _selection_text(selection), "a selection with rows")
     index = pd.MultiIndex.from_frame(chosen[keys])
     twice = index.duplicated(keep=False)
     several = "setting_id" in chosen and _several(chosen["setting_id"])
     if twice.any() or several:
         rows = chosen if several else chosen[twice]
-        columns = dict.fromkeys([*CELL, *MEASURE, *TELLING])
+        columns = dict.fromkeys([*CELL, *MEASURE, *DISTINGUISHING])
         differ = [c for c in columns if c not in SEEDS and c in rows and _several(rows[c])]
         what = f"one cell: these rows differ in {', '.join(differ) or 'nothing'}"
-        raise InvalidSetting(name, _told(selection), what)
+        raise InvalidSetting(name, _selection_text(selection), what)
     return chosen["value"].where(chosen["status"] == "ok").set_axis(index)
 
 
@@ -296,7 +308,7 @@ def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
     sd_a, sd_b = float(a.std(ddof=1)), float(b.std(ddof=1))
     square_a, square_b = sd_a**2 / len(a), sd_b**2 / len(b)
     error = math.sqrt(square_a + square_b)
-    freedom = len(a) + len(b) - 2.0  # where nothing varies
+    freedom = len(a) + len(b) - 2.0  # if nothing varies
     if error > 0:
         freedom = error**4 / (square_a**2 / (len(a) - 1) + square_b**2 / (len(b) - 1))
     mean = float(a.mean() - b.mean())
@@ -306,9 +318,9 @@ def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Holm's corrected p-values, in the order given: reject those at or below 1 − level.
+    """Holm's corrected p-values, in the given order: reject those at or below 1 − level.
 
-    NaN stays NaN: it is no comparison.
+    NaN stays NaN and does not count as a comparison.
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]  # NaN is sorted last
@@ -320,12 +332,13 @@ def holm(p_values: ArrayLike) -> Array:
 
 @cache
 def rank_tail(count: int, floor_count: int) -> Array:
-    """P(U ≥ u) for u = 0 … count·floor_count, where all orders are equally likely.
+    """P(U ≥ u) for u = 0 … count·floor_count, if all orders are equally likely.
 
-    How many orders have U = u is the coefficient of q^u in ∏_{i=1}^{R} (1 − q^{M+i})/(1 − q^i).
+    The number of orders with U = u is the coefficient of q^u in
+    ∏_{i=1}^{R} (1 − q^{M+i})/(1 − q^i).
     """
     few, many = sorted((count, floor_count))
-    orders = np.zeros(count * floor_count + 1, dtype=object)  # whole numbers of any size
+    orders = np.zeros(count * floor_count + 1, dtype=object)  # integers of any size
     orders[0] = 1
     for i in range(1, few + 1):
         orders[many + i :] = orders[many + i :] - orders[: -many - i]
@@ -337,16 +350,16 @@ def rank_tail(count: int, floor_count: int) -> Array:
 
 
 def ranks_suffice(count: int, floor_count: int, comparisons: int, level: float = 0.95) -> bool:
-    """Whether the smallest p of the rank test passes Holm's correction over the comparisons."""
+    """Whether the smallest p of the rank test is significant after Holm's correction."""
     return 2 * comparisons <= (1 - level) * math.comb(count + floor_count, count)
 
 
 def floor_p_values(pairs: Sequence[tuple[Array, Array]], level: float = 0.95) -> Array:
-    """Two-sided p-values of cells against their floors, not yet corrected; see the module.
+    """Two-sided p-values of cells against their floors, before correction; see the module.
 
     Args:
-        pairs: of each cell its values, shape (R,), and those of its floor, shape (M,).
-        level: one minus the chance of a false claim in the family that the cells are.
+        pairs: for each cell its values, shape (R,), and the values of its floor, shape (M,).
+        level: one minus the probability of a false claim among all cells.
     """
     sides = np.array([_sides(*pair, len(pairs), level) for pair in pairs]).reshape(-1, 2)
     p_values: Array = np.minimum(2 * sides.min(1), 1.0)
@@ -363,7 +376,7 @@ def _sides(values: Array, floor: Array, comparisons: int, level: float) -> tuple
         squares = a.var() * count + b.var() * floor_count
         error = math.sqrt(squares / freedom * (1 / count + 1 / floor_count))
         gap = float(a.mean() - b.mean())
-        if error == 0:  # nothing varies
+        if error == 0:  # all values are equal
             return float(gap <= 0), float(gap >= 0)
         return float(stdtr(freedom, -gap / error)), float(stdtr(freedom, gap / error))
     differences = values[:, None] - floor
@@ -374,37 +387,32 @@ def _sides(values: Array, floor: Array, comparisons: int, level: float) -> tuple
 def against_floor(
     table: pd.DataFrame, level: float = 0.95, *, min_repetitions: int = 2
 ) -> pd.DataFrame:
-    """Which cells can be distinguished from fresh draws of the law: one line a cell.
+    """Compare every cell with fresh draws of the law: one line per cell.
 
     Columns: those of a cell, mean, sd, count, floor, floor_sd, floor_count, excess (mean − floor),
-    p_value, p_holm (corrected over the whole table) and told_apart. A cell below the floor is told
-    apart too: its excess is negative. That is what stratified starts give against random draws of
-    the law; where the table has floor rows that carry the name of a cell's start, that is the
-    cell's floor, else it is the one without a start.
+    p_value, p_holm (corrected over the whole table) and significant. A cell can also be
+    significantly below the floor: then its excess is negative, as with stratified starts against
+    random draws. If the table has floor rows with the name of the cell's start, they are its floor;
+    otherwise the floor rows without a start are.
 
     Args:
         table: rows of the results store; only those with status ok are used.
-        level: one minus the chance of a false claim in the table.
-        min_repetitions: fewest of a cell and of its floor.
+        level: one minus the probability of a false claim in the table.
+        min_repetitions: the smallest allowed number, of a cell and of its floor.
 
     Raises:
-        InvalidSetting: a cell has too few repetitions, or no floor to compare it with.
+        InvalidSetting: a cell has too few repetitions, or no floor.
     """
     require(0 < level < 1, "level", level, "between 0 and 1")
     ok = distinct(table[table["status"] == "ok"])
     law = ok["denoiser"] == "law"
     shared = present(ok, [*MEASURE, "data_seed", "metric_seed"])
-    columns = list(dict.fromkeys(present(ok, [*CELL, *MEASURE, *TELLING])))
+    columns = list(dict.fromkeys(present(ok, [*CELL, *MEASURE, *DISTINGUISHING])))
     floors = {
         key: values.to_numpy(np.float64)
         for key, values in ok[law].groupby([*shared, "start"], dropna=False)["value"]
     }
-    cells = pd.DataFrame(
-        [
-            dict(zip(columns, key, strict=True)) | {"values": values}
-            for key, values in ok[~law].groupby(columns, dropna=False)["value"]
-        ]
-    )
+    cells = ok[~law].groupby(columns, dropna=False)["value"].agg(list).reset_index(name="values")
     require(len(cells) > 0, "table", "no cells", "one with at least one cell that ran")
     pairs = []
     for *at, start, sampler, steps, n_samples, values in zip(
@@ -418,12 +426,13 @@ def against_floor(
             raise InvalidSetting("floor_repetitions", 0, allowed)
         require_repetitions(len(values), min_repetitions, f"a comparison of {name}")
         require_repetitions(len(floor), min_repetitions, f"the floor of {name}")
-        pairs.append((values.to_numpy(np.float64), floor))
+        pairs.append((np.asarray(values, dtype=np.float64), floor))
     p_value = floor_p_values(pairs, level)
     p_holm = holm(p_value)
+    sides = {id(own): own for pair in pairs for own in pair}  # many cells share a floor
+    known = {key: (own.mean(), own.std(ddof=1), len(own)) for key, own in sides.items()}
     (mean, sd, count), (floor_mean, floor_sd, floor_count) = (
-        zip(*((of.mean(), of.std(ddof=1), len(of)) for of in side), strict=True)
-        for side in zip(*pairs, strict=True)
+        zip(*(known[id(own)] for own in side), strict=True) for side in zip(*pairs, strict=True)
     )
     return cells.drop(columns="values").assign(
         mean=mean,
@@ -435,15 +444,15 @@ def against_floor(
         excess=np.subtract(mean, floor_mean),
         p_value=p_value,
         p_holm=p_holm,
-        told_apart=p_holm <= 1 - level,
+        significant=p_holm <= 1 - level,
     )
 
 
 def by_floor(table: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
-    """A table of one metric cut by floor: the starts that share one, and their rows with it.
+    """Divide a table of one metric by floor: the starts that share a floor, and their rows.
 
-    Fresh draws are the floor of random starts, even draws that of an even one: the mean of both
-    would be the floor of neither.
+    Random starts have the floor of random draws, and an even start that of even draws. The mean of
+    both floors would be wrong for each of them.
     """
     law = table["denoiser"] == "law"
     floors = set(table.loc[law, "start"])
@@ -475,18 +484,18 @@ def require_single(table: pd.DataFrame, columns: Sequence[str]) -> None:
     """Refuse a table in which one of the columns has several values.
 
     Raises:
-        InvalidSetting: naming the column and its values.
+        InvalidSetting: the message names the column and its values.
     """
     for name in present(table, columns):
         values = list(table[name].drop_duplicates())
-        if name == "measure_id" and len(values) > 1:  # an identity tells people nothing
+        if name == "measure_id" and len(values) > 1:  # a hash means nothing to a reader
             metrics = ", ".join(table["metric"].astype(str).unique())
             allowed = f"one setting against one law, not {len(values)}: select by measure_id first"
             raise InvalidSetting("metric", metrics, allowed)
         require(len(values) <= 1, name, values, "one of these: select it first")
 
 
-def _told(selection: Selection) -> str:
+def _selection_text(selection: Selection) -> str:
     if isinstance(selection, pd.Series):
         return f"{int(selection.sum())} rows"
     return "{" + ", ".join(f"{name}: {value}" for name, value in selection.items()) + "}"
@@ -497,13 +506,13 @@ def _several(column: pd.Series) -> bool:
 
 
 def present(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """The columns of these names that a table has."""
+    """Those of the names that are columns of the table."""
     return [name for name in names if name in table.columns]
 
 
 def _two_sided(mean: ArrayLike, error: ArrayLike, freedom: ArrayLike) -> Array:
     size, error = np.abs(mean), np.asarray(error)
-    # no repetition differs from another: certain, or the same by construction
+    # all repetitions are equal: the difference is certain, or the cells are the same
     certain = np.where(size == 0, np.nan, 0.0)
     ratio = size / np.where(error > 0, error, 1.0)
     found: Array = np.where(error > 0, 2 * stdtr(freedom, -ratio), certain)

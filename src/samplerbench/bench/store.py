@@ -24,10 +24,10 @@ from samplerbench.bench.cell import Row, fragment_name
 from samplerbench.errors import first_line
 from samplerbench.files import set_aside, write_atomically
 
-#: Columns that depend on the time, as the name of a run does; if a command is repeated, all others
-#: have the same bits.
+#: Columns that depend on the time, such as the name of a run. If a command is repeated, all other
+#: columns have the same bits.
 CLOCKS = ("run", "seconds")
-#: The end of the sampler's name in the converged runs of an error budget.
+#: The suffix of the sampler's name in the converged runs of an error budget.
 LIMIT = " limit"
 
 
@@ -43,12 +43,13 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, OverflowError, Recursion
 
 
 class Store:
-    """The fragments under one folder.
+    """The fragments in the folder of a run.
 
     Args:
         directory: of the run; fragments are in its subfolder `cells`.
         sweep_id: of the sweep whose values are in the table; empty for all sweeps. Fragments of an
-            earlier state of the job, such as one before its data file was changed, stay there.
+            earlier state of the job, such as one before its data file was changed, stay in the
+            folder.
     """
 
     def __init__(self, directory: Path, sweep_id: str = "") -> None:
@@ -83,8 +84,8 @@ class Store:
     def readable(self) -> tuple[pd.DataFrame, list[str]]:
         """The values that can be read, and one line for each that cannot; writes nothing.
 
-        A fragment may be cut off, or have the columns of another version. If it has those that
-        identify a cell and its value, the others get the defaults "", 0 and NaN.
+        A fragment may be cut off, or have the columns of another version. If it has the columns
+        that identify a cell and its value, the other columns get the defaults "", 0 and NaN.
 
         `cells.parquet` is read instead if it is not older than the last fragment.
         """

@@ -19,19 +19,19 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
-from samplerbench.bench.cell import RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.densities import OutputLaw, log_ratios, why_no_density
+from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
+from samplerbench.bench.densities import OutputLaw, density, why_no_density
 from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.grids import Grid, Levels
+from samplerbench.core.grids import Grid, Levels, in_data_units
 from samplerbench.core.models import Counted, Denoiser, Score
 from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
@@ -50,17 +50,18 @@ from samplerbench.metrics.base import (
     Measurement,
     Metric,
     OutputLawMetric,
+    exact_names,
 )
 from samplerbench.samplers.base import Sampler, final_state
 
 T = TypeVar("T")
-#: More steps would take the memory of their levels before they take the time.
+#: The levels of more steps would fill the memory.
 MOST_STEPS = 10**6
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The samples of a cell, points of shape (n, dim), or why there are none."""
+    """The samples of a cell, shape (n, dim), or the reason why there are none."""
 
     points: Tensor | None
     nfe: int
@@ -101,7 +102,7 @@ class LazySamples:
     Args:
         cell: the cell.
         draw: draws the samples at its first call.
-        laws: what is known of the output's law, by the keys of `OUTPUT_LAWS`.
+        laws: the law of the output, by the keys of `OUTPUT_LAWS`.
     """
 
     cell: Cell
@@ -114,23 +115,23 @@ class Reference:
     """The reference of a distance.
 
     Args:
-        distance: measures samples, or what is known of their law, against it.
-        to: describes it.
+        distance: measures samples, or their known law, against it.
+        to: its description.
     """
 
-    distance: Lazy[Callable[[Tensor], Measurement]]
+    distance: Lazy[Callable[[Any], Measurement]]
     to: Against
 
 
-#: What is known of the law of a cell's output, by name: why it is not known, and what it is.
+#: The kinds of known output laws, by name: why a cell has none (or None), and its computation.
 OUTPUT_LAWS: Mapping[
     str, tuple[Callable[[Sweep, Cell], str | None], Callable[[Sweep, Cell], OutputLaw]]
-] = {"density": (why_no_density, log_ratios), "spectrum": (why_no_spectrum, spectrum_of)}
+] = {"density": (why_no_density, density), "spectrum": (why_no_spectrum, spectrum_of)}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid of cells and what they share.
+    """A grid of cells and their shared settings.
 
     Args:
         dataset: the law.
@@ -146,8 +147,10 @@ class Sweep:
         reference: evaluation points, shape (m, dim); no other draw shares points with them.
         truth: the law that samples are measured against, if it is not that of the data: the data
             with the noise of a Langevin sampler's level.
+        final: the end of a run: denoise, a step to x̂₀, or none, a normal step to the smallest
+            level with σ > 0, whose state is rescaled to x/α.
         recall: returns the stored row of a cell_id, or None; a stored row is not computed again.
-        versions: of the software that decides the bits; part of every identity.
+        versions: of the software that determines the bits; part of every identity.
         n_samples: n, per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: independent sets of fresh draws for the floor.
@@ -187,12 +190,14 @@ class Sweep:
     labels: Labels = field(default_factory=Labels)
     truth: Dataset | None = None
     nfe: Sequence[int] = ()
+    final: str = "denoise"
     recall: Callable[[str], Row | None] = recall_nothing
     versions: Mapping[str, str] = field(default_factory=lambda: VERSIONS)
 
     def __post_init__(self) -> None:
         for name in ("n_samples", "repetitions", "block", "workers"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.final in FINAL, "final", self.final, " or ".join(FINAL))
         require(self.floor_repetitions >= 0, "floor_repetitions", self.floor_repetitions, ">= 0")
         require(len(self.steps) > 0, "steps", list(self.steps), "not empty")
         for name in ("nfe", "steps"):
@@ -200,22 +205,26 @@ class Sweep:
                 allowed = f"at least 1 and at most {MOST_STEPS:,}"
                 require(1 <= number <= MOST_STEPS, name, number, allowed)
         for name, sampler in self.samplers:
-            allowed = f"at least {sampler.least_evaluations(1)}, what one step of {name} takes"
+            least = sampler.least_evaluations(1, plain=self.final == "none")
+            allowed = f"at least {least}, the cost of one step of {name}"
             require(len(self.steps_of(sampler)) > 0, "nfe", list(self.nfe), allowed)
 
     def steps_of(self, sampler: Sampler) -> list[int]:
-        """The numbers of steps at which a sampler is run."""
+        """The numbers of steps of a sampler."""
         if not self.nfe:
             return list(self.steps)
-        return sorted({steps for nfe in self.nfe if (steps := most_steps(sampler, nfe)) > 0})
+        return sorted({steps for nfe in self.nfe if (steps := self._most(sampler, nfe)) > 0})
+
+    def _most(self, sampler: Sampler, nfe: int) -> int:
+        return most_steps(sampler, nfe, plain=self.final == "none")
 
     def starts_of(self, sampler: Sampler) -> dict[str, Start]:
-        """The starts from which a sampler is run: chains have no prior, see `for_samplers`."""
+        """The starts of a sampler; chains have no prior, see `for_samplers`."""
         return for_samplers(self.starts, sampler.holds)
 
     @property
     def all_starts(self) -> dict[str, Start]:
-        """The starts of all samplers of the sweep, and its own."""
+        """The starts of all samplers of the sweep, and those of its field `starts`."""
         every = dict(self.starts)
         for _, sampler in self.samplers:
             every |= self.starts_of(sampler)
@@ -234,7 +243,7 @@ class Sweep:
 
     @cached_property
     def books(self) -> Books:
-        """The shared part of all rows; described once, since that takes long for a large law."""
+        """The shared part of all rows, computed once, since a large law takes long to describe."""
         return Books(
             law=identity(self.dataset),
             truth="" if self.truth is None else identity(self.truth),
@@ -252,15 +261,25 @@ class Sweep:
             versions=self.versions,
             seeds={name: getattr(self, name) for name in SEEDS},
             labels=self.labels,
+            final=self.final,
         )
 
     @property
+    def path_grid(self) -> Grid:
+        """The grid of samplers that go from level to level, with the end `final`."""
+        return self._ending(self.final)
+
+    def _ending(self, final: str) -> Grid:
+        return grids.Truncated(self.grid) if final == "none" else self.grid
+
+    @property
     def _held(self) -> tuple[str, str]:
-        """Identity of the path of chains, and the name of their grid."""
+        """Identity of the path for chains, and the name of their grid."""
         if not any(sampler.holds for _, sampler in self.samplers):
             return "", ""
-        grid = grids.for_samplers(self.grid, self.schedule, self.all_steps[0], holds=True)
-        name = self.labels.grid if grid is self.grid else "hold"
+        own = self.path_grid
+        grid = grids.for_samplers(own, self.schedule, self.all_steps[0], holds=True)
+        name = self.labels.grid if grid is own else "hold"
         return identity([self.schedule, grid]), name
 
     def _origin(self, name: str) -> Origin:
@@ -269,7 +288,7 @@ class Sweep:
         if origin is None or origin.content not in ("", identity_of_model(model)):
             own = identity_of_model(model)
             return Origin("own", own, own)
-        # a graph gets tensors in place of numbers, which can change the last bits
+        # a graph gets tensors instead of numbers, which can change the last bits
         words = " graphed" if isinstance(model, Graphed) else ""
         return Origin(origin.kind, origin.id + words, origin.recipe + words)
 
@@ -302,42 +321,68 @@ class Sweep:
         ]
 
     def metrics_of(self, cell: Cell) -> list[str]:
-        """The metrics of a cell: output laws have no floor, exact values no repetitions."""
+        """The metrics of a cell; output laws have no floor, exact values no repetitions."""
         floor = cell.settings is None
         return [
             name
             for name, metric in self.metrics.items()
             if not (floor and isinstance(metric, OutputLawMetric))
-            and not (cell.repetition > 0 and isinstance(metric, OutputLawMetric) and metric.exact)
+            and not (cell.repetition > 0 and name in self.exact_metrics)
         ]
+
+    @property
+    def exact_metrics(self) -> list[str]:
+        """The names of metrics of exact laws: without samples, repetitions and intervals."""
+        return exact_names(self.metrics, self.law)
 
     def row_count(self) -> int:
         """The number of rows of `run`."""
         return sum(len(self.metrics_of(cell)) for cell in self.cells())
 
-    def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
-        """The levels for a number of steps: of the job's grid, or of a sampler's own."""
+    def levels(self, steps: int, sampler: Sampler | None = None, final: str = "") -> Levels:
+        """The levels for a number of steps: of the job's grid, or of a sampler's own.
+
+        Args:
+            steps: their number.
+            sampler: that runs on them; None for the levels of the grid.
+            final: as in `Cell`.
+        """
         require(1 <= steps <= MOST_STEPS, "steps", steps, f"at least 1, at most {MOST_STEPS:,}")
+        grid = self._ending(final or self.final)
         if sampler is None:
-            return self.grid(self.schedule, steps)
-        return sampler.levels(self.grid, self.schedule, steps)
+            levels = grid(self.schedule, steps)
+        else:
+            levels = sampler.levels(grid, self.schedule, steps)
+            if sampler.brings_levels:
+                return levels
+        found = f"{levels.steps} steps" if isinstance(levels, Levels) else type(levels).__name__
+        require(found == f"{steps} steps", "levels", found, f"Levels of {steps} steps")
+        return levels
+
+    def levels_of(self, cell: Cell) -> Levels:
+        """The levels of a cell's runs."""
+        return self.levels(cell.steps, cell.settings, cell.final)
 
     def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:
         """The cell's samples, block by block, shape (block or fewer, dim)."""
         if cell.settings is None:
             raise ValueError("the floor has no sampler")
-        levels = self.levels(cell.steps, cell.settings)
+        levels = self.levels_of(cell)
         for block in range(math.ceil(self.n_samples / self.block)):
             x, noise = self.beginning(cell, levels, block)
             x = final_state(cell.settings, denoiser, x, levels, noise)
+            x = in_data_units(x, levels)
             yield x[: self.n_samples - block * self.block]
 
     def beginning(self, cell: Cell, levels: Levels, block: int) -> tuple[Tensor, Noise]:
         """The first states of a block, shape (block, dim), and the noise of its sampler."""
         key = (self.seed, cell.repetition, block)
-        assert cell.settings is not None  # a floor begins nowhere
+        assert cell.settings is not None  # a floor has no sampler
         start = self.starts_of(cell.settings)[cell.start]
         x = start.draw(self.dataset, self.block, levels.rows[0], key)
+        shape = (self.block, self.dataset.dim)
+        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        require(found == shape, f"start.{cell.start}", found, f"states of shape {shape}")
         x = x.to(self.device, self.dtype)
         if cell.coupled:
             return x, BrownianNoise(("coupled", *key), levels)
@@ -350,7 +395,7 @@ class Sweep:
 
         def to(metric: Metric | LawMetric) -> Reference:
             if isinstance(metric, OutputLawMetric):
-                of_output = partial(metric.of_output, dataset=self.dataset)
+                of_output = partial(metric.of_output, dataset=self.law)
                 return Reference(Lazy(lambda: of_output), Against("law"))
             if isinstance(metric, LawMetric):
                 law = metric
@@ -426,14 +471,12 @@ class Sweep:
                 even = isinstance(self.starts.get(cell.start), Sobol)
                 if even:
                     draws = stratified_draws(self.law, self.n_samples, *key)
-                else:  # a finite data set has a part of its own for them
+                else:  # a finite data set has its own part for them
                     draws = self.law.draws(self.n_samples, *key)
                 samples = draws.to(self.device, self.dtype)
             else:
                 model = Counted(self.denoisers[cell.denoiser])
-                reason = cell.settings.why_incompatible(
-                    model.model, self.levels(cell.steps, cell.settings)
-                )
+                reason = cell.settings.why_incompatible(model.model, self.levels_of(cell))
                 if reason is not None:
                     status, message = "incompatible", reason
                 else:
@@ -445,7 +488,7 @@ class Sweep:
                     samples = torch.cat(blocks)
                     nfe = mean_over_samples(counts, list(map(len, blocks)))
             if samples is not None:
-                bad = int((~(samples.abs() < LARGEST)).any(-1).sum())  # NaN is below nothing
+                bad = int((~(samples.abs() < LARGEST)).any(-1).sum())  # NaN counts as bad
                 if bad:
                     message = (
                         f"{bad} of {len(samples)} samples are not finite, or {LARGEST:g} and more"
@@ -456,9 +499,9 @@ class Sweep:
         return Samples(samples, nfe, time.perf_counter() - began, status, message)
 
     def measure(self, lazy: LazySamples, metric: str, to: Reference) -> Row:
-        """The row of one distance of a cell's samples; its seconds are of sampling and metric.
+        """The row of one distance of a cell's samples; `seconds` is for sampling and metric.
 
-        A stored value is returned as it is: nothing is drawn or measured.
+        A stored value is returned without sampling or measuring.
         """
         settings = self.metrics[metric]
         row = self.books.row(lazy.cell, metric, settings, to.to)
@@ -503,8 +546,8 @@ class Sweep:
 def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:
     """The mean number of evaluations per sample, rounded up.
 
-    A sample needs as many evaluations as its block. The number is the same in every block, unless
-    the sampler is adaptive.
+    All samples of a block have the same number. It differs between blocks only for an adaptive
+    sampler.
 
     Args:
         evaluations: of the model, for each block.
@@ -514,12 +557,13 @@ def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:
     return -(-total // sum(sizes))
 
 
-def most_steps(sampler: Sampler, nfe: int) -> int:
+def most_steps(sampler: Sampler, nfe: int, *, plain: bool = False) -> int:
     """The largest number of steps with at most nfe evaluations; 0 if one step needs more.
 
     An adaptive sampler may need more; `statistics.at_equal_cost` uses the counted evaluations.
+    `plain` if final=none.
     """
     steps = 0
-    while steps < nfe and sampler.least_evaluations(steps + 1) <= nfe:
+    while steps < nfe and sampler.least_evaluations(steps + 1, plain=plain) <= nfe:
         steps += 1
     return steps

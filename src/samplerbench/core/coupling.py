@@ -131,5 +131,4 @@ def _place(alpha: float, sigma: float) -> int | None:
 
 
 def _time(place: int) -> float:
-    """τ at a place."""
     return math.exp2(place / _PER_UNIT - _LOG_RANGE)

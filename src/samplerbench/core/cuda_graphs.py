@@ -64,11 +64,9 @@ class Graphed(Denoiser):
         self._recordings: dict[tuple[str, torch.Size, torch.dtype], Recording] = {}
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The wrapped denoiser's x̂₀."""
         return self._replayed("denoiser", self.model.denoiser, x, level)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The wrapped denoiser's score."""
         return self._replayed("score", self.model.score, x, level)
 
     def why_incompatible(self, levels: Levels) -> str | None:

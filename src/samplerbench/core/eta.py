@@ -4,9 +4,9 @@ In a step from σ_t to σ_s, with ρ = κ_s/κ_t and κ = σ/α, every code draw
 
     ς² = share·σ_s²·(1 − ρ²),   share = 0 deterministic, 1 ancestral (DDPM's small variance),
 
-and multiplies ε̂ by √(σ_s² − ς²). For 0 < η < 1 the codes differ. Each meaning is a *dialect*:
+and multiplies ε̂ by √(σ_s² − ς²). For 0 < η < 1 the codes differ. Each meaning is a *convention*:
 
-    dialect       share at η                      used by
+    convention    share at η                      used by
     PAPER         η²                              DDIM, Eq. 16; diffusers; k-diffusion's *_ancestral
     AZULA         η                               azula's DDIMSampler
     HACKABLE      (1 − (1 − η + ηρ)²)/(1 − ρ²)    hackable_diffusion's DDIMStep, `stoch_coeff`
@@ -29,7 +29,7 @@ from samplerbench.errors import require
 
 
 @dataclass(frozen=True)
-class Dialect:
+class Convention:
     """A meaning of η, and its inverse.
 
     Args:
@@ -41,26 +41,26 @@ class Dialect:
     eta: Callable[[float, float], float]
 
 
-PAPER = Dialect(lambda eta, _: eta**2, lambda share, _: math.sqrt(share))
-AZULA = Dialect(lambda eta, _: eta, lambda share, _: share)
-HACKABLE = Dialect(
+PAPER = Convention(lambda eta, _: eta**2, lambda share, _: math.sqrt(share))
+AZULA = Convention(lambda eta, _: eta, lambda share, _: share)
+HACKABLE = Convention(
     lambda eta, ratio: (1 - (1 - eta * (1 - ratio)) ** 2) / (1 - ratio**2),
     lambda share, ratio: (1 - math.sqrt(1 - share * (1 - ratio**2))) / (1 - ratio),
 )
-EXPONENTIAL = Dialect(
+EXPONENTIAL = Convention(
     lambda eta, ratio: (1 - ratio ** (2 * eta)) / (1 - ratio**2),
     lambda share, ratio: math.log(1 - share * (1 - ratio**2)) / (2 * math.log(ratio)),
 )
 
 
-def translate(eta: float, ratio: float, source: Dialect, target: Dialect) -> float:
-    """Convert η from one dialect to another, for a step with the same fresh noise.
+def translate(eta: float, ratio: float, source: Convention, target: Convention) -> float:
+    """Convert η from one convention to another, for a step with the same fresh noise.
 
     Args:
-        eta: η in the dialect `source`, from 0 to 1.
+        eta: η in the convention `source`, from 0 to 1.
         ratio: ρ = κ_s/κ_t of the step, above 0 and below 1.
-        source: the dialect of `eta`.
-        target: the dialect of the result.
+        source: the convention of `eta`.
+        target: the convention of the result.
     """
     require(0 < ratio < 1, "ratio", ratio, "above 0 and below 1")
     require(0 <= eta <= 1, "eta", eta, "at least 0 and at most 1")

@@ -1,7 +1,7 @@
 """Level laws: how the noise level of a training example is drawn.
 
-An objective averages its loss over noise levels. The density of the level, times the weighting,
-decides how much each level counts. A law is given
+An objective averages its loss over noise levels. The weight of a level is its density times the
+weighting. A law is given
 
 - in the noise-to-signal ratio κ = σ/α: ln κ normal (Karras et al., "Elucidating the design space
   of diffusion-based generative models", NeurIPS 2022, arXiv 2206.00364, Table 1), or ln κ uniform,

@@ -72,9 +72,56 @@ class Denoiser(Score):
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """x̂₀ = E[x₀ | x_t = x], shape (*batch, dim)."""
 
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """x̂₀ and J = ∂x̂₀/∂x of states (n, dim), shapes (n, dim) and (n, dim, dim).
+
+        Rows must not depend on each other. This implementation takes dim backward passes.
+        """
+        with torch.enable_grad():
+            states = x.detach().requires_grad_()
+            x0_hat = self.denoiser(states, level)
+            columns = x0_hat.unbind(-1)
+            rows = [
+                torch.autograd.grad(column.sum(), states, retain_graph=place < len(columns) - 1)[0]
+                for place, column in enumerate(columns)
+            ]
+        return x0_hat.detach(), torch.stack(rows, 1)
+
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """(α·x̂₀ − x)/σ²."""
         return (level.alpha * self.denoiser(x, level) - x) / level.sigma**2
+
+
+class Guided(Denoiser):
+    """x̂₀ = γ·x̂₀(model) + (1 − γ)·x̂₀(guide): a denoiser that is moved away from another one.
+
+    The score is moved in the same way. If the model is that of one class and the guide that of all
+    data, this is classifier-free guidance: Ho and Salimans, "Classifier-free diffusion guidance",
+    2022 (arXiv 2207.12598), with γ = 1 + w. The samples do not have the law ∝ p^γ·p_guide^(1−γ):
+    Bradley and Nakkiran, "Classifier-free guidance is a predictor-corrector", 2024 (arXiv
+    2408.09000).
+
+    Args:
+        model: the denoiser.
+        guide: the other one, for the same path.
+        weight: γ; 1 is the model alone.
+    """
+
+    def __init__(self, model: Denoiser, guide: Denoiser, weight: float) -> None:
+        super().__init__()
+        require(math.isfinite(weight), "guidance", weight, "finite")
+        self.schedule = model.schedule
+        self.model, self.guide, self.weight = model, guide, weight
+        self.trained_noise = min(model.trained_noise, guide.trained_noise)
+
+    def why_incompatible(self, levels: Levels) -> str | None:
+        return self.model.why_incompatible(levels) or self.guide.why_incompatible(levels)
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        return torch.lerp(self.guide.denoiser(x, level), self.model.denoiser(x, level), self.weight)
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        return torch.lerp(self.guide.score(x, level), self.model.score(x, level), self.weight)
 
 
 class Standardised(Score):
@@ -248,6 +295,25 @@ class IsotropicMixtureOracle(Denoiser):
         x0_hat = (weight - alpha * share).T @ self.means + share.sum(0)[:, None] * u
         return (x0_hat + self.centre).reshape(x.shape).to(x.dtype)
 
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """J = Σ r_k·g_k·I + (α/σ²)·(Σ r_k·m_k·m_kᵀ − x̂₀·x̂₀ᵀ), m_k the mean of component k.
+
+        That is α/σ² times the covariance of x₀ given x, x̂₀ = Σ r_k·m_k.
+        """
+        u, alpha, sigma = self._centred(x, level)
+        log_joint, spread = self._log_joint(u, alpha, sigma)
+        weight, gain = log_joint.softmax(0), alpha * self.variances[:, None] / spread
+        kept = 1 - alpha * gain
+        x0_hat = (weight * kept).T @ self.means + (weight * gain).sum(0)[:, None] * u
+        rows = []
+        for mean, own in zip(self.means.unbind(1), u.unbind(1), strict=True):
+            part = weight * (kept * mean[:, None] + gain * own)
+            rows.append((part * kept).T @ self.means + (part * gain).sum(0)[:, None] * u)
+        jacobian = torch.stack(rows, 1) - x0_hat[:, :, None] * x0_hat[:, None, :]
+        jacobian = jacobian * (alpha / sigma**2)[:, None, None]
+        jacobian.diagonal(dim1=1, dim2=2).add_((weight * gain).sum(0)[:, None])
+        return (x0_hat + self.centre).to(x.dtype), jacobian.to(x.dtype)
+
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""
         u, alpha, sigma = self._centred(x, level)
@@ -257,7 +323,6 @@ class IsotropicMixtureOracle(Denoiser):
         return score.reshape(x.shape).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         log_joint, _ = self._log_joint(*self._centred(x, level))
         return log_joint.logsumexp(0).reshape(x.shape[:-1]).to(x.dtype)
 
@@ -321,7 +386,6 @@ class MixtureOracle(Denoiser):
         return torch.einsum("...k,...kd->...d", log_joint.softmax(-1), pull).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         return self._log_joint(x, level)[0].logsumexp(-1).to(x.dtype)
 
 
@@ -351,18 +415,21 @@ class Counted(Denoiser):
         self.evaluations = 0
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The wrapped denoiser's x̂₀."""
         assert isinstance(self.model, Denoiser)  # checked by the sampler's `needs`
         self.evaluations += 1
         return self.model.denoiser(x, level)
 
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """The wrapped denoiser's x̂₀ and ∂x̂₀/∂x, counted as one evaluation."""
+        assert isinstance(self.model, Denoiser)
+        self.evaluations += 1
+        return self.model.derivative(x, level)
+
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The wrapped model's score."""
         self.evaluations += 1
         return self.model.score(x, level)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The wrapped model's log-density."""
         assert isinstance(self.model, Density)  # checked by the sampler's `needs_density`
         self.evaluations += 1
         return self.model.log_density(x, level)

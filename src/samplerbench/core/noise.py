@@ -72,12 +72,10 @@ class KeyedNoise:
     key: tuple[int | str, ...]
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """Standard normal numbers, shaped like `like`."""
         numbers = generator(*self.key, "normal", step, draw).standard_normal(tuple(like.shape))
         return torch.from_numpy(numbers).to(like)
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """Uniform numbers on [0, 1), shaped like `like`."""
         numbers = generator(*self.key, "uniform", step, draw).random(tuple(like.shape))
         # rounding to a shorter format must not give 1
         return torch.from_numpy(numbers).to(like).clamp(max=1 - torch.finfo(like.dtype).eps / 2)

@@ -1,4 +1,4 @@
-"""Noise schedules: how much signal and how much noise a state holds at time t.
+"""Noise schedules: the amounts of signal and noise in a state at time t.
 
     x_t = α(t)·x₀ + σ(t)·ε,   ε ~ N(0, I),   t ∈ [0, 1],   t = 0 is data, t = 1 is noise.
 

@@ -180,7 +180,7 @@ class Start(ABC):
             dataset: the law of x₀.
             count: the size of the block.
             level: the first level of the sampler.
-            key: (seed, repetition, block). Nothing else decides the draw.
+            key: (seed, repetition, block). The draw depends only on this key.
         """
         eps = generator("start", *key, "eps").standard_normal((count, dataset.dim))
         x0 = _NONE.expand(count, dataset.dim)
@@ -376,7 +376,7 @@ class Sobol(Start):
             dataset: the law of x₀.
             count: the size of the block, the same for all blocks.
             level: the first level of the sampler.
-            key: (seed, repetition, block). The block decides which points of the sequence to take.
+            key: (seed, repetition, block). The points of the sequence depend on the block.
 
         Raises:
             InvalidSetting: the start needs x₀, and the data set is not a map of the unit cube.

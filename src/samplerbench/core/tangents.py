@@ -6,8 +6,8 @@ follows the same steps, with J·v instead of x̂₀, J = ∂x̂₀/∂x at the s
 batch of states and tangents gives the output and its Jacobian. The code of the sampler does not
 change and needs no automatic differentiation.
 
-Cost: the Jacobian of the denoiser takes one evaluation and dim backward passes. It is then
-multiplied by dim columns.
+Cost: the derivative of the denoiser takes one evaluation and dim backward passes, unless the
+denoiser has a formula for it. Then J is multiplied by dim columns.
 """
 
 from __future__ import annotations
@@ -44,13 +44,5 @@ class WithTangents(Denoiser):
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """x̂₀ of the states and J·v of their tangents, shape (1 + dim, n, dim)."""
-        with torch.enable_grad():
-            states = x[0].detach().requires_grad_()
-            x0_hat = self.model.denoiser(states, level)
-            columns = x0_hat.unbind(-1)
-            rows = [
-                torch.autograd.grad(column.sum(), states, retain_graph=place < len(columns) - 1)[0]
-                for place, column in enumerate(columns)
-            ]
-        moved = torch.einsum("jni,cni->cnj", torch.stack(rows), x[1:])
-        return torch.cat([x0_hat.detach()[None], moved])
+        x0_hat, derivative = self.model.derivative(x[0], level)
+        return torch.cat([x0_hat[None], torch.einsum("nji,cni->cnj", derivative, x[1:])])

@@ -43,7 +43,7 @@ def pixels(path: Path) -> NDArray[np.uint8]:
     """The images in a gzipped pickle of one array of bytes, shape `SHAPE`.
 
     Raises:
-        InvalidSetting: the file does not hold them.
+        InvalidSetting: the file does not contain them.
     """
     size = int(np.prod(SHAPE))
     try:
@@ -52,5 +52,5 @@ def pixels(path: Path) -> NDArray[np.uint8]:
                 if isinstance(argument, bytes) and len(argument) == size:
                     return np.frombuffer(argument, np.uint8).reshape(SHAPE)
     except (OSError, EOFError, ValueError) as error:
-        raise InvalidSetting("needs", path, f"whole ({error}): {INSTALL}") from error
-    raise InvalidSetting("needs", path, f"animal-mnist 0.4, this holds no 10 000 images: {INSTALL}")
+        raise InvalidSetting("needs", path, f"complete ({error}): {INSTALL}") from error
+    raise InvalidSetting("needs", path, f"animal-mnist 0.4 with 10 000 images: {INSTALL}")

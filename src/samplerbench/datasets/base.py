@@ -1,4 +1,4 @@
-"""The contract of data sets: a law, its draws, and its exact denoiser where that is known.
+"""The contract of data sets: a law, its draws, and its exact denoiser if it is known.
 
 Draws for different purposes (training, validation, evaluation, floor, exact start) have different
 keys of `noise.generator`, so they are independent.
@@ -22,12 +22,12 @@ from samplerbench.errors import InvalidSetting, require
 
 #: Coordinates of this size are refused, in data and in samples: their squares overflow in float32.
 LARGEST = 1e15
-#: Of draws that moments are taken of, in memory at once.
+#: The largest number of values in the draws from which moments are computed.
 MOST_NUMBERS = 10**7
 
 
 class Dataset(ABC):
-    """A law on R^dim. Members are frozen dataclasses in files of their own."""
+    """A law on R^dim. Members are frozen dataclasses, one per file."""
 
     @property
     @abstractmethod
@@ -45,12 +45,12 @@ class Dataset(ABC):
 
     @property
     def can_be_drawn(self) -> bool:
-        """Whether there are data; a pretrained model may come without its images."""
+        """Whether there are data; a pretrained model may have none."""
         return True
 
     @property
     def known_law(self) -> bool:
-        """Whether the law is known. If only points of it are, the oracle is of these points."""
+        """Whether the law is known. If only points are known, the oracle is that of the points."""
         return True
 
     @property
@@ -73,7 +73,7 @@ class Dataset(ABC):
         return None
 
     def exact_score(self, schedule: NoiseSchedule) -> Score | None:
-        """The exact score on a path: the oracle's, unless it is known at the data alone."""
+        """The exact score on a path: the oracle; for a log-density only at the data."""
         return self.oracle(schedule)
 
     def log_density(self, x: Tensor) -> Tensor:
@@ -102,8 +102,8 @@ class Dataset(ABC):
     def moments(self) -> Moments | None:
         """Mean and variance of each coordinate; None if unknown.
 
-        They are those of 10 000 draws (of less where data have many coordinates), unless a member
-        knows better.
+        By default they are those of 10 000 draws, or fewer for data with many coordinates. Members
+        override this if they know the exact moments.
         """
         return Moments.of(self._some_draws()) if self.can_be_drawn else None
 
@@ -135,7 +135,7 @@ class Dataset(ABC):
 
         Args:
             count: number of draws.
-            purpose: "train", "validation", "evaluation", "floor", …; each has draws of its own.
+            purpose: "train", "validation", "evaluation", "floor", …; each has its own draws.
             key: seeds.
         """
         return self.sample(count, generator("data", purpose, *key))

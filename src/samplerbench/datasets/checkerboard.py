@@ -68,7 +68,6 @@ class Checkerboard(Dataset):
         return torch.from_numpy(self.side * (corner + generator.random((count, 2))))
 
     def oracle(self, schedule: NoiseSchedule) -> Denoiser:
-        """The exact denoiser."""
         return CheckerboardOracle(schedule, self.squares, self.side)
 
 
@@ -147,7 +146,6 @@ class CheckerboardOracle(Denoiser):
         return (weight * means).sum(-1).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         log_mass, mean, base = self._intervals(x.double(), level)
         logs, _ = self._parities(log_mass, mean)
         log_q = logs.sum(-2).logsumexp(-1) + base.sum(-1) - self._log_area

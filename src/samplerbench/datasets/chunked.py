@@ -33,11 +33,9 @@ class ChunkedMixtureOracle(Denoiser):
         self._rows = max(1, entries // len(mixture.means))
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The mixture's x̂₀."""
         return self._in_chunks(self.mixture.denoiser, x, level).reshape(x.shape)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         return self._in_chunks(self.mixture.log_density, x, level).reshape(x.shape[:-1])
 
     def _in_chunks(

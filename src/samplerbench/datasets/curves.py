@@ -8,11 +8,12 @@ one component for every point of the curve, and so is the noised law:
     x̂₀(x) = E[μ(u) | x] + α·noise²/S·(x − α·E[μ(u) | x]).
 
 The integrals are replaced by Gauss–Legendre sums. So the law becomes a mixture of round Gaussians,
-and its denoiser an `IsotropicMixtureOracle`. The noise decides the number of nodes: along the curve
-the integrand is a bump of width √S/α ≥ noise, and n nodes on a length of L widths have an error of
-about e^{−8n²/L²}. There are `NODES` nodes on each panel of at most `PANEL` widths. For a state at
-distance d outside a bend of radius R the bump is narrower, by √(1 + d/R). x̂₀ (relative to the size
-of the data) and log q are exact to 1e-11 for states within ten √S/α of the curve, at every level.
+and its denoiser an `IsotropicMixtureOracle`. The noise determines the number of nodes: along the
+curve the integrand is a bump of width √S/α ≥ noise, and n nodes on a length of L widths have an
+error of about e^{−8n²/L²}. There are `NODES` nodes on each panel of at most `PANEL` widths. For a
+state at distance d outside a bend of radius R the bump is narrower, by √(1 + d/R). x̂₀ (relative to
+the size of the data) and log q are exact to 1e-11 for states within ten √S/α of the curve, at every
+level.
 Further out, where the density is below e^{−50}, the error at low noise grows slowly, at most to the
 distance between nodes. A large √S/α needs fewer nodes: there are sets of nodes for the widths
 noise, 2·noise, 4·noise, …, and a level uses the coarsest set for a width of at most √S/(2α).
@@ -106,7 +107,7 @@ class NoisyCurve(Dataset):
 class CurveOracle(Denoiser):
     """Uses the coarsest quadrature mixture that is fine enough for the level.
 
-    If every state has a level of its own, the lowest noise among them decides for all.
+    If every state has its own level, the lowest noise among them is used for all.
 
     Args:
         schedule: the path.
@@ -132,9 +133,7 @@ class CurveOracle(Denoiser):
         return mixture
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """The mixture's x̂₀."""
         return self._at(level).denoiser(x, level)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         return self._at(level).log_density(x, level)

@@ -1,11 +1,11 @@
-"""A density of one's own: a law that is known by its ln p(x), up to a constant.
+"""A law given by ln p(x), up to a constant.
 
-Chains need no more: the score is the gradient of ln p, by automatic differentiation. What is known
-besides is optional: exact draws, the mean and variance of each coordinate (with standard errors,
+Chains need only this: the score is the gradient of ln p, by automatic differentiation. Other
+knowledge is optional: exact draws, the mean and variance of each coordinate (with standard errors,
 such as those of a long reference run), and ln Z, the logarithm of ∫ exp(log_p(x)) dx.
 
-The law with noise is not known, so samplers that move along a path cannot run on it. What compares
-with data, or starts from them, needs exact draws.
+The noised law is not known, so samplers that move along a path cannot run on it. Metrics and starts
+that use data need exact draws.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from samplerbench.errors import InvalidSetting, kind_and_line, require
 
 
 class DensityScore(Score):
-    """The gradient of a log-density, and the log-density itself; both at the data only.
+    """The gradient of a log-density, and the log-density itself; both only at the data.
 
     Args:
         function: x, shape (*batch, dim), ↦ ln p, shape (*batch,), up to a constant.
@@ -42,12 +42,11 @@ class DensityScore(Score):
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            # rows do not depend on each other, so the gradient of the sum is that of each
+            # rows are independent, so the gradient of the sum has the gradient of each row
             (gradient,) = torch.autograd.grad(self.log_density(x, level).sum(), x)
         return gradient.to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """ln p(x), shape (*batch,)."""
         return self.function(x) - self.constant
 
     def why_incompatible(self, levels: Levels) -> str | None:
@@ -58,7 +57,7 @@ class DensityScore(Score):
 
 @dataclass(frozen=True)
 class Density(Dataset):
-    """A law by its log-density.
+    """A law given by its log-density.
 
     Args:
         log_p: a differentiable function of PyTorch: x, shape (..., dimension), ↦ ln p(x),
@@ -96,14 +95,14 @@ class Density(Dataset):
         self._try()
 
     def _try(self) -> None:
-        """Call the functions once, so that a mistake is said before any work."""
+        """Call the functions once, so that an error is reported before any work."""
         x = torch.ones(2, 3, self.dimension, dtype=torch.float64)
         name = getattr(self.log_p, "__qualname__", type(self.log_p).__name__)
         allowed = f"a function of x, shape (..., {self.dimension}), to ln p(x), shape (...)"
         try:
             shape = tuple(self.log_p(x).shape)
             gradient = DensityScore(self.log_p).score(x, level=None)  # type: ignore[arg-type]
-        except Exception as error:  # of somebody's function
+        except Exception as error:  # the user's function may raise anything
             reason = f"{allowed}, by PyTorch: {kind_and_line(error)}"
             raise InvalidSetting("log_p", name, reason) from error
         good = shape == (2, 3) and gradient.shape == x.shape
@@ -127,12 +126,14 @@ class Density(Dataset):
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
         if self.exact_draws is None:
-            allowed = "given where draws of the law are needed; chains need none: denoiser=oracle"
+            allowed = (
+                "given, because draws of the law are needed; chains need none: denoiser=oracle"
+            )
             raise InvalidSetting("dataset.exact_draws", None, f"{allowed} metric=moments")
         return torch.as_tensor(self.exact_draws(count, generator)).double()
 
     def moments(self) -> Moments | None:
-        """Those that are given, else those of exact draws."""
+        """The given moments, or those of exact draws."""
         if self.mean is None or self.variance is None:
             return super().moments()
         zeros = (0.0,) * self.dimension
@@ -144,7 +145,7 @@ class Density(Dataset):
         return DensityScore(self.log_p, self.log_z or 0.0)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """ln p(x), shape (n,), with the constant, which a comparison of densities needs.
+        """ln p(x), shape (n,), with the normalising constant.
 
         Raises:
             InvalidSetting: ln Z is not given.

@@ -1,7 +1,6 @@
 """A finite data set in four parts that share no row: train, validation, evaluation and floor.
 
-n points say about a law what n points can say. The rows are shuffled once, in an order that depends
-on n only, and cut into four parts:
+The rows are shuffled once, in an order that depends only on n, and cut into four parts:
 
     part         use                                             share (default)
     train        training; the exact start; the oracle           0.5
@@ -10,14 +9,14 @@ on n only, and cut into four parts:
     floor        the "fresh draws" of the floor                  the rest
 
 The cut does not depend on a seed. Otherwise the training points of one seed could be the evaluation
-points of another. The seed decides *which* rows of a part are drawn, if fewer are drawn than it
-has. Rows are drawn without replacement, and more than there are is an error: a row that counts
-twice would make a floor too low. Equal rows may end up in different parts: remove duplicates first.
+points of another. The seed determines *which* rows of a part are drawn, if not all are drawn. Rows
+are drawn without replacement, because repeated rows would make a floor too low; too many draws are
+an error. Equal rows may end up in different parts: remove duplicates first.
 
 Two draws of n rows from a part of m rows share about n²/m of them. So the spread between the sets
 of a floor is too small by √(1 − n/m), and 0 for n = m: keep n_samples well below the floor's part.
 
-`sample` and `oracle` are of the empirical law of the training part (see `empirical`): the oracle is
+`sample` and `oracle` use the empirical law of the training part (see `empirical`): the oracle is
 a perfectly trained network, which memorises. The other parts are draws of the unknown law, so
 distances to them contain the generalisation gap.
 """
@@ -39,7 +38,7 @@ from samplerbench.datasets.empirical import Empirical, digest
 from samplerbench.errors import require
 
 PARTS = ("train", "validation", "evaluation", "floor")
-#: The setting that decides how many rows of a part are drawn.
+#: The setting with the number of rows that are drawn from a part.
 KEYS = {
     "train": "n_train",
     "validation": "n_validation",
@@ -91,7 +90,7 @@ class Divided(Dataset):
 
     def part(self, purpose: str) -> Tensor:
         """All the rows that belong to one of the four purposes, shape (m, dim), float64."""
-        parts: dict[str, Tensor] = self.__dict__["_parts"]  # no field: see `Empirical`
+        parts: dict[str, Tensor] = self.__dict__["_parts"]  # not a field, see `Empirical`
         return parts[purpose]
 
     @cached_property

@@ -15,7 +15,7 @@ modes:
 
 FFJORD and WGAN-GP divide by 1.414 and not by √2. torchcfm passes √var·I where a *covariance* is
 expected, so that its `var=0.1` is the variance √0.1 = 0.316; a port that multiplies normal numbers
-with √var has 0.1. Two figures called "8 gaussians" are comparable only where these agree.
+with √var has 0.1. Two figures called "8 gaussians" are comparable only if these numbers agree.
 
 Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, "FFJORD", ICLR 2019 (arXiv 1810.01367); Gulrajani
 et al., "Improved training of Wasserstein GANs", NeurIPS 2017 (arXiv 1704.00028); Tong et al.,

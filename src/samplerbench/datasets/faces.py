@@ -1,4 +1,4 @@
-"""Faces: the 100 grey images of 25 × 25 that scikit-image ships, cut from LFW.
+"""Faces: the 100 grey images of 25 × 25 in scikit-image, cut from LFW.
 
 G. B. Huang, M. Ramesh, T. Berg, E. Learned-Miller, "Labeled faces in the wild", University of
 Massachusetts, Amherst, Technical Report 07-49, 2007. They need no download, unlike the images of a

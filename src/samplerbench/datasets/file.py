@@ -1,9 +1,12 @@
-"""A user's own data: an array in a file, in the file's own units.
+"""A user's own data: an array in a file, in the units of the file.
 
-Arrays are `.npy`, `.npz` and torch's `.pt`; of a file with several, `array` says which. Tables are
+Arrays are `.npy`, `.npz` and torch's `.pt`; `array` chooses one of several in a file. Tables are
 `.csv` (commas), `.tsv` (tabs), `.txt` (spaces, tabs or commas) and `.parquet`. In a table of text,
 lines that begin with # are comments. Columns whose names end with __ are left out, as Stan writes
 them; `columns` chooses others: "x,y" are these two, and theta is also theta.1, theta.2, …
+
+`.nc` is NetCDF as ArviZ writes it: Markov chains, all variables of the group "posterior". The
+columns are the entries of each variable, theta.0, theta.1, …, as ArviZ counts them.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from zipfile import BadZipFile, ZipFile
@@ -33,13 +37,13 @@ def from_file(
     array: str | None = None,
     columns: str | None = None,
 ) -> Divided:
-    """The data set in a file, a point a row, divided into four parts.
+    """The data set in a file, one point per row, divided into four parts.
 
     The numbers are not standardised here; a learned denoiser does that. An array has the shape
-    (n, dim), integer or floating; nothing is ever unpickled but tensors. A table of text is UTF-8.
-    Its first line is a header if none of its entries is a number, or if it is 0, 1, 2, …, as pandas
-    writes columns without names. Files whose rows are all equal, numbers of 1e15 or more in size,
-    and 1_000, which only Python reads, are errors.
+    (n, dim), integer or floating; only tensors are unpickled. A table of text is UTF-8. Its first
+    line is a header if none of its entries is a number, or if it is 0, 1, 2, …, as pandas writes
+    columns without names. Errors are: equal rows only, numbers of 1e15 or more in size, and numbers
+    like 1_000, which only Python accepts.
 
     Args:
         path: of the file, relative to the current directory; ~ is the home directory.
@@ -53,9 +57,21 @@ def from_file(
         InvalidSetting: with the path and the fault of the file.
     """
     points = read_points(path, array=array, columns=columns)
+    require_upright(points, path)
     allowed = "a file of data: its rows are all equal"
     require(not bool((points == points[0]).all()), "path", path, allowed)
     return Divided(points, train, validation, evaluation)
+
+
+def require_upright(data: Tensor, path: str) -> None:
+    """Refuse data of a few points and many coordinates: they may be on their side.
+
+    Raises:
+        InvalidSetting: with the shape.
+    """
+    rows, columns = data.shape
+    allowed = f"an array with a point a row: it is {rows} × {columns}; save its transpose"
+    require(rows >= min(10, columns), "path", path, allowed)
 
 
 def read_points(path: str, *, array: str | None = None, columns: str | None = None) -> Tensor:
@@ -69,39 +85,84 @@ def read_points(path: str, *, array: str | None = None, columns: str | None = No
     Raises:
         InvalidSetting: with the path and the fault of the file.
     """
-    return _checked(_read(path, array, columns), path)
+    values = _read(path, array, columns)
+    return as_points(values.reshape(-1, values.shape[-1]) if names_axes(path) else values, path)
+
+
+def names_axes(path: str) -> bool:
+    """Whether the format says which axes are chains and draws, so that no layout is needed."""
+    return Path(path).suffix.lower() == ".nc"
 
 
 def read_chains(
-    path: str, layout: str, *, array: str | None = None, columns: str | None = None
+    path: str, layout: str | None, *, array: str | None = None, columns: str | None = None
 ) -> Tensor:
     """Markov chains in a file, shape (draws, chains, dim), float64.
 
     Args:
         path: of the file.
-        layout: what the first axes of its array are, one of `LAYOUTS`; the last axis is the
-            coordinates, and is left out of data in one dimension.
+        layout: as in `as_chains`; None for a file that names its axes.
         array: as in `read_points`.
         columns: as in `read_points`.
 
     Raises:
         InvalidSetting: with the path and the fault of the file.
     """
+    named = names_axes(path)
+    require(layout is None or not named, "layout", layout, f"left out: {path} names its axes")
+    return as_chains(_read(path, array, columns), layout or "chain,draw", path)
+
+
+def read_frames(path: str, *, array: str | None = None) -> Tensor:
+    """The states along the way to samples, shape (frames, n, dim), as `sample --every` writes them.
+
+    Raises:
+        InvalidSetting: with the path and the fault of the file.
+    """
+    values = _read(path, array, None)
+    allowed = f"an array of shape (frames, n, dim) for frame=: it is {values.shape}"
+    require(values.ndim == 3, "path", path, allowed)
+    return as_points(values.reshape(-1, values.shape[-1]), path).reshape(values.shape)
+
+
+#: The possible first axes of an array of chains.
+LAYOUTS = ("draw", "chain,draw", "draw,chain")
+
+
+def as_chains(values: np.ndarray, layout: str, name: str) -> Tensor:
+    """Markov chains, shape (draws, chains, dim), float64.
+
+    Args:
+        values: the array.
+        layout: what its first axes are, one of `LAYOUTS`; the last axis is the coordinates, and is
+            left out of data in one dimension.
+        name: of the array, for messages.
+
+    Raises:
+        InvalidSetting: with the fault of the array.
+    """
     require(layout in LAYOUTS, "layout", layout, f"one of {' or '.join(LAYOUTS)}")
-    values, axes = _read(path, array, columns), layout.split(",")
+    axes = layout.split(",")
     shape = f"shape ({', '.join([*axes, 'dim'])})"
     fits = values.ndim in (len(axes), len(axes) + 1)
-    require(fits, "path", path, f"an array of {shape} for layout={layout}: it is {values.shape}")
+    require(fits, "path", name, f"an array of {shape} for layout={layout}: it is {values.shape}")
     if values.ndim == len(axes):
         values = values[..., None]
     values = np.moveaxis(values, axes.index("draw"), 0)
     chains = values.reshape(len(values), -1, values.shape[-1])
-    flat = _checked(chains.reshape(-1, chains.shape[-1]), path)
+    flat = as_points(chains.reshape(-1, chains.shape[-1]), name)
     return flat.reshape(chains.shape)
 
 
-#: What the first axes of an array of chains may be.
-LAYOUTS = ("draw", "chain,draw", "draw,chain")
+def as_points(array: np.ndarray, name: str) -> Tensor:
+    """Points, one a row, shape (n, dim), float64.
+
+    Raises:
+        InvalidSetting: with the fault of the array.
+    """
+    fault = _fault(array)
+    require(not fault, "path", name, f"a finite array of numbers of shape (n, dim), n ≥ 2: {fault}")
+    return torch.from_numpy(array.astype(np.float64))
 
 
 def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
@@ -113,6 +174,7 @@ def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
         ".tsv": partial(_read_text, columns=columns, split=partial(_by_commas, delimiter="\t")),
         ".txt": partial(_read_text, columns=columns, split=_by_spaces),
         ".parquet": partial(_read_parquet, columns=columns),
+        ".nc": partial(_read_netcdf, columns=columns),
     }
     location = Path(path).expanduser()
     suffix = location.suffix.lower()
@@ -129,12 +191,6 @@ def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
         raise InvalidSetting("path", path, f"{_CONTENT[suffix]}: {first_line(error)}") from error
 
 
-def _checked(array: np.ndarray, path: str) -> Tensor:
-    fault = _fault(array)
-    require(not fault, "path", path, f"a finite array of numbers of shape (n, dim), n ≥ 2: {fault}")
-    return torch.from_numpy(array.astype(np.float64))
-
-
 _READING = (
     *(ValueError, EOFError, OSError, MemoryError, RuntimeError),
     *(csv.Error, BadZipFile, UnpicklingError),
@@ -147,6 +203,7 @@ _CONTENT = {
     ".tsv": "a table of numbers with tabs",
     ".txt": "a table of numbers with spaces, tabs or commas",
     ".parquet": "a table of numbers",
+    ".nc": "NetCDF with a group posterior, as ArviZ writes it",
 }
 
 
@@ -156,14 +213,14 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _one_of(names: list[str], array: str | None, path: Path) -> str:
-    """The name of the array that is asked for, or of the only one."""
+    """The name of the chosen array, or of the only one."""
     known = array in names or (array is None and len(names) == 1)
     require(known, "array", array, f"one of those in {path}: {', '.join(names)}")
     return array or names[0]
 
 
 def _read_npz(path: Path, array: str | None) -> np.ndarray:
-    with ZipFile(path) as archive:  # whatever else numpy.load would open
+    with ZipFile(path) as archive:  # numpy.load would also open other formats
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         with archive.open(f"{_one_of(names, array, path)}.npy") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
@@ -175,9 +232,9 @@ def _read_pt(path: Path, array: str | None) -> np.ndarray:
         names = [str(name) for name, value in content.items() if isinstance(value, Tensor)]
         content = content[_one_of(names, array, path)]
     elif array is not None:
-        raise InvalidSetting("array", array, f"left out: {path} holds one tensor")
+        raise InvalidSetting("array", array, f"left out: {path} contains one tensor")
     if not isinstance(content, Tensor):
-        raise ValueError(f"it holds a {type(content).__name__}")
+        raise ValueError(f"it contains a {type(content).__name__}")
     exact = content.detach()
     # numpy has no bfloat16
     values: np.ndarray = (exact.double() if exact.is_floating_point() else exact).numpy()
@@ -188,6 +245,25 @@ def _read_parquet(path: Path, columns: str | None) -> np.ndarray:
     table = pd.read_parquet(path)
     values: np.ndarray = table.iloc[:, _chosen([str(name) for name in table], columns)].to_numpy()
     return values
+
+
+def _read_netcdf(path: Path, columns: str | None) -> np.ndarray:
+    allowed = "of another format, or pip install 'samplerbench[chains]'"
+    require(find_spec("xarray") is not None, "path", path, allowed)
+    import xarray  # slow, and few need it
+
+    names: list[str] = []
+    values: list[np.ndarray] = []
+    with xarray.open_dataset(path, group="posterior") as posterior:
+        for name, variable in posterior.data_vars.items():
+            chains = {"chain", "draw"} <= {*variable.dims}
+            require(chains, f"{path}: {name}", variable.dims, "of the axes chain, draw, …")
+            entries = variable.transpose("chain", "draw", ...).to_numpy()
+            names += [".".join(map(str, (name, *k))) for k in np.ndindex(entries.shape[2:])]
+            values.append(entries.reshape(*entries.shape[:2], -1))
+    if not values:
+        raise ValueError("its group posterior has no variables")
+    return np.concatenate(values, axis=-1)[..., _chosen(names, columns)]
 
 
 def _by_commas(lines: Iterable[str], delimiter: str = ",") -> list[list[str]]:
@@ -212,13 +288,13 @@ def _read_text(
     numbered = len(names) > 1 and names == [str(k) for k in range(len(names))]
     header = numbered or not any(_is_number(entry) for entry in names)
     if columns is not None and not header:
-        raise ValueError("it has no header, and columns= asks for names")
+        raise ValueError("it has no header with names for columns=")
     rows = rows[1:] if header else rows
     if not rows:
         raise ValueError("there are no rows below the header")
     for number, row in enumerate(rows, start=2 if header else 1):
         if len(row) != len(rows[0]):
-            raise ValueError(f"row {number} has {len(row)} entries and not {len(rows[0])}")
+            raise ValueError(f"row {number} has {len(row)} entries, not {len(rows[0])}")
         for entry in row:
             # Python reads 1_000 as a number, and no other program does
             if not _is_number(entry) or "_" in entry:
@@ -229,13 +305,13 @@ def _read_text(
 
 
 def _chosen(names: list[str], columns: str | None) -> list[int]:
-    """The columns that are asked for; without, all but those of Stan's sampler."""
+    """The chosen columns; by default all except those of Stan's sampler."""
     if columns is None:
         return [place for place, name in enumerate(names) if not name.endswith("__")]
     found: list[int] = []
-    for asked in columns.split(","):
-        own = [k for k, name in enumerate(names) if name == asked or name.startswith(f"{asked}.")]
-        require(len(own) > 0, "columns", asked, f"some of {', '.join(names)}")
+    for column in columns.split(","):
+        own = [k for k, name in enumerate(names) if name == column or name.startswith(f"{column}.")]
+        require(len(own) > 0, "columns", column, f"some of {', '.join(names)}")
         found += own
     return found
 
@@ -249,13 +325,14 @@ def _is_number(entry: str) -> bool:
 
 
 def _fault(array: np.ndarray) -> str:
-    """Why an array cannot be data; empty if it can."""
+    """Why an array is not valid data; empty if it is."""
     if array.dtype.kind not in "iuf":
         return f"its numbers are of the type {array.dtype}"
     if array.ndim != 2:
         more = ", for one coordinate (n, 1)" if array.ndim == 1 else ""
         if array.ndim == 3:
-            more = "; of chains, say layout=chain,draw or layout=draw,chain to samplerbench score"
+            more = "; for samplerbench score layout=chain,draw or layout=draw,chain says that these"
+            more += " are chains, frame=last or frame=all that sample --every wrote them"
         return f"its shape is {array.shape}{more}"
     if array.shape[1] == 0 or array.shape[0] < 2:
         return f"its shape is {array.shape}"

@@ -49,8 +49,8 @@ class FourWell(Dataset):
 
     Other draws, such as a start or the floor, are independent draws of the empirical law: states
     with repetition. So the floor is the distance between n states of the trajectory and the
-    trajectory: the distance of a sampler that reproduces its data perfectly. The distance between
-    the trajectory and its law in the long run is not part of it; see metric=w_law_1d.
+    trajectory: the distance of a sampler that reproduces its data perfectly. It does not include
+    the distance between the trajectory and its law in the long run; see metric=w_law_1d.
 
     Args:
         dt: step of time.

@@ -122,7 +122,6 @@ class FourWellBoltzmann(Dataset):
         return self.line_law().quantile(u[:, 0].double().cpu())[:, None]
 
     def oracle(self, schedule: NoiseSchedule) -> Denoiser:
-        """The exact denoiser."""
         return FourWellOracle(schedule, self.beta)
 
 
@@ -135,7 +134,7 @@ def _line(beta: float) -> DensityLine:
 
 
 def require_temperature(beta: float) -> None:
-    """Refuse an inverse temperature for which the quadrature was not made."""
+    """Refuse an inverse temperature outside the range of the quadrature."""
     require(0.1 <= beta <= 10, "beta", beta, "from 0.1 to 10")
 
 
@@ -176,7 +175,6 @@ class FourWellOracle(Denoiser):
         return self._in_chunks(self._score, x, level).reshape(x.shape).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         if _without_noise(level):
             assert isinstance(level.alpha, float)
             exponent = _exponent(x.double() / level.alpha, self.beta)

@@ -31,8 +31,8 @@ class GaussianMixture(Dataset):
         means: K points.
         covariances: K matrices, symmetric and positive semi-definite.
         exact_shares: whether the components have exact shares in training and validation data:
-            their weights, as nearly as whole numbers allow. Evaluation points and the floor's sets
-            are independent draws in any case: they represent the law.
+            their weights, up to rounding to integers. Evaluation points and the sets of the floor
+            are always independent draws, since they represent the law.
     """
 
     weights: tuple[float, ...]
@@ -170,7 +170,7 @@ class GaussianMixture(Dataset):
 def isotropic(
     weights: tuple[float, ...], means: tuple[tuple[float, ...], ...], variance: float
 ) -> GaussianMixture:
-    """A mixture whose components all have covariance variance·I."""
+    """A mixture of components with covariance variance·I."""
     require(0 <= variance < math.inf, "variance", variance, "at least 0")
     dim = len(means[0])
     covariance = tuple(

@@ -105,10 +105,6 @@ class SpectrumOracle(Denoiser):
         self.register_buffer("mean", mean.double())
         self.register_buffer("variances", variances.double())
 
-    def part(self, coordinates: slice) -> SpectrumOracle:
-        """The denoiser of some coordinates alone."""
-        return SpectrumOracle(self.schedule, self.mean[coordinates], self.variances[coordinates])
-
     def _offset(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """x − α·m and the variances α²·λ + σ², in float64."""
         alpha, sigma = level.alpha, level.sigma
@@ -123,20 +119,19 @@ class SpectrumOracle(Denoiser):
         return (-offset / noisy).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         offset, noisy = self._offset(x, level)
         terms = offset.square() / noisy + (2 * math.pi * noisy).log()
         return (-0.5 * terms.sum(-1)).to(x.dtype)
 
 
 def gaussian_spectrum(
-    path: str | None = None, dim: int = 3072, exponent: float = 2.0, scale: float = 1.0
+    path: str | None = None, dim: int = 3072, exponent: float = 1.5, scale: float = 0.5
 ) -> GaussianSpectrum:
     """A Gaussian from a file, or with a spectrum that falls like a power.
 
     Without a file the eigenvalues are λ_k = c·k^−exponent, k = 1 … dim, with mean scale²; the mean
-    is 0. A `.npy` file holds eigenvalues, shape (dim,), or a covariance, shape (dim, dim); a `.npz`
-    file is the statistics of an FID program, with arrays `mu` and `sigma`.
+    is 0. A `.npy` file has eigenvalues, shape (dim,), or a covariance, shape (dim, dim); a `.npz`
+    file has the statistics of an FID program, the arrays `mu` and `sigma`.
 
     Args:
         path: of a file; then the other settings are not used.
@@ -160,7 +155,7 @@ def gaussian_spectrum(
 def gaussian_twin(law: Dataset) -> GaussianSpectrum:
     """The Gaussian with the mean and the covariance of a law, in the basis of its eigenvectors.
 
-    They are exact if the law knows them, and for a finite data set; otherwise those of draws.
+    They are exact if the law knows them, and for a finite data set; otherwise they come from draws.
     Directions in which the data do not vary have variance 0.
 
     Raises:

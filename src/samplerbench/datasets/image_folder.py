@@ -1,7 +1,8 @@
-"""A user's own images: all files in a folder and below it, grey or in colour, made one size.
+"""A user's own images: all files in a folder and below it, grey or in colour, in one size.
 
 An image is rotated by its EXIF orientation, resized so that its shorter side has `size` pixels, and
-cropped to the square in its middle. Files that cannot be read are named in a warning and left out.
+cropped to the square in its middle. Files that cannot be read are named in a warning and left out,
+and so are those whose names do not end like an image's.
 Of equal images the first one by name is kept. An animation is its first frame. Transparency is
 ignored: the stored colour counts.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -24,8 +26,11 @@ from samplerbench.errors import first_line, require
 
 message = logging.getLogger(__name__)
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tiff", ".webp")
-NAMED = 5  # so many of the files that are left out are named
+SUFFIXES = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+)
+NAMED = 5  # the most files that a warning names
 
 Colours = Literal["grey", "rgb"]
 _MODES = {"grey": "L", "rgb": "RGB"}
@@ -54,42 +59,75 @@ def image_folder(
     """
     require(1 <= size <= 4096, "size", size, "between 1 and 4096 pixels")
     require(colours in _MODES, "colours", colours, "grey or rgb")
-    folder = Path(path).expanduser()
-    usable = folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
-    require(usable, "path", path, "a folder that can be read")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-    allowed = f"a folder with images in it or below: {', '.join(SUFFIXES)}"
-    require(len(files) > 0, "path", path, allowed)
-    images, unreadable = [], []
-    for file in files:
-        try:
-            images.append(read(file, size, colours))
-        except Exception as error:  # whatever the file holds
-            unreadable.append(f"{file.relative_to(folder)} ({first_line(error)})")
-    named = "; ".join(unreadable[:NAMED])
-    if len(unreadable) > NAMED:
-        named += f"; and {len(unreadable) - NAMED} more"
-    if unreadable:
-        counts = len(unreadable), len(files)
-        message.warning("%s: %d of %d files are left out: %s", path, *counts, named)
+    images = _read_all(path, lambda file: read(file, colours, size))
     different = len({image.tobytes() for image in images})
-    allowed = f"a folder with at least 2 different images, not {different}: {named}".rstrip(": ")
+    allowed = f"a folder with at least 2 different images, not {different}"
     require(different >= 2, "path", path, allowed)
     return divided_images(np.stack(images), 255.0, train, validation, evaluation)
 
 
-def read(file: Path, size: int, colours: Colours) -> NDArray[np.uint8]:
-    """An image, shape (1 or 3, size, size).
+def read_samples(path: str, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
+    """All images of a folder without resizing, from −1 to 1, shape (n, channels, height, width).
+
+    Args:
+        path: of the folder.
+        shape: of the images of the comparison, (channels, height, width); it determines the
+            colours. None for three channels.
 
     Raises:
-        Exception: what Pillow raises for a broken file.
+        InvalidSetting: with the folder and its fault.
+    """
+    allowed = "a data set of images, or files of numbers in place of folders"
+    require(shape is None or len(shape) == 3, "dataset", f"points of shape {shape}", allowed)
+    colours: Colours = "grey" if shape is not None and shape[0] == 1 else "rgb"
+    images = _read_all(path, lambda file: read(file, colours))
+    for image in images:
+        wanted = images[0].shape if shape is None else shape
+        (_, *found), (_, *size) = image.shape, wanted
+        allowed = f"a folder of images of {size[0]} × {size[1]} pixels, not {found[0]} × {found[1]}"
+        require(image.shape == wanted, "path", path, allowed)
+    return 2 * np.stack(images).astype(np.float64) / 255 - 1
+
+
+def _read_all(path: str, read_one: Callable[[Path], NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """The images of a folder and its subfolders, by name; a warning lists files left out."""
+    folder = Path(path).expanduser()
+    usable = folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
+    require(usable, "path", path, "a folder that can be read")
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    images, left_out = [], []
+    for file in files:
+        try:
+            if file.suffix.lower() not in SUFFIXES:
+                raise ValueError("not the name of an image")
+            images.append(read_one(file))
+        except Exception as error:  # whatever the file holds
+            left_out.append(f"{file.relative_to(folder)} ({first_line(error)})")
+    named = "; ".join(left_out[:NAMED])
+    if len(left_out) > NAMED:
+        named += f"; and {len(left_out) - NAMED} more"
+    allowed = f"a folder with images in it or below: {', '.join(SUFFIXES)}"
+    require(len(images) > 0, "path", path, f"{allowed}: {named}".rstrip(": "))
+    if left_out:
+        counts = len(left_out), len(files)
+        message.warning("%s: %d of %d files are left out: %s", path, *counts, named)
+    return images
+
+
+def read(file: Path, colours: Colours, size: int | None = None) -> NDArray[np.uint8]:
+    """An image, shape (1 or 3, size, size); of its own height and width without a size.
+
+    Raises:
+        Exception: of Pillow, for a broken file.
         ValueError: the image has more than 8 bits per channel.
     """
-    bomb = Image.DecompressionBombWarning  # a small file can hold more pixels than the memory
+    bomb = Image.DecompressionBombWarning  # a small file may contain more pixels than the memory
     with warnings.catch_warnings(action="error", category=bomb), Image.open(file) as opened:
         if opened.mode.startswith(("I", "F")):
             raise ValueError("it has more than 8 bits a channel")
         upright = ImageOps.exif_transpose(opened).convert(_MODES[colours])
-        image = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
+        image = upright
+        if size is not None:
+            image = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
     array = np.asarray(image)
     return array[None] if colours == "grey" else np.ascontiguousarray(array.transpose(2, 0, 1))

@@ -66,7 +66,6 @@ class Rings(Dataset):
         return torch.from_numpy(circle + self.noise * generator.standard_normal((count, 2)))
 
     def oracle(self, schedule: NoiseSchedule) -> Denoiser:
-        """The exact denoiser."""
         return RingsOracle(schedule, torch.tensor(self.radii, dtype=torch.float64), self.noise)
 
 
@@ -112,6 +111,5 @@ class RingsOracle(Denoiser):
         return x0_hat.to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """log q(x), shape (*batch,)."""
         log_joint, *_ = self._log_joint(x.double(), level)
         return log_joint.logsumexp(-1).to(x.dtype)

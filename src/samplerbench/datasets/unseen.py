@@ -14,7 +14,7 @@ from samplerbench.errors import InvalidSetting
 
 @dataclass(frozen=True)
 class Unseen(Dataset):
-    """A law without draws, for jobs that only look at a model's samples.
+    """A law without draws, for jobs that only show a model's samples.
 
     Draws that are not used, such as x₀ of a start from the prior, are NaN.
 
@@ -37,7 +37,7 @@ class Unseen(Dataset):
         return False
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
-        """NaN, shape (count, dim), without memory for each."""
+        """NaN, shape (count, dim), as a view of one number."""
         return torch.full((1, 1), torch.nan, dtype=torch.float64).expand(count, self.dim)
 
     def floor_sets(self, count: int) -> int:
@@ -47,7 +47,7 @@ class Unseen(Dataset):
         """NaN for a picture, which then shows no data.
 
         Raises:
-            InvalidSetting: the draws are for anything else.
+            InvalidSetting: the draws have another purpose.
         """
         if purpose == "picture":
             return super().draws(count, purpose, *key)

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from samplerbench.bench.scene import Course, Paths, Scene
+from samplerbench.bench.scene import Paths, SamplerRun, Scene
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
 from samplerbench.figures.panels import GENERATED, grouped, legend_below, score_name, start_name
 from samplerbench.figures.style import sized, styled, subtitle
@@ -57,7 +57,7 @@ class Band1D(PathPicture):
             drawings[f"band_1d_{name}_moving"] = self._animation(scene, runs, paths)
         return drawings
 
-    def _animation(self, scene: Scene, runs: list[Course], paths: list[Paths]) -> Animation:
+    def _animation(self, scene: Scene, runs: list[SamplerRun], paths: list[Paths]) -> Animation:
         figure, lines = self._panels(scene, runs, paths)
         figure.set_size_inches(sized(6.0, 3.8))
         longest = max(map(len, paths))
@@ -74,7 +74,7 @@ class Band1D(PathPicture):
         return Animation(figure, moving, update, frames, self.milliseconds)
 
     def _panels(
-        self, scene: Scene, runs: list[Course], paths: list[Paths]
+        self, scene: Scene, runs: list[SamplerRun], paths: list[Paths]
     ) -> tuple[Figure, list[list[Line2D]]]:
         with mpl.rc_context(styled()):
             figure = Figure(figsize=sized(4.2 * len(runs) + 0.4, 3.8), layout="constrained")

@@ -1,8 +1,8 @@
-"""What a picture is: it sees a finished job and draws figures and animations.
+"""The base classes of pictures, which draw figures and animations of a finished job.
 
-A figure is written in the formats of `common.Look` and an animation as GIF, which a README can
-show. A frame redraws only the moving artists, over a background that is drawn once, so it takes
-milliseconds. All frames share one palette, so only the pixels that change take space in the file.
+A figure is written in the formats of `common.Look`, an animation as GIF, which a README can show. A
+frame draws only the moving artists again, over a background that is drawn once, so it takes
+milliseconds. All frames share one palette, so only pixels that change take space in the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.errors import require
 from samplerbench.figures.common import look
 from samplerbench.figures.style import save, styled
@@ -29,7 +29,7 @@ from samplerbench.files import replacing
 
 Pixels = NDArray[np.uint8]
 
-#: Colours of an animation: enough for smooth text, and fewer colours make smaller files.
+#: Colours of an animation: enough for smooth text; more colours would make larger files.
 PALETTE = 128
 
 
@@ -38,8 +38,8 @@ class Animation:
     """A figure whose artists move.
 
     Args:
-        figure: with all artists in it; its dots per inch are those of the file.
-        moving: the artists that `update` changes, drawn over all others, in this order.
+        figure: with all artists; its dots per inch are those of the file.
+        moving: the artists that `update` changes; they are drawn last, in this order.
         update: sets them to their state in a frame, given the frame's number.
         frames: number of frames.
         milliseconds: duration of each frame.
@@ -62,7 +62,7 @@ class Animation:
         with mpl.rc_context(styled()):
             if self.figure.get_layout_engine() is not None:
                 self.update(self.frames - 1)
-                canvas.draw()  # the layout leaves room for the moving artists, then stays fixed
+                canvas.draw()  # the layout has space for the moving artists, then it stays fixed
                 self.figure.set_layout_engine("none")
             for artist in self.moving:
                 artist.set_animated(True)
@@ -76,8 +76,8 @@ class Animation:
                 yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
     def save(self, path: Path) -> Path:
-        """Write a GIF that repeats forever, whole or not at all."""
-        # one image of all frames below each other gets one palette, in which white stays white
+        """Write a GIF that repeats forever, completely or not at all."""
+        # the palette comes from one image with all frames, so white stays white in all of them
         column = Image.fromarray(np.concatenate(list(self.images())))
         column = column.quantize(PALETTE, Image.Quantize.MAXCOVERAGE)
         width, height = column.width, column.height // self.frames
@@ -98,20 +98,20 @@ class Animation:
         return path
 
 
-#: The largest value of each setting that counts something: more would only fill the memory.
+#: The largest value of each setting that is a count; more would only fill the memory.
 MOST = {"cells": 4096, "frames": 2_000, "mesh": 512, "milliseconds": 60_000}
 MOST_OTHERS = 1_000_000
 
 
 def require_counts(picture: object, **least: int) -> None:
-    """Refuse settings of a picture that count something and are too small or too large.
+    """Refuse counts in the settings of a picture that are too small or too large.
 
     Args:
         picture: the settings.
         least: the smallest value of each setting.
 
     Raises:
-        InvalidSetting: naming the first such setting.
+        InvalidSetting: it names the first such setting.
     """
     for name, low in least.items():
         value, high = getattr(picture, name), MOST.get(name, MOST_OTHERS)
@@ -123,20 +123,20 @@ Drawings = Mapping[str, Figure | Animation]
 
 
 class Picture(ABC):
-    """A way to look at a job. Members are frozen dataclasses whose fields are its settings."""
+    """A picture of a job. Members are frozen dataclasses; the fields are the settings."""
 
     @abstractmethod
     def why_incompatible(self, scene: Scene) -> str | None:
-        """Why the picture cannot be drawn of that job, in one line, or None if it can.
+        """Why the picture is not possible for this job, in one line; None if it is possible.
 
-        This is called before the training, too, so it may not depend on results.
+        This is also called before the training, so it must not depend on results.
         """
 
     @abstractmethod
     def draw(self, scene: Scene) -> Drawings:
         """Draw figures and animations; a sampler that cannot run on a denoiser is left out.
 
-        The job puts the picture's name in front of a stem that does not begin with it.
+        If a stem does not start with the picture's name, the job adds the name.
         """
 
 
@@ -166,13 +166,13 @@ class PathPicture(Picture):
             denoisers=self.denoisers, start=self.start, steps=self.steps
         )
 
-    def runs(self, scene: Scene) -> list[Course]:
+    def runs(self, scene: Scene) -> list[SamplerRun]:
         """Each chosen denoiser with each sampler that runs on it."""
         return scene.runs(denoisers=self.denoisers, start=self.start, steps=self.steps)
 
 
 def write(drawings: Drawings, directory: Path) -> list[Path]:
-    """Write figures in the formats of the look, and animations as GIF; returns the files."""
+    """Write figures in the formats of the look, and animations as GIF; return the files."""
     paths = []
     for stem, drawing in drawings.items():
         if isinstance(drawing, Animation):

@@ -1,8 +1,8 @@
 """The error budget as waterfalls: from the floor to the total distance, one part after another.
 
 Bars are differences of distances: they add up to the total and may be negative. Diamonds are the
-distances between neighbours: they do not add up, but they show what the floor hides. Both have
-intervals. `bench.budget` defines both.
+distances between neighbours: they do not add up, but they also show errors below the floor. Both
+have intervals. `bench.budget` defines both.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from matplotlib.patches import Patch
 from samplerbench.bench.budget.parts import KEY, PARTS
 from samplerbench.bench.cell import sampler_name
 from samplerbench.figures.common import PART_COLOURS, metric_title
-from samplerbench.figures.style import sized, styled, subtitle
+from samplerbench.figures.style import narrow, sized, styled, subtitle
+
+_PANEL = 3.1
+"""The width of a panel in inches."""
 
 _SHORT = {
     "discretisation": "steps",
     "generalisation": "general.",
+    "truncation": "trunc.",
     "finite data": "data",
     "optimisation": "optim.",
 }
@@ -29,6 +33,8 @@ _SHORT = {
 
 def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
     """One row for each sampler setting; columns for the fewest, a middle and the most steps.
+
+    A narrow figure has no middle column.
 
     Args:
         lines: of `bench.budget.parts.parts`.
@@ -39,8 +45,11 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
     settings = lines.sort_values(["sampler", "eta"])[[*KEY, "eta"]].drop_duplicates()
     steps = sorted(set(lines["steps"]))
     columns = sorted({steps[0], steps[len(steps) // 2], steps[-1]})
+    stacked = narrow(_PANEL * len(columns) + 1.0)
+    if stacked:
+        columns = sorted({columns[0], columns[-1]})
     with mpl.rc_context(styled()):
-        size = (3.1 * len(columns) + 1.0, 2.1 * len(settings) + 0.9)
+        size = (_PANEL * len(columns) + 1.0, 2.1 * len(settings) + 0.9)
         figure = Figure(figsize=sized(*size), layout="constrained")
         panels = figure.subplots(
             len(settings), len(columns), sharex=True, sharey=True, squeeze=False
@@ -56,20 +65,24 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
                 lowest.append(_panel(axes, own[own["steps"] == count]))
                 axes.set_title(f"{name}, N = {count}", fontsize="small")
             row[0].set_ylabel(metric_title(metric))
-        # the panels share this axis; to set one end before all are drawn would fix the other, too
+        # set both ends of the shared axis after all panels: setting one end fixes the other one
         panels[0, 0].set_ylim(bottom=1.1 * min(lowest))
         subtitle(figure, title)
         handles = _legend()[: 1 + (lines["kind"] == "neighbours").any()]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        ncols = 1 if stacked else 2
+        figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
+        if stacked:
+            for axes in panels[-1]:
+                axes.tick_params(axis="x", labelrotation=90)
     return figure
 
 
 def _panel(axes: Axes, lines: pd.DataFrame) -> float:
-    """Draw one budget; returns the lowest value in it."""
+    """Draw one budget; return the lowest value in it."""
     differences = lines[lines["kind"] == "difference"].set_index("part")
     neighbours = lines[lines["kind"] == "neighbours"].set_index("part")
     parts = [part for part in (*PARTS, "total") if part in differences.index]
-    if "floor" not in parts:  # bars that do not start at the floor would be read as distances
+    if "floor" not in parts:  # bars that do not start at the floor would look like distances
         axes.text(0.5, 0.5, "no budget: no limit", transform=axes.transAxes, ha="center")
         return 0.0
     level, lowest = 0.0, 0.0
@@ -82,11 +95,11 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> float:
         lowest = min(lowest, bottom, bottom + mean, low if low == low else 0.0)
         if part != "total":
             level = bottom + mean
-            # along this bar's end, too: a bar of no height would leave a gap
+            # also along the end of this bar: a bar without height would leave a gap
             axes.plot([place - 0.35, place + 0.65], [level, level], color="0.5", lw=0.8)
         if part in neighbours.index:
             low, high = (float(neighbours[end][part]) for end in ("lower", "upper"))
-            beside = place + 0.2  # at the centre, the bar's interval would hide it
+            beside = place + 0.2  # the interval of the bar is at the centre
             axes.plot([beside, beside], [low, high], color="black", lw=1)
             apart = float(neighbours["mean"][part])
             axes.plot(beside, apart, "D", color="black", mfc="white", ms=5)

@@ -1,8 +1,8 @@
 """One chain, coloured by time from black to red, over the law that it converges to.
 
-It shows how seldom a Langevin sampler crosses from one mode to another. The law is that of the data
-with the noise of the chain's last level, α·x₀ + σ·ε; without noise it is the data's own. Only every
-k-th state is drawn, so a chain of 100 000 steps is a line through 101 points.
+It shows how rarely a Langevin sampler moves from one mode to another. The law is that of the data
+with the noise of the chain's last level, α·x₀ + σ·ε; without noise it is the law of the data. Only
+every k-th state is drawn, so a chain of 100 000 steps is a line through 101 points.
 """
 
 from __future__ import annotations

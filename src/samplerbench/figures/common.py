@@ -1,4 +1,4 @@
-"""What figures and the charts of a report share: colours, names of metrics, room for labels.
+"""Shared by figures and the charts of a report: colours, names of metrics, space for labels.
 
 It does not import matplotlib, which takes longer than a page of a report.
 """
@@ -11,23 +11,24 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from samplerbench.bench.cell import point_count
 from samplerbench.errors import require
 
 #: Formats in which a figure can be written.
 FORMATS = ("png", "pdf", "svg")
-#: The size of text in points and the width in inches; None leaves each figure its own width.
+#: The size of text in points and the width in inches; None: each figure has its own width.
 STYLES = {"page": (10.0, None), "slides": (16.0, 12.0), "column": (8.0, 3.4)}
 
 
 @dataclass(frozen=True)
 class Look:
-    """How figures are written: one setting for all of them.
+    """Format and style of all figures.
 
     Args:
         style: one of `STYLES`: a page such as a README, slides, a column of a paper.
-        format: some of `FORMATS`.
-        font: size of the text in points; None is the style's.
-        width: in inches; None is the style's.
+        format: one or several of `FORMATS`.
+        font: size of the text in points; None is that of the style.
+        width: in inches; None is that of the style.
     """
 
     style: str = "page"
@@ -57,7 +58,7 @@ class Look:
 
     @property
     def inches(self) -> float | None:
-        """Width of a figure; None leaves each its own."""
+        """Width of a figure; None: each figure has its own."""
         return self.width or STYLES[self.style][1]
 
 
@@ -65,13 +66,13 @@ _LOOK: ContextVar[Look | None] = ContextVar("look", default=None)
 
 
 def look() -> Look:
-    """How figures are written now."""
+    """The current look of figures."""
     return _LOOK.get() or Look()
 
 
 @contextmanager
 def looking(chosen: Look) -> Iterator[None]:
-    """Write figures like that within the block."""
+    """Use this look for figures within the block."""
     token = _LOOK.set(chosen)
     try:
         yield
@@ -86,6 +87,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 PART_COLOURS = {
     "floor": "#b0b0b0",
     "generalisation": COLOURS[5],
+    "truncation": COLOURS[6],
     "finite data": COLOURS[3],
     "optimisation": COLOURS[4],
     "discretisation": COLOURS[0],
@@ -96,7 +98,7 @@ PART_COLOURS = {
 
 
 def ticks(numbers: Iterable[float], width: float) -> list[float]:
-    """The numbers on a log axis that have room for a label, from the largest one down.
+    """The numbers on a log axis that have space for a label, from the largest one down.
 
     Args:
         numbers: positive.
@@ -120,6 +122,7 @@ _METRICS = {
     "exact_w2": "W₂",
     "w_law_1d": "Wasserstein distance",
     "w2_law_gaussian": "W₂",
+    "w_output_1d": "Wasserstein distance",
     "kl_law": "KL divergence from the law, nats",
     "kl_law_gaussian": "KL divergence from the law, nats",
     "tv_law": "total variation distance",
@@ -134,8 +137,11 @@ _METRICS = {
     "one_minus_precision": "1 − precision",
     "one_minus_recall": "1 − recall",
 }
-#: Metrics whose names say to what they are measured.
+#: Metrics whose titles already contain the reference.
 _WHOLE = {"kl_law", "kl_law_gaussian", "within_mode", "mode_weights", "moments", "nearest_training"}
+#: Metrics of exact laws, and of densities of outputs: neither uses samples.
+_EXACT = {"w2_law_gaussian", "kl_law_gaussian"}
+_DENSITIES = {"kl_law", "tv_law"}
 
 
 def metric_title(metric: str) -> str:
@@ -144,15 +150,31 @@ def metric_title(metric: str) -> str:
 
 
 def distance_title(metric: str, references: Iterable[str]) -> str:
-    """The metric, and what it is measured to: "sliced W₂ to the data".
+    """The metric and its reference: "sliced W₂ to the data".
 
     Args:
         metric: its name.
-        references: those of its rows.
+        references: the references of its rows.
     """
     if _kind(metric) in _WHOLE:
         return metric_title(metric)
     return f"{metric_title(metric)} to the {'law' if set(references) == {'law'} else 'data'}"
+
+
+def sizes(metrics: Iterable[str], n_samples: Iterable[int]) -> str:
+    """How many samples are behind values, or what else: "n = 2,000 samples".
+
+    Args:
+        metrics: their names.
+        n_samples: of their rows.
+    """
+    kinds, counts = set(map(_kind, metrics)), sorted(set(n_samples))
+    if kinds <= _EXACT:
+        return "exact laws, no samples"
+    if kinds <= _DENSITIES:
+        points = " and ".join(f"{point_count(n):,}" for n in dict.fromkeys(counts))
+        return f"densities at {points} points of each output"
+    return f"n = {' and '.join(f'{n:,}' for n in counts)} samples"
 
 
 def _kind(metric: str) -> str:
@@ -160,7 +182,7 @@ def _kind(metric: str) -> str:
 
 
 def repetitions(counts: Iterable[int]) -> str:
-    """How many repetitions cells have: "8 repetitions", "3 to 8 repetitions"."""
+    """The number of repetitions of cells: "8 repetitions", "3 to 8 repetitions"."""
     ordered = sorted(counts)
     fewest, most = int(ordered[0]), int(ordered[-1])
     return f"{fewest if fewest == most else f'{fewest} to {most}'} repetition{'s' * (most > 1)}"

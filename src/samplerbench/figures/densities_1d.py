@@ -4,9 +4,9 @@ For n data x₀ the law of x_t = α_t·x₀ + σ_t·ε is known,
 
     p(x, t) = 1/n·Σ N(x; α_t·x₀, σ_t²).
 
-It is a kernel estimate whose kernel is the noise, without time steps and random numbers. Where the
+It is a kernel estimate with the noise as kernel, without time steps and random numbers. If the
 noise is almost zero, Scott's rule gives the kernel. (The notebook N2 simulates the SDE instead, and
-reads t = .7 one index early.)
+reads t = .7 one index too early.)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Distance to the data against the number of steps, with the floor and intervals.
 
-The floor is the distance of n fresh draws of the law itself. Curves of the exact score and of the
-exact start, besides those of the learned score and the prior, show which part of a distance is due
-to the sampler.
+The floor is the distance of n fresh draws of the law itself. The curves of the exact score and of
+the exact start, next to those of the learned score and the prior, show which part of a distance the
+sampler causes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from samplerbench.bench.cell import curve_names
+from samplerbench.bench.cell import NOT_A_DENSITY, curve_names, sampler_name
 from samplerbench.bench.statistics import floor_of, summary
-from samplerbench.figures.common import COLOURS, distance_title, look, repetitions, score_title
+from samplerbench.errors import require
+from samplerbench.figures.common import (
+    COLOURS,
+    distance_title,
+    repetitions,
+    score_title,
+    sizes,
+)
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
@@ -27,6 +34,7 @@ from samplerbench.figures.style import (
     fit_distances,
     interval_curve,
     label_log_axis,
+    narrow,
     sized,
     spans_decades,
     styled,
@@ -37,7 +45,7 @@ _LINES = {"learned": "-", "oracle": (0, (4, 2))}
 _SHIFT = 1.012
 _PANEL = 4.6
 """The width of a panel in inches."""
-_X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sample (NFE)"}
+X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sample (NFE)"}
 _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
@@ -45,18 +53,23 @@ _START_TITLES = {
 }
 
 
-def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figure:
+def distance_against(
+    table: pd.DataFrame, metric: str, x: str = "steps", axes: Sequence[Axes] = ()
+) -> Figure:
     """One panel for each start, a colour and a marker for each sampler setting, dashes by denoiser.
 
-    With one denoiser and more settings than colours, curves of one colour differ by their dashes.
+    With one denoiser and more settings than colours, curves with the same colour have different
+    dashes.
 
     Args:
         table: rows of the results store.
         metric: one of its metrics.
-        x: steps, or nfe, the counted evaluations: the fair axis for samplers of several stages.
+        x: steps, or nfe, the counted evaluations, for a comparison at equal cost.
+        axes: to draw into, one for each start; none for a new figure.
 
     Raises:
         ValueError: if the table has no finished value of that metric.
+        InvalidSetting: there are not as many axes as starts.
     """
     own = table[table["metric"] == metric]
     cells = summary(own)
@@ -67,7 +80,9 @@ def distance_against(table: pd.DataFrame, metric: str, x: str = "steps") -> Figu
     names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
     styles = {str(name): curve_style(place) for place, name in enumerate(names)}
     title = distance_title(metric, own["reference"])
-    return distance_curves(cells, own[own["denoiser"] == "law"], x, title, styles, about(cells))
+    floors = own[own["denoiser"] == "law"]
+    missing = own[own["status"] == NOT_A_DENSITY]
+    return distance_curves(cells, floors, x, title, styles, about(cells), missing, axes)
 
 
 def distance_curves(
@@ -77,8 +92,10 @@ def distance_curves(
     title: str,
     styles: Mapping[str, CurveStyle],
     caption: str,
+    missing: pd.DataFrame | None = None,
+    axes: Sequence[Axes] = (),
 ) -> Figure:
-    """The figure of curves that are worked out.
+    """The figure of given curves.
 
     Args:
         cells: lines of `statistics.summary` with the column `name` of a curve.
@@ -86,50 +103,126 @@ def distance_curves(
         x: steps or nfe.
         title: of the axis of distances.
         styles: by name, in the order of the legend.
-        caption: above the panels.
+        caption: text above the panels; not in given axes.
+        missing: rows of outputs without a density, which are marked.
+        axes: to draw into, one for each start; none for a new figure.
+
+    Raises:
+        InvalidSetting: there are not as many axes as starts.
     """
-    starts = [name for name in ("prior", "exact") if name in set(cells["start"])]
-    starts += sorted(set(cells["start"]) - set(starts))
+    starts = ordered_starts(cells)
+    allowed = f"an axes for each of the {len(starts)} starts: {', '.join(starts)}"
+    require(len(axes) in (0, len(starts)), "ax", f"{len(axes)} axes", allowed)
     denoisers = sorted(set(cells["denoiser"]))
     by_setting = len(denoisers) == 1 and len(styles) > len(COLOURS)
     with mpl.rc_context(styled()):
-        # text of the same size leaves a narrow figure room for one column only
-        width, inches = _PANEL * len(starts) + 1.7, look().inches
-        stacked = inches is not None and inches < 0.6 * width * look().scale
-        rows, columns = (len(starts), 1) if stacked else (1, len(starts))
-        natural = (5.6, 3.4 * rows) if stacked else (width, 4.2)
-        figure = Figure(figsize=sized(*natural), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=stacked, sharey=True, squeeze=False)
-        panels: Sequence[Axes] = list(grid.flat)
+        panels, width = (axes, None) if axes else _panels(len(starts))
+        figure = cast(Figure, panels[0].get_figure(root=True))
         if spans_decades(cells["mean"]):
-            panels[0].set_yscale("log")
+            for panel in panels:
+                panel.set_yscale("log")
         of_starts = [floor_of(floors, start) for start in starts]
-        for start, axes, floor in zip(starts, panels, of_starts, strict=True):
+        for start, panel, floor in zip(starts, panels, of_starts, strict=True):
             if not floor.empty:
-                floor_band(axes, floor)
-                axes.axhline(floor.mean(), color="0.55", lw=1)
-            groups = cells[cells["start"] == start].groupby(["denoiser", "name"])
-            for place, (key, curve) in enumerate(groups):
-                denoiser, name = cast(tuple[str, str], key)
-                # side by side, by equal shifts on the log axis
-                shift = _SHIFT ** (place - (len(groups) - 1) / 2)
-                drawn = curve.assign(**{x: curve[x] * shift}).sort_values(x)
-                line = _look(styles[name], denoiser, by_setting)
-                interval_curve(axes, drawn, x, cap=1.5, **line)
-            axes.set_title(_START_TITLES.get(start, f"Start: {start}"))
-            label_log_axis(axes, cells[x], (_PANEL - 0.5) / natural[0])
-            axes.set_xlabel(_X_TITLES[x])
-            axes.set_ylabel(title)
-            axes.label_outer()
-        fit_distances(panels[0], cells["mean"], pd.concat(of_starts))
-        with_floor = any(not floor.empty for floor in of_starts)
-        add_legend(figure, _legend(styles, cells, by_setting, with_floor))
-        subtitle(figure, caption)
+                floor_band(panel, floor)
+                panel.axhline(floor.mean(), color="0.55", lw=1)
+            draw_curves(panel, cells[cells["start"] == start], x, styles, by_setting)
+            if missing is not None:
+                mark_missing(panel, missing[missing["start"] == start], x, styles)
+            panel.set_title(start_title(start))
+            share = panel.get_position().width if width is None else (_PANEL - 0.5) / width
+            label_log_axis(panel, cells[x], share)
+            panel.set_xlabel(X_TITLES[x])
+            panel.set_ylabel(title)
+        handles = legend_keys(
+            styles, cells, by_setting, any(not floor.empty for floor in of_starts)
+        )
+        for panel in axes or panels[:1]:
+            fit_distances(panel, cells["mean"], pd.concat(of_starts))
+        if axes:
+            panels[-1].legend(handles=handles, handlelength=2.8)
+        else:
+            for panel in panels:
+                panel.label_outer()
+            add_legend(figure, handles)
+            subtitle(figure, caption)
     return figure
 
 
-def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:
-    """The line and the markers of a curve, and of its key in the legend."""
+def ordered_starts(cells: pd.DataFrame) -> list[str]:
+    """The names of starts in the order of panels."""
+    names = set(cells["start"])
+    first = [name for name in ("prior", "exact") if name in names]
+    return first + sorted(names - set(first))
+
+
+def start_title(start: str) -> str:
+    """The title of a start's panel."""
+    return _START_TITLES.get(start, f"Start: {start}")
+
+
+def draw_curves(
+    axes: Axes, cells: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle], by_setting: bool
+) -> None:
+    """Draw the curves of one panel, with their intervals side by side.
+
+    Args:
+        axes: the panel.
+        cells: as in `distance_curves`, of one start.
+        x: steps or nfe.
+        styles: by name.
+        by_setting: whether dashes distinguish settings, and not denoisers.
+    """
+    groups = cells.groupby(["denoiser", "name"])
+    for place, (key, curve) in enumerate(groups):
+        denoiser, name = cast(tuple[str, str], key)
+        # by equal shifts on the log axis
+        shift = _SHIFT ** (place - (len(groups) - 1) / 2)
+        drawn = curve.assign(**{x: curve[x] * shift}).sort_values(x)
+        line = curve_look(styles[name], denoiser, by_setting)
+        interval_curve(axes, drawn, x, cap=1.5, **line)
+
+
+def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle]) -> None:
+    """Mark outputs without a density by crosses at the upper end of a panel, and name them.
+
+    Args:
+        axes: the panel.
+        rows: of the results store.
+        x: steps or nfe.
+        styles: by name.
+    """
+    names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
+    marks = sorted(set(zip(rows[x], rows["denoiser"], names, strict=True)))
+    for line, (place, denoiser, name) in enumerate(marks):
+        colour = styles[name].colour if name in styles else "0.3"
+        axes.annotate(
+            f"× {NOT_A_DENSITY} ({score_title(denoiser)})",
+            (place, 1.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(-4, -10 - 11 * line),
+            textcoords="offset points",
+            fontsize="small",
+            color=colour,
+        )
+
+
+def _panels(count: int) -> tuple[list[Axes], float]:
+    """The panels of a new figure and its width before it is scaled.
+
+    They are side by side, or in one column if the figure is narrow.
+    """
+    width = _PANEL * count + 1.7
+    stacked = narrow(width)
+    rows, columns = (count, 1) if stacked else (1, count)
+    natural = (5.6, 3.4 * rows) if stacked else (width, 4.2)
+    figure = Figure(figsize=sized(*natural), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=stacked, sharey=True, squeeze=False)
+    return list(grid.flat), natural[0]
+
+
+def curve_look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:
+    """The line and the markers of a curve and of its entry in the legend."""
     return {
         "color": style.colour,
         "ls": style.dashes if by_setting else _LINES.get(denoiser, ":"),
@@ -139,11 +232,12 @@ def _look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, objec
 
 
 def about(cells: pd.DataFrame) -> str:
-    """What cells have in common, for the line above a figure."""
+    """The common settings of cells, for the line above a figure."""
     datasets = " and ".join(cells["dataset"].unique())
-    sizes = " and ".join(f"{n:,}" for n in sorted(cells["n_samples"].unique()))
-    bars = "; bars: 95 % intervals of the mean" if (cells["count"] > 1).any() else ""
-    return f"{datasets}, n = {sizes} samples, {repetitions(cells['count'])}{bars}"
+    size = sizes(cells["metric"], cells["n_samples"])
+    bars = "; bars: 95 % intervals of the mean" if cells["upper"].notna().any() else ""
+    end = ", final=none" if "final" in cells and set(cells["final"]) == {"none"} else ""
+    return f"{datasets}, {size}, {repetitions(cells['count'])}{end}{bars}"
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:
@@ -152,15 +246,16 @@ def floor_band(axes: Axes, floor: pd.Series) -> None:
     axes.axhspan(low, high, color="0.85", lw=0)
 
 
-def _legend(
+def legend_keys(
     styles: Mapping[str, CurveStyle], cells: pd.DataFrame, by_setting: bool, with_floor: bool
 ) -> list[Line2D | Patch]:
-    # the key of a setting with curves of several denoisers looks like the learned one's
+    """The entries of a legend: settings, denoisers, and the floor."""
+    # if a setting has curves of several denoisers, its entry looks like that of the learned one
     of_names = cells.groupby("name")["denoiser"].agg(set)
     first = {name: "learned" if "learned" in of else min(of) for name, of in of_names.items()}
     denoisers = sorted(set(cells["denoiser"]))
     handles: list[Line2D | Patch] = [
-        Line2D([], [], label=name, **_look(style, first[name], by_setting))  # type: ignore[arg-type]
+        Line2D([], [], label=name, **curve_look(style, first[name], by_setting))  # type: ignore[arg-type]
         for name, style in styles.items()
     ]
     grey = CurveStyle("0.3", "o", "")
@@ -169,7 +264,7 @@ def _legend(
             [],
             [],
             label=score_title(name),
-            **_look(grey, name, by_setting),  # type: ignore[arg-type]
+            **curve_look(grey, name, by_setting),  # type: ignore[arg-type]
         )
         for name in denoisers
     ]

@@ -1,8 +1,8 @@
-"""Distance against steps or evaluations for more samplers than one panel has room for.
+"""Distance against steps or evaluations for many samplers, which would not fit into one panel.
 
 There is one row for each family of samplers and one column for each denoiser and start, all with
-the same axes. Samplers that are one method under several names share a curve and a line of the
-legend, as DDIM(0), Euler and DPM-Solver-1 on a variance-exploding path.
+the same axes. Equal methods with different names, such as DDIM(0), Euler and DPM-Solver-1 on a
+variance-exploding path, share a curve and a line of the legend.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FAMILIES = (
     "with noise",
 )
 _ALIKE = 1e-3
-"""Relative difference below which two curves look like one."""
+"""Curves with a smaller relative difference look equal."""
 
 
 def family(sampler: Sampler) -> str:
@@ -61,7 +61,7 @@ def family(sampler: Sampler) -> str:
 def distance_figure(
     table: pd.DataFrame, metric: str, x: str, families: Mapping[str, str]
 ) -> Figure:
-    """Distance against steps or evaluations; many samplers have panels by family.
+    """Distance against steps or evaluations; with many samplers there are panels by family.
 
     Args:
         table: rows of the results store.
@@ -79,8 +79,8 @@ def distance_of_families(
 ) -> Figure:
     """One row for each family, one column for each denoiser and start.
 
-    The axis ends where most curves end: longer ones are cut there, but never before their first
-    value. A legend is in the order of its curves, the largest geometric mean first.
+    The axis ends where most curves end. Longer curves are cut there, but never before their first
+    value. The entries of a legend are sorted by the geometric mean of the curve, largest first.
 
     Args:
         table: rows of the results store.
@@ -101,7 +101,7 @@ def distance_of_families(
     floors, ylabel = own[own["denoiser"] == "law"], distance_title(metric, own["reference"])
     names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
     by_name = {str(name): curve_style(place) for place, name in enumerate(names)}
-    # a quarter of the width, but for one column, where names would have no room
+    # a quarter of the width, except for one column, which would be too narrow for names
     beside_width = min(2.3, max(1.7, 1.05 * len(columns)))
     width = 3.15 * len(columns) + beside_width + 0.3
     with mpl.rc_context(styled()):
@@ -149,7 +149,7 @@ def distance_of_families(
 
 
 def _alike(cells: pd.DataFrame, x: str) -> list[list[str]]:
-    """Groups of names whose curves look like one, the largest geometric mean first."""
+    """Groups of names whose curves look equal, the largest geometric mean first."""
     keys = ["denoiser", "start", x]
     curves = {
         str(name): curve.set_index(keys)["mean"].sort_index()

@@ -1,13 +1,13 @@
 """Forward against backward: the laws of the path, and the laws of a sampler's states.
 
 If the start, the score and the steps are exact, both are the same at every time. A panel uses the
-level of the grid whose time is nearest, for the forward density and for the backward states, so no
+level of the grid with the nearest time, for the forward density and for the backward states, so no
 curve is shifted against the other. Both are smoothed with the same kernel of width h: the states by
 a kernel estimate, and the law of the path, without random numbers, as
 
     1/n·Σ N(x; α·x₀, σ² + h²).
 
-h is at least a quarter of σ, since finer details are due to chance.
+h is at least a quarter of σ, since finer details are random.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import ClassVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, PathPicture, require_counts
 from samplerbench.figures.common import COLOURS
@@ -36,7 +36,7 @@ from samplerbench.figures.panels import (
 from samplerbench.figures.style import sized, styled, subtitle
 
 _FRAMES = 201
-"""States kept of each path: with 500 steps, the nearest time is within 1/400."""
+"""The number of states kept of each path: with 500 steps, the nearest time is within 1/400."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ForwardBackward1D(PathPicture):
             f"forward_backward_1d_{stem}": self._draw(scene, runs) for stem, runs in groups.items()
         }
 
-    def _draw(self, scene: Scene, runs: list[Course]) -> Figure:
+    def _draw(self, scene: Scene, runs: list[SamplerRun]) -> Figure:
         x0 = scene.data(self.points)
         paths = [scene.follow(run, chains=self.chains, every=run.every(_FRAMES)) for run in runs]
         frames = [paths[0].nearest(t) for t in self.times]

@@ -2,8 +2,8 @@
 
     x ← x + f·x·Δt + g·√Δt·z        with the band of the path's mean ± 2 standard deviations,
 
-by Euler–Maruyama as in `core.forward`, from data points. The band belongs to the law of the path: a
-scheme with too few steps leaves it. So does a path whose noise at t = 0 is not zero, by that noise.
+by Euler–Maruyama as in `core.forward`, from data points. The band belongs to the law of the path.
+Trajectories leave it if there are too few steps, or if the path has noise at t = 0.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ForwardPaths1D(Picture):
 
     def draw(self, scene: Scene) -> Drawings:
         data = scene.data(10_000)
-        # spread over all data, which may be a trajectory in the order of time
+        # spread over all data, which may be sorted by time
         start = data[torch.linspace(0, len(data) - 1, self.chains).long()]
         noise = KeyedNoise(("forward", scene.seed))
         states = list(euler_maruyama(scene.schedule, start, self.steps, noise, t_max=self.t_max))

@@ -1,4 +1,4 @@
-"""What pictures of exact laws on Gaussians share: which runs have one, and the law of a state."""
+"""Shared parts of pictures of exact laws on Gaussians: the runs with such a law, and the law."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.bench.spectra import output_spectrum, why_not_gaussian
 from samplerbench.core.starts import for_samplers
-from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.figures.base import Picture
 
 
@@ -27,13 +27,13 @@ class GaussianPicture(Picture):
         if not isinstance(scene.dataset, GaussianSpectrum):
             return "it needs a Gaussian: law=gaussian_twin makes one of any data set"
         reason = scene.why_no_runs(start=self.start)
-        if reason is None and not self.courses(scene):
-            return "no sampler of fixed steps runs on denoiser=oracle from a Gaussian start"
+        if reason is None and not self.runs_with_law(scene):
+            return "no sampler with fixed steps runs on denoiser=oracle from a Gaussian start"
         return reason
 
-    def courses(self, scene: Scene, steps: int | None = None) -> list[Course]:
-        """The runs whose law is known, with that number of steps; None for the largest."""
-        return [
+    def runs_with_law(self, scene: Scene, steps: int | None = None) -> list[SamplerRun]:
+        """The runs whose law is known, on one denoiser; None for the largest number of steps."""
+        known = [
             run
             for run in scene.runs(start=self.start, steps=steps)
             if why_not_gaussian(
@@ -43,10 +43,11 @@ class GaussianPicture(Picture):
             )
             is None
         ]
+        return [run for run in known if run.denoiser == known[0].denoiser]
 
 
-def state_law(scene: Scene, run: Course, steps: int) -> tuple[Tensor, Tensor]:
-    """Means and variances of the coordinates after some of the steps of a run, (dim,) each."""
+def state_law(scene: Scene, run: SamplerRun, steps: int) -> tuple[Tensor, Tensor]:
+    """Means and variances of the coordinates after `steps` steps of a run, shape (dim,) each."""
     law = scene.dataset
     assert isinstance(law, GaussianSpectrum)  # see why_incompatible
     levels = scene.levels(run.steps, run.sampler)
@@ -55,6 +56,5 @@ def state_law(scene: Scene, run: Course, steps: int) -> tuple[Tensor, Tensor]:
     if steps == 0:
         return first
     model = scene.denoisers[run.denoiser]
-    assert isinstance(model, SpectrumOracle)  # see why_not_gaussian
     mean, variances = output_spectrum(run.sampler, model, levels, *first, steps)
     return mean.cpu(), variances.cpu()

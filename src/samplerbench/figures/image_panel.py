@@ -103,7 +103,7 @@ class ImagePanel(Picture):
 
 
 def why_no_images(scene: Scene) -> str | None:
-    """Why the data are not images, in one line, or None if they are."""
+    """Why the data are not images, in one line; None if they are."""
     shape = scene.dataset.event_shape
     if len(shape) == 3 and shape[0] in (1, 3):
         return None

@@ -2,7 +2,7 @@
 
 The loss falls most in the first steps. It may be negative, as in implicit score matching, so its
 axis is logarithmic only if all values are positive and range over more than a factor of ten. If
-they range over less it begins at zero, so that two trainings can be compared by eye.
+they range over less it begins at zero, so that two trainings can be compared.
 """
 
 from __future__ import annotations

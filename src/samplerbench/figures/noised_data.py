@@ -1,9 +1,9 @@
-"""The data, and the data with noise, whose law has the score that a model at one level learns.
+"""The data, and the data with noise; a model at one level learns the score of their law.
 
     x = x₀ + σ·ε,   ε ~ N(0, I), independent for every point and every coordinate.
 
-The notebook N0 draws one scalar for a whole batch, which moves all points along the diagonal by the
-same amount; that is a mistake, corrected here.
+The notebook N0 draws one scalar for a whole batch, which shifts all points along the diagonal by
+the same amount. Here this error is corrected.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """A sampler's own error against its cost: the distance to the converged run from the same starts.
 
-Both axes are logarithmic, so a power law is a line and its slope is the rate. The floor would hide
-this in the distance to data; paired runs have the same starts, and the floor cancels. The cost is
-the number of network evaluations, so a method of several stages has no advantage.
+Both axes are logarithmic, so a power law is a line and its slope is the rate. In the distance to
+the data the floor would hide this; paired runs have the same starts, so the floor cancels. The cost
+is the number of network evaluations, so a method with several stages has no advantage.
 
-On a mixture, W₂ falls half as fast as the error of the states: what changes is which points cross
-to another mode, and W₂² is proportional to their share.
+On a mixture, W₂ falls half as fast as the error of the states: some points end in another mode, and
+W₂² is proportional to their share.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     require_one_sweep(rows)
     names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
     lines = []
-    # not by evaluations: an adaptive sampler needs another number in each repetition
+    # not by evaluations: an adaptive sampler needs different numbers in different repetitions
     for (name, _), group in rows.assign(name=names).groupby(["name", "steps"]):
         interval, nfe = t_interval(group["value"]), mean_evaluations(group["nfe"])
         lines.append((name, nfe, interval.mean, interval.lower, interval.upper))
@@ -52,7 +52,7 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
-    """One curve for each sampler setting; the legend is in the order of their right ends.
+    """One curve for each sampler setting; the legend has the order of the curves' right ends.
 
     Args:
         table: rows of the results store, written by a budget.

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
@@ -29,10 +29,10 @@ HalfWidth = tuple[float, float]
 #: The colour of the background points, such as the data.
 GREY = "0.72"
 
-#: The colour of generated samples where only one kind of them is shown.
+#: The colour of generated samples if only one kind of them is shown.
 GENERATED = COLOURS[1]
 
-#: Time along a chain, from black to red: the light end is visible to colour-blind readers, too.
+#: Time along a chain, from black to red: colour-blind readers can see the light end, too.
 BLACK_TO_RED: Colormap = LinearSegmentedColormap.from_list(
     "black_to_red", ["black", "#7A1500", "#E03010", "#FF4A2A"]
 )
@@ -49,19 +49,19 @@ def grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, list
 
 
 def score_name(scene: Scene, denoiser: str) -> str:
-    """The name of a denoiser's score for a title; a finite data set's oracle knows its points."""
+    """The name of a denoiser's score for a title; that of a finite data set has its own name."""
     if denoiser == "oracle" and not scene.dataset.known_law:
         return "score of the data points"
     return score_title(denoiser)
 
 
-def start_name(runs: Sequence[Course]) -> str:
-    """The start of runs for a title; where they have several, whose each is, a line each."""
+def start_name(runs: Sequence[SamplerRun]) -> str:
+    """The start of runs for a title; several starts have one line each, with their samplers."""
     groups = grouped(runs, lambda run: run.law)
     if len(groups) == 1:
         return f"start: {runs[0].law}"
-    whose = {law: ", ".join(grouped(own, lambda run: run.label)) for law, own in groups.items()}
-    return "starts:" + "".join(f"\n{law} ({labels})" for law, labels in whose.items())
+    labels = {law: ", ".join(grouped(own, lambda run: run.label)) for law, own in groups.items()}
+    return "starts:" + "".join(f"\n{law} ({names})" for law, names in labels.items())
 
 
 def level_name(level: Level[float]) -> str:
@@ -112,43 +112,43 @@ class Frame:
         return shown
 
 
-def frame(data: Tensor, half_width: HalfWidth | None, others: Sequence[Tensor] = ()) -> Frame:
-    """A square around the data; around the origin, where its size is given.
+def frame(data: Tensor, half_width: HalfWidth | None, samples: Sequence[Tensor] = ()) -> Frame:
+    """A square around the data, or around the origin if its size is given.
 
     Args:
         data: shape (n, 2); nearly all of them are shown.
         half_width: given by the user.
-        others: points, shape (*, 2) each, such as samples. The square is enlarged until it has
-            nearly all of them, but to no more than twice the size: one that is far away would make
-            all others too small to see.
+        samples: other points, shape (*, 2) each. The square is enlarged until it contains nearly
+            all of them, but at most to twice the size: points far away would make the rest too
+            small to see.
     """
     if half_width is not None:
         return Frame((0.0, 0.0), half_width)
     low, high = _ends(data, 0.005)
     centre, half = (low + high) / 2, max(0.575 * float((high - low).max()), 1e-9)
-    wider = [1.08 * float(np.abs(_ends(cloud, 0.01) - centre).max()) for cloud in others]
+    wider = [1.08 * float(np.abs(_ends(cloud, 0.01) - centre).max()) for cloud in samples]
     half = min(max([half, *wider]), 2 * half)
     return Frame((float(centre[0]), float(centre[1])), (half, half))
 
 
 def _ends(points: Tensor, share: float) -> np.ndarray:
-    """The lowest and highest coordinates of finite points but for a share, shape (2, 2)."""
+    """The lowest and highest coordinates of finite points, without a share, shape (2, 2)."""
     flat = points.reshape(-1, 2)
     flat = flat[flat.isfinite().all(-1)]
     if len(flat) == 0:
         return np.zeros((2, 2))
-    # NumPy's quantile has no limit on the number of points, torch's has
+    # torch.quantile has a limit on the number of points
     ends: np.ndarray = np.quantile(flat.double().numpy(), [share, 1 - share], axis=0)
     return ends
 
 
 def in_frame(shown: Sequence[int], count: int, number: int) -> str:
-    """How many points an animation shows in a frame, for its title.
+    """The number of points that an animation shows in a frame, for its title.
 
-    Empty if all are shown in all frames: a title may not jump.
+    Empty only if every frame shows all points, so that the title does not jump.
 
     Args:
-        shown: how many are in each frame.
+        shown: the number of points in each frame.
         count: of all points.
         number: of the frame.
     """
@@ -189,7 +189,7 @@ def density(
 
     Args:
         axes: where it is drawn.
-        points: those that are not finite are ignored; without two different ones, nothing is drawn.
+        points: points that are not finite are ignored; nothing is drawn without two different ones.
         width: standard deviation of the Gaussian kernel, in data units.
         span: the interval on which it is drawn.
         style: of the line: color, label, …
@@ -222,7 +222,7 @@ def kernel_width(points: Tensor, bandwidth: float) -> float:
 
 
 def not_shown(points: Tensor, low: float = -math.inf, high: float = math.inf) -> str:
-    """How many points, shape (n, *), a picture leaves out, for its label; empty where none."""
+    """The number of points, shape (n, *), that a picture leaves out, for its label; or empty."""
     rows = points.reshape(len(points), -1)
     finite = rows.isfinite().all(-1)
     lost = len(rows) - int(finite.sum())
@@ -269,5 +269,5 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     handles, labels = axes.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     for handle in legend.legend_handles:
-        if isinstance(handle, Line2D):  # single dots as faint as in the panel are hard to see
+        if isinstance(handle, Line2D):  # a single dot as faint as in the panel is hard to see
             handle.set_alpha(1.0)

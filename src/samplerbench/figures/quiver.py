@@ -1,9 +1,9 @@
 """The score as arrows, and chains that follow it, animated.
 
-At each level one factor scales all arrows, so they keep the directions of the score. The longest 5
-% are cut to one length, since the score grows without bound far from the data. (In the notebook N1,
-each *component* has its own scale, which turns the arrows, and the arrows belong to one level while
-the chains move through all levels.) The arrows of a frame belong to the level of that frame.
+At each level one factor scales all arrows, so they have the directions of the score. The longest
+5 % are cut to one length, since the score grows without bound far from the data. The arrows of a
+frame are those of its level. (In the notebook N1 each *component* has its own scale, which changes
+the directions, and the arrows belong to one level while the chains move through all levels.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Score
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
@@ -41,7 +41,7 @@ from samplerbench.figures.style import enlarged, sized
 _LONGEST = 0.95
 """The share of arrows that keep their length."""
 _TEXT = 12.0
-"""In points, for pages that show the animation at 450 pixels or less."""
+"""The font size in points, for pages that show the animation at 450 pixels or less."""
 _ARROWS = "0.45"
 
 
@@ -78,7 +78,7 @@ class Quiver(PathPicture):
             f"quiver_{run.denoiser}_{run.stem}": self._draw(scene, run) for run in self.runs(scene)
         }
 
-    def _draw(self, scene: Scene, run: Course) -> Animation:
+    def _draw(self, scene: Scene, run: SamplerRun) -> Animation:
         paths = scene.follow(run, chains=self.chains, every=run.every(self.frames))
         levels = _with_noise(paths.levels)
         moves = any(level != levels[0] for level in levels)
@@ -153,18 +153,17 @@ class Quiver(PathPicture):
 
 
 def _mark(marker: str, colour: str, label: str, size: float) -> Line2D:
-    """An entry of the legend."""
     return Line2D([], [], ls="", marker=marker, color=colour, mew=0.0, ms=size, label=label)
 
 
 def _with_noise(levels: list[Level[float]]) -> list[Level[float]]:
-    """The levels; one without noise is replaced by the last one with noise, if there is one."""
+    """The levels; levels without noise are replaced by the last level with noise, if any."""
     noisy = [level for level in levels if level.sigma > 0]
     return [level if level.sigma > 0 or not noisy else noisy[-1] for level in levels]
 
 
 def _arrows(model: Score, mesh: Tensor, level: Level[float], scene: Scene) -> Tensor:
-    """The score on the mesh, shape (mesh², 2); the length that 95 % do not exceed becomes 1."""
+    """The score on the mesh, (mesh², 2), in units of the 95 % quantile of lengths; at most 1."""
     with torch.no_grad():
         score = model.score(mesh.to(scene.device, scene.dtype), level).cpu().double()
     score = torch.where(score.isfinite().all(-1, keepdim=True), score, 0)

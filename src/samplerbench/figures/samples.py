@@ -1,7 +1,7 @@
 """The last states of the samplers, over the data.
 
-The data in the background have the noise of the grid's last level, α·x₀ + σ·ε: none for a sampler
-that ends at the data, and that of its one level for a Langevin sampler that stays there, since its
+The data in the background have the noise of the grid's last level, α·x₀ + σ·ε. For a sampler that
+ends at the data this is no noise; for a Langevin sampler it is the noise of its level, since its
 score belongs to the law with that noise.
 """
 

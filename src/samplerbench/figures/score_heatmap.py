@@ -1,9 +1,9 @@
 """The score over state and time, s(x, t): before the training, after it, and the exact one.
 
 The panels share one colour scale, linear around zero and logarithmic beyond ±1. It ends at the 97th
-percentile of |s| in the last panel: near the data the score grows like 1/σ, and on a linear scale
-nothing else would be visible. A value is that of the middle of a cell, so the score is never
-evaluated at t = 0, where the score of data without noise may not exist.
+percentile of |s| in the last panel. On a linear scale only the region near the data would be
+visible, where the score grows like 1/σ. The score is evaluated at the middle of each cell, never at
+t = 0, where the score of data without noise may not exist.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import ClassVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
 from samplerbench.figures.panels import (
     GENERATED,
@@ -55,7 +55,7 @@ class SideBySide(PathPicture):
         groups = grouped(self.runs(scene), lambda run: run.denoiser)
         return {f"side_by_side_{name}": self._draw(scene, runs) for name, runs in groups.items()}
 
-    def _draw(self, scene: Scene, runs: list[Course]) -> Animation:
+    def _draw(self, scene: Scene, runs: list[SamplerRun]) -> Animation:
         every = runs[0].every(self.frames)
         paths = [scene.follow(run, chains=self.chains, every=every) for run in runs]
         x0 = scene.data(self.points)

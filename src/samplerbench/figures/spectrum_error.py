@@ -1,8 +1,8 @@
-"""The error of a sampler in each direction of a Gaussian: a picture by eigenvalue, N as colour.
+"""The error of a sampler in each direction of a Gaussian, against the eigenvalue.
 
-A sampler of fixed steps multiplies each direction by a factor of its own. The curve has the
-relative error of the standard deviation, |√(λ'/λ) − 1|, against the eigenvalue λ of the data's
-covariance. Directions without variance have no relative error and are not shown.
+A sampler with fixed steps multiplies each direction by its own factor. The curve is the relative
+error of the standard deviation, |√(λ'/λ) − 1|, against the eigenvalue λ of the data's covariance;
+its colour shows N. Directions without variance have no relative error and are not shown.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -18,7 +19,7 @@ from samplerbench.bench.scene import Scene
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.figures.base import Drawings
 from samplerbench.figures.gaussian import GaussianPicture, state_law
-from samplerbench.figures.panels import grouped, start_name
+from samplerbench.figures.panels import grouped, score_name, start_name
 from samplerbench.figures.style import add_legend, sized, styled, subtitle
 
 _COLUMNS = 3
@@ -34,7 +35,7 @@ class SpectrumError(GaussianPicture):
         varies = law.variances > 0
         eigenvalues, order = law.variances[varies].sort()
         steps = sorted(set(scene.steps))
-        runs = [run for count in steps for run in self.courses(scene, count)]
+        runs = [run for count in steps for run in self.runs_with_law(scene, count)]
         panels = grouped(runs, lambda run: run.label)
         columns = min(len(panels), _COLUMNS)
         rows = math.ceil(len(panels) / columns)
@@ -44,23 +45,32 @@ class SpectrumError(GaussianPicture):
         }
         with mpl.rc_context(styled()):
             figure = Figure(figsize=sized(3.1 * columns + 1.2, 2.9 * rows), layout="constrained")
+            ranks = np.geomspace(1, len(eigenvalues), 60).astype(int)  # even along the axis
+            errors = []
             grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
             for axes, (label, own) in zip(grid.flat, panels.items(), strict=False):
                 for run in own:
                     _, variances = state_law(scene, run, run.steps)
                     error = ((variances[varies][order] / eigenvalues).sqrt() - 1).abs()
                     axes.plot(eigenvalues, error, color=colours[run.steps], lw=1.2)
+                    errors.append(error.numpy()[-ranks])
                 axes.set_xscale("log")
                 axes.set_yscale("log")
                 axes.set_title(label)
                 axes.set_xlabel("eigenvalue λ of the data's covariance")
                 axes.set_ylabel("relative error of √λ")
                 axes.label_outer()
+            # the curve has a dip, which may be deep, if an error changes its sign
+            shown = np.concatenate(errors)
+            if (shown > 0).any():
+                low, high = np.quantile(shown[shown > 0], [0.02, 1])
+                grid.flat[0].set_ylim(low / 3, 2 * high)
             for axes in grid.flat[len(panels) :]:
                 axes.set_visible(False)
             add_legend(
                 figure,
                 [Line2D([], [], color=colours[count], label=f"N = {count}") for count in steps],
             )
-            subtitle(figure, f"exact score; {start_name(runs)}; {law.dim:,} directions")
+            score = score_name(scene, runs[0].denoiser)
+            subtitle(figure, f"{score}; {start_name(runs)}; {law.dim:,} directions")
         return {"spectrum_error": figure}

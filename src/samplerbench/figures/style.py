@@ -1,6 +1,6 @@
 """The style of all figures, and the only way to save them.
 
-Figures are made without pyplot: no global state, no window, safe in threads.
+Figures are made without pyplot, so there is no global state and no window, and threads are safe.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class CurveStyle:
 
     Attributes:
         colour: of line and marker.
-        marker: as matplotlib names it.
-        dashes: the same for the first seven curves, others for the next seven.
+        marker: matplotlib's name of it.
+        dashes: one pattern for the first seven curves, another one for the next seven.
     """
 
     colour: str
@@ -61,7 +61,7 @@ class CurveStyle:
 
     @property
     def line(self) -> dict[str, Any]:
-        """The same as matplotlib names it."""
+        """The line's style as parameters of matplotlib."""
         return {"color": self.colour, "marker": self.marker, "ls": self.dashes}
 
 
@@ -78,7 +78,7 @@ def sampler_styles(table: pd.DataFrame) -> Mapping[str, CurveStyle]:
     Args:
         table: rows of the results store, of all its samplers.
     """
-    # the converged runs of a budget are nobody's curves
+    # the converged runs of a budget have no curves
     own = (table["sampler"] != "") & ~table["sampler"].str.endswith(LIMIT)
     names = table.loc[own, ["sampler", "eta", "sampler_settings"]]
     names = names.drop_duplicates().sort_values(["sampler", "eta", "sampler_settings"])
@@ -92,11 +92,11 @@ def interval_curve(
     """Draw a curve of means with their intervals.
 
     Args:
-        axes: where it is drawn.
+        axes: of the panel.
         curve: with the columns mean, lower and upper, and that of `x`; an interval may be NaN.
         x: the column along the axis.
         cap: length of the intervals' caps, in points.
-        line: as matplotlib names its look.
+        line: parameters of matplotlib.
     """
     low = curve["mean"] - curve["lower"]
     if axes.get_yscale() == "log":  # an interval that extends below 0 has no end there
@@ -111,10 +111,20 @@ def interval_curve(
     )
 
 
-def sized(width: float, height: float) -> tuple[float, float]:
-    """The size of a figure in inches, given the one for text of 10 points.
+def narrow(width: float) -> bool:
+    """Whether a figure is too narrow for panels side by side.
 
-    Where the width is another one, panels become as much larger, and titles as large as their text.
+    Args:
+        width: of these panels in inches, for text of 10 points.
+    """
+    inches = look().inches
+    return inches is not None and inches < 0.6 * width * look().scale
+
+
+def sized(width: float, height: float) -> tuple[float, float]:
+    """The size of a figure in inches, given the size for text of 10 points.
+
+    If the look sets another width, panels are scaled by the same factor, and titles like the text.
     """
     chosen = look()
     if chosen.inches is None:
@@ -124,7 +134,7 @@ def sized(width: float, height: float) -> tuple[float, float]:
 
 
 def label_log_axis(axes: Axes, numbers: Iterable[float], share: float) -> None:
-    """Make x logarithmic, with labels at those of the numbers that have room for one.
+    """Make x logarithmic, with labels at the numbers that have space for one.
 
     Args:
         axes: the panel, or one of those that share its axis.
@@ -153,16 +163,16 @@ def spans_decades(means: pd.Series) -> bool:
 
 
 def fit_distances(axes: Axes, means: pd.Series, floor: pd.Series) -> None:
-    """Set the ends of the axis of distances, when all that shares it is drawn.
+    """Set the ends of the axis of distances, after all panels that share it are drawn.
 
     Args:
         axes: one of the panels that share the axis.
         means: of all curves.
-        floor: its values, perhaps none.
+        floor: its values; may be empty.
     """
     low, high = float(means.min()), float(means.max())
     if axes.get_yscale() == "log":
-        # by the means only: an interval of few repetitions may extend far below
+        # only the means: an interval of few repetitions may extend far below
         bottom = min([float(means[means > 0].min()), *floor[floor > 0].quantile([0.025]).dropna()])
         axes.set_ylim(bottom / 1.4, high * 1.6)
         if high < 200 * bottom:
@@ -172,13 +182,13 @@ def fit_distances(axes: Axes, means: pd.Series, floor: pd.Series) -> None:
 
 
 def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    """Put a legend beside the panels, or below them where it is wider than a quarter of the figure.
+    """Put a legend beside the panels, or below if it is wider than a quarter of the figure.
 
-    The figure becomes higher where the legend needs it.
+    The figure becomes higher if the legend needs more space.
     """
     size = mpl.rcParams["legend.fontsize"] / 72
     lines = [str(handle.get_label()).split("\n") for handle in handles]
-    # a key, the spaces around it, and characters of half the size of the font
+    # the line, the spaces around it, and characters of half the size of the font
     width = size * (5.2 + 0.56 * max(len(line) for label in lines for line in label))
     rows, height = sum(map(len, lines)), 1.52 * size
     whole, tall = figure.get_size_inches()
@@ -192,12 +202,12 @@ def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def subtitle(figure: Figure, text: str) -> None:
-    """Write above all panels, small and grey."""
+    """Write a small grey text above all panels."""
     figure.suptitle(_folded(text, figure), fontsize="small", color="0.3")
 
 
 def _folded(text: str, figure: Figure) -> str:
-    """A text in lines that are no longer than the figure is wide."""
+    """A text with line breaks, so that it is not wider than the figure."""
     room = int(figure.get_size_inches()[0] / (0.065 * look().scale))
     return "\n".join(line for long in text.split("\n") for line in wrap(long, room))
 

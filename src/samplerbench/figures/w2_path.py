@@ -1,8 +1,8 @@
-"""How far the law of a sampler's state is from the law of the path, on the way from noise to data.
+"""The distance between the law of a sampler's state and the law of the path, from noise to data.
 
 On a Gaussian both laws are known after every step, without samples. The distance is W₂ in the units
 of the state, against the noise-to-signal ratio; the last state is at the data. States without
-signal are not shown, and neither is a distance of 0, such as that of an exact start.
+signal, and distances of 0, such as that of an exact start, are not shown.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from samplerbench.bench.scene import Course, Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.core.grids import Level
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings
 from samplerbench.figures.gaussian import GaussianPicture, state_law
-from samplerbench.figures.panels import start_name
+from samplerbench.figures.panels import score_name, start_name
 from samplerbench.figures.style import add_legend, curve_style, sized, styled, subtitle
 from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 
-#: States of a run that are shown; the law of each costs a run of its own.
+#: The largest number of states that are shown; the law of each needs a separate run.
 _FRAMES = 60
 
 
@@ -43,7 +43,7 @@ class W2Path(GaussianPicture):
         require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or null")
 
     def draw(self, scene: Scene) -> Drawings:
-        runs = self.courses(scene, self.steps)
+        runs = self.runs_with_law(scene, self.steps)
         curves = {run.label: _curve(scene, run) for run in runs}
         least = min(ratio for curve in curves.values() for ratio, _ in curve if ratio > 0)
         most = max(ratio for curve in curves.values() for ratio, _ in curve)
@@ -67,11 +67,14 @@ class W2Path(GaussianPicture):
             axes.set_xlabel("noise-to-signal ratio σ/α of the state")
             axes.set_ylabel("W₂ to the law of the path, units of the state")
             add_legend(figure, handles)
-            subtitle(figure, f"exact score; N = {runs[0].steps}; {start_name(runs)}")
+            subtitle(
+                figure,
+                f"{score_name(scene, runs[0].denoiser)}; N = {runs[0].steps}; {start_name(runs)}",
+            )
         return {"w2_path": figure}
 
 
-def _curve(scene: Scene, run: Course) -> list[tuple[float, float]]:
+def _curve(scene: Scene, run: SamplerRun) -> list[tuple[float, float]]:
     """σ/α and W₂ of some states of a run, from the first to the last."""
     law = scene.dataset
     assert isinstance(law, GaussianSpectrum)  # see why_incompatible
@@ -88,7 +91,7 @@ def _curve(scene: Scene, run: Course) -> list[tuple[float, float]]:
 def _distance(
     law: GaussianSpectrum, level: Level[float], mean: torch.Tensor, variances: torch.Tensor
 ) -> float:
-    """W₂ of a state's law to that of the path at its level."""
+    """W₂ from a state's law to the law of the path at its level."""
     noised = GaussianSpectrum(
         level.alpha**2 * law.variances + level.sigma**2, level.alpha * law.mean
     )

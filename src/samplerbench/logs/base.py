@@ -1,7 +1,7 @@
-"""What a logger is: the settings of a log, and the open log of one run.
+"""Loggers: the settings of a log, and the open log of one run.
 
-A run is one training and one grid of cells. A `Logger` holds plain settings. It opens a `Log`,
-which receives everything that a run can show:
+A run is one training and one grid of cells. A `Logger` has plain settings. It opens a `Log`, which
+receives everything that a run can show:
 
 - the config, when the log is opened,
 - the losses of the training, one by one or all at once,
@@ -14,11 +14,11 @@ which receives everything that a run can show:
         log.curves("distance", cells, ["nfe", "steps"], "value", by=["denoiser", "start", "eta"])
         log.files([run_dir / "report.txt"])
 
-The number of calls depends on how many different numbers of steps there are, and not on the number
-of cells, so a service that limits the rate of calls is not called too often.
+There is one call for each number of steps, not for each cell, so a service that limits the rate of
+calls is not called too often.
 
-Logs are copies for viewing: `cells.parquet` is the record. All files of a log are in one folder
-below the run's directory. A job that starts again logs everything again, so that one log is
+Logs are copies for viewing; the results are in `cells.parquet`. All files of a log are in one
+folder below the run's directory. A job that starts again logs everything again, so its last log is
 complete; the folder of its earlier log gets a number, as in `wandb.1`.
 """
 
@@ -44,14 +44,14 @@ message = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a log knows about its run.
+    """The information about a run that its log gets.
 
     Args:
         directory: every file of the log is below it.
-        name: how people call the run.
+        name: the name of the run for readers.
         config: the resolved config, plain values only.
         group: a name that all runs of one multirun share.
-        tags: words to find the run by.
+        tags: words for finding the run.
     """
 
     directory: Path
@@ -64,7 +64,7 @@ class RunInfo:
 class Log(AbstractContextManager["Log"]):
     """The open log of one run; it is closed at the end, as failed if the block raises an error.
 
-    The methods here do nothing: a log overrides those for what it can show.
+    The methods here do nothing. A subclass overrides those that it supports.
     """
 
     _logged = 0
@@ -73,7 +73,7 @@ class Log(AbstractContextManager["Log"]):
     @property
     @abstractmethod
     def where(self) -> str:
-        """Where to look at the log: a folder, an address, or an empty text."""
+        """The place of the log: a folder, a URL, or an empty text."""
 
     def losses(self, rows: Sequence[Loss]) -> None:
         """Log the losses of a training.
@@ -143,14 +143,14 @@ def keep_earlier_log(folder: Path) -> None:
         candidates = (folder.with_name(f"{folder.name}.{number}") for number in count(1))
         free = next(name for name in candidates if not name.exists())
         folder.rename(free)
-        message.warning("an earlier log of this job is now %s; the new one has all of it", free)
+        message.warning("an earlier log of this job is now %s; the new log is complete", free)
 
 
 def run_name(samplers: Iterable[str], model: str, dataset: str, changes: Iterable[str] = ()) -> str:
-    """How people call a run: "ddim,heun · edm · grid_mixture · seed=1".
+    """The name of a run for readers: "ddim,heun · edm · grid_mixture · seed=1".
 
     Args:
-        samplers: their names; the fourth and later ones are only counted.
+        samplers: their names; only the first three are named, the rest is counted.
         model: the objective of the training, or the name of an exact denoiser.
         dataset: its name.
         changes: the settings that vary in its multirun: "key=value".
@@ -158,8 +158,8 @@ def run_name(samplers: Iterable[str], model: str, dataset: str, changes: Iterabl
     names = list(dict.fromkeys(samplers))
     listed = ",".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
     in_name = {"sampler", "objective", "dataset"}
-    others = [change for change in changes if change.partition("=")[0] not in in_name]
-    return " · ".join(filter(None, [listed, model, dataset, " ".join(others)]))
+    varied = [change for change in changes if change.partition("=")[0] not in in_name]
+    return " · ".join(filter(None, [listed, model, dataset, " ".join(varied)]))
 
 
 def curve_points(
@@ -167,7 +167,7 @@ def curve_points(
 ) -> dict[tuple[float, ...], dict[str, float]]:
     """The points of `Log.curves`: for each x, in order, the value of every curve there."""
     curves: dict[tuple[float, ...], dict[str, float]] = {}
-    # a missing value, such as the eta of Heun, is a group of its own and not part of the name
+    # rows with a missing value, such as the eta of Heun, are a group; it is not part of the name
     for values, group in frame.groupby([*x, *by], dropna=False, sort=True):
         mean = float(group[y].astype(float).mean(skipna=False))
         if math.isfinite(mean):

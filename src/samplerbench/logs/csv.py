@@ -20,7 +20,7 @@ class Csv(Logger):
 
 
 class CsvLog(Log):
-    """A folder of CSV files. It needs no figures, files and curves: the run's folder has them."""
+    """A folder of CSV files; figures, files and curves are in the run's folder anyway."""
 
     def __init__(self, run: RunInfo) -> None:
         self._folder = run.directory / "csv"

@@ -72,6 +72,6 @@ class TensorBoardLog(Log):
 def _markdown(frame: pd.DataFrame) -> str:
     """A Markdown table; pandas' own needs one more package."""
     rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False)]
-    # a bar or a line break would end a cell
+    # a bar or a line break would end a cell of the table
     cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)

@@ -30,7 +30,7 @@ Mode = Literal["online", "offline", "disabled"]
 
 @dataclass(frozen=True)
 class Wandb(Logger):
-    """Weights & Biases; offline by default, with no account, no network and no question.
+    """Weights & Biases; by default offline, without an account or a network.
 
     If the mode is online and the server cannot be reached or there is no key, the run continues
     offline with one warning. Code, git state, console output and machine data are not recorded.
@@ -177,7 +177,7 @@ class WandbLog(Log):
                 self._run.finish(exit_code=int(failed))
             except TimeoutError:
                 folder = Path(self._run.dir).parent
-                message.warning("wandb: not all was uploaded; later: wandb sync %s", folder)
+                message.warning("wandb: the upload is incomplete; run: wandb sync %s", folder)
 
 
 def _metric_name(curve: str) -> str:

@@ -11,22 +11,24 @@ A law metric compares a cloud with the law of a data set itself, without the noi
     distance = metric.against_law(dataset, seed=metric_seed)
 
 A measurement has bounds on the metric, lower ≤ D(samples, reference) ≤ upper, nan if a method has
-none. For example, a maximum over finitely many directions bounds the maximum over the sphere from
-below only. Values are in the units of the data, unless a member says otherwise: the distance does
-not depend on whether points are in metres or in nanometres. So no member has a tolerance that is a
-fixed number of data units, or squares float32 numbers of any size.
+none. For example, a maximum over finitely many directions bounds the maximum over the sphere only
+from below. Values are in the units of the data, unless the docstring of a metric says otherwise.
+The choice of the unit must not matter. So no metric has a tolerance in data units, and none squares
+float32 numbers without scaling them first.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from samplerbench.core.line_laws import LineNodes
 from samplerbench.datasets.base import LARGEST, Dataset
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting, require
@@ -43,7 +45,7 @@ class Measurement:
         direction: the unit vector `(dim,)` that attains the value, in float64 on the CPU; None
             for a metric without directions.
         evaluations: the number of one-dimensional distances that were computed.
-        info: further numbers by name, such as the p-value of a test; see the member.
+        info: more numbers by name, such as the p-value of a test; see the member.
     """
 
     value: float
@@ -106,7 +108,7 @@ class Metric(ABC):
 
     @final
     def against(self, reference: Tensor, *, seed: int) -> Distance:
-        """Prepare the reference `(m, dim)`; `seed` decides all random numbers of the metric.
+        """Prepare the reference `(m, dim)`; `seed` determines all random numbers of the metric.
 
         Raises:
             ValueError: the reference is empty, not finite or of a dimension the metric cannot
@@ -128,8 +130,8 @@ class LawMetric(ABC):
     """A metric against a law and its settings: a frozen dataclass, like a `Metric`.
 
     Attributes:
-        is_wasserstein: as of a `Metric`.
-        smaller_is_better: as of a `Metric`.
+        is_wasserstein: as in `Metric`.
+        smaller_is_better: as in `Metric`.
     """
 
     is_wasserstein: ClassVar[bool] = True
@@ -146,7 +148,7 @@ class LawMetric(ABC):
 
     @final
     def against_law(self, dataset: Dataset, *, seed: int) -> Distance:
-        """Prepare the law; `seed` decides all random numbers of the metric.
+        """Prepare the law; `seed` determines all random numbers of the metric.
 
         Raises:
             ValueError: the metric cannot handle the law; the seed is negative.
@@ -166,34 +168,49 @@ class OutputLawMetric(LawMetric):
     """A metric of the law of a sampler's output, not of its samples: it has no floor.
 
     Attributes:
-        needs: what it is computed from, a key of `bench.sweep.OUTPUT_LAWS`.
-        exact: whether its value has no error, so that one repetition is enough.
+        needs: the kind of output law that it uses, a key of `bench.sweep.OUTPUT_LAWS`.
     """
 
     needs: ClassVar[str]
-    exact: ClassVar[bool] = False
 
     @abstractmethod
-    def of_output(self, values: Tensor, dataset: Dataset) -> Measurement:
-        """The distance from what is known of the output's law; see `needs`."""
+    @abstractmethod
+    def is_exact(self, dataset: Dataset) -> bool:
+        """Whether its value has no sampling error, so that one repetition is enough."""
+
+    @abstractmethod
+    def of_output(self, values: Tensor | LineNodes, dataset: Dataset) -> Measurement:
+        """The distance of an output law of the kind `needs`; see `bench.densities.OutputLaw`."""
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         allowed = "another one: it needs the law of a sampler's output, not samples"
         raise InvalidSetting("metric", type(self).__name__, allowed)
 
 
+def exact_names(metrics: Mapping[str, Metric | LawMetric], dataset: Dataset) -> list[str]:
+    """The names of the metrics of output laws whose values have no sampling error."""
+    return [
+        name
+        for name, metric in metrics.items()
+        if isinstance(metric, OutputLawMetric) and metric.is_exact(dataset)
+    ]
+
+
 class SpectrumDistance(OutputLawMetric):
     """A distance of a sampler's output from a Gaussian, exact: one repetition is enough.
 
-    `bench.spectra` computes means and variances of the output's coordinates, for samplers of fixed
-    steps with the exact denoiser.
+    `bench.spectra` computes means and variances of the output's coordinates, for samplers with
+    fixed steps and the exact denoiser.
     """
 
     needs: ClassVar[str] = "spectrum"
-    exact: ClassVar[bool] = True
 
-    def of_output(self, values: Tensor, dataset: Dataset) -> Measurement:
+    def is_exact(self, dataset: Dataset) -> bool:
+        return True
+
+    def of_output(self, values: Tensor | LineNodes, dataset: Dataset) -> Measurement:
         assert isinstance(dataset, GaussianSpectrum)  # see why_incompatible
+        assert isinstance(values, Tensor)
         mean, variances = values
         return self.between(mean, variances, dataset)
 
@@ -210,15 +227,29 @@ class SpectrumDistance(OutputLawMetric):
 class Divergence(OutputLawMetric):
     """A divergence of the samples' law q from the data's law p, from ln r = ln p − ln q.
 
-    The points are drawn from q, so E_q[r] = 1. It needs the density of q, which `bench.densities`
-    computes for samplers that draw no noise.
+    It needs the density of q, which `bench.densities` computes: for samplers that draw no noise at
+    points that are drawn from q; in one dimension, for all samplers, at the nodes of a quadrature.
     """
 
     is_wasserstein: ClassVar[bool] = False
     needs: ClassVar[str] = "density"
 
-    def of_output(self, values: Tensor, dataset: Dataset) -> Measurement:
-        return self.estimate(values)
+    def is_exact(self, dataset: Dataset) -> bool:
+        return dataset.dim == 1
+
+    def of_output(self, values: Tensor | LineNodes, dataset: Dataset) -> Measurement:
+        if isinstance(values, Tensor):
+            return self.estimate(values)
+
+        def integral(law: LineNodes) -> float:
+            return self.integrate(law.masses, self._log_ratios(law, dataset))
+
+        log_ratios = self._log_ratios(values, dataset)
+        return by_quadrature(values, integral, mean_ratio=float(values.mean(log_ratios.exp())))
+
+    @staticmethod
+    def _log_ratios(law: LineNodes, dataset: Dataset) -> Tensor:
+        return dataset.log_density(law.points[:, None]) - law.log_density
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
         try:
@@ -229,14 +260,28 @@ class Divergence(OutputLawMetric):
 
     @abstractmethod
     def estimate(self, log_ratios: Tensor) -> Measurement:
-        """The divergence from ln r at n points, shape (n,)."""
+        """The divergence from ln r at n points drawn from q, shape (n,), where E_q[r] = 1."""
+
+    @abstractmethod
+    def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:
+        """The divergence from ln r at the nodes of q and their masses, shape (n,) each."""
+
+
+def by_quadrature(
+    law: LineNodes, distance: Callable[[LineNodes], float], **info: float
+) -> Measurement:
+    """The distance of a law on a line; its bounds are ± the difference from the coarser nodes."""
+    value = distance(law)
+    error = math.nan if law.coarse is None else abs(value - distance(law.coarse))
+    info = {"quadrature_error": error, **info}
+    return Measurement(value, value - error, value + error, None, 0, info)
 
 
 def worst_exponent(metric: Metric | LawMetric) -> float:
     """The exponent a of the floor n^−a for a law whose modes are far apart.
 
     A share of about n^−½ of the mass is in the wrong mode and has to travel a fixed distance. W_p
-    is the p-th root of this cost, so a = 1/(2p). A metric that is not a root falls like the share.
+    is the p-th root of this cost, so a = 1/(2p). A metric without a root falls like the share.
     """
     return 0.5 / float(getattr(metric, "p", 2.0)) if metric.is_wasserstein else 0.5
 

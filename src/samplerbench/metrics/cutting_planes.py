@@ -9,10 +9,10 @@ In the plane, with θ = (cos φ, sin φ) and d = x − y as a complex number, th
 
     θᵀ M_π θ = A + Re(Z̄ e^{2iφ}),     A = ½ ∫ |d|² dπ,     Z = ½ ∫ d² dπ .
 
-The minimum of all bounds found so far, the envelope, lies above W₂²(θ). Its maximum is at the
-crest of a bound or where two bounds cross. Each evaluation computes the monotone coupling where the
-envelope is highest. This cuts the envelope down there, and may raise the lower bound. Only the arcs
-of the envelope above the lower bound are kept: usually a few.
+The minimum of all bounds found so far, the envelope, is above W₂²(θ). Its maximum is at the maximum
+of a bound or at a crossing of two bounds. Each evaluation computes the monotone coupling at the
+maximum of the envelope. This lowers the envelope there, and may raise the lower bound. Only the
+arcs of the envelope above the lower bound are kept, usually a few.
 
 Reference: J. E. Kelley, The Cutting-Plane Method for Solving Convex Programs, J. SIAM 8 (1960)
 703–712, here with sinusoids instead of planes.
@@ -133,7 +133,7 @@ def search(
     while envelope and evaluated < evaluations:
         top = max(envelope, key=attrgetter("height"))
         gap = math.sqrt(top.height) - math.sqrt(lower)
-        # at a closed gap two margins remain
+        # two margins remain when the gap is closed
         lost_in_rounding = top.height - lower <= 4 * top.bound.margin
         if lost_in_rounding or gap <= relative_tolerance * math.sqrt(top.height):
             break

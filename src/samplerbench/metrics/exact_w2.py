@@ -2,7 +2,7 @@
 
     W₂² = min_π Σᵢⱼ πᵢⱼ ‖xᵢ − yⱼ‖²,     π ≥ 0,   Σⱼ πᵢⱼ = 1/n,   Σᵢ πᵢⱼ = 1/m ,
 
-by the network simplex of the POT library, in float64 on the CPU. It sees differences that no
+by the network simplex of the POT library, in float64 on the CPU. It detects differences that no
 projection shows. Its floor is high: between clouds of one law it falls like n^(−1/dim) for dim ≥ 3.
 
 The cost of any plan is an upper bound of W₂², and any potentials u, v give a lower bound:
@@ -14,10 +14,10 @@ reduced costs R = C − u − v ≥ 0.
 
 The simplex starts from potentials of (n + m)·(1 + largest cost), and treats costs below 1e-15 of
 them as rounding errors. So it gets the costs in a unit near the largest one. That is not enough if
-both clouds have points far away, whose costs dwarf all others. Therefore, while the gap is more
-than `_GAP` of W₂², the problem is solved again with R instead of C: it has the same optimal plan.
-This plan moves no mass over a pair with Rᵢⱼ > gap·lcm(n, m), because its masses are multiples of
-1/lcm(n, m). So larger entries of R are cut down to that, and no entry dwarfs the others.
+both clouds have points far away, because their costs are much larger than the others. Therefore,
+while the gap is more than `_GAP` of W₂², the problem is solved again with R instead of C: it has
+the same optimal plan. This plan moves no mass over a pair with Rᵢⱼ > gap·lcm(n, m), because its
+masses are multiples of 1/lcm(n, m). So larger entries of R are replaced by this value.
 
 Cost: about 50·n·m bytes, mostly POT's, and time that grows faster than n·m: 0.5 s at
 2 000 × 2 000, 3 s at 2 000 × 10 000. Larger problems than `max_pairs` are refused.

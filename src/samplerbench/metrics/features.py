@@ -5,8 +5,8 @@ A network φ maps an image to d numbers. A cloud of flattened images x₁, …, 
 height, width), data between −1 and 1, in the precision of its weights. Its output for an image must
 not depend on other images. The features are compared in double precision.
 
-The shape of square images follows from the number of values: s² in grey, 3·s² in colour, and no
-number is both.
+The shape of square images follows from the number of values: s² in grey, 3·s² in colour; these
+numbers are never equal.
 
 The standard network is Inception v3 in the conversion of torch-fidelity, which equals the original
 up to rounding. It takes bytes in three colours. So a grey image is repeated three times, and pixels
@@ -43,10 +43,10 @@ from samplerbench.identity import identity_of_model
 from samplerbench.metrics.base import Distance, Measurement, Metric
 
 LAYERS = (64, 192, 768, 2048)
-"""Inception's layers, by the number of their features; FID and KID are usually from 2048."""
+"""Inception's layers, by the number of their features; FID and KID usually use 2048."""
 
 IMAGES = 32
-"""Images per call of the network: 0.3 GB with Inception. It changes last bits: not a setting."""
+"""Images per call of the network: 0.3 GB with Inception. Fixed, since it changes the last bits."""
 
 Summary = TypeVar("Summary")
 
@@ -74,7 +74,7 @@ class Features:
         object.__setattr__(self, "digest", identity_of_model(network))
 
     def event_shape(self, dim: int) -> tuple[int, ...] | None:
-        """The shape of an image with so many numbers; None if there is no such shape."""
+        """The shape of an image with `dim` values; None if there is no such shape."""
         if self.shape is not None:
             return self.shape if math.prod(self.shape) == dim else None
         for channels in (1, 3):
@@ -88,8 +88,8 @@ class Features:
         if self.event_shape(dim) is not None:
             return None
         if self.shape is None:
-            return f"{dim} numbers are no square image, grey or in three colours; state its shape"
-        return f"its images have the shape {self.shape}, and these data {dim} numbers"
+            return f"{dim} values are not a square image, grey or in three colours; give its shape"
+        return f"its images have the shape {self.shape}, and these data have {dim} values"
 
     @torch.no_grad()
     def __call__(self, points: Tensor) -> Tensor:
@@ -106,11 +106,11 @@ class Features:
             images = points.to(weights.dtype).reshape(-1, *shape)
             parts = [network(part).flatten(1) for part in torch.split(images, IMAGES)]
             features = torch.cat(parts).double()
-        except Exception as error:  # whatever the network raises
+        except Exception as error:  # the network may raise anything
             raise self._refused(f"one that takes them: {kind_and_line(error)}", shape) from error
         good = len(features) == len(points) and features.shape[1] > 0
         if not (good and features.isfinite().all()):
-            allowed = f"one with finite features, a row an image, not {tuple(features.shape)}"
+            allowed = f"one with finite features, a row per image, not {tuple(features.shape)}"
             raise self._refused(allowed, shape)
         return features
 
@@ -142,7 +142,7 @@ class FeatureMetric(Metric):
 class FeatureDistance(Distance, Generic[Summary]):
     """A distance to the features of a reference, which are computed at the first measurement.
 
-    Checks build distances that are never used, and a reference may take minutes.
+    They may take minutes, and checks build distances that are never used.
     """
 
     def __init__(self, features: Features, reference: Tensor) -> None:
@@ -166,7 +166,7 @@ class FeatureDistance(Distance, Generic[Summary]):
 
     @abstractmethod
     def summary(self, features: Tensor) -> Summary:
-        """What the distance needs of features `(n, d)`, float64."""
+        """The part of features `(n, d)`, float64, that the distance needs."""
 
     @abstractmethod
     def between(self, samples: Summary, reference: Summary) -> Measurement:
@@ -215,11 +215,11 @@ def inception(
     name = address.rpartition("/")[2]
     kept = Path(torch.hub.get_dir()) / "checkpoints" / name
     path = kept if weights is None else Path(weights).expanduser()
-    once = f"no job downloads; do it once by curl -L --create-dirs -o '{path}' {address}"
-    require(path.is_file(), "weights", path, f"a file that is there: {once}")
+    once = f"no job downloads; do it once with curl -L --create-dirs -o '{path}' {address}"
+    require(path.is_file(), "weights", path, f"an existing file: {once}")
     with torch.random.fork_rng(devices=[]):  # a network draws weights before it loads them
         try:
-            # it unpickles its input, so it gets a file with nothing but numbers
+            # it unpickles its input, so it gets a file that contains only numbers
             tensors = io.BytesIO()
             torch.save(torch.load(path, map_location="cpu", weights_only=True), tensors)
             tensors.seek(0)
@@ -236,7 +236,7 @@ def _torch_fidelity() -> tuple[Callable[..., Any], str]:
         raise missing("torch-fidelity", "fid")
     try:
         from torch_fidelity import feature_extractor_inceptionv3 as module
-    except Exception as error:  # a torchvision of another build of torch raises a RuntimeError
+    except Exception as error:  # torchvision for another build of torch raises a RuntimeError
         reason = "its torchvision must be of the same build as torch, CPU or CUDA"
         allowed = f"importable: {reason}, see docs/images.md ({kind_and_line(error)})"
         raise InvalidSetting("needs", "torch-fidelity", allowed) from error

@@ -4,9 +4,9 @@ With the means μ, ν and the covariances Σ, Γ (divided by n − 1) of the fea
 
     FID = ‖μ − ν‖² + tr Σ + tr Γ − 2·tr (Σ^½ Γ Σ^½)^½ ,
 
-the squared W₂ between the Gaussians with these moments, in squared units of the features. It sees
-the first two moments only. Let A of shape (n, d) be the centred features over √(n − 1), so that
-Σ = AᵀA, and B the same for the reference. Then the last trace is the sum of the singular values of
+the squared W₂ between the Gaussians with these moments, in squared units of the features. It
+depends only on the first two moments. Let A, shape (n, d), be the centred features over √(n − 1):
+then Σ = AᵀA. With B the same for the reference, the last trace is the sum of the singular values of
 A Bᵀ. This is exact also for a Σ without full rank (fewer images than features), and takes no root
 of a rounding error. With more rows than d, A is replaced by its triangular factor.
 

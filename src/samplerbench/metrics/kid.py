@@ -6,7 +6,7 @@ with the features X, X′ of samples and Y, Y′ of the reference, d numbers eac
 pairs of *different* images, so for all n and m the expected value is that of the laws: 0 for a
 perfect sampler. It may be negative. The authors average over 100 random subsets of 1 000 images,
 which estimates the same number, varies more and needs a seed. Unlike FID, values for different
-numbers of images can be compared. A cubic kernel sees the first three moments of the features.
+numbers of images can be compared. A cubic kernel detects the first three moments of the features.
 
 Cost per call: the features of n images, and n·m + n² products of d numbers; bounded memory.
 

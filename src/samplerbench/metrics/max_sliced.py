@@ -7,11 +7,11 @@ in few dimensions and poor in many: for a pure mean shift c it is
 ‖c‖·max_k cos(θ_k, c) ≈ ‖c‖·√(2 ln K / dim).
 
 Cost for p = 2: K·m·(dim + log m) once, to project and sort the reference of m points, then
-K·n·(dim + log n) per call; for other p add K·m. Both clouds are moved by the reference's mean,
-which changes no distance, and held in the metric's precision. Sums are in float64. So the error of
-float32 is about 1e-7 of the size of the data, and the lower bound includes it; clouds so close that
-this may exceed 1 % of their distance are measured again in float64. The unit of the lines is the
-power of two above the largest coordinate, because in float32 the squares of numbers below 1e-23
+K·n·(dim + log n) per call; for other p add K·m. Both clouds are shifted by the mean of the
+reference, which changes no distance, and stored in the metric's precision. Sums are in float64. So
+the error of float32 is about 1e-7 of the size of the data, and the lower bound includes it. If it
+may exceed 1 % of the distance, the clouds are measured again in float64. The unit of the lines is
+the power of two above the largest coordinate, because in float32 the squares of numbers below 1e-23
 are 0.
 
 Memory: directions, sorted reference and cell means are kept up to `KEPT_BYTES` each; the rest is
@@ -44,7 +44,7 @@ from samplerbench.metrics.projections import (
 )
 
 KEPT_BYTES = 2**27
-"""Largest size of each: directions, sorted reference, its cell means. It changes no bit."""
+"""The most bytes kept for directions, sorted reference and cell means, each. It changes no bit."""
 
 WORK = 2**22
 """The number of projections of each cloud at a time; a single line may have more."""
@@ -82,24 +82,6 @@ class MaxSliced(Metric):
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         return _MaxSlicedDistance(SlicedReference(self, reference, seed), reference.shape[1])
-
-
-def max_sliced_wasserstein(
-    samples: Tensor,
-    reference: Tensor,
-    *,
-    p: float = 2.0,
-    directions: int = 1000,
-    precision: Precision = "float64",
-    seed: int = 0,
-) -> float:
-    """Return the largest W_p between `(n, dim)` and `(m, dim)` over random directions.
-
-    Raises:
-        ValueError: a cloud is empty or not finite, the clouds differ in dimension, or a setting is
-            out of range.
-    """
-    return MaxSliced(p, directions, precision).against(reference, seed=seed)(samples).value
 
 
 class SlicedReference:
@@ -205,7 +187,7 @@ class SlicedReference:
         return rows.to(self.reference)
 
     def _kept(self, numbers: int) -> int:
-        """How many blocks are kept, with so many numbers per direction."""
+        """The number of blocks that are kept, for the given count of numbers per direction."""
         return min(self._blocks, KEPT_BYTES // (BLOCK * numbers * self.reference.itemsize))
 
 

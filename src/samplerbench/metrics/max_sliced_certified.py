@@ -1,6 +1,6 @@
 """The max-sliced W₂ of two clouds in the plane, certified: with a lower and an upper bound.
 
-It is found by `cutting_planes`. The bound of a coupling π, weights over the pairs of points, is
+`cutting_planes` finds it. The bound of a coupling π, a matrix of weights over pairs of points, is
 
     θᵀ M_π θ,     M_π = Σ π(x, y) (x − y)(x − y)ᵀ .
 
@@ -75,7 +75,7 @@ class _Cloud:
     def ordered(self, phi: float) -> tuple[Array, Array]:
         """Return both coordinates of the points, ordered along the direction."""
         # The last bits of each projection are replaced by the index of its point: sorting these
-        # keys takes half the time of an argsort. Points that differ in the replaced bits only
+        # keys takes half the time of an argsort. Points that differ only in the replaced bits
         # (4e-12 of the projection for 10 000 points) may swap. The result is still a coupling, so
         # its bound holds.
         keys = self.along(phi)
@@ -94,7 +94,7 @@ class _CertifiedDistance(Distance):
         self._size = len(reference)
         self._centre: Array = reference.double().mean(dim=0).cpu().numpy()
         self._reference = _Cloud(reference, self._centre)
-        # every search begins along these directions: the reference is sorted once
+        # every search starts with these directions, so the reference is sorted only once
         self._starts = {phi: self._reference.ordered(phi) for phi in START_ANGLES}
 
     def measure(self, samples: Tensor) -> Measurement:

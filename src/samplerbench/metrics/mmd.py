@@ -6,11 +6,11 @@ with independent X, X′ ~ μ and Y, Y′ ~ ν. Each mean is over the pairs of *
 U-statistic), so the expected value is MMD² of the laws, 0 for a perfect sampler. The value is the
 square: between −2 and 2, without units, and it may be negative.
 
-The kernel does not see differences that are much finer or much wider than the bandwidth h. The
+The kernel does not detect differences that are much finer or much wider than the bandwidth h. The
 default h is the median of ‖Y − Y′‖ over 1 000 points of the reference, evenly spaced in its rows.
-It depends on the reference only, so that all samples are measured with one kernel. On a mixture of
-narrow modes this median is a distance between modes; set h to the width of a mode to see inside the
-modes.
+It depends only on the reference, so all samples are measured with the same kernel. On a mixture of
+narrow modes this median is a distance between modes; to measure the shape of the modes, set h to
+their width.
 
 Cost: n·m + n²/2 kernels per call, and m²/2 once; bounded memory, see `pairs`.
 
@@ -37,7 +37,7 @@ from samplerbench.metrics.pairs import (
 )
 
 _MEDIAN_POINTS = 1000
-"""Their pairs give the median to a few percent, which is enough for h."""
+"""The pairs of this many points give the median to a few percent, which is enough for h."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""The difference between the samples' shares of a mixture's modes and the weights.
+"""The difference between the shares of samples in the modes of a mixture and the weights.
 
 With n_k of n samples in mode k (assigned as in `modes`) and weights w_k,
 
     value = ½ Σ_k |n_k/n − w_k| ,
 
 the total variation: the share of the samples, between 0 and 1, that is in the wrong mode. `info`
-has the test of whether the counts are those of n independent draws of the law:
+has a test of the hypothesis that the counts are those of n independent draws of the law:
 
     χ² = Σ_k (n_k − n·w_k)² / (n·w_k),     p_value: with K − 1 degrees of freedom ,
 

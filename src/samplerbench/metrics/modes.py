@@ -19,6 +19,7 @@ by Their Probability Distributions, Bull. Calcutta Math. Soc. 35 (1943) 99–109
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -50,14 +51,20 @@ class Modes:
 
     def assign(self, samples: Tensor) -> Tensor:
         """Return the index of the mode of each of the samples `(n, dim)`: `(n,)`."""
+        return torch.cat([logs.argmax(dim=0) for logs in self._log_joint(samples)])
+
+    def posterior(self, samples: Tensor) -> Tensor:
+        """Return r_k of the samples `(n, dim)`: `(K, n)`."""
+        return torch.cat([logs.softmax(dim=0) for logs in self._log_joint(samples)], dim=1)
+
+    def _log_joint(self, samples: Tensor) -> Iterator[Tensor]:
+        """Yield ln(w_k N(x; μ_k, C_k)) up to a constant, `(K, rows)`, for pieces of the samples."""
         factors = torch.linalg.cholesky(self.covariances)
         logs = self.weights.log() - factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
-        indices = []
         for rows in torch.split(samples, max(1, _PIECE // self.means.numel())):
             offsets = (rows - self.means[:, None]).mT
             scaled = torch.linalg.solve_triangular(factors, offsets, upper=False)
-            indices.append((logs[:, None] - scaled.square().sum(dim=1) / 2).argmax(dim=0))
-        return torch.cat(indices)
+            yield logs[:, None] - scaled.square().sum(dim=1) / 2
 
     def overlap(self) -> float:
         """Return a bound on the share of the law's draws that are assigned to a wrong mode."""

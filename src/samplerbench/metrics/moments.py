@@ -1,13 +1,13 @@
-"""The errors of the samples' mean and standard deviation, where those of the law are known.
+"""The errors of the samples' mean and standard deviation, for a law whose moments are known.
 
 For each coordinate i with mean m_i and deviation s_i,
 
     value = max_i max(|x̄_i − m_i|/s_i, |sd(x_i)/s_i − 1|) ,
 
 in deviations of the law, without units. `info` has both parts, and `known_to`, the largest standard
-error with which the law's own are known (of `Dataset.moments`): smaller values cannot be told.
+error of the law's own moments (see `Dataset.moments`); smaller values cannot be resolved.
 
-It needs no draws of the law, only its `moments`. Of n fresh draws it is about √(2·ln(2·dim)/n).
+It needs no draws of the law, only its `moments`. For n fresh draws it is about √(2·ln(2·dim)/n).
 """
 
 from __future__ import annotations

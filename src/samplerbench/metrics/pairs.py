@@ -3,9 +3,9 @@
     Σᵢⱼ f(‖xᵢ − yⱼ‖)     and     Σ_{i ≠ j} f(‖xᵢ − xⱼ‖) ,
 
 for energy distances and kernel discrepancies. Distances are computed from differences, not from
-expanded squares, which cancel. The size of a piece changes a sum by rounding only, a few 1e-16 of
-the sum of |f|. Cost n·m, half of it for the pairs of one cloud; memory PIECE numbers, on the device
-of the points.
+expanded squares, which cancel. The size of a piece changes only the rounding of a sum, by a few
+1e-16 of the sum of |f|. Cost: n·m, half of it for the pairs of one cloud. Memory: PIECE numbers, on
+the device of the points.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PIECE = 2**20
 """The number of pairs at a time, at least one row: 8 MB."""
 
 MOST_PAIRS = 10**11
-"""A sum over so many takes about ten minutes on one core; a larger one is refused."""
+"""The largest number of pairs: such a sum takes about ten minutes on one core."""
 
 
 def require_pairs(points: Tensor, name: str) -> None:
@@ -32,7 +32,7 @@ def require_pairs(points: Tensor, name: str) -> None:
 
 
 def why_too_many(n: int, m: int) -> str | None:
-    """The reason in one line why n and m points have too many pairs; None if they have not."""
+    """The reason in one line why n and m points have too many pairs, or None."""
     most = max(n, m)
     if n * m <= MOST_PAIRS and most**2 // 2 <= MOST_PAIRS:
         return None
@@ -83,7 +83,7 @@ def nearest(x: Tensor, y: Tensor) -> Tensor:
 
 def neighbour_radii(x: Tensor, k: int) -> Tensor:
     """The distance `(n,)` of each of `(n, dim)` to the k-th nearest of the others, k < n."""
-    # the nearest of all is the point itself
+    # the nearest point is the point itself
     pieces = torch.split(x, _rows(len(x)))
     return torch.cat([_distances(rows, x).kthvalue(k + 1, dim=1).values for rows in pieces])
 

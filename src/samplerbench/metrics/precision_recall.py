@@ -4,12 +4,12 @@ The ball B(y) around one of m points reaches to its k-th nearest neighbour among
 balls estimate the support of their law. With balls B(x) around the n samples,
 
     precision = #{i : xᵢ ∈ ∪ⱼ B(yⱼ)}/n        the share of samples that look like data,
-    recall    = #{j : yⱼ ∈ ∪ᵢ B(xᵢ)}/m        the share of the data that samples come near .
+    recall    = #{j : yⱼ ∈ ∪ᵢ B(xᵢ)}/m        the share of the data that have samples nearby .
 
 A distance must be 0 for equal clouds, so the values are 1 − precision and 1 − recall; `info` has
-both shares. Balls grow with fewer points and with more dimensions. So compare values of one (n, m)
-only, and with the floor, which is not 0. The paper's balls are in the features of a network; here
-they are in the space of the points, such as pixels.
+both shares. Balls grow with fewer points and with more dimensions. So compare only values of one
+(n, m), and compare them with the floor, which is not 0. In the paper the balls are in the features
+of a network; here they are in the space of the points, such as pixels.
 
 Cost: (n + m)² distances; bounded memory, see `pairs`.
 

@@ -6,13 +6,13 @@ by quantile, for every convex cost:
     W_p^p = ∫₀¹ |F⁻¹(q) − G⁻¹(q)|^p dq = Σᵢ Σ_l w_il |xᵢ − y_{j(i,l)}|^p ,
 
 where quantile cell i of x, [(i−1)/n, i/n], overlaps the cells j(i,1), j(i,2), … of y by w_il.
-Indices and weights depend on (n, m) only. They are computed with whole numbers, so no cell is lost
-or split by rounding. For p = 2 the inner sum simplifies, with the cell means
+Indices and weights depend only on (n, m). They are computed with integers, so no cell is lost or
+split by rounding. For p = 2 the inner sum simplifies, with the cell means
 ȳᵢ = n Σ_l w_il y_{j(i,l)}, to
 
     W₂² = (1/n) Σᵢ (xᵢ − ȳᵢ)² + s,     s = Σᵢ Σ_l w_il (y_{j(i,l)} − ȳᵢ)² :
 
-ȳ and s depend on the reference and n only: a distance to 10 000 points costs as much as one to n.
+ȳ and s depend only on the reference and n: a distance to 10 000 points costs as much as one to n.
 
 Shapes: k lines are `(k, n)`, directions `(k, dim)` with unit rows. Sums are in float64.
 
@@ -46,7 +46,7 @@ def random_directions(dim: int, count: int, seed: int) -> Tensor:
 
 
 def direction_block(dim: int, count: int, seed: int, block: int) -> Tensor:
-    """Draw one block of rows of the random directions, from a generator of its own; float64."""
+    """Draw one block of rows of the random directions, from its own generator; float64."""
     rows = min(BLOCK, count - block * BLOCK)
     normal = torch.from_numpy(np.random.default_rng([seed, block]).standard_normal((rows, dim)))
     return normal / normal.square().sum(dim=1, keepdim=True).sqrt_()
@@ -76,8 +76,8 @@ def sort_order(lines: Tensor) -> Tensor:
 
 
 def long_sum(lines: Tensor) -> Tensor:
-    """Sum each row of `(k, n)`: short stretches in their own dtype, the stretches in float64."""
-    # three times as fast as float64 throughout; a stretch is summed pairwise, accurately
+    """Sum each row of `(k, n)`: short pieces in their own dtype, then their sums in float64."""
+    # three times as fast as float64 for everything; the sum of a piece is pairwise and accurate
     stretches = [stretch.sum(dim=1) for stretch in torch.split(lines, _STRETCH, dim=1)]
     return torch.stack(stretches).sum(dim=0, dtype=torch.float64)
 
@@ -96,7 +96,7 @@ class QuantileGrid:
     weight: Tensor
 
     def pick(self, y: Tensor) -> Tensor:
-        """Lay sorted lines `(k, m)` over the cells, `(k, n, width)`: a view where n divides m."""
+        """Sorted lines `(k, m)` by cells, shape `(k, n, width)`; a view if n divides m."""
         n, width = self.index.shape
         return y.view(len(y), n, width) if n * width == y.shape[1] else y[:, self.index]
 
@@ -129,7 +129,7 @@ class QuantileGrid:
 @lru_cache(maxsize=8)
 def quantile_grid(n: int, m: int, device: torch.device) -> QuantileGrid:
     """Compute the grid of a pair (n, m) once; it has at most m + 2n entries."""
-    # on a lattice of lcm(n, m) steps all cell borders are whole numbers
+    # in units of 1/lcm(n, m) all borders of cells are integers
     cell, other = m // math.gcd(n, m), n // math.gcd(n, m)
     left = torch.arange(n)[:, None] * cell
     first, last = left // other, (left + cell - 1) // other

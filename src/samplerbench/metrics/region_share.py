@@ -1,6 +1,6 @@
-"""The difference between the samples' and the law's share of a slab of space.
+"""The difference between the shares of samples and of the law in a slab of space.
 
-With a coordinate x_a and two ends, one of which may be infinite,
+With a coordinate x_a and two ends (one may be infinite),
 
     p = P(low ≤ Y_a < high),    p̂ = #{i : low ≤ x_{i,a} < high}/n,    value = |p̂ − p| .
 
@@ -14,8 +14,8 @@ so for such draws (share − truth)/standard_error is about standard normal. Dif
 Langevin sampler are independent, states of one chain are not.
 
 p is exact for a mixture of Gaussians, Σ w_k (Φ((high − μ_ka)/s_ka) − Φ((low − μ_ka)/s_ka)) with
-s²_ka = (C_k)_aa, and for laws on a line with a distribution function. It is of the data set's law,
-without noise. For D3's trajectory it is of its Boltzmann law.
+s²_ka = (C_k)_aa, and for laws on a line with a distribution function. It is that of the data set's
+law, without noise; for D3's trajectory that of its Boltzmann law.
 
 Cost: n. Fresh draws have a value of √(2p(1 − p)/(πn)) on average.
 """
@@ -54,11 +54,10 @@ class RegionShare(LawMetric):
         require(self.axis >= 0, "axis", self.axis, "at least 0, the first coordinate")
         for name in ("low", "high"):
             end = getattr(self, name)
-            allowed = "finite; null where the region has no end"
+            allowed = "finite, or null for no end"
             require(end is None or math.isfinite(end), name, end, allowed)
-        require(
-            self.low is not None or self.high is not None, "high", self.high, "finite, or low is"
-        )
+        both = self.low is None and self.high is None
+        require(not both, "high", self.high, "finite, unless low is finite")
         low, high = self._ends()
         require(low < high, "high", self.high, f"above low={self.low}")
 
@@ -88,7 +87,7 @@ class RegionShare(LawMetric):
             weights, means, covariances = dataset.tensors()
             offsets = ends - means[:, self.axis, None]
             z = offsets / covariances[:, self.axis, self.axis, None].sqrt()
-            # a flat component is at its mean, which is not below an end at the same place
+            # a flat component has all of its mass at its mean: P(Y_a < mean) = 0
             z = torch.where(z.isnan(), -math.inf, z)
             return float(weights @ torch.special.ndtr(z).diff(dim=1)[:, 0])
         law = dataset.line_law()

@@ -1,4 +1,4 @@
-"""The sliced Wasserstein distance: the mean over directions, where `max_sliced` has the maximum.
+"""The sliced Wasserstein distance: the mean over directions (`max_sliced` is the maximum).
 
     SW_p(μ, ν)^p = ∫_{‖θ‖ = 1} W_p(θ_# μ, θ_# ν)^p dθ,     θ_# the projection x ↦ ⟨θ, x⟩ ,
 

@@ -3,7 +3,7 @@
 With the mean c of the reference and the k eigenvectors B of its covariance with the largest
 eigenvalues, the value is the distance `sliced` between the clouds Bᵀ(x − c), in the units of the
 data: components are not scaled to equal variances. For images with many pixels, a random direction
-sees mostly noise; k components see the rough shapes and not the finest details.
+contains mostly noise; k components contain the rough shapes, but not the finest details.
 
 Cost: the eigenvectors of a matrix of m² or dim² numbers, the smaller one, once; per call n·dim·k
 and `sliced` in k dimensions.

@@ -2,8 +2,11 @@
 
     TV(q, p) = ½ ∫ |q − p| = ½ E_q|1 − r| ,     r = p/q where q > 0,
 
-if p has no mass where q has none, which E_q[r] = 1 says. No event has probabilities under q and p
-that differ by more. `info` has `half_width` and `mean_ratio` as of `kl_law`.
+if p has no mass where q has none; E_q[r] = 1 checks this. It is the largest difference of the
+probabilities of an event under q and p. `info` has `half_width` and `mean_ratio`, as in `kl_law`.
+
+In one dimension, also for samplers that draw noise, it is the integral of (1 − r)⁺ over q, and
+`info` has `quadrature_error` and `mean_ratio` as there.
 """
 
 from __future__ import annotations
@@ -26,3 +29,6 @@ class TVLaw(Divergence):
         half = 1.96 * float(terms.std()) / math.sqrt(len(terms))
         info = {"half_width": half, "mean_ratio": float(excess.mean()) + 1}
         return Measurement(float(terms.mean()), math.nan, math.nan, None, 0, info)
+
+    def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:
+        return float(masses @ (-log_ratios.expm1()).clamp_min(0))

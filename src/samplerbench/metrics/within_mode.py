@@ -1,4 +1,4 @@
-"""The distance between samples and a mixture inside its modes, for any weights of the modes.
+"""The distance between samples and a mixture within its modes, for any weights of the modes.
 
 Each sample is assigned to a mode, as in `modes`. Let ν_k be the n_k samples of mode k, and N_k its
 Gaussian. Along a direction, transport within the modes costs
@@ -7,12 +7,13 @@ Gaussian. Along a direction, transport within the modes costs
 
 the root mean square of the modes' W₂, weighted by samples. It is the cost of a coupling between the
 samples and the mixture with the *samples'* weights, so it is at least the max-sliced W₂ to that
-mixture. Together with `mode_weights` it tells errors of shape from errors of weights. Each term is
-exact, as in `line_laws`. The maximum is over random directions, hence a lower bound, in data units.
+mixture. Together with `mode_weights` it separates errors of shape from errors of weights. Each term
+is exact, as in `line_laws`. The maximum is over random directions, so it is a lower bound, in data
+units.
 
-Modes with no sample or a single one have no shape, and are left out. `info` has the number of
-`modes`, of those `measured`, and of the samples `left_out`. A sample far from all modes counts
-fully, in the mode to which it is assigned.
+Modes with fewer than two samples have no shape, and are left out. `info` has the number of `modes`,
+of `measured` modes, and of samples `left_out`. A sample far from all modes counts fully in the mode
+to which it is assigned.
 
 Cost: n·directions·(dim + log n). Draws of the law have a value of about the width of a mode times
 √(K·ln ln(n/K)/n) for K modes.
@@ -45,7 +46,7 @@ class WithinMode(LawMetric):
     Args:
         directions: the number of random directions.
         max_overlap: the share of the law's draws, above 0 and below 1, that may be assigned to a
-            wrong mode; they are missing in the mode's Gaussian.
+            wrong mode; they are missing in the samples of their own mode.
     """
 
     directions: int = 500

@@ -3,9 +3,9 @@
     y = network(u, level),   u and y of shape (*batch, dim).
 
 The network gets u = (x − α·mean)/std at the level (α, σ/std): `models.Learned` standardises the
-data, and u has variance α² + σ². The target gives y its meaning, not the network. Parameters are
-drawn from a generator of the network's own. So a seed always gives the same weights, and torch's
-global generator is not used.
+data, and u has variance α² + σ². The target defines the meaning of y. The network draws its
+parameters from its own generator. So a seed always gives the same weights, and torch's global
+generator is not used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Network(nn.Module, ABC):
 
     Attributes:
         needs_level: whether the output depends on the level.
-        packages: further packages whose versions change the output.
+        packages: other packages whose versions change the output.
     """
 
     needs_level: ClassVar[bool]
@@ -53,8 +53,8 @@ def scale_and_log_ratio(level: AnyLevel) -> tuple[float | Tensor, float | Tensor
 
         c_in = 1/√(α² + σ²),    κ² = (σ² + δ²·α²)/(α² + δ²·σ²),   δ = 1e-4 .
 
-    c_in·u has unit variance for standardised data. κ is σ/α between δ and 1/δ, and is finite where
-    signal or noise vanish.
+    c_in·u has unit variance for standardised data. κ is σ/α between δ and 1/δ, and finite also
+    without signal or without noise.
     """
     alpha, sigma = level.alpha, level.sigma
     square = alpha**2 + sigma**2
@@ -122,7 +122,7 @@ def uniform_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.
 
 
 def _empty_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer without numbers: PyTorch would draw them from the global generator."""
+    """A linear layer with undefined weights: PyTorch would draw them from the global generator."""
     layer = nn.Linear(inputs, outputs, device="meta")
     # `to_empty` does the same, but imports SymPy the first time, which takes a second
     layer.weight = nn.Parameter(torch.empty(outputs, inputs))

@@ -5,11 +5,11 @@
     y = V·h
 
 F and φ are random and fixed. This is M5 without the level, for losses without a level. It is
-smooth: losses with a divergence need that. On nine narrow modes, implicit score matching with 1 200
-steps of Adam, one seed each, leaves 72 to 79 % of E‖∇ log q‖² with the smooth M2 (128 data a step,
-three settings), 19 to 25 % with a plain SiLU perceptron (256 data, two settings), and 1 % with this
-network (256 data, one setting). A possible cause, not tested: M2 normalises its first layer, and
-while the biases are still zero that layer sees only the direction of a state.
+smooth, as losses with a divergence require. On nine narrow modes, implicit score matching with
+1 200 steps of Adam, one seed each, leaves 72 to 79 % of E‖∇ log q‖² with the smooth M2 (128 data
+per step, three settings), 19 to 25 % with a plain SiLU perceptron (256 data, two settings), and 1 %
+with this network (256 data, one setting). A possible cause, not tested: M2 normalises its first
+layer, and as long as the biases are zero its output depends only on the direction of a state.
 
 Tancik et al., "Fourier features let networks learn high frequency functions in low dimensional
 domains", NeurIPS 2020.
@@ -30,7 +30,7 @@ from samplerbench.networks.base import Network, lecun_linear, random_waves
 
 
 class FourierMLP(Network):
-    """A residual perceptron on sines of the state alone.
+    """A residual perceptron on sines of the state, without a level.
 
     Args:
         dim: of the state.

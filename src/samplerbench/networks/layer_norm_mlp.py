@@ -31,7 +31,7 @@ EPSILON = 1e-6  # of LayerNorm, Flax's default
 
 
 class LayerNormMLP(Network):
-    """A multilayer perceptron of the state alone, with normalised hidden layers.
+    """A multilayer perceptron of the state, without a level, with normalised hidden layers.
 
     Args:
         dim: of the state.
@@ -61,7 +61,7 @@ class LayerNormMLP(Network):
         return y if self.smooth else self._activate(y)
 
     def _activate(self, h: Tensor) -> Tensor:
-        # in place where no gradient needs the layer's input: less memory traffic, less time
+        # in place if no gradient needs the input of the layer: this takes less time
         inplace = not torch.is_grad_enabled()
         return (
             functional.silu(h, inplace) if self.smooth else functional.leaky_relu(h, SLOPE, inplace)

@@ -18,7 +18,7 @@ from samplerbench.networks.base import Network, lecun_linear
 
 
 class MLP(Network):
-    """A multilayer perceptron of the state alone.
+    """A multilayer perceptron of the state, without a level.
 
     It is piecewise linear, so autograd's gradient of its divergence is biased. Use it for
     denoising, not for implicit score matching (see `objectives.derivatives`).

@@ -56,7 +56,7 @@ class NCSNMLP(Network):
             h = functional.linear(u, weight[:, :-1], bias)
         else:
             h = self.first(torch.cat([u, 0.25 * sigma.log().to(u)], -1))
-        # in place where no gradient needs the layer's input: less memory traffic, less time
+        # in place if no gradient needs the input of the layer: this takes less time
         inplace = not torch.is_grad_enabled()
         h = functional.leaky_relu(self.first_norm(h), SLOPE, inplace)
         h = functional.leaky_relu(self.second(h), SLOPE, inplace)

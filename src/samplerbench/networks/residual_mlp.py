@@ -89,7 +89,7 @@ class ResidualMLP(Network):
         nn.init.zeros_(self.last.weight)
 
     def forward(self, u: Tensor, level: AnyLevel) -> Tensor:
-        # in place where no gradient needs the layer's input: less memory traffic, less time
+        # in place if no gradient needs the input of the layer: this takes less time
         inplace = not torch.is_grad_enabled()
         scale, (first, *rest) = self._embed(level, u)
         waves = functional.linear(u * scale, self.frequencies, self.phases)

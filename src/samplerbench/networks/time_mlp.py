@@ -3,7 +3,7 @@
     (u, t) → 50 → 50 → 50 → dim,
 
 with tanh after each hidden layer, and PyTorch's default initial weights. t is the time of the level
-on its schedule, in [0, 1], not its noise: a trained network is of no use on another schedule.
+on its schedule, in [0, 1], not its noise: a trained network works only on its own schedule.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TimeMLP(Network):
             h = functional.linear(u, weight[:, :-1], self.first.bias + t * weight[:, -1])
         else:
             h = self.first(torch.cat([u, t.to(u)], -1))
-        # in place: nothing else needs the linear layers' outputs, and no gradient does
+        # in place: the outputs of the linear layers are not needed again, also not for gradients
         h = self.second(h.tanh_()).tanh_()
         y: Tensor = self.last(self.third(h).tanh_())
         return y

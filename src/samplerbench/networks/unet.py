@@ -2,8 +2,8 @@
 
     y = crop(U(pad(c_in·u), i)),   c_in = 1/√(α² + σ²),
 
-where u is reshaped to (channels, height, width) and padded with zeros until every halving gives a
-whole number; y is flattened again. Only this network treats a state as an image. diffusers makes
+where u is reshaped to (channels, height, width) and padded with zeros until every halving gives an
+integer; y is flattened again. Only this network treats a state as an image. diffusers computes
 sines and cosines of i, a number between 0 and T − 1 = 999:
 
     level: noise      i = ½·(T − 1)·(1 + ln κ/ln(1/δ)),   κ and δ as in `base.scale_and_log_ratio`
@@ -37,7 +37,7 @@ LevelIndex = Literal["noise", "time"]
 
 
 class UNet(Network):
-    """diffusers' U-Net, with weights from a generator of its own.
+    """diffusers' U-Net, with weights from its own generator.
 
     Args:
         event_shape: of an image: (channels, height, width).
@@ -46,7 +46,7 @@ class UNet(Network):
         layers: residual blocks of each level.
         attention: number of levels with attention, counted from the lowest.
         groups: of the group normalisation; divides every entry of `channels`.
-        level: which i the network gets.
+        level: the definition of i, "noise" or "time".
     """
 
     needs_level: ClassVar[bool] = True
@@ -125,7 +125,7 @@ def _unet(generator: torch.Generator, **settings: Any) -> Any:
         raise missing("diffusers", "images") from error
     state = torch.get_rng_state()
     try:
-        torch.default_generator.manual_seed(generator.initial_seed())  # the CPU's only
+        torch.default_generator.manual_seed(generator.initial_seed())  # only that of the CPU
         return UNet2DModel(**settings)
     finally:
         torch.set_rng_state(state)

@@ -29,13 +29,13 @@ Model = TypeVar("Model", bound=Score)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Length, batches, optimiser and averaging of a training; the contents of a `trainer` config.
+    """Length, batches, optimiser and averaging of a training: a `trainer` config.
 
     Args:
         steps: number of optimiser steps.
         batch_size: data per step.
         replacement: whether the data of a batch are drawn with replacement; otherwise every datum
-            comes once before any comes twice.
+            is used once per pass.
         keep_last: whether, without replacement, the last data of a pass make a smaller batch;
             otherwise they are left out.
         lr: the largest learning rate.
@@ -43,7 +43,7 @@ class Recipe:
         warmup: number of steps in which the rate rises.
         momentum: null: AdamW; a number: stochastic gradient descent (SGD) with that momentum, 0 for
             plain SGD.
-        weight_decay: of AdamW, 0 makes it Adam; of SGD λ in ½λ‖θ‖².
+        weight_decay: of AdamW (with 0 it is Adam), or λ in ½λ‖θ‖² for SGD.
         ema_decay: per step, of the average of the weights; training returns this average. null:
             training returns the last weights.
         ema_every: steps between two entries of the average, each with weight 1 − decay^every. A few
@@ -52,7 +52,7 @@ class Recipe:
         log_every: steps between two entries of the training loss; an entry is the mean since the
             last one.
         validate_every: steps between two validations; null for no validation.
-        devices: number of devices, with a process each. Each gets its share of every batch, and
+        devices: number of devices, with one process each. Each gets its share of every batch, and
             gradients are averaged. The bits differ from those of one device.
     """
 
@@ -127,7 +127,7 @@ class Objective(nn.Module, ABC, Generic[Model]):
         train_seed: of the random numbers in the loss.
 
     Attributes:
-        conditional: whether the model, and so its network, has a noise level as input.
+        conditional: whether the network has a noise level as input.
     """
 
     conditional: ClassVar[bool] = True
@@ -140,7 +140,7 @@ class Objective(nn.Module, ABC, Generic[Model]):
 
     @classmethod
     def require_network(cls, network: Network) -> None:
-        """Refuse a network without a noise level if this loss has one, and the other way round."""
+        """Refuse a network that has a noise level if this loss has none, and vice versa."""
         with_or_without = "with" if cls.conditional else "without"
         fits = network.needs_level == cls.conditional
         require(fits, "network", type(network).__name__, f"one {with_or_without} a noise level")

@@ -5,7 +5,7 @@
 with a standardised datum x₀, a level from its law, and y from `targets`. At each level the minimum
 is E[y | u], which gives the score of the noised law for every target (Vincent, "A connection
 between score matching and denoising autoencoders", Neural Computation 2011, Eq. 11). Members differ
-in their config only, by y, w and the law of the level:
+only in their config: in y, w and the law of the level:
 
     ncsn           score, σ², ln κ normal       Song and Ermon, NeurIPS 2019, Eq. 6
     edm            EDM's, 1, ln κ normal        Karras et al., NeurIPS 2022, arXiv 2206.00364, Eq. 8
@@ -54,7 +54,7 @@ def denoising_loss(
 
 
 class Denoising(NoisedObjective):
-    """Trains a `Learned` denoiser by regression on the target; its settings are the base's."""
+    """Trains a `Learned` denoiser by regression on the target; settings as in `NoisedObjective`."""
 
     def noised_loss(self, u0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         model = self.model

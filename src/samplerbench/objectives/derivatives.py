@@ -13,7 +13,7 @@ e_jᵀ·J give the same number with dim products instead of k. Probes have covar
 the loss scales with the square of their norm, and the divergence would be dim times too small.
 
 The pathwise gradient of E[tr J] is correct only if J is continuous in x. With ReLU and LeakyReLU J
-jumps: its derivative has a Dirac mass that no sample sees, and the gradient is biased.
+jumps: its derivative has a Dirac mass that samples never hit, and the gradient is biased.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def score_and_form(
 ) -> tuple[Tensor, Tensor]:
     """s(x), shape (n, dim), and Q(x) = Σ_j a_jᵀ·J(x)·b_j, shape (n,).
 
-    Both can be differentiated by the parameters if gradients are enabled. If they are not, as in
-    validation, the values are the same.
+    Both can be differentiated with respect to the parameters if gradients are enabled. The values
+    are the same without gradients, as in validation.
 
     Args:
         score: x ↦ s, row by row.

@@ -52,7 +52,7 @@ def implicit_denoising_loss(
 
 
 class ImplicitVE(NoisedObjective):
-    """Trains a `Learned` denoiser by the implicit loss; its settings are the base's."""
+    """Trains a `Learned` denoiser by the implicit loss; settings as in `NoisedObjective`."""
 
     def noised_loss(self, u0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         model = self.model

@@ -24,7 +24,7 @@ class ProbedObjective(LevelFreeObjective):
         std: of the data, a positive number.
         train_seed: of the probes.
         standardise: whether the network gets (x − mean)/std, or x itself.
-        probes: number of probes per datum; more than dim cost no more than dim.
+        probes: number of probes per datum; more than dim probes cost as much as dim.
         gaussian: whether probes are standard normal; otherwise Rademacher, independent signs.
         chunk: number of products with the Jacobian at a time; 1 is the fastest on a CPU.
     """

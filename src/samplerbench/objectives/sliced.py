@@ -5,8 +5,8 @@
 Hyvärinen's loss for the projections of the score on k random directions v per datum (Song, Garg,
 Shi, Ermon, "Sliced score matching: a scalable approach to density and score estimation", UAI 2019,
 arXiv 1905.07088, Section 3). Both terms are quadratic in v, so any probes with covariance I give
-the expectation of `implicit`. The mean of the second term is ½‖s‖²; a loss with this mean in its
-place is `hutchinson`, and its gradient varies less.
+the expectation of `implicit`. The mean of the second term is ½‖s‖². `hutchinson` has this mean
+instead of the term, and its gradient has a smaller variance.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The cells of all runs, one line each: mean, interval, floor and verdict.
 
 Mean and interval are from `statistics.summary`. The verdict is from `statistics.against_floor`: an
-exact rank test against the floor, with Holm's correction over the cells of a run and
-measure that share a floor. With one repetition or without a floor, the verdict says so.
+exact rank test against the floor, with Holm's correction over the cells of a run and measure that
+share a floor. With one repetition or without a floor, the verdict says so.
 
-A cell that several runs share, such as one of the exact score, has one line. Lines of runs that
-differ in nothing but their seeds have one curve: their mean over the seeds, see `over_seeds`.
+A cell that several runs share, such as one of the exact score, has one line. Runs that differ only
+in their seeds have one curve: their mean over the seeds, see `over_seeds`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COLUMNS = [
     "verdict",
     "ordered",
 ]
-#: Columns of a line that are those of its first repetition.
+#: Columns of a line that are copied from its first repetition.
 _OF_ROWS = ["objective", "network", "schedule", "grid", "cell_id"]
 _NO_TEST = dict.fromkeys(("floor", "excess", "p_holm"), float("nan"))
 ABOVE, BELOW, SAME = "above the floor", "below the floor", "not distinguishable from the floor"
@@ -71,9 +71,9 @@ def cell_lines(distances: pd.DataFrame, unordered: Collection[str] = ()) -> pd.D
 
 
 def _shared(lines: pd.DataFrame) -> pd.DataFrame:
-    """The lines with every cell once; of several runs, `run` is what their names share."""
+    """The lines without repeated cells; of several runs, `run` is the common part of the names."""
     key = ["measure", "cell_id", "count", "denoiser", "start", "name"]
-    # runs may test it among other cells: the weakest claim stays
+    # runs may test the cell among different other cells: keep the weakest claim
     ordered = lines.sort_values("p_holm", ascending=False, kind="stable")
     again = ordered.duplicated(key) & (ordered["cell_id"] != "")
     if not again.any():
@@ -94,17 +94,17 @@ def _named(lines: pd.DataFrame) -> pd.DataFrame:
     runs = lines["run"].where(several & ~lines["run"].str.fullmatch(r"\d+ runs"), "")
     curve = lines["name"] + (" · " + runs).where(runs != "", "")
     same = lines.assign(curve=curve).groupby(["measure", "denoiser", "start", "curve"])
-    if same["setting_id"].nunique().max() > 1:  # such as runs of two versions
+    if same["setting_id"].nunique().max() > 1:  # for example runs of two versions
         curve = curve_names(lines) + (" · " + runs).where(runs != "", "")
     return lines.assign(curve=curve)
 
 
 def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
-    """The lines with those pooled that agree in all but their seeds.
+    """Pool the lines that differ only in their seeds.
 
     A pooled line has the mean over the seeds and half of Student's 95 % interval of that mean: its
-    `count` is the number of seeds. Its verdict says so, since a test against the floor of each seed
-    is in the lines themselves.
+    `count` is the number of seeds. Its verdict only gives this number; the tests against the floor
+    of each seed are in the lines themselves.
 
     Args:
         lines: from `cell_lines`.
@@ -119,7 +119,7 @@ def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     numbers = ["mean", "floor", "nfe", "seconds"]
     each = finished[several].assign(seeds=seeds)
     names = {name: "first" for name in COLUMNS if name not in (*curve, *numbers, "steps", "run")}
-    # one line a seed first: two runs of one seed are not two trainings
+    # first one line per seed: two runs of one seed are not two trainings
     each = each.groupby([*curve, "steps", "seeds"], as_index=False).agg(
         {**names, **dict.fromkeys(numbers, "mean"), "run": _of_runs}
     )
@@ -149,7 +149,7 @@ def in_order(lines: pd.DataFrame) -> list[str]:
 
 
 def nearest(curves: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The lines of the curves that come nearest to the data.
+    """The lines of the curves that are nearest to the data.
 
     Args:
         curves: from `over_seeds`.

@@ -1,12 +1,12 @@
-"""The report's charts, as plotly reads them: heat maps, waterfalls, and differences of two runs.
+"""The report's charts, in plotly's format: heat maps, waterfalls, and differences of two runs.
 
-The charts of distances are made by the page's own script from the rows of its table, see
-`templates/distances.js`. Here are the others, and what those need besides the rows.
+A script on the page makes the charts of distances from the rows of its table, see
+`templates/distances.js`. This module has the other charts, and the additional data for that script.
 
 A chart has one panel, so the page can put two of them side by side, or below each other on a phone.
-Colours are those of the figures (Okabe and Ito), for colour-blind readers, too. The page sets the
-colours of background, text and grid, since it knows whether it is dark. They are plain mappings:
-plotly's own classes take longer to import and to fill than the rest of the page.
+Colours are those of the figures (Okabe and Ito), which colour-blind readers can distinguish. The
+page sets the colours of background, text and grid, since it knows whether it is dark. Charts are
+plain mappings: plotly's own classes take longer to import and to fill than the rest of the page.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def figure(data: Sequence[Mapping[str, Any]], x: Any, y: Any, **layout: Any) -> 
 
     Args:
         data: its traces.
-        x: of its axis.
-        y: of its axis.
-        layout: what else there is.
+        x: the x axis.
+        y: the y axis.
+        layout: more settings of the layout.
     """
     return {"data": data, "layout": {"xaxis": x, "yaxis": y, **layout}}
 
@@ -65,7 +65,7 @@ def titled(text: str) -> dict[str, Any]:
 
 
 def floor_bands(lines: pd.DataFrame, distances: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
-    """What a chart of each measure and start has besides curves: the floor and a title.
+    """The floor and the title of the chart of each measure and start.
 
     Args:
         lines: from `cells.cell_lines`.
@@ -212,7 +212,7 @@ def _waterfall(
 
 
 def _bars(half: pd.Series, colour: str = "#8a8a8a") -> dict[str, Any]:
-    """Intervals, given half of their width."""
+    """Intervals, from half of their width."""
     lengths = half.fillna(0).tolist()
     return {"type": "data", "array": lengths, "thickness": 1.2, "width": 3, "color": colour}
 

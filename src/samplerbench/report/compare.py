@@ -3,7 +3,7 @@
 If both runs have the same seed, n and block, a cell has the same starts and noise in both, and the
 difference is paired by repetition (`statistics.paired_difference`); otherwise it is Welch's.
 p-values have Holm's correction over all cells that are compared. A cell with the same values in
-both runs is no comparison: for example, one of the exact score.
+both runs, for example one of the exact score, is not compared.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Comparison:
 
 
 def compare(first: Entry, second: Entry) -> Comparison:
-    """Compare two runs that measure the same.
+    """Compare two runs with the same measures.
 
     Raises:
-        InvalidSetting: they do not, naming what differs; or they have no cell in common.
+        InvalidSetting: the measures differ (the message names how), or there is no common cell.
     """
     rows = distances(first.values), distances(second.values)
     _require_same(first, second, *rows)
@@ -101,7 +101,7 @@ def _require_equal(field: str, one: str, other: str) -> None:
 def _cells(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
     """The finished rows of each cell, by its key."""
     ok = rows[(rows["status"] == "ok") & (rows["denoiser"] != "law")]
-    # two trainings may be compared; their seeds do not change the random numbers of the samplers
+    # trainings with different seeds can be compared: samplers have the same random numbers
     groups = ok.drop(columns=_SEEDS).groupby(_KEY, sort=True)
     return {key: group for key, group in groups if isinstance(key, tuple)}
 

@@ -1,4 +1,4 @@
-"""The content of a report: the runs, their values and what a reader must know before comparing."""
+"""The content of a report: the runs, their values and warnings for comparisons."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Report:
         distances: from `entries.distances`.
         lines: from `cells.cell_lines`.
         curves: from `cells.over_seeds`.
-        budgets: label of a run to its parts, from `bench.budget.parts`.
+        budgets: the parts of a run by its label, from `bench.budget.parts`.
         panels: the sample panels.
-        notes: what is missing and why, one line each.
+        notes: missing content and the reasons, one line each.
         comparison: of two runs, with --compare.
     """
 
@@ -47,7 +47,7 @@ def gather(entries: Sequence[Entry]) -> Report:
     unordered = {name for entry in entries for name in entry.unordered}
     notes = warnings(entries, rows)
     notes += [
-        f"{name}: neither small nor large is better, so no value is marked as best: see its floor"
+        f"{name}: a smaller value is not better, so no value is marked as best: see its floor"
         for name in sorted(unordered)
     ]
     lines = cell_lines(rows, unordered)

@@ -1,8 +1,8 @@
 """The runs of a report, and one table of all their values.
 
-Values of several runs may be compared if they measure the same: metric and its settings, data set
-and its settings, n, and the reference. Values that differ in any of these have another *measure*,
-whose name says what differs, and never share a chart or a table.
+Values of several runs can be compared if they have the same *measure*: the metric and its settings,
+the data set and its settings, n, and the reference. Values with different measures never share a
+chart or a table, and the names of the measures show the difference.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Entry:
     """One run, as it was read.
 
     Args:
-        label: short, for legends: what it does not share with the others, "ncsn · seed=1", or "#1".
+        label: short, for legends: its differences from the other runs, "ncsn · seed=1", or "#1".
         name: of its folder.
         state: running, finished, failed, interrupted or unreadable.
         message: the reason, in one line, unless the run is finished or running.
@@ -36,7 +36,7 @@ class Entry:
         config_text: the config as it is stored.
         versions: of the software.
         problems: files of its folder that could not be read, one line each.
-        unordered: its metrics whose smaller values need not be better.
+        unordered: its metrics with `smaller_is_better = False`.
     """
 
     label: str
@@ -60,7 +60,7 @@ class Entry:
         return f"{text}: {self.message}" if self.message else text
 
     def without_value(self) -> list[str]:
-        """The cells without a value, and why: one line for each reason."""
+        """The cells without a value: one line for each reason."""
         bad = self.values[self.values["status"] != "ok"]
         return [
             f"{len(rows)} {status}: {next(iter(str(message).splitlines()), '')}"
@@ -69,14 +69,14 @@ class Entry:
 
 
 _BETWEEN = " · "
-#: The longest label that a legend has room for.
+#: The longest label that fits into a legend.
 _LONGEST = 48
 
 
 def labelled(entries: Sequence[Entry]) -> list[Entry]:
-    """The runs with labels that say what varies over them, in the words of `logs.base.run_name`.
+    """The runs with labels that show their differences, in the words of `logs.base.run_name`.
 
-    A run without words of its own, or with those of another run, keeps the label that it has.
+    A run without such words, or with the same words as another run, keeps its label.
     """
     commands = [set(entry.overrides) for entry in entries if entry.config]
     fixed = set.intersection(*commands) if commands else set()
@@ -95,26 +95,26 @@ def _run_name(entry: Entry, fixed: set[str]) -> list[str]:
     rows = entry.values[entry.values["denoiser"] != "law"]
     first = {name: next(filter(None, rows[name]), "") for name in ("objective", "dataset")}
     model = first["objective"] or next(iter(rows["denoiser"]), "")
-    varied = [word for word in entry.overrides if word not in fixed and _tells(word)]
+    varied = [word for word in entry.overrides if word not in fixed and _affects_values(word)]
     name = run_name(rows["sampler"].unique(), model, first["dataset"], varied)
     return [word for part in name.split(_BETWEEN) for word in part.split(" ") if word]
 
 
-def _tells(word: str) -> bool:
-    """Whether a word of a command decides values, and not only where they are written."""
+def _affects_values(word: str) -> bool:
+    """Whether a word of a command affects values, not only the place where they are written."""
     return not word.lstrip("+~").startswith(("hydra", "logger", "cache", "picture", "workers"))
 
 
 def common(labels: Iterable[str]) -> str:
-    """What the labels of several runs share: "seed=1"."""
-    first, *others = [label.split(_BETWEEN) for label in labels]
-    return _BETWEEN.join(part for part in first if all(part in other for other in others))
+    """The common words of the labels of several runs: "seed=1"."""
+    first, *further = [label.split(_BETWEEN) for label in labels]
+    return _BETWEEN.join(part for part in first if all(part in other for other in further))
 
 
 def all_values(entries: Sequence[Entry]) -> pd.DataFrame:
     """The rows of all runs.
 
-    The column `run` has their labels, and data sets of one name are named by what differs.
+    The column `run` has their labels. Data sets with the same name get names that differ.
     """
     settings: dict[str, dict[str, Any]] = defaultdict(dict)
     for entry in entries:
@@ -191,7 +191,7 @@ def _parsed(text: str) -> Any:
 
 
 def warnings(entries: Sequence[Entry], rows: pd.DataFrame) -> list[str]:
-    """What a reader must know before comparing: unread files, different measures and versions.
+    """Warnings for a reader who compares runs: unread files, different measures and versions.
 
     Args:
         entries: the runs.
@@ -200,7 +200,7 @@ def warnings(entries: Sequence[Entry], rows: pd.DataFrame) -> list[str]:
     lines = [f"{entry.label}: skipped {problem}" for entry in entries for problem in entry.problems]
     names = rows.groupby("metric")["measure"].unique()
     lines += [
-        f"{metric} is measured in {len(own)} ways that are kept apart: {'; '.join(own)}"
+        f"{metric} has {len(own)} different measures in separate charts: {'; '.join(own)}"
         for metric, own in names.items()
         if len(own) > 1
     ]
@@ -216,6 +216,6 @@ def warnings(entries: Sequence[Entry], rows: pd.DataFrame) -> list[str]:
 
 
 def few(labels: Sequence[str], separator: str = ", ", most: int = 6) -> str:
-    """The first labels, and the number of the others."""
+    """The first labels, and the number of the remaining ones."""
     more = f" and {len(labels) - most:,} more" if len(labels) > most else ""
     return separator.join(labels[:most]) + more

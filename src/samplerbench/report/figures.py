@@ -1,4 +1,4 @@
-"""The figures of a report, for slides and papers; the page has charts of its own."""
+"""The figures of a report, for slides and papers; the page has its own charts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from samplerbench.figures.style import MARKERS, CurveStyle, curve_style, save
 from samplerbench.report.cells import floors, in_order, nearest
 from samplerbench.report.content import Report
 
-#: Curves in a figure, for each start: as many as it has colours.
+#: The number of curves in a figure, for each start: the number of colours.
 MOST_IN_FIGURE = 7
 
 
@@ -26,9 +26,9 @@ def write_figures(report: Report, directory: Path, formats: Sequence[str]) -> No
     """Write distance against steps and NFE, and budgets.
 
     Args:
-        report: what is drawn.
-        directory: where the files go.
-        formats: suffixes of them.
+        report: the content.
+        directory: of the files.
+        formats: their suffixes.
     """
     law = floors(report.distances)
     samplers = in_order(report.curves)
@@ -56,10 +56,10 @@ def write_figures(report: Report, directory: Path, formats: Sequence[str]) -> No
 
 
 def _caption(cells: pd.DataFrame, curves: int) -> str:
-    """What the cells of a figure have in common, and how many of the curves are drawn."""
+    """The common settings of the cells of a figure, and the number of curves that are drawn."""
     caption = about(cells)
     if cells["verdict"].str.startswith("mean over").any():
-        words = "repetitions", "repetitions, or seeds where runs differ in nothing else"
+        words = "repetitions", "repetitions, or seeds of runs that differ only in their seeds"
         caption = caption.replace(*words)
     shown = cells["curve"].nunique()
     nearest_only = f"\n{shown} of {curves} curves: those nearest to the data"
@@ -69,7 +69,7 @@ def _caption(cells: pd.DataFrame, curves: int) -> str:
 def _styles(shown: pd.DataFrame, samplers: Sequence[str]) -> dict[str, CurveStyle]:
     """A colour for each sampler of the report, and a marker for each curve of that colour.
 
-    Curves of one sampler differ by their colours instead.
+    If there is only one sampler, its curves have different colours.
     """
     curves = shown.sort_values(["sampler", "eta", "curve"])[["curve", "name"]].drop_duplicates()
     if curves["name"].nunique() == 1:
@@ -100,7 +100,7 @@ def _write_budget(
 
 
 def _of_budget(rows: pd.DataFrame, parts: pd.DataFrame) -> str:
-    """What the bars of a budget have in common."""
+    """The common settings of the bars of a budget."""
     count = repetitions(parts.loc[parts["part"] != "floor", "count"])
     first = rows.iloc[0]
     bars = "bars: 95 % intervals of the mean"

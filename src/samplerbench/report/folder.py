@@ -4,9 +4,9 @@
     cells.csv          every value, one row each
     differences.csv    of two runs, with --compare
     table.md, .tex     means and intervals, for a README and for a paper
-    figures/           where they are asked for
+    figures/           with figures=…
 
-A temporary folder beside it is filled first and gets the final name when it is complete.
+The files are written into a temporary folder, which is renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+
+from pyarrow import Table
+from pyarrow.csv import write_csv
 
 from samplerbench.errors import InvalidSetting
 from samplerbench.files import temporary_name, write_atomically
@@ -26,14 +29,14 @@ def write_report(report: Report, directory: Path, figures: Sequence[str] = ()) -
     """Write the folder, complete or not at all.
 
     Args:
-        report: what is written.
-        directory: a folder that is not there yet.
-        figures: formats of figures, perhaps none.
+        report: the content.
+        directory: a new folder.
+        figures: formats of figures; empty for none.
 
     Raises:
         InvalidSetting: the folder exists already, or it cannot be written.
     """
-    allowed = "a folder that is not there yet: nothing is overwritten"
+    allowed = "a new folder: nothing is overwritten"
     if directory.exists() or directory.is_symlink():
         raise InvalidSetting("out", directory, allowed)
     temporary = temporary_name(directory)
@@ -41,7 +44,7 @@ def write_report(report: Report, directory: Path, figures: Sequence[str] = ()) -
         temporary.mkdir(parents=True)
         _write_tables(report, temporary)
         if figures:
-            # matplotlib takes longer to import than the rest
+            # matplotlib is slow to import
             from samplerbench.report.figures import write_figures
 
             (temporary / "figures").mkdir()
@@ -55,12 +58,15 @@ def write_report(report: Report, directory: Path, figures: Sequence[str] = ()) -
 
 
 def _write(path: Path, text: str) -> None:
-    # the name of a run's folder may contain bytes that no encoding has
+    # the name of a run's folder may contain bytes that are not valid text
     write_atomically(path, text.encode(errors="replace"))
 
 
 def _write_tables(report: Report, directory: Path) -> None:
-    _write(directory / "cells.csv", report.values.to_csv(index=False))
+    # pandas takes seven times as long; the name of a folder may contain bytes that are not text
+    runs = report.values["run"].map(lambda name: name.encode(errors="replace").decode())
+    values = Table.from_pandas(report.values.assign(run=runs), preserve_index=False)
+    write_csv(values, directory / "cells.csv")
     if report.comparison is not None:
         _write(directory / "differences.csv", report.comparison.lines.to_csv(index=False))
     _write(directory / "table.md", markdown(report))

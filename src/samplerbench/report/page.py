@@ -1,6 +1,6 @@
 """The page of a report, as HTML that needs no other file and no network.
 
-Names and messages are data of unknown origin: the template escapes them, and the page's script
+Names and messages are data of unknown origin: the template escapes them, and the script of the page
 writes them as text, never as markup.
 """
 
@@ -37,9 +37,9 @@ from samplerbench.report.references import ARXIV, sources
 from samplerbench.version import __version__
 
 MOST_CHARTS = 60
-#: A column of a table: its name, its title, whether it has numbers, and one of: "shown"; "choice",
-#: which is shown and can be chosen from where it has several values; "hidden", which is for the
-#: filter, the charts and the CSV.
+#: A column of a table: its name, its title, whether it has numbers, and one of "shown"; "choice"
+#: (shown, with a menu if it has several values); "hidden" (only for the filter, the charts and the
+#: CSV).
 Column = tuple[str, str, bool, str]
 _COLUMNS: tuple[Column, ...] = (
     ("name", "sampler", False, "shown"),
@@ -59,12 +59,11 @@ _COLUMNS: tuple[Column, ...] = (
     *((name, name, False, "hidden") for name in ("objective", "network", "schedule", "grid")),
     ("curve", "curve", False, "hidden"),
 )
-#: Seeds are of a line; a curve may be a mean over them.
+#: A line has its seeds; a curve may be a mean over seeds.
 _SEED_COLUMNS: tuple[Column, ...] = tuple((name, name, True, "hidden") for name in SEEDS)
 
 
 def _difference_columns(labels: tuple[str, str]) -> tuple[Column, ...]:
-    """The columns of the table of differences."""
     return (
         ("name", "sampler", False, "shown"),
         ("denoiser", "denoiser", False, "choice"),
@@ -126,23 +125,23 @@ def render(report: Report) -> str:
 
 
 def _asset(name: str) -> Markup:
-    """A style or script of the page, which is no template."""
+    """A style sheet or script of the page."""
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
 def _plotly() -> bytes:
-    """The script of plotly, whose Python package takes long to import."""
+    """The script of plotly; its Python package is slow to import, so it is not used."""
     (folder,) = getattr(find_spec("plotly"), "submodule_search_locations", None) or ("",)
     return (Path(folder) / "package_data" / "plotly.min.js").read_bytes()
 
 
 def _packed(data: bytes) -> str:
-    """Data for a script element: compressed, in characters that are no markup."""
-    return b64encode(zlib.compress(data, 5)).decode()
+    """Data for a script element: compressed, in characters that are not markup."""
+    return b64encode(zlib.compress(data, 3)).decode()
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's values as JSON has them."""
+    """A value of NumPy as a value of JSON."""
     return value.tolist()
 
 
@@ -157,7 +156,7 @@ def _charts(report: Report) -> Iterator[Chart]:
 
 
 def _sheet(columns: Sequence[Column], lines: pd.DataFrame) -> Mapping[str, Any]:
-    """A table for the page's script; its CSV has numbers of six digits."""
+    """A table for the script of the page; its CSV has numbers of six digits."""
     content: list[list[Any]] = []
     for name, _, numeric, _ in columns:
         column = lines[name]
@@ -170,7 +169,6 @@ def _sheet(columns: Sequence[Column], lines: pd.DataFrame) -> Mapping[str, Any]:
 
 
 def _differences(comparison: Comparison | None) -> Mapping[str, Any] | None:
-    """The table of differences."""
     if comparison is None:
         return None
     lines = comparison.lines

@@ -1,12 +1,12 @@
 """References: from docstrings to the entries of references.bib, BibTeX and lists of papers.
 
-A docstring names its sources for people: authors, title, venue, arXiv number. It mentions an entry
-if it contains the entry's arXiv number, its doi or its whole title. Titles are compared by their
-letters and digits only, so case, dashes and accents do not matter. There is no table from members
-to entries: a member refers to what its own docstring mentions. If that mentions nothing, the
-module's docstring counts instead, except in `core`, whose modules hold several members each.
+A docstring names its sources for readers: authors, title, venue, arXiv number. It mentions an entry
+if it contains the entry's arXiv number, its doi or its whole title. Only the letters and digits of
+titles are compared, so case, dashes and accents do not matter. There is no table from members to
+entries: a member cites the entries that its docstring mentions. If it mentions none, the docstring
+of the module is used, except in `core`, whose modules have several members each.
 
-Files are read and never run.
+Files are read, never executed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pybtex.database import BibliographyData, Entry, Person, parse_file
 ARXIV = r"arXiv[: ](\d{4}\.\d{4,5})"
 #: Groups of the config whose members' papers are on the page of a report.
 GROUPS = ("sampler", "objective", "metric", "schedule", "grid")
-# to find a module is to import the packages around it: in a stored config, only ours are looked up
+# finding a module imports its parent packages, so only modules of this package are looked up
 _OURS = re.compile(r"samplerbench(?:\.[a-z_0-9]+)+\.[A-Za-z_0-9]+")
 
 
@@ -43,7 +43,7 @@ def mentioned(text: str) -> list[str]:
     positions = {}
     for key in _longest_title_first():
         entry, title = bibliography().entries[key], _title(key)
-        # positions as shares of the text's length
+        # positions are shares of the length of the text
         shares = [letters.index(title) / len(letters)] if title in letters else []
         for name, pattern in (("eprint", "arXiv {}"), ("doi", "{}")):
             number = entry.fields.get(name)
@@ -51,7 +51,7 @@ def mentioned(text: str) -> list[str]:
                 shares.append(plain.index(pattern.format(number)) / len(plain))
         if shares:
             positions[key] = min(shares)
-        # a title can be part of another one
+        # a title can be a part of another title
         letters = letters.replace(title, " " * len(title))
     return sorted(positions, key=lambda key: positions[key])
 
@@ -66,7 +66,7 @@ def references(target: str) -> list[str]:
 
 
 def without_entry(target: str) -> list[str]:
-    """The arXiv numbers that a docstring mentions and that have no entry here."""
+    """The arXiv numbers in a docstring that have no entry in references.bib."""
     numbers = re.findall(ARXIV, " ".join(_document(target).split()))
     with_entry = {entry.fields.get("eprint") for entry in bibliography().entries.values()}
     return [number for number in dict.fromkeys(numbers) if number not in with_entry]
@@ -74,7 +74,7 @@ def without_entry(target: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Source:
-    """What a member of a group cites.
+    """The sources of a member of a group.
 
     Args:
         group: of the config.
@@ -88,7 +88,7 @@ class Source:
 
 
 def sources(configs: Sequence[Mapping[str, Any]]) -> list[Source]:
-    """What the members in some configs cite, each once, in the order of `GROUPS`."""
+    """The sources of the members in some configs, without repetitions, in the order of `GROUPS`."""
     texts = {
         (group, name): tuple(map(cited, references(target)))
         for group in GROUPS
@@ -114,13 +114,13 @@ def _targets(node: Any, name: str) -> Iterator[tuple[str, str]]:
 def bibtex(keys: Sequence[str]) -> str:
     """The entries as BibTeX, in the order of their keys."""
     entries = {key: bibliography().entries[key] for key in sorted(set(keys))}
-    # TeX's own spelling of letters: every encoding has it and every BibTeX reads it
+    # accents as TeX commands: every encoding has them and every BibTeX reads them
     text: str = BibliographyData(entries).to_string("bibtex", encoding="ascii")
     return text
 
 
 def short(key: str) -> str:
-    """An entry in a few words: its arXiv number, or first author and year."""
+    """A short form of an entry: its arXiv number, or authors and year."""
     entry: Entry = bibliography().entries[key]
     if "eprint" in entry.fields:
         return f"arXiv {entry.fields['eprint']}"
@@ -131,7 +131,7 @@ def short(key: str) -> str:
 
 
 def cited(key: str) -> str:
-    """An entry as in a list of references: authors, title, venue, year, number."""
+    """An entry of a list of references: authors, title, venue, year, number."""
     entry: Entry = bibliography().entries[key]
     authors = [_initials(person) for person in entry.persons["author"]]
     fields = entry.fields
@@ -165,7 +165,7 @@ def _title(key: str) -> str:
 
 
 def declared(target: str, name: str) -> Any:
-    """A plain value that the class of one of our members declares; None if it does not.
+    """A plain value that the class of one of our members declares, or None.
 
     Args:
         target: the full name of the class.

@@ -1,7 +1,7 @@
 """Sample panels: the best and the worst cell of a run beside the data.
 
-Samples are not stored. The run's trained weights generate them again: fewer ones, with the random
-numbers of pictures. So a panel shows the law of a cell and not the points that were measured.
+Samples are not stored. The trained weights of the run generate a smaller number again, with the
+random numbers of pictures. So a panel shows the law of a cell, but not the measured points.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from samplerbench.identity import settings_text
 from samplerbench.report.charts import PALETTE, Chart, figure, titled
 
 POINTS = 2000
-#: The longest time in which the samples of a cell may be generated.
+#: The longest time for generating the samples of a cell.
 MOST_SECONDS = 5.0
 _DATA = "rgba(128,128,128,0.55)"
 SECTION = "Samples beside the data"
 
 
 def panels(scene: Scene, lines: pd.DataFrame, run: str) -> Iterator[Chart]:
-    """One chart for the cell nearest to the data and one for the farthest cell.
+    """One chart for the cell that is nearest to the data, and one for the farthest cell.
 
     Args:
         scene: the run's objects, with its weights loaded.
@@ -41,7 +41,7 @@ def panels(scene: Scene, lines: pd.DataFrame, run: str) -> Iterator[Chart]:
         raise InvalidSetting("panels", f"{dim}-D data", "1-D or 2-D data")
     seconds = lines["seconds"] * POINTS / lines["n_samples"]
     cheap = lines[lines["mean"].notna() & (seconds <= MOST_SECONDS)].sort_values("mean")
-    if "learned" in set(cheap["denoiser"]):  # the case in practice
+    if "learned" in set(cheap["denoiser"]):  # the denoiser that is used in practice
         cheap = cheap[cheap["denoiser"] == "learned"]
     if cheap.empty:
         allowed = f"a finished cell whose {POINTS} samples take at most {MOST_SECONDS:g} s"
@@ -86,7 +86,7 @@ def _plane(data: np.ndarray, points: np.ndarray) -> Mapping[str, Any]:
         }
         for name, cloud, colour in (("data", data, _DATA), ("samples", points, PALETTE[1]))
     ]
-    # a few samples far away would make all others too small to see
+    # a few samples far away would make the others too small to see
     low, high = np.quantile(np.concatenate([data, points]), [0.002, 0.998], axis=0)
     room = 0.08 * (high - low)
     (left, bottom), (right, top) = (low - room).tolist(), (high + room).tolist()

@@ -91,8 +91,8 @@ class Value:
     Args:
         mean: of the cell.
         half: of its interval.
-        same: whether it cannot be distinguished from the floor.
-        best: whether it is the smallest of its start, denoiser and N.
+        same: whether it is not distinguishable from the floor.
+        best: whether it is the smallest for its start, denoiser and N.
     """
 
     mean: float
@@ -151,7 +151,7 @@ def _about(rows: pd.DataFrame, law: pd.DataFrame) -> str:
 
 
 def _lines(rows: pd.DataFrame, columns: list[int]) -> list[tuple[list[str], list[Value | None]]]:
-    # within one start and denoiser: the exact score or start is not an advantage of a sampler
+    # best within one start and denoiser: samplers with the exact score or start have an advantage
     ordered = rows[rows["ordered"]]
     smallest = ordered.groupby(["start", "denoiser", "steps"])["mean"].min().to_dict()
     lines = rows.sort_values(["run", "start", "denoiser", "sampler", "eta", "name"])

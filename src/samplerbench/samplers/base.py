@@ -25,7 +25,7 @@ from samplerbench.core.grids import MOST_NOISE, Grid, Level, Levels, for_sampler
 from samplerbench.core.models import Denoiser, Density, Score
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.errors import require
+from samplerbench.errors import IN_STEP, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,17 @@ class Sampler(ABC):
         """
         return steps
 
-    def least_evaluations(self, steps: int) -> int:
-        """The smallest number of evaluations in a run of N steps."""
-        return self.evaluations(steps) or steps
+    def plain_evaluations(self, steps: int) -> int | None:
+        """The same for a run of N steps that ends at σ > 0 (final=none).
+
+        That is N + 1 steps without the one to the data, which takes one evaluation.
+        """
+        count = self.evaluations(steps + 1)
+        return None if count is None else count - 1
+
+    def least_evaluations(self, steps: int, *, plain: bool = False) -> int:
+        """The smallest number of evaluations in a run of N steps; `plain` if final=none."""
+        return (self.plain_evaluations(steps) if plain else self.evaluations(steps)) or steps
 
     def levels(self, grid: Grid, schedule: NoiseSchedule, steps: int) -> Levels:
         """The levels of a run of N steps, of the job's grid if the sampler has none of its own."""
@@ -219,8 +227,7 @@ def iterate(
         InvalidSetting: the sampler yields fewer or more states, or a state of another shape.
     """
     count = 0
-    # the signature of `steps` promises a denoiser; a score is enough if the sampler says so
-    for count, step in enumerate(sampler.steps(cast(Denoiser, model), x, levels, noise), 1):
+    for count, step in enumerate(_noted(sampler, model, x, levels, noise), 1):
         if count > levels.steps:
             break
         name = type(step).__name__
@@ -232,6 +239,31 @@ def iterate(
         yield step
     name, allowed = type(sampler).__name__, f"a sampler that yields {levels.steps} states"
     require(count == levels.steps, "sampler", name, f"{allowed}, one for each step")
+
+
+def _noted(
+    sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise: Noise
+) -> Iterator[Step]:
+    """The steps of a sampler; an error in a step gets a note with the step."""
+    count = 0
+    try:
+        # the signature of `steps` promises a denoiser; a score is enough if the sampler says so
+        for step in sampler.steps(cast(Denoiser, model), x, levels, noise):
+            yield step
+            count += 1
+    except Exception as error:
+        if count < levels.steps:
+            error.add_note(place_of(sampler, levels, count))
+        raise
+
+
+def place_of(sampler: Sampler, levels: Levels, count: int) -> str:
+    """A description of the step after `count` others, with a hint for the author of the sampler."""
+    now, to = levels.rows[count : count + 2]
+    text = f"{IN_STEP}{count + 1}, from t={now.t:.3g}, α={now.alpha:.3g}, σ={now.sigma:.3g}"
+    if now.alpha == 0 and not sampler.needs_signal:
+        return f"{text}: declare needs_signal = True if it cannot start without signal"
+    return f"{text} to σ=0: the state at the data is x0_hat" if to.sigma == 0 else text
 
 
 def final_state(sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise: Noise) -> Tensor:

@@ -1,4 +1,4 @@
-"""DDPM's own steps, with β·Δt in place of the exact variance of a forward step."""
+"""DDPM's own steps, with β·Δt instead of the exact variance of a forward step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from samplerbench.core.noise import Noise
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.reverse_sde import sde_rates
 
-#: The least share of its variance that a forward step keeps, as in DDPM codes that cap β at 0.999.
+#: The smallest share of its variance that a forward step keeps; DDPM codes limit β to 0.999.
 _LEAST_KEPT = 1e-3
 
 
@@ -23,7 +23,7 @@ class DDPMLinear(Sampler):
     """x_s = (x_t + b·s(x_t))/√(1 − c) + √b·z,   b = g²·Δt,  c = −2f·Δt,  Δt = t − s.
 
     It reverses the forward step x_t = √(1 − c)·x_s + √b·z, which is that of the SDE up to Δt². On a
-    VP path b = c = β(t)·Δt, and the step is that of DDPM with the variance b; `ddpm_large` takes
+    VP path b = c = β(t)·Δt, and the step is that of DDPM with the variance b; `ddpm_large` uses
     the exact variance of the forward step instead. On a VE path it is `reverse_sde`. c is at most
     0.999. The last step is x̂₀. Weak order 1; one evaluation per step. Ho, Jain, Abbeel, "Denoising
     diffusion probabilistic models", NeurIPS 2020 (arXiv 2006.11239), Algorithm 2 with σ_t² = β_t;

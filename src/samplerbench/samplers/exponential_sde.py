@@ -1,4 +1,4 @@
-"""The exponential integrator of the reverse SDE with the score frozen over a step."""
+"""The exponential integrator of the reverse SDE, for a score that is constant over a step."""
 
 from __future__ import annotations
 

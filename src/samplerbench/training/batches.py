@@ -1,10 +1,10 @@
 """Training data and their batches: rows of one tensor, gathered by index.
 
-Without replacement each pass visits the data in an order of its own. Rows that do not fill a batch
-are left out of the pass, or make its last, smaller batch. With replacement every batch is a new
-draw. Batch k depends on (train_seed, k) only: a resumed run sees the batches of an uninterrupted
+Without replacement each pass visits the data in its own order. Rows that do not fill a batch are
+left out of the pass, or make its last, smaller batch. With replacement every batch is a new draw.
+Batch k depends only on (train_seed, k): a resumed run gets the same batches as an uninterrupted
 one, and torch's global generator is not used. For Lightning all steps are one epoch, because a
-thousand short epochs cost more time than the network. The data may be on the accelerator; the
+thousand short epochs take more time than the network. The data may be on the accelerator; the
 indices are moved there.
 """
 
@@ -54,7 +54,7 @@ class Batches:
     Args:
         x0: the data, shape (n, dim).
         recipe: batch size, steps, whether rows are drawn with replacement, number of devices.
-        train_seed: decides the order.
+        train_seed: determines the order.
         first: number of the first batch; above 0 in a resumed run.
         rank: the device; with several devices each gets its share of every batch.
     """
@@ -91,8 +91,8 @@ class Batches:
 class SingleBatch:
     """All rows as one batch.
 
-    Lightning needs an iterable of its own kind: it takes a list with one tensor for a list of data
-    loaders, and each row of that tensor for a batch.
+    A plain list would not work: Lightning interprets a list with one tensor as a list of data
+    loaders, and each row of the tensor as a batch.
 
     Args:
         x0: shape (n, dim).

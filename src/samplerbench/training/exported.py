@@ -1,8 +1,8 @@
-"""A model that was trained here as a diffusers pipeline.
+"""Export a trained model as a diffusers pipeline.
 
-A pipeline can hold a U-Net that gets a level as the number k of `pretrained`, trained on data that
-are not standardised, on a path with α² + σ² = 1. Its table has the T levels t = 1/T, …, 1 of the
-path.
+A pipeline can contain a U-Net that gets a level as the number k of `pretrained`, trained on data
+that are not standardised, on a path with α² + σ² = 1. Its table has the T levels t = 1/T, …, 1 of
+the path.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def pipeline(model: Learned) -> Any:
     """A `DDIMPipeline` that makes the images of our DDIM on the grid `ddpm_trailing`.
 
     Raises:
-        InvalidSetting: a pipeline cannot hold this model.
+        InvalidSetting: a pipeline cannot contain this model.
     """
     allowed = "another one, or pip install 'samplerbench[images]' for diffusers"
     require(find_spec("diffusers") is not None, "network", "unet", allowed)
@@ -31,14 +31,16 @@ def pipeline(model: Learned) -> Any:
 
     network, name = model.network, type(model.network).__name__
     if not isinstance(network, UNet):
-        raise InvalidSetting("network", name, "unet: a diffusers pipeline holds no other network")
+        raise InvalidSetting(
+            "network", name, "unet: a diffusers pipeline cannot contain another network"
+        )
     allowed = "time: a diffusers pipeline knows a level by its number"
     require(network.level == "time", "network.level", network.level, allowed)
     plain = bool((model.mean == 0).all()) and float(model.std) == 1
     allowed = "false: a diffusers pipeline has no place for the mean and the scale of the data"
     require(plain, "objective.standardise", True, allowed)
     shape, padded = network.event_shape, event_shape(network.unet.config)
-    allowed = f"images of {padded}: a diffusers pipeline does not crop what its network makes"
+    allowed = f"images of {padded}: a diffusers pipeline does not crop the output of its network"
     require(shape == padded, "dataset", shape, allowed)
     predictions = [name for name, target in TARGETS.items() if target == model.target]
     if not predictions:

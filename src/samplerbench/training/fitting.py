@@ -1,8 +1,8 @@
 """The LightningModule of a training: its batches, its losses, its optimiser.
 
-Random numbers depend on (train_seed, step) only. So step k draws the same numbers in an interrupted
+Random numbers depend only on (train_seed, step). So step k draws the same numbers in an interrupted
 and in an uninterrupted run, and torch's global generator is not used. Every validation uses the
-same noise and levels, for all seeds: the validation loss changes with the network only.
+same noise and levels, for all seeds: the validation loss changes only with the network.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Fitting(pl.LightningModule):
         self._losses: list[Tensor] = []  # since the last entry of the log
 
     def train_dataloader(self) -> Batches:
-        """The batches from the current step on, those of this device."""
+        """The batches of this device, from the current step on."""
         objective = self.objective
         return Batches(
             self.data.x0,
@@ -51,7 +51,7 @@ class Fitting(pl.LightningModule):
             RunFailed: the loss is not finite.
         """
         step, recipe = self.global_step, self.objective.recipe
-        # the first device draws the numbers of a single one; the others have keys of their own
+        # the first device has the numbers of a training on one device; the others have own keys
         rank = [self.global_rank] if self.global_rank else []
         generator = torch_generator("loss", self.objective.train_seed, step, *rank)
         loss = self.objective.loss(batch, generator)
@@ -67,7 +67,6 @@ class Fitting(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The recipe's optimiser."""
         return self.objective.recipe.optimiser(self.objective.parameters())
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -90,5 +89,5 @@ class Fitting(pl.LightningModule):
 
 
 def diverged(recipe: Recipe, reason: str) -> RunFailed:
-    """The error for a training whose numbers are no longer finite."""
+    """The error for a training with a loss or weights that are not finite."""
     return RunFailed(f"trainer.lr={recipe.lr}: must be smaller: {reason}")

@@ -43,7 +43,7 @@ from samplerbench.training.fitting import Fitting, diverged
 from samplerbench.training.resuming import Keeper, States, usable
 from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, Loss, finite, save
 
-#: Variables that give a process its place among others; Lightning would read them.
+#: Environment variables with the rank of a process; Lightning would read them.
 RANK_VARIABLES = (
     "LOCAL_RANK",
     "NODE_RANK",
@@ -69,26 +69,26 @@ def train(
     """Train the objective's model by its recipe; write losses and weights to `directory`.
 
     The same objective, data and seeds give the same bits on the same machine with the same number
-    of threads, also if the training was interrupted and resumed. The weights are written last and
-    as a whole: a file of weights has its losses beside it.
+    of threads, also if the training was interrupted and resumed. The weights are written last, so a
+    complete file of weights has its losses beside it.
 
     Args:
         objective: the loss, with its model and recipe; its model is changed in place.
         data: clean data.
-        directory: where `losses.csv` and `model.safetensors` are written.
-        log: called with all losses so far at each new one; not with several devices.
+        directory: of `losses.csv` and `model.safetensors`.
+        log: called with all losses so far after each new one; not with several devices.
         callbacks: more Lightning callbacks.
-        device: where to run; with several devices, the first of them.
+        device: of the training; with several devices, the first one.
         progress: whether to show a progress bar.
-        resumable: whether to keep the state in `directory` during the training, and to resume from
-            a state that is there. An unusable state is renamed, with a warning.
-        training_id: the identity of this training, which is kept in the file of weights.
+        resumable: whether to save the state in `directory` during the training, and to resume from
+            an existing state. An unusable state is renamed, with a warning.
+        training_id: the identity of this training, which the file of weights contains.
 
     Returns:
         The model, with averaged weights, in float32, on the CPU, without gradients.
 
     Raises:
-        RunFailed: the loss or the weights are no longer finite.
+        RunFailed: the loss or the weights are not finite.
     """
     recipe = objective.recipe
     state = directory / STATE
@@ -112,8 +112,8 @@ def train(
             devices=_devices(torch.device(device), recipe.devices),
             # forks: Lightning's other strategies start the whole command again in each process
             strategy="ddp_fork" if recipe.devices > 1 else "auto",
-            # also under Slurm: Lightning's own requeueing works in trainings only, and writes a
-            # checkpoint in the middle of a step (its issue 21406)
+            # also under Slurm: Lightning's own requeueing works only during a training, and writes
+            # a checkpoint in the middle of a step (its issue 21406)
             plugins=[LightningEnvironment(), States()],
             precision=recipe.precision,  # type: ignore[arg-type]  # Recipe has checked it
             max_steps=recipe.steps,
@@ -135,7 +135,7 @@ def train(
         try:
             trainer.fit(Fitting(objective, data), ckpt_path=resume, weights_only=True)
         except SystemExit:
-            # Lightning's answer to Ctrl-C, which would end the other jobs of a multirun too
+            # Lightning's reaction to Ctrl-C, which would also end the other jobs of a multirun
             if trainer.interrupted:
                 signal.signal(signal.SIGINT, interrupt_handler)
                 raise KeyboardInterrupt from None
@@ -156,7 +156,7 @@ def train(
 
 
 def _devices(device: torch.device, count: int) -> int | list[int]:
-    """Lightning's `devices`: a number of devices, or the indices of certain ones."""
+    """Lightning's `devices`: a number of devices, or a list of indices."""
     if device.index is None or device.type == "cpu":
         return count
     return list(range(device.index, device.index + count))
@@ -178,11 +178,9 @@ class LossHistory(Callback):
         self._log = log
 
     def state_dict(self) -> dict[str, Any]:
-        """The losses so far, for a resumed training."""
         return {"rows": list(self.rows)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue the losses of the interrupted training."""
         self.rows = [tuple(row) for row in state_dict["rows"]]
 
     def on_train_batch_end(
@@ -218,10 +216,10 @@ class LossHistory(Callback):
 
 
 class SparseBar(RichProgressBar):
-    """Lightning's progress bar, updated about a hundred times in all.
+    """Lightning's progress bar with about a hundred updates per training.
 
-    Lightning's own collects the metrics at every step, also where it does not draw: in a terminal
-    that takes 5 % of a step of a small network.
+    The original collects the metrics in every step, even if it does not draw: in a terminal this
+    takes 5 % of a step of a small network.
     """
 
     def on_train_batch_end(
@@ -240,11 +238,11 @@ class SparseBar(RichProgressBar):
 
 @contextmanager
 def _without_environment() -> Iterator[None]:
-    """Hide from Lightning what it reads in the environment: the config alone decides.
+    """Hide environment variables from Lightning, so that only the config has an effect.
 
-    Lightning would take the rank that `srun`, for example, gives to this process for a rank in the
-    training. In the training the only ranks are those of the processes that it forks. It would also
-    read settings of its Trainer, and set the number of threads of forked processes.
+    Lightning would interpret the rank that `srun`, for example, gives to this process as a rank in
+    the training, but only the processes that it forks have ranks there. It would also read settings
+    of its Trainer, and set the number of threads of forked processes.
     """
     trainer_settings = [name for name in os.environ if name.startswith("PL_TRAINER_")]
     threads = str(torch.get_num_threads())
@@ -260,7 +258,7 @@ def _without_environment() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Lightning's messages at each start, and warnings about what is intended here."""
+    """Silence Lightning's messages at each start, and its warnings about intended settings."""
     log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     level = log.level
     log.setLevel(logging.WARNING)

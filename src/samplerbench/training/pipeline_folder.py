@@ -1,9 +1,9 @@
-"""Reading a diffusers pipeline from its folder: the table of levels, the target, the U-Net.
+"""Read a diffusers pipeline from its folder: the table of levels, the target, the U-Net.
 
 No code of a pipeline is executed: its configuration is read as JSON and its weights as safetensors.
-diffusers itself builds the scheduler from the configuration, as it does for anyone who runs the
-pipeline there, and the table is read from that object. Settings that this diffusers would ignore
-are refused, and so is everything that is not a discrete DDPM on pixels.
+diffusers itself builds the scheduler from the configuration, as it does when it runs the pipeline,
+and the table is read from that object. Settings that this version of diffusers would ignore are
+refused, and so is everything that is not a discrete DDPM on pixels.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from samplerbench.core.schedules import DDPMTable
@@ -29,9 +30,15 @@ TARGETS: dict[str, Target] = {
     "v_prediction": VTarget(),
     "sample": DataTarget(),
 }
-#: diffusers' pipelines that make images from noise alone, by a U-Net and a scheduler on pixels.
+#: diffusers' pipelines that only need noise, a U-Net on pixels and a scheduler.
 PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+AGAIN = "if its download is incomplete, hf download and its id complete it"
+#: What to do with the channels of a learned variance.
+WITHOUT_VARIANCE = (
+    "no sampler here uses a learned variance: keep the first half of the rows of conv_out, "
+    "set out_channels=in_channels and the scheduler's variance_type=fixed_small, and save it again"
+)
 
 
 class Unsuitable(Exception):
@@ -39,10 +46,10 @@ class Unsuitable(Exception):
 
 
 def locate(model: str) -> Path:
-    """The folder of a pipeline: the folder with that name, or the one in the hub's cache.
+    """The folder of a pipeline: `model` itself, or its folder in the cache of the hub.
 
     Raises:
-        InvalidSetting: there is neither; the message has the command that downloads it.
+        InvalidSetting: neither exists; the message has the command that downloads it.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -50,13 +57,13 @@ def locate(model: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    allowed = "a folder that is there, or the id of a pipeline on the Hugging Face hub"
+    allowed = "an existing folder, or the id of a pipeline on the Hugging Face hub"
     try:
         return Path(snapshot_download(model, local_files_only=True))
     except HFValidationError as error:
         raise InvalidSetting("model", model, allowed) from error
     except OSError as error:
-        once = f"that is in its cache: no job downloads; do it once by hf download {model}"
+        once = f"that is in its cache: no job downloads; do it once with hf download {model}"
         raise InvalidSetting("model", model, f"{allowed} {once}") from error
 
 
@@ -65,22 +72,23 @@ def read_folder(folder: Path, model: str) -> tuple[Any, Target, DDPMTable, tuple
 
     Args:
         folder: of the pipeline.
-        model: the user's name of it, for messages.
+        model: its name, for messages.
 
     Raises:
         InvalidSetting: its weights are in a format that can execute code.
         Unsuitable: it is not an unconditional DDPM on pixels.
-        Exception: what diffusers and safetensors raise for broken files.
+        Exception: of diffusers or safetensors, for broken files.
     """
     with _quiet():
+        if not (folder / "model_index.json").is_file():
+            raise Unsuitable(_why_no_pipeline(folder))
         index = _read(folder / "model_index.json")
         config = _read(_part(folder, "scheduler") / "scheduler_config.json")
         scheduler = _scheduler(index, config)
         table = _table(scheduler)
         unet = _part(folder, "unet")
         shape = _shape(_read(unet / "config.json"), table.train_steps)
-        if not any((unet / name).is_file() for name in (WEIGHTS, f"{WEIGHTS}.index.json")):
-            raise InvalidSetting("model", model, _how_to_convert(model))
+        _require_weights(unet, model)
         return _load_unet(unet), TARGETS[scheduler.config.prediction_type], table, shape
 
 
@@ -92,7 +100,9 @@ def _part(folder: Path, name: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     """The configuration of a pipeline or of a part."""
     if not path.is_file():
-        raise Unsuitable(f"it has no {path.name}; save a whole pipeline by its save_pretrained")
+        raise Unsuitable(
+            f"it has no {path.name}; save a whole pipeline by its save_pretrained; {AGAIN}"
+        )
     content = json.loads(path.read_bytes())
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} is not a mapping")
@@ -101,7 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Switch diffusers' warnings off: what matters in them is refused here."""
+    """Switch diffusers' warnings off: settings with important warnings are refused here."""
     from diffusers.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -113,11 +123,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _scheduler(index: Mapping[str, Any], config: dict[str, Any]) -> Any:
-    """The scheduler as diffusers builds it: first by its class, then by its pipeline.
+    """The scheduler that diffusers builds: first from its class, then from its pipeline.
 
-    Settings that the file leaves out get the defaults of that class. A `DDIMPipeline` and a
-    `PNDMPipeline` make a scheduler of their own from the given one, and settings that were left out
-    get the defaults of the new class. No network is needed for that.
+    Settings that are missing in the file get the defaults of that class. A `DDIMPipeline` and a
+    `PNDMPipeline` convert the scheduler to their own class, and missing settings get the defaults
+    of the new class. No network is needed for that.
 
     Args:
         index: model_index.json, the parts of a pipeline and their classes.
@@ -127,7 +137,7 @@ def _scheduler(index: Mapping[str, Any], config: dict[str, Any]) -> Any:
 
     pipeline = index.get("_class_name")
     if pipeline not in PIPELINES:
-        raise Unsuitable(f"its pipeline is {pipeline}; those on pixels are {', '.join(PIPELINES)}")
+        raise Unsuitable(f"its pipeline is {pipeline}, not one of {', '.join(PIPELINES)} on pixels")
     parts = {name: part for name, part in index.items() if part not in (None, [None, None])}
     for name in sorted(parts):
         if not name.startswith("_") and name not in ("unet", "scheduler"):
@@ -159,11 +169,13 @@ def _class_name(parts: Mapping[str, Any], name: str) -> str:
 
 def _require_unet(class_name: object) -> None:
     if class_name != "UNet2DModel":
-        raise Unsuitable(f"its network is {class_name}; only a UNet2DModel is on pixels alone")
+        raise Unsuitable(
+            f"its network is {class_name}; only a UNet2DModel takes nothing but pixels"
+        )
 
 
 def _modernised(config: dict[str, Any]) -> dict[str, Any]:
-    """A scheduler's configuration without two settings that diffusers had before version 0.9.
+    """A scheduler's configuration without two settings from before diffusers 0.9.
 
     `tensor_format` has no effect. `predict_epsilon` became `prediction_type`. Today's diffusers
     ignores the old name, assumes that every network predicts ε, and writes both names when it saves
@@ -181,7 +193,7 @@ def _modernised(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unknown_settings(kind: Any, config: dict[str, Any]) -> None:
-    """Refuse settings that this diffusers would ignore: they may decide what the network means."""
+    """Refuse settings that this diffusers would ignore: they may change the network's meaning."""
     ignored = kind.extract_init_dict(config)[1]
     unknown = ", ".join(sorted(name for name, value in ignored.items() if value is not None))
     if unknown:
@@ -203,7 +215,7 @@ def _table(scheduler: Any) -> DDPMTable:
     if "timestep_scaling" in config:
         raise Unsuitable(f"{kind} is for consistency models, which are not denoisers")
     if str(config.get("variance_type")).startswith("learned"):
-        raise Unsuitable("its network predicts a variance too")
+        raise Unsuitable(f"its network predicts a variance too, and {WITHOUT_VARIANCE}")
     if prediction not in TARGETS:
         raise Unsuitable(f"it predicts {prediction}, not one of {', '.join(TARGETS)}")
     signal, steps = scheduler.alphas_cumprod.double().tolist(), config.num_train_timesteps
@@ -240,7 +252,9 @@ def _shape(config: dict[str, Any], train_steps: int) -> tuple[int, int, int]:
         raise Unsuitable("its network takes σ (a score SDE), not the number of a level (a DDPM)")
     if settings.in_channels != settings.out_channels:
         channels = f"{settings.in_channels} channels and gives {settings.out_channels}"
-        reason = "networks with a learned variance, or with an image as input, are not supported"
+        reason = "an image as a second input, as for a higher resolution, cannot be given here"
+        if settings.out_channels == 2 * settings.in_channels:
+            reason = WITHOUT_VARIANCE
         raise Unsuitable(f"its network takes {channels}: {reason}")
     if isinstance(embedding, nn.Embedding) and embedding.num_embeddings < train_steps:
         levels = f"{embedding.num_embeddings} levels, and its scheduler has {train_steps}"
@@ -265,16 +279,78 @@ def event_shape(unet: Mapping[str, Any]) -> tuple[int, int, int]:
             raise Unsuitable(f"its network has no image size: sample_size={size}")
 
 
-def _how_to_convert(model: str) -> str:
-    """The advice for weights in a format that can execute code."""
+def _why_no_pipeline(folder: Path) -> str:
+    """Why a folder without model_index.json is refused, and the model to give instead."""
+    missing = "it has no model_index.json"
+    if (folder.parent / "model_index.json").is_file():
+        return f"{missing}; a pipeline is in the folder above it: model={folder.parent}"
+    networks = [name for name in ("unet_ema", "unet") if (folder / name / "config.json").is_file()]
+    if networks:
+        command = (
+            "from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel; "
+            f"DDPMPipeline(UNet2DModel.from_pretrained('{folder / networks[0]}'), "
+            "DDPMScheduler(...)).save_pretrained('NEW')"
+        )
+        what = f"it is a state of a training, with {' and '.join(networks)}"
+        how = f'with its settings of the scheduler in place of ...: python -c "{command}"'
+        return f"{missing}: {what}; {how}, then model=NEW"
+    states = sorted(path.name for path in folder.glob("checkpoint-*"))
+    if states:
+        return f"{missing}; it holds states of a training: model={folder / states[-1]}"
+    return f"{missing}; save a whole pipeline by its save_pretrained; {AGAIN}"
+
+
+def _require_weights(folder: Path, model: str) -> None:
+    """Refuse weights that are missing, not whole, or in another format.
+
+    Raises:
+        InvalidSetting: they are in a format that can execute code, or of a variant.
+        Unsuitable: they are missing or damaged.
+    """
+    index = folder / f"{WEIGHTS}.index.json"
+    whole = (folder / WEIGHTS).is_file() or not index.is_file()
+    names = [WEIGHTS] if whole else sorted({*json.loads(index.read_bytes())["weight_map"].values()})
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing == [WEIGHTS]:
+        stem = WEIGHTS.partition(".")[0]
+        others = [path.name for path in folder.glob(f"{stem}.*") if path.is_file()]
+        of_kind = [
+            name for kind in ("safetensors", "bin") for name in others if name.endswith(kind)
+        ]
+        if of_kind:
+            raise InvalidSetting("model", model, _how_to_convert(model, of_kind[0]))
+    if missing:
+        raise Unsuitable(f"its weights are not there: {missing[0]}; {AGAIN}")
+    for name in names:
+        with (folder / name).open("rb") as file:
+            if file.read(20).startswith(b"version https://git"):
+                raise Unsuitable(f"{name} only points to the weights; run git lfs pull there")
+        try:
+            with safe_open(folder / name, "pt"):
+                pass
+        except SafetensorError as error:
+            raise Unsuitable(f"{name} is not whole ({first_line(error)}); {AGAIN}") from error
+
+
+def _how_to_convert(model: str, name: str) -> str:
+    """The advice for weights of a variant, or in a format that can execute code.
+
+    Args:
+        model: the user's name of the pipeline.
+        name: of the file of weights: diffusion_pytorch_model[.VARIANT].safetensors or .bin.
+    """
+    _, *parts, kind = name.split(".")
+    variant = "".join(parts).partition("-")[0]  # a shard is called fp16-00001-of-00002
+    settings = [f"variant='{variant}'"] if variant else []
+    reason = f"and these are of the variant {variant}"
+    if kind == "bin":
+        settings.append("use_safetensors=False")
+        reason = f"since {name} can execute code; if you trust it"
     command = (
         "from diffusers import DDPMPipeline as P; "
-        f"P.from_pretrained('{model}', use_safetensors=False).save_pretrained('NEW')"
+        f"P.from_pretrained('{model}', {', '.join(settings)}).save_pretrained('NEW')"
     )
-    return (
-        f"one with its weights in {WEIGHTS}, since other formats can execute code; "
-        f'if you trust it: python -c "{command}", then model=NEW'
-    )
+    return f'one with its weights in {WEIGHTS}, {reason}: python -c "{command}", then model=NEW'
 
 
 def _load_unet(folder: Path) -> Any:
@@ -297,7 +373,7 @@ def _load_unet(folder: Path) -> Any:
         )
     missing, superfluous = len(report["missing_keys"]), len(report["unexpected_keys"])
     if missing or superfluous:
-        counts = f"lacks {missing} of the network's weights and has {superfluous} superfluous ones"
+        counts = f"lacks {missing} of the network's weights and has {superfluous} additional ones"
         raise Unsuitable(f"its file {counts}")
     if not finite(unet.state_dict()):
         raise Unsuitable("the network's weights are not all finite")

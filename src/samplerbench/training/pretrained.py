@@ -12,8 +12,8 @@ several stages), and 0 below the first level, where nothing was trained. Most U-
 cosines of k, which can be a fraction. For a network with a learned table of k, k is rounded.
 
 The network predicts ε, v or x₀. diffusers' schedulers clip x̂₀ to the range of pixels and keep the
-network's ε̂; no x̂₀ belongs to such a step, so no sampler here can make it. With `clip` the DDIM
-step stays a DDIM step: x̂₀ is clipped, and ε̂ = (x − α·x̂₀)/σ follows from it (diffusers'
+network's ε̂. Such a step is not a step of DDIM for any x̂₀, so no sampler here can make it. With
+`clip` the step is a DDIM step: x̂₀ is clipped, and ε̂ = (x − α·x̂₀)/σ is computed from it (diffusers'
 `use_clipped_model_output`).
 
 Nothing is downloaded, and no code of a pipeline is executed; see `pipeline_folder`.
@@ -84,12 +84,12 @@ class Pretrained(Denoiser):
 
     def why_incompatible(self, levels: Levels) -> str | None:
         if isinstance(self.target, NoiseTarget) and levels.alpha[0] == 0:
-            return "it predicts ε, which says nothing of x₀ at the first level, where α = 0"
+            return "it predicts ε, which does not determine x₀ at the first level, where α = 0"
         return None
 
     def digest(self) -> str:
-        """A hash of weights, target and clipping. With the path they decide every value."""
-        # keys with an underscore say where the configuration came from
+        """A hash of weights, target and clipping; together with the path they determine x̂₀."""
+        # keys with an underscore only describe the origin of the configuration
         settings = {k: v for k, v in self.unet.config.items() if not k.startswith("_")}
         about = [type(self.target).__name__, self.clip, self.event_shape, settings]
         digest = blake2b(json.dumps(about, sort_keys=True, default=str).encode(), digest_size=8)
@@ -121,5 +121,5 @@ def pretrained(model: str | None, clip: float | None = None) -> Pretrained:
         raise
     except Unsuitable as error:
         raise InvalidSetting("model", model, f"another one: {error}") from error
-    except Exception as error:  # whatever the files hold
+    except Exception as error:  # the files may have any content
         raise InvalidSetting("model", model, f"{allowed} ({kind_and_line(error)})") from error

@@ -1,4 +1,4 @@
-"""The state of an unfinished training: kept now and then, and checked before it is used."""
+"""The state of an unfinished training: saved regularly, and checked before it is used."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from samplerbench.objectives.base import Recipe
 class Keeper(Checkpoint):
     """Writes the state about twenty times in a training, at steps that log their loss.
 
-    If validation follows such a step, the state is written after it, so that it holds the
-    validation loss too. No state is written after the last step: Lightning would resume there with
-    no step to make, and would then leave out the end of a training, such as putting the averaged
-    weights into the model.
+    If validation follows such a step, the state is written after it, so it also contains the
+    validation loss. No state is written after the last step: Lightning would resume without any
+    step left, and would then skip the end of a training, such as copying the averaged weights into
+    the model.
 
     Args:
         recipe: of the training.
@@ -65,7 +65,7 @@ class States(TorchCheckpointIO):
         path: str | Path,
         storage_options: Any = None,
     ) -> None:
-        """Write a state; after an interruption the file is whole or absent."""
+        """Write a state; after an interruption the file is complete or absent."""
         content = io.BytesIO()
         torch.save(checkpoint, content)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ class States(TorchCheckpointIO):
         map_location: Any = "cpu",
         weights_only: bool | None = True,
     ) -> dict[str, Any]:
-        """Read a state, without executing anything in it.
+        """Read a state, without executing code in it.
 
         Raises:
             ValueError: the file has changed since it was written.
@@ -93,7 +93,7 @@ def usable(state: Path) -> bool:
         return False
     try:
         States().load_checkpoint(state)
-    except Exception as error:  # whatever the file holds
+    except Exception as error:  # the file may have any content
         set_aside(state, error)
         return False
     return True

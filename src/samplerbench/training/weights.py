@@ -1,12 +1,12 @@
-"""The files of a training, and how weights are read and written.
+"""The files of a training; reading and writing weights.
 
     losses.csv           the logged losses
     model.safetensors    the weights, averaged if the recipe says so
     state.ckpt           the state of an unfinished training, after a digest; deleted at the end
 
-The safetensors format holds numbers only, nothing that could be executed. Damaged numbers would
-still be valid weights. So the metadata of the file has a digest of the weights, one of the losses
-that belong to them, and the identity of the training that made them.
+The safetensors format contains only numbers, no code. Damaged numbers would still be valid weights.
+So the metadata of the file has a digest of the weights, a digest of their losses, and the identity
+of their training.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Model = TypeVar("Model", bound="nn.Module")
 
 
 def save(model: nn.Module, path: Path, losses: bytes | None = None, training_id: str = "") -> None:
-    """Write the weights; after an interruption the file is whole or absent.
+    """Write the weights; after an interruption the file is complete or absent.
 
     Args:
         model: the model with the weights.
         path: of the file.
-        losses: the content of the file of losses that belongs to them.
+        losses: the content of the file of losses of this training.
         training_id: the identity of the training.
     """
-    import safetensors.torch  # slow to import, and some callers need the names of files only
+    import safetensors.torch  # slow to import, and some callers only need the names of files
 
     tensors = model.state_dict()
     losses_digest = "" if losses is None else sha256(losses).hexdigest()
@@ -57,14 +57,14 @@ def check_losses(losses: bytes, path: Path) -> None:
         path: of the weights.
 
     Raises:
-        ValueError: the digest in the file of weights is of other losses.
+        ValueError: the file of weights has the digest of other losses.
     """
     import safetensors
 
     with safetensors.safe_open(path, "pt") as file:
         _, losses_digest, _ = _metadata(file)
     if losses_digest != sha256(losses).hexdigest():
-        raise ValueError("the losses are not those of the weights beside them")
+        raise ValueError("the losses do not belong to the weights beside them")
 
 
 def training_of(path: Path) -> str:
@@ -80,7 +80,7 @@ def load(model: Model, path: Path) -> Model:
 
     Args:
         model: with the same network, target and schedule; its weights and data scale are replaced.
-        path: of the weights; a file from elsewhere may have no digest.
+        path: of the weights; a file of another program may have no digest.
 
     Raises:
         ValueError: the weights have changed since they were written, or are not all finite. The
@@ -92,7 +92,7 @@ def load(model: Model, path: Path) -> Model:
         tensors = {name: file.get_tensor(name) for name in list(file.keys())}
         weights_digest, *_ = _metadata(file)
     if weights_digest not in ("", _digest(tensors)):
-        raise ValueError("the weights are not those that were written")
+        raise ValueError("the weights have changed since they were written")
     if not finite(tensors):
         raise ValueError("the weights are not all finite")
     model.load_state_dict(tensors)

@@ -1,1 +1,1 @@
-"""Measurements of what members promise: orders, laws, contracts."""
+"""Checks of the promises of members: orders, laws, contracts."""

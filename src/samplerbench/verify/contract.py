@@ -1,9 +1,9 @@
 """The contract of every kind of member: named promises, and a check of each.
 
-A check takes a member and returns one line about what is wrong, None if the promise is kept, and ""
-if it does not apply to this member. The first line of its
-docstring is the promise. A network is given as a function from a seed to a network, an objective as
-a function from a network (None: its own) to an objective, since both are built with other parts.
+A check takes a member and returns one line about the fault, None if the promise is kept, and "" if
+it does not apply to this member. The first line of its docstring is the promise. A network is given
+as a function from a seed to a network, and an objective as a function from a network (None: its
+own) to an objective, since both are built with other parts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def settings(member: Any, *_: Any) -> str | None:
     frozen = getattr(getattr(member, "__dataclass_params__", None), "frozen", False)
     if not (frozen or isinstance(member, partial | FunctionType)):
         return f"write @dataclass(frozen=True) above class {type(member).__name__}"
-    describe(member)  # raises what is wrong
+    describe(member)  # raises an error with the fault
     return None
 
 
@@ -53,12 +53,12 @@ CONTRACTS: dict[str, dict[str, Check]] = {
 
 
 def faults(promises: Mapping[str, Check], member: Any, *bed: Any) -> dict[str, str | None]:
-    """The result of each check; what it raises is a line too.
+    """The result of each check; an error that it raises is a fault, too.
 
     Args:
         promises: checks by name, such as `CONTRACTS["dataset"]`.
         member: of the kind.
-        bed: what the checks use in place of their own test bed.
+        bed: replaces the default test bed of the checks.
     """
     lines: dict[str, str | None] = {}
     for name, check in promises.items():

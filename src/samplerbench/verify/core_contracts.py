@@ -35,7 +35,7 @@ LAW = gaussian((0.7, -1.2), ((1.0, 0.0), (0.0, 0.6)))
 
 
 def _accepted(make: Callable[[Any], T], cases: Iterable[Any]) -> Iterator[tuple[Any, T]]:
-    """The results of the cases that the member does not refuse.
+    """The results of the cases that the member accepts.
 
     Raises:
         InvalidSetting: it refuses all of them.
@@ -122,7 +122,7 @@ SCHEDULE: dict[str, Check] = {
 
 
 def _levels(grid: Grid, paths: Iterable[NoiseSchedule]) -> Iterator[tuple[int, Any, Levels]]:
-    """(N, path, levels) wherever the grid accepts path and N; it may refuse others."""
+    """(N, path, levels) for each path and N that the grid accepts."""
     for (path, steps), levels in _accepted(lambda case: grid(*case), product(paths, STEPS)):
         yield steps, path, levels
 
@@ -353,11 +353,11 @@ def level_law_type(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str
 
 
 def level_law_generator(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
-    """The generator decides the draws."""
+    """The generator determines the draws."""
     first, again, other = (_times(law, paths, seed) for seed in (0, 0, 1))
     for (_, one), (_, same), (path, another) in zip(first, again, other, strict=True):
         if not torch.equal(one, same) or torch.equal(one, another):
-            return f"on {path} the generator does not decide the draws"
+            return f"on {path} the generator does not determine the draws"
     return None
 
 

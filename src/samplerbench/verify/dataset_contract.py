@@ -1,10 +1,10 @@
 """The contract of data sets; see `contract`.
 
 An exact denoiser is orthogonal to all functions of its input: E[(x₀ − x̂₀(x))·f(x)] = 0 for every f
-of x = x₀ + σ·ε, if and only if x̂₀(x) = E[x₀ | x]. Draws and oracle of a data set are two pieces of
-code, and this compares them. The oracle's log-density is a third one: it must integrate to 1, and
-its slope, by differences, must be the score (Tweedie). A data set without an oracle promises only
-its draws, an oracle without a log-density nothing about it.
+of x = x₀ + σ·ε, if and only if x̂₀(x) = E[x₀ | x]. This compares the draws of a data set with its
+oracle, which are two pieces of code. The log-density of the oracle is a third one: it must
+integrate to 1, and its slope, by differences, must be the score (Tweedie). Without an oracle only
+the draws are checked; without a log-density its checks do not apply.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from samplerbench.datasets.base import Dataset
 from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
 PURPOSES = ("train", "validation", "evaluation", "floor", "start")
+PATH = EDM(1e9)
 #: α, and σ/α as a share of the data's standard deviation; the largest compares second moments.
 LEVELS = ((0.6, 0.03), (1.0, 0.2), (0.3, 1.0), (1.0, 10.0))
 
@@ -39,7 +40,7 @@ def draws(law: Dataset) -> str | None:
 
 
 def key(law: Dataset) -> str | None:
-    """Purpose and seed decide the draws; other ones give other draws."""
+    """Purpose and seed determine the draws; other ones give other draws."""
     if not law.can_be_drawn:
         return DOES_NOT_APPLY
     keys = [(purpose, seed) for purpose in PURPOSES for seed in (0, 1)]
@@ -84,16 +85,25 @@ def noised(law: Dataset) -> str | None:
 
 
 def moments(law: Dataset) -> str | None:
-    """Mean and variance of each coordinate, where they are known, are those of draws."""
+    """Mean, variance and covariance of the coordinates, if they are known, are those of draws."""
     known = law.moments()
     if known is None or not law.can_be_drawn:
         return DOES_NOT_APPLY
-    found = Moments.of(_draws(law, 5))
+    draws = _draws(law, 5)
+    found = Moments.of(draws)
     for name, other in (("mean", "mean_error"), ("variance", "variance_error")):
         gap = (getattr(known, name) - getattr(found, name)).abs()
         error = (getattr(known, other).square() + getattr(found, other).square()).sqrt()
         if not (gap <= 6 * error + 1e-9 * getattr(found, name).abs() + 1e-12).all():
             return f"a {name} is {float((gap / error).nan_to_num().max()):.0f} standard errors off"
+    covariance = law.covariance()
+    if covariance is not None:
+        centred, count = draws - found.mean, len(draws)
+        product, square = centred.T @ centred / count, centred.square().T @ centred.square() / count
+        gap, error = (covariance - product).abs(), ((square - product.square()) / count).sqrt()
+        if not (gap <= 6 * error + 1e-9 * product.abs().max() + 1e-12).all():
+            worst = float((gap / error).nan_to_num().max())
+            return f"a covariance is {worst:.0f} standard errors off"
     return None
 
 
@@ -102,7 +112,9 @@ def oracle(law: Dataset) -> str | None:
     model = _oracle(law)
     if model is None:
         return DOES_NOT_APPLY
-    count = 20_000 if law.dim <= 2 and law.known_law else 2_000
+    if getattr(model, "schedule", None) != PATH:
+        return "the schedule of the oracle is not the argument of `oracle`"
+    count = 20_000 if law.dim <= 2 and law.known_law else min(2_000, 2**20 // law.dim)
     x0 = law.sample(count, np.random.default_rng(1))
     eps = _normal(*x0.shape)
     for alpha, share in LEVELS:
@@ -111,7 +123,7 @@ def oracle(law: Dataset) -> str | None:
         x0_hat = model.denoiser(alpha * x, Level(math.nan, alpha, alpha * sigma))
         for f in (torch.ones_like(x), x, x0_hat - x, (x0_hat - x).tanh()):
             product = ((x0 - x0_hat) * f).sum(-1)
-            # where the noise moves no point beyond its neighbours, x̂₀ is x₀ but for rounding
+            # if the noise is smaller than the distances of the points, x̂₀ is x₀ up to rounding
             error = max(float(product.std()), 1e-9 * float(x0.var())) / count**0.5
             ratio = abs(float(product.mean())) / error
             if not ratio < 5:
@@ -211,7 +223,7 @@ DATASET: dict[str, Check] = {
 
 
 def _oracle(law: Dataset) -> Denoiser | None:
-    return law.oracle(EDM(1e9))
+    return law.oracle(PATH)
 
 
 def _draws(law: Dataset, seed: int) -> Tensor:

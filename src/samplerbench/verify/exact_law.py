@@ -37,7 +37,7 @@ def output_law(
 ) -> tuple[Tensor, Tensor]:
     """Mean (dim,) and covariance (dim, dim) of the sampler's output, float64.
 
-    It costs two runs and dim backward passes.
+    Cost: two runs and dim backward passes.
 
     Args:
         sampler: a method whose steps are affine in state and noise.

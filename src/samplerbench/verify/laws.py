@@ -121,7 +121,7 @@ def _refined(sampler: Sampler) -> list[Sampler]:
 def _levels(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> Levels:
     if not sampler.holds:
         return grids.uniform(schedule, steps)
-    # chains need enough steps to leave the law they start in
+    # chains need enough steps to leave the law of their start
     return grids.hold(schedule, STEPS[0] if sampler.affine else 100, noise=0.5)
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from samplerbench.core.line_laws import LineNodes
 from samplerbench.core.noise import torch_generator
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.divided import Divided
@@ -69,7 +70,7 @@ def bounds(metric: AnyMetric) -> str | None:
 
 
 def far(metric: AnyMetric) -> str | None:
-    """The same cloud, or draws of the law, are nearer than the same points 8 units away."""
+    """The same cloud, or draws of the law, are nearer than the same points shifted by 8."""
     if not metric.smaller_is_better:
         return DOES_NOT_APPLY
     x = _samples(metric)
@@ -79,7 +80,7 @@ def far(metric: AnyMetric) -> str | None:
 
 
 def units(metric: AnyMetric) -> str | None:
-    """A Wasserstein distance is 0 from a cloud to itself and at most the shift to a shifted one."""
+    """A Wasserstein distance is 0 for equal clouds only, in their units, at most a shift."""
     if not (isinstance(metric, Metric) and metric.is_wasserstein):
         return DOES_NOT_APPLY
     x = _samples(metric)
@@ -89,7 +90,14 @@ def units(metric: AnyMetric) -> str | None:
         return f"from a cloud to itself it is {same:.4g}, and is_wasserstein is True"
     if not 0 < moved <= float(shift.norm()) * (1 + 1e-9):
         return f"of a shift by {float(shift.norm()):.4g} it is {moved:.4g}"
-    return None
+    wider = distance(2 * x - x.mean(0)).value
+    if not wider > 1e-3:
+        return f"to a cloud of the same mean that is twice as wide it is {wider:.4g}"
+    scaled = metric.against(10 * x, seed=0)(20 * x - 10 * x.mean(0)).value
+    close = math.isclose(scaled, 10 * wider, rel_tol=1e-3)
+    return (
+        None if close else f"of clouds that are ten times as large it is {scaled / wider:.4g} times"
+    )
 
 
 def bits(metric: AnyMetric) -> str | None:
@@ -99,7 +107,7 @@ def bits(metric: AnyMetric) -> str | None:
     value = first(x).value
     first(x[: len(x) // 2])
     if first(x).value != value:
-        return "what was measured before changes the value"
+        return "earlier measurements change the value"
     return None if again(x).value == value else "the same seed gives another value"
 
 
@@ -147,6 +155,23 @@ def exact(metric: AnyMetric) -> str | None:
     return None if fine else f"to itself it is {same:.4g}, and to another {other:.4g}"
 
 
+def line(metric: AnyMetric) -> str | None:
+    """On a line the distance of an output's law to the same law is 0, to another law positive."""
+    if not isinstance(metric, OutputLawMetric) or metric.needs != "density":
+        return DOES_NOT_APPLY
+    z = torch.linspace(-9, 9, 400, dtype=torch.float64)
+
+    def nodes(mean: float) -> LineNodes:
+        log_density = -0.5 * z.square() - math.log(math.sqrt(2 * math.pi))
+        masses = log_density.exp() * (z[1] - z[0])
+        return LineNodes(mean + z, masses, log_density, torch.special.ndtr(z))
+
+    law = isotropic((1.0,), ((0.0,),), 1.0)
+    same, other = (metric.of_output(nodes(mean), law).value for mean in (0.0, 1.0))
+    fine = abs(same) < 1e-6 < other
+    return None if fine else f"to itself it is {same:.4g}, and to another {other:.4g}"
+
+
 def threads(metric: AnyMetric) -> str | None:
     """Several threads may share a distance."""
     x = _samples(metric)
@@ -172,6 +197,7 @@ METRIC: dict[str, Check] = {
     "refusal": refusal,
     "divergence": divergence,
     "exact": exact,
+    "line": line,
     **{
         check.__name__: _if_it_applies(check)
         for check in (bounds, far, units, bits, order, clouds, threads)
@@ -191,7 +217,7 @@ def _first(metric: AnyMetric, cases: tuple[T, ...]) -> T:
 
 
 def _samples(metric: AnyMetric) -> Tensor:
-    if isinstance(metric, LawMetric):  # rows of a finite set that are no training points
+    if isinstance(metric, LawMetric):  # rows of a finite set that are not training points
         return _first(metric, LAWS).draws(150, "floor", 0)
     dim = _first(metric, DIMS)
     x = torch.randn(60, dim, generator=torch_generator("metric", "x"), dtype=torch.float64)

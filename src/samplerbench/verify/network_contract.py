@@ -1,7 +1,7 @@
 """The contract of networks; see `contract`.
 
-A check gets a function that builds the network from a seed, for states of length 16, which are
-images of the shape (1, 4, 4) for networks on images.
+A check gets a function that builds the network from a seed, for states of length 16. For networks
+on images these are images of the shape (1, 4, 4).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEVELS = [(0.01, 1.0, 0.02), (0.5, 0.6, 0.8), (0.9, 1.0, 10.0), (1.0, 0.0, 1.0)]
 
 
 def randomised(module: nn.Module) -> None:
-    """Draw all parameters: some layers are 0 in a new network, and hide others."""
+    """Draw all parameters: some layers of a new network are 0, which hides the other layers."""
     for name, parameter in module.named_parameters():
         width = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3
         nn.init.normal_(parameter, 0, width, generator=torch_generator(name))
@@ -72,12 +72,12 @@ def levels(make: Make) -> str | None:
 
 
 def neighbours(make: Make) -> str | None:
-    """Every row has a level of its own, and does not depend on the other rows."""
+    """Every row has its own level, and does not depend on the other rows."""
     network, u = _network(make), _states(4)
     y = network(u, Level(*torch.tensor(LEVELS).T.unsqueeze(-1)))
     for row, state, level in zip(y, u, LEVELS, strict=True):
         if not _same(network(state, Level(*level)), row):
-            return "a row depends on the other rows, or has not its own level"
+            return "a row depends on the other rows, or does not use its own level"
     return None
 
 
@@ -88,11 +88,11 @@ def needs_level(make: Make) -> str | None:
     matters = bool((y.diff(dim=0).norm(dim=-1) > 1e-3).all())
     if matters == network.needs_level:
         return None
-    return f"the level {'matters' if matters else 'does not matter'}, and needs_level is not so"
+    return f"the level {'matters' if matters else 'does not matter'}, but needs_level disagrees"
 
 
 def seed(make: Make) -> str | None:
-    """The seed decides all weights."""
+    """The seed determines all weights."""
     first, other, again = make(0), make(1), make(0)
     for name, values in first.state_dict().items():
         if not torch.equal(values, again.state_dict()[name]):

@@ -1,12 +1,12 @@
 """The contract of samplers: promises that make their numbers comparable, and a check of each.
 
-A check runs a sampler on a `TestBed`, a law and a path, and returns one line about what is wrong,
-or None. A sampler that keeps its contract may still have another order or another law than it
-declares: see `orders` and `laws`.
+A check runs a sampler on a `TestBed`, a law and a path, and returns one line about the fault, or
+None. The contract includes neither the declared order nor the law: see `orders` and `laws`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 from samplerbench.core import grids
-from samplerbench.core.grids import Level, Levels
+from samplerbench.core.coupling import BrownianNoise
+from samplerbench.core.grids import Level, Levels, TruncatedLevels
 from samplerbench.core.models import Counted, Denoiser, Density, Score
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified
+from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPCosine
+from samplerbench.core.starts import Exact
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
-from samplerbench.samplers.base import Sampler, final_state, iterate
-from samplerbench.verify.orders import MIXTURE
+from samplerbench.samplers.base import Sampler, final_state, iterate, place_of
+from samplerbench.verify.orders import GAUSSIAN, MIXTURE, interior
 
 Check = Callable[..., str | None]
 #: The result of a check that does not apply to a member, such as one of an oracle without one.
@@ -42,7 +44,7 @@ class TestBed:
         device: of model and states.
     """
 
-    __test__ = False  # for pytest: this is no test
+    __test__ = False  # for pytest: this is not a test
 
     law: GaussianMixture
     schedule: NoiseSchedule
@@ -107,7 +109,7 @@ class Changed(Denoiser):
 
 
 def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """N steps yield N finite states of the shape of the start, none of which is changed later."""
+    """N steps yield N finite states of the start's shape, and no state is changed later."""
     levels = bed.levels(sampler)
     reason = sampler.why_incompatible(bed.model, levels)
     if reason is not None:
@@ -116,12 +118,12 @@ def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
         x = bed.start(sampler, *batch)
         before = x.clone()
         steps = list(iterate(sampler, bed.model, x, levels, _noise()))
-        for step in steps:
+        for number, step in enumerate(steps):
             if step.x0_hat.shape != x.shape:
                 shape = tuple(step.x0_hat.shape)
                 return f"from a start of shape {tuple(x.shape)} x̂₀ has the shape {shape}"
             if not (step.x.isfinite().all() and step.x0_hat.isfinite().all()):
-                return "a state or an x̂₀ is not finite"
+                return f"a state or an x̂₀ is not finite{place_of(sampler, levels, number)}"
             if ("acceptance" in step.info) is not sampler.rejects:
                 return f"rejects is {sampler.rejects}, and its steps have {list(step.info)}"
         if not torch.equal(x, before):
@@ -156,7 +158,7 @@ def bits(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 
 def neighbours(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """No sample depends on the others of its batch."""
+    """No sample depends on the others of its batch; each has noise of its own."""
     for dtype in (torch.float32, torch.float64):
         x = bed.start(sampler, 16).to(dtype)
         other = 3 * x.flip(0) + 1
@@ -164,6 +166,8 @@ def neighbours(sampler: Sampler, bed: TestBed = BED) -> str | None:
         one, two = (bed.run(sampler, start) for start in (x, other))
         if not torch.equal(one[5], two[5]):
             return "a sample depends on its neighbours"
+        if sampler.stochastic and torch.equal(*bed.run(sampler, x[:1].expand(2, -1))):
+            return "the samples of a batch share their noise"
         # DDIM(1) forgets a start without signal
         if not sampler.stochastic and torch.equal(one[4], two[4]):
             return "the start does not matter"
@@ -182,13 +186,23 @@ def sampler_type(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 
 def evaluations(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """The number of evaluations is `evaluations(steps)`."""
+    """The number of evaluations is `evaluations(steps)`, or with final=none `plain_evaluations`.
+
+    The latter is tested for samplers that accept such levels.
+    """
     for steps in (1, 2, STEPS):
-        expected, counted = sampler.evaluations(steps), Counted(bed.model)
-        levels, x = bed.levels(sampler, steps), bed.start(sampler, 3)
-        final_state(sampler, counted, x, levels, _noise())
-        if expected is not None and counted.evaluations != expected:
-            return f"evaluations({steps}) is {expected}, and {counted.evaluations} are made"
+        whole = bed.levels(sampler, steps + 1)
+        plain = TruncatedLevels(whole.t[:-1], whole.alpha[:-1], whole.sigma[:-1])
+        moves = not (sampler.holds or sampler.brings_levels)
+        takes_plain = moves and sampler.why_incompatible(bed.model, plain) is None
+        runs = [("evaluations", sampler.evaluations(steps), bed.levels(sampler, steps))]
+        if takes_plain:
+            runs.append(("plain_evaluations", sampler.plain_evaluations(steps), plain))
+        for name, expected, levels in runs:
+            counted = Counted(bed.model)
+            final_state(sampler, counted, bed.start(sampler, 3), levels, _noise())
+            if expected is not None and counted.evaluations != expected:
+                return f"{name}({steps}) is {expected}, and {counted.evaluations} are made"
     return None
 
 
@@ -279,6 +293,29 @@ def lost(sampler: Sampler, bed: TestBed = BED) -> str | None:
     return None if x[1:].isfinite().all() else "a sample that is NaN makes others NaN"
 
 
+def coupling(sampler: Sampler, bed: TestBed = BED) -> str | None:
+    """If `couples`, runs with the noise of one Brownian path converge strongly."""
+    if not (sampler.couples and sampler.stochastic):
+        return DOES_NOT_APPLY
+    order = strong_order(sampler)
+    return None if order > 0.4 else f"with the noise of one Brownian path the order is {order:.2f}"
+
+
+def strong_order(sampler: Sampler) -> float:
+    """The strong order with the noise of one Brownian path, on a Gaussian."""
+    path, steps = VPCosine(), (30, 60)  # fewer steps would cut the noise of EDMChurn
+    model = GAUSSIAN.oracle(path)
+    x = Exact().draw(GAUSSIAN, 60, interior(path, 1).rows[0], (0, 0, 0))
+
+    def run(n: int) -> Tensor:
+        levels = interior(path, n)
+        return final_state(sampler, model, x, levels, BrownianNoise(("coupled",), levels))
+
+    best = run(240)
+    coarse, fine = (float((run(n) - best).norm()) for n in steps)
+    return math.log2(coarse / fine)
+
+
 #: Promises that a schedule can break: one begins without signal (0/0 in a coefficient), one ends
 #: with noise at t = 0 (then the step to the data has no length in t), and α and σ have any shape.
 ON_EVERY_SCHEDULE: dict[str, Check] = {
@@ -287,11 +324,12 @@ ON_EVERY_SCHEDULE: dict[str, Check] = {
     "evaluations": evaluations,
     "noise": noise,
 }
-#: Promises that no schedule can break, since it only supplies coefficients: the use of the key, the
-#: batch, the dtype, the model and a NaN. `levels` has schedules of its own.
+#: Promises that do not depend on the schedule, which only supplies coefficients: the use of the
+#: key, the batch, the dtype, the model and a NaN. `levels` has its own schedules.
 ON_ONE_SCHEDULE: dict[str, Check] = {
     "bits": bits,
     "neighbours": neighbours,
+    "coupling": coupling,
     "type": sampler_type,
     "needs": needs,
     "levels": levels,

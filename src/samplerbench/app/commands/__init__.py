@@ -1,1 +1,1 @@
-"""The commands: what `samplerbench WORD …` runs."""
+"""The commands of `samplerbench COMMAND …`."""

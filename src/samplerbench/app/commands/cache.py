@@ -1,10 +1,10 @@
-"""`samplerbench cache`: what runs share, and how to make it smaller.
+"""`samplerbench cache`: list or prune the results that runs share.
 
     samplerbench cache                    list the trained models, values and figures
-    samplerbench cache prune days=30      remove what was written more than 30 days ago
+    samplerbench cache prune days=30      remove everything older than 30 days
 
-Both take `cache_dir=FOLDER`. Pruning keeps models that a job is training, and all files whose names
-are not those of a cache.
+Both take `cache_dir=FOLDER`. Pruning keeps models that a job is training, and all files that do not
+have the name of a cache file.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def main(words: list[str]) -> None:
     """List or prune.
 
     Raises:
-        InvalidSetting: a word is none of the command's, or there is no such folder.
+        InvalidSetting: the command does not use a word, or there is no such folder.
     """
     tasks, values = read_words("cache", words, ["cache_dir", "days"])
     task = " ".join(tasks) or "list"
     require(task in ("list", "prune"), "cache", task, "list or prune, with cache_dir=… or days=…")
     directory = Path(values.get("cache_dir", "multirun/.cache"))
-    require(directory.is_dir(), "cache_dir", directory, "a folder that a job has kept things in")
+    require(directory.is_dir(), "cache_dir", directory, "the cache folder of a job")
     days = values.get("days", "")
     if task == "list":
         require(not days, "days", days, "left out: only prune uses it, cache prune days=30")
@@ -53,7 +53,7 @@ def main(words: list[str]) -> None:
 
 
 def show(directory: Path) -> None:
-    """A line for each model, and how many values and archives of figures there are."""
+    """Print a line for each model, and the numbers of values and archives of figures."""
     out = console()
     table = Table(box=None, pad_edge=False)
     for name in ("training", "of", "state", "written"):
@@ -81,10 +81,10 @@ def _count(paths: Iterable[Path]) -> int:
 
 
 def prune(directory: Path, before: float) -> None:
-    """Remove what was written before a time, in seconds since 1970.
+    """Remove everything that was written before a time, in seconds since 1970.
 
     Raises:
-        InvalidSetting: the folder is not ours to change.
+        InvalidSetting: the folder cannot be written to.
     """
     cache = Cache(directory)
     try:
@@ -100,7 +100,7 @@ def prune(directory: Path, before: float) -> None:
 
 
 def _unlinked(paths: Iterable[Path], before: float) -> int:
-    """Remove files that were written before a time; returns their number."""
+    """Remove files that were written before a time; return their number."""
     unfinished = min(before, time.time() - HOUR)  # a job may be writing them
 
     def is_old(path: Path) -> bool:
@@ -114,7 +114,7 @@ def _unlinked(paths: Iterable[Path], before: float) -> int:
 
 
 def _removed(folder: Path, before: float) -> bool:
-    """Remove a training that was written before a time and is not in use; returns whether."""
+    """Remove a training if it was written before a time and is not in use; return whether."""
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
             if not folder.is_dir() or written(folder) >= before:
@@ -126,12 +126,12 @@ def _removed(folder: Path, before: float) -> bool:
 
 
 def written(folder: Path) -> float:
-    """When the last file of a training was written, in seconds since 1970."""
+    """The time of the last file of a training, in seconds since 1970."""
     return max((found.st_mtime for found in _stats([folder, *folder.iterdir()])), default=0.0)
 
 
 def _stats(paths: Iterable[Path]) -> list[os.stat_result]:
-    """The status of each file that is still there: running jobs may remove some."""
+    """The status of each file that still exists; running jobs may remove some."""
     found = []
     for path in paths:
         with suppress(FileNotFoundError):
@@ -151,7 +151,7 @@ def title(folder: Path) -> str:
 
 
 def state(folder: Path) -> str:
-    """Whether a training is done."""
+    """The state of a training, in words."""
     if (folder / WEIGHTS).exists():
         return "trained"
     return "being trained" if is_locked(folder.with_suffix(".lock")) else "interrupted"

@@ -1,19 +1,21 @@
 """`samplerbench check [[kind=]name…]`: measure whether members keep the contract of their kind.
 
 A kind is dataset, schedule, grid, network, target, level_law, weighting, objective, sampler, start
-or metric; a name without a kind is a sampler. A member is named as in conf/KIND/, with its settings
-there, or as a class of any package that can be imported, also from the current folder:
+or metric; a name without a kind is a sampler. A name is that of a member in conf/KIND/, with its
+settings there, or a class of any package that can be imported, also from the current folder:
 `samplerbench check heun my_package.MySampler dataset=my_rings`. Without a name all samplers are
-checked. To name a class is to trust its code: it runs.
+checked. If you name a class, its code runs: name only classes that you trust.
 
-One line is printed for each promise, with its meaning: see `verify.contract`. A sampler has one
-line with
+There is one line for each promise, with its meaning: see `verify.contract`. A sampler has one line
+with
 
-- *order*: measured on a Gaussian and on a mixture, on three paths; see `verify.orders`. More than
-  the declared order is allowed on a Gaussian: some methods are better on its linear field.
+- *order*: measured on a Gaussian and on a mixture, on three paths; see `verify.orders`. On a
+  Gaussian the order may be higher: some methods are better on its linear field.
+- *error*: on the mixture, in units of that of a reference method of the same order, on smooth and
+  on rough levels; see `verify.orders`.
 - *law*: the error of the law of its samples, as a share of the width of the right law, at few and
   at many steps; see `verify.laws`.
-- *contract*: promises that make its numbers comparable; see `verify.sampler_contract`.
+- *contract*: promises that make its results comparable; see `verify.sampler_contract`.
 
 A sampler of another package declares nothing. Its curve is printed, from 5 to 1 000 steps, and what
 a user should know of it; see `verify.peer_curves`. Settings may follow the name:
@@ -44,7 +46,9 @@ def main(words: list[str]) -> None:
         )
         names = list(member_files(kind))
         if name not in names and "." not in name:
+            others = [f"{other}={name}" for other in groups() if name in member_files(other)]
             allowed = f"one of {', '.join(names)}, or a class of that kind, package.Class"
+            allowed = " or ".join(others) or allowed
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))
     from samplerbench.app.commands.examine import examine  # slow: imports torch

@@ -1,10 +1,10 @@
-"""`samplerbench cite DIR…`: the BibTeX of what runs used.
+"""`samplerbench cite DIR…`: the BibTeX entries of the members that runs used.
 
     samplerbench cite multirun/2026-11-22_01-28-46_e52fe8e85d76c76c > references.bib
 
-For each member that the runs used a comment lists its references; then come their entries, and that
-of samplerbench, from CITATION.cff. The references of a member are those in the comments of its yaml
-or else in its docstring, see `report.references`. A run with members of other packages is read with
+A comment for each member lists its references. The entries follow, and that of samplerbench from
+CITATION.cff. The references of a member are in the comments of its yaml file, or else in its
+docstring, see `report.references`. For a run with members of other packages, add
 `trusted=their_package`.
 """
 
@@ -30,7 +30,7 @@ from samplerbench.report.references import bibtex, mentioned, references, withou
 
 #: Groups of which a run uses one member, and groups of which it uses several, by name.
 ONE, SEVERAL = ("dataset", "schedule", "grid"), ("start", "sampler", "metric", "picture")
-#: Groups that a training uses; an objective takes only some of them.
+#: Groups of a training; an objective uses only some of them.
 TRAINING = ("network", "objective", "target", "level_law", "weighting")
 
 
@@ -55,7 +55,7 @@ def main(words: list[str]) -> None:
     """Print a comment for each member, and the entries.
 
     Raises:
-        InvalidSetting: no folder is named, or one holds no run that can be read.
+        InvalidSetting: no folder is named, or a folder has no run that can be read.
     """
     folders, _ = read_words("cite", words, [])
     require(len(folders) > 0, "cite", "no folder", "one or more folders of runs")
@@ -65,20 +65,20 @@ def main(words: list[str]) -> None:
         sources = ", ".join([*use.keys, *(f"arXiv {n}, no entry here" for n in use.numbers)])
         print(f"% {use.group} {use.name}: {sources or '–'}")
     print()
-    # without the hash; a run that was killed as it began has no version
+    # without the hash; a run that was killed at its start has no version
     versions = {str(run.versions.get("samplerbench", "")).partition(" ")[0] for run in runs}
     print(own_entry(sorted(versions)[-1]))
     print(bibtex([key for use in uses for key in use.keys]), end="")
 
 
 def _uses(run: StoredRun) -> list[Use]:
-    """The members that a run used, or an error if its config is no run's."""
+    """The members that a run used; an error if its config is not that of a run."""
     try:
         return list(members_used(run))
     except InvalidSetting:
         raise
-    except Exception as error:  # the file may hold anything
-        allowed = f"a whole run of this version ({kind_and_line(error)})"
+    except Exception as error:  # the file may have any content
+        allowed = f"a complete run of this version ({kind_and_line(error)})"
         raise InvalidSetting("run", run.directory, allowed) from error
 
 
@@ -88,12 +88,12 @@ def members_used(run: StoredRun) -> Iterator[Use]:
     Raises:
         InvalidSetting: a member is of a package that is not trusted.
     """
-    from samplerbench.app.job.build import training_keys  # slow: imports torch
+    from samplerbench.app.job.training import training_keys  # slow: imports torch
 
     config = run.config
     named = config.denoiser
     denoisers = [named] if isinstance(named, str) else list(named or [])
-    groups = [group for group in ONE if config.get(group) is not None]  # images may be unseen
+    groups = [group for group in ONE if config.get(group) is not None]  # dataset may be null
     if "learned" in denoisers:
         wanted = training_keys(config)
         groups += [group for group in TRAINING if group in wanted]

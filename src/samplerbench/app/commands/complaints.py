@@ -1,7 +1,7 @@
-"""A mistake is one line on standard error.
+"""Error messages of one line on standard error.
 
-Hydra and its launchers use several lines, or words that the user has not typed. Here their messages
-are shortened, and completed where they leave something out.
+Messages of Hydra and its launchers have several lines, or words that the user has not typed. Here
+they are shortened, and missing information is added.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hydra._internal.utils import get_args_parser
 from samplerbench.app.config.compose import similar
 from samplerbench.app.config.folders import member_files
 
-#: The commands that take words of their own.
+#: The commands that parse their own words.
 COMMANDS = ("list", "check", "cite", "score", "report", "sample", "export", "cache")
 #: The extra that installs a plugin of Hydra, by the plugin's name; see docs/cluster.md.
 PLUGINS = dict.fromkeys(("joblib", "submitit_local", "submitit_slurm"), "launchers")
@@ -26,8 +26,8 @@ PLUGINS |= {"ray": "ray", "optuna": "optuna"}
 
 
 def complain(message: str, status: int = 2) -> int:
-    """Print the message as one line; returns the exit status, 2 for bad input."""
-    # the first part says what was wrong; Hydra adds where it looked and where to read more
+    """Print the message as one line; return the exit status, 2 for bad input."""
+    # only the first part has the error; Hydra adds its search path and links
     message = re.split(r"\n(?:Config search path|See https|    full_key)", message)[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = " ".join([*lines, *_in_folders(message), *_extra(message)]) + _near_members(message)
@@ -36,9 +36,9 @@ def complain(message: str, status: int = 2) -> int:
 
 
 def no_text(words: Sequence[str]) -> str:
-    """A message for the first word with bytes that are no characters; empty if there is none.
+    """A message for the first word with bytes that are not valid text; empty if there is none.
 
-    A config and a table are text, and could not be written with it.
+    A config and a table are text, and cannot contain such a word.
     """
     broken = (word for word in words if re.search("[\ud800-\udfff]", word))
     encoding = sys.getfilesystemencoding()
@@ -46,7 +46,7 @@ def no_text(words: Sequence[str]) -> str:
 
 
 def misplaced(words: list[str]) -> str:
-    """The mistake for which Hydra's parser would print its usage; empty if there is none."""
+    """A message for words that make Hydra's parser print its usage; empty if there are none."""
     parser = get_args_parser()
     parser.exit_on_error = False
     try:
@@ -57,7 +57,7 @@ def misplaced(words: list[str]) -> str:
         return ""
     if rest[0].startswith("-"):
         return f"{rest[0]}: no such option; see samplerbench --help"
-    return f"{rest[0]}: must stand beside the other words, not apart: options come before or after"
+    return f"{rest[0]}: must be next to the other words: put options before or after all of them"
 
 
 def not_understood(word: str, message: str) -> str:
@@ -66,7 +66,7 @@ def not_understood(word: str, message: str) -> str:
         allowed = f"a command ({', '.join(COMMANDS)}) or key=value"
         return f"{word}: must be {allowed}{similar(word, COMMANDS)}"
     if "no viable alternative" in message or "extraneous input" in message:
-        return f"{word}: must be a whole value: a bracket or a quote is missing or too many"
+        return f"{word}: must be a complete value: a bracket or a quote is missing or superfluous"
     return f"{word}: {message}"
 
 
@@ -83,20 +83,20 @@ def raised_by_hydra(error: BaseException) -> bool:
 
 
 def without_trace(message: str) -> str:
-    """A launcher's message with only the last line of the log or traceback that it quotes."""
+    """The message of a launcher, with only the last line of a log or traceback in it."""
     head, *quoted = re.split(r"\n-{10,}\n", message)
     last = quoted[0].strip().splitlines()[-1:] if quoted else []
     return "\n".join([head, *last])
 
 
 def _in_folders(message: str) -> list[str]:
-    """The members in a group's folders, which Hydra's message leaves out."""
+    """The members in subfolders of a group, which Hydra's message does not list."""
     named = re.search(r"Available options in '([\w/]+)'", message)
     return [name for name in member_files(named[1]) if "/" in name] if named else []
 
 
 def _near_members(message: str) -> str:
-    """The members of a group most like the one that Hydra could not find."""
+    """The members of a group that are similar to the one that Hydra could not find."""
     named = re.search(r"Could not (?:find|load) '([\w/]+?)/([^'/]+)'", message)
     return similar(named[2], member_files(named[1])) if named else ""
 

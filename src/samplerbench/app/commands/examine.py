@@ -1,4 +1,4 @@
-"""The work of `samplerbench check`: build members, check their promises, print a table."""
+"""The slow part of `samplerbench check`: build members, check their promises, print a table."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from samplerbench.app.config.construct import (
 )
 from samplerbench.app.config.folders import member_files
 from samplerbench.app.terminal import console
+from samplerbench.bench.rounding import plain
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPLinear
-from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.errors import IN_STEP, InvalidSetting, kind_and_line, require
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective, Recipe
 from samplerbench.samplers.base import Sampler
@@ -35,21 +36,35 @@ from samplerbench.samplers.peers import Peer
 from samplerbench.verify import network_contract, objective_contract
 from samplerbench.verify.contract import CONTRACTS, faults
 from samplerbench.verify.laws import LawError, measured_law
-from samplerbench.verify.orders import LAWS, Order, measured_order
+from samplerbench.verify.orders import (
+    LAWS,
+    REFERENCES,
+    Order,
+    interior,
+    measured_order,
+    relative_error,
+    rough,
+)
 from samplerbench.verify.peer_curves import STEPS, Curve, curve
 from samplerbench.verify.peer_table import called, facts, sentences
-from samplerbench.verify.sampler_contract import DOES_NOT_APPLY
+from samplerbench.verify.sampler_contract import BED, DOES_NOT_APPLY
 
-SCHEDULES: tuple[NoiseSchedule, ...] = (EDM(10.0), VPLinear(), Rectified())
+SCHEDULES: dict[str, NoiseSchedule] = {"EDM": EDM(10.0), "VP": VPLinear(), "flow": Rectified()}
 PATH = VPLinear()
 TOLERANCE = 0.15
 
+#: The levels on which errors are compared with those of reference methods.
+GRIDS = {"smooth": interior, "rough": rough}
+
+#: The least ratio to the error of the reference method that gets a remark.
+LARGE_ERROR = 10
+
 #: The laws and schedules on which orders are measured.
-ON = [(law, schedule) for law in LAWS for schedule in SCHEDULES]
+ON = [(law, path) for law in LAWS for path in SCHEDULES]
 
 
 def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> None:
-    """Check members and print; leave with status 1 if a promise is broken.
+    """Check members and print; exit with status 1 if a promise is broken.
 
     Args:
         chosen: pairs of a kind and the name of a member of conf/KIND/, or of a class.
@@ -59,21 +74,24 @@ def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> Non
         InvalidSetting: there is no such kind or member, or it cannot be built.
     """
     samplers = Table("sampler", "declared", box=None, pad_edge=False)
-    for law, schedule in ON:
-        samplers.add_column(f"{law}\n{type(schedule).__name__}", justify="right")
+    for law, path in ON:
+        samplers.add_column(f"{law}\n{path}", justify="right")
+    for grid in GRIDS:
+        samplers.add_column(f"error,\n{grid}", justify="right")
     samplers.add_column("law's error", justify="right")
     samplers.add_column("contract")
     for column in samplers.columns:
         column.no_wrap = True
-    others = Table("member", "promise", "meaning", "contract", box=None, pad_edge=False)
+    promise_table = Table("member", "promise", "meaning", "contract", box=None, pad_edge=False)
     lines: list[str] = []
+    remarks: list[str] = []
     peers: list[Peer] = []
     for kind, name, built in [(kind, name, objects(kind, name, given)) for kind, name in chosen]:
         title = name if kind == "sampler" else f"{kind}={name}"
         for one in built:
             with trust(name):
-                plain = kind == "sampler" and not isinstance(one, Peer)
-                measured = measurements(one) if plain else []
+                declares = kind == "sampler" and not isinstance(one, Peer)
+                measured = measurements(one) if declares else []
                 contract = promises(kind, one)
             if isinstance(one, Peer):
                 peers.append(one)
@@ -81,18 +99,23 @@ def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> Non
                 broken = any(row.fault for row in contract)
                 cells = [row.value for row in measured]
                 samplers.add_row(title, declared(one), *cells, "broken" if broken else "kept")
+                remarks += [f"{title}: {remark}" for remark in large_errors(one, measured)]
             else:
                 for row in contract:
-                    others.add_row(title, *row[:3])
-            lines += [f"{title}: {line}" for line in told([*measured, *contract])]
-    for table in (samplers, others):
+                    promise_table.add_row(title, *row[:3])
+            lines += [f"{title}: {line}" for line in fault_lines([*measured, *contract])]
+    out = console()
+    out.width = max(out.width, 140)  # for a class with a long name
+    for table in (samplers, promise_table):
         if table.row_count:
-            console().print(table)
+            out.print(table)
     for peer in peers:
         found = curve(peer)
-        console().print(curve_table(peer, found))
+        out.print(curve_table(peer, found))
         for sentence in sentences(facts(peer, found)):
-            console().print(f"- {sentence}")
+            out.print(f"- {sentence}")
+    for remark in dict.fromkeys(remarks):
+        out.print(remark)
     if lines:
         sys.exit("\n".join(f"samplerbench: {line}" for line in dict.fromkeys(lines)))
 
@@ -113,7 +136,7 @@ def curve_table(peer: Peer, found: Curve) -> Table:
 
 
 class Checked(NamedTuple):
-    """A promise, its meaning, what was measured, and its fault in one line, None if it is kept."""
+    """A promise, its meaning, the measured value, and the fault in one line (None if kept)."""
 
     promise: str
     meaning: str
@@ -121,7 +144,7 @@ class Checked(NamedTuple):
     fault: str | None
 
 
-def told(rows: Sequence[Checked]) -> list[str]:
+def fault_lines(rows: Sequence[Checked]) -> list[str]:
     """One line for each fault: "neighbours: a row depends on …", "end, and 7 more: ValueError"."""
     broken: dict[str, list[str]] = {}
     for row in rows:
@@ -139,34 +162,60 @@ def promises(kind: str, member: Any) -> list[Checked]:
     checks = CONTRACTS[kind]
     meanings = {name: str(check.__doc__).replace("`", "") for name, check in checks.items()}
     values = {None: "kept", DOES_NOT_APPLY: "–"}
+    path = f"on {type(BED.schedule).__name__}: "
     return [
-        Checked(name, meanings[name], values.get(fault, "broken"), fault or None)
+        Checked(
+            name,
+            meanings[name],
+            values.get(fault, "broken"),
+            path * (IN_STEP in fault) + fault if fault else None,
+        )
         for name, fault in faults(checks, member).items()
     ]
 
 
 def measurements(sampler: Sampler) -> list[Checked]:
-    """The orders of a sampler and the error of its law."""
+    """The orders of a sampler, its errors relative to a reference method, and that of its law."""
     rows = []
-    for law, schedule in ON:
+    for law, path in ON:
         fault = None
         try:
-            order = measured_order(sampler, schedule, law)
+            order = measured_order(sampler, SCHEDULES[path], law)
         except Exception as error:  # the code of a user's sampler may raise anything
             order, fault = None, kind_and_line(error)
         if order is not None and is_wrong(order, sampler.order or 0):
-            fault = f"{shown(order)}, and {sampler.order} is declared"
-        promise = f"order on the {law}, {type(schedule).__name__}"
-        rows.append(Checked(promise, "The order is the declared one.", shown(order), fault))
+            fault = f"{order_text(order)}, and {sampler.order} is declared"
+        promise = f"order on the {law}, {path}"
+        rows.append(Checked(promise, "The order is the declared one.", order_text(order), fault))
+    for name, grid in GRIDS.items():
+        ratio, fault = None, None
+        try:
+            ratio = relative_error(sampler, grid)
+        except Exception as error:
+            fault = kind_and_line(error)
+        meaning = "The error on the mixture, in units of that of a method of the same order."
+        value = "–" if ratio is None else plain(ratio, 2)
+        rows.append(Checked(f"error, {name}", meaning, value, fault))
     fault = None
     try:
         error_of_law = measured_law(sampler, PATH)
     except Exception as error:
         error_of_law, fault = None, kind_and_line(error)
     if error_of_law is not None and not error_of_law.right:
-        fault = f"{shown_law(error_of_law)} of the width away from the right one"
+        fault = f"its error is {law_text(error_of_law)} of the width of the right law"
     meaning = "The law of the samples converges to the right one."
-    return [*rows, Checked("law", meaning, shown_law(error_of_law), fault)]
+    return [*rows, Checked("law", meaning, law_text(error_of_law), fault)]
+
+
+def large_errors(sampler: Sampler, rows: Sequence[Checked]) -> list[str]:
+    """Remarks about errors that are far larger than those of a method of the same order."""
+    values = {row.promise: row.value for row in rows if row.promise.startswith("error, ")}
+    return [
+        f"its {promise} is {value} times that of {REFERENCES[sampler.order or 0]}: is a weight "
+        "wrong, or only right for equal steps?"
+        for promise, value in values.items()
+        if value != "–" and float(value) > LARGE_ERROR
+    ]
 
 
 def declared(sampler: Sampler) -> str:
@@ -177,7 +226,7 @@ def declared(sampler: Sampler) -> str:
 
 
 def objects(kind: str, name: str, given: Sequence[str] = ()) -> list[Any]:
-    """The objects that the contract of a kind takes: samplers with their settings, or one member.
+    """The objects to check: samplers with all their settings, or one member of another kind.
 
     Args:
         kind: of the member.
@@ -201,7 +250,7 @@ def objects(kind: str, name: str, given: Sequence[str] = ()) -> list[Any]:
 
 
 def trust(name: str) -> AbstractContextManager[None]:
-    """Trust the package of a class that is named, and what is trusted already."""
+    """Trust the package of a named class, in addition to the packages that are trusted already."""
     package = name.rpartition(".")[0]
     return trusting([*trusted_packages(), *([package] if package else [])])
 
@@ -218,7 +267,7 @@ def _object(kind: str, name: str) -> Any:
         make = partial(_objective, config)
     else:
         return construct(node, kind if "." in name else f"{kind}.{name}")
-    make(0 if kind == "network" else None)  # so that one that cannot be built is refused
+    make(0 if kind == "network" else None)  # raises an error if it cannot be built
     return make
 
 
@@ -237,7 +286,7 @@ def _network(node: DictConfig, seed: int) -> Network:
 
 
 def _objective(config: DictConfig, network: Network | None = None) -> Objective[Any]:
-    """The objective of a config, given what its constructor names."""
+    """The objective of a config, with the objects that its constructor needs."""
     named = parameters(config.objective, "objective")
     groups = [key for key in ("target", "schedule", "level_law", "weighting") if key in named]
     parts: dict[str, Any] = {
@@ -273,7 +322,7 @@ def settings(name: str, given: Sequence[str] = ()) -> list[Sampler]:
         raise InvalidSetting("check", name, allowed)
     if inspect.isabstract(member_class):
         missing = ", ".join(sorted(member_class.__abstractmethods__))
-        raise InvalidSetting("check", name, f"a class that is complete: it lacks {missing}")
+        raise InvalidSetting("check", name, f"a complete class: it has no {missing}")
     try:
         return list(member_class.variants())
     except Exception as error:  # its own code, or settings without a default
@@ -283,20 +332,24 @@ def settings(name: str, given: Sequence[str] = ()) -> list[Sampler]:
 
 def is_wrong(order: Order, declared: int) -> bool:
     """Whether a measured order is not the declared one; a method without error has every order."""
-    if shown(order) == "exact":
+    if order_text(order) == "exact":
         return False
     least = order.slope >= declared - TOLERANCE
     return not (least and (order.law == "gaussian" or order.slope <= declared + TOLERANCE))
 
 
-def shown(order: Order | None) -> str:
+def order_text(order: Order | None) -> str:
     """A measured order, or a dash if there is none."""
     if order is None:
         return "–"
-    return "exact" if math.isnan(order.slope) and max(order.errors) < 1e-9 else f"{order.slope:.2f}"
+    return (
+        "exact"
+        if math.isnan(order.slope) and max(order.errors) < 1e-9
+        else f"{round(order.slope, 2) + 0:.2f}"
+    )
 
 
-def shown_law(law: LawError | None) -> str:
+def law_text(law: LawError | None) -> str:
     """The errors of a law, "9.4 → 2.4 %", or a dash if there is none."""
     if law is None:
         return "–"

@@ -2,9 +2,9 @@
 
     samplerbench export RUN out=my_digits
 
-FOLDER is new and gets its name when it is whole: the U-Net with its weights as safetensors, and a
-scheduler with the levels of the run's path. `DDIMPipeline.from_pretrained(FOLDER)` loads it, and so
-does `denoiser=pretrained model=FOLDER`. `training.exported` says what a pipeline can hold.
+FOLDER must be new. It appears when it is complete, with the U-Net, its weights as safetensors, and
+a scheduler with the levels of the run's path. `DDIMPipeline.from_pretrained(FOLDER)` loads it, and
+so does `denoiser=pretrained model=FOLDER`. `training.exported` describes which models are possible.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(words: list[str]) -> None:
     """Write the folder, and print how to load it.
 
     Raises:
-        InvalidSetting: before anything is written, if it cannot be done.
+        InvalidSetting: the model cannot be exported; nothing is written.
     """
     folders, values = read_words("export", words, ["out"])
     require(len(folders) == 1, "export", " ".join(folders) or "no folder", "the folder of one run")

@@ -1,8 +1,8 @@
-"""`samplerbench list [group…]`: what there is, one line a member.
+"""`samplerbench list [group…]`: the members of each group, one line per member.
 
-Samplers are listed with what they declare and the tests hold them to, the members of the other
-groups with what the comment of their yaml says. `--config-dir DIR` adds a folder of your own
-members, as it does for a job; samplers of another package need `trusted=that_package`.
+A sampler is listed with its declared order, cost and needs, which the tests check; other members
+with the comment of their yaml file. `--config-dir DIR` adds a folder of your own members, as for a
+job; samplers of another package need `trusted=that_package`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def main(words: list[str]) -> None:
-    """Print the members of the groups named, or the groups.
+    """Print the members of the named groups, or all groups.
 
     Raises:
         InvalidSetting: there is no such group.
@@ -32,7 +32,7 @@ def main(words: list[str]) -> None:
     known = groups()
     out = console()
     for word in words:
-        # people write "samplers"
+        # the plural "samplers" is accepted too
         group = word if word in known else word.removesuffix("s")
         if group not in known:
             raise InvalidSetting("list", word, f"one of {', '.join(known)}, or nothing")
@@ -46,7 +46,7 @@ def main(words: list[str]) -> None:
 
 
 def member_table(group: str, paths: dict[str, Path]) -> Table:
-    """A line for each member of a group: its name, what it is, and its first reference."""
+    """A line for each member of a group: its name, description and first reference."""
     table = Table(box=None, pad_edge=False)
     table.add_column(group, no_wrap=True)
     table.add_column("what it is", ratio=1)
@@ -67,12 +67,12 @@ def sampler_table(paths: dict[str, Path]) -> Table:
         # up to a full stop (not that of "et al."), a colon or a semicolon
         words = re.split(r"(?<=[a-zé)0-9])(?<!\bal)[.:;](?: |$)", first_comment(path))
         try:
-            told = declared(construct_grid(read_member(path), f"sampler.{name}")[0])
+            row = declared(construct_grid(read_member(path), f"sampler.{name}")[0])
         except InvalidSetting as error:
             if not error.field.endswith(".needs"):
                 raise
-            told = "–", "–", error.allowed  # of a package that is not installed
-        table.add_row(name, words[0], *told, reference(path))
+            row = "–", "–", error.allowed  # of a package that is not installed
+        table.add_row(name, words[0], *row, reference(path))
     return table
 
 
@@ -98,7 +98,7 @@ def order(sampler: Sampler) -> str:
 
 
 def evaluations(sampler: Sampler) -> str:
-    """The number of evaluations as a formula in N; it is linear from N = 2 on for all of ours."""
+    """The number of evaluations as a formula in N; for all our samplers it is linear from N = 2."""
     at = {steps: sampler.evaluations(steps) for steps in (10, 11, 20)}
     ten, eleven, twenty = at[10], at[11], at[20]
     if ten is None or eleven is None or twenty is None:

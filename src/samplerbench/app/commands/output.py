@@ -1,4 +1,4 @@
-"""The file or folder that a command makes: `out=…`."""
+"""The file or folder that a command creates: `out=…`."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from samplerbench.files import temporary_name
 
 
 def new_path(out: Path, kind: str) -> Path:
-    """The path, if nothing is there and its folder can be written to.
+    """The path, if it does not exist and its folder can be written to.
 
     Raises:
-        InvalidSetting: naming the path.
+        InvalidSetting: it names the path.
     """
     writable = out.parent.is_dir() and os.access(out.parent, os.W_OK)
-    require(writable, "out", out, "in a folder that is there and can be written to")
-    require(not os.path.lexists(out), "out", out, f"a new {kind}; what is there is kept")
+    require(writable, "out", out, "in a folder that exists and can be written to")
+    require(not os.path.lexists(out), "out", out, f"a new {kind}; the existing one is kept")
     return out
 
 
 @contextmanager
 def whole_or_nothing(out: Path) -> Iterator[Path]:
-    """A hidden path to write to, which gets its name at the end, or is removed.
+    """A hidden path to write to. At the end it is renamed to `out`, or removed after an error.
 
     Raises:
-        InvalidSetting: it cannot be written, or something of that name was made meanwhile.
+        InvalidSetting: it cannot be written, or `out` was created meanwhile.
     """
     hidden = temporary_name(out)
     try:
         yield hidden
-        require(not os.path.lexists(out), "out", out, "a new name; it was made meanwhile")
+        require(not os.path.lexists(out), "out", out, "a new name; it was created meanwhile")
         hidden.rename(out)
     except OSError as error:
-        allowed = f"where files can be written ({error.strerror})"
+        allowed = f"in a place where files can be written ({error.strerror})"
         raise InvalidSetting("out", out, allowed) from error
     finally:
         hidden.unlink(missing_ok=True) if hidden.is_file() else shutil.rmtree(hidden, True)

@@ -4,13 +4,13 @@
     samplerbench report A B out=page panels=true figures=[png,pdf] style=column
     samplerbench report A B --compare
 
-Each DIR is a run or a folder of runs. The report is a new folder, named by `out`, with
-`report.html`, which needs no network, `cells.csv`, `table.md` and `table.tex`. `--compare` adds the
-paired differences of two runs that measure the same. What takes longer than the page is for those
-who ask: `panels=true` draws samples beside the data, and `figures` writes figures, in the `style`
-page, slides or column.
+Each DIR is a run or a folder of runs. The report is a new folder, `out`, with `report.html`, which
+needs no network, `cells.csv`, `table.md` and `table.tex`. `--compare` adds the paired differences
+of two runs with the same measures. Two slow parts are optional: `panels=true` draws samples beside
+the data, and `figures` writes figures, in the `style` page, slides or column.
 
-What cannot be read is left out, and named on the page and here. A run may still be running.
+Files that cannot be read are left out, and named on the page and in the output. A run may still be
+active.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ from samplerbench.report.entries import Entry, few, labelled
 from samplerbench.report.folder import write_report
 from samplerbench.report.references import declared
 
-#: Names of jobs' folders in a multirun, which are shown with the multirun's name.
+#: Names of the folders of jobs in a multirun; they are shown with the name of the multirun.
 NUMBERED = re.compile(r"\d+(_[0-9a-f]{8})?")
 
-#: The most runs whose samples are drawn again; each takes about a second.
+#: The largest number of runs with sample panels; each takes about a second.
 MOST_PANELS = 4
 
 
 def main(words: list[str]) -> None:
-    """Write a report and print where it is.
+    """Write a report and print its path.
 
     Raises:
-        InvalidSetting: a word is not understood, a folder holds no run, or `out` is there already.
+        InvalidSetting: a word cannot be parsed, a folder has no run, or `out` exists already.
     """
     keys = ["out", "panels", "figures", "style"]
     folders, values = read_words("report", words, keys, options=["--compare"])
@@ -70,7 +70,7 @@ def main(words: list[str]) -> None:
     look = Look(values.get("style", "page"), figures or ("png",))
     out = Path(values["out"]) if "out" in values else None
     if out is not None and (out.exists() or out.is_symlink()):  # before any work
-        raise InvalidSetting("out", out, "a folder that is not there yet: nothing is overwritten")
+        raise InvalidSetting("out", out, "a new folder: nothing is overwritten")
     found: list[list[Path]] = []
     skipped: list[InvalidSetting] = []
     for folder in map(Path, folders):
@@ -102,13 +102,13 @@ def main(words: list[str]) -> None:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    """The runs in a folder; a run without its config counts too."""
+    """The runs in a folder, including runs without a config."""
     try:
         return find_runs(folder)
     except InvalidSetting:
         if (folder / "cells").is_dir() or (folder / "cells.parquet").is_file():
             return [folder]
-        if any(folder.rglob(PLAN)):  # its jobs have not begun
+        if any(folder.rglob(PLAN)):  # its jobs have not started
             return []
         raise
 
@@ -126,13 +126,13 @@ def report(
     """Write a report of runs and print a line for each.
 
     Raises:
-        InvalidSetting: the two runs do not measure the same.
+        InvalidSetting: the two runs have different measures.
     """
     read = [_entry(path, f"#{place}") for place, path in enumerate(paths, 1)]
     entries = labelled([entry for entry, _ in read])
     notes = [*skipped, *(line for folder in folders for line in _plan_notes(folder))]
     if not entries:
-        print("\n".join([*notes, "report: none yet, for no job has begun"]))
+        print("\n".join([*notes, "report: none, because no job has started"]))
         return
     comparison = compare(*entries) if comparing else None
     page = _with_budgets(replace(gather(entries), comparison=comparison))
@@ -161,7 +161,7 @@ def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
         run = open_run(path)
         values, problems = run.values_and_problems()
         config = OmegaConf.to_container(run.config, resolve=True)
-    except Exception as error:  # the file may hold anything
+    except Exception as error:  # the file may have any content
         message = first_line(error)
         entry = Entry(
             label, path.name, "unreadable", message, 0, values, (), {}, text, {}, problems
@@ -187,7 +187,7 @@ def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
 
 
 def _unordered(config: object) -> frozenset[str]:
-    """The metrics of a config that declare that a smaller value need not be better."""
+    """The metrics of a config with `smaller_is_better = False`."""
     metrics = config.get("metric") if isinstance(config, dict) else None
     return frozenset(
         str(name)
@@ -226,10 +226,10 @@ def _with_panels(report: Report, runs: Mapping[str, StoredRun]) -> Report:
         title = label if len(report.entries) > 1 else ""
         try:
             charts += _panels(runs[label], first, title)
-        except Exception as error:  # the run may hold anything; the page is useful without
+        except Exception as error:  # the run may have any content; the page has other parts
             notes.append(f"{label}: no sample panels: {first_line(error)}")
     if len(lines_of_runs) > MOST_PANELS:
-        notes.append(f"sample panels are of the first {MOST_PANELS} runs")
+        notes.append(f"only the first {MOST_PANELS} runs have sample panels")
     return replace(report, panels=charts, notes=notes)
 
 
@@ -237,9 +237,9 @@ def _panels(run: StoredRun, lines: pd.DataFrame, title: str) -> list[Chart]:
     """The panels of one run, from its trained weights."""
     if "learned" in set(lines["denoiser"]) and not (run.directory / CHECKPOINTS).is_dir():
         # before torch is imported
-        raise InvalidSetting("panels", run.name, "a run whose trained weights are there")
-    from samplerbench.app.job.build import scene
+        raise InvalidSetting("panels", run.name, "a run with its trained weights")
     from samplerbench.app.job.rebuild import rebuild
+    from samplerbench.app.job.scenes import scene
     from samplerbench.report.samples import panels
 
     job = rebuild(run, device="cpu")
@@ -247,7 +247,7 @@ def _panels(run: StoredRun, lines: pd.DataFrame, title: str) -> list[Chart]:
 
 
 def _plan_notes(folder: Path) -> list[str]:
-    """The jobs that each multirun below a folder has not begun, or that its plan does not have."""
+    """For each multirun below a folder: jobs that have not started, and jobs outside its plan."""
     lines = []
     for path in sorted(folder.rglob(PLAN)):
         plan = read_plan(path)
@@ -258,28 +258,29 @@ def _plan_notes(folder: Path) -> list[str]:
         unknown = len(found) - len(begun)
         name = path.parent.name
         if plan.count > len(plan.jobs):  # not all jobs are listed
-            lines.append(f"{name}: {len(found):,} of {plan.count:,} jobs have begun")
+            lines.append(f"{name}: {len(found):,} of {plan.count:,} jobs have started")
             continue
         there = set(begun.values())
         missing = [job for job in plan.jobs if job not in there]
         other_runs = [str(run) for run, words in begun.items() if not plan.includes(words)]
         if len(missing) > unknown:
-            told = f"{name}: {plan.count - len(missing) + unknown} of {plan.count} jobs have begun"
-            lines.append(f"{told}; not: {few(plan.short_names(missing), '; ')}")
+            started = plan.count - len(missing) + unknown
+            text = f"{name}: {started} of {plan.count} jobs have started"
+            lines.append(f"{text}; not: {few(plan.short_names(missing), '; ')}")
         if other_runs:
-            lines.append(f"{name}: not of its last command: {few(other_runs)}")
+            lines.append(f"{name}: runs that its last command does not have: {few(other_runs)}")
     return lines
 
 
 def _overrides(directory: Path) -> list[str] | None:
     """The words of a run's command; None if they cannot be read."""
-    with suppress(Exception):  # the file may hold anything
+    with suppress(Exception):  # the file may have any content
         return read_about(directory)[1]
     return None
 
 
 def _runs_of(multirun: Path) -> list[Path]:
-    """The folders of a multirun's jobs, below its own, without those of multiruns inside it."""
+    """The folders of a multirun's jobs, without those of multiruns inside it."""
     inner = {path.parent for path in multirun.rglob(PLAN)} - {multirun}
     runs = (path.parent for path in multirun.rglob(CONFIG))
     return sorted(

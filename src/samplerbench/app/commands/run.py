@@ -1,8 +1,8 @@
 """`samplerbench` without the name of a command: one job, or with `-m` several, run by Hydra.
 
-A mistake of the user's ends with one line on standard error and status 2, before any work is done;
-`debug=true` shows the traceback. torch is imported after the config is composed and its numbers are
-checked, so that most mistakes are named at once.
+Bad input ends with one line on standard error and status 2, before any work; `debug=true` shows the
+traceback. torch is imported after the config is composed and its numbers are checked, so most
+errors are reported at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from samplerbench.app.commands.complaints import (
 )
 from samplerbench.app.config.compose import no_name, unknown_key
 from samplerbench.app.config.construct import trusting
-from samplerbench.app.config.folders import conf_directory
+from samplerbench.app.config.folders import conf_directory, require_own_names
 from samplerbench.app.config.numbers import check_numbers
 from samplerbench.app.folder.claim import own_folder, why_refused
 from samplerbench.app.folder.plan import PLAN, read_plan
@@ -46,19 +46,21 @@ from samplerbench.app.folder.runs import STATUS, open_run
 from samplerbench.app.terminal import replace_unencodable
 from samplerbench.errors import InvalidSetting, RunFailed
 
-#: The most failed jobs of a multirun that are named at its end.
+#: The largest number of failed jobs that are named at the end of a multirun.
 MOST_NAMED = 10
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
 def _job(config: DictConfig) -> float | None:
-    replace_unencodable()  # again: a launcher may have begun another process
+    replace_unencodable()  # again: a launcher may have started another process
     try:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             _settle(config)
-            if current_process().name.startswith("LokyProcess"):  # a worker of joblib's
+            if current_process().name.startswith("LokyProcess"):  # a worker of joblib
                 _end_with_launcher()
-        # before the slow imports, so that the user sees at once that it runs, and where
+        sources = HydraConfig.get().runtime.config_sources
+        require_own_names(Path(source.path) for source in sources if source.schema == "file")
+        # before the slow imports, so that the user sees the folder at once
         print(f"run:    {os.path.relpath(HydraConfig.get().runtime.output_dir)}", flush=True)
         with trusting(config.trusted):
             if HydraConfig.get().mode == RunMode.RUN:  # a multirun's job writes a status first
@@ -74,7 +76,7 @@ def _job(config: DictConfig) -> float | None:
         status = 2 if expected and not isinstance(error, RunFailed) else 1
         if alone:
             sys.exit(complain(str(error), status))
-        if not expected:  # the traceback belongs into the job's own log
+        if not expected:  # the traceback goes into the log of the job
             traceback.print_exc()
         hydra = HydraConfig.get()
         folders = hydra.runtime.output_dir, os.path.abspath(hydra.sweep.dir)
@@ -83,10 +85,10 @@ def _job(config: DictConfig) -> float | None:
 
 
 def _settle(config: DictConfig) -> None:
-    """Use the folder that holds this job: other jobs of the multirun may have moved its number.
+    """Use the folder that contains this job: its number in the multirun may have changed.
 
     Raises:
-        InvalidSetting: the folder would be outside its multirun's.
+        InvalidSetting: the folder would be outside that of its multirun.
     """
     hydra = HydraConfig.get()
     multirun = Path(os.path.abspath(os.path.join(hydra.runtime.cwd, hydra.sweep.dir)))
@@ -97,7 +99,7 @@ def _settle(config: DictConfig) -> None:
         own = own_folder(directory, multirun, config)
         if own != directory:
             own.mkdir(exist_ok=True)
-            with suppress(OSError):  # Hydra made it; it stays if another job's files are there
+            with suppress(OSError):  # Hydra created it; it stays if it has files of another job
                 directory.rmdir()
             whole: Any = HydraConfig.instance().cfg
             with read_write(whole.hydra):
@@ -106,7 +108,7 @@ def _settle(config: DictConfig) -> None:
 
 @cache  # once in a process, which may run several jobs
 def _end_with_launcher() -> None:
-    """End this process when its parent is gone; joblib's workers would continue."""
+    """End this process when its parent has ended; joblib's workers would continue."""
     launcher = os.getppid()
 
     def watch() -> None:
@@ -124,8 +126,8 @@ def _outside(subdir: str) -> InvalidSetting:
 class JobFailed(RuntimeError):
     """A job of a multirun ended without all its values; Hydra raises it when all jobs have ended.
 
-    It holds plain text, which every launcher can carry from one process to another: the message,
-    the exit status, and the folders of the job and of its multirun.
+    Its fields are plain text, which every launcher can send between processes: the message, the
+    exit status, and the folders of the job and of its multirun.
     """
 
     def __init__(self, *fields: Any) -> None:
@@ -137,7 +139,7 @@ class JobFailed(RuntimeError):
 
 
 def _named(error: Exception) -> str:
-    """The message of an error, with the job of the multirun that it ended."""
+    """The message of an error, with the number of its job in the multirun."""
     hydra = HydraConfig.get()
     where = hydra.sweep.dir
     kind = "" if isinstance(error, InvalidSetting | RunFailed) else f"{type(error).__name__}: "
@@ -155,7 +157,7 @@ def _other_failures(named: JobFailed) -> list[str]:
             run = open_run(folder / place)
             ended = run.state in ("failed", "interrupted")
             message = run.message if ended else why_refused(run)
-            # a failure of an earlier command is not reported again
+            # failures of earlier commands are not reported again
             planned = plan is None or not run.overrides or plan.includes(run.overrides)
             if message and planned and run.directory != Path(named.folder):
                 lines.append(f"job {place} of {os.path.relpath(folder)}: {message}")
@@ -166,16 +168,16 @@ def _other_failures(named: JobFailed) -> list[str]:
 
 
 def main(words: list[str]) -> None:
-    """Run the job or jobs, and leave with status 2 for bad input, 1 for a failure."""
+    """Run the job or jobs, and exit with status 2 for bad input, 1 for a failure."""
     wrong = no_text(words) or misplaced(words)
     if wrong:
         sys.exit(complain(wrong))
-    for subdir in subdirs(words):  # before Hydra makes it
+    for subdir in subdirs(words):  # before Hydra creates it
         if subdir.startswith("/") or ".." in Path(subdir).parts:
             sys.exit(complain(str(_outside(subdir))))
-    # Hydra deletes a group with ~, where a yaml says null
+    # on the command line Hydra removes a group with ~, in a yaml file with null
     sys.argv[1:] = ["~dataset" if word == "dataset=null" else word for word in words]
-    # Hydra then raises its errors instead of printing several lines and leaving with status 1
+    # then Hydra raises its errors instead of printing several lines and exiting with status 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
     debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in words)
     try:
@@ -199,11 +201,11 @@ def main(words: list[str]) -> None:
             raise
         sys.exit(complain(without_trace(str(error)), 1))
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
-        # from Hydra's own code: a folder it cannot make, a group set to what is no member, a yaml
-        # that is none
+        # from Hydra's own code: a folder that it cannot create, an unknown member of a group, an
+        # invalid yaml file
         if debug or not raised_by_hydra(error):
             raise
         sys.exit(complain(str(no_name(words) or error)))
     except KeyboardInterrupt:
-        print("samplerbench: interrupted; what was finished is kept", file=sys.stderr)
+        print("samplerbench: interrupted; finished results are kept", file=sys.stderr)
         sys.exit(130)

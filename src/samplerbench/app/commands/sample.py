@@ -1,15 +1,16 @@
-"""`samplerbench sample RUN …`: samples of a stored run's score model, as many as the disk holds.
+"""`samplerbench sample RUN …`: samples from the score model of a stored run.
 
     samplerbench sample RUN sampler=heun steps=20 n=100000 out=samples.npy
     samplerbench sample RUN sampler=ddim sampler.eta=0.5 steps=50 n=100 out=way.npy --every 10
 
-The model, the path, the grid and the start are the run's. Other words: `denoiser=oracle`, `grid`
-and `start` with their settings (`grid.rho=7`), `seed`, `device`. A member that the run has keeps
-the run's settings; any other has those of its yaml. The samples are those of the run's own cells,
-bit for bit, and sample i does not depend on n. `--every k` also keeps the states after 0, k, 2k, …
-steps and after the last one: shape (frames, n, dim).
+The model, the path, the grid and the start are those of the run. Other words: `denoiser=oracle`,
+`grid` and `start` with their settings (`grid.rho=7`), `seed`, `device`. A member of the run has the
+settings of the run; other members have those of their yaml files. The samples are those of the
+run's own cells, bit for bit, and sample i does not depend on n. `--every k` also keeps the states
+after 0, k, 2k, … steps and after the last one: shape (frames, n, dim).
 
-They are written block by block into a hidden file, which gets its name when it is whole.
+Samples are written block by block into a hidden file, which is renamed when it is complete. So the
+disk limits their number, not the memory.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from samplerbench.errors import InvalidSetting, kind_and_line, require
 
 if TYPE_CHECKING:
     from samplerbench.bench.cell import Cell
-    from samplerbench.bench.sampling import Made
+    from samplerbench.bench.sampling import SamplingCost
     from samplerbench.bench.sweep import Sweep
 
 #: The required keys, with an example of each.
@@ -51,7 +52,7 @@ GROUPS = ("sampler", "start", "grid")
 
 @dataclass(frozen=True)
 class Request:
-    """The words of the command; `values` holds all that have a key."""
+    """The words of the command; `values` has all words with a key."""
 
     run: Path
     out: Path
@@ -71,10 +72,10 @@ class Request:
 
 
 def main(words: list[str]) -> None:
-    """Sample, write the file, and print what was done; status 1 if some samples are not finite.
+    """Sample, write the file and print a summary; status 1 if some samples are not finite.
 
     Raises:
-        InvalidSetting: before any work, if it cannot be done.
+        InvalidSetting: before any work, if a word is not allowed.
     """
     request = read(words)
     # slow: imports torch
@@ -92,31 +93,31 @@ def main(words: list[str]) -> None:
             bar as progress,
         ):
             task = progress.add_task("", total=math.ceil(request.n / sweep.block))
-            made = sample_into(array, sweep, cell, request.every, lambda: progress.advance(task))
+            cost = sample_into(array, sweep, cell, request.every, lambda: progress.advance(task))
     except KeyboardInterrupt:
         print(f"samplerbench: interrupted; there is no {request.out}", file=sys.stderr)
         sys.exit(130)
     except (InvalidSetting, OSError):
         raise
-    except Exception as error:  # a sampler that is not ours may raise anything
+    except Exception as error:  # the sampler of another package may raise anything
         sys.exit(f"samplerbench: {cell.sampler}: {kind_and_line(error)}; there is no {request.out}")
-    for line in report(run, request, sweep, cell, made):
+    for line in report(run, request, sweep, cell, cost):
         print(line)
-    if made.bad:
-        told = f"{made.bad:,} of {request.n:,} samples are not finite"
-        sys.exit(f"samplerbench: {told}; score refuses {request.out} until their rows are removed")
+    if cost.bad:
+        text = f"{cost.bad:,} of {request.n:,} samples are not finite"
+        sys.exit(f"samplerbench: {text}; score refuses {request.out} until their rows are removed")
 
 
 def read(words: list[str]) -> Request:
     """The words, checked as far as possible without opening the run.
 
     Raises:
-        InvalidSetting: naming the word and what is allowed.
-        HydraException: a value cannot be read.
+        InvalidSetting: it names the word and what is allowed.
+        HydraException: a value cannot be parsed.
     """
     folders, texts = read_words("sample", words, (*NEEDED, *OTHER), groups=GROUPS)
     require(len(folders) == 1, "sample", " ".join(folders) or "no folder", "the folder of one run")
-    # a path is taken as it is typed
+    # a path is used as it is typed
     values = {k: text if k == "out" else value_of(f"{k}={text}") for k, text in texts.items()}
     for key, example in NEEDED.items():
         require(key in values, key, "", f"given, as in {key}={example}")
@@ -128,7 +129,7 @@ def read(words: list[str]) -> Request:
 
 
 def whole(key: str, value: object) -> int:
-    """A whole number, at least 1; 1e5 is one."""
+    """An integer of at least 1, also in the form 1e5."""
     text = f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
     good = text.isdecimal() and 1 <= int(text) < 2**40
     require(good, key, value, "a whole number, at least 1")
@@ -136,7 +137,7 @@ def whole(key: str, value: object) -> int:
 
 
 def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
-    """The run's sweep with the requested settings, and the one cell that is sampled.
+    """The run's sweep with the requested settings, and the cell to sample.
 
     Raises:
         InvalidSetting: the run has no such model, or the sampler cannot run on it.
@@ -166,7 +167,9 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     if oracle is not None:
         denoisers.setdefault("oracle", oracle.to(sweep.device))
     denoiser = str(request.values.get("denoiser", "learned"))
-    allowed = f"one of {', '.join(denoisers)}" if denoisers else "of another run: this has none"
+    allowed = (
+        f"one of {', '.join(denoisers)}" if denoisers else "from another run: this one has none"
+    )
     require(denoiser in denoisers, "denoiser", denoiser, allowed)
     sweep = replace(sweep, denoisers=denoisers, **changed)
     start = next(iter(sweep.starts_of(samplers[0])))  # chains have no prior
@@ -181,9 +184,9 @@ def first_start(run: StoredRun, request: Request) -> str:
 
 
 def node(run: StoredRun, request: Request, group: str, name: str) -> DictConfig:
-    """The node of a member with the requested settings: the run's own, or that of a yaml.
+    """The node of a member with the requested settings: that of the run, or of a yaml file.
 
-    A name with dots is a class, of a package that is trusted.
+    A name with dots is a class of a trusted package.
     """
     # a run has one grid, and the other groups by name
     own = {run.choices.get(group): run.config[group]} if group == "grid" else run.config[group]
@@ -200,43 +203,46 @@ def node(run: StoredRun, request: Request, group: str, name: str) -> DictConfig:
 
 @contextmanager
 def new_array(out: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray[np.floating]]:
-    """An array on the disk, to be filled.
+    """An empty array on the disk.
 
     Raises:
-        InvalidSetting: there is no room for it, or the file was made meanwhile.
+        InvalidSetting: there is no space for it, or the file was created meanwhile.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(out.parent).free
     require(size < free, "out", out, f"where {size / 1e6:,.0f} MB are free, not {free / 1e6:,.0f}")
     with whole_or_nothing(out) as hidden:
         array = np.lib.format.open_memmap(hidden, "w+", dtype, shape)
-        if hasattr(os, "posix_fallocate"):  # writing where the disk is full would end the process
+        if hasattr(os, "posix_fallocate"):  # writing to a full disk would kill the process
             with hidden.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, hidden.stat().st_size)
         yield array
         array.flush()
 
 
-def report(run: StoredRun, request: Request, sweep: Sweep, cell: Cell, made: Made) -> Iterator[str]:
-    """Lines that say what was done, where the file is, and how to score it."""
+def report(
+    run: StoredRun, request: Request, sweep: Sweep, cell: Cell, cost: SamplingCost
+) -> Iterator[str]:
+    """A summary, the path of the file, and the command that scores it."""
     from samplerbench.bench.cell import sampler_name
     from samplerbench.bench.sampling import shape_of
     from samplerbench.identity import settings_text
 
     name = sampler_name(cell.sampler, settings_text(cell.settings))
     where = f"{name}, N={cell.steps}, {cell.denoiser} score, {cell.start} start"
-    yield f"{where}: {request.n:,} samples, NFE {made.nfe}, {made.seconds:.1f} s"
+    yield f"{where}: {request.n:,} samples, NFE {cost.nfe}, {cost.seconds:.1f} s"
     yield f"samples: {request.out}, shape {shape_of(sweep, cell, request.every)}"
     if request.every is not None:
-        yield "         the first axis is the way; its last entry are the samples"
-    elif sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not made.bad:
+        yield "         the first axis is the number of steps; its last entry has the samples"
+    if sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not cost.bad:
         words = scoring(run, request.out)
         if words:
-            yield f"score:   {shlex.join(words)}"
+            way = ["frame=last"] if request.every is not None else []
+            yield f"score:   {shlex.join([*words, *way])}"
 
 
 def scoring(run: StoredRun, out: Path) -> list[str]:
-    """The command that scores the samples; nothing if the data set is not ours."""
+    """The command that scores the samples; empty if the data set is from another package."""
     name = str(run.choices.get("dataset"))
     try:
         default = member_node("dataset", name)

@@ -1,51 +1,33 @@
-"""`samplerbench score FILE…`: the distance of anybody's samples to the data, with its floor.
+"""`samplerbench score FILE…`: the distance of samples from any source to the data, with its floor.
 
     samplerbench score samples.npy dataset=grid_mixture
     samplerbench score a.npy b.npy reference=data.npy metric=sliced
     samplerbench score samples.npy dataset=two_moons out=scores.csv
 
-Files hold one sample a row, from any tool in any language: .npy, .npz, .pt, .csv, .tsv, .txt or
-.parquet. `array` chooses one of several in a .npz or .pt file, `columns` those of a table. With
-`layout` files hold Markov chains: layout=draw one, layout=chain,draw or layout=draw,chain several,
-whose first axes these are. States of a chain depend on each other, so n of them are worth fewer
-(the bulk ESS of the worst coordinate, see `bench.chains`), and their floor is that of so many. The
-distance itself can be smaller: it also sees other things than the mean, which are often known
-better. The other words are those of a job, or the same as `--dataset grid_mixture`: `dataset` and
-`metric` with their settings, `n_reference`, and `seed`, which decides all that is random.
-`reference` is a file of data in place of a data set, and of `n_reference`; its floor comes from the
-rows of both. `out` is a new .csv or .json file for the numbers of the table.
+A file has one sample per row: .npy, .npz, .pt, .csv, .tsv, .txt or .parquet. `array` chooses one of
+several arrays in a .npz or .pt file, `columns` the columns of a table. A folder has one image per
+file, of the size of the data. `layout` is for files of Markov chains and names their first axes:
+layout=draw for one chain, layout=chain,draw or layout=draw,chain for several; a .nc file of ArviZ
+names its axes itself. `frame` is for the states along the way to samples, as `sample --every`
+writes them: frame=last scores the last one, frame=all all of them.
 
-The *floor* is the same distance for as many fresh draws of the law: what perfect samples show. The
-interval of a distance says what other files of as many samples would show; see `bench.jackknife`.
+The other words are as in a job, also in the form `--dataset grid_mixture`: `dataset` and `metric`
+with their settings, `n_reference`, and `seed`, which determines all random numbers. `reference` is
+a file of data; it replaces `dataset` and `n_reference`, and its floor comes from the rows of both
+files. `out` is a new .csv or .json file for the numbers of the tables.
 
-Perfect samples are exchangeable with the draws that make a floor, so a verdict is a prediction of
-one more draw:
-
-- of 39 draws the smallest and the largest: one more is above the largest with a chance of 1/40, and
-  below the smallest too, for any law;
-- of fewer, R ≥ 2, where a finite data set has no more: mean ± t_{0.975, R−1}·s·√(1 + 1/R) of the
-  logarithms (of the distances themselves where one is not positive);
-- of one, no verdict.
-
-For a data set the draws are n fresh points each, against the same reference. For a file of m points
-nothing is fresh. There the rows of both, n + m, are relabelled 39 times: n of them drawn at random,
-against the other m. If samples and data have the same law, the labels say nothing, so the
-prediction is exact (Fisher's permutation test), with all n and all m points. If they have not, the
-floor is that of the mixture of both, and larger than that of the data alone.
+Several files are compared with each other: a second table has the difference of each pair. See
+`bench.scoring` for the floor, the intervals, the verdicts and the differences.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.table import Table
 
@@ -56,59 +38,31 @@ from samplerbench.app.config.construct import construct
 from samplerbench.app.config.groups import chosen_members
 from samplerbench.app.config.numbers import whole_number
 from samplerbench.app.terminal import console
-from samplerbench.bench.rounding import distance, plain
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.bench.rounding import difference, distance, plain
+from samplerbench.errors import require
 
-if TYPE_CHECKING:  # torch takes long to import: functions do, after the words are checked
+if TYPE_CHECKING:  # torch is slow to import: functions import it after the words are checked
     from torch import Tensor
 
-    from samplerbench.bench.chains import Chains
-    from samplerbench.datasets.base import Dataset
-    from samplerbench.metrics.base import Distance, LawMetric, Metric
+    from samplerbench.bench.scoring import Cloud, Line, Truth
 
-#: Those of a job's words that are used here, and those of them with settings.
+#: The keys of a job that are used here, and those of them with settings.
 USED = ("dataset", "metric", "n_reference", "seed")
 GROUPS = ("dataset", "metric")
-#: How files are read.
-READING = ("layout", "array", "columns")
-#: Draws of a floor, with which the verdict is exact.
-FLOORS = 39
-
-
-#: The ends of names of files that `out` may be.
+#: Options for reading files.
+READING = ("layout", "array", "columns", "frame")
+#: The allowed suffixes of `out`.
 WRITTEN = (".csv", ".json")
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """What samples are compared with.
-
-    Args:
-        name: of it, for people.
-        dim: of its points.
-        distance: to it.
-        floor: samples ↦ the distances of as many perfect samples, shape (R,); empty where there are
-            none.
-        why_too_large: n ↦ why n samples are too many for the metric; None if they are not.
-        seed: of the groups that the intervals come from.
-    """
-
-    name: str
-    dim: int
-    distance: Distance
-    floor: Callable[[Tensor], NDArray[np.float64]]
-    why_too_large: Callable[[int], str | None]
-    seed: int
 
 
 def main(words: list[str]) -> None:
     """Print a table, the nearest file first.
 
     Raises:
-        InvalidSetting: a file cannot be read, or a word is none that is used.
+        InvalidSetting: a file cannot be read, or a word has no use here.
     """
     keys = ("reference", "out", *READING, *USED)
-    files, values = read_words("score", words, keys, groups=GROUPS, place="file")
+    files, values = read_words("score", words, keys, groups=GROUPS, place="file or folder")
     reading = {key: values.pop(key) for key in READING if key in values}
     require(len(files) > 0, "score", "no file", "one or more files of samples")
     reference, out = values.pop("reference", None), values.pop("out", None)
@@ -116,262 +70,184 @@ def main(words: list[str]) -> None:
         require(Path(out).suffix in WRITTEN, "out", out, f"a file of {' or '.join(WRITTEN)}")
         new_path(Path(out), "file")
     for name in [*files, *([] if reference is None else [reference])]:
-        require(Path(name).expanduser().is_file(), "path", name, "a file that exists")
+        require(Path(name).expanduser().exists(), "path", name, "a file that exists")
     allowed = "given, or reference=FILE: see samplerbench list datasets"
     require(reference is not None or "dataset" in values, "dataset", "", allowed)
     for key in values if reference is not None else ():
-        allowed = "left out beside a reference, whose points are all that samples are compared with"
+        allowed = "left out beside a reference: samples are compared with its points"
         require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)
-    lines = rank(files, reference, values, **reading)
+    lines = score_files(files, reference, values, **reading)
     if out is not None:
-        import pandas as pd  # slow, and few need it
+        import pandas as pd  # slow to import, and rarely needed
 
-        table = pd.DataFrame(lines)
+        table = pd.DataFrame(map(asdict, lines))
         is_csv = Path(out).suffix == ".csv"
-        text = table.to_csv(index=False) if is_csv else table.to_json(orient="records", indent=1)
+        if is_csv:
+            text = table.to_csv(index=False)
+        else:
+            text = table.to_json(orient="records", indent=1, double_precision=15)
         with whole_or_nothing(Path(out)) as path:
             path.write_text(text, encoding="utf-8", errors="replace")
 
 
-def rank(
+def score_files(
     files: Sequence[str],
     reference: str | None,
     words: Mapping[str, str],
-    layout: str | None = None,
     **reading: str,
-) -> list[dict[str, Any]]:
-    """Print a table for each metric, the nearest file first; returns the lines of all.
+) -> list[Line]:
+    """Print the tables of each metric; returns the lines of all.
 
     Args:
         files: of samples.
         reference: a file of data; None for the config's data set.
         words: keys of the config and their values, as on the command line.
-        layout: of chains, see `read_chains`; None for independent samples.
-        reading: which array or columns of the files.
+        reading: how files are read, see `READING`.
 
     Raises:
         InvalidSetting: a file cannot be read, or a value is not allowed.
     """
-    from samplerbench.bench.chains import LEAST_FRAMES, Chains
-    from samplerbench.datasets.file import read_chains, read_points
+    from samplerbench.bench.scoring import differences, distances, require_fits
+
+    config, _ = compose_config([f"{key}={value}" for key, value in words.items()])
+    shape, truths = read_truths(reference, config, words)
+    clouds: dict[str, Cloud] = {}
+    for file in files:
+        clouds |= read_clouds(file, shape, **reading)
+    for truth in truths:
+        require_fits(clouds, truth)
+    is_way = reading.get("frame") == "all"
+    lines: list[Line] = []
+    for truth in truths:
+        measured = distances(clouds, truth)
+        if not is_way:  # these are in the order of the way, and no competitors
+            measured.sort(key=lambda line: line.distance)
+        show(truth, measured)
+        gaps = [] if is_way else differences(clouds, truth)
+        if gaps:
+            show_differences(truth, gaps)
+        lines += [*measured, *gaps]
+    for name, cloud in clouds.items():
+        if cloud.chains is not None and len(cloud.chains.frames) < cloud.chains.frames.shape[1]:
+            draws, number, _ = cloud.chains.frames.shape
+            text = f"{name}: {number:,} chains of {draws:,} draws: is it the other layout?"
+            console().print(text, markup=False)
+        if cloud.chains is None and cloud.rows_depend:
+            text = f"{name}: its rows depend on the rows before them; use layout=draw for a chain"
+            console().print(text, markup=False)
+    return lines
+
+
+def read_truths(
+    reference: str | None, config: DictConfig, words: Mapping[str, str]
+) -> tuple[tuple[int, ...] | None, list[Truth]]:
+    """What samples are compared with by each metric, and the shape of a datum if it is known."""
+    from samplerbench.bench.scoring import truths
+    from samplerbench.datasets.base import Dataset
+    from samplerbench.datasets.file import require_upright
     from samplerbench.metrics.base import Metric
 
-    chains: dict[str, Chains] = {}
-    if layout is not None:
-        installed = find_spec("arviz") is not None
-        require(installed, "layout", layout, "left out, or pip install 'samplerbench[chains]'")
-        for name in files:
-            frames = read_chains(name, layout, **reading)
-            require(len(frames) >= LEAST_FRAMES, name, f"{len(frames)} draws", "a chain of more")
-            chains[name] = Chains(frames, frames.new_ones(frames.shape[1]))
-        clouds = {name: own.frames.flatten(0, 1) for name, own in chains.items()}
-    else:
-        clouds = {name: read_points(name, **reading) for name in files}
-    config, _ = compose_config([f"{key}={value}" for key, value in words.items()])
     metrics = chosen_members(config, "metric")
     require(len(metrics) > 0, "metric", words.get("metric"), "at least one: see list metrics")
     used = any(isinstance(metric, Metric) for metric in metrics.values())
     allowed = f"left out: {', '.join(metrics)} compares with the law itself"
     require(used or "n_reference" not in words, "n_reference", words.get("n_reference"), allowed)
-    lines: list[dict[str, Any]] = []
-    for metric, settings in metrics.items():
-        if reference is None:
-            truth = to_law(metric, settings, config)
-        else:
-            truth = to_file(reference, metric, settings, config)
-        worths = {name: worth(own) for name, own in chains.items()}
-        lines += [{"metric": metric, **line} for line in show(metric, truth, clouds, worths)]
-    for name, own in chains.items():
-        draws, number, _ = own.frames.shape
-        if number > draws:
-            text = f"{name}: {number:,} chains of {draws:,} draws: is it the other layout?"
-            console().print(text, markup=False)
-    for name, points in clouds.items() if layout is None else ():
-        if depends(points):
-            text = f"{name}: its rows depend on those before them; layout=draw measures a chain"
-            console().print(text, markup=False)
-    return lines
-
-
-def to_file(file: str, name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
-    """The truth of a file of data."""
-    from samplerbench.datasets.file import read_points
-    from samplerbench.metrics.base import LawMetric
-
-    points = read_points(file)
-    if isinstance(metric, LawMetric):
-        raise InvalidSetting("metric", name, "one between points, such as sliced: no law here")
-    reason = metric.why_incompatible(points.shape[1])
-    require(reason is None, "metric", name, f"another one: {reason}")
-    between, seed = metric, whole_number(config, "seed")
-
-    distance = between.against(points, seed=seed)
-    return Truth(
-        f"{len(points):,} points of {file}, with a floor of the rows of both, relabelled",
-        points.shape[1],
-        distance,
-        lambda samples: relabelled(between, samples, points, seed),
-        lambda n: between.why_too_large(n, len(points)),
-        seed,
-    )
-
-
-def relabelled(metric: Metric, samples: Tensor, points: Tensor, seed: int) -> NDArray[np.float64]:
-    """The distances between two clouds whose rows are exchanged at random; see the module."""
-    import torch
-
-    from samplerbench.core.noise import generator
-
-    n, both = len(samples), torch.cat([samples, points])
-    values = []
-    for repetition in range(FLOORS):
-        order = torch.from_numpy(generator("score", seed, repetition).permutation(len(both)))
-        to_rest = metric.against(both[order[n:]], seed=seed)
-        values.append(to_rest(both[order[:n]]).value)
-    return np.array(values)
-
-
-def to_law(name: str, metric: Metric | LawMetric, config: DictConfig) -> Truth:
-    """The truth of a data set of ours."""
-    from samplerbench.datasets.base import finite
-    from samplerbench.metrics.base import LawMetric
-
+    seed = whole_number(config, "seed")
+    if reference is not None:
+        points, shape = read_samples(reference)
+        require_upright(points, reference)
+        return shape, truths(points, reference, metrics, 0, seed)
     dataset: Dataset = construct(config.dataset, "dataset")
-    seed, n_reference = whole_number(config, "seed"), whole_number(config, "n_reference")
-    if isinstance(metric, LawMetric):
-        reason, against = metric.why_incompatible(dataset), "the law itself"
-    else:
-        reason, against = metric.why_incompatible(dataset.dim), f"{n_reference:,} draws"
-    if reason is not None:
-        raise InvalidSetting("metric", name, f"another one: {reason}")
-    if isinstance(metric, LawMetric):
-        distance = metric.against_law(dataset, seed=seed)
-    else:
-        reference = finite(dataset.draws(n_reference, "evaluation", seed), "dataset")
-        distance = metric.against(reference, seed=seed)
-
-    @cache
-    def of_size(n: int) -> NDArray[np.float64]:
-        most = dataset.floor_sets(n)
-        sets = FLOORS if most is None else min(FLOORS, most)
-        draws = (dataset.draws(n, "floor", seed, repetition) for repetition in range(sets))
-        return np.array([distance(points).value for points in draws])
-
-    def floor(samples: Tensor) -> NDArray[np.float64]:
-        return of_size(len(samples))
-
-    def why_too_large(n: int) -> str | None:
-        return None if isinstance(metric, LawMetric) else metric.why_too_large(n, n_reference)
-
-    title = f"{type(dataset).__name__}, {against}"
-    return Truth(title, dataset.dim, distance, floor, why_too_large, seed)
+    count = whole_number(config, "n_reference")
+    return dataset.event_shape, truths(dataset, "", metrics, count, seed)
 
 
-def worth(chains: Chains) -> tuple[int, float]:
-    """How many independent draws chains are worth, and their split R̂; of the worst coordinate."""
-    ess, r_hat = chains.effective_sample_size().min(), chains.split_r_hat().max()
-    count = chains.frames.shape[0] * chains.frames.shape[1]
-    return max(1, min(count, int(ess.nan_to_num(1.0)))), float(r_hat)
-
-
-def depends(points: Tensor) -> bool:
-    """Whether rows are correlated with those before them, by five standard errors."""
-    centred = points - points.mean(0)
-    products = (centred[1:] * centred[:-1]).mean(0) / centred.square().mean(0)
-    return bool((products * math.sqrt(len(points)) > 5).any())  # NaN where nothing varies
-
-
-def show(
-    metric: str,
-    truth: Truth,
-    clouds: Mapping[str, Tensor],
-    worths: Mapping[str, tuple[int, float]],
-) -> list[dict[str, Any]]:
-    """Measure every cloud and print a line for each, the nearest first; returns their numbers.
-
-    Args:
-        metric: its name.
-        truth: what samples are compared with.
-        clouds: of samples, by file.
-        worths: of chains: how many independent draws they are worth, and their split R̂.
-    """
+def read_samples(
+    path: str, shape: tuple[int, ...] | None = None, **reading: str
+) -> tuple[Tensor, tuple[int, ...] | None]:
+    """Independent samples, shape (n, dim), and the shape of one if they are images."""
     import torch
 
-    from samplerbench.bench.chains import MIXED
-    from samplerbench.bench.jackknife import half_width
+    from samplerbench.datasets.file import read_points
 
-    for name, points in clouds.items():
-        allowed = f"{truth.dim} columns, as the data have"
-        require(points.shape[1] == truth.dim, name, f"{points.shape[1]} columns", allowed)
-        reason = truth.why_too_large(len(points))
-        require(reason is None, name, f"{len(points)} rows", f"fewer for {metric}: {reason}")
-    values = {name: truth.distance(points).value for name, points in clouds.items()}
-    # groups of a chain are no independent ones
-    chance = {
-        name: math.nan if name in worths else half_width(truth.distance, points, seed=truth.seed)
-        for name, points in clouds.items()
-    }
-    out = console()
-    out.print(f"{metric} to {truth.name}; distance with its 95 % interval")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("samples", overflow="fold")
-    of_chains = ("ESS", "R̂") if worths else ()
-    for column in ("n", *of_chains, "distance", "floor", "95 % of perfect samples"):
-        table.add_column(column, no_wrap=True, justify="right")
-    table.add_column(f"verdict by {metric}", no_wrap=True)
-    lines = []
-    for name in sorted(values, key=lambda name: values[name]):
-        ends = math.nan, math.nan
-        value, points, numbers = values[name], clouds[name], [f"{len(clouds[name]):,}"]
-        if name in worths:  # so many states of the chains, far from each other
-            count, r_hat = worths[name]
-            numbers += [f"{count:,}", f"{r_hat:.3f}"]
-            points = points[torch.linspace(0, len(points) - 1, count).round().long()]
-        floor = truth.floor(points)
-        if len(floor) < 2:
-            sets = "one set" if len(floor) else "no set"
-            texts = ("–", "–", f"no verdict: the data have {sets} of fresh draws of this size")
-        else:
-            low, high = ends = prediction(floor)
-            texts = (
-                plain(floor.mean()),
-                f"{plain(low)} to {plain(high)} ({len(floor)} sets)",
-                # a chain is worth at least so much: only too far is a finding
-                verdict(value, -math.inf if name in worths else low, high),
-            )
-        if name in worths and not worths[name][1] <= MIXED:
-            texts = (*texts[:2], "no verdict: the chains have not mixed")
-        table.add_row(name, *numbers, distance(value, chance[name]), *texts)
-        count, r_hat = worths.get(name, (len(clouds[name]), math.nan))
-        line = {"file": name, "n": len(clouds[name]), "ess": count, "r_hat": r_hat}
-        line |= {"distance": value, "half_width": chance[name], "floor_sets": len(floor)}
-        line |= {"floor": floor.mean() if len(floor) else math.nan}
-        lines.append(line | {"lower": ends[0], "upper": ends[1], "verdict": texts[-1]})
-    out.print(table)
-    return lines
+    if not Path(path).expanduser().is_dir():
+        return read_points(path, **reading), None
+    from samplerbench.datasets.image_folder import read_samples as read_images
+
+    allowed = f"left out: {path} is a folder of images"
+    require(not reading, *next(iter(reading.items()), ("", "")), allowed)
+    images = torch.from_numpy(read_images(path, shape))
+    return images.flatten(1), tuple(images.shape[1:])
 
 
-def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
-    """The interval that holds the distance of one more perfect sample in 95 % of cases.
+def read_clouds(
+    file: str,
+    shape: tuple[int, ...] | None,
+    layout: str | None = None,
+    frame: str | None = None,
+    **reading: str,
+) -> dict[str, Cloud]:
+    """The samples in a file or folder, by name: one cloud, or one for each frame.
 
     Args:
-        floor: distances of perfect samples, shape (R,), R ≥ 2; see the module.
+        file: or folder.
+        shape: of a datum, where it is known.
+        layout: of chains, see `datasets.file.as_chains`; None for independent samples.
+        frame: last or all, for the states of `sample --every`; None for samples.
+        reading: which array or columns of the file.
     """
-    from scipy.special import stdtrit  # scipy.stats takes a second to import
+    from samplerbench.bench.scoring import Cloud
+    from samplerbench.datasets.file import names_axes, read_chains, read_frames
 
-    count = len(floor)
-    if count >= FLOORS:
-        return float(floor.min()), float(floor.max())
-    positive = floor.min() > 0
-    values = np.log(floor) if positive else floor
-    half = stdtrit(count - 1, 0.975) * values.std(ddof=1) * math.sqrt(1 + 1 / count)
-    ends = values.mean() - half, values.mean() + half
-    low, high = np.exp(np.clip(ends, -700, 700)) if positive else ends
-    return float(low), float(high)
+    if frame is not None:
+        require(frame in ("last", "all"), "frame", frame, "last or all")
+        require(layout is None, "layout", layout, "left out with frame: its file has no chains")
+        frames = read_frames(file, **reading)
+        if frame == "last":
+            return {file: Cloud(frames[-1])}
+        return {f"{file}[{number}]": Cloud(points) for number, points in enumerate(frames)}
+    if layout is None and not names_axes(file):
+        return {file: Cloud(read_samples(file, shape, **reading)[0])}
+    return {file: Cloud.of_chains(read_chains(file, layout, **reading), file)}
 
 
-def verdict(value: float, low: float, high: float) -> str:
-    """What a distance says beside the interval of perfect samples."""
-    if value > high:
-        return "told from the data"
-    return "below what perfect samples show" if value < low else "cannot be told from the data"
+def show(truth: Truth, lines: Sequence[Line]) -> None:
+    """Print the distances to the data."""
+    out, chains = console(), any(line.r_hat == line.r_hat for line in lines)
+    out.print(f"{truth.metric} to {truth.name}; distance with its 95 % interval")
+    table = Table(box=None, pad_edge=False)
+    widest = max(len(line.samples) for line in lines)
+    table.add_column("samples", overflow="fold", min_width=min(widest, 40))
+    for column in ("n", *("ESS", "R̂") * chains, "distance", "floor", "95 % of perfect samples"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column(f"verdict by {truth.metric}")
+    for line in lines:
+        known = line.floor_sets > 1
+        ends = f"{plain(line.lower)} to {plain(line.upper)} ({line.floor_sets} sets)"
+        table.add_row(
+            line.samples,
+            f"{line.n:,}",
+            *(f"{line.ess:,}", f"{line.r_hat:.3f}") * chains,
+            distance(line.distance, line.half_width),
+            *((plain(line.floor), ends) if known else ("–", "–")),
+            line.verdict,
+        )
+    out.print(table)
+
+
+def show_differences(truth: Truth, lines: Sequence[Line]) -> None:
+    """Print the differences of distances, the farther minus the nearer."""
+    out, count = console(), sum(not math.isnan(line.p_value) for line in lines)
+    family = f"Holm over {count} comparison" + "s" * (count != 1)
+    out.print(f"differences of {truth.metric}, row by row, with 95 % intervals; {family}")
+    table = Table(box=None, pad_edge=False)
+    for column in ("farther", "nearer"):
+        table.add_column(column, overflow="fold")
+    for column in ("n", "difference", "p-value"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column(f"verdict by {truth.metric}", no_wrap=True)
+    for line in lines:
+        gap = difference(line.distance, line.half_width)
+        texts = (f"{line.n:,}", gap, plain(line.p_value, 2), line.verdict)
+        table.add_row(line.samples, line.minus, *texts)
+    out.print(table)

@@ -1,7 +1,7 @@
-"""The words after a command's name, which all commands read in the same way.
+"""Parse the words after a command's name, in the same way for all commands.
 
-A word that names an existing folder (for `score` a file) is that folder, even with "=" in its name,
-and so is a word without "=". Any other word is `key=value`, also written `--key=value` or
+A word that names an existing folder (for `score` also a file) is that folder, even with "=" in its
+name, and so is a word without "=". Any other word is `key=value`, also written `--key=value` or
 `--key value`. A command refuses words that it would not use.
 """
 
@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from samplerbench.errors import require
 
-_IS_THERE = {"folder": os.path.isdir, "file": os.path.isfile}
+_IS_THERE = {"folder": os.path.isdir, "file or folder": os.path.exists}
 
 
 def read_words(
@@ -26,20 +26,20 @@ def read_words(
     *,
     groups: Collection[str] = (),
     options: Collection[str] = (),
-    place: Literal["folder", "file"] = "folder",
+    place: Literal["folder", "file or folder"] = "folder",
 ) -> tuple[list[str], dict[str, str]]:
-    """The folders or files that the words name, and the values of their keys.
+    """The folders or files that the words name, and the values of the keys.
 
     Args:
-        command: whose words they are, for messages.
-        words: without those of `members_of_others`.
+        command: its name, for messages.
+        words: without those of `split_member_words`.
         keys: that the command uses.
-        groups: those of which settings can be given too, `group.setting=value`.
+        groups: keys that may have settings too, `group.setting=value`.
         options: words without a value, such as `--compare`; their value is "".
-        place: what a word without a key names.
+        place: the kind of thing that a word without a key names.
 
     Raises:
-        InvalidSetting: a key is none of the command's, has no value, or is given twice.
+        InvalidSetting: the command does not use a key, or a key has no value or several.
     """
     places: list[str] = []
     values: dict[str, str] = {}
@@ -64,16 +64,16 @@ def read_words(
     return places, values
 
 
-def members_of_others(words: Sequence[str]) -> tuple[list[Path], object, list[str]]:
-    """The words that add somebody else's members to a command, and the other words.
+def split_member_words(words: Sequence[str]) -> tuple[list[Path], object, list[str]]:
+    """Separate the words that add members of other packages from the rest.
 
     Returns:
-        The folders after `--config-dir`, what `trusted=` names, and the rest.
+        The folders after `--config-dir`, the value of `trusted=`, and the other words.
 
     Raises:
-        InvalidSetting: there is no folder after it, or `trusted` is given twice.
+        InvalidSetting: `--config-dir` has no folder, or `trusted` is given twice.
     """
-    folders, trusted, others = [], list[object](), []
+    folders, trusted, kept = [], list[object](), []
     rest = iter(words)
     for word in rest:
         key, equals, value = word.partition("=")
@@ -85,8 +85,8 @@ def members_of_others(words: Sequence[str]) -> tuple[list[Path], object, list[st
             require(not trusted, key, value, "given once: a package or a list of packages")
             trusted.append(value_of(word))
         else:
-            others.append(word)
-    return folders, trusted[0] if trusted else (), others
+            kept.append(word)
+    return folders, trusted[0] if trusted else (), kept
 
 
 def value_of(word: str) -> Any:

@@ -1,4 +1,4 @@
-"""The config of a job outside Hydra's main, and the functions that yaml files use."""
+"""Compose the config of a job outside Hydra's main; the functions that yaml files use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def run_name() -> str:
-    """A folder name that no other run has: the time, for people, and 64 random bits."""
+    """A unique folder name: the time, for readers, and 64 random bits."""
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(8).hex()}"
 
 
@@ -41,7 +41,7 @@ OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 
 def no_name(words: Sequence[str]) -> InvalidSetting | None:
-    """An error for the first word that gives a config group a value that is no name."""
+    """The error for the first word that gives a config group a value that is not a name."""
     for word in words:
         try:
             override = OverridesParser.create().parse_override(word)
@@ -58,7 +58,7 @@ def no_name(words: Sequence[str]) -> InvalidSetting | None:
 
 
 def similar(word: str, known: Iterable[str]) -> str:
-    """A question that names the known words most like a word; empty if none is like it."""
+    """A question with the known words that are similar to a word; empty if there are none."""
     names = list(known)
     last = word.rpartition(".")[2]
     same = [name for name in names if name.rpartition(".")[2] == last]
@@ -71,7 +71,7 @@ def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
 
     Args:
         key: with dots.
-        words: of the command; those that choose members decide which keys there are.
+        words: of the command; the chosen members determine which keys exist.
     """
     chosen = [word for word in words if word.partition("=")[0] in groups()]
     try:
@@ -95,10 +95,10 @@ def _paths(node: DictConfig, above: str = "") -> Iterator[str]:
 
 
 def check_keys(config: DictConfig) -> None:
-    """Refuse a top-level key that no part of a job uses, such as a mistyped one added by `+`.
+    """Refuse a top-level key that no part of a job uses, such as a misspelt one added by `+`.
 
     Raises:
-        InvalidSetting: naming the first one, and similar ones.
+        InvalidSetting: it names the first such key, and similar ones.
     """
     known = {str(key) for key in OmegaConf.load(conf_directory() / "config.yaml")}
     known |= {*groups(), "hydra"}
@@ -111,18 +111,18 @@ def check_keys(config: DictConfig) -> None:
 def compose_config(
     words: Sequence[str], settings: Mapping[str, object] | None = None
 ) -> tuple[DictConfig, dict[str, Any]]:
-    """The config of a job with these words, and which member of each group was chosen.
+    """The config of a job with these words, and the chosen member of each group.
 
     Raises:
-        InvalidSetting: a key is none of the config's.
-        HydraException: a word is not understood.
+        InvalidSetting: the config does not have a key.
+        HydraException: a word cannot be parsed.
     """
     searched = ",".join(json.dumps(f"file://{folder}") for folder in own_directories())
     own = [f"hydra.searchpath=[{searched}]"] if searched else []
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
         try:
             config = compose("config", [*own, *words], return_hydra_config=True)
-        except (TypeError, ValueError) as error:  # Hydra's own, where a group is given no name
+        except (TypeError, ValueError) as error:  # from Hydra: a group's value is not a name
             raise no_name(words) or InvalidSetting("config", list(words), str(error)) from error
     chosen = {str(group): name for group, name in config.hydra.runtime.choices.items()}
     with open_dict(config):
@@ -139,7 +139,7 @@ def member_node(group: str, name: str, settings: Mapping[str, object] | None = N
     """The node of a group's member, with some of its settings changed.
 
     Raises:
-        InvalidSetting: the group has no such member, or a setting is nothing that a yaml can hold.
+        InvalidSetting: the group has no such member, or a yaml file cannot contain a setting.
     """
     known = member_files(group)
     if name not in known:
@@ -154,24 +154,22 @@ def member_node(group: str, name: str, settings: Mapping[str, object] | None = N
 
 
 def make_member(group: str, name: str, settings: Mapping[str, object]) -> Any:
-    """A member of a group as an object; a setting that is a function may be given as one.
+    """A member of a group as an object; a setting may be a function.
+
+    Of a sampler with lists among its settings it is a list: an object for each combination.
 
     Raises:
-        InvalidSetting: there is no such member or setting, or its yaml makes several samplers.
+        InvalidSetting: there is no such member or setting.
     """
     functions = {key: value for key, value in settings.items() if callable(value)}
     node = member_node(group, name, {k: v for k, v in settings.items() if k not in functions})
     for key, function in functions.items():
-        known = [str(own) for own in node if own != "_target_"]  # also of those that are missing
+        known = [str(own) for own in node if own != "_target_"]  # including missing values
         allowed = f"left out: {name} has {', '.join(known)}"
         require(key in known, f"{group}.{key}", function, allowed)
         del node[key]
-    if group == "sampler":
-        for key in map(str, node):
-            values = node[key]
-            if isinstance(values, ListConfig):
-                allowed = f"one of them here, as in {key}={values[-1] if values else ...}"
-                raise InvalidSetting(f"{group}.{name}.{key}", list(values), allowed)
+    if group == "sampler" and any(isinstance(node[key], ListConfig) for key in map(str, node)):
+        return construct_grid(node, f"{group}.{name}")
     return construct(node, f"{group}.{name}", **functions)
 
 

@@ -1,11 +1,12 @@
-"""From a config node to an object: the one place where a `_target_` is called.
+"""From a config node to an object: the only place where a `_target_` is called.
 
-A target must be a member of this package, or of a package that the command in progress trusts: a
-config is data, and data must not choose what code runs. (Hydra's own `instantiate` only has a deny
-list, which can be got round.) A target in this package must belong to the key's group, see `KINDS`:
-the package also has functions that write files and that trust. The user gives trust on the command
-line, for one command, see `trusting`; a stored config cannot give it. Values are checked against
-the annotations of the parameters, so that a wrong type is reported with its key.
+A target must be a member of this package, or of a package that the current command trusts: a config
+is data, and data must not choose the code that runs. (Hydra's `instantiate` only has a list of
+forbidden targets, which can be bypassed.) A target in this package must belong to the key's group,
+see `KINDS`, because the package also has functions that write files or that trust packages. The
+user gives trust on the command line, for one command, see `trusting`; a stored config cannot give
+it. Values are checked against the annotations of the parameters, so a wrong type is reported with
+its key.
 """
 
 from __future__ import annotations
@@ -17,21 +18,22 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from itertools import product, takewhile
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.errors import InvalidSetting, kind_and_line, require
 
 OURS = "samplerbench"
 
-#: The classes of each group's members; a function that returns one is a member too.
+#: The classes of each group's members; a function that returns such an object is a member too.
 KINDS = {
     "dataset": ("datasets.base.Dataset",),
+    "guide": ("datasets.base.Dataset",),
     "schedule": ("core.schedules.NoiseSchedule",),
     "grid": ("core.grids.Levels",),
     "network": ("networks.base.Network",),
@@ -47,7 +49,7 @@ KINDS = {
     "logger": ("logs.base.Logger",),
 }
 
-# of this command only: a second job of the same process begins with no trust
+# only for the current command: a second job of the same process starts without trust
 _TRUSTED: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
 
 
@@ -55,11 +57,11 @@ _TRUSTED: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
 def trusting(packages: object) -> Iterator[None]:
     """Within the context a target may also be a member of these packages.
 
-    They may also lie in the current folder, which comes last of where Python looks, so that a file
-    there cannot take the place of an installed module.
+    Packages may be in the current folder. It is the last place in which Python searches, so a file
+    there cannot replace an installed module.
 
     Raises:
-        InvalidSetting: there is something else among them.
+        InvalidSetting: `packages` contains something that is not the name of a package.
     """
     listed = [packages] if isinstance(packages, str) else packages or []
     allowed = "the name of a package, such as my_package, or a list of names"
@@ -79,7 +81,7 @@ def trusting(packages: object) -> Iterator[None]:
 
 
 def trusted_packages() -> tuple[str, ...]:
-    """The packages that the command in progress trusts besides this one."""
+    """The packages that the current command trusts besides this one."""
     return _TRUSTED.get()
 
 
@@ -90,11 +92,11 @@ def construct(node: DictConfig, key: str, **shared: Any) -> Any:
 
     Args:
         node: `_target_`, optionally `_partial_`, and keyword arguments.
-        key: where the node stands in the config, for messages: "schedule".
-        shared: further keyword arguments, objects that other nodes have built.
+        key: of the node in the config, for messages: "schedule".
+        shared: more keyword arguments, objects made from other nodes.
 
     Raises:
-        InvalidSetting: naming key, value and what is allowed.
+        InvalidSetting: it names key, value and what is allowed.
     """
     return _call(_values(node, key), key, shared)
 
@@ -112,7 +114,7 @@ def read_member(path: Path) -> DictConfig:
 
 
 def first_comment(path: Path) -> str:
-    """The comment at the top of a member's yaml: what it is, and its reference."""
+    """The comment at the top of a member's yaml: a description and the reference."""
     lines = [
         line
         for line in path.read_text(encoding="utf-8").splitlines()
@@ -141,7 +143,7 @@ def construct_grid(node: DictConfig, key: str) -> list[Any]:
 
 
 def _values(node: object, key: str) -> dict[str, Any]:
-    """The node's values, all of them resolved."""
+    """The node's values, all resolved."""
     if not isinstance(node, DictConfig) or node._is_none():
         raise InvalidSetting(key, node, "a _target_ with its settings: see conf/")
     values = cast(dict[object, Any], OmegaConf.to_container(node, resolve=True))
@@ -164,10 +166,10 @@ def _call(values: dict[str, Any], key: str, shared: dict[str, Any]) -> Any:
 def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., Any]:
     """The class or function of that name, if it is defined in a trusted package.
 
-    Where it is defined decides, not how it is named: a module of ours also holds what it imports.
+    It must be defined there: a module also contains names that it only imports.
 
     Raises:
-        InvalidSetting: it is in no trusted package, or not there.
+        InvalidSetting: it is not in a trusted package, or does not exist.
     """
 
     def refused(allowed: str) -> InvalidSetting:
@@ -177,36 +179,51 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
     if not isinstance(target, str) or not _within(target, packages):
         package = str(target).partition(".")[0]
         allowed = f"a member of {', '.join(packages)}"
-        if package.isidentifier():
+        if isinstance(target, str) and package.isidentifier():
             allowed += f"; add trusted={package} if you trust its code"
         raise refused(allowed)
     try:
-        found = get_object(target)
+        found = _imported(target)
     except Exception as error:  # the code of a package may raise anything
-        reason = first_line(error.__cause__ or error)
-        raise refused(f"a class or function that can be imported: {reason}") from error
+        reason = kind_and_line(error)
+        raise refused(f"a class or function that can be imported ({reason})") from error
     if not (inspect.isclass(found) or inspect.isfunction(found)) or inspect.isabstract(found):
-        raise refused("a class or a function, and no abstract class")
+        raise refused("a class or a function, not an abstract class")
     defined = f"{found.__module__}.{found.__qualname__}"
     if defined != target:
-        hint = f" {defined}" if _within(defined, packages) else ""
-        raise refused(f"a member of {', '.join(packages)}, named as where it is defined{hint}")
+        hint = f": {defined}" if _within(defined, packages) else ""
+        raise refused(f"a member of {', '.join(packages)}, by the module that defines it{hint}")
     group = key.partition(".")[0]
-    if _within(defined, (OURS,)) and (name != "_target_" or not _holds(group, found)):
-        raise refused(f"what conf/{group}/ names, or another of its kind")
+    held = name == "_target_" and _holds(group, found)
+    if _within(defined, (OURS,)) and not held:
+        raise refused(f"a _target_ of conf/{group}/, or another member of this kind")
+    if name == "_target_" and inspect.isclass(found) and group in KINDS and not held:
+        raise refused(f"a class that derives from {OURS}.{KINDS[group][0]}")
     member: Callable[..., Any] = found
     return member
 
 
-def _holds(group: str, found: Callable[..., Any]) -> bool:
-    """Whether the group holds a class of ours, or the class that a function of ours returns."""
+def _imported(name: str) -> Any:
+    """The object of that name, in a module or in a class of a module."""
+    place, _, last = name.rpartition(".")
     try:
-        made = found if inspect.isclass(found) else typing.get_type_hints(found).get("return")
-    except NameError:  # a name that is imported for annotations only
-        made = None
-    bases = inspect.getmro(made) if inspect.isclass(made) else ()
+        return getattr(import_module(place), last)
+    except ModuleNotFoundError as error:
+        # the error may also come from an import inside the module
+        if "." not in place or not f"{place}.".startswith(f"{error.name}."):
+            raise
+        return getattr(_imported(place), last)  # in a class
+
+
+def _holds(group: str, found: Callable[..., Any]) -> bool:
+    """Whether a class, or the class that our function returns, belongs to the group."""
+    try:
+        kind = found if inspect.isclass(found) else typing.get_type_hints(found).get("return")
+    except NameError:  # a name that is only imported for annotations
+        kind = None
+    bases = inspect.getmro(kind) if inspect.isclass(kind) else ()
     names = {f"{base.__module__}.{base.__qualname__}" for base in bases}
-    return any(f"{OURS}.{kind}" in names for kind in KINDS.get(group, ()))
+    return any(f"{OURS}.{allowed}" in names for allowed in KINDS.get(group, ()))
 
 
 def _within(name: str, packages: Sequence[str]) -> bool:
@@ -221,8 +238,10 @@ def _checked(function: Callable[..., Any], values: dict[str, Any], key: str) -> 
     checked = {}
     for name, value in values.items():
         if name not in parameters:
-            names = ", ".join(parameters) or "no setting at all"
-            raise InvalidSetting(f"{key}.{name}", value, f"left out: {key} has {names}")
+            allowed = f"left out: {key} has {', '.join(parameters) or 'no setting at all'}"
+            if name in getattr(function, "__annotations__", {}):
+                allowed = f"a field: write @dataclass(frozen=True) above class {function.__name__}"
+            raise InvalidSetting(f"{key}.{name}", value, allowed)
         hint = hints.get(name, Any)
         if isinstance(value, str) and _is_function(hint):
             value = trusted(value, key, name)
@@ -231,7 +250,7 @@ def _checked(function: Callable[..., Any], values: dict[str, Any], key: str) -> 
 
 
 def _is_function(hint: Any) -> bool:
-    """Whether a setting is a function, which a config names as it names a `_target_`."""
+    """Whether a setting is a function; a config names it in the same way as a `_target_`."""
     return any(typing.get_origin(one) is Callable for one in (hint, *typing.get_args(hint)))
 
 

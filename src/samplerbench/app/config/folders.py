@@ -1,13 +1,16 @@
-"""Where the config's groups are: ours, and folders of the user's own (`--config-dir`)."""
+"""The folders of the config's groups: ours, and the user's own (`--config-dir`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 from samplerbench.errors import require
+
+#: The groups of which a run can have several members: each node has its name, `sampler.ddim`.
+SEVERAL = ("sampler", "metric", "start", "picture")
 
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
@@ -29,15 +32,35 @@ def adding(folders: Sequence[Path]) -> Iterator[None]:
     """Within the context the members of these folders are known too.
 
     Raises:
-        InvalidSetting: one is no folder.
+        InvalidSetting: a path is not a folder, or a file in it has the name of another member.
     """
     for folder in folders:
         require(folder.is_dir(), "--config-dir", folder, "a folder")
+    require_own_names(folders)
     token = _own.set((*_own.get(), *(folder.resolve() for folder in folders)))
     try:
         yield
     finally:
         _own.reset(token)
+
+
+def require_own_names(folders: Iterable[Path]) -> None:
+    """Refuse a user's yaml that Hydra would confuse with another member.
+
+    If one of our files has the same name, Hydra reads only ours. In the groups of `SEVERAL`, it
+    would mix the settings of two files with the same `# @package` line.
+
+    Raises:
+        InvalidSetting: naming the first such file and what it needs.
+    """
+    for path in sorted(path for folder in folders for path in folder.glob("*/*.yaml")):
+        group, key = path.parent.name, f"{path.parent.name}.{path.stem}"
+        ours = conf_directory() / group / path.name
+        allowed = "a file with another name: one of ours has this one"
+        require(path.resolve() == ours or not ours.exists(), key, path, allowed)
+        line = f"# @package {key}"
+        named = group not in SEVERAL or line in path.read_text(encoding="utf-8").splitlines()
+        require(named, key, path, f"a file with the line {line}")
 
 
 def groups() -> list[str]:
@@ -48,7 +71,7 @@ def groups() -> list[str]:
 
 
 def member_files(group: str) -> dict[str, Path]:
-    """The yaml files of a group, by the names of their members; of one name ours counts."""
+    """The yaml files of a group, by the names of their members; ours win over the user's."""
     found: dict[str, Path] = {}
     for folder in (conf_directory(), *own_directories()):
         for path in sorted((folder / group).rglob("*.yaml")):

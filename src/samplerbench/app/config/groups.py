@@ -1,6 +1,6 @@
-"""The members that a job has chosen, in the groups where it can choose several.
+"""The members that a job has chosen, in the groups from which it can choose several.
 
-These groups are `sampler`, `metric`, `start` and `picture`. The node of each member has its name:
+These groups are `folders.SEVERAL`. The key of a member's node is its name:
 `config.sampler.ddim`. `folders` finds all members of a group.
 """
 
@@ -20,8 +20,8 @@ from samplerbench.errors import require
 def chosen_nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
     """The node of each chosen member, of a group that can have several or none.
 
-    A member's name is a part of file names, which must not leave the run's folder. What an
-    experiment sets of members that are not chosen is left out.
+    A member's name is part of file names, so it must not contain a path. Settings that an
+    experiment has for members that are not chosen are left out.
     """
     group = config.get(key) or OmegaConf.create({})
     require(isinstance(group, DictConfig), key, group, f"members of conf/{key}/, each by its name")
@@ -35,8 +35,8 @@ def chosen_nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
 def _not_chosen(group: DictConfig, key: str) -> set[str]:
     """The names that have settings but no `_target_`, since these members are not chosen.
 
-    Whoever drops a member of an experiment need not care about its settings there. On the command
-    line they are a mistake, and so are those of what is no member at all.
+    If a user removes a member of an experiment, its settings in the experiment have no effect. On
+    the command line such settings are an error, and so are settings of unknown members.
     """
     idle = {
         str(name)
@@ -44,7 +44,7 @@ def _not_chosen(group: DictConfig, key: str) -> set[str]:
         if isinstance(node, DictConfig) and "_target_" not in node
     }
     hydra = GlobalHydra.instance()
-    if not idle or not hydra.is_initialized():  # a stored config was accepted when it was run
+    if not idle or not hydra.is_initialized():  # a stored config was checked when it ran
         return idle
     known = hydra.config_loader().get_group_options(key)
     chosen = ",".join(str(name) for name in group if name not in idle)

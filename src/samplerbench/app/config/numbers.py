@@ -1,6 +1,6 @@
-"""The config's whole numbers, with limits on memory and time.
+"""The integers of the config, with limits on memory and time.
 
-They are checked before torch is imported, so that a mistake is reported at once.
+They are checked before torch is imported, so that an error is reported at once.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from omegaconf import DictConfig, ListConfig
 from samplerbench.app.config.construct import convert
 from samplerbench.errors import require
 
-#: Keys of every job that are at least 1, and keys that are at least 0.
+#: Keys of every job with values of at least 1, and keys with values of at least 0.
 COUNTS = ("threads", "n_samples", "n_reference", "repetitions")
 FROM_ZERO = ("seed", "data_seed", "train_seed", "metric_seed", "floor_repetitions", "chains")
-#: Upper limits, beyond which a number would only fill the memory.
+#: Upper limits; larger numbers would only fill the memory.
 MOST = {"steps": 10**6, "nfe": 10**6, "converged_steps": 10**6, "chains": 10**6}
 MOST |= {"repetitions": 10**6, "floor_repetitions": 10**6, "threads": 1024, "workers": 1024}
-#: Keys that are numbers of points, and the bytes that a point takes at least.
+#: Keys with numbers of points, and the smallest number of bytes per point.
 ROWS, ROW = ("n_samples", "n_reference", "n_train", "n_validation", "block"), 64
 
 
@@ -26,7 +26,7 @@ def check_numbers(config: DictConfig) -> None:
     """Check each number that every job has.
 
     Raises:
-        InvalidSetting: naming the first that cannot.
+        InvalidSetting: it names the first one that is not allowed.
     """
     for key in (*COUNTS, *FROM_ZERO):
         whole_number(config, key)
@@ -45,7 +45,7 @@ def whole_number(config: DictConfig, key: str) -> int:
     require(number < 2**40, key, number, "below 2^40")
     if key in ROWS:
         most = memory() // ROW
-        allowed = f"at most {most:,}: the memory of this machine holds no more points"
+        allowed = f"at most {most:,}: the memory of this machine cannot hold more points"
         require(number <= most, key, number, allowed)
     elif key in MOST:
         require(number <= MOST[key], key, number, f"at most {MOST[key]:,}")
@@ -53,7 +53,7 @@ def whole_number(config: DictConfig, key: str) -> int:
 
 
 def whole_numbers(config: DictConfig, key: str) -> list[int]:
-    """A whole number or a list of them, none twice; empty for null."""
+    """An integer, or a list of different integers; empty for null."""
     value = config[key]
     listed = value if isinstance(value, ListConfig | list) else [] if value is None else [value]
     integers: list[int] = [convert(number, int, key) for number in listed]

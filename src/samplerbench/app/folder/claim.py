@@ -1,4 +1,4 @@
-"""A job takes its folder, and writes into it what becomes of the job."""
+"""Reserve the folder of a run for a job, and write the status of the job into it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ from samplerbench.app.folder.runs import (
 from samplerbench.errors import InvalidSetting
 from samplerbench.files import create_atomically, set_aside, write_atomically
 
-#: Files of a run besides its config; if there are some without it, they are somebody else's.
+#: Files of a run besides its config. A folder that has them without a config is refused.
 WRITTEN = (ABOUT, STATUS, CHECKPOINTS, "cells", "cells.parquet", "losses.csv", "report.txt")
 
 T = TypeVar("T")
 
 
 def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None:
-    """Make the folder this run's, by a file that only one run can create: the resolved config.
+    """Reserve the folder for this run, by a file that only one run can create: the resolved config.
+
+    The same run continues in its own folder, if its process has ended or Slurm starts its job
+    again. A file of the run that cannot be read is named and set aside.
 
     Args:
         directory: of the run.
@@ -45,9 +48,8 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
         about: choices, overrides, values and sweep_id, as in `StoredRun`.
 
     Raises:
-        InvalidSetting: another run has the folder; nothing of it is touched. The same run continues
-            in its own folder, if its process has ended or Slurm begins its job again. A file of it
-            that cannot be read is named and set aside.
+        InvalidSetting: the folder belongs to another run, or this run is active or has other
+            versions; the results in the folder are kept.
     """
     content = _as_stored(config)
     if not (directory / CONFIG).exists() and any((directory / name).exists() for name in WRITTEN):
@@ -58,7 +60,7 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
     except FileExistsError:
         continues = not _requeued(directory)
     if continues and (directory / CONFIG).read_bytes() != content:
-        _refuse(directory, f"its {CONFIG} is another run's")
+        _refuse(directory, f"its {CONFIG} belongs to another run")
     locked = hold(directory)
     if continues and locked is False:
         _refuse(directory, "it still runs")
@@ -71,7 +73,7 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
 
 
 def write_status(directory: Path, state: State, message: str = "") -> None:
-    """Write what has become of the run; unless it is running, its folder is free again."""
+    """Write the state of the run; unless it is running, release its folder."""
     process = {"host": socket.gethostname(), "process": os.getpid(), "lock": is_held(directory)}
     _write(directory / STATUS, {"state": state, "message": message, **process, "slurm": _slurm()})
     if state != "running":
@@ -79,7 +81,7 @@ def write_status(directory: Path, state: State, message: str = "") -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of the software that decides a run's bits: the code of trusted packages, and Python."""
+    """Versions of the software that determines a run's bits, with trusted packages and Python."""
     from samplerbench.identity import VERSIONS, package_code  # imports torch
 
     code = {package: package_code(package) for package in trusted_packages()}
@@ -87,20 +89,20 @@ def versions() -> dict[str, str]:
 
 
 def why_refused(run: StoredRun) -> str:
-    """Why the command of a run does not continue in its folder; empty if it does."""
+    """Why the command of a run cannot continue in its folder; empty if it can."""
     return "it still runs" if run.state == "running" else _other_versions(run.versions)
 
 
 def own_folder(directory: Path, multirun: Path, config: DictConfig) -> Path:
-    """The folder of a job in a multirun that may have been begun with fewer or other jobs.
+    """The folder of a job in a multirun that may have started with fewer or other jobs.
 
     Args:
-        directory: of the job by its number, which is another job's where the numbers have moved.
+        directory: the folder of the job's number; it may belong to a job with that number before.
         multirun: the folder of all its jobs.
         config: of the job.
 
     Returns:
-        The folder that holds this job; else the one of its number if that is free; else a new one.
+        The folder that contains this job; or that of its number, if it is free; or a new one.
     """
     content = _as_stored(config)
     if _holds(directory, content):
@@ -115,7 +117,7 @@ def own_folder(directory: Path, multirun: Path, config: DictConfig) -> Path:
 
 
 def _as_stored(config: DictConfig) -> bytes:
-    """A config as a run's folder has it."""
+    """The content of a run's config file."""
     return OmegaConf.to_yaml(config, resolve=True).encode()
 
 
@@ -126,14 +128,16 @@ def _holds(directory: Path, content: bytes) -> bool:
 
 
 def _is_running(directory: Path) -> bool:
-    with suppress(Exception):  # the file may hold anything: `claim` looks closer
+    with suppress(Exception):  # the file may have any content; `claim` reports errors
         status = read_status(directory)
         return status["state"] == "running" and not is_gone(directory, status)
     return False
 
 
 def _refuse(directory: Path, reason: str) -> NoReturn:
-    allowed = f"a folder that holds no run, or this one, ended ({reason}); what is there is kept"
+    allowed = (
+        f"a folder without a run, or of this run if it has ended ({reason}); nothing was changed"
+    )
     raise InvalidSetting("hydra.run.dir", directory, allowed)
 
 
@@ -142,42 +146,42 @@ def _why_not_continued(directory: Path, locked: bool | None) -> str:
     about = _readable(directory / ABOUT, read_about)
     status = _readable(directory / STATUS, read_status)
     if status is not None and status["state"] == "running":
-        ended = locked and status.get("lock")  # it had the lock that this process has now
+        ended = locked and status.get("lock")  # the run had the lock, and this process has it now
         process = f"process {status['process']} on {status['host']}"
         if not ended:
-            return f"it still runs, says {STATUS}: {process}; delete that file if it does not"
+            return f"it still runs, by {STATUS}: {process}; delete that file if it has ended"
     return _other_versions(about[2] if about is not None else {})
 
 
 def _other_versions(before: Mapping[str, str]) -> str:
-    """The software that had another version before; empty if there is none, or it is not known."""
+    """The software whose version has changed; empty if there is none, or it is not known."""
     now = versions()
     if before in ({}, now):
         return ""
     changed = sorted(name for name in {**now, **before} if now.get(name) != before.get(name))
     listed = ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in changed)
-    return f"it is of other versions: {listed}; take another folder"
+    return f"it is of other versions: {listed}; use another folder"
 
 
 def _readable(path: Path, read: Callable[[Path], T]) -> T | None:
-    """What a file of a run holds; None if it is missing, or set aside now."""
+    """The content of a run's file; None if it is missing or unreadable (then it is set aside)."""
     try:
         return read(path.parent)
     except FileNotFoundError:
         return None
-    except Exception as error:  # the file may hold anything
+    except Exception as error:  # the file may have any content
         set_aside(path, error)
         return None
 
 
 def _slurm() -> list[str] | None:
-    """Slurm's number of this job, which stays when it is requeued, and how often it was."""
+    """Slurm's number of this job, which does not change, and the number of its restarts."""
     job = os.environ.get("SLURM_JOB_ID")
     return [job, os.environ.get("SLURM_RESTART_COUNT", "0")] if job else None
 
 
 def _requeued(directory: Path) -> bool:
-    """Whether the folder is of this very job, which Slurm began and now begins again."""
+    """Whether the folder belongs to this job of Slurm, which was started again."""
     here = _slurm()
     try:
         before = json.loads((directory / STATUS).read_bytes())["slurm"]

@@ -1,7 +1,7 @@
 """The lock of a run's folder: one process works there at a time.
 
-The operating system gives the lock back when its process ends, however it ends and on whichever
-machine. Where the file system has no locks, `hold` says so, and the status of the run decides.
+The operating system releases the lock when its process ends, also after a crash and on another
+machine. If the file system has no locks, `hold` returns None, and the status of the run is used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def hold(directory: Path) -> bool | None:
 
 
 def release(directory: Path) -> None:
-    """Give the lock back, if this process has it."""
+    """Release the lock, if this process has it."""
     lock = _held.pop(directory.resolve(), None)
     if lock is not None:
         lock.release()
@@ -45,7 +45,7 @@ def is_held(directory: Path) -> bool:
 
 
 def is_locked(path: Path) -> bool | None:
-    """Whether a process has the lock of a file; None if that cannot be seen. No file is made."""
+    """Whether a process has the lock of a file; None if that is not known. Creates no file."""
     if not path.exists():
         return False
     try:
@@ -53,5 +53,5 @@ def is_locked(path: Path) -> bool | None:
             return False
     except Timeout:
         return True
-    except (OSError, NotImplementedError):  # such as a file that this user may not write to
+    except (OSError, NotImplementedError):  # for example a file without write permission
         return None

@@ -1,6 +1,6 @@
 """The plan of a multirun: its jobs, from the file that Hydra writes in their folder.
 
-A job is identified by the words of its command, whatever its folder and its number.
+A job is identified by the words of its command, not by its folder or its number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 #: The file in which Hydra writes the plan, in the folder of the jobs.
 PLAN = "multirun.yaml"
 
-#: Limits, since a plan may be somebody else's, with a range without an end.
+#: Limits, since a plan from another person may contain an endless range.
 MOST_VALUES, MOST_JOBS = 10**5, 10**4
 
 #: The words of a job, in any order.
@@ -30,8 +30,8 @@ class Plan:
     """The jobs of a multirun.
 
     Args:
-        count: how many there are.
-        jobs: the words of each, of `MOST_JOBS` at most.
+        count: the number of jobs.
+        jobs: the words of each job; at most `MOST_JOBS` are listed.
     """
 
     count: int
@@ -46,13 +46,13 @@ class Plan:
         return frozenset(self.jobs)
 
     def short_names(self, jobs: Iterable[Words]) -> list[str]:
-        """A name for each job: the words that not all jobs of the plan share."""
+        """A name for each job: its words that not all jobs of the plan share."""
         common = frozenset.intersection(*self.jobs)
         return [" ".join(sorted(job - common)) for job in jobs]
 
 
 def read_plan(path: Path) -> Plan | None:
-    """A plan; None if it cannot be read, or if another sweeper than Hydra's own decides."""
+    """A plan; None if it cannot be read, or if the sweeper is not Hydra's own."""
     try:
         hydra = OmegaConf.load(path).hydra
         sweeper = OmegaConf.select(hydra, "sweeper._target_") or "BasicSweeper"
@@ -68,7 +68,7 @@ def read_plan(path: Path) -> Plan | None:
                 values[key] = [f"{key}={value}" for value in swept]
             elif not override.is_hydra_override():
                 values[key] = [f"{key}={override.get_value_element_as_str()}"]
-    except Exception:  # the file may hold anything
+    except Exception:  # the file may have any content
         return None
     jobs = islice(product(*values.values()), MOST_JOBS)
     count = math.prod(map(len, values.values()))

@@ -1,17 +1,17 @@
-"""The folder of a run, read: finished, failed or half-finished.
+"""Read the folder of a run, finished or not.
 
-    config.yaml   the resolved configuration; the job that creates it has the folder
+    config.yaml   the resolved configuration; the job that creates it owns the folder
     .lock         held by the process that works on the run (see `lock`)
-    run.json      which member of each group was chosen, the command, the versions, how many values
+    run.json      the chosen member of each group, the command, the versions, the number of values
     status.json   running, finished, failed or interrupted, and the first line of the reason
     cells/        the values, one file each, and cells.parquet, the table made of them
     checkpoints/  the trained model
 
-A stored config is data, perhaps somebody else's: `construct` makes its objects, so it can name
-members of trusted packages only, and weights are read without executing anything. It holds values,
-never interpolations, which could read the environment of whoever opens it. A data set that is a
-file is read from the path in the config, as numbers: look at `dataset.path` before you show others
-the pictures of a run that is not yours.
+A stored config is data, perhaps from another person. `construct` makes its objects, so it can only
+name members of trusted packages, and weights are read without executing code. It contains only
+values: interpolations could read the environment of the person who opens it. A data set from a file
+is read from the path in the config, as numbers. So look at `dataset.path` before you publish the
+pictures of a run from another person.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class StoredRun:
     Args:
         directory: the folder.
         config: the resolved configuration.
-        choices: which member of each group was chosen.
+        choices: the chosen member of each group.
         overrides: the words of the command.
-        versions: of the software that decides the run's bits, and of Python.
-        values: how many values the run is to have; 0 if it ended before that was known.
+        versions: of the software that determines the run's bits, and of Python.
+        values: the number of values of the complete run; 0 if it is not known.
         sweep_id: identity of the sweep; empty if it is not known.
-        state: what became of the run. If its process is gone it was interrupted.
+        state: of the run; interrupted if its process has ended too early.
         message: the reason, in one line, unless it finished.
     """
 
@@ -74,7 +74,7 @@ class StoredRun:
 
     def values_and_problems(self) -> tuple[pd.DataFrame, list[str]]:
         """The values so far, and a line for each file that cannot be read."""
-        from samplerbench.bench.store import Store  # imports pandas, which errors do not need
+        from samplerbench.bench.store import Store  # slow: imports pandas
 
         return Store(self.directory, self.sweep_id).readable()
 
@@ -83,7 +83,7 @@ def open_run(directory: Path) -> StoredRun:
     """Read a run's folder.
 
     Raises:
-        InvalidSetting: it holds no run, or one that cannot be read.
+        InvalidSetting: it contains no run, or a run that cannot be read.
     """
     path = directory / CONFIG
     if not path.is_file():
@@ -91,48 +91,48 @@ def open_run(directory: Path) -> StoredRun:
         raise InvalidSetting("run", directory, allowed)
     try:
         config = _read_config(path)
-        if not (directory / STATUS).exists():  # the last of the three files that a run begins with
+        if not (directory / STATUS).exists():  # the last of the three files of a new run
             return StoredRun(
-                directory, config, {}, [], {}, 0, "", "interrupted", "ended as it began"
+                directory, config, {}, [], {}, 0, "", "interrupted", "ended when it started"
             )
         about = read_about(directory)
         status = read_status(directory)
         state, message = status["state"], str(status["message"])
         if state == "running" and is_gone(directory, status):
-            state, message = "interrupted", "its process is gone"
+            state, message = "interrupted", "its process has ended"
         return StoredRun(directory, config, *about, state, message)
-    except Exception as error:  # the files may hold anything
-        allowed = f"a whole run of this version ({kind_and_line(error)})"
+    except Exception as error:  # the files may have any content
+        allowed = f"a complete run of this version ({kind_and_line(error)})"
         raise InvalidSetting("run", directory, allowed) from error
 
 
 def _read_config(path: Path) -> DictConfig:
-    """A stored config, which is all values.
+    """A stored config, which contains only values.
 
     Raises:
-        ValueError: it is no mapping, or holds an interpolation, or an alias, with which a few lines
-            can become a config of any size.
+        ValueError: it is not a mapping, or contains an interpolation or an alias. A few lines with
+            aliases can become a config of any size.
     """
     text = path.read_text(encoding="utf-8")
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent) or "${" in getattr(event, "value", ""):
             line = event.start_mark.line + 1
-            raise ValueError(f"{path.name}, line {line}: it is to hold values only")
+            raise ValueError(f"{path.name}, line {line}: only values are allowed")
     config = OmegaConf.load(StringIO(text))
     if not isinstance(config, DictConfig):
-        raise ValueError(f"{path.name} is no mapping")
+        raise ValueError(f"{path.name} is not a mapping")
     return config
 
 
 def find_runs(directory: Path) -> list[Path]:
-    """The folder itself, or the folders of runs below it, in order of their names.
+    """The folder itself, or the folders of runs below it, sorted by name.
 
     Raises:
         InvalidSetting: there is no such folder, or no run in it.
     """
     runs = sorted(path.parent for path in directory.rglob(CONFIG))
     if not runs:
-        allowed = "a folder that a job of samplerbench made, or one that holds such folders"
+        allowed = "a folder that a job of samplerbench made, or one that contains such folders"
         names = [path.name for path in directory.parent.glob("*/")] if directory.name else []
         near = [] if directory.exists() else get_close_matches(directory.name, names)
         also = f"; near it: {', '.join(str(directory.with_name(name)) for name in near)}"
@@ -156,12 +156,12 @@ def read_status(directory: Path) -> dict[str, Any]:
     """The state of a run, and the process that wrote it."""
     status = dict(json.loads((directory / STATUS).read_bytes()))
     if status["state"] not in get_args(State):
-        raise ValueError(f"{status['state']} is no state of a run")
+        raise ValueError(f"{status['state']} is not a state of a run")
     if not isinstance(status["host"], str) or not isinstance(status["process"], int):
         raise ValueError("it does not name its process")
     return status
 
 
 def is_gone(directory: Path, status: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote this status has ended: it had the lock, and has it no more."""
+    """Whether the process that wrote this status has ended: it no longer has the lock."""
     return bool(status.get("lock")) and is_locked(directory / LOCK) is False

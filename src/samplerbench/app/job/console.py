@@ -1,4 +1,4 @@
-"""The tables and claims that a job prints."""
+"""The tables and conclusions that a job prints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from samplerbench.app.config.construct import read_member
 from samplerbench.app.config.folders import member_files
 from samplerbench.bench.budget.parts import PARTS
-from samplerbench.bench.cell import CELL, NAMES, sampler_name
+from samplerbench.bench.cell import CELL, NAMES, point_count, sampler_name
 from samplerbench.bench.chains import MIXED
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
@@ -25,7 +25,7 @@ from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric
 
 Key = TypeVar("Key")
 
-#: So many samplers are named in one line.
+#: The largest number of samplers that one line names.
 _MOST_NAMES = 3
 
 
@@ -34,18 +34,20 @@ def print_cells(
     table: pd.DataFrame,
     unit: str = "N",
     known_law: bool = True,
+    metrics: Mapping[str, Metric | LawMetric] | None = None,
     exact: Collection[str] = (),
 ) -> None:
     """A table for each metric: a line for each curve, a column for each number of steps.
 
     Args:
-        out: where it is printed.
+        out: the console.
         table: rows of cells and their floor.
-        unit: N or NFE, what a column's number is.
+        unit: N or NFE, the meaning of a column's number.
         known_law: whether the law of the data is known.
-        exact: names of metrics of exact laws.
+        metrics: by name; those of output laws are measured in another way than samples.
+        exact: the names of metrics whose values have no sampling error.
     """
-    law = "the law itself" if known_law else "the law that the data stand for"
+    law = "the law itself" if known_law else "the law that the data represent"
     source = "the law itself" if known_law else "the data set itself"
     for metric, rows in table.groupby("metric"):
         lines = summary(rows)
@@ -57,8 +59,14 @@ def print_cells(
         title = metric_name(str(metric), first["metric_settings"])
         of = f"n = {first['n_samples']:,} samples against {against}; "
         of += "mean ± half of the 95 % interval"
-        if metric in exact:
-            of = "the law of the output against that of the data, exact"
+        used = (metrics or {}).get(str(metric))
+        if isinstance(used, OutputLawMetric):
+            points = point_count(first["n_samples"])
+            how = f"at {points:,} points; value ± half of the 95 % interval"
+            how = "exact" if metric in exact else how
+            of = f"the law of the output against that of the data, {how}"
+        if "final" in cells and set(cells["final"]) == {"none"}:
+            of += "; final=none"
         out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
         if not cells.empty:
             _print_means(out, cells, unit)
@@ -76,13 +84,8 @@ def print_cells(
         out.print()
 
 
-def exact_metrics(metrics: Mapping[str, Metric | LawMetric]) -> list[str]:
-    """The names of metrics of exact laws: without samples, floor and intervals."""
-    return [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and m.exact]
-
-
 def metric_name(metric: str, settings: str) -> str:
-    """A metric with those of its settings that are not its member's in conf/metric/."""
+    """A metric with the settings that differ from conf/metric/."""
     path = member_files("metric").get(metric)
     usual = read_member(path) if path else {}
     own = json.loads(settings) if settings else {}
@@ -95,7 +98,6 @@ def metric_name(metric: str, settings: str) -> str:
 
 
 def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
-    """The means of one metric."""
     keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
     ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
     fewer = unit == "NFE" and bool((cells["nfe"] != cells["steps"]).any())
@@ -114,8 +116,8 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
     _print_grid(out, ("start", "denoiser", "sampler"), lines, columns)
     if fewer:
         out.print(
-            "(in brackets: the evaluations made, where they are fewer than allowed: the next step "
-            "would take more)"
+            "(in brackets: the number of evaluations, if it is below the bound; one more step "
+            "would exceed the bound)"
         )
 
 
@@ -125,7 +127,7 @@ def _print_grid(
     lines: Sequence[tuple[tuple[str, ...], Mapping[Key, str]]],
     columns: Mapping[Key, str],
 ) -> None:
-    """A table, in as many tables below each other as its width asks for."""
+    """A table, divided into several ones if it is too wide."""
     own = zip(names, *(texts for texts, _ in lines), strict=True)
     taken = sum(max(map(len, texts)) + 2 for texts in own)
     tables: list[list[Key]] = [[]]
@@ -149,12 +151,25 @@ def _print_grid(
         out.print(grid)
 
 
+def print_paired(out: Console, rows: pd.DataFrame, converged_steps: int, unit: str) -> None:
+    """Distances of runs to their converged run, which have no floor."""
+    for metric, own in rows[rows["status"] == "ok"].groupby("metric"):
+        first = own.iloc[0]
+        out.print(
+            f"{metric} to the same run with {converged_steps} steps, from the same start and "
+            f"noise: n = {first['n_samples']:,} samples, one repetition",
+            markup=False,
+        )
+        _print_means(out, summary(own), unit)
+        out.print()
+
+
 def print_beyond(out: Console, cells: pd.DataFrame) -> None:
-    """The cells of samplers at equal cost that took more evaluations than any bound allows."""
+    """The cells of samplers at equal cost with more evaluations than every bound."""
     for line in cells.to_dict("records"):
         name = sampler_name(line["sampler"], line["sampler_settings"])
         out.print(
-            f"beyond every bound: {line['metric']}, {line['start']} start, {line['denoiser']} "
+            f"above every bound: {line['metric']}, {line['start']} start, {line['denoiser']} "
             f"score, {name}, {line['steps']} levels: {line['nfe']} evaluations, "
             f"{distance(line['mean'], line['upper'] - line['mean'])}",
             markup=False,
@@ -162,22 +177,22 @@ def print_beyond(out: Console, cells: pd.DataFrame) -> None:
 
 
 def _bound(unit: str, count: int) -> str:
-    """A number of steps, N=8, or of the evaluations allowed, NFE ≤ 8."""
+    """A number of steps, N=8, or a bound on the evaluations, NFE ≤ 8."""
     return f"{unit} ≤ {count}" if unit == "NFE" else f"{unit}={count}"
 
 
 def print_failures(out: Console, table: pd.DataFrame) -> None:
-    """Rows without a value: a line for each kind of reason, and whose it is."""
+    """Rows without a value: a line for each kind of reason, with the samplers."""
     bad = table[table["status"] != "ok"]
-    # how many samples a message begins with is no other kind
+    # messages that differ only in the number at their beginning are of one kind
     parts = bad["message"].str.extract(r"^(?P<count>\d+)?(?P<kind>.*)$", flags=re.DOTALL)
     for (status, kind), rows in bad.groupby(["status", parts["kind"]]):
         counts = parts.loc[rows.index, "count"].dropna().astype(int)
         span = "–".join(f"{n}" for n in sorted({counts.min(), counts.max()})) if len(counts) else ""
         names = pd.unique(pd.Series(map(sampler_name, rows["sampler"], rows["sampler_settings"])))
-        whose = ", ".join(filter(None, names[:_MOST_NAMES]))
-        whose += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        text = f"{len(rows)} {status}: {whose}{': ' * bool(whose)}{span}{kind}"
+        samplers = ", ".join(filter(None, names[:_MOST_NAMES]))
+        samplers += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        text = f"{len(rows)} {status}: {samplers}{': ' * bool(samplers)}{span}{kind}"
         out.print(text, style="bold red", markup=False)
 
 
@@ -201,16 +216,17 @@ def print_claims(
     unit: str = "N",
     chains: pd.DataFrame | None = None,
 ) -> None:
-    """What the numbers support: which sampler is best, and which cells differ from the data.
+    """Print which sampler is best, and which cells differ from the data.
 
-    Where there is one repetition or no floor, it says what is missing; a cell with too few values
-    is named and left out.
-
-    Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`) have not mixed.
+    With one repetition or without a floor, print what is missing. A cell with too few values is
+    named and left out. Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`)
+    have not mixed.
     """
     unmixed = {} if chains is None else _unmixed(chains)
-    exact = exact_metrics(metrics)
-    table = table[~table["metric"].isin(exact)]  # there is nothing to test
+    counts = table.groupby("metric")["repetition"].nunique()
+    # metrics of output laws with one repetition have intervals of their own, in their tables
+    once = [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and counts.get(n) == 1]
+    table = table[~table["metric"].isin(once)]
     sampled = table[table["denoiser"] != "law"]
     if sampled.empty:
         return
@@ -220,7 +236,7 @@ def print_claims(
         return
     of_samples = [m for m in metrics.values() if not isinstance(m, OutputLawMetric)]
     if of_samples and not (table["denoiser"] == "law").any():
-        text = "no floor: what a perfect sampler would show at this n is not known"
+        text = "no floor: the distance of a perfect sampler at this n is not known"
         out.print(text, markup=False)
     for whose, apart in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
         start, denoiser = cast(tuple[str, str], whose)
@@ -237,7 +253,7 @@ def print_claims(
         steps = int(cells["steps"].max())
         ranked = metrics[str(metric)].smaller_is_better
         if not ranked:
-            text = f"{metric}: no ranking, since neither small nor large is better: see its floor"
+            text = f"{metric}: no ranking, since a smaller value is not better: see its floor"
             out.print(text, markup=False)
         for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
             group = group[~pd.MultiIndex.from_frame(group[_CHAINS]).isin(list(unmixed))]
@@ -252,7 +268,7 @@ def print_claims(
                     sentence = f"no ranking: {error}"
                 where = f"{metric}, {start} start, {denoiser} score, {at}"
                 out.print(f"{where}: {sentence}", markup=False)
-        # at equal cost one run may stand at several bounds
+        # at equal cost one run may appear at several bounds
         cut = list(by_floor(ok.drop_duplicates(["cell_id", *NAMES])))
         for starts, rows in cut:
             if rows[rows["denoiser"] == "law"]["repetition"].nunique() < 2:
@@ -266,31 +282,30 @@ def print_claims(
 
 
 def _compared_at(unit: str, count: int, found: Ranking) -> str:
-    """The cost at which samplers are compared, and the evaluations that each made."""
-    made = dict(zip(found.order["name"], found.order["nfe"], strict=True))
-    other = [f"{name} {nfe}" for name, nfe in made.items() if nfe != count]
+    """The cost at which samplers are compared, and the evaluations of each."""
+    evaluations = dict(zip(found.order["name"], found.order["nfe"], strict=True))
+    other = [f"{name} {nfe}" for name, nfe in evaluations.items() if nfe != count]
     if unit != "NFE" or not other:
         return f"{unit}={count}"
     return f"at most {count} evaluations ({', '.join(other)})"
 
 
 def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """The rows of cells with several values; the other cells are printed."""
+    """The rows of cells with several values; print the other cells."""
     counts = ok.groupby(CELL, dropna=False)["value"].transform("size")
     alone = ok[(counts < 2) & (ok["denoiser"] != "law")]
     for _, row in alone.iterrows():
         name = sampler_name(row["sampler"], row["sampler_settings"])
         out.print(
             f"{row['metric']}, {row['start']} start, {row['denoiser']} score, {name}, "
-            f"{_bound(unit, row['steps'])}: one repetition gave a value, so nothing is claimed of "
-            "it",
+            f"{_bound(unit, row['steps'])}: left out, because only one repetition has a value",
             markup=False,
         )
     return ok.drop(alone.index)
 
 
 def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
-    """E‖s − s*‖² of each score, at each level where it was measured."""
+    """E‖s − s*‖² of each score and level."""
     for name, rows in errors.groupby("denoiser", sort=False):
         means = rows.groupby("sigma", sort=False)[["error", "size"]].mean()
         texts = [
@@ -301,7 +316,7 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
 
 
 def print_chains(out: Console, table: pd.DataFrame) -> None:
-    """How well chains mix, a line for each cell whose chains could be examined."""
+    """The diagnostics of chains, a line for each cell whose chains could be examined."""
     ok = table[table["status"] == "ok"]
     for key, rows in ok.groupby(["start", "denoiser", "sampler", "sampler_settings", "steps"]):
         start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
@@ -310,25 +325,26 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
         acceptance = f"acceptance {values['acceptance']:.2f}, " if "acceptance" in values else ""
         out.print(
             f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps} "
-            f"({rows['nfe'].iloc[0]:,} evaluations): {acceptance}{states:,.0f} states are worth "
-            f"{values['effective_sample_size']:.0f}, split R̂ {_r_hat(values['split_r_hat'])}"
+            f"({rows['nfe'].iloc[0]:,} evaluations): {acceptance}ESS "
+            f"{values['effective_sample_size']:.0f} of {states:,.0f} states, "
+            f"split R̂ {_r_hat(values['split_r_hat'])}"
             + ("" if values["split_r_hat"] <= MIXED else " (not mixed)")
-            + _beside_the_law(values),
+            + _errors_text(values),
             markup=False,
         )
 
 
 def _r_hat(value: float) -> str:
-    """Three decimals near 1, where they decide; elsewhere three digits."""
+    """A number with three decimals near 1, and with three digits elsewhere."""
     return f"{value:.3f}" if value < 1.1 else f"{value:.3g}"
 
 
-#: What tells one group of chains from another.
+#: Columns that distinguish groups of chains.
 _CHAINS = ["start", "denoiser", "sampler", "sampler_settings"]
 
 
 def _unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], str]:
-    """Whose chains have not mixed, or left out modes, in words."""
+    """The samplers whose chains have not mixed, or did not reach some modes, with the reason."""
     words: dict[tuple[str, ...], str] = {}
     for key, rows in chains.groupby(_CHAINS):
         start, denoiser, sampler, settings = cast(tuple[str, str, str, str], key)
@@ -336,15 +352,15 @@ def _unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], str]:
         r_hat, missing = values["split_r_hat"], values.get("mass_not_reached", 0.0)
         if "incompatible" in set(rows["status"]):
             continue  # too few steps to be examined
-        if not r_hat <= MIXED or missing > 0:  # NaN where they diverged
+        if not r_hat <= MIXED or missing > 0:  # R̂ is NaN if they diverged
             why = f"split R̂ {_r_hat(r_hat)}"
             why += f", {plain(missing)} of the mass not reached" if missing > 0 else ""
             words[start, denoiser, sampler, settings] = f"{sampler_name(sampler, settings)} ({why})"
     return words
 
 
-def _beside_the_law(values: Mapping[str, float]) -> str:
-    """What is known of the chains' own error, which R̂ cannot see."""
+def _errors_text(values: Mapping[str, float]) -> str:
+    """The errors of the chains against the known law; empty if it is not known."""
     missing = values.get("mass_not_reached", 0.0)
     if missing > 0:
         return f", and {plain(missing)} of the mass is in modes no chain reached"
@@ -352,8 +368,8 @@ def _beside_the_law(values: Mapping[str, float]) -> str:
         return f", all modes reached, {plain(values['mass_misplaced'])} of the mass misplaced"
     if "mean_error" in values:
         return (
-            f", mean off by {plain(values['mean_error'])} sd of the law, "
-            f"sd by {values['sd_error']:.0%}"
+            f", error of the mean {plain(values['mean_error'])} sd of the law, "
+            f"of the sd {values['sd_error']:.0%}"
         )
     return ""
 
@@ -362,7 +378,7 @@ def print_budget(out: Console, lines: pd.DataFrame) -> None:
     """Two tables: a line for each sampler setting and number of steps, a column for each part."""
     titles = {
         "difference": "differences of distances, which add up to the total",
-        "neighbours": "distances between neighbours, which see what the floor hides",
+        "neighbours": "distances between neighbours, which also show errors below the floor",
     }
     for metric, of_metric in lines.groupby("metric"):
         out.print(f"\nerror budget in {metric}; mean ± half of the 95 % interval")
@@ -375,7 +391,6 @@ def print_budget(out: Console, lines: pd.DataFrame) -> None:
 
 
 def _print_parts(out: Console, lines: pd.DataFrame) -> None:
-    """The table of one kind of parts."""
     columns = {part: part for part in (*PARTS, "total") if part in set(lines["part"])}
     rows = []
     for key, group in lines.groupby(["sampler", "sampler_settings", "steps"]):

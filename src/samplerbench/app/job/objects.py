@@ -1,8 +1,9 @@
-"""Objects for the library, made from the names of members and the config's defaults."""
+"""Objects for the library, from the names of members and the defaults of the config."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,8 @@ from omegaconf import DictConfig
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.folder.runs import open_run
-from samplerbench.app.job.build import Basis, assemble, make_basis
+from samplerbench.app.job.basis import Basis, make_basis
+from samplerbench.app.job.build import assemble
 from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
@@ -30,7 +32,7 @@ UNUSED = frozenset(
     {
         *("dataset", "law", "denoiser", "model", "clip_x0", "budget", "chains", "picture"),
         *("logger", "cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug"),
-        "experiment",
+        *("experiment", "guide", "guidance", "floor_free"),
     }
 )
 
@@ -52,29 +54,34 @@ def trained_sweep(
     schedule: tuple[str, NoiseSchedule] | None,
     words: Sequence[str],
     settings: Mapping[str, object],
+    progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> tuple[Sweep, pd.DataFrame]:
-    """The same with a learned denoiser, which is trained here, and its losses.
+    """Train a denoiser; return the main job's sweep with it, and the losses.
+
+    `progress` opens a progress bar for a number of steps; its function gets the steps done so far.
 
     Raises:
-        InvalidSetting: it cannot be trained so.
-        RunFailed: the loss or the weights are no longer finite.
+        InvalidSetting: a setting of the training is not allowed.
+        RunFailed: the loss or the weights are not finite.
     """
     from samplerbench.training.loop import train  # Lightning takes seconds to import
 
     for key, value in settings.items():
         unused = UNUSED | ({"schedule"} if schedule is not None else set())
-        allowed = "left out: nothing here has a use for it"
+        allowed = "left out: a training does not use it"
         require(key.partition(".")[0] not in unused, key, value, allowed)
     base = _basis(*compose_config(words, settings), dataset, schedule)
     sweep, training = assemble(base, ["learned", *_exact(base)])
     assert training is not None
-    # what is sampled and measured is not known yet; a later sweep checks that
+    # samplers and metrics are not known yet; a later sweep checks them
     check(replace(sweep, samplers=[], metrics={}))
-    with TemporaryDirectory(prefix="samplerbench-") as folder:
+    steps = training.objective.recipe.steps
+    with TemporaryDirectory(prefix="samplerbench-") as folder, progress(steps) as advance:
         model = train(
             training.objective,
             training.data,
             directory=Path(folder),
+            log=lambda losses: advance(losses[-1][0]),
             device=sweep.device,
             progress=False,
             training_id=sweep.origins["learned"].id,
@@ -97,7 +104,7 @@ def stored_sweep(
 
 
 def _identified(sweep: Sweep) -> Sweep:
-    """The sweep with its learned model identified by the weights that it has now."""
+    """The sweep with its learned model identified by its current weights."""
     if "learned" not in sweep.origins:
         return sweep
     now = identity_of_model(sweep.denoisers["learned"])
@@ -117,6 +124,6 @@ def _basis(
 
 
 def _exact(base: Basis) -> list[str]:
-    """The oracle, if the law is known; the oracle of a set of points only repeats them."""
+    """The oracle, if the law is known; the oracle of a finite set only returns its points."""
     known = base.dataset.known_law and base.dataset.exact_score(base.schedule) is not None
     return ["oracle"] if known else []

@@ -23,28 +23,28 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
     training that made its weights.
 
     Args:
-        run: as `open_run` returns it.
-        changes: top-level keys of the config to change before, such as device="cuda".
+        run: a result of `open_run`.
+        changes: top-level keys of the config to change first, such as device="cuda".
 
     Raises:
         InvalidSetting: an object cannot be built here, or there are no weights.
     """
     config = OmegaConf.merge(run.config, changes)
     assert isinstance(config, DictConfig)
-    # only a job that runs opens a log, and the log's package may be missing here
+    # only a running job opens a log, and the package of the log may be missing here
     config.logger = {"_target_": "samplerbench.logs.base.NoLogger"}
     config.cache = "off"
     try:
         job = build(config, run.choices, run.name)
     except OmegaConfBaseException as error:  # the run's version did not have one of the keys
-        allowed = f"a whole run of this version ({first_line(error)})"
+        allowed = f"a complete run of this version ({first_line(error)})"
         raise InvalidSetting("run", run.directory, allowed) from error
     if job.training is not None:
         model = job.training.objective.model
         path = run.directory / CHECKPOINTS / WEIGHTS
         try:
             load(model, path)
-        except Exception as error:  # the file may hold anything
+        except Exception as error:  # the file may have any content
             allowed = f"one with the weights of its own network ({kind_and_line(error)})"
             raise InvalidSetting("run", path, allowed) from error
         model.to(job.sweep.device)

@@ -1,6 +1,6 @@
-"""Checks that refuse a sweep that cannot work, before anything runs.
+"""Refuse a sweep that cannot work, before anything runs.
 
-They look at the built objects, from the config of a job or from the library.
+The checks use the built objects, from the config of a job or from the library.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ MOST_VALUES = 10**6
 def check(sweep: Sweep) -> None:
     """Refuse a sweep that cannot work, before anything runs.
 
-    A sampler that cannot run gives rows that say so; it is a mistake where none can, or none on the
-    model that is learned.
+    A sampler that cannot run gives rows with the reason. It is an error if no sampler can run, or
+    none on the learned model.
 
     Raises:
-        InvalidSetting: naming the key, its value and what is allowed.
+        InvalidSetting: it names the key, its value and what is allowed.
     """
     _require_described(sweep)
     _require_values(sweep)
@@ -31,7 +31,7 @@ def check(sweep: Sweep) -> None:
         reason = start.why_incompatible(sweep.dataset)
         if reason is not None:
             raise InvalidSetting("start", name, f"another one: {reason}")
-    # a finite data set may not have so many fresh draws
+    # a finite data set may have too few fresh draws
     if sweep.metrics and sweep.floor_cells():
         sweep.law.draws(sweep.n_samples, "floor", sweep.seed, 0)
     try:
@@ -49,7 +49,7 @@ def check(sweep: Sweep) -> None:
         for name, sampler in sweep.samplers
         for steps in sweep.steps_of(sampler)
     ]
-    # nothing would run, or nothing on what is trained
+    # no sampler would run, or none on the trained model
     for asked in (tried, [one for one in tried if one[0] == "learned"]):
         if asked and all(reason is not None for *_, reason in asked):
             _, name, reason = asked[0]
@@ -57,8 +57,8 @@ def check(sweep: Sweep) -> None:
 
 
 def _require_described(sweep: Sweep) -> None:
-    """Refuse an object without an identity: its values could be taken for those of another."""
-    things = {
+    """Refuse an object without an identity: its values could be confused with those of another."""
+    objects = {
         "dataset": sweep.dataset,
         "schedule": sweep.schedule,
         "grid": sweep.grid,
@@ -66,37 +66,37 @@ def _require_described(sweep: Sweep) -> None:
         **{f"sampler.{name}": sampler for name, sampler in sweep.samplers},
         **{f"metric.{name}": metric for name, metric in sweep.metrics.items()},
     }
-    for key, thing in things.items():
+    for key, value in objects.items():
         try:
-            identity(thing)
+            identity(value)
         except TypeError as error:
             allowed = f"a frozen dataclass of plain settings, or a function: {error}"
-            raise InvalidSetting(key, type(thing).__name__, allowed) from error
+            raise InvalidSetting(key, type(value).__name__, allowed) from error
 
 
 def _require_values(sweep: Sweep) -> None:
-    """Refuse a grid of more values than a table or a folder of fragments can have."""
+    """Refuse a grid with more values than a table or a folder of fragments can have."""
     steps = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
     cells = len(sweep.denoisers) * len(sweep.starts) * steps * sweep.repetitions
     values = (cells + sweep.floor_repetitions) * len(sweep.metrics)
-    allowed = f"less: this makes {values:,} values, and a job has at most {MOST_VALUES:,}"
+    allowed = f"smaller: it makes {values:,} values, and a job has at most {MOST_VALUES:,}"
     require(values <= MOST_VALUES, "repetitions", sweep.repetitions, allowed)
 
 
 def _why_no_law(sweep: Sweep, metric: OutputLawMetric) -> str | None:
-    """Why no cell has an output whose law is known, or None if one has."""
+    """Why the output law is not known for any cell; None if it is known for one."""
     why, _ = OUTPUT_LAWS[metric.needs]
     reasons = [
         why(sweep, Cell(denoiser, start, name, sampler, 1, 0))
         for denoiser in sweep.denoisers
-        for start in sweep.starts
         for name, sampler in sweep.samplers
+        for start in sweep.starts_of(sampler)
     ]
     return reasons[0] if all(reasons) else None
 
 
 def _check_metrics(sweep: Sweep) -> None:
-    """Refuse a metric that cannot measure samples of this law, at this n, against these points."""
+    """Refuse a metric that cannot measure n samples of this law against these points."""
     points = sweep.reference
     for name, metric in sweep.metrics.items():
         allowed = "another one: it compares with draws of the law, and there are none; see moments"
@@ -116,7 +116,7 @@ def _check_metrics(sweep: Sweep) -> None:
         if reason is not None:
             raise InvalidSetting("metric", name, f"another one: {reason}")
         if isinstance(metric, Metric):
-            try:  # a part of the points shows the mistake; all of them may take minutes
+            try:  # a part of the points is enough to find an error; all may take minutes
                 metric.against(points[:: -(-len(points) // 1000)], seed=sweep.metric_seed)
             except InvalidSetting as error:
                 field = f"metric.{name}.{error.field}"

@@ -26,13 +26,15 @@ from torch import nn
 
 from samplerbench.app.folder.claim import claim, write_status
 from samplerbench.app.folder.runs import CHECKPOINTS, State
-from samplerbench.app.job.build import Job, Training, build, scene
+from samplerbench.app.job.build import Job, build
+from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
+from samplerbench.app.job.training import Training
 from samplerbench.app.terminal import console, shown
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
-from samplerbench.bench.chains import chain_cells, diagnose, names
+from samplerbench.bench.chains import chain_cells, diagnose, diagnostic_names
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.store import Store, to_data
 from samplerbench.bench.sweep import Sweep
@@ -50,12 +52,12 @@ def run(config: DictConfig) -> float | None:
     """Run the composed config in Hydra's output folder.
 
     Returns:
-        What a sweeper that searches minimises, see `mean_value`; None where there is none, or no
-        metric.
+        The value for a sweeper that minimises, see `mean_value`; None if there is no such sweeper
+        or no metric.
 
     Raises:
         InvalidSetting: before any work, if the config cannot be run.
-        RunFailed: the training went wrong, a cell failed, or the disk is full.
+        RunFailed: the training failed, a cell failed, or the disk is full.
     """
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
@@ -87,7 +89,7 @@ def run(config: DictConfig) -> float | None:
         with suppress(OSError):  # the disk may be full
             write_status(directory, stopped, kind_and_line(error))
         if isinstance(error, OSError):
-            kept = "what was finished is kept, and the same command goes on from there"
+            kept = "finished results are kept, and the same command continues from there"
             raise RunFailed(f"{first_line(error)}; {kept}") from error
         raise
     write_status(directory, "finished")
@@ -100,8 +102,8 @@ def run(config: DictConfig) -> float | None:
 def mean_value(table: pd.DataFrame, metric: str) -> float:
     """The mean of a metric over the cells of a job, without its floors.
 
-    It is infinite where a cell has no value, because its sampler diverged or cannot run: a mean
-    over the others would prefer settings that fail where it is difficult.
+    It is infinite if a cell has no value, because its sampler diverged or cannot run. A mean over
+    the other cells would prefer settings that fail in difficult cells.
     """
     cells = to_data(table)
     values = cells[(cells["metric"] == metric) & (cells["denoiser"] != "law")]["value"]
@@ -114,7 +116,7 @@ def build_job(config: DictConfig, choices: Mapping[str, Any], name: str) -> Job:
         return build(config, choices, name)
     except InvalidSetting:
         raise
-    except Exception as error:  # a combination of settings that nobody tried
+    except Exception as error:  # an untested combination of settings
         if config.get("debug") or isinstance(error, OmegaConfBaseException):
             raise
         reason = kind_and_line(error)
@@ -122,19 +124,19 @@ def build_job(config: DictConfig, choices: Mapping[str, Any], name: str) -> Job:
 
 
 def open_log(job: Job, directory: Path) -> Log:
-    """The open log of the run, named by what it compares and by what varies in its multirun."""
+    """Open the log of the run; its name has the chosen members and what varies in its multirun."""
     hydra, labels = HydraConfig.get(), job.sweep.labels
     samplers = [name for name, _ in job.sweep.samplers]
     model = labels.objective if job.training else next(iter(job.sweep.denoisers), "")
     group, varied = None, list[str]()
     if hydra.mode == RunMode.MULTIRUN:
         folder = Path(os.path.abspath(os.path.join(hydra.runtime.cwd, hydra.sweep.dir)))
-        # Hydra's own sweeper writes the words of the command here; others may not
+        # Hydra's own sweeper writes the words of the command here; other sweepers may not
         stored = folder / "multirun.yaml"
         fixed = OmegaConf.load(stored).hydra.overrides.task if stored.is_file() else []
         group = folder.name
         varied = [word for word in hydra.overrides.task if word not in fixed]
-    # for wandb to group by: choices that are one word
+    # choices that are one word, so that wandb can group by them
     choices = {
         key: choice
         for key, choice in hydra.runtime.choices.items()
@@ -158,17 +160,19 @@ def known_of_peers(sweep: Sweep) -> list[str]:
 
 
 def value_count(job: Job) -> int:
-    """The number of values that the job is to have."""
+    """The number of values of the complete job."""
     sweep = job.sweep
-    chains = sum(len(names(sweep, cell)) for cell in chain_cells(sweep)) if job.chains else 0
+    diagnostics = (len(diagnostic_names(sweep, cell)) for cell in chain_cells(sweep))
+    chains = sum(diagnostics) if job.chains else 0
     if not sweep.metrics:
         return chains
     values = job.budget.row_count() if job.budget else sweep.row_count()
-    return values + chains
+    views = job.floor_free.row_count() if job.floor_free else 0
+    return values + views + chains
 
 
 def execute(job: Job, directory: Path, log: Log) -> list[str]:
-    """Train, sweep and draw; returns a line for each kind of failure."""
+    """Train, sweep and draw; return a line for each kind of failure."""
     out = console()
     showing = Showing(job, directory, log, out)
     view = scene(job.sweep, job.training)
@@ -197,7 +201,7 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
 def fit(
     job: Job, training: Training, view: Scene, directory: Path, log: Log, out: Console
 ) -> Scene:
-    """Train the sweep's learned denoiser, or find it trained; returns the scene for pictures."""
+    """Train the sweep's learned denoiser, or load it; return the scene for pictures."""
     recipe, labels = training.objective.recipe, job.sweep.labels
     out.print(
         f"training {labels.network} with {labels.objective} on {labels.dataset}: "
@@ -208,7 +212,7 @@ def fit(
     untrained = copy.deepcopy(model).eval().requires_grad_(False)
     if job.cache is None or not from_cache(job, job.cache, training, directory, log, out):
         own = directory / CHECKPOINTS
-        as_at_first(model, initial)  # the cache may have failed in the middle of a training
+        restore_weights(model, initial)  # the cache may have failed during a training
         train_here(job, training, own, log, out)
         (own / LOSSES).replace(directory / LOSSES)
     model.to(job.sweep.device)
@@ -217,8 +221,8 @@ def fit(
     return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
 
 
-def as_at_first(model: nn.Module, initial: nn.Module) -> None:
-    """Reset a model, in place, to a copy of it that was made before."""
+def restore_weights(model: nn.Module, initial: nn.Module) -> None:
+    """Reset a model, in place, to an earlier copy of it."""
     model.load_state_dict(initial.state_dict())
     model.train(initial.training)
     for own, first in zip(model.parameters(), initial.parameters(), strict=True):
@@ -228,22 +232,22 @@ def as_at_first(model: nn.Module, initial: nn.Module) -> None:
 def from_cache(
     job: Job, cache: Cache, training: Training, directory: Path, log: Log, out: Console
 ) -> bool:
-    """Take the training from the cache, or train there; returns whether the run has it now.
+    """Take the training from the cache, or train there; return whether the run has it now.
 
-    Not where it has not been done and the cache cannot be written to.
+    It has not if there is no such training and the cache cannot be written to.
     """
 
     def wait() -> None:
         out.print("another job trains this model: waiting for it")
 
     def trained(place: Path) -> bool:
-        known = not cache.refresh and taken(place, directory, training)
+        known = not cache.refresh and copy_training(place, directory, training)
         if known:
             out.print("it was trained before; cache=refresh trains again")
         return known
 
     training_id = job.sweep.origins["learned"].id
-    # weights are whole or absent, so this needs no lock
+    # weights are complete or absent, so this needs no lock
     if trained(cache.place(training_id)):
         return True
     with cache.training(training_id, wait) as place:
@@ -253,24 +257,24 @@ def from_cache(
             if cache.refresh:
                 (place / STATE).unlink(missing_ok=True)
             if (place / STATE).exists():
-                out.print("it goes on where it was interrupted")
+                out.print("it continues where it was interrupted")
             about = json.dumps(asdict(job.sweep.labels), indent=1, ensure_ascii=False)
             write_atomically(place / ABOUT, about.encode())
             train_here(job, training, place, log, out, resumable=True)
-        except OSError as error:  # such as a full disk, which may not be the run's disk
-            message.warning("cache: %s; the training is done again and not kept there", error)
+        except OSError as error:  # for example the disk of the cache is full
+            message.warning("cache: %s; the training is repeated and not kept there", error)
             return False
-        return taken(place, directory, training)
+        return copy_training(place, directory, training)
 
 
-def taken(place: Path, directory: Path, training: Training) -> bool:
-    """Copy a training from the cache into the run; returns whether it is there and whole."""
+def copy_training(place: Path, directory: Path, training: Training) -> bool:
+    """Copy a training from the cache into the run; return whether it is there and complete."""
     own = directory / CHECKPOINTS
-    own.mkdir(exist_ok=True)  # it exists if the job was begun before
+    own.mkdir(exist_ok=True)  # it exists if the job was started before
     weights, losses = own / WEIGHTS, directory / LOSSES
 
     def read() -> None:
-        # into a copy: a file that stops in the middle must not change the model
+        # into a copy: an incomplete file must not change the model
         load(copy.deepcopy(training.objective.model), weights)
 
     def agree() -> None:
@@ -285,10 +289,10 @@ def taken(place: Path, directory: Path, training: Training) -> bool:
         except OSError as error:
             set_aside(place / path.name, error)
             return False
-        write_atomically(path, content)  # this copy is checked, and stays
+        write_atomically(path, content)  # the checked copy stays in the run
         try:
             check()
-        except Exception as error:  # the file may hold anything
+        except Exception as error:  # the file may have any content
             set_aside(place / path.name, error)
             return False
     load(training.objective.model, weights)
@@ -298,7 +302,7 @@ def taken(place: Path, directory: Path, training: Training) -> bool:
 def train_here(
     job: Job, training: Training, place: Path, log: Log, out: Console, resumable: bool = False
 ) -> None:
-    """Train, and leave weights and losses in a folder."""
+    """Train, and write weights and losses into a folder."""
     from samplerbench.training.loop import train  # Lightning takes seconds to import
 
     began = time.perf_counter()
@@ -319,15 +323,15 @@ def train_here(
 
 
 def read_losses(path: Path) -> pd.DataFrame:
-    """The losses of a training; ValueError if the file holds none."""
+    """The losses of a training; ValueError if the file has none."""
     losses = pd.read_csv(path, float_precision="round_trip")
     if list(losses.columns) != ["step", "name", "loss"] or losses.empty:
-        raise ValueError("it has no losses, which are step,name,loss")
+        raise ValueError("it has no losses with the columns step,name,loss")
     return losses
 
 
 def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
-    """Evaluate all cells; returns their table, which is written whatever happens."""
+    """Evaluate all cells; return their table, which is also written after an interruption."""
     sweep, budget = job.sweep, job.budget
     store = Store(directory, sweep.books.sweep_id)
     total = value_count(job)
@@ -337,7 +341,7 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
         f"{sweep.workers} at a time on {sweep.device}"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    # a console of its own: the bar is not part of the report
+    # a separate console: the bar is not part of the report
     with Progress(*columns, TimeRemainingColumn(), console=console()) as progress:
         task = progress.add_task("sweep", total=total)
 
@@ -350,12 +354,14 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
         try:
             if sweep.metrics:
                 (budget or sweep).run(keep)
+            if job.floor_free:
+                job.floor_free.run(keep)
             for row in diagnose(sweep, job.chains) if job.chains else []:
                 keep(row)
-        finally:  # also if it is interrupted
+        finally:  # also after an interruption
             table = store.compact()
     if len(table) != total:
-        raise RunFailed(f"{len(table):,} of {total:,} values are in the table: a defect")
+        raise RunFailed(f"{len(table):,} of {total:,} values are in the table: this is a bug")
     if job.cache is not None and job.cache.recalled:
         known = len(job.cache.recalled)
         out.print(f"{known:,} values were known; cache=refresh measures them again")

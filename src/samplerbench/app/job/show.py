@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
-from samplerbench.app.job.build import Job, what_pictures_see
+from samplerbench.app.job.build import Job
 from samplerbench.app.job.console import (
-    exact_metrics,
     print_beyond,
     print_budget,
     print_cells,
     print_chains,
     print_claims,
     print_failures,
+    print_paired,
     print_score_errors,
 )
+from samplerbench.app.job.scenes import scene_description
 from samplerbench.app.terminal import shown
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
@@ -38,10 +39,11 @@ from samplerbench.bench.score_error import COLUMNS, score_errors
 from samplerbench.bench.statistics import at_equal_cost, summary
 from samplerbench.bench.store import table_digest, to_data
 from samplerbench.errors import kind_and_line
-from samplerbench.figures.common import repetitions
+from samplerbench.figures.common import repetitions, sizes
 from samplerbench.files import write_atomically
 from samplerbench.identity import describe, drawing_versions, identity, settings_text
 from samplerbench.logs.base import Log
+from samplerbench.metrics.base import exact_names
 
 if TYPE_CHECKING:
     from samplerbench.figures.base import Drawings, Picture
@@ -54,10 +56,10 @@ class Showing:
     """Prints, draws and logs the results of a job.
 
     Args:
-        job: whose they are.
-        directory: of the run; figures and tables go there.
+        job: the job.
+        directory: of the run; figures and tables are written there.
         log: of the run.
-        out: where to print.
+        out: the console.
     """
 
     job: Job
@@ -91,30 +93,36 @@ class Showing:
             return [path]
 
         points = {"n": sweep.n_samples, "repetitions": sweep.repetitions}
-        of = {"score_errors": points, "scene": what_pictures_see(sweep)}
-        self._known_or_made(of, make, check_score_errors)
+        of = {"score_errors": points, "scene": scene_description(sweep)}
+        self._cached_files(of, make, check_score_errors)
         errors = read_score_errors(path.read_bytes())
         print_score_errors(self.out, errors)
         self.log.table("score_errors", errors)
 
     def results(self, table: pd.DataFrame) -> None:
-        """The table of all values, and what it supports."""
+        """The table of all values, and the conclusions from it."""
         sweep = self.job.sweep
         shown_cells, unit = to_data(table), "N"
         beyond = pd.DataFrame()
         if sweep.nfe:  # samplers at equal cost, not at equal steps
             unit = "NFE"
             shown_cells, beyond = at_equal_cost(shown_cells, sweep.nfe)
-        exact = exact_metrics(sweep.metrics)
-        print_cells(self.out, shown_cells, unit, sweep.law.known_law, exact)
+        view = self.job.floor_free
+        metrics = sweep.metrics if view is None else {**sweep.metrics, **view.metrics}
+        law = sweep.law
+        print_cells(self.out, shown_cells, unit, law.known_law, metrics, exact_names(metrics, law))
         print_beyond(self.out, beyond)
+        if view is not None:
+            print_paired(self.out, view.pairs(table), view.converged_steps, "N")
+            for line in view.absent:
+                self.out.print(line, markup=False)
         chains = table[table["reference"] == CHAIN]
         print_chains(self.out, chains)
         if self.job.chains == 0 and any(sampler.holds for _, sampler in sweep.samplers):
-            text = "whether chains have mixed was not asked: chains=20 examines 20 of each sampler"
+            text = "chains were not examined for mixing: chains=20 examines 20 of each sampler"
             self.out.print(text, markup=False)
         print_failures(self.out, table)
-        print_claims(self.out, shown_cells, self.job.wanted, sweep.metrics, unit, chains)
+        print_claims(self.out, shown_cells, self.job.wanted, metrics, unit, chains)
         self.log.table("cells", table.drop(columns=["metric_settings"]))
         if self.job.budget is not None:
             self._budget(self.job.budget, table)
@@ -122,7 +130,7 @@ class Showing:
         ok = ok[(ok["status"] == "ok") & (ok["denoiser"] != "law")]
         for metric in sweep.metrics:
             rows = ok[ok["metric"] == metric]
-            if rows["steps"].nunique() > 1:  # no curve in one point
+            if rows["steps"].nunique() > 1:  # one point is not a curve
                 self._distance(table, metric)
                 lines = summary(rows)
                 names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
@@ -131,18 +139,18 @@ class Showing:
                 self.log.curves(metric, lines, ["nfe", "steps"], "mean", by)
 
     def pictures(self, view: Scene) -> list[str]:
-        """Draw the chosen pictures of the trained model; returns a line for each that failed.
+        """Draw the chosen pictures of the trained model; return a line for each that failed.
 
-        Files begin with the picture's name in the job, which no two share.
+        Names of files begin with the picture's name, which is unique in the job.
         """
         failed = []
         for name, picture in self.job.pictures.items():
             try:
                 for path in self._picture(name, picture, view):
                     self._figure(f"{name}/{path.stem}", path)
-            except OSError:  # such as a full disk, which stops the job
+            except OSError:  # for example a full disk; the job stops
                 raise
-            except Exception as error:  # such as one too large for the memory
+            except Exception as error:  # for example too large for the memory
                 if self.job.config.get("debug"):
                     raise
                 failed.append(f"picture={name}: not drawn: {kind_and_line(error)}; see debug=true")
@@ -157,22 +165,27 @@ class Showing:
             }
 
         if not type(picture).__module__.startswith(f"{__package__.partition('.')[0]}."):
-            return self._draw(draw)  # somebody else's picture may depend on anything
-        seen = what_pictures_see(self.job.sweep)
+            return self._draw(draw)  # pictures of trusted packages may depend on anything
+        seen = scene_description(self.job.sweep)
         return self._drawn({"picture": describe(picture), "name": name, "scene": seen}, draw)
 
     def _distance(self, table: pd.DataFrame, metric: str) -> None:
         """The figure of a metric against steps, or against evaluations at equal cost."""
-        samplers = self.job.sweep.samplers
+        samplers, view = self.job.sweep.samplers, self.job.floor_free
         x = "nfe" if self.job.sweep.nfe else "steps"
+        with_view = view is not None and view.row_count() > 0 and metric == view.metric_above
 
         def draw() -> Drawings:
-            from samplerbench.figures.distance_families import distance_figure, family
+            from samplerbench.figures.distance_families import MOST_CURVES, distance_figure, family
+            from samplerbench.figures.floor_free import with_floor_free
 
             families = {sampler_name(n, settings_text(s)): family(s) for n, s in samplers}
+            if view is not None and with_view and len(families) <= MOST_CURVES:
+                return {f"distance_{metric}": with_floor_free(table, metric, x, view)}
             return {f"distance_{metric}": distance_figure(to_data(table), metric, x, families)}
 
-        for path in self._drawn({"distance": metric, "x": x, "table": table_digest(table)}, draw):
+        of = {"distance": metric, "x": x, "view": with_view, "table": table_digest(table)}
+        for path in self._drawn(of, draw):
             self._figure(f"distance/{metric}", path)
 
     def _budget(self, budget: Budget, table: pd.DataFrame) -> None:
@@ -185,32 +198,34 @@ class Showing:
         write_atomically(self.directory / "budget.csv", lines.to_csv(index=False).encode())
         self.log.table("budget", lines)
         sweep = budget.sweep
-        title = (
-            f"{sweep.labels.dataset}, n = {sweep.n_samples:,}, "
-            f"{repetitions(lines.loc[lines['part'] != 'floor', 'count'])}; "
-            "bars: 95 % intervals of the mean"
-        )
-        asked = {"steps": budget.converged_steps, "nfe": list(sweep.nfe), "title": title}
+        counts = repetitions(lines.loc[lines["part"] != "floor", "count"])
+
+        def caption(metric: str) -> str:
+            of = f"{sweep.labels.dataset}, {sizes([metric], [sweep.n_samples])}, {counts}"
+            return f"{of}; bars: 95 % intervals of the mean"
+
+        settings = {"steps": budget.converged_steps, "nfe": list(sweep.nfe)}
 
         def draw(metric: str) -> Drawings:
             from samplerbench.figures.budget import waterfall
             from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
 
             figures = {}
-            if not sweep.nfe:  # at equal cost the samplers have no number of steps in common
-                figures[f"budget_{metric}"] = waterfall(lines, metric, title)
+            if not sweep.nfe:  # at equal cost the samplers have different numbers of steps
+                figures[f"budget_{metric}"] = waterfall(lines, metric, caption(metric))
             if paired_errors(table, metric)["nfe"].nunique() > 1:
                 figures[f"paired_error_{metric}"] = paired_error_against_nfe(table, metric)
             return figures
 
         for metric in dict.fromkeys(lines["metric"]):
-            of = {"budget": metric, **asked, "table": table_digest(table)}
+            of = {"budget": metric, **settings, "caption": caption(metric)}
+            of["table"] = table_digest(table)
             for path in self._drawn(of, partial(draw, metric)):
                 self._figure(f"{path.stem.removesuffix(f'_{metric}')}/{metric}", path)
 
     def _figure(self, name: str, path: Path) -> None:
-        """Log a figure and print where it is."""
-        if path.suffix in (".png", ".gif"):  # a log shows pixels
+        """Log a figure and print its path."""
+        if path.suffix in (".png", ".gif"):  # logs cannot show vector formats
             self.log.figure(name, path)
         self.out.print(f"figure: {shown(path)}")
 
@@ -221,20 +236,20 @@ class Showing:
 
     def _drawn(self, of: object, draw: Callable[[], Drawings]) -> list[Path]:
         """The files of figures and animations, from the cache or drawn now."""
-        return self._known_or_made(of, lambda: self._draw(draw), check_figures)
+        return self._cached_files(of, lambda: self._draw(draw), check_figures)
 
-    def _known_or_made(
+    def _cached_files(
         self,
         of: object,
         make: Callable[[], Iterable[Path]],
         check: Callable[[Mapping[str, bytes]], None],
     ) -> list[Path]:
-        """Files in the folder of the run: from the job's cache, or made now and put into it.
+        """Files in the folder of the run: from the job's cache, or made now and stored there.
 
         Args:
-            of: all that decides them, besides the software.
+            of: everything that determines them, except the software.
             make: writes them into the folder.
-            check: raises if what is found are no such files.
+            check: raises an error if the files in the cache are not of this kind.
         """
         cache = self.job.cache
         if cache is None:
@@ -247,26 +262,26 @@ class Showing:
             cache.keep_archive(archive, {path.name: path.read_bytes() for path in paths})
             return paths
         for name, content in known.items():
-            write_atomically(self.directory / name, content, durable=False)  # the cache has it
+            write_atomically(self.directory / name, content, durable=False)  # also in the cache
         return [self.directory / name for name in known]
 
 
 def check_figures(files: Mapping[str, bytes]) -> None:
-    """Refuse files that are no figures or animations."""
+    """Refuse files that are not figures or animations."""
     for name in files:
         if not re.fullmatch(r"[\w-][\w.+-]{0,150}\.(png|gif|pdf|svg)", name, re.ASCII):
-            raise ValueError(f"it holds {name[:50]!r}, which is no figure")
+            raise ValueError(f"it contains {name[:50]!r}, which is not a figure")
 
 
 def check_score_errors(files: Mapping[str, bytes]) -> None:
-    """Refuse anything but the one table of the errors of scores."""
+    """Refuse all files except the table of score errors."""
     if list(files) != [SCORE_ERRORS]:
-        raise ValueError(f"it holds other files than {SCORE_ERRORS}")
+        raise ValueError(f"it contains other files than {SCORE_ERRORS}")
     read_score_errors(files[SCORE_ERRORS])
 
 
 def read_score_errors(content: bytes) -> pd.DataFrame:
-    """The errors of scores, from a file's content; ValueError if it holds none."""
+    """The errors of scores, from the content of a file; ValueError if it has none."""
     errors = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
     if tuple(errors.columns) != COLUMNS:
         raise ValueError(f"it has other columns than {', '.join(COLUMNS)}")

@@ -1,1 +1,1 @@
-"""The error budget: `run` measures it, `parts` takes a table apart, `words` says what helps."""
+"""The error budget: `run` measures it, `parts` computes the parts, `words` gives advice."""

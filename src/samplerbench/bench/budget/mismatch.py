@@ -1,17 +1,17 @@
-"""What a path and its grid cost on data of another centre or scale, before anything is run.
+"""Errors of a path and its grid that follow from the centre and the scale of the data.
 
-A path begins at the noise-to-signal ratio κ of its first level and takes its last step, to the
-data, from the ratio ε. Data are taken for a Gaussian N(m, Σ), Σ with eigenvalues λ_i; then both
-costs in W₂ have closed forms:
+They are known before any work. A path begins at the noise-to-signal ratio κ of its first level, and
+its last step, to the data, begins at the ratio ε. If the data are replaced by a Gaussian N(m, Σ),
+Σ with eigenvalues λ_i, both errors in W₂ have closed forms:
 
-- *start*: the probability-flow map takes N(0, σ²) to a Gaussian whose mean is off by
-  |m|·√(λ/(λ + κ²)), and whose standard deviation is off by √λ·(1 − κ/√(λ + κ²)), λ the largest;
-- *end*: the last step replaces a state by its mean E[x₀ | x], whose variance is λ_i²/(λ_i + ε²):
-  the deviation is off by √λ_i·(1 − √(λ_i/(λ_i + ε²))).
+- *start*: the probability-flow map takes N(0, σ²) to a Gaussian. The error of its mean is
+  |m|·√(λ/(λ + κ²)), that of its standard deviation √λ·(1 − κ/√(λ + κ²)), with λ the largest λ_i;
+- *end*: the last step replaces a state by its mean E[x₀ | x], whose variance is λ_i²/(λ_i + ε²).
+  The error of the standard deviation is √λ_i·(1 − √(λ_i/(λ_i + ε²))).
 
-A network is trained on the noised data, N(m, Σ + κ²) at the first level. Where the prior lies more
-than a standard deviation from it, |m| > √(mᵀΣm/|m|² + κ²), it is asked about what it never saw: the
-error is then the start's, whatever the network.
+A network is trained on the noised data, N(m, Σ + κ²) at the first level. If the prior is more than
+a standard deviation away from them, |m| > √(mᵀΣm/|m|² + κ²), the network is evaluated at states
+that it was not trained on. Then the start causes the error, not the network.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from samplerbench.bench.sweep import Sweep
 from samplerbench.core.starts import FixedGaussian, Sobol
 from samplerbench.errors import require
 
-#: Shares of the data's scale from which a cost is said.
+#: An error is reported from these shares of the data's scale on.
 _START, _END = 0.1, 0.05
 
-#: In more dimensions, where eigenvalues take minutes, variances are those of the coordinates.
+#: In more dimensions eigenvalues would take minutes, so the variances of the coordinates are used.
 _MOST = 512
 
 
@@ -55,19 +55,24 @@ class Scale:
         return math.sqrt(float(self.variances[-1]))
 
     def start_cost(self, ratio: float) -> float:
-        """W₂ that a start at the prior costs; see the module."""
+        """The error in W₂ of a start from the prior; see the module."""
         root = math.hypot(self.sd, ratio)
         if root == 0:
             return 0.0
         return math.hypot(self.mean * self.sd / root, self.sd * (1 - ratio / root))
 
     def end_cost(self, ratio: float) -> float:
-        """W₂ that the last step costs; see the module."""
+        """The error in W₂ of the last step; see the module."""
         kept = (self.variances / (self.variances + ratio**2)).nan_to_num(1.0).sqrt()
         return float((self.variances.sqrt() * (1 - kept)).norm())
 
+    def noise_cost(self, ratio: float) -> float:
+        """The W₂ of samples that keep noise of this ratio."""
+        noisy = (self.variances + ratio**2).sqrt()
+        return float((noisy - self.variances.sqrt()).norm())
+
     def distance_in_sds(self, ratio: float) -> float:
-        """How many standard deviations of the noised data the prior's mean is from theirs."""
+        """The distance of the prior's mean from that of the noised data, in their sds."""
         width = math.sqrt(self.along + ratio**2)
         return self.mean / width if width > 0 else 0.0
 
@@ -85,11 +90,11 @@ def scale_of(points: Tensor) -> Scale:
 
 
 def enough_noise(points: Tensor, allowed: float) -> float:
-    """The noise-to-signal ratio at which the start costs about `allowed`, rounded up to one digit.
+    """The noise-to-signal ratio at which the start's error is `allowed`, rounded up to one digit.
 
     Args:
         points: of the data, shape (n, dim).
-        allowed: the W₂ allowed to the start, above 0.
+        allowed: the allowed error in W₂, above 0.
     """
     require(0 < allowed < math.inf, "allowed", allowed, "positive and finite")
     scale = scale_of(points)
@@ -109,13 +114,13 @@ def _one_digit(number: float) -> float:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """What of a sweep's path does not fit its data, each in a sentence; empty where it fits.
+    """Where the path of a sweep does not fit its data.
 
     Args:
-        start: of the prior.
-        unseen: whether a network is asked about states that it was not trained on.
-        end: of the last step.
-        lost: W₂ that the last step costs, where it does not fit.
+        start: a sentence about the prior; empty if it fits.
+        unseen: whether a network is evaluated at states that it was not trained on.
+        end: a sentence about the last step; empty if it fits.
+        lost: the error of the last step in W₂, if it does not fit.
     """
 
     start: str = ""
@@ -125,17 +130,17 @@ class Mismatch:
 
     @property
     def lines(self) -> list[str]:
-        """The sentences, for people."""
+        """The sentences to print."""
         return [f"mismatch: {text}" for text in (self.start, self.end) if text]
 
 
 def mismatch(sweep: Sweep) -> Mismatch:
-    """What does not fit; nothing is said of a sweep without samplers on the path."""
+    """The mismatch of a sweep; empty if no sampler moves along the path."""
     samplers = [sampler for _, sampler in sweep.samplers if not sampler.holds]
     if not samplers or len(sweep.reference) < 2:
         return Mismatch()
     scale = scale_of(sweep.reference)
-    levels = sweep.levels(max(sweep.all_steps)).rows
+    levels = sweep.levels(max(sweep.all_steps), final="denoise").rows
     first, last = levels[0], levels[-2]
     start, unseen, end, lost = "", False, "", 0.0
     plain_starts = [s.start if isinstance(s, Sobol) else s for s in sweep.starts.values()]
@@ -147,24 +152,31 @@ def mismatch(sweep: Sweep) -> Mismatch:
         if cost > _START * scale.sd or unseen:
             start = (
                 f"the prior is N(0, σ²) with σ/α = {ratio:.3g}, and the data have a mean of length "
-                f"{plain(scale.mean)} and a largest sd of {plain(scale.sd)}: this start costs "
-                f"about W₂ = {plain(cost, 2)} with an exact score"
+                f"{plain(scale.mean)} and a largest sd of {plain(scale.sd)}: this start causes an "
+                f"error of about W₂ = {plain(cost, 2)}, even with the exact score"
             )
             if unseen:
-                start += f", and lies {plain(sds, 2)} sds from all that a network is trained on"
+                start += f", and is {plain(sds, 2)} sds away from the training states of a network"
                 start += "; centre the data, or raise the path's noise"
             else:
                 want = enough_noise(sweep.reference, _START * scale.sd)
-                start += f"; σ/α = {want:g} would cost a tenth of the sd"
-    # other grids come nearer to the data with more steps
+                start += f"; with σ/α = {want:g} the error would be a tenth of the sd"
+    # the last level of other grids has less noise with more steps
     if "noise_min" in signature(sweep.grid).parameters and last.alpha > 0 and scale.sd > 0:
         ratio = last.sigma / last.alpha
-        cost = scale.end_cost(ratio)
+        keeps = sweep.final == "none"
+        cost = scale.noise_cost(ratio) if keeps else scale.end_cost(ratio)
         if cost > _END * float(scale.variances.sum().sqrt()):
-            lost = cost
-            end = (
-                f"the last step to the data begins at σ/α = {ratio:.3g}, and their largest sd is "
-                f"{plain(scale.sd)}: it loses about W₂ = {plain(cost, 2)} of their spread; lower "
-                f"grid.noise_min to about {_one_digit(scale.sd / 20):g}, or scale the data"
-            )
+            lost, sd = cost, f"the largest sd of the data is {plain(scale.sd)}"
+            if keeps:
+                end = (
+                    f"with final=none the samples keep noise of σ/α = {ratio:.3g}, and {sd}: this "
+                    f"costs about W₂ = {plain(cost, 2)}; use final=denoise, or lower grid.noise_min"
+                )
+            else:
+                end = (
+                    f"the last step to the data begins at σ/α = {ratio:.3g}, and {sd}: this step "
+                    f"loses about W₂ = {plain(cost, 2)} of their spread; lower grid.noise_min to "
+                    f"about {_one_digit(scale.sd / 20):g}, or scale the data"
+                )
     return Mismatch(start, unseen, end, lost)

@@ -1,4 +1,4 @@
-"""The parts of an error budget, worked out from the table of a run: see `bench.budget.run`."""
+"""The parts of an error budget, computed from the table of a run; see `bench.budget.run`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting
 
 #: Parts of the additive budget, in the order of the path from the data to practice. A budget has
-#: those that its sweep can tell apart.
+#: those that its sweep can separate.
 PARTS = (
     "floor",
     "generalisation",
+    "truncation",
     "discretisation",
     "start",
     "finite data",
@@ -26,18 +27,18 @@ PARTS = (
 )
 
 
-#: A sampler with its settings; its eta is part of them, and NaN is no key to join on.
+#: A sampler with its settings. They contain eta; the column eta can be NaN, so it is no join key.
 KEY = ["metric", "sampler", "sampler_settings"]
 
 
 def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.DataFrame:
     """The budget of every cell, one line per part.
 
-    Columns: metric, sampler, sampler_settings, eta, steps, part (one of `PARTS`, or total), and
-    mean, lower, upper, count of its difference of distances (`kind` difference, paired within a
-    repetition) or of its distance between neighbours (`kind` neighbours). A part whose cells did
-    not finish has no line; differences are of the repetitions that have all parts, if any has, so
-    that their means add up too.
+    Columns: metric, sampler, sampler_settings, eta, steps, part (one of `PARTS`, or total), kind,
+    and mean, lower, upper, count. With `kind` difference they are those of the difference of
+    distances, paired within a repetition; with `kind` neighbours those of the distance between
+    neighbours. A part whose cells did not finish has no line. Differences use only the repetitions
+    that have all parts, if there are any, so that the means add up too.
 
     Args:
         table: rows of the results store, written by `Budget.run`.
@@ -45,12 +46,12 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
         level: of the t intervals over repetitions.
 
     Raises:
-        InvalidSetting: if the table holds no budget.
+        InvalidSetting: the table has no budget.
     """
     require_one_sweep(table)
     limits = table[table["sampler"].str.endswith(LIMIT)]
     if limits.empty:
-        raise InvalidSetting("experiment", "this run", "budget: the table holds no converged run")
+        raise InvalidSetting("experiment", "this run", "budget: the table has no converged run")
     ok = table[table["status"] == "ok"]
     to_data = ok[ok["reference"].isin(["data", "law"])]
     cells = to_data[~to_data["sampler"].str.endswith(LIMIT) & (to_data["denoiser"] != "law")]
@@ -64,20 +65,28 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     frame = pd.DataFrame({"C": distances(cells[oracle & exact])})
     of_prior = limits[limits["start"] != start]
     limits = limits[limits["start"] == start]
-    frame["C∞"] = _at_limit(limits, ["data", "law"], converged_steps, frame.index)
-    differences = {"floor": frame["C∞"], "discretisation": frame["C"] - frame["C∞"]}
-    training = _at_limit(limits, ["training"], converged_steps, frame.index)
+    end = 2 * converged_steps
+    frame["C∞"] = _at_limit(limits, ["data", "law"], end, frame.index)
+    # with final=none: the same runs with one more step, to x̂₀
+    truncated = limits["steps"].eq(end + 1).any()
+    end_at_data = end + 1 if truncated else end
+    denoised = _at_limit(limits, ["data", "law"], end_at_data, frame.index)
+    differences = {"floor": denoised}
+    if truncated:
+        differences["truncation"] = frame["C∞"] - denoised
+    differences["discretisation"] = frame["C"] - frame["C∞"]
+    training = _at_limit(limits, ["training"], end_at_data, frame.index)
     to_points = training.notna().groupby(level="metric").transform("any")
-    if to_points.any():  # a metric against the law is asked of no training points
-        differences["floor"] = training.where(to_points, frame["C∞"])
-        differences["generalisation"] = frame["C∞"] - training
-    # a part that is not in the sweep is left out; one whose cells diverged is NaN, and so is A
+    if to_points.any():  # a metric against the law has no distance to training points
+        differences["floor"] = training.where(to_points, denoised)
+        differences["generalisation"] = denoised - training
+    # a part that is not in the sweep is left out; if its cells diverged, it is NaN, and A too
     last = frame["C"]
     if (table["denoiser"].eq("oracle") & table["start"].ne(start)).any():
         here = distances(cells[oracle & ~exact]).reindex(frame.index)
         differences["start"], last = here - last, here
         if not of_prior.empty:  # of divergences
-            there = _at_limit(of_prior, ["law"], converged_steps, frame.index)
+            there = _at_limit(of_prior, ["law"], end, frame.index)
             first = there.notna().groupby(level="metric").transform("any")
             for part, values in (("discretisation", here - there), ("start", there - frame["C∞"])):
                 differences[part] = values.where(first, differences[part])
@@ -91,27 +100,32 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
         differences[part], last = here - last, here
     differences["total"] = last
     differences = _complete(differences)
-    blocks = [_intervals(of, part, "difference", level) for part, of in differences.items()]
+    once = _metrics_without_repetitions(table)
+    blocks = [_intervals(of, part, "difference", level, once) for part, of in differences.items()]
     for part, (denoiser, reference) in NEIGHBOURS.items():
-        rows = ok[(ok["reference"] == reference) & (ok["denoiser"] == denoiser)]
-        if not rows.empty:
-            blocks.append(_intervals(distances(rows), part, "neighbours", level))
+        if part == "truncation":  # between limits, which many cells share
+            apart = _at_limit(limits, [reference], end, frame.index)
+        else:
+            rows = ok[(ok["reference"] == reference) & (ok["denoiser"] == denoiser)]
+            apart = distances(rows)
+        if not apart.dropna().empty:
+            blocks.append(_intervals(apart, part, "neighbours", level, once))
     etas = cells[[*KEY, "eta"]].drop_duplicates()
     return pd.concat(blocks, ignore_index=True).merge(etas, on=KEY)
 
 
 def _exact_start(limits: pd.DataFrame, converged_steps: int) -> str:
-    """The name of the exact start: only from it are limits run twice. Empty if none was run."""
+    """The name of the exact start, the only one whose limits run twice; empty if there is none."""
     return next(iter(limits.loc[limits["steps"] == converged_steps, "start"]), "")
 
 
 def _at_limit(
-    limits: pd.DataFrame, references: list[str], converged_steps: int, index: pd.Index
+    limits: pd.DataFrame, references: list[str], steps: int, index: pd.Index
 ) -> pd.Series:
-    """The value of the converged run that belongs to each entry of an index of cells.
+    """The value of the converged run with `steps` steps for each entry of an index of cells.
 
-    A sampler that draws noise has a limit of its own; where that failed it has none: the ODE's is
-    that of the others.
+    A sampler that draws noise has its own limit, or none if that run failed. All other samplers
+    have the limit of the ODE.
     """
     own = {
         (sampler.removesuffix(LIMIT), settings)
@@ -119,7 +133,7 @@ def _at_limit(
         if sampler != ODE
     }
     rows = limits[limits["reference"].isin(references) & (limits["status"] == "ok")]
-    rows = rows[rows["steps"] == 2 * converged_steps]
+    rows = rows[rows["steps"] == steps]
     ends = rows.set_index(["metric", "sampler", "sampler_settings", "repetition"])["value"]
     known = ends.to_dict()
     values = []
@@ -131,21 +145,30 @@ def _at_limit(
 
 
 def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
-    """The differences of those repetitions of a cell that have all of them, where any has.
+    """Keep the repetitions of a cell that have all differences, if there are any.
 
-    Otherwise the parts would be means over different repetitions, and not add up.
+    Otherwise the parts would be means over different repetitions, and would not add up.
     """
     there = pd.concat(list(differences.values()), axis=1).notna()
-    # what no cell of a metric has is no part of it
+    # a part that no cell of a metric has is left out
     none = ~there.groupby(level="metric").transform("any")
     whole = (there | none).all(axis=1)
     some = whole.groupby(level=[*KEY, "steps"]).transform("any")
     return {part: values.where(whole | ~some) for part, values in differences.items()}
 
 
-def _intervals(values: pd.Series, part: str, kind: str, level: float) -> pd.DataFrame:
+def _metrics_without_repetitions(table: pd.DataFrame) -> list[str]:
+    """Exact metrics, which have one repetition; all other metrics of a budget have at least two."""
+    most = table.groupby("metric")["repetition"].max()
+    return list(most.index[most == 0])
+
+
+def _intervals(
+    values: pd.Series, part: str, kind: str, level: float, once: list[str]
+) -> pd.DataFrame:
     groups = values.dropna().groupby(level=[*KEY, "steps"])
     lines = groups.agg(["mean", "std", "size"]).reset_index()
+    lines["std"] = lines["std"].mask(lines["metric"].isin(once), 0.0)
     half = student_half(lines["std"], lines["size"], level)
     lower = lines["mean"] - half
     return lines.assign(
@@ -161,13 +184,13 @@ CONVERGED, PERHAPS_NOT, NOT = "converged", "perhaps not converged", "NOT converg
 
 
 def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> pd.DataFrame:
-    """How far doubling the converged number of steps moved the distance, one line per limit.
+    """The change of the distance when the converged number of steps is doubled, per limit.
 
     Columns: those of `KEY`, eta, moved (mean over repetitions, paired), half (of its 95 %
     interval), allowed (the tolerance times the root mean square of d(C_2M), since an unbiased
-    estimate may be negative), apart and apart_half (the same as moved of the distance between the
-    two runs, NaN where the metric cannot be asked for it), state (see `run`) and converged, whether
-    it is just that.
+    estimate may be negative), apart and apart_half (mean and half for the distance between the two
+    runs; NaN if the metric needs independent clouds), state (see `run`) and converged (whether the
+    state is "converged").
     """
     require_one_sweep(table)
     ok = table[(table["status"] == "ok") & table["sampler"].str.endswith(LIMIT)]
@@ -175,9 +198,10 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     to_data = to_data[to_data["start"] == _exact_start(ok, converged_steps)]
     wide = to_data.pivot_table(index=[*KEY, "repetition"], columns="steps", values="value")
     wide = wide.reindex(columns=[converged_steps, 2 * converged_steps])
-    moved = _means((wide[2 * converged_steps] - wide[converged_steps]).dropna())
+    once = _metrics_without_repetitions(table)
+    moved = _means((wide[2 * converged_steps] - wide[converged_steps]).dropna(), once)
     between = ok[ok["reference"] == DOUBLED].set_index([*KEY, "repetition"])["value"]
-    apart = _means(between).rename(columns={"mean": "apart", "half": "apart_half"})
+    apart = _means(between, once).rename(columns={"mean": "apart", "half": "apart_half"})
     squares = wide[2 * converged_steps].pow(2).groupby(level=KEY).mean()
     allowed = (tolerance * squares.pow(0.5)).rename("allowed").reset_index()
     lines = moved.rename(columns={"mean": "moved"}).merge(apart, on=KEY, how="left")
@@ -189,8 +213,9 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     return lines.merge(to_data[[*KEY, "eta"]].drop_duplicates(), on=KEY)
 
 
-def _means(values: pd.Series) -> pd.DataFrame:
+def _means(values: pd.Series, once: list[str]) -> pd.DataFrame:
     """The mean over repetitions and half of its 95 % interval, for each limit."""
     lines = values.groupby(level=KEY).agg(["mean", "std", "size"]).reset_index()
+    lines["std"] = lines["std"].mask(lines["metric"].isin(once), 0.0)
     half = student_half(lines["std"], lines["size"])
     return lines.assign(half=half).drop(columns=["std", "size"])

@@ -21,6 +21,10 @@ There are two budgets, with d the distance to the data.
              floor   start             discretisation   score
 
   A divergence has no floor of draws; d(C∞) is the error at the end of the path.
+
+  With `final=none` all runs end at the smallest level with σ > 0 and keep its noise. With D the
+  converged run that continues to x̂₀ from the same states, the floor is d(D), and d(C∞) − d(D) is
+  the *truncation*. With `final=denoise` C∞ is D, so there is no such part.
 - *Distances between neighbours*, W(A, B), W(B, C), W(C, C∞), are never negative. They do not add
   up; by the triangle inequality d(A) ≤ W(A, B) + W(B, C) + W(C, C∞) + d(C∞). Neighbours share their
   starts and noise, so most sampling noise cancels: W(C, C∞), the *paired* discretisation, shows an
@@ -77,6 +81,7 @@ from samplerbench.samplers.heun import Heun
 
 #: Distances between neighbours: the denoiser of the cells, and the `reference` column.
 NEIGHBOURS = {
+    "truncation": ("oracle", "denoised"),
     "discretisation": ("oracle", "converged"),
     "start": ("oracle", "exact"),
     "finite data": ("empirical", "oracle"),
@@ -176,7 +181,7 @@ class Budget:
         return next((name for name in self.sweep.starts if name != self.exact), None)
 
     @property
-    def others(self) -> list[str]:
+    def other_denoisers(self) -> list[str]:
         """The denoisers besides the oracle, in the order of the path."""
         return [name for name in ("empirical", "learned") if name in self.sweep.denoisers]
 
@@ -185,18 +190,26 @@ class Budget:
         sweep = self.sweep
         clouds = [metric for metric in sweep.metrics.values() if isinstance(metric, Metric)]
         between = sum(metric.allows_coupled for metric in clouds)
-        path = 1 + (self.prior is not None) + len(self.others)
+        path = 1 + (self.prior is not None) + len(self.other_denoisers)
         counts = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
-        of_cells = path * counts * (len(sweep.metrics) + between)
-        of_limit = 2 * len(sweep.metrics) + between
-        if not sweep.dataset.known_law:
-            of_limit += len(clouds)
-        if self.prior is not None:
-            of_limit += len(self._divergences)
         stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
         limits = stochastic + (stochastic < len(sweep.samplers))
+        ends = 2 + (sweep.final == "none")
+        # for each metric: its number of repetitions, and whether it is a divergence
+        once = sweep.exact_metrics
+        of_laws = [
+            (1 if name in once else sweep.repetitions, (name in self._divergences))
+            for name in sweep.metrics
+        ]
+        rows = sum(
+            times * (path * counts + limits * (ends + (begins and self.prior is not None)))
+            for times, begins in of_laws
+        )
+        of_pairs = path * counts * between + limits * (ends - 1) * between
+        if not sweep.dataset.known_law:
+            of_pairs += limits * len(clouds)
         floor = sum(len(sweep.metrics_of(cell)) for cell in sweep.floor_cells())
-        return floor + sweep.repetitions * (of_cells + limits * of_limit)
+        return floor + rows + sweep.repetitions * of_pairs
 
     def paired(self, name: str, settings: str) -> bool:
         """Whether runs of a sampler with different numbers of steps have the same noise.
@@ -255,12 +268,23 @@ class Budget:
         end, more = self._walk(replace(first, steps=2 * self.converged_steps), to_data)
         rows += more
         for metric in self.sweep.metrics:
-            rows += self._between(before, metric, DOUBLED, end)
+            rows += between(self.sweep, before, metric, DOUBLED, end)
+        denoised = end
+        if self.sweep.final == "none":
+            # one more step: the same levels, then the data
+            cell = replace(end.cell, steps=end.cell.steps + 1, final="denoise")
+            denoised, more = self._walk(cell, to_data)
+            rows += more
+            for metric in self.sweep.metrics:
+                rows += between(self.sweep, end, metric, NEIGHBOURS["truncation"][1], denoised)
         if not self.sweep.dataset.known_law:
-            rows += self._to_training(end)
+            rows += self._to_training(denoised)
         if self.prior is not None:
-            from_prior = self.sweep.lazy_samples(replace(end.cell, start=self.prior))
-            rows += [self.sweep.measure(from_prior, one, to_data[one]) for one in self._divergences]
+            cell = replace(end.cell, start=self.prior)
+            from_prior, names = self.sweep.lazy_samples(cell), self.sweep.metrics_of(cell)
+            for one in self._divergences:
+                if one in names:
+                    rows.append(self.sweep.measure(from_prior, one, to_data[one]))
         return end, rows
 
     @property
@@ -307,45 +331,53 @@ class Budget:
             if self.prior is not None:
                 cell = replace(cell, start=self.prior)
                 path.append(("start", cell))
-            for denoiser in self.others:
+            for denoiser in self.other_denoisers:
                 part = "finite data" if denoiser == "empirical" else "score"
-                if part == "score" and "empirical" in self.others:
+                if part == "score" and "empirical" in self.other_denoisers:
                     part = "optimisation"
                 path.append((part, replace(cell, denoiser=denoiser)))
             for part, cell in path:
                 after, more = self._walk(cell, to_data)
                 rows += more
                 for metric in self.sweep.metrics:
-                    rows += self._between(after, metric, NEIGHBOURS[part][1], before)
+                    rows += between(self.sweep, after, metric, NEIGHBOURS[part][1], before)
                 before = after
         return rows
 
-    def _between(
-        self, samples: LazySamples, metric: str, reference: str, other: LazySamples
-    ) -> list[Row]:
-        """The row of W(samples, other); none for a metric that needs independent clouds."""
-        sweep = self.sweep
-        plain = sweep.metrics[metric]
-        if isinstance(plain, LawMetric) or not plain.allows_coupled:
-            return []
 
-        def draw() -> Samples:
-            ours, theirs = samples.draw(), other.draw()
-            if theirs.points is not None:
-                return ours
-            return replace(ours, points=None, status=theirs.status, message=theirs.message)
+def between(
+    sweep: Sweep, samples: LazySamples, metric: str, reference: str, other: LazySamples
+) -> list[Row]:
+    """The row of W(samples, other); none for a metric that needs independent clouds.
 
-        def distance() -> Distance:
-            points = other.draw().points
-            assert points is not None  # otherwise nothing is measured, see above
-            return plain.against(points, seed=sweep.metric_seed)
+    Args:
+        sweep: the sweep of both.
+        samples: of a cell.
+        metric: the name of one of the sweep's.
+        reference: the name of the other samples in the column `reference`.
+        other: the other samples.
+    """
+    plain = sweep.metrics[metric]
+    if isinstance(plain, LawMetric) or not plain.allows_coupled:
+        return []
 
-        books = sweep.books
-        neighbour = Against(
-            reference,
-            sweep.n_samples,
-            books.samples_id(other.cell),
-            books.samples_setting(other.cell),
-        )
-        paired = replace(samples, draw=Lazy(draw))
-        return [sweep.measure(paired, metric, Reference(Lazy(distance), neighbour))]
+    def draw() -> Samples:
+        ours, theirs = samples.draw(), other.draw()
+        if theirs.points is not None:
+            return ours
+        return replace(ours, points=None, status=theirs.status, message=theirs.message)
+
+    def distance() -> Distance:
+        points = other.draw().points
+        assert points is not None  # otherwise nothing is measured, see above
+        return plain.against(points, seed=sweep.metric_seed)
+
+    books = sweep.books
+    neighbour = Against(
+        reference,
+        sweep.n_samples,
+        books.samples_id(other.cell),
+        books.samples_setting(other.cell),
+    )
+    paired = replace(samples, draw=Lazy(draw))
+    return [sweep.measure(paired, metric, Reference(Lazy(distance), neighbour))]

@@ -24,11 +24,11 @@ from samplerbench.core.starts import FixedGaussian, Sobol
 def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
     """What dominates each sampler's distance, and what would help.
 
-    First comes what does not fit: then the parts of a cell are blamed on the path, not on the
-    network or the data.
+    The first lines say if the path does not fit the data. Then the path is named as the cause of a
+    cell's parts, not the network or the amount of data.
 
     Args:
-        budget: that wrote the table.
+        budget: the budget that wrote the table.
         table: rows of the results store.
     """
     found = parts(table, budget.converged_steps)
@@ -45,8 +45,8 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
     lines += above
     if "learned" in budget.sweep.denoisers:
         lines.append(
-            "one training: an interval of the network's part is over samples; "
-            "-m train_seed=0,1,2 for trainings"
+            "one training: the interval of the network's part is only over samples; "
+            "use -m train_seed=0,1,2 for an interval over trainings"
         )
     return lines
 
@@ -62,12 +62,12 @@ def _words(
     """The lines of one sampler setting.
 
     Args:
-        budget: that wrote the table.
+        budget: the budget that wrote the table.
         table: all its rows.
         cells: the rows of the setting.
         found: its lines of `parts`.
         moved: all lines of `convergence`.
-        unfit: of the sweep.
+        unfit: the mismatch of the sweep.
     """
     metric, sampler, settings = (str(cells[name].iloc[0]) for name in KEY)
     most = int(cells["steps"].max())
@@ -90,15 +90,15 @@ def _words(
     )
     lines = [f"{title}: {numbers[0]} = {numbers[1]} floor {terms}"]
     if not budget.sweep.metrics[metric].smaller_is_better:
-        lines.append("  no advice: of this metric neither a small value nor a large one is better")
+        lines.append("  no advice: a smaller value of this metric is not better")
     else:
-        lines += _blame(budget, metric, found, unfit)
+        lines += _largest_parts(budget, metric, found, unfit)
     lines += _between(budget, found[found["steps"] == most], most)
     neighbours = (found["kind"] == "neighbours") & (found["part"] == "discretisation")
     falls = found[neighbours].set_index("steps")["mean"].sort_index()
     if most in falls.index:
         paired = "paired" if budget.paired(sampler, settings) else "not paired: fresh noise"
-        text = f"  discretisation ({paired}): {plain(falls[most], 2)} at N={most}{_fall(falls)}"
+        text = f"  discretisation ({paired}): {plain(falls[most], 2)} at N={most}{_slope(falls)}"
         own = moved["sampler"].isin(limit["sampler"]) & (moved["metric"] == metric)
         own &= moved["sampler_settings"].isin(limit["sampler_settings"])
         apart = float(moved.loc[own, "apart"].max())
@@ -110,8 +110,8 @@ def _words(
     return lines
 
 
-def _blame(budget: Budget, metric: str, found: pd.DataFrame, unfit: Mismatch) -> list[str]:
-    """What dominates at the largest number of steps, and where it is something else."""
+def _largest_parts(budget: Budget, metric: str, found: pd.DataFrame, unfit: Mismatch) -> list[str]:
+    """The dominating part at the largest number of steps, and the steps with another one."""
     sentences: dict[int, str] = {}
     differences = found[found["kind"] == "difference"]
     for steps, lines in differences.groupby("steps"):
@@ -119,13 +119,13 @@ def _blame(budget: Budget, metric: str, found: pd.DataFrame, unfit: Mismatch) ->
         if {"total", "floor"} <= set(of_cell.index):
             sentences[cast(int, steps)] = _dominates(budget, metric, of_cell, unfit)
     most = max(sentences)
-    others: dict[str, list[int]] = {}
+    different: dict[str, list[int]] = {}
     for steps, sentence in sentences.items():
         if sentence != sentences[most]:
-            others.setdefault(sentence, []).append(steps)
-    same = "; so at every N" if len(sentences) > 1 and not others else ""
+            different.setdefault(sentence, []).append(steps)
+    same = "; the same at every N" if len(sentences) > 1 and not different else ""
     return [f"  {sentences[most]}{same}"] + [
-        f"  N={', '.join(map(str, at))}: {sentence}" for sentence, at in others.items()
+        f"  N={', '.join(map(str, at))}: {sentence}" for sentence, at in different.items()
     ]
 
 
@@ -133,13 +133,13 @@ def _dominates(budget: Budget, metric: str, means: pd.DataFrame, unfit: Mismatch
     """The part that is at least half of a cell's distance, and what would lower it.
 
     Args:
-        budget: that wrote the table.
+        budget: the budget that wrote the table.
         metric: of the cell.
         means: a line for each part of the cell, by its name.
-        unfit: of the sweep.
+        unfit: the mismatch of the sweep.
     """
     total, floor = float(means["mean"]["total"]), float(means["mean"]["floor"])
-    # not the largest mean: that may be one of which nothing is known
+    # a part with a large mean may have an interval that contains zero
     certain = [
         part for part in PARTS[1:] if part in means.index and float(means["lower"][part]) > 0
     ]
@@ -147,14 +147,14 @@ def _dominates(budget: Budget, metric: str, means: pd.DataFrame, unfit: Mismatch
     share = float(means["mean"][worst]) / total if worst is not None and total > 0 else 0.0
     if unfit.unseen and worst in ("finite data", "optimisation", "score") and share >= 0.5:
         return (
-            f"start dominates, as {worst}: from the prior a network is asked about what it was "
-            "not trained on; centre the data, or raise the path's noise"
+            f"start dominates, as {worst}: the prior is far from the states that the network was "
+            "trained on; centre the data, or raise the path's noise"
         )
     in_distances = budget.sweep.metrics[metric].is_wasserstein
     if worst != "start" and unfit.end and (unfit.lost >= 0.5 * total or not in_distances):
-        return "grid dominates: its last level is too far from data of this scale; see above"
+        return "grid dominates: its last level has too much noise for data of this scale; see above"
     if worst is None:
-        return "nothing stands out of the floor at this n and number of repetitions"
+        return "no part is significantly above zero at this n and number of repetitions"
     advice = _advice(budget, worst, metric, floor)
     if unfit.unseen and worst == "start":
         advice = f"the data's mean is far from the prior's: centre them; else {advice}"
@@ -192,12 +192,12 @@ def _limit_of(
     return rows[own[rows.index] if own.any() else rows["sampler"] == ODE]
 
 
-#: A slope whose largest N is below says nothing of large N.
+#: If the largest N is below this, the slope may differ from the one at large N.
 _ASYMPTOTIC = 32
 
 
-def _fall(falls: pd.Series) -> str:
-    """How a paired discretisation falls with N, in words; nothing where one N cannot say."""
+def _slope(falls: pd.Series) -> str:
+    """How a paired discretisation falls with N, in words; empty for a single N."""
     if len(falls) < 2 or not (falls > 0).all():
         return ""
     x, y = np.log(falls.index.to_numpy(float)), np.log(falls.to_numpy(float))
@@ -213,7 +213,7 @@ def _fall(falls: pd.Series) -> str:
 
 
 def _words_of_limit(budget: Budget, line: pd.Series) -> str:
-    """Whether a limit is one."""
+    """Whether a limit has converged, in words."""
     steps = budget.converged_steps
     tolerance = f"the tolerance {plain(line['allowed'], 2)}, {100 * budget.tolerance:g} % of it"
     name = sampler_name(line["sampler"], line["sampler_settings"])
@@ -222,7 +222,7 @@ def _words_of_limit(budget: Budget, line: pd.Series) -> str:
         f"distance by {difference(line['moved'], line['half'], signed=True)}"
     )
     if not math.isnan(line["apart"]):
-        text += f" and lie W = {distance(line['apart'], line['apart_half'])} apart"
+        text += f" and the samples by W = {distance(line['apart'], line['apart_half'])}"
         if not budget.paired(line["sampler"], line["sampler_settings"]):
             text += " (not paired: fresh noise)"
         elif line["apart"] > line["allowed"]:
@@ -237,8 +237,8 @@ def _words_of_limit(budget: Budget, line: pd.Series) -> str:
 def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
     """Limits whose distance is not that of fresh draws of the law, by the test against the floor.
 
-    Data without a known law are left out: there the limit is the training set, and its difference
-    from held-out draws has a part of its own.
+    Data without a known law are left out: their limit is the training set, and its difference from
+    held-out draws is the part generalisation.
     """
     sweep = budget.sweep
     if not sweep.dataset.known_law:
@@ -246,7 +246,8 @@ def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
     even = isinstance(sweep.starts[budget.exact], Sobol)
     ok = table[(table["status"] == "ok") & table["reference"].isin(["data", "law"])]
     floors = ok[(ok["denoiser"] == "law") & (ok["start"] == (budget.exact if even else ""))]
-    limits = ok[ok["sampler"].str.endswith(LIMIT) & (ok["steps"] == 2 * budget.converged_steps)]
+    steps = 2 * budget.converged_steps + (sweep.final == "none")  # of those that end at x̂₀
+    limits = ok[ok["sampler"].str.endswith(LIMIT) & (ok["steps"] == steps)]
     lines = []
     for metric, of_metric in limits.groupby("metric"):
         floor = floors.loc[floors["metric"] == metric, "value"].to_numpy(float)
@@ -267,14 +268,14 @@ def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
                 f"{side} the floor of {draws} draws ({plain(floor.mean())})"
             )
             if gap.mean > 0:
-                text += f": {_what_is_left(budget, even and name != ODE)}"
+                text += f": {_possible_causes(budget, even and name != ODE)}"
             lines.append(text)
     return lines
 
 
-def _what_is_left(budget: Budget, fresh_noise: bool) -> str:
-    """What can keep a limit from the law of the data."""
-    level = budget.sweep.levels(2 * budget.converged_steps).rows[-2]
+def _possible_causes(budget: Budget, fresh_noise: bool) -> str:
+    """Why a limit may differ from the law of the data."""
+    level = budget.sweep.levels(2 * budget.converged_steps, final="denoise").rows[-2]
     ratio = level.sigma / level.alpha if level.alpha > 0 else math.inf
     causes = f"the last step from σ/α={ratio:.3g} to the data, or the path's own noise"
     return f"{causes}, or fresh noise that is not even" if fresh_noise else causes
@@ -284,6 +285,8 @@ def _advice(budget: Budget, part: str, metric: str, floor: float) -> str:
     sweep = budget.sweep
     if part == "discretisation":
         return "take more steps, or a sampler of higher order"
+    if part == "truncation":
+        return "use final=denoise, or end the grid at less noise"
     if part in ("finite data", "generalisation"):
         return "take more training data"
     if part in ("score", "optimisation"):
@@ -298,25 +301,25 @@ def _advice(budget: Budget, part: str, metric: str, floor: float) -> str:
     first = sweep.levels(max(sweep.all_steps)).rows[0]
     if first.alpha == 0:
         return "start from the exact law: this path ends without signal, so the start is a choice"
-    want = None  # a floor that is not a distance says nothing about σ
+    want = None  # only a floor that is a distance determines σ
     if sweep.metrics[metric].is_wasserstein and floor > 0:
         want = enough_noise(sweep.reference, floor / 5)
     return _more_noise(sweep, first.sigma / first.alpha, want)
 
 
 def _more_noise(sweep: Sweep, now: float, want: float | None) -> str:
-    """Which setting gives the first level more noise: σ/α is now so much, and wanted so much."""
+    """Which setting to raise, so that σ/α of the first level goes from `now` to `want`."""
     if want is not None and want <= now:
         return (
             f"the start's mismatch is not from too little noise: σ/α is {now:g} at the first "
-            f"level, and {want:g} would do for a Gaussian"
+            f"level, and {want:g} is enough for a Gaussian"
         )
     end = float(sweep.schedule.noise_to_signal(torch.ones(1, dtype=torch.float64)))
     settings = {
         name: parameter.default for name, parameter in signature(sweep.grid).parameters.items()
     }
     keys = []
-    # the grid may stop before the path does, or be told where to, which binds when the path goes on
+    # the grid may start below the path's σ/α at t = 1, by its nature or by a setting
     if now < end * (1 - 1e-6) or settings.get("noise_max") is not None:
         name = next((name for name in ("noise_max", "t_max") if name in settings), None)
         keys.append(f"grid.{name}" if name else "the grid's first level")

@@ -1,0 +1,384 @@
+"""The distance of samples from any source to data, with its floor; differences of such distances.
+
+The *floor* is the distance of perfect samples: of the same number of fresh draws of the law. The
+interval of a distance is for other samples of the same size; see `jackknife`.
+
+Perfect samples are exchangeable with the draws of the floor, so a verdict is a prediction of one
+more draw:
+
+- with 39 draws, from the smallest to the largest: one more draw is above the largest with a
+  probability of 1/40, and below the smallest with the same probability, for any law;
+- with fewer draws, R ≥ 2, if a finite data set has no more: mean ± t_{0.975, R−1}·s·√(1 + 1/R) of
+  the logarithms (of the distances themselves if one is not positive);
+- with one draw there is no verdict.
+
+For a data set each draw is n fresh points, against the same reference. For a file of m points there
+are no fresh points. Then the n + m rows of both files are relabelled 39 times: n of them, drawn at
+random, are compared with the other m. If samples and data have the same law, all labels are equally
+likely, so the prediction is exact (Fisher's permutation test), with all n and all m points. If they
+have different laws, this floor is that of the mixture of both, which is above that of the data.
+
+The states of a Markov chain depend on each other, so their floor is that of ESS independent draws
+(the bulk ESS of the worst coordinate, see `chains`). Their distance can be smaller than this floor,
+because it also depends on quantities other than the mean, which chains often estimate more
+precisely.
+
+Two sets of samples are compared by the difference of their distances at the same n, with the first
+rows of the larger set. The jackknife leaves out the same rows of both sets. If row i of both comes
+from the same start, this is a paired comparison. If all rows are independent, it is a comparison of
+two independent sets. The p-values of all pairs are corrected by Holm's procedure, see `statistics`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.util import find_spec
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import stdtrit  # scipy.stats takes a second to import
+from torch import Tensor
+
+from samplerbench.bench import jackknife
+from samplerbench.bench.chains import LEAST_FRAMES, MIXED, Chains
+from samplerbench.bench.statistics import holm
+from samplerbench.core.noise import generator
+from samplerbench.datasets.base import Dataset, finite
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.metrics.base import Distance, LawMetric, Metric
+
+#: The number of draws of a floor; with it the verdict is exact.
+FLOORS = 39
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Samples.
+
+    Args:
+        points: shape (n, dim), float64.
+        chains: the same points as Markov chains; None for independent samples.
+    """
+
+    points: Tensor
+    chains: Chains | None = None
+
+    @classmethod
+    def of_chains(cls, frames: Tensor, name: str) -> Cloud:
+        """Chains of shape (draws, chains, dim).
+
+        Raises:
+            InvalidSetting: they are too short, or ArviZ is not installed.
+        """
+        installed = find_spec("arviz") is not None
+        allowed = "independent samples, or pip install 'samplerbench[chains]'"
+        require(installed, name, "chains", allowed)
+        require(len(frames) >= LEAST_FRAMES, name, f"{len(frames)} draws", "a chain of more")
+        return cls(frames.flatten(0, 1), Chains(frames, frames.new_ones(frames.shape[1])))
+
+    @cached_property
+    def ess_and_r_hat(self) -> tuple[int, float]:
+        """ESS and split R̂ of the worst coordinate; n and NaN for independent samples."""
+        count = len(self.points)
+        if self.chains is None:
+            return count, math.nan
+        ess = self.chains.effective_sample_size().min()
+        r_hat = float(self.chains.split_r_hat().max())
+        return max(1, min(count, int(ess.nan_to_num(1.0)))), r_hat
+
+    @property
+    def rows_depend(self) -> bool:
+        """Whether rows are correlated with the rows before them, by over five standard errors."""
+        centred = self.points - self.points.mean(0)
+        products = (centred[1:] * centred[:-1]).mean(0) / centred.square().mean(0)
+        # NaN if a coordinate is constant
+        return bool((products * math.sqrt(len(self.points)) > 5).any())
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The data with which samples are compared, by one metric.
+
+    Args:
+        metric: its name.
+        name: a description of the data, for the output.
+        dim: of the points.
+        distance: of samples to the data.
+        floor: samples ↦ the distances of the same number of perfect samples, shape (R,); empty if
+            there are none.
+        why_too_large: n ↦ why n samples are too many for the metric; None if they are not.
+        seed: of the groups for the intervals.
+    """
+
+    metric: str
+    name: str
+    dim: int
+    distance: Distance
+    floor: Callable[[Tensor], NDArray[np.float64]]
+    why_too_large: Callable[[int], str | None]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """The distance of a cloud, or a difference of two, as a line of a table.
+
+    Args:
+        metric: name of the metric.
+        samples: name of the cloud.
+        n: how many samples.
+        distance: to the data; or this distance minus that of another cloud.
+        half_width: half of its 95 % interval; NaN if it has none.
+        verdict: in words.
+        minus: name of the other cloud; empty for a distance.
+        p_value: of a difference, corrected.
+        ess: effective sample size, n for independent samples; 0 for a difference.
+        r_hat: split R̂ of chains.
+        floor: mean distance of perfect samples.
+        floor_sets: the number of sets of perfect samples.
+        lower: lower end of the interval of perfect samples.
+        upper: upper end of this interval.
+    """
+
+    metric: str
+    samples: str
+    n: int
+    distance: float
+    half_width: float
+    verdict: str
+    minus: str = ""
+    p_value: float = math.nan
+    ess: int = 0
+    r_hat: float = math.nan
+    floor: float = math.nan
+    floor_sets: int = 0
+    lower: float = math.nan
+    upper: float = math.nan
+
+
+def truths(
+    data: Dataset | Tensor,
+    origin: str,
+    metrics: Mapping[str, Metric | LawMetric],
+    n_reference: int,
+    seed: int,
+) -> list[Truth]:
+    """The truth of each metric.
+
+    Args:
+        data: a data set, or points of shape (m, dim).
+        origin: the name of the data set, or of the file of points, for the output.
+        metrics: by name.
+        n_reference: the number of points that represent a data set.
+        seed: of all random numbers.
+
+    Raises:
+        InvalidSetting: a metric cannot be used with these data.
+    """
+    if isinstance(data, Dataset):
+        return [to_law(data, name, own, n_reference, seed) for name, own in metrics.items()]
+    return [to_points(data, origin, name, own, seed) for name, own in metrics.items()]
+
+
+def to_points(
+    points: Tensor, origin: str, name: str, metric: Metric | LawMetric, seed: int
+) -> Truth:
+    """The truth of m points, shape (m, dim), that come from `origin`."""
+    if isinstance(metric, LawMetric):
+        raise InvalidSetting(
+            "metric", name, "one between points, such as sliced: a file has no law"
+        )
+    reason = metric.why_incompatible(points.shape[1])
+    require(reason is None, "metric", name, f"another one: {reason}")
+    between = metric
+    return Truth(
+        name,
+        f"{len(points):,} points of {origin}, with a floor from the relabelled rows of both files",
+        points.shape[1],
+        distance=between.against(points, seed=seed),
+        floor=lambda samples: relabelled(between, samples, points, seed),
+        why_too_large=lambda n: between.why_too_large(n, len(points)),
+        seed=seed,
+    )
+
+
+def relabelled(metric: Metric, samples: Tensor, points: Tensor, seed: int) -> NDArray[np.float64]:
+    """Distances between two clouds after random exchanges of their rows; see the module."""
+    n, both = len(samples), torch.cat([samples, points])
+    values = []
+    for repetition in range(FLOORS):
+        order = torch.from_numpy(generator("score", seed, repetition).permutation(len(both)))
+        to_rest = metric.against(both[order[n:]], seed=seed)
+        values.append(to_rest(both[order[:n]]).value)
+    return np.array(values)
+
+
+def to_law(
+    dataset: Dataset, name: str, metric: Metric | LawMetric, n_reference: int, seed: int
+) -> Truth:
+    """The truth of a data set."""
+    if isinstance(metric, LawMetric):
+        reason, against = metric.why_incompatible(dataset), "the law itself"
+    else:
+        reason, against = metric.why_incompatible(dataset.dim), f"{n_reference:,} draws"
+    if reason is not None:
+        raise InvalidSetting("metric", name, f"another one: {reason}")
+    if isinstance(metric, LawMetric):
+        distance = metric.against_law(dataset, seed=seed)
+    else:
+        reference = finite(dataset.draws(n_reference, "evaluation", seed), "dataset")
+        distance = metric.against(reference, seed=seed)
+
+    @cache
+    def of_size(n: int) -> NDArray[np.float64]:
+        most = dataset.floor_sets(n)
+        sets = FLOORS if most is None else min(FLOORS, most)
+        draws = (dataset.draws(n, "floor", seed, repetition) for repetition in range(sets))
+        return np.array([distance(points).value for points in draws])
+
+    def why_too_large(n: int) -> str | None:
+        return None if isinstance(metric, LawMetric) else metric.why_too_large(n, n_reference)
+
+    return Truth(
+        name,
+        f"{type(dataset).__name__}, {against}",
+        dataset.dim,
+        distance,
+        floor=lambda samples: of_size(len(samples)),
+        why_too_large=why_too_large,
+        seed=seed,
+    )
+
+
+def require_fits(clouds: Mapping[str, Cloud], truth: Truth) -> None:
+    """Refuse samples that cannot be compared with the data.
+
+    Raises:
+        InvalidSetting: they have another dimension, or are too many for the metric.
+    """
+    for name, cloud in clouds.items():
+        rows, columns = cloud.points.shape
+        allowed = f"{truth.dim} columns, as the data have"
+        if rows == truth.dim:
+            allowed += f": the array has {rows} rows, so it may be on its side; save its transpose"
+        require(columns == truth.dim, name, f"{columns} columns", allowed)
+        reason = truth.why_too_large(rows)
+        require(reason is None, name, f"{rows} rows", f"fewer for {truth.metric}: {reason}")
+
+
+def distances(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
+    """A line for each cloud: its distance with its interval, its floor and the verdict."""
+    lines = []
+    for name, cloud in clouds.items():
+        value = truth.distance(cloud.points).value
+        # the jackknife needs independent rows
+        half = math.nan if cloud.chains else _half_width(cloud.points, truth)
+        ess, r_hat = cloud.ess_and_r_hat
+        # ESS states of the chains, equally spaced
+        rows = torch.linspace(0, len(cloud.points) - 1, ess).round().long()
+        floor = truth.floor(cloud.points[rows] if cloud.chains else cloud.points)
+        ends = (math.nan, math.nan) if len(floor) < 2 else prediction(floor)
+        lines.append(
+            Line(
+                metric=truth.metric,
+                samples=name,
+                n=len(cloud.points),
+                distance=value,
+                half_width=half,
+                verdict=_verdict(cloud, value, len(floor), *ends),
+                ess=ess,
+                r_hat=r_hat,
+                floor=float(floor.mean()) if len(floor) else math.nan,
+                floor_sets=len(floor),
+                lower=ends[0],
+                upper=ends[1],
+            )
+        )
+    return lines
+
+
+def _half_width(points: Tensor, truth: Truth) -> float:
+    return jackknife.half_width(truth.distance, points, seed=truth.seed)
+
+
+def _verdict(cloud: Cloud, value: float, sets: int, low: float, high: float) -> str:
+    """The verdict on a distance, from the interval of perfect samples."""
+    if cloud.chains and not cloud.ess_and_r_hat[1] <= MIXED:
+        return "no verdict: the chains have not mixed"
+    if sets < 2:
+        count = "one set" if sets else "no set"
+        return f"no verdict: {count} of fresh draws of this size"
+    if value > high:
+        return "differs from the data"
+    # a chain may be closer than ESS draws
+    below = value < low and not cloud.chains
+    return "closer than perfect samples" if below else "not distinguishable from the data"
+
+
+def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
+    """The interval that holds the distance of one more perfect sample in 95 % of cases.
+
+    Args:
+        floor: distances of perfect samples, shape (R,), R ≥ 2; see the module.
+    """
+    count = len(floor)
+    if count >= FLOORS:
+        return float(floor.min()), float(floor.max())
+    positive = floor.min() > 0
+    values = np.log(floor) if positive else floor
+    half = stdtrit(count - 1, 0.975) * values.std(ddof=1) * math.sqrt(1 + 1 / count)
+    ends = values.mean() - half, values.mean() + half
+    low, high = np.exp(np.clip(ends, -700, 700)) if positive else ends
+    return float(low), float(high)
+
+
+def differences(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
+    """The difference of the distances of each pair of clouds, the farther minus the nearer.
+
+    Only for pairs of independent samples, with at least `jackknife.FEWEST` in each.
+    """
+    usable = [
+        name
+        for name, cloud in clouds.items()
+        if cloud.chains is None and len(cloud.points) >= jackknife.FEWEST
+    ]
+
+    @cache
+    def measured(name: str, n: int) -> tuple[float, NDArray[np.float64]]:
+        points = clouds[name].points[:n]
+        without = jackknife.without_groups(truth.distance, points, seed=truth.seed)
+        return truth.distance(points).value, without
+
+    gaps = []
+    for pair in combinations(usable, 2):
+        n = min(len(clouds[name].points) for name in pair)
+        values = {name: measured(name, n) for name in pair}
+        nearer, farther = sorted(pair, key=lambda name: values[name][0])
+        (least, without_least), (most, without_most) = values[nearer], values[farther]
+        gap = jackknife.estimate(most - least, without_most - without_least)
+        gaps.append((farther, nearer, n, gap))
+    corrected = holm([gap.p_value for *_, gap in gaps])
+    return [
+        Line(
+            metric=truth.metric,
+            samples=farther,
+            n=n,
+            distance=gap.mean,
+            half_width=gap.half,
+            verdict=_comparison(p_value),
+            minus=nearer,
+            p_value=float(p_value),
+        )
+        for (farther, nearer, n, gap), p_value in zip(gaps, corrected, strict=True)
+    ]
+
+
+def _comparison(p_value: float) -> str:
+    if math.isnan(p_value):
+        return "the same values"
+    return "distinguishable" if p_value <= 0.05 else "not distinguishable"

@@ -1,0 +1,384 @@
+"""Laws of outputs on a line: against closed forms, an independent quadrature, and samples."""
+
+import functools
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from samplerbench.app.job.refusals import check
+from samplerbench.bench import line_densities
+from samplerbench.bench.budget.parts import parts
+from samplerbench.bench.budget.run import Budget
+from samplerbench.bench.line_densities import (
+    RESOLUTIONS,
+    Resolution,
+    gauss_rule,
+    law_of_output,
+)
+from samplerbench.bench.store import as_table
+from samplerbench.bench.sweep import Sweep
+from samplerbench.bench.transitions import Refused
+from samplerbench.core.grids import hold, karras, uniform
+from samplerbench.core.line_laws import LineNodes
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, Rectified, VPLinear
+from samplerbench.core.starts import Exact, FixedGaussian, Overdispersed, Prior
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.kl_law import KLLaw
+from samplerbench.metrics.sliced import Sliced
+from samplerbench.metrics.tv_law import TVLaw
+from samplerbench.metrics.w_output_1d import WOutput1D
+from samplerbench.samplers.annealed_langevin import AnnealedLangevin
+from samplerbench.samplers.base import Sampler, Step, final_state
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.ddpm_large import DDPMLarge
+from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.edm_churn import EDMChurn
+from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.mala import MALA
+from samplerbench.samplers.predictor_corrector import PredictorCorrector
+from samplerbench.samplers.reverse_sde import ReverseSDE
+from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
+from samplerbench.samplers.ula import ULA
+from samplerbench.samplers.underdamped import Underdamped
+from samplerbench.verify.exact_law import output_law
+
+WEIGHTS, MEANS, VARIANCES = (0.2, 0.5, 0.3), (1.5, -1.0, 4.0), (0.1, 0.3, 0.05)
+LAW = GaussianMixture(WEIGHTS, tuple((m,) for m in MEANS), tuple(((v,),) for v in VARIANCES))
+KARRAS = functools.partial(karras, noise_min=0.02, rho=5.0)
+
+
+def carried(sampler, levels, law=LAW, schedule=None, start=None):
+    oracle, first = law.oracle(schedule or EDM(10.0)), levels.rows[0]
+    start = start or Exact()
+    starts = start.draw(law, 64, first, (0, 0, 0))
+    return law_of_output(
+        sampler, oracle, levels, lambda x: start.log_density(x, first, oracle.log_density), starts
+    )[0]
+
+
+def kl(nodes, law=LAW):
+    return float(nodes.mean(nodes.log_density - law.log_density(nodes.points[:, None])))
+
+
+def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
+    """Mean and variance of every sampler with noise, by the dense affine map; and the density."""
+    law, schedule = gaussian((0.7,), ((0.3,),)), VPLinear()
+    q = FixedGaussian(0.2, 1.1)
+    checked, refused = 0, set()
+    for sampler in all_samplers:
+        if not sampler.stochastic or sampler.brings_levels:
+            continue
+        moving = karras(schedule, 6, noise_max=5.0, noise_min=0.1)
+        levels = hold(schedule, 4, noise=0.5) if sampler.holds else moving
+        try:
+            nodes = carried(sampler, levels, law, schedule, q)
+        except Refused:
+            refused.add(type(sampler))
+            continue
+        mean, covariance = output_law(
+            sampler,
+            law.oracle(schedule),
+            levels,
+            torch.tensor([0.2], dtype=torch.float64),
+            torch.tensor([[1.21]], dtype=torch.float64),
+        )
+        sd = float(covariance) ** 0.5
+        exact = torch.distributions.Normal(mean, sd)
+        inside = (nodes.points - mean).abs() < 6 * sd
+        y = nodes.points[inside]
+        torch.testing.assert_close(nodes.cdf[inside], exact.cdf(y), rtol=0, atol=1e-7)
+        torch.testing.assert_close(nodes.log_density[inside], exact.log_prob(y), rtol=0, atol=1e-5)
+        assert float(nodes.masses.sum()) == pytest.approx(1, abs=1e-10)
+        assert float(nodes.mean(nodes.points)) == pytest.approx(float(mean), abs=1e-8)
+        assert nodes.distance(law.line_law(), 2) == pytest.approx(
+            math.hypot(float(mean) - 0.7, sd - 0.3**0.5), abs=1e-6
+        )
+        checked += 1
+    assert checked > 12
+    # they reject, keep a velocity, and draw noise whose width depends on the state
+    assert refused == {MALA, Underdamped, PredictorCorrector}
+
+
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_it_is_an_independent_quadrature_on_a_mixture(eta):
+    """DDIM(η) by a dense matrix on a fixed grid, with its coefficients and x̂₀ written again."""
+    levels = KARRAS(EDM(10.0), 4)
+    sigmas = levels.sigma.numpy()
+
+    def posterior(x, sigma):
+        spread = np.array(VARIANCES)[:, None] + sigma**2
+        means = np.array(MEANS)[:, None]
+        terms = np.array(WEIGHTS)[:, None] / np.sqrt(2 * np.pi * spread)
+        terms = terms * np.exp(-0.5 * (x - means) ** 2 / spread)
+        density = terms.sum(0)
+        each = means + np.array(VARIANCES)[:, None] / spread * (x - means)
+        return density, (terms * each).sum(0) / density
+
+    # the masses of the first state, and then of the others, on ever finer grids
+    x = np.linspace(-100, 100, 4001)
+    masses = posterior(x, sigmas[0])[0] * (x[1] - x[0])
+    for now, to in pairwise(sigmas[:-1]):
+        fresh = eta * to / now * math.sqrt(now**2 - to**2)
+        kept = math.sqrt(to**2 - fresh**2) / now
+        x0 = posterior(x, now)[1]
+        means = kept * x + (1 - kept) * x0
+        y = np.linspace(means.min() - 9 * fresh, means.max() + 9 * fresh, 4001)
+        kernel = np.exp(-0.5 * ((y[:, None] - means) / fresh) ** 2)
+        density = kernel @ masses / (math.sqrt(2 * math.pi) * fresh)
+        x, masses = y, density * (y[1] - y[0])
+    # the last step is x̂₀: E f(x̂₀) for f of the data's score of moments
+    x0 = posterior(x, sigmas[-2])[1]
+    nodes = carried(DDIM(eta), levels)
+    for f in (lambda v: v, lambda v: v**2, np.cos, lambda v: np.exp(-(v**2))):
+        ours = float(nodes.mean(torch.from_numpy(f(nodes.points.numpy()))))
+        assert ours == pytest.approx(float(masses @ f(x0)), abs=1e-8)
+
+
+SAMPLED = [DDIM(0.4), DDPMLarge(), SDEDPMpp2M(), EDMChurn(), PredictorCorrector(), DDIM(0.0)]
+
+
+def distance_from_samples(sampler, blocks, size):
+    """The Kolmogorov-Smirnov distance of samples from the law, times √n."""
+    levels, oracle = KARRAS(EDM(10.0), 5), LAW.oracle(EDM(10.0))
+    nodes = carried(sampler, levels)
+    parts = []
+    for block in range(blocks):
+        x = Exact().draw(LAW, size, levels.rows[0], (1, 0, block))
+        noise = KeyedNoise(("sampler", 1, 0, block))
+        parts.append(final_state(sampler, oracle, x, levels, noise)[:, 0])
+    y = torch.cat(parts).sort().values.numpy()
+    cdf = np.interp(y, nodes.points.numpy(), nodes.cdf.numpy())
+    n = len(y)
+    steps = np.arange(n + 1) / n
+    return max(np.abs(cdf - steps[1:]).max(), np.abs(cdf - steps[:-1]).max()) * math.sqrt(n)
+
+
+@pytest.mark.parametrize("sampler", SAMPLED, ids=lambda s: type(s).__name__)
+def test_samples_have_this_law(sampler):
+    """1.95 is exceeded once in a thousand times."""
+    assert distance_from_samples(sampler, 1, 100_000) < 1.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", SAMPLED, ids=lambda s: type(s).__name__)
+def test_ten_million_samples_have_this_law(sampler):
+    assert distance_from_samples(sampler, 10, 1_000_000) < 1.95
+
+
+@pytest.mark.parametrize("sampler", [DDIM(1.0), SDEDPMpp2M(0.7), EDMChurn(), Heun()], ids=repr)
+def test_the_stated_error_is_one(sampler, monkeypatch):
+    """Against a law at a much finer resolution."""
+    metrics = [KLLaw(), TVLaw(), WOutput1D(1), WOutput1D(2)]
+
+    def measured(spacings):
+        monkeypatch.setattr(line_densities, "RESOLUTIONS", spacings)
+        nodes = carried(sampler, KARRAS(EDM(10.0), 8))
+        return [metric.of_output(nodes, LAW) for metric in metrics]
+
+    rough = [Resolution(1.6, 2, 1e-4), Resolution(1.2, 3, 1e-5)]
+    for coarse, fine in zip(measured(rough), measured(RESOLUTIONS[1:3]), strict=True):
+        stated = coarse.info["quadrature_error"]
+        assert abs(coarse.value - fine.value) <= 5 * stated + 1e-7
+        assert fine.info["quadrature_error"] < 1e-3  # of the total variation, whose integrand bends
+        assert coarse.lower <= coarse.value <= coarse.upper
+
+
+def test_the_levels_before_do_not_matter_to_a_sampler_that_forgets():
+    """DDIM(1) from a level without signal: all starts give one law."""
+    levels = uniform(Rectified(), 5)
+    one = carried(DDIM(1.0), levels, schedule=Rectified(), start=Prior())
+    other = carried(DDIM(1.0), levels, schedule=Rectified(), start=FixedGaussian(0.5, 0.2))
+    assert kl(one) == pytest.approx(kl(other), rel=1e-6)
+
+
+def test_gauss_rules():
+    """That of the normal law has Hermite's nodes; one point has all of a law without width."""
+    x = torch.linspace(-12, 12, 2001).double()
+    weights = torch.stack([(-0.5 * x.square()).exp(), (x.abs() < 1e-9).double()])
+    points, shares = gauss_rule(weights, x, 5)
+    nodes, masses = np.polynomial.hermite_e.hermegauss(5)
+    np.testing.assert_allclose(points[0].sort().values, nodes, atol=1e-8)
+    np.testing.assert_allclose(shares[0], masses / masses.sum(), atol=1e-8)
+    assert float((shares[1] * points[1]).sum()) == pytest.approx(0, abs=1e-12)
+    assert float(shares[1].sum()) == pytest.approx(1)
+
+
+def test_distances_of_nodes():
+    """N(m, s²) to N(0, 1), and a mixture to one with other weights, whose quantiles jump."""
+    normal = gaussian((0.0,), ((1.0,),)).line_law()
+    x = torch.linspace(-9, 9, 2001).double()
+    m, s = 0.3, 1.2
+    nodes = LineNodes(
+        m + s * x,
+        (-0.5 * x.square()).exp() / math.sqrt(2 * math.pi) * (x[1] - x[0]),
+        -0.5 * x.square() - math.log(s * math.sqrt(2 * math.pi)),
+        torch.special.ndtr(x),
+    )
+    assert nodes.distance(normal, 2) == pytest.approx(math.hypot(m, s - 1), rel=1e-8)
+    u = (torch.arange(200_000).double() + 0.5) / 200_000
+    gap = m + (s - 1) * torch.special.ndtri(u)
+    assert nodes.distance(normal, 1) == pytest.approx(float(gap.abs().mean()), rel=1e-4)
+    ours = GaussianMixture((0.4, 0.6), ((-3.0,), (3.0,)), (((0.04,),), ((0.04,),)))
+    theirs = replace(ours, weights=(0.5, 0.5)).line_law()
+    y = torch.linspace(-6, 6, 6001).double()
+    log_q, cdf = ours.log_density(y[:, None]), ours.line_law().cdf(y)
+    nodes = LineNodes(y, log_q.exp() * (y[1] - y[0]), log_q, cdf)
+    # a tenth of the mass goes from one mode to the other
+    assert nodes.distance(theirs, 1) == pytest.approx(0.6, abs=1e-3)
+    w1 = float((cdf - theirs.cdf(y)).abs().sum() * (y[1] - y[0]))
+    assert nodes.distance(theirs, 1) == pytest.approx(w1, rel=2e-4)
+
+
+def sweep_of(samplers, steps, law=LAW, **changes):
+    schedule = EDM(10.0)
+    settings = {
+        "dataset": law,
+        "schedule": schedule,
+        "grid": KARRAS,
+        "denoisers": {"oracle": law.oracle(schedule)},
+        "starts": {"exact": Exact(), "prior": Prior()},
+        "samplers": [(type(sampler).__name__, sampler) for sampler in samplers],
+        "steps": steps,
+        "metrics": {"kl": KLLaw(), "tv": TVLaw(), "w": WOutput1D()},
+        "reference": law.draws(10, "evaluation", 0),
+        "n_samples": 16,
+        "repetitions": 3,
+        "floor_repetitions": 2,
+    }
+    return Sweep(**(settings | changes))
+
+
+def test_a_sweep_has_one_row_for_a_cell():
+    sweep = sweep_of([DDIM(1.0), Heun()], [6])
+    sweep = replace(sweep, metrics=sweep.metrics | {"sliced": Sliced(directions=10)})
+    check(sweep)
+    rows = sweep.run()
+    assert len(rows) == sweep.row_count()
+    exact = [row for row in rows if row.metric != "sliced"]
+    assert len(exact) == 2 * 2 * 3
+    assert {row.status for row in exact} == {"ok"}
+    assert {row.repetition for row in exact} == {0}
+    assert {row.nfe for row in exact if row.sampler == "Heun"} == {11}
+    value = {(row.sampler, row.start, row.metric): row.value for row in exact}
+    assert value["DDIM", "exact", "kl"] == pytest.approx(kl(carried(DDIM(1.0), sweep.levels(6))))
+
+
+def test_a_budget_adds_up_without_intervals():
+    metrics = {"kl": KLLaw(), "w": WOutput1D()}
+    sweep = sweep_of([DDIM(1.0), Heun()], [5, 9], metrics=metrics, floor_repetitions=0)
+    budget = Budget(sweep, converged_steps=20)
+    rows = budget.run()
+    assert len(rows) == budget.row_count() == 2 * 2 * 2 * 2 + 2 * (2 * 2 + 1)
+    lines = parts(as_table(vars(row) for row in rows), 20)
+    assert (lines["lower"] == lines["upper"]).all()
+    means = lines.set_index(["metric", "sampler", "steps", "part"])["mean"]
+    summed = means.drop(index="total", level="part").groupby(level=[0, 1, 2]).sum()
+    total = means.xs("total", level="part")
+    assert (summed - total).abs().max() < 1e-12
+    assert total["kl", "DDIM", 9] == pytest.approx(
+        kl(carried(DDIM(1.0), sweep.levels(9), start=Prior()))
+    )
+
+
+@dataclass(frozen=True)
+class Velocity(Sampler):
+    """A method of three steps: it remembers two x̂₀."""
+
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
+
+    def steps(self, model, x, levels, noise):
+        before = before_that = torch.zeros_like(x)
+        for step, now, to in levels.pairs():
+            x0 = model.denoiser(x, now)
+            mean = x0 + 0.1 * (before - before_that)
+            x = to.sigma / now.sigma * (x - mean) + mean + 0.1 * to.sigma * noise.normal(x, step)
+            before_that, before = before, x0
+            yield Step(x, x0)
+
+
+@dataclass(frozen=True)
+class Copies(Sampler):
+    """It yields copies of its states, which cannot be replaced."""
+
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
+
+    def steps(self, model, x, levels, noise):
+        for step, now, to in levels.pairs():
+            x0 = model.denoiser(x.clone(), now)
+            x = x0 + to.sigma * noise.normal(x, step) + 0.1 * to.sigma * x
+            yield Step(x.clone(), x0)
+
+
+REFUSED = [
+    (MALA(), "its density|uniform numbers"),
+    (Underdamped(), "it remembers more than its state and the last x̂₀"),
+    (PredictorCorrector(own_norms=True), "noise does not enter as a Gaussian of the same width"),
+    (Velocity(), "it remembers more than its state and the last x̂₀"),
+    (Copies(), "it remembers more than its state and the last x̂₀"),
+    (DormandPrince(), "chooses its own steps"),
+]
+
+
+@pytest.mark.parametrize(("sampler", "line"), REFUSED, ids=lambda v: type(v).__name__)
+def test_what_has_no_law_by_quadrature_is_one_line(sampler, line):
+    sweep = sweep_of([sampler], [5], starts={"fixed": FixedGaussian()})
+    with pytest.raises(InvalidSetting, match=line) as caught:
+        check(sweep)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_laws_and_starts_are_one_line():
+    with pytest.raises(InvalidSetting, match="w_output_1d needs 1-D data, this has 2"):
+        check(sweep_of([DDIM(0.0)], [5], grid_mixture()))
+    plane = replace(sweep_of([DDIM(1.0)], [5], grid_mixture()), metrics={"kl": KLLaw()})
+    with pytest.raises(InvalidSetting, match="in 2 dimensions the density of a sampler that draws"):
+        check(plane)
+    chains = sweep_of([ULA()], [5], starts={"wide": Overdispersed()})
+    with pytest.raises(InvalidSetting, match="the density of the start wide is not known"):
+        check(chains)
+    with pytest.raises(InvalidSetting, match="p=3: must be 1 or 2"):
+        WOutput1D(p=3)
+
+
+@dataclass(frozen=True)
+class Turned(Sampler):
+    """The last step turns the line over."""
+
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
+
+    def steps(self, model, x, levels, noise):
+        for step, now, to in levels.pairs():
+            x0 = model.denoiser(x, now)
+            x = -x0 if to.sigma == 0 else x0 + to.sigma * noise.normal(x, step)
+            yield Step(x, x0)
+
+
+def test_a_law_that_is_turned_over_has_no_density_and_others_go_on():
+    rows = sweep_of([Turned(), Copies(), DDIM(0.5)], [5]).run()
+    status = {(row.sampler, row.status) for row in rows if row.sampler}
+    assert status == {("Turned", "not a density"), ("Copies", "incompatible"), ("DDIM", "ok")}
+
+
+def test_more_draws_in_a_step():
+    """Annealed Langevin dynamics draws twice at each level, with a call between."""
+    sampler = AnnealedLangevin(step_size=0.01, inner=2)
+    nodes = carried(sampler, karras(EDM(10.0), 6, noise_max=2.0, noise_min=0.2))
+    assert float(nodes.masses.sum()) == pytest.approx(1, abs=1e-9)
+    assert kl(nodes, LAW.noised(0.2)) < 1
+
+
+def test_reverse_sde_without_a_last_denoising_step():
+    nodes = carried(ReverseSDE(denoise=False), KARRAS(EDM(10.0), 30))
+    assert kl(nodes) < 0.05

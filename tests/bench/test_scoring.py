@@ -1,0 +1,64 @@
+"""Differences of two sets of samples: false claims are rare, and pairs find what others do not."""
+
+import math
+
+import pytest
+import torch
+
+from samplerbench.bench.scoring import Cloud, differences, to_law
+from samplerbench.core.noise import torch_generator
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.metrics.sliced import Sliced
+
+LAW = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 1.0)))
+TRUTH = to_law(LAW, "sliced", Sliced(directions=4), 2000, 0)
+
+
+def gap(first, second):
+    (line,) = differences({"first": Cloud(first), "second": Cloud(second)}, TRUTH)
+    return line
+
+
+@pytest.mark.parametrize("kind", ["independent", "paired", "heavy tails"])
+def test_two_sets_of_one_law_are_rarely_told_apart(kind):
+    generator, told = torch_generator("scoring", kind), 0
+    for trial in range(100):
+        first, second = (LAW.draws(100, name, trial) for name in ("first", "second"))
+        if kind == "paired":  # both have the same starts, and an error of their own
+            first, second = (
+                first + 0.1 * torch.randn(first.shape, generator=generator).double()
+                for _ in range(2)
+            )
+        elif kind == "heavy tails":
+            first, second = (
+                x / torch.randn(3, 100, 1, generator=generator).double().square().mean(0).sqrt()
+                for x in (first, second)
+            )
+        told += gap(first, second).verdict == "distinguishable"
+    assert told <= 13  # 5 are expected at most: more has a chance of .1 %
+
+
+def test_pairs_find_a_difference_that_independent_sets_hide():
+    wide = 1.5 * LAW.draws(500, "wide", 0)
+    found = gap(wide, 1.03 * wide)
+    assert found.verdict == "distinguishable"
+    assert (found.minus, found.samples) == ("first", "second")
+    wanted = TRUTH.distance(1.03 * wide).value - TRUTH.distance(wide).value
+    assert found.distance == pytest.approx(wanted)
+    apart = gap(wide, 1.03 * 1.5 * LAW.draws(500, "wide", 1))
+    assert apart.verdict == "not distinguishable"
+    assert apart.half_width > 5 * found.half_width
+
+
+def test_sets_of_two_sizes_are_compared_at_the_smaller_one():
+    long = LAW.draws(300, "long", 0)
+    same = gap(long, long[:200])
+    assert (same.n, same.distance) == (200, 0.0)
+    assert math.isnan(same.p_value)
+    assert same.verdict == "the same values"
+
+
+def test_few_samples_and_chains_are_not_compared():
+    points = LAW.draws(200, "points", 0)
+    chains = Cloud.of_chains(points.reshape(50, 4, 2), "chains")
+    assert differences({"a": Cloud(points), "b": Cloud(points[:49]), "c": chains}, TRUTH) == []
