@@ -69,24 +69,33 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
     """Why the density of a cell's law is not known, in one line; None if it is known."""
     sampler = cell.settings
     assert sampler is not None
-    start = sweep.starts_of(sampler)[cell.start]
+    reason = why_no_start(sweep, cell)
+    if reason is not None:
+        return reason
+    if sweep.dataset.dim == 1:
+        return _why_no_chain(sweep, sampler, sweep.starts_of(sampler)[cell.start])
+    if sampler.stochastic:
+        of = f"in {sweep.dataset.dim} dimensions the density of a sampler that draws noise"
+        return f"{of} is not known (in one it is); see metric=kl_paths, and for DDIM eta=0"
+    if not sampler.affine:
+        return "the density of a sampler that is not linear in states and x̂₀ is not known"
+    if not isinstance(sweep.denoisers[cell.denoiser], Denoiser):
+        return "the density needs a denoiser"
+    return None
+
+
+def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
+    """Why no density can be followed from a cell's start, in one line; None if one can be."""
+    sampler = cell.settings
+    assert sampler is not None
     if sampler.adaptive:
         return "the density of a sampler that chooses its own steps is not known"
     if sampler.brings_levels:
         return (
             "the density needs derivatives, which do not pass through the code of another package"
         )
-    if type(_plain(start)).log_density is Start.log_density:
+    if type(_plain(sweep.starts_of(sampler)[cell.start])).log_density is Start.log_density:
         return f"the density of the start {cell.start} is not known"
-    if sweep.dataset.dim == 1:
-        return _why_no_chain(sweep, sampler, start)
-    if sampler.stochastic:
-        of = f"in {sweep.dataset.dim} dimensions the density of a sampler that draws noise"
-        return f"{of} is not known (in one it is); for DDIM use eta=0"
-    if not sampler.affine:
-        return "the density of a sampler that is not linear in states and x̂₀ is not known"
-    if not isinstance(sweep.denoisers[cell.denoiser], Denoiser):
-        return "the density needs a denoiser"
     return None
 
 
