@@ -123,6 +123,16 @@ def test_a_wrong_start_is_in_it():
     assert rough - fine == pytest.approx(start, rel=0.1)
 
 
+def test_rare_large_ratios_are_not_taken_for_known():
+    """N(0, 1) from N(3, 1), by 256 points none of which is where most of the latter is."""
+    x = torch.special.ndtri((torch.arange(256).double() + 0.5) / 256)
+    far, near = (KLPaths().estimate(m * x - m**2 / 2) for m in (3.0, 0.1))
+    assert far.value == pytest.approx(4.5, rel=0.01)
+    assert far.info["mean_ratio"] < 0.7
+    assert near.value == pytest.approx(0.005, rel=0.02)
+    assert near.info["coefficient"] == pytest.approx(1, abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("sampler", "line"),
     [
