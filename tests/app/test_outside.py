@@ -150,6 +150,9 @@ def test_a_mistake_of_a_newcomer_is_one_line_that_says_what_to_do(here, command,
     copied = here / "copied" / "sampler" / "second.yaml"
     copied.parent.mkdir(parents=True)
     copied.write_text((here / "conf" / "sampler" / "mine.yaml").read_text())
+    taken = here / "taken" / "dataset" / "rings.yaml"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("_target_: lab.dataset.Square\n")
     line = "must be a file with the line # @package sampler.second"
     for words, message in (
         (["check", "square", *own], "check=square: must be dataset=square"),
@@ -158,6 +161,7 @@ def test_a_mistake_of_a_newcomer_is_one_line_that_says_what_to_do(here, command,
             ["check", "bare", "--config-dir", "slips", "trusted=lab"],
             "bare.eta=0.1: must be a field: write @dataclass(frozen=True) above class Bare",
         ),
+        (["--config-dir", "taken", "dataset=rings", *SMALL], "must be a file with another name"),
         (["check", "second", "--config-dir", "copied", "trusted=lab"], line),
         (["--config-dir", "copied", "trusted=lab", "sampler=[second,ddim]", *SMALL], line),
     ):

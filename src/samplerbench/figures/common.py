@@ -87,6 +87,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 PART_COLOURS = {
     "floor": "#b0b0b0",
     "generalisation": COLOURS[5],
+    "truncation": COLOURS[6],
     "finite data": COLOURS[3],
     "optimisation": COLOURS[4],
     "discretisation": COLOURS[0],
