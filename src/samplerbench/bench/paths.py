@@ -47,6 +47,10 @@ def why_no_paths(sweep: Sweep, cell: Cell) -> str | None:
         return "a sampler that stays at one level does not follow the path of the data"
     reason = why_no_start(sweep, cell)
     model, levels = sweep.dataset.oracle(sweep.schedule), sweep.levels(4, sampler)
+    if reason is None and not isinstance(model, Density):
+        reason = (
+            "the paths of these data have no known density: it needs that of the data with noise"
+        )
     if reason is not None or model is None or sampler.why_incompatible(model, levels) is not None:
         return reason
     start = sweep.starts_of(sampler)[cell.start]
@@ -62,14 +66,14 @@ def paths_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     """ln P − ln Q of paths of a cell, shape (n,)."""
     began, sampler = time.perf_counter(), cell.settings
     assert sampler is not None
-    levels, model = sweep.levels(cell.steps, sampler), sweep.denoisers[cell.denoiser]
+    levels, model = sweep.levels_of(cell), sweep.denoisers[cell.denoiser]
     reason = why_no_paths(sweep, cell) or sampler.why_incompatible(model, levels)
     if reason is not None:
         return OutputLaw(None, 0, 0.0, "incompatible", reason)
     count = point_count(sweep.n_samples)
     rows, start, first = min(count, BATCH), sweep.starts_of(sampler)[cell.start], levels.rows[0]
     exact = sweep.dataset.oracle(sweep.schedule)
-    assert isinstance(exact, Density)  # checked by the metric
+    assert isinstance(exact, Density)  # see why_no_paths
     path, parts, evaluations = exact.to(sweep.device), [], 0
     chain: list[Transition] = []
     for block in range(count // rows):
