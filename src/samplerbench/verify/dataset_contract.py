@@ -113,7 +113,7 @@ def oracle(law: Dataset) -> str | None:
     if model is None:
         return DOES_NOT_APPLY
     if getattr(model, "schedule", None) != PATH:
-        return "the oracle's schedule is not the one that it was made for"
+        return "the schedule of the oracle is not the argument of `oracle`"
     count = 20_000 if law.dim <= 2 and law.known_law else min(2_000, 2**20 // law.dim)
     x0 = law.sample(count, np.random.default_rng(1))
     eps = _normal(*x0.shape)
