@@ -149,16 +149,12 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
 MISTAKES = [
     ("sampler=ddmi", "sampler/ddmi", "ddim"),
     ("smapler=ddim", "smapler=ddim", "no such key; did you mean sampler"),
-    ("n_sample=5", "n_sample=5", "no such key; did you mean n_samples?"),
     ("+n_sample=5", "n_sample=5", "no part of a job uses it; did you mean n_samples?"),
     ("eta=1", "eta=1", "did you mean sampler.ddim.eta?"),
-    ("sampler.eta=1", "sampler.eta=1", "did you mean sampler.ddim.eta?"),
     ("dataset=two_moons dataset.nois=1", "dataset.nois=1", "did you mean dataset.noise?"),
-    ("dataset=two_moon", "two_moon", "did you mean two_moons?"),
     ("sampler=[ddim,huen]", "sampler/huen", "did you mean heun?"),
     ("reports", "reports: must be a command", "did you mean report?"),
     ("experiment=n1/nonsense", "tiny", "n1/ddim"),
-    ("dataset=[0]", "dataset=[0]", "grid_mixture"),
     ("+sampler=3", "sampler=3", "ddim"),
     ("logger=null", "logger=null", "wandb"),
     ("hydra.run.dir=/proc/no/such", "/proc"),
@@ -169,7 +165,6 @@ MISTAKES = [
     ("--cfg nothing", "invalid choice: 'nothing'"),
     ("seed=one", "seed=one", "integer"),
     ("sampler.ddim.eta=-1", "sampler.ddim.eta=-1", "at least 0"),
-    ("dataset=pinwheel", "denoiser=oracle", "learned"),
     ("logger._target_=os.system", "logger._target_=os.system", "samplerbench"),
 ]
 

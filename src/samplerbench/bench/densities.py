@@ -54,8 +54,8 @@ _ERRORS, _ROUNDING = 4.0, 1e-3
 class OutputLaw:
     """The law of a cell's output, or the reason why it is not known.
 
-    Its values are ln p − ln q at points of the law q, shape (n,), or the law on a line, or means
-    and variances of its coordinates, shape (2, dim).
+    Its values are ln p − ln q at points drawn from the law q, shape (n,), or the nodes of q on a
+    line, or means and variances of the coordinates, shape (2, dim).
     """
 
     values: Tensor | LineNodes | None
@@ -72,7 +72,10 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
     assert sampler is not None
     start = sweep.starts_of(sampler)[cell.start]
     if sampler.adaptive:
-        return "the density of a sampler that chooses its own steps is not known"
+        return (
+            "the density of a sampler that chooses its own steps is not known: they depend on the "
+            "state, and jump where one is rejected"
+        )
     if sampler.brings_levels:
         return (
             "the density needs derivatives, which do not pass through the code of another package"
@@ -92,10 +95,10 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
 
 
 def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
-    """Why the law cannot be carried through the steps on a line, tried with four steps."""
+    """Why the law cannot be computed through the steps on a line; a run of four steps is tried."""
     model, levels = sweep.dataset.exact_score(sweep.schedule), sweep.levels(4, sampler)
     if model is None or sampler.why_incompatible(model, levels) is not None:
-        return None  # others say so
+        return None  # refused elsewhere
     starts = start.draw(sweep.dataset, 4, levels.rows[0], (0, 0, 0))
     try:
         transitions(sampler, model, levels, starts)
@@ -134,13 +137,13 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     levels = sweep.levels_of(cell)
     start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
     exact = sweep.dataset.exact_score(sweep.schedule)
-    assert isinstance(exact, Density)  # the metric has asked
+    assert isinstance(exact, Density)  # checked by the metric
     path = exact.to(sweep.device).log_density
 
     def log_density(x: Tensor) -> Tensor:
         return start.log_density(x, first, path)
 
-    # they only show where the states are
+    # these draws only give the region of the states
     starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
     starts = starts.to(sweep.device, torch.float64)
     model = sweep.denoisers[cell.denoiser]

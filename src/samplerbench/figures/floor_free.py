@@ -1,8 +1,8 @@
-"""Distances to the data, and below them what their floor hides.
+"""Distances to the data, and below them the errors that their floor hides.
 
-The upper row is that of `distance`. The lower row has a panel of KL divergences for each start, of
-samplers that draw no noise, and one of paired distances, of those that do; `bench.floor_free` says
-what both are. They have one repetition.
+The upper row is that of `distance`. The lower row has a panel of KL divergences for each start (of
+samplers that draw no noise), and one of paired distances (of samplers that draw noise). Both are
+defined in `bench.floor_free`, and have one repetition.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from samplerbench.figures.style import (
 
 
 def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -> Figure:
-    """Panels of distances with their floor, and of what has none.
+    """Panels of distances with their floor, and of errors that have no floor.
 
     Args:
         table: rows of the results store.
         metric: of the distances.
         x: steps or nfe.
-        view: that wrote the rows without a floor.
+        view: the views whose rows have no floor.
     """
     own = to_data(table)
     floors = own[(own["metric"] == metric) & (own["denoiser"] == "law")]

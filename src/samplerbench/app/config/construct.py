@@ -206,12 +206,12 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
 
 
 def _imported(name: str) -> Any:
-    """What has that name, in a module or in a class of one."""
+    """The object of that name, in a module or in a class of a module."""
     place, _, last = name.rpartition(".")
     try:
         return getattr(import_module(place), last)
     except ModuleNotFoundError as error:
-        # its own code may import what is not there
+        # the error may also come from an import inside the module
         if "." not in place or not f"{place}.".startswith(f"{error.name}."):
             raise
         return getattr(_imported(place), last)  # in a class

@@ -173,7 +173,7 @@ class Showing:
         """The figure of a metric against steps, or against evaluations at equal cost."""
         samplers, view = self.job.sweep.samplers, self.job.floor_free
         x = "nfe" if self.job.sweep.nfe else "steps"
-        with_view = view is not None and view.row_count() > 0 and metric == view.beside
+        with_view = view is not None and view.row_count() > 0 and metric == view.metric_above
 
         def draw() -> Drawings:
             from samplerbench.figures.distance_families import MOST_CURVES, distance_figure, family
