@@ -465,9 +465,12 @@ def score(
             points, shape = as_points(np.asarray(data), "data"), None
             found = truths(points, "data", chosen, size, _whole("seed", seed, 0))
         else:
-            law = data.dataset if isinstance(data, Run) else _one("dataset", data, Dataset)[1]
+            if isinstance(data, Run):
+                name, law = data.sweep.labels.dataset, data.dataset
+            else:
+                name, law = _one("dataset", data, Dataset)
             shape = law.event_shape
-            found = truths(law, "", chosen, size, _whole("seed", seed, 0))
+            found = truths(law, name, chosen, size, _whole("seed", seed, 0))
         clouds: dict[str, Cloud] = {}
         for name, one in (
             samples if isinstance(samples, Mapping) else {"samples": samples}

@@ -11,7 +11,7 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.metrics.sliced import Sliced
 
 LAW = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 1.0)))
-TRUTH = to_law(LAW, "sliced", Sliced(directions=4), 2000, 0)
+TRUTH = to_law(LAW, "gaussian", "sliced", Sliced(directions=4), 2000, 0)
 
 
 def gap(first, second):

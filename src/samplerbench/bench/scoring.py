@@ -172,7 +172,7 @@ def truths(
 
     Args:
         data: a data set, or points of shape (m, dim).
-        origin: of points, for people.
+        origin: the name of the data set, or of the file of points, for the output.
         metrics: by name.
         n_reference: the number of points that represent a data set.
         seed: of all random numbers.
@@ -181,7 +181,7 @@ def truths(
         InvalidSetting: a metric cannot be used with these data.
     """
     if isinstance(data, Dataset):
-        return [to_law(data, name, own, n_reference, seed) for name, own in metrics.items()]
+        return [to_law(data, origin, name, own, n_reference, seed) for name, own in metrics.items()]
     return [to_points(data, origin, name, own, seed) for name, own in metrics.items()]
 
 
@@ -219,9 +219,14 @@ def relabelled(metric: Metric, samples: Tensor, points: Tensor, seed: int) -> ND
 
 
 def to_law(
-    dataset: Dataset, name: str, metric: Metric | LawMetric, n_reference: int, seed: int
+    dataset: Dataset,
+    origin: str,
+    name: str,
+    metric: Metric | LawMetric,
+    n_reference: int,
+    seed: int,
 ) -> Truth:
-    """The truth of a data set."""
+    """The truth of a data set, whose name is `origin`."""
     if isinstance(metric, LawMetric):
         reason, against = metric.why_incompatible(dataset), "the law itself"
     else:
@@ -246,7 +251,7 @@ def to_law(
 
     return Truth(
         name,
-        f"{type(dataset).__name__}, {against}",
+        f"{origin}, {against}",
         dataset.dim,
         distance,
         floor=lambda samples: of_size(len(samples)),
