@@ -294,6 +294,7 @@ def sweep(
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
     """
+    from samplerbench.app.job.objects import warn_of_mismatch
     from samplerbench.app.job.refusals import check
 
     with _one_thread():
@@ -310,6 +311,7 @@ def sweep(
             floor_repetitions=floor_repetitions,
         )
         check(arranged)
+        warn_of_mismatch(arranged)
         if _whole("chains", chains, 0) > 0:
             require_chains(arranged, chains)
         total = sum(len(arranged.metrics_of(cell)) for cell in arranged.cells())
@@ -394,6 +396,7 @@ def budget(
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
     """
+    from samplerbench.app.job.objects import warn_of_mismatch
     from samplerbench.app.job.refusals import check
     from samplerbench.bench.budget.parts import parts
     from samplerbench.bench.budget.run import Budget
@@ -413,6 +416,7 @@ def budget(
             floor_repetitions=floor_repetitions,
         )
         check(arranged)
+        warn_of_mismatch(arranged)
         whole = Budget(arranged, _whole("converged_steps", converged_steps), tolerance)
         with _bar("budget", progress, whole.row_count()) as advance:
             done = count(1)

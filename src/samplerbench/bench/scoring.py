@@ -345,12 +345,13 @@ def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
 def differences(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
     """The difference of the distances of each pair of clouds, the farther minus the nearer.
 
-    A line for each pair: of independent samples, at least `jackknife.FEWEST` of each.
+    A line for each pair: of independent samples, at least `jackknife.FEWEST` of each. The jackknife
+    cannot compare rows that depend on each other.
     """
     usable = [
         name
         for name, cloud in clouds.items()
-        if cloud.chains is None and len(cloud.points) >= jackknife.FEWEST
+        if cloud.chains is None and len(cloud.points) >= jackknife.FEWEST and not cloud.rows_depend
     ]
 
     @cache
