@@ -278,6 +278,28 @@ def test_a_waterfall_shows_all_of_its_first_panel():
     assert waterfall(budget(2.0, 0.5, 3.0), "w").axes[0].get_ylim()[0] == 0
 
 
+def test_a_narrow_waterfall_has_no_middle_column_and_no_labels_that_meet():
+    lines = budget(2.0, 0.5, 3.0)
+    lines = lines[lines["steps"] == 4]
+    parts = ["optimisation", "generalisation", "finite data", "start"]
+    more = [lines[lines["part"] == "discretisation"].assign(part=part) for part in parts]
+    lines = pd.concat([lines, *more])
+    table = pd.concat([lines.assign(steps=steps) for steps in (4, 16, 64)])
+    assert len(waterfall(table, "w").axes) == 3
+    with looking(Look(style="column")):
+        figure = waterfall(table, "w")
+    assert [axes.get_title().split()[-1] for axes in figure.axes] == ["4", "64"]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axes in figure.axes:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert all(one.x1 <= other.x0 for one, other in pairwise(boxes))
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
 def test_each_interval_of_a_waterfall_is_drawn_where_it_is():
     axes = waterfall(budget(2.0, 0.5, 3.0, above=0.3), "w").axes[0]
     ends = [tuple(line.get_ydata()) for line in axes.lines if len(set(line.get_xdata())) == 1]

@@ -48,7 +48,8 @@ def why_no_spectrum(sweep: Sweep, cell: Cell) -> str | None:
 def why_not_gaussian(sampler: Sampler, model: Score, start: Start) -> str | None:
     """Why the law of a sampler's states is not known to be Gaussian; None if it is."""
     if not sampler.affine:
-        return "it chooses its own steps, so the law of its output is not Gaussian"
+        why = "it chooses its steps, clips or rejects"
+        return f"{why}: it is not affine, and the law of its output is not Gaussian"
     if not _is_diagonal(model):
         return "the law is exact for denoiser=oracle on a Gaussian only: see law=gaussian_twin"
     if type(start).moments is Start.moments:
@@ -85,7 +86,7 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     mean, variances = start.moments(law.mean, law.variances, levels.rows[0])
     model = sweep.denoisers[cell.denoiser]
     mean, variances = output_spectrum(sampler, model, levels, mean, variances)
-    # twice, since variances are of squares
+    # twice, since variances have squared units
     variances = in_data_units(in_data_units(variances, levels), levels)
     out = torch.stack([in_data_units(mean, levels), variances])
     plain = isinstance(levels, TruncatedLevels)

@@ -412,12 +412,7 @@ def against_floor(
         key: values.to_numpy(np.float64)
         for key, values in ok[law].groupby([*shared, "start"], dropna=False)["value"]
     }
-    cells = pd.DataFrame(
-        [
-            dict(zip(columns, key, strict=True)) | {"values": values}
-            for key, values in ok[~law].groupby(columns, dropna=False)["value"]
-        ]
-    )
+    cells = ok[~law].groupby(columns, dropna=False)["value"].agg(list).reset_index(name="values")
     require(len(cells) > 0, "table", "no cells", "one with at least one cell that ran")
     pairs = []
     for *at, start, sampler, steps, n_samples, values in zip(
@@ -431,12 +426,13 @@ def against_floor(
             raise InvalidSetting("floor_repetitions", 0, allowed)
         require_repetitions(len(values), min_repetitions, f"a comparison of {name}")
         require_repetitions(len(floor), min_repetitions, f"the floor of {name}")
-        pairs.append((values.to_numpy(np.float64), floor))
+        pairs.append((np.asarray(values, dtype=np.float64), floor))
     p_value = floor_p_values(pairs, level)
     p_holm = holm(p_value)
+    sides = {id(own): own for pair in pairs for own in pair}  # many cells share a floor
+    known = {key: (own.mean(), own.std(ddof=1), len(own)) for key, own in sides.items()}
     (mean, sd, count), (floor_mean, floor_sd, floor_count) = (
-        zip(*((of.mean(), of.std(ddof=1), len(of)) for of in side), strict=True)
-        for side in zip(*pairs, strict=True)
+        zip(*(known[id(own)] for own in side), strict=True) for side in zip(*pairs, strict=True)
     )
     return cells.drop(columns="values").assign(
         mean=mean,

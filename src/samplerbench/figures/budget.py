@@ -17,7 +17,10 @@ from matplotlib.patches import Patch
 from samplerbench.bench.budget.parts import KEY, PARTS
 from samplerbench.bench.cell import sampler_name
 from samplerbench.figures.common import PART_COLOURS, metric_title
-from samplerbench.figures.style import sized, styled, subtitle
+from samplerbench.figures.style import narrow, sized, styled, subtitle
+
+_PANEL = 3.1
+"""The width of a panel in inches."""
 
 _SHORT = {
     "discretisation": "steps",
@@ -31,6 +34,8 @@ _SHORT = {
 def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
     """One row for each sampler setting; columns for the fewest, a middle and the most steps.
 
+    A narrow figure has no middle column.
+
     Args:
         lines: of `bench.budget.parts.parts`.
         metric: the metric to draw.
@@ -40,8 +45,11 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
     settings = lines.sort_values(["sampler", "eta"])[[*KEY, "eta"]].drop_duplicates()
     steps = sorted(set(lines["steps"]))
     columns = sorted({steps[0], steps[len(steps) // 2], steps[-1]})
+    stacked = narrow(_PANEL * len(columns) + 1.0)
+    if stacked:
+        columns = sorted({columns[0], columns[-1]})
     with mpl.rc_context(styled()):
-        size = (3.1 * len(columns) + 1.0, 2.1 * len(settings) + 0.9)
+        size = (_PANEL * len(columns) + 1.0, 2.1 * len(settings) + 0.9)
         figure = Figure(figsize=sized(*size), layout="constrained")
         panels = figure.subplots(
             len(settings), len(columns), sharex=True, sharey=True, squeeze=False
@@ -61,7 +69,11 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
         panels[0, 0].set_ylim(bottom=1.1 * min(lowest))
         subtitle(figure, title)
         handles = _legend()[: 1 + (lines["kind"] == "neighbours").any()]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        ncols = 1 if stacked else 2
+        figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
+        if stacked:
+            for axes in panels[-1]:
+                axes.tick_params(axis="x", labelrotation=90)
     return figure
 
 

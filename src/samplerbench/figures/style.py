@@ -111,6 +111,16 @@ def interval_curve(
     )
 
 
+def narrow(width: float) -> bool:
+    """Whether a figure is too narrow for panels side by side.
+
+    Args:
+        width: of these panels in inches, for text of 10 points.
+    """
+    inches = look().inches
+    return inches is not None and inches < 0.6 * width * look().scale
+
+
 def sized(width: float, height: float) -> tuple[float, float]:
     """The size of a figure in inches, given the size for text of 10 points.
 

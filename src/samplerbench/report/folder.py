@@ -15,6 +15,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyarrow import Table
+from pyarrow.csv import write_csv
+
 from samplerbench.errors import InvalidSetting
 from samplerbench.files import temporary_name, write_atomically
 from samplerbench.report.content import Report
@@ -60,7 +63,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def _write_tables(report: Report, directory: Path) -> None:
-    _write(directory / "cells.csv", report.values.to_csv(index=False))
+    # pandas takes seven times as long; the name of a folder may contain bytes that are not text
+    runs = report.values["run"].map(lambda name: name.encode(errors="replace").decode())
+    values = Table.from_pandas(report.values.assign(run=runs), preserve_index=False)
+    write_csv(values, directory / "cells.csv")
     if report.comparison is not None:
         _write(directory / "differences.csv", report.comparison.lines.to_csv(index=False))
     _write(directory / "table.md", markdown(report))

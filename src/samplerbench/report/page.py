@@ -137,7 +137,7 @@ def _plotly() -> bytes:
 
 def _packed(data: bytes) -> str:
     """Data for a script element: compressed, in characters that are not markup."""
-    return b64encode(zlib.compress(data, 5)).decode()
+    return b64encode(zlib.compress(data, 3)).decode()
 
 
 def _plain(value: Any) -> Any:

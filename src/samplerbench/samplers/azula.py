@@ -3,9 +3,8 @@
     sampler = azula.sample.DDIMSampler(denoiser, steps=N)
     x = sampler(x)
 
-Our denoiser takes the place of azula's: its posterior mean at time t is x̂₀ at the (α_t, σ_t) of
-the schedule of azula that is chosen. That schedule ends with noise (σ_min = 10⁻³), and so do the
-states.
+Our denoiser replaces azula's: its posterior mean at time t is x̂₀ at the (α_t, σ_t) of the chosen
+schedule of azula. That schedule ends with noise (σ_min = 10⁻³), and so do the states.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Azula(Peer):
         object.__setattr__(self, "version", self.installed())
         kind = _chosen("sample", "Sampler", "method", self.method)
         path = _chosen("noise", "Schedule", "schedule", self.schedule)
-        # the arguments of the base class too, but those that the loop hands over
+        # including arguments of the base class, but not those that the loop gives
         base = signature(_module("sample").Sampler.__init__)
         known = {**base.parameters, **signature(kind.__init__).parameters}
         for name in ("self", "denoiser", "kwargs", "steps", "silent", "device", "dtype"):
@@ -79,9 +78,12 @@ class Azula(Peer):
         names = ("HeunSampler", "zABSampler", "DDPMSampler")
         return cls.if_installed({}, *({"method": name} for name in names))
 
+    @property
+    def code(self) -> Any:
+        return getattr(_module("sample"), self.method)
+
     def _built(self, denoiser: Any, steps: int) -> Any:
-        kind = getattr(_module("sample"), self.method)
-        return kind(denoiser, steps=steps, silent=True, **(self.settings or {}))
+        return self.code(denoiser, steps=steps, silent=True, **(self.settings or {}))
 
     @property
     def _path(self) -> Any:
@@ -99,7 +101,7 @@ class Azula(Peer):
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
-        draws = Drawing(noise)
+        draws = Drawing(noise, self.stochastic)
         posterior = Posterior(model, self._path, draws)
         sampler = self._built(posterior, levels.asked)
         posterior.at(sampler.timesteps, self._scales(levels.asked))
@@ -107,11 +109,11 @@ class Azula(Peer):
             # its loop, and nothing else is in it
             pairs = sampler.timesteps.unfold(0, 2, 1).to(device=x.device)
             for step, (t, s) in enumerate(pairs):
-                with draws.at(step):
+                with self.drawing(draws.at(step)):
                     x = sampler.step(x, t, s)
                 yield Step(x, posterior.x0_hat)
             return
-        with draws.at(0):
+        with self.drawing(draws):
             last = sampler(x)
         # a multistep method evaluates each state once
         for x, x0_hat in zip([*posterior.states[1:], last], posterior.outputs, strict=True):

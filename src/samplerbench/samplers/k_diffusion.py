@@ -3,13 +3,12 @@
     sigmas = k_diffusion.sampling.get_sigmas_karras(N, sigma_min, sigma_max)
     x = k_diffusion.sampling.sample_heun(model, x, sigmas)
 
-Our denoiser takes the place of `model`: x̂₀ at α = 1 and the σ that the function asks for.
+Our denoiser replaces `model`: x̂₀ at α = 1 and the σ of the call.
 
-Only `sampling.py` of the package is loaded. The package itself asks for torchvision, CLIP, kornia
-and more, of which `sampling.py` uses one function of three lines. Its SDE library is only the
-default source of noise of some functions, which are handed ours, and its ODE library is for
-likelihoods. Where these are not installed, empty modules stand in for them while the file is
-loaded.
+Only `sampling.py` of the package is loaded. The package itself needs torchvision, CLIP, kornia and
+more; `sampling.py` uses only one function of three lines from the rest of it. Its SDE library is
+the default source of noise of some functions, which get ours, and its ODE library is for
+likelihoods. If these are not installed, empty modules replace them while the file is loaded.
 
 A function runs from its first to its last step in one call. Its states come from its callback, and
 are kept until the run ends. Functions that choose their own steps between σ_max and σ_min
@@ -20,7 +19,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -51,9 +50,9 @@ from samplerbench.samplers.peers import (
 )
 
 KARRAS = "get_sigmas_karras"
-#: Where σ begins and ends: of the configs of the package's own models.
+#: The range of σ in the configs of the package's own models.
 RANGE = {"sigma_min": 0.01, "sigma_max": 80.0}
-#: What the loop hands to a function and to a grid.
+#: Arguments of a function and of a grid that the loop gives.
 _OURS = (
     *("model", "x", "sigmas", "extra_args", "callback", "disable", "noise_sampler"),
     *("n", "sigma_min", "sigma_max", "device", "return_info"),
@@ -70,8 +69,8 @@ class KDiffusion(Peer):
         function: its name.
         settings: keyword arguments that differ from its defaults, such as eta, s_churn or order.
         sigmas: the function that makes the grid; null is get_sigmas_karras.
-        sigmas_settings: what differs of its arguments; sigma_min and sigma_max, which have no
-            defaults there, are those of `RANGE`.
+        sigmas_settings: its arguments that differ from the defaults; sigma_min and sigma_max, which
+            have no defaults there, are those of `RANGE`.
     """
 
     package: ClassVar[str] = "k-diffusion"
@@ -102,6 +101,10 @@ class KDiffusion(Peer):
             self._grid(2)
 
     @property
+    def code(self) -> Any:
+        return getattr(sampling(), self.function)
+
+    @property
     def adaptive(self) -> bool:  # type: ignore[override]  # one of the functions is
         return self.function == "sample_dpm_adaptive"
 
@@ -118,35 +121,36 @@ class KDiffusion(Peer):
         return grid(steps, **self._scales(grid))  # type: ignore[no-any-return]
 
     def _scales(self, function: Callable[..., Any]) -> dict[str, Any]:
-        """The arguments that a function takes of those of the grid."""
+        """The arguments of the grid that a function takes."""
         known = signature(function).parameters
         scales = RANGE | dict(self.sigmas_settings or {})
         return {k: v for k, v in scales.items() if k in known}
 
     @property
     def _takes_sigmas(self) -> bool:
-        return "sigmas" in signature(getattr(sampling(), self.function)).parameters
+        return "sigmas" in signature(self.code).parameters
 
     def own(self, schedule: NoiseSchedule, steps: int) -> OwnLevels:
         with refused("steps", steps):
             sigmas = self._grid(steps).tolist()
         if not self._takes_sigmas:
-            ends = self._scales(getattr(sampling(), self.function))
+            ends = self._scales(self.code)
             sigmas = [ends["sigma_max"], ends["sigma_min"]]
         return own_levels(schedule, [(1.0, sigma) for sigma in sigmas], steps)
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
-        function = getattr(sampling(), self.function)
+        function = self.code
         known = signature(function).parameters
-        draws = Drawing(noise)
-        ask = Denoised(model, draws)
+        draws = Drawing(noise, self.stochastic)
+        grid = self._grid(levels.asked).to(x.device)
+        ask = Denoised(model, grid.tolist())
         more = dict(self.settings or {}, disable=True)
         if "noise_sampler" in known:
             more["noise_sampler"] = Path(x, draws)
         if not self._takes_sigmas:
             more |= self._scales(function) | ({"n": levels.asked} if "n" in known else {})
-            with draws:
+            with self.drawing(draws):
                 x = function(ask, x, **more)
             yield Step(x, ask.x0_hat)
             return
@@ -157,8 +161,8 @@ class KDiffusion(Peer):
             states.append(info["x"])
             outputs.append(info["denoised"])
 
-        with draws:
-            last = function(ask, x, self._grid(levels.asked).to(x.device), callback=keep, **more)
+        with self.drawing(draws):
+            last = function(ask, x, grid, callback=keep, **more)
         for x, x0_hat in zip([*states[1:], last], outputs, strict=True):
             yield Step(x, x0_hat)
 
@@ -166,13 +170,18 @@ class KDiffusion(Peer):
 class Denoised:
     """Our denoiser as a model of k-diffusion: (x, σ of each row) ↦ x̂₀.
 
+    Args:
+        model: ours.
+        sigmas: of the grid; others may come.
+
     Attributes:
         x0_hat: of the last call.
     """
 
-    def __init__(self, model: Denoiser, draws: Drawing) -> None:
-        self.model, self.draws = model, draws
-        self._places: dict[float, Place] = {}
+    def __init__(self, model: Denoiser, sigmas: Sequence[float]) -> None:
+        self.model = model
+        found = places(model.schedule, [(1.0, sigma) for sigma in sigmas])
+        self._places: dict[float, Place] = dict(zip(sigmas, found, strict=True))
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         value = float(sigma[0])
@@ -185,7 +194,7 @@ class Denoised:
 class Path:
     """The noise between two σ: the increment of a Brownian motion in σ, divided by its deviation.
 
-    That is the law of the package's own `BrownianTreeNoiseSampler`, where two calls of one step
+    That is the law of the package's own `BrownianTreeNoiseSampler`, in which two calls of one step
     overlap: [σ, σ'] and [σ, σ''].
     """
 
@@ -200,7 +209,7 @@ class Path:
             self.first, self.known = first, {first: torch.zeros_like(self.x)}
         if to not in self.known:
             fresh = self.draws.normal(self.x)
-            # the nearest known places, above and below in σ
+            # the nearest known points, above and below in σ
             above = min(s for s in self.known if s > to)
             below = [s for s in self.known if s < to]
             if below:
