@@ -17,12 +17,17 @@ with
   at many steps; see `verify.laws`.
 - *contract*: promises that make its results comparable; see `verify.sampler_contract`.
 
+A sampler of another package declares nothing. Its curve is printed, from 5 to 1 000 steps, and what
+a user should know of it; see `verify.peer_curves`. Settings may follow the name:
+`samplerbench check diffusers sampler.diffusers.scheduler=EulerDiscreteScheduler`.
+
 Each fault is one line on standard error, and the exit status is 1.
 """
 
 from __future__ import annotations
 
-from samplerbench.app.config.folders import groups, member_files
+from samplerbench.app.commands.complaints import ADDING
+from samplerbench.app.config.folders import groups, member_files, own_directories
 from samplerbench.errors import InvalidSetting, require
 
 
@@ -33,7 +38,8 @@ def main(words: list[str]) -> None:
         InvalidSetting: there is no such kind or member, or it cannot be built.
     """
     chosen = []
-    for word in words or member_files("sampler"):
+    given = [word for word in words if word.startswith("sampler.")]
+    for word in [word for word in words if word not in given] or member_files("sampler"):
         kind, equals, name = word.rpartition("=")
         kind = kind if equals else "sampler"
         require(
@@ -43,9 +49,10 @@ def main(words: list[str]) -> None:
         if name not in names and "." not in name:
             others = [f"{other}={name}" for other in groups() if name in member_files(other)]
             allowed = f"one of {', '.join(names)}, or a class of that kind, package.Class"
+            allowed += ADDING * (not own_directories())
             allowed = " or ".join(others) or allowed
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))
     from samplerbench.app.commands.examine import examine  # slow: imports torch
 
-    examine(chosen)
+    examine(chosen, given)
