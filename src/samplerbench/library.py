@@ -134,8 +134,8 @@ def _by_name(group: str, example: str) -> ByName[Any]:
 
     Args:
         name: see `samplerbench list {group}`.
-        settings: replace those of its yaml. For a sampler a list, such as η of ddim, means several
-            samplers: the result is the list of them, which `sweep` takes.
+        settings: replace those of its yaml. If a setting of a sampler is a list, such as η of ddim,
+            the result is a list of samplers, which `sweep` takes.
 
     Raises:
         InvalidSetting: there is no such member or setting.
@@ -216,7 +216,7 @@ def train(
         steps: of the optimiser; None for those of the trainer.
         seed: of data and training.
         settings: other keys of a job's config: {"trainer.lr": 1e-3, "objective.noise": 3.0}.
-        progress: whether to show a progress bar; None for in a notebook and in a terminal.
+        progress: whether to show a progress bar; None: only in a notebook or a terminal.
 
     Raises:
         InvalidSetting: before the training, if these parts or settings do not fit.
@@ -266,7 +266,7 @@ def sweep(
 ) -> pd.DataFrame:
     """Run samplers and measure the distance of their samples to the data.
 
-    For an argument of None the setting of the run is used; for a data set, that of the main job.
+    If an argument is None, the setting of the run is used; for a data set, that of the main job.
     Samplers, starts and metrics are given as a list of names and objects, or as a mapping from
     names to objects; an object without a name gets that of its class.
 
@@ -281,13 +281,13 @@ def sweep(
         metrics: distances to the data.
         schedule: the path; a run has its own.
         grid: the levels of the samplers.
-        final: the end of a run: "denoise" (x̂₀), or "none", a plain last step to the smallest σ > 0.
+        final: the end of a run: "denoise" (x̂₀), or "none", a normal step to the smallest σ > 0.
         n_samples: per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: sets of fresh draws, for the distance of a perfect sampler.
         chains: number of chains of each Langevin sampler to examine, see docs/mcmc.md.
         seed: of starts and noise; on a data set, also of its draws.
-        progress: whether to show a progress bar; None for in a notebook and in a terminal.
+        progress: whether to show a progress bar; None: only in a notebook or a terminal.
 
     Returns:
         One row per value, with the columns of `cells.parquet`. If a value could not be computed,
@@ -296,6 +296,7 @@ def sweep(
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
     """
+    from samplerbench.app.job.objects import warn_of_mismatch
     from samplerbench.app.job.refusals import check
 
     with _one_thread():
@@ -312,6 +313,7 @@ def sweep(
             floor_repetitions=floor_repetitions,
         )
         check(arranged)
+        warn_of_mismatch(arranged)
         if _whole("chains", chains, 0) > 0:
             require_chains(arranged, chains)
         total = sum(len(arranged.metrics_of(cell)) for cell in arranged.cells())
@@ -331,7 +333,7 @@ class ErrorBudget:
     Args:
         parts: one line per cell and part: mean, sd, the interval and so on.
         words: what dominates, and what would help.
-        table: all values, one row each, as of `sweep`.
+        table: all values, one row each, as `sweep` returns them.
     """
 
     parts: pd.DataFrame
@@ -374,30 +376,29 @@ def budget(
 ) -> ErrorBudget:
     """The parts of the distances: floor, start, discretisation and score; see docs/budget.md.
 
-    Arguments are as of `sweep`, besides:
-
     Args:
-        model: as of `sweep`.
-        samplers: as of `sweep`.
-        steps: as of `sweep`.
-        nfe: as of `sweep`.
-        denoisers: with "oracle".
+        model: as in `sweep`.
+        samplers: as in `sweep`.
+        steps: as in `sweep`.
+        nfe: as in `sweep`.
+        denoisers: as in `sweep`, with "oracle" among them.
         starts: an exact one, and at most one other.
-        metrics: as of `sweep`.
-        schedule: as of `sweep`.
-        grid: as of `sweep`.
-        final: as of `sweep`; "none" has the part truncation.
-        n_samples: as of `sweep`.
-        repetitions: as of `sweep`, at least 2.
-        floor_repetitions: as of `sweep`.
+        metrics: as in `sweep`.
+        schedule: as in `sweep`.
+        grid: as in `sweep`.
+        final: as in `sweep`; with "none" there is the part truncation.
+        n_samples: as in `sweep`.
+        repetitions: as in `sweep`, at least 2.
+        floor_repetitions: as in `sweep`.
         converged_steps: the number of steps of the converged runs.
         tolerance: the largest change of the distance if that number is doubled, as a share of it.
-        seed: as of `sweep`.
-        progress: as of `sweep`.
+        seed: as in `sweep`.
+        progress: as in `sweep`.
 
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
     """
+    from samplerbench.app.job.objects import warn_of_mismatch
     from samplerbench.app.job.refusals import check
     from samplerbench.bench.budget.parts import parts
     from samplerbench.bench.budget.run import Budget
@@ -417,6 +418,7 @@ def budget(
             floor_repetitions=floor_repetitions,
         )
         check(arranged)
+        warn_of_mismatch(arranged)
         whole = Budget(arranged, _whole("converged_steps", converged_steps), tolerance)
         with _bar("budget", progress, whole.row_count()) as advance:
             done = count(1)
@@ -434,20 +436,20 @@ def score(
     n_reference: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The distance of samples from any source to data, with its floor, as the command `score`.
+    """The distance of samples from any source to data, with its floor, as in the command `score`.
 
     Args:
-        samples: an array of shape (n, dim), a file or folder that the command reads, or a mapping
+        samples: an array of shape (n, dim), a file or a folder as in the command, or a mapping
             from names to several of these, which are compared with each other too.
         data: a data set or its name, the run whose data set it is, or an array of data (m, dim).
-        metrics: as of `sweep`.
+        metrics: as in `sweep`.
         layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain".
         n_reference: the number of points that represent a data set.
-        seed: decides all random numbers.
+        seed: of all random numbers.
 
     Returns:
-        One row per set of samples and per pair of them, with the columns of `out=` of the command:
-        see `bench.scoring.Line`. In a row of a pair `minus` is the name of the nearer one.
+        One row per set of samples and per pair of them, with the columns of the command's `out=`:
+        see `bench.scoring.Line`. In the row of a pair, `minus` is the name of the nearer set.
 
     Raises:
         InvalidSetting: the samples cannot be read, or do not fit to the data.
@@ -469,9 +471,12 @@ def score(
             points, shape = as_points(np.asarray(data), "data"), None
             found = truths(points, "data", chosen, size, _whole("seed", seed, 0))
         else:
-            law = data.dataset if isinstance(data, Run) else _one("dataset", data, Dataset)[1]
+            if isinstance(data, Run):
+                name, law = data.sweep.labels.dataset, data.dataset
+            else:
+                name, law = _one("dataset", data, Dataset)
             shape = law.event_shape
-            found = truths(law, "", chosen, size, _whole("seed", seed, 0))
+            found = truths(law, name, chosen, size, _whole("seed", seed, 0))
         clouds: dict[str, Cloud] = {}
         for name, one in (
             samples if isinstance(samples, Mapping) else {"samples": samples}
@@ -511,7 +516,7 @@ def sample(
         steps: the number of steps.
         n: the number of samples.
         every: k, to return the states after 0, k, 2k, … steps and after the last one.
-        denoiser: a name of one in the run, or your own; None for the first one of the run.
+        denoiser: the name of one in the run, or your own; None for the first one of the run.
         start: the law of the first state; None for the first one of the run.
         schedule: the path; a run has its own.
         grid: the levels of the sampler.
@@ -557,7 +562,7 @@ def plot(
         table: of `sweep`, or of a run.
         metric: the name of one of its metrics; None for the first one.
         x: "steps", or "nfe", the counted evaluations, for a comparison at equal cost.
-        ax: axes of yours to draw into, one for each start; None for a new figure.
+        ax: your axes to draw into, one for each start; None for a new figure.
 
     Returns:
         A matplotlib figure; a notebook shows it as the last value of a cell.
@@ -590,7 +595,7 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
 
 def _of_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of cells, without those of an error budget and of chains."""
+    """The rows of cells, without those of error budgets and chains."""
     columns = {field.name for field in fields(Row)}
     whole = isinstance(table, pd.DataFrame) and columns <= set(table.columns)
     require(whole, "table", type(table).__name__, "a table of sweep, or of a run")
@@ -610,7 +615,7 @@ def _arranged(
     repetitions: int | None,
     floor_repetitions: int | None,
 ) -> Sweep:
-    """The sweep with what an argument of `sweep` says; None leaves it as it is."""
+    """The sweep with the settings of `sweep`'s arguments; None changes nothing."""
     from samplerbench.app.config.compose import sampler_settings
 
     given: dict[str, Any] = {
@@ -647,7 +652,7 @@ def _warn_of_missing(table: pd.DataFrame) -> None:
 
 @contextmanager
 def _bar(label: str, shown: bool | None, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar of so many units; yields a function of the number that are done."""
+    """A progress bar; yields a function that gets the number of finished units."""
     from tqdm.auto import tqdm  # a widget in a notebook
 
     if shown is None:
@@ -673,7 +678,7 @@ def _base(
     seed: int | None,
     final: str | None,
 ) -> Sweep:
-    """The sweep of a run, or that of the main job with a law."""
+    """The sweep of a run; for a data set, that of the main job with these data."""
     if isinstance(model, Run):
         allowed = "left out: a run has the one that it was trained for"
         require(schedule is None, "schedule", schedule, allowed)
@@ -753,7 +758,7 @@ def _unique(group: str, given: Any, kind: Any) -> dict[str, Any]:
 def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score] | None) -> Sweep:
     """The sweep with some of its denoisers, or with those of the user.
 
-    A user's denoiser must have the path of the sweep. Its identity is its content, not its name.
+    A user's denoiser must have the path of the sweep. Its identity depends on its content only.
     """
     if given is None:
         return base
@@ -784,7 +789,7 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
 
 @torch.no_grad()
 def _require_states(base: Sweep, name: str, model: Score) -> None:
-    """Refuse a model that does not map two states of the data's dimension to two such states."""
+    """Refuse a model whose output for two states does not have their shape."""
     dim = base.dataset.dim
     x = torch.zeros(2, dim, dtype=base.dtype, device=base.device)
     time = torch.tensor(0.5, dtype=torch.float64)
@@ -792,11 +797,11 @@ def _require_states(base: Sweep, name: str, model: Score) -> None:
     try:
         out = (model.denoiser if isinstance(model, Denoiser) else model.score)(x, level)
         found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-        said = "" if found == (2, dim) else f"it makes {found}"
+        fault = "" if found == (2, dim) else f"it makes {found}"
     except Exception as error:
-        said = kind_and_line(error)
-    allowed = f"one that maps states (n, {dim}) to (n, {dim}), in torch: {said}"
-    require(not said, name, type(model).__name__, allowed)
+        fault = kind_and_line(error)
+    allowed = f"one that maps states (n, {dim}) to (n, {dim}), in torch: {fault}"
+    require(not fault, name, type(model).__name__, allowed)
 
 
 def _require_some(sweep: Sweep) -> None:
@@ -843,7 +848,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _show_figures() -> None:
-    """Make a notebook show all figures of matplotlib; by default it only shows those of pyplot."""
+    """Make a notebook show every figure of matplotlib; by default it shows those of pyplot."""
     shell = _shell()
     if shell is None:
         return

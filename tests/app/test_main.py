@@ -257,6 +257,7 @@ def test_run_folders_never_collide():
 
 def test_help_lists_the_groups_and_what_they_hold(typed):
     status, out, _ = typed("--help")
+    assert all(f"samplerbench {name} " in out for name in COMMANDS)
     assert status == 0
     assert all(f"{group}: " in out for group in groups())
     assert re.search(r"sampler: .*ddim.*euler.*heun", out)

@@ -36,7 +36,7 @@ def test_good_samples_come_first_and_cannot_be_told_apart(files, capsys):
     score.main([bad, good, "dataset=grid_mixture"])
     title, heading, first, second, *compared = lines(capsys)
     assert heading.endswith("verdict by max_sliced_certified")
-    told = "max_sliced_certified to GaussianMixture, 10,000 draws; distance with its 95 % interval"
+    told = "max_sliced_certified to grid_mixture, 10,000 draws; distance with its 95 % interval"
     assert title == told
     assert good in first
     assert " ± " in first
@@ -178,6 +178,13 @@ def test_mistakes_are_one_line(files, words, message):
     np.save("solid.npy", np.ones((100, 3)) * np.arange(100)[:, None])
     with pytest.raises(InvalidSetting, match=message):
         score.main([word.format(good=good, solid="solid.npy") for word in words])
+
+
+def test_few_rows_have_no_interval_and_say_so(files, capsys):
+    score.main([files("few", 1.0, 5), "dataset=grid_mixture", "metric=sliced"])
+    *_, line, note = lines(capsys)
+    assert " ± " not in line
+    assert note == "few.npy: no interval from 5 rows: at least 50 have one"
 
 
 def test_samples_that_collapsed_and_odd_names_are_measured(files, capsys):

@@ -211,7 +211,7 @@ DISTINGUISHING = [
 
 
 def point_count(n_samples: int) -> int:
-    """The points of an estimate from densities: the next power of two, as Sobol sequences like."""
+    """The points of an estimate from densities: the next power of two, for a Sobol sequence."""
     return 1 << max(1, (int(n_samples) - 1).bit_length())
 
 
@@ -253,7 +253,7 @@ def setting_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-#: Settings of which a name has the value alone: the sampler of another package, and its version.
+#: Settings of which names have only the value: the sampler of another package, and its version.
 _PLAIN = ("scheduler", "function", "method", "version")
 
 

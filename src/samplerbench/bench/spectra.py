@@ -86,7 +86,7 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     mean, variances = start.moments(law.mean, law.variances, levels.rows[0])
     model = sweep.denoisers[cell.denoiser]
     mean, variances = output_spectrum(sampler, model, levels, mean, variances)
-    # twice, since variances are of squares
+    # twice, since variances have squared units
     variances = in_data_units(in_data_units(variances, levels), levels)
     out = torch.stack([in_data_units(mean, levels), variances])
     plain = isinstance(levels, TruncatedLevels)

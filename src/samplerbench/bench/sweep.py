@@ -27,6 +27,7 @@ from torch import Tensor
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
+from samplerbench.bench.paths import paths_of, why_no_paths
 from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
@@ -126,7 +127,11 @@ class Reference:
 #: The kinds of known output laws, by name: why a cell has none (or None), and its computation.
 OUTPUT_LAWS: Mapping[
     str, tuple[Callable[[Sweep, Cell], str | None], Callable[[Sweep, Cell], OutputLaw]]
-] = {"density": (why_no_density, density), "spectrum": (why_no_spectrum, spectrum_of)}
+] = {
+    "density": (why_no_density, density),
+    "paths": (why_no_paths, paths_of),
+    "spectrum": (why_no_spectrum, spectrum_of),
+}
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ class Sweep:
         reference: evaluation points, shape (m, dim); no other draw shares points with them.
         truth: the law that samples are measured against, if it is not that of the data: the data
             with the noise of a Langevin sampler's level.
-        final: the end of a run: denoise, the data by x̂₀, or none, a plain step to the smallest
+        final: the end of a run: denoise, a step to x̂₀, or none, a normal step to the smallest
             level with σ > 0, whose state is rescaled to x/α.
         recall: returns the stored row of a cell_id, or None; a stored row is not computed again.
         versions: of the software that determines the bits; part of every identity.
@@ -344,8 +349,8 @@ class Sweep:
 
         Args:
             steps: their number.
-            sampler: whose levels; None for those of the grid.
-            final: as of a `Cell`.
+            sampler: that runs on them; None for the levels of the grid.
+            final: as in `Cell`.
         """
         require(1 <= steps <= MOST_STEPS, "steps", steps, f"at least 1, at most {MOST_STEPS:,}")
         grid = self._ending(final or self.final)

@@ -328,10 +328,10 @@ class TruncatedLevels(Levels):
 
 @dataclass(frozen=True)
 class Truncated:
-    """The levels of another grid without the data: N steps, the last one to the smallest σ > 0.
+    """The levels of another grid without σ = 0: N steps, the last one to the smallest σ > 0.
 
-    They are those of N + 1 steps without the last step. Grids that stay at one level, or end at
-    noise by themselves, are as they are.
+    They are its levels for N + 1 steps without the last one. Grids that stay at one level, or end
+    with noise, are not changed.
 
     Args:
         grid: the other one.
@@ -353,7 +353,7 @@ class Truncated:
 
 
 def in_data_units(x: Tensor, levels: Levels) -> Tensor:
-    """The output of a run, from its last state: x/α after truncated levels, else the state."""
+    """The output of a run: the last state, or x/α of it if the levels are truncated."""
     return x / levels.rows[-1].alpha if isinstance(levels, TruncatedLevels) else x
 
 

@@ -16,12 +16,12 @@ smooth there, and there is no step to the data.
 A Gaussian is not enough: its field is linear, and then errors in the nonlinear order conditions and
 in the first steps vanish. So all orders are measured on a Gaussian and on a mixture.
 
-An order is not enough either. A wrong coefficient of a higher difference, or one that is right for
-equal steps only, keeps an order of 2 on smooth levels. So the error of a deterministic sampler on
-the mixture is also compared with that of a reference method of the same order, at N = 160, on these
-levels and on rough ones, whose steps are alternately short and long (1 : 3). The samplers here have
-.02 to 1.9 times the error of the reference, except iPNDM on rough levels: 130 times, since its
-weights are those of equal steps.
+The order does not show every fault either. A wrong coefficient of a higher difference, or one that
+is right for equal steps only, keeps an order of 2 on smooth levels. So the error of a deterministic
+sampler on the mixture is also compared with that of a reference method of the same order, at
+N = 160, on these levels and on rough ones, whose steps are alternately short and long (1 : 3). The
+samplers here have .02 to 1.9 times the error of the reference, except iPNDM on rough levels: 130
+times, since its weights are those of equal steps.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ LINE = GaussianMixture(
 )
 LAWS = {"gaussian": GAUSSIAN, "mixture": MIXTURE}
 
-#: A method of each order, whose error is the unit of `relative_error`.
+#: The reference method of each order for `relative_error`.
 REFERENCES: dict[int, Sampler] = {
     1: DDIM(0.0),
     2: AdamsBashforth(points=2),
@@ -106,7 +106,7 @@ def interior(schedule: NoiseSchedule, steps: int) -> Levels:
 
 
 def rough(schedule: NoiseSchedule, steps: int) -> Levels:
-    """The same with steps that are alternately three times as long as the others; N is even."""
+    """The same range with steps that are alternately short and three times as long; N is even."""
     lengths = torch.tensor([1.0, 3.0], dtype=torch.float64).repeat(steps // 2)
     ends = torch.cat([torch.zeros(1, dtype=torch.float64), lengths.cumsum(0)])
     return _between_ends(schedule, ends / ends[-1])
@@ -146,8 +146,8 @@ def measured_order(
 ) -> Order | None:
     """The order on a law, or None if it cannot be measured.
 
-    It cannot be measured for Langevin and adaptive methods, for a stochastic method on the Gaussian
-    if it is not affine, and on the mixture if its law is not known by quadrature.
+    It cannot be measured for Langevin and adaptive methods. For a stochastic method it needs an
+    affine method on the Gaussian, and on the mixture a law by quadrature.
 
     Args:
         sampler: with its settings.

@@ -186,19 +186,19 @@ def sampler_type(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 
 def evaluations(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """The number of evaluations is `evaluations(steps)`, and one less without the step to the data.
+    """The number of evaluations is `evaluations(steps)`, or with final=none `plain_evaluations`.
 
-    So it is with final=none, for samplers that take such levels: see `plain_evaluations`.
+    The latter is tested for samplers that accept such levels.
     """
     for steps in (1, 2, STEPS):
         whole = bed.levels(sampler, steps + 1)
         plain = TruncatedLevels(whole.t[:-1], whole.alpha[:-1], whole.sigma[:-1])
         moves = not (sampler.holds or sampler.brings_levels)
         takes_plain = moves and sampler.why_incompatible(bed.model, plain) is None
-        asked = [("evaluations", sampler.evaluations(steps), bed.levels(sampler, steps))]
+        runs = [("evaluations", sampler.evaluations(steps), bed.levels(sampler, steps))]
         if takes_plain:
-            asked.append(("plain_evaluations", sampler.plain_evaluations(steps), plain))
-        for name, expected, levels in asked:
+            runs.append(("plain_evaluations", sampler.plain_evaluations(steps), plain))
+        for name, expected, levels in runs:
             counted = Counted(bed.model)
             final_state(sampler, counted, bed.start(sampler, 3), levels, _noise())
             if expected is not None and counted.evaluations != expected:

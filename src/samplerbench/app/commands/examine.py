@@ -53,7 +53,7 @@ TOLERANCE = 0.15
 #: The levels on which errors are compared with those of reference methods.
 GRIDS = {"smooth": interior, "rough": rough}
 
-#: An error of so many times that of the reference method is remarkable.
+#: The least ratio to the error of the reference method that gets a remark.
 LARGE_ERROR = 10
 
 #: The laws and schedules on which orders are measured.
@@ -147,7 +147,7 @@ def promises(kind: str, member: Any) -> list[Checked]:
 
 
 def measurements(sampler: Sampler) -> list[Checked]:
-    """The orders of a sampler, its errors beside a reference method's, and the error of its law."""
+    """The orders of a sampler, its errors relative to a reference method, and that of its law."""
     rows = []
     for law, path in ON:
         fault = None

@@ -45,10 +45,10 @@ def adding(folders: Sequence[Path]) -> Iterator[None]:
 
 
 def require_own_names(folders: Iterable[Path]) -> None:
-    """Refuse a user's yaml that would be taken for another member.
+    """Refuse a user's yaml that Hydra would confuse with another member.
 
-    Of two files with one name Hydra reads ours. In the groups of which a run can have several
-    members, it would mix the settings of two files with one `# @package` line.
+    If one of our files has the same name, Hydra reads only ours. In the groups of `SEVERAL`, it
+    would mix the settings of two files with the same `# @package` line.
 
     Raises:
         InvalidSetting: naming the first such file and what it needs.

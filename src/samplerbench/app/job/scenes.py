@@ -1,4 +1,4 @@
-"""What pictures see of a job, and what decides it."""
+"""The scene of a job's pictures, and its description for identities."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def scene_description(sweep: Sweep) -> dict[str, Any]:
         "dataset": described(sweep.dataset),
         "schedule": described(sweep.schedule),
         "grid": described(sweep.path_grid),
-        # in their order, since panels and legends have this order
+        # the order matters: panels and legends have it too
         "denoisers": [(name, asdict(origin)) for name, origin in sweep.books.origins.items()],
         "starts": [(name, described(start)) for name, start in sweep.starts.items()],
         "samplers": [(name, described(sampler)) for name, sampler in sweep.samplers],

@@ -67,7 +67,7 @@ class Scale:
         return float((self.variances.sqrt() * (1 - kept)).norm())
 
     def noise_cost(self, ratio: float) -> float:
-        """W₂ that noise of this ratio costs, if it stays in the samples."""
+        """The W₂ of samples that keep noise of this ratio."""
         noisy = (self.variances + ratio**2).sqrt()
         return float((noisy - self.variances.sqrt()).norm())
 

@@ -67,7 +67,7 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     limits = limits[limits["start"] == start]
     end = 2 * converged_steps
     frame["C∞"] = _at_limit(limits, ["data", "law"], end, frame.index)
-    # with final=none, the same runs with one more step, to x̂₀
+    # with final=none: the same runs with one more step, to x̂₀
     truncated = limits["steps"].eq(end + 1).any()
     end_at_data = end + 1 if truncated else end
     denoised = _at_limit(limits, ["data", "law"], end_at_data, frame.index)
@@ -122,7 +122,7 @@ def _exact_start(limits: pd.DataFrame, converged_steps: int) -> str:
 def _at_limit(
     limits: pd.DataFrame, references: list[str], steps: int, index: pd.Index
 ) -> pd.Series:
-    """The value of the converged run of so many steps for each entry of an index of cells.
+    """The value of the converged run with `steps` steps for each entry of an index of cells.
 
     A sampler that draws noise has its own limit, or none if that run failed. All other samplers
     have the limit of the ODE.
@@ -158,7 +158,7 @@ def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
 
 
 def _metrics_without_repetitions(table: pd.DataFrame) -> list[str]:
-    """Metrics that are exact: of all others a budget has at least two repetitions."""
+    """Exact metrics, which have one repetition; all other metrics of a budget have at least two."""
     most = table.groupby("metric")["repetition"].max()
     return list(most.index[most == 0])
 

@@ -23,8 +23,8 @@ There are two budgets, with d the distance to the data.
   A divergence has no floor of draws; d(C∞) is the error at the end of the path.
 
   With `final=none` all runs end at the smallest level with σ > 0 and keep its noise. With D the
-  converged run that goes on to x̂₀, from the same states, the floor is d(D), and d(C∞) − d(D) is the
-  *truncation*. With `final=denoise` C∞ is D, and there is no such part.
+  converged run that continues to x̂₀ from the same states, the floor is d(D), and d(C∞) − d(D) is
+  the *truncation*. With `final=denoise` C∞ is D, so there is no such part.
 - *Distances between neighbours*, W(A, B), W(B, C), W(C, C∞), are never negative. They do not add
   up; by the triangle inequality d(A) ≤ W(A, B) + W(B, C) + W(C, C∞) + d(C∞). Neighbours share their
   starts and noise, so most sampling noise cancels: W(C, C∞), the *paired* discretisation, shows an
@@ -195,7 +195,7 @@ class Budget:
         stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
         limits = stochastic + (stochastic < len(sweep.samplers))
         ends = 2 + (sweep.final == "none")
-        # those of laws, by how often each is measured
+        # for each metric: its number of repetitions, and whether it is a divergence
         once = sweep.exact_metrics
         of_laws = [
             (1 if name in once else sweep.repetitions, (name in self._divergences))
@@ -271,7 +271,7 @@ class Budget:
             rows += between(self.sweep, before, metric, DOUBLED, end)
         denoised = end
         if self.sweep.final == "none":
-            # with one more step: the same levels, and the data
+            # one more step: the same levels, then the data
             cell = replace(end.cell, steps=end.cell.steps + 1, final="denoise")
             denoised, more = self._walk(cell, to_data)
             rows += more
@@ -351,10 +351,10 @@ def between(
     """The row of W(samples, other); none for a metric that needs independent clouds.
 
     Args:
-        sweep: of both.
+        sweep: the sweep of both.
         samples: of a cell.
         metric: the name of one of the sweep's.
-        reference: the name of the other samples, for that column.
+        reference: the name of the other samples in the column `reference`.
         other: the other samples.
     """
     plain = sweep.metrics[metric]
