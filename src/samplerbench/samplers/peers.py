@@ -223,7 +223,7 @@ class Peer(Sampler):
 
     @cached_property
     def draws(self) -> bool:
-        """Whether its code draws any numbers, in a run on a simple model."""
+        """Whether its code draws any numbers, in a run on a toy."""
         self.__dict__["draws"] = True  # while that is found out
         noise = _Counting()
         self._toy_run(6, noise)

@@ -276,9 +276,7 @@ def sentences(one: Facts) -> list[str]:
     if one.worse:
         said.append(f"more steps than {one.worse} are worse")
     if one.time_error > 1e-3:
-        said.append(
-            f"the model gets a rounded time, up to {100 * one.time_error:.2g} % off in σ/α"
-        )
+        said.append(f"the model gets a rounded time, up to {100 * one.time_error:.2g} % off in σ/α")
     if one.floor > 1e-6:
         early, late = one.before
         cause = (
