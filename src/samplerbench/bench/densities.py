@@ -86,7 +86,7 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
 
 
 def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
-    """Why no density can be followed from a cell's start, in one line; None if one can be."""
+    """Why no density can be computed from a cell's start, in one line; None if one can be."""
     sampler = cell.settings
     assert sampler is not None
     if sampler.adaptive:

@@ -1,16 +1,17 @@
 """The divergence of a sampler's paths from those of the data: an upper bound, in any dimension.
 
 A sampler that draws once in each step goes from x_i to m_i + s_i·z_i, with m_i a function of the
-states before. So the density Q of its path x₀, …, x_K over the levels with noise is known. That of
-the path of the data, P, is known backwards: x_K has the law at the last level, and given x_{i+1}
+previous states. So the density Q of its path x₀, …, x_K over the levels with noise is known. The
+density P of the path of the data is known backwards: x_K has the law at the last level, and given
+x_{i+1}
 
     x_i ~ N(a·x_{i+1}, v·I),     a = α_i/α_{i+1},     v = σ_i² − a²·σ_{i+1}² .
 
-KL(Q ‖ P) is at least the divergence of the law of x_K, since that forgets the rest of the path. The
-step to the data comes after it.
+KL(Q ‖ P) is at least the divergence of the law of x_K, which is a marginal of the path. The step to
+the data is not included.
 
-The step's variance s² is that of the data's path, in small steps, for samplers of the reverse SDE
-(η = 1) only. For others every step adds about the same divergence, and the bound grows with N.
+Only samplers of the reverse SDE (η = 1) have, in small steps, the variance s² of the data's path.
+For other samplers every step adds about the same divergence, and the bound grows with N.
 
 Reference: S. Chen et al., Sampling is as easy as learning the score, ICLR 2023, arXiv 2209.11215,
 where Girsanov's theorem gives this bound in continuous time.
@@ -88,7 +89,7 @@ def paths_of(sweep: Sweep, cell: Cell) -> OutputLaw:
 
 
 def _scales(sampler: Sampler, model: Score, levels: Levels, starts: Tensor) -> list[Transition]:
-    """The transitions, one for each step but those without noise at the end.
+    """The transitions, one for each step except those without noise at the end.
 
     Raises:
         Refused: a step is not one Gaussian transition.

@@ -171,7 +171,7 @@ def distance_title(metric: str, references: Iterable[str]) -> str:
 
 
 def sizes(metrics: Iterable[str], n_samples: Iterable[int], exact: bool = False) -> str:
-    """How many samples are behind values, or what else: "n = 2,000 samples".
+    """The source of values: "n = 2,000 samples", exact laws, or the points of a density.
 
     Args:
         metrics: their names.

@@ -17,8 +17,8 @@ with
   at many steps; see `verify.laws`.
 - *contract*: promises that make its results comparable; see `verify.sampler_contract`.
 
-A sampler of another package declares nothing. Its curve is printed, from 5 to 1 000 steps, and what
-a user should know of it; see `verify.peer_curves`. Settings may follow the name:
+A sampler of another package declares no order. Its curve from 5 to 1 000 steps and its faults are
+printed; see `verify.peer_curves`. Settings may follow the name:
 `samplerbench check diffusers sampler.diffusers.scheduler=EulerDiscreteScheduler`.
 
 Each fault is one line on standard error, and the exit status is 1.

@@ -23,7 +23,7 @@ COMMANDS = ("list", "check", "cite", "score", "report", "sample", "export", "cac
 #: The extra that installs a plugin of Hydra, by the plugin's name; see docs/cluster.md.
 PLUGINS = dict.fromkeys(("joblib", "submitit_local", "submitit_slurm"), "launchers")
 PLUGINS |= {"ray": "ray", "optuna": "optuna"}
-#: How members become known that are not ours.
+#: The advice for members in a folder of the user.
 ADDING = "; --config-dir DIR adds those of a folder of your own"
 
 
