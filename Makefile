@@ -16,8 +16,8 @@ run: $(VENV)/.run  ## the main job: train, sweep, table, figure
 gallery: $(VENV)/.run  ## the main job and all experiments, their pictures and numbers: an hour
 	$(BIN)/python multirun/gallery/make.py $(ARGS)
 
-test: $(VENV)/.test  ## the whole test suite but the slow tests
-	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow and not bench" $(ARGS)
+test: $(VENV)/.test  ## the whole test suite but the slow tests; a file in one process, which makes its runs once
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not bench" $(ARGS)
 
 test-slow: $(VENV)/.test  ## the tests that take minutes
 	$(TEST_ENV) $(BIN)/python -m pytest -m "slow and not bench" $(ARGS)

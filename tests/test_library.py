@@ -22,13 +22,15 @@ from samplerbench.app.commands.score import main as score_command
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.job import objects
 from samplerbench.app.main import main
+from samplerbench.bench.cell import curve_names
 from samplerbench.bench.ranking import ranking
 from samplerbench.bench.statistics import against_floor, summary
 from samplerbench.bench.store import CLOCKS
-from samplerbench.core.grids import karras
+from samplerbench.core.grids import karras, uniform
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM, VPCosine
-from samplerbench.core.starts import Exact
+from samplerbench.core.starts import Exact, Start
+from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.identity import VERSIONS
@@ -119,8 +121,14 @@ def test_a_sweep_of_a_run_is_what_the_command_line_left(run):
 
 
 def test_a_sweep_of_a_law_has_the_command_lines_bits(finished, tmp_path, monkeypatch):
-    words = ["logger=none", "denoiser=oracle", "sampler=[ddim,heun]", "sampler.ddim.eta=[0,1]"]
-    words += ["steps=[3,4]", "schedule=vp_cosine", "grid=log_snr", "seed=3", "floor_free=false"]
+    words = [
+        "logger=none",
+        "floor_free=false",
+        "denoiser=oracle",
+        "sampler=[ddim,heun]",
+        "sampler.ddim.eta=[0,1]",
+    ]
+    words += ["steps=[3,4]", "schedule=vp_cosine", "grid=log_snr", "seed=3"]
     words += [f"{key}={value}" for key, value in FEW.items()]
     words += [f"hydra.run.dir={tmp_path}/run"]
     monkeypatch.setattr(sys, "argv", ["samplerbench", *words])
@@ -405,6 +413,14 @@ class Scaled(Denoiser):
         return self.factor * x
 
 
+@dataclass(frozen=True)
+class Narrow(Start):
+    """A start with fewer coordinates than the data."""
+
+    def combine(self, x0, eps, level):
+        return eps[:, :1]
+
+
 LAW = grid_mixture()
 
 
@@ -489,6 +505,23 @@ MISTAKES = [
         "denoiser.x.schedule",
     ),
     (lambda run: sb.sweep(run, "heun", denoisers={"x": 3}), "denoiser.x=3"),
+    *(
+        (door, f"{where}=Scaled: must be one that maps states (n, 2) to (n, 2), in torch: it makes")
+        for door, where in (
+            (sweep(denoisers={"x": Scaled(torch.ones(3, 1, 1))}), "denoiser.x"),
+            (sample(denoiser=Scaled(torch.ones(3, 1, 1))), "denoiser.Scaled"),
+        )
+    ),
+    (
+        sample(denoiser=gaussian([0.0] * 3, torch.eye(3).tolist()).oracle(EDM(10.0))),
+        "must be one that maps states (n, 2) to (n, 2), in torch: RuntimeError: The size of tensor",
+    ),
+    (sample(start=Narrow()), "start.Narrow=(2000, 1): must be states of shape (2000, 2)"),
+    (sample(grid=lambda path, steps: path), "levels=EDM: must be Levels of 4 steps"),
+    (sample(grid=lambda path, n: uniform(path, n + 1)), "levels=5 steps: must be Levels of 4"),
+    (sweep(grid=lambda path, steps: path), "levels=EDM: must be Levels of"),
+    (sweep(final="no"), "final=no: must be denoise or none"),
+    (sample(final="no"), "final=no: must be denoise or none"),
     (sample(n=0), "n=0"),
     (sample(n=10**12), "n=1000000000000: must be at most"),
     (sample(steps=10**11), "steps=100000000000: must be"),
@@ -673,3 +706,20 @@ def test_a_run_is_one_short_line_and_its_cells_are_summed_up(run):
 def test_samples_that_no_metric_takes_are_named():
     with pytest.warns(UserWarning, match="50 of 50 samples are not finite"):
         sb.sample("grid_mixture", "heun", steps=4, n=50, denoiser=Scaled(1e20))
+
+
+def test_runs_that_end_above_the_data():
+    few = {"steps": 4, "starts": "exact", "metrics": "moments", **FEW}
+    table = sb.sweep(LAW, "heun", final="none", **few)
+    cells = table[table["denoiser"] != "law"]
+    assert set(cells["final"]) == {"none"}
+    assert set(cells["nfe"]) == {8}
+    both = pd.concat([cells, sb.sweep(LAW, "heun", **few).query("denoiser != 'law'")])
+    assert both["setting_id"].nunique() == 2
+    assert set(curve_names(both)) == {"heun (final=none)", "heun (final=denoise)"}
+    # the same levels, and then x̂₀
+    noisy = sb.sample(LAW, "heun", steps=4, n=50, start="exact", final="none")
+    level = sb.grid("karras")(sb.schedule("edm", sigma_max=10.0), 5).rows[-2]
+    ends = LAW.oracle(EDM(10.0)).denoiser(torch.from_numpy(noisy), level)
+    same = sb.sample(LAW, "heun", steps=5, n=50, start="exact", final="denoise")
+    np.testing.assert_allclose(ends.numpy(), same, rtol=1e-12)

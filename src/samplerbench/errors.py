@@ -17,7 +17,7 @@ INSTALLED = tuple(
 )
 
 
-#: Begins the note of an error that was raised in a step of a sampler; see `samplers.base.iterate`.
+#: The begin of the note that an error in a sampler's step gets; see `samplers.base.iterate`.
 IN_STEP = " in step "
 
 
@@ -60,7 +60,7 @@ def first_line(error: BaseException) -> str:
 def kind_and_line(error: BaseException) -> str:
     """The name of an error's class, unless it is one of ours, and the first line of its message.
 
-    If a user's code raised it, the line of that code follows, and the step of a sampler:
+    If a user's code raised it, the line of that code and the step of the sampler follow:
     "… (sampler.py, line 18) in step 1, from t=1, α=0, σ=1".
     """
     kind, line = type(error).__name__, first_line(error)

@@ -42,13 +42,13 @@ from samplerbench.bench.chains import diagnose, require_chains
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
 from samplerbench.bench.store import as_table, to_data
 from samplerbench.bench.sweep import Sweep
-from samplerbench.core.grids import Grid
+from samplerbench.core.grids import Grid, Level
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.file import as_chains, as_points
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
@@ -134,8 +134,8 @@ def _by_name(group: str, example: str) -> ByName[Any]:
 
     Args:
         name: see `samplerbench list {group}`.
-        settings: replace those of its yaml. For a sampler a list, such as η of ddim, means several
-            samplers: the result is the list of them, which `sweep` takes.
+        settings: replace those of its yaml. If a setting of a sampler is a list, such as η of ddim,
+            the result is a list of samplers, which `sweep` takes.
 
     Raises:
         InvalidSetting: there is no such member or setting.
@@ -216,7 +216,7 @@ def train(
         steps: of the optimiser; None for those of the trainer.
         seed: of data and training.
         settings: other keys of a job's config: {"trainer.lr": 1e-3, "objective.noise": 3.0}.
-        progress: whether to show a progress bar; None for in a notebook and in a terminal.
+        progress: whether to show a progress bar; None: only in a notebook or a terminal.
 
     Raises:
         InvalidSetting: before the training, if these parts or settings do not fit.
@@ -256,6 +256,7 @@ def sweep(
     metrics: Metrics = None,
     schedule: NoiseSchedule | str | None = None,
     grid: Grid | str | None = None,
+    final: str | None = None,
     n_samples: int | None = None,
     repetitions: int | None = None,
     floor_repetitions: int | None = None,
@@ -265,7 +266,7 @@ def sweep(
 ) -> pd.DataFrame:
     """Run samplers and measure the distance of their samples to the data.
 
-    For an argument of None the setting of the run is used; for a data set, that of the main job.
+    If an argument is None, the setting of the run is used; for a data set, that of the main job.
     Samplers, starts and metrics are given as a list of names and objects, or as a mapping from
     names to objects; an object without a name gets that of its class.
 
@@ -280,12 +281,13 @@ def sweep(
         metrics: distances to the data.
         schedule: the path; a run has its own.
         grid: the levels of the samplers.
+        final: the end of a run: "denoise" (x̂₀), or "none", a normal step to the smallest σ > 0.
         n_samples: per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: sets of fresh draws, for the distance of a perfect sampler.
         chains: number of chains of each Langevin sampler to examine, see docs/mcmc.md.
         seed: of starts and noise; on a data set, also of its draws.
-        progress: whether to show a progress bar; None for in a notebook and in a terminal.
+        progress: whether to show a progress bar; None: only in a notebook or a terminal.
 
     Returns:
         One row per value, with the columns of `cells.parquet`. If a value could not be computed,
@@ -299,7 +301,7 @@ def sweep(
 
     with _one_thread():
         arranged = _arranged(
-            _base(model, schedule, grid, seed),
+            _base(model, schedule, grid, seed, final),
             samplers,
             steps=steps,
             nfe=nfe,
@@ -331,7 +333,7 @@ class ErrorBudget:
     Args:
         parts: one line per cell and part: mean, sd, the interval and so on.
         words: what dominates, and what would help.
-        table: all values, one row each, as of `sweep`.
+        table: all values, one row each, as `sweep` returns them.
     """
 
     parts: pd.DataFrame
@@ -363,6 +365,7 @@ def budget(
     metrics: Metrics = None,
     schedule: NoiseSchedule | str | None = None,
     grid: Grid | str | None = None,
+    final: str | None = None,
     n_samples: int | None = None,
     repetitions: int | None = None,
     floor_repetitions: int | None = None,
@@ -373,25 +376,24 @@ def budget(
 ) -> ErrorBudget:
     """The parts of the distances: floor, start, discretisation and score; see docs/budget.md.
 
-    Arguments are as of `sweep`, besides:
-
     Args:
-        model: as of `sweep`.
-        samplers: as of `sweep`.
-        steps: as of `sweep`.
-        nfe: as of `sweep`.
-        denoisers: with "oracle".
+        model: as in `sweep`.
+        samplers: as in `sweep`.
+        steps: as in `sweep`.
+        nfe: as in `sweep`.
+        denoisers: as in `sweep`, with "oracle" among them.
         starts: an exact one, and at most one other.
-        metrics: as of `sweep`.
-        schedule: as of `sweep`.
-        grid: as of `sweep`.
-        n_samples: as of `sweep`.
-        repetitions: as of `sweep`, at least 2.
-        floor_repetitions: as of `sweep`.
+        metrics: as in `sweep`.
+        schedule: as in `sweep`.
+        grid: as in `sweep`.
+        final: as in `sweep`; with "none" there is the part truncation.
+        n_samples: as in `sweep`.
+        repetitions: as in `sweep`, at least 2.
+        floor_repetitions: as in `sweep`.
         converged_steps: the number of steps of the converged runs.
         tolerance: the largest change of the distance if that number is doubled, as a share of it.
-        seed: as of `sweep`.
-        progress: as of `sweep`.
+        seed: as in `sweep`.
+        progress: as in `sweep`.
 
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
@@ -404,7 +406,7 @@ def budget(
 
     with _one_thread():
         arranged = _arranged(
-            _base(model, schedule, grid, seed),
+            _base(model, schedule, grid, seed, final),
             samplers,
             steps=steps,
             nfe=nfe,
@@ -434,20 +436,20 @@ def score(
     n_reference: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The distance of samples from any source to data, with its floor, as the command `score`.
+    """The distance of samples from any source to data, with its floor, as in the command `score`.
 
     Args:
-        samples: an array of shape (n, dim), a file or folder that the command reads, or a mapping
+        samples: an array of shape (n, dim), a file or a folder as in the command, or a mapping
             from names to several of these, which are compared with each other too.
         data: a data set or its name, the run whose data set it is, or an array of data (m, dim).
-        metrics: as of `sweep`.
+        metrics: as in `sweep`.
         layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain".
         n_reference: the number of points that represent a data set.
-        seed: decides all random numbers.
+        seed: of all random numbers.
 
     Returns:
-        One row per set of samples and per pair of them, with the columns of `out=` of the command:
-        see `bench.scoring.Line`. In a row of a pair `minus` is the name of the nearer one.
+        One row per set of samples and per pair of them, with the columns of the command's `out=`:
+        see `bench.scoring.Line`. In the row of a pair, `minus` is the name of the nearer set.
 
     Raises:
         InvalidSetting: the samples cannot be read, or do not fit to the data.
@@ -503,6 +505,7 @@ def sample(
     start: str | Start | None = None,
     schedule: NoiseSchedule | str | None = None,
     grid: Grid | str | None = None,
+    final: str | None = None,
     seed: int | None = None,
 ) -> NDArray[np.floating]:
     """Samples, the same as in the first repetition of a sweep; sample i does not depend on n.
@@ -513,10 +516,11 @@ def sample(
         steps: the number of steps.
         n: the number of samples.
         every: k, to return the states after 0, k, 2k, … steps and after the last one.
-        denoiser: a name of one in the run, or your own; None for the first one of the run.
+        denoiser: the name of one in the run, or your own; None for the first one of the run.
         start: the law of the first state; None for the first one of the run.
         schedule: the path; a run has its own.
         grid: the levels of the sampler.
+        final: as in `sweep`.
         seed: of starts and noise.
 
     Returns:
@@ -528,7 +532,7 @@ def sample(
     n, steps = _points("n", n), _whole("steps", steps)
     every = None if every is None else _whole("every", every)
     with _one_thread():
-        base = _base(model, schedule, grid, seed)
+        base = _base(model, schedule, grid, seed, final)
         name, method = _one("sampler", sampler, Sampler)
         own = {type(denoiser).__name__: denoiser} if isinstance(denoiser, Score) else denoiser
         base = _with_denoisers(base, own)
@@ -558,7 +562,7 @@ def plot(
         table: of `sweep`, or of a run.
         metric: the name of one of its metrics; None for the first one.
         x: "steps", or "nfe", the counted evaluations, for a comparison at equal cost.
-        ax: axes of yours to draw into, one for each start; None for a new figure.
+        ax: your axes to draw into, one for each start; None for a new figure.
 
     Returns:
         A matplotlib figure; a notebook shows it as the last value of a cell.
@@ -591,7 +595,7 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
 
 def _of_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of cells, without those of an error budget and of chains."""
+    """The rows of cells, without those of error budgets and chains."""
     columns = {field.name for field in fields(Row)}
     whole = isinstance(table, pd.DataFrame) and columns <= set(table.columns)
     require(whole, "table", type(table).__name__, "a table of sweep, or of a run")
@@ -611,7 +615,7 @@ def _arranged(
     repetitions: int | None,
     floor_repetitions: int | None,
 ) -> Sweep:
-    """The sweep with what an argument of `sweep` says; None leaves it as it is."""
+    """The sweep with the settings of `sweep`'s arguments; None changes nothing."""
     from samplerbench.app.config.compose import sampler_settings
 
     given: dict[str, Any] = {
@@ -648,7 +652,7 @@ def _warn_of_missing(table: pd.DataFrame) -> None:
 
 @contextmanager
 def _bar(label: str, shown: bool | None, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar of so many units; yields a function of the number that are done."""
+    """A progress bar; yields a function that gets the number of finished units."""
     from tqdm.auto import tqdm  # a widget in a notebook
 
     if shown is None:
@@ -672,8 +676,9 @@ def _base(
     schedule: NoiseSchedule | str | None,
     grid: Grid | str | None,
     seed: int | None,
+    final: str | None,
 ) -> Sweep:
-    """The sweep of a run, or that of the main job with a law."""
+    """The sweep of a run; for a data set, that of the main job with these data."""
     if isinstance(model, Run):
         allowed = "left out: a run has the one that it was trained for"
         require(schedule is None, "schedule", schedule, allowed)
@@ -686,6 +691,8 @@ def _base(
         path = None if schedule is None else _one("schedule", schedule, NoiseSchedule)
         words = [] if seed is None else [f"seed={_whole('seed', seed, 0)}"]
         base = exact_sweep(_one("dataset", model, Dataset), path, words)
+    if final is not None:
+        base = replace(base, final=final)
     if grid is None:
         return base
     allowed = "a name, or a function of schedule and steps"
@@ -751,7 +758,7 @@ def _unique(group: str, given: Any, kind: Any) -> dict[str, Any]:
 def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score] | None) -> Sweep:
     """The sweep with some of its denoisers, or with those of the user.
 
-    A user's denoiser must have the path of the sweep. Its identity is its content, not its name.
+    A user's denoiser must have the path of the sweep. Its identity depends on its content only.
     """
     if given is None:
         return base
@@ -764,6 +771,7 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
             if isinstance(model, Denoiser):
                 own, allowed = model.schedule, f"{base.schedule}: or give schedule=its own"
                 require(own == base.schedule, f"denoiser.{name}.schedule", own, allowed)
+            _require_states(base, f"denoiser.{name}", model)
         origins = {name: base.origins[name] for name in given if name in base.origins}
         return replace(base, denoisers=dict(given), origins=origins)
     models, origins = dict(base.denoisers), dict(base.origins)
@@ -777,6 +785,23 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
     for name in names:
         require(name in models, "denoiser", name, f"one of {', '.join(models) or 'none here'}")
     return replace(base, denoisers={name: models[name] for name in names}, origins=origins)
+
+
+@torch.no_grad()
+def _require_states(base: Sweep, name: str, model: Score) -> None:
+    """Refuse a model whose output for two states does not have their shape."""
+    dim = base.dataset.dim
+    x = torch.zeros(2, dim, dtype=base.dtype, device=base.device)
+    time = torch.tensor(0.5, dtype=torch.float64)
+    level = Level(0.5, *(float(scale) for scale in base.schedule(time)))
+    try:
+        out = (model.denoiser if isinstance(model, Denoiser) else model.score)(x, level)
+        found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        fault = "" if found == (2, dim) else f"it makes {found}"
+    except Exception as error:
+        fault = kind_and_line(error)
+    allowed = f"one that maps states (n, {dim}) to (n, {dim}), in torch: {fault}"
+    require(not fault, name, type(model).__name__, allowed)
 
 
 def _require_some(sweep: Sweep) -> None:
@@ -823,7 +848,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _show_figures() -> None:
-    """Make a notebook show all figures of matplotlib; by default it only shows those of pyplot."""
+    """Make a notebook show every figure of matplotlib; by default it shows those of pyplot."""
     shell = _shell()
     if shell is None:
         return

@@ -53,6 +53,39 @@ def test_a_sampler_of_another_package(mine, capsys):
     assert line.split() == ["mine_right.Mine", *found]
 
 
+NOISY = """
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+from samplerbench.samplers.base import Sampler, Step
+
+@dataclass(frozen=True)
+class Mine(Sampler):
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
+
+    def steps(self, model, x, levels, noise):
+        for step, now, to in levels.pairs():
+            x0_hat = model.denoiser(x, now)
+            share = (now.alpha * to.sigma) / (now.sigma * to.alpha)
+            x = share * to.sigma / now.sigma * x + to.alpha * (1 - share**2) * x0_hat
+            if to.sigma > 0:
+                x = x + NOISE * to.sigma * math.sqrt(1 - share**2) * noise.normal(x, step)
+            yield Step(x, x0_hat)
+"""
+
+
+def test_the_noise_of_a_sampler_is_checked_on_a_mixture(mine, tmp_path, capsys):
+    mine("unused")  # the folder
+    for module, noise in (("noisy_right", "1"), ("noisy_wrong", "1.02")):
+        (tmp_path / f"{module}.py").write_text(NOISY.replace("NOISE", noise))
+    check.main(["noisy_right.Mine"])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.split()[:5] == ["noisy_right.Mine", "1", "weak", "0.98", "0.99"]
+    with pytest.raises(SystemExit, match=r"order on the mixture, EDM: 0\.\d+, and 1 is declared"):
+        check.main(["noisy_wrong.Mine"])
+
+
 @pytest.mark.parametrize(
     ("module", "order", "step", "lines"),
     [

@@ -86,25 +86,6 @@ def test_the_same_command_gives_the_same_bits_and_another_seed_others(typed, tmp
     assert not set(first["value"]) & set(other["value"])
 
 
-def test_a_multirun_is_one_folder_of_runs(typed, tmp_path):
-    status, _, err = typed("-m", *ORACLE, "schedule=edm,vp_cosine", "grid=uniform")
-    assert status == 0, err
-    tables = [pd.read_parquet(path) for path in only_run(tmp_path).glob("*/cells.parquet")]
-    assert sorted(table["schedule"].iloc[-1] for table in tables) == ["edm", "vp_cosine"]
-
-
-def test_samplers_and_metrics_side_by_side(typed, tmp_path):
-    metrics = ("metric=[max_sliced,max_sliced_refined]", "metric.max_sliced_refined.directions=50")
-    words = ("sampler=[ddim,heun,euler]", "sampler.ddim.eta=[0,1]", *metrics)
-    status, _, err = typed(*ORACLE[:4], *words)
-    assert status == 0, err
-    table = pd.read_parquet(only_run(tmp_path) / "cells.parquet")
-    nfe = {"": 0, "ddim": 4, "euler": 4, "heun": 7}
-    assert dict(table.groupby("sampler")["nfe"].max()) == nfe
-    assert set(table["metric"]) == {"max_sliced", "max_sliced_refined"}
-    assert table["value"].notna().all()
-
-
 EXPERIMENTS = [
     path.relative_to(conf_directory() / "experiment").with_suffix("").as_posix()
     for path in sorted((conf_directory() / "experiment").rglob("*.yaml"))
@@ -149,16 +130,12 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
 MISTAKES = [
     ("sampler=ddmi", "sampler/ddmi", "ddim"),
     ("smapler=ddim", "smapler=ddim", "no such key; did you mean sampler"),
-    ("n_sample=5", "n_sample=5", "no such key; did you mean n_samples?"),
     ("+n_sample=5", "n_sample=5", "no part of a job uses it; did you mean n_samples?"),
     ("eta=1", "eta=1", "did you mean sampler.ddim.eta?"),
-    ("sampler.eta=1", "sampler.eta=1", "did you mean sampler.ddim.eta?"),
     ("dataset=two_moons dataset.nois=1", "dataset.nois=1", "did you mean dataset.noise?"),
-    ("dataset=two_moon", "two_moon", "did you mean two_moons?"),
     ("sampler=[ddim,huen]", "sampler/huen", "did you mean heun?"),
     ("reports", "reports: must be a command", "did you mean report?"),
     ("experiment=n1/nonsense", "tiny", "n1/ddim"),
-    ("dataset=[0]", "dataset=[0]", "grid_mixture"),
     ("+sampler=3", "sampler=3", "ddim"),
     ("logger=null", "logger=null", "wandb"),
     ("hydra.run.dir=/proc/no/such", "/proc"),
@@ -169,7 +146,6 @@ MISTAKES = [
     ("--cfg nothing", "invalid choice: 'nothing'"),
     ("seed=one", "seed=one", "integer"),
     ("sampler.ddim.eta=-1", "sampler.ddim.eta=-1", "at least 0"),
-    ("dataset=pinwheel", "denoiser=oracle", "learned"),
     ("logger._target_=os.system", "logger._target_=os.system", "samplerbench"),
 ]
 

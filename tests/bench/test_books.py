@@ -79,6 +79,7 @@ DECIDES: dict[str, Any] = {
     "samplers": [("ddim", DDIM(0.5)), ("ddim", Heun())],
     "steps": [4, 6],
     "nfe": [4, 6],
+    "final": "none",
     "metrics": {"certified": MaxSlicedCertified(relative_tolerance=1e-3)},
     "reference": LAW.draws(500, "evaluation", 1),
     "n_samples": 151,
@@ -129,6 +130,7 @@ CELLS = {
     "steps": 5,
     "repetition": 1,
     "coupled": True,
+    "final": "none",
 }
 
 

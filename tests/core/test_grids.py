@@ -12,8 +12,11 @@ import torch
 from samplerbench.core.grids import (
     Level,
     Levels,
+    Truncated,
+    TruncatedLevels,
     custom,
     hold,
+    in_data_units,
     karras,
     leading,
     linspace,
@@ -208,3 +211,43 @@ def test_bad_settings():
         with pytest.raises(InvalidSetting, match=message) as error:
             grid(schedule, **{"steps": 5} | defaults | settings)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [*NOISE_GRIDS, *INTEGERS, uniform, polynomial, partial(uniform, t_min=1e-3)],
+    ids=lambda grid: getattr(grid, "func", grid).__name__,
+)
+def test_a_truncated_grid_has_as_many_steps_and_ends_above_the_data(grid):
+    """For N = 1 too; with the levels of one more step, but the data."""
+    for steps in (1, 7):
+        levels, whole = Truncated(grid)(VPLinear(), steps), grid(VPLinear(), steps + 1)
+        assert levels.steps == steps
+        assert levels.moving
+        assert levels.rows == whole.rows[:-1]
+        assert levels.rows[-1].sigma > 0
+
+
+def test_where_a_truncated_grid_ends():
+    end = Truncated(partial(uniform, t_min=1e-3))(VPLinear(), 9).rows[-1]
+    assert end.t == pytest.approx(1e-3)
+    assert end.alpha == pytest.approx(math.exp(-0.5 * (0.1e-3 + 19.9e-6 / 2)), rel=1e-12)
+    assert Truncated(NOISE_GRIDS[0])(EDM(), 4).rows[-1].sigma == pytest.approx(0.05)
+    ratios = partial(custom, ratios=[1.0, 0.5, 0.25])
+    assert Truncated(ratios)(EDM(), 2).sigma.tolist() == pytest.approx([1.0, 0.5, 0.25])
+    with pytest.raises(InvalidSetting, match=r"^steps=3: must be one less than with final=denoise"):
+        Truncated(ratios)(EDM(), 3)
+    with pytest.raises(InvalidSetting, match=r"^noise_min=-1"):
+        Truncated(partial(karras, noise_min=-1.0))(EDM(), 3)
+    held = partial(hold, noise=0.5)
+    assert Truncated(held)(EDM(), 3).rows == held(EDM(), 3).rows
+
+
+def test_only_truncated_levels_are_rescaled():
+    x = torch.ones(2, 1).double()
+    levels = Truncated(partial(uniform, t_min=0.3))(VPLinear(), 2)
+    assert isinstance(levels, TruncatedLevels)
+    torch.testing.assert_close(in_data_units(x, levels), x / levels.alpha[-1])
+    own = Levels(levels.t, levels.alpha, levels.sigma)
+    for other in (own, uniform(VPLinear(), 2), hold(VPLinear(), 2, noise=0.5)):
+        assert in_data_units(x, other) is x

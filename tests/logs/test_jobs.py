@@ -99,22 +99,18 @@ def test_samplers_on_one_model_are_curves_over_evaluations_in_one_run(job, wandb
 
 
 def test_runs_of_a_multirun_share_a_group_and_differ_in_name_and_choices(job, wandb_runs):
-    folder = job(*documented("Objectives on one sampler")[:-1], "objective=edm,ncsn", "seed=0,1")
+    folder = job(*documented("Objectives on one sampler")[:-1], "objective=edm,ncsn", "seed=0")
     runs = [run for place in sorted(folder.glob("[0-9]*")) for run in wandb_runs(place)]
-    expected = [(objective, seed) for objective in ("edm", "ncsn") for seed in (0, 1)]
-    config = [run["config"] for run in runs]
-    assert [(c["choices"]["objective"], c["seed"]) for c in config] == expected
-    assert [run["display_name"] for run in runs] == [
-        f"heun · {objective} · grid_mixture · seed={seed}" for objective, seed in expected
-    ]
+    assert [run["config"]["choices"]["objective"] for run in runs] == ["edm", "ncsn"]
+    names = [f"heun · {objective} · grid_mixture · seed=0" for objective in ("edm", "ncsn")]
+    assert [run["display_name"] for run in runs] == names
     assert {run["run_group"] for run in runs} == {folder.name}
     # one panel: the same key and axis
     learned = [curves(run, f"{METRIC}/learned/prior/")["heun"] for run in runs]
-    assert [list(curve) for curve in learned] == [[3, 5]] * 4
-    assert len({tuple(curve.values()) for curve in learned}) == 4
-    oracle = [curves(run, f"{METRIC}/oracle/") for run in runs]
-    assert oracle[:2] == oracle[2:]  # it depends on the seed only
-    assert oracle[0] != oracle[1]
+    assert [list(curve) for curve in learned] == [[3, 5]] * 2
+    assert learned[0] != learned[1]
+    one, other = (curves(run, f"{METRIC}/oracle/") for run in runs)
+    assert one == other  # it depends on the seed only
 
 
 @pytest.mark.slow

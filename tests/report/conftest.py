@@ -27,6 +27,7 @@ SOUND = Row(
     schedule="edm",
     target="edm",
     grid="karras",
+    final="denoise",
     denoiser="learned",
     start="prior",
     sampler="ddim",
@@ -69,7 +70,7 @@ def make_rows(
 ) -> list[Row]:
     """Distances 1 + eta + 4/N + shift over a floor of 1; all cells share their noise."""
     noise = np.random.default_rng(seed).normal(0, 0.05, (2, repetitions))
-    law = dict.fromkeys(("start", "sampler", "schedule", "grid", "network"), "")
+    law = dict.fromkeys(("start", "sampler", "schedule", "grid", "final", "network"), "")
     law |= {"denoiser": "law", "objective": "", "target": "", "steps": 0, "nfe": 0}
     rows = [
         replace(SOUND, **law, eta=float("nan"), repetition=r, value=1 + noise[0, r])

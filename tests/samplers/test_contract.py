@@ -57,11 +57,15 @@ def test_states_stay_on_the_device(all_samplers, simple_mixture):
 
 
 def test_order(sampler, schedule):
-    """On the mixture, whose field is not linear; of a stochastic sampler on the Gaussian."""
-    law, steps = ("gaussian", (40, 80)) if sampler.stochastic else ("mixture", (60, 120))
-    order = measured_order(sampler, schedule, law, steps)
-    if order is not None:
-        assert order.slope == pytest.approx(sampler.order, abs=0.15)
+    """On the mixture, whose field is not linear; of a stochastic sampler on the Gaussian too."""
+    on = [("gaussian", (40, 80))] if sampler.stochastic else [("mixture", (60, 120))]
+    if sampler.stochastic and isinstance(schedule, Rectified):  # its law there takes longer
+        on.append(("mixture", (60, 120)))
+    for law, steps in on:
+        order = measured_order(sampler, schedule, law, steps)
+        if order is not None:
+            assert order.slope == pytest.approx(sampler.order, abs=0.15), law
+        assert (order is None) == (sampler.order is None or sampler.adaptive), law
 
 
 def test_law(sampler):

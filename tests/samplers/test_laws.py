@@ -13,6 +13,7 @@ from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.edm_churn import EDMChurn
+from samplerbench.samplers.peers import Peer
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
 from samplerbench.samplers.ula import ULA
 from samplerbench.samplers.underdamped import Underdamped
@@ -99,6 +100,8 @@ def test_the_others_are_not_affine(all_samplers, normal_law, gaussian_moments):
     """
     for sampler in (s for s in all_samplers if not s.affine and not s.adaptive):
         levels = hold(EDM(), 4, noise=0.5) if sampler.holds else interior(EDM(), 4)
+        if isinstance(sampler, Peer):
+            levels = sampler.own(EDM(), 4)
         start = noised_law(*gaussian_moments(normal_law), levels.rows[0])
         with pytest.raises(ValueError, match="not affine"):
             output_law(sampler, normal_law.oracle(EDM()), levels, *start)

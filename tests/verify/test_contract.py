@@ -385,6 +385,7 @@ DATASETS = [
     (with_oracle(log_density=None, denoiser=without_alpha), "oracle", "at α=0.6"),
     (changed(Rings, oracle=lambda self, path: Rings().oracle(EDM())), "oracle", "schedule"),
     (Wide(), "moments", "a variance is"),
+    (changed(Rings, covariance=lambda self: torch.eye(2).double()), "moments", "a covariance is"),
     (Noisier(), "oracle", "standard errors from 0"),
     (with_oracle(log_density=of_other_rings), "score", "the slope of log_density"),
     (

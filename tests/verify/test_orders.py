@@ -1,13 +1,25 @@
 """Measured orders: known orders, the exact flow of a Gaussian, and what has no order."""
 
+import inspect
 import math
+import sys
+import types
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
 import torch
 
+from samplerbench.app.commands.examine import is_wrong
 from samplerbench.core.schedules import EDM, VPLinear
+from samplerbench.samplers import (
+    ddim,
+    ddpm_large,
+    edm_churn,
+    reverse_sde,
+    sde_dpmpp_1,
+    sde_dpmpp_2m,
+)
 from samplerbench.samplers.adams_bashforth import AdamsBashforth
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.ddim import DDIM
@@ -16,6 +28,7 @@ from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.ipndm import IPNDM
 from samplerbench.samplers.multistep import log_snr
+from samplerbench.samplers.predictor_corrector import PredictorCorrector
 from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.rk2 import RK2
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
@@ -67,7 +80,52 @@ def test_weak(sampler, order):
     found = measured_order(sampler, VPLinear(), "gaussian", FEW)
     assert found.weak
     assert found.slope == pytest.approx(order, abs=0.15)
-    assert measured_order(sampler, VPLinear(), "mixture", FEW) is None
+
+
+def on_the_mixture(sampler):
+    return measured_order(sampler, VPLinear(), "mixture", (40, 80))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"), [(DDIM(1.0), 1), (ReverseSDE(), 1), (SDEDPMpp2M(), 2)], ids=repr
+)
+def test_weak_on_the_mixture(sampler, order):
+    found = on_the_mixture(sampler)
+    assert found.weak
+    assert found.slope == pytest.approx(order, abs=0.05)
+    assert on_the_mixture(PredictorCorrector()) is None  # it declares no order
+
+
+MUTANTS = [
+    (ddim, "DDIM", "to.alpha - kept * now.alpha", "to.alpha - 1.02 * kept * now.alpha"),
+    (ddim, "DDIM", "(to.sigma**2 - fresh**2) ** 0.5", "(to.sigma**2 - 0.9 * fresh**2) ** 0.5"),
+    (ddpm_large, "DDPMLarge", "(to.sigma / now.sigma) ** 2", "(to.sigma / now.sigma) ** 1.9"),
+    (
+        reverse_sde,
+        "ReverseSDE",
+        "-alpha * g2 / variance",
+        "-0.98 * alpha * g2 / variance",
+    ),
+    (edm_churn, "EDMChurn", "(0.5 * h)", "(0.49 * h)"),
+    (edm_churn, "EDMChurn", "ratio * x + kick", "ratio * x + 1.05 * kick"),
+    (sde_dpmpp_1, "SDEDPMpp1", "ratio ** (2 * w)", "ratio ** (1.9 * w)"),
+    (sde_dpmpp_2m, "SDEDPMpp2M", "h / (2 * h_before)", "h / h_before"),
+    (sde_dpmpp_2m, "SDEDPMpp2M", "h_before = x0_hat, h", "h_before = x0_hat, 0.9 * h"),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "right", "wrong"), MUTANTS)
+def test_one_wrong_coefficient_is_found_on_the_mixture(module, name, right, wrong):
+    source = inspect.getsource(module)
+    assert source.count(right) == 1
+    mutant = types.ModuleType("mutant")
+    sys.modules["mutant"] = mutant
+    try:
+        exec(source.replace(right, wrong), vars(mutant))
+    finally:
+        del sys.modules["mutant"]
+    sampler = getattr(mutant, name)(**({"eta": 1.0} if name == "DDIM" else {}))
+    assert is_wrong(on_the_mixture(sampler), sampler.order)
 
 
 def test_the_levels_are_those_of_the_module():

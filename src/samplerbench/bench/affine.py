@@ -66,7 +66,7 @@ def affine_map(
     """
     reason = sampler.why_incompatible(model, levels)
     if reason is None and not sampler.affine:
-        reason = f"{type(sampler).__name__} chooses its own steps: its run is not affine"
+        reason = f"{type(sampler).__name__} is not affine: it chooses its steps, clips or rejects"
     if reason is not None:
         raise ValueError(reason)
 
@@ -99,7 +99,7 @@ def affine_map(
 
 
 def _by_gradients(out: Tensor, inputs: list[Tensor], diagonal: bool) -> Tensor:
-    """The derivatives by the state and each draw, then rows of the output, then coordinates."""
+    """The derivatives with respect to the state and each draw; rows of the output; coordinates."""
     sums = [out.sum()] if diagonal else list(out[0])
     passes = [
         torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True) for one in sums
@@ -116,7 +116,7 @@ def _by_units(
     addresses: list[tuple[int, int]],
     diagonal: bool,
 ) -> Tensor:
-    """The same from one batch of runs, in which one unit of the state or of a draw is changed."""
+    """The same from a batch of runs; in each one coordinate of the state or a draw is changed."""
     units = torch.ones_like(mean) if diagonal else torch.eye(mean.shape[1]).to(mean)
     x = mean.repeat(len(units) * (1 + len(addresses)), 1)
     x[: len(units)] += units
@@ -140,7 +140,7 @@ class _Draws:
 
 
 class _Units(_Draws):
-    """Noise that is 0, but for the units of a draw in the rows that belong to it."""
+    """Noise that is 0, except for unit vectors in the rows that belong to a draw."""
 
     def __init__(self, units: Tensor, addresses: list[tuple[int, int]]) -> None:
         super().__init__()

@@ -42,6 +42,7 @@ class Books:
         versions: of the software that determines the bits.
         seeds: by the names of `SEEDS`.
         labels: names for the table.
+        final: the end of runs; see `Cell`.
     """
 
     law: str
@@ -60,6 +61,7 @@ class Books:
     versions: Mapping[str, str]
     seeds: Mapping[str, Any]
     labels: Labels
+    final: str
 
     @cached_property
     def _shared(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class Books:
     @cached_property
     def sweep_id(self) -> str:
         """Identity of the settings that all cells of the sweep share."""
-        names = ("truth", "path", "block", "seeds")
+        names = ("truth", "path", "block", "seeds", "final")
         return identity([self._shared, *(getattr(self, name) for name in names)])
 
     def samples_id(self, cell: Cell) -> str:
@@ -105,6 +107,7 @@ class Books:
             "start": self.starts[cell.start],
             "sampler": self._described(cell.settings),
             "noise": "coupled" if cell.coupled else "keyed",
+            "final": self._final(cell),
             "block": self.block,
             **self._shared,
         }
@@ -157,6 +160,7 @@ class Books:
             schedule="" if on_law else labels.schedule,
             target=labels.target if learned else "",
             grid=self._grid(cell.settings),
+            final=self._final(cell),
             denoiser=cell.denoiser,
             start=cell.start,
             sampler=cell.sampler,
@@ -182,6 +186,13 @@ class Books:
         if sampler.brings_levels:
             return self.schedule
         return self.held[0] if sampler.holds else self.path
+
+    def _final(self, cell: Cell) -> str:
+        """The end of a cell's runs; empty for samplers with an end of their own."""
+        sampler = cell.settings
+        if sampler is None or sampler.holds or sampler.brings_levels:
+            return ""
+        return cell.final or self.final
 
     def _grid(self, sampler: Sampler | None) -> str:
         if sampler is None:

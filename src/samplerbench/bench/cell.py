@@ -38,6 +38,10 @@ if TYPE_CHECKING:  # a table can be read without torch, which takes seconds to i
 NOT_A_DENSITY = "not a density"
 
 
+#: The ends of a run: at x̂₀, or at the smallest level with σ > 0.
+FINAL = ("denoise", "none")
+
+
 @dataclass(frozen=True)
 class Labels:
     """Names in a row for readers; they affect no value."""
@@ -59,7 +63,8 @@ class Cell:
 
     A floor has the denoiser "law"; its start is the name of its stratified start, or empty.
     `coupled` cells draw the increments of one Brownian path, so runs with different numbers of
-    steps have the same noise; see `coupling`.
+    steps have the same noise; see `coupling`. `final` is one of `FINAL`, or empty for that of the
+    sweep.
     """
 
     denoiser: str
@@ -69,6 +74,7 @@ class Cell:
     steps: int
     repetition: int
     coupled: bool = False
+    final: str = ""
 
 
 #: Kinds of denoisers; law stands for the floor, which has no denoiser.
@@ -118,7 +124,8 @@ class Row:
     `denoiser` is learned, oracle, …, or law for the floor's fresh draws, which have no sampler, no
     start and no steps. `lower` and `upper` bound the metric's own value for these samples (a
     certificate, not a confidence interval); they are NaN for a metric without bounds. `eta` is NaN
-    for samplers without one. `info` has more numbers of the metric as JSON, such as the p-value
+    for samplers without one. `final` is one of `FINAL`, or empty for samplers with an end of their
+    own. `info` has more numbers of the metric as JSON, such as the p-value
     of mode_weights. `seconds` is the time of sampling and metric of this cell. `status` is ok,
     diverged, not a density, incompatible or failed. If it is not ok, the value is NaN, and
     `message` is the reason.
@@ -138,6 +145,7 @@ class Row:
     schedule: str
     target: str
     grid: str
+    final: str
     denoiser: str
     start: str
     sampler: str
@@ -187,13 +195,23 @@ MEASURE = [
 ]
 #: Columns that distinguish curves of one name, in the order in which they are added to it.
 DISTINGUISHING = [
-    *("dataset", "schedule", "grid", "network", "objective", "target", "n_samples", "n_reference"),
+    *(
+        "dataset",
+        "schedule",
+        "grid",
+        "final",
+        "network",
+        "objective",
+        "target",
+        "n_samples",
+        "n_reference",
+    ),
     *(*SEEDS, "dtype", "device", "block", "version", "measure_id", "setting_id"),
 ]
 
 
 def point_count(n_samples: int) -> int:
-    """The points of an estimate from densities: the next power of two, as Sobol sequences like."""
+    """The points of an estimate from densities: the next power of two, for a Sobol sequence."""
     return 1 << max(1, (int(n_samples) - 1).bit_length())
 
 
@@ -235,7 +253,7 @@ def setting_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-#: Settings of which a name has the value alone: the sampler of another package, and its version.
+#: Settings of which names have only the value: the sampler of another package, and its version.
 _PLAIN = ("scheduler", "function", "method", "version")
 
 

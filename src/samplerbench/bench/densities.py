@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +32,7 @@ from torch import Tensor
 from samplerbench.bench.cell import NOT_A_DENSITY, Cell, point_count
 from samplerbench.bench.line_densities import Folded, law_of_output
 from samplerbench.bench.transitions import Refused, transitions
+from samplerbench.core.grids import Level, Levels, TruncatedLevels, in_data_units
 from samplerbench.core.line_laws import LineNodes
 from samplerbench.core.models import Counted, Denoiser, Density
 from samplerbench.core.noise import KeyedNoise
@@ -53,8 +54,8 @@ _ERRORS, _ROUNDING = 4.0, 1e-3
 class OutputLaw:
     """The law of a cell's output, or the reason why it is not known.
 
-    Its values are ln p − ln q at points of the law q, shape (n,), or the law on a line, or means
-    and variances of its coordinates, shape (2, dim).
+    Its values are ln p − ln q at points drawn from the law q, shape (n,), or the nodes of q on a
+    line, or means and variances of the coordinates, shape (2, dim).
     """
 
     values: Tensor | LineNodes | None
@@ -69,20 +70,14 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
     """Why the density of a cell's law is not known, in one line; None if it is known."""
     sampler = cell.settings
     assert sampler is not None
-    start = sweep.starts_of(sampler)[cell.start]
-    if sampler.adaptive:
-        return "the density of a sampler that chooses its own steps is not known"
-    if sampler.brings_levels:
-        return (
-            "the density needs derivatives, which do not pass through the code of another package"
-        )
-    if type(_plain(start)).log_density is Start.log_density:
-        return f"the density of the start {cell.start} is not known"
+    reason = why_no_start(sweep, cell)
+    if reason is not None:
+        return reason
     if sweep.dataset.dim == 1:
-        return _why_no_chain(sweep, sampler, start)
+        return _why_no_chain(sweep, sampler, sweep.starts_of(sampler)[cell.start])
     if sampler.stochastic:
         of = f"in {sweep.dataset.dim} dimensions the density of a sampler that draws noise"
-        return f"{of} is not known (in one it is); for DDIM use eta=0"
+        return f"{of} is not known (in one it is); see metric=kl_paths, and for DDIM eta=0"
     if not sampler.affine:
         return "the density of a sampler that is not linear in states and x̂₀ is not known"
     if not isinstance(sweep.denoisers[cell.denoiser], Denoiser):
@@ -90,11 +85,43 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
     return None
 
 
+def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
+    """Why no density can be followed from a cell's start, in one line; None if one can be."""
+    sampler = cell.settings
+    assert sampler is not None
+    if sampler.adaptive:
+        return (
+            "the density of a sampler that chooses its own steps is not known: they depend on the "
+            "state, and jump where one is rejected"
+        )
+    if sampler.brings_levels:
+        return (
+            "the density needs derivatives, which do not pass through the code of another package"
+        )
+    start = _plain(sweep.starts_of(sampler)[cell.start])
+    if type(start).log_density is Start.log_density:
+        return f"the density of the start {cell.start} is not known"
+    if start.uses_data and not isinstance(sweep.dataset.exact_score(sweep.schedule), Density):
+        return f"the density of the start {cell.start} needs that of the data with noise"
+    return None
+
+
+def log_density_of_start(sweep: Sweep, start: Start, x: Tensor, first: Level[float]) -> Tensor:
+    """ln of the density of the first states, shape (n,), at points (n, dim)."""
+    exact = sweep.dataset.exact_score(sweep.schedule)
+
+    def path(x: Tensor, level: Level[float]) -> Tensor:
+        assert isinstance(exact, Density)  # see why_no_start
+        return exact.to(sweep.device).log_density(x, level)
+
+    return start.log_density(x, first, path)
+
+
 def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
-    """Why the law cannot be carried through the steps on a line, tried with four steps."""
+    """Why the law cannot be computed through the steps on a line; a run of four steps is tried."""
     model, levels = sweep.dataset.exact_score(sweep.schedule), sweep.levels(4, sampler)
     if model is None or sampler.why_incompatible(model, levels) is not None:
-        return None  # others say so
+        return None  # refused elsewhere
     starts = start.draw(sweep.dataset, 4, levels.rows[0], (0, 0, 0))
     try:
         transitions(sampler, model, levels, starts)
@@ -119,7 +146,7 @@ def density(sweep: Sweep, cell: Cell) -> OutputLaw:
     assert sampler is not None
     reason = why_no_density(sweep, cell)
     if reason is None:
-        levels = sweep.levels(cell.steps, sampler)
+        levels = sweep.levels_of(cell)
         reason = sampler.why_incompatible(sweep.denoisers[cell.denoiser], levels)
     if reason is not None:
         return OutputLaw(None, 0, 0.0, "incompatible", reason)
@@ -130,16 +157,13 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     """The law of a cell's output in one dimension, by quadrature."""
     began, sampler = time.perf_counter(), cell.settings
     assert sampler is not None
-    levels = sweep.levels(cell.steps, sampler)
+    levels = sweep.levels_of(cell)
     start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
-    exact = sweep.dataset.exact_score(sweep.schedule)
-    assert isinstance(exact, Density)  # the metric has asked
-    path = exact.to(sweep.device).log_density
 
     def log_density(x: Tensor) -> Tensor:
-        return start.log_density(x, first, path)
+        return log_density_of_start(sweep, start, x, first)
 
-    # they only show where the states are
+    # these draws only give the region of the states
     starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
     starts = starts.to(sweep.device, torch.float64)
     model = sweep.denoisers[cell.denoiser]
@@ -150,7 +174,17 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     except Folded as error:
         seconds = time.perf_counter() - began
         return OutputLaw(None, 0, seconds, NOT_A_DENSITY, str(error))
-    return OutputLaw(law, nfe, time.perf_counter() - began)
+    return OutputLaw(_rescaled(law, levels), nfe, time.perf_counter() - began)
+
+
+def _rescaled(law: LineNodes, levels: Levels) -> LineNodes:
+    """The law of the output, given that of the last state; see `in_data_units`."""
+    if not isinstance(levels, TruncatedLevels):
+        return law
+    coarse = None if law.coarse is None else _rescaled(law.coarse, levels)
+    density = law.log_density + math.log(levels.rows[-1].alpha)
+    points = in_data_units(law.points, levels)
+    return replace(law, points=points, log_density=density, coarse=coarse)
 
 
 @torch.no_grad()
@@ -158,13 +192,10 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     """ln p − ln q at points of the cell's law, which depend on its seed and repetition."""
     began = time.perf_counter()
     assert cell.settings is not None
-    levels, model = sweep.levels(cell.steps), sweep.denoisers[cell.denoiser]
+    levels, model = sweep.levels_of(cell), sweep.denoisers[cell.denoiser]
     count = point_count(sweep.n_samples)
     rows = min(count, BATCH)
     start, first = _even(sweep, sweep.starts[cell.start]), levels.rows[0]
-    exact = sweep.dataset.oracle(sweep.schedule)
-    assert isinstance(exact, Density)  # checked by the metric
-    exact = exact.to(sweep.device)
     assert isinstance(model, Denoiser)
     counted = Counted(model)
     noise = KeyedNoise(("density", sweep.seed))  # never used
@@ -174,9 +205,10 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
         x = start.draw(sweep.dataset, rows, first, key).to(sweep.device, torch.float64)
         batch = with_tangents(x)
         out = final_state(cell.settings, WithTangents(counted), batch, levels, noise)
+        out = in_data_units(out, levels)
         sign, log_volume = torch.linalg.slogdet(jacobian(out))
         turned += int((sign <= 0).sum())
-        log_q = start.log_density(x, first, exact.log_density) - log_volume
+        log_q = log_density_of_start(sweep, start, x, first) - log_volume
         parts.append((sweep.dataset.log_density(out[0]) - log_q).cpu())
     values, nfe = torch.cat(parts), counted.evaluations * rows // count
     seconds = time.perf_counter() - began

@@ -1,14 +1,14 @@
 """Errors that the floor of a distance hides: views beside the distances to the data.
 
-A sampler that draws no noise has an output whose density is known, so KL(samples' law ‖ data's law)
-is measured, in nats; see `densities`. For a sampler that draws noise it is not. There the run is
-compared with one of the same sampler with `TIMES` the largest number of steps, from the same starts
-and on the same Brownian path: the *paired* distance of an error budget. It shows what more steps
-would change, and nothing of the start or the score; so it is measured with the exact score, from
-the exact start, where the job has them.
+If a sampler draws no noise, the density of its output is known, and KL(samples' law ‖ data's law)
+is measured, in nats; see `densities`. For a sampler that draws noise this density is not known. Its
+run is compared with a run of the same sampler with `TIMES` the largest number of steps, from the
+same starts and on the same Brownian path: the *paired* distance of an error budget. It shows the
+error that more steps would remove, but no error of the start or the score. So it is measured with
+the exact score, from the exact start, if the job has them.
 
-Both have one repetition. Numbers of steps are those of the job, but each about twice the one below:
-a view is to cost a small part of its job.
+Both views have one repetition. They have only some of the job's numbers of steps, each about twice
+the next smaller one, so that a view costs a small part of its job.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from samplerbench.samplers.base import Sampler
 
 #: The name of the divergence, as in conf/metric/.
 KL = "kl_law"
-#: A divergence costs dim + 2 times the sampling: in more dimensions nobody gets it without asking.
+#: A divergence costs dim + 2 times the sampling: in more dimensions only the user can choose it.
 MOST_DIM = 16
 #: The steps of a converged run, in units of the largest number of steps of the job.
 TIMES = 3
@@ -50,12 +50,12 @@ class FloorFree:
 
     @property
     def converged_steps(self) -> int:
-        """The steps of the runs that stand for infinitely many."""
+        """The number of steps of the converged runs."""
         return TIMES * max(self.sweep.all_steps)
 
     @property
     def why_no_divergence(self) -> str:
-        """Why there is no divergence of any cell, in one line; empty if there is one."""
+        """Why no divergence is measured, in one line; empty if one is."""
         sweep = self.sweep
         if KL in sweep.metrics:
             return "the job measures it"
@@ -74,6 +74,7 @@ class FloorFree:
             Cell(denoiser, start, name, sampler, steps, 0)
             for denoiser in sweep.denoisers
             for name, sampler in sweep.samplers
+            if not sampler.stochastic
             for start in sweep.starts_of(sampler)
             for steps in spread(sweep.steps_of(sampler))
         ]
@@ -86,7 +87,7 @@ class FloorFree:
 
     @cached_property
     def paired(self) -> list[Cell]:
-        """The converged run of each sampler that draws noise on a Brownian path."""
+        """The converged run of each sampler that can draw its noise on a Brownian path."""
         sweep = self.sweep
         names = [name for name, model in sweep.denoisers.items() if isinstance(model, Denoiser)]
         if self.metric is None or not names or sweep.truth is not None:
@@ -118,22 +119,22 @@ class FloorFree:
         )
 
     @property
-    def beside(self) -> str:
-        """The name of the metric beside whose distances the views are drawn."""
+    def metric_above(self) -> str:
+        """The name of the metric that is drawn above the views."""
         return self.metric or next(iter(self.sweep.metrics))
 
     @property
     def metrics(self) -> dict[str, Metric | LawMetric]:
-        """The metric of the divergences, by its name, if there are any."""
+        """The divergence by its name; empty if none is measured."""
         return {KL: KLLaw()} if self.divergences else {}
 
     def pairs(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of paired distances among those of a results table."""
+        """The rows of a results table that are paired distances."""
         return table[(table["reference"] == CONVERGED) & (table["metric"] == self.metric)]
 
     @property
     def absent(self) -> list[str]:
-        """A line for each view that samplers of this job could have, and do not have here."""
+        """A line for each view that is missing, although samplers of this job could have it."""
         moving = [sampler for _, sampler in self.sweep.samplers if not sampler.holds]
         lines = []
         noisy = [sampler.stochastic for sampler in moving]
@@ -175,7 +176,7 @@ def _sampler(cell: Cell) -> Sampler:
 
 
 def spread(steps: Sequence[int]) -> list[int]:
-    """Some of the numbers, in ascending order: the largest, and each about half of the next."""
+    """The largest number, the next one that is at most about half of it, and so on, ascending."""
     chosen: list[int] = []
     for count in sorted(steps, reverse=True):
         if not chosen or 1.9 * count <= chosen[0]:

@@ -1,26 +1,26 @@
-"""The law of a sampler's output on a line, with its noise, by quadrature: no sample is drawn.
+"""The law of a sampler's output on a line, also with noise, by quadrature: no sample is drawn.
 
-`transitions` makes the run a chain x' = m(x) + s·z. If nodes xᵢ with masses ωᵢ represent the law of
-x, then that of x' has density and distribution function
+`transitions` describes the run as a chain x' = m(x) + s·z. If nodes xᵢ with masses ωᵢ represent the
+law of x, then the law of x' has the density and the distribution function
 
     q(x') = Σᵢ ωᵢ·N(x'; m(xᵢ), s²),     F(x') = Σᵢ ωᵢ·Φ((x' − m(xᵢ))/s) ,
 
 and q at equally spaced nodes, times their spacing, gives the next masses (the trapezoidal rule).
-For smooth functions on a line its error falls faster than any power: with a spacing of r times the
-width w of the narrowest Gaussian in the integrand it is about exp(−2π²/r²), 3e-9 at r = 1. That
-width is 1/w² = 1/s² + (slope/s')², from this transition and the next. After the last draw a run is
-a map y = H(x), and q(y) = q(x)/H'(x) if it increases. There the nodes are those of Gauss's rule on
-panels, which are halved until the integrals of 1, y, y² and ln q do not change.
+For smooth functions on a line the error of this rule falls faster than any power: if the spacing is
+r times the width w of the narrowest Gaussian in the integrand, it is about exp(−2π²/r²), 3e-9 at
+r = 1. Here 1/w² = 1/s² + (slope/s')², from this transition and the next. After the last draw the
+run is a map y = H(x), and q(y) = q(x)/H'(x) if H increases. There the nodes are those of Gauss's
+rule on panels, which are halved until the integrals of 1, y, y² and ln q do not change.
 
-*Memory.* A method of two steps remembers x̂₀ of the last one. Its law given x' is represented by J
-points with the same 2J − 1 moments: Gauss's rule for this law, by Lanczos' method (Golub and
-Welsch, "Calculation of Gauss quadrature rules", Mathematics of Computation 23, 1969).
+*Memory.* A method of two steps remembers x̂₀ of the previous step. The law of this x̂₀ given x' is
+represented by J points with the same first 2J − 1 moments: Gauss's rule, by Lanczos' method (Golub
+and Welsch, "Calculation of Gauss quadrature rules", Mathematics of Computation 23, 1969).
 
 *Error.* The law is computed at growing resolutions, until mean, deviation and entropy of two of
-them agree within `TOLERANCE`. Both are kept: the difference of a distance between them is its
+them agree within `TOLERANCE`. Both laws are kept: the difference between their distances is the
 `quadrature_error`.
 
-Cost: two runs or more, of some hundred to some thousand states each, and in each step the sums over
+Cost: at least two runs of some hundred to some thousand states, and in each step the sums over
 pairs of nodes that are less than nine s apart.
 """
 
@@ -44,25 +44,25 @@ from samplerbench.samplers.base import Sampler
 TOLERANCE = 1e-6
 #: The most nodes of a law.
 MOST = 200_000
-#: Gaussians are cut off at so many standard deviations: 1e-19 of their mass.
+#: Gaussians are cut off at this number of standard deviations: 1e-19 of their mass.
 _REACH = 9.0
 #: Nodes with less mass are left out.
 _LEAST = 1e-21
-#: Nodes of a block of sums, and of a panel.
+#: Nodes in a block of sums, and in a panel.
 _BLOCK, _NODES = 128, 16
 
 
 class Folded(ValueError):
-    """The last steps do not increase: the output has no density of this form."""
+    """The map of the last steps does not increase, so this formula gives no density."""
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """How finely a law is computed.
+    """The resolution of a law.
 
     Args:
-        spacing: r, of the nodes in widths.
-        points: J, of what a method of two steps remembers.
+        spacing: r, the distance of nodes in widths.
+        points: J, the number of points for the x̂₀ that a method of two steps remembers.
         tolerance: of the integrals over the last panels.
     """
 
@@ -93,14 +93,14 @@ def law_of_output(
 
     Args:
         sampler: a method of fixed steps.
-        model: what it needs, in one dimension.
+        model: that the sampler needs, in one dimension.
         levels: of the states.
         log_density: ln of the density of the first state, shape (n,), at points (n, 1).
         starts: some draws of the first state, shape (n, 1).
 
     Raises:
-        Refused: the run is no chain of Gaussian transitions.
-        Folded: the output has no density.
+        Refused: the run is not a chain of Gaussian transitions.
+        Folded: the map of the last steps does not increase.
     """
     chain, evaluations = transitions(sampler, model, levels, starts)
     run = _Run(sampler, model, levels, chain, _Start(log_density, starts), starts)
@@ -114,7 +114,7 @@ def law_of_output(
 
 
 def _close(one: LineNodes, other: LineNodes) -> bool:
-    """Whether mean, standard deviation and entropy are the same."""
+    """Whether mean, standard deviation and entropy agree."""
 
     def facts(law: LineNodes) -> Tensor:
         mean = law.mean(law.points)
@@ -125,7 +125,7 @@ def _close(one: LineNodes, other: LineNodes) -> bool:
 
 
 class _Start:
-    """The law of the first state, on an interval beyond which e⁻⁴⁶ of its peak is left."""
+    """The law of the first state, on an interval at whose ends the density is e⁻⁴⁶ of its peak."""
 
     def __init__(self, log_density: Callable[[Tensor], Tensor], starts: Tensor) -> None:
         def log_q(x: Tensor) -> Tensor:
@@ -158,12 +158,12 @@ class _Start:
 
 
 class _Sum:
-    """Σ ωᵢⱼ·N(m(xᵢⱼ), s²), i a state and j a point of what is remembered.
+    """Σ ωᵢⱼ·N(m(xᵢⱼ), s²), i the state and j the point of the remembered x̂₀.
 
     Args:
         means: shape (n, J).
         masses: same shape.
-        x0: x̂₀ of the states, which is remembered next, shape (n,).
+        x0: x̂₀ of the states, which the next step remembers, shape (n,).
         scale: s.
     """
 
@@ -173,7 +173,7 @@ class _Sum:
         reach = _REACH * scale
         self.ends = float(means.min()) - reach, float(means.max()) + reach
         self._below = torch.cat([masses.new_zeros(1), self.masses.sum(1).cumsum(0)])
-        # of all states from here on, and of all up to here
+        # the sums over all states from here on, and up to here
         self._least = self.means.amin(1).flip(0).cummin(0).values.flip(0)
         self._most = self.means.amax(1).cummax(0).values
 
@@ -190,7 +190,7 @@ class _Sum:
         """
         reach, parts, rules = _REACH * self.scale, [], []
         for block in torch.split(x, _BLOCK):
-            # all others are farther than the reach
+            # all other states are too far away
             begin = int(torch.searchsorted(self._most, block[0] - reach))
             end = int(torch.searchsorted(self._least, block[-1] + reach))
             masses = self.masses[begin:end]
@@ -210,7 +210,7 @@ class _Sum:
 
 
 class _Run:
-    """A sampler that runs on nodes in place of samples."""
+    """A sampler that runs on nodes instead of samples."""
 
     def __init__(
         self,
@@ -265,7 +265,7 @@ class _Run:
         return law
 
     def _through_map(self, law: _Law, resolution: Resolution) -> LineNodes:
-        """The law of H(x), H the run after the last draw."""
+        """The law of H(x), H the map of the run after its last draw."""
         nodes, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(_NODES))
 
         def panels(edges: Tensor) -> Tensor:
@@ -319,7 +319,7 @@ class _Run:
         sampler, model, levels = self._run
         at_event = self._chain[-1].event if self._chain else -1
         with_x0 = bool(self._chain) and self._chain[-1].with_x0
-        # what is remembered must not matter: each state has it in two versions
+        # the remembered x̂₀ must have no effect: each state is run with two values of it
         inputs = x.repeat(1 + with_x0)[:, None].to(self._like)
         output = inputs
 
@@ -372,6 +372,8 @@ def gauss_rule(weights: Tensor, values: Tensor, count: int) -> tuple[Tensor, Ten
 
     Lanczos' method: orthogonal polynomials of each measure, and eigenvalues of their recurrence.
     """
+    if len(values) == 0:  # far from all states
+        return weights.new_zeros(len(weights), count), weights.new_zeros(len(weights), count)
     tiny = torch.finfo(weights.dtype).tiny
     weights = weights / weights.sum(1, keepdim=True).clamp_min(tiny)
     centre = (weights @ values)[:, None]
@@ -388,7 +390,7 @@ def gauss_rule(weights: Tensor, values: Tensor, count: int) -> tuple[Tensor, Ten
         diagonal.append(alpha)
         before, now = now, (offset - alpha) * now - step * before
         following = (weights * now.square()).sum(1, keepdim=True)
-        # a measure of fewer points ends here: the others get no share
+        # a measure with fewer points ends here; the other points get no share
         goes_on = following > 1e-20 * norm
         step = torch.where(goes_on, following / norm, 0.0)
         now = torch.where(goes_on, now, 1.0)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.sweep import Sweep, mean_over_samples
+from samplerbench.core.grids import in_data_units
 from samplerbench.core.models import Counted
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import InvalidSetting
@@ -60,7 +61,7 @@ def require_runs(sweep: Sweep, cell: Cell) -> None:
     if reason is not None:
         raise InvalidSetting("start", cell.start, f"another one: {reason}")
     model = sweep.denoisers[cell.denoiser]
-    levels = sweep.levels(cell.steps, cell.settings)
+    levels = sweep.levels_of(cell)
     reason = cell.settings.why_incompatible(model, levels)
     if reason is not None:
         raise InvalidSetting("sampler", cell.sampler, f"another one: {reason}")
@@ -114,11 +115,11 @@ def _block(
             rows[number][first : first + count] = x[:count].cpu().numpy()
 
     model = Counted(sweep.denoisers[cell.denoiser])
-    levels = sweep.levels(cell.steps, cell.settings)
+    levels = sweep.levels_of(cell)
     x, noise = sweep.beginning(cell, levels, block)
     keep(0, x)
     for number, step in enumerate(iterate(cell.settings, model, x, levels, noise), 1):
-        x = step.x
+        x = step.x if number < cell.steps else in_data_units(step.x, levels)
         keep(number, x)
     bad = ~(x[:count].abs() < LARGEST)  # also true for NaN
     return model.evaluations, int(bad.any(-1).sum())

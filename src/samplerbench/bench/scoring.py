@@ -14,9 +14,9 @@ more draw:
 
 For a data set each draw is n fresh points, against the same reference. For a file of m points there
 are no fresh points. Then the n + m rows of both files are relabelled 39 times: n of them, drawn at
-random, against the other m. If samples and data have the same law, all labels are equally likely,
-so the prediction is exact (Fisher's permutation test), with all n and all m points. If they have
-different laws, this floor is that of the mixture of both, and larger than that of the data alone.
+random, are compared with the other m. If samples and data have the same law, all labels are equally
+likely, so the prediction is exact (Fisher's permutation test), with all n and all m points. If they
+have different laws, this floor is that of the mixture of both, which is above that of the data.
 
 The states of a Markov chain depend on each other, so their floor is that of ESS independent draws
 (the bulk ESS of the worst coordinate, see `chains`). Their distance can be smaller than this floor,
@@ -82,8 +82,8 @@ class Cloud:
         return cls(frames.flatten(0, 1), Chains(frames, frames.new_ones(frames.shape[1])))
 
     @cached_property
-    def worth(self) -> tuple[int, float]:
-        """The number of independent draws, and split R̂; of the worst coordinate of chains."""
+    def ess_and_r_hat(self) -> tuple[int, float]:
+        """ESS and split R̂ of the worst coordinate; n and NaN for independent samples."""
         count = len(self.points)
         if self.chains is None:
             return count, math.nan
@@ -96,7 +96,7 @@ class Cloud:
         """Whether rows are correlated with the rows before them, by over five standard errors."""
         centred = self.points - self.points.mean(0)
         products = (centred[1:] * centred[:-1]).mean(0) / centred.square().mean(0)
-        # NaN where nothing varies
+        # NaN if a coordinate is constant
         return bool((products * math.sqrt(len(self.points)) > 5).any())
 
 
@@ -107,8 +107,8 @@ class Truth:
     Args:
         metric: its name.
         name: a description of the data, for the output.
-        dim: of its points.
-        distance: of samples to it.
+        dim: of the points.
+        distance: of samples to the data.
         floor: samples ↦ the distances of the same number of perfect samples, shape (R,); empty if
             there are none.
         why_too_large: n ↦ why n samples are too many for the metric; None if they are not.
@@ -133,16 +133,16 @@ class Line:
         samples: name of the cloud.
         n: how many samples.
         distance: to the data; or this distance minus that of another cloud.
-        half_width: half of its 95 % interval; NaN where there is none.
+        half_width: half of its 95 % interval; NaN if it has none.
         verdict: in words.
         minus: name of the other cloud; empty for a distance.
         p_value: of a difference, corrected.
-        ess: how many independent draws the samples are worth; 0 for a difference.
+        ess: effective sample size, n for independent samples; 0 for a difference.
         r_hat: split R̂ of chains.
         floor: mean distance of perfect samples.
-        floor_sets: from how many sets it comes.
-        lower: end of the interval of perfect samples.
-        upper: end of the interval of perfect samples.
+        floor_sets: the number of sets of perfect samples.
+        lower: lower end of the interval of perfect samples.
+        upper: upper end of this interval.
     """
 
     metric: str
@@ -277,13 +277,13 @@ def require_fits(clouds: Mapping[str, Cloud], truth: Truth) -> None:
 
 
 def distances(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
-    """The distance of each cloud with its interval, its floor and the verdict, a line each."""
+    """A line for each cloud: its distance with its interval, its floor and the verdict."""
     lines = []
     for name, cloud in clouds.items():
         value = truth.distance(cloud.points).value
         # the jackknife needs independent rows
         half = math.nan if cloud.chains else _half_width(cloud.points, truth)
-        ess, r_hat = cloud.worth
+        ess, r_hat = cloud.ess_and_r_hat
         # ESS states of the chains, equally spaced
         rows = torch.linspace(0, len(cloud.points) - 1, ess).round().long()
         floor = truth.floor(cloud.points[rows] if cloud.chains else cloud.points)
@@ -313,7 +313,7 @@ def _half_width(points: Tensor, truth: Truth) -> float:
 
 def _verdict(cloud: Cloud, value: float, sets: int, low: float, high: float) -> str:
     """The verdict on a distance, from the interval of perfect samples."""
-    if cloud.chains and not cloud.worth[1] <= MIXED:
+    if cloud.chains and not cloud.ess_and_r_hat[1] <= MIXED:
         return "no verdict: the chains have not mixed"
     if sets < 2:
         count = "one set" if sets else "no set"
@@ -345,7 +345,7 @@ def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
 def differences(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
     """The difference of the distances of each pair of clouds, the farther minus the nearer.
 
-    A line for each pair: of independent samples, at least `jackknife.FEWEST` of each. The jackknife
+    Only for pairs of independent samples, with at least `jackknife.FEWEST` in each; the jackknife
     cannot compare rows that depend on each other.
     """
     usable = [

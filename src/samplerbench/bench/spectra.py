@@ -25,7 +25,7 @@ from torch import Tensor
 from samplerbench.bench.affine import affine_map
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.densities import OutputLaw
-from samplerbench.core.grids import Levels
+from samplerbench.core.grids import Levels, TruncatedLevels, in_data_units
 from samplerbench.core.models import Denoiser, Guided, Score
 from samplerbench.core.starts import Start
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
@@ -48,7 +48,8 @@ def why_no_spectrum(sweep: Sweep, cell: Cell) -> str | None:
 def why_not_gaussian(sampler: Sampler, model: Score, start: Start) -> str | None:
     """Why the law of a sampler's states is not known to be Gaussian; None if it is."""
     if not sampler.affine:
-        return "it chooses its own steps, so the law of its output is not Gaussian"
+        why = "it chooses its steps, clips or rejects"
+        return f"{why}: it is not affine, and the law of its output is not Gaussian"
     if not _is_diagonal(model):
         return "the law is exact for denoiser=oracle on a Gaussian only: see law=gaussian_twin"
     if type(start).moments is Start.moments:
@@ -80,12 +81,16 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     law, sampler = sweep.dataset, cell.settings
     assert isinstance(law, GaussianSpectrum)  # the metric has checked it
     assert sampler is not None
-    levels = sweep.levels(cell.steps, sampler)
+    levels = sweep.levels_of(cell)
     start = sweep.starts_of(sampler)[cell.start]
     mean, variances = start.moments(law.mean, law.variances, levels.rows[0])
     model = sweep.denoisers[cell.denoiser]
-    out = torch.stack(output_spectrum(sampler, model, levels, mean, variances))
-    nfe = sampler.evaluations(cell.steps) or 0
+    mean, variances = output_spectrum(sampler, model, levels, mean, variances)
+    # twice, since variances have squared units
+    variances = in_data_units(in_data_units(variances, levels), levels)
+    out = torch.stack([in_data_units(mean, levels), variances])
+    plain = isinstance(levels, TruncatedLevels)
+    nfe = (sampler.plain_evaluations if plain else sampler.evaluations)(cell.steps) or 0
     return OutputLaw(out.cpu(), nfe, time.perf_counter() - began)
 
 

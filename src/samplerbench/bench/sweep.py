@@ -25,13 +25,14 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
-from samplerbench.bench.cell import RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
+from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
+from samplerbench.bench.paths import paths_of, why_no_paths
 from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.grids import Grid, Levels
+from samplerbench.core.grids import Grid, Levels, in_data_units
 from samplerbench.core.models import Counted, Denoiser, Score
 from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
@@ -126,7 +127,11 @@ class Reference:
 #: The kinds of known output laws, by name: why a cell has none (or None), and its computation.
 OUTPUT_LAWS: Mapping[
     str, tuple[Callable[[Sweep, Cell], str | None], Callable[[Sweep, Cell], OutputLaw]]
-] = {"density": (why_no_density, density), "spectrum": (why_no_spectrum, spectrum_of)}
+] = {
+    "density": (why_no_density, density),
+    "paths": (why_no_paths, paths_of),
+    "spectrum": (why_no_spectrum, spectrum_of),
+}
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,8 @@ class Sweep:
         reference: evaluation points, shape (m, dim); no other draw shares points with them.
         truth: the law that samples are measured against, if it is not that of the data: the data
             with the noise of a Langevin sampler's level.
+        final: the end of a run: denoise, a step to x̂₀, or none, a normal step to the smallest
+            level with σ > 0, whose state is rescaled to x/α.
         recall: returns the stored row of a cell_id, or None; a stored row is not computed again.
         versions: of the software that determines the bits; part of every identity.
         n_samples: n, per cell and repetition.
@@ -188,12 +195,14 @@ class Sweep:
     labels: Labels = field(default_factory=Labels)
     truth: Dataset | None = None
     nfe: Sequence[int] = ()
+    final: str = "denoise"
     recall: Callable[[str], Row | None] = recall_nothing
     versions: Mapping[str, str] = field(default_factory=lambda: VERSIONS)
 
     def __post_init__(self) -> None:
         for name in ("n_samples", "repetitions", "block", "workers"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.final in FINAL, "final", self.final, " or ".join(FINAL))
         require(self.floor_repetitions >= 0, "floor_repetitions", self.floor_repetitions, ">= 0")
         require(len(self.steps) > 0, "steps", list(self.steps), "not empty")
         for name in ("nfe", "steps"):
@@ -201,14 +210,18 @@ class Sweep:
                 allowed = f"at least 1 and at most {MOST_STEPS:,}"
                 require(1 <= number <= MOST_STEPS, name, number, allowed)
         for name, sampler in self.samplers:
-            allowed = f"at least {sampler.least_evaluations(1)}, the cost of one step of {name}"
+            least = sampler.least_evaluations(1, plain=self.final == "none")
+            allowed = f"at least {least}, the cost of one step of {name}"
             require(len(self.steps_of(sampler)) > 0, "nfe", list(self.nfe), allowed)
 
     def steps_of(self, sampler: Sampler) -> list[int]:
         """The numbers of steps of a sampler."""
         if not self.nfe:
             return list(self.steps)
-        return sorted({steps for nfe in self.nfe if (steps := most_steps(sampler, nfe)) > 0})
+        return sorted({steps for nfe in self.nfe if (steps := self._most(sampler, nfe)) > 0})
+
+    def _most(self, sampler: Sampler, nfe: int) -> int:
+        return most_steps(sampler, nfe, plain=self.final == "none")
 
     def starts_of(self, sampler: Sampler) -> dict[str, Start]:
         """The starts of a sampler; chains have no prior, see `for_samplers`."""
@@ -253,15 +266,25 @@ class Sweep:
             versions=self.versions,
             seeds={name: getattr(self, name) for name in SEEDS},
             labels=self.labels,
+            final=self.final,
         )
+
+    @property
+    def path_grid(self) -> Grid:
+        """The grid of samplers that go from level to level, with the end `final`."""
+        return self._ending(self.final)
+
+    def _ending(self, final: str) -> Grid:
+        return grids.Truncated(self.grid) if final == "none" else self.grid
 
     @property
     def _held(self) -> tuple[str, str]:
         """Identity of the path for chains, and the name of their grid."""
         if not any(sampler.holds for _, sampler in self.samplers):
             return "", ""
-        grid = grids.for_samplers(self.grid, self.schedule, self.all_steps[0], holds=True)
-        name = self.labels.grid if grid is self.grid else "hold"
+        own = self.path_grid
+        grid = grids.for_samplers(own, self.schedule, self.all_steps[0], holds=True)
+        name = self.labels.grid if grid is own else "hold"
         return identity([self.schedule, grid]), name
 
     def _origin(self, name: str) -> Origin:
@@ -321,21 +344,39 @@ class Sweep:
         """The number of rows of `run`."""
         return sum(len(self.metrics_of(cell)) for cell in self.cells())
 
-    def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
-        """The levels for a number of steps: of the job's grid, or of a sampler's own."""
+    def levels(self, steps: int, sampler: Sampler | None = None, final: str = "") -> Levels:
+        """The levels for a number of steps: of the job's grid, or of a sampler's own.
+
+        Args:
+            steps: their number.
+            sampler: that runs on them; None for the levels of the grid.
+            final: as in `Cell`.
+        """
         require(1 <= steps <= MOST_STEPS, "steps", steps, f"at least 1, at most {MOST_STEPS:,}")
+        grid = self._ending(final or self.final)
         if sampler is None:
-            return self.grid(self.schedule, steps)
-        return sampler.levels(self.grid, self.schedule, steps)
+            levels = grid(self.schedule, steps)
+        else:
+            levels = sampler.levels(grid, self.schedule, steps)
+            if sampler.brings_levels:
+                return levels
+        found = f"{levels.steps} steps" if isinstance(levels, Levels) else type(levels).__name__
+        require(found == f"{steps} steps", "levels", found, f"Levels of {steps} steps")
+        return levels
+
+    def levels_of(self, cell: Cell) -> Levels:
+        """The levels of a cell's runs."""
+        return self.levels(cell.steps, cell.settings, cell.final)
 
     def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:
         """The cell's samples, block by block, shape (block or fewer, dim)."""
         if cell.settings is None:
             raise ValueError("the floor has no sampler")
-        levels = self.levels(cell.steps, cell.settings)
+        levels = self.levels_of(cell)
         for block in range(math.ceil(self.n_samples / self.block)):
             x, noise = self.beginning(cell, levels, block)
             x = final_state(cell.settings, denoiser, x, levels, noise)
+            x = in_data_units(x, levels)
             yield x[: self.n_samples - block * self.block]
 
     def beginning(self, cell: Cell, levels: Levels, block: int) -> tuple[Tensor, Noise]:
@@ -344,6 +385,9 @@ class Sweep:
         assert cell.settings is not None  # a floor has no sampler
         start = self.starts_of(cell.settings)[cell.start]
         x = start.draw(self.dataset, self.block, levels.rows[0], key)
+        shape = (self.block, self.dataset.dim)
+        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        require(found == shape, f"start.{cell.start}", found, f"states of shape {shape}")
         x = x.to(self.device, self.dtype)
         if cell.coupled:
             return x, BrownianNoise(("coupled", *key), levels)
@@ -437,9 +481,7 @@ class Sweep:
                 samples = draws.to(self.device, self.dtype)
             else:
                 model = Counted(self.denoisers[cell.denoiser])
-                reason = cell.settings.why_incompatible(
-                    model.model, self.levels(cell.steps, cell.settings)
-                )
+                reason = cell.settings.why_incompatible(model.model, self.levels_of(cell))
                 if reason is not None:
                     status, message = "incompatible", reason
                 else:
@@ -520,12 +562,13 @@ def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:
     return -(-total // sum(sizes))
 
 
-def most_steps(sampler: Sampler, nfe: int) -> int:
+def most_steps(sampler: Sampler, nfe: int, *, plain: bool = False) -> int:
     """The largest number of steps with at most nfe evaluations; 0 if one step needs more.
 
     An adaptive sampler may need more; `statistics.at_equal_cost` uses the counted evaluations.
+    `plain` if final=none.
     """
     steps = 0
-    while steps < nfe and sampler.least_evaluations(steps + 1) <= nfe:
+    while steps < nfe and sampler.least_evaluations(steps + 1, plain=plain) <= nfe:
         steps += 1
     return steps

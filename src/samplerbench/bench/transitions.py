@@ -1,17 +1,17 @@
 """A sampler as a chain of Gaussian transitions, found by running its unchanged code.
 
-A sampler yields states, and what it remembers besides is hidden in its loop. An *event* of a run is
-a call of the model, or a yielded state. At an event the states can be replaced: new ones are
-written into the tensor that the sampler goes on with. Whether this replaces all that it remembers
-is tested: two rows exchange their states, and from then on their noise, and then all later states
-must be exchanged too. If that fails at all events between two draws, x̂₀ of the yielded step is
-exchanged as well: a method of two steps remembers it.
+A sampler yields states. Other variables that it remembers are hidden in its loop. An *event* of a
+run is a call of the model, or a yielded state. At an event the states can be replaced: new ones are
+written into the tensor with which the sampler continues. A test shows whether this replaces all of
+its memory: two rows exchange their states, and from then on their noise. Then all later states must
+be exchanged too. If this fails at all events between two draws, x̂₀ of the yielded step is also
+exchanged: a method of two steps remembers it.
 
-Such an event after every draw makes the run a Markov chain. Its transitions are
+If there is such an event after every draw, the run is a Markov chain. Its transitions are
 
     x' = m(x) + s·z,   z ~ N(0, I) ,
 
-with the same s for all states, if noise enters as a Gaussian; that is tested on the draws too.
+with the same s for all states, if the noise enters as a Gaussian. This is tested too.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ OnEvent = Callable[[int, Tensor, Tensor | None], None]
 
 @dataclass(frozen=True)
 class Transition:
-    """A Gaussian transition, from the event of the one before (or the start) to its own.
+    """A Gaussian transition, from the previous event of the chain (or the start) to its own.
 
     Attributes:
         event: the number of its event.
-        with_x0: whether the sampler remembers x̂₀ besides its state there.
+        with_x0: whether the sampler remembers x̂₀ besides its state at this event.
         scale: s, the standard deviation of its noise.
         slope: the largest |∂m/∂x| along some paths, in one dimension.
     """
@@ -53,7 +53,7 @@ class Transition:
 
 
 class Refused(ValueError):
-    """The sampler is no chain of Gaussian transitions; the message says why."""
+    """The sampler is not a chain of Gaussian transitions; the message gives the reason."""
 
 
 class _Watched(Counted):
@@ -73,7 +73,7 @@ class _Watched(Counted):
 
 
 class _Draws:
-    """Noise that is made by a function of the number of the draw and a tensor of its shape."""
+    """Noise from a function of the number of the draw and a tensor of its shape."""
 
     def __init__(self, make: Callable[[int, Tensor], Tensor]) -> None:
         self._make, self._count = make, 0
@@ -98,7 +98,7 @@ def drive(
 
     Args:
         sampler: that can run on model and levels.
-        model: what it needs.
+        model: that the sampler needs.
         x: the first states, shape (n, dim).
         levels: of the states.
         make_noise: the number of a draw and states ↦ standard normal numbers for them.
@@ -125,12 +125,12 @@ def transitions(
 
     Args:
         sampler: a method that can run on model and levels.
-        model: what it needs.
+        model: that the sampler needs.
         levels: of the states.
         starts: first states, at least two different ones, shape (n, dim).
 
     Raises:
-        Refused: the run is no chain of Gaussian transitions.
+        Refused: the run is not a chain of Gaussian transitions.
     """
     if sampler.adaptive:
         raise Refused("it chooses its own steps")
@@ -212,7 +212,7 @@ def _measured(
 ) -> list[Transition]:
     """The transitions with scale and slope, along paths with noise from the starts."""
     source, place = KeyedNoise(("transitions", "scale")), {of.event: of for of in chain}
-    # each path four times: as it is, with the draw moved by 1 and −2, and with the state moved
+    # four versions of each path: unchanged, the draw moved by 1 and −2, and the state moved
     moves = torch.tensor([0.0, 1.0, -2.0, 0.0], dtype=starts.dtype)[:, None, None]
     distance = 1e-4 * float((starts - starts.mean(0)).abs().max())
     measured: dict[int, Transition] = {}

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.errors import require
+from samplerbench.errors import InvalidSetting, require
 
 Scale = TypeVar("Scale", float, Tensor)
 
@@ -319,6 +319,42 @@ def for_samplers(grid: Grid, schedule: NoiseSchedule, steps: int, holds: bool) -
     If the grid of the job moves, samplers that hold stay at the level of the data.
     """
     return hold if holds and not grid(schedule, steps).held else grid
+
+
+@dataclass(frozen=True, eq=False)
+class TruncatedLevels(Levels):
+    """Levels that end at the smallest σ > 0 of a grid."""
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """The levels of another grid without σ = 0: N steps, the last one to the smallest σ > 0.
+
+    They are its levels for N + 1 steps without the last one. Grids that stay at one level, or end
+    with noise, are not changed.
+
+    Args:
+        grid: the other one.
+    """
+
+    grid: Grid
+
+    def __call__(self, schedule: NoiseSchedule, steps: int) -> Levels:
+        try:
+            levels = self.grid(schedule, steps + 1)
+        except InvalidSetting as error:
+            if error.field != "steps":
+                raise
+            allowed = f"one less than with final=denoise, where it must be {error.allowed}"
+            raise InvalidSetting("steps", steps, allowed) from error
+        if levels.held or levels.rows[-1].sigma > 0:
+            return self.grid(schedule, steps)
+        return TruncatedLevels(levels.t[:-1], levels.alpha[:-1], levels.sigma[:-1])
+
+
+def in_data_units(x: Tensor, levels: Levels) -> Tensor:
+    """The output of a run: the last state, or x/α of it if the levels are truncated."""
+    return x / levels.rows[-1].alpha if isinstance(levels, TruncatedLevels) else x
 
 
 def _at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:

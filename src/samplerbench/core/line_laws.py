@@ -323,7 +323,7 @@ class LineNodes:
         masses: ωᵢ with E g(Y) ≈ Σ ωᵢ·g(yᵢ).
         log_density: ln of the density at the nodes.
         cdf: F at the nodes.
-        coarse: the same law by fewer nodes, to see the error of the quadrature.
+        coarse: the same law with fewer nodes, for the error of the quadrature.
     """
 
     points: Tensor
@@ -347,7 +347,7 @@ class LineNodes:
         first, last = rows[:, :-1], rows[:, 1:]
         wide = (last[0] > first[0]) & (last[1] > first[1])
         first, last = first[:, wide], last[:, wide]
-        # the part of a cell, and the sum over it
+        # the part of each cell, and the integral over it
         low, high = torch.zeros_like(first[0]), torch.ones_like(first[0])
         total, values = 0.0, _transport(law, p, first, last, low, high)
         for _ in range(60):
@@ -379,10 +379,10 @@ def _transport(
     Args:
         law: with quantile function G⁻¹.
         p: of the distance.
-        first: y, F and its slope where a cell begins, shape (3, n).
-        last: the same where it ends.
-        low: the part of the cell begins at this share of it.
-        high: it ends at this share.
+        first: y, F and its slope at the begin of a cell, shape (3, n).
+        last: the same at its end.
+        low: the begin of the part, as a share of the cell.
+        high: its end.
     """
     nodes, weights = _CELL
     share = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * nodes

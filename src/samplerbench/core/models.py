@@ -75,7 +75,7 @@ class Denoiser(Score):
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """x̂₀ and J = ∂x̂₀/∂x of states (n, dim), shapes (n, dim) and (n, dim, dim).
 
-        Rows must not depend on each other. By dim backward passes, unless a member knows J.
+        Rows must not depend on each other. This implementation takes dim backward passes.
         """
         with torch.enable_grad():
             states = x.detach().requires_grad_()
@@ -95,10 +95,11 @@ class Denoiser(Score):
 class Guided(Denoiser):
     """x̂₀ = γ·x̂₀(model) + (1 − γ)·x̂₀(guide): a denoiser that is moved away from another one.
 
-    The score is moved in the same way. With a model of the class and a guide of all data this is
-    classifier-free guidance: Ho and Salimans, "Classifier-free diffusion guidance", 2022 (arXiv
-    2207.12598), with γ = 1 + w. A sampler that uses it has not the law ∝ p^γ·p_guide^(1−γ): Bradley
-    and Nakkiran, "Classifier-free guidance is a predictor-corrector", 2024 (arXiv 2408.09000).
+    The score is moved in the same way. If the model is that of one class and the guide that of all
+    data, this is classifier-free guidance: Ho and Salimans, "Classifier-free diffusion guidance",
+    2022 (arXiv 2207.12598), with γ = 1 + w. The samples do not have the law ∝ p^γ·p_guide^(1−γ):
+    Bradley and Nakkiran, "Classifier-free guidance is a predictor-corrector", 2024 (arXiv
+    2408.09000).
 
     Args:
         model: the denoiser.

@@ -309,9 +309,9 @@ def _chosen(names: list[str], columns: str | None) -> list[int]:
     if columns is None:
         return [place for place, name in enumerate(names) if not name.endswith("__")]
     found: list[int] = []
-    for asked in columns.split(","):
-        own = [k for k, name in enumerate(names) if name == asked or name.startswith(f"{asked}.")]
-        require(len(own) > 0, "columns", asked, f"some of {', '.join(names)}")
+    for column in columns.split(","):
+        own = [k for k, name in enumerate(names) if name == column or name.startswith(f"{column}.")]
+        require(len(own) > 0, "columns", column, f"some of {', '.join(names)}")
         found += own
     return found
 

@@ -30,7 +30,7 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm"),
     *(".tif", ".tiff", ".webp"),
 )
-NAMED = 5  # so many of the files that are left out are named
+NAMED = 5  # the most files that a warning names
 
 Colours = Literal["grey", "rgb"]
 _MODES = {"grey": "L", "rgb": "RGB"}
@@ -67,12 +67,12 @@ def image_folder(
 
 
 def read_samples(path: str, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
-    """All images of a folder as they are, between −1 and 1, shape (n, channels, height, width).
+    """All images of a folder without resizing, from −1 to 1, shape (n, channels, height, width).
 
     Args:
         path: of the folder.
-        shape: of the images that they are compared with, (channels, height, width), which decides
-            the colours; None for three channels.
+        shape: of the images of the comparison, (channels, height, width); it determines the
+            colours. None for three channels.
 
     Raises:
         InvalidSetting: with the folder and its fault.
@@ -90,7 +90,7 @@ def read_samples(path: str, shape: tuple[int, ...] | None = None) -> NDArray[np.
 
 
 def _read_all(path: str, read_one: Callable[[Path], NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """The images of a folder and below it, by name; a warning has the files that are left out."""
+    """The images of a folder and its subfolders, by name; a warning lists files left out."""
     folder = Path(path).expanduser()
     usable = folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
     require(usable, "path", path, "a folder that can be read")

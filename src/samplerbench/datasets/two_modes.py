@@ -5,9 +5,9 @@
 The distance of the means, 2a·√d, grows with the dimension d. With a = v = 1 on a path with
 α² + σ² = 1 the two noised modes are one standard deviation from their middle at α = 1/√d. Biroli,
 Bonnaire, de Bortoli, Mézard, "Dynamical regimes of diffusion models", Nature Communications 2024
-(arXiv 2402.18491), call −ln α = ½·ln d the time of speciation. Weights of 2:1, a = 1 and v = .05 in
-many dimensions are a test of samplers of modes: Grenioux et al., "Stochastic localization via
-iterative posterior sampling", ICML 2024 (arXiv 2402.10758).
+(arXiv 2402.18491), call −ln α = ½·ln d the time of speciation. Grenioux et al., "Stochastic
+localization via iterative posterior sampling", ICML 2024 (arXiv 2402.10758), use weights of 2:1,
+a = 1 and v = .05 in many dimensions to test whether samplers find both modes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def two_modes(
 
     Args:
         dim: d, at most 256.
-        shift: a, of each coordinate.
-        weight: w, of the mode at +shift.
-        variance: v, of each mode, per coordinate.
+        shift: a, each coordinate of a mean.
+        weight: w of the mode at +shift.
+        variance: v of each coordinate in a mode.
     """
     require(1 <= dim <= 256, "dim", dim, "between 1 and 256")
     require(0 < shift < math.inf, "shift", shift, "positive and finite")

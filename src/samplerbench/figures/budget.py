@@ -25,6 +25,7 @@ _PANEL = 3.1
 _SHORT = {
     "discretisation": "steps",
     "generalisation": "general.",
+    "truncation": "trunc.",
     "finite data": "data",
     "optimisation": "optim.",
 }

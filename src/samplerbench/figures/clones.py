@@ -8,11 +8,11 @@ probability
 
 from Σ_k w_k² at pure noise to 1 at the data. The curve is this mean over even draws of x_t. The
 points are runs of the job's samplers that draw noise, from exact states at some of their levels;
-their bars are 95 % intervals. With less noise than the SDE has, such as η < 1, runs stay together
-for longer; without noise always, and such samplers are not shown.
+their bars are 95 % intervals. If a sampler has less noise than the SDE, as with η < 1, its runs
+stay together for longer. Without noise they never separate, so such samplers are not shown.
 
 For two modes ±m with the noised variance 1, φ = ½·∫ (G₊² + G₋²)/(G₊ + G₋), G± = N(±α·‖m‖, 1): at
-α·‖m‖ = 1 it is .775 in every dimension. Biroli, Bonnaire, de Bortoli, Mézard, "Dynamical regimes of
+α·‖m‖ = 1, φ is .775 in every dimension. Biroli, Bonnaire, de Bortoli, Mézard, "Dynamical regimes of
 diffusion models", Nature Communications 2024 (arXiv 2402.18491).
 """
 

@@ -171,7 +171,7 @@ def draw_curves(
         cells: as in `distance_curves`, of one start.
         x: steps or nfe.
         styles: by name.
-        by_setting: whether dashes tell settings apart, and not denoisers.
+        by_setting: whether dashes distinguish settings, and not denoisers.
     """
     groups = cells.groupby(["denoiser", "name"])
     for place, (key, curve) in enumerate(groups):
@@ -210,7 +210,7 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
 def _panels(count: int) -> tuple[list[Axes], float]:
     """The panels of a new figure and its width before it is scaled.
 
-    They are side by side, or one above the other where the figure is narrow.
+    They are side by side, or in one column if the figure is narrow.
     """
     width = _PANEL * count + 1.7
     stacked = narrow(width)
@@ -222,7 +222,7 @@ def _panels(count: int) -> tuple[list[Axes], float]:
 
 
 def curve_look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:
-    """The line and the markers of a curve, and of its key in the legend."""
+    """The line and the markers of a curve and of its entry in the legend."""
     return {
         "color": style.colour,
         "ls": style.dashes if by_setting else _LINES.get(denoiser, ":"),
@@ -234,9 +234,11 @@ def curve_look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, 
 def about(cells: pd.DataFrame) -> str:
     """The common settings of cells, for the line above a figure."""
     datasets = " and ".join(cells["dataset"].unique())
-    size = sizes(cells["metric"], cells["n_samples"])
-    bars = "; bars: 95 % intervals of the mean" if cells["upper"].notna().any() else ""
-    return f"{datasets}, {size}, {repetitions(cells['count'])}{bars}"
+    uncertain = bool(cells["upper"].notna().any())
+    size = sizes(cells["metric"], cells["n_samples"], exact=not uncertain)
+    bars = "; bars: 95 % intervals of the mean" if uncertain else ""
+    end = ", final=none" if "final" in cells and set(cells["final"]) == {"none"} else ""
+    return f"{datasets}, {size}, {repetitions(cells['count'])}{end}{bars}"
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:

@@ -1,8 +1,8 @@
-"""Distances to the data, and below them what their floor hides.
+"""Distances to the data, and below them the errors that their floor hides.
 
-The upper row is that of `distance`. The lower row has a panel of KL divergences for each start, of
-samplers that draw no noise, and one of paired distances, of those that do; `bench.floor_free` says
-what both are. They have one repetition.
+The upper row is that of `distance`. The lower row has a panel of KL divergences for each start (of
+samplers that draw no noise), and one of paired distances (of samplers that draw noise). Both are
+defined in `bench.floor_free`, and have one repetition.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from samplerbench.figures.style import (
 
 
 def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -> Figure:
-    """Panels of distances with their floor, and of what has none.
+    """Panels of distances with their floor, and of errors that have no floor.
 
     Args:
         table: rows of the results store.
         metric: of the distances.
         x: steps or nfe.
-        view: that wrote the rows without a floor.
+        view: the views whose rows have no floor.
     """
     own = to_data(table)
     floors = own[(own["metric"] == metric) & (own["denoiser"] == "law")]
@@ -75,6 +75,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
         upper[0].set_ylabel(distance_title(metric, own[own["metric"] == metric]["reference"]))
         fit_distances(upper[0], cells["mean"], pd.concat(of_starts.values()))
         lower: list[Axes] = []
+        exact = bool(finished["upper"].isna().all())  # on a line, with noise too
         for place, start in enumerate(starts if not finished.empty else ()):
             axes = figure.add_subplot(grid[1, place], sharey=lower[0] if lower else None)
             lower.append(axes)
@@ -82,7 +83,8 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
             draw_curves(axes, finished[finished["start"] == start], x, styles, by_setting=False)
             missing = laws[(laws["start"] == start) & (laws["status"] == NOT_A_DENSITY)]
             mark_missing(axes, missing, x, styles)
-            axes.set_title("Without a floor: samplers without noise", fontsize="medium")
+            whose = "all samplers" if exact else "samplers without noise"
+            axes.set_title(f"Without a floor: {whose}", fontsize="medium")
         if lower:
             lower[0].set_ylabel(metric_title(KL))
             fit_distances(lower[0], finished["mean"], pd.Series(dtype=float))
@@ -108,7 +110,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
         beside.axis("off")
         beside.legend(handles=keys, loc="center left", handlelength=2.8)
         size = sizes([metric], cells["n_samples"])
-        below = [sizes([KL], cells["n_samples"])] * (not finished.empty)
+        below = [sizes([KL], cells["n_samples"], exact)] * (not finished.empty)
         below += [size] * (not paired.empty)
         subtitle(
             figure,

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -44,18 +45,26 @@ class SpectrumError(GaussianPicture):
         }
         with mpl.rc_context(styled()):
             figure = Figure(figsize=sized(3.1 * columns + 1.2, 2.9 * rows), layout="constrained")
+            ranks = np.geomspace(1, len(eigenvalues), 60).astype(int)  # even along the axis
+            errors = []
             grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
             for axes, (label, own) in zip(grid.flat, panels.items(), strict=False):
                 for run in own:
                     _, variances = state_law(scene, run, run.steps)
                     error = ((variances[varies][order] / eigenvalues).sqrt() - 1).abs()
                     axes.plot(eigenvalues, error, color=colours[run.steps], lw=1.2)
+                    errors.append(error.numpy()[-ranks])
                 axes.set_xscale("log")
                 axes.set_yscale("log")
                 axes.set_title(label)
                 axes.set_xlabel("eigenvalue λ of the data's covariance")
                 axes.set_ylabel("relative error of √λ")
                 axes.label_outer()
+            # the curve has a dip, which may be deep, if an error changes its sign
+            shown = np.concatenate(errors)
+            if (shown > 0).any():
+                low, high = np.quantile(shown[shown > 0], [0.02, 1])
+                grid.flat[0].set_ylim(low / 3, 2 * high)
             for axes in grid.flat[len(panels) :]:
                 axes.set_visible(False)
             add_legend(

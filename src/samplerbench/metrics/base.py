@@ -227,8 +227,8 @@ class SpectrumDistance(OutputLawMetric):
 class Divergence(OutputLawMetric):
     """A divergence of the samples' law q from the data's law p, from ln r = ln p − ln q.
 
-    It needs the density of q, which `bench.densities` computes: at points that are drawn from q, of
-    samplers that draw no noise, or in one dimension at the nodes of a quadrature.
+    It needs the density of q, which `bench.densities` computes: for samplers that draw no noise at
+    points that are drawn from q; in one dimension, for all samplers, at the nodes of a quadrature.
     """
 
     is_wasserstein: ClassVar[bool] = False
@@ -270,7 +270,7 @@ class Divergence(OutputLawMetric):
 def by_quadrature(
     law: LineNodes, distance: Callable[[LineNodes], float], **info: float
 ) -> Measurement:
-    """The distance of a law on a line, between value ± its change from the coarser nodes."""
+    """The distance of a law on a line; its bounds are ± the difference from the coarser nodes."""
     value = distance(law)
     error = math.nan if law.coarse is None else abs(value - distance(law.coarse))
     info = {"quadrature_error": error, **info}

@@ -84,24 +84,6 @@ class MaxSliced(Metric):
         return _MaxSlicedDistance(SlicedReference(self, reference, seed), reference.shape[1])
 
 
-def max_sliced_wasserstein(
-    samples: Tensor,
-    reference: Tensor,
-    *,
-    p: float = 2.0,
-    directions: int = 1000,
-    precision: Precision = "float64",
-    seed: int = 0,
-) -> float:
-    """Return the largest W_p between `(n, dim)` and `(m, dim)` over random directions.
-
-    Raises:
-        ValueError: a cloud is empty or not finite, the clouds differ in dimension, or a setting is
-            out of range.
-    """
-    return MaxSliced(p, directions, precision).against(reference, seed=seed)(samples).value
-
-
 class SlicedReference:
     """A reference `(m, dim)`, projected on random directions and sorted, block by block.
 

@@ -5,9 +5,9 @@ the data
 
     W_p^p = ∫ |F⁻¹(u) − G⁻¹(u)|^p du = E|Y − G⁻¹(F(Y))|^p,     Y the output.
 
-`bench.line_densities` computes the law of the output, of samplers with and without noise. There is
-no floor and no repetition. `info` has `quadrature_error`, the change of the value from a coarser
-quadrature.
+`bench.line_densities` computes the law of the output of samplers with and without noise. There is
+no floor and no repetition. `info` has `quadrature_error`, the difference from the value of a
+coarser quadrature.
 
 Reference: F. Santambrogio, Optimal Transport for Applied Mathematicians, Birkhäuser 2015,
 Proposition 2.17.

@@ -63,7 +63,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _write_tables(report: Report, directory: Path) -> None:
-    # pandas takes seven times as long; the name of a folder may contain bytes that are no text
+    # pandas takes seven times as long; the name of a folder may contain bytes that are not text
     runs = report.values["run"].map(lambda name: name.encode(errors="replace").decode())
     values = Table.from_pandas(report.values.assign(run=runs), preserve_index=False)
     write_csv(values, directory / "cells.csv")

@@ -68,6 +68,15 @@ class AnnealedLangevin(Sampler):
     def ends_at_data(self) -> bool:
         return self.denoise
 
+    def _why_not_on(self, levels: Levels) -> str | None:
+        reason = super()._why_not_on(levels)
+        if reason is None and levels.rows[-1].sigma > 0:
+            return (
+                "AnnealedLangevin ends with the noise of its last level by itself: use "
+                "final=denoise, and its own setting denoise"
+            )
+        return reason
+
     def evaluations(self, steps: int) -> int:
         return self.inner * steps + self.denoise
 

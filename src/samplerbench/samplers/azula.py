@@ -3,9 +3,8 @@
     sampler = azula.sample.DDIMSampler(denoiser, steps=N)
     x = sampler(x)
 
-Our denoiser takes the place of azula's: its posterior mean at time t is x̂₀ at the (α_t, σ_t) of
-the schedule of azula that is chosen. That schedule ends with noise (σ_min = 10⁻³), and so do the
-states.
+Our denoiser replaces azula's: its posterior mean at time t is x̂₀ at the (α_t, σ_t) of the chosen
+schedule of azula. That schedule ends with noise (σ_min = 10⁻³), and so do the states.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Azula(Peer):
         object.__setattr__(self, "version", self.installed())
         kind = _chosen("sample", "Sampler", "method", self.method)
         path = _chosen("noise", "Schedule", "schedule", self.schedule)
-        # the arguments of the base class too, but those that the loop hands over
+        # including arguments of the base class, but not those that the loop gives
         base = signature(_module("sample").Sampler.__init__)
         known = {**base.parameters, **signature(kind.__init__).parameters}
         for name in ("self", "denoiser", "kwargs", "steps", "silent", "device", "dtype"):

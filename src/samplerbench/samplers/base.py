@@ -107,9 +107,17 @@ class Sampler(ABC):
         """
         return steps
 
-    def least_evaluations(self, steps: int) -> int:
-        """The smallest number of evaluations in a run of N steps."""
-        return self.evaluations(steps) or steps
+    def plain_evaluations(self, steps: int) -> int | None:
+        """The same for a run of N steps that ends at σ > 0 (final=none).
+
+        That is N + 1 steps without the one to the data, which takes one evaluation.
+        """
+        count = self.evaluations(steps + 1)
+        return None if count is None else count - 1
+
+    def least_evaluations(self, steps: int, *, plain: bool = False) -> int:
+        """The smallest number of evaluations in a run of N steps; `plain` if final=none."""
+        return (self.plain_evaluations(steps) if plain else self.evaluations(steps)) or steps
 
     def levels(self, grid: Grid, schedule: NoiseSchedule, steps: int) -> Levels:
         """The levels of a run of N steps, of the job's grid if the sampler has none of its own."""
@@ -236,7 +244,7 @@ def iterate(
 def _noted(
     sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise: Noise
 ) -> Iterator[Step]:
-    """The steps of a sampler; an error in one has a note of the step."""
+    """The steps of a sampler; an error in a step gets a note with the step."""
     count = 0
     try:
         # the signature of `steps` promises a denoiser; a score is enough if the sampler says so
@@ -250,7 +258,7 @@ def _noted(
 
 
 def place_of(sampler: Sampler, levels: Levels, count: int) -> str:
-    """The step after `count` others in words, and what the sampler may have to declare."""
+    """A description of the step after `count` others, with a hint for the author of the sampler."""
     now, to = levels.rows[count : count + 2]
     text = f"{IN_STEP}{count + 1}, from t={now.t:.3g}, α={now.alpha:.3g}, σ={now.sigma:.3g}"
     if now.alpha == 0 and not sampler.needs_signal:

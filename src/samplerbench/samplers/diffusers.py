@@ -5,9 +5,9 @@
         y = network(scheduler.scale_model_input(x, t), t)
         x = scheduler.step(y, t, x).prev_sample
 
-Our denoiser takes the place of a network that was trained on the scheduler's own levels. Such a
-network knows its level by t alone. So the denoiser is evaluated at the level that belongs to t,
-also where the scheduler has rounded t and its state is at another one:
+Our denoiser replaces a network that was trained on the scheduler's own levels. Such a network knows
+its level by t alone. So the denoiser is evaluated at the level that belongs to t, also if the
+scheduler has rounded t and its state is at another level:
 
 - a table ᾱ: t is an index, α² = ᾱ_t, σ² = 1 − ᾱ_t. Between two indices ln σ/α is linear, which
   is the inverse of the formula by which diffusers finds t. If the job's schedule is a table too, as
@@ -18,8 +18,8 @@ also where the scheduler has rounded t and its state is at another one:
   and c_out;
 - `IPNDMScheduler`: its own α and σ, and v.
 
-What a pipeline does around this loop is not here: some begin with N(0, I), and some with
-`init_noise_sigma`. Our starts are laws at the first level of the states.
+A pipeline also draws the start: some begin with N(0, I), and some with `init_noise_sigma`. Here the
+start is a law at the first level of the states.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FLOW = (
     *("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"),
     *("FlowMatchLCMScheduler", "LTXEulerAncestralRFScheduler"),
 )
-#: What the loop itself hands to `step` and `set_timesteps`.
+#: Arguments of `step` and `set_timesteps` that the loop itself gives.
 _OURS = (
     *("self", "model_output", "timestep", "sample", "generator", "variance_noise", "return_dict"),
     *("num_inference_steps", "device", "timesteps", "sigmas"),
@@ -67,11 +67,11 @@ class Diffusers(Peer):
 
     Args:
         scheduler: the name of its class; null with `config` is the class that this names.
-        settings: what differs from the defaults of the class: its config, and arguments of its
-            `step` (such as eta) and `set_timesteps` (such as mu).
-        config: a scheduler_config.json, or the folder of one, or of a pipeline. `settings` go
-            before it. Keys that the class does not have are left out, as diffusers does.
-        custom: a scheduler class of a trusted package, in the place of `scheduler`.
+        settings: those that differ from the defaults of the class: of its config, and arguments of
+            its `step` (such as eta) and `set_timesteps` (such as mu).
+        config: a scheduler_config.json, its folder, or the folder of a pipeline. `settings` win
+            over it. Keys that the class does not have are left out, as diffusers does.
+        custom: a scheduler class of a trusted package, instead of `scheduler`.
     """
 
     package: ClassVar[str] = "diffusers"
@@ -100,7 +100,7 @@ class Diffusers(Peer):
         default = {k: p.default for k, p in _parameters(kind.__init__).items()}
         differs = {k: config[k] for k in default if k in config and config[k] != default[k]}
         called = {k: v for k, v in given.items() if k not in init}
-        # what decides the values, however it was given
+        # the same fields for the same scheduler, with or without `config`
         object.__setattr__(self, "scheduler", kind.__name__)
         object.__setattr__(self, "settings", differs | called)
         object.__setattr__(self, "config", None)

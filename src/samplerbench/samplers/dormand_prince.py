@@ -77,8 +77,8 @@ class DormandPrince(Sampler):
     def evaluations(self, steps: int) -> int | None:
         return None
 
-    def least_evaluations(self, steps: int) -> int:
-        return 1 + 6 * (steps - 1)
+    def least_evaluations(self, steps: int, *, plain: bool = False) -> int:
+        return 1 + 6 * (steps if plain else steps - 1)
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         rows = levels.rows

@@ -3,13 +3,12 @@
     sigmas = k_diffusion.sampling.get_sigmas_karras(N, sigma_min, sigma_max)
     x = k_diffusion.sampling.sample_heun(model, x, sigmas)
 
-Our denoiser takes the place of `model`: x̂₀ at α = 1 and the σ that the function asks for.
+Our denoiser replaces `model`: x̂₀ at α = 1 and the σ of the call.
 
-Only `sampling.py` of the package is loaded. The package itself asks for torchvision, CLIP, kornia
-and more, of which `sampling.py` uses one function of three lines. Its SDE library is only the
-default source of noise of some functions, which are handed ours, and its ODE library is for
-likelihoods. Where these are not installed, empty modules stand in for them while the file is
-loaded.
+Only `sampling.py` of the package is loaded. The package itself needs torchvision, CLIP, kornia and
+more; `sampling.py` uses only one function of three lines from the rest of it. Its SDE library is
+the default source of noise of some functions, which get ours, and its ODE library is for
+likelihoods. If these are not installed, empty modules replace them while the file is loaded.
 
 A function runs from its first to its last step in one call. Its states come from its callback, and
 are kept until the run ends. Functions that choose their own steps between σ_max and σ_min
@@ -51,9 +50,9 @@ from samplerbench.samplers.peers import (
 )
 
 KARRAS = "get_sigmas_karras"
-#: Where σ begins and ends: of the configs of the package's own models.
+#: The range of σ in the configs of the package's own models.
 RANGE = {"sigma_min": 0.01, "sigma_max": 80.0}
-#: What the loop hands to a function and to a grid.
+#: Arguments of a function and of a grid that the loop gives.
 _OURS = (
     *("model", "x", "sigmas", "extra_args", "callback", "disable", "noise_sampler"),
     *("n", "sigma_min", "sigma_max", "device", "return_info"),
@@ -70,8 +69,8 @@ class KDiffusion(Peer):
         function: its name.
         settings: keyword arguments that differ from its defaults, such as eta, s_churn or order.
         sigmas: the function that makes the grid; null is get_sigmas_karras.
-        sigmas_settings: what differs of its arguments; sigma_min and sigma_max, which have no
-            defaults there, are those of `RANGE`.
+        sigmas_settings: its arguments that differ from the defaults; sigma_min and sigma_max, which
+            have no defaults there, are those of `RANGE`.
     """
 
     package: ClassVar[str] = "k-diffusion"
@@ -118,7 +117,7 @@ class KDiffusion(Peer):
         return grid(steps, **self._scales(grid))  # type: ignore[no-any-return]
 
     def _scales(self, function: Callable[..., Any]) -> dict[str, Any]:
-        """The arguments that a function takes of those of the grid."""
+        """The arguments of the grid that a function takes."""
         known = signature(function).parameters
         scales = RANGE | dict(self.sigmas_settings or {})
         return {k: v for k, v in scales.items() if k in known}
@@ -185,7 +184,7 @@ class Denoised:
 class Path:
     """The noise between two σ: the increment of a Brownian motion in σ, divided by its deviation.
 
-    That is the law of the package's own `BrownianTreeNoiseSampler`, where two calls of one step
+    That is the law of the package's own `BrownianTreeNoiseSampler`, in which two calls of one step
     overlap: [σ, σ'] and [σ, σ''].
     """
 
@@ -200,7 +199,7 @@ class Path:
             self.first, self.known = first, {first: torch.zeros_like(self.x)}
         if to not in self.known:
             fresh = self.draws.normal(self.x)
-            # the nearest known places, above and below in σ
+            # the nearest known points, above and below in σ
             above = min(s for s in self.known if s > to)
             below = [s for s in self.known if s < to]
             if below:

@@ -6,13 +6,13 @@ things, so that the data, the model, the start and the metric are the same as fo
 - **the model.** At κ' = σ'/α' of its own path the denoiser is evaluated at the level of the job's
   schedule with the same κ, at the state rescaled to it: x/α is the same on all paths. A κ' beyond
   the end of the schedule is only possible for an exact denoiser, which gets the peer's own level.
-  From x̂₀ follows what the code asks for: ε̂ = (x − α·x̂₀)/σ, v = α·ε̂ − σ·x̂₀, or ε̂ − x̂₀. At
+  x̂₀ gives the output that the code needs: ε̂ = (x − α·x̂₀)/σ, v = α·ε̂ − σ·x̂₀, or ε̂ − x̂₀. At
   σ = 0 we set ε̂ = −σ·s(x) = 0.
 - **the noise.** Within a step `torch.randn` and `torch.randn_like` return our keyed numbers, so a
   run depends on its key only, and neither reads nor changes the global generator.
-- **the levels** of its states, `OwnLevels`, in the place of those of the job's grid.
+- **the levels** of its states, `OwnLevels`, instead of those of the job's grid.
 
-A peer declares no order. `Peer.stochastic` and `evaluations` are found by a run on a toy model.
+A peer declares no order. `Peer.stochastic` and `evaluations` come from a run on a simple model.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from samplerbench.samplers.base import Sampler, final_state
 
 @dataclass(frozen=True, eq=False)
 class OwnLevels(Levels):
-    """The levels of a peer's states; where its code goes back to more noise, the level before.
+    """The levels of a peer's states; if its code goes back to more noise, the level stays.
 
     Args:
         asked: the number of steps that its code is asked for; it may take more.
@@ -54,7 +54,7 @@ class OwnLevels(Levels):
 def own_levels(
     schedule: NoiseSchedule, scales: Sequence[tuple[float, float]], asked: int
 ) -> OwnLevels:
-    """The levels with the given (α, σ), on a path of theirs; t is the job's time of the same κ."""
+    """The levels with the given (α, σ) of a peer's path; t is the job's time with the same κ."""
     kept: list[tuple[float, float]] = []
     for alpha, sigma in scales:
         back = bool(kept) and sigma * kept[-1][0] > kept[-1][1] * alpha
@@ -100,7 +100,7 @@ def places(schedule: NoiseSchedule, scales: Sequence[tuple[float, float]]) -> li
     t = torch.where(inside, t, (kappa > least).double())
     ours = torch.stack(schedule(t))
     own = torch.stack([alpha, sigma])
-    # on a path that is the same but for rounding its own numbers are kept
+    # if the paths differ by rounding only, use the peer's own numbers
     same = ((ours - own).abs() <= 1e-12 * own.abs()).all(0) | ~inside
     ours = torch.where(same, own, ours)
     ratio = torch.where(same, 1.0, ours.norm(dim=0) / own.norm(dim=0))
@@ -146,7 +146,7 @@ class Drawing(TorchFunctionMode):
 
 
 class Toy(Denoiser):
-    """The oracle of N(0, I), in closed form."""
+    """The oracle of N(0, I)."""
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         super().__init__()

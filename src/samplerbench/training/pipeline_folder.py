@@ -280,7 +280,7 @@ def event_shape(unet: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def _why_no_pipeline(folder: Path) -> str:
-    """What a folder without model_index.json is, and what to give instead."""
+    """Why a folder without model_index.json is refused, and the model to give instead."""
     missing = "it has no model_index.json"
     if (folder.parent / "model_index.json").is_file():
         return f"{missing}; a pipeline is in the folder above it: model={folder.parent}"

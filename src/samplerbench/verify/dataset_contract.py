@@ -85,16 +85,25 @@ def noised(law: Dataset) -> str | None:
 
 
 def moments(law: Dataset) -> str | None:
-    """Mean and variance of each coordinate, if they are known, are those of draws."""
+    """Mean, variance and covariance of the coordinates, if they are known, are those of draws."""
     known = law.moments()
     if known is None or not law.can_be_drawn:
         return DOES_NOT_APPLY
-    found = Moments.of(_draws(law, 5))
+    draws = _draws(law, 5)
+    found = Moments.of(draws)
     for name, other in (("mean", "mean_error"), ("variance", "variance_error")):
         gap = (getattr(known, name) - getattr(found, name)).abs()
         error = (getattr(known, other).square() + getattr(found, other).square()).sqrt()
         if not (gap <= 6 * error + 1e-9 * getattr(found, name).abs() + 1e-12).all():
             return f"a {name} is {float((gap / error).nan_to_num().max()):.0f} standard errors off"
+    covariance = law.covariance()
+    if covariance is not None:
+        centred, count = draws - found.mean, len(draws)
+        product, square = centred.T @ centred / count, centred.square().T @ centred.square() / count
+        gap, error = (covariance - product).abs(), ((square - product.square()) / count).sqrt()
+        if not (gap <= 6 * error + 1e-9 * product.abs().max() + 1e-12).all():
+            worst = float((gap / error).nan_to_num().max())
+            return f"a covariance is {worst:.0f} standard errors off"
     return None
 
 
@@ -104,7 +113,7 @@ def oracle(law: Dataset) -> str | None:
     if model is None:
         return DOES_NOT_APPLY
     if getattr(model, "schedule", None) != PATH:
-        return "the oracle's schedule is not the one that it was made for"
+        return "the schedule of the oracle is not the argument of `oracle`"
     count = 20_000 if law.dim <= 2 and law.known_law else min(2_000, 2**20 // law.dim)
     x0 = law.sample(count, np.random.default_rng(1))
     eps = _normal(*x0.shape)

@@ -156,7 +156,7 @@ def exact(metric: AnyMetric) -> str | None:
 
 
 def line(metric: AnyMetric) -> str | None:
-    """On a line the distance of a law of outputs to itself is 0, and positive to another one."""
+    """On a line the distance of an output's law to the same law is 0, to another law positive."""
     if not isinstance(metric, OutputLawMetric) or metric.needs != "density":
         return DOES_NOT_APPLY
     z = torch.linspace(-9, 9, 400, dtype=torch.float64)

@@ -9,18 +9,19 @@ smooth there, and there is no step to the data.
   to the flow from the same starts. In x̄ = x/α and u = ln κ the flow is dx̄/du = x̄ − x̂₀ on every
   schedule, so one reference solution, to 1e-12, is enough.
 - The order of a stochastic sampler is that of its law (the weak order). On Gaussian data mean and
-  covariance of the output of an affine sampler are known exactly, see `exact_law`.
+  covariance of the output of an affine sampler are known exactly, see `exact_law`. On a mixture on
+  a line the law of the output is known by quadrature, see `bench.line_densities`; its error is its
+  W₁ distance from the law of the path.
 
 A Gaussian is not enough: its field is linear, and then errors in the nonlinear order conditions and
-in the first steps vanish. So the orders of deterministic samplers are measured on a Gaussian and on
-a mixture. Those of stochastic samplers are measured on the Gaussian only, where the law is exact.
+in the first steps vanish. So all orders are measured on a Gaussian and on a mixture.
 
-An order is not enough either. A wrong coefficient of a higher difference, or one that is right for
-equal steps only, keeps an order of 2 on smooth levels. So the error of a deterministic sampler on
-the mixture is also compared with that of a reference method of the same order, at N = 160, on these
-levels and on rough ones, whose steps are alternately short and long (1 : 3). The samplers here have
-.02 to 1.9 times the error of the reference, except iPNDM on rough levels: 130 times, since its
-weights are those of equal steps.
+The order does not show every fault either. A wrong coefficient of a higher difference, or one that
+is right for equal steps only, keeps an order of 2 on smooth levels. So the error of a deterministic
+sampler on the mixture is also compared with that of a reference method of the same order, at
+N = 160, on these levels and on rough ones, whose steps are alternately short and long (1 : 3). The
+samplers here have .02 to 1.9 times the error of the reference, except iPNDM on rough levels: 130
+times, since its weights are those of equal steps.
 """
 
 from __future__ import annotations
@@ -36,9 +37,14 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from samplerbench.bench.line_densities import law_of_output
+from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import Level, Levels
+from samplerbench.core.line_laws import MixtureLine
+from samplerbench.core.models import Density
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, NoiseSchedule, VPLinear
+from samplerbench.core.starts import Exact
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.samplers.adams_bashforth import AdamsBashforth
@@ -55,9 +61,13 @@ MIXTURE = GaussianMixture(
     ((1.5, 0.0), (-1.0, 1.0), (0.0, -1.5)),
     (((0.3, 0.1), (0.1, 0.2)), ((0.1, 0.0), (0.0, 0.5)), ((0.2, -0.1), (-0.1, 0.2))),
 )
+#: The mixture on a line, for laws of samplers that draw noise.
+LINE = GaussianMixture(
+    (0.2, 0.5, 0.3), ((1.5,), (-1.0,), (0.2,)), (((0.3,),), ((0.1,),), ((0.5,),))
+)
 LAWS = {"gaussian": GAUSSIAN, "mixture": MIXTURE}
 
-#: A method of each order, whose error is the unit of `relative_error`.
+#: The reference method of each order for `relative_error`.
 REFERENCES: dict[int, Sampler] = {
     1: DDIM(0.0),
     2: AdamsBashforth(points=2),
@@ -96,7 +106,7 @@ def interior(schedule: NoiseSchedule, steps: int) -> Levels:
 
 
 def rough(schedule: NoiseSchedule, steps: int) -> Levels:
-    """The same with steps that are alternately three times as long as the others; N is even."""
+    """The same range with steps that are alternately short and three times as long; N is even."""
     lengths = torch.tensor([1.0, 3.0], dtype=torch.float64).repeat(steps // 2)
     ends = torch.cat([torch.zeros(1, dtype=torch.float64), lengths.cumsum(0)])
     return _between_ends(schedule, ends / ends[-1])
@@ -136,8 +146,8 @@ def measured_order(
 ) -> Order | None:
     """The order on a law, or None if it cannot be measured.
 
-    It cannot be measured for Langevin and adaptive methods, and for a stochastic method on a
-    mixture or if it is not affine.
+    It cannot be measured for Langevin and adaptive methods. For a stochastic method it needs an
+    affine method on the Gaussian, and on the mixture a law by quadrature.
 
     Args:
         sampler: with its settings.
@@ -148,10 +158,14 @@ def measured_order(
     if sampler.order is None or sampler.adaptive:
         return None
     if sampler.stochastic:
-        if law != "gaussian" or not sampler.affine:
+        if law == "gaussian" and not sampler.affine:
             return None
         steps = steps[:3]  # the cost of the exact law is quadratic in N
-        errors = [_error_of_law(sampler, schedule, n) for n in steps]
+        error = _error_of_law if law == "gaussian" else _error_on_line
+        try:
+            errors = [error(sampler, schedule, n) for n in steps]
+        except Refused:
+            return None
     else:
         levels = [interior(schedule, n) for n in steps]
         errors = [_error_of_states(sampler, schedule, law, one) for one in levels]
@@ -173,6 +187,17 @@ def _error_of_law(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> floa
     start, exact = (noised_law(mean, covariance, levels.rows[row]) for row in (0, -1))
     output = output_law(sampler, GAUSSIAN.oracle(schedule), levels, *start)
     return sum(float((got - want).norm()) for got, want in zip(output, exact, strict=True))
+
+
+def _error_on_line(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> float:
+    levels, oracle = interior(schedule, steps), LINE.oracle(schedule)
+    first, last = levels.rows[0], levels.rows[-1]
+    assert isinstance(oracle, Density)
+    path, starts = oracle.log_density, Exact().draw(LINE, 64, first, (0, 0, 0))
+    output, _ = law_of_output(sampler, oracle, levels, lambda x: path(x, first), starts)
+    weights, means, variances = (values.flatten() for values in LINE.tensors())
+    spread = last.alpha**2 * variances + last.sigma**2
+    return output.distance(MixtureLine(weights, last.alpha * means, spread.sqrt()), 1)
 
 
 def _start() -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
-from samplerbench.core.grids import Level, Levels
+from samplerbench.core.grids import Level, Levels, TruncatedLevels
 from samplerbench.core.models import Counted, Denoiser, Density, Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPCosine
@@ -186,13 +186,23 @@ def sampler_type(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 
 def evaluations(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """The number of evaluations is `evaluations(steps)`."""
+    """The number of evaluations is `evaluations(steps)`, or with final=none `plain_evaluations`.
+
+    The latter is tested for samplers that accept such levels.
+    """
     for steps in (1, 2, STEPS):
-        expected, counted = sampler.evaluations(steps), Counted(bed.model)
-        levels, x = bed.levels(sampler, steps), bed.start(sampler, 3)
-        final_state(sampler, counted, x, levels, _noise())
-        if expected is not None and counted.evaluations != expected:
-            return f"evaluations({steps}) is {expected}, and {counted.evaluations} are made"
+        whole = bed.levels(sampler, steps + 1)
+        plain = TruncatedLevels(whole.t[:-1], whole.alpha[:-1], whole.sigma[:-1])
+        moves = not (sampler.holds or sampler.brings_levels)
+        takes_plain = moves and sampler.why_incompatible(bed.model, plain) is None
+        runs = [("evaluations", sampler.evaluations(steps), bed.levels(sampler, steps))]
+        if takes_plain:
+            runs.append(("plain_evaluations", sampler.plain_evaluations(steps), plain))
+        for name, expected, levels in runs:
+            counted = Counted(bed.model)
+            final_state(sampler, counted, bed.start(sampler, 3), levels, _noise())
+            if expected is not None and counted.evaluations != expected:
+                return f"{name}({steps}) is {expected}, and {counted.evaluations} are made"
     return None
 
 

@@ -22,7 +22,8 @@ Each fault is one line on standard error, and the exit status is 1.
 
 from __future__ import annotations
 
-from samplerbench.app.config.folders import groups, member_files
+from samplerbench.app.commands.complaints import ADDING
+from samplerbench.app.config.folders import groups, member_files, own_directories
 from samplerbench.errors import InvalidSetting, require
 
 
@@ -43,6 +44,7 @@ def main(words: list[str]) -> None:
         if name not in names and "." not in name:
             others = [f"{other}={name}" for other in groups() if name in member_files(other)]
             allowed = f"one of {', '.join(names)}, or a class of that kind, package.Class"
+            allowed += ADDING * (not own_directories())
             allowed = " or ".join(others) or allowed
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))

@@ -53,7 +53,7 @@ TOLERANCE = 0.15
 #: The levels on which errors are compared with those of reference methods.
 GRIDS = {"smooth": interior, "rough": rough}
 
-#: An error of so many times that of the reference method is remarkable.
+#: The least ratio to the error of the reference method that gets a remark.
 LARGE_ERROR = 10
 
 #: The laws and schedules on which orders are measured.
@@ -96,11 +96,13 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
                 for row in contract:
                     promise_table.add_row(title, *row[:3])
             lines += [f"{title}: {line}" for line in fault_lines([*measured, *contract])]
+    out = console()
+    out.width = max(out.width, 140)  # for a class with a long name
     for table in (samplers, promise_table):
         if table.row_count:
-            console().print(table)
+            out.print(table)
     for remark in dict.fromkeys(remarks):
-        console().print(remark, markup=False)
+        out.print(remark)
     if lines:
         sys.exit("\n".join(f"samplerbench: {line}" for line in dict.fromkeys(lines)))
 
@@ -145,7 +147,7 @@ def promises(kind: str, member: Any) -> list[Checked]:
 
 
 def measurements(sampler: Sampler) -> list[Checked]:
-    """The orders of a sampler, its errors beside a reference method's, and the error of its law."""
+    """The orders of a sampler, its errors relative to a reference method, and that of its law."""
     rows = []
     for law, path in ON:
         fault = None

@@ -38,7 +38,7 @@ from samplerbench.app.commands.complaints import (
 )
 from samplerbench.app.config.compose import no_name, unknown_key
 from samplerbench.app.config.construct import trusting
-from samplerbench.app.config.folders import conf_directory, require_packages
+from samplerbench.app.config.folders import conf_directory, require_own_names
 from samplerbench.app.config.numbers import check_numbers
 from samplerbench.app.folder.claim import own_folder, why_refused
 from samplerbench.app.folder.plan import PLAN, read_plan
@@ -59,7 +59,7 @@ def _job(config: DictConfig) -> float | None:
             if current_process().name.startswith("LokyProcess"):  # a worker of joblib
                 _end_with_launcher()
         sources = HydraConfig.get().runtime.config_sources
-        require_packages(Path(source.path) for source in sources if source.schema == "file")
+        require_own_names(Path(source.path) for source in sources if source.schema == "file")
         # before the slow imports, so that the user sees the folder at once
         print(f"run:    {os.path.relpath(HydraConfig.get().runtime.output_dir)}", flush=True)
         with trusting(config.trusted):

@@ -196,7 +196,7 @@ def read_clouds(
         file: or folder.
         shape: of a datum, where it is known.
         layout: of chains, see `datasets.file.as_chains`; None for independent samples.
-        frame: last or all, of states along the way; None for samples.
+        frame: last or all, for the states of `sample --every`; None for samples.
         reading: which array or columns of the file.
     """
     from samplerbench.bench.scoring import Cloud
@@ -204,7 +204,7 @@ def read_clouds(
 
     if frame is not None:
         require(frame in ("last", "all"), "frame", frame, "last or all")
-        require(layout is None, "layout", layout, "left out beside frame, the way to samples")
+        require(layout is None, "layout", layout, "left out with frame: its file has no chains")
         frames = read_frames(file, **reading)
         if frame == "last":
             return {file: Cloud(frames[-1])}

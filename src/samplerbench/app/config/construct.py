@@ -176,10 +176,12 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
         return InvalidSetting(f"{key}.{name}", target, allowed)
 
     packages = (OURS, *_TRUSTED.get())
+    if target is None:
+        raise refused("a line of its yaml: _target_: package.module.Class")
     if not isinstance(target, str) or not _within(target, packages):
         package = str(target).partition(".")[0]
         allowed = f"a member of {', '.join(packages)}"
-        if package.isidentifier():
+        if isinstance(target, str) and package.isidentifier():
             allowed += f"; add trusted={package} if you trust its code"
         raise refused(allowed)
     try:
@@ -204,12 +206,12 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
 
 
 def _imported(name: str) -> Any:
-    """What has that name, in a module or in a class of one."""
+    """The object of that name, in a module or in a class of a module."""
     place, _, last = name.rpartition(".")
     try:
         return getattr(import_module(place), last)
     except ModuleNotFoundError as error:
-        # its own code may import what is not there
+        # the error may also come from an import inside the module
         if "." not in place or not f"{place}.".startswith(f"{error.name}."):
             raise
         return getattr(_imported(place), last)  # in a class

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import product
 from pathlib import Path
 
 from samplerbench.errors import require
@@ -33,11 +32,11 @@ def adding(folders: Sequence[Path]) -> Iterator[None]:
     """Within the context the members of these folders are known too.
 
     Raises:
-        InvalidSetting: a path is not a folder, or a file in it does not name its member.
+        InvalidSetting: a path is not a folder, or a file in it has the name of another member.
     """
     for folder in folders:
         require(folder.is_dir(), "--config-dir", folder, "a folder")
-    require_packages(folders)
+    require_own_names(folders)
     token = _own.set((*_own.get(), *(folder.resolve() for folder in folders)))
     try:
         yield
@@ -45,19 +44,23 @@ def adding(folders: Sequence[Path]) -> Iterator[None]:
         _own.reset(token)
 
 
-def require_packages(folders: Iterable[Path]) -> None:
-    """Refuse a yaml without its member's name, in a group that a run has several members of.
+def require_own_names(folders: Iterable[Path]) -> None:
+    """Refuse a user's yaml that Hydra would confuse with another member.
 
-    Hydra would put it in the place of another member, or mix the settings of the two.
+    If one of our files has the same name, Hydra reads only ours. In the groups of `SEVERAL`, it
+    would mix the settings of two files with the same `# @package` line.
 
     Raises:
-        InvalidSetting: naming the first such file and the line that it needs.
+        InvalidSetting: naming the first such file and what it needs.
     """
-    for folder, group in product(folders, SEVERAL):
-        for path in sorted((folder / group).glob("*.yaml")):
-            line = f"# @package {group}.{path.stem}"
-            fits = line in path.read_text(encoding="utf-8").splitlines()
-            require(fits, f"{group}.{path.stem}", path, f"a file with the line {line}")
+    for path in sorted(path for folder in folders for path in folder.glob("*/*.yaml")):
+        group, key = path.parent.name, f"{path.parent.name}.{path.stem}"
+        ours = conf_directory() / group / path.name
+        allowed = "a file with another name: one of ours has this one"
+        require(path.resolve() == ours or not ours.exists(), key, path, allowed)
+        line = f"# @package {key}"
+        named = group not in SEVERAL or line in path.read_text(encoding="utf-8").splitlines()
+        require(named, key, path, f"a file with the line {line}")
 
 
 def groups() -> list[str]:

@@ -187,6 +187,7 @@ def assemble(
         reference=reference,
         truth=truth,
         recall=recall_nothing if cache is None else cache.recall,
+        final=str(config.get("final", "denoise")),
         n_samples=whole_number(config, "n_samples"),
         repetitions=whole_number(config, "repetitions"),
         floor_repetitions=whole_number(config, "floor_repetitions"),

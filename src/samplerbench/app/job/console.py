@@ -45,7 +45,7 @@ def print_cells(
         unit: N or NFE, the meaning of a column's number.
         known_law: whether the law of the data is known.
         metrics: by name; those of output laws are measured in another way than samples.
-        exact: the names of those whose values have no sampling error.
+        exact: the names of metrics whose values have no sampling error.
     """
     law = "the law itself" if known_law else "the law that the data represent"
     source = "the law itself" if known_law else "the data set itself"
@@ -65,6 +65,8 @@ def print_cells(
             how = f"at {points:,} points; value ± half of the 95 % interval"
             how = "exact" if metric in exact else how
             of = f"the law of the output against that of the data, {how}"
+        if "final" in cells and set(cells["final"]) == {"none"}:
+            of += "; final=none"
         out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
         if not cells.empty:
             _print_means(out, cells, unit)
@@ -150,7 +152,7 @@ def _print_grid(
 
 
 def print_paired(out: Console, rows: pd.DataFrame, converged_steps: int, unit: str) -> None:
-    """Distances of runs to their converged run: what the floor hides of a sampler with noise."""
+    """Distances of runs to their converged run, which have no floor."""
     for metric, own in rows[rows["status"] == "ok"].groupby("metric"):
         first = own.iloc[0]
         out.print(
@@ -222,7 +224,7 @@ def print_claims(
     """
     unmixed = {} if chains is None else _unmixed(chains)
     counts = table.groupby("metric")["repetition"].nunique()
-    # the law of an output, seen once, is in its table, with its interval if it has one
+    # metrics of output laws with one repetition have intervals of their own, in their tables
     once = [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and counts.get(n) == 1]
     table = table[~table["metric"].isin(once)]
     sampled = table[table["denoiser"] != "law"]

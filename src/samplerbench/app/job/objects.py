@@ -60,7 +60,7 @@ def trained_sweep(
 ) -> tuple[Sweep, pd.DataFrame]:
     """Train a denoiser; return the main job's sweep with it, and the losses.
 
-    `progress` opens a bar of so many steps, which a function of the steps that are done moves.
+    `progress` opens a progress bar for a number of steps; its function gets the steps done so far.
 
     Raises:
         InvalidSetting: a setting of the training is not allowed.

@@ -1,4 +1,4 @@
-"""What pictures see of a job, and what decides it."""
+"""The scene of a job's pictures, and its description for identities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
     return Scene(
         dataset=sweep.dataset,
         schedule=sweep.schedule,
-        grid=sweep.grid,
+        grid=sweep.path_grid,
         denoisers=sweep.denoisers,
         starts=sweep.starts,
         samplers=sweep.samplers,
@@ -46,8 +46,8 @@ def scene_description(sweep: Sweep) -> dict[str, Any]:
     return {
         "dataset": described(sweep.dataset),
         "schedule": described(sweep.schedule),
-        "grid": described(sweep.grid),
-        # in their order, since panels and legends have this order
+        "grid": described(sweep.path_grid),
+        # the order matters: panels and legends have it too
         "denoisers": [(name, asdict(origin)) for name, origin in sweep.books.origins.items()],
         "starts": [(name, described(start)) for name, start in sweep.starts.items()],
         "samplers": [(name, described(sampler)) for name, sampler in sweep.samplers],

@@ -173,7 +173,7 @@ class Showing:
         """The figure of a metric against steps, or against evaluations at equal cost."""
         samplers, view = self.job.sweep.samplers, self.job.floor_free
         x = "nfe" if self.job.sweep.nfe else "steps"
-        with_view = view is not None and view.row_count() > 0 and metric == view.beside
+        with_view = view is not None and view.row_count() > 0 and metric == view.metric_above
 
         def draw() -> Drawings:
             from samplerbench.figures.distance_families import MOST_CURVES, distance_figure, family
@@ -201,7 +201,8 @@ class Showing:
         counts = repetitions(lines.loc[lines["part"] != "floor", "count"])
 
         def caption(metric: str) -> str:
-            of = f"{sweep.labels.dataset}, {sizes([metric], [sweep.n_samples])}, {counts}"
+            size = sizes([metric], [sweep.n_samples], metric in sweep.exact_metrics)
+            of = f"{sweep.labels.dataset}, {size}, {counts}"
             return f"{of}; bars: 95 % intervals of the mean"
 
         settings = {"steps": budget.converged_steps, "nfe": list(sweep.nfe)}

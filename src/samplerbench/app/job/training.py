@@ -20,7 +20,7 @@ from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
 from samplerbench.training.batches import TensorData
 
-#: The parts of a training that an objective names in its constructor if it has a use for them.
+#: Parts of a training that the constructor of an objective may have as parameters.
 PARTS = ("target", "level_law", "weighting")
 
 

@@ -66,6 +66,11 @@ class Scale:
         kept = (self.variances / (self.variances + ratio**2)).nan_to_num(1.0).sqrt()
         return float((self.variances.sqrt() * (1 - kept)).norm())
 
+    def noise_cost(self, ratio: float) -> float:
+        """The W₂ of samples that keep noise of this ratio."""
+        noisy = (self.variances + ratio**2).sqrt()
+        return float((noisy - self.variances.sqrt()).norm())
+
     def distance_in_sds(self, ratio: float) -> float:
         """The distance of the prior's mean from that of the noised data, in their sds."""
         width = math.sqrt(self.along + ratio**2)
@@ -135,7 +140,7 @@ def mismatch(sweep: Sweep) -> Mismatch:
     if not samplers or len(sweep.reference) < 2:
         return Mismatch()
     scale = scale_of(sweep.reference)
-    levels = sweep.levels(max(sweep.all_steps)).rows
+    levels = sweep.levels(max(sweep.all_steps), final="denoise").rows
     first, last = levels[0], levels[-2]
     start, unseen, end, lost = "", False, "", 0.0
     plain_starts = [s.start if isinstance(s, Sobol) else s for s in sweep.starts.values()]
@@ -159,12 +164,19 @@ def mismatch(sweep: Sweep) -> Mismatch:
     # the last level of other grids has less noise with more steps
     if "noise_min" in signature(sweep.grid).parameters and last.alpha > 0 and scale.sd > 0:
         ratio = last.sigma / last.alpha
-        cost = scale.end_cost(ratio)
+        keeps = sweep.final == "none"
+        cost = scale.noise_cost(ratio) if keeps else scale.end_cost(ratio)
         if cost > _END * float(scale.variances.sum().sqrt()):
-            lost = cost
-            end = (
-                f"the last step to the data begins at σ/α = {ratio:.3g}, and their largest sd is "
-                f"{plain(scale.sd)}: this step loses about W₂ = {plain(cost, 2)} of their spread; "
-                f"lower grid.noise_min to about {_one_digit(scale.sd / 20):g}, or scale the data"
-            )
+            lost, sd = cost, f"the largest sd of the data is {plain(scale.sd)}"
+            if keeps:
+                end = (
+                    f"with final=none the samples keep noise of σ/α = {ratio:.3g}, and {sd}: this "
+                    f"costs about W₂ = {plain(cost, 2)}; use final=denoise, or lower grid.noise_min"
+                )
+            else:
+                end = (
+                    f"the last step to the data begins at σ/α = {ratio:.3g}, and {sd}: this step "
+                    f"loses about W₂ = {plain(cost, 2)} of their spread; lower grid.noise_min to "
+                    f"about {_one_digit(scale.sd / 20):g}, or scale the data"
+                )
     return Mismatch(start, unseen, end, lost)

@@ -18,6 +18,7 @@ from samplerbench.errors import InvalidSetting
 PARTS = (
     "floor",
     "generalisation",
+    "truncation",
     "discretisation",
     "start",
     "finite data",
@@ -64,20 +65,28 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     frame = pd.DataFrame({"C": distances(cells[oracle & exact])})
     of_prior = limits[limits["start"] != start]
     limits = limits[limits["start"] == start]
-    frame["C∞"] = _at_limit(limits, ["data", "law"], converged_steps, frame.index)
-    differences = {"floor": frame["C∞"], "discretisation": frame["C"] - frame["C∞"]}
-    training = _at_limit(limits, ["training"], converged_steps, frame.index)
+    end = 2 * converged_steps
+    frame["C∞"] = _at_limit(limits, ["data", "law"], end, frame.index)
+    # with final=none: the same runs with one more step, to x̂₀
+    truncated = limits["steps"].eq(end + 1).any()
+    end_at_data = end + 1 if truncated else end
+    denoised = _at_limit(limits, ["data", "law"], end_at_data, frame.index)
+    differences = {"floor": denoised}
+    if truncated:
+        differences["truncation"] = frame["C∞"] - denoised
+    differences["discretisation"] = frame["C"] - frame["C∞"]
+    training = _at_limit(limits, ["training"], end_at_data, frame.index)
     to_points = training.notna().groupby(level="metric").transform("any")
     if to_points.any():  # a metric against the law has no distance to training points
-        differences["floor"] = training.where(to_points, frame["C∞"])
-        differences["generalisation"] = frame["C∞"] - training
+        differences["floor"] = training.where(to_points, denoised)
+        differences["generalisation"] = denoised - training
     # a part that is not in the sweep is left out; if its cells diverged, it is NaN, and A too
     last = frame["C"]
     if (table["denoiser"].eq("oracle") & table["start"].ne(start)).any():
         here = distances(cells[oracle & ~exact]).reindex(frame.index)
         differences["start"], last = here - last, here
         if not of_prior.empty:  # of divergences
-            there = _at_limit(of_prior, ["law"], converged_steps, frame.index)
+            there = _at_limit(of_prior, ["law"], end, frame.index)
             first = there.notna().groupby(level="metric").transform("any")
             for part, values in (("discretisation", here - there), ("start", there - frame["C∞"])):
                 differences[part] = values.where(first, differences[part])
@@ -94,9 +103,13 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     once = _metrics_without_repetitions(table)
     blocks = [_intervals(of, part, "difference", level, once) for part, of in differences.items()]
     for part, (denoiser, reference) in NEIGHBOURS.items():
-        rows = ok[(ok["reference"] == reference) & (ok["denoiser"] == denoiser)]
-        if not rows.empty:
-            blocks.append(_intervals(distances(rows), part, "neighbours", level, once))
+        if part == "truncation":  # between limits, which many cells share
+            apart = _at_limit(limits, [reference], end, frame.index)
+        else:
+            rows = ok[(ok["reference"] == reference) & (ok["denoiser"] == denoiser)]
+            apart = distances(rows)
+        if not apart.dropna().empty:
+            blocks.append(_intervals(apart, part, "neighbours", level, once))
     etas = cells[[*KEY, "eta"]].drop_duplicates()
     return pd.concat(blocks, ignore_index=True).merge(etas, on=KEY)
 
@@ -107,9 +120,9 @@ def _exact_start(limits: pd.DataFrame, converged_steps: int) -> str:
 
 
 def _at_limit(
-    limits: pd.DataFrame, references: list[str], converged_steps: int, index: pd.Index
+    limits: pd.DataFrame, references: list[str], steps: int, index: pd.Index
 ) -> pd.Series:
-    """The value of the converged run for each entry of an index of cells.
+    """The value of the converged run with `steps` steps for each entry of an index of cells.
 
     A sampler that draws noise has its own limit, or none if that run failed. All other samplers
     have the limit of the ODE.
@@ -120,7 +133,7 @@ def _at_limit(
         if sampler != ODE
     }
     rows = limits[limits["reference"].isin(references) & (limits["status"] == "ok")]
-    rows = rows[rows["steps"] == 2 * converged_steps]
+    rows = rows[rows["steps"] == steps]
     ends = rows.set_index(["metric", "sampler", "sampler_settings", "repetition"])["value"]
     known = ends.to_dict()
     values = []
@@ -145,7 +158,7 @@ def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
 
 
 def _metrics_without_repetitions(table: pd.DataFrame) -> list[str]:
-    """Metrics that are exact: of all others a budget has at least two repetitions."""
+    """Exact metrics, which have one repetition; all other metrics of a budget have at least two."""
     most = table.groupby("metric")["repetition"].max()
     return list(most.index[most == 0])
 

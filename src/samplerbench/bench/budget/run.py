@@ -21,6 +21,10 @@ There are two budgets, with d the distance to the data.
              floor   start             discretisation   score
 
   A divergence has no floor of draws; d(C∞) is the error at the end of the path.
+
+  With `final=none` all runs end at the smallest level with σ > 0 and keep its noise. With D the
+  converged run that continues to x̂₀ from the same states, the floor is d(D), and d(C∞) − d(D) is
+  the *truncation*. With `final=denoise` C∞ is D, so there is no such part.
 - *Distances between neighbours*, W(A, B), W(B, C), W(C, C∞), are never negative. They do not add
   up; by the triangle inequality d(A) ≤ W(A, B) + W(B, C) + W(C, C∞) + d(C∞). Neighbours share their
   starts and noise, so most sampling noise cancels: W(C, C∞), the *paired* discretisation, shows an
@@ -77,6 +81,7 @@ from samplerbench.samplers.heun import Heun
 
 #: Distances between neighbours: the denoiser of the cells, and the `reference` column.
 NEIGHBOURS = {
+    "truncation": ("oracle", "denoised"),
     "discretisation": ("oracle", "converged"),
     "start": ("oracle", "exact"),
     "finite data": ("empirical", "oracle"),
@@ -189,17 +194,18 @@ class Budget:
         counts = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
         stochastic = sum(sampler.stochastic for _, sampler in sweep.samplers)
         limits = stochastic + (stochastic < len(sweep.samplers))
-        # those of laws, by how often each is measured
+        ends = 2 + (sweep.final == "none")
+        # for each metric: its number of repetitions, and whether it is a divergence
         once = sweep.exact_metrics
         of_laws = [
             (1 if name in once else sweep.repetitions, (name in self._divergences))
             for name in sweep.metrics
         ]
         rows = sum(
-            times * (path * counts + limits * (2 + (begins and self.prior is not None)))
+            times * (path * counts + limits * (ends + (begins and self.prior is not None)))
             for times, begins in of_laws
         )
-        of_pairs = path * counts * between + limits * between
+        of_pairs = path * counts * between + limits * (ends - 1) * between
         if not sweep.dataset.known_law:
             of_pairs += limits * len(clouds)
         floor = sum(len(sweep.metrics_of(cell)) for cell in sweep.floor_cells())
@@ -263,8 +269,16 @@ class Budget:
         rows += more
         for metric in self.sweep.metrics:
             rows += between(self.sweep, before, metric, DOUBLED, end)
+        denoised = end
+        if self.sweep.final == "none":
+            # one more step: the same levels, then the data
+            cell = replace(end.cell, steps=end.cell.steps + 1, final="denoise")
+            denoised, more = self._walk(cell, to_data)
+            rows += more
+            for metric in self.sweep.metrics:
+                rows += between(self.sweep, end, metric, NEIGHBOURS["truncation"][1], denoised)
         if not self.sweep.dataset.known_law:
-            rows += self._to_training(end)
+            rows += self._to_training(denoised)
         if self.prior is not None:
             cell = replace(end.cell, start=self.prior)
             from_prior, names = self.sweep.lazy_samples(cell), self.sweep.metrics_of(cell)
@@ -337,10 +351,10 @@ def between(
     """The row of W(samples, other); none for a metric that needs independent clouds.
 
     Args:
-        sweep: of both.
+        sweep: the sweep of both.
         samples: of a cell.
         metric: the name of one of the sweep's.
-        reference: the name of the other samples, for that column.
+        reference: the name of the other samples in the column `reference`.
         other: the other samples.
     """
     plain = sweep.metrics[metric]

@@ -246,7 +246,8 @@ def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
     even = isinstance(sweep.starts[budget.exact], Sobol)
     ok = table[(table["status"] == "ok") & table["reference"].isin(["data", "law"])]
     floors = ok[(ok["denoiser"] == "law") & (ok["start"] == (budget.exact if even else ""))]
-    limits = ok[ok["sampler"].str.endswith(LIMIT) & (ok["steps"] == 2 * budget.converged_steps)]
+    steps = 2 * budget.converged_steps + (sweep.final == "none")  # of those that end at x̂₀
+    limits = ok[ok["sampler"].str.endswith(LIMIT) & (ok["steps"] == steps)]
     lines = []
     for metric, of_metric in limits.groupby("metric"):
         floor = floors.loc[floors["metric"] == metric, "value"].to_numpy(float)
@@ -274,7 +275,7 @@ def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
 
 def _possible_causes(budget: Budget, fresh_noise: bool) -> str:
     """Why a limit may differ from the law of the data."""
-    level = budget.sweep.levels(2 * budget.converged_steps).rows[-2]
+    level = budget.sweep.levels(2 * budget.converged_steps, final="denoise").rows[-2]
     ratio = level.sigma / level.alpha if level.alpha > 0 else math.inf
     causes = f"the last step from σ/α={ratio:.3g} to the data, or the path's own noise"
     return f"{causes}, or fresh noise that is not even" if fresh_noise else causes
@@ -284,6 +285,8 @@ def _advice(budget: Budget, part: str, metric: str, floor: float) -> str:
     sweep = budget.sweep
     if part == "discretisation":
         return "take more steps, or a sampler of higher order"
+    if part == "truncation":
+        return "use final=denoise, or end the grid at less noise"
     if part in ("finite data", "generalisation"):
         return "take more training data"
     if part in ("score", "optimisation"):
