@@ -90,8 +90,8 @@ def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> Non
         title = name if kind == "sampler" else f"{kind}={name}"
         for one in built:
             with trust(name):
-                plain = kind == "sampler" and not isinstance(one, Peer)
-                measured = measurements(one) if plain else []
+                declares = kind == "sampler" and not isinstance(one, Peer)
+                measured = measurements(one) if declares else []
                 contract = promises(kind, one)
             if isinstance(one, Peer):
                 peers.append(one)
@@ -109,13 +109,13 @@ def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> Non
     for table in (samplers, promise_table):
         if table.row_count:
             out.print(table)
-    for remark in dict.fromkeys(remarks):
-        out.print(remark)
     for peer in peers:
         found = curve(peer)
         out.print(curve_table(peer, found))
         for sentence in sentences(facts(peer, found)):
             out.print(f"- {sentence}")
+    for remark in dict.fromkeys(remarks):
+        out.print(remark)
     if lines:
         sys.exit("\n".join(f"samplerbench: {line}" for line in dict.fromkeys(lines)))
 
