@@ -1,7 +1,7 @@
 """The table of measured properties of samplers of other packages, and sentences about them.
 
 `ROWS` are the settings of the table. `facts` measures one of them, and `sentences` describes its
-faults. `multirun/peers/make.py` writes the facts of all rows to `KEPT`, and the page
+faults. `multirun/gallery/peers.py` writes the facts of all rows to `KEPT`, and the page
 `docs/peers.md` from them. `known` finds the row of a sampler, so a job prints the same sentences.
 """
 
@@ -248,7 +248,7 @@ def called(peer: Peer) -> tuple[str, str]:
 
 def source(peer: Peer) -> str:
     """The file of a peer's code, below the folder of its package."""
-    path = Path(inspect.getsourcefile(peer.code) or "")
+    path = Path(inspect.getsourcefile(inspect.unwrap(peer.code)) or "")
     root = peer.package.replace("-", "_")
     parts = path.parts[path.parts.index(root) :] if root in path.parts else (path.name,)
     return "/".join(parts)
@@ -417,7 +417,7 @@ def _formula(at: tuple[int, int, int]) -> str:
 
 _HEAD = """# Samplers of other packages, measured
 
-This page is made by `python multirun/peers/make.py` from the packages that are installed; their
+This page is made by `make peers` from the packages that are installed; their
 versions are in the titles. [Samplers and their peers](samplers_peers.md#run-theirs-here) explains
 how their code runs here.
 
