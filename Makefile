@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # one thread an operation: tests run side by side, and two busy threads a core are far slower
 TEST_ENV := OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: run gallery test test-slow bench lint clean
+.PHONY: run gallery peers test test-slow bench lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run  ## the main job: train, sweep, table, figure
@@ -15,6 +15,9 @@ run: $(VENV)/.run  ## the main job: train, sweep, table, figure
 
 gallery: $(VENV)/.run  ## the main job and all experiments, their pictures and numbers: an hour
 	$(BIN)/python multirun/gallery/make.py $(ARGS)
+
+peers: $(VENV)/.test  ## docs/peers.md: samplers of the installed packages, measured: a quarter of an hour
+	$(BIN)/python multirun/gallery/peers.py $(ARGS)
 
 test: $(VENV)/.test  ## the whole test suite but the slow tests; a file in one process, which makes its runs once
 	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not bench" $(ARGS)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import warnings
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -184,6 +185,20 @@ def test_objects_of_a_name_have_that_name_in_tables():
     cells = table[table["denoiser"] != "law"]
     for column, name in (("sampler", "heun"), ("metric", "sliced"), ("dataset", "grid_mixture")):
         assert set(cells[column]) == {name}
+
+
+def test_data_that_do_not_fit_to_the_path_are_warned_of_before_any_work():
+    unit = [[1.0, 0.0], [0.0, 1.0]]
+    kelvin = sb.dataset("gaussian", mean=[293.0, 293.0], covariance=unit)
+    centred = sb.dataset("gaussian", mean=[0.0, 0.0], covariance=unit)
+    few = {"trainer.batch_size": 8, "n_train": 50, "n_validation": 9, "trainer.warmup": 0}
+    with pytest.warns(UserWarning, match="mismatch: the prior is .* centre the data, or raise"):
+        sb.sweep(kelvin, "heun", steps=2, metrics="sliced", **FEW)
+    with pytest.warns(UserWarning, match="mismatch: the prior is"):
+        sb.train(kelvin, steps=1, settings=few)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sb.sweep(centred, "heun", steps=2, metrics="sliced", **FEW)
 
 
 def test_progress_is_shown_where_it_is_asked_for(capsys):

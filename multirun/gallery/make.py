@@ -20,13 +20,13 @@ import time
 from itertools import takewhile
 from pathlib import Path
 
-from samplerbench.app.commands.examine import SCHEDULES, order_text, settings
+from samplerbench.app.commands.examine import ON, SCHEDULES, order_text, settings
 from samplerbench.app.commands.list import order
 from samplerbench.app.config.compose import run_name
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.bench.cell import sampler_name
 from samplerbench.identity import settings_text
-from samplerbench.verify.orders import LAWS, STEPS, measured_order
+from samplerbench.verify.orders import STEPS, measured_order
 
 GALLERY = Path("multirun/gallery")
 REPORT = "report.txt"
@@ -92,21 +92,20 @@ def _words(name: str) -> list[str]:
 
 def orders() -> str:
     """The orders of all samplers of conf/sampler/, declared and measured, as Markdown."""
-    columns = [(law, schedule) for law in LAWS for schedule in SCHEDULES]
-    titles = [f"{law}, {type(schedule).__name__}" for law, schedule in columns]
+    titles = [f"{law}, {path}" for law, path in ON]
     lines = [
         "# Measured orders",
         "",
         f"The p of an error ∝ N^−p, by least squares over N = {', '.join(map(str, STEPS))}",
         "between the noise-to-signal ratios 1.9 and 0.2, with the exact denoiser of a Gaussian and",
         "of a mixture, on three paths. The error of a deterministic sampler is the distance of its",
-        "states to the probability flow. The error of a sampler with noise (weak) is that of its",
-        "mean and covariance on the Gaussian. If the sampler is affine, they are known exactly, up",
-        f"to N = {STEPS[2]}.",
+        "states to the probability flow. The error of a sampler with noise (weak), up to",
+        f"N = {STEPS[2]}, is that of its mean and covariance on the Gaussian, and that of its law",
+        "by quadrature on a mixture on a line.",
         "",
-        "*exact*: an error below 1e-9. –: not measured. This is so for Langevin and adaptive",
-        "samplers, and on the mixture for samplers with noise. The field of a Gaussian is linear,",
-        "so some methods look better there. `make gallery ARGS=orders` writes this table.",
+        "*exact*: an error below 1e-9. –: not measured, as for Langevin and adaptive samplers. The",
+        "field of a Gaussian is linear, so some methods look better there.",
+        "`make gallery ARGS=orders` writes this table.",
         "`samplerbench check` prints one with law and contract.",
         "",
         "| " + " | ".join(["sampler", "declared", *titles]) + " |",
@@ -117,9 +116,7 @@ def orders() -> str:
         # and the variants that the tests check, such as other orders of a method
         held = [one for one in type(of_yaml[0]).variants() if one.order and not one.adaptive]
         for sampler in dict.fromkeys([*of_yaml, *held]):
-            found = [
-                order_text(measured_order(sampler, schedule, law)) for law, schedule in columns
-            ]
+            found = [order_text(measured_order(sampler, SCHEDULES[on], law)) for law, on in ON]
             name = sampler_name(path.stem, settings_text(sampler))
             lines.append("| " + " | ".join([name, order(sampler), *found]) + " |")
     return "\n".join(lines) + "\n"

@@ -296,6 +296,7 @@ def sweep(
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
     """
+    from samplerbench.app.job.objects import warn_of_mismatch
     from samplerbench.app.job.refusals import check
 
     with _one_thread():
@@ -312,6 +313,7 @@ def sweep(
             floor_repetitions=floor_repetitions,
         )
         check(arranged)
+        warn_of_mismatch(arranged)
         if _whole("chains", chains, 0) > 0:
             require_chains(arranged, chains)
         total = sum(len(arranged.metrics_of(cell)) for cell in arranged.cells())
@@ -396,6 +398,7 @@ def budget(
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
     """
+    from samplerbench.app.job.objects import warn_of_mismatch
     from samplerbench.app.job.refusals import check
     from samplerbench.bench.budget.parts import parts
     from samplerbench.bench.budget.run import Budget
@@ -415,6 +418,7 @@ def budget(
             floor_repetitions=floor_repetitions,
         )
         check(arranged)
+        warn_of_mismatch(arranged)
         whole = Budget(arranged, _whole("converged_steps", converged_steps), tolerance)
         with _bar("budget", progress, whole.row_count()) as advance:
             done = count(1)
@@ -467,9 +471,12 @@ def score(
             points, shape = as_points(np.asarray(data), "data"), None
             found = truths(points, "data", chosen, size, _whole("seed", seed, 0))
         else:
-            law = data.dataset if isinstance(data, Run) else _one("dataset", data, Dataset)[1]
+            if isinstance(data, Run):
+                name, law = data.sweep.labels.dataset, data.dataset
+            else:
+                name, law = _one("dataset", data, Dataset)
             shape = law.event_shape
-            found = truths(law, "", chosen, size, _whole("seed", seed, 0))
+            found = truths(law, name, chosen, size, _whole("seed", seed, 0))
         clouds: dict[str, Cloud] = {}
         for name, one in (
             samples if isinstance(samples, Mapping) else {"samples": samples}

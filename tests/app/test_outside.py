@@ -147,6 +147,8 @@ def test_a_mistake_of_a_newcomer_is_one_line_that_says_what_to_do(here, command,
     slips = here / "slips" / "sampler" / "bare.yaml"
     slips.parent.mkdir(parents=True)
     slips.write_text("# @package sampler.bare\n_target_: lab.slips.Bare\neta: 0.1\n")
+    (here / "slips" / "target").mkdir()
+    (here / "slips" / "target" / "empty.yaml").write_text("scale: 3\n")
     copied = here / "copied" / "sampler" / "second.yaml"
     copied.parent.mkdir(parents=True)
     copied.write_text((here / "conf" / "sampler" / "mine.yaml").read_text())
@@ -156,6 +158,12 @@ def test_a_mistake_of_a_newcomer_is_one_line_that_says_what_to_do(here, command,
     line = "must be a file with the line # @package sampler.second"
     for words, message in (
         (["check", "square", *own], "check=square: must be dataset=square"),
+        (["check", "mine"], "package.Class; --config-dir DIR adds those of a folder of your own"),
+        (["sampler=mine", *SMALL], "; --config-dir DIR adds those of a folder of your own"),
+        (
+            ["check", "target=empty", "--config-dir", "slips", "trusted=lab"],
+            "_target_=None: must be a line of its yaml: _target_: package.module.Class",
+        ),
         (["check", "dataset=lab.sampler.Mine"], "derives from samplerbench.datasets.base.Dataset"),
         (
             ["check", "bare", "--config-dir", "slips", "trusted=lab"],

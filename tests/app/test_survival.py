@@ -158,6 +158,7 @@ def test_jobs_that_race_train_once_and_agree(whole, tmp_path):
         pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_read_is_named_and_trained_again(whole, tmp_path, capfd):
     assert finish(start(tmp_path, "denoiser=learned", "steps=[2]")) == 0
     (weights,) = tmp_path.glob("multirun/.cache/trainings/*/model.safetensors")

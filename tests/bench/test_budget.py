@@ -27,6 +27,7 @@ from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.file import from_file
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.energy import Energy
@@ -34,6 +35,7 @@ from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.mmd import MMD
 from samplerbench.metrics.nearest_training import NearestTraining
 from samplerbench.metrics.sliced import Sliced
+from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
@@ -736,3 +738,16 @@ def test_words_speak_of_both_budgets_and_of_every_cell(gaussian_budget):
     (between,) = [line for line in own if line.startswith("  between neighbours, N=20: ")]
     assert all(f"{part} " in between for part in ("discretisation", "start", "score"))
     assert "(pre-asymptotic: N ends at 20)" in own[-1] + own[-2]
+
+
+def test_a_budget_of_exact_laws_needs_no_points_of_the_data():
+    law = gaussian_spectrum(dim=4, scale=5.0)
+    changes = {"metrics": {"w2": W2LawGaussian()}, "reference": torch.empty(0, 4)}
+    of = budget(law, [("heun", Heun())], learned=False, repetitions=2, steps=[20], **changes)
+    rows = as_table(vars(row) for row in of.run())
+    means = parts(rows, 60).set_index("part")["mean"]
+    summed = means["floor"] + means["start"] + means["discretisation"]
+    assert summed == pytest.approx(means["total"], rel=1e-9)
+    assert "start dominates: prior mismatch: raise schedule.sigma_max" in "\n".join(
+        verdict(of, rows)
+    )

@@ -165,7 +165,7 @@ def test_a_law_that_misses_a_mode_has_no_density():
     [
         (
             {"samplers": [("mine", DDIM(0.5))]},
-            "draws noise is not known .in one it is.; for DDIM use eta=0",
+            "draws noise is not known .in one it is.; see metric=kl_paths, and for DDIM eta=0",
         ),
         ({"samplers": [("mine", DormandPrince())]}, "chooses its own steps"),
         ({"dataset": isotropic((1.0,), ((0.0, 1.0),), 0.0)}, "a density"),

@@ -28,6 +28,7 @@ from samplerbench.core.line_laws import LineNodes
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Overdispersed, Prior
+from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -363,6 +364,32 @@ class Turned(Sampler):
             x0 = model.denoiser(x, now)
             x = -x0 if to.sigma == 0 else x0 + to.sigma * noise.normal(x, step)
             yield Step(x, x0)
+
+
+@dataclass(frozen=True)
+class OwnLaw(Dataset):
+    """A law with a density, and without an exact denoiser."""
+
+    event_shape: ClassVar[tuple[int, ...]] = (1,)
+
+    def sample(self, count, generator):
+        return LAW.sample(count, generator)
+
+    def log_density(self, x):
+        return LAW.log_density(x)
+
+
+def test_data_of_ones_own_need_no_oracle_from_the_prior():
+    sweep = sweep_of([DDIM(0.5)], [6])
+    own = replace(sweep, dataset=OwnLaw(), metrics={"kl": KLLaw()}, starts={"prior": Prior()})
+    check(own)
+    values = {row.value for row in own.run() if row.sampler}
+    assert values == {
+        row.value for row in sweep.run() if (row.start, row.metric) == ("prior", "kl")
+    }
+    exact = replace(own, starts={"exact": Exact()})
+    with pytest.raises(InvalidSetting, match="the start exact needs that of the data with noise"):
+        check(exact)
 
 
 def test_a_law_that_is_turned_over_has_no_density_and_others_go_on():

@@ -11,7 +11,7 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.metrics.sliced import Sliced
 
 LAW = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 1.0)))
-TRUTH = to_law(LAW, "sliced", Sliced(directions=4), 2000, 0)
+TRUTH = to_law(LAW, "gaussian", "sliced", Sliced(directions=4), 2000, 0)
 
 
 def gap(first, second):
@@ -61,4 +61,7 @@ def test_sets_of_two_sizes_are_compared_at_the_smaller_one():
 def test_few_samples_and_chains_are_not_compared():
     points = LAW.draws(200, "points", 0)
     chains = Cloud.of_chains(points.reshape(50, 4, 2), "chains")
-    assert differences({"a": Cloud(points), "b": Cloud(points[:49]), "c": chains}, TRUTH) == []
+    sorted_rows = Cloud(points.sort(0).values)
+    clouds = {"a": Cloud(points), "b": Cloud(points[:49]), "c": chains, "d": sorted_rows}
+    assert sorted_rows.rows_depend
+    assert differences(clouds, TRUTH) == []

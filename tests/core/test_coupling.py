@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from samplerbench.core import coupling
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.grids import Levels, karras, uniform
 from samplerbench.core.noise import KeyedNoise
@@ -17,6 +18,12 @@ from samplerbench.samplers.ddim import DDIM
 
 LIKE = torch.empty(40, 2, dtype=torch.float64)
 KEY = ("sampler", 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def drawn_anew(monkeypatch):
+    """Nothing is kept from one run to another."""
+    monkeypatch.setattr(coupling, "_KEPT", 0)
 
 
 def grid(steps: int) -> Levels:
@@ -110,3 +117,20 @@ def test_shape_and_precision_are_those_of_the_state():
     like = torch.empty(3, 2, 5, dtype=torch.float32)
     z = BrownianNoise(KEY, grid(4)).normal(like, 1)
     assert (z.shape, z.dtype) == (like.shape, like.dtype)
+
+
+def test_what_is_kept_is_what_is_drawn(monkeypatch):
+    """Also after a sampler has changed its numbers in place, and in any order of steps."""
+    levels, other = grid(6), grid(7)
+    fresh = [BrownianNoise(KEY, levels).normal(LIKE, step) for step in range(6)]
+    monkeypatch.setattr(coupling, "_KEPT", 6 * LIKE.numel())
+    coupling._recent.cache_clear()
+    for _ in range(2):
+        noise = BrownianNoise(KEY, levels)
+        for step in (3, 0, 1, 2, 5, 4):
+            drawn = noise.normal(LIKE, step)
+            assert torch.equal(drawn, fresh[step])
+            drawn.zero_()
+    assert coupling._recent.cache_info().hits > 0
+    BrownianNoise(KEY, other).normal(LIKE, 0)  # too many numbers to be kept
+    assert coupling._recent.cache_info().currsize == 1

@@ -101,7 +101,7 @@ def test_wells(law: Dataset) -> None:
     ("settings", "message"),
     [
         ({"axis": -1}, "axis=-1: must be at least 0"),
-        ({"low": math.inf}, "low=inf: must be finite; null"),
+        ({"low": math.inf}, "low=inf: must be finite, or null"),
         ({"high": None}, "high=None: must be finite, unless low"),
         ({"low": 1.0, "high": 1.0}, "high=1.0: must be above low=1.0"),
         ({"low": 2.0}, "high=0.0: must be above low=2.0"),

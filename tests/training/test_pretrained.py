@@ -744,6 +744,7 @@ def test_nothing_of_a_pipeline_is_executed(tiny, tmp_path):
 
 SMALL = ("logger=none", "workers=1", "threads=1", "dtype=float64")
 SWEEP = ("dataset=digits", "grid=ddpm_leading", "start=prior", "metric=sliced", "n_reference=100")
+SWEEP += ("metric.sliced.directions=50",)
 SWEEP += ("n_samples=20", "block=20", "repetitions=2", "floor_repetitions=2", "n_train=50")
 
 

@@ -159,13 +159,13 @@ def test_advice_is_of_the_table():
 def test_sentences_say_what_the_numbers_are():
     plain = next(one for one in peer_table.kept() if one.name == "FlowMatchEulerDiscreteScheduler")
     plain = replace(plain, floor=0.0, jump=(0, 1.0), worse=0, lengths=(), last=0.0, floats=False)
-    plain = replace(plain, refused=(), not_finite=(), told_wrong=0.0, clips=False)
+    plain = replace(plain, refused=(), not_finite=(), time_error=0.0, clips=False)
     assert peer_table.sentences(plain) == []
     for change, said in (
         ({"jump": (14, 10.3)}, "from N = 14 to 15 the error is 10.3 times larger"),
         ({"worse": 160}, "more steps than 160 are worse"),
         ({"floor": 3.4e-3, "before": (0.029, 0.029)}, "stays at 3.4e-03: the last step begins at"),
-        ({"told_wrong": 0.02}, "a rounded time, up to 2 % off"),
+        ({"time_error": 0.02}, "a rounded time, up to 2 % off"),
         ({"not_finite": (7, 9, 11, 12, 13)}, "not a number at N = 7, 9, 11 and 2 more"),
         ({"floats": True}, "float32 inside"),
         ({"clips": True}, "clips x̂₀ to ±1"),

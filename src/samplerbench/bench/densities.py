@@ -32,7 +32,7 @@ from torch import Tensor
 from samplerbench.bench.cell import NOT_A_DENSITY, Cell, point_count
 from samplerbench.bench.line_densities import Folded, law_of_output
 from samplerbench.bench.transitions import Refused, transitions
-from samplerbench.core.grids import Levels, TruncatedLevels, in_data_units
+from samplerbench.core.grids import Level, Levels, TruncatedLevels, in_data_units
 from samplerbench.core.line_laws import LineNodes
 from samplerbench.core.models import Counted, Denoiser, Density
 from samplerbench.core.noise import KeyedNoise
@@ -70,7 +70,25 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
     """Why the density of a cell's law is not known, in one line; None if it is known."""
     sampler = cell.settings
     assert sampler is not None
-    start = sweep.starts_of(sampler)[cell.start]
+    reason = why_no_start(sweep, cell)
+    if reason is not None:
+        return reason
+    if sweep.dataset.dim == 1:
+        return _why_no_chain(sweep, sampler, sweep.starts_of(sampler)[cell.start])
+    if sampler.stochastic:
+        of = f"in {sweep.dataset.dim} dimensions the density of a sampler that draws noise"
+        return f"{of} is not known (in one it is); see metric=kl_paths, and for DDIM eta=0"
+    if not sampler.affine:
+        return "the density of a sampler that is not linear in states and x̂₀ is not known"
+    if not isinstance(sweep.denoisers[cell.denoiser], Denoiser):
+        return "the density needs a denoiser"
+    return None
+
+
+def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
+    """Why no density can be computed from a cell's start, in one line; None if one can be."""
+    sampler = cell.settings
+    assert sampler is not None
     if sampler.adaptive:
         return (
             "the density of a sampler that chooses its own steps is not known: they depend on the "
@@ -80,18 +98,23 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
         return (
             "the density needs derivatives, which do not pass through the code of another package"
         )
-    if type(_plain(start)).log_density is Start.log_density:
+    start = _plain(sweep.starts_of(sampler)[cell.start])
+    if type(start).log_density is Start.log_density:
         return f"the density of the start {cell.start} is not known"
-    if sweep.dataset.dim == 1:
-        return _why_no_chain(sweep, sampler, start)
-    if sampler.stochastic:
-        of = f"in {sweep.dataset.dim} dimensions the density of a sampler that draws noise"
-        return f"{of} is not known (in one it is); for DDIM use eta=0"
-    if not sampler.affine:
-        return "the density of a sampler that is not linear in states and x̂₀ is not known"
-    if not isinstance(sweep.denoisers[cell.denoiser], Denoiser):
-        return "the density needs a denoiser"
+    if start.uses_data and not isinstance(sweep.dataset.exact_score(sweep.schedule), Density):
+        return f"the density of the start {cell.start} needs that of the data with noise"
     return None
+
+
+def log_density_of_start(sweep: Sweep, start: Start, x: Tensor, first: Level[float]) -> Tensor:
+    """ln of the density of the first states, shape (n,), at points (n, dim)."""
+    exact = sweep.dataset.exact_score(sweep.schedule)
+
+    def path(x: Tensor, level: Level[float]) -> Tensor:
+        assert isinstance(exact, Density)  # see why_no_start
+        return exact.to(sweep.device).log_density(x, level)
+
+    return start.log_density(x, first, path)
 
 
 def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
@@ -136,12 +159,9 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     assert sampler is not None
     levels = sweep.levels_of(cell)
     start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
-    exact = sweep.dataset.exact_score(sweep.schedule)
-    assert isinstance(exact, Density)  # checked by the metric
-    path = exact.to(sweep.device).log_density
 
     def log_density(x: Tensor) -> Tensor:
-        return start.log_density(x, first, path)
+        return log_density_of_start(sweep, start, x, first)
 
     # these draws only give the region of the states
     starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
@@ -176,9 +196,6 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     count = point_count(sweep.n_samples)
     rows = min(count, BATCH)
     start, first = _even(sweep, sweep.starts[cell.start]), levels.rows[0]
-    exact = sweep.dataset.oracle(sweep.schedule)
-    assert isinstance(exact, Density)  # checked by the metric
-    exact = exact.to(sweep.device)
     assert isinstance(model, Denoiser)
     counted = Counted(model)
     noise = KeyedNoise(("density", sweep.seed))  # never used
@@ -191,7 +208,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
         out = in_data_units(out, levels)
         sign, log_volume = torch.linalg.slogdet(jacobian(out))
         turned += int((sign <= 0).sum())
-        log_q = start.log_density(x, first, exact.log_density) - log_volume
+        log_q = log_density_of_start(sweep, start, x, first) - log_volume
         parts.append((sweep.dataset.log_density(out[0]) - log_q).cpu())
     values, nfe = torch.cat(parts), counted.evaluations * rows // count
     seconds = time.perf_counter() - began

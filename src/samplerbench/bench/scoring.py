@@ -181,7 +181,7 @@ def truths(
         InvalidSetting: a metric cannot be used with these data.
     """
     if isinstance(data, Dataset):
-        return [to_law(data, name, own, n_reference, seed) for name, own in metrics.items()]
+        return [to_law(data, origin, name, own, n_reference, seed) for name, own in metrics.items()]
     return [to_points(data, origin, name, own, seed) for name, own in metrics.items()]
 
 
@@ -219,9 +219,14 @@ def relabelled(metric: Metric, samples: Tensor, points: Tensor, seed: int) -> ND
 
 
 def to_law(
-    dataset: Dataset, name: str, metric: Metric | LawMetric, n_reference: int, seed: int
+    dataset: Dataset,
+    origin: str,
+    name: str,
+    metric: Metric | LawMetric,
+    n_reference: int,
+    seed: int,
 ) -> Truth:
-    """The truth of a data set."""
+    """The truth of a data set, whose name is `origin`."""
     if isinstance(metric, LawMetric):
         reason, against = metric.why_incompatible(dataset), "the law itself"
     else:
@@ -246,7 +251,7 @@ def to_law(
 
     return Truth(
         name,
-        f"{type(dataset).__name__}, {against}",
+        f"{origin}, {against}",
         dataset.dim,
         distance,
         floor=lambda samples: of_size(len(samples)),
@@ -340,12 +345,13 @@ def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
 def differences(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
     """The difference of the distances of each pair of clouds, the farther minus the nearer.
 
-    Only for pairs of independent samples, with at least `jackknife.FEWEST` in each.
+    Only for pairs of independent samples, with at least `jackknife.FEWEST` in each; the jackknife
+    cannot compare rows that depend on each other.
     """
     usable = [
         name
         for name, cloud in clouds.items()
-        if cloud.chains is None and len(cloud.points) >= jackknife.FEWEST
+        if cloud.chains is None and len(cloud.points) >= jackknife.FEWEST and not cloud.rows_depend
     ]
 
     @cache

@@ -27,6 +27,7 @@ from torch import Tensor
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
+from samplerbench.bench.paths import paths_of, why_no_paths
 from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
@@ -126,7 +127,11 @@ class Reference:
 #: The kinds of known output laws, by name: why a cell has none (or None), and its computation.
 OUTPUT_LAWS: Mapping[
     str, tuple[Callable[[Sweep, Cell], str | None], Callable[[Sweep, Cell], OutputLaw]]
-] = {"density": (why_no_density, density), "spectrum": (why_no_spectrum, spectrum_of)}
+] = {
+    "density": (why_no_density, density),
+    "paths": (why_no_paths, paths_of),
+    "spectrum": (why_no_spectrum, spectrum_of),
+}
 
 
 @dataclass(frozen=True)

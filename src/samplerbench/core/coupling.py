@@ -40,6 +40,7 @@ A step costs up to 26 draws of the size of the state; keyed noise costs one.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -52,6 +53,17 @@ _LOG_RANGE = 32
 _PER_UNIT = 1 << 20
 """Places per unit of log₂ τ."""
 _PLACES = 2 * _LOG_RANGE * _PER_UNIT
+
+#: Increments of so many numbers are kept for other samplers with the same path.
+_KEPT = 2**21
+
+
+@lru_cache(maxsize=8)
+def _recent(
+    key: tuple[int | str, ...], places: tuple[int | None, ...], shape: tuple[int, ...]
+) -> dict[int, Tensor]:
+    """The increments of a run that were drawn lately, by the step."""
+    return {}
 
 
 class BrownianNoise:
@@ -66,7 +78,7 @@ class BrownianNoise:
 
     def __init__(self, key: tuple[int | str, ...], levels: Levels) -> None:
         self._key = key
-        self._places = [_place(row.alpha, row.sigma) for row in levels.rows]
+        self._places = tuple(_place(row.alpha, row.sigma) for row in levels.rows)
         self._path: dict[int, Tensor] = {}  # the values drawn on the way to the last place
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
@@ -77,6 +89,14 @@ class BrownianNoise:
         """
         if draw != 0:
             raise ValueError("noise cannot be coupled: the sampler draws more than once a step")
+        if (len(self._places) - 1) * like.numel() > _KEPT:
+            return self._increment(like, step).to(like)
+        kept = _recent(self._key, self._places, tuple(like.shape))
+        if step not in kept:
+            kept[step] = self._increment(like, step)
+        return kept[step].to(like, copy=True)
+
+    def _increment(self, like: Tensor, step: int) -> Tensor:
         start, end = self._places[step], self._places[step + 1]
         if start is None:
             time, before = 0.0, torch.zeros(like.shape, dtype=torch.float64)
@@ -84,8 +104,7 @@ class BrownianNoise:
             time, before = _time(start), self._value(start, like)
         if end is None or (start is not None and end <= start):
             raise ValueError(f"noise cannot be coupled: no signal is gained in step {step}")
-        after = self._value(end, like)
-        return ((after - before) / math.sqrt(_time(end) - time)).to(like)
+        return (self._value(end, like) - before) / math.sqrt(_time(end) - time)
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         """Uniform numbers are no increments of a path.

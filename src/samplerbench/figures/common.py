@@ -125,6 +125,7 @@ _METRICS = {
     "w_output_1d": "Wasserstein distance",
     "kl_law": "KL divergence from the law, nats",
     "kl_law_gaussian": "KL divergence from the law, nats",
+    "kl_paths": "KL divergence of paths, nats",
     "tv_law": "total variation distance",
     "within_mode": "W₂ within the modes",
     "mode_weights": "error of the modes' weights",
@@ -138,10 +139,18 @@ _METRICS = {
     "one_minus_recall": "1 − recall",
 }
 #: Metrics whose titles already contain the reference.
-_WHOLE = {"kl_law", "kl_law_gaussian", "within_mode", "mode_weights", "moments", "nearest_training"}
+_WHOLE = {
+    "kl_law",
+    "kl_law_gaussian",
+    "kl_paths",
+    "within_mode",
+    "mode_weights",
+    "moments",
+    "nearest_training",
+}
 #: Metrics of exact laws, and of densities of outputs: neither uses samples.
-_EXACT = {"w2_law_gaussian", "kl_law_gaussian"}
-_DENSITIES = {"kl_law", "tv_law"}
+_EXACT = {"w2_law_gaussian", "kl_law_gaussian", "w_output_1d"}
+_DENSITIES = {"kl_law", "kl_paths", "tv_law"}
 
 
 def metric_title(metric: str) -> str:
@@ -161,15 +170,16 @@ def distance_title(metric: str, references: Iterable[str]) -> str:
     return f"{metric_title(metric)} to the {'law' if set(references) == {'law'} else 'data'}"
 
 
-def sizes(metrics: Iterable[str], n_samples: Iterable[int]) -> str:
-    """How many samples are behind values, or what else: "n = 2,000 samples".
+def sizes(metrics: Iterable[str], n_samples: Iterable[int], exact: bool = False) -> str:
+    """The source of values: "n = 2,000 samples", exact laws, or the points of a density.
 
     Args:
         metrics: their names.
         n_samples: of their rows.
+        exact: whether densities are those of exact laws, as they are on a line.
     """
     kinds, counts = set(map(_kind, metrics)), sorted(set(n_samples))
-    if kinds <= _EXACT:
+    if kinds <= _EXACT or (exact and kinds <= _EXACT | _DENSITIES):
         return "exact laws, no samples"
     if kinds <= _DENSITIES:
         points = " and ".join(f"{point_count(n):,}" for n in dict.fromkeys(counts))

@@ -234,8 +234,9 @@ def curve_look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, 
 def about(cells: pd.DataFrame) -> str:
     """The common settings of cells, for the line above a figure."""
     datasets = " and ".join(cells["dataset"].unique())
-    size = sizes(cells["metric"], cells["n_samples"])
-    bars = "; bars: 95 % intervals of the mean" if cells["upper"].notna().any() else ""
+    uncertain = bool(cells["upper"].notna().any())
+    size = sizes(cells["metric"], cells["n_samples"], exact=not uncertain)
+    bars = "; bars: 95 % intervals of the mean" if uncertain else ""
     end = ", final=none" if "final" in cells and set(cells["final"]) == {"none"} else ""
     return f"{datasets}, {size}, {repetitions(cells['count'])}{end}{bars}"
 

@@ -75,6 +75,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
         upper[0].set_ylabel(distance_title(metric, own[own["metric"] == metric]["reference"]))
         fit_distances(upper[0], cells["mean"], pd.concat(of_starts.values()))
         lower: list[Axes] = []
+        exact = bool(finished["upper"].isna().all())  # on a line
         for place, start in enumerate(starts if not finished.empty else ()):
             axes = figure.add_subplot(grid[1, place], sharey=lower[0] if lower else None)
             lower.append(axes)
@@ -108,7 +109,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
         beside.axis("off")
         beside.legend(handles=keys, loc="center left", handlelength=2.8)
         size = sizes([metric], cells["n_samples"])
-        below = [sizes([KL], cells["n_samples"])] * (not finished.empty)
+        below = [sizes([KL], cells["n_samples"], exact)] * (not finished.empty)
         below += [size] * (not paired.empty)
         subtitle(
             figure,

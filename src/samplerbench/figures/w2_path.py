@@ -26,7 +26,7 @@ from samplerbench.figures.style import add_legend, curve_style, sized, styled, s
 from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 
 #: The largest number of states that are shown; the law of each needs a separate run.
-_FRAMES = 60
+_FRAMES = 30
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,8 +103,8 @@ class Azula(Peer):
         assert isinstance(levels, OwnLevels)
         draws = Drawing(noise, self.stochastic or bool(self.settings))
         posterior = Posterior(model, self._path, draws)
-        sampler = self._built(posterior, levels.asked)
-        posterior.at(sampler.timesteps, self._scales(levels.asked))
+        sampler = self._built(posterior, levels.requested)
+        posterior.at(sampler.timesteps, self._scales(levels.requested))
         if type(sampler).__call__ is _module("sample").Sampler.__call__:
             # its loop, and nothing else is in it
             pairs = sampler.timesteps.unfold(0, 2, 1).to(device=x.device)

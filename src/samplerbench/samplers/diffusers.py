@@ -158,7 +158,7 @@ class Diffusers(Peer):
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
-        scheduler, dtype = self._prepared(levels.asked), x.dtype
+        scheduler, dtype = self._prepared(levels.requested), x.dtype
         network = Network(model, scheduler)
         more = self._arguments(scheduler.step)
         draws, sure = Drawing(noise), not more
@@ -180,7 +180,7 @@ class Diffusers(Peer):
     def code(self) -> Any:
         return type(self._prototype)
 
-    def told_wrong(self, steps: int) -> float:
+    def time_error(self, steps: int) -> float:
         scheduler = self._prepared(steps)
         sigmas, told = getattr(scheduler, "sigmas", None), _scales(scheduler)
         if sigmas is None or not _indexed(scheduler) or len(sigmas) != len(told) + 1:

@@ -143,13 +143,13 @@ class KDiffusion(Peer):
         function = self.code
         known = signature(function).parameters
         draws = Drawing(noise, self.stochastic or bool(self.settings))
-        grid = self._grid(levels.asked).to(x.device)
+        grid = self._grid(levels.requested).to(x.device)
         ask = Denoised(model, grid.tolist())
         more = dict(self.settings or {}, disable=True)
         if "noise_sampler" in known:
             more["noise_sampler"] = Path(x, draws)
         if not self._takes_sigmas:
-            more |= self._scales(function) | ({"n": levels.asked} if "n" in known else {})
+            more |= self._scales(function) | ({"n": levels.requested} if "n" in known else {})
             with self.drawing(draws):
                 x = function(ask, x, **more)
             yield Step(x, ask.x0_hat)

@@ -45,14 +45,14 @@ class OwnLevels(Levels):
     """The levels of a peer's states; if its code goes back to more noise, the level stays.
 
     Args:
-        asked: the number of steps that its code is asked for; it may take more.
+        requested: the number of steps that its code gets; it may take more.
     """
 
-    asked: int
+    requested: int
 
 
 def own_levels(
-    schedule: NoiseSchedule, scales: Sequence[tuple[float, float]], asked: int
+    schedule: NoiseSchedule, scales: Sequence[tuple[float, float]], requested: int
 ) -> OwnLevels:
     """The levels with the given (α, σ) of a peer's path; t is the job's time with the same κ."""
     kept: list[tuple[float, float]] = []
@@ -61,7 +61,7 @@ def own_levels(
         kept.append(kept[-1] if back else (alpha, sigma))
     alpha, sigma = torch.tensor(kept, dtype=torch.float64).T
     t = schedule.time_at(sigma / alpha).nan_to_num(nan=1.0, posinf=1.0).clamp(0, 1)
-    return OwnLevels(t, alpha.contiguous(), sigma.contiguous(), asked)
+    return OwnLevels(t, alpha.contiguous(), sigma.contiguous(), requested)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +117,9 @@ class Drawing(TorchFunctionMode):
     """Within it, `torch.randn` and `torch.randn_like` return the keyed numbers of a step.
 
     Args:
-        noise: where they come from.
-        matters: whether the result depends on them. k-diffusion draws also where it uses nothing;
-            then torch's own generator, seeded here, is faster.
+        noise: the source of the numbers.
+        matters: whether the result depends on them. k-diffusion also draws numbers that it does not
+            use; then torch's own generator, seeded here, is faster.
     """
 
     def __init__(self, noise: Noise, matters: bool = True) -> None:
@@ -177,16 +177,16 @@ class Peer(Sampler):
         """The levels of its states for a number of steps.
 
         Raises:
-            InvalidSetting: the code refuses this number; the message has its own words.
+            InvalidSetting: the code refuses this number; the message is that of the code.
         """
 
     @property
     @abstractmethod
     def code(self) -> Any:
-        """The class or function of theirs."""
+        """The class or function of the package."""
 
-    def told_wrong(self, steps: int) -> float:
-        """The largest |ln| of κ that the model is told over κ of the state, in a run of N steps."""
+    def time_error(self, steps: int) -> float:
+        """The largest |ln κ of the model's input − ln κ of the state| in a run of N steps."""
         return 0.0
 
     @classmethod
@@ -260,7 +260,7 @@ class Peer(Sampler):
 
     @torch.no_grad()
     def _toy_run(self, steps: int, noise: Noise) -> tuple[Tensor, int]:
-        """The result and the evaluations of a run on a toy."""
+        """The result and the evaluations of a run on a simple model."""
         model = Counted(Toy(EDM()))
         levels = self.own(EDM(), steps)
         x = torch.full((1, 2), levels.rows[0].sigma, dtype=torch.float64)
@@ -290,7 +290,7 @@ def differing(
     known: Mapping[str, inspect.Parameter],
     name: str,
 ) -> dict[str, Any]:
-    """The settings that are not the defaults of a class or function of theirs.
+    """The settings that differ from the defaults of a class or function of a package.
 
     Raises:
         InvalidSetting: there is no such parameter; the message lists those that exist.
@@ -303,7 +303,7 @@ def differing(
 
 @contextmanager
 def refused(field: str, value: object) -> Iterator[None]:
-    """Within it an error of theirs is a setting that they refuse, in their own words."""
+    """Within it an error of a package's code is a refused setting, with the package's message."""
     try:
         yield
     except InvalidSetting:

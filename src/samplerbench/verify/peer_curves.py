@@ -1,18 +1,19 @@
-"""What a sampler of another package does at every number of steps, on two laws of the line.
+"""The errors of a sampler of another package at every number of steps, on two laws on the line.
 
-A peer declares nothing, so its curve is measured. On the line the probability flow keeps quantiles:
+A peer declares no order, so its curve is measured. On the line the probability flow keeps
+quantiles:
 
     x(α, σ) = F_{α,σ}⁻¹(u),     F_{α,σ} the distribution function of α·x₀ + σ·ε,
 
-so the right end of every start is known to rounding. The start has the exact law of the first
-level of the peer, and the end is compared with the flow at *its own last level*: what a start from
-the prior or a last level above 0 would cost is not in the error. Errors are root mean squares over
-quantiles, in standard deviations of the data.
+so the exact end of every start is known to rounding. The start has the exact law of the first level
+of the peer, and the end is compared with the flow at *its own last level*. So the error contains
+neither that of a start from the prior, nor that of a last level above 0. Errors are root mean
+squares over quantiles, in standard deviations of the data.
 
-- The Gaussian N(.3, .4²) flatters: its field is linear. The mixture has modes of different widths.
-- A run of a peer that draws noise is affine in start and noise on the Gaussian, if nothing is
-  clipped. One run with a row for each draw gives all coefficients, hence the law of the output: its
-  error is the W₂ distance, without Monte Carlo. On the mixture nothing is measured.
+- The Gaussian N(.3, .4²) is easy: its field is linear. The mixture has modes of different widths.
+- On the Gaussian a run of a peer that draws noise is affine in start and noise, if nothing is
+  clipped. One run with a row for each draw gives all coefficients, and so the law of the output:
+  its error is the W₂ distance, without Monte Carlo. On the mixture such peers are not measured.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from samplerbench.errors import kind_and_line
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.peers import Peer
 
-#: The numbers of steps of a curve; the neighbours are for jumps.
+#: The numbers of steps of a curve; neighbouring numbers show jumps.
 STEPS = (5, 10, 14, 15, 20, 40, 80, 160, 320, 640, 1000)
-#: Where every number of steps is run, and the distance of those that are run above.
+#: Up to this number of steps every number is run, and above it those at this distance.
 EVERY, FROM_THERE = 64, 125
 _WEIGHTS = ((1.0, 0.0), (0.35, 0.65))
 _MEANS = ((0.3, 0.0), (-0.7, 0.35))
@@ -111,7 +112,7 @@ class Point:
         mixture: the error on the mixture; NaN if it is not known.
         spread: the relative error of the standard deviation on the Gaussian, with its sign.
         finite: whether all states are finite.
-        refused: why N is refused, in their words; empty if it is not.
+        refused: the message with which the package refuses N; empty if it does not.
     """
 
     steps: int
@@ -239,7 +240,7 @@ class Curve:
         errors = {n: error for n, error in errors.items() if error > 0}
         floor = min(errors.values(), default=math.nan)
         used = {n: error for n, error in errors.items() if error > 5 * floor}
-        if len(used) < 3:  # it ends in no floor that was seen
+        if len(used) < 3:  # too few points above the floor
             used = dict(list(errors.items())[:4])
         if len(used) < 2:
             return math.nan
@@ -247,7 +248,7 @@ class Curve:
 
     @property
     def floor(self) -> float:
-        """The error that more steps do not remove; 0 if the last four-fold N still halves it."""
+        """The error that more steps do not remove; 0 if four times the steps still halve it."""
         errors = {one.steps: one.error for one in self.ran if one.steps in STEPS}
         last = max(errors, default=0)
         before = [n for n in errors if n <= last / 3]
@@ -257,19 +258,19 @@ class Curve:
 
     @property
     def jump(self) -> tuple[int, float]:
-        """The N from which one more step makes the error most times larger, and how many times."""
+        """The N at which one more step increases the error most, and the ratio of both errors."""
         best = (0, 1.0)
         errors = {one.steps: one.error for one in self.ran}
         for n, error in errors.items():
             more = errors.get(n + 1)
-            # below rounding a ratio says nothing
+            # ratios below rounding have no meaning
             if more is not None and error > 1e-7 and more / error > best[1]:
                 best = n, more / error
         return best
 
     @property
     def worse(self) -> int:
-        """The N after which the error doubles on the way to more steps; 0 if it never does."""
+        """The N above which the error rises to twice its value; 0 if it never does."""
         errors = [(n, self.at(n).error) for n in STEPS if n in {one.steps for one in self.ran}]
         for (n, one), (_, two) in pairwise(errors):
             if two > 2 * one and two > 1e-5:

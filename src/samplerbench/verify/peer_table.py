@@ -1,8 +1,8 @@
-"""The table of samplers of other packages: what each does, measured, in numbers and in sentences.
+"""The table of measured properties of samplers of other packages, and sentences about them.
 
-`ROWS` are the settings of the table. `facts` measures one, and `sentences` says what a user must
-know of it. `multirun/peers/make.py` writes the facts of all rows to `KEPT` and the page
-`docs/peers.md` from them. `known` finds the row of a sampler, so a job says the same sentences.
+`ROWS` are the settings of the table. `facts` measures one of them, and `sentences` describes its
+faults. `multirun/gallery/peers.py` writes the facts of all rows to `KEPT`, and the page
+`docs/peers.md` from them. `known` finds the row of a sampler, so a job prints the same sentences.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ METHODS = (
     *("DDPMSampler", "DDIMSampler", "EulerSampler", "HeunSampler", "ItoSampler", "zABSampler"),
     *("vABSampler", "zEABSampler", "xEABSampler", "REABSampler", "PCSampler"),
 )
-#: Where ours is the same method on the same levels: its words, and the sampler.
+#: Our sampler of the same method on the same levels: its description and the object.
 SAME: Mapping[str, tuple[str, Sampler]] = {
     "DDIMScheduler": ("ddim, η = 0", DDIM(0.0)),
     "EulerDiscreteScheduler": ("ddim, η = 0", DDIM(0.0)),
@@ -130,18 +130,18 @@ def rows() -> tuple[Peer, ...]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What was measured of a sampler.
+    """The measured properties of a sampler.
 
     Args:
         package: its package.
         version: of the package.
         name: of the class or function.
-        settings: what differs from its defaults, in words; empty if nothing does.
+        settings: those that differ from its defaults, as text.
         source: the file of its code, below the package's folder.
         stochastic: whether it draws noise.
         clips: whether x̂₀ is clipped.
         evaluations: at N = 10, 11 and 20.
-        lengths: numbers of steps N at which it does not make the evaluations of its formula.
+        lengths: numbers of steps N at which the number of evaluations differs from its formula.
         first: σ/α of the first level at N = 20; infinite if no signal is left.
         last: σ/α of the last level at N = 20.
         order: on the Gaussian and on the mixture; NaN where none was found.
@@ -149,7 +149,7 @@ class Facts:
         mixture: errors at `SHOWN`.
         floor: see `Curve.floor`.
         before: σ/α of the level before the last at N = 80 and 320.
-        told_wrong: how far, in ln σ/α, the time that the model is told is from the state's level.
+        time_error: the largest difference of ln σ/α between the model's input and the state.
         jump: see `Curve.jump`.
         worse: see `Curve.worse`.
         sign_changes: see `Curve.sign_changes`.
@@ -177,7 +177,7 @@ class Facts:
     mixture: tuple[float, ...]
     floor: float
     before: tuple[float, float]
-    told_wrong: float
+    time_error: float
     jump: tuple[int, float]
     worse: int
     sign_changes: int
@@ -190,7 +190,7 @@ class Facts:
 
 
 def facts(peer: Peer, found: Curve) -> Facts:
-    """What the curve of a sampler says, and what else is measured.
+    """All properties of a sampler, from its curve and from further measurements.
 
     Args:
         peer: with its settings.
@@ -224,7 +224,7 @@ def facts(peer: Peer, found: Curve) -> Facts:
         mixture=tuple(at[n].mixture for n in SHOWN),
         floor=found.floor,
         before=(at[80].before, at[320].before),
-        told_wrong=peer.told_wrong(20),
+        time_error=peer.time_error(20),
         jump=found.jump,
         worse=found.worse,
         sign_changes=found.sign_changes,
@@ -238,7 +238,7 @@ def facts(peer: Peer, found: Curve) -> Facts:
 
 
 def called(peer: Peer) -> tuple[str, str]:
-    """The name of a peer's class or function, and its settings in words."""
+    """The name of a peer's class or function, and its settings as text."""
     values = describe(peer)
     name = next(values[key] for key in ("scheduler", "function", "method") if key in values)
     others = {k: v for k, v in values.items() if isinstance(v, dict) and k != "custom"}
@@ -248,14 +248,14 @@ def called(peer: Peer) -> tuple[str, str]:
 
 def source(peer: Peer) -> str:
     """The file of a peer's code, below the folder of its package."""
-    path = Path(inspect.getsourcefile(peer.code) or "")
+    path = Path(inspect.getsourcefile(inspect.unwrap(peer.code)) or "")
     root = peer.package.replace("-", "_")
     parts = path.parts[path.parts.index(root) :] if root in path.parts else (path.name,)
     return "/".join(parts)
 
 
 def sentences(one: Facts) -> list[str]:
-    """What a user must know before an error is taken for that of the method."""
+    """Faults of a sampler that a user could confuse with the error of its method."""
     said = []
     if one.not_finite:
         every = len(one.not_finite) == one.ran - len(one.refused)
@@ -275,10 +275,8 @@ def sentences(one: Facts) -> list[str]:
         said.append(f"from N = {n} to {n + 1} the error is {ratio:.3g} times larger")
     if one.worse:
         said.append(f"more steps than {one.worse} are worse")
-    if one.told_wrong > 1e-3:
-        said.append(
-            f"the model is told a rounded time, up to {100 * one.told_wrong:.2g} % off in σ/α"
-        )
+    if one.time_error > 1e-3:
+        said.append(f"the model gets a rounded time, up to {100 * one.time_error:.2g} % off in σ/α")
     if one.floor > 1e-6:
         early, late = one.before
         cause = (
@@ -313,7 +311,7 @@ def better(one: Facts, all_: Sequence[Facts]) -> str:
 
 
 def _network(one: Facts) -> set[str]:
-    """The settings that say what the network is, which a user cannot choose."""
+    """The settings that describe the network, which a user cannot choose."""
     fixed = ("prediction_type=", "use_flow_sigmas=", "rescale_betas_zero_snr=")
     return {word for word in one.settings.split() if word.startswith(fixed)}
 
@@ -345,7 +343,7 @@ def known(peer: Peer) -> Facts | None:
 
 
 def advice(peer: Peer) -> str | None:
-    """What is known of a sampler, in one line, or None if nothing is."""
+    """The sentences about a sampler and better settings, in one line; None if there are none."""
     one = known(peer)
     if one is None:
         return None
@@ -364,7 +362,7 @@ def dumped(all_: Sequence[Facts]) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    """Three digits are enough to see a drift, and the last bits differ between machines."""
+    """A value with three digits: the last bits differ between machines."""
     if isinstance(value, float):
         return float(f"{value:.3g}")
     if isinstance(value, Mapping):
@@ -419,7 +417,7 @@ def _formula(at: tuple[int, int, int]) -> str:
 
 _HEAD = """# Samplers of other packages, measured
 
-This page is made by `python multirun/peers/make.py` from the packages that are installed; their
+This page is made by `make peers` from the packages that are installed; their
 versions are in the titles. [Samplers and their peers](samplers_peers.md#run-theirs-here) explains
 how their code runs here.
 

@@ -17,8 +17,8 @@ with
   at many steps; see `verify.laws`.
 - *contract*: promises that make its results comparable; see `verify.sampler_contract`.
 
-A sampler of another package declares nothing. Its curve is printed, from 5 to 1 000 steps, and what
-a user should know of it; see `verify.peer_curves`. Settings may follow the name:
+A sampler of another package declares no order. Its curve from 5 to 1 000 steps and its faults are
+printed; see `verify.peer_curves`. Settings may follow the name:
 `samplerbench check diffusers sampler.diffusers.scheduler=EulerDiscreteScheduler`.
 
 Each fault is one line on standard error, and the exit status is 1.
@@ -26,7 +26,8 @@ Each fault is one line on standard error, and the exit status is 1.
 
 from __future__ import annotations
 
-from samplerbench.app.config.folders import groups, member_files
+from samplerbench.app.commands.complaints import ADDING
+from samplerbench.app.config.folders import groups, member_files, own_directories
 from samplerbench.errors import InvalidSetting, require
 
 
@@ -48,6 +49,7 @@ def main(words: list[str]) -> None:
         if name not in names and "." not in name:
             others = [f"{other}={name}" for other in groups() if name in member_files(other)]
             allowed = f"one of {', '.join(names)}, or a class of that kind, package.Class"
+            allowed += ADDING * (not own_directories())
             allowed = " or ".join(others) or allowed
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))

@@ -16,13 +16,15 @@ from collections.abc import Sequence
 from hydra._internal.utils import get_args_parser
 
 from samplerbench.app.config.compose import similar
-from samplerbench.app.config.folders import member_files
+from samplerbench.app.config.folders import groups, member_files
 
 #: The commands that parse their own words.
 COMMANDS = ("list", "check", "cite", "score", "report", "sample", "export", "cache")
 #: The extra that installs a plugin of Hydra, by the plugin's name; see docs/cluster.md.
 PLUGINS = dict.fromkeys(("joblib", "submitit_local", "submitit_slurm"), "launchers")
 PLUGINS |= {"ray": "ray", "optuna": "optuna"}
+#: The advice for members in a folder of the user.
+ADDING = "; --config-dir DIR adds those of a folder of your own"
 
 
 def complain(message: str, status: int = 2) -> int:
@@ -98,7 +100,9 @@ def _in_folders(message: str) -> list[str]:
 def _near_members(message: str) -> str:
     """The members of a group that are similar to the one that Hydra could not find."""
     named = re.search(r"Could not (?:find|load) '([\w/]+?)/([^'/]+)'", message)
-    return similar(named[2], member_files(named[1])) if named else ""
+    if not named:
+        return ""
+    return similar(named[2], member_files(named[1])) or ADDING * (named[1] in groups())
 
 
 def _extra(message: str) -> list[str]:

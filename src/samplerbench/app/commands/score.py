@@ -28,7 +28,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
 from rich.table import Table
 
 from samplerbench.app.commands.output import new_path, whole_or_nothing
@@ -107,10 +106,10 @@ def score_files(
     Raises:
         InvalidSetting: a file cannot be read, or a value is not allowed.
     """
+    from samplerbench.bench.jackknife import FEWEST
     from samplerbench.bench.scoring import differences, distances, require_fits
 
-    config, _ = compose_config([f"{key}={value}" for key, value in words.items()])
-    shape, truths = read_truths(reference, config, words)
+    shape, truths = read_truths(reference, words)
     clouds: dict[str, Cloud] = {}
     for file in files:
         clouds |= read_clouds(file, shape, **reading)
@@ -128,6 +127,9 @@ def score_files(
             show_differences(truth, gaps)
         lines += [*measured, *gaps]
     for name, cloud in clouds.items():
+        if cloud.chains is None and len(cloud.points) < FEWEST:
+            text = f"{name}: no interval from {len(cloud.points)} rows: at least {FEWEST} have one"
+            console().print(text, markup=False)
         if cloud.chains is not None and len(cloud.chains.frames) < cloud.chains.frames.shape[1]:
             draws, number, _ = cloud.chains.frames.shape
             text = f"{name}: {number:,} chains of {draws:,} draws: is it the other layout?"
@@ -139,7 +141,7 @@ def score_files(
 
 
 def read_truths(
-    reference: str | None, config: DictConfig, words: Mapping[str, str]
+    reference: str | None, words: Mapping[str, str]
 ) -> tuple[tuple[int, ...] | None, list[Truth]]:
     """What samples are compared with by each metric, and the shape of a datum if it is known."""
     from samplerbench.bench.scoring import truths
@@ -147,6 +149,7 @@ def read_truths(
     from samplerbench.datasets.file import require_upright
     from samplerbench.metrics.base import Metric
 
+    config, chosen = compose_config([f"{key}={value}" for key, value in words.items()])
     metrics = chosen_members(config, "metric")
     require(len(metrics) > 0, "metric", words.get("metric"), "at least one: see list metrics")
     used = any(isinstance(metric, Metric) for metric in metrics.values())
@@ -159,7 +162,7 @@ def read_truths(
         return shape, truths(points, reference, metrics, 0, seed)
     dataset: Dataset = construct(config.dataset, "dataset")
     count = whole_number(config, "n_reference")
-    return dataset.event_shape, truths(dataset, "", metrics, count, seed)
+    return dataset.event_shape, truths(dataset, str(chosen["dataset"]), metrics, count, seed)
 
 
 def read_samples(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
@@ -94,14 +95,19 @@ def _paths(node: DictConfig, above: str = "") -> Iterator[str]:
             yield from _paths(below, f"{above}{key}.")
 
 
+@cache  # parsing takes as long as building a job
+def _keys_of_main_job() -> list[str]:
+    """The top-level keys of conf/config.yaml."""
+    return [str(key) for key in OmegaConf.load(conf_directory() / "config.yaml")]
+
+
 def check_keys(config: DictConfig) -> None:
     """Refuse a top-level key that no part of a job uses, such as a misspelt one added by `+`.
 
     Raises:
         InvalidSetting: it names the first such key, and similar ones.
     """
-    known = {str(key) for key in OmegaConf.load(conf_directory() / "config.yaml")}
-    known |= {*groups(), "hydra"}
+    known = {*_keys_of_main_job(), *groups(), "hydra"}
     for key in map(str, config):
         if key not in known:
             allowed = f"left out: no part of a job uses it{similar(key, known - {'defaults'})}"

@@ -176,6 +176,8 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
         return InvalidSetting(f"{key}.{name}", target, allowed)
 
     packages = (OURS, *_TRUSTED.get())
+    if target is None:
+        raise refused("a line of its yaml: _target_: package.module.Class")
     if not isinstance(target, str) or not _within(target, packages):
         package = str(target).partition(".")[0]
         allowed = f"a member of {', '.join(packages)}"

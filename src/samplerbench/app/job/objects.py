@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from samplerbench.app.job.build import assemble
 from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
+from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
@@ -75,6 +77,7 @@ def trained_sweep(
     assert training is not None
     # samplers and metrics are not known yet; a later sweep checks them
     check(replace(sweep, samplers=[], metrics={}))
+    warn_of_mismatch(sweep)
     steps = training.objective.recipe.steps
     with TemporaryDirectory(prefix="samplerbench-") as folder, progress(steps) as advance:
         model = train(
@@ -89,6 +92,12 @@ def trained_sweep(
         losses = pd.read_csv(Path(folder) / LOSSES)
     denoisers = {**sweep.denoisers, "learned": model.to(sweep.device)}
     return _identified(replace(sweep, denoisers=denoisers)), losses
+
+
+def warn_of_mismatch(sweep: Sweep) -> None:
+    """Warn of data whose centre or scale does not fit the path, with the lines of a job."""
+    for line in mismatch(sweep).lines:
+        warnings.warn(line, stacklevel=3)
 
 
 def stored_sweep(

@@ -150,7 +150,7 @@ def open_log(job: Job, directory: Path) -> Log:
 
 
 def known_of_peers(sweep: Sweep) -> list[str]:
-    """What the table of other packages' samplers knows of those in the sweep, a line for each."""
+    """The table's sentences about samplers of other packages in the sweep, a line for each."""
     peers = [sampler for _, sampler in sweep.samplers if isinstance(sampler, Peer)]
     if not peers:
         return []

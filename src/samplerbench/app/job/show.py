@@ -201,7 +201,8 @@ class Showing:
         counts = repetitions(lines.loc[lines["part"] != "floor", "count"])
 
         def caption(metric: str) -> str:
-            of = f"{sweep.labels.dataset}, {sizes([metric], [sweep.n_samples])}, {counts}"
+            size = sizes([metric], [sweep.n_samples], metric in sweep.exact_metrics)
+            of = f"{sweep.labels.dataset}, {size}, {counts}"
             return f"{of}; bars: 95 % intervals of the mean"
 
         settings = {"steps": budget.converged_steps, "nfe": list(sweep.nfe)}

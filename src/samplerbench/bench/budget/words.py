@@ -301,8 +301,8 @@ def _advice(budget: Budget, part: str, metric: str, floor: float) -> str:
     first = sweep.levels(max(sweep.all_steps)).rows[0]
     if first.alpha == 0:
         return "start from the exact law: this path ends without signal, so the start is a choice"
-    want = None  # only a floor that is a distance determines σ
-    if sweep.metrics[metric].is_wasserstein and floor > 0:
+    want = None  # only a floor that is a distance, and points of the data, determine σ
+    if sweep.metrics[metric].is_wasserstein and floor > 0 and len(sweep.reference) > 1:
         want = enough_noise(sweep.reference, floor / 5)
     return _more_noise(sweep, first.sigma / first.alpha, want)
 

@@ -1,0 +1,40 @@
+"""KL(paths of a sampler ‖ paths of the data), in nats: an upper bound for samplers with noise.
+
+It is at least the KL divergence of the law of the sampler's last state with noise from the law at
+that level, in any dimension. `bench.paths` says how it is computed and where it is far above. The
+estimate is that of `kl_law`, with r the ratio of the densities of a path. Where the mean of r is
+not near 1, no path had the rare large values of r that make it 1; then c = 0, the plain mean.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from samplerbench.datasets.base import Dataset
+from samplerbench.metrics.base import Measurement
+from samplerbench.metrics.kl_law import KLLaw
+
+#: How far from 1 the mean of r may be for a coefficient other than 0.
+NEAR = 0.1
+
+
+@dataclass(frozen=True)
+class KLPaths(KLLaw):
+    """An upper bound of the divergence at the last level with noise, in nats."""
+
+    needs: ClassVar[str] = "paths"
+
+    def is_exact(self, dataset: Dataset) -> bool:
+        return False
+
+    def estimate(self, log_ratios: Tensor) -> Measurement:
+        fitted = super().estimate(log_ratios)
+        if abs(fitted.info["mean_ratio"] - 1) <= NEAR:
+            return fitted
+        half = 1.96 * float(log_ratios.std()) / math.sqrt(len(log_ratios))
+        info = {**fitted.info, "half_width": half, "coefficient": 0.0}
+        return Measurement(-float(log_ratios.mean()), math.nan, math.nan, None, 0, info)
