@@ -54,7 +54,7 @@ _PER_UNIT = 1 << 20
 """Places per unit of log₂ τ."""
 _PLACES = 2 * _LOG_RANGE * _PER_UNIT
 
-#: Increments of so many numbers are kept for other samplers with the same path.
+#: The most numbers of increments that are kept for other samplers with the same path.
 _KEPT = 2**21
 
 
@@ -62,7 +62,7 @@ _KEPT = 2**21
 def _recent(
     key: tuple[int | str, ...], places: tuple[int | None, ...], shape: tuple[int, ...]
 ) -> dict[int, Tensor]:
-    """The increments of a run that were drawn lately, by the step."""
+    """The increments of a run that were drawn recently, by the step."""
     return {}
 
 
