@@ -104,3 +104,21 @@ def test_a_network_is_asked_within_its_training(command, lab, capfd):
     words = ("sampler=diffusers", "denoiser=learned", "sampler.diffusers.scheduler=IPNDMScheduler")
     assert command(*SMALL, *words) == 2
     assert "Diffusers asks for" in capfd.readouterr().err
+
+
+def test_check_prints_the_curve(command, lab, capsys):
+    """Of any settings; here the one whose last step is of second order from 15 steps on."""
+    settings = "sampler.diffusers.settings={final_sigmas_type: sigma_min}"
+    kind = "sampler.diffusers.scheduler=DPMSolverMultistepScheduler"
+    assert command("check", "diffusers", kind, settings) == 0
+    out = capsys.readouterr().out
+    assert "DPMSolverMultistepScheduler" in out
+    assert "from N = 14 to 15 the error is" in out
+    assert "ends at σ/α = 0.01" in out
+    assert command("check", "diffusers", "sampler.diffusers.scheduler=Euler") == 2
+
+
+def test_a_job_says_what_is_known_once(command, lab, capsys):
+    words = (*SMALL, "sampler=diffusers", "steps=[4,5]", "hydra.run.dir=run")
+    assert command(*words) == 0
+    assert capsys.readouterr().out.count("known: diffusers DDIMScheduler: clips") == 1

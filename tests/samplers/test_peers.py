@@ -114,7 +114,7 @@ def test_a_scheduler_is_its_documented_loop(name, config, of_step, dtype, mixtur
     model = mixture_law.oracle(VPLinear())
     x = first(sampler, model.schedule, states, dtype=dtype)
     ours = run(sampler, model, x)
-    scheduler = getattr(diffusers, name)(**config)
+    scheduler, of_step = getattr(diffusers, name)(**config), dict(of_step)
     scheduler.set_timesteps(N)
     network, at = Network(model, scheduler), 0
     with keyed(lambda: at):
@@ -122,6 +122,8 @@ def test_a_scheduler_is_its_documented_loop(name, config, of_step, dtype, mixtur
             scaled = (
                 scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
             )
+            if name == "UnCLIPScheduler":  # as its pipeline does
+                of_step["prev_timestep"] = (*scheduler.timesteps[1:], None)[at]
             x = scheduler.step(network(scaled, at, x), t, x, **of_step).prev_sample
             assert torch.equal(ours[at], x.to(dtype)), at
     assert at + 1 == len(ours) == sampler.evaluations(N)
@@ -140,7 +142,7 @@ def test_the_network_of_a_table(mixture_law, states):
             signal = float(scheduler.alphas_cumprod[t])
             alpha, sigma = signal**0.5, (1 - signal) ** 0.5
             x0_hat = oracle.denoiser(x, Level((int(t) + 1) / 1000, alpha, sigma))
-            eps_hat = (x - alpha * x0_hat) / sigma
+            eps_hat = torch.sub(x, x0_hat, alpha=alpha) / sigma
             v_hat = alpha * eps_hat - sigma * x0_hat
             return {"epsilon": eps_hat, "sample": x0_hat, "v_prediction": v_hat}[prediction]
 

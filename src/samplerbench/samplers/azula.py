@@ -78,9 +78,12 @@ class Azula(Peer):
         names = ("HeunSampler", "zABSampler", "DDPMSampler")
         return cls.if_installed({}, *({"method": name} for name in names))
 
+    @property
+    def code(self) -> Any:
+        return getattr(_module("sample"), self.method)
+
     def _built(self, denoiser: Any, steps: int) -> Any:
-        kind = getattr(_module("sample"), self.method)
-        return kind(denoiser, steps=steps, silent=True, **(self.settings or {}))
+        return self.code(denoiser, steps=steps, silent=True, **(self.settings or {}))
 
     @property
     def _path(self) -> Any:
@@ -98,7 +101,7 @@ class Azula(Peer):
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
-        draws = Drawing(noise)
+        draws = Drawing(noise, self.stochastic)
         posterior = Posterior(model, self._path, draws)
         sampler = self._built(posterior, levels.asked)
         posterior.at(sampler.timesteps, self._scales(levels.asked))
@@ -106,11 +109,11 @@ class Azula(Peer):
             # its loop, and nothing else is in it
             pairs = sampler.timesteps.unfold(0, 2, 1).to(device=x.device)
             for step, (t, s) in enumerate(pairs):
-                with draws.at(step):
+                with self.drawing(draws.at(step)):
                     x = sampler.step(x, t, s)
                 yield Step(x, posterior.x0_hat)
             return
-        with draws.at(0):
+        with self.drawing(draws):
             last = sampler(x)
         # a multistep method evaluates each state once
         for x, x0_hat in zip([*posterior.states[1:], last], posterior.outputs, strict=True):

@@ -162,12 +162,31 @@ class Diffusers(Peer):
         network = Network(model, scheduler)
         more = self._arguments(scheduler.step)
         draws = Drawing(noise)
+        if "generator" in inspect.signature(scheduler.step).parameters:
+            # nobody draws from it: a guard of the global one
+            more["generator"] = torch.Generator(x.device).manual_seed(0)
         scaled = getattr(scheduler, "scale_model_input", _unscaled)
-        for step, t in enumerate(scheduler.timesteps):
+        befores = [*scheduler.timesteps[1:], None]
+        hands = "prev_timestep" in _parameters(scheduler.step)  # to unCLIP, as its pipeline does
+        for step, (t, before) in enumerate(zip(scheduler.timesteps, befores, strict=True)):
             y = network(scaled(x, t), step, x)
-            with draws.at(step):
+            if hands:
+                more["prev_timestep"] = before
+            with self.drawing(draws.at(step)):
                 x = scheduler.step(y, t, x, **more).prev_sample
             yield Step(x.to(dtype), network.x0_hat.to(dtype))
+
+    @property
+    def code(self) -> Any:
+        return type(self._prototype)
+
+    def told_wrong(self, steps: int) -> float:
+        scheduler = self._prepared(steps)
+        sigmas, told = getattr(scheduler, "sigmas", None), _scales(scheduler)
+        if sigmas is None or not _indexed(scheduler) or len(sigmas) != len(told) + 1:
+            return 0.0
+        pairs = zip(told, sigmas.tolist(), strict=False)
+        return max(abs(math.log(s / a / sigma)) for (a, s), sigma in pairs if a and sigma)
 
     def evaluations(self, steps: int) -> int:
         return len(self._prepared(steps).timesteps)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -101,6 +101,10 @@ class KDiffusion(Peer):
             self._grid(2)
 
     @property
+    def code(self) -> Any:
+        return getattr(sampling(), self.function)
+
+    @property
     def adaptive(self) -> bool:  # type: ignore[override]  # one of the functions is
         return self.function == "sample_dpm_adaptive"
 
@@ -124,28 +128,29 @@ class KDiffusion(Peer):
 
     @property
     def _takes_sigmas(self) -> bool:
-        return "sigmas" in signature(getattr(sampling(), self.function)).parameters
+        return "sigmas" in signature(self.code).parameters
 
     def own(self, schedule: NoiseSchedule, steps: int) -> OwnLevels:
         with refused("steps", steps):
             sigmas = self._grid(steps).tolist()
         if not self._takes_sigmas:
-            ends = self._scales(getattr(sampling(), self.function))
+            ends = self._scales(self.code)
             sigmas = [ends["sigma_max"], ends["sigma_min"]]
         return own_levels(schedule, [(1.0, sigma) for sigma in sigmas], steps)
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
-        function = getattr(sampling(), self.function)
+        function = self.code
         known = signature(function).parameters
-        draws = Drawing(noise)
-        ask = Denoised(model, draws)
+        draws = Drawing(noise, self.stochastic)
+        grid = self._grid(levels.asked).to(x.device)
+        ask = Denoised(model, grid.tolist())
         more = dict(self.settings or {}, disable=True)
         if "noise_sampler" in known:
             more["noise_sampler"] = Path(x, draws)
         if not self._takes_sigmas:
             more |= self._scales(function) | ({"n": levels.asked} if "n" in known else {})
-            with draws:
+            with self.drawing(draws):
                 x = function(ask, x, **more)
             yield Step(x, ask.x0_hat)
             return
@@ -156,8 +161,8 @@ class KDiffusion(Peer):
             states.append(info["x"])
             outputs.append(info["denoised"])
 
-        with draws:
-            last = function(ask, x, self._grid(levels.asked).to(x.device), callback=keep, **more)
+        with self.drawing(draws):
+            last = function(ask, x, grid, callback=keep, **more)
         for x, x0_hat in zip([*states[1:], last], outputs, strict=True):
             yield Step(x, x0_hat)
 
@@ -165,13 +170,18 @@ class KDiffusion(Peer):
 class Denoised:
     """Our denoiser as a model of k-diffusion: (x, σ of each row) ↦ x̂₀.
 
+    Args:
+        model: ours.
+        sigmas: of the grid; others may come.
+
     Attributes:
         x0_hat: of the last call.
     """
 
-    def __init__(self, model: Denoiser, draws: Drawing) -> None:
-        self.model, self.draws = model, draws
-        self._places: dict[float, Place] = {}
+    def __init__(self, model: Denoiser, sigmas: Sequence[float]) -> None:
+        self.model = model
+        found = places(model.schedule, [(1.0, sigma) for sigma in sigmas])
+        self._places: dict[float, Place] = dict(zip(sigmas, found, strict=True))
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         value = float(sigma[0])

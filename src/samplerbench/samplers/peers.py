@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -86,7 +86,9 @@ class Place:
 
     def eps_hat(self, x: Tensor, x0_hat: Tensor) -> Tensor:
         """ε̂ = (x − α·x̂₀)/σ; 0 where σ = 0."""
-        return (x - self.alpha * x0_hat) / self.sigma if self.sigma else torch.zeros_like(x)
+        if not self.sigma:
+            return torch.zeros_like(x)
+        return torch.sub(x, x0_hat, alpha=self.alpha).div_(self.sigma)
 
 
 def places(schedule: NoiseSchedule, scales: Sequence[tuple[float, float]]) -> list[Place]:
@@ -116,11 +118,14 @@ class Drawing(TorchFunctionMode):
 
     Args:
         noise: where they come from.
+        matters: whether the result depends on them. k-diffusion draws also where it uses nothing;
+            then torch's own generator, seeded here, is faster.
     """
 
-    def __init__(self, noise: Noise) -> None:
+    def __init__(self, noise: Noise, matters: bool = True) -> None:
         super().__init__()
         self.noise, self.step, self.draw = noise, 0, 0
+        self.spare = None if matters else torch.Generator().manual_seed(0)
 
     def at(self, step: int) -> Self:
         """Before the first draw of a step."""
@@ -129,6 +134,8 @@ class Drawing(TorchFunctionMode):
 
     def normal(self, like: Tensor) -> Tensor:
         """The next draw of the step."""
+        if self.spare is not None:
+            return torch.randn(like.shape, generator=self.spare, dtype=like.dtype).to(like.device)
         self.draw += 1
         return self.noise.normal(like, self.step, self.draw - 1)
 
@@ -173,6 +180,15 @@ class Peer(Sampler):
             InvalidSetting: the code refuses this number; the message has its own words.
         """
 
+    @property
+    @abstractmethod
+    def code(self) -> Any:
+        """The class or function of theirs."""
+
+    def told_wrong(self, steps: int) -> float:
+        """The largest |ln| of κ that the model is told over κ of the state, in a run of N steps."""
+        return 0.0
+
     @classmethod
     def installed(cls) -> str:
         """The version of the package.
@@ -206,22 +222,53 @@ class Peer(Sampler):
         return False  # its last step is its own
 
     @cached_property
+    def draws(self) -> bool:
+        """Whether its code draws any numbers, in a run on a toy."""
+        self.__dict__["draws"] = True  # while that is found out
+        noise = _Counting()
+        self._toy_run(6, noise)
+        return noise.count > 0
+
+    def drawing(self, draws: Drawing) -> AbstractContextManager[Any]:
+        """The context in which its code runs: without draws it needs none, and each call less."""
+        return draws if self.draws else nullcontext()
+
+    @cached_property
     def stochastic(self) -> bool:
         """Whether it draws noise that matters: two keys give two results."""
-        one, two = (self._toy_run(3, key)[0] for key in (0, 1))
+        if not self.draws:
+            return False
+        self.__dict__["stochastic"] = True  # while that is found out
+        one, two = (self._toy_run(6, KeyedNoise((key, "toy")))[0] for key in (0, 1))
         return not torch.equal(one, two)
 
     def evaluations(self, steps: int) -> int | None:
-        return self._toy_run(steps, 0)[1]
+        return self._toy_run(steps, KeyedNoise((0, "toy")))[1]
 
     @torch.no_grad()
-    def _toy_run(self, steps: int, key: int) -> tuple[Tensor, int]:
+    def _toy_run(self, steps: int, noise: Noise) -> tuple[Tensor, int]:
         """The result and the evaluations of a run on a toy."""
         model = Counted(Toy(EDM()))
         levels = self.own(EDM(), steps)
         x = torch.full((1, 2), levels.rows[0].sigma, dtype=torch.float64)
-        x = final_state(self, model, x, levels, KeyedNoise((key, "toy")))
-        return x, model.evaluations
+        return final_state(self, model, x, levels, noise), model.evaluations
+
+
+class _Counting:
+    """Noise that counts its draws."""
+
+    def __init__(self) -> None:
+        self.noise, self.count = KeyedNoise(("toy",)), 0
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """Standard normal numbers."""
+        self.count += 1
+        return self.noise.normal(like, step, draw)
+
+    def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """Uniform numbers."""
+        self.count += 1
+        return self.noise.uniform(like, step, draw)
 
 
 def differing(

@@ -17,6 +17,10 @@ with
   at many steps; see `verify.laws`.
 - *contract*: promises that make its results comparable; see `verify.sampler_contract`.
 
+A sampler of another package declares nothing. Its curve is printed, from 5 to 1 000 steps, and what
+a user should know of it; see `verify.peer_curves`. Settings may follow the name:
+`samplerbench check diffusers sampler.diffusers.scheduler=EulerDiscreteScheduler`.
+
 Each fault is one line on standard error, and the exit status is 1.
 """
 
@@ -34,7 +38,8 @@ def main(words: list[str]) -> None:
         InvalidSetting: there is no such kind or member, or it cannot be built.
     """
     chosen = []
-    for word in words or member_files("sampler"):
+    given = [word for word in words if word.startswith("sampler.")]
+    for word in [word for word in words if word not in given] or member_files("sampler"):
         kind, equals, name = word.rpartition("=")
         kind = kind if equals else "sampler"
         require(
@@ -50,4 +55,4 @@ def main(words: list[str]) -> None:
         chosen.append((kind, name))
     from samplerbench.app.commands.examine import examine  # slow: imports torch
 
-    examine(chosen)
+    examine(chosen, given)

@@ -32,6 +32,7 @@ from samplerbench.errors import IN_STEP, InvalidSetting, kind_and_line, require
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective, Recipe
 from samplerbench.samplers.base import Sampler
+from samplerbench.samplers.peers import Peer
 from samplerbench.verify import network_contract, objective_contract
 from samplerbench.verify.contract import CONTRACTS, faults
 from samplerbench.verify.laws import LawError, measured_law
@@ -44,6 +45,8 @@ from samplerbench.verify.orders import (
     relative_error,
     rough,
 )
+from samplerbench.verify.peer_curves import STEPS, Curve, curve
+from samplerbench.verify.peer_table import called, facts, sentences
 from samplerbench.verify.sampler_contract import BED, DOES_NOT_APPLY
 
 SCHEDULES: dict[str, NoiseSchedule] = {"EDM": EDM(10.0), "VP": VPLinear(), "flow": Rectified()}
@@ -60,11 +63,12 @@ LARGE_ERROR = 10
 ON = [(law, path) for law in LAWS for path in SCHEDULES]
 
 
-def examine(chosen: Sequence[tuple[str, str]]) -> None:
+def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> None:
     """Check members and print; exit with status 1 if a promise is broken.
 
     Args:
         chosen: pairs of a kind and the name of a member of conf/KIND/, or of a class.
+        given: settings of samplers, "sampler.diffusers.scheduler=EulerDiscreteScheduler".
 
     Raises:
         InvalidSetting: there is no such kind or member, or it cannot be built.
@@ -81,13 +85,17 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
     promise_table = Table("member", "promise", "meaning", "contract", box=None, pad_edge=False)
     lines: list[str] = []
     remarks: list[str] = []
-    for kind, name, built in [(kind, name, objects(kind, name)) for kind, name in chosen]:
+    peers: list[Peer] = []
+    for kind, name, built in [(kind, name, objects(kind, name, given)) for kind, name in chosen]:
         title = name if kind == "sampler" else f"{kind}={name}"
         for one in built:
             with trust(name):
-                measured = measurements(one) if kind == "sampler" else []
+                plain = kind == "sampler" and not isinstance(one, Peer)
+                measured = measurements(one) if plain else []
                 contract = promises(kind, one)
-            if kind == "sampler":
+            if isinstance(one, Peer):
+                peers.append(one)
+            elif kind == "sampler":
                 broken = any(row.fault for row in contract)
                 cells = [row.value for row in measured]
                 samplers.add_row(title, declared(one), *cells, "broken" if broken else "kept")
@@ -103,8 +111,28 @@ def examine(chosen: Sequence[tuple[str, str]]) -> None:
             out.print(table)
     for remark in dict.fromkeys(remarks):
         out.print(remark)
+    for peer in peers:
+        found = curve(peer)
+        out.print(curve_table(peer, found))
+        for sentence in sentences(facts(peer, found)):
+            out.print(f"- {sentence}")
     if lines:
         sys.exit("\n".join(f"samplerbench: {line}" for line in dict.fromkeys(lines)))
+
+
+def curve_table(peer: Peer, found: Curve) -> Table:
+    """The errors of a sampler of another package at some numbers of steps."""
+    title = " ".join(filter(None, (peer.package, peer.installed(), *called(peer))))
+    orders = [found.order(law) for law in ("gaussian", "mixture")]
+    columns = ("N", "NFE", "σ/α", "gaussian", "mixture", "width")
+    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    for one in (found.at(n) for n in STEPS):
+        ends = f"{one.first:.3g} → {one.last:.2g}"
+        errors = (f"{error:.2g}" for error in (one.gaussian, one.mixture))
+        row = ["refused"] if one.refused else [ends, *errors, f"{100 * one.spread:+.2g} %"]
+        table.add_row(str(one.steps), str(one.evaluations), *row)
+    table.add_row("order", "", "", *(f"{order:.2f}" for order in orders))
+    return table
 
 
 class Checked(NamedTuple):
@@ -197,15 +225,20 @@ def declared(sampler: Sampler) -> str:
     return f"{sampler.order}{' weak' * sampler.stochastic}"
 
 
-def objects(kind: str, name: str) -> list[Any]:
+def objects(kind: str, name: str, given: Sequence[str] = ()) -> list[Any]:
     """The objects to check: samplers with all their settings, or one member of another kind.
+
+    Args:
+        kind: of the member.
+        name: of its yaml, or its class.
+        given: settings of samplers, as on the command line.
 
     Raises:
         InvalidSetting: there is no such kind or member, or it cannot be built.
     """
     require(kind in CONTRACTS, "check", kind, f"one of {', '.join(sorted(CONTRACTS))}")
     if kind == "sampler":
-        return settings(name)
+        return settings(name, given)
     with trust(name):
         try:
             return [_object(kind, name)]
@@ -268,11 +301,14 @@ def _objective(config: DictConfig, network: Network | None = None) -> Objective[
     return cast("Objective[Any]", construct(config.objective, "objective", **parts))
 
 
-def settings(name: str) -> list[Sampler]:
+def settings(name: str, given: Sequence[str] = ()) -> list[Sampler]:
     """The samplers of a name: a member of conf/sampler/, or a class with its `variants()`."""
     path = member_files("sampler").get(name)
     if path is not None:
-        grid = construct_grid(read_member(path), f"sampler.{name}")
+        node = read_member(path)
+        if given:
+            node = compose_config([f"sampler=[{name}]", *given])[0].sampler[name]
+        grid = construct_grid(node, f"sampler.{name}")
         return grid if len(grid) == 1 else [grid[0], grid[-1]]
     module, _, class_name = name.rpartition(".")
     allowed = "a member of conf/sampler/, or a sampler's class, package.Class"

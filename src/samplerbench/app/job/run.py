@@ -37,10 +37,12 @@ from samplerbench.bench.cell import Row
 from samplerbench.bench.chains import chain_cells, diagnose, diagnostic_names
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.store import Store, to_data
+from samplerbench.bench.sweep import Sweep
 from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_line, require
 from samplerbench.figures.common import looking
 from samplerbench.files import set_aside, write_atomically
 from samplerbench.logs.base import Log, RunInfo, run_name
+from samplerbench.samplers.peers import Peer
 from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, check_losses, load
 
 message = logging.getLogger(__name__)
@@ -147,6 +149,16 @@ def open_log(job: Job, directory: Path) -> Log:
     return job.logger.open(RunInfo(directory, name, config, group, tags))
 
 
+def known_of_peers(sweep: Sweep) -> list[str]:
+    """What the table of other packages' samplers knows of those in the sweep, a line for each."""
+    peers = [sampler for _, sampler in sweep.samplers if isinstance(sampler, Peer)]
+    if not peers:
+        return []
+    from samplerbench.verify.peer_table import advice  # it imports what only the table needs
+
+    return [f"known: {line}" for line in map(advice, peers) if line is not None]
+
+
 def value_count(job: Job) -> int:
     """The number of values of the complete job."""
     sweep = job.sweep
@@ -164,7 +176,7 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
     out = console()
     showing = Showing(job, directory, log, out)
     view = scene(job.sweep, job.training)
-    for line in mismatch(job.sweep).lines:
+    for line in [*mismatch(job.sweep).lines, *known_of_peers(job.sweep)]:
         out.print(line, markup=False)
     if job.training is not None:
         view = fit(job, job.training, view, directory, log, out)

@@ -1,0 +1,325 @@
+"""What a sampler of another package does at every number of steps, on two laws of the line.
+
+A peer declares nothing, so its curve is measured. On the line the probability flow keeps quantiles:
+
+    x(α, σ) = F_{α,σ}⁻¹(u),     F_{α,σ} the distribution function of α·x₀ + σ·ε,
+
+so the right end of every start is known to rounding. The start has the exact law of the first
+level of the peer, and the end is compared with the flow at *its own last level*: what a start from
+the prior or a last level above 0 would cost is not in the error. Errors are root mean squares over
+quantiles, in standard deviations of the data.
+
+- The Gaussian N(.3, .4²) flatters: its field is linear. The mixture has modes of different widths.
+- A run of a peer that draws noise is affine in start and noise on the Gaussian, if nothing is
+  clipped. One run with a row for each draw gives all coefficients, hence the law of the output: its
+  error is the W₂ distance, without Monte Carlo. On the mixture nothing is measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplerbench.core.grids import Level, Levels, uniform
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import Rectified
+from samplerbench.errors import kind_and_line
+from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.samplers.peers import Peer
+
+#: The numbers of steps of a curve; the neighbours are for jumps.
+STEPS = (5, 10, 14, 15, 20, 40, 80, 160, 320, 640, 1000)
+#: Where every number of steps is run, and the distance of those that are run above.
+EVERY, FROM_THERE = 64, 125
+_WEIGHTS = ((1.0, 0.0), (0.35, 0.65))
+_MEANS = ((0.3, 0.0), (-0.7, 0.35))
+_DEVIATIONS = ((0.4, 1.0), (0.12, 0.3))
+_QUANTILES = ((0.07, 0.35, 0.65, 0.93), tuple((k + 0.5) / 12 for k in range(12)))
+GAUSSIAN, MIXTURE = 0, 1
+
+
+def _moments(law: int) -> tuple[float, float]:
+    weights, means, widths = (np.array(one[law]) for one in (_WEIGHTS, _MEANS, _DEVIATIONS))
+    mean = float(weights @ means)
+    return mean, float(np.sqrt(weights @ (widths**2 + means**2) - mean**2))
+
+
+#: The standard deviations of the laws.
+WIDTHS = tuple(_moments(law)[1] for law in (GAUSSIAN, MIXTURE))
+
+
+class Line(Denoiser):
+    """The exact denoiser of laws on the line, one for each row of a state of shape (rows, 1).
+
+    Args:
+        rows: the number of the law of each row.
+    """
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        super().__init__()
+        self.schedule = Rectified()
+        laws = (_WEIGHTS, _MEANS, _DEVIATIONS)
+        columns = [torch.tensor(one, dtype=torch.float64)[list(rows)] for one in laws]
+        self.logs, self.means, self.variances = columns[0].log(), columns[1], columns[2].square()
+
+    def denoiser(self, x: Tensor, level: Level[float]) -> Tensor:  # type: ignore[override]
+        """x̂₀; rows and components, then the sum over components."""
+        spread = level.alpha**2 * self.variances + level.sigma**2
+        offset = x.double() - level.alpha * self.means
+        shares = (self.logs - 0.5 * (offset.square() / spread + spread.log())).softmax(-1)
+        means = self.means + (level.alpha * self.variances / spread) * offset
+        return (shares * means).sum(-1, keepdim=True).to(x)
+
+
+@cache
+def quantiles(law: int, alpha: float, sigma: float) -> Tensor:
+    """F⁻¹(u) of α·x₀ + σ·ε at the quantiles of a law, by bisection, shape (count, 1), float64."""
+    u = torch.tensor(_QUANTILES[law], dtype=torch.float64)
+    weights, means, widths = (
+        torch.tensor(one[law], dtype=torch.float64) for one in (_WEIGHTS, _MEANS, _DEVIATIONS)
+    )
+    centre, spread = alpha * means, (alpha * widths).square().add(sigma**2).sqrt()
+    low = torch.full_like(u, float((centre - 9 * spread).min()))
+    high = torch.full_like(u, float((centre + 9 * spread).max()))
+    for _ in range(80):
+        middle = 0.5 * (low + high)
+        below = (weights * torch.special.ndtr((middle[:, None] - centre) / spread)).sum(1) < u
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (0.5 * (low + high))[:, None]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run at one number of steps.
+
+    Args:
+        steps: N.
+        evaluations: of the model.
+        states: yielded by the run.
+        first: σ/α of the first level.
+        last: σ/α of the last level.
+        before: σ/α of the level before it.
+        gaussian: the error on the Gaussian; NaN if it is not known.
+        mixture: the error on the mixture; NaN if it is not known.
+        spread: the relative error of the standard deviation on the Gaussian, with its sign.
+        finite: whether all states are finite.
+        refused: why N is refused, in their words; empty if it is not.
+    """
+
+    steps: int
+    evaluations: int = 0
+    states: int = 0
+    first: float = math.nan
+    last: float = math.nan
+    before: float = math.nan
+    gaussian: float = math.nan
+    mixture: float = math.nan
+    spread: float = math.nan
+    finite: bool = True
+    refused: str = ""
+
+    @property
+    def error(self) -> float:
+        """The larger of the two errors that are known."""
+        known = [one for one in (self.gaussian, self.mixture) if not math.isnan(one)]
+        return max(known, default=math.nan)
+
+
+@torch.no_grad()
+def point(peer: Peer, steps: int) -> Point:
+    """A run of a peer at one number of steps."""
+    try:
+        return _run(peer, steps)
+    except Exception as error:  # it is their code
+        return Point(steps, refused=kind_and_line(error))
+
+
+def _run(peer: Peer, steps: int) -> Point:
+    levels = peer.levels(uniform, Rectified(), steps)
+    calls = peer.evaluations(steps) or 0
+    kappa = [row.sigma / row.alpha if row.alpha else math.inf for row in levels.rows]
+    shared = (steps, calls, levels.steps, kappa[0], kappa[-1], kappa[-2])
+    if peer.stochastic:
+        return _of_law(peer, levels, shared)
+    first, last = levels.rows[0], levels.rows[-1]
+    laws = [law for law in (GAUSSIAN, MIXTURE) for _ in _QUANTILES[law]]
+    start, right = (
+        torch.cat([quantiles(law, row.alpha, row.sigma) for law in (GAUSSIAN, MIXTURE)])
+        for row in (first, last)
+    )
+    end = final_state(peer, Line(laws), start, levels, KeyedNoise(("curve",)))
+    count = len(_QUANTILES[GAUSSIAN])
+    wrong = end - right
+    errors = [float(part.square().mean().sqrt()) for part in (wrong[:count], wrong[count:])]
+    spread = float((end[count - 1] - end[0]) / (right[count - 1] - right[0])) - 1
+    finite = bool(end.isfinite().all())
+    return Point(*shared, errors[0] / WIDTHS[0], errors[1] / WIDTHS[1], spread, finite)
+
+
+class _Units:
+    """Noise for the rows of a batch: draw j is 1 in row 2 + j, and 0 in the others."""
+
+    def __init__(self) -> None:
+        self.draws: dict[tuple[int, int], int] = {}
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """The next unit vector."""
+        row = 2 + self.draws.setdefault((step, draw), len(self.draws))
+        units = torch.zeros_like(like)
+        if row < len(like):
+            units[row] = 1
+        return units
+
+    def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """There are none."""
+        raise ValueError("a run that draws uniform numbers is not affine in its noise")
+
+
+def _of_law(peer: Peer, levels: Levels, shared: tuple[int, int, int, float, float, float]) -> Point:
+    """The law of the output on the Gaussian."""
+
+    def run(rows: int, noise: _Units) -> Tensor:
+        start = torch.full((rows, 1), mean)
+        start[1] += 1
+        return final_state(peer, Line([GAUSSIAN] * rows), start.double(), levels, noise)
+
+    first, last = levels.rows[0], levels.rows[-1]
+    centre, width = _moments(GAUSSIAN)
+    mean = first.alpha * centre
+    counted = _Units()
+    run(2, counted)
+    out = run(2 + len(counted.draws), _Units()).double()[:, 0]
+    finite = bool(out.isfinite().all())
+    if not peer.affine:
+        return Point(*shared, finite=finite)
+    by = out[1:] - out[0]
+    variance = by[0] ** 2 * ((first.alpha * width) ** 2 + first.sigma**2) + by[1:].square().sum()
+    right = math.hypot(last.alpha * width, last.sigma)
+    off, spread = float(out[0]) - last.alpha * centre, float(variance.sqrt()) - right
+    return Point(*shared, math.hypot(off, spread) / WIDTHS[0], spread=spread / right, finite=finite)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The runs of a peer at many numbers of steps.
+
+    Args:
+        points: in the order of steps.
+        floats: whether its float64 states have the digits of float32 only.
+    """
+
+    points: tuple[Point, ...]
+    floats: bool
+
+    def at(self, steps: int) -> Point:
+        """The run at a number of steps."""
+        return next(one for one in self.points if one.steps == steps)
+
+    @property
+    def ran(self) -> list[Point]:
+        """The runs that ended with numbers and a known error, from 5 steps on."""
+        return [
+            one
+            for one in self.points
+            if one.steps >= STEPS[0] and not one.refused and math.isfinite(one.error)
+        ]
+
+    def order(self, law: str) -> float:
+        """The slope of the error from 10 steps down to five floors; NaN if there is none."""
+        steps = [n for n in STEPS if n >= 10 and n not in (14, 15)]
+        errors = {one.steps: getattr(one, law) for one in self.ran if one.steps in steps}
+        errors = {n: error for n, error in errors.items() if error > 0}
+        floor = min(errors.values(), default=math.nan)
+        used = {n: error for n, error in errors.items() if error > 5 * floor}
+        if len(used) < 3:  # it ends in no floor that was seen
+            used = dict(list(errors.items())[:4])
+        if len(used) < 2:
+            return math.nan
+        return -float(np.polyfit(np.log(list(used)), np.log(list(used.values())), 1)[0])
+
+    @property
+    def floor(self) -> float:
+        """The error that more steps do not remove; 0 if the last four-fold N still halves it."""
+        errors = {one.steps: one.error for one in self.ran if one.steps in STEPS}
+        last = max(errors, default=0)
+        before = [n for n in errors if n <= last / 3]
+        if not before or errors[last] < 0.5 * errors[max(before)]:
+            return 0.0
+        return errors[last]
+
+    @property
+    def jump(self) -> tuple[int, float]:
+        """The N from which one more step makes the error most times larger, and how many times."""
+        best = (0, 1.0)
+        errors = {one.steps: one.error for one in self.ran}
+        for n, error in errors.items():
+            more = errors.get(n + 1)
+            # below rounding a ratio says nothing
+            if more is not None and error > 1e-7 and more / error > best[1]:
+                best = n, more / error
+        return best
+
+    @property
+    def worse(self) -> int:
+        """The N after which the error doubles on the way to more steps; 0 if it never does."""
+        errors = [(n, self.at(n).error) for n in STEPS if n in {one.steps for one in self.ran}]
+        for (n, one), (_, two) in pairwise(errors):
+            if two > 2 * one and two > 1e-5:
+                return n
+        return 0
+
+    @property
+    def sign_changes(self) -> int:
+        """How often the width of the Gaussian goes from too small to too large, or back."""
+        signs = [one.spread > 0 for one in self.ran if abs(one.spread) > 1e-7]
+        return sum(one != two for one, two in pairwise(signs))
+
+    @property
+    def not_finite(self) -> list[int]:
+        """The numbers of steps whose result is not a number."""
+        return [one.steps for one in self.points if not one.refused and not one.finite]
+
+    @property
+    def refused(self) -> list[int]:
+        """The numbers of steps that its code refuses."""
+        return [one.steps for one in self.points if one.refused]
+
+
+def curve(peer: Peer, *, steps: Sequence[int] | None = None) -> Curve:
+    """The curve of a peer.
+
+    Args:
+        peer: with its settings.
+        steps: the numbers of steps; None is every number to `EVERY`, some above, and `STEPS`.
+    """
+    if steps is None:
+        steps = sorted({*range(1, EVERY + 1), *range(EVERY, 1001, FROM_THERE), 999, *STEPS})
+    levels = peer.levels(uniform, Rectified(), 5)
+    start = quantiles(MIXTURE, levels.rows[0].alpha, levels.rows[0].sigma)
+    line, noise = Line([MIXTURE] * len(start)), KeyedNoise(("curve",))
+    with torch.no_grad():
+        end = final_state(peer, line, start, levels, noise)
+    return Curve(tuple(point(peer, n) for n in steps), torch.equal(end, end.float().double()))
+
+
+def apart_from(peer: Peer, ours: Sampler, steps: int = 20) -> float:
+    """The largest distance of a peer from a sampler of ours on the peer's own levels.
+
+    In standard deviations of the data, at the quantiles of the mixture.
+    """
+    own = peer.levels(uniform, Rectified(), steps)
+    levels = Levels(own.t, own.alpha, own.sigma)
+    start = quantiles(MIXTURE, own.rows[0].alpha, own.rows[0].sigma)
+    line, noise = Line([MIXTURE] * len(start)), KeyedNoise(("curve",))
+    with torch.no_grad():
+        theirs = final_state(peer, line, start, own, noise)
+        gap = theirs - final_state(ours, line, start, levels, noise)
+    return float(gap.abs().max()) / WIDTHS[MIXTURE]

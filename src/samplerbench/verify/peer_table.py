@@ -1,0 +1,439 @@
+"""The table of samplers of other packages: what each does, measured, in numbers and in sentences.
+
+`ROWS` are the settings of the table. `facts` measures one, and `sentences` says what a user must
+know of it. `multirun/peers/make.py` writes the facts of all rows to `KEPT` and the page
+`docs/peers.md` from them. `known` finds the row of a sampler, so a job says the same sentences.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from samplerbench.bench.cell import setting_text
+from samplerbench.identity import describe
+from samplerbench.samplers.azula import Azula
+from samplerbench.samplers.base import Sampler
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.deis import DEISLogRho, DEISRho
+from samplerbench.samplers.diffusers import Diffusers
+from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
+from samplerbench.samplers.k_diffusion import KDiffusion
+from samplerbench.samplers.peers import Peer
+from samplerbench.samplers.unipc import UniPC
+from samplerbench.verify.peer_curves import EVERY, FROM_THERE, STEPS, Curve, apart_from
+
+#: The facts of all rows, as they were measured last.
+KEPT = Path(__file__).parent / "peers.json"
+#: The numbers of steps whose errors are kept.
+SHOWN = (10, 20, 40, 80, 160, 320, 1000)
+
+_PLAIN = {"clip_sample": False}
+_ZERO_SNR = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+_KARRAS = {"use_karras_sigmas": True}
+_LEADING, _TRAILING, _LINSPACE = (
+    {"timestep_spacing": name} for name in ("leading", "trailing", "linspace")
+)
+_SIGMA_MIN = {"final_sigmas_type": "sigma_min"}
+#: Classes of diffusers and their settings, each a row.
+SCHEDULERS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "DDIMScheduler": [
+        *({}, _PLAIN, _PLAIN | _TRAILING, _PLAIN | _LINSPACE, _PLAIN | {"eta": 1.0}),
+        *(_PLAIN | {"set_alpha_to_one": False}, _PLAIN | _TRAILING | _ZERO_SNR),
+    ],
+    "DDPMScheduler": [
+        *(_PLAIN, _PLAIN | _TRAILING, _PLAIN | {"variance_type": "fixed_large"}),
+    ],
+    "DPMSolverMultistepScheduler": [
+        *({}, _LEADING, _TRAILING, _KARRAS, {"use_lu_lambdas": True}),
+        *({"use_exponential_sigmas": True}, {"use_beta_sigmas": True}, _SIGMA_MIN),
+        *({"solver_order": 3}, {"solver_type": "heun"}, {"euler_at_final": True}),
+        *({"algorithm_type": "dpmsolver"} | _SIGMA_MIN, {"algorithm_type": "sde-dpmsolver++"}),
+        *(_SIGMA_MIN | {"lower_order_final": False}, _FLOW),
+    ],
+    "DPMSolverSinglestepScheduler": [{}, {"solver_order": 3}, _KARRAS],
+    "UniPCMultistepScheduler": [{}, {"solver_type": "bh1"}, {"solver_order": 3}, _KARRAS, _FLOW],
+    "DEISMultistepScheduler": [{}, {"solver_order": 3}, _KARRAS],
+    "SASolverScheduler": [{}],
+    "EulerDiscreteScheduler": [
+        *({}, _LEADING, _TRAILING, _KARRAS, {"use_exponential_sigmas": True}, _SIGMA_MIN),
+        {"s_churn": 10.0},
+    ],
+    "EulerAncestralDiscreteScheduler": [{}, _TRAILING],
+    "HeunDiscreteScheduler": [{}, _KARRAS, _TRAILING],
+    "KDPM2DiscreteScheduler": [{}, _KARRAS],
+    "KDPM2AncestralDiscreteScheduler": [{}],
+    "LMSDiscreteScheduler": [{}, _KARRAS, {"order": 2}],
+    "PNDMScheduler": [{}, {"skip_prk_steps": True}],
+    "IPNDMScheduler": [{}],
+    "EDMEulerScheduler": [{}],
+    "EDMDPMSolverMultistepScheduler": [{}, {"solver_order": 3}, _SIGMA_MIN],
+    "FlowMatchEulerDiscreteScheduler": [{}, {"shift": 3.0}],
+    "FlowMatchHeunDiscreteScheduler": [{}],
+    "FlowMatchLCMScheduler": [{}],
+    "LTXEulerAncestralRFScheduler": [{}],
+    "CogVideoXDDIMScheduler": [{}],
+    "LCMScheduler": [{}],
+    "TCDScheduler": [{}],
+    "UnCLIPScheduler": [_PLAIN],
+}
+FUNCTIONS = (
+    *("sample_euler", "sample_euler_ancestral", "sample_heun", "sample_dpm_2"),
+    *("sample_dpm_2_ancestral", "sample_lms", "sample_dpm_fast", "sample_dpmpp_2s_ancestral"),
+    *("sample_dpmpp_sde", "sample_dpmpp_2m", "sample_dpmpp_2m_sde", "sample_dpmpp_3m_sde"),
+)
+METHODS = (
+    *("DDPMSampler", "DDIMSampler", "EulerSampler", "HeunSampler", "ItoSampler", "zABSampler"),
+    *("vABSampler", "zEABSampler", "xEABSampler", "REABSampler", "PCSampler"),
+)
+#: Where ours is the same method on the same levels: its words, and the sampler.
+SAME: Mapping[str, tuple[str, Sampler]] = {
+    "DDIMScheduler": ("ddim, η = 0", DDIM(0.0)),
+    "EulerDiscreteScheduler": ("ddim, η = 0", DDIM(0.0)),
+    "FlowMatchEulerDiscreteScheduler": ("ddim, η = 0", DDIM(0.0)),
+    "EDMEulerScheduler": ("ddim, η = 0", DDIM(0.0)),
+    "DPMSolverMultistepScheduler": ("dpm_solver_pp", DPMSolverPP(2)),
+    "EDMDPMSolverMultistepScheduler": ("dpm_solver_pp", DPMSolverPP(2)),
+    "UniPCMultistepScheduler": ("unipc", UniPC(2)),
+    "DEISMultistepScheduler": ("deis_log_rho", DEISLogRho(2)),
+    "LMSDiscreteScheduler": ("deis_rho, points=4", DEISRho(4)),
+    "sample_euler": ("ddim, η = 0", DDIM(0.0)),
+    "sample_lms": ("deis_rho, points=4", DEISRho(4)),
+    "sample_dpmpp_2m": ("dpm_solver_pp", DPMSolverPP(2)),
+    "EulerSampler": ("ddim, η = 0", DDIM(0.0)),
+    "DDIMSampler": ("ddim, η = 0", DDIM(0.0)),
+    "zABSampler": ("deis_rho", DEISRho(2)),
+    "zEABSampler": ("deis_log_rho", DEISLogRho(2)),
+}
+
+
+@cache
+def rows() -> tuple[Peer, ...]:
+    """The samplers of the table, of the packages that are installed."""
+    kinds = (
+        (
+            Diffusers,
+            [{"scheduler": k, "settings": s} for k, all_ in SCHEDULERS.items() for s in all_],
+        ),
+        (KDiffusion, [{"function": name} for name in FUNCTIONS]),
+        (Azula, [{"method": name} for name in METHODS]),
+    )
+    return tuple(one for kind, settings in kinds for one in kind.if_installed(*settings))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was measured of a sampler.
+
+    Args:
+        package: its package.
+        version: of the package.
+        name: of the class or function.
+        settings: what differs from its defaults, in words; empty if nothing does.
+        source: the file of its code, below the package's folder.
+        stochastic: whether it draws noise.
+        clips: whether x̂₀ is clipped.
+        evaluations: at N = 10, 11 and 20.
+        lengths: numbers of steps N at which it does not make the evaluations of its formula.
+        first: σ/α of the first level at N = 20; infinite if no signal is left.
+        last: σ/α of the last level at N = 20.
+        order: on the Gaussian and on the mixture; NaN where none was found.
+        gaussian: errors at `SHOWN`.
+        mixture: errors at `SHOWN`.
+        floor: see `Curve.floor`.
+        before: σ/α of the level before the last at N = 80 and 320.
+        told_wrong: how far, in ln σ/α, the time that the model is told is from the state's level.
+        jump: see `Curve.jump`.
+        worse: see `Curve.worse`.
+        sign_changes: see `Curve.sign_changes`.
+        not_finite: numbers of steps whose result is not a number.
+        refused: numbers of steps that end in an error.
+        ran: how many numbers of steps were tried.
+        floats: whether float64 states have the digits of float32.
+        same: our sampler of the same method; empty if there is none.
+        apart: the largest distance from it on the same levels at N = 20.
+    """
+
+    package: str
+    version: str
+    name: str
+    settings: str
+    source: str
+    stochastic: bool
+    clips: bool
+    evaluations: tuple[int, int, int]
+    lengths: tuple[int, ...]
+    first: float
+    last: float
+    order: tuple[float, float]
+    gaussian: tuple[float, ...]
+    mixture: tuple[float, ...]
+    floor: float
+    before: tuple[float, float]
+    told_wrong: float
+    jump: tuple[int, float]
+    worse: int
+    sign_changes: int
+    not_finite: tuple[int, ...]
+    refused: tuple[int, ...]
+    ran: int
+    floats: bool
+    same: str
+    apart: float
+
+
+def facts(peer: Peer, found: Curve) -> Facts:
+    """What the curve of a sampler says, and what else is measured.
+
+    Args:
+        peer: with its settings.
+        found: its curve, which must hold `SHOWN`.
+    """
+    name, settings = called(peer)
+    at = {one.steps: one for one in found.points}
+    ten, eleven, twenty = (peer.evaluations(n) or 0 for n in (10, 11, 20))
+    slope = eleven - ten
+    lengths = [
+        one.steps
+        for one in found.points
+        if not one.refused and one.steps > 4 and one.evaluations != ten + slope * (one.steps - 10)
+    ]
+    plain = not peer.stochastic and not settings
+    words, ours = SAME.get(name, ("", None)) if plain or name == "DDIMScheduler" else ("", None)
+    return Facts(
+        package=peer.package,
+        version=peer.installed(),
+        name=name,
+        settings=settings,
+        source=source(peer),
+        stochastic=peer.stochastic,
+        clips=not peer.affine,
+        evaluations=(ten, eleven, twenty),
+        lengths=tuple(lengths),
+        first=at[20].first,
+        last=at[20].last,
+        order=(found.order("gaussian"), found.order("mixture")),
+        gaussian=tuple(at[n].gaussian for n in SHOWN),
+        mixture=tuple(at[n].mixture for n in SHOWN),
+        floor=found.floor,
+        before=(at[80].before, at[320].before),
+        told_wrong=peer.told_wrong(20),
+        jump=found.jump,
+        worse=found.worse,
+        sign_changes=found.sign_changes,
+        not_finite=tuple(found.not_finite),
+        refused=tuple(found.refused),
+        ran=len(found.points),
+        floats=found.floats,
+        same=words,
+        apart=math.nan if ours is None or peer.stochastic else apart_from(peer, ours),
+    )
+
+
+def called(peer: Peer) -> tuple[str, str]:
+    """The name of a peer's class or function, and its settings in words."""
+    values = describe(peer)
+    name = next(values[key] for key in ("scheduler", "function", "method") if key in values)
+    others = {k: v for k, v in values.items() if isinstance(v, dict) and k != "custom"}
+    words = [f"{k}={setting_text(v)}" for one in others.values() for k, v in sorted(one.items())]
+    return str(name), " ".join(words)
+
+
+def source(peer: Peer) -> str:
+    """The file of a peer's code, below the folder of its package."""
+    path = Path(inspect.getsourcefile(peer.code) or "")
+    root = peer.package.replace("-", "_")
+    parts = path.parts[path.parts.index(root) :] if root in path.parts else (path.name,)
+    return "/".join(parts)
+
+
+def sentences(one: Facts) -> list[str]:
+    """What a user must know before an error is taken for that of the method."""
+    said = []
+    if one.not_finite:
+        every = len(one.not_finite) == one.ran - len(one.refused)
+        said.append(f"not a number at {'every N' if every else numbers(one.not_finite)}")
+        if every:
+            return said
+    if one.refused:
+        said.append(f"ends in an error at {numbers(one.refused)}")
+    if one.clips:
+        said.append("clips x̂₀ to ±1, so data must be in that range: clip_sample=false")
+    if one.lengths:
+        said.append(f"other numbers of evaluations than its formula at {numbers(one.lengths)}")
+    if one.last > 0:
+        said.append(f"ends at σ/α = {one.last:.2g}, not at the data")
+    if one.jump[1] > 1.5:
+        n, ratio = one.jump
+        said.append(f"from N = {n} to {n + 1} the error is {ratio:.3g} times larger")
+    if one.worse:
+        said.append(f"more steps than {one.worse} are worse")
+    if one.told_wrong > 1e-3:
+        said.append(
+            f"the model is told a rounded time, up to {100 * one.told_wrong:.2g} % off in σ/α"
+        )
+    if one.floor > 1e-6:
+        early, late = one.before
+        cause = (
+            f": the last step begins at σ/α = {late:.2g} at every N" if late > 0.9 * early else ""
+        )
+        said.append(f"the error stays at {one.floor:.1e}{cause}")
+    if one.floats:
+        said.append("its states are float32 inside")
+    return said
+
+
+def better(one: Facts, all_: Sequence[Facts]) -> str:
+    """The settings of the same class with the smallest error at 20 steps, if it is a third less."""
+    at = SHOWN.index(20)
+
+    def error(facts: Facts) -> float:
+        pair = [e for e in (facts.gaussian[at], facts.mixture[at]) if not math.isnan(e)]
+        return max(pair, default=math.inf)
+
+    alike = [
+        other
+        for other in all_
+        if (other.package, other.name, other.stochastic) == (one.package, one.name, one.stochastic)
+        and other.evaluations == one.evaluations
+        and _network(other) == _network(one)
+        and not other.last > one.last
+    ]
+    best = min(alike, key=error, default=one)
+    if best is one or not error(best) < 0.67 * error(one):
+        return ""
+    return f"{best.settings or 'its defaults'}: error {error(best):.2g} at N = 20"
+
+
+def _network(one: Facts) -> set[str]:
+    """The settings that say what the network is, which a user cannot choose."""
+    fixed = ("prediction_type=", "use_flow_sigmas=", "rescale_betas_zero_snr=")
+    return {word for word in one.settings.split() if word.startswith(fixed)}
+
+
+def numbers(steps: Sequence[int]) -> str:
+    """Numbers of steps in few words."""
+    shown = ", ".join(map(str, steps[:3]))
+    return f"N = {shown}" + (f" and {len(steps) - 3} more" if len(steps) > 3 else "")
+
+
+@cache
+def kept() -> tuple[Facts, ...]:
+    """The facts of all rows, as they were measured last."""
+    if not KEPT.is_file():
+        return ()
+    lists: list[dict[str, Any]] = json.loads(KEPT.read_text(encoding="utf-8"))
+    return tuple(Facts(**_with_tuples(one)) for one in lists)
+
+
+def _with_tuples(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in one.items()}
+
+
+def known(peer: Peer) -> Facts | None:
+    """The row of a sampler, if its settings are in the table."""
+    name, settings = called(peer)
+    wanted = (peer.package, name, settings)
+    return next((one for one in kept() if (one.package, one.name, one.settings) == wanted), None)
+
+
+def advice(peer: Peer) -> str | None:
+    """What is known of a sampler, in one line, or None if nothing is."""
+    one = known(peer)
+    if one is None:
+        return None
+    said, instead = sentences(one), better(one, kept())
+    if instead:
+        said.append(f"try {instead}")
+    here = "" if one.version == peer.installed() else f" (measured with {one.version})"
+    title = " ".join(filter(None, (one.package, one.name, one.settings)))
+    return f"{title}: {'; '.join(said)}{here}" if said else None
+
+
+def dumped(all_: Sequence[Facts]) -> str:
+    """The facts as JSON, a row a line."""
+    lines = [json.dumps(_rounded(asdict(one)), ensure_ascii=False) for one in all_]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def _rounded(value: Any) -> Any:
+    """Three digits are enough to see a drift, and the last bits differ between machines."""
+    if isinstance(value, float):
+        return float(f"{value:.3g}")
+    if isinstance(value, Mapping):
+        return {k: _rounded(v) for k, v in value.items()}
+    return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def page(all_: Sequence[Facts]) -> str:
+    """docs/peers.md."""
+    lines = [_HEAD.format(curve=", ".join(map(str, STEPS)), every=EVERY, apart=FROM_THERE)]
+    for package in dict.fromkeys(one.package for one in all_):
+        chosen = [one for one in all_ if one.package == package]
+        lines.append(f"## {package} {chosen[0].version}\n")
+        lines.append(
+            "| sampler | settings | NFE | σ/α | order | N = 10 | 20 | 80 | 320 | 1000 "
+            "| what to know | better so | ours |"
+        )
+        lines.append("|" + "---|" * 13)
+        lines += [_line(one, all_) for one in chosen]
+        files = sorted({f"`{one.source}`" for one in chosen})
+        lines.append(f"\nSource: {', '.join(files)}.\n")
+    return "\n".join(lines)
+
+
+def _line(one: Facts, all_: Sequence[Facts]) -> str:
+    errors = [_errors(one, n) for n in (10, 20, 80, 320, 1000)]
+    same = "" if math.isnan(one.apart) else f"`{one.same}`, {one.apart:.0e} apart"
+    cells = [
+        *(f"`{one.name}`", one.settings and f"`{one.settings}`", _formula(one.evaluations)),
+        f"{one.first:.3g} to {one.last:.2g}",
+        " / ".join("–" if math.isnan(o) else f"{o:.1f}" for o in one.order),
+        *errors,
+        *("; ".join(sentences(one)), better(one, all_), same),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _errors(one: Facts, n: int) -> str:
+    at = SHOWN.index(n)
+    pair = (one.gaussian[at], one.mixture[at])
+    return " / ".join("–" if math.isnan(error) else f"{error:.1e}" for error in pair)
+
+
+def _formula(at: tuple[int, int, int]) -> str:
+    """Evaluations as a formula in N."""
+    ten, eleven, twenty = at
+    slope, constant = eleven - ten, ten - 10 * (eleven - ten)
+    if twenty != 20 * slope + constant:
+        return f"{ten}, {eleven}, {twenty} at N = 10, 11, 20"
+    return f"{slope if slope != 1 else ''}N" + (f" {constant:+d}" if constant else "")
+
+
+_HEAD = """# Samplers of other packages, measured
+
+This page is made by `python multirun/peers/make.py` from the packages that are installed; their
+versions are in the titles. [Samplers and their peers](samplers_peers.md#run-theirs-here) explains
+how their code runs here.
+
+- **Errors** are distances from the exact result, in standard deviations of the data, on a Gaussian
+  / on a mixture of two unequal modes, both on the line. With noise it is the W₂
+  distance of the law, on the Gaussian only. The start has the exact law of the first level, and the
+  end is compared with the exact flow at the *last level of the sampler*. So the errors of a wrong
+  start and of a last level above 0 are not in it; the column σ/α has both levels at N = 20.
+- **Order** is the slope from N = 10 down to five times the smallest error, on both laws. Where the
+  error has a floor or jumps, read the curve.
+- **What to know** comes from runs at every N up to {every}, every {apart}th above, and {curve}.
+- **Better so** is the row of the same class with the smallest error at N = 20 and equal cost.
+- **Ours** is our sampler of the same method on the same levels, and the largest distance at N = 20.
+
+A new version of a package that does something else changes its row, and a test that measures a
+dozen rows again fails.
+"""

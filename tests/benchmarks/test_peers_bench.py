@@ -1,0 +1,121 @@
+"""A sampler of another package here, against that package's own loop: same network, same batch."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import pytest
+import torch
+
+from samplerbench.core import grids
+from samplerbench.core.grids import Level
+from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, Rectified
+from samplerbench.samplers.azula import Azula
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.diffusers import Diffusers, Network
+from samplerbench.samplers.k_diffusion import KDiffusion, sampling
+
+diffusers = pytest.importorskip("diffusers")
+azula_sample = pytest.importorskip("azula.sample")
+pytestmark = pytest.mark.bench
+
+STEPS, REPEATS, NOISE = 40, 15, KeyedNoise((0, "bench"))
+
+
+class Stub(Denoiser):
+    """A small network, so that a step is mostly the sampler's own."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule = schedule
+        layers = torch.nn.Linear(64, 256), torch.nn.SiLU(), torch.nn.Linear(256, 64)
+        self.layer = torch.nn.Sequential(*layers).double()
+
+    def denoiser(self, x, level):
+        return self.layer(x)
+
+
+def compare(name, theirs, ours):
+    """The ratio of the median times, measured in turn, printed."""
+    times = [[], []]
+    for _ in range(REPEATS):
+        for which, run in enumerate((theirs, ours)):
+            began = time.process_time()
+            run()
+            times[which].append(time.process_time() - began)
+    ratio = statistics.median(b / a for a, b in zip(*times, strict=True))
+    print(
+        f"\n{name}: {ratio:.2f} times their own loop, {1e6 * min(times[0]) / STEPS:.0f} µs a step"
+    )
+
+
+@pytest.fixture
+def x():
+    return NOISE.normal(torch.empty(512, 64, dtype=torch.float64), 0)
+
+
+def ours(sampler, model, x):
+    levels = sampler.levels(grids.uniform, model.schedule, STEPS)
+    return lambda: final_state(sampler, model, x, levels, NOISE)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("DDIMScheduler", {}),
+        ("DPMSolverMultistepScheduler", {}),
+        ("EulerDiscreteScheduler", {}),
+        ("UniPCMultistepScheduler", {}),
+        ("DDPMScheduler", {}),
+    ],
+)
+@torch.no_grad()
+def test_a_scheduler(x, name, settings):
+    """The stub gives x̂₀ here, and ε there: the conversion is ours and counts."""
+    model = Stub(Rectified())
+    sampler = Diffusers(name, settings)
+    kind = getattr(diffusers, name)
+    scheduler = kind(**settings)
+
+    def theirs(y=x):
+        scheduler.set_timesteps(STEPS)
+        for t in scheduler.timesteps:
+            eps = model.layer(scheduler.scale_model_input(y, t))
+            y = scheduler.step(eps, t, y).prev_sample
+
+    compare(name, theirs, ours(sampler, model, x))
+    network = Network(model, sampler._prepared(STEPS))
+    assert len(network.places) == STEPS
+
+
+@pytest.mark.parametrize("name", ["sample_dpmpp_2m", "sample_heun", "sample_euler_ancestral"])
+@torch.no_grad()
+def test_a_function(x, name):
+    model, function = Stub(EDM()), getattr(sampling(), name)
+    sigmas = sampling().get_sigmas_karras(STEPS, 0.01, 80.0)
+
+    def theirs():
+        function(lambda y, sigma: model.layer(y), x, sigmas, disable=True)
+
+    compare(name, theirs, ours(KDiffusion(name), model, x))
+
+
+@pytest.mark.parametrize("name", ["EulerSampler", "zABSampler", "DDPMSampler"])
+@torch.no_grad()
+def test_a_method(x, name):
+    from azula.noise import VPSchedule
+
+    model = Stub(EDM(1000.0))
+
+    class Own(torch.nn.Module):
+        schedule = VPSchedule()
+
+        def forward(self, y, t):
+            return type("Mean", (), {"mean": model.layer(y)})
+
+    theirs = getattr(azula_sample, name)(Own(), steps=STEPS, silent=True)
+    compare(name, lambda: theirs(x), ours(Azula(name), model, x))
+    assert model.denoiser(x, Level(0.0, 1.0, 1.0)).shape == x.shape

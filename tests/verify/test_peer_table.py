@@ -1,0 +1,191 @@
+"""The table of other packages' samplers: three rows by hand, a dozen again, its sentences."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from samplerbench.core.grids import Level
+from samplerbench.samplers.diffusers import Diffusers
+from samplerbench.samplers.k_diffusion import KDiffusion
+from samplerbench.verify import peer_table
+from samplerbench.verify.peer_curves import (
+    GAUSSIAN,
+    MIXTURE,
+    WIDTHS,
+    Line,
+    Point,
+    curve,
+    point,
+    quantiles,
+)
+
+pytest.importorskip("diffusers")
+pytest.importorskip("azula.sample")
+
+MEAN, WIDTH = 0.3, 0.4
+PAGE = Path(__file__).parents[2] / "docs" / "peers.md"
+
+
+def test_quantiles_are_those_of_the_law():
+    """Against the empirical ones of a million draws, and against the Gaussian's closed form."""
+    random = np.random.default_rng(0)
+    modes = random.random(10**6) < 0.35
+    x0 = np.where(modes, random.normal(-0.7, 0.12, 10**6), random.normal(0.35, 0.3, 10**6))
+    x = 0.8 * x0 + 0.5 * random.standard_normal(10**6)
+    found = np.quantile(x, [(k + 0.5) / 12 for k in range(12)])
+    np.testing.assert_allclose(quantiles(MIXTURE, 0.8, 0.5)[:, 0].numpy(), found, atol=5e-3)
+    assert float(x0.std()) == pytest.approx(WIDTHS[MIXTURE], rel=2e-3)
+    z = torch.special.ndtri(torch.tensor([0.07, 0.35, 0.65, 0.93], dtype=torch.float64))
+    exact = 0.8 * MEAN + math.hypot(0.8 * WIDTH, 0.5) * z
+    torch.testing.assert_close(quantiles(GAUSSIAN, 0.8, 0.5)[:, 0], exact, rtol=0, atol=1e-12)
+
+
+def test_the_denoiser_is_the_mean_of_the_posterior():
+    """By quadrature over x₀."""
+    x0 = np.linspace(-3, 3, 20001)
+    density = 0.35 * np.exp(-0.5 * ((x0 + 0.7) / 0.12) ** 2) / 0.12
+    density += 0.65 * np.exp(-0.5 * ((x0 - 0.35) / 0.3) ** 2) / 0.3
+    for x in (-0.9, 0.1, 0.6):
+        weight = density * np.exp(-0.5 * ((x - 0.6 * x0) / 0.4) ** 2)
+        state = torch.tensor([[x]], dtype=torch.float64)
+        found = float(Line([MIXTURE]).denoiser(state, Level(0.0, 0.6, 0.4)))
+        assert found == pytest.approx(float((weight * x0).sum() / weight.sum()), rel=1e-8)
+
+
+def by_hand(levels, factor):
+    """The error on the Gaussian of x → α'·x̂₀ + factor·(x − α·x̂₀) over levels (α, σ)."""
+    u = np.array([0.07, 0.35, 0.65, 0.93])
+    z = torch.special.ndtri(torch.from_numpy(u)).numpy()
+    (alpha, sigma), (end, noise) = levels[0], levels[-1]
+    x = alpha * MEAN + math.hypot(alpha * WIDTH, sigma) * z
+    for (a, s), (b, r) in pairwise(levels):
+        mean = MEAN + a * WIDTH**2 / ((a * WIDTH) ** 2 + s**2) * (x - a * MEAN)
+        x = b * mean + factor(s, r) * (x - a * mean)
+    right = end * MEAN + math.hypot(end * WIDTH, noise) * z
+    return math.sqrt(((x - right) ** 2).mean()) / WIDTH
+
+
+def test_three_rows_by_hand():
+    """DDIM, Euler and flow matching on the Gaussian, in NumPy and float64."""
+    betas = np.linspace(1e-4, 0.02, 1000)
+    table = np.cumprod(1 - betas)
+    times = np.arange(9, -1, -1) * 100  # leading
+    pairs = [(math.sqrt(a), math.sqrt(1 - a)) for a in table[times]] + [(1.0, 0.0)]
+    ddim = by_hand(pairs, lambda s, r: r / s)
+    found = point(Diffusers(settings={"clip_sample": False}), 10)
+    assert found.gaussian == pytest.approx(ddim, rel=1e-4)
+    times = np.linspace(0, 999, 10)[::-1]
+    ratio = np.interp(times, np.arange(1000), np.sqrt((1 - table) / table))
+    euler = by_hand([(1.0, s) for s in [*ratio, 0.0]], lambda s, r: r / s)
+    assert point(Diffusers("EulerDiscreteScheduler"), 10).gaussian == pytest.approx(euler, rel=1e-3)
+    flow = by_hand([(1 - s, s) for s in [*np.linspace(1, 0.001, 10), 0.0]], lambda s, r: r / s)
+    found = point(Diffusers("FlowMatchEulerDiscreteScheduler"), 10)
+    assert found.gaussian == pytest.approx(flow, rel=1e-4)
+
+
+def test_the_law_of_a_sampler_with_noise_is_exact():
+    """Against 200 000 runs of ancestral Euler in three steps."""
+    sampler = KDiffusion("sample_euler_ancestral", sigmas_settings={"sigma_max": 3.0})
+    found = point(sampler, 3)
+    sigmas = sampler._grid(3).double().tolist()
+    random = np.random.default_rng(0)
+    x = MEAN + math.hypot(WIDTH, sigmas[0]) * random.standard_normal(200_000)
+    for now, to in pairwise(sigmas):
+        mean = MEAN + WIDTH**2 / (WIDTH**2 + now**2) * (x - MEAN)
+        up = min(to, math.sqrt(to**2 * (now**2 - to**2) / now**2))
+        down = math.sqrt(to**2 - up**2)
+        x = x + (x - mean) / now * (down - now) + up * random.standard_normal(200_000)
+    assert found.spread == pytest.approx(x.std() / WIDTH - 1, abs=5e-3)
+    off, wide = x.mean() - MEAN, x.std() - WIDTH
+    assert found.gaussian == pytest.approx(math.hypot(off, wide) / WIDTH, abs=5e-3)
+
+
+AGAIN = (
+    *(("DDIMScheduler", "clip_sample=false"), ("DPMSolverMultistepScheduler", "")),
+    *(("DPMSolverMultistepScheduler", "final_sigmas_type=sigma_min"), ("PNDMScheduler", "")),
+    *(("EulerAncestralDiscreteScheduler", ""), ("HeunDiscreteScheduler", "")),
+    *(("UniPCMultistepScheduler", ""), ("DEISMultistepScheduler", "")),
+    *(("FlowMatchEulerDiscreteScheduler", ""), ("EDMEulerScheduler", "")),
+    *(("sample_dpmpp_2m", ""), ("HeunSampler", ""), ("zABSampler", "")),
+)
+
+
+@pytest.mark.parametrize("row", AGAIN, ids=" ".join)
+def test_a_row_again(row):
+    """A package that does something else than the table says is a changed row."""
+    kept = next(one for one in peer_table.kept() if (one.name, one.settings) == row)
+    peer = next(one for one in peer_table.rows() if peer_table.called(one) == row)
+    assert kept.version == peer.installed()
+    assert kept.evaluations == tuple(peer.evaluations(n) for n in (10, 11, 20))
+    for n in (10, 20, 40):
+        found, at = point(peer, n), peer_table.SHOWN.index(n)
+        want = [kept.gaussian[at], kept.mixture[at]]
+        # three digits are kept
+        assert [found.gaussian, found.mixture] == pytest.approx(
+            want, rel=1e-2, abs=1e-7, nan_ok=True
+        )
+        if n == 20:
+            assert [found.first, found.last] == pytest.approx([kept.first, kept.last], rel=1e-2)
+
+
+def test_the_page_is_that_of_the_facts():
+    assert peer_table.page(peer_table.kept()) == PAGE.read_text(encoding="utf-8")
+    rows = {(one.package, one.name, one.settings) for one in peer_table.kept()}
+    assert rows == {(one.package, *peer_table.called(one)) for one in peer_table.rows()}
+    assert len([one for one in peer_table.kept() if one.package == "diffusers"]) > 55
+
+
+def test_advice_is_of_the_table():
+    peer = Diffusers("DPMSolverMultistepScheduler", {"final_sigmas_type": "sigma_min"})
+    said = peer_table.advice(peer)
+    assert said.startswith("diffusers DPMSolverMultistepScheduler final_sigmas_type=sigma_min: ")
+    assert "from N = 14 to 15 the error is" in said
+    assert "ends at σ/α = 0.01, not at the data" in said
+    unknown = Diffusers("DPMSolverMultistepScheduler", {"num_train_timesteps": 500})
+    assert peer_table.advice(unknown) is None
+    assert "not a number at every N" in peer_table.advice(
+        Diffusers("UniPCMultistepScheduler", {"solver_type": "bh1"})
+    )
+
+
+def test_sentences_say_what_the_numbers_are():
+    plain = next(one for one in peer_table.kept() if one.name == "FlowMatchEulerDiscreteScheduler")
+    plain = replace(plain, floor=0.0, jump=(0, 1.0), worse=0, lengths=(), last=0.0, floats=False)
+    plain = replace(plain, refused=(), not_finite=(), told_wrong=0.0, clips=False)
+    assert peer_table.sentences(plain) == []
+    for change, said in (
+        ({"jump": (14, 10.3)}, "from N = 14 to 15 the error is 10.3 times larger"),
+        ({"worse": 160}, "more steps than 160 are worse"),
+        ({"floor": 3.4e-3, "before": (0.029, 0.029)}, "stays at 3.4e-03: the last step begins at"),
+        ({"told_wrong": 0.02}, "a rounded time, up to 2 % off"),
+        ({"not_finite": (7, 9, 11, 12, 13)}, "not a number at N = 7, 9, 11 and 2 more"),
+        ({"floats": True}, "float32 inside"),
+        ({"clips": True}, "clips x̂₀ to ±1"),
+    ):
+        (line,) = peer_table.sentences(replace(plain, **change))
+        assert re.search(re.escape(said), line)
+
+
+def test_what_a_curve_says():
+    """Of a made curve: error 1/N² to 1e-3, a jump at 15, and one N that is not a number."""
+    sampler = Diffusers("FlowMatchEulerDiscreteScheduler")
+    found = curve(sampler, steps=(5, 10, 20))
+    points = [
+        Point(n, n, n, gaussian=max(n**-2.0, 1e-4) * (20 if n == 15 else 1), mixture=0.0, spread=-1)
+        for n in (5, 10, 14, 15, 20, 40, 80, 160, 320, 640, 1000)
+    ]
+    made = replace(found, points=(*points, Point(1001, finite=False)))
+    assert made.order("gaussian") == pytest.approx(2, abs=0.05)
+    assert made.floor == pytest.approx(1e-4)
+    assert made.jump == (14, pytest.approx(20 * (14 / 15) ** 2))
+    assert made.worse == 14
+    assert made.not_finite == [1001]
+    assert found.order("gaussian") == pytest.approx(1, abs=0.15)
