@@ -118,10 +118,10 @@ class TestAnimals:
     @pytest.mark.parametrize(
         ("content", "what"),
         [
-            (None, "whole"),
-            (b"not gzipped", "whole"),
-            (gzip.compress(b"no pickle"), "whole"),
-            (gzip.compress(pickle.dumps(np.zeros(5, np.uint8))), "holds no 10 000 images"),
+            (None, "complete"),
+            (b"not gzipped", "complete"),
+            (gzip.compress(b"no pickle"), "complete"),
+            (gzip.compress(pickle.dumps(np.zeros(5, np.uint8))), "with 10 000 images"),
         ],
         ids=["missing", "not gzipped", "no pickle", "too few"],
     )
