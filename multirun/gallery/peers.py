@@ -1,10 +1,9 @@
-"""docs/peers.md: every scheduler of diffusers for continuous data, k-diffusion's and azula's samplers.
+"""docs/peers.md: the samplers of diffusers (for continuous data), k-diffusion and azula.
 
     make peers              # measures all rows again, in two processes
     make peers ARGS=page    # writes the page from the last measurements
 
-The facts go to `peer_table.KEPT`, from which a job's advice is taken too. A row that differs from the
-one before is printed.
+The facts go to `peer_table.KEPT`, which a job's advice uses too. A row that has changed is printed.
 """
 
 from __future__ import annotations
@@ -37,7 +36,8 @@ def main() -> None:
         with ProcessPoolExecutor(2) as pool:
             for one in pool.map(measured, range(len(peers))):
                 found.append(one)
-                print(f"{time.perf_counter() - began:4.0f} s  {one.name} {one.settings}", flush=True)
+                seconds = time.perf_counter() - began
+                print(f"{seconds:4.0f} s  {one.name} {one.settings}", flush=True)
         KEPT.write_text(dumped(found), encoding="utf-8")
         kept.cache_clear()
         for one in kept():
