@@ -1,9 +1,10 @@
-"""docs/peers.md: the samplers of diffusers (for continuous data), k-diffusion and azula.
+"""docs/peers.md: diffusers' schedulers for continuous data, k-diffusion's and azula's samplers.
 
     make peers              # measures all rows again, in two processes
     make peers ARGS=page    # writes the page from the last measurements
 
-The facts go to `peer_table.KEPT`, which a job's advice uses too. A row that has changed is printed.
+The facts go to `peer_table.KEPT`, from which a job's advice is taken too. A row that differs from
+the one before is printed.
 """
 
 from __future__ import annotations

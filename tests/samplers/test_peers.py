@@ -384,3 +384,42 @@ def test_without_the_packages(monkeypatch):
     for kind, name in ((Diffusers, "diffusers"), (KDiffusion, "k-diffusion"), (Azula, "azula")):
         with pytest.raises(InvalidSetting, match=rf"{name}: must be installed.*\[peers\]"):
             kind()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "draws"),
+    [
+        (KDiffusion("sample_heun"), True),  # numbers that it multiplies by 0
+        (Azula("DDIMSampler"), True),
+        (KDiffusion("sample_lms"), False),
+        (Diffusers(), False),
+    ],
+    ids=lambda v: getattr(v, "package", ""),
+)
+def test_draws_that_do_not_matter_leave_the_global_generator_alone(
+    sampler, draws, mixture_law, states
+):
+    before = torch.get_rng_state()
+    assert sampler.draws is draws
+    assert not sampler.stochastic
+    run(sampler, mixture_law.oracle(EDM()), first(sampler, EDM(), states))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Diffusers("EulerDiscreteScheduler", {"s_churn": 9.0, "s_tmin": 1.0, "s_tmax": 1.3}),
+        KDiffusion("sample_heun", {"s_churn": 9.0, "s_tmin": 1.0, "s_tmax": 1.3}),
+    ],
+    ids=lambda v: v.package,
+)
+def test_churn_in_a_window_that_few_steps_miss_has_the_keyed_noise(sampler, mixture_law, states):
+    oracle, steps = mixture_law.oracle(EDM()), 60
+    levels = sampler.levels(grids.uniform, EDM(), steps)
+    x = levels.rows[0].sigma * states(5, 2)
+    one, two = (
+        final_state(sampler, oracle, x, levels, KeyedNoise((key, "window"))) for key in (0, 1)
+    )
+    assert any(1.0 <= row.sigma <= 1.3 for row in levels.rows)
+    assert not torch.equal(one, two)

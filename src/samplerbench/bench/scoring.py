@@ -345,7 +345,7 @@ def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
 def differences(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
     """The difference of the distances of each pair of clouds, the farther minus the nearer.
 
-    Only for pairs of independent samples, with at least `jackknife.FEWEST` in each; the jackknife
+    Only for pairs of independent samples, with at least `jackknife.FEWEST` in each: the jackknife
     cannot compare rows that depend on each other.
     """
     usable = [

@@ -101,7 +101,7 @@ class Azula(Peer):
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
-        draws = Drawing(noise, self.stochastic)
+        draws = Drawing(noise, self.stochastic or bool(self.settings))
         posterior = Posterior(model, self._path, draws)
         sampler = self._built(posterior, levels.requested)
         posterior.at(sampler.timesteps, self._scales(levels.requested))

@@ -161,7 +161,7 @@ class Diffusers(Peer):
         scheduler, dtype = self._prepared(levels.requested), x.dtype
         network = Network(model, scheduler)
         more = self._arguments(scheduler.step)
-        draws = Drawing(noise)
+        draws, sure = Drawing(noise), not more
         if "generator" in inspect.signature(scheduler.step).parameters:
             # nobody draws from it: a guard of the global one
             more["generator"] = torch.Generator(x.device).manual_seed(0)
@@ -172,7 +172,7 @@ class Diffusers(Peer):
             y = network(scaled(x, t), step, x)
             if hands:
                 more["prev_timestep"] = before
-            with self.drawing(draws.at(step)):
+            with self.drawing(draws.at(step), sure):
                 x = scheduler.step(y, t, x, **more).prev_sample
             yield Step(x.to(dtype), network.x0_hat.to(dtype))
 

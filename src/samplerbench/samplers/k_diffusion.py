@@ -142,7 +142,7 @@ class KDiffusion(Peer):
         assert isinstance(levels, OwnLevels)
         function = self.code
         known = signature(function).parameters
-        draws = Drawing(noise, self.stochastic)
+        draws = Drawing(noise, self.stochastic or bool(self.settings))
         grid = self._grid(levels.requested).to(x.device)
         ask = Denoised(model, grid.tolist())
         more = dict(self.settings or {}, disable=True)

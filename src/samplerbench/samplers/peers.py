@@ -224,14 +224,24 @@ class Peer(Sampler):
     @cached_property
     def draws(self) -> bool:
         """Whether its code draws any numbers, in a run on a toy."""
-        self.__dict__["draws"] = True  # while that is found out
         noise = _Counting()
-        self._toy_run(6, noise)
+        # while that is found out every draw goes to the noise
+        self.__dict__.update(draws=True, stochastic=True)
+        try:
+            self._toy_run(6, noise)
+        finally:
+            for name in ("draws", "stochastic"):
+                self.__dict__.pop(name, None)  # another thread may ask too
         return noise.count > 0
 
-    def drawing(self, draws: Drawing) -> AbstractContextManager[Any]:
-        """The context in which its code runs; none if it does not draw, which is faster."""
-        return draws if self.draws else nullcontext()
+    def drawing(self, draws: Drawing, sure: bool = True) -> AbstractContextManager[Any]:
+        """The context in which its code runs; without draws it needs none, and is faster.
+
+        Args:
+            draws: of the run.
+            sure: whether the run on a toy tells; not with churn in a window of σ, for example.
+        """
+        return draws if self.draws or not sure else nullcontext()
 
     @cached_property
     def stochastic(self) -> bool:
@@ -239,7 +249,10 @@ class Peer(Sampler):
         if not self.draws:
             return False
         self.__dict__["stochastic"] = True  # while that is found out
-        one, two = (self._toy_run(6, KeyedNoise((key, "toy")))[0] for key in (0, 1))
+        try:
+            one, two = (self._toy_run(6, KeyedNoise((key, "toy")))[0] for key in (0, 1))
+        finally:
+            self.__dict__.pop("stochastic", None)
         return not torch.equal(one, two)
 
     def evaluations(self, steps: int) -> int | None:
