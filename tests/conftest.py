@@ -9,7 +9,7 @@ import pkgutil
 import pydoc
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -48,6 +48,15 @@ from samplerbench.verify import orders
 from samplerbench.verify.contract import CONTRACTS
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def gradients_stay_on() -> Iterator[None]:
+    """A test that leaves gradients switched off fails, and not the tests after it."""
+    yield
+    on = torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
+    assert on, "gradients were left switched off"
 
 
 @pytest.fixture(scope="session")
