@@ -226,7 +226,7 @@ def our_states(folder, grid, eta, x, clip=None):
     model = pretrained.pretrained(folder, clip)
     with torch.no_grad():
         steps = DDIM(eta).steps(model, x.flatten(1), GRIDS[grid](model.schedule, STEPS), NOISE)
-        yield from (step.x for step in steps)
+        return [step.x for step in steps]
 
 
 def apart(ours, theirs):
@@ -527,7 +527,7 @@ def test_a_state_of_a_training_says_how_to_make_a_pipeline_of_it(tmp_path, first
 
 
 def test_weights_of_a_variant_say_how_to_save_them(tiny, first):
-    wanted = list(our_states(str(tiny), "leading", 0.0, first))
+    wanted = our_states(str(tiny), "leading", 0.0, first)
     weights = tiny / "unet" / pipeline_folder.WEIGHTS
     for variant in ("fp16", "non_ema"):
         renamed = weights.with_suffix(f".{variant}.safetensors")
