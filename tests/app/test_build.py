@@ -252,7 +252,12 @@ def test_another_look_is_refused_before_any_work(composed, word):
 
 @pytest.mark.parametrize(
     ("words", "has"),
-    [((), True), (("experiment=tiny",), False), (("experiment=tiny", "floor_free=true"), True)],
+    [
+        ((), True),
+        (("experiment=tiny",), False),
+        (("experiment=tiny", "floor_free=true"), True),
+        (("law=gaussian_twin", "metric=w2_law_gaussian"), False),
+    ],
 )
 def test_the_main_job_has_what_its_floor_hides(composed, words, has):
     job = build(composed(*words), {}, "test")

@@ -141,7 +141,8 @@ class FloorFree:
         if self.why_no_divergence and KL not in self.sweep.metrics and not all(noisy):
             lines.append(f"no {KL}: {self.why_no_divergence}")
         if not self.paired and any(noisy):
-            lines.append("no paired distances: they need a sampler that couples, and samples'")
+            needed = "a sampler that couples, and a distance between samples, such as sliced"
+            lines.append(f"no paired distances: they need {needed}")
         return lines
 
     def row_count(self) -> int:

@@ -52,7 +52,7 @@ from samplerbench.errors import InvalidSetting, require
 from samplerbench.figures.common import Look
 from samplerbench.identity import identity
 from samplerbench.logs.base import Logger
-from samplerbench.metrics.base import Metric
+from samplerbench.metrics.base import Metric, OutputLawMetric
 
 if TYPE_CHECKING:  # slow: imports matplotlib
     from samplerbench.figures.base import Picture
@@ -65,7 +65,7 @@ class Job:
     Args:
         sweep: the grid of cells; its learned denoiser, if any, is not trained yet.
         budget: the error budget of the sweep, or None.
-        floor_free: what the floor hides, or None; a budget shows it itself.
+        floor_free: what the floor hides, or None; budgets and metrics without a floor show it.
         training: trains the sweep's learned denoiser; None if there is none.
         pictures: by name; each is possible for this job.
         logger: the logger of the run.
@@ -128,10 +128,11 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     require(0 < wanted < math.inf, "wanted", wanted, "positive: a share of the floor")
     budget = chosen_budget(config, sweep)
     floor_free = convert(config.get("floor_free", False), bool, "floor_free") and budget is None
+    with_floor = not all(isinstance(one, OutputLawMetric) for one in sweep.metrics.values())
     return Job(
         sweep,
         budget,
-        FloorFree(sweep) if floor_free else None,
+        FloorFree(sweep) if floor_free and with_floor else None,
         training,
         pictures,
         logger,
