@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 #: Where the standard library and installed packages lie.
@@ -49,6 +51,15 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
     """Raise `InvalidSetting` unless `condition` holds."""
     if not condition:
         raise InvalidSetting(field, value, allowed)
+
+
+def similar(word: str, known: Iterable[str]) -> str:
+    """A question with the known words that are similar to a word; empty if there are none."""
+    names = list(known)
+    last = word.rpartition(".")[2]
+    same = [name for name in names if name.rpartition(".")[2] == last]
+    near = same or get_close_matches(word, names, n=1, cutoff=0.75)
+    return f"; did you mean {' or '.join(near[:3])}?" if near else ""
 
 
 def first_line(error: BaseException) -> str:

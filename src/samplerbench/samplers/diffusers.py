@@ -42,7 +42,7 @@ from samplerbench.core.grids import Level, Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import DDPMTable, NoiseSchedule
-from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.errors import InvalidSetting, first_line, require, similar
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.peers import Drawing, OwnLevels, Peer, Place, own_levels, places
 
@@ -242,7 +242,7 @@ def _kind(name: object) -> Any:
     # one of those that need a further package is a class that says so when it is used
     names = [one for one in dir(diffusers) if one.endswith("Scheduler")]
     allowed = f"a scheduler of diffusers {diffusers.__version__}: {', '.join(names)}"
-    require(name in names, "scheduler", name, allowed)
+    require(name in names, "scheduler", name, allowed + similar(str(name), names))
     return getattr(diffusers, str(name))
 
 

@@ -35,7 +35,7 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.errors import require
+from samplerbench.errors import require, similar
 from samplerbench.extras import missing
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.peers import (
@@ -269,6 +269,6 @@ def _named(prefix: str, field_: str, name: str) -> Callable[..., Any]:
     """A function of the package by its name."""
     functions = [one for one in vars(sampling()) if one.startswith(prefix)]
     allowed = f"a function of k_diffusion.sampling: {', '.join(functions)}"
-    require(name in functions, field_, name, allowed)
+    require(name in functions, field_, name, allowed + similar(str(name), functions))
     found: Callable[..., Any] = getattr(sampling(), name)
     return found

@@ -378,7 +378,7 @@ def page(all_: Sequence[Facts]) -> str:
         lines.append(f"## {package} {chosen[0].version}\n")
         lines.append(
             "| sampler | settings | NFE | σ/α | order | N = 10 | 20 | 80 | 320 | 1000 "
-            "| what to know | better so | ours |"
+            "| what to know | better settings | ours |"
         )
         lines.append("|" + "---|" * 13)
         lines += [_line(one, all_) for one in chosen]
@@ -429,7 +429,7 @@ how their code runs here.
 - **Order** is the slope from N = 10 down to five times the smallest error, on both laws. Where the
   error has a floor or jumps, read the curve.
 - **What to know** comes from runs at every N up to {every}, every {apart}th above, and {curve}.
-- **Better so** is the row of the same class with the smallest error at N = 20 and equal cost.
+- **Better settings** is the row of the same class with the smallest error at N = 20 and equal cost.
 - **Ours** is our sampler of the same method on the same levels, and the largest distance at N = 20.
 
 A new version of a package that does something else changes its row, and a test that measures a

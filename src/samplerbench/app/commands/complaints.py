@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from hydra._internal.utils import get_args_parser
 
-from samplerbench.app.config.compose import similar
 from samplerbench.app.config.folders import groups, member_files
+from samplerbench.errors import similar
 
 #: The commands that parse their own words.
 COMMANDS = ("list", "check", "cite", "score", "report", "sample", "export", "cache")

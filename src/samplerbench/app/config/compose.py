@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.config.construct import construct, construct_grid, read_member
 from samplerbench.app.config.folders import conf_directory, groups, member_files, own_directories
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, require, similar
 
 if TYPE_CHECKING:
     from samplerbench.samplers.base import Sampler
@@ -56,15 +55,6 @@ def no_name(words: Sequence[str]) -> InvalidSetting | None:
             key, _, given = word.partition("=")
             return InvalidSetting(key, given, allowed)
     return None
-
-
-def similar(word: str, known: Iterable[str]) -> str:
-    """A question with the known words that are similar to a word; empty if there are none."""
-    names = list(known)
-    last = word.rpartition(".")[2]
-    same = [name for name in names if name.rpartition(".")[2] == last]
-    near = same or get_close_matches(word, names, n=1, cutoff=0.75)
-    return f"; did you mean {' or '.join(near[:3])}?" if near else ""
 
 
 def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
