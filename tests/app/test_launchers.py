@@ -122,7 +122,9 @@ def test_a_defect_is_one_line_here_and_a_traceback_in_its_log(tmp_path):
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     ours = [line for line in done.stderr.splitlines() if line.startswith("samplerbench: ")]
-    assert ours == [f"samplerbench: job {job} of runs: LookupError: defect" for job in (0, 1)]
+    assert ours == [
+        f"samplerbench: job {job} of runs: LookupError: defect (lab.py, line 6)" for job in (0, 1)
+    ]
     logs = "".join(path.read_text() for path in tmp_path.glob("runs/.submitit/*/*_log.err"))
     assert "Traceback" in logs
 

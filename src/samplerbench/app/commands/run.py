@@ -44,7 +44,7 @@ from samplerbench.app.folder.claim import own_folder, why_refused
 from samplerbench.app.folder.plan import PLAN, read_plan
 from samplerbench.app.folder.runs import STATUS, open_run
 from samplerbench.app.terminal import replace_unencodable
-from samplerbench.errors import InvalidSetting, RunFailed
+from samplerbench.errors import InvalidSetting, RunFailed, kind_and_line
 
 #: The largest number of failed jobs that are named at the end of a multirun.
 MOST_NAMED = 10
@@ -141,9 +141,7 @@ class JobFailed(RuntimeError):
 def _named(error: Exception) -> str:
     """The message of an error, with the number of its job in the multirun."""
     hydra = HydraConfig.get()
-    where = hydra.sweep.dir
-    kind = "" if isinstance(error, InvalidSetting | RunFailed) else f"{type(error).__name__}: "
-    return f"job {hydra.job.num} of {where}: {kind}{error}"
+    return f"job {hydra.job.num} of {hydra.sweep.dir}: {kind_and_line(error)}"
 
 
 def _other_failures(named: JobFailed) -> list[str]:
