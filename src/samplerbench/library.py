@@ -457,7 +457,14 @@ def score(
     from samplerbench.app.commands.score import read_clouds
     from samplerbench.app.config.compose import compose_config
     from samplerbench.app.config.groups import chosen_members
-    from samplerbench.bench.scoring import Cloud, differences, distances, require_fits, truths
+    from samplerbench.bench.scoring import (
+        Cloud,
+        differences,
+        distances,
+        reference_size,
+        require_fits,
+        truths,
+    )
 
     with _one_thread():
         config, _ = compose_config([])
@@ -476,6 +483,8 @@ def score(
             else:
                 name, law = _one("dataset", data, Dataset)
             shape = law.event_shape
+            if n_reference is None:
+                size = reference_size(law, size)
             found = truths(law, name, chosen, size, _whole("seed", seed, 0))
         clouds: dict[str, Cloud] = {}
         for name, one in (

@@ -19,6 +19,7 @@ from samplerbench.app.config.compose import run_name
 from samplerbench.app.config.folders import conf_directory, groups
 from samplerbench.app.job.build import build
 from samplerbench.app.main import COMMANDS
+from samplerbench.bench.cell import NOT_A_DENSITY
 from samplerbench.bench.store import CLOCKS
 from samplerbench.core.models import IsotropicMixtureOracle
 from samplerbench.errors import InvalidSetting
@@ -120,7 +121,9 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
         return
     table = pd.read_parquet(folder / "cells.parquet")
     chains = table["reference"] == "chain"  # three steps are too few to examine
-    assert set(table["status"][~chains]) == {"ok"}
+    # a network of three steps has no density
+    allowed = {"ok", NOT_A_DENSITY} if name == "main" else {"ok"}
+    assert {"ok"} <= set(table["status"][~chains]) <= allowed
     assert set(table["status"][chains]) <= {"incompatible"}
     exact = table["metric"].str.endswith("law_gaussian").all()
     assert ("floor" in out) != exact  # exact values have none

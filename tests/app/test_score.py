@@ -130,6 +130,16 @@ def test_two_files_of_one_law_are_told_apart_as_rarely_as_promised(n, m):
     assert metric.against(points, seed=0)(samples + 5).value > shifted[1]
 
 
+def test_a_file_of_data_is_used_as_far_as_it_goes(files, capsys):
+    """Of 1 500 rows a fifth represents the data; a number that is given must be there."""
+    data, samples = files("data", 1.0, 1500), files("samples", 1.0, 100)
+    words = [samples, "dataset=file", f"dataset.path={data}", "metric=sliced"]
+    score.main([*map(str, words)])
+    assert "sliced to file, 300 draws" in capsys.readouterr().out
+    with pytest.raises(InvalidSetting, match="n_reference=301: must be at most 300"):
+        score.main([*map(str, words), "n_reference=301"])
+
+
 def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
     data = files("data", 1.0, 4000)
     words = ["dataset=file", f"dataset.path={data}", "n_reference=500", "metric=sliced"]

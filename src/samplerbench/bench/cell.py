@@ -211,8 +211,11 @@ DISTINGUISHING = [
 
 
 def point_count(n_samples: int) -> int:
-    """The points of an estimate from densities: the next power of two, for a Sobol sequence."""
-    return 1 << max(1, (int(n_samples) - 1).bit_length())
+    """The points of an estimate from densities: the next power of two, for a Sobol sequence.
+
+    At least 64, since fewer show neither the spread of the estimate nor a map that folds.
+    """
+    return 1 << max(6, (int(n_samples) - 1).bit_length())
 
 
 def distinct(table: pd.DataFrame) -> pd.DataFrame:

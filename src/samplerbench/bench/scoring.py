@@ -218,6 +218,12 @@ def relabelled(metric: Metric, samples: Tensor, points: Tensor, seed: int) -> ND
     return np.array(values)
 
 
+def reference_size(dataset: Dataset, usual: int) -> int:
+    """The number of points that represent a data set, if the user gives none."""
+    most = dataset.most_draws("evaluation")
+    return usual if most is None else min(usual, most)
+
+
 def to_law(
     dataset: Dataset,
     origin: str,

@@ -126,6 +126,10 @@ class Dataset(ABC):
         """
         return None
 
+    def most_draws(self, purpose: str) -> int | None:
+        """The largest number of draws for a purpose; None for any number."""
+        return None
+
     def floor_sets(self, count: int) -> int | None:
         """The number of independent sets of `count` floor draws; None for any number."""
         return None

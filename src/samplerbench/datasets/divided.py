@@ -119,6 +119,10 @@ class Divided(Dataset):
         """The ideal denoiser of the training part."""
         return self.law.oracle(schedule)
 
+    def most_draws(self, purpose: str) -> int | None:
+        """The number of rows of the purpose's part."""
+        return len(self.part(purpose)) if purpose in PARTS else None
+
     def floor_sets(self, count: int) -> int:
         """The number of sets that fit into the floor's part without sharing a row."""
         return len(self.part("floor")) // count

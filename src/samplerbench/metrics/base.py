@@ -224,6 +224,10 @@ class SpectrumDistance(OutputLawMetric):
         """The distance from N(mean, diag(variances)) to the law."""
 
 
+#: A density needs dim derivatives of each state, and dim² numbers.
+MOST_DIM = 128
+
+
 class Divergence(OutputLawMetric):
     """A divergence of the samples' law q from the data's law p, from ln r = ln p − ln q.
 
@@ -252,6 +256,11 @@ class Divergence(OutputLawMetric):
         return dataset.log_density(law.points[:, None]) - law.log_density
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
+        if dataset.dim > MOST_DIM:
+            return (
+                f"it needs {dataset.dim:,} derivatives of each state, and at most {MOST_DIM} are "
+                "possible; on a Gaussian kl_law_gaussian is exact"
+            )
         try:
             dataset.log_density(dataset.draws(2, "density", 0))
         except InvalidSetting as error:

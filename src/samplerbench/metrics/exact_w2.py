@@ -70,8 +70,8 @@ class ExactW2(Metric):
         if n * m <= self.max_pairs:
             return None
         return (
-            f"{n:,} × {m:,} is more than max_pairs = {self.max_pairs:,}: raise that, lower "
-            "n_samples or n_reference, or use metric=sliced"
+            f"{n:,} × {m:,} is more than max_pairs = {self.max_pairs:,}: raise that, take "
+            "fewer samples or data points, or use metric=sliced"
         )
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:

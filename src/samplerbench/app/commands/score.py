@@ -144,7 +144,7 @@ def read_truths(
     reference: str | None, words: Mapping[str, str]
 ) -> tuple[tuple[int, ...] | None, list[Truth]]:
     """What samples are compared with by each metric, and the shape of a datum if it is known."""
-    from samplerbench.bench.scoring import truths
+    from samplerbench.bench.scoring import reference_size, truths
     from samplerbench.datasets.base import Dataset
     from samplerbench.datasets.file import require_upright
     from samplerbench.metrics.base import Metric
@@ -162,6 +162,8 @@ def read_truths(
         return shape, truths(points, reference, metrics, 0, seed)
     dataset: Dataset = construct(config.dataset, "dataset")
     count = whole_number(config, "n_reference")
+    if "n_reference" not in words:
+        count = reference_size(dataset, count)
     return dataset.event_shape, truths(dataset, str(chosen["dataset"]), metrics, count, seed)
 
 

@@ -43,6 +43,7 @@ from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.chains import require_chains
 from samplerbench.bench.floor_free import FloorFree
+from samplerbench.bench.scoring import reference_size
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.models import Denoiser, Guided, Score
@@ -167,6 +168,8 @@ def assemble(
     reference = torch.empty(0, base.dataset.dim)
     if any(isinstance(metric, Metric) for metric in metrics.values()):  # others use no points
         law, m = truth or base.dataset, whole_number(config, "n_reference")
+        if not is_typed("n_reference"):
+            m = reference_size(law, m)
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     training = build_training(base) if "learned" in scores else None
     denoisers = {name: chosen_denoiser(base, name, training) for name in scores}
