@@ -296,9 +296,6 @@ def sweep(
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
     """
-    from samplerbench.app.job.objects import warn_of_mismatch
-    from samplerbench.app.job.refusals import check
-
     with _one_thread():
         arranged = _arranged(
             _base(model, schedule, grid, seed, final),
@@ -312,8 +309,6 @@ def sweep(
             repetitions=repetitions,
             floor_repetitions=floor_repetitions,
         )
-        check(arranged)
-        warn_of_mismatch(arranged)
         if _whole("chains", chains, 0) > 0:
             require_chains(arranged, chains)
         total = sum(len(arranged.metrics_of(cell)) for cell in arranged.cells())
@@ -398,8 +393,6 @@ def budget(
     Raises:
         InvalidSetting: before any work, if the parts or settings do not fit.
     """
-    from samplerbench.app.job.objects import warn_of_mismatch
-    from samplerbench.app.job.refusals import check
     from samplerbench.bench.budget.parts import parts
     from samplerbench.bench.budget.run import Budget
     from samplerbench.bench.budget.words import verdict
@@ -417,8 +410,6 @@ def budget(
             repetitions=repetitions,
             floor_repetitions=floor_repetitions,
         )
-        check(arranged)
-        warn_of_mismatch(arranged)
         whole = Budget(arranged, _whole("converged_steps", converged_steps), tolerance)
         with _bar("budget", progress, whole.row_count()) as advance:
             done = count(1)
@@ -624,8 +615,10 @@ def _arranged(
     repetitions: int | None,
     floor_repetitions: int | None,
 ) -> Sweep:
-    """The sweep with the settings of `sweep`'s arguments; None changes nothing."""
+    """The checked sweep with the settings of `sweep`'s arguments; None changes nothing."""
     from samplerbench.app.config.compose import sampler_settings
+    from samplerbench.app.job.objects import warn_of_mismatch
+    from samplerbench.app.job.refusals import check
 
     given: dict[str, Any] = {
         name: _whole(name, value, least)
@@ -650,6 +643,8 @@ def _arranged(
         given["metrics"] = _unique("metric", metrics, (Metric, LawMetric))
     changed = replace(_with_denoisers(base, denoisers), **given)
     _require_some(changed)
+    check(changed)
+    warn_of_mismatch(changed)
     return changed
 
 

@@ -62,7 +62,7 @@ class Impulses:
         return z
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError  # affine samplers draw normal numbers only
 
 
 def levels() -> Levels:

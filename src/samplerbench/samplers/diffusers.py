@@ -86,7 +86,7 @@ class Diffusers(Peer):
         given = dict(self.settings or {})
         file = {} if self.config is None else _read(self.config)
         kind: Any = self.custom or _kind(self.scheduler or file.get("_class_name"))
-        with _quiet():
+        with quiet():
             try:
                 _require_keys(kind, given)
                 init = {k: v for k, v in given.items() if k in _parameters(kind.__init__)}
@@ -136,7 +136,7 @@ class Diffusers(Peer):
         """
         scheduler = copy.deepcopy(self._prototype)
         more = self._arguments(scheduler.set_timesteps)
-        with _quiet():
+        with quiet():
             try:
                 scheduler.set_timesteps(steps, **more)
             except Exception as error:  # it may raise anything
@@ -375,8 +375,8 @@ def _last(scheduler: Any, exploding: bool) -> tuple[float, float]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without diffusers' warnings, such as that a key of another class is left out."""
+def quiet() -> Iterator[None]:
+    """Switch diffusers' warnings off: settings with important warnings are refused here."""
     from diffusers.utils import logging
 
     verbosity = logging.get_verbosity()

@@ -9,8 +9,7 @@ refused, and so is everything that is not a discrete DDPM on pixels.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch import nn
 from samplerbench.core.schedules import DDPMTable
 from samplerbench.core.targets import DataTarget, NoiseTarget, Target, VTarget
 from samplerbench.errors import InvalidSetting, first_line
+from samplerbench.samplers.diffusers import quiet
 from samplerbench.training.weights import finite
 
 #: diffusers' names of the targets.
@@ -79,7 +79,7 @@ def read_folder(folder: Path, model: str) -> tuple[Any, Target, DDPMTable, tuple
         Unsuitable: it is not an unconditional DDPM on pixels.
         Exception: of diffusers or safetensors, for broken files.
     """
-    with _quiet():
+    with quiet():
         if not (folder / "model_index.json").is_file():
             raise Unsuitable(_why_no_pipeline(folder))
         index = _read(folder / "model_index.json")
@@ -107,19 +107,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} is not a mapping")
     return content
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Switch diffusers' warnings off: settings with important warnings are refused here."""
-    from diffusers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def _scheduler(index: Mapping[str, Any], config: dict[str, Any]) -> Any:
