@@ -54,6 +54,15 @@ def test_a_cell_without_a_verdict_says_why(rows, entry):
     assert set(lines_of(entry("#1", without))["verdict"]) == {"no floor"}
 
 
+def test_a_value_of_an_exact_law_is_called_exact(rows, entry):
+    exact = [
+        replace(row, metric="w2_law_gaussian")
+        for row in rows(repetitions=1)
+        if row.denoiser != "law"
+    ]
+    assert set(lines_of(entry("#1", exact))["verdict"]) == {"exact"}
+
+
 def test_cells_without_a_value_stay_in_the_table(rows, entry):
     some = [
         vars(row)

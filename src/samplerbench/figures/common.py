@@ -149,7 +149,8 @@ _WHOLE = {
     "nearest_training",
 }
 #: Metrics of exact laws, and of densities of outputs: neither uses samples.
-_EXACT = {"w2_law_gaussian", "kl_law_gaussian", "w_output_1d"}
+#: Metrics of exact laws for all data sets.
+EXACT_METRICS = {"w2_law_gaussian", "kl_law_gaussian", "w_output_1d"}
 _DENSITIES = {"kl_law", "kl_paths", "tv_law"}
 
 
@@ -179,7 +180,7 @@ def sizes(metrics: Iterable[str], n_samples: Iterable[int], exact: bool = False)
         exact: whether densities are those of exact laws, as they are on a line.
     """
     kinds, counts = set(map(_kind, metrics)), sorted(set(n_samples))
-    if kinds <= _EXACT or (exact and kinds <= _EXACT | _DENSITIES):
+    if kinds <= EXACT_METRICS or (exact and kinds <= EXACT_METRICS | _DENSITIES):
         return "exact laws, no samples"
     if kinds <= _DENSITIES:
         points = " and ".join(f"{point_count(n):,}" for n in dict.fromkeys(counts))

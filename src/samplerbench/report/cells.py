@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 
 from samplerbench.bench.cell import CELL, SEEDS, curve_names, distinct, sampler_name
 from samplerbench.bench.statistics import against_floor, by_floor, summary
+from samplerbench.figures.common import EXACT_METRICS
 from samplerbench.report.entries import common
 
 #: Columns of `cell_lines`.
@@ -195,13 +196,16 @@ def _tests(ok: pd.DataFrame) -> pd.DataFrame:
 def _verdicts(lines: pd.DataFrame) -> Sequence[str]:
     """The verdict of each line, in words."""
     verdicts = []
-    for count, p_holm, excess, bad, status, message in zip(
-        *(lines[c] for c in ("count", "p_holm", "excess", "bad", "status", "message")), strict=True
+    columns = ("metric", "count", "p_holm", "excess", "bad", "status", "message")
+    for metric, count, p_holm, excess, bad, status, message in zip(
+        *(lines[column] for column in columns), strict=True
     ):
         if not count > 0:
             text = f"{status}: {message}"
         elif p_holm == p_holm:
             text = SAME if p_holm > 0.05 else ABOVE if excess > 0 else BELOW
+        elif metric in EXACT_METRICS:
+            text = "exact"
         else:
             text = "one repetition: no interval" if count < 2 else "no floor"
         if count > 0 and bad > 0:

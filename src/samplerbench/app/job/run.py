@@ -335,9 +335,13 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
     sweep, budget = job.sweep, job.budget
     store = Store(directory, sweep.books.sweep_id)
     total = value_count(job)
+    exact = set(sweep.metrics) <= {*sweep.exact_metrics}
+    samples = (
+        f"values of n = {sweep.n_samples:,} samples, {sweep.repetitions} repetitions, "
+        f"in blocks of {sweep.block:,}"
+    )
     out.print(
-        f"{'budget' if budget else 'sweep'}: {total:,} values of n = {sweep.n_samples:,} samples, "
-        f"{sweep.repetitions} repetitions, in blocks of {sweep.block:,}, "
+        f"{'budget' if budget else 'sweep'}: {total:,} {'exact values' if exact else samples}, "
         f"{sweep.workers} at a time on {sweep.device}"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
