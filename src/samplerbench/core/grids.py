@@ -177,10 +177,10 @@ def karras(
         rho: ρ. The larger it is, the denser the grid is at low noise; 1 is uniform in κ.
     """
     require(0 < rho < math.inf, "rho", rho, "positive")
-    low, high = _noise_range(schedule, steps, noise_min, noise_max)
+    low, high = noise_range(schedule, noise_min, noise_max, steps)
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     top, bottom = high ** (1 / rho), low ** (1 / rho)
-    return _at_noise(schedule, (top + ramp * (bottom - top)) ** rho)
+    return at_noise(schedule, (top + ramp * (bottom - top)) ** rho)
 
 
 def log_snr(
@@ -191,9 +191,9 @@ def log_snr(
     Lu et al., "DPM-Solver", NeurIPS 2022 (arXiv 2206.00927; their λ is −ln κ). Arguments as in
     `karras`.
     """
-    low, high = _noise_range(schedule, steps, noise_min, noise_max)
+    low, high = noise_range(schedule, noise_min, noise_max, steps)
     logs = torch.linspace(math.log(high), math.log(low), steps, dtype=torch.float64)
-    return _at_noise(schedule, logs.exp())
+    return at_noise(schedule, logs.exp())
 
 
 def tangent(
@@ -218,10 +218,10 @@ def tangent(
         noise_max: κ_max.
     """
     require(0 < scale < math.inf, "scale", scale, "positive and finite")
-    low, high = _noise_range(schedule, steps, noise_min, noise_max)
+    low, high = noise_range(schedule, noise_min, noise_max, steps)
     ends = math.atan(high / scale), math.atan(low / scale)
     angles = torch.linspace(*ends, steps, dtype=torch.float64)
-    return _at_noise(schedule, scale * angles.tan())
+    return at_noise(schedule, scale * angles.tan())
 
 
 def leading(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
@@ -289,7 +289,7 @@ def custom(schedule: NoiseSchedule, steps: int, *, ratios: Sequence[float]) -> L
     good = bool((inside & kappa.isfinite()).all() and (kappa.diff() < 0).all())
     span = f"between {least:.6g} and {largest:.6g}, the schedule's σ/α at t=0 and t=1"
     require(good, "ratios", list(ratios), f"decreasing, positive, finite and {span}")
-    return _at_noise(schedule, kappa)
+    return at_noise(schedule, kappa)
 
 
 def hold(schedule: NoiseSchedule, steps: int, *, noise: float = 0.0) -> Levels:
@@ -357,14 +357,16 @@ def in_data_units(x: Tensor, levels: Levels) -> Tensor:
     return x / levels.rows[-1].alpha if isinstance(levels, TruncatedLevels) else x
 
 
-def _at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:
+def at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:
+    """The levels at decreasing κ > 0, followed by the data."""
     # rounding may put a time a few ulp outside [0, 1], where the schedule is not defined
     return to_data(schedule, schedule.time_at(noise_to_signal).clamp(0.0, 1.0))
 
 
-def _noise_range(
-    schedule: NoiseSchedule, steps: int, noise_min: float, noise_max: float | None
+def noise_range(
+    schedule: NoiseSchedule, noise_min: float, noise_max: float | None, steps: int
 ) -> tuple[float, float]:
+    """κ_min and κ_max on a path, with the meanings that they have in `karras`."""
     require(steps >= 1, "steps", steps, "at least 1")
     least, largest = schedule.noise_range
     high = min(largest, MOST_NOISE) if noise_max is None else noise_max
