@@ -19,16 +19,17 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from inspect import signature
+from itertools import pairwise
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from samplerbench.core.grids import Grid, Level, Levels, at_noise, log_snr, noise_range
+from samplerbench.core.grids import Grid, Level, Levels, LogLinear, at_noise, log_snr, noise_range
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.noise import generator
 from samplerbench.core.schedules import NoiseSchedule
@@ -36,6 +37,8 @@ from samplerbench.errors import require
 
 #: The largest number of values that a fit keeps of one block of states.
 _NUMBERS = 2**23
+#: The largest number of rounds of a fixed-point iteration.
+MOST_ROUNDS = 1000
 
 
 class Law(Protocol):
@@ -183,16 +186,19 @@ class EqualCost:
         require(good, "cost", self.cost.tolist(), "finite, increasing, and one for each level")
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> Levels:
+        require(steps >= 1, "steps", steps, "at least 1")
+        return _levels(schedule, self.at(steps), self.noise)
+
+    def at(self, count: int) -> Tensor:
+        """κ of `count` levels, shape (count,); of one level κ_max."""
         from scipy.interpolate import PchipInterpolator  # slow to import
 
-        require(steps >= 1, "steps", steps, "at least 1")
         logs = self.noise.log()
         evenly = (logs[0] - logs) / (logs[0] - logs[-1])
         cost = (self.cost / self.cost[-1] + 1e-6 * evenly) / (1 + 1e-6)
-        wanted = torch.linspace(0, 1, steps, dtype=torch.float64)
+        wanted = torch.linspace(0, 1, count, dtype=torch.float64)
         inverse = PchipInterpolator(cost.numpy(), logs.numpy())
-        ratios = torch.from_numpy(np.exp(inverse(wanted.numpy())))
-        return _levels(schedule, ratios, self.noise)
+        return torch.from_numpy(np.exp(inverse(wanted.numpy())))
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,9 +227,7 @@ class CheapestPath:
         most = max(2, (len(self.noise) + 1) // 2)
         ratios = self.noise[self.chosen(min(steps, most))]
         if steps > most:
-            places = np.linspace(0, most - 1, steps)
-            logs = np.interp(places, np.arange(most), ratios.log().numpy())
-            ratios = torch.from_numpy(np.exp(logs))
+            return LogLinear(tuple(ratios.tolist()))(schedule, steps)
         return _levels(schedule, ratios, self.noise)
 
     def chosen(self, count: int) -> list[int]:
@@ -267,8 +271,8 @@ class Entropic(FittedGrid):
     """Equal steps of the conditional entropy of the data.
 
     With ε²(κ) = E‖x₀ − x̂₀‖², the entropy H(x₀ | x_κ) has the rate ε²/κ³; `rescaled` uses ε²/κ²,
-    which is the tangent grid on N(0, c²·I). "Entropic time schedulers for generative diffusion
-    models", 2025 (arXiv 2504.13612).
+    which is the tangent grid on N(0, c²·I). Stancevic, Handke, Ambrogioni, "Entropic time
+    schedulers for generative diffusion models", 2025 (arXiv 2504.13612).
 
     Args:
         rescaled: whether the rate is ε²/κ² instead of ε²/κ³.
@@ -293,6 +297,193 @@ class Entropic(FittedGrid):
                 errors[place] += error.double().square().sum().cpu() / self.states
         # the rate by ln κ has one power of κ less
         return EqualCost(ratios, _integral(errors / ratios ** (1 if self.rescaled else 2), ratios))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptimal(FittedGrid):
+    """Equal steps of the root of the cost of a change of the score.
+
+    A step from κ to κ' < κ costs L = κ²·E‖s_κ'(x̄) − s_κ(x̄)‖², x̄ ~ q_κ; the levels are at equal
+    distances of Σ√L. L is measured between neighbours of a table of M levels, which are moved to
+    equal distances and measured again. On N(0, c²·I) the density of the levels is proportional to
+    κ²/(c² + κ²)^{3/2}. Williams, Campbell, Doucet, Syed, "Score-optimal diffusion schedules",
+    NeurIPS 2024 (arXiv 2412.07877), with the score of x̄, so that the levels are the same on every
+    path.
+
+    Args:
+        states: the number of states at each level.
+        points: M, the number of levels of the table.
+        rounds: how often the levels of the table are moved and L is measured again.
+    """
+
+    states: int = 250
+    points: int = 64
+    rounds: int = 2
+
+    def __post_init__(self) -> None:
+        _require_sizes(self.states, self.points)
+        require(0 <= self.rounds <= 100, "rounds", self.rounds, "at least 0 and at most 100")
+
+    def fit(self, to: Fitting) -> EqualCost:
+        ratios = self.ratios(to.schedule, self.points)
+        x0, eps = to.clean(self.states, self.seed), to.noise(self.states, self.seed)
+        table = self._measured(to, ratios, x0, eps)
+        for _ in range(self.rounds):
+            table = self._measured(to, table.at(self.points), x0, eps)
+        return table
+
+    def _measured(self, to: Fitting, ratios: Tensor, x0: Tensor, eps: Tensor) -> EqualCost:
+        costs = ratios.new_zeros(len(ratios) - 1)
+        kappas = ratios.tolist()
+        for rows in to.blocks(self.states, 1):
+            for place, (ratio, lower) in enumerate(pairwise(kappas)):
+                x = x0[rows] + ratio * eps[rows]
+                change = to.score(x, lower) - to.score(x, ratio)
+                costs[place] += change.double().square().sum().cpu() / self.states
+        return EqualCost(ratios, _from_zero(ratios[:-1] * costs.sqrt()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignYourSteps(FittedGrid):
+    """The levels with the least KLUB, a bound of KL(data ‖ samples) for SDE solvers of order 1.
+
+        KLUB = ½·Σ_i ∫ κ⁻³·E‖x̂₀(x̄_κ) − x̂₀(x̄_{κ_i})‖² dκ   from κ_{i+1} to κ_i ,
+
+    with x̄_{κ_i} = x̄_κ + √(κ_i² − κ²)·ε. For the exact denoiser the expectation is ε²(κ_i) − ε²(κ),
+    with ε² as in `Entropic`. Sabour, Fidler, Kreis, "Align your steps", ICML 2024 (arXiv
+    2404.14507). The paper searches one level at a time; here dynamic programming finds the best
+    choice among M levels.
+
+    Args:
+        states: the number of paths.
+        points: M, the number of levels of the table.
+    """
+
+    states: int = 500
+    points: int = 128
+
+    def __post_init__(self) -> None:
+        _require_sizes(self.states, self.points)
+
+    def fit(self, to: Fitting) -> CheapestPath:
+        ratios = self.ratios(to.schedule, self.points)
+        x0 = to.clean(self.states, self.seed)
+        products = torch.zeros(len(ratios), len(ratios), dtype=torch.float64)
+        for rows in to.blocks(self.states, len(ratios)):
+            x, before = x0[rows], 0.0
+            found: list[Tensor] = []
+            for ratio in ratios.flip(0).tolist():  # a Brownian path of each state, in the time κ²
+                eps = to.noise(len(x), self.seed, rows.start, len(found))
+                x, before = x + math.sqrt(ratio**2 - before**2) * eps, ratio
+                found.append(to.denoised(x, ratio).double().flatten())
+            kept = torch.stack(found[::-1])
+            products += (kept @ kept.T).cpu() / self.states
+        squares = products.diagonal()
+        change = (squares[:, None] + squares[None, :] - 2 * products).clamp(min=0)
+        # row i: the integral from level i down, by ln κ
+        rate = change / ratios.square()
+        width = -ratios.log().diff()
+        parts = (rate[:, 1:] + rate[:, :-1]) / 2 * width
+        cost = torch.nn.functional.pad(parts.cumsum(1), (1, 0)) / 2
+        return CheapestPath(ratios, (cost - cost.diagonal()[:, None]).triu(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GITS(FittedGrid):
+    """The levels whose single Euler steps leave a fine trajectory the least in total.
+
+    Euler's method with M levels gives the states x̄_i of the fine trajectory, from exact starts. A
+    step from level i to level j costs the root mean square of ‖x̄_i + (κ_j − κ_i)·d_i − x̄_j‖, with
+    d_i the slope at x̄_i; dynamic programming finds the N levels with the least sum. Chen, Zhou,
+    Wang, Shen, Lyu, "On the trajectory regularity of ODE-based diffusion sampling", ICML 2024
+    (arXiv 2405.11326), with equal weights of all steps.
+
+    Args:
+        states: the number of trajectories.
+        points: M, on a Karras grid with ρ = 7.
+    """
+
+    states: int = 250
+    points: int = 61
+
+    def __post_init__(self) -> None:
+        _require_sizes(self.states, self.points)
+
+    def fit(self, to: Fitting) -> CheapestPath:
+        low, high = noise_range(to.schedule, self.noise_min, self.noise_max, self.points)
+        ramp = torch.linspace(high ** (1 / 7), low ** (1 / 7), self.points, dtype=torch.float64)
+        ratios = ramp**7
+        start = to.clean(self.states, self.seed) + high * to.noise(self.states, self.seed)
+        squares = torch.zeros(self.points, self.points, dtype=torch.float64)
+        for rows in to.blocks(self.states, 2 * self.points):
+            states, slopes = [start[rows]], []
+            for ratio, lower in pairwise(ratios.tolist()):
+                slopes.append((states[-1] - to.denoised(states[-1], ratio)) / ratio)
+                states.append(states[-1] + (lower - ratio) * slopes[-1])
+            path = torch.stack(states)
+            for place, slope in enumerate(slopes):
+                steps = (ratios - ratios[place]).to(path)[place + 1 :, None, None]
+                miss = path[place] + steps * slope - path[place + 1 :]
+                squares[place, place + 1 :] += miss.double().square().sum((1, 2)).cpu()
+        return CheapestPath(ratios, (squares / self.states).sqrt())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectral(FittedGrid):
+    """The best levels for Euler's method on a Gaussian with a whole spectrum, for many steps.
+
+    On an eigenvalue λ Euler's method with the density ρ of its levels makes an error of the log
+    standard deviation
+
+        e(λ) = 1/(2N) · ∫ g_λ/ρ dκ,  g_λ = λ/(λ + κ²)² .
+
+    The density here minimises Σ w·e², with w = 1 for KL and w = λ for W₂²: both distances to
+    leading order. It satisfies ρ² ∝ Σ w·e·g, which is iterated. For one eigenvalue it is the
+    tangent grid. A paper of 2026 (number 2601.13602 on arXiv) poses the problem for a whole
+    spectrum. This solution is derived here; that paper's own law is not compared with it.
+
+    Args:
+        criterion: kl or w2.
+        variances: the eigenvalues λ; None for those of the covariance of the data.
+        points: M, the number of levels of the table.
+    """
+
+    draws: ClassVar[bool] = False
+
+    criterion: str = "kl"
+    variances: Sequence[float] | None = None
+    points: int = 400
+
+    def __post_init__(self) -> None:
+        _require_sizes(1, self.points)
+        require(self.criterion in ("kl", "w2"), "criterion", self.criterion, "kl or w2")
+        given = [] if self.variances is None else list(self.variances)
+        good = all(0 <= value < math.inf for value in given)
+        good = good and (self.variances is None or max(given, default=0) > 0)
+        allowed = "null, or numbers of at least 0 that are not all 0"
+        require(good, "variances", self.variances, allowed)
+
+    def fit(self, to: Fitting) -> EqualCost:
+        ratios = self.ratios(to.schedule, self.points)
+        given = self.variances
+        values = to.spectrum() if given is None else torch.tensor(given, dtype=torch.float64)
+        values = values[values > 0].double().cpu()  # others have no error
+        weights = torch.ones_like(values) if self.criterion == "kl" else values / values.max()
+        squares = ratios.square()
+        # by ln κ: the density is κ·ρ, and g gets a factor κ²
+        bumps = squares * values[:, None] / (values[:, None] + squares).square()
+        cells = torch.ones_like(ratios)
+        cells[[0, -1]] = 0.5  # trapezoidal rule
+        density = (weights @ bumps).sqrt()
+        for _ in range(MOST_ROUNDS):
+            density = density / (density * cells).sum()
+            error = (bumps * cells / density).sum(1)
+            wanted = ((weights * error) @ bumps).sqrt()
+            wanted = wanted / (wanted * cells).sum()
+            if float((wanted / density - 1).abs().max()) < 1e-10:
+                break
+            density = (density * wanted).sqrt()
+        return EqualCost(ratios, _integral(density, ratios))
 
 
 def settings_of(grid: Grid) -> Mapping[str, Any]:
@@ -349,7 +540,11 @@ def _log_spaced(high: float, low: float, count: int) -> Tensor:
 def _integral(rate: Tensor, ratios: Tensor) -> Tensor:
     """∫ rate d(−ln κ) from κ_max, cumulative, by the trapezoidal rule."""
     steps = -ratios.log().diff()
-    parts = (rate[1:] + rate[:-1]) / 2 * steps
+    return _from_zero((rate[1:] + rate[:-1]) / 2 * steps)
+
+
+def _from_zero(parts: Tensor) -> Tensor:
+    """The cumulative sums, from 0."""
     return torch.cat([parts.new_zeros(1), parts.cumsum(0)])
 
 
