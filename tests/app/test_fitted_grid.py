@@ -89,7 +89,7 @@ def test_another_grid_of_a_stored_run_is_fitted_there(run, tmp_path):
         ("grid=entropic grid.denoiser=mine", r"^grid\.denoiser=mine: must be null, or one of"),
         ("grid=spectral grid.criterion=w1", r"^grid\.criterion=w1: must be kl or w2"),
         ("grid=ays_table grid.table=SD3", r"^grid\.table=SD3: must be one of StableDiffusion,"),
-        ("grid=ays_table schedule.sigma_max=10", r"^grid\.schedule=EDM: must be one whose"),
+        ("grid=ays_table schedule.sigma_max=10", r"^schedule=EDM: must be one whose σ/α reaches"),
         (
             "grid=entropic grid.denoiser=learned objective=hyvarinen network=mlp sampler=ula "
             "start=gaussian",
