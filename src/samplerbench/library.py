@@ -551,6 +551,38 @@ def sample(
     return array
 
 
+def levels(
+    model: Run | Dataset | str,
+    steps: int,
+    *,
+    schedule: NoiseSchedule | str | None = None,
+    grid: Grid | str | None = None,
+) -> pd.DataFrame:
+    """The noise levels of a grid, which is fitted first if it is a recipe; see docs/grids.md.
+
+    Args:
+        model: a run, or a data set (or its name), whose exact denoiser is then used.
+        steps: the number of steps, N.
+        schedule: the path; a run has its own.
+        grid: its name, or a function of schedule and steps; None for that of the run.
+
+    Returns:
+        N + 1 rows: t, alpha, sigma and noise_to_signal, σ/α. `attrs["fit"]` has the cost of the
+        fit in one line; it is empty for other grids.
+
+    Raises:
+        InvalidSetting: the path does not have these levels, or the grid cannot be fitted.
+    """
+    with _one_thread():
+        base, fit = fitted(_base(model, schedule, grid, None, None))
+        rows = base.levels(_whole("steps", steps))
+    found = {"t": rows.t, "alpha": rows.alpha, "sigma": rows.sigma}
+    table = pd.DataFrame({name: values.numpy() for name, values in found.items()})
+    table["noise_to_signal"] = table["sigma"] / table["alpha"]
+    table.attrs["fit"] = "" if fit is None else fit.line
+    return table
+
+
 def plot(
     table: pd.DataFrame,
     *,
