@@ -91,12 +91,12 @@ def test_the_library_fits_the_same_grid(command, tmp_path):
     want = rebuild(open_run(tmp_path / "job")).sweep.levels(3)
     fitting._KNOWN.clear()
     found = sb.levels("grid_mixture", 3, grid="gits")
-    assert found.attrs["fit"] == "grid: gits, 15,000 evaluations of the oracle denoiser, kept"
+    assert found.attrs["fit"] == "grid: gits, 15,360 evaluations of the oracle denoiser, kept"
     assert found["sigma"].tolist() == found["noise_to_signal"].tolist() == want.sigma.tolist()
     assert found.loc[3].tolist() == [0, 1, 0, 0]
     assert sb.levels("grid_mixture", 3, grid="karras").attrs["fit"] == ""
     finer = sb.levels("grid_mixture", 3, grid=sb.grid("gits", points=99))
-    assert finer.attrs["fit"] == "grid: GITS, 24,500 evaluations of the oracle denoiser, kept"
+    assert finer.attrs["fit"] == "grid: GITS, 25,088 evaluations of the oracle denoiser, kept"
     settings = {
         "progress": False,
         "steps": 3,
