@@ -29,7 +29,8 @@ from samplerbench.core.grids import LogLinear, karras, log_snr, tangent
 from samplerbench.core.models import LevelFree
 from samplerbench.core.noise import generator
 from samplerbench.core.schedules import EDM, VPLinear
-from samplerbench.core.starts import Exact
+from samplerbench.core.starts import Exact, sobol_exact
+from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -243,6 +244,22 @@ def test_evaluations_are_counted_and_states_are_the_fits_own():
     others.append(Exact().draw(LAW, 5, level, (0, 0, 0)) - level.sigma * to.noise(5, 0))
     for draws in others:
         assert not torch.isclose(to.clean(5, 0), draws).any()
+
+
+def test_states_are_even_where_the_law_is_a_map_of_the_cube():
+    """The mean of Sobol points is far nearer than that of independent ones, and has its own key."""
+    to = fitting(GaussianSpectrum(torch.ones(2).double(), torch.zeros(2).double()))
+    x0, eps = to.pairs(1024, 0)
+    assert torch.cat([x0, eps], 1).mean(0).abs().max() < 3e-3
+    assert (torch.cat([x0, eps], 1).T.cov() - torch.eye(4)).abs().max() < 0.02
+    assert not torch.isclose(x0, to.pairs(1024, 1)[0]).any()
+    start = sobol_exact().draw(to.law, 1024, karras(PATH, 3, noise_min=0.02).rows[0], (0, 0, 0))
+    assert not torch.isclose(start, x0 + 10 * eps).any()
+    # others are drawn
+    points = Divided(torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).double())
+    assert torch.equal(
+        Fitting(LAW.oracle(PATH), points, lambda: points).pairs(9, 3)[1], to.noise(9, 3)
+    )
 
 
 def test_costs_that_do_not_grow_leave_one_level_for_each_share():
