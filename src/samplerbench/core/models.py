@@ -63,10 +63,13 @@ class Denoiser(Score):
         schedule: the path of x_t.
         trained_noise: the largest noise-to-signal ratio σ/α that it was trained for; infinite for
             an exact denoiser.
+        has_covariance: whether (σ²/α)·∂x̂₀/∂x is the covariance of x₀ given x_t. That holds for
+            exact denoisers; the derivative of a network need not even be symmetric.
     """
 
     schedule: NoiseSchedule
     trained_noise: float = math.inf
+    has_covariance: bool = True
 
     @abstractmethod
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
@@ -106,6 +109,8 @@ class Guided(Denoiser):
         guide: the other one, for the same path.
         weight: γ; 1 is the model alone.
     """
+
+    has_covariance = False
 
     def __init__(self, model: Denoiser, guide: Denoiser, weight: float) -> None:
         super().__init__()
@@ -169,6 +174,8 @@ class Learned(Standardised, Denoiser):
         std: of the data, one positive number.
         trained_noise: the largest σ/α that the network is trained for.
     """
+
+    has_covariance = False
 
     def __init__(
         self,
@@ -411,7 +418,7 @@ class Counted(Denoiser):
         super().__init__()
         self.model = model
         if isinstance(model, Denoiser):
-            self.schedule = model.schedule
+            self.schedule, self.has_covariance = model.schedule, model.has_covariance
         self.evaluations = 0
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
