@@ -78,8 +78,7 @@ def test_er_sde_integrates_a_polynomial(mixture_law, states, points):
             x = x0_hat
         else:
             differences = [
-                (new[1] - old[1]) / (new[0] - old[0])
-                for new, old in itertools.pairwise(past)
+                (new[1] - old[1]) / (new[0] - old[0]) for new, old in itertools.pairwise(past)
             ]
             taylor = [x0_hat, *differences[:1]]
             if len(differences) == 2:

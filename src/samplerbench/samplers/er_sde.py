@@ -41,9 +41,9 @@ class ERSDE(Sampler):
     φ is `er`: κ·(e^{κ^.3} + 10), the paper's choice; `ode`: κ, a deterministic method, DDIM(0) for
     one point; `sde`: κ², the plain reverse SDE, DDIM(1) for one point. Weak order min(points, 2).
     The third point lowers the error but not its order, because the first step has one point, and
-    with noise another error of h² stays. One evaluation per step. Cui, Zhang, Bao, Liao, "Elucidating
-    the solution space of extended reverse-time SDE for diffusion models", WACV 2025 (arXiv
-    2309.06169), Algorithms 1 to 3.
+    with noise another error of h² stays. One evaluation per step. Cui, Zhang, Bao, Liao,
+    "Elucidating the solution space of extended reverse-time SDE for diffusion models", WACV 2025
+    (arXiv 2309.06169), Algorithms 1 to 3.
 
     Args:
         points: the number of outputs, 1, 2 or 3: ER-SDE-Solver-1, -2, -3.
