@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -127,6 +128,94 @@ class Guided(Denoiser):
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         return torch.lerp(self.guide.score(x, level), self.model.score(x, level), self.weight)
+
+
+#: The share of a corruption at the times t of a level, from 0 at the data to 1, by name.
+PROFILES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "constant": torch.ones_like,
+    "sine": lambda t: (1 + (2 * math.pi * t).sin()) / 2,
+    "noise": lambda t: (t > 0.05).to(t),
+    "data": lambda t: (t <= 0.05).to(t),
+}
+#: The directions of a corruption.
+DIRECTIONS = ("along", "across")
+
+
+class Corrupted(Denoiser):
+    """s′ = s + ε·p(t)·R·s: an exact score with a known error.
+
+    With R = I (`along`) the score is too long by a share ε·p(t) of itself. With `across` R turns
+    each pair of coordinates (x₁, x₂), (x₃, x₄), … by a right angle; then q·R·s = R·∇q has no
+    divergence. So in continuous time this error moves no marginal of the flow or of a reverse SDE,
+    although E‖s′ − s‖² = ε²·p²·E‖s‖² is the same. x̂₀′ = x̂₀ + (ε·p/α)·R·(α·x̂₀ − x).
+
+    Cao, Chen, Luo, Zhou, "Exploring the optimal choice for generative processes in diffusion
+    models: ordinary versus stochastic differential equations", NeurIPS 2023 (arXiv 2306.02063), for
+    `along` and the profiles p.
+
+    Args:
+        model: the denoiser.
+        amplitude: ε.
+        profile: the name of p: constant is 1; sine is (1 + sin 2πt)/2; noise is 1 for t > .05 and
+            data is 1 for t ≤ .05, and 0 elsewhere; t is the time of the schedule.
+        direction: along or across the score.
+    """
+
+    has_covariance = False
+
+    def __init__(
+        self,
+        model: Denoiser,
+        amplitude: float,
+        profile: str = "constant",
+        direction: str = "along",
+    ) -> None:
+        super().__init__()
+        require(math.isfinite(amplitude), "corruption.amplitude", amplitude, "finite")
+        allowed = " or ".join(PROFILES)
+        require(profile in PROFILES, "corruption.profile", profile, allowed)
+        allowed = " or ".join(DIRECTIONS)
+        require(direction in DIRECTIONS, "corruption.direction", direction, allowed)
+        self.schedule, self.trained_noise = model.schedule, model.trained_noise
+        self.model, self.amplitude = model, amplitude
+        self.profile, self.direction = profile, direction
+
+    def why_incompatible(self, levels: Levels) -> str | None:
+        first = levels.rows[0]
+        if first.alpha == 0 and self._share(first) != 0:
+            return (
+                "an error of the score has no x̂₀ without signal, α = 0: use grid=karras, or a "
+                "t_max below 1 with grid=uniform"
+            )
+        return self.model.why_incompatible(levels)
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """x̂₀ + (ε·p/α)·R·(α·x̂₀ − x)."""
+        x0_hat = self.model.denoiser(x, level)
+        share = self._share(level)
+        if isinstance(share, float) and share == 0:
+            return x0_hat
+        return x0_hat + (share / level.alpha) * self._turned(level.alpha * x0_hat - x)
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        score = self.model.score(x, level)
+        return score + self._share(level) * self._turned(score)
+
+    def _share(self, level: AnyLevel) -> float | Tensor:
+        """ε·p(t)."""
+        if isinstance(level.t, Tensor):
+            return self.amplitude * PROFILES[self.profile](level.t)
+        return self.amplitude * float(
+            PROFILES[self.profile](torch.tensor(level.t, dtype=torch.float64))
+        )
+
+    def _turned(self, score: Tensor) -> Tensor:
+        if self.direction == "along":
+            return score
+        dim = score.shape[-1]
+        require(dim % 2 == 0, "corruption.direction", "across", f"along: dim={dim} is odd")
+        pairs = score.reshape(*score.shape[:-1], -1, 2)
+        return torch.stack([-pairs[..., 1], pairs[..., 0]], -1).flatten(-2)
 
 
 class Standardised(Score):

@@ -63,7 +63,6 @@ def _branches(
             yield from _branches(random, start + length * direction, angle + turn, depth + 1)
 
 
-@lru_cache(maxsize=4)
 def tree(label: str = "a", seed: int = 2) -> GaussianMixture:
     """A tree, or two that grow in opposite directions: 127 branches of 8 Gaussians each.
 
@@ -76,6 +75,11 @@ def tree(label: str = "a", seed: int = 2) -> GaussianMixture:
         seed: of the lengths and angles; 2 in the paper.
     """
     require(label in (*CLASSES, "both"), "label", label, "a, b or both")
+    return _grown(label, seed)
+
+
+@lru_cache(maxsize=4)
+def _grown(label: str, seed: int) -> GaussianMixture:
     random = np.random.RandomState(seed)
     grown = {name: list(_branches(random, ORIGIN, angle)) for name, angle in CLASSES.items()}
     branches = [b for name in CLASSES if label in (name, "both") for b in grown[name]]

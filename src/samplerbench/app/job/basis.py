@@ -26,7 +26,7 @@ from samplerbench.training.pretrained import Pretrained, pretrained
 
 CACHE = ("on", "off", "refresh")
 LAWS = (None, "gaussian_twin")
-DENOISERS = ("learned", "empirical", "oracle", "guided", "pretrained")
+DENOISERS = ("learned", "empirical", "oracle", "guided", "corrupted", "pretrained")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 #: The largest number of values in a block of images.
 IMAGE_NUMBERS = 10**6

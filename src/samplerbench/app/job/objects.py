@@ -34,7 +34,7 @@ UNUSED = frozenset(
     {
         *("dataset", "law", "denoiser", "model", "clip_x0", "budget", "chains", "picture"),
         *("logger", "cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug"),
-        *("experiment", "guide", "guidance", "floor_free"),
+        *("experiment", "guide", "guidance", "corruption", "floor_free"),
     }
 )
 
