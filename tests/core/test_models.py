@@ -388,6 +388,7 @@ def test_corruptions_that_are_none(mixture_law):
         ({"amplitude": math.inf}, "corruption.amplitude=inf: must be finite"),
         ({"amplitude": 0.1, "profile": "late"}, "corruption.profile=late"),
         ({"amplitude": 0.1, "direction": "up"}, "corruption.direction=up"),
+        ({"amplitude": 0.1, "cut": 2.0}, "corruption.cut=2.0: must be between 0 and 1"),
     ):
         with pytest.raises(InvalidSetting, match=words):
             Corrupted(oracle, **settings)

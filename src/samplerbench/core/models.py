@@ -130,12 +130,12 @@ class Guided(Denoiser):
         return torch.lerp(self.guide.score(x, level), self.model.score(x, level), self.weight)
 
 
-#: The share of a corruption at the times t of a level, from 0 at the data to 1, by name.
-PROFILES: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "constant": torch.ones_like,
-    "sine": lambda t: (1 + (2 * math.pi * t).sin()) / 2,
-    "noise": lambda t: (t > 0.05).to(t),
-    "data": lambda t: (t <= 0.05).to(t),
+#: The share of a corruption at the times t of a level, from 0 at the data to 1, and a cut.
+PROFILES: Mapping[str, Callable[[Tensor, float], Tensor]] = {
+    "constant": lambda t, cut: torch.ones_like(t),
+    "sine": lambda t, cut: (1 + (2 * math.pi * t).sin()) / 2,
+    "noise": lambda t, cut: (t > cut).to(t),
+    "data": lambda t, cut: (t <= cut).to(t),
 }
 #: The directions of a corruption.
 DIRECTIONS = ("along", "across")
@@ -156,9 +156,10 @@ class Corrupted(Denoiser):
     Args:
         model: the denoiser.
         amplitude: ε.
-        profile: the name of p: constant is 1; sine is (1 + sin 2πt)/2; noise is 1 for t > .05 and
-            data is 1 for t ≤ .05, and 0 elsewhere; t is the time of the schedule.
+        profile: the name of p: constant is 1; sine is (1 + sin 2πt)/2; noise is 1 for t > cut and
+            data is 1 for t ≤ cut, and 0 elsewhere; t is the time of the schedule.
         direction: along or across the score.
+        cut: a time.
     """
 
     has_covariance = False
@@ -169,8 +170,10 @@ class Corrupted(Denoiser):
         amplitude: float,
         profile: str = "constant",
         direction: str = "along",
+        cut: float = 0.05,
     ) -> None:
         super().__init__()
+        require(0 <= cut <= 1, "corruption.cut", cut, "between 0 and 1")
         require(math.isfinite(amplitude), "corruption.amplitude", amplitude, "finite")
         allowed = " or ".join(PROFILES)
         require(profile in PROFILES, "corruption.profile", profile, allowed)
@@ -178,7 +181,7 @@ class Corrupted(Denoiser):
         require(direction in DIRECTIONS, "corruption.direction", direction, allowed)
         self.schedule, self.trained_noise = model.schedule, model.trained_noise
         self.model, self.amplitude = model, amplitude
-        self.profile, self.direction = profile, direction
+        self.profile, self.direction, self.cut = profile, direction, cut
 
     def why_incompatible(self, levels: Levels) -> str | None:
         first = levels.rows[0]
@@ -204,9 +207,9 @@ class Corrupted(Denoiser):
     def _share(self, level: AnyLevel) -> float | Tensor:
         """ε·p(t)."""
         if isinstance(level.t, Tensor):
-            return self.amplitude * PROFILES[self.profile](level.t)
+            return self.amplitude * PROFILES[self.profile](level.t, self.cut)
         return self.amplitude * float(
-            PROFILES[self.profile](torch.tensor(level.t, dtype=torch.float64))
+            PROFILES[self.profile](torch.tensor(level.t, dtype=torch.float64), self.cut)
         )
 
     def _turned(self, score: Tensor) -> Tensor:

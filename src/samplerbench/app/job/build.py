@@ -256,7 +256,8 @@ def chosen_denoiser(
     elif name == "corrupted":
         exact = exact_denoiser(base, "dataset", base.dataset)
         settings = {key: str(base.config.corruption[key]) for key in ("profile", "direction")}
-        score = Corrupted(exact, value, **settings).to(base.device)
+        cut = convert(base.config.corruption.cut, float, "corruption.cut")
+        score = Corrupted(exact, value, cut=cut, **settings).to(base.device)
         across = settings["direction"] == "across"
         dim = base.dataset.dim
         require(
