@@ -124,11 +124,15 @@ class Drawing:
         noise: the source of the numbers.
         matters: whether the result depends on them. k-diffusion also draws numbers that it does not
             use; then torch's own generator, seeded here, is faster.
+
+    Attributes:
+        from_global: how many draws the code asked of torch's global generator.
     """
 
     def __init__(self, noise: Noise, matters: bool = True) -> None:
         self.noise, self.step, self.draw = noise, 0, 0
         self.spare = None if matters else torch.Generator().manual_seed(0)
+        self.from_global = 0
 
     def at(self, step: int) -> Self:
         """Before the first draw of a step."""
@@ -145,11 +149,13 @@ class Drawing:
 
     def randn(self, *shape: Any, **kwargs: Any) -> Tensor:
         """In place of `torch.randn`; a generator is not read."""
+        self.from_global += kwargs.get("generator") is None
         keep = {k: kwargs[k] for k in ("dtype", "device") if kwargs.get(k) is not None}
         return self.normal(torch.empty(*(shape or (kwargs["size"],)), **keep))
 
     def randn_like(self, *args: Any, **kwargs: Any) -> Tensor:
         """In place of `torch.randn_like`."""
+        self.from_global += kwargs.get("generator") is None
         return self.normal(torch.empty_like(*args, **kwargs))
 
 
@@ -302,6 +308,18 @@ class Peer(Sampler):
             for name in ("_within", "stochastic"):
                 self.__dict__.pop(name, None)  # another thread may ask too
         return noise.count
+
+    @cached_property
+    def global_draws(self) -> bool:
+        """Whether its code draws from torch's global generator, in a run on a toy."""
+        found: list[Drawing] = []
+
+        def within(draws: Drawing) -> AbstractContextManager[Any]:
+            found.append(draws)
+            return Everywhere(draws)
+
+        self._count(within)
+        return any(one.from_global for one in found)
 
     def drawing(self, draws: Drawing, sure: bool = True) -> AbstractContextManager[Any]:
         """The context in which its code runs; without draws it needs none, and is faster.
