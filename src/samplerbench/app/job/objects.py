@@ -97,7 +97,7 @@ def trained_sweep(
 def warn_of_mismatch(sweep: Sweep) -> None:
     """Warn of data whose centre or scale does not fit the path, with the lines of a job."""
     for line in mismatch(sweep).lines:
-        warnings.warn(line, stacklevel=4)
+        warnings.warn(line, stacklevel=5)
 
 
 def stored_sweep(
