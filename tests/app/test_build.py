@@ -1,5 +1,6 @@
 """What of the config is used and what is refused, before any work."""
 
+import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -8,6 +9,7 @@ from samplerbench.app.config.construct import construct, construct_grid, read_me
 from samplerbench.app.config.folders import conf_directory, member_files
 from samplerbench.app.config.groups import chosen_nodes
 from samplerbench.app.config.numbers import check_numbers, whole_number, whole_numbers
+from samplerbench.app.job import basis
 from samplerbench.app.job.basis import chosen_block
 from samplerbench.app.job.build import build
 from samplerbench.app.job.training import networks
@@ -57,6 +59,33 @@ def test_settings_of_what_is_not_chosen_are_refused_by_name(composed):
             build(config, {}, "test")
     GlobalHydra.instance().clear()  # a stored config was accepted when it was run
     assert list(chosen_nodes(config, "sampler")) == ["annealed_langevin"]
+
+
+@pytest.fixture
+def small(tmp_path):
+    """The words for a file of 200 rows."""
+    path = tmp_path / "small.csv"
+    np.savetxt(path, np.random.default_rng(0).normal(size=(200, 2)), delimiter=",")
+    return ["dataset=file", f"dataset.path={path}"]
+
+
+def test_a_small_file_gives_all_its_rows_unless_a_number_was_typed(composed, small, monkeypatch):
+    job = build(composed(*small), {}, "test")
+    assert job.all_rows == {"n_train": 100, "n_validation": 20, "n_reference": 40}
+    assert [len(x) for x in (job.training.data.x0, job.training.data.validation)] == [100, 20]
+    assert len(job.sweep.reference) == 40
+    typed = build(composed(*small, "n_train=100", "n_validation=20"), {}, "test")
+    origins = [one.sweep.origins["learned"] for one in (job, typed)]
+    assert origins[0] == origins[1], "one training, whoever chose the number of its rows"
+    assert build(composed(*small, "denoiser=oracle"), {}, "test").all_rows == {"n_reference": 40}
+    assert not build(composed(*FEW), {}, "test").all_rows
+    monkeypatch.setattr(basis, "is_typed", lambda key: key in ("n_train", "n_validation"))
+    with pytest.raises(InvalidSetting) as refused:
+        build(composed(*small, "n_train=900", "n_validation=80"), {}, "test")
+    assert str(refused.value) == (
+        "n_train=900, n_validation=80: must be at most the rows of these parts of the data set: "
+        "n_train=100, n_validation=20"
+    )
 
 
 def test_the_shape_of_the_data_decides_how_many_rows_a_block_has():

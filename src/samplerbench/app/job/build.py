@@ -43,7 +43,6 @@ from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.chains import require_chains
 from samplerbench.bench.floor_free import FloorFree
-from samplerbench.bench.scoring import reference_size
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.models import Corrupted, Denoiser, Guided, Score
@@ -75,6 +74,7 @@ class Job:
         chains: the number of chains of each Langevin sampler to examine, or 0.
         config: the resolved config, plain values only.
         look: of figures.
+        all_rows: the numbers of points that are all that a finite data set has, by key.
     """
 
     sweep: Sweep
@@ -88,6 +88,7 @@ class Job:
     chains: int
     config: dict[str, Any]
     look: Look = field(default_factory=Look)
+    all_rows: Mapping[str, int] = field(default_factory=dict)
 
 
 def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
@@ -130,6 +131,11 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     budget = chosen_budget(config, sweep)
     floor_free = convert(config.get("floor_free", False), bool, "floor_free") and budget is None
     with_floor = not all(isinstance(one, OutputLawMetric) for one in sweep.metrics.values())
+    used = {
+        "n_train": training is not None or "empirical" in scores,
+        "n_validation": training is not None,
+        "n_reference": len(sweep.reference) > 0,
+    }
     return Job(
         sweep,
         budget,
@@ -142,6 +148,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         chains,
         base.plain,
         chosen_look(config),
+        {key: n for key, n in base.reduced.items() if used[key]},
     )
 
 
@@ -167,9 +174,7 @@ def assemble(
     truth = noised_law(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
     if any(isinstance(metric, Metric) for metric in metrics.values()):  # others use no points
-        law, m = truth or base.dataset, whole_number(config, "n_reference")
-        if not is_typed("n_reference"):
-            m = reference_size(law, m)
+        law, m = truth or base.dataset, base.plain["n_reference"]
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     training = build_training(base) if "learned" in scores else None
     denoisers, kinds = {}, {}
@@ -245,7 +250,7 @@ def chosen_denoiser(
         assert training is not None
         score = training.objective.model
     elif name == "empirical":
-        n, seed = whole_number(base.config, "n_train"), base.seeds["data_seed"]
+        n, seed = base.plain["n_train"], base.seeds["data_seed"]
         points = finite(base.dataset.draws(n, "train", seed), "dataset")
         score = Empirical(points).oracle(base.schedule).to(base.device)
     elif name == "pretrained":
