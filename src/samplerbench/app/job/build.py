@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +149,16 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         base.plain,
         chosen_look(config),
         {key: n for key, n in base.reduced.items() if used[key]},
+    )
+
+
+def with_sweep(job: Job, sweep: Sweep) -> Job:
+    """The job with another sweep in all of its parts."""
+    return replace(
+        job,
+        sweep=sweep,
+        budget=None if job.budget is None else replace(job.budget, sweep=sweep),
+        floor_free=None if job.floor_free is None else replace(job.floor_free, sweep=sweep),
     )
 
 
