@@ -173,7 +173,9 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     )
     require(denoiser in denoisers, "denoiser", denoiser, allowed)
     sweep = replace(sweep, denoisers=denoisers, **changed)
-    sweep = fitted(sweep)[0]
+    sweep, fit = fitted(sweep)
+    if fit is not None:
+        print(fit.line)
     start = next(iter(sweep.starts_of(samplers[0])))  # chains have no prior
     cell = Cell(denoiser, start, name, samplers[0], request.steps, repetition=0)
     require_runs(sweep, cell)

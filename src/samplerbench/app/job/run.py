@@ -81,6 +81,7 @@ def run(config: DictConfig) -> float | None:
         raise
     about |= {"values": value_count(job), "sweep_id": known_id(job.sweep)}
     claim(directory, config, about)
+    print(f"run:    {os.path.relpath(directory)}", flush=True)
     try:
         with open_log(job, directory) as log, looking(job.look):
             failed = execute(job, directory, log)
@@ -178,6 +179,9 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
     out = console()
     showing = Showing(job, directory, log, out)
     view = scene(job.sweep, job.training)
+    if job.all_rows:
+        sizes = ", ".join(f"{key}={n:,}" for key, n in job.all_rows.items())
+        out.print(f"data:   {sizes}: all rows of these parts of the data set", markup=False)
     for line in [*mismatch(job.sweep).lines, *known_of_peers(job.sweep)]:
         out.print(line, markup=False)
     if job.training is not None:
