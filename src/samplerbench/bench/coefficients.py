@@ -161,7 +161,7 @@ def by_rows(model: Denoiser) -> Evaluate:
 
 
 def with_tangents_by_rows(model: Denoiser) -> Evaluate:
-    """The same on states with their tangents, shape (grids, (1 + dim)·n, dim); see `core.tangents`."""
+    """The same on states with tangents, shape (grids, (1 + dim)·n, dim); see `core.tangents`."""
 
     def evaluate(x: Tensor, level: Level[Tensor]) -> Tensor:
         grids, rows, dim = x.shape

@@ -8,7 +8,7 @@ value is
     spectrum   √loss,  r = (√λ' − √λ, m' − m) of each direction of a Gaussian: W₂, exact
 
 sd is the data's: the square root of the mean variance of a coordinate. E_q[ρ] = 1, so the mean of
-ρ − 1 − ln ρ is that of −ln ρ; see `metrics.kl_law`. The start of a spectrum is its Gaussian law, and
+ρ − 1 − ln ρ is that of −ln ρ; see `metrics.kl_law`. The start of a spectrum is its Gaussian law:
 there is nothing to draw.
 
 Converged runs are those of the classical Runge–Kutta method on a log-uniform grid. The number of
@@ -225,7 +225,8 @@ class KL(Criterion):
             sign, log_volume = torch.linalg.slogdet(jacobian(tangents))
             log_p = problem.dataset.log_density(states).reshape(len(out), count)
             log_q = log_start - log_volume.reshape(len(out), count)
-            r = _signed_root(log_p - log_q) + _TURNED * (sign <= 0).reshape(len(out), count)
+            r: Tensor = _signed_root(log_p - log_q)
+            r = r + _TURNED * (sign <= 0).reshape(len(out), count)
             return r[..., None].double().cpu()
 
         states = with_tangents(x).reshape(-1, dim)
@@ -237,7 +238,7 @@ class KL(Criterion):
 
 @dataclass(frozen=True)
 class Spectrum(Criterion):
-    """The exact W₂ between the laws of output and data, both Gaussian with independent coordinates."""
+    """The exact W₂ between output and data, both Gaussian with independent coordinates."""
 
     exact: ClassVar[bool] = True
     unit: ClassVar[str] = "W₂"

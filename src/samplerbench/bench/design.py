@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -186,7 +187,8 @@ class Space:
         shares = -np.diff(logs) / self._span
         shares = np.append(shares, 1 - shares.sum())
         plain = np.maximum(shares - _LEAST, _LEAST)
-        return np.log(plain[:-1] / plain[-1])
+        theta: Vector = np.log(plain[:-1] / plain[-1])
+        return theta
 
     def levels(self, logs: Vector) -> Levels:
         """The levels with these ln κ at the free places."""
@@ -224,7 +226,7 @@ class Descent:
         from scipy.optimize import least_squares  # slow to import
 
         rest, self.left = self.left - min(budget, self.left), min(budget, self.left)
-        try:
+        with suppress(_Spent):
             least_squares(
                 self.residuals,
                 theta,
@@ -235,8 +237,6 @@ class Descent:
                 gtol=1e-10,
                 max_nfev=10**6,
             )
-        except _Spent:
-            pass
         self.left += rest
 
     def _spend(self, grids: int) -> None:
@@ -256,7 +256,8 @@ class Descent:
         (flat,) = self._flat(self.sample.runs.outputs([self.space.levels(logs)]))
         flat = flat.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6).clamp(-1e6, 1e6)
         self.tried.append((float(flat.square().sum()), logs))
-        return flat.numpy()
+        numbers: Vector = flat.numpy()
+        return numbers
 
     def jacobian(self, theta: Vector) -> Vector:
         """The derivatives of the residuals by θ, from one batch of runs."""
@@ -266,7 +267,8 @@ class Descent:
         outputs = self.sample.runs.variations(self.space.levels(logs), moved, -self.change)
         flat = self._flat(outputs)
         by_logs = (flat[:1] - flat[1:]).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) / self.change
-        return by_logs.numpy().T @ rates
+        jacobian: Vector = by_logs.numpy().T @ rates
+        return jacobian
 
 
 def standard_grids(first: Levels, *, grid: Grid, name: str) -> dict[str, Grid]:
@@ -282,13 +284,15 @@ def standard_grids(first: Levels, *, grid: Grid, name: str) -> dict[str, Grid]:
     """
     plain, kappa = isinstance(first, TruncatedLevels), ratios(first)
     high, low = min(kappa[0], MOST_NOISE), kappa[-1]
-    range_of = {"noise_min": low, "noise_max": high}
-    grids: dict[str, Grid] = {name: grid, "karras": partial(karras, **range_of, rho=5.0)}
+    grids: dict[str, Grid] = {
+        name: grid,
+        "karras": partial(karras, noise_min=low, noise_max=high, rho=5.0),
+    }
     if plain:
-        grids["karras rho=7"] = partial(karras, **range_of, rho=7.0)
+        grids["karras rho=7"] = partial(karras, noise_min=low, noise_max=high, rho=7.0)
     else:
         grids["edm"] = partial(karras, noise_min=low / 10, noise_max=high, rho=7.0)
-    grids["log_snr"] = partial(log_snr, **range_of)
+    grids["log_snr"] = partial(log_snr, noise_min=low, noise_max=high)
     if not plain:
         t_max = float(first.t[0])
         grids["uniform"] = partial(uniform, t_max=t_max)
