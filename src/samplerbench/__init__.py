@@ -1,7 +1,7 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
-Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `sample`, `score`, `summary`, `plot`
-and `check`, and get members of the config groups by name. All of these are in
+Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `recommend`, `sample`, `score`,
+`summary`, `plot` and `check`, and get members of the config groups by name. All of these are in
 `samplerbench.library`, imported on first use.
 """
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         load,
         metric,
         plot,
+        recommend,
         sample,
         sampler,
         schedule,
@@ -38,6 +39,7 @@ __all__ = [
     "load",
     "metric",
     "plot",
+    "recommend",
     "sample",
     "sampler",
     "schedule",
