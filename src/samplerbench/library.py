@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from samplerbench.bench import statistics
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.chains import diagnose, require_chains
+from samplerbench.bench.fitting import fitted
 from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
 from samplerbench.bench.store import as_table, to_data
@@ -596,6 +597,7 @@ def sample(
         _require_some(base)
         starts = base.starts if start is None else dict([_one("start", start, Start)])
         one = replace(base, starts=starts, samplers=[(name, method)], n_samples=n)
+        one = fitted(one)[0]
         first = next(iter(one.starts_of(method)))
         cell = Cell(next(iter(one.denoisers)), first, name, method, steps, 0)
         require_runs(one, cell)
@@ -702,7 +704,7 @@ def _arranged(
     _require_some(changed)
     check(changed)
     warn_of_mismatch(changed)
-    return changed
+    return fitted(changed)[0]
 
 
 def _warn_of_missing(table: pd.DataFrame) -> None:

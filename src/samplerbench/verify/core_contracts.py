@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import product
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from samplerbench.core.grids import Level, Levels, uniform
+from samplerbench.core.fitted_grids import FittedGrid, Fitting, from_bytes, to_bytes
+from samplerbench.core.grids import Grid, Level, Levels, uniform
 from samplerbench.core.level_laws import LevelLaw
 from samplerbench.core.models import Density
 from samplerbench.core.noise import KeyedNoise, torch_generator
@@ -19,12 +19,14 @@ from samplerbench.core.starts import Start
 from samplerbench.core.targets import Target
 from samplerbench.core.weightings import Weighting
 from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.datasets.gaussian_spectrum import gaussian_twin
 from samplerbench.errors import InvalidSetting
+from samplerbench.identity import identity
 from samplerbench.verify.exact_law import noised_law
 from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
 T = TypeVar("T")
-Grid = Callable[[NoiseSchedule, int], Levels]
 
 TIMES = torch.cat([torch.zeros(1), torch.logspace(-4, -1, 40), torch.linspace(0.11, 1, 200)])
 PATHS: tuple[NoiseSchedule, ...] = (EDM(10.0), GeometricVE(), VPCosine(), Rectified())
@@ -32,6 +34,7 @@ STEPS = (1, 2, 3, 5, 17, 200)
 DRAWS = 2**14
 LEVEL = Level(0.5, 0.8, 1.3)
 LAW = gaussian((0.7, -1.2), ((1.0, 0.0), (0.0, 0.6)))
+OTHER_LAW = gaussian((0.0, 0.0), ((0.1, 0.0), (0.0, 2.0)))
 
 
 def _accepted(make: Callable[[Any], T], cases: Iterable[Any]) -> Iterator[tuple[Any, T]]:
@@ -121,10 +124,23 @@ SCHEDULE: dict[str, Check] = {
 }
 
 
+def _fit(grid: Grid, path: NoiseSchedule, law: GaussianMixture = LAW) -> Grid:
+    """The grid, fitted to the exact denoiser of a law if it is a recipe."""
+    if not isinstance(grid, FittedGrid):
+        return grid
+    exact = law.oracle(path)
+    return grid.fit(Fitting(exact, law, lambda: gaussian_twin(law).variances))
+
+
 def _levels(grid: Grid, paths: Iterable[NoiseSchedule]) -> Iterator[tuple[int, Any, Levels]]:
-    """(N, path, levels) for each path and N that the grid accepts."""
-    for (path, steps), levels in _accepted(lambda case: grid(*case), product(paths, STEPS)):
-        yield steps, path, levels
+    """(N, path, levels) for each path and N that the grid accepts; a recipe is fitted."""
+    for path, fit in _accepted(lambda path: _fit(grid, path), paths):
+
+        def levels(steps: int, path: NoiseSchedule = path, fit: Grid = fit) -> Levels:
+            return fit(path, steps)
+
+        for steps, found in _accepted(levels, STEPS):
+            yield steps, path, found
 
 
 def rows(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
@@ -168,10 +184,25 @@ def on_the_path(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | Non
 
 
 def same_levels(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
-    """The same settings give the same levels."""
-    for steps, path, levels in _levels(grid, paths):
-        if not torch.equal(levels.t, grid(path, steps).t):
+    """The same settings give the same levels, also if the grid is fitted a second time."""
+    for (_, path, levels), (*_, again) in zip(
+        _levels(grid, paths), _levels(grid, paths), strict=True
+    ):
+        if not torch.equal(levels.t, again.t):
             return f"on {path} the same settings give other levels"
+    return None
+
+
+def own_table(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
+    """A fitted grid is a table that a file keeps; other data give a table of another identity."""
+    if not isinstance(grid, FittedGrid):
+        return DOES_NOT_APPLY
+    for path, fit in _accepted(lambda path: _fit(grid, path), paths):
+        kept = identity(fit)
+        if kept != identity(from_bytes(to_bytes(fit))):
+            return "a file does not keep the table"
+        if kept == identity(_fit(grid, path, OTHER_LAW)):
+            return f"on {path} the fit to other data has the same identity"
     return None
 
 
@@ -181,6 +212,7 @@ GRID: dict[str, Check] = {
     "data": to_the_data,
     "path": on_the_path,
     "bits": same_levels,
+    "table": own_table,
 }
 
 

@@ -146,6 +146,16 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     )
 
 
+def with_sweep(job: Job, sweep: Sweep) -> Job:
+    """The job with another sweep in all of its parts."""
+    return replace(
+        job,
+        sweep=sweep,
+        budget=None if job.budget is None else replace(job.budget, sweep=sweep),
+        floor_free=None if job.floor_free is None else replace(job.floor_free, sweep=sweep),
+    )
+
+
 def assemble(
     base: Basis, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
 ) -> tuple[Sweep, Training | None]:
