@@ -70,6 +70,7 @@ NEEDS = {
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
     **{("sampler", peer): ["denoiser=oracle"] for peer in ("azula", "diffusers", "k_diffusion")},
+    ("grid", "ays_table"): ["schedule.sigma_max=80.0"],
     ("grid", "edm"): ["schedule.sigma_max=80.0"],
     ("grid", "hold"): ["sampler=ula", "denoiser=oracle"],
     ("dataset", "file"): ["dataset.path={points}", "n_validation=5"],

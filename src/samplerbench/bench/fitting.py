@@ -132,9 +132,12 @@ def _model(sweep: Sweep, recipe: FittedGrid) -> tuple[str, Score, Origin]:
     exact = sweep.dataset.exact_score(sweep.schedule) if sweep.dataset.known_law else None
     if exact is not None:
         models.setdefault(ORACLE, exact.to(sweep.device))
-    names = ", ".join(models) or "none here"
-    wanted = recipe.denoiser or (ORACLE if ORACLE in models else next(iter(models), ""))
-    require(wanted in models, "grid.denoiser", recipe.denoiser, f"null, or one of {names}")
+    # the oracle first, and none of a single level if there is another one
+    able = [name for name, model in models.items() if isinstance(model, Denoiser)] or [*models]
+    first = ORACLE if ORACLE in able else next(iter(able), "")
+    wanted = recipe.denoiser or first
+    allowed = f"null, or one of {', '.join(models) or 'none here'}"
+    require(wanted in models, "grid.denoiser", recipe.denoiser, allowed)
     origin = sweep.origin_of(wanted) if wanted in sweep.denoisers else Origin(ORACLE)
     return wanted, models[wanted], origin
 

@@ -42,7 +42,7 @@ def check(sweep: Sweep) -> None:
     try:
         levels = {steps: sweep.levels(steps) for steps in sweep.all_steps}
     except InvalidSetting as error:
-        group = "" if error.field == "steps" else "grid."
+        group = "" if error.field in ("steps", "schedule") else "grid."
         raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
     require_fits(sweep)
     for name, model in sweep.denoisers.items():
