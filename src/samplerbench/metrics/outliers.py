@@ -52,7 +52,7 @@ class Outliers(LawMetric):
 
     def __post_init__(self) -> None:
         require(0 < self.level < 1, "level", self.level, "between 0 and 1")
-        allowed = f"at least {math.ceil(10 / self.level):,}, 10 / level"
+        allowed = f"at least {math.ceil(10 / self.level)}, 10 / level"
         require(self.draws * self.level >= 10, "draws", self.draws, allowed)
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
