@@ -90,4 +90,4 @@ class _OutliersDistance(Distance):
 
 
 def _log_density(dataset: Dataset, points: Tensor) -> Tensor:
-    return torch.cat([dataset.log_density(piece).double() for piece in points.split(_PIECE)])
+    return torch.cat([dataset.log_density(piece).double() for piece in torch.split(points, _PIECE)])
