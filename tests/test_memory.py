@@ -28,5 +28,5 @@ def test_tensors_get_the_memory_of_those_before_them():
     script = [sys.executable, "-c", FAULTS]
     out = subprocess.run(script, capture_output=True, text=True, check=True).stdout.split()
     assert out[::2] == ["False", "True"]
-    assert int(out[1]) > 30_000
+    assert int(out[1]) > 5000
     assert int(out[3]) < 1000
