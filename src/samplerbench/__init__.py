@@ -1,7 +1,7 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
-Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `sample`, `score`, `summary`, `plot`
-and `check`, and get members of the config groups by name. All of these are in
+Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `sample`, `score`, `summary`, `plot`,
+`levels` and `check`, and get members of the config groups by name. All of these are in
 `samplerbench.library`, imported on first use.
 """
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         check,
         dataset,
         grid,
+        levels,
         load,
         metric,
         plot,
@@ -35,6 +36,7 @@ __all__ = [
     "check",
     "dataset",
     "grid",
+    "levels",
     "load",
     "metric",
     "plot",

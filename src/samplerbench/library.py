@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from samplerbench.bench import statistics
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.chains import diagnose, require_chains
+from samplerbench.bench.fitting import fitted
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
 from samplerbench.bench.store import as_table, to_data
 from samplerbench.bench.sweep import Sweep
@@ -564,6 +565,7 @@ def sample(
         _require_some(base)
         starts = base.starts if start is None else dict([_one("start", start, Start)])
         one = replace(base, starts=starts, samplers=[(name, method)], n_samples=n)
+        one = fitted(one)[0]
         first = next(iter(one.starts_of(method)))
         cell = Cell(next(iter(one.denoisers)), first, name, method, steps, 0)
         require_runs(one, cell)
@@ -572,6 +574,39 @@ def sample(
     if result.bad:
         warnings.warn(f"{result.bad} of {n} samples are not finite", stacklevel=3)
     return array
+
+
+@_hinting
+def levels(
+    model: Run | Dataset | str,
+    steps: int,
+    *,
+    schedule: NoiseSchedule | str | None = None,
+    grid: Grid | str | None = None,
+) -> pd.DataFrame:
+    """The noise levels of a grid, which is fitted first if it is a recipe; see docs/grids.md.
+
+    Args:
+        model: a run, or a data set (or its name), whose exact denoiser is then used.
+        steps: the number of steps, N.
+        schedule: the path; a run has its own.
+        grid: its name, or a function of schedule and steps; None for that of the run.
+
+    Returns:
+        N + 1 rows: t, alpha, sigma and noise_to_signal, σ/α. `attrs["fit"]` has the cost of the
+        fit in one line; it is empty for other grids.
+
+    Raises:
+        InvalidSetting: the path does not have these levels, or the grid cannot be fitted.
+    """
+    with _one_thread():
+        base, fit = fitted(_base(model, schedule, grid, None, None))
+        rows = base.levels(_whole("steps", steps))
+    found = {"t": rows.t, "alpha": rows.alpha, "sigma": rows.sigma}
+    table = pd.DataFrame({name: values.numpy() for name, values in found.items()})
+    table["noise_to_signal"] = table["sigma"] / table["alpha"]
+    table.attrs["fit"] = "" if fit is None else fit.line
+    return table
 
 
 @_hinting
@@ -672,7 +707,7 @@ def _arranged(
     _require_some(changed)
     check(changed)
     warn_of_mismatch(changed)
-    return changed
+    return fitted(changed)[0]
 
 
 def _warn_of_missing(table: pd.DataFrame) -> None:

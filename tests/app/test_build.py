@@ -307,6 +307,33 @@ def test_the_gaussian_twin_replaces_the_law_of_a_data_set(composed):
         build(composed("law=twin"), {}, "test")
 
 
+def test_lists_of_weights_and_errors_are_denoisers(composed):
+    """Named by their number if there are several; each has its own identity."""
+    words = ["denoiser=[guided,corrupted]", "+dataset@guide=two_clusters", *FEW]
+    words += ["guidance=[1,2.5]", "corruption.amplitude=[0.1,0.3]", "corruption.direction=across"]
+    sweep = build(composed(*words), {}, "test").sweep
+    names = ["guided 1", "guided 2.5", "corrupted 0.1", "corrupted 0.3"]
+    assert list(sweep.denoisers) == names
+    assert sweep.denoisers["guided 2.5"].weight == 2.5
+    assert sweep.denoisers["corrupted 0.3"].amplitude == 0.3
+    origins = sweep.books.origins
+    assert [origins[name].kind for name in names] == ["guided"] * 2 + ["corrupted"] * 2
+    assert len({origin.id for origin in origins.values()}) == 4
+    for wrong, words in (
+        (["denoiser=guided", "guidance=[1,1]"], "guidance=[1, 1]: must be different numbers"),
+        (["denoiser=corrupted", "corruption.profile=late"], "corruption.profile=late: must be"),
+        (["denoiser=corrupted", "corruption.amplitude=[]"], "corruption.amplitude=[]"),
+        (["denoiser=corrupted", "dataset=pinwheel"], "dataset=Pinwheel: must be one with an exact"),
+        (
+            ["denoiser=corrupted", "dataset=four_well_boltzmann", "corruption.direction=across"],
+            "corruption.direction=across: must be along: dim=1 is odd",
+        ),
+    ):
+        with pytest.raises(InvalidSetting) as error:
+            build(composed(*wrong, "+dataset@guide=two_clusters", *FEW), {}, "test")
+        assert words in str(error.value)
+
+
 def test_a_guided_denoiser_needs_a_guide_with_an_exact_denoiser(composed):
     words = ["denoiser=guided", *FEW]
     sweep = build(composed(*words, "+dataset@guide=two_clusters", "guidance=3"), {}, "test").sweep

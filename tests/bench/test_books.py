@@ -201,7 +201,9 @@ def test_every_field_of_the_books_is_used(sweep):
         other = Books(**{**plain, name: changes.get(name, "other")})
         after = other.row(CELL, "certified", MaxSlicedCertified(), REFERENCE)
         same = after.cell_id == before.cell_id
-        assert same is (name in ("labels", "held", "schedule")), name
+        assert same is (name in ("labels", "held", "schedule", "path_setting")), name
+        if name == "path_setting":
+            assert after.setting_id != before.setting_id
     chain = replace(CELL, settings=ULA())  # which stays at a level
     one, two = (
         Books(**{**plain, "held": (path, "hold")}).row(
@@ -221,7 +223,7 @@ def test_a_sampler_with_levels_of_its_own_does_not_depend_on_the_grid(sweep):
     own, settings = replace(CELL, settings=Own()), MaxSlicedCertified()
     rows = [
         Books(**{**plain, **change}).row(own, "certified", settings, REFERENCE)
-        for change in ({}, {"path": "other"}, {"schedule": "other"})
+        for change in ({}, {"path": "other", "path_setting": "other"}, {"schedule": "other"})
     ]
     assert rows[0].cell_id == rows[1].cell_id != rows[2].cell_id
     assert rows[0].grid == "own"

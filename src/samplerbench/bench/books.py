@@ -30,6 +30,7 @@ class Books:
         truth: identity of the law that samples are measured against, where it is another one.
         schedule: identity of the schedule.
         path: identity of schedule and grid.
+        path_setting: the same without seeds, which a grid that is fitted to a network depends on.
         held: the same for samplers that stay at one level, and the name of their grid.
         starts: identities by name.
         origins: of the denoisers by name.
@@ -49,6 +50,7 @@ class Books:
     truth: str
     schedule: str
     path: str
+    path_setting: str
     held: tuple[str, str]
     starts: Mapping[str, str]
     origins: Mapping[str, Origin]
@@ -89,20 +91,20 @@ class Books:
         random: dict[str, Any] = {"seed": self.seeds["seed"], "repetition": cell.repetition}
         if cell.settings is not None:
             random |= {"steps": cell.steps, "denoiser": self.origins[cell.denoiser].id}
-        return identity([self._samples(cell), random])
+        return identity([self._samples(cell, self.path), random])
 
     def samples_setting(self, cell: Cell) -> str:
         """Identity of a cell's samples without seeds and repetition."""
-        return identity([self._samples(cell), cell.steps])
+        return identity([self._samples(cell, self.path_setting), cell.steps])
 
-    def _samples(self, cell: Cell) -> dict[str, Any]:
+    def _samples(self, cell: Cell, path: str) -> dict[str, Any]:
         """What determines a cell's samples, except random numbers, steps and training seeds."""
         if cell.settings is None:
             even = bool(cell.start)
             return {"floor": "even" if even else "random", "truth": self.truth, **self._shared}
         origin = self.origins[cell.denoiser]
         return {
-            "path": self._path(cell.settings),
+            "path": self._path(cell.settings, path),
             "denoiser": [origin.kind, origin.recipe],
             "start": self.starts[cell.start],
             "sampler": self._described(cell.settings),
@@ -143,7 +145,8 @@ class Books:
             "to": reference | {"content": to.content},
             **measure,
         }
-        setting = {"of": self._samples(cell), "to": reference | {"setting": to.setting}, **measure}
+        of = self._samples(cell, self.path_setting)
+        setting = {"of": of, "to": reference | {"setting": to.setting}, **measure}
         shared = {"law": self.law, "to": to.name, **measure}
         return Row(
             cell_id=identity(value),
@@ -182,10 +185,10 @@ class Books:
             **columns(measured),
         )
 
-    def _path(self, sampler: Sampler) -> str:
+    def _path(self, sampler: Sampler, path: str) -> str:
         if sampler.brings_levels:
             return self.schedule
-        return self.held[0] if sampler.holds else self.path
+        return self.held[0] if sampler.holds else path
 
     def _final(self, cell: Cell) -> str:
         """The end of a cell's runs; empty for samplers with an end of their own."""

@@ -32,6 +32,7 @@ from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
+from samplerbench.core.fitted_grids import Fitted, FittedGrid
 from samplerbench.core.grids import Grid, Levels, in_data_units
 from samplerbench.core.models import Counted, Denoiser, Score
 from samplerbench.core.noise import KeyedNoise, Noise
@@ -141,7 +142,8 @@ class Sweep:
     Args:
         dataset: the law.
         schedule: the path; every denoiser is for it.
-        grid: makes the levels for a number of steps.
+        grid: makes the levels for a number of steps. A `FittedGrid` must be fitted before a cell
+            runs, see `fitting`.
         denoisers: by name.
         starts: by name.
         samplers: (name, sampler) pairs; a name may come with several settings.
@@ -253,10 +255,11 @@ class Sweep:
             law=identity(self.dataset),
             truth="" if self.truth is None else identity(self.truth),
             schedule=identity(self.schedule),
-            path=identity([self.schedule, self.grid]),
+            path=identity([self.schedule, self._fitted_grid]),
+            path_setting=self._path_setting,
             held=self._held,
             starts={name: identity(start) for name, start in self.all_starts.items()},
-            origins={name: self._origin(name) for name in self.denoisers},
+            origins={name: self.origin_of(name) for name in self.denoisers},
             n_samples=self.n_samples,
             block=self.block,
             dtype=str(self.dtype).removeprefix("torch."),
@@ -268,6 +271,24 @@ class Sweep:
             labels=self.labels,
             final=self.final,
         )
+
+    @property
+    def _fitted_grid(self) -> Grid:
+        """The grid; of a fitted one its table.
+
+        Raises:
+            ValueError: the grid is not fitted yet, and its levels are not those of any cell.
+        """
+        if isinstance(self.grid, FittedGrid):
+            raise ValueError("the grid must be fitted first: see bench.fitting")
+        return self.grid.grid if isinstance(self.grid, Fitted) else self.grid
+
+    @property
+    def _path_setting(self) -> str:
+        """Identity of the path without seeds; a table depends on the seeds of its denoiser."""
+        grid = self.grid
+        own = [grid.recipe, grid.to] if isinstance(grid, Fitted) else grid
+        return identity([self.schedule, own])
 
     @property
     def path_grid(self) -> Grid:
@@ -287,7 +308,8 @@ class Sweep:
         name = self.labels.grid if grid is own else "hold"
         return identity([self.schedule, grid]), name
 
-    def _origin(self, name: str) -> Origin:
+    def origin_of(self, name: str) -> Origin:
+        """The origin of one of the denoisers, for identities."""
         model = self.denoisers[name]
         origin = self.origins.get(name)
         if origin is None or origin.content not in ("", identity_of_model(model)):
@@ -366,6 +388,7 @@ class Sweep:
 
     def levels_of(self, cell: Cell) -> Levels:
         """The levels of a cell's runs."""
+        _ = self._fitted_grid  # refuses one that is not fitted
         return self.levels(cell.steps, cell.settings, cell.final)
 
     def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:

@@ -22,6 +22,7 @@ from samplerbench.app.config.construct import (
     construct_grid,
     parameters,
     read_member,
+    trusted,
     trusted_packages,
     trusting,
 )
@@ -288,8 +289,11 @@ def _node(kind: str, name: str) -> DictConfig:
     """The settings of a member's yaml, or a class with its defaults."""
     if "." not in name:
         return member_node(kind, name)
-    partly = {"_partial_": True} if kind == "grid" else {}
-    return OmegaConf.create({"_target_": name, **partly})
+    node = OmegaConf.create({"_target_": name})
+    # a grid is a function of schedule and steps, or an object with settings
+    if kind == "grid" and not inspect.isclass(trusted(name, kind)):
+        node["_partial_"] = True
+    return node
 
 
 def _network(node: DictConfig, seed: int) -> Network:

@@ -26,7 +26,7 @@ from samplerbench.training.pretrained import Pretrained, pretrained
 
 CACHE = ("on", "off", "refresh")
 LAWS = (None, "gaussian_twin")
-DENOISERS = ("learned", "empirical", "oracle", "guided", "pretrained")
+DENOISERS = ("learned", "empirical", "oracle", "guided", "corrupted", "pretrained")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 #: The numbers of points that are drawn from a part of the data, by key.
 SIZES = {"n_train": "train", "n_validation": "validation", "n_reference": "evaluation"}

@@ -22,6 +22,7 @@ from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
 from samplerbench.bench.budget.mismatch import mismatch
+from samplerbench.bench.fitting import fitted
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
@@ -34,7 +35,7 @@ UNUSED = frozenset(
     {
         *("dataset", "law", "denoiser", "model", "clip_x0", "budget", "chains", "picture"),
         *("logger", "cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug"),
-        *("experiment", "guide", "guidance", "floor_free"),
+        *("experiment", "guide", "guidance", "corruption", "floor_free"),
     }
 )
 
@@ -91,7 +92,7 @@ def trained_sweep(
         )
         losses = pd.read_csv(Path(folder) / LOSSES)
     denoisers = {**sweep.denoisers, "learned": model.to(sweep.device)}
-    return _identified(replace(sweep, denoisers=denoisers)), losses
+    return fitted(_identified(replace(sweep, denoisers=denoisers)))[0], losses
 
 
 def warn_of_mismatch(sweep: Sweep) -> None:

@@ -6,6 +6,7 @@ The checks use the built objects, from the config of a job or from the library.
 from __future__ import annotations
 
 from samplerbench.bench.cell import Cell
+from samplerbench.bench.fitting import require_fits
 from samplerbench.bench.sweep import OUTPUT_LAWS, Sweep
 from samplerbench.core.models import Denoiser
 from samplerbench.errors import InvalidSetting, require
@@ -37,8 +38,9 @@ def check(sweep: Sweep) -> None:
     try:
         levels = {steps: sweep.levels(steps) for steps in sweep.all_steps}
     except InvalidSetting as error:
-        group = "" if error.field == "steps" else "grid."
+        group = "" if error.field in ("steps", "schedule") else "grid."
         raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
+    require_fits(sweep)
     for name, model in sweep.denoisers.items():
         reasons = [model.why_incompatible(rows) for rows in levels.values()]
         if isinstance(model, Denoiser) and all(reasons):
