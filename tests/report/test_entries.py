@@ -121,9 +121,14 @@ def test_a_long_label_is_cut_between_its_parts_and_says_how_many_are_left_out(ro
     assert labels == [f"trainer.a_long_setting_0=0.000{run} · … 2 more" for run in (1, 2)]
 
 
-def test_the_part_of_a_label_that_lists_the_samplers():
+def test_the_part_of_a_label_that_lists_the_samplers(rows, entry):
+    names = ("ddim", "heun", "rk2", "rk4", "euler")
+    many = [row for name in names for row in rows(sampler=name)]
+    few = entry("#2", rows(sampler="heun"), overrides=["sampler=heun"])
+    several = entry("#1", many, overrides=[f"sampler=[{','.join(names)}]"])
+    assert [run.label for run in labelled([several, few])] == ["ddim,euler,heun +2", "heun"]
     for label, short in (
-        ("ddim,heun,rk2 · +4 · ncsn", "ncsn"),
+        ("ddim,heun,rk2 +4 · ncsn", "ncsn"),
         ("heun · seed=1", "seed=1"),
         ("heun", ""),
         ("ddim · seed=1", "ddim · seed=1"),

@@ -107,13 +107,8 @@ def without_sampler(label: str, sampler: str) -> str:
     The name of a curve begins with its sampler already.
     """
     parts = label.split(_BETWEEN)
-    place = next((k for k, part in enumerate(parts) if sampler in part.split(",")), None)
-    if place is None:
-        return label
-    rest = parts[place + 1 :]
-    if rest and re.fullmatch(r"\+\d+", rest[0]):  # of "ddim,heun,rk2 +4"
-        rest = rest[1:]
-    return _BETWEEN.join([*parts[:place], *rest])
+    listed = (sampler in part.split(",") or re.search(r" \+\d+$", part) for part in parts)
+    return _BETWEEN.join(part for part, drop in zip(parts, listed, strict=True) if not drop)
 
 
 def _run_name(entry: Entry, fixed: set[str]) -> list[str]:
@@ -123,7 +118,9 @@ def _run_name(entry: Entry, fixed: set[str]) -> list[str]:
     model = first["objective"] or next(iter(rows["denoiser"]), "")
     varied = [word for word in entry.overrides if word not in fixed and _affects_values(word)]
     name = run_name(rows["sampler"].unique(), model, first["dataset"], varied)
-    return [word for part in name.split(_BETWEEN) for word in part.split(" ") if word]
+    # "ddim,heun,rk2 +4" is one part
+    words = (re.split(r" (?!\+\d+$)", part) for part in name.split(_BETWEEN))
+    return [word for part in words for word in part if word]
 
 
 def _affects_values(word: str) -> bool:
