@@ -18,9 +18,10 @@ import torch
 import samplerbench
 from samplerbench.bench.books import Books
 from samplerbench.bench.cell import Against, Cell, Labels, Origin, Row
+from samplerbench.bench.own_grids import OwnGrid
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.grids import karras
+from samplerbench.core.grids import custom, karras
 from samplerbench.core.models import IsotropicMixtureOracle
 from samplerbench.core.schedules import EDM, NoiseSchedule
 from samplerbench.core.starts import Exact, FixedGaussian, Prior, Start
@@ -91,6 +92,11 @@ DECIDES: dict[str, Any] = {
     "device": torch.device("meta"),
     "truth": OTHER,
     "versions": {"torch": "another"},
+    "own_grids": [
+        OwnGrid(DDIM(eta), steps, functools.partial(custom, ratios=[*range(steps, 0, -1)]), "mine")
+        for eta in (0.0, 1.0)
+        for steps in (3, 5)
+    ],
 }
 DECIDES_NOTHING = {
     "repetitions": "another number of repetitions has more cells, and the same ones among them",
@@ -195,6 +201,7 @@ def test_every_field_of_the_books_is_used(sweep):
         "arithmetic": "other",
         "versions": {},
         "seeds": {**sweep.books.seeds, "seed": 5},
+        "own_grids": [OwnGrid(DDIM(0.5), 4, sweep.grid, "mine")],
         "labels": Labels(run="x"),
     }
     for name in plain:

@@ -63,8 +63,9 @@ def floor_of_chains(
     correction = (1 + length / n) / (1 - min(0.5, (tau - 1 / tau) / (2 * length)))
     blocks = values(length, len(independent), "blocks") ** power
     singles = values(1, SINGLES, "singles") ** power
-    powers: NDArray[np.float64] = independent**power + correction * blocks - singles.mean()
-    return powers if power == 1 else np.asarray(np.sqrt(powers.clip(min=0)))
+    powers = independent**power + correction * blocks - singles.mean()
+    distances: NDArray[np.float64] = np.sqrt(powers.clip(min=0)) if power == 2 else powers
+    return distances
 
 
 def _resampled(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from samplerbench.bench.cell import Against, Cell, Labels, Origin, Row
+from samplerbench.bench.own_grids import OwnGrid, find_own
 from samplerbench.identity import describe, identity, settings_text
 from samplerbench.metrics.base import Measurement
 from samplerbench.samplers.base import Sampler
@@ -44,6 +45,7 @@ class Books:
         seeds: by the names of `SEEDS`.
         labels: names for the table.
         final: the end of runs; see `Cell`.
+        own_grids: of single samplers, in place of the grid.
     """
 
     law: str
@@ -64,6 +66,7 @@ class Books:
     seeds: Mapping[str, Any]
     labels: Labels
     final: str
+    own_grids: Sequence[OwnGrid] = ()
 
     @cached_property
     def _shared(self) -> dict[str, Any]:
@@ -84,13 +87,17 @@ class Books:
     def sweep_id(self) -> str:
         """Identity of the settings that all cells of the sweep share."""
         names = ("truth", "path", "block", "seeds", "final")
-        return identity([self._shared, *(getattr(self, name) for name in names)])
+        own = [[own.sampler, own.steps, own.identities[0]] for own in self.own_grids]
+        shared = [self._shared, *(getattr(self, name) for name in names)]
+        return identity(shared + ([own] if own else []))
 
     def samples_id(self, cell: Cell) -> str:
         """Identity of the cell's samples: everything that determines their bits."""
         random: dict[str, Any] = {"seed": self.seeds["seed"], "repetition": cell.repetition}
         if cell.settings is not None:
             random |= {"steps": cell.steps, "denoiser": self.origins[cell.denoiser].id}
+            own = self.own_grid(cell)
+            random |= {} if own is None else {"levels": own.identities[0]}
         return identity([self._samples(cell, self.path), random])
 
     def samples_setting(self, cell: Cell) -> str:
@@ -104,7 +111,7 @@ class Books:
             return {"floor": "even" if even else "random", "truth": self.truth, **self._shared}
         origin = self.origins[cell.denoiser]
         return {
-            "path": self._path(cell.settings, path),
+            "path": self._path(cell, cell.settings, path),
             "denoiser": [origin.kind, origin.recipe],
             "start": self.starts[cell.start],
             "sampler": self._described(cell.settings),
@@ -162,7 +169,7 @@ class Books:
             objective=labels.objective if learned else "",
             schedule="" if on_law else labels.schedule,
             target=labels.target if learned else "",
-            grid=self._grid(cell.settings),
+            grid=self._grid(cell),
             final=self._final(cell),
             denoiser=cell.denoiser,
             start=cell.start,
@@ -185,9 +192,18 @@ class Books:
             **columns(measured),
         )
 
-    def _path(self, sampler: Sampler, path: str) -> str:
+    def own_grid(self, cell: Cell) -> OwnGrid | None:
+        """The own grid of a cell; None if it runs on the sweep's grid, or has another end."""
+        if cell.final not in ("", self.final):
+            return None
+        return find_own(self.own_grids, cell.settings, cell.steps)
+
+    def _path(self, cell: Cell, sampler: Sampler, path: str) -> Any:
         if sampler.brings_levels:
             return self.schedule
+        own = self.own_grid(cell)
+        if own is not None:
+            return [self.schedule, own.identities[1]]
         return self.held[0] if sampler.holds else path
 
     def _final(self, cell: Cell) -> str:
@@ -197,11 +213,15 @@ class Books:
             return ""
         return cell.final or self.final
 
-    def _grid(self, sampler: Sampler | None) -> str:
+    def _grid(self, cell: Cell) -> str:
+        sampler = cell.settings
         if sampler is None:
             return ""
         if sampler.brings_levels:
             return "own"
+        own = self.own_grid(cell)
+        if own is not None:
+            return own.name
         return self.held[1] if sampler.holds else self.labels.grid
 
 

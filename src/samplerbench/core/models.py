@@ -368,11 +368,13 @@ class IsotropicMixtureOracle(Denoiser):
         centre = means.double().mean(0)
         self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log())
         self.register_buffer("means", means.double() - centre)
-        self.register_buffer("variances", variances.double())
+        # one number if they are equal: then all components have the same S_k, which is cheaper
+        equal = bool((variances == variances[0]).all())
+        self.register_buffer("variances", variances[: 1 if equal else None].double())
         self.register_buffer("centre", centre)
 
     def _log_joint(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """log(w_k·N(x; αμ_k, S_k)) for centred states u, shape (n, dim), and S_k: (K, n) each.
+        """log(w_k·N(x; αμ_k, S_k)), (K, n), for centred states u, (n, dim), and S_k, (K or 1, n).
 
         α and σ have shape (1,) or (n,). The first axis is that of the components, because sums over
         a short last axis are ten times slower on a CPU.

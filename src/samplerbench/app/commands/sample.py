@@ -238,7 +238,7 @@ def report(
     yield f"samples: {request.out}, shape {shape_of(sweep, cell, request.every)}"
     if request.every is not None:
         yield "         the first axis is the number of steps; its last entry has the samples"
-    if sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not cost.bad:
+    if sweep.levels_of(cell).rows[-1].sigma == 0 and not cost.bad:
         words = scoring(run, request.out)
         if words:
             way = ["frame=last"] if request.every is not None else []

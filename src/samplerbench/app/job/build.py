@@ -123,7 +123,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     allowed = "[] here: pictures show draws of the law, and dataset.exact_draws is not given"
     require(not (pictures and unseen), "picture", ", ".join(pictures), allowed)
     for name, picture in pictures.items():
-        reason = picture.why_incompatible(scene(sweep, training))
+        plain = replace(sweep, own_grids=())  # they may need a model that is not trained yet
+        reason = picture.why_incompatible(scene(plain, training))
         if reason is not None:
             raise InvalidSetting("picture", name, f"another one: {reason}")
     wanted = convert(config.wanted, float, "wanted")

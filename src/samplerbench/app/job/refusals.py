@@ -5,6 +5,8 @@ The checks use the built objects, from the config of a job or from the library.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.fitting import require_fits
 from samplerbench.bench.sweep import OUTPUT_LAWS, Sweep
@@ -25,6 +27,8 @@ def check(sweep: Sweep) -> None:
     Raises:
         InvalidSetting: it names the key, its value and what is allowed.
     """
+    # own grids may need a model that is not trained yet; they begin where the sweep's grid does
+    sweep = replace(sweep, own_grids=())
     _require_described(sweep)
     _require_values(sweep)
     _check_metrics(sweep)
