@@ -115,10 +115,11 @@ class Recommendation:
         return "; ".join(parts or ["all other finalists are worse"]) + " (95 %, Holm)"
 
     @staticmethod
-    def cells(one: Measured) -> tuple[str, str]:
-        """The texts of a measurement, and of its comparison with the winner."""
-        ends = _ends(one)
-        return _text(one), "" if math.isnan(ends[0]) else _interval_text(ends)
+    def cells(one: Measured) -> tuple[str, str, str]:
+        """The texts of a measurement, of its comparison with the winner, and of its p-value."""
+        if math.isnan(one.p_holm):
+            return _text(one), "", ""
+        return _text(one), _interval_text(_ends(one)), plain(one.p_holm, 2)
 
     @property
     def table(self) -> pd.DataFrame:

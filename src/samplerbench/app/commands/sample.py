@@ -157,6 +157,7 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     }
     if "grid" in request.values or request.settings("grid"):
         grid = str(request.values.get("grid", run.choices.get("grid")))
+        changed["own_grids"] = ()
         changed["grid"] = construct(node(run, request, "grid", grid), "grid")
     if "seed" in request.values:
         changed["seed"] = convert(request.values["seed"], int, "seed")

@@ -38,6 +38,7 @@ from samplerbench.app.job.training import (
     training_identities,
     training_keys,
 )
+from samplerbench.bench.best_grids import EACH_BEST
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
@@ -75,6 +76,8 @@ class Job:
         chains: the number of chains of each Langevin sampler to examine, or 0.
         config: the resolved config, plain values only.
         look: of figures.
+        each_best: whether every sampler runs on the grid that is best for it; they are chosen once
+            the denoiser is trained.
     """
 
     sweep: Sweep
@@ -88,6 +91,7 @@ class Job:
     chains: int
     config: dict[str, Any]
     look: Look = field(default_factory=Look)
+    each_best: bool = False
 
 
 def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
@@ -143,6 +147,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         chains,
         base.plain,
         chosen_look(config),
+        chosen_each_best(config, sweep),
     )
 
 
@@ -300,6 +305,18 @@ def make_labels(base: Basis, run: str, noise: str) -> Labels:
         model=str(base.config.get("model") or ""),
         dataset=twin + str(base.choices.get("dataset") or "") + noise,
     )
+
+
+def chosen_each_best(config: DictConfig, sweep: Sweep) -> bool:
+    """Whether every sampler runs on the grid that is best for it."""
+    value = config.get("grids")
+    require(value in (None, EACH_BEST), "grids", value, f"null or {EACH_BEST}")
+    if value is None:
+        return False
+    first = next(iter(sweep.denoisers.values()), None)
+    allowed = "null here: it compares grids by runs of the first denoiser, and there is none"
+    require(isinstance(first, Denoiser), "grids", value, allowed)
+    return True
 
 
 def chosen_budget(config: DictConfig, sweep: Sweep) -> Budget | None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import count
 
 from samplerbench.app.config.compose import make_member, sampler_settings
 from samplerbench.app.config.folders import member_files
+from samplerbench.bench.cache import Cache
 from samplerbench.bench.course import ITS_OWN, Course, Refusal
+from samplerbench.bench.fitting import fitted
 from samplerbench.bench.race import Size, race, run_count
 from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sweep import Sweep
+from samplerbench.core.fitted_grids import FittedGrid
 from samplerbench.core.grids import Grid
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, first_line
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.peers import Peer
 
@@ -67,6 +71,27 @@ def racing_grids(sweep: Sweep, names: Sequence[str] | None = None) -> dict[str, 
     }
 
 
+def fitted_grids(
+    sweep: Sweep, levels: Mapping[str, Grid], cache: Cache | None = None
+) -> tuple[dict[str, Grid], int, list[Refusal]]:
+    """The grids, recipes fitted to the first denoiser; evaluations; what cannot be fitted."""
+    ready, spent, refused = dict[str, Grid](), 0, list[Refusal]()
+    for name, grid in levels.items():
+        if not isinstance(grid, FittedGrid):
+            ready[name] = grid
+            continue
+        recipe = replace(grid, denoiser=next(iter(sweep.denoisers)))
+        labels = replace(sweep.labels, grid=name)
+        try:
+            own, fit = fitted(replace(sweep, grid=recipe, labels=labels), cache)
+        except InvalidSetting as error:
+            refused.append(Refusal(f"grid {name}", first_line(error)))
+            continue
+        ready[name] = own.grid
+        spent += 0 if fit is None or fit.known else fit.evaluations
+    return ready, spent, refused
+
+
 def own_grid(sweep: Sweep) -> str:
     """The name of the sweep's grid."""
     return sweep.labels.grid or "own grid"
@@ -98,7 +123,9 @@ def recommended(
     reason = start.why_incompatible(sweep.dataset)
     if reason is not None:
         raise InvalidSetting("start", course.start, f"another one: {reason}")
-    entrants, refused = course.entrants(samplers, levels, nfe)
+    ready, spent, missing = fitted_grids(sweep, levels)
+    entrants, refused = course.entrants(samplers, ready, nfe)
+    refused += missing
     if course.why_no_laws is not None:
         noisy = [one for one in entrants if one.sampler.stochastic]
         entrants = [one for one in entrants if not one.sampler.stochastic]
@@ -121,5 +148,5 @@ def recommended(
         verdict = race(course, entrants, size, default, lambda: advance(next(done)))
     seconds = time.perf_counter() - began
     return Recommendation(
-        nfe, verdict, default, refused, len(entrants), course.evaluations, seconds
+        nfe, verdict, default, refused, len(entrants), course.evaluations + spent, seconds
     )
