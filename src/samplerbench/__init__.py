@@ -1,7 +1,7 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
 Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `sample`, `score`, `summary`, `plot`,
-`levels` and `check`, and get members of the config groups by name. All of these are in
+`levels`, `design` and `check`, and get members of the config groups by name. All of these are in
 `samplerbench.library`, imported on first use.
 """
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         budget,
         check,
         dataset,
+        design,
         grid,
         levels,
         load,
@@ -35,6 +36,7 @@ __all__ = [
     "budget",
     "check",
     "dataset",
+    "design",
     "grid",
     "levels",
     "load",

@@ -27,6 +27,7 @@ from torch import nn
 from samplerbench.app.folder.claim import amend, claim, write_status
 from samplerbench.app.folder.runs import CHECKPOINTS, State
 from samplerbench.app.job.build import Job, build, with_sweep
+from samplerbench.app.job.console import print_designs
 from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
 from samplerbench.app.job.training import Training
@@ -35,6 +36,7 @@ from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
 from samplerbench.bench.chains import chain_cells, diagnose, diagnostic_names
+from samplerbench.bench.designing import DESIGNS, DesignedGrid, designed, to_json
 from samplerbench.bench.fitting import TABLE, fitted
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.store import Store, to_data
@@ -190,6 +192,10 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
         job = fit_grid(job, directory, out)
         showing = replace(showing, job=job)
         view = replace(view, grid=job.sweep.path_grid)
+    if isinstance(job.sweep.grid, DesignedGrid):
+        job = design_grids(job, directory, out)
+        showing = replace(showing, job=job)
+        view = replace(view, grid=job.sweep.path_grid, own_grids=job.sweep.own_grids)
     if job.training is not None:
         showing.score_errors()
     failed = []
@@ -211,7 +217,8 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
 
 def known_id(sweep: Sweep) -> str:
     """The identity of the sweep; empty before its grid is fitted."""
-    return "" if isinstance(sweep.grid, FittedGrid) else sweep.books.sweep_id
+    recipe = isinstance(sweep.grid, FittedGrid | DesignedGrid)
+    return "" if recipe else sweep.books.sweep_id
 
 
 def fit_grid(job: Job, directory: Path, out: Console) -> Job:
@@ -222,6 +229,18 @@ def fit_grid(job: Job, directory: Path, out: Console) -> Job:
     write_atomically(directory / TABLE, done.table)
     of = {name: getattr(done, name) for name in ("grid", "denoiser", "evaluations", "fit_id")}
     amend(directory, {"sweep_id": sweep.books.sweep_id, "grid": of})
+    return with_sweep(job, sweep)
+
+
+def design_grids(job: Job, directory: Path, out: Console) -> Job:
+    """The job with levels designed for each of its samplers; the run keeps them."""
+    refresh = job.cache is not None and job.cache.refresh
+    sweep, designs = designed(job.sweep, job.cache, refresh)
+    print_designs(designs, out)
+    write_atomically(
+        directory / DESIGNS, json.dumps(list(map(to_json, designs)), indent=1).encode()
+    )
+    amend(directory, {"sweep_id": sweep.books.sweep_id})
     return with_sweep(job, sweep)
 
 
