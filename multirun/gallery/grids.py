@@ -90,7 +90,9 @@ def measured(data: str, nfe: int) -> dict[str, Any]:
     signs = {}
     for key, found in orders.items():
         apart = holm([one.p_value for one in found]) <= 0.05
-        signs[key] = [int(np.sign(one.mean)) * int(sure) for one, sure in zip(found, apart, strict=True)]
+        signs[key] = [
+            int(np.sign(one.mean)) * int(sure) for one, sure in zip(found, apart, strict=True)
+        ]
     times = {
         key: [[math.exp(end / 2) for end in (one.mean, one.lower, one.upper)] for one in found]
         for key, found in orders.items()
@@ -131,7 +133,14 @@ def figure(panels: list[dict[str, Any]]) -> Figure:
                 bars = np.abs(ends[:, 1:] - ends[:, :1]).T
                 bars[0] = np.minimum(bars[0], 0.9 * ends[:, 0])
                 own.errorbar(
-                    [0, 1], ends[:, 0], bars, color=colour, marker="o", ms=3, capsize=1.5, label=name
+                    [0, 1],
+                    ends[:, 0],
+                    bars,
+                    color=colour,
+                    marker="o",
+                    ms=3,
+                    capsize=1.5,
+                    label=name,
                 )
             own.set_xticks([0, 1], ["common grid", "each its own"])
             own.set_xlim(-0.3, 1.3)

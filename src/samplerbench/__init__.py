@@ -1,8 +1,8 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
 Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `recommend`, `sample`, `score`,
-`summary`, `plot` and `check`, and get members of the config groups by name. All of these are in
-`samplerbench.library`, imported on first use.
+`summary`, `plot`, `levels`, `design` and `check`, and get members of the config groups by name. All
+of these are in `samplerbench.library`, imported on first use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
         budget,
         check,
         dataset,
+        design,
         grid,
+        levels,
         load,
         metric,
         plot,
@@ -35,7 +37,9 @@ __all__ = [
     "budget",
     "check",
     "dataset",
+    "design",
     "grid",
+    "levels",
     "load",
     "metric",
     "plot",

@@ -15,18 +15,19 @@ row per value (see `bench.cell.Row`). `ranking` and the functions of `bench.stat
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from functools import partial
+from functools import partial, wraps
 from io import BytesIO
 from itertools import count
 from operator import index
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -39,6 +40,7 @@ from numpy.typing import NDArray
 from samplerbench.bench import statistics
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.chains import diagnose, require_chains
+from samplerbench.bench.designing import Carried, Designed, carried, designed
 from samplerbench.bench.fitting import fitted
 from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
@@ -50,7 +52,7 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.file import as_chains, as_points
-from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.errors import InvalidSetting, kind_and_line, require, similar
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
@@ -62,6 +64,7 @@ _NAME = "_samplerbench_name"
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+P = ParamSpec("P")
 
 # names and objects that a group's argument takes
 Samplers = (
@@ -76,6 +79,21 @@ Starts = str | Start | Sequence[str | Start] | Mapping[str, Start] | None
 AnyMetric = Metric | LawMetric
 Metrics = str | AnyMetric | Sequence[str | AnyMetric] | Mapping[str, AnyMetric] | None
 Array = NDArray[Any] | torch.Tensor
+
+
+def _hinting(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, with a question in its error for a wrong keyword: "did you mean metrics?"."""
+    known = inspect.signature(function).parameters
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name in kwargs:
+            if name not in known:
+                question = similar(name, known) or f"; it has {', '.join(known)}"
+                raise TypeError(f"{function.__name__}() has no argument {name}{question}")
+        return function(*args, **kwargs)
+
+    return call
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,6 +171,7 @@ start: ByName[Start] = _by_name("start", 'start("gaussian", std=3.0)')
 metric: ByName[Metric | LawMetric] = _by_name("metric", 'metric("sliced", directions=500)')
 
 
+@_hinting
 def check(kind: str, member: Any) -> pd.DataFrame:
     """Check whether a member keeps the contract of its kind: `check("dataset", MyRings())`.
 
@@ -179,6 +198,7 @@ def check(kind: str, member: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@_hinting
 def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: str = "cpu") -> Run:
     """A run of the command line, with its trained weights.
 
@@ -197,6 +217,7 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
         return Run(*stored_sweep(Path(directory), trusted, device))
 
 
+@_hinting
 def train(
     law: Dataset | str,
     *,
@@ -247,6 +268,7 @@ def train(
     return Run(sweep, losses, as_table([]))
 
 
+@_hinting
 def sweep(
     model: Run | Dataset | str,
     samplers: Samplers = None,
@@ -351,6 +373,7 @@ class ErrorBudget:
         return waterfall(self.parts, metric or metrics[0])
 
 
+@_hinting
 def budget(
     model: Run | Dataset | str,
     samplers: Samplers = None,
@@ -420,6 +443,7 @@ def budget(
         return ErrorBudget(parts(table, converged_steps), verdict(whole, table), table)
 
 
+@_hinting
 def recommend(
     model: Run | Dataset | str,
     nfe: int,
@@ -476,6 +500,7 @@ def recommend(
         return recommended(base, nfe, samplers=given, levels=levels, progress=bar)
 
 
+@_hinting
 def score(
     samples: Array | str | Path | Mapping[str, Array | str | Path],
     data: Run | Dataset | str | Array,
@@ -498,7 +523,8 @@ def score(
 
     Returns:
         One row per set of samples and per pair of them, with the columns of the command's `out=`:
-        see `bench.scoring.Line`. In the row of a pair, `minus` is the name of the nearer set.
+        see `bench.scoring.Line`. The column `kind` is distance or difference; in the row of a
+        difference, `minus` is the name of the nearer set.
 
     Raises:
         InvalidSetting: the samples cannot be read, or do not fit to the data.
@@ -552,6 +578,7 @@ def score(
     return pd.DataFrame(map(asdict, lines))
 
 
+@_hinting
 def sample(
     model: Run | Dataset | str,
     sampler: str | Sampler,
@@ -597,17 +624,149 @@ def sample(
         _require_some(base)
         starts = base.starts if start is None else dict([_one("start", start, Start)])
         one = replace(base, starts=starts, samplers=[(name, method)], n_samples=n)
-        one = fitted(one)[0]
+        one = designed(fitted(replace(one, steps=[steps]))[0])[0]
         first = next(iter(one.starts_of(method)))
         cell = Cell(next(iter(one.denoisers)), first, name, method, steps, 0)
         require_runs(one, cell)
         array = torch.empty(shape_of(one, cell, every), dtype=one.dtype).numpy()
         result = sample_into(array, one, cell, every)
     if result.bad:
-        warnings.warn(f"{result.bad} of {n} samples are not finite", stacklevel=2)
+        warnings.warn(f"{result.bad} of {n} samples are not finite", stacklevel=3)
     return array
 
 
+@_hinting
+@dataclass(frozen=True, eq=False, repr=False)
+class Designs:
+    """Designed grids; the result of `design`.
+
+    Args:
+        designs: one for each sampler and number of steps.
+        carried: what each is worth on something that it was not made for.
+        schedule: the path.
+    """
+
+    designs: Sequence[Designed]
+    carried: Sequence[Carried]
+    schedule: NoiseSchedule
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One line per design: the best standard grid, the designed one, the gain, the levels."""
+        columns = [
+            *("sampler", "settings", "steps", "nfe", "grid", "standard", "standard_value"),
+            *("designed_value", "gain", "lower", "upper", "candidates", "evaluations", "ratios"),
+        ]
+        return pd.DataFrame([asdict(one) for one in self.designs])[columns]
+
+    @property
+    def carried_table(self) -> pd.DataFrame:
+        """One line per design and place: the standard grid, the designed one, the gain."""
+        return pd.DataFrame([asdict(one) for one in self.carried])
+
+    def export(self) -> list[dict[str, Any]]:
+        """For each design the words of a job (grid=custom) and the lists for diffusers."""
+        from samplerbench.bench.exported_grids import exported
+
+        return [exported(one, self.schedule) for one in self.designs]
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{one.name}: {one.standard} {one.standard_value:.3g}, designed "
+            f"{one.designed_value:.3g} {one.unit}, {one.gain:.3g} times better "
+            f"({one.lower:.3g} to {one.upper:.3g}): {one.verdict}"
+            for one in self.designs
+        ]
+        return "\n".join(lines)
+
+
+@_hinting
+def design(
+    model: Run | Dataset | str,
+    samplers: Samplers,
+    *,
+    steps: int | Sequence[int] | None = None,
+    nfe: int | Sequence[int] | None = None,
+    criterion: str = "paired",
+    denoisers: Denoisers = None,
+    starts: Starts = None,
+    schedule: NoiseSchedule | str | None = None,
+    final: str | None = None,
+    carry: Sequence[str | Dataset] = (),
+    eta: float | None = None,
+    seed: int = 0,
+    settings: Mapping[str, object] | None = None,
+) -> Designs:
+    """The noise levels that are best for samplers at numbers of steps; see docs/grids.md.
+
+    Args:
+        model: as in `sweep`.
+        samplers: as in `sweep`, without noise for the criteria paired and kl.
+        steps: as in `sweep`.
+        nfe: as in `sweep`.
+        criterion: "paired", "kl" or "spectrum".
+        denoisers: as in `sweep`; designed for the first one, and carried to the others.
+        starts: as in `sweep`; the first one is used.
+        schedule: as in `sweep`.
+        final: as in `sweep`.
+        carry: other data sets, on which each design is measured too.
+        eta: η of runs with noise, on which the designs of a sampler with η = 0 are measured too.
+        seed: of the starts of the design.
+        settings: others of grid=designed, such as {"budget": 500}.
+
+    Raises:
+        InvalidSetting: before any work, if nothing can be designed for one of the samplers.
+    """
+    chosen = {"criterion": criterion, "seed": _whole("seed", seed, 0), **(settings or {})}
+    recipe = _built("grid", "designed", chosen)
+    with _one_thread():
+        base = _base(model, schedule, None, None, final)
+        sweep = _checked(
+            replace(base, grid=recipe, own_grids=(), metrics={}),
+            samplers,
+            steps=steps,
+            nfe=nfe,
+            denoisers=denoisers,
+            starts=starts,
+        )
+        laws = dict(_one("dataset", law, Dataset) for law in carry)
+        _, done = designed(sweep)
+        return Designs(done, carried(sweep, recipe, done, laws, eta), sweep.schedule)
+
+
+def levels(
+    model: Run | Dataset | str,
+    steps: int,
+    *,
+    schedule: NoiseSchedule | str | None = None,
+    grid: Grid | str | None = None,
+) -> pd.DataFrame:
+    """The noise levels of a grid, which is fitted first if it is a recipe; see docs/grids.md.
+
+    Args:
+        model: a run, or a data set (or its name), whose exact denoiser is then used.
+        steps: the number of steps, N.
+        schedule: the path; a run has its own.
+        grid: its name, or a function of schedule and steps; None for that of the run.
+
+    Returns:
+        N + 1 rows: t, alpha, sigma and noise_to_signal, σ/α. `attrs["fit"]` has the cost of the
+        fit in one line; it is empty for other grids.
+
+    Raises:
+        InvalidSetting: the path does not have these levels, or the grid cannot be fitted.
+    """
+    with _one_thread():
+        base, fit = fitted(_base(model, schedule, grid, None, None))
+        rows = base.levels(_whole("steps", steps))
+    found = {"t": rows.t, "alpha": rows.alpha, "sigma": rows.sigma}
+    table = pd.DataFrame({name: values.numpy() for name, values in found.items()})
+    table["noise_to_signal"] = table["sigma"] / table["alpha"]
+    table.attrs["fit"] = "" if fit is None else fit.line
+    return table
+
+
+@_hinting
 def plot(
     table: pd.DataFrame,
     *,
@@ -639,6 +798,7 @@ def plot(
     return distance_against(rows, metrics[0] if metric is None else metric, x, axes)
 
 
+@_hinting
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One line per cell: mean, deviation and Student's interval over its repetitions.
 
@@ -661,7 +821,12 @@ def _of_cells(table: pd.DataFrame) -> pd.DataFrame:
     return to_data(table)
 
 
-def _arranged(
+def _arranged(base: Sweep, samplers: Samplers, **given: Any) -> Sweep:
+    """The sweep of `_checked`, with the levels of its grid if that is a recipe."""
+    return designed(fitted(_checked(base, samplers, **given))[0])[0]
+
+
+def _checked(
     base: Sweep,
     samplers: Samplers,
     *,
@@ -669,10 +834,10 @@ def _arranged(
     nfe: int | Sequence[int] | None,
     denoisers: Denoisers,
     starts: Starts,
-    metrics: Metrics,
-    n_samples: int | None,
-    repetitions: int | None,
-    floor_repetitions: int | None,
+    metrics: Metrics = None,
+    n_samples: int | None = None,
+    repetitions: int | None = None,
+    floor_repetitions: int | None = None,
 ) -> Sweep:
     """The checked sweep with the settings of `sweep`'s arguments; None changes nothing."""
     from samplerbench.app.config.compose import sampler_settings
@@ -704,13 +869,13 @@ def _arranged(
     _require_some(changed)
     check(changed)
     warn_of_mismatch(changed)
-    return fitted(changed)[0]
+    return changed
 
 
 def _warn_of_missing(table: pd.DataFrame) -> None:
     bad = table[table["status"] != "ok"]
     if len(bad):
-        warnings.warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}", stacklevel=3)
+        warnings.warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}", stacklevel=4)
 
 
 @contextmanager

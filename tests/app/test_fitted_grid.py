@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import samplerbench as sb
 from samplerbench.app.commands import sample
 from samplerbench.app.folder.runs import open_run
 from samplerbench.app.job.build import build
@@ -29,7 +30,7 @@ def run(command, tiny, tmp_path_factory):
 
 
 def test_the_cost_is_printed_and_stored(run):
-    line = "grid: entropic, 320 evaluations of learned, kept"
+    line = "grid: entropic, 320 evaluations of the learned denoiser, kept"
     assert line in (run / "report.txt").read_text().splitlines()
     about = json.loads((run / "run.json").read_text())
     assert about["grid"].items() >= {"denoiser": "learned", "evaluations": 320}.items()
@@ -42,7 +43,7 @@ def test_a_second_run_fits_nothing_and_measures_nothing(run, command, tiny, tmp_
     fitting._KNOWN.clear()
     assert command(*tiny, *FIT, f"hydra.run.dir={tmp_path}/again") == 0
     out = capsys.readouterr().out
-    assert "grid: entropic, 320 evaluations of learned, known" in out
+    assert "grid: entropic, 320 evaluations of the learned denoiser, known" in out
     assert (tmp_path / "again" / "grid.json").read_bytes() == (run / "grid.json").read_bytes()
     ids = [set(Store(folder).readable()[0]["cell_id"]) for folder in (run, tmp_path / "again")]
     assert ids[0] == ids[1]
@@ -79,6 +80,36 @@ def test_another_grid_of_a_stored_run_is_fitted_there(run, tmp_path):
         sample.main([str(run), *words, *grid, f"out={out}"])
         seen.append(np.load(out))
     assert not any(np.array_equal(a, b) for a, b in pairwise(seen))
+
+
+def test_the_library_fits_the_same_grid(command, tmp_path):
+    """By name, as an object, in a sweep and in `levels`, with the command's bits."""
+    words = ("experiment=tiny", "denoiser=oracle", "sampler=heun", "steps=[3]", "grid=gits")
+    few = ("n_samples=50", "n_reference=100", "block=50", "repetitions=1", "floor_repetitions=0")
+    job = (*words, *few, "logger=none", "cache=off", f"hydra.run.dir={tmp_path}/job")
+    assert command(*job) == 0
+    want = rebuild(open_run(tmp_path / "job")).sweep.levels(3)
+    fitting._KNOWN.clear()
+    found = sb.levels("grid_mixture", 3, grid="gits")
+    assert found.attrs["fit"] == "grid: gits, 15,360 evaluations of the oracle denoiser, kept"
+    assert found["sigma"].tolist() == found["noise_to_signal"].tolist() == want.sigma.tolist()
+    assert found.loc[3].tolist() == [0, 1, 0, 0]
+    assert sb.levels("grid_mixture", 3, grid="karras").attrs["fit"] == ""
+    finer = sb.levels("grid_mixture", 3, grid=sb.grid("gits", points=99))
+    assert finer.attrs["fit"] == "grid: GITS, 25,088 evaluations of the oracle denoiser, kept"
+    settings = {
+        "progress": False,
+        "steps": 3,
+        "n_samples": 50,
+        "repetitions": 1,
+        "floor_repetitions": 0,
+    }
+    rows = [
+        sb.sweep("grid_mixture", "heun", grid=grid, starts="exact", **settings)
+        for grid in ("gits", sb.grid("gits"), sb.grid("gits", seed=1))
+    ]
+    one, same, other = (set(table["samples_id"]) for table in rows)
+    assert one == same != other
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_no_cell_runs_on_a_grid_that_is_not_fitted():
     ready, fit = fitted(sweep)
     assert [row.status for row in ready.run()] == ["ok"]
     assert (fit.denoiser, fit.evaluations, fit.known) == ("oracle", 160, False)
-    assert fit.line == "grid: Entropic, 160 evaluations of oracle, kept"
+    assert fit.line == "grid: Entropic, 160 evaluations of the oracle denoiser, kept"
     assert fitted(ready) == (ready, None)
 
 

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 from samplerbench.bench.course import Course, Entrant
+from samplerbench.bench.designing import AtTimes, at_times
 from samplerbench.bench.fitting import Archives
 from samplerbench.bench.own_grids import OwnGrid
 from samplerbench.bench.race import LAWS, PATHS, Size, halve
 from samplerbench.bench.sweep import Sweep
-from samplerbench.core.grids import Grid, Levels, TruncatedLevels
-from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.grids import Grid
 from samplerbench.errors import InvalidSetting
 from samplerbench.identity import arithmetic, identity
 from samplerbench.samplers.base import Sampler
@@ -35,26 +35,6 @@ from samplerbench.samplers.base import Sampler
 EACH_BEST = "each-best"
 #: The file of the choices in the folder of a run, and of one choice in a cache.
 CHOICES = "grids.json"
-
-
-@dataclass(frozen=True)
-class Levelled:
-    """Given levels as a grid, for one number of steps."""
-
-    t: tuple[float, ...]
-    alpha: tuple[float, ...]
-    sigma: tuple[float, ...]
-    truncated: bool
-
-    def __call__(self, schedule: NoiseSchedule, steps: int) -> Levels:
-        rows = (torch.tensor(row, dtype=torch.float64) for row in (self.t, self.alpha, self.sigma))
-        return (TruncatedLevels if self.truncated else Levels)(*rows)
-
-    @classmethod
-    def of(cls, levels: Levels) -> Levelled:
-        """The grid of these levels."""
-        t, alpha, sigma = (tuple(row.tolist()) for row in (levels.t, levels.alpha, levels.sigma))
-        return cls(t, alpha, sigma, isinstance(levels, TruncatedLevels))
 
 
 @dataclass(frozen=True)
@@ -79,7 +59,7 @@ class Best:
     grid: str
     choices: int
     evaluations: int
-    levels: Levelled
+    levels: AtTimes
     id: str
     recipe: str
 
@@ -148,11 +128,8 @@ def read(content: bytes) -> list[Best]:
 
 
 def _one(values: dict[str, Any]) -> Best:
-    rows = values.pop("levels")
-    truncated = rows.pop("truncated")
-    levels = Levelled(**{name: tuple(row) for name, row in rows.items()}, truncated=truncated)
-    levels(None, 0)  # type: ignore[arg-type]  # checks that these are levels
-    return Best(**values, levels=levels)
+    levels = values.pop("levels")
+    return Best(**values, levels=AtTimes(tuple(map(float, levels["times"])), bool(levels["plain"])))
 
 
 def _identities(
@@ -232,5 +209,5 @@ def _best(
     designs = int(kind == PATHS and size.designs > 0 and not track.undesigned)
     best, spent = track.finalists[0].entrant, course.evaluations - before
     own, recipe = _identities(course, sampler, steps, candidates)
-    levels, choices = Levelled.of(best.levels), len(entrants) + designs
+    levels, choices = at_times(best.levels), len(entrants) + designs
     return Best(name, place, steps, best.grid, choices, spent, levels, own, recipe)

@@ -10,8 +10,11 @@ and the K noise levels are the *table* of the run. They depend on the levels, an
 `recorded` finds them by a run on unit vectors.
 
 Runs on different levels have different tables and the same loop. So `Runs` evaluates the denoiser
-once for all of them, on a batch in which every row has a noise level of its own. If one level
-changes, the evaluations before it do not; `Runs.variations` shares them.
+once for all of them, on a batch in which every row has a noise level of its own.
+
+`Runs.variations` says how the last states change with each level. In few dimensions the change is
+followed through one run, by ∂x̂₀/∂x and by one more evaluation at a moved level; in many, there is
+one run for each level, and those share the evaluations before it.
 """
 
 from __future__ import annotations
@@ -28,8 +31,10 @@ from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.samplers.base import Sampler, final_state
 
-#: States in one call of a denoiser, so that its intermediate results stay in the processor's cache.
-_AT_ONCE = 1024
+#: States of one grid for which a call of its own costs little more: one level is faster than many.
+_ENOUGH = 128
+#: Dimensions up to which the derivative of a denoiser costs less than a run for each level.
+_FEW = 4
 #: The largest difference between a run and its table, as a share of the largest state.
 _SAME = 1e-5
 
@@ -141,26 +146,22 @@ Evaluate = Callable[[Tensor, Level[Tensor]], Tensor]
 
 
 def by_rows(model: Denoiser) -> Evaluate:
-    """A denoiser on states (grids, n, dim), in blocks of rows, each row with its own level."""
+    """A denoiser on states (grids, n, dim): one call for many small grids, or one for each."""
 
     def evaluate(x: Tensor, level: Level[Tensor]) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
-        t, alpha, sigma = (
-            scale.expand(*x.shape[:-1], 1).reshape(-1, 1)
-            for scale in (level.t, level.alpha, level.sigma)
-        )
-        parts = []
-        for first in range(0, len(flat), _AT_ONCE):
-            some = slice(first, first + _AT_ONCE)
-            own = Level(t[some], alpha[some], sigma[some])
-            parts.append(model.denoiser(flat[some], own))
-        return torch.cat(parts).reshape(x.shape)
+        if len(x) == 1 or x.shape[1] >= _ENOUGH:
+            rows = torch.stack([level.t, level.alpha, level.sigma]).flatten(1).T.tolist()
+            grids = zip(x, rows, strict=True)
+            return torch.stack([model.denoiser(own, Level(*row)) for own, row in grids])
+        scales = (level.t, level.alpha, level.sigma)
+        columns = (scale.expand(*x.shape[:-1], 1).reshape(-1, 1) for scale in scales)
+        return model.denoiser(x.reshape(-1, x.shape[-1]), Level(*columns)).reshape(x.shape)
 
     return evaluate
 
 
 def with_tangents_by_rows(model: Denoiser) -> Evaluate:
-    """The same on states with their tangents, shape (grids, (1 + dim)·n, dim); see `core.tangents`."""
+    """The same on states with tangents, shape (grids, (1 + dim)·n, dim); see `core.tangents`."""
 
     def evaluate(x: Tensor, level: Level[Tensor]) -> Tensor:
         grids, rows, dim = x.shape
@@ -213,6 +214,7 @@ class Runs:
         self._evaluate = (with_tangents_by_rows if tangents else by_rows)(model)
         self._draws = draws
         self.grids = self.evaluations = 0
+        self._follows = x.shape[1] <= _FEW and not tangents and draws is None
         reason = None if tangents or draws else self._why_not_linear(example)
         self.linear = reason is None
 
@@ -244,13 +246,52 @@ class Runs:
         tables = [recorded(self.sampler, self.model.schedule, levels) for levels in grids]
         return self._run(tables, [0] * len(tables))
 
-    def variations(self, grids: Sequence[Levels]) -> Tensor:
-        """The same, where each grid differs from the first one in a level, a later one each."""
+    def variations(self, base: Levels, moved: Sequence[Levels], change: float) -> Tensor:
+        """The last states on `base`, and those to first order on grids with one level moved.
+
+        Shape (1 + grids, n, dim).
+
+        Args:
+            base: levels of a run.
+            moved: the same with one level moved, a later one each.
+            change: of ln κ of that level, small.
+        """
         if not self.linear:
-            return self.outputs(grids)
-        tables = [recorded(self.sampler, self.model.schedule, levels) for levels in grids]
+            return self.outputs([base, *moved])
+        tables = [recorded(self.sampler, self.model.schedule, levels) for levels in (base, *moved)]
+        if self._follows:
+            return self._followed(tables[0], tables[1:], change)
         since = [0, *(_first_difference(tables[0], table) for table in tables[1:])]
         return self._run(tables, since)
+
+    @torch.no_grad()
+    def _followed(self, base: Table, moved: Sequence[Table], change: float) -> Tensor:
+        """The states of `variations` from one run, with the derivative of the denoiser."""
+        count, shape = base.evaluations, self.x.shape
+        weights = base.weights.to(self.x)
+        rates = (torch.stack([table.weights for table in moved]).to(self.x) - weights) / change
+        logs = torch.stack([_log_ratio(table.levels) for table in (base, *moved)])
+        shifts = (logs[1:] - logs[0]).nan_to_num(nan=0.0)  # without signal, −∞ less −∞
+        terms = self.x.new_zeros(1 + count, self.x.numel())
+        by_level = self.x.new_zeros(len(moved), 1 + count, self.x.numel())
+        terms[0] = self.x.reshape(-1)
+        for k in range(count + 1):
+            state = (weights[k] @ terms).reshape(shape)
+            change_of_state = (rates[:, k] @ terms + weights[k] @ by_level).reshape(-1, *shape)
+            if k == count:
+                break
+            x0_hat, jacobian = self.model.derivative(state, _level(base.levels, k))
+            change_of_x0 = torch.einsum("nji,lni->lnj", jacobian, change_of_state)
+            most = int(shifts[:, k].abs().argmax())
+            if shifts[most, k] != 0:  # all of these levels lie on one path
+                other = self.model.denoiser(state, _level(moved[most].levels, k))
+                slope = (other - x0_hat) / shifts[most, k]
+                change_of_x0 += (shifts[:, k] / change).to(slope)[:, None, None] * slope
+            terms[1 + k] = x0_hat.reshape(-1)
+            by_level[:, 1 + k] = change_of_x0.flatten(1)
+            self.evaluations += 2 * len(self.x)
+        self.grids += 1 + len(moved)
+        return torch.cat([state[None], state + change * change_of_state])
 
     @torch.no_grad()
     def _run(self, tables: Sequence[Table], since: Sequence[int]) -> Tensor:
@@ -266,7 +307,7 @@ class Runs:
         for k in range(count):
             own = 1 + max(place for place, first in enumerate(since) if first <= k)
             states = torch.bmm(weights[:own, k : k + 1], terms[:own])
-            level = Level(*(scale[:own, k, None, None] for scale in levels))
+            level = Level(*(scale[:own, k, None, None] for scale in levels.unbind()))
             out = self._evaluate(states.reshape(own, *self.x.shape), level).reshape(own, size)
             terms[:own, 1 + k] = out
             terms[own:, 1 + k] = out[0]
@@ -281,3 +322,13 @@ def _first_difference(one: Table, other: Table) -> int:
     differs |= (one.levels != other.levels).any(0)
     places = differs.nonzero()
     return int(places[0]) if len(places) else one.evaluations
+
+
+def _level(levels: Tensor, k: int) -> Level[float]:
+    """The level of evaluation k, from t, α and σ of all."""
+    return Level(*levels[:, k].tolist())
+
+
+def _log_ratio(levels: Tensor) -> Tensor:
+    """ln κ of levels, shape (K,); ∞ without signal."""
+    return levels[2].log() - levels[1].log()

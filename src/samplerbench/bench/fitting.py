@@ -63,7 +63,7 @@ class Fit:
     @property
     def line(self) -> str:
         """The cost in words."""
-        cost = f"{self.evaluations:,} evaluations of {self.denoiser}"
+        cost = f"{self.evaluations:,} evaluations of the {self.denoiser} denoiser"
         return f"grid: {self.grid}, {cost}, {'known' if self.known else 'kept'}"
 
 

@@ -33,10 +33,13 @@ from samplerbench.core.grids import Grid, Level, Levels, LogLinear, at_noise, lo
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.noise import generator
 from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.starts import sobol_points
 from samplerbench.errors import require
 
 #: The largest number of values that a fit keeps of one block of states.
 _NUMBERS = 2**23
+#: The largest number of columns of a Sobol sequence here; more are too slow.
+MOST_SOBOL = 1000
 #: The largest number of rounds of a fixed-point iteration.
 MOST_ROUNDS = 1000
 
@@ -48,7 +51,10 @@ class Law(Protocol):
     def can_be_drawn(self) -> bool: ...
     @property
     def dim(self) -> int: ...
+    @property
+    def uniform_dim(self) -> int | None: ...
     def sample(self, count: int, generator: np.random.Generator) -> Tensor: ...
+    def from_uniforms(self, u: Tensor) -> Tensor: ...
 
 
 class Fitting:
@@ -91,6 +97,15 @@ class Fitting:
         """ε, shape (count, dim): standard normal numbers for fits only."""
         eps = generator("grid", seed, "eps", *key).standard_normal((count, self.law.dim))
         return torch.from_numpy(eps).to(self.device, self.dtype)
+
+    def pairs(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """x₀ and ε, shape (count, dim) each; from Sobol points if the law is a map of the cube."""
+        columns, dim = self.law.uniform_dim, self.law.dim
+        if columns is None or columns + dim > MOST_SOBOL:
+            return self.clean(count, seed), self.noise(count, seed)
+        u = sobol_points(count, columns + dim, 0, "grid", seed)
+        x0, eps = self.law.from_uniforms(u[:, :columns]), torch.special.ndtri(u[:, columns:])
+        return x0.to(self.device, self.dtype), eps.to(self.device, self.dtype)
 
     def denoised(self, x: Tensor, ratio: float) -> Tensor:
         """x̂₀ of states x̄ = x/α at κ, shape (n, dim)."""
@@ -281,7 +296,7 @@ class Entropic(FittedGrid):
     """
 
     rescaled: bool = False
-    states: int = 1000
+    states: int = 1024
     points: int = 64
 
     def __post_init__(self) -> None:
@@ -289,7 +304,7 @@ class Entropic(FittedGrid):
 
     def fit(self, to: Fitting) -> EqualCost:
         ratios = self.ratios(to.schedule, self.points)
-        x0, eps = to.clean(self.states, self.seed), to.noise(self.states, self.seed)
+        x0, eps = to.pairs(self.states, self.seed)
         errors = torch.zeros_like(ratios)
         for rows in to.blocks(self.states, 1):
             for place, ratio in enumerate(ratios.tolist()):
@@ -316,7 +331,7 @@ class ScoreOptimal(FittedGrid):
         rounds: how often the levels of the table are moved and L is measured again.
     """
 
-    states: int = 250
+    states: int = 256
     points: int = 64
     rounds: int = 2
 
@@ -326,7 +341,7 @@ class ScoreOptimal(FittedGrid):
 
     def fit(self, to: Fitting) -> EqualCost:
         ratios = self.ratios(to.schedule, self.points)
-        x0, eps = to.clean(self.states, self.seed), to.noise(self.states, self.seed)
+        x0, eps = to.pairs(self.states, self.seed)
         table = self._measured(to, ratios, x0, eps)
         for _ in range(self.rounds):
             table = self._measured(to, table.at(self.points), x0, eps)
@@ -359,7 +374,7 @@ class AlignYourSteps(FittedGrid):
         points: M, the number of levels of the table.
     """
 
-    states: int = 500
+    states: int = 512
     points: int = 128
 
     def __post_init__(self) -> None:
@@ -403,7 +418,7 @@ class GITS(FittedGrid):
         points: M, on a Karras grid with ρ = 7.
     """
 
-    states: int = 250
+    states: int = 256
     points: int = 61
 
     def __post_init__(self) -> None:
@@ -413,7 +428,8 @@ class GITS(FittedGrid):
         low, high = noise_range(to.schedule, self.noise_min, self.noise_max, self.points)
         ramp = torch.linspace(high ** (1 / 7), low ** (1 / 7), self.points, dtype=torch.float64)
         ratios = ramp**7
-        start = to.clean(self.states, self.seed) + high * to.noise(self.states, self.seed)
+        x0, eps = to.pairs(self.states, self.seed)
+        start = x0 + high * eps
         squares = torch.zeros(self.points, self.points, dtype=torch.float64)
         for rows in to.blocks(self.states, 2 * self.points):
             states, slopes = [start[rows]], []

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from samplerbench.app.config.compose import check_keys
 from samplerbench.app.config.construct import construct, construct_grid, convert
@@ -44,10 +44,9 @@ from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.chains import require_chains
 from samplerbench.bench.floor_free import FloorFree
-from samplerbench.bench.scoring import reference_size
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.models import Denoiser, Guided, Score
+from samplerbench.core.models import Corrupted, Denoiser, Guided, Score
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.errors import InvalidSetting, require
@@ -78,6 +77,7 @@ class Job:
         look: of figures.
         each_best: whether every sampler runs on the grid that is best for it; they are chosen once
             the denoiser is trained.
+        all_rows: the numbers of points that are all that a finite data set has, by key.
     """
 
     sweep: Sweep
@@ -92,6 +92,7 @@ class Job:
     config: dict[str, Any]
     look: Look = field(default_factory=Look)
     each_best: bool = False
+    all_rows: Mapping[str, int] = field(default_factory=dict)
 
 
 def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
@@ -135,6 +136,11 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     budget = chosen_budget(config, sweep)
     floor_free = convert(config.get("floor_free", False), bool, "floor_free") and budget is None
     with_floor = not all(isinstance(one, OutputLawMetric) for one in sweep.metrics.values())
+    used = {
+        "n_train": training is not None or "empirical" in scores,
+        "n_validation": training is not None,
+        "n_reference": len(sweep.reference) > 0,
+    }
     return Job(
         sweep,
         budget,
@@ -148,6 +154,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         base.plain,
         chosen_look(config),
         chosen_each_best(config, sweep),
+        {key: n for key, n in base.reduced.items() if used[key]},
     )
 
 
@@ -183,12 +190,13 @@ def assemble(
     truth = noised_law(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
     if any(isinstance(metric, Metric) for metric in metrics.values()):  # others use no points
-        law, m = truth or base.dataset, whole_number(config, "n_reference")
-        if not is_typed("n_reference"):
-            m = reference_size(law, m)
+        law, m = truth or base.dataset, base.plain["n_reference"]
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     training = build_training(base) if "learned" in scores else None
-    denoisers = {name: chosen_denoiser(base, name, training) for name in scores}
+    denoisers, kinds = {}, {}
+    for kind in scores:
+        for name, score in scores_of(base, kind, training).items():
+            denoisers[name], kinds[name] = score, kind
     workers = whole_number(config, "workers") if config.workers is not None else processor_count()
     sweep = Sweep(
         dataset=base.dataset,
@@ -212,7 +220,8 @@ def assemble(
         repetitions=whole_number(config, "repetitions"),
         floor_repetitions=whole_number(config, "floor_repetitions"),
         origins={
-            name: make_origin(base, name, score, training) for name, score in denoisers.items()
+            name: make_origin(base, kinds[name], score, training)
+            for name, score in denoisers.items()
         },
         block=chosen_block(config, base.dataset.event_shape),
         dtype=chosen_dtype(config.dtype),
@@ -224,21 +233,57 @@ def assemble(
     return sweep, training
 
 
-def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
-    """One of `DENOISERS`, on the job's device; the learned one is not trained yet."""
+def scores_of(base: Basis, kind: str, training: Training | None) -> dict[str, Score]:
+    """The denoisers of one of `DENOISERS` by name: several if its setting is a list."""
+    key = {"guided": "guidance", "corrupted": "corruption.amplitude"}.get(kind)
+    if key is None:
+        return {kind: chosen_denoiser(base, kind, training)}
+    node = OmegaConf.select(base.config, key)
+    values = list(node) if isinstance(node, ListConfig) else [node]
+    require(len(values) > 0, key, values, "a number, or a list of numbers")
+    numbers = [convert(value, float, key) for value in values]
+    require(len(set(numbers)) == len(numbers), key, values, "different numbers")
+    names = [f"{kind} {value:g}" if len(values) > 1 else kind for value in numbers]
+    return {
+        name: chosen_denoiser(base, kind, training, value)
+        for name, value in zip(names, numbers, strict=True)
+    }
+
+
+def chosen_denoiser(
+    base: Basis, name: str, training: Training | None, value: float = math.nan
+) -> Score:
+    """One of `DENOISERS`, on the job's device; the learned one is not trained yet.
+
+    Args:
+        base: of the job.
+        name: of the kind.
+        training: of the learned one.
+        value: γ of the guided one, or ε of the corrupted one.
+    """
     score: Score
     if name == "learned":
         assert training is not None
         score = training.objective.model
     elif name == "empirical":
-        n, seed = whole_number(base.config, "n_train"), base.seeds["data_seed"]
+        n, seed = base.plain["n_train"], base.seeds["data_seed"]
         points = finite(base.dataset.draws(n, "train", seed), "dataset")
         score = Empirical(points).oracle(base.schedule).to(base.device)
     elif name == "pretrained":
         assert base.model is not None
         score = base.model.to(base.device)
     elif name == "guided":
-        score = guided(base).to(base.device)
+        score = guided(base, value).to(base.device)
+    elif name == "corrupted":
+        exact = exact_denoiser(base, "dataset", base.dataset)
+        settings = {key: str(base.config.corruption[key]) for key in ("profile", "direction")}
+        cut = convert(base.config.corruption.cut, float, "corruption.cut")
+        score = Corrupted(exact, value, cut=cut, **settings).to(base.device)
+        across = settings["direction"] == "across"
+        dim = base.dataset.dim
+        require(
+            not across or dim % 2 == 0, "corruption.direction", "across", f"along: dim={dim} is odd"
+        )
     else:
         oracle = base.dataset.exact_score(base.schedule)
         if oracle is None:
@@ -252,7 +297,15 @@ def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
     return Graphed(score) if isinstance(score, Denoiser) else score
 
 
-def guided(base: Basis) -> Guided:
+def exact_denoiser(base: Basis, key: str, law: Dataset) -> Denoiser:
+    """The exact denoiser of a law, or an error that names its key."""
+    oracle = law.oracle(base.schedule)
+    if oracle is None:
+        raise InvalidSetting(key, type(law).__name__, "one with an exact denoiser")
+    return oracle
+
+
+def guided(base: Basis, weight: float) -> Guided:
     """The exact denoiser of the data, guided by that of another data set."""
     config, allowed = base.config, "a data set, such as +dataset@guide=gaussian_spectrum"
     require(config.get("guide") is not None, "guide", None, allowed)
@@ -261,15 +314,10 @@ def guided(base: Basis) -> Guided:
     guide: Dataset = construct(config.guide, "guide")
     dim = base.dataset.dim
     require(guide.dim == dim, "guide.dim", guide.dim, f"{dim}, as the data's")
-
-    def exact(key: str, law: Dataset) -> Denoiser:
-        oracle = law.oracle(base.schedule)
-        if oracle is None:
-            raise InvalidSetting(key, type(law).__name__, "one with an exact denoiser")
-        return oracle
-
-    weight = convert(config.guidance, float, "guidance")
-    return Guided(exact("dataset", base.dataset), exact("guide", guide), weight)
+    model, other = (
+        exact_denoiser(base, key, law) for key, law in (("dataset", base.dataset), ("guide", guide))
+    )
+    return Guided(model, other, weight)
 
 
 def make_origin(base: Basis, name: str, score: Score, training: Training | None) -> Origin:
@@ -280,7 +328,7 @@ def make_origin(base: Basis, name: str, score: Score, training: Training | None)
         return Origin(name, *training_identities(base, training))
     if name == "empirical":
         return Origin(name, identity(score), identity(n))
-    if name == "guided":
+    if name in ("guided", "corrupted"):
         return Origin(name, identity(score), identity(score))
     if name == "pretrained":
         assert base.model is not None
@@ -313,6 +361,8 @@ def chosen_each_best(config: DictConfig, sweep: Sweep) -> bool:
     require(value in (None, EACH_BEST), "grids", value, f"null or {EACH_BEST}")
     if value is None:
         return False
+    allowed = "null beside grid=designed: the best grid may be a designed one in any case"
+    require(not isinstance(sweep.grid, DesignedGrid), "grids", value, allowed)
     first = next(iter(sweep.denoisers.values()), None)
     allowed = "null here: it compares grids by runs of the first denoiser, and there is none"
     require(isinstance(first, Denoiser), "grids", value, allowed)

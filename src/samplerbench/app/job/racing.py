@@ -12,18 +12,19 @@ from samplerbench.app.config.compose import make_member, sampler_settings
 from samplerbench.app.config.folders import member_files
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.course import ITS_OWN, Course, Refusal
+from samplerbench.bench.design import DESIGNED
 from samplerbench.bench.fitting import fitted
 from samplerbench.bench.race import Size, race, run_count
 from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import FittedGrid
 from samplerbench.core.grids import Grid
-from samplerbench.errors import InvalidSetting, first_line
+from samplerbench.errors import InvalidSetting, first_line, require
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.peers import Peer
 
-#: Grids that only make sense with settings of the user.
-NOT_RACED = ("custom", "hold")
+#: Grids that need settings of the user; and designed levels, which the race makes itself.
+NOT_RACED = ("custom", "hold", DESIGNED)
 
 Samplers = Sequence[tuple[str, Sampler]]
 
@@ -63,6 +64,8 @@ def racing_grids(sweep: Sweep, names: Sequence[str] | None = None) -> dict[str, 
         names: of members; None for all.
     """
     own = own_grid(sweep)
+    allowed = "other ones: levels are designed for the finalists in any case"
+    require(DESIGNED not in (names or ()), "grid", DESIGNED, allowed)
     listed = [name for name in member_files("grid") if name not in NOT_RACED]
     chosen = [own, *listed] if names is None else names
     return {

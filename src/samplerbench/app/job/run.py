@@ -27,6 +27,7 @@ from torch import nn
 from samplerbench.app.folder.claim import amend, claim, write_status
 from samplerbench.app.folder.runs import CHECKPOINTS, State
 from samplerbench.app.job.build import Job, build, with_sweep
+from samplerbench.app.job.console import print_designs
 from samplerbench.app.job.racing import fitted_grids, racing_grids
 from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
@@ -37,6 +38,7 @@ from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
 from samplerbench.bench.chains import chain_cells, diagnose, diagnostic_names
+from samplerbench.bench.designing import DESIGNS, DesignedGrid, designed, to_json
 from samplerbench.bench.fitting import TABLE, fitted
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.store import Store, to_data
@@ -83,6 +85,7 @@ def run(config: DictConfig) -> float | None:
         raise
     about |= {"values": value_count(job), "sweep_id": known_id(job)}
     claim(directory, config, about)
+    print(f"run:    {os.path.relpath(directory)}", flush=True)
     try:
         with open_log(job, directory) as log, looking(job.look):
             failed = execute(job, directory, log)
@@ -180,6 +183,9 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
     out = console()
     showing = Showing(job, directory, log, out)
     view = scene(job.sweep, job.training)
+    if job.all_rows:
+        sizes = ", ".join(f"{key}={n:,}" for key, n in job.all_rows.items())
+        out.print(f"data:   {sizes}: all rows of these parts of the data set", markup=False)
     for line in [*mismatch(job.sweep).lines, *known_of_peers(job.sweep)]:
         out.print(line, markup=False)
     if job.training is not None:
@@ -192,6 +198,10 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
         job = choose_grids(job, directory, out)
         showing = replace(showing, job=job)
         view = replace(view, own_grids=job.sweep.own_grids)
+    if isinstance(job.sweep.grid, DesignedGrid):
+        job = design_grids(job, directory, out)
+        showing = replace(showing, job=job)
+        view = replace(view, grid=job.sweep.path_grid, own_grids=job.sweep.own_grids)
     if job.training is not None:
         showing.score_errors()
     failed = []
@@ -213,7 +223,7 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
 
 def known_id(job: Job) -> str:
     """The identity of the sweep; empty before its grids are fitted and chosen."""
-    waits = job.each_best or isinstance(job.sweep.grid, FittedGrid)
+    waits = job.each_best or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
     return "" if waits else job.sweep.books.sweep_id
 
 
@@ -241,6 +251,18 @@ def choose_grids(job: Job, directory: Path, out: Console) -> Job:
     )
     write_atomically(directory / CHOICES, written(choices))
     sweep = with_best(job.sweep, choices)
+    amend(directory, {"sweep_id": sweep.books.sweep_id})
+    return with_sweep(job, sweep)
+
+
+def design_grids(job: Job, directory: Path, out: Console) -> Job:
+    """The job with levels designed for each of its samplers; the run keeps them."""
+    refresh = job.cache is not None and job.cache.refresh
+    sweep, designs = designed(job.sweep, job.cache, refresh)
+    print_designs(designs, out)
+    write_atomically(
+        directory / DESIGNS, json.dumps(list(map(to_json, designs)), indent=1).encode()
+    )
     amend(directory, {"sweep_id": sweep.books.sweep_id})
     return with_sweep(job, sweep)
 
