@@ -151,9 +151,9 @@ def figure(panels: list[dict[str, Any]]) -> Figure:
         drawn.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         subtitle(
             drawn,
-            "Exact denoisers, σ from 10, prior start. Common grid: Karras (ρ = 5, σ_min = .02). Own: the "
-            "best of all grids and of designed levels,\nchosen on training starts, measured on others; "
-            "bars: 95 % intervals.",
+            "Exact denoisers, σ from 10, prior start. Common grid: Karras (ρ = 5, σ_min = .02).\n"
+            "Own: the best of all grids and of designed levels, chosen on training starts and "
+            "measured on others; bars: 95 % intervals",
         )
     return drawn
 
@@ -161,8 +161,9 @@ def figure(panels: list[dict[str, Any]]) -> Figure:
 def table(panels: list[dict[str, Any]]) -> str:
     """The best samplers of each panel and what becomes of the orders, as Markdown."""
     lines = [
-        "| data, evaluations | best on the common grid | best on its own | orders on the common grid: "
-        "kept, lost, reversed | gain of the own grid, least and largest |",
+        "| data, evaluations | best on the common grid | best on its own "
+        "| orders on the common grid: kept, lost, reversed "
+        "| times nearer on the own grid, least and most |",
         "|---|---|---|---|---|",
     ]
     for panel in panels:

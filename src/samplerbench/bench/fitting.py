@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from samplerbench.bench.cell import Origin
-from samplerbench.core.fitted_grids import Fitted, FittedGrid, Fitting, from_bytes, to_bytes
+from samplerbench.core.fitted_grids import (
+    TABLES,
+    Fitted,
+    FittedGrid,
+    Fitting,
+    from_bytes,
+    to_bytes,
+)
 from samplerbench.core.grids import Grid
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.datasets.gaussian_spectrum import gaussian_twin
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, RunFailed, kind_and_line, require
 from samplerbench.identity import arithmetic, identity
 
 if TYPE_CHECKING:
@@ -83,6 +90,7 @@ def fitted(
 
     Raises:
         InvalidSetting: the recipe cannot be fitted here.
+        RunFailed: the code of the denoiser or of the recipe raised an error.
     """
     recipe = sweep.grid
     if not isinstance(recipe, FittedGrid):
@@ -163,8 +171,15 @@ def _computed(sweep: Sweep, recipe: FittedGrid, name: str, model: Score, fit_id:
     assert isinstance(model, Denoiser)  # see require_fits
     law = sweep.dataset
     to = Fitting(model, law, lambda: gaussian_twin(law).variances, sweep.dtype, sweep.device)
-    grid: Grid = recipe.fit(to)
     called = sweep.labels.grid or type(recipe).__name__
+    try:
+        grid: Grid = recipe.fit(to)
+    except InvalidSetting as error:
+        raise InvalidSetting(f"grid.{error.field}", error.value, error.allowed) from error
+    except Exception as error:  # the network or the recipe may be a user's
+        raise RunFailed(f"grid={called} cannot be fitted: {kind_and_line(error)}") from error
+    allowed = f"a recipe whose fit returns {' or '.join(TABLES)}"
+    require(type(grid) in TABLES.values(), "grid", type(grid).__name__, allowed)
     return Fit(called, name, to.evaluations, False, fit_id, to_bytes(grid))
 
 

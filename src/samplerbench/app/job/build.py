@@ -43,6 +43,7 @@ from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.chains import require_chains
+from samplerbench.bench.designing import DesignedGrid
 from samplerbench.bench.floor_free import FloorFree
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
