@@ -928,7 +928,8 @@ def _base(
     function = getattr(grid, "func", grid)
     name = grid if isinstance(grid, str) else getattr(function, "__name__", type(grid).__name__)
     levels: Grid = _built("grid", grid, {}) if isinstance(grid, str) else grid
-    return replace(base, grid=levels, labels=replace(base.labels, grid=name))
+    named = replace(base.labels, grid=name)
+    return replace(base, grid=levels, labels=named, own_grids=())
 
 
 def _one(group: str, given: str | T, kind: Any) -> tuple[str, T]:

@@ -159,7 +159,6 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     }
     if "grid" in request.values or request.settings("grid"):
         grid = str(request.values.get("grid", run.choices.get("grid")))
-        changed["own_grids"] = ()
         changed["grid"] = construct(node(run, request, "grid", grid), "grid")
         changed["own_grids"] = ()
     if "seed" in request.values:
