@@ -26,6 +26,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 import samplerbench as sb
 from samplerbench.app.job.objects import exact_sweep
@@ -34,7 +35,7 @@ from samplerbench.bench.best_grids import chosen
 from samplerbench.bench.course import MEASUREMENT, Course, Entrant
 from samplerbench.bench.race import ratio
 from samplerbench.bench.statistics import holm, t_interval
-from samplerbench.figures.style import sized, styled, subtitle
+from samplerbench.figures.style import curve_style, sized, styled, subtitle
 
 PLACE = Path(__file__).parent / "grids"
 FACTS = PLACE / "held_out.json"
@@ -121,32 +122,26 @@ def interval(values: np.ndarray) -> list[float]:
 def figure(panels: list[dict[str, Any]]) -> Figure:
     """A panel for each data set and number of evaluations; a line for each sampler."""
     names = list(dict.fromkeys(panel["data"] for panel in panels))
-    colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
     with mpl.rc_context(styled()):
-        drawn = Figure(figsize=sized(10.0, 6.4), layout="constrained")
+        drawn = Figure(figsize=sized(2.9 * len(names), 6.2), layout="constrained")
         axes = drawn.subplots(len(NFE), len(names), squeeze=False, sharex=True)
         for panel in panels:
             own = axes[NFE.index(panel["nfe"]), names.index(panel["data"])]
             own.set_yscale("log")
-            for colour, (name, row) in zip(colours, panel["rows"].items(), strict=False):
+            for place, (name, row) in enumerate(panel["rows"].items()):
                 ends = np.array([row["common"], row["own"]])
                 bars = np.abs(ends[:, 1:] - ends[:, :1]).T
-                bars[0] = np.minimum(bars[0], 0.9 * ends[:, 0])
-                own.errorbar(
-                    [0, 1],
-                    ends[:, 0],
-                    bars,
-                    color=colour,
-                    marker="o",
-                    ms=3,
-                    capsize=1.5,
-                    label=name,
-                )
+                x = np.array([0.0, 1.0]) + 0.02 * (place - 3.5)  # so that bars do not overlap
+                look = {"ms": 4, "capsize": 1.5, "label": name, **curve_style(place).line}
+                own.errorbar(x, ends[:, 0], bars, **look)
+            own.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            own.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            own.yaxis.set_minor_formatter(NullFormatter())
             own.set_xticks([0, 1], ["common grid", "each its own"])
             own.set_xlim(-0.3, 1.3)
             own.set_title(f"{panel['data']}, {panel['nfe']} evaluations", fontsize="medium")
         for row in axes:
-            row[0].set_ylabel("distance to the converged run / sd")
+            row[0].set_ylabel("distance to the converged run (sd)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         drawn.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         subtitle(
