@@ -130,12 +130,14 @@ class Sample:
 
     def losses(self, grids: list[Levels]) -> Tensor:
         """The losses of every start, (grids, starts), float64; inf where they are not finite."""
-        outputs = self.runs.outputs(grids)
-        if self.measured is None:
-            losses = self.residuals(outputs).square().sum(-1)
-        else:
-            losses = self.measured(outputs)
+        losses = self.of_outputs(self.runs.outputs(grids))
         return losses.nan_to_num(nan=math.inf, posinf=math.inf)
+
+    def of_outputs(self, outputs: Tensor) -> Tensor:
+        """The losses of outputs (grids, n, dim), shape (grids, starts)."""
+        if self.measured is not None:
+            return self.measured(outputs)
+        return self.residuals(outputs).square().sum(-1)
 
 
 def _least_spread(log_ratios: Tensor) -> Tensor:

@@ -223,12 +223,17 @@ class Descent:
         self.left, self._end = budget, 0
         #: (loss, ln κ of the free levels) of the grids so far.
         self.tried: list[tuple[float, Vector]] = []
+        #: The same of BFGS, whose loss may be another one.
+        self.polished: list[tuple[float, Vector]] = []
 
     def from_grid(self, theta: Vector, budget: int) -> None:
         """Descend from a grid, with a part of the budget at most."""
         from scipy.optimize import least_squares, minimize  # slow to import
 
+        if self.sample.measured is not None:  # to the neighbourhood by squares, then exactly
+            budget //= 2
         self._end = max(0, self.left - budget)
+        before = len(self.tried)
         with suppress(_Spent):
             if len(self.residuals(theta)) < len(theta):  # a Gaussian of few dimensions
                 minimize(self.loss, theta, jac=True, method="BFGS", options={"gtol": 1e-7})
@@ -243,6 +248,13 @@ class Descent:
                 gtol=1e-10,
                 max_nfev=10**6,
             )
+        if self.sample.measured is None:
+            return
+        self._end = max(0, self.left - budget)
+        _, logs = min(self.tried[before:], key=lambda pair: pair[0])
+        with suppress(_Spent):
+            theta = self.space.theta(self.space.levels(logs))
+            minimize(self.loss, theta, jac=True, method="BFGS", options={"gtol": 1e-7})
 
     def _spend(self, grids: int) -> None:
         if self.left - grids < self._end:
@@ -270,8 +282,8 @@ class Descent:
         self._spend(1 + len(logs))
         moved = [self.space.levels(logs - step) for step in self.change * np.eye(len(logs))]
         outputs = self.sample.runs.variations(self.space.levels(logs), moved, -self.change)
-        losses = self._flat(outputs).square().sum(1).nan_to_num(nan=1e6, posinf=1e6)
-        self.tried.append((float(losses[0]), logs))
+        losses = self.sample.of_outputs(outputs).mean(1).nan_to_num(nan=1e6, posinf=1e6)
+        self.polished.append((float(losses[0]), logs))
         slopes: Vector = ((losses[0] - losses[1:]) / self.change).numpy()
         return float(losses[0]), slopes @ rates
 
@@ -469,7 +481,7 @@ def _more(space: Space, first: Levels) -> list[Levels]:
 
 
 def _descended(descent: Descent, grids: Sequence[Levels]) -> list[tuple[float, Vector]]:
-    """The grids on the ways down from the best of the first grids, the best one first."""
+    """The best grids on the ways down from the best of the first grids."""
     space = descent.space
     thetas = [space.theta(levels) for levels in grids]
     inside = [space.levels(space.logs(theta)[0]) for theta in thetas]
@@ -478,7 +490,8 @@ def _descended(descent: Descent, grids: Sequence[Levels]) -> list[tuple[float, V
     share = descent.left // _DESCENTS
     for place in order[:_DESCENTS]:
         descent.from_grid(thetas[place], share)
-    return sorted(descent.tried, key=lambda pair: pair[0])
+    ways = (descent.tried, descent.polished)
+    return [one for way in ways for one in sorted(way, key=lambda pair: pair[0])[:_COMPARED]]
 
 
 def _chosen(
@@ -488,12 +501,11 @@ def _chosen(
     standards: Mapping[str, Levels],
 ) -> tuple[float, Levels, str]:
     """(training loss, levels) of the best candidate on the choice starts, and the best standard."""
-    few = tried[:_COMPARED]
-    candidates = [space.levels(logs) for _, logs in few]
+    candidates = [space.levels(logs) for _, logs in tried]
     losses = sample.losses([*candidates, *standards.values()]).mean(1)
-    place = int(losses[: len(few)].argmin())
-    standard = list(standards)[int(losses[len(few) :].argmin())]
-    return few[place][0], candidates[place], standard
+    place = int(losses[: len(tried)].argmin())
+    standard = list(standards)[int(losses[len(tried) :].argmin())]
+    return tried[place][0], candidates[place], standard
 
 
 def _change_of(model: Denoiser) -> float:
