@@ -8,7 +8,7 @@ import torch
 
 from samplerbench.bench import fitting
 from samplerbench.bench.cache import Cache
-from samplerbench.bench.cell import Origin
+from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.fitting import fitted, require_fits, with_table
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import Entropic, Fitted, FittedGrid, Spectral
@@ -129,6 +129,8 @@ def test_paths_of_two_trainings_have_other_bits_and_one_setting():
 def test_a_fit_is_kept_by_its_identity(tmp_path, monkeypatch):
     first = fitted(sweep_of(), Cache(tmp_path))[1]
     assert fitted(sweep_of(), None)[1] == replace(first, known=True)  # in this process
+    named = fitted(sweep_of(labels=Labels(grid="mine")), None)[1]
+    assert (named.known, named.grid) == (True, "mine")
     monkeypatch.setattr(fitting, "_KNOWN", {})
     monkeypatch.setattr(fitting, "_computed", None)
     again = fitted(sweep_of(seed=3, steps=[5]), Cache(tmp_path))[1]

@@ -105,7 +105,8 @@ def fitted(
             files = {TABLE: fit.table, COST: str(fit.evaluations).encode()}
             cache.keep_archive(fit_id, files)
     _KNOWN[fit_id] = replace(fit, known=True)
-    return with_table(sweep, fit.table), fit
+    # a known fit may have had other names
+    return with_table(sweep, fit.table), replace(fit, grid=_called(sweep), denoiser=name)
 
 
 def with_table(sweep: Sweep, table: bytes) -> Sweep:
@@ -171,7 +172,7 @@ def _computed(sweep: Sweep, recipe: FittedGrid, name: str, model: Score, fit_id:
     assert isinstance(model, Denoiser)  # see require_fits
     law = sweep.dataset
     to = Fitting(model, law, lambda: gaussian_twin(law).variances, sweep.dtype, sweep.device)
-    called = sweep.labels.grid or type(recipe).__name__
+    called = _called(sweep)
     try:
         grid: Grid = recipe.fit(to)
     except InvalidSetting as error:
@@ -181,6 +182,11 @@ def _computed(sweep: Sweep, recipe: FittedGrid, name: str, model: Score, fit_id:
     allowed = f"a recipe whose fit returns {' or '.join(TABLES)}"
     require(type(grid) in TABLES.values(), "grid", type(grid).__name__, allowed)
     return Fit(called, name, to.evaluations, False, fit_id, to_bytes(grid))
+
+
+def _called(sweep: Sweep) -> str:
+    """The name of the sweep's recipe: that of its yaml, or its class."""
+    return sweep.labels.grid or type(sweep.grid).__name__
 
 
 def _recalled(fit_id: str, cache: Archives | None, sweep: Sweep, name: str) -> Fit | None:
