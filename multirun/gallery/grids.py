@@ -139,7 +139,7 @@ def figure(panels: list[dict[str, Any]]) -> Figure:
             own.yaxis.set_minor_formatter(NullFormatter())
             own.set_xticks([0, 1], ["common grid", "each its own"])
             own.set_xlim(-0.3, 1.3)
-            own.set_title(f"{panel['data']}, {panel['nfe']} evaluations", fontsize="medium")
+            own.set_title(f"{panel['data']}, NFE ≤ {panel['nfe']}", fontsize="medium")
         for row in axes:
             row[0].set_ylabel("distance to the converged run (sd)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -192,7 +192,7 @@ def statements(panels: list[dict[str, Any]]) -> str:
         cells = []
         for key in ("common", "own"):
             found = [panel["signs"][key][place] for panel in panels]
-            cells.append(f"{found.count(-1)} : {found.count(1)} ({found.count(0)} undecided)")
+            cells.append(f"{found.count(-1)} : {found.count(1)}")
         lines.append(f"| {a} : {b} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from samplerbench.bench.course import Entrant, Refusal
 from samplerbench.bench.race import LAWS, PATHS, Measured, Standing, Verdict
 from samplerbench.bench.rounding import difference, plain
-from samplerbench.core.grids import Levels
+from samplerbench.core.grids import Levels, TruncatedLevels
 from samplerbench.samplers.base import Sampler
 
 #: The most names in a line.
@@ -70,7 +70,9 @@ class Recommendation:
 
     @property
     def _which(self) -> str:
-        cost = self.sampler.evaluations(self.steps)
+        plain = isinstance(self.levels, TruncatedLevels)
+        of = self.sampler.plain_evaluations if plain else self.sampler.evaluations
+        cost = of(self.steps)
         same = self.verdict.winner.same
         also = f" (the same as {_listed(same)})" if same else ""
         return f"use {self.entrant.label}: {self.steps} steps, {cost} evaluations{also}"
