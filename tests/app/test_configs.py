@@ -36,6 +36,7 @@ CHAINS = ["denoiser=oracle", "sampler=hmc", "metric=moments"]
 SPECTRUM = ["dataset=gaussian_spectrum", "denoiser=oracle", "metric=w2_law_gaussian"]
 NEEDS = {
     ("dataset", "four_well"): ["metric=w_law_1d"],
+    ("grid", "designed"): ["sampler=heun"],  # the default one draws noise
     **{
         ("objective", name): FREE[1:] for name in ("hyvarinen", "hutchinson", "sliced", "sliced_vr")
     },

@@ -16,6 +16,7 @@ from samplerbench.app.config.folders import member_files
 from samplerbench.bench.budget.parts import PARTS
 from samplerbench.bench.cell import CELL, NAMES, point_count, sampler_name
 from samplerbench.bench.chains import MIXED
+from samplerbench.bench.designing import Carried, Designed
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
 from samplerbench.bench.rounding import difference, distance, plain
@@ -319,6 +320,63 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
             for sigma, line in means.iterrows()
         ]
         out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}", markup=False)
+
+
+def print_designs(designs: Sequence[Designed], out: Console) -> None:
+    """A line for each design: the best standard grid, the designed one and the gain; the levels."""
+    if not designs:
+        return
+    first = designs[0]
+    by = {"sd": "root mean square distance to the converged run, in units of the data's sd"}
+    what = by.get(first.unit, f"{first.criterion}, in {first.unit}")
+    held = "exact" if first.lower == first.upper else "on held-out starts"
+    out.print(f"designed grids, {first.denoiser}, {first.start}: {what}, {held}", markup=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("sampler", overflow="fold")
+    for column in ("N", "NFE", "standard", "value", "designed", "times better", "tried"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column("result", overflow="fold")
+    for one in designs:
+        table.add_row(
+            sampler_name(one.sampler, one.settings),
+            *(f"{one.steps}", f"{one.nfe}", one.standard),
+            *(plain(one.standard_value), plain(one.designed_value)),
+            gain_text(one.gain, one.lower, one.upper),
+            f"{one.candidates} grids",
+            one.verdict,
+        )
+    out.print(table)
+    for one in designs:
+        levels = ", ".join(f"{ratio:.4g}" for ratio in one.ratios)
+        out.print(f"σ/α, {one.name}, {one.grid}: {levels}", markup=False, soft_wrap=True)
+
+
+def print_carried(lines: Sequence[Carried], out: Console) -> None:
+    """Where a design was made for something else: whether it is better there."""
+    if not lines:
+        return
+    out.print("how far the designs carry: each one on something that it was not made for")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("designed for", overflow="fold")
+    table.add_column("run with", overflow="fold")
+    for column in ("standard", "value", "designed", "times better"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column("the design is", overflow="fold")
+    for one in lines:
+        table.add_row(
+            *(one.design, one.to, one.standard),
+            *(plain(one.standard_value), plain(one.designed_value)),
+            gain_text(one.gain, one.lower, one.upper),
+            one.verdict,
+        )
+    out.print(table)
+
+
+def gain_text(gain: float, lower: float, upper: float) -> str:
+    """A ratio of values with its interval."""
+    if lower == upper:
+        return f"{plain(gain)}"
+    return f"{plain(gain)} ({plain(lower)} to {plain(upper)})"
 
 
 def print_chains(out: Console, table: pd.DataFrame) -> None:
