@@ -52,6 +52,14 @@ from samplerbench.verify.contract import CONTRACTS
 torch.set_num_threads(1)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files whose tests are all left out are not imported, which takes seconds in each process."""
+    chosen = config.getoption("markexpr")
+    is_bench = collection_path.name == "benchmarks" and "not bench" in chosen
+    is_slow = collection_path.name == "test_fuzz.py" and "not slow" in chosen
+    return True if is_bench or is_slow else None
+
+
 @pytest.fixture(autouse=True)
 def gradients_stay_on() -> Iterator[None]:
     """A test that leaves gradients switched off fails, and not the tests after it."""

@@ -181,14 +181,14 @@ def test_the_heatmaps_colours_end_at_the_97th_percentile_of_the_last_panel(line)
     assert image.norm.vmax == -image.norm.vmin == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_frame_fits_the_data_for_many_points_as_for_few():
-    for count in (10**4, 2**24 + 1):
-        cloud = torch.linspace(0, 1, count).repeat_interleave(2).reshape(-1, 2)
-        cloud[-1] = 1e6  # a single point far away is not shown
-        cloud[-2] = torch.inf
-        shown = framed(cloud, None)
-        assert shown.centre == pytest.approx((0.5, 0.5), abs=1e-3)
-        assert shown.half_width == pytest.approx((0.575 * 0.99,) * 2, rel=1e-3)
+@pytest.mark.parametrize("count", [10**4, pytest.param(2**24 + 1, marks=pytest.mark.slow)])
+def test_a_frame_fits_the_data_for_many_points_as_for_few(count):
+    cloud = torch.linspace(0, 1, count).repeat_interleave(2).reshape(-1, 2)
+    cloud[-1] = 1e6  # a single point far away is not shown
+    cloud[-2] = torch.inf
+    shown = framed(cloud, None)
+    assert shown.centre == pytest.approx((0.5, 0.5), abs=1e-3)
+    assert shown.half_width == pytest.approx((0.575 * 0.99,) * 2, rel=1e-3)
     assert framed(cloud, (1.0, 2.0)) == Frame((0.0, 0.0), (1.0, 2.0))
 
 
