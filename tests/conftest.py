@@ -40,6 +40,7 @@ from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.datasets.mixture import mixture
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.features import Features
@@ -178,6 +179,7 @@ def normals(count: int, generator: np.random.Generator) -> Tensor:
 WITHOUT_FILES: dict[str, Callable[[], Any]] = {
     "dataset=density": lambda: Density(bell, 2, exact_draws=normals),
     "dataset=file": lambda: Divided(POINTS),
+    "dataset=gaussian_mixture": lambda: mixture([[0, 0], [3, 1]], [1, [0.5, 2]], [2, 1]),
     "metric=fid": lambda: FID(Features(nn.Identity(), (2,))),
     "metric=kid": lambda: KID(Features(nn.Identity(), (2,))),
 }
