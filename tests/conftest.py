@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import inspect
 import json
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
@@ -75,11 +77,23 @@ def no_time_is_lost() -> Iterator[None]:
     """A process that runs a thousand tests leaves out what only costs time in each of them.
 
     Imported modules are not searched for garbage again and again, files are not forced onto the
-    disk (tests of a full disk put their own `os.fsync` here), and a config that does not set
-    `hydra.mode` is not composed a second time in order to know it.
+    disk (tests of a full disk put their own `os.fsync` here), a yaml file of conf/ is parsed once,
+    and a config that does not set `hydra.mode` is not composed a second time in order to know it.
     """
+    conf, parse, parsed = str(folders.conf_directory()), yaml.load, {}
+
+    def load(stream: Any, Loader: Any) -> Any:
+        name = str(getattr(stream, "name", ""))
+        if not name.startswith(conf):
+            return parse(stream, Loader)
+        key = name, Loader.__name__
+        if key not in parsed:
+            parsed[key] = parse(stream, Loader)
+        return copy.deepcopy(parsed[key])
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        patch.setattr(yaml, "load", load)
         asked = Hydra.get_mode
 
         def get_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
