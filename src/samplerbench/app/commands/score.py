@@ -129,8 +129,8 @@ def score_files(
     for name, cloud in clouds.items():
         worth, _ = cloud.ess_and_r_hat
         if worth < FEWEST:
-            number = f"{worth} rows" if cloud.chains is None else f"an ESS of {worth}"
-            text = f"{name}: no interval from {number}: at least {FEWEST} have one"
+            worth_of = f"{worth} rows" if cloud.chains is None else f"an ESS of {worth}"
+            text = f"{name}: no interval from {worth_of}: at least {FEWEST} have one"
             console().print(text, markup=False)
         if cloud.chains is not None and len(cloud.chains.frames) < cloud.chains.frames.shape[1]:
             draws, chains, _ = cloud.chains.frames.shape

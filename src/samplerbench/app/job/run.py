@@ -44,6 +44,7 @@ from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_
 from samplerbench.figures.common import looking
 from samplerbench.files import set_aside, write_atomically
 from samplerbench.logs.base import Log, RunInfo, run_name
+from samplerbench.memory import keep_freed_memory
 from samplerbench.samplers.peers import Peer
 from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, check_losses, load
 
@@ -61,6 +62,7 @@ def run(config: DictConfig) -> float | None:
         InvalidSetting: before any work, if the config cannot be run.
         RunFailed: the training failed, a cell failed, or the disk is full.
     """
+    keep_freed_memory()
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
     about = {
