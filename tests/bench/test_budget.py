@@ -651,7 +651,7 @@ def test_what_does_not_fit_is_blamed_and_said_first(dataset, said, dominates):
     of = budget(
         dataset,
         [("heun", Heun())],
-        steps=[16, 36],
+        steps=[36],
         n_samples=250,
         converged_steps=40,
         reference=dataset.draws(1000, "evaluation", 0),
