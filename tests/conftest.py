@@ -37,6 +37,7 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import GeometricVE, NoiseSchedule, Rectified, VPLinear
 from samplerbench.core.targets import Target
+from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.density import Density
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.empirical import Empirical
@@ -45,6 +46,7 @@ from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.mixture import mixture
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.metrics.features import Features
 from samplerbench.metrics.fid import FID
 from samplerbench.metrics.kid import KID
@@ -275,6 +277,16 @@ THREE: tuple[type[NoiseSchedule], ...] = (GeometricVE, VPLinear, Rectified)
 def any_member(request: pytest.FixtureRequest) -> tuple[str, Any]:
     kind, build = request.param()
     return kind, build()
+
+
+@walk(members("dataset"))
+def any_dataset(request: pytest.FixtureRequest) -> Dataset:
+    return request.param()
+
+
+@walk(members("metric"))
+def any_metric(request: pytest.FixtureRequest) -> Metric | LawMetric:
+    return request.param()
 
 
 @walk({repr(path): lambda path=path: path for path in SCHEDULES})

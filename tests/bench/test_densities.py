@@ -224,6 +224,23 @@ def test_the_estimates_are_those_of_known_laws():
         assert 0 <= KLLaw().estimate(values).value < 0.01
 
 
+def test_pieces_of_the_points_change_no_estimate(monkeypatch):
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 3
+    whole = KLLaw().estimate(values)
+    excess = values.expm1()
+    both = torch.stack([-values, excess])
+    covariance = both.cov()
+    coefficient = float(-covariance[0, 1] / covariance[1, 1])
+    terms = coefficient * excess - values
+    assert whole.value == pytest.approx(float(terms.mean()), rel=1e-12)
+    assert whole.info["coefficient"] == pytest.approx(coefficient, rel=1e-12)
+    assert whole.info["half_width"] == pytest.approx(1.96 * float(terms.std()) / 1000**0.5)
+    monkeypatch.setattr("samplerbench.metrics.kl_law.PIECE", 64)
+    pieces = KLLaw().estimate(values)
+    assert pieces.value == pytest.approx(whole.value, rel=1e-12)
+    assert dict(pieces.info) == pytest.approx(dict(whole.info), rel=1e-12)
+
+
 def test_four_wells_have_a_density():
     law = FourWellBoltzmann()
     found = ratios(sweep_of(law, [Heun()], [30], start="exact", n=512))

@@ -38,6 +38,7 @@ from samplerbench.core.models import Counted, Denoiser, Density
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start
 from samplerbench.core.tangents import WithTangents, jacobian, with_tangents
+from samplerbench.metrics.base import PIECE
 from samplerbench.samplers.base import Sampler, final_state
 
 if TYPE_CHECKING:
@@ -187,6 +188,14 @@ def _rescaled(law: LineNodes, levels: Levels) -> LineNodes:
     return replace(law, points=points, log_density=density, coarse=coarse)
 
 
+def _mean_ratio(log_ratios: Tensor) -> tuple[float, float]:
+    """The mean of r and its standard error, without an array of all r."""
+    count, pieces = len(log_ratios), torch.split(log_ratios, PIECE)
+    mean = math.fsum(float(piece.exp().sum()) for piece in pieces) / count
+    squares = math.fsum(float((piece.exp() - mean).square().sum()) for piece in pieces)
+    return mean, math.sqrt(squares / (count - 1) / count) if count > 1 else math.nan
+
+
 @torch.no_grad()
 def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     """ln p − ln q at points of the cell's law, which depend on its seed and repetition."""
@@ -199,7 +208,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     assert isinstance(model, Denoiser)
     counted = Counted(model)
     noise = KeyedNoise(("density", sweep.seed))  # never used
-    parts, turned = [], 0
+    values, turned = torch.empty(count, dtype=torch.float64), 0
     for block in range(count // rows):
         key = (sweep.seed, cell.repetition, block)
         x = start.draw(sweep.dataset, rows, first, key).to(sweep.device, torch.float64)
@@ -209,11 +218,10 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
         sign, log_volume = torch.linalg.slogdet(jacobian(out))
         turned += int((sign <= 0).sum())
         log_q = log_density_of_start(sweep, start, x, first) - log_volume
-        parts.append((sweep.dataset.log_density(out[0]) - log_q).cpu())
-    values, nfe = torch.cat(parts), counted.evaluations * rows // count
+        values[block * rows : (block + 1) * rows] = sweep.dataset.log_density(out[0]) - log_q
+    nfe = counted.evaluations * rows // count
     seconds = time.perf_counter() - began
-    ratio = values.exp()
-    mean, error = float(ratio.mean()), float(ratio.std()) / math.sqrt(count)
+    mean, error = _mean_ratio(values)
     if turned == 0 and abs(mean - 1) <= _ERRORS * error + _ROUNDING:
         return OutputLaw(values, nfe, seconds)
     info = {"mean_ratio": mean, "half_width": 1.96 * error, "turned": turned / count}

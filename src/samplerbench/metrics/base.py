@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.datasets.base import LARGEST, Dataset
+from samplerbench.datasets.base import LARGEST, Dataset, all_usable
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting, require
 
@@ -226,6 +226,8 @@ class SpectrumDistance(OutputLawMetric):
 
 #: A density needs dim derivatives of each state, and dim² numbers.
 MOST_DIM = 128
+#: Points at a time, so that an estimate from many needs no further array of their number.
+PIECE = 2**16
 
 
 class Divergence(OutputLawMetric):
@@ -308,8 +310,8 @@ def finite_points(points: Tensor, name: str, dim: int | None = None) -> Tensor:
     points = points.detach()
     if points.dtype != torch.float32:
         points = points.double()
-    usable = points.abs() < LARGEST
-    if not usable.all():
+    if not all_usable(points):
+        usable = points.abs() < LARGEST
         row, column = (~usable).nonzero()[0].tolist()
         allowed = f"finite and smaller than {LARGEST:g} in size"
         raise InvalidSetting(f"{name}[{row}, {column}]", float(points[row, column]), allowed)
