@@ -276,6 +276,16 @@ class Divergence(OutputLawMetric):
         """The divergence from ln r at the nodes of q and their masses, shape (n,) each."""
 
 
+def mean_ratio(excess: Tensor) -> dict[str, float]:
+    """The mean of r, an estimate of E_q[r], and half of its 95 % interval.
+
+    Args:
+        excess: r − 1 at n points drawn from q, shape (n,).
+    """
+    half = 1.96 * float(excess.std()) / math.sqrt(len(excess))
+    return {"mean_ratio": float(excess.mean()) + 1, "mean_ratio_half_width": half}
+
+
 def by_quadrature(
     law: LineNodes, distance: Callable[[LineNodes], float], **info: float
 ) -> Measurement:

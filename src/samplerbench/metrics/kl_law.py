@@ -9,7 +9,8 @@ c is the regression coefficient with the smallest variance of the mean. For q cl
 values, c is about 0. If the fitted estimate is negative, c = 1 is used.
 
 `info` has `half_width`, half of the 95 % interval of this value for independent points (evenly
-drawn points vary less), `mean_ratio`, which estimates E_q[r], and `coefficient`, which is c.
+drawn points vary less), `mean_ratio`, which estimates E_q[r], with `mean_ratio_half_width`, half of
+its own interval, and `coefficient`, which is c.
 
 In one dimension the first mean is an integral, also for samplers that draw noise, see
 `bench.line_densities`. Then `info` has `quadrature_error`, and `mean_ratio` is the mass of p where
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from samplerbench.metrics.base import Divergence, Measurement
+from samplerbench.metrics.base import Divergence, Measurement, mean_ratio
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,7 @@ class KLLaw(Divergence):
         if terms.mean() < 0:
             coefficient, terms = 1.0, plain + excess
         half = 1.96 * float(terms.std()) / math.sqrt(len(terms))
-        ratio = float(excess.mean()) + 1
-        info = {"half_width": half, "mean_ratio": ratio, "coefficient": coefficient}
+        info = {"half_width": half, **mean_ratio(excess), "coefficient": coefficient}
         return Measurement(float(terms.mean()), math.nan, math.nan, None, 0, info)
 
     def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:
