@@ -138,6 +138,7 @@ MISTAKES = [
     ("smapler=ddim", "smapler=ddim", "no such key; did you mean sampler"),
     ("+n_sample=5", "n_sample=5", "no part of a job uses it; did you mean n_samples?"),
     ("eta=1", "eta=1", "did you mean sampler.ddim.eta?"),
+    ("+eta=0.5", "eta=0.5", "no part of a job uses it; did you mean sampler.ddim.eta?"),
     ("dataset=two_moons dataset.nois=1", "dataset.nois=1", "did you mean dataset.noise?"),
     ("sampler=[ddim,huen]", "sampler/huen", "did you mean heun?"),
     ("reports", "reports: must be a command", "did you mean report?"),

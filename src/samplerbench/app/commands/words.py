@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from samplerbench.errors import require
+from samplerbench.errors import require, similar
 
 _IS_THERE = {"folder": os.path.isdir, "file or folder": os.path.exists}
 
@@ -55,7 +55,7 @@ def read_words(
             group, dot, _ = key.partition(".")
             is_key = key in keys or (bool(dot) and group in groups)
             allowed = f"left out: {command} uses {', '.join((*keys, *options))}"
-            allowed += f", and no {place} has this name"
+            allowed += f", and no {place} has this name{similar(key, keys)}"
             require(is_key, *((key, value) if equals else (command, word)), allowed)
             value = value if equals else next(rest, "")
             require(bool(value), key, value, "followed by its value")

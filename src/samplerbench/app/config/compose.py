@@ -100,7 +100,8 @@ def check_keys(config: DictConfig) -> None:
     known = {*_keys_of_main_job(), *groups(), "hydra"}
     for key in map(str, config):
         if key not in known:
-            allowed = f"left out: no part of a job uses it{similar(key, known - {'defaults'})}"
+            paths = (path for path in _paths(config) if path.partition(".")[0] in known)
+            allowed = f"left out: no part of a job uses it{similar(key, paths)}"
             raise InvalidSetting(key, config._get_node(key), allowed)
 
 
@@ -139,7 +140,8 @@ def member_node(group: str, name: str, settings: Mapping[str, object] | None = N
     """
     known = member_files(group)
     if name not in known:
-        raise InvalidSetting(group, name, f"one of {', '.join(known)}")
+        allowed = f"one of {', '.join(known)}{similar(str(name), known)}"
+        raise InvalidSetting(group, name, allowed)
     node = read_member(known[name])
     for key, value in (settings or {}).items():
         try:

@@ -72,6 +72,12 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
     write_status(directory, "running")
 
 
+def amend(directory: Path, more: Mapping[str, Any]) -> None:
+    """Add what the run of this process has found to the file about it."""
+    about = json.loads((directory / ABOUT).read_bytes())
+    _write(directory / ABOUT, {**about, **more})
+
+
 def write_status(directory: Path, state: State, message: str = "") -> None:
     """Write the state of the run; unless it is running, release its folder."""
     process = {"host": socket.gethostname(), "process": os.getpid(), "lock": is_held(directory)}
