@@ -155,9 +155,9 @@ class Budget:
             if reason is not None:
                 raise InvalidSetting("metric", name, f"another one: {reason}")
         self._require_training_points()
-        exact = {*self.sweep.metrics} <= {*self.sweep.exact_metrics}
+        once = {*self.sweep.metrics} <= {*self.sweep.exact_metrics}
         require(
-            exact or self.sweep.repetitions >= 2,
+            once or self.sweep.repetitions >= 2,
             "repetitions",
             self.sweep.repetitions,
             "at least 2: one repetition has no interval",
