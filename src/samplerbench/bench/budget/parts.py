@@ -216,7 +216,9 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     found = parts(table, converged_steps)
     totals = found[(found["part"] == "total") & found["metric"].isin(_of_laws(table))]
     least = totals.groupby("metric")["mean"].min()
-    other = pd.Series(own.index.get_level_values("metric").map(least.to_dict()), own.index, dtype=float)
+    other = pd.Series(
+        own.index.get_level_values("metric").map(least.to_dict()), own.index, dtype=float
+    )
     allowed = (tolerance * own.combine(other.fillna(0.0), max)).rename("allowed").to_frame()
     allowed = allowed.assign(of=np.where(other > own, SMALLEST, OF_IT)).reset_index()
     lines = moved.rename(columns={"mean": "moved"}).merge(apart, on=KEY, how="left")
