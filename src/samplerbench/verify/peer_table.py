@@ -202,12 +202,12 @@ class Facts:
     not_finite: tuple[int, ...]
     refused: tuple[int, ...]
     ran: int
+    in_double: float
     floats: bool
+    global_draws: bool
+    neighbours: bool
     same: str
     apart: float
-    in_double: float = math.nan
-    global_draws: bool = False
-    neighbours: bool = False
 
 
 def facts(peer: Peer, found: Curve) -> Facts:
