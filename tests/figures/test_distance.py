@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.cell import NOT_A_DENSITY, sampler_name
 from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.budget import waterfall
@@ -456,3 +456,17 @@ def test_a_style_has_its_width_and_its_size_of_text(cells, chosen, width, rows):
 def test_a_look_that_is_none_is_refused(wrong, message):
     with pytest.raises(InvalidSetting, match=message):
         Look(**wrong)
+
+
+def test_the_mark_of_a_missing_value_is_within_its_panel(row):
+    """Also if the only curve has one point, elsewhere on a logarithmic axis."""
+    rows = [row("oracle", "exact", "heun", 9, r, 0.06 + 0.01 * r) for r in (0, 1)]
+    rows.append(row("oracle", "exact", "heun", 4, 0, math.nan, status=NOT_A_DENSITY))
+    figure = distance_against(pd.DataFrame(rows), "w")
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert low < 4 < 9 < high
+    assert sorted(axes.get_xticks()) == [4, 9]
+    (mark,) = axes.texts
+    assert axes.bbox.contains(*mark.get_window_extent().p0)

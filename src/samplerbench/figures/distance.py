@@ -131,7 +131,8 @@ def distance_curves(
                 mark_missing(panel, missing[missing["start"] == start], x, styles)
             panel.set_title(start_title(start))
             share = panel.get_position().width if width is None else (_PANEL - 0.5) / width
-            label_log_axis(panel, cells[x], share)
+            numbers = cells[x] if missing is None else pd.concat([cells[x], missing[x]])
+            label_log_axis(panel, numbers, share)
             panel.set_xlabel(X_TITLES[x])
             panel.set_ylabel(title)
         handles = legend_keys(
@@ -194,6 +195,9 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
     """
     names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
     marks = sorted(set(zip(rows[x], rows["denoiser"], names, strict=True)))
+    # without height and unseen, so that the axis reaches the places of all marks
+    places = [place for place, *_ in marks]
+    axes.plot(places, [1.0] * len(places), ls="", transform=axes.get_xaxis_transform())
     for line, (place, denoiser, name) in enumerate(marks):
         colour = styles[name].colour if name in styles else "0.3"
         axes.annotate(
