@@ -47,6 +47,8 @@ def test_a_mixture_from_a_file(tmp_path):
     assert mixture(path=str(path)) == mixture(points.tolist(), matrices.tolist(), [1, 3])
     np.savez(path, means=points, covariances=np.array(0.3))
     assert mixture(path=str(path)) == mixture(points.tolist(), 0.3)
+    # what the file does not have comes from the settings
+    assert mixture(path=str(path), weights=[1, 3]) == mixture(points.tolist(), 0.3, [1, 3])
 
 
 BAD = {
