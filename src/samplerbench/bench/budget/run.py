@@ -143,7 +143,7 @@ class Budget:
         for name, sampler in self.sweep.samplers:
             if sampler.order is None and not sampler.brings_levels:
                 allowed = (
-                    "not a Langevin sampler: its limit is a small step and a long time, not many "
+                    "one that declares an order: the error of the others need not vanish with many "
                     "steps of the path, so an error budget is not applicable; leave budget=null"
                 )
                 raise InvalidSetting("sampler", name, allowed)
