@@ -370,6 +370,10 @@ def test_impossible_budgets_are_refused(tmp_path):
         # the error of a restart falls with `restart_steps`
         (lambda: budget(law, [("restart", Restart())]), r"sampler=restart: must be one that"),
         (lambda: Budget(replace(sweep, denoisers={"learned": oracle})), "oracle"),
+        (
+            lambda: Budget(replace(sweep, denoisers={"oracle": oracle, "guided 2": oracle})),
+            r"denoiser=\['guided 2'\]: must be oracle, learned or empirical in an error budget",
+        ),
         (lambda: Budget(replace(sweep, starts={"prior": Prior()})), "exact"),
         # an even start and a random one have different floors; that is no mismatch
         (lambda: with_starts(Prior(), sobol_exact()), r"both drawn evenly .* or neither"),

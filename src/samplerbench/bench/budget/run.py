@@ -130,6 +130,9 @@ class Budget:
             list(self.sweep.denoisers),
             "with oracle: the budget needs the exact denoiser",
         )
+        others = sorted({*self.sweep.denoisers} - {"oracle", "learned", "empirical"})
+        allowed = "oracle, learned or empirical in an error budget, which has no part for others"
+        require(not others, "denoiser", others, allowed)
         starts = self.sweep.starts
         exact = [name for name, start in starts.items() if start.uses_data]
         allowed = "exact or exact_sobol: the budget needs one exact start"
