@@ -470,3 +470,13 @@ def test_the_mark_of_a_missing_value_is_within_its_panel(row):
     assert sorted(axes.get_xticks()) == [4, 9]
     (mark,) = axes.texts
     assert axes.bbox.contains(*mark.get_window_extent().p0)
+
+
+def test_other_denoisers_have_different_dashes_also_in_the_legend(row):
+    names = ["corrupted 0.1", "corrupted 0.3", "guided 2", "oracle"]
+    rows = [row(denoiser, "exact", "heun", steps, 0, 1.0) for denoiser in names for steps in (4, 8)]
+    figure = distance_against(pd.DataFrame(rows), "w")
+    curves = [look[2] for look in looks(figure.axes[0])]
+    keys = [str(line._unscaled_dash_pattern) for line in figure.legends[0].get_lines()[-4:]]
+    assert curves == keys
+    assert len(set(curves)) == 4
