@@ -1,4 +1,4 @@
-"""ER-SDE, SA-Solver, flow SDE, optimal covariance, Restart: other formulas, limits, laws."""
+"""Samplers of newer papers, from ER-SDE to HMC: other formulas, limits, laws."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from samplerbench.core.coupling import BrownianNoise
-from samplerbench.core.grids import Levels, karras, uniform
+from samplerbench.core.grids import Level, Levels, hold, karras, uniform
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.core.starts import Exact
+from samplerbench.datasets.gaussian import gaussian
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ddpm_optimal import DDPMOptimal
 from samplerbench.samplers.er_sde import ERSDE
+from samplerbench.samplers.etd2rk import ETD2RK
 from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.flow_sde import FlowSDE
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.hmc import HMC
+from samplerbench.samplers.mala import MALA
 from samplerbench.samplers.multistep import adams_weights, constant_weights, quadrature
 from samplerbench.samplers.restart import Restart
 from samplerbench.samplers.reverse_sde import ReverseSDE
@@ -446,3 +450,86 @@ def test_weak_order_of_the_optimal_covariance_on_a_mixture():
 
     few, many = error(16), error(32)
     assert math.log2(few / many) == pytest.approx(2, abs=0.25)
+
+
+# ETD2RK
+
+
+def test_etd2rk_integrates_a_line_through_two_outputs(mixture_law, states):
+    """x_s = (σ_s/σ_t)·x_t + α_s·∫ e^{λ−λ_s}·x̂₀(λ) dλ, x̂₀ linear in λ; the middle by DDIM(0)."""
+    schedule = VPLinear()
+    levels = karras(schedule, 8, noise_min=0.05, noise_max=20.0, rho=4)
+    oracle, x = mixture_law.oracle(schedule), levels.rows[0].sigma * states(8, 2)
+    ours = ETD2RK().steps(oracle, x, levels, NOISE)
+    for (_, now, to), step in zip(levels.pairs(), ours, strict=True):
+        early = oracle.denoiser(x, now)
+        if to.sigma == 0:
+            x = early
+        else:
+            first, last = (math.log(level.alpha / level.sigma) for level in (now, to))
+            t = schedule.time_at(torch.tensor([math.exp(-(first + last) / 2)]).double())
+            middle = Level(*(float(v) for v in (t, *schedule(t))))
+            kept = middle.sigma / now.sigma
+            u = kept * x + (middle.alpha - kept * now.alpha) * early
+            slope = (oracle.denoiser(u, middle) - early) / ((last - first) / 2)
+            x = to.sigma / now.sigma * x
+            for power, term in enumerate((early, slope)):
+
+                def integrand(at, power=power, first=first, last=last):
+                    return math.exp(at - last) * (at - first) ** power
+
+                x = x + to.alpha * quad(integrand, first, last, epsabs=1e-13)[0] * term
+        torch.testing.assert_close(step.x, x, rtol=1e-8, atol=1e-8)
+
+
+# Hamiltonian Monte Carlo
+
+
+def test_hmc_with_one_leapfrog_step_is_mala(states):
+    """With h = ½ε², the same noise and the same uniform number, also where it rejects."""
+    law = GAUSSIAN.oracle(EDM())
+    levels = hold(EDM(), 30, noise=0.0)
+    ends = [
+        torch.stack([step.x for step in sampler.steps(law, 2 * states(50, 2), levels, NOISE)])
+        for sampler in (HMC(0.9, 1), MALA(0.5 * 0.9**2))
+    ]
+    torch.testing.assert_close(*ends, **CLOSE)
+    stays = (ends[0][1:] == ends[0][:-1]).all(-1)
+    assert 0.02 < float(stays.double().mean()) < 0.5
+
+
+def test_hmc_follows_hamiltons_equations(states):
+    """On N(0, c²) an exact trajectory turns (x, c·v) by the angle εL/c, and is never rejected."""
+    law = gaussian([0.0], [[4.0]]).oracle(EDM())
+    levels, x = hold(EDM(), 1, noise=0.0), states(50, 1)
+    (step,) = HMC(0.001, 500).steps(law, x, levels, NOISE)
+    angle = 0.001 * 500 / 2
+    exact = math.cos(angle) * x + 2 * math.sin(angle) * NOISE.normal(x, 0)
+    torch.testing.assert_close(step.x, exact, rtol=1e-6, atol=1e-6)
+    assert float(step.info["acceptance"].min()) > 1 - 1e-6
+
+
+# types
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [ERSDE(), SASolver(), SASolver(2, 3, pece=True), FlowSDE(), Restart(), DDPMOptimal()],
+    ids=repr,
+)
+def test_states_in_float32_are_near_those_in_float64(mixture_law, states, sampler):
+    schedule = VPLinear()
+    levels = karras(schedule, 20, noise_min=0.05, noise_max=20.0)
+    x = levels.rows[0].sigma * states(16, 2)
+
+    class Rounded:
+        """The same noise, whatever the type of the states."""
+
+        def normal(self, like, step, draw=0):
+            return NOISE.normal(x, step, draw).to(like)
+
+    ends = [
+        final_state(sampler, mixture_law.oracle(schedule), start, levels, Rounded()).double()
+        for start in (x, x.float())
+    ]
+    torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-3)
