@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.floor_free import FloorFree, spread
@@ -25,6 +26,8 @@ from samplerbench.metrics.moments import Moments
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.restart import Restart
+from samplerbench.samplers.sa_solver import SASolver
 from samplerbench.samplers.ula import ULA
 
 
@@ -141,3 +144,20 @@ def test_a_view_that_does_not_exist_has_no_panel(sweep, samplers, panels):
     rows = pd.DataFrame(map(vars, [*one.run(), *FloorFree(one).run()]))
     figure = with_floor_free(as_table(rows.to_dict("records")), "w", "steps", FloorFree(one))
     assert len([axes for axes in figure.axes if axes.axison]) == panels
+
+
+def test_a_long_name_is_within_the_figure(sweep):
+    """Beside the panels of one start, on several lines."""
+    long = replace(
+        sweep,
+        starts={"exact": Exact()},
+        samplers=[("sa_solver", SASolver()), ("restart", Restart(0))],
+        steps=[4, 8],
+    )
+    rows = as_table(map(vars, [*long.run(), *FloorFree(long).run()]))
+    figure = with_floor_free(rows, "w", "steps", FloorFree(long))
+    FigureCanvasAgg(figure).draw()
+    (legend,) = (axes.get_legend() for axes in figure.axes if axes.get_legend())
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+    names = [" ".join(text.get_text().split()) for text in legend.get_texts()]
+    assert "sa_solver corrector=3 predictor=3 tau=1 tau_min=0" in names

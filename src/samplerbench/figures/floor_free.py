@@ -7,6 +7,8 @@ defined in `bench.floor_free`, and have one repetition.
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
@@ -41,6 +43,9 @@ from samplerbench.figures.style import (
     styled,
     subtitle,
 )
+
+#: The characters of a line of the legend that fit beside the panels.
+_WIDEST = 40
 
 
 def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -> Figure:
@@ -108,7 +113,10 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
         keys = legend_keys(styles, cells, lines, any(not f.empty for f in of_starts.values()))
         beside = figure.add_subplot(grid[0, -1])
         beside.axis("off")
-        beside.legend(handles=keys, loc="center left", handlelength=2.8)
+        legend = beside.legend(handles=keys, loc="center left", handlelength=2.8)
+        for text in legend.get_texts():
+            if len(text.get_text()) > _WIDEST:
+                text.set_text("\n".join(wrap(text.get_text(), _WIDEST)))
         size = sizes([metric], cells["n_samples"])
         below = [sizes([KL], cells["n_samples"], exact)] * (not finished.empty)
         below += [size] * (not paired.empty)
