@@ -7,6 +7,7 @@ sampler causes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import TypeAlias, cast
@@ -50,11 +51,11 @@ _LINES: Lines = {"learned": "-", "oracle": (0, (4, 2))}
 #: Of other denoisers, in alphabetical order.
 _OTHER_LINES: Sequence[LineStyle] = (
     ":",
-    "-.",
-    (0, (7, 2)),
+    (0, (3, 1, 1, 1)),
+    (0, (2, 2)),
     (0, (1, 3)),
-    (0, (6, 2, 1, 2, 1, 2)),
-    (0, (3, 4)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (6, 1)),
 )
 _SHIFT = 1.012
 _PANEL = 4.6
@@ -213,15 +214,19 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
     axes.plot(places, [1.0] * len(places), ls="", transform=axes.get_xaxis_transform())
     for line, (place, denoiser, name) in enumerate(marks):
         colour = styles[name].colour if name in styles else "0.3"
-        axes.annotate(
-            f"× {NOT_A_DENSITY} ({score_title(denoiser)})",
+        words = f"{NOT_A_DENSITY} ({score_title(denoiser)})"
+        right = place > math.sqrt(axes.dataLim.x0 * axes.dataLim.x1)
+        mark = axes.annotate(
+            f"{words} ×" if right else f"× {words}",
             (place, 1.0),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(-4, -10 - 11 * line),
+            xytext=(4 if right else -4, -10 - 11 * line),
             textcoords="offset points",
+            ha="right" if right else "left",
             fontsize="small",
             color=colour,
         )
+        mark.set_in_layout(False)  # it may cross a curve, and must not make the panel narrow
 
 
 def _panels(count: int) -> tuple[list[Axes], float]:
