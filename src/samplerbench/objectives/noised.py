@@ -1,7 +1,9 @@
 """Base of the losses at many noise levels: they draw levels and noise, and train a denoiser.
 
-A batch of standardised data u₀ is copied `levels_per_datum` times. Each copy gets its own level
-from the level law and its own noise ε. The loss is a function of (u₀, ε, level).
+A batch of standardised data u₀ is copied `levels_per_datum` times. Each copy gets its own noise ε
+and a level from the level law: its own, or one that `data_per_level` copies of different data
+share. The expected loss is the same; a network that `broadcasts` computes fewer features of levels.
+The loss is a function of (u₀, ε, level).
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ class NoisedObjective(Objective[Learned]):
         train_seed: of noise and levels.
         standardise: whether the network gets (x − mean)/std, or x itself.
         levels_per_datum: number of noised copies of each datum in a batch.
+        data_per_level: number of data that share a level. A batch of another size than a multiple
+            of it has a level for each datum.
     """
 
     def __init__(
@@ -53,9 +57,11 @@ class NoisedObjective(Objective[Learned]):
         train_seed: int,
         standardise: bool = True,
         levels_per_datum: int = 1,
+        data_per_level: int = 1,
     ) -> None:
         self.require_network(network)
         require(levels_per_datum >= 1, "levels_per_datum", levels_per_datum, "at least 1")
+        require(data_per_level >= 1, "data_per_level", data_per_level, "at least 1")
         if not standardise:
             mean, std = torch.zeros_like(mean), 1.0
         trained_noise = level_law.largest(schedule)
@@ -64,24 +70,32 @@ class NoisedObjective(Objective[Learned]):
         self.level_law = level_law
         self.weighting = weighting
         self.levels_per_datum = levels_per_datum
+        self.data_per_level = data_per_level
 
     @abstractmethod
     def noised_loss(self, u0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         """The loss, a scalar.
 
         Args:
-            u0: clean, standardised data, shape (n, dim).
+            u0: clean, standardised data, shape (*batch, dim).
             eps: standard normal numbers, same shape.
-            level: the network's, of tensors of shape (n, 1).
+            level: the network's, of tensors of shape (*batch, 1), or of fewer rows for a network
+                that `broadcasts`.
         """
 
     def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         u0 = self.model.standardise(x0)
         if self.levels_per_datum > 1:  # `tile` copies even once
             u0 = u0.tile(self.levels_per_datum, 1)
+        shared = self.data_per_level if len(u0) % self.data_per_level == 0 else 1
+        groups = len(u0) // shared
         # drawn on the CPU, then moved: the same numbers on every device
         eps = torch.randn(u0.shape, generator=generator, dtype=u0.dtype)
-        t = self.level_law.sample(len(u0), self.model.schedule, generator).unsqueeze(-1)
+        t = self.level_law.sample(groups, self.model.schedule, generator).unsqueeze(-1)
+        if shared > 1:
+            u0, eps, t = u0.view(groups, shared, -1), eps.view(groups, shared, -1), t.unsqueeze(-1)
+            if not getattr(self.model.network, "broadcasts", False):
+                t = t.expand(groups, shared, 1)
         alpha, sigma = self.model.schedule(t)
         level = Level(t.to(u0), alpha.to(u0), sigma.to(u0))
         return self.noised_loss(u0, eps.to(u0), self.model.standard_level(level))
