@@ -62,20 +62,19 @@ def test_the_optimum(target, weighting, level):
         assert loss(lambda u, at, s=shift: optimum(u, at) + s * (u - 0.5)) > best
 
 
-def objective(levels_per_datum=1, standardise=True, schedule=None, law=None, **settings):
+def objective(levels_per_datum=1, standardise=True, schedule=None, law=None, data_per_level=1):
     return Denoising(
         network=ResidualMLP(2, 0),
         target=EDMTarget(),
         schedule=schedule or EDM(10.0),
         level_law=law or LogNormal(0.0, 1.0, 0.02, 10.0),
         weighting=Uniform(),
-        recipe=Recipe(steps=1, batch_size=1, lr=1e-3),
+        recipe=Recipe(steps=1, batch_size=1, lr=1e-3, data_per_level=data_per_level),
         mean=torch.tensor([3.0, -1.0]),
         std=4.0,
         train_seed=0,
         standardise=standardise,
         levels_per_datum=levels_per_datum,
-        **settings,
     )
 
 

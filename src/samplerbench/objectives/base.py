@@ -36,6 +36,9 @@ class Recipe:
         batch_size: data per step.
         replacement: whether the data of a batch are drawn with replacement; otherwise every datum
             is used once per pass.
+        data_per_level: number of data of a batch that share a noise level, for objectives with
+            levels. The expected loss does not depend on it. A network that `broadcasts` computes
+            fewer features of levels. A batch that cannot be divided has a level for each datum.
         keep_last: whether, without replacement, the last data of a pass make a smaller batch;
             otherwise they are left out.
         lr: the largest learning rate.
@@ -68,6 +71,7 @@ class Recipe:
     keep_last: bool = False
     ema_decay: float | None = None
     ema_every: int = 1
+    data_per_level: int = 1
     precision: str = "32-true"
     log_every: int = 50
     validate_every: int | None = None
@@ -89,6 +93,7 @@ class Recipe:
         precisions = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
         allowed = f"one of {', '.join(precisions)}"
         require(self.precision in precisions, "precision", self.precision, allowed)
+        require(self.data_per_level >= 1, "data_per_level", self.data_per_level, "at least 1")
         require(self.log_every >= 1, "log_every", self.log_every, "at least 1")
         every = self.validate_every
         require(every is None or every >= 1, "validate_every", every, "at least 1, or null")

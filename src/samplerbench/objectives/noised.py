@@ -1,9 +1,8 @@
 """Base of the losses at many noise levels: they draw levels and noise, and train a denoiser.
 
 A batch of standardised data u₀ is copied `levels_per_datum` times. Each copy gets its own noise ε
-and a level from the level law: its own, or one that `data_per_level` copies of different data
-share. The expected loss is the same; a network that `broadcasts` computes fewer features of levels.
-The loss is a function of (u₀, ε, level).
+and a level from the level law: its own, or one for `data_per_level` of them, see `base.Recipe`. The
+loss is a function of (u₀, ε, level).
 """
 
 from __future__ import annotations
@@ -39,8 +38,6 @@ class NoisedObjective(Objective[Learned]):
         train_seed: of noise and levels.
         standardise: whether the network gets (x − mean)/std, or x itself.
         levels_per_datum: number of noised copies of each datum in a batch.
-        data_per_level: number of data that share a level. A batch of another size than a multiple
-            of it has a level for each datum.
     """
 
     def __init__(
@@ -57,11 +54,9 @@ class NoisedObjective(Objective[Learned]):
         train_seed: int,
         standardise: bool = True,
         levels_per_datum: int = 1,
-        data_per_level: int = 1,
     ) -> None:
         self.require_network(network)
         require(levels_per_datum >= 1, "levels_per_datum", levels_per_datum, "at least 1")
-        require(data_per_level >= 1, "data_per_level", data_per_level, "at least 1")
         if not standardise:
             mean, std = torch.zeros_like(mean), 1.0
         trained_noise = level_law.largest(schedule)
@@ -70,7 +65,6 @@ class NoisedObjective(Objective[Learned]):
         self.level_law = level_law
         self.weighting = weighting
         self.levels_per_datum = levels_per_datum
-        self.data_per_level = data_per_level
 
     @abstractmethod
     def noised_loss(self, u0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
@@ -87,7 +81,9 @@ class NoisedObjective(Objective[Learned]):
         u0 = self.model.standardise(x0)
         if self.levels_per_datum > 1:  # `tile` copies even once
             u0 = u0.tile(self.levels_per_datum, 1)
-        shared = self.data_per_level if len(u0) % self.data_per_level == 0 else 1
+        shared = self.recipe.data_per_level
+        if len(u0) % shared > 0:
+            shared = 1
         groups = len(u0) // shared
         # drawn on the CPU, then moved: the same numbers on every device
         eps = torch.randn(u0.shape, generator=generator, dtype=u0.dtype)

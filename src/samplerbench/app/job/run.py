@@ -202,11 +202,12 @@ def fit(
     job: Job, training: Training, view: Scene, directory: Path, log: Log, out: Console
 ) -> Scene:
     """Train the sweep's learned denoiser, or load it; return the scene for pictures."""
-    objective, labels, device = training.objective, job.sweep.labels, job.sweep.device.type
-    recipe = objective.recipe
+    objective, labels = training.objective, job.sweep.labels
+    recipe, precision = objective.recipe, objective.precision(job.sweep.device.type)
+    arithmetic = "" if precision == "32-true" else f" in {precision}"
     out.print(
         f"training {labels.network} with {labels.objective} on {labels.dataset}: "
-        f"{recipe.steps:,} steps of {recipe.batch_size:,} in {objective.precision(device)}"
+        f"{recipe.steps:,} steps of {recipe.batch_size:,}{arithmetic}"
     )
     model = objective.model
     initial = copy.deepcopy(model)
