@@ -4,8 +4,9 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# one thread an operation: tests run side by side, and two busy threads a core are far slower
-TEST_ENV := OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 MPLBACKEND=Agg
+# one thread an operation: tests run side by side, and two busy threads a core are far slower;
+# bytecode is kept: without it each process compiles the package and rewrites the tests again
+TEST_ENV := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
 .PHONY: run gallery peers test test-slow bench lint clean
 .DELETE_ON_ERROR:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
 import os
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from torch import Tensor, nn
@@ -38,6 +40,7 @@ from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.datasets.mixture import mixture
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.features import Features
@@ -57,6 +60,32 @@ def gradients_stay_on() -> Iterator[None]:
     on = torch.is_grad_enabled()
     torch.set_grad_enabled(True)
     assert on, "gradients were left switched off"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_time_is_lost() -> Iterator[None]:
+    """A process that runs a thousand tests leaves out what only costs time in each of them.
+
+    Imported modules are not searched for garbage again and again, files are not forced onto the
+    disk (tests of a full disk put their own `os.fsync` here), and a config that does not set
+    `hydra.mode` is not composed a second time in order to know it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        asked = Hydra.get_mode
+
+        def get_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+            unusual = any("hydra.mode" in word for word in overrides) or "--config-dir" in sys.argv
+            return asked(self, config_name, overrides) if unusual else None
+
+        patch.setattr(Hydra, "get_mode", get_mode)
+        before = gc.get_threshold()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
+        yield
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +171,7 @@ def normals(count: int, generator: np.random.Generator) -> Tensor:
 WITHOUT_FILES: dict[str, Callable[[], Any]] = {
     "dataset=density": lambda: Density(bell, 2, exact_draws=normals),
     "dataset=file": lambda: Divided(POINTS),
+    "dataset=gaussian_mixture": lambda: mixture([[0, 0], [3, 1]], [1, [0.5, 2]], [2, 1]),
     "metric=fid": lambda: FID(Features(nn.Identity(), (2,))),
     "metric=kid": lambda: KID(Features(nn.Identity(), (2,))),
 }

@@ -1,8 +1,8 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
-Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `sample`, `score`, `summary`, `plot`
-and `check`, and get members of the config groups by name. All of these are in
-`samplerbench.library`, imported on first use.
+Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `recommend`, `sample`, `score`,
+`summary`, `plot`, `levels` and `check`, and get members of the config groups by name. All of these
+are in `samplerbench.library`, imported on first use.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
         check,
         dataset,
         grid,
+        levels,
         load,
         metric,
         plot,
+        recommend,
         sample,
         sampler,
         schedule,
@@ -35,9 +37,11 @@ __all__ = [
     "check",
     "dataset",
     "grid",
+    "levels",
     "load",
     "metric",
     "plot",
+    "recommend",
     "sample",
     "sampler",
     "schedule",

@@ -15,18 +15,19 @@ row per value (see `bench.cell.Row`). `ranking` and the functions of `bench.stat
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from functools import partial
+from functools import partial, wraps
 from io import BytesIO
 from itertools import count
 from operator import index
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -39,6 +40,8 @@ from numpy.typing import NDArray
 from samplerbench.bench import statistics
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.chains import diagnose, require_chains
+from samplerbench.bench.fitting import fitted
+from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
 from samplerbench.bench.store import as_table, to_data
 from samplerbench.bench.sweep import Sweep
@@ -48,7 +51,7 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.file import as_chains, as_points
-from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.errors import InvalidSetting, kind_and_line, require, similar
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
@@ -60,6 +63,7 @@ _NAME = "_samplerbench_name"
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+P = ParamSpec("P")
 
 # names and objects that a group's argument takes
 Samplers = (
@@ -74,6 +78,21 @@ Starts = str | Start | Sequence[str | Start] | Mapping[str, Start] | None
 AnyMetric = Metric | LawMetric
 Metrics = str | AnyMetric | Sequence[str | AnyMetric] | Mapping[str, AnyMetric] | None
 Array = NDArray[Any] | torch.Tensor
+
+
+def _hinting(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, with a question in its error for a wrong keyword: "did you mean metrics?"."""
+    known = inspect.signature(function).parameters
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name in kwargs:
+            if name not in known:
+                question = similar(name, known) or f"; it has {', '.join(known)}"
+                raise TypeError(f"{function.__name__}() has no argument {name}{question}")
+        return function(*args, **kwargs)
+
+    return call
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -151,6 +170,7 @@ start: ByName[Start] = _by_name("start", 'start("gaussian", std=3.0)')
 metric: ByName[Metric | LawMetric] = _by_name("metric", 'metric("sliced", directions=500)')
 
 
+@_hinting
 def check(kind: str, member: Any) -> pd.DataFrame:
     """Check whether a member keeps the contract of its kind: `check("dataset", MyRings())`.
 
@@ -177,6 +197,7 @@ def check(kind: str, member: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@_hinting
 def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: str = "cpu") -> Run:
     """A run of the command line, with its trained weights.
 
@@ -195,6 +216,7 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
         return Run(*stored_sweep(Path(directory), trusted, device))
 
 
+@_hinting
 def train(
     law: Dataset | str,
     *,
@@ -245,6 +267,7 @@ def train(
     return Run(sweep, losses, as_table([]))
 
 
+@_hinting
 def sweep(
     model: Run | Dataset | str,
     samplers: Samplers = None,
@@ -349,6 +372,7 @@ class ErrorBudget:
         return waterfall(self.parts, metric or metrics[0])
 
 
+@_hinting
 def budget(
     model: Run | Dataset | str,
     samplers: Samplers = None,
@@ -418,6 +442,64 @@ def budget(
         return ErrorBudget(parts(table, converged_steps), verdict(whole, table), table)
 
 
+@_hinting
+def recommend(
+    model: Run | Dataset | str,
+    nfe: int,
+    samplers: Samplers = None,
+    *,
+    grids: str | Sequence[str] | Mapping[str, Grid] | None = None,
+    denoiser: str | Score | None = None,
+    start: str | Start | None = None,
+    schedule: NoiseSchedule | str | None = None,
+    final: str | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
+) -> Recommendation:
+    """The best sampler on the best grid for a number of evaluations, as in the command `recommend`.
+
+    The default with which it is compared is the first sampler of the run on the grid of the run.
+
+    Args:
+        model: as in `sweep`.
+        nfe: the largest number of evaluations of a run.
+        samplers: as in `sweep`; None for all members.
+        grids: names, or functions by name; None for all members.
+        denoiser: the name of one in the run, or your own; None for the first one of the run.
+        start: the law of the first state; None for the first one of the run.
+        schedule: as in `sweep`.
+        final: as in `sweep`.
+        seed: of starts and noise.
+        progress: as in `sweep`.
+
+    Raises:
+        InvalidSetting: before any work, if nothing can run with these settings.
+    """
+    from samplerbench.app.config.compose import sampler_settings
+    from samplerbench.app.job.racing import racing_grids, racing_samplers, recommended
+
+    nfe = _whole("nfe", nfe)
+    with _one_thread():
+        base = _base(model, schedule, None, seed, final)
+        own = {type(denoiser).__name__: denoiser} if isinstance(denoiser, Score) else denoiser
+        base = _with_denoisers(base, own)
+        _require_some(base)
+        if start is not None:
+            base = replace(base, starts=dict([_one("start", start, Start)]))
+        given = racing_samplers(base)
+        if samplers is not None:
+            given = _several("sampler", samplers, Sampler, sampler_settings)
+        if grids is None or not isinstance(grids, Mapping):
+            levels = racing_grids(base, [grids] if isinstance(grids, str) else grids)
+        else:
+            for name, grid in grids.items():
+                require(callable(grid), f"grids.{name}", grid, "a function of schedule and steps")
+            levels = dict(grids)
+        bar = partial(_bar, "racing", progress)
+        return recommended(base, nfe, samplers=given, levels=levels, progress=bar)
+
+
+@_hinting
 def score(
     samples: Array | str | Path | Mapping[str, Array | str | Path],
     data: Run | Dataset | str | Array,
@@ -440,7 +522,8 @@ def score(
 
     Returns:
         One row per set of samples and per pair of them, with the columns of the command's `out=`:
-        see `bench.scoring.Line`. In the row of a pair, `minus` is the name of the nearer set.
+        see `bench.scoring.Line`. The column `kind` is distance or difference; in the row of a
+        difference, `minus` is the name of the nearer set.
 
     Raises:
         InvalidSetting: the samples cannot be read, or do not fit to the data.
@@ -494,6 +577,7 @@ def score(
     return pd.DataFrame(map(asdict, lines))
 
 
+@_hinting
 def sample(
     model: Run | Dataset | str,
     sampler: str | Sampler,
@@ -539,16 +623,51 @@ def sample(
         _require_some(base)
         starts = base.starts if start is None else dict([_one("start", start, Start)])
         one = replace(base, starts=starts, samplers=[(name, method)], n_samples=n)
+        one = fitted(one)[0]
         first = next(iter(one.starts_of(method)))
         cell = Cell(next(iter(one.denoisers)), first, name, method, steps, 0)
         require_runs(one, cell)
         array = torch.empty(shape_of(one, cell, every), dtype=one.dtype).numpy()
         result = sample_into(array, one, cell, every)
     if result.bad:
-        warnings.warn(f"{result.bad} of {n} samples are not finite", stacklevel=2)
+        warnings.warn(f"{result.bad} of {n} samples are not finite", stacklevel=3)
     return array
 
 
+@_hinting
+def levels(
+    model: Run | Dataset | str,
+    steps: int,
+    *,
+    schedule: NoiseSchedule | str | None = None,
+    grid: Grid | str | None = None,
+) -> pd.DataFrame:
+    """The noise levels of a grid, which is fitted first if it is a recipe; see docs/grids.md.
+
+    Args:
+        model: a run, or a data set (or its name), whose exact denoiser is then used.
+        steps: the number of steps, N.
+        schedule: the path; a run has its own.
+        grid: its name, or a function of schedule and steps; None for that of the run.
+
+    Returns:
+        N + 1 rows: t, alpha, sigma and noise_to_signal, σ/α. `attrs["fit"]` has the cost of the
+        fit in one line; it is empty for other grids.
+
+    Raises:
+        InvalidSetting: the path does not have these levels, or the grid cannot be fitted.
+    """
+    with _one_thread():
+        base, fit = fitted(_base(model, schedule, grid, None, None))
+        rows = base.levels(_whole("steps", steps))
+    found = {"t": rows.t, "alpha": rows.alpha, "sigma": rows.sigma}
+    table = pd.DataFrame({name: values.numpy() for name, values in found.items()})
+    table["noise_to_signal"] = table["sigma"] / table["alpha"]
+    table.attrs["fit"] = "" if fit is None else fit.line
+    return table
+
+
+@_hinting
 def plot(
     table: pd.DataFrame,
     *,
@@ -580,6 +699,7 @@ def plot(
     return distance_against(rows, metrics[0] if metric is None else metric, x, axes)
 
 
+@_hinting
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One line per cell: mean, deviation and Student's interval over its repetitions.
 
@@ -645,13 +765,13 @@ def _arranged(
     _require_some(changed)
     check(changed)
     warn_of_mismatch(changed)
-    return changed
+    return fitted(changed)[0]
 
 
 def _warn_of_missing(table: pd.DataFrame) -> None:
     bad = table[table["status"] != "ok"]
     if len(bad):
-        warnings.warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}", stacklevel=3)
+        warnings.warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}", stacklevel=4)
 
 
 @contextmanager

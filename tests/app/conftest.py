@@ -1,5 +1,6 @@
 """Fixtures of the tests of commands: words that are run, copies of the finished run."""
 
+import re
 import shutil
 
 import pytest
@@ -40,18 +41,20 @@ def files(tmp_path):
 def refuses(typed, files):
     """Checks that a command is refused in one line with these parts, and makes and changes nothing.
 
-    A job's folder, which Hydra makes, may be there.
+    A multirun keeps the folder of a refused job, with the reason; no other command keeps one.
     """
 
-    def check(words, *parts, kept=("multirun", "outputs")):
+    def check(words, *parts):
+        kept = {"multirun", "outputs"} if "-m" in words else set()
         before = files()
         status, out, err = typed(*words)
         lines = [line for line in err.splitlines() if line.startswith("samplerbench: ")]
         assert (status, len(lines)) == (2, 1), (words, err)
         assert "Traceback" not in out + err, words
         assert all(part in lines[0] for part in parts), (words, parts, lines[0])
-        after = {p: t for p, t in files().items() if p in before or not set(kept) & set(p.parts)}
+        after = {p: t for p, t in files().items() if p in before or not kept & set(p.parts)}
         assert after == before, words
+        assert not re.search("^run:", out, re.M), words
         return lines[0]
 
     return check

@@ -1,5 +1,6 @@
 """What of the config is used and what is refused, before any work."""
 
+import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -8,6 +9,7 @@ from samplerbench.app.config.construct import construct, construct_grid, read_me
 from samplerbench.app.config.folders import conf_directory, member_files
 from samplerbench.app.config.groups import chosen_nodes
 from samplerbench.app.config.numbers import check_numbers, whole_number, whole_numbers
+from samplerbench.app.job import basis
 from samplerbench.app.job.basis import chosen_block
 from samplerbench.app.job.build import build
 from samplerbench.app.job.training import networks
@@ -58,6 +60,33 @@ def test_settings_of_what_is_not_chosen_are_refused_by_name(composed):
             build(config, {}, "test")
     GlobalHydra.instance().clear()  # a stored config was accepted when it was run
     assert list(chosen_nodes(config, "sampler")) == ["annealed_langevin"]
+
+
+@pytest.fixture
+def small(tmp_path):
+    """The words for a file of 200 rows."""
+    path = tmp_path / "small.csv"
+    np.savetxt(path, np.random.default_rng(0).normal(size=(200, 2)), delimiter=",")
+    return ["dataset=file", f"dataset.path={path}"]
+
+
+def test_a_small_file_gives_all_its_rows_unless_a_number_was_typed(composed, small, monkeypatch):
+    job = build(composed(*small), {}, "test")
+    assert job.all_rows == {"n_train": 100, "n_validation": 20, "n_reference": 40}
+    assert [len(x) for x in (job.training.data.x0, job.training.data.validation)] == [100, 20]
+    assert len(job.sweep.reference) == 40
+    typed = build(composed(*small, "n_train=100", "n_validation=20"), {}, "test")
+    origins = [one.sweep.origins["learned"] for one in (job, typed)]
+    assert origins[0] == origins[1], "one training, whoever chose the number of its rows"
+    assert build(composed(*small, "denoiser=oracle"), {}, "test").all_rows == {"n_reference": 40}
+    assert not build(composed(*FEW), {}, "test").all_rows
+    monkeypatch.setattr(basis, "is_typed", lambda key: key in ("n_train", "n_validation"))
+    with pytest.raises(InvalidSetting) as refused:
+        build(composed(*small, "n_train=900", "n_validation=80"), {}, "test")
+    assert str(refused.value) == (
+        "n_train=900, n_validation=80: must be at most the rows of these parts of the data set: "
+        "n_train=100, n_validation=20"
+    )
 
 
 def test_the_shape_of_the_data_decides_how_many_rows_a_block_has():
@@ -277,6 +306,33 @@ def test_the_gaussian_twin_replaces_the_law_of_a_data_set(composed):
     assert sweep.labels.dataset == "Gaussian twin of two_moons"
     with pytest.raises(InvalidSetting, match=r"^law=twin: must be null or gaussian_twin$"):
         build(composed("law=twin"), {}, "test")
+
+
+def test_lists_of_weights_and_errors_are_denoisers(composed):
+    """Named by their number if there are several; each has its own identity."""
+    words = ["denoiser=[guided,corrupted]", "+dataset@guide=two_clusters", *FEW]
+    words += ["guidance=[1,2.5]", "corruption.amplitude=[0.1,0.3]", "corruption.direction=across"]
+    sweep = build(composed(*words), {}, "test").sweep
+    names = ["guided 1", "guided 2.5", "corrupted 0.1", "corrupted 0.3"]
+    assert list(sweep.denoisers) == names
+    assert sweep.denoisers["guided 2.5"].weight == 2.5
+    assert sweep.denoisers["corrupted 0.3"].amplitude == 0.3
+    origins = sweep.books.origins
+    assert [origins[name].kind for name in names] == ["guided"] * 2 + ["corrupted"] * 2
+    assert len({origin.id for origin in origins.values()}) == 4
+    for wrong, words in (
+        (["denoiser=guided", "guidance=[1,1]"], "guidance=[1, 1]: must be different numbers"),
+        (["denoiser=corrupted", "corruption.profile=late"], "corruption.profile=late: must be"),
+        (["denoiser=corrupted", "corruption.amplitude=[]"], "corruption.amplitude=[]"),
+        (["denoiser=corrupted", "dataset=pinwheel"], "dataset=Pinwheel: must be one with an exact"),
+        (
+            ["denoiser=corrupted", "dataset=four_well_boltzmann", "corruption.direction=across"],
+            "corruption.direction=across: must be along: dim=1 is odd",
+        ),
+    ):
+        with pytest.raises(InvalidSetting) as error:
+            build(composed(*wrong, "+dataset@guide=two_clusters", *FEW), {}, "test")
+        assert words in str(error.value)
 
 
 def test_a_guided_denoiser_needs_a_guide_with_an_exact_denoiser(composed):

@@ -32,6 +32,7 @@ FEW = ["n_train=10", "n_validation=5", "n_reference=10", "n_samples=10"]  # imag
 # what a member needs of the others; all else stays as the main job has it
 LINE = ["dataset=four_well_boltzmann"]  # some pictures are of data on a line
 FREE = ["objective=hyvarinen", "sampler=ula", "grid=hold", "start=gaussian"]  # without a level
+CHAINS = ["denoiser=oracle", "sampler=hmc", "metric=moments"]
 SPECTRUM = ["dataset=gaussian_spectrum", "denoiser=oracle", "metric=w2_law_gaussian"]
 NEEDS = {
     ("dataset", "four_well"): ["metric=w_law_1d"],
@@ -65,11 +66,15 @@ NEEDS = {
     ("metric", "kl_law_gaussian"): [*SPECTRUM[:2], "law=gaussian_twin"],
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
     ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],
-    ("dataset", "two_modes"): ["metric=sliced"],
-    **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "underdamped")},
+    **{("dataset", name): ["metric=sliced"] for name in ("two_modes", "lifted_modes")},
+    ("dataset", "ill_conditioned"): ["metric=sliced", "denoiser=oracle"],
+    ("dataset", "gaussian_mixture"): ["dataset.means=[[0,0],[3,1]]"],
+    **{("dataset", name): CHAINS for name in ("funnel", "banana", "many_well")},
+    **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "hmc", "underdamped")},
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
     **{("sampler", peer): ["denoiser=oracle"] for peer in ("azula", "diffusers", "k_diffusion")},
+    ("grid", "ays_table"): ["schedule.sigma_max=80.0"],
     ("grid", "edm"): ["schedule.sigma_max=80.0"],
     ("grid", "hold"): ["sampler=ula", "denoiser=oracle"],
     ("dataset", "file"): ["dataset.path={points}", "n_validation=5"],

@@ -15,8 +15,7 @@ import pytest
 import safetensors.torch
 import yaml
 
-from samplerbench.app.config.compose import run_name
-from samplerbench.app.config.folders import conf_directory, groups
+from samplerbench.app.config.folders import conf_directory, groups, run_name
 from samplerbench.app.job.build import build
 from samplerbench.app.main import COMMANDS
 from samplerbench.bench.cell import NOT_A_DENSITY
@@ -138,6 +137,7 @@ MISTAKES = [
     ("smapler=ddim", "smapler=ddim", "no such key; did you mean sampler"),
     ("+n_sample=5", "n_sample=5", "no part of a job uses it; did you mean n_samples?"),
     ("eta=1", "eta=1", "did you mean sampler.ddim.eta?"),
+    ("+eta=0.5", "eta=0.5", "no part of a job uses it; did you mean sampler.ddim.eta?"),
     ("dataset=two_moons dataset.nois=1", "dataset.nois=1", "did you mean dataset.noise?"),
     ("sampler=[ddim,huen]", "sampler/huen", "did you mean heun?"),
     ("reports", "reports: must be a command", "did you mean report?"),

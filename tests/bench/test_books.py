@@ -18,9 +18,10 @@ import torch
 import samplerbench
 from samplerbench.bench.books import Books
 from samplerbench.bench.cell import Against, Cell, Labels, Origin, Row
+from samplerbench.bench.own_grids import OwnGrid
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.grids import karras
+from samplerbench.core.grids import custom, karras
 from samplerbench.core.models import IsotropicMixtureOracle
 from samplerbench.core.schedules import EDM, NoiseSchedule
 from samplerbench.core.starts import Exact, FixedGaussian, Prior, Start
@@ -91,6 +92,11 @@ DECIDES: dict[str, Any] = {
     "device": torch.device("meta"),
     "truth": OTHER,
     "versions": {"torch": "another"},
+    "own_grids": [
+        OwnGrid(DDIM(eta), steps, functools.partial(custom, ratios=[*range(steps, 0, -1)]), "mine")
+        for eta in (0.0, 1.0)
+        for steps in (3, 5)
+    ],
 }
 DECIDES_NOTHING = {
     "repetitions": "another number of repetitions has more cells, and the same ones among them",
@@ -195,13 +201,16 @@ def test_every_field_of_the_books_is_used(sweep):
         "arithmetic": "other",
         "versions": {},
         "seeds": {**sweep.books.seeds, "seed": 5},
+        "own_grids": [OwnGrid(DDIM(0.5), 4, sweep.grid, "mine")],
         "labels": Labels(run="x"),
     }
     for name in plain:
         other = Books(**{**plain, name: changes.get(name, "other")})
         after = other.row(CELL, "certified", MaxSlicedCertified(), REFERENCE)
         same = after.cell_id == before.cell_id
-        assert same is (name in ("labels", "held", "schedule")), name
+        assert same is (name in ("labels", "held", "schedule", "path_setting")), name
+        if name == "path_setting":
+            assert after.setting_id != before.setting_id
     chain = replace(CELL, settings=ULA())  # which stays at a level
     one, two = (
         Books(**{**plain, "held": (path, "hold")}).row(
@@ -221,7 +230,7 @@ def test_a_sampler_with_levels_of_its_own_does_not_depend_on_the_grid(sweep):
     own, settings = replace(CELL, settings=Own()), MaxSlicedCertified()
     rows = [
         Books(**{**plain, **change}).row(own, "certified", settings, REFERENCE)
-        for change in ({}, {"path": "other"}, {"schedule": "other"})
+        for change in ({}, {"path": "other", "path_setting": "other"}, {"schedule": "other"})
     ]
     assert rows[0].cell_id == rows[1].cell_id != rows[2].cell_id
     assert rows[0].grid == "own"

@@ -58,10 +58,9 @@ def test_sets_of_two_sizes_are_compared_at_the_smaller_one():
     assert same.verdict == "the same values"
 
 
-def test_few_samples_and_chains_are_not_compared():
+def test_few_samples_and_dependent_rows_are_not_compared():
     points = LAW.draws(200, "points", 0)
-    chains = Cloud.of_chains(points.reshape(50, 4, 2), "chains")
     sorted_rows = Cloud(points.sort(0).values)
-    clouds = {"a": Cloud(points), "b": Cloud(points[:49]), "c": chains, "d": sorted_rows}
+    clouds = {"a": Cloud(points), "b": Cloud(points[:49]), "d": sorted_rows}
     assert sorted_rows.rows_depend
     assert differences(clouds, TRUTH) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import partial
 from itertools import product
 
@@ -14,7 +15,10 @@ from samplerbench.core.grids import (
     Levels,
     Truncated,
     TruncatedLevels,
+    ays_table,
+    beta,
     custom,
+    flow_shift,
     hold,
     in_data_units,
     karras,
@@ -74,6 +78,77 @@ def test_uniform_and_polynomial_times():
     times = polynomial(GeometricVE(), 5, power=3.0, t_max=0.8, t_min=0.1).t[:-1]
     assert times[[0, -1]].tolist() == pytest.approx([0.8, 0.1])
     assert (times ** (1 / 3)).diff().diff().abs().max() < 1e-15
+
+
+def test_karras_log_snr_and_beta_are_the_grids_of_diffusers():
+    """In κ; on the path σ = σ_max·t the times of `beta` are its σ."""
+    euler = pytest.importorskip("diffusers").EulerDiscreteScheduler
+    options = {"use_karras_sigmas": None, "use_exponential_sigmas": None, "use_beta_sigmas": None}
+    for option in options:
+        one = euler(beta_schedule="scaled_linear", **{option: True})
+        one.set_timesteps(9)
+        high, low = one.sigmas[0].item(), one.sigmas[-2].item()
+        ends = {"noise_max": high, "noise_min": low}
+        ours = {
+            "use_karras_sigmas": partial(karras, **ends, rho=7.0),
+            "use_exponential_sigmas": partial(log_snr, **ends),
+            "use_beta_sigmas": partial(beta, t_min=low / high),
+        }[option](EDM(high), 9)
+        torch.testing.assert_close(ours.sigma, one.sigmas.double(), rtol=1e-5, atol=0)
+
+
+def test_flow_shift_and_beta_are_the_grids_of_diffusers_for_flows():
+    """On the path of rectified flow the time is σ."""
+    flow = pytest.importorskip("diffusers").FlowMatchEulerDiscreteScheduler
+    one = flow(shift=1.0)
+    one.set_shift(3.0)
+    one.set_timesteps(9)
+    ours = flow_shift(Rectified(), 9, shift=3.0, t_min=0.001)
+    torch.testing.assert_close(ours.t, one.sigmas.double(), rtol=1e-5, atol=0)
+    twice = flow(shift=3.0)  # a shift of the constructor is applied twice to the smallest σ
+    twice.set_timesteps(9)
+    assert twice.sigmas[-2] > 2.9 * one.sigmas[-2]
+    ratios = ours.sigma / ours.alpha
+    plain = uniform(Rectified(), 9, t_min=0.001)
+    torch.testing.assert_close(ratios[1:], 3 * (plain.sigma / plain.alpha)[1:], rtol=1e-9, atol=0)
+    one = flow(use_beta_sigmas=True)
+    one.set_timesteps(9)
+    torch.testing.assert_close(beta(Rectified(), 9).t, one.sigmas.double(), rtol=1e-5, atol=0)
+
+
+def test_beta_times_are_quantiles():
+    """F(t) is linear; at the ends the density of the levels is higher than in the middle."""
+    times = beta(Rectified(), 40, t_min=0.0, alpha=0.7, beta=0.5).t
+    assert (times[0], times[-1]) == (1, 0)
+    laws = pytest.importorskip("scipy.stats").beta(0.7, 0.5)
+    assert laws.cdf(times.numpy()) == pytest.approx([1 - k / 40 for k in range(41)], abs=1e-9)
+    gaps = -times.diff()
+    assert gaps[[0, -1]].max() < gaps[20] / 2
+    equal = beta(Rectified(), 7, alpha=1.0, beta=1.0, t_min=0.0).t
+    torch.testing.assert_close(equal, uniform(Rectified(), 7).t)
+
+
+def test_tables_of_align_your_steps():
+    tables = pytest.importorskip("diffusers.schedulers").AysSchedules
+    for name in ("StableDiffusion", "StableDiffusionXL"):
+        sigma = ays_table(name)(EDM(80.0), 10).sigma
+        assert sigma.tolist() == pytest.approx(tables[f"{name}Sigmas"], rel=1e-12)
+    table = ays_table()
+    with pytest.raises(InvalidSetting, match=r"schedule=EDM: must be one whose σ/α reaches from"):
+        table(EDM(10.0), 10)
+    # the table has five digits; DDPM's largest σ/α is a little smaller
+    rounded = table(EDM(14.61), 10).sigma
+    assert rounded[:2].tolist() == pytest.approx([14.61, 6.475], rel=1e-12)
+    finer = table(EDM(80.0), 19).sigma[:-1].log()
+    torch.testing.assert_close(finer[1::2], (finer[:-1:2] + finer[2::2]) / 2, rtol=1e-9, atol=0)
+    with pytest.raises(InvalidSetting, match=r"table=SD: must be one of StableDiffusion, Stable"):
+        ays_table("SD")
+
+
+def test_tables_need_diffusers(monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers.schedulers", None)
+    with pytest.raises(InvalidSetting, match=r"^needs=diffusers: must be installed: pip install"):
+        ays_table()
 
 
 def test_ddpms_integers_are_diffusers():

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from samplerbench.core.grids import Level, hold, uniform
+from samplerbench.core.grids import Level, hold, karras, uniform
 from samplerbench.core.models import (
+    Corrupted,
     Counted,
     Denoiser,
     Guided,
@@ -23,6 +24,9 @@ from samplerbench.core.targets import DataTarget
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.heun import Heun
+from samplerbench.verify.exact_law import gaussian_w2, noised_law, output_law
+from samplerbench.verify.orders import GAUSSIAN
 
 EYE = torch.eye(2, dtype=torch.float64)
 
@@ -335,3 +339,59 @@ def test_a_guided_denoiser_mixes_denoisers_and_scores(
         torch.testing.assert_close(guided.denoiser(x, level), x0_hat)
     with pytest.raises(InvalidSetting, match="guidance=inf: must be finite"):
         Guided(one, other, math.inf)
+
+
+@pytest.mark.parametrize("profile", ["constant", "sine", "noise", "data"])
+def test_a_corrupted_score_has_the_prescribed_error(mixture_law, schedule, states, profile):
+    """In its size, its time and its direction; x̂₀ and score agree by Tweedie's formula."""
+    oracle, x = mixture_law.oracle(schedule), states(20, 2)
+    share = {
+        "constant": lambda t: 1.0,
+        "sine": lambda t: (1 + math.sin(2 * math.pi * t)) / 2,
+        "noise": lambda t: float(t > 0.05),
+        "data": lambda t: float(t <= 0.05),
+    }[profile]
+    for level in uniform(schedule, 30, t_max=0.9).rows[:-1:7]:
+        exact = oracle.score(x, level)
+        for direction, turned in (
+            ("along", exact),
+            ("across", exact.flip(-1) * torch.tensor([-1, 1])),
+        ):
+            model = Corrupted(oracle, 0.3, profile, direction)
+            expected = exact + 0.3 * share(level.t) * turned
+            torch.testing.assert_close(model.score(x, level), expected)
+            x0_hat = (x + level.sigma**2 * model.score(x, level)) / level.alpha
+            torch.testing.assert_close(model.denoiser(x, level), x0_hat, rtol=1e-9, atol=1e-9)
+            rows = torch.full((20, 1), level.t, dtype=torch.float64)
+            per_row = Level(rows, level.alpha + 0 * rows, level.sigma + 0 * rows)
+            torch.testing.assert_close(model.denoiser(x, per_row), model.denoiser(x, level))
+
+
+def test_an_error_across_the_score_moves_no_law():
+    """A Gaussian with correlations: the flow's law stays, although the score's error is 30 %."""
+    schedule, steps = EDM(20.0), 400
+    levels = karras(schedule, steps, noise_min=0.01)
+    mean, covariance = (torch.tensor(v[0]).double() for v in (GAUSSIAN.means, GAUSSIAN.covariances))
+    start = noised_law(mean, covariance, levels.rows[0])
+    oracle = GAUSSIAN.oracle(schedule)
+    distances = {}
+    for direction in ("across", "along"):
+        law = output_law(Heun(), Corrupted(oracle, 0.3, direction=direction), levels, *start)
+        distances[direction] = gaussian_w2(*law, mean, covariance)
+    assert distances["across"] < 0.01
+    assert distances["along"] > 0.1
+
+
+def test_corruptions_that_are_none(mixture_law):
+    oracle = mixture_law.oracle(Rectified())
+    for settings, words in (
+        ({"amplitude": math.inf}, "corruption.amplitude=inf: must be finite"),
+        ({"amplitude": 0.1, "profile": "late"}, "corruption.profile=late"),
+        ({"amplitude": 0.1, "direction": "up"}, "corruption.direction=up"),
+        ({"amplitude": 0.1, "cut": 2.0}, "corruption.cut=2.0: must be between 0 and 1"),
+    ):
+        with pytest.raises(InvalidSetting, match=words):
+            Corrupted(oracle, **settings)
+    levels = uniform(Rectified(), 4)
+    assert "without signal" in Corrupted(oracle, 0.1).why_incompatible(levels)
+    assert Corrupted(oracle, 0.1, "data").why_incompatible(levels) is None

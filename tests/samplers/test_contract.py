@@ -15,11 +15,17 @@ from samplerbench.core.schedules import Rectified, VPLinear
 from samplerbench.errors import InvalidSetting
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.ddpm_optimal import DDPMOptimal
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.edm_churn import EDMChurn
+from samplerbench.samplers.er_sde import ERSDE
+from samplerbench.samplers.flow_sde import FlowSDE
+from samplerbench.samplers.hmc import HMC
 from samplerbench.samplers.mala import MALA
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
+from samplerbench.samplers.restart import Restart
 from samplerbench.samplers.rk2 import RK2
+from samplerbench.samplers.sa_solver import SASolver
 from samplerbench.samplers.sde_dpmpp_1 import SDEDPMpp1
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
 from samplerbench.samplers.ula import ULA
@@ -34,6 +40,9 @@ from samplerbench.verify.sampler_contract import (
     sampler_type,
     strong_order,
 )
+
+#: Samplers whose law on a line `verify.orders` may not know; see `test_sde_solvers`.
+MEASURED_ELSEWHERE = (DDPMOptimal, ERSDE, SASolver)
 
 
 def test_samplers_are_found(all_samplers):
@@ -63,9 +72,11 @@ def test_order(sampler, schedule):
         on.append(("mixture", (60, 120)))
     for law, steps in on:
         order = measured_order(sampler, schedule, law, steps)
-        if order is not None:
+        if order is not None and max(order.errors) > 1e-12:
             assert order.slope == pytest.approx(sampler.order, abs=0.15), law
-        assert (order is None) == (sampler.order is None or sampler.adaptive), law
+        by_draws = law == "mixture" and isinstance(sampler, MEASURED_ELSEWHERE)
+        unknown = sampler.order is None or sampler.adaptive
+        assert (order is None) == unknown or by_draws, law
 
 
 def test_law(sampler):
@@ -100,6 +111,20 @@ BAD = [
     (SDEDPMpp2M, {"stochasticity": math.inf}, "at least 0 and finite"),
     (PredictorCorrector, {"signal_to_noise": 0.0}, "positive and finite"),
     (PredictorCorrector, {"inner": -1}, "at least 0"),
+    (ERSDE, {"points": 4}, "1, 2 or 3"),
+    (ERSDE, {"scale": "cubic"}, "er or ode or sde"),
+    (SASolver, {"corrector": 4}, "0, 1, 2 or 3"),
+    (SASolver, {"tau": -1.0}, "at least 0 and finite"),
+    (SASolver, {"tau_min": 2.0, "tau_max": 1.0}, "at least tau_min=2.0"),
+    (SASolver, {"corrector": 0, "pece": True}, "false without a corrector"),
+    (Restart, {"repeats": -1}, "at least 0"),
+    (Restart, {"restart_steps": 1}, "at least 2"),
+    (Restart, {"restart_max": 0.05}, "above restart_min=0.06 and finite"),
+    (FlowSDE, {"diffusion": "linear"}, "sigma or sine"),
+    (FlowSDE, {"scale": -1.0}, "at least 0 and finite"),
+    (DDPMOptimal, {"covariance": "isotropic"}, "full or diagonal"),
+    (HMC, {"step_size": 0.0}, "positive and finite"),
+    (HMC, {"leapfrog": 0}, "at least 1"),
     (RK2, {"alpha": 0.0}, "above 0 and at most 1"),
     (RK2, {"alpha": 1.5}, "above 0 and at most 1"),
     (DormandPrince, {"rtol": 0.0}, "positive and finite"),

@@ -6,10 +6,13 @@ import math
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from inspect import signature
+from threading import Thread
 from unittest.mock import patch
 
 import pytest
 import torch
+from torch import randn as RANDN
+from torch import randn_like as own_name
 
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
@@ -22,7 +25,7 @@ from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.diffusers import Diffusers, Network
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.k_diffusion import KDiffusion, Path, sampling
-from samplerbench.samplers.peers import Drawing, places
+from samplerbench.samplers.peers import Drawing, by_name, places
 
 diffusers = pytest.importorskip("diffusers")
 azula_sample = pytest.importorskip("azula.sample")
@@ -423,3 +426,40 @@ def test_churn_in_a_window_that_few_steps_miss_has_the_keyed_noise(sampler, mixt
     )
     assert any(1.0 <= row.sigma <= 1.3 for row in levels.rows)
     assert not torch.equal(one, two)
+
+
+class Imported(diffusers.DDPMScheduler):
+    """One of a code that has imported `torch.randn_like` itself."""
+
+    def step(self, model_output, timestep, sample, generator=None, return_dict=True):
+        noise = own_name(sample)
+        out = super().step(model_output, timestep, sample, generator=generator)
+        out.prev_sample = out.prev_sample + 0 * noise
+        return out
+
+
+def test_draws_by_an_imported_name_are_keyed_too(mixture_law, states):
+    sampler = Diffusers(custom=Imported)
+    before = torch.get_rng_state()
+    assert not sampler._names
+    x = first(sampler, EDM(), states)
+    one, two = (run(sampler, mixture_law.oracle(EDM()), x)[-1] for _ in range(2))
+    assert torch.equal(one, two)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.randn is RANDN
+
+
+def test_other_threads_draw_from_the_generator_of_torch():
+    draws, found = Drawing(KeyedNoise(KEY)), []
+
+    def work():
+        found.append(torch.randn(3, generator=torch.Generator().manual_seed(5)))
+
+    with by_name(draws):
+        thread = Thread(target=work)
+        thread.start()
+        thread.join()
+        mine = torch.randn(3)
+    assert torch.equal(found[0], torch.randn(3, generator=torch.Generator().manual_seed(5)))
+    assert torch.equal(mine, KeyedNoise(KEY).normal(torch.empty(3), 0, 0))
+    assert torch.randn is RANDN

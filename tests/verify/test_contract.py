@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from samplerbench.app.commands.examine import objects
+from samplerbench.core.fitted_grids import EqualCost, FittedGrid
 from samplerbench.core.grids import Level, Levels, to_data, uniform
 from samplerbench.core.level_laws import UniformTime
 from samplerbench.core.models import Score
@@ -205,7 +206,28 @@ def part(levels, rows):
 
 CALLS = count(1)
 BACKWARDS = Levels(*torch.tensor([[0.2, 0.5], [1.0, 1.0], [2.0, 1.0]]).double())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Deaf(FittedGrid):
+    """A recipe that asks no denoiser."""
+
+    def fit(self, to):
+        return EqualCost(torch.tensor([5.0, 1.0]).double(), torch.tensor([0.0, 1.0]).double())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Restless(FittedGrid):
+    """A recipe that never gives the same table."""
+
+    def fit(self, to):
+        table = torch.tensor([5.0, 1.0]).double()
+        return EqualCost(table, torch.tensor([0.0, next(CALLS)]).double())
+
+
 GRIDS = [
+    (Deaf(), "table", "the fit to other data gives the same table"),
+    (Restless(), "table", "a second fit gives another table"),
     (lambda path, steps: uniform(path, steps + 1), "rows", "1 steps have 3 rows"),
     (lambda path, steps: uniform(path, min(steps, 99)), "rows", "200 steps have 100 rows"),
     (lambda path, steps: part(uniform(path, steps + 1), slice(-1)), "data", "not the data"),

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from samplerbench.core.grids import Level
+from samplerbench.core.grids import Level, uniform
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import Rectified
+from samplerbench.samplers.azula import Azula
+from samplerbench.samplers.base import final_state
 from samplerbench.samplers.diffusers import Diffusers
 from samplerbench.samplers.k_diffusion import KDiffusion
 from samplerbench.verify import peer_table
@@ -23,11 +27,13 @@ from samplerbench.verify.peer_curves import (
     Line,
     Point,
     curve,
+    error_in_double,
     point,
     quantiles,
+    touches_other_rows,
 )
 
-pytest.importorskip("diffusers")
+diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("azula.sample")
 
 MEAN, WIDTH = 0.3, 0.4
@@ -106,6 +112,59 @@ def test_the_law_of_a_sampler_with_noise_is_exact():
     assert found.spread == pytest.approx(x.std() / WIDTH - 1, abs=5e-3)
     off, wide = x.mean() - MEAN, x.std() - WIDTH
     assert found.gaussian == pytest.approx(math.hypot(off, wide) / WIDTH, abs=5e-3)
+
+
+def test_the_law_on_the_mixture_is_that_of_many_runs():
+    """Its W₂ against sorted runs from random starts."""
+    sampler, random, count = Diffusers("EulerAncestralDiscreteScheduler"), KeyedNoise((2,)), 20_000
+    levels = sampler.levels(uniform, Rectified(), 10)
+    modes = random.uniform(torch.empty(count, 1, dtype=torch.float64), 0) < 0.35
+    z = random.normal(torch.empty(count, 1, dtype=torch.float64), 1)
+    data = torch.where(modes, -0.7 + 0.12 * z, 0.35 + 0.3 * z)
+    x = data + levels.rows[0].sigma * random.normal(z, 2)
+    end = final_state(sampler, Line([MIXTURE] * count), x, levels, KeyedNoise((3,)))
+    gap = (end[:, 0].sort().values - data[:, 0].sort().values).square().mean().sqrt()
+    found = point(sampler, 10).mixture
+    assert found == pytest.approx(float(gap) / WIDTHS[MIXTURE], abs=0.02)
+    assert found > 0.1
+
+
+def test_what_a_result_depends_on():
+    azula_, euler = Azula("DDPMSampler"), Diffusers("EulerAncestralDiscreteScheduler")
+    assert azula_.global_draws
+    assert not euler.global_draws  # it takes a generator
+    assert not Azula("EulerSampler").global_draws
+    assert KDiffusion("sample_heun").global_draws  # of numbers that it does not use
+    assert not touches_other_rows(euler)
+
+    class Mixing(diffusers.EulerDiscreteScheduler):
+        def step(self, model_output, timestep, sample, **more):
+            out = super().step(model_output, timestep, sample, **more)
+            out.prev_sample = out.prev_sample + out.prev_sample.mean(0)
+            return out
+
+    assert touches_other_rows(Diffusers(custom=Mixing))
+
+
+def test_a_floor_of_float32_is_told_from_others():
+    for name, settings, below in (
+        ("DEISMultistepScheduler", {"solver_order": 3}, True),
+        ("HeunDiscreteScheduler", {}, False),
+    ):
+        peer = Diffusers(name, settings)
+        ratio = error_in_double(peer, 320) / point(peer, 320).error
+        assert (ratio < 0.1) is below
+        kept = peer_table.known(peer)
+        assert ("tables are float32" in " ".join(peer_table.sentences(kept))) is below
+    assert torch.float32.itemsize == 4
+
+
+def test_levels_of_every_number_of_steps():
+    """One N of the trailing spacing has a level too many, far above the N that are run."""
+    peer = Diffusers("DDIMScheduler", {"clip_sample": False, "timestep_spacing": "trailing"})
+    kept = peer_table.known(peer)
+    assert {61, 103, 121} <= set(kept.lengths)
+    assert [peer.evaluations(n) - n for n in (102, 103, 104)] == [0, 1, 0]
 
 
 AGAIN = (

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from samplerbench.bench.cell import Against, Cell, Labels, Origin, Row
+from samplerbench.bench.own_grids import OwnGrid, find_own
 from samplerbench.identity import describe, identity, settings_text
 from samplerbench.metrics.base import Measurement
 from samplerbench.samplers.base import Sampler
@@ -30,6 +31,7 @@ class Books:
         truth: identity of the law that samples are measured against, where it is another one.
         schedule: identity of the schedule.
         path: identity of schedule and grid.
+        path_setting: the same without seeds, which a grid that is fitted to a network depends on.
         held: the same for samplers that stay at one level, and the name of their grid.
         starts: identities by name.
         origins: of the denoisers by name.
@@ -43,12 +45,14 @@ class Books:
         seeds: by the names of `SEEDS`.
         labels: names for the table.
         final: the end of runs; see `Cell`.
+        own_grids: of single samplers, in place of the grid.
     """
 
     law: str
     truth: str
     schedule: str
     path: str
+    path_setting: str
     held: tuple[str, str]
     starts: Mapping[str, str]
     origins: Mapping[str, Origin]
@@ -62,6 +66,7 @@ class Books:
     seeds: Mapping[str, Any]
     labels: Labels
     final: str
+    own_grids: Sequence[OwnGrid] = ()
 
     @cached_property
     def _shared(self) -> dict[str, Any]:
@@ -82,27 +87,31 @@ class Books:
     def sweep_id(self) -> str:
         """Identity of the settings that all cells of the sweep share."""
         names = ("truth", "path", "block", "seeds", "final")
-        return identity([self._shared, *(getattr(self, name) for name in names)])
+        own = [[own.sampler, own.steps, own.identities[0]] for own in self.own_grids]
+        shared = [self._shared, *(getattr(self, name) for name in names)]
+        return identity(shared + ([own] if own else []))
 
     def samples_id(self, cell: Cell) -> str:
         """Identity of the cell's samples: everything that determines their bits."""
         random: dict[str, Any] = {"seed": self.seeds["seed"], "repetition": cell.repetition}
         if cell.settings is not None:
             random |= {"steps": cell.steps, "denoiser": self.origins[cell.denoiser].id}
-        return identity([self._samples(cell), random])
+            own = self.own_grid(cell)
+            random |= {} if own is None else {"levels": own.identities[0]}
+        return identity([self._samples(cell, self.path), random])
 
     def samples_setting(self, cell: Cell) -> str:
         """Identity of a cell's samples without seeds and repetition."""
-        return identity([self._samples(cell), cell.steps])
+        return identity([self._samples(cell, self.path_setting), cell.steps])
 
-    def _samples(self, cell: Cell) -> dict[str, Any]:
+    def _samples(self, cell: Cell, path: str) -> dict[str, Any]:
         """What determines a cell's samples, except random numbers, steps and training seeds."""
         if cell.settings is None:
             even = bool(cell.start)
             return {"floor": "even" if even else "random", "truth": self.truth, **self._shared}
         origin = self.origins[cell.denoiser]
         return {
-            "path": self._path(cell.settings),
+            "path": self._path(cell, cell.settings, path),
             "denoiser": [origin.kind, origin.recipe],
             "start": self.starts[cell.start],
             "sampler": self._described(cell.settings),
@@ -143,7 +152,8 @@ class Books:
             "to": reference | {"content": to.content},
             **measure,
         }
-        setting = {"of": self._samples(cell), "to": reference | {"setting": to.setting}, **measure}
+        of = self._samples(cell, self.path_setting)
+        setting = {"of": of, "to": reference | {"setting": to.setting}, **measure}
         shared = {"law": self.law, "to": to.name, **measure}
         return Row(
             cell_id=identity(value),
@@ -159,7 +169,7 @@ class Books:
             objective=labels.objective if learned else "",
             schedule="" if on_law else labels.schedule,
             target=labels.target if learned else "",
-            grid=self._grid(cell.settings),
+            grid=self._grid(cell),
             final=self._final(cell),
             denoiser=cell.denoiser,
             start=cell.start,
@@ -182,10 +192,19 @@ class Books:
             **columns(measured),
         )
 
-    def _path(self, sampler: Sampler) -> str:
+    def own_grid(self, cell: Cell) -> OwnGrid | None:
+        """The own grid of a cell; None if it runs on the sweep's grid, or has another end."""
+        if cell.final not in ("", self.final):
+            return None
+        return find_own(self.own_grids, cell.settings, cell.steps)
+
+    def _path(self, cell: Cell, sampler: Sampler, path: str) -> Any:
         if sampler.brings_levels:
             return self.schedule
-        return self.held[0] if sampler.holds else self.path
+        own = self.own_grid(cell)
+        if own is not None:
+            return [self.schedule, own.identities[1]]
+        return self.held[0] if sampler.holds else path
 
     def _final(self, cell: Cell) -> str:
         """The end of a cell's runs; empty for samplers with an end of their own."""
@@ -194,11 +213,15 @@ class Books:
             return ""
         return cell.final or self.final
 
-    def _grid(self, sampler: Sampler | None) -> str:
+    def _grid(self, cell: Cell) -> str:
+        sampler = cell.settings
         if sampler is None:
             return ""
         if sampler.brings_levels:
             return "own"
+        own = self.own_grid(cell)
+        if own is not None:
+            return own.name
         return self.held[1] if sampler.holds else self.labels.grid
 
 

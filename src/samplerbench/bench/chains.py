@@ -106,7 +106,10 @@ def _each(frames: Tensor, diagnostic: Callable[..., float]) -> Tensor:
         warnings.simplefilter("ignore", FutureWarning)  # of its next major version
         import arviz  # it takes seconds to import
     coordinates = frames.permute(2, 1, 0).cpu().numpy()
-    values: NDArray[np.float64] = np.array([float(diagnostic(arviz, c)) for c in coordinates])
+    with warnings.catch_warnings():
+        # many short chains, such as emcee's walkers; for a wrong layout `score` has a line
+        warnings.filterwarnings("ignore", "More chains")
+        values: NDArray[np.float64] = np.array([float(diagnostic(arviz, c)) for c in coordinates])
     return torch.from_numpy(values)
 
 

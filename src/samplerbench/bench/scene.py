@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.cell import setting_text
+from samplerbench.bench.own_grids import OwnGrid, find_own
 from samplerbench.core.grids import Grid, Level, Levels
 from samplerbench.core.models import Score
 from samplerbench.core.noise import KeyedNoise
@@ -106,6 +107,7 @@ class Scene:
         dtype: of the state.
         device: where states live while a sampler runs.
         training: a description of the training.
+        own_grids: levels of single samplers, in place of `grid`.
     """
 
     dataset: Dataset
@@ -122,9 +124,13 @@ class Scene:
     dtype: torch.dtype = torch.float64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     training: str = ""
+    own_grids: Sequence[OwnGrid] = ()
 
     def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
         """The levels for a number of steps: of the job's grid, or of a sampler's own."""
+        own = find_own(self.own_grids, sampler, steps)
+        if own is not None:
+            return own.levels(self.schedule)
         if sampler is None:
             return self.grid(self.schedule, steps)
         return sampler.levels(self.grid, self.schedule, steps)

@@ -18,15 +18,17 @@ random, are compared with the other m. If samples and data have the same law, al
 likely, so the prediction is exact (Fisher's permutation test), with all n and all m points. If they
 have different laws, this floor is that of the mixture of both, which is above that of the data.
 
-The states of a Markov chain depend on each other, so their floor is that of ESS independent draws
-(the bulk ESS of the worst coordinate, see `chains`). Their distance can be smaller than this floor,
-because it also depends on quantities other than the mean, which chains often estimate more
-precisely.
+The states of a Markov chain depend on each other, so their floor is that of n states with the same
+dependence, see `blocks`. It needs a metric between points, and data with two sets of n draws.
+Otherwise the floor is that of ESS independent draws (the bulk ESS of the worst coordinate, see
+`chains`), and chains may be below it: a distance also depends on quantities other than the mean,
+which chains often estimate more precisely.
 
 Two sets of samples are compared by the difference of their distances at the same n, with the first
 rows of the larger set. The jackknife leaves out the same rows of both sets. If row i of both comes
 from the same start, this is a paired comparison. If all rows are independent, it is a comparison of
-two independent sets. The p-values of all pairs are corrected by Holm's procedure, see `statistics`.
+two independent sets. Of chains it leaves out consecutive states. The p-values of all pairs are
+corrected by Holm's procedure, see `statistics`.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit  # scipy.stats takes a second to import
 from torch import Tensor
 
-from samplerbench.bench import jackknife
+from samplerbench.bench import blocks, jackknife
 from samplerbench.bench.chains import LEAST_FRAMES, MIXED, Chains
 from samplerbench.bench.statistics import holm
 from samplerbench.core.noise import generator
@@ -92,6 +94,13 @@ class Cloud:
         return max(1, min(count, int(ess.nan_to_num(1.0)))), r_hat
 
     @property
+    def has_interval(self) -> bool:
+        """Whether the jackknife is valid, so that the cloud can be compared with others."""
+        ess, r_hat = self.ess_and_r_hat
+        valid = not self.rows_depend if self.chains is None else r_hat <= MIXED
+        return valid and ess >= jackknife.FEWEST
+
+    @property
     def rows_depend(self) -> bool:
         """Whether rows are correlated with the rows before them, by over five standard errors."""
         centred = self.points - self.points.mean(0)
@@ -113,6 +122,7 @@ class Truth:
             there are none.
         why_too_large: n ↦ why n samples are too many for the metric; None if they are not.
         seed: of the groups for the intervals.
+        between: the metric, if it is one between two sets of points.
     """
 
     metric: str
@@ -122,6 +132,7 @@ class Truth:
     floor: Callable[[Tensor], NDArray[np.float64]]
     why_too_large: Callable[[int], str | None]
     seed: int
+    between: Metric | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,7 @@ class Line:
     """The distance of a cloud, or a difference of two, as a line of a table.
 
     Args:
+        kind: distance or difference.
         metric: name of the metric.
         samples: name of the cloud.
         n: how many samples.
@@ -145,6 +157,7 @@ class Line:
         upper: upper end of this interval.
     """
 
+    kind: str
     metric: str
     samples: str
     n: int
@@ -204,6 +217,7 @@ def to_points(
         floor=lambda samples: relabelled(between, samples, points, seed),
         why_too_large=lambda n: between.why_too_large(n, len(points)),
         seed=seed,
+        between=between,
     )
 
 
@@ -263,6 +277,7 @@ def to_law(
         floor=lambda samples: of_size(len(samples)),
         why_too_large=why_too_large,
         seed=seed,
+        between=None if isinstance(metric, LawMetric) else metric,
     )
 
 
@@ -287,21 +302,23 @@ def distances(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
     lines = []
     for name, cloud in clouds.items():
         value = truth.distance(cloud.points).value
-        # the jackknife needs independent rows
-        half = math.nan if cloud.chains else _half_width(cloud.points, truth)
         ess, r_hat = cloud.ess_and_r_hat
-        # ESS states of the chains, equally spaced
-        rows = torch.linspace(0, len(cloud.points) - 1, ess).round().long()
-        floor = truth.floor(cloud.points[rows] if cloud.chains else cloud.points)
+        half = math.nan
+        if ess >= jackknife.FEWEST:
+            half = jackknife.half_width(
+                truth.distance, cloud.points, seed=truth.seed, consecutive=cloud.chains is not None
+            )
+        floor, of_size_n = _floor(cloud, truth)
         ends = (math.nan, math.nan) if len(floor) < 2 else prediction(floor)
         lines.append(
             Line(
+                kind="distance",
                 metric=truth.metric,
                 samples=name,
                 n=len(cloud.points),
                 distance=value,
                 half_width=half,
-                verdict=_verdict(cloud, value, len(floor), *ends),
+                verdict=_verdict(cloud, value, len(floor), *ends, of_size_n),
                 ess=ess,
                 r_hat=r_hat,
                 floor=float(floor.mean()) if len(floor) else math.nan,
@@ -313,11 +330,24 @@ def distances(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
     return lines
 
 
-def _half_width(points: Tensor, truth: Truth) -> float:
-    return jackknife.half_width(truth.distance, points, seed=truth.seed)
+def _floor(cloud: Cloud, truth: Truth) -> tuple[NDArray[np.float64], bool]:
+    """Distances of perfect samples, and whether they are of n samples, not of ESS draws."""
+    independent = truth.floor(cloud.points)
+    if cloud.chains is None:
+        return independent, True
+    ess, _ = cloud.ess_and_r_hat
+    n, metric = len(cloud.points), truth.between
+    if metric is not None and len(independent) > 1 and metric.why_too_large(n, n) is None:
+        frames = cloud.chains.frames
+        return blocks.floor_of_chains(frames, ess, metric, independent, truth.seed), True
+    # ESS states of the chains, equally spaced
+    rows = torch.linspace(0, n - 1, ess).round().long()
+    return truth.floor(cloud.points[rows]), False
 
 
-def _verdict(cloud: Cloud, value: float, sets: int, low: float, high: float) -> str:
+def _verdict(
+    cloud: Cloud, value: float, sets: int, low: float, high: float, of_size_n: bool
+) -> str:
     """The verdict on a distance, from the interval of perfect samples."""
     if cloud.chains and not cloud.ess_and_r_hat[1] <= MIXED:
         return "no verdict: the chains have not mixed"
@@ -326,8 +356,7 @@ def _verdict(cloud: Cloud, value: float, sets: int, low: float, high: float) -> 
         return f"no verdict: {count} of fresh draws of this size"
     if value > high:
         return "differs from the data"
-    # a chain may be closer than ESS draws
-    below = value < low and not cloud.chains
+    below = value < low and of_size_n  # a chain may be closer than ESS draws
     return "closer than perfect samples" if below else "not distinguishable from the data"
 
 
@@ -351,19 +380,18 @@ def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
 def differences(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
     """The difference of the distances of each pair of clouds, the farther minus the nearer.
 
-    Only for pairs of independent samples, with at least `jackknife.FEWEST` in each: the jackknife
-    cannot compare rows that depend on each other.
+    Only for pairs of clouds that are worth at least `jackknife.FEWEST` independent draws: not for
+    chains that have not mixed, and not for rows that depend on each other and are not known to be a
+    chain.
     """
-    usable = [
-        name
-        for name, cloud in clouds.items()
-        if cloud.chains is None and len(cloud.points) >= jackknife.FEWEST and not cloud.rows_depend
-    ]
+    usable = [name for name, cloud in clouds.items() if cloud.has_interval]
 
     @cache
     def measured(name: str, n: int) -> tuple[float, NDArray[np.float64]]:
-        points = clouds[name].points[:n]
-        without = jackknife.without_groups(truth.distance, points, seed=truth.seed)
+        points, are_chains = clouds[name].points[:n], clouds[name].chains is not None
+        without = jackknife.without_groups(
+            truth.distance, points, seed=truth.seed, consecutive=are_chains
+        )
         return truth.distance(points).value, without
 
     gaps = []
@@ -377,6 +405,7 @@ def differences(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
     corrected = holm([gap.p_value for *_, gap in gaps])
     return [
         Line(
+            kind="difference",
             metric=truth.metric,
             samples=farther,
             n=n,

@@ -27,11 +27,13 @@ from torch import Tensor
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
+from samplerbench.bench.own_grids import OwnGrid, require_no_doubles
 from samplerbench.bench.paths import paths_of, why_no_paths
 from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
+from samplerbench.core.fitted_grids import Fitted, FittedGrid
 from samplerbench.core.grids import Grid, Levels, in_data_units
 from samplerbench.core.models import Counted, Denoiser, Score
 from samplerbench.core.noise import KeyedNoise, Noise
@@ -141,7 +143,8 @@ class Sweep:
     Args:
         dataset: the law.
         schedule: the path; every denoiser is for it.
-        grid: makes the levels for a number of steps.
+        grid: makes the levels for a number of steps. A `FittedGrid` must be fitted before a cell
+            runs, see `fitting`.
         denoisers: by name.
         starts: by name.
         samplers: (name, sampler) pairs; a name may come with several settings.
@@ -156,6 +159,7 @@ class Sweep:
             level with σ > 0, whose state is rescaled to x/α.
         recall: returns the stored row of a cell_id, or None; a stored row is not computed again.
         versions: of the software that determines the bits; part of every identity.
+        own_grids: levels of single samplers at single numbers of steps, in place of `grid`.
         n_samples: n, per cell and repetition.
         repetitions: independent sets of samples per cell.
         floor_repetitions: independent sets of fresh draws for the floor.
@@ -198,6 +202,7 @@ class Sweep:
     final: str = "denoise"
     recall: Callable[[str], Row | None] = recall_nothing
     versions: Mapping[str, str] = field(default_factory=lambda: VERSIONS)
+    own_grids: Sequence[OwnGrid] = ()
 
     def __post_init__(self) -> None:
         for name in ("n_samples", "repetitions", "block", "workers"):
@@ -205,6 +210,7 @@ class Sweep:
         require(self.final in FINAL, "final", self.final, " or ".join(FINAL))
         require(self.floor_repetitions >= 0, "floor_repetitions", self.floor_repetitions, ">= 0")
         require(len(self.steps) > 0, "steps", list(self.steps), "not empty")
+        require_no_doubles(self.own_grids)
         for name in ("nfe", "steps"):
             for number in getattr(self, name):
                 allowed = f"at least 1 and at most {MOST_STEPS:,}"
@@ -253,10 +259,11 @@ class Sweep:
             law=identity(self.dataset),
             truth="" if self.truth is None else identity(self.truth),
             schedule=identity(self.schedule),
-            path=identity([self.schedule, self.grid]),
+            path=identity([self.schedule, self._fitted_grid]),
+            path_setting=self._path_setting,
             held=self._held,
             starts={name: identity(start) for name, start in self.all_starts.items()},
-            origins={name: self._origin(name) for name in self.denoisers},
+            origins={name: self.origin_of(name) for name in self.denoisers},
             n_samples=self.n_samples,
             block=self.block,
             dtype=str(self.dtype).removeprefix("torch."),
@@ -267,7 +274,26 @@ class Sweep:
             seeds={name: getattr(self, name) for name in SEEDS},
             labels=self.labels,
             final=self.final,
+            own_grids=self.own_grids,
         )
+
+    @property
+    def _fitted_grid(self) -> Grid:
+        """The grid; of a fitted one its table.
+
+        Raises:
+            ValueError: the grid is not fitted yet, and its levels are not those of any cell.
+        """
+        if isinstance(self.grid, FittedGrid):
+            raise ValueError("the grid must be fitted first: see bench.fitting")
+        return self.grid.grid if isinstance(self.grid, Fitted) else self.grid
+
+    @property
+    def _path_setting(self) -> str:
+        """Identity of the path without seeds; a table depends on the seeds of its denoiser."""
+        grid = self.grid
+        own = [grid.recipe, grid.to] if isinstance(grid, Fitted) else grid
+        return identity([self.schedule, own])
 
     @property
     def path_grid(self) -> Grid:
@@ -287,7 +313,8 @@ class Sweep:
         name = self.labels.grid if grid is own else "hold"
         return identity([self.schedule, grid]), name
 
-    def _origin(self, name: str) -> Origin:
+    def origin_of(self, name: str) -> Origin:
+        """The origin of one of the denoisers, for identities."""
         model = self.denoisers[name]
         origin = self.origins.get(name)
         if origin is None or origin.content not in ("", identity_of_model(model)):
@@ -345,7 +372,7 @@ class Sweep:
         return sum(len(self.metrics_of(cell)) for cell in self.cells())
 
     def levels(self, steps: int, sampler: Sampler | None = None, final: str = "") -> Levels:
-        """The levels for a number of steps: of the job's grid, or of a sampler's own.
+        """The levels for a number of steps: of the sweep's grid, or those that a sampler brings.
 
         Args:
             steps: their number.
@@ -360,13 +387,14 @@ class Sweep:
             levels = sampler.levels(grid, self.schedule, steps)
             if sampler.brings_levels:
                 return levels
-        found = f"{levels.steps} steps" if isinstance(levels, Levels) else type(levels).__name__
-        require(found == f"{steps} steps", "levels", found, f"Levels of {steps} steps")
-        return levels
+        return _of_steps(levels, steps)
 
     def levels_of(self, cell: Cell) -> Levels:
-        """The levels of a cell's runs."""
-        return self.levels(cell.steps, cell.settings, cell.final)
+        """The levels of a cell's runs: of its own grid, if it has one."""
+        own = self.books.own_grid(cell)
+        if own is None:
+            return self.levels(cell.steps, cell.settings, cell.final)
+        return _of_steps(own.levels(self.schedule), cell.steps)
 
     def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:
         """The cell's samples, block by block, shape (block or fewer, dim)."""
@@ -546,6 +574,13 @@ class Sweep:
         if stored is None:
             return None
         return replace(row, **{name: getattr(stored, name) for name in RESULTS})
+
+
+def _of_steps(levels: Levels, steps: int) -> Levels:
+    """The levels, which must have this number of steps: a user's grid may return anything."""
+    found = f"{levels.steps} steps" if isinstance(levels, Levels) else type(levels).__name__
+    require(found == f"{steps} steps", "levels", found, f"Levels of {steps} steps")
+    return levels
 
 
 def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:

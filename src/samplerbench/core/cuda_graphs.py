@@ -61,6 +61,7 @@ class Graphed(Denoiser):
         self.model = model
         self.schedule = model.schedule
         self.trained_noise = model.trained_noise
+        self.has_covariance = model.has_covariance
         self._recordings: dict[tuple[str, torch.Size, torch.dtype], Recording] = {}
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:

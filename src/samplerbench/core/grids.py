@@ -22,6 +22,7 @@ from torch import Tensor
 
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import InvalidSetting, require
+from samplerbench.extras import missing
 
 Scale = TypeVar("Scale", float, Tensor)
 
@@ -146,13 +147,78 @@ def polynomial(
         t_min: the last time, see above.
     """
     require(0 < power < math.inf, "power", power, "positive and finite")
+    rows = _time_rows(schedule, steps, t_max, t_min)
+    ends = t_max ** (1 / power), t_min ** (1 / power)
+    times = torch.linspace(*ends, rows, dtype=torch.float64) ** power
+    return to_data(schedule, times[:steps])
+
+
+def flow_shift(
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    shift: float = 3.0,
+    t_max: float = 1.0,
+    t_min: float = 0.0,
+) -> Levels:
+    """Equally spaced times t, moved to s·t/(1 + (s − 1)·t).
+
+    On the path of rectified flow κ = t/(1 − t), and the shift multiplies each κ by s. A picture
+    with k times as many pixels needs s = √k for the same uncertainty. Ends as in `polynomial`.
+    Esser et al., "Scaling rectified flow transformers for high-resolution image synthesis", ICML
+    2024 (arXiv 2403.03206), Eq. 23.
+
+    Args:
+        schedule: the path.
+        steps: N.
+        shift: s. Above 1 the grid is denser near the noise; 1 is `uniform`.
+        t_max: the first time, before the shift.
+        t_min: the last time, before the shift.
+    """
+    require(0 < shift < math.inf, "shift", shift, "positive and finite")
+    rows = _time_rows(schedule, steps, t_max, t_min)
+    times = torch.linspace(t_max, t_min, rows, dtype=torch.float64)
+    return to_data(schedule, (shift * times / (1 + (shift - 1) * times))[:steps])
+
+
+def beta(
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    alpha: float = 0.6,
+    beta: float = 0.6,
+    t_max: float = 1.0,
+    t_min: float = 0.001,
+) -> Levels:
+    """Times t_min + (t_max − t_min)·F⁻¹(u) with equally spaced u, F of the Beta(a, b) law.
+
+    a = b = .6 makes the grid denser at both ends. Ends as in `polynomial`. Lee et al., "Beta
+    sampling is all you need", 2024 (arXiv 2407.12173).
+
+    Args:
+        schedule: the path.
+        steps: N.
+        alpha: a. Below 1 the grid is dense near t_min.
+        beta: b. Below 1 the grid is dense near t_max.
+        t_max: the first time.
+        t_min: the last time.
+    """
+    from scipy.special import betaincinv  # slow to import
+
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        require(0 < value < math.inf, name, value, "positive and finite")
+    rows = _time_rows(schedule, steps, t_max, t_min)
+    quantiles = betaincinv(alpha, beta, torch.linspace(1, 0, rows, dtype=torch.float64).numpy())
+    times = t_min + (t_max - t_min) * torch.from_numpy(quantiles)
+    return to_data(schedule, times[:steps])
+
+
+def _time_rows(schedule: NoiseSchedule, steps: int, t_max: float, t_min: float) -> int:
+    """The number of times from t_max to t_min: N, or N + 1 if the last one is the data."""
     require(steps >= 1, "steps", steps, "at least 1")
     require(0 < t_max <= 1, "t_max", t_max, "above 0 and at most 1")
     require(0 <= t_min < t_max, "t_min", t_min, f"at least 0 and below t_max={t_max}")
-    ends_at_data = float(schedule.variance(torch.tensor(t_min, dtype=torch.float64))) == 0
-    ends = t_max ** (1 / power), t_min ** (1 / power)
-    times = torch.linspace(*ends, steps + ends_at_data, dtype=torch.float64) ** power
-    return to_data(schedule, times[:steps])
+    return steps + (float(schedule.variance(torch.tensor(t_min, dtype=torch.float64))) == 0)
 
 
 def karras(
@@ -177,10 +243,10 @@ def karras(
         rho: ρ. The larger it is, the denser the grid is at low noise; 1 is uniform in κ.
     """
     require(0 < rho < math.inf, "rho", rho, "positive")
-    low, high = _noise_range(schedule, steps, noise_min, noise_max)
+    low, high = noise_range(schedule, noise_min, noise_max, steps)
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     top, bottom = high ** (1 / rho), low ** (1 / rho)
-    return _at_noise(schedule, (top + ramp * (bottom - top)) ** rho)
+    return at_noise(schedule, (top + ramp * (bottom - top)) ** rho)
 
 
 def log_snr(
@@ -191,9 +257,9 @@ def log_snr(
     Lu et al., "DPM-Solver", NeurIPS 2022 (arXiv 2206.00927; their λ is −ln κ). Arguments as in
     `karras`.
     """
-    low, high = _noise_range(schedule, steps, noise_min, noise_max)
+    low, high = noise_range(schedule, noise_min, noise_max, steps)
     logs = torch.linspace(math.log(high), math.log(low), steps, dtype=torch.float64)
-    return _at_noise(schedule, logs.exp())
+    return at_noise(schedule, logs.exp())
 
 
 def tangent(
@@ -218,10 +284,10 @@ def tangent(
         noise_max: κ_max.
     """
     require(0 < scale < math.inf, "scale", scale, "positive and finite")
-    low, high = _noise_range(schedule, steps, noise_min, noise_max)
+    low, high = noise_range(schedule, noise_min, noise_max, steps)
     ends = math.atan(high / scale), math.atan(low / scale)
     angles = torch.linspace(*ends, steps, dtype=torch.float64)
-    return _at_noise(schedule, scale * angles.tan())
+    return at_noise(schedule, scale * angles.tan())
 
 
 def leading(schedule: NoiseSchedule, steps: int, *, train_steps: int | None = None) -> Levels:
@@ -289,7 +355,63 @@ def custom(schedule: NoiseSchedule, steps: int, *, ratios: Sequence[float]) -> L
     good = bool((inside & kappa.isfinite()).all() and (kappa.diff() < 0).all())
     span = f"between {least:.6g} and {largest:.6g}, the schedule's σ/α at t=0 and t=1"
     require(good, "ratios", list(ratios), f"decreasing, positive, finite and {span}")
-    return _at_noise(schedule, kappa)
+    return at_noise(schedule, kappa)
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """N levels whose ln κ is interpolated in a list of κ, then the data.
+
+    N = the length of the list gives the list itself; for N = 1 it is the first κ.
+
+    Args:
+        ratios: κ, decreasing, at least two. The first may be up to 1 % above the largest κ of a
+            path, which then takes its place: tables are printed with few digits.
+    """
+
+    ratios: Sequence[float]
+
+    def __post_init__(self) -> None:
+        kappa = torch.tensor(self.ratios, dtype=torch.float64)
+        good = len(kappa) > 1 and bool((kappa > 0).all() and kappa.isfinite().all())
+        good = good and bool((kappa.diff() < 0).all())
+        require(good, "ratios", list(self.ratios), "at least two decreasing, positive numbers")
+
+    def __call__(self, schedule: NoiseSchedule, steps: int) -> Levels:
+        require(steps >= 1, "steps", steps, "at least 1")
+        least, largest = schedule.noise_range
+        first, last = self.ratios[0], self.ratios[-1]
+        allowed = f"one whose σ/α reaches from {last:g} to {first:g}, as the table does"
+        fits = last >= least * (1 - 1e-9) and first <= largest * 1.01
+        require(fits, "schedule", type(schedule).__name__, allowed)
+        logs = torch.tensor(self.ratios, dtype=torch.float64).log()
+        logs[0] = min(float(logs[0]), math.log(largest))
+        places = torch.linspace(0, len(logs) - 1, steps, dtype=torch.float64)
+        left = places.floor().clamp(max=len(logs) - 2).long()
+        between = torch.lerp(logs[left], logs[left + 1], places - left)
+        return at_noise(schedule, between.exp())
+
+
+def ays_table(table: str = "StableDiffusion") -> LogLinear:
+    """A table of the Align Your Steps grids that diffusers ships: ten κ for a large model.
+
+    Other N are interpolated log-linearly, as the authors advise. Sabour, Fidler, Kreis, ICML 2024
+    (arXiv 2404.14507).
+
+    Args:
+        table: StableDiffusion, StableDiffusionXL or StableDiffusionVideo.
+
+    Raises:
+        InvalidSetting: diffusers is not installed, or has no such table.
+    """
+    try:
+        from diffusers.schedulers import AysSchedules
+    except ImportError as error:
+        raise missing("diffusers", "images") from error
+    end = "Sigmas"
+    names = [name.removesuffix(end) for name in AysSchedules if name.endswith(end)]
+    require(table in names, "table", table, f"one of {', '.join(names)}")
+    return LogLinear(tuple(ratio for ratio in AysSchedules[table + end] if ratio > 0))
 
 
 def hold(schedule: NoiseSchedule, steps: int, *, noise: float = 0.0) -> Levels:
@@ -357,14 +479,16 @@ def in_data_units(x: Tensor, levels: Levels) -> Tensor:
     return x / levels.rows[-1].alpha if isinstance(levels, TruncatedLevels) else x
 
 
-def _at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:
+def at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:
+    """The levels at decreasing κ > 0, followed by the data."""
     # rounding may put a time a few ulp outside [0, 1], where the schedule is not defined
     return to_data(schedule, schedule.time_at(noise_to_signal).clamp(0.0, 1.0))
 
 
-def _noise_range(
-    schedule: NoiseSchedule, steps: int, noise_min: float, noise_max: float | None
+def noise_range(
+    schedule: NoiseSchedule, noise_min: float, noise_max: float | None, steps: int
 ) -> tuple[float, float]:
+    """κ_min and κ_max on a path, with the meanings that they have in `karras`."""
     require(steps >= 1, "steps", steps, "at least 1")
     least, largest = schedule.noise_range
     high = min(largest, MOST_NOISE) if noise_max is None else noise_max

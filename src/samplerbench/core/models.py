@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -63,10 +64,13 @@ class Denoiser(Score):
         schedule: the path of x_t.
         trained_noise: the largest noise-to-signal ratio σ/α that it was trained for; infinite for
             an exact denoiser.
+        has_covariance: whether (σ²/α)·∂x̂₀/∂x is the covariance of x₀ given x_t. That holds for
+            exact denoisers; the derivative of a network need not even be symmetric.
     """
 
     schedule: NoiseSchedule
     trained_noise: float = math.inf
+    has_covariance: bool = True
 
     @abstractmethod
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
@@ -107,6 +111,8 @@ class Guided(Denoiser):
         weight: γ; 1 is the model alone.
     """
 
+    has_covariance = False
+
     def __init__(self, model: Denoiser, guide: Denoiser, weight: float) -> None:
         super().__init__()
         require(math.isfinite(weight), "guidance", weight, "finite")
@@ -122,6 +128,97 @@ class Guided(Denoiser):
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         return torch.lerp(self.guide.score(x, level), self.model.score(x, level), self.weight)
+
+
+#: The share of a corruption at the times t of a level, from 0 at the data to 1, and a cut.
+PROFILES: Mapping[str, Callable[[Tensor, float], Tensor]] = {
+    "constant": lambda t, cut: torch.ones_like(t),
+    "sine": lambda t, cut: (1 + (2 * math.pi * t).sin()) / 2,
+    "noise": lambda t, cut: (t > cut).to(t),
+    "data": lambda t, cut: (t <= cut).to(t),
+}
+#: The directions of a corruption.
+DIRECTIONS = ("along", "across")
+
+
+class Corrupted(Denoiser):
+    """s′ = s + ε·p(t)·R·s: an exact score with a known error.
+
+    With R = I (`along`) the score is too long by a share ε·p(t) of itself. With `across` R turns
+    each pair of coordinates (x₁, x₂), (x₃, x₄), … by a right angle; then q·R·s = R·∇q has no
+    divergence. So in continuous time this error moves no marginal of the flow or of a reverse SDE,
+    although E‖s′ − s‖² = ε²·p²·E‖s‖² is the same. x̂₀′ = x̂₀ + (ε·p/α)·R·(α·x̂₀ − x).
+
+    Cao, Chen, Luo, Zhou, "Exploring the optimal choice for generative processes in diffusion
+    models: ordinary versus stochastic differential equations", NeurIPS 2023 (arXiv 2306.02063), for
+    `along` and the profiles p.
+
+    Args:
+        model: the denoiser.
+        amplitude: ε.
+        profile: the name of p: constant is 1; sine is (1 + sin 2πt)/2; noise is 1 for t > cut and
+            data is 1 for t ≤ cut, and 0 elsewhere; t is the time of the schedule.
+        direction: along or across the score.
+        cut: a time.
+    """
+
+    has_covariance = False
+
+    def __init__(
+        self,
+        model: Denoiser,
+        amplitude: float,
+        profile: str = "constant",
+        direction: str = "along",
+        cut: float = 0.05,
+    ) -> None:
+        super().__init__()
+        require(0 <= cut <= 1, "corruption.cut", cut, "between 0 and 1")
+        require(math.isfinite(amplitude), "corruption.amplitude", amplitude, "finite")
+        allowed = " or ".join(PROFILES)
+        require(profile in PROFILES, "corruption.profile", profile, allowed)
+        allowed = " or ".join(DIRECTIONS)
+        require(direction in DIRECTIONS, "corruption.direction", direction, allowed)
+        self.schedule, self.trained_noise = model.schedule, model.trained_noise
+        self.model, self.amplitude = model, amplitude
+        self.profile, self.direction, self.cut = profile, direction, cut
+
+    def why_incompatible(self, levels: Levels) -> str | None:
+        first = levels.rows[0]
+        if first.alpha == 0 and self._share(first) != 0:
+            return (
+                "an error of the score has no x̂₀ without signal, α = 0: use grid=karras, or a "
+                "t_max below 1 with grid=uniform"
+            )
+        return self.model.why_incompatible(levels)
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """x̂₀ + (ε·p/α)·R·(α·x̂₀ − x)."""
+        x0_hat = self.model.denoiser(x, level)
+        share = self._share(level)
+        if isinstance(share, float) and share == 0:
+            return x0_hat
+        return x0_hat + (share / level.alpha) * self._turned(level.alpha * x0_hat - x)
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        score = self.model.score(x, level)
+        return score + self._share(level) * self._turned(score)
+
+    def _share(self, level: AnyLevel) -> float | Tensor:
+        """ε·p(t)."""
+        if isinstance(level.t, Tensor):
+            return self.amplitude * PROFILES[self.profile](level.t, self.cut)
+        return self.amplitude * float(
+            PROFILES[self.profile](torch.tensor(level.t, dtype=torch.float64), self.cut)
+        )
+
+    def _turned(self, score: Tensor) -> Tensor:
+        if self.direction == "along":
+            return score
+        dim = score.shape[-1]
+        require(dim % 2 == 0, "corruption.direction", "across", f"along: dim={dim} is odd")
+        pairs = score.reshape(*score.shape[:-1], -1, 2)
+        return torch.stack([-pairs[..., 1], pairs[..., 0]], -1).flatten(-2)
 
 
 class Standardised(Score):
@@ -169,6 +266,8 @@ class Learned(Standardised, Denoiser):
         std: of the data, one positive number.
         trained_noise: the largest σ/α that the network is trained for.
     """
+
+    has_covariance = False
 
     def __init__(
         self,
@@ -269,11 +368,13 @@ class IsotropicMixtureOracle(Denoiser):
         centre = means.double().mean(0)
         self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log())
         self.register_buffer("means", means.double() - centre)
-        self.register_buffer("variances", variances.double())
+        # one number if they are equal: then all components have the same S_k, which is cheaper
+        equal = bool((variances == variances[0]).all())
+        self.register_buffer("variances", variances[: 1 if equal else None].double())
         self.register_buffer("centre", centre)
 
     def _log_joint(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """log(w_k·N(x; αμ_k, S_k)) for centred states u, shape (n, dim), and S_k: (K, n) each.
+        """log(w_k·N(x; αμ_k, S_k)), (K, n), for centred states u, (n, dim), and S_k, (K or 1, n).
 
         α and σ have shape (1,) or (n,). The first axis is that of the components, because sums over
         a short last axis are ten times slower on a CPU.
@@ -411,7 +512,7 @@ class Counted(Denoiser):
         super().__init__()
         self.model = model
         if isinstance(model, Denoiser):
-            self.schedule = model.schedule
+            self.schedule, self.has_covariance = model.schedule, model.has_covariance
         self.evaluations = 0
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:

@@ -35,6 +35,15 @@ class ChunkedMixtureOracle(Denoiser):
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         return self._in_chunks(self.mixture.denoiser, x, level).reshape(x.shape)
 
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """x̂₀ and J of states (n, dim), by the mixture's formula."""
+        parts = [
+            self.mixture.derivative(part, at)
+            for part, at in zip(*self._chunks(x, level), strict=True)
+        ]
+        x0_hat, derivative = zip(*parts, strict=True)
+        return torch.cat(x0_hat), torch.cat(derivative)
+
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         return self._in_chunks(self.mixture.log_density, x, level).reshape(x.shape[:-1])
 
@@ -42,19 +51,16 @@ class ChunkedMixtureOracle(Denoiser):
         self, function: Callable[[Tensor, AnyLevel], Tensor], x: Tensor, level: AnyLevel
     ) -> Tensor:
         """Evaluate the function on x flattened to (n, dim), `_rows` states at a time."""
-        flat = x.reshape(-1, x.shape[-1])
-        alpha, sigma = level.alpha, level.sigma
-        if not (isinstance(alpha, Tensor) or isinstance(sigma, Tensor)):
-            parts = [function(part, level) for part in torch.split(flat, self._rows)]
-        else:
-            columns = [_column(value, x) for value in (level.t, alpha, sigma)]
-            parts = [
-                function(part, Level(*rows))
-                for part, *rows in zip(
-                    *(torch.split(column, self._rows) for column in (flat, *columns)), strict=True
-                )
-            ]
-        return torch.cat(parts)
+        return torch.cat([function(*part) for part in zip(*self._chunks(x, level), strict=True)])
+
+    def _chunks(self, x: Tensor, level: AnyLevel) -> tuple[list[Tensor], list[AnyLevel]]:
+        """Parts of x flattened to (n, dim), with `_rows` states at most, and their levels."""
+        parts = list(torch.split(x.reshape(-1, x.shape[-1]), self._rows))
+        if not (isinstance(level.alpha, Tensor) or isinstance(level.sigma, Tensor)):
+            return parts, [level] * len(parts)
+        columns = (_column(value, x) for value in (level.t, level.alpha, level.sigma))
+        rows = zip(*(torch.split(column, self._rows) for column in columns), strict=True)
+        return parts, [Level(*row) for row in rows]
 
 
 def _column(value: float | Tensor, x: Tensor) -> Tensor:

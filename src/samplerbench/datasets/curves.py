@@ -135,5 +135,8 @@ class CurveOracle(Denoiser):
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         return self._at(level).denoiser(x, level)
 
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        return self._at(level).derivative(x, level)
+
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         return self._at(level).log_density(x, level)

@@ -257,12 +257,16 @@ def _noted(
         raise
 
 
+#: The hint for a sampler that fails at α = 0.
+WITHOUT_SIGNAL = ": declare needs_signal = True if it cannot start without signal"
+
+
 def place_of(sampler: Sampler, levels: Levels, count: int) -> str:
     """A description of the step after `count` others, with a hint for the author of the sampler."""
     now, to = levels.rows[count : count + 2]
     text = f"{IN_STEP}{count + 1}, from t={now.t:.3g}, α={now.alpha:.3g}, σ={now.sigma:.3g}"
     if now.alpha == 0 and not sampler.needs_signal:
-        return f"{text}: declare needs_signal = True if it cannot start without signal"
+        return f"{text}{WITHOUT_SIGNAL}"
     return f"{text} to σ=0: the state at the data is x0_hat" if to.sigma == 0 else text
 
 

@@ -31,7 +31,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -134,7 +135,8 @@ class Diffusers(Peer):
         Raises:
             InvalidSetting: it refuses this number, in its own words.
         """
-        scheduler = copy.deepcopy(self._prototype)
+        config = self._prototype.config  # frozen
+        scheduler = copy.deepcopy(self._prototype, {id(config): config})
         more = self._arguments(scheduler.set_timesteps)
         with quiet():
             try:
@@ -162,7 +164,7 @@ class Diffusers(Peer):
         network = Network(model, scheduler)
         more = self._arguments(scheduler.step)
         draws, sure = Drawing(noise), not more
-        if "generator" in inspect.signature(scheduler.step).parameters:
+        if "generator" in _all_parameters(type(scheduler).step):
             # nobody draws from it: a guard of the global one
             more["generator"] = torch.Generator(x.device).manual_seed(0)
         scaled = getattr(scheduler, "scale_model_input", _unscaled)
@@ -247,8 +249,13 @@ def _kind(name: object) -> Any:
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    found = inspect.signature(function).parameters
+    found = _all_parameters(getattr(function, "__func__", function))
     return {name: one for name, one in found.items() if name not in _OURS}
+
+
+@cache
+def _all_parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
 
 
 def _require_keys(kind: Any, settings: Mapping[str, Any]) -> None:
@@ -377,11 +384,15 @@ def _last(scheduler: Any, exploding: bool) -> tuple[float, float]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Switch diffusers' warnings off: settings with important warnings are refused here."""
-    from diffusers.utils import logging
+    from diffusers.utils.logging import get_verbosity
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    get_verbosity()  # makes its handlers
+    # levels of loggers would empty the caches of all of them, which takes longer than some runs
+    before = {one: one.level for one in getLogger("diffusers").handlers}
+    for handler in before:
+        handler.setLevel(ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        for handler, level in before.items():
+            handler.setLevel(level)

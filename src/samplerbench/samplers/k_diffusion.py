@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from inspect import signature
+from inspect import Parameter, signature
 from threading import Lock
 from typing import Any, ClassVar, Self
 
@@ -122,13 +122,13 @@ class KDiffusion(Peer):
 
     def _scales(self, function: Callable[..., Any]) -> dict[str, Any]:
         """The arguments of the grid that a function takes."""
-        known = signature(function).parameters
+        known = _known(function)
         scales = RANGE | dict(self.sigmas_settings or {})
         return {k: v for k, v in scales.items() if k in known}
 
     @property
     def _takes_sigmas(self) -> bool:
-        return "sigmas" in signature(self.code).parameters
+        return "sigmas" in _known(self.code)
 
     def own(self, schedule: NoiseSchedule, steps: int) -> OwnLevels:
         with refused("steps", steps):
@@ -141,7 +141,7 @@ class KDiffusion(Peer):
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
         function = self.code
-        known = signature(function).parameters
+        known = _known(function)
         draws = Drawing(noise, self.stochastic or bool(self.settings))
         grid = self._grid(levels.requested).to(x.device)
         ask = Denoised(model, grid.tolist())
@@ -222,6 +222,12 @@ class Path:
             self.known[to] = mean + deviation * fresh
         increment: Tensor = self.known[to] / (first - to) ** 0.5
         return increment
+
+
+@cache
+def _known(function: Callable[..., Any]) -> Mapping[str, Parameter]:
+    """The parameters of a function."""
+    return signature(function).parameters
 
 
 _LOADING = Lock()

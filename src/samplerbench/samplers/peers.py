@@ -9,7 +9,9 @@ things, so that the data, the model, the start and the metric are the same as fo
   x̂₀ gives the output that the code needs: ε̂ = (x − α·x̂₀)/σ, v = α·ε̂ − σ·x̂₀, or ε̂ − x̂₀. At
   σ = 0 we set ε̂ = −σ·s(x) = 0.
 - **the noise.** Within a step `torch.randn` and `torch.randn_like` return our keyed numbers, so a
-  run depends on its key only, and neither reads nor changes the global generator.
+  run depends on its key only, and neither reads nor changes the global generator. The two names
+  are replaced in the module `torch`; code that has imported them itself runs in a
+  `TorchFunctionMode`, which finds every call and is slower.
 - **the levels** of its states, `OwnLevels`, instead of those of the job's grid.
 
 A peer declares no order. `Peer.stochastic` and `evaluations` come from a run on a simple model.
@@ -21,10 +23,12 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any, ClassVar, Self
 
 import torch
@@ -113,19 +117,22 @@ def places(schedule: NoiseSchedule, scales: Sequence[tuple[float, float]]) -> li
     ]
 
 
-class Drawing(TorchFunctionMode):
-    """Within it, `torch.randn` and `torch.randn_like` return the keyed numbers of a step.
+class Drawing:
+    """The draws of a run: the keyed numbers of each step in turn.
 
     Args:
         noise: the source of the numbers.
         matters: whether the result depends on them. k-diffusion also draws numbers that it does not
             use; then torch's own generator, seeded here, is faster.
+
+    Attributes:
+        from_global: how many draws the code asked of torch's global generator.
     """
 
     def __init__(self, noise: Noise, matters: bool = True) -> None:
-        super().__init__()
         self.noise, self.step, self.draw = noise, 0, 0
         self.spare = None if matters else torch.Generator().manual_seed(0)
+        self.from_global = 0
 
     def at(self, step: int) -> Self:
         """Before the first draw of a step."""
@@ -135,21 +142,79 @@ class Drawing(TorchFunctionMode):
     def normal(self, like: Tensor) -> Tensor:
         """The next draw of the step."""
         if self.spare is not None:
-            return torch.randn(like.shape, generator=self.spare, dtype=like.dtype).to(like.device)
+            made = torch.empty(like.shape, dtype=like.dtype)
+            return made.normal_(generator=self.spare).to(like.device)
         self.draw += 1
         return self.noise.normal(like, self.step, self.draw - 1)
+
+    def randn(self, *shape: Any, **kwargs: Any) -> Tensor:
+        """In place of `torch.randn`; a generator is not read."""
+        self.from_global += kwargs.get("generator") is None
+        keep = {k: kwargs[k] for k in ("dtype", "device") if kwargs.get(k) is not None}
+        return self.normal(torch.empty(*(shape or (kwargs["size"],)), **keep))
+
+    def randn_like(self, *args: Any, **kwargs: Any) -> Tensor:
+        """In place of `torch.randn_like`."""
+        self.from_global += kwargs.get("generator") is None
+        return self.normal(torch.empty_like(*args, **kwargs))
+
+
+class Everywhere(TorchFunctionMode):
+    """Within it `torch.randn` and `torch.randn_like` are those of `draws`, by whatever name.
+
+    It also slows each other function of torch down, by some microseconds.
+    """
+
+    def __init__(self, draws: Drawing) -> None:
+        super().__init__()
+        self.draws = draws
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.randn_like:
-            return self.normal(torch.empty_like(*args, **kwargs))
-        if func is torch.randn:
-            shape = args or (kwargs["size"],)
-            keep = {k: kwargs[k] for k in ("dtype", "device") if kwargs.get(k) is not None}
-            return self.normal(torch.empty(*shape, **keep))
-        return func(*args, **kwargs)
+        if func is _RANDN or func is _RANDN_LIKE:
+            draw = self.draws.randn if func is _RANDN else self.draws.randn_like
+            return draw(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+_RANDN, _RANDN_LIKE = torch.randn, torch.randn_like
+#: The draws of this thread's run, if it is within `by_name`.
+_HERE: ContextVar[Drawing | None] = ContextVar("draws", default=None)
+_RUNS, _CHANGING = [0], Lock()
+
+
+def _randn(*args: Any, **kwargs: Any) -> Tensor:
+    draws = _HERE.get()
+    return (_RANDN if draws is None else draws.randn)(*args, **kwargs)
+
+
+def _randn_like(*args: Any, **kwargs: Any) -> Tensor:
+    draws = _HERE.get()
+    return (_RANDN_LIKE if draws is None else draws.randn_like)(*args, **kwargs)
+
+
+@contextmanager
+def by_name(draws: Drawing) -> Iterator[None]:
+    """Within it the names `torch.randn` and `torch.randn_like` are those of `draws`.
+
+    In other threads they still draw from torch's generator.
+    """
+
+    def count(change: int) -> None:
+        with _CHANGING:
+            _RUNS[0] += change
+            torch.randn, torch.randn_like = (
+                (_randn, _randn_like) if _RUNS[0] else (_RANDN, _RANDN_LIKE)
+            )
+
+    count(1)
+    before = _HERE.set(draws)
+    try:
+        yield
+    finally:
+        _HERE.reset(before)
+        count(-1)
 
 
 class Toy(Denoiser):
@@ -224,15 +289,37 @@ class Peer(Sampler):
     @cached_property
     def draws(self) -> bool:
         """Whether its code draws any numbers, in a run on a toy."""
+        return self._count(Everywhere) > 0
+
+    @cached_property
+    def _names(self) -> bool:
+        """Whether its code draws by the names `torch.randn` and `torch.randn_like` only."""
+        with torch.random.fork_rng([]):  # for other names
+            return self._count(by_name) == self._count(Everywhere)
+
+    def _count(self, within: Callable[[Drawing], AbstractContextManager[Any]]) -> int:
+        """The draws in a run on a toy that a context finds."""
         noise = _Counting()
-        # while that is found out every draw goes to the noise
-        self.__dict__.update(draws=True, stochastic=True)
+        # while they are counted every draw goes to the noise
+        self.__dict__.update(_within=within, stochastic=True)
         try:
             self._toy_run(6, noise)
         finally:
-            for name in ("draws", "stochastic"):
+            for name in ("_within", "stochastic"):
                 self.__dict__.pop(name, None)  # another thread may ask too
-        return noise.count > 0
+        return noise.count
+
+    @cached_property
+    def global_draws(self) -> bool:
+        """Whether its code draws from torch's global generator, in a run on a toy."""
+        found: list[Drawing] = []
+
+        def within(draws: Drawing) -> AbstractContextManager[Any]:
+            found.append(draws)
+            return Everywhere(draws)
+
+        self._count(within)
+        return any(one.from_global for one in found)
 
     def drawing(self, draws: Drawing, sure: bool = True) -> AbstractContextManager[Any]:
         """The context in which its code runs; without draws it needs none, and is faster.
@@ -241,7 +328,13 @@ class Peer(Sampler):
             draws: of the run.
             sure: whether the run on a toy tells; not with churn in a window of σ, for example.
         """
-        return draws if self.draws or not sure else nullcontext()
+        within = self.__dict__.get("_within")
+        if within is None:
+            if sure and not self.draws:
+                return nullcontext()
+            # a count of 0 does not tell by which names it draws
+            within = by_name if self.draws and self._names else Everywhere
+        return within(draws)
 
     @cached_property
     def stochastic(self) -> bool:

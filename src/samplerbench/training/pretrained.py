@@ -48,6 +48,8 @@ class Pretrained(Denoiser):
         clip: x̂₀ is clipped to [−clip, clip]; None: not clipped.
     """
 
+    has_covariance = False
+
     def __init__(
         self,
         unet: Any,

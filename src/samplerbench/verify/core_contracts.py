@@ -10,7 +10,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from samplerbench.core.grids import Level, Levels, uniform
+from samplerbench.core.fitted_grids import FittedGrid, Fitting, from_bytes, to_bytes
+from samplerbench.core.grids import Grid, Level, Levels, uniform
 from samplerbench.core.level_laws import LevelLaw
 from samplerbench.core.models import Density
 from samplerbench.core.noise import KeyedNoise, torch_generator
@@ -19,12 +20,13 @@ from samplerbench.core.starts import Start
 from samplerbench.core.targets import Target
 from samplerbench.core.weightings import Weighting
 from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, gaussian_twin
 from samplerbench.errors import InvalidSetting
+from samplerbench.identity import identity
 from samplerbench.verify.exact_law import noised_law
 from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
 T = TypeVar("T")
-Grid = Callable[[NoiseSchedule, int], Levels]
 
 TIMES = torch.cat([torch.zeros(1), torch.logspace(-4, -1, 40), torch.linspace(0.11, 1, 200)])
 PATHS: tuple[NoiseSchedule, ...] = (EDM(10.0), GeometricVE(), VPCosine(), Rectified())
@@ -32,6 +34,7 @@ STEPS = (1, 2, 3, 5, 17, 200)
 DRAWS = 2**14
 LEVEL = Level(0.5, 0.8, 1.3)
 LAW = gaussian((0.7, -1.2), ((1.0, 0.0), (0.0, 0.6)))
+OTHER_LAW = gaussian((0.0, 0.0), ((0.1, 0.0), (0.0, 2.0)))
 
 
 def _accepted(make: Callable[[Any], T], cases: Iterable[Any]) -> Iterator[tuple[Any, T]]:
@@ -121,10 +124,32 @@ SCHEDULE: dict[str, Check] = {
 }
 
 
+def _fit(grid: FittedGrid, path: NoiseSchedule, law: GaussianSpectrum) -> Grid:
+    """A recipe, fitted to the exact denoiser of a law."""
+    return grid.fit(Fitting(law.oracle(path), law, lambda: law.variances))
+
+
+def _ready(grid: Grid, path: NoiseSchedule) -> Grid:
+    """The grid; a recipe is fitted once for each path."""
+    if not isinstance(grid, FittedGrid):
+        return grid
+    key = identity([grid, path])
+    if key not in _FITS:
+        _FITS[key] = _fit(grid, path, gaussian_twin(LAW))
+    return _FITS[key]
+
+
+_FITS: dict[str, Grid] = {}
+
+
 def _levels(grid: Grid, paths: Iterable[NoiseSchedule]) -> Iterator[tuple[int, Any, Levels]]:
-    """(N, path, levels) for each path and N that the grid accepts."""
-    for (path, steps), levels in _accepted(lambda case: grid(*case), product(paths, STEPS)):
-        yield steps, path, levels
+    """(N, path, levels) for each path and N that the grid accepts; a recipe is fitted."""
+
+    def levels(case: tuple[NoiseSchedule, int]) -> Levels:
+        return _ready(grid, case[0])(*case)
+
+    for (path, steps), found in _accepted(levels, product(paths, STEPS)):
+        yield steps, path, found
 
 
 def rows(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
@@ -170,8 +195,23 @@ def on_the_path(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | Non
 def same_levels(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
     """The same settings give the same levels."""
     for steps, path, levels in _levels(grid, paths):
-        if not torch.equal(levels.t, grid(path, steps).t):
+        if not torch.equal(levels.t, _ready(grid, path)(path, steps).t):
             return f"on {path} the same settings give other levels"
+    return None
+
+
+def own_table(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
+    """A fit gives the same table each time, a file keeps it, and other data give another one."""
+    if not isinstance(grid, FittedGrid):
+        return DOES_NOT_APPLY
+    path, first = next(_accepted(lambda path: _fit(grid, path, gaussian_twin(LAW)), paths))
+    again, other = (_fit(grid, path, gaussian_twin(law)) for law in (LAW, OTHER_LAW))
+    if identity(first) != identity(again):
+        return f"on {path} a second fit gives another table"
+    if identity(first) != identity(from_bytes(to_bytes(first))):
+        return "a file does not keep the table"
+    if identity(first) == identity(other):
+        return f"on {path} the fit to other data gives the same table"
     return None
 
 
@@ -181,6 +221,7 @@ GRID: dict[str, Check] = {
     "data": to_the_data,
     "path": on_the_path,
     "bits": same_levels,
+    "table": own_table,
 }
 
 

@@ -13,25 +13,39 @@ squares over quantiles, in standard deviations of the data.
 - The Gaussian N(.3, .4²) is easy: its field is linear. The mixture has modes of different widths.
 - On the Gaussian a run of a peer that draws noise is affine in start and noise, if nothing is
   clipped. One run with a row for each draw gives all coefficients, and so the law of the output:
-  its error is the W₂ distance, without Monte Carlo. On the mixture such peers are not measured.
+  its error is the W₂ distance, without Monte Carlo.
+- On the mixture the law of such a peer is known by quadrature, see `bench.line_densities`, if it
+  shows its state after each step and remembers no more than this state and one x̂₀. It is computed
+  at the numbers of steps of `LAWS`.
+
+A run at every N to 1 000 would take half a million steps. So every N has its levels made, which
+finds refused N and lengths of the list, and `curve` runs some N, with those whose levels repeat:
+there a step has no length, and its coefficients may be 0/0.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from samplerbench.bench.line_densities import Folded, law_of_output
+from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import Level, Levels, uniform
-from samplerbench.core.models import Denoiser
+from samplerbench.core.line_laws import MixtureLine
+from samplerbench.core.models import Denoiser, Density
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import Rectified
+from samplerbench.core.starts import Exact
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.errors import kind_and_line
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.peers import Peer
@@ -40,6 +54,10 @@ from samplerbench.samplers.peers import Peer
 STEPS = (5, 10, 14, 15, 20, 40, 80, 160, 320, 640, 1000)
 #: Up to this number of steps every number is run, and above it those at this distance.
 EVERY, FROM_THERE = 64, 125
+#: The largest number of steps.
+MOST = 1000
+#: The numbers of steps at which the law of a peer with noise is computed on the mixture.
+LAWS = (10, 20, 40, 80)
 _WEIGHTS = ((1.0, 0.0), (0.35, 0.65))
 _MEANS = ((0.3, 0.0), (-0.7, 0.35))
 _DEVIATIONS = ((0.4, 1.0), (0.12, 0.3))
@@ -113,6 +131,7 @@ class Point:
         spread: the relative error of the standard deviation on the Gaussian, with its sign.
         finite: whether all states are finite.
         refused: the message with which the package refuses N; empty if it does not.
+        noisy: whether the errors are those of the law of a peer with noise.
     """
 
     steps: int
@@ -126,10 +145,13 @@ class Point:
     spread: float = math.nan
     finite: bool = True
     refused: str = ""
+    noisy: bool = False
 
     @property
     def error(self) -> float:
-        """The larger of the two errors that are known."""
+        """The larger of the two errors; with noise that on the Gaussian, known at every N."""
+        if self.noisy:
+            return self.gaussian
         known = [one for one in (self.gaussian, self.mixture) if not math.isnan(one)]
         return max(known, default=math.nan)
 
@@ -199,13 +221,37 @@ def _of_law(peer: Peer, levels: Levels, shared: tuple[int, int, int, float, floa
     run(2, counted)
     out = run(2 + len(counted.draws), _Units()).double()[:, 0]
     finite = bool(out.isfinite().all())
+    mixture = _on_mixture(peer, levels) if shared[0] in LAWS and finite else math.nan
     if not peer.affine:
-        return Point(*shared, finite=finite)
+        return Point(*shared, mixture=mixture, finite=finite, noisy=True)
     by = out[1:] - out[0]
     variance = by[0] ** 2 * ((first.alpha * width) ** 2 + first.sigma**2) + by[1:].square().sum()
     right = math.hypot(last.alpha * width, last.sigma)
     off, spread = float(out[0]) - last.alpha * centre, float(variance.sqrt()) - right
-    return Point(*shared, math.hypot(off, spread) / WIDTHS[0], spread=spread / right, finite=finite)
+    gaussian = math.hypot(off, spread) / WIDTHS[0]
+    return Point(*shared, gaussian, mixture, spread / right, finite, noisy=True)
+
+
+def _on_mixture(peer: Peer, levels: Levels) -> float:
+    """The W₂ distance of the law on the mixture, in its deviations; NaN if it is not known."""
+    weights, means, widths = (one[MIXTURE] for one in (_WEIGHTS, _MEANS, _DEVIATIONS))
+    law = GaussianMixture(weights, tuple((m,) for m in means), tuple(((w**2,),) for w in widths))
+    oracle, first, last = law.oracle(Rectified()), levels.rows[0], levels.rows[-1]
+    assert isinstance(oracle, Density)
+    path = oracle.log_density
+    starts = Exact().draw(law, 64, first, (0, 0, 0))
+    try:
+        with in_double():  # rounding to float32 would not be the same for all states
+            again = copy_of(peer)
+            output, _ = law_of_output(again, oracle, levels, lambda x: path(x, first), starts)
+    except (Refused, Folded):
+        return math.nan
+    shares, centres, deviations = (
+        torch.tensor(one, dtype=torch.float64) for one in (weights, means, widths)
+    )
+    spread = ((last.alpha * deviations).square() + last.sigma**2).sqrt()
+    right = MixtureLine(shares, last.alpha * centres, spread)
+    return output.distance(right, 2) / WIDTHS[MIXTURE]
 
 
 @dataclass(frozen=True)
@@ -215,10 +261,13 @@ class Curve:
     Args:
         points: in the order of steps.
         floats: whether its float64 states have the digits of float32 only.
+        lists: for each N to `MOST` the number of states, None if it is refused; empty if they were
+            not made.
     """
 
     points: tuple[Point, ...]
     floats: bool
+    lists: tuple[int | None, ...] = ()
 
     def at(self, steps: int) -> Point:
         """The run at a number of steps."""
@@ -257,6 +306,11 @@ class Curve:
         return errors[last]
 
     @property
+    def at_floor(self) -> int:
+        """The number of steps whose error `floor` is."""
+        return max((one.steps for one in self.ran if one.steps in STEPS), default=0)
+
+    @property
     def jump(self) -> tuple[int, float]:
         """The N at which one more step increases the error most, and the ratio of both errors."""
         best = (0, 1.0)
@@ -291,7 +345,8 @@ class Curve:
     @property
     def refused(self) -> list[int]:
         """The numbers of steps that its code refuses."""
-        return [one.steps for one in self.points if one.refused]
+        ran = {one.steps for one in self.points if one.refused}
+        return sorted(ran | {n for n, states in enumerate(self.lists, 1) if states is None})
 
 
 def curve(peer: Peer, *, steps: Sequence[int] | None = None) -> Curve:
@@ -299,16 +354,76 @@ def curve(peer: Peer, *, steps: Sequence[int] | None = None) -> Curve:
 
     Args:
         peer: with its settings.
-        steps: the numbers of steps; None is every number to `EVERY`, some above, and `STEPS`.
+        steps: the numbers of steps; None is every number to `EVERY`, some above, `STEPS`, and the
+            first three above `EVERY` whose levels repeat. Then the levels of every number to `MOST`
+            are made.
     """
+    lists: tuple[int | None, ...] = ()
     if steps is None:
-        steps = sorted({*range(1, EVERY + 1), *range(EVERY, 1001, FROM_THERE), 999, *STEPS})
+        levels = [_levels(peer, n) for n in range(1, MOST + 1)]
+        lists = tuple(None if one is None else one.steps for one in levels)
+        odd = [n for n, one in enumerate(levels, 1) if n > EVERY and one and _repeats(one)]
+        some = range(EVERY, MOST + 1, FROM_THERE)
+        steps = sorted({*range(1, EVERY + 1), *some, MOST - 1, *STEPS, *odd[:3]})
+    return Curve(tuple(point(peer, n) for n in steps), has_floats(peer), lists)
+
+
+def _levels(peer: Peer, steps: int) -> Levels | None:
+    """The levels of a peer; None if its code refuses the number of steps."""
+    try:
+        return peer.levels(uniform, Rectified(), steps)
+    except Exception:  # it is their code
+        return None
+
+
+def _repeats(levels: Levels) -> bool:
+    """Whether a step has no length, or a level is not a number."""
+    kappa = levels.sigma / levels.alpha
+    return bool((~(kappa.diff() < 0) | kappa[1:].isnan()).any())
+
+
+@torch.no_grad()
+def has_floats(peer: Peer) -> bool:
+    """Whether float64 states of a peer have the digits of float32 only."""
     levels = peer.levels(uniform, Rectified(), 5)
     start = quantiles(MIXTURE, levels.rows[0].alpha, levels.rows[0].sigma)
-    line, noise = Line([MIXTURE] * len(start)), KeyedNoise(("curve",))
-    with torch.no_grad():
-        end = final_state(peer, line, start, levels, noise)
-    return Curve(tuple(point(peer, n) for n in steps), torch.equal(end, end.float().double()))
+    end = final_state(peer, Line([MIXTURE] * len(start)), start, levels, KeyedNoise(("curve",)))
+    return torch.equal(end, end.float().double())
+
+
+@torch.no_grad()
+def touches_other_rows(peer: Peer, steps: int = 10) -> bool:
+    """Whether the end of a state depends on the other rows of its batch."""
+    levels = peer.levels(uniform, Rectified(), steps)
+    start = quantiles(MIXTURE, levels.rows[0].alpha, levels.rows[0].sigma)
+    other = torch.cat([start[:1], 3 * start[1:] + 1])
+    model, noise = Line([MIXTURE] * len(start)), KeyedNoise(("curve",))
+    one, two = (final_state(peer, model, x, levels, noise)[0] for x in (start, other))
+    return not torch.equal(one, two)
+
+
+@contextmanager
+def in_double() -> Iterator[None]:
+    """Within it the tables that a package makes in float32 are made in float64."""
+    before = torch.get_default_dtype()
+    with patch.object(torch, "float32", torch.float64), patch.object(np, "float32", np.float64):
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+def error_in_double(peer: Peer, steps: int) -> float:
+    """The error of a run whose tables are made in float64, to tell rounding from other causes."""
+    with in_double():
+        return point(copy_of(peer), steps).error
+
+
+def copy_of(peer: Peer) -> Peer:
+    """The same peer, made again."""
+    made: Peer = replace(peer)  # type: ignore[type-var]
+    return made
 
 
 def apart_from(peer: Peer, ours: Sampler, steps: int = 20) -> float:

@@ -27,12 +27,25 @@ from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.k_diffusion import KDiffusion
 from samplerbench.samplers.peers import Peer
 from samplerbench.samplers.unipc import UniPC
-from samplerbench.verify.peer_curves import EVERY, FROM_THERE, STEPS, Curve, apart_from
+from samplerbench.verify.peer_curves import (
+    EVERY,
+    FROM_THERE,
+    LAWS,
+    MOST,
+    STEPS,
+    Curve,
+    apart_from,
+    error_in_double,
+    touches_other_rows,
+)
 
 #: The facts of all rows, as they were measured last.
 KEPT = Path(__file__).parent / "peers.json"
 #: The numbers of steps whose errors are kept.
 SHOWN = (10, 20, 40, 80, 160, 320, 1000)
+
+#: A smaller floor is not described.
+_FLOOR = 1e-6
 
 _PLAIN = {"clip_sample": False}
 _ZERO_SNR = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
@@ -156,7 +169,12 @@ class Facts:
         not_finite: numbers of steps whose result is not a number.
         refused: numbers of steps that end in an error.
         ran: how many numbers of steps were tried.
+        in_double: the error at the number of steps of the floor, if the package's tables are made
+            in float64; NaN without a floor.
         floats: whether float64 states have the digits of float32.
+        global_draws: whether its code, as shipped, draws from torch's global generator, with no
+            argument for another one.
+        neighbours: whether a result depends on the other rows of its batch.
         same: our sampler of the same method; empty if there is none.
         apart: the largest distance from it on the same levels at N = 20.
     """
@@ -184,7 +202,10 @@ class Facts:
     not_finite: tuple[int, ...]
     refused: tuple[int, ...]
     ran: int
+    in_double: float
     floats: bool
+    global_draws: bool
+    neighbours: bool
     same: str
     apart: float
 
@@ -200,11 +221,16 @@ def facts(peer: Peer, found: Curve) -> Facts:
     at = {one.steps: one for one in found.points}
     ten, eleven, twenty = (peer.evaluations(n) or 0 for n in (10, 11, 20))
     slope = eleven - ten
-    lengths = [
+    lengths = {
         one.steps
         for one in found.points
         if not one.refused and one.steps > 4 and one.evaluations != ten + slope * (one.steps - 10)
-    ]
+    }
+    if found.lists:
+        states = dict(enumerate(found.lists, 1))
+        more, at_ten = (states[11] or 0) - (states[10] or 0), states[10] or 0
+        wrong = {n for n, count in states.items() if count not in (None, at_ten + more * (n - 10))}
+        lengths |= {n for n in wrong if n > 4}
     plain = not peer.stochastic and not settings
     words, ours = SAME.get(name, ("", None)) if plain or name == "DDIMScheduler" else ("", None)
     return Facts(
@@ -216,7 +242,7 @@ def facts(peer: Peer, found: Curve) -> Facts:
         stochastic=peer.stochastic,
         clips=not peer.affine,
         evaluations=(ten, eleven, twenty),
-        lengths=tuple(lengths),
+        lengths=tuple(sorted(lengths)),
         first=at[20].first,
         last=at[20].last,
         order=(found.order("gaussian"), found.order("mixture")),
@@ -231,7 +257,10 @@ def facts(peer: Peer, found: Curve) -> Facts:
         not_finite=tuple(found.not_finite),
         refused=tuple(found.refused),
         ran=len(found.points),
+        in_double=error_in_double(peer, found.at_floor) if found.floor > _FLOOR else math.nan,
         floats=found.floats,
+        global_draws=peer.global_draws,
+        neighbours=touches_other_rows(peer),
         same=words,
         apart=math.nan if ours is None or peer.stochastic else apart_from(peer, ours),
     )
@@ -277,14 +306,18 @@ def sentences(one: Facts) -> list[str]:
         said.append(f"more steps than {one.worse} are worse")
     if one.time_error > 1e-3:
         said.append(f"the model gets a rounded time, up to {100 * one.time_error:.2g} % off in σ/α")
-    if one.floor > 1e-6:
+    if one.floor > _FLOOR:
         early, late = one.before
-        cause = (
-            f": the last step begins at σ/α = {late:.2g} at every N" if late > 0.9 * early else ""
-        )
+        cause = ""
+        if one.in_double < one.floor / 3:
+            cause = f": its tables are float32 (in float64 {one.in_double:.1e})"
+        elif late > 0.9 * early:
+            cause = f": the last step begins at σ/α = {late:.2g} at every N"
         said.append(f"the error stays at {one.floor:.1e}{cause}")
     if one.floats:
         said.append("its states are float32 inside")
+    if one.neighbours:
+        said.append("a result depends on the other rows of its batch")
     return said
 
 
@@ -372,15 +405,23 @@ def _rounded(value: Any) -> Any:
 
 def page(all_: Sequence[Facts]) -> str:
     """docs/peers.md."""
-    lines = [_HEAD.format(curve=", ".join(map(str, STEPS)), every=EVERY, apart=FROM_THERE)]
+    lines = [
+        _HEAD.format(
+            curve=", ".join(map(str, STEPS)),
+            every=EVERY,
+            apart=FROM_THERE,
+            laws=", ".join(map(str, LAWS)),
+            most=MOST,
+        )
+    ]
     for package in dict.fromkeys(one.package for one in all_):
         chosen = [one for one in all_ if one.package == package]
         lines.append(f"## {package} {chosen[0].version}\n")
         lines.append(
             "| sampler | settings | NFE | σ/α | order | N = 10 | 20 | 80 | 320 | 1000 "
-            "| what to know | better settings | ours |"
+            "| depends on | what to know | better settings | ours |"
         )
-        lines.append("|" + "---|" * 13)
+        lines.append("|" + "---|" * 14)
         lines += [_line(one, all_) for one in chosen]
         files = sorted({f"`{one.source}`" for one in chosen})
         lines.append(f"\nSource: {', '.join(files)}.\n")
@@ -394,10 +435,16 @@ def _line(one: Facts, all_: Sequence[Facts]) -> str:
         *(f"`{one.name}`", one.settings and f"`{one.settings}`", _formula(one.evaluations)),
         f"{one.first:.3g} to {one.last:.2g}",
         " / ".join("–" if math.isnan(o) else f"{o:.1f}" for o in one.order),
-        *errors,
+        *(*errors, _depends(one)),
         *("; ".join(sentences(one)), better(one, all_), same),
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _depends(one: Facts) -> str:
+    """What a result depends on besides the arguments of the code."""
+    parts = {"global generator": one.global_draws, "other rows": one.neighbours}
+    return ", ".join(name for name, does in parts.items() if does)
 
 
 def _errors(one: Facts, n: int) -> str:
@@ -423,12 +470,20 @@ how their code runs here.
 
 - **Errors** are distances from the exact result, in standard deviations of the data, on a Gaussian
   / on a mixture of two unequal modes, both on the line. With noise it is the W₂
-  distance of the law, on the Gaussian only. The start has the exact law of the first level, and the
-  end is compared with the exact flow at the *last level of the sampler*. So the errors of a wrong
-  start and of a last level above 0 are not in it; the column σ/α has both levels at N = 20.
+  distance of the law, without Monte Carlo; on the mixture at N = {laws}, for codes that show
+  their state after each step and remember at most one x̂₀. The start has the exact law of the first
+  level, and the end is compared with the exact flow at the *last level of the sampler*. So the
+  errors of a wrong start and of a last level above 0 are not in it; the column σ/α has both levels
+  at N = 20.
 - **Order** is the slope from N = 10 down to five times the smallest error, on both laws. Where the
   error has a floor or jumps, read the curve.
-- **What to know** comes from runs at every N up to {every}, every {apart}th above, and {curve}.
+- **Depends on** is "global generator" if the code as shipped draws from torch's global generator
+  and has no argument for another one (here all draws are keyed), and "other rows" if the result of
+  a row depends on the others of its batch.
+- **What to know** comes from runs at every N up to {every}, every {apart}th above, {curve},
+  and the first three N above whose levels repeat. Refused N and numbers of levels are those of
+  every N up to {most}. A floor is ascribed to float32 if it falls to less than a third when the
+  package's tables are made in float64.
 - **Better settings** is the row of the same class with the smallest error at N = 20 and equal cost.
 - **Ours** is our sampler of the same method on the same levels, and the largest distance at N = 20.
 

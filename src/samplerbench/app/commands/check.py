@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from samplerbench.app.commands.complaints import ADDING
 from samplerbench.app.config.folders import groups, member_files, own_directories
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, require, similar
 
 
 def main(words: list[str]) -> None:
@@ -42,15 +42,14 @@ def main(words: list[str]) -> None:
     for word in [word for word in words if word not in given] or member_files("sampler"):
         kind, equals, name = word.rpartition("=")
         kind = kind if equals else "sampler"
-        require(
-            kind in groups(), "check", word, f"kind=name, and a kind one of {', '.join(groups())}"
-        )
+        allowed = f"kind=name, and a kind one of {', '.join(groups())}{similar(kind, groups())}"
+        require(kind in groups(), "check", word, allowed)
         names = list(member_files(kind))
         if name not in names and "." not in name:
             others = [f"{other}={name}" for other in groups() if name in member_files(other)]
             allowed = f"one of {', '.join(names)}, or a class of that kind, package.Class"
             allowed += ADDING * (not own_directories())
-            allowed = " or ".join(others) or allowed
+            allowed = " or ".join(others) or allowed + similar(name, names)
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))
     from samplerbench.app.commands.examine import examine  # slow: imports torch

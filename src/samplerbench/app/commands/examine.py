@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +22,7 @@ from samplerbench.app.config.construct import (
     construct_grid,
     parameters,
     read_member,
+    trusted,
     trusted_packages,
     trusting,
 )
@@ -31,7 +33,7 @@ from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPLinear
 from samplerbench.errors import IN_STEP, InvalidSetting, kind_and_line, require
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective, Recipe
-from samplerbench.samplers.base import Sampler
+from samplerbench.samplers.base import WITHOUT_SIGNAL, Sampler
 from samplerbench.samplers.peers import Peer
 from samplerbench.verify import network_contract, objective_contract
 from samplerbench.verify.contract import CONTRACTS, faults
@@ -61,6 +63,10 @@ LARGE_ERROR = 10
 
 #: The laws and schedules on which orders are measured.
 ON = [(law, path) for law in LAWS for path in SCHEDULES]
+
+
+#: The kind and the place of an error in a user's code, in a line of `errors.kind_and_line`.
+_RAISED = re.compile(r"(?:on \w+: )?(\w+): .*(\([^()]+\.py, line \d+\))")
 
 
 def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> None:
@@ -145,15 +151,23 @@ class Checked(NamedTuple):
 
 
 def fault_lines(rows: Sequence[Checked]) -> list[str]:
-    """One line for each fault: "neighbours: a row depends on …", "end, and 7 more: ValueError"."""
-    broken: dict[str, list[str]] = {}
+    """One line for each fault: "neighbours: a row depends on …", "end, and 7 more: ValueError".
+
+    An error of the same line of code is one fault, whatever its message and its step. If it is also
+    raised where there is signal, the step that is named is such a one, without the hint on α = 0.
+    """
+    broken: dict[tuple[str, ...], list[Checked]] = {}
     for row in rows:
         if row.fault:
-            broken.setdefault(row.fault, []).append(row.promise)
-    return [
-        f"{names[0]}{f', and {len(names) - 1} more' * (len(names) > 1)}: {fault}"
-        for fault, names in broken.items()
-    ]
+            raised = _RAISED.match(row.fault)
+            key = raised.groups() if raised else (row.fault.partition(IN_STEP)[0],)
+            broken.setdefault(key, []).append(row)
+    lines = []
+    for same in broken.values():
+        first = next((row for row in same if WITHOUT_SIGNAL not in str(row.fault)), same[0])
+        more = f", and {len(same) - 1} more" * (len(same) > 1)
+        lines.append(f"{first.promise}{more}: {first.fault}")
+    return lines
 
 
 def promises(kind: str, member: Any) -> list[Checked]:
@@ -275,8 +289,11 @@ def _node(kind: str, name: str) -> DictConfig:
     """The settings of a member's yaml, or a class with its defaults."""
     if "." not in name:
         return member_node(kind, name)
-    partly = {"_partial_": True} if kind == "grid" else {}
-    return OmegaConf.create({"_target_": name, **partly})
+    node = OmegaConf.create({"_target_": name})
+    # a grid is a function of schedule and steps, or an object with settings
+    if kind == "grid" and not inspect.isclass(trusted(name, kind)):
+        node["_partial_"] = True
+    return node
 
 
 def _network(node: DictConfig, seed: int) -> Network:

@@ -16,7 +16,7 @@ from rich.table import Table
 from samplerbench.app.config.construct import construct_grid, first_comment, read_member
 from samplerbench.app.config.folders import groups, member_files
 from samplerbench.app.terminal import console
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, similar
 from samplerbench.report.references import mentioned, references, short
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def main(words: list[str]) -> None:
         # the plural "samplers" is accepted too
         group = word if word in known else word.removesuffix("s")
         if group not in known:
-            raise InvalidSetting("list", word, f"one of {', '.join(known)}, or nothing")
+            allowed = f"one of {', '.join(known)}, or nothing{similar(group, known)}"
+            raise InvalidSetting("list", word, allowed)
         paths = member_files(group)
         out.print(sampler_table(paths) if group == "sampler" else member_table(group, paths))
     if not words:

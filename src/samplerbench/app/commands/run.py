@@ -60,8 +60,6 @@ def _job(config: DictConfig) -> float | None:
                 _end_with_launcher()
         sources = HydraConfig.get().runtime.config_sources
         require_own_names(Path(source.path) for source in sources if source.schema == "file")
-        # before the slow imports, so that the user sees the folder at once
-        print(f"run:    {os.path.relpath(HydraConfig.get().runtime.output_dir)}", flush=True)
         with trusting(config.trusted):
             if HydraConfig.get().mode == RunMode.RUN:  # a multirun's job writes a status first
                 check_numbers(config)
@@ -81,7 +79,22 @@ def _job(config: DictConfig) -> float | None:
         hydra = HydraConfig.get()
         folders = hydra.runtime.output_dir, os.path.abspath(hydra.sweep.dir)
         raise JobFailed(_named(error), status, *folders) from None
+    finally:
+        if HydraConfig.get().mode == RunMode.RUN:
+            _remove_empty(Path(HydraConfig.get().runtime.output_dir))
     return value
+
+
+def _remove_empty(directory: Path) -> None:
+    """Remove the folder that Hydra made for a job that was refused, and its empty parents here."""
+    here = Path.cwd()
+    for folder in (directory, *directory.parents):
+        if here not in folder.parents:
+            return
+        try:
+            folder.rmdir()
+        except OSError:  # it has files
+            return
 
 
 def _settle(config: DictConfig) -> None:

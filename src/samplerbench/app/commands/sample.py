@@ -144,6 +144,7 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     """
     from samplerbench.app.job.rebuild import rebuild
     from samplerbench.bench.cell import Cell
+    from samplerbench.bench.fitting import fitted
     from samplerbench.bench.sampling import require_runs
 
     name, start = str(request.values["sampler"]), first_start(run, request)
@@ -172,6 +173,9 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     )
     require(denoiser in denoisers, "denoiser", denoiser, allowed)
     sweep = replace(sweep, denoisers=denoisers, **changed)
+    sweep, fit = fitted(sweep)
+    if fit is not None:
+        print(fit.line)
     start = next(iter(sweep.starts_of(samplers[0])))  # chains have no prior
     cell = Cell(denoiser, start, name, samplers[0], request.steps, repetition=0)
     require_runs(sweep, cell)
@@ -234,7 +238,7 @@ def report(
     yield f"samples: {request.out}, shape {shape_of(sweep, cell, request.every)}"
     if request.every is not None:
         yield "         the first axis is the number of steps; its last entry has the samples"
-    if sweep.levels(cell.steps, cell.settings).rows[-1].sigma == 0 and not cost.bad:
+    if sweep.levels_of(cell).rows[-1].sigma == 0 and not cost.bad:
         words = scoring(run, request.out)
         if words:
             way = ["frame=last"] if request.every is not None else []

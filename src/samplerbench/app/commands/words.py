@@ -12,9 +12,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
-from samplerbench.errors import require
+from samplerbench.errors import require, similar
 
 _IS_THERE = {"folder": os.path.isdir, "file or folder": os.path.exists}
 
@@ -55,7 +53,7 @@ def read_words(
             group, dot, _ = key.partition(".")
             is_key = key in keys or (bool(dot) and group in groups)
             allowed = f"left out: {command} uses {', '.join((*keys, *options))}"
-            allowed += f", and no {place} has this name"
+            allowed += f", and no {place} has this name{similar(key, keys)}"
             require(is_key, *((key, value) if equals else (command, word)), allowed)
             value = value if equals else next(rest, "")
             require(bool(value), key, value, "followed by its value")
@@ -91,6 +89,8 @@ def split_member_words(words: Sequence[str]) -> tuple[list[Path], object, list[s
 
 def value_of(word: str) -> Any:
     """The value of `key=value`, read as on the command line of a job."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # slow to import
+
     override = OverridesParser.create().parse_override(word)
     require(not override.is_sweep_override(), override.key_or_group, word, "one value")
     return override.value()

@@ -26,7 +26,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.errors import InvalidSetting, kind_and_line, require, similar
 
 OURS = "samplerbench"
 
@@ -35,7 +35,7 @@ KINDS = {
     "dataset": ("datasets.base.Dataset",),
     "guide": ("datasets.base.Dataset",),
     "schedule": ("core.schedules.NoiseSchedule",),
-    "grid": ("core.grids.Levels",),
+    "grid": ("core.grids.Levels", "core.grids.LogLinear", "core.fitted_grids.FittedGrid"),
     "network": ("networks.base.Network",),
     "target": ("core.targets.Target",),
     "level_law": ("core.level_laws.LevelLaw",),
@@ -241,6 +241,7 @@ def _checked(function: Callable[..., Any], values: dict[str, Any], key: str) -> 
     for name, value in values.items():
         if name not in parameters:
             allowed = f"left out: {key} has {', '.join(parameters) or 'no setting at all'}"
+            allowed += similar(name, parameters)
             if name in getattr(function, "__annotations__", {}):
                 allowed = f"a field: write @dataclass(frozen=True) above class {function.__name__}"
             raise InvalidSetting(f"{key}.{name}", value, allowed)

@@ -31,7 +31,10 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.files import create_atomically, set_aside, write_atomically
 
 #: Files of a run besides its config. A folder that has them without a config is refused.
-WRITTEN = (ABOUT, STATUS, CHECKPOINTS, "cells", "cells.parquet", "losses.csv", "report.txt")
+WRITTEN = (
+    *(ABOUT, STATUS, CHECKPOINTS),
+    *("cells", "cells.parquet", "grid.json", "losses.csv", "report.txt"),
+)
 
 T = TypeVar("T")
 
@@ -70,6 +73,12 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
         _refuse(directory, reason)
     _write(directory / ABOUT, {**about, "versions": versions()})
     write_status(directory, "running")
+
+
+def amend(directory: Path, more: Mapping[str, Any]) -> None:
+    """Add what the run of this process has found to the file about it."""
+    about = json.loads((directory / ABOUT).read_bytes())
+    _write(directory / ABOUT, {**about, **more})
 
 
 def write_status(directory: Path, state: State, message: str = "") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.gaussian_spectrum import gaussian_twin
 from samplerbench.datasets.unseen import Unseen
-from samplerbench.errors import require
+from samplerbench.errors import InvalidSetting, require
 from samplerbench.figures.common import Look
 from samplerbench.training.pretrained import Pretrained, pretrained
 
 CACHE = ("on", "off", "refresh")
 LAWS = (None, "gaussian_twin")
-DENOISERS = ("learned", "empirical", "oracle", "guided", "pretrained")
+DENOISERS = ("learned", "empirical", "oracle", "guided", "corrupted", "pretrained")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: The numbers of points that are drawn from a part of the data, by key.
+SIZES = {"n_train": "train", "n_validation": "validation", "n_reference": "evaluation"}
 #: The largest number of values in a block of images.
 IMAGE_NUMBERS = 10**6
 
@@ -38,13 +40,14 @@ class Basis:
 
     Args:
         config: the composed config.
-        plain: the same, resolved, plain values only.
+        plain: the same, resolved, plain values only; with `reduced`.
         choices: the chosen member of each group.
         device: of the states.
         model: the pretrained model, if any.
         dataset: the law.
         schedule: the path.
         seeds: by the config's names.
+        reduced: the numbers of points that are smaller than in the config, see `chosen_sizes`.
     """
 
     config: DictConfig
@@ -55,6 +58,7 @@ class Basis:
     dataset: Dataset
     schedule: NoiseSchedule
     seeds: Mapping[str, int]
+    reduced: Mapping[str, int]
 
 
 def make_basis(
@@ -62,8 +66,17 @@ def make_basis(
     choices: Mapping[str, Any],
     dataset: Dataset | None = None,
     schedule: NoiseSchedule | None = None,
+    given: Collection[str] = (),
 ) -> Basis:
-    """Law, path, device and seeds; sets the number of threads."""
+    """Law, path, device and seeds; sets the number of threads.
+
+    Args:
+        config: the composed config.
+        choices: the chosen member of each group.
+        dataset: the law, if it is not that of the config.
+        schedule: the path, if it is not that of the config.
+        given: keys that the user gave in other ways than on the command line.
+    """
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     torch.set_num_threads(whole_number(config, "threads"))
@@ -90,8 +103,28 @@ def make_basis(
         allowed = f"images of the model's shape, {model.event_shape}, not {dataset.event_shape}"
         good = dataset.event_shape == model.event_shape
         require(good, "dataset", choices.get("dataset"), allowed)
-    plain = {str(key): value for key, value in resolved.items()}
-    return Basis(config, plain, choices, device, model, dataset, schedule, seeds)
+    reduced = chosen_sizes(config, dataset, given)
+    plain = {str(key): value for key, value in resolved.items()} | reduced
+    return Basis(config, plain, choices, device, model, dataset, schedule, seeds, reduced)
+
+
+def chosen_sizes(config: DictConfig, dataset: Dataset, given: Collection[str]) -> dict[str, int]:
+    """The `SIZES` that are larger than the parts of a finite data set, reduced to these parts.
+
+    Raises:
+        InvalidSetting: the user gave such a number; it names all of them.
+    """
+    most = {key: dataset.most_draws(part) for key, part in SIZES.items()}
+    sizes = {key: whole_number(config, key) for key in SIZES}
+    reduced = {key: n for key, n in most.items() if n is not None and n < sizes[key]}
+    typed = {key: n for key, n in reduced.items() if key in given or is_typed(key)}
+    if typed:
+        (first, _), *_ = typed.items()
+        asked = ", ".join(f"{key}={sizes[key]}" for key in typed).removeprefix(f"{first}=")
+        allowed = "at most the rows of these parts of the data set: "
+        allowed += ", ".join(f"{key}={n}" for key, n in typed.items())
+        raise InvalidSetting(first, asked, allowed)
+    return reduced
 
 
 def chosen_denoisers(config: DictConfig) -> list[str]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from samplerbench.app.config.compose import check_keys
 from samplerbench.app.config.construct import construct, construct_grid, convert
@@ -43,10 +43,9 @@ from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.chains import require_chains
 from samplerbench.bench.floor_free import FloorFree
-from samplerbench.bench.scoring import reference_size
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.models import Denoiser, Guided, Score
+from samplerbench.core.models import Corrupted, Denoiser, Guided, Score
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.errors import InvalidSetting, require
@@ -75,6 +74,7 @@ class Job:
         chains: the number of chains of each Langevin sampler to examine, or 0.
         config: the resolved config, plain values only.
         look: of figures.
+        all_rows: the numbers of points that are all that a finite data set has, by key.
     """
 
     sweep: Sweep
@@ -88,6 +88,7 @@ class Job:
     chains: int
     config: dict[str, Any]
     look: Look = field(default_factory=Look)
+    all_rows: Mapping[str, int] = field(default_factory=dict)
 
 
 def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
@@ -122,7 +123,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     allowed = "[] here: pictures show draws of the law, and dataset.exact_draws is not given"
     require(not (pictures and unseen), "picture", ", ".join(pictures), allowed)
     for name, picture in pictures.items():
-        reason = picture.why_incompatible(scene(sweep, training))
+        plain = replace(sweep, own_grids=())  # they may need a model that is not trained yet
+        reason = picture.why_incompatible(scene(plain, training))
         if reason is not None:
             raise InvalidSetting("picture", name, f"another one: {reason}")
     wanted = convert(config.wanted, float, "wanted")
@@ -130,6 +132,11 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     budget = chosen_budget(config, sweep)
     floor_free = convert(config.get("floor_free", False), bool, "floor_free") and budget is None
     with_floor = not all(isinstance(one, OutputLawMetric) for one in sweep.metrics.values())
+    used = {
+        "n_train": training is not None or "empirical" in scores,
+        "n_validation": training is not None,
+        "n_reference": len(sweep.reference) > 0,
+    }
     return Job(
         sweep,
         budget,
@@ -142,6 +149,17 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         chains,
         base.plain,
         chosen_look(config),
+        {key: n for key, n in base.reduced.items() if used[key]},
+    )
+
+
+def with_sweep(job: Job, sweep: Sweep) -> Job:
+    """The job with another sweep in all of its parts."""
+    return replace(
+        job,
+        sweep=sweep,
+        budget=None if job.budget is None else replace(job.budget, sweep=sweep),
+        floor_free=None if job.floor_free is None else replace(job.floor_free, sweep=sweep),
     )
 
 
@@ -167,12 +185,13 @@ def assemble(
     truth = noised_law(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
     if any(isinstance(metric, Metric) for metric in metrics.values()):  # others use no points
-        law, m = truth or base.dataset, whole_number(config, "n_reference")
-        if not is_typed("n_reference"):
-            m = reference_size(law, m)
+        law, m = truth or base.dataset, base.plain["n_reference"]
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     training = build_training(base) if "learned" in scores else None
-    denoisers = {name: chosen_denoiser(base, name, training) for name in scores}
+    denoisers, kinds = {}, {}
+    for kind in scores:
+        for name, score in scores_of(base, kind, training).items():
+            denoisers[name], kinds[name] = score, kind
     workers = whole_number(config, "workers") if config.workers is not None else processor_count()
     sweep = Sweep(
         dataset=base.dataset,
@@ -196,7 +215,8 @@ def assemble(
         repetitions=whole_number(config, "repetitions"),
         floor_repetitions=whole_number(config, "floor_repetitions"),
         origins={
-            name: make_origin(base, name, score, training) for name, score in denoisers.items()
+            name: make_origin(base, kinds[name], score, training)
+            for name, score in denoisers.items()
         },
         block=chosen_block(config, base.dataset.event_shape),
         dtype=chosen_dtype(config.dtype),
@@ -208,21 +228,57 @@ def assemble(
     return sweep, training
 
 
-def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
-    """One of `DENOISERS`, on the job's device; the learned one is not trained yet."""
+def scores_of(base: Basis, kind: str, training: Training | None) -> dict[str, Score]:
+    """The denoisers of one of `DENOISERS` by name: several if its setting is a list."""
+    key = {"guided": "guidance", "corrupted": "corruption.amplitude"}.get(kind)
+    if key is None:
+        return {kind: chosen_denoiser(base, kind, training)}
+    node = OmegaConf.select(base.config, key)
+    values = list(node) if isinstance(node, ListConfig) else [node]
+    require(len(values) > 0, key, values, "a number, or a list of numbers")
+    numbers = [convert(value, float, key) for value in values]
+    require(len(set(numbers)) == len(numbers), key, values, "different numbers")
+    names = [f"{kind} {value:g}" if len(values) > 1 else kind for value in numbers]
+    return {
+        name: chosen_denoiser(base, kind, training, value)
+        for name, value in zip(names, numbers, strict=True)
+    }
+
+
+def chosen_denoiser(
+    base: Basis, name: str, training: Training | None, value: float = math.nan
+) -> Score:
+    """One of `DENOISERS`, on the job's device; the learned one is not trained yet.
+
+    Args:
+        base: of the job.
+        name: of the kind.
+        training: of the learned one.
+        value: γ of the guided one, or ε of the corrupted one.
+    """
     score: Score
     if name == "learned":
         assert training is not None
         score = training.objective.model
     elif name == "empirical":
-        n, seed = whole_number(base.config, "n_train"), base.seeds["data_seed"]
+        n, seed = base.plain["n_train"], base.seeds["data_seed"]
         points = finite(base.dataset.draws(n, "train", seed), "dataset")
         score = Empirical(points).oracle(base.schedule).to(base.device)
     elif name == "pretrained":
         assert base.model is not None
         score = base.model.to(base.device)
     elif name == "guided":
-        score = guided(base).to(base.device)
+        score = guided(base, value).to(base.device)
+    elif name == "corrupted":
+        exact = exact_denoiser(base, "dataset", base.dataset)
+        settings = {key: str(base.config.corruption[key]) for key in ("profile", "direction")}
+        cut = convert(base.config.corruption.cut, float, "corruption.cut")
+        score = Corrupted(exact, value, cut=cut, **settings).to(base.device)
+        across = settings["direction"] == "across"
+        dim = base.dataset.dim
+        require(
+            not across or dim % 2 == 0, "corruption.direction", "across", f"along: dim={dim} is odd"
+        )
     else:
         oracle = base.dataset.exact_score(base.schedule)
         if oracle is None:
@@ -236,7 +292,15 @@ def chosen_denoiser(base: Basis, name: str, training: Training | None) -> Score:
     return Graphed(score) if isinstance(score, Denoiser) else score
 
 
-def guided(base: Basis) -> Guided:
+def exact_denoiser(base: Basis, key: str, law: Dataset) -> Denoiser:
+    """The exact denoiser of a law, or an error that names its key."""
+    oracle = law.oracle(base.schedule)
+    if oracle is None:
+        raise InvalidSetting(key, type(law).__name__, "one with an exact denoiser")
+    return oracle
+
+
+def guided(base: Basis, weight: float) -> Guided:
     """The exact denoiser of the data, guided by that of another data set."""
     config, allowed = base.config, "a data set, such as +dataset@guide=gaussian_spectrum"
     require(config.get("guide") is not None, "guide", None, allowed)
@@ -245,15 +309,10 @@ def guided(base: Basis) -> Guided:
     guide: Dataset = construct(config.guide, "guide")
     dim = base.dataset.dim
     require(guide.dim == dim, "guide.dim", guide.dim, f"{dim}, as the data's")
-
-    def exact(key: str, law: Dataset) -> Denoiser:
-        oracle = law.oracle(base.schedule)
-        if oracle is None:
-            raise InvalidSetting(key, type(law).__name__, "one with an exact denoiser")
-        return oracle
-
-    weight = convert(config.guidance, float, "guidance")
-    return Guided(exact("dataset", base.dataset), exact("guide", guide), weight)
+    model, other = (
+        exact_denoiser(base, key, law) for key, law in (("dataset", base.dataset), ("guide", guide))
+    )
+    return Guided(model, other, weight)
 
 
 def make_origin(base: Basis, name: str, score: Score, training: Training | None) -> Origin:
@@ -264,7 +323,7 @@ def make_origin(base: Basis, name: str, score: Score, training: Training | None)
         return Origin(name, *training_identities(base, training))
     if name == "empirical":
         return Origin(name, identity(score), identity(n))
-    if name == "guided":
+    if name in ("guided", "corrupted"):
         return Origin(name, identity(score), identity(score))
     if name == "pretrained":
         assert base.model is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
 from samplerbench.bench.budget.mismatch import mismatch
+from samplerbench.bench.fitting import fitted
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
@@ -34,7 +35,7 @@ UNUSED = frozenset(
     {
         *("dataset", "law", "denoiser", "model", "clip_x0", "budget", "chains", "picture"),
         *("logger", "cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug"),
-        *("experiment", "guide", "guidance", "floor_free"),
+        *("experiment", "guide", "guidance", "corruption", "floor_free"),
     }
 )
 
@@ -72,7 +73,7 @@ def trained_sweep(
         unused = UNUSED | ({"schedule"} if schedule is not None else set())
         allowed = "left out: a training does not use it"
         require(key.partition(".")[0] not in unused, key, value, allowed)
-    base = _basis(*compose_config(words, settings), dataset, schedule)
+    base = _basis(*compose_config(words, settings), dataset, schedule, settings)
     sweep, training = assemble(base, ["learned", *_exact(base)])
     assert training is not None
     # samplers and metrics are not known yet; a later sweep checks them
@@ -91,13 +92,13 @@ def trained_sweep(
         )
         losses = pd.read_csv(Path(folder) / LOSSES)
     denoisers = {**sweep.denoisers, "learned": model.to(sweep.device)}
-    return _identified(replace(sweep, denoisers=denoisers)), losses
+    return fitted(_identified(replace(sweep, denoisers=denoisers)))[0], losses
 
 
 def warn_of_mismatch(sweep: Sweep) -> None:
     """Warn of data whose centre or scale does not fit the path, with the lines of a job."""
     for line in mismatch(sweep).lines:
-        warnings.warn(line, stacklevel=4)
+        warnings.warn(line, stacklevel=5)
 
 
 def stored_sweep(
@@ -126,10 +127,11 @@ def _basis(
     chosen: Mapping[str, Any],
     dataset: tuple[str, Dataset],
     schedule: tuple[str, NoiseSchedule] | None,
+    given: Collection[str] = (),
 ) -> Basis:
     names = {"dataset": dataset[0]} | ({} if schedule is None else {"schedule": schedule[0]})
     path = None if schedule is None else schedule[1]
-    return make_basis(config, {**chosen, **names}, dataset[1], path)
+    return make_basis(config, {**chosen, **names}, dataset[1], path, given)
 
 
 def _exact(base: Basis) -> list[str]:

@@ -9,8 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.folder.runs import CHECKPOINTS, StoredRun
-from samplerbench.app.job.build import Job, build
+from samplerbench.app.job.build import Job, build, with_sweep
 from samplerbench.bench.cell import Origin
+from samplerbench.bench.fitting import TABLE, fitted, with_table
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.fitted_grids import FittedGrid
 from samplerbench.errors import InvalidSetting, first_line, kind_and_line
 from samplerbench.identity import identity_of_model
 from samplerbench.training.weights import WEIGHTS, load, training_of
@@ -52,6 +55,21 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
         if made_by != job.sweep.origins["learned"].id:
             learned = Origin("learned", made_by, made_by)
             sweep = replace(job.sweep, origins={**job.sweep.origins, "learned": learned})
-            budget = None if job.budget is None else replace(job.budget, sweep=sweep)
-            job = replace(job, sweep=sweep, budget=budget)
-    return job
+            job = with_sweep(job, sweep)
+    return (
+        with_sweep(job, _with_grid(run, job.sweep))
+        if isinstance(job.sweep.grid, FittedGrid)
+        else job
+    )
+
+
+def _with_grid(run: StoredRun, sweep: Sweep) -> Sweep:
+    """The sweep with the grid that was fitted in the run, or a new fit in a run without one."""
+    path = run.directory / TABLE
+    try:
+        return with_table(sweep, path.read_bytes())
+    except FileNotFoundError:
+        return fitted(sweep)[0]
+    except Exception as error:  # the file may have any content
+        allowed = f"one with the table of its own grid ({kind_and_line(error)})"
+        raise InvalidSetting("run", path, allowed) from error

@@ -5,7 +5,10 @@ The checks use the built objects, from the config of a job or from the library.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from samplerbench.bench.cell import Cell
+from samplerbench.bench.fitting import require_fits
 from samplerbench.bench.sweep import OUTPUT_LAWS, Sweep
 from samplerbench.core.models import Denoiser
 from samplerbench.errors import InvalidSetting, require
@@ -24,6 +27,8 @@ def check(sweep: Sweep) -> None:
     Raises:
         InvalidSetting: it names the key, its value and what is allowed.
     """
+    # own grids may need a model that is not trained yet; they begin where the sweep's grid does
+    sweep = replace(sweep, own_grids=())
     _require_described(sweep)
     _require_values(sweep)
     _check_metrics(sweep)
@@ -37,8 +42,9 @@ def check(sweep: Sweep) -> None:
     try:
         levels = {steps: sweep.levels(steps) for steps in sweep.all_steps}
     except InvalidSetting as error:
-        group = "" if error.field == "steps" else "grid."
+        group = "" if error.field in ("steps", "schedule") else "grid."
         raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
+    require_fits(sweep)
     for name, model in sweep.denoisers.items():
         reasons = [model.why_incompatible(rows) for rows in levels.values()]
         if isinstance(model, Denoiser) and all(reasons):

@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from samplerbench.app.folder.claim import claim, write_status
+from samplerbench.app.folder.claim import amend, claim, write_status
 from samplerbench.app.folder.runs import CHECKPOINTS, State
-from samplerbench.app.job.build import Job, build
+from samplerbench.app.job.build import Job, build, with_sweep
 from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
 from samplerbench.app.job.training import Training
@@ -35,13 +35,16 @@ from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
 from samplerbench.bench.chains import chain_cells, diagnose, diagnostic_names
+from samplerbench.bench.fitting import TABLE, fitted
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.store import Store, to_data
 from samplerbench.bench.sweep import Sweep
+from samplerbench.core.fitted_grids import FittedGrid
 from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_line, require
 from samplerbench.figures.common import looking
 from samplerbench.files import set_aside, write_atomically
 from samplerbench.logs.base import Log, RunInfo, run_name
+from samplerbench.memory import keep_freed_memory
 from samplerbench.samplers.peers import Peer
 from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, check_losses, load
 
@@ -59,6 +62,7 @@ def run(config: DictConfig) -> float | None:
         InvalidSetting: before any work, if the config cannot be run.
         RunFailed: the training failed, a cell failed, or the disk is full.
     """
+    keep_freed_memory()
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
     about = {
@@ -77,8 +81,9 @@ def run(config: DictConfig) -> float | None:
             claim(directory, config, about)
             write_status(directory, "failed", first_line(error))
         raise
-    about |= {"values": value_count(job), "sweep_id": job.sweep.books.sweep_id}
+    about |= {"values": value_count(job), "sweep_id": known_id(job.sweep)}
     claim(directory, config, about)
+    print(f"run:    {os.path.relpath(directory)}", flush=True)
     try:
         with open_log(job, directory) as log, looking(job.look):
             failed = execute(job, directory, log)
@@ -176,10 +181,18 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
     out = console()
     showing = Showing(job, directory, log, out)
     view = scene(job.sweep, job.training)
+    if job.all_rows:
+        sizes = ", ".join(f"{key}={n:,}" for key, n in job.all_rows.items())
+        out.print(f"data:   {sizes}: all rows of these parts of the data set", markup=False)
     for line in [*mismatch(job.sweep).lines, *known_of_peers(job.sweep)]:
         out.print(line, markup=False)
     if job.training is not None:
         view = fit(job, job.training, view, directory, log, out)
+    if isinstance(job.sweep.grid, FittedGrid):
+        job = fit_grid(job, directory, out)
+        showing = replace(showing, job=job)
+        view = replace(view, grid=job.sweep.path_grid)
+    if job.training is not None:
         showing.score_errors()
     failed = []
     if value_count(job) > 0:
@@ -196,6 +209,22 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
     kept = (directory / name for name in ("report.txt", "cells.parquet", "budget.csv", LOSSES))
     log.files(path for path in kept if path.exists())
     return failed
+
+
+def known_id(sweep: Sweep) -> str:
+    """The identity of the sweep; empty before its grid is fitted."""
+    return "" if isinstance(sweep.grid, FittedGrid) else sweep.books.sweep_id
+
+
+def fit_grid(job: Job, directory: Path, out: Console) -> Job:
+    """The job with its grid fitted to a denoiser; the run keeps the table and its cost."""
+    sweep, done = fitted(job.sweep, job.cache, refresh=job.cache is not None and job.cache.refresh)
+    assert done is not None
+    out.print(done.line)
+    write_atomically(directory / TABLE, done.table)
+    of = {name: getattr(done, name) for name in ("grid", "denoiser", "evaluations", "fit_id")}
+    amend(directory, {"sweep_id": sweep.books.sweep_id, "grid": of})
+    return with_sweep(job, sweep)
 
 
 def fit(

@@ -31,6 +31,7 @@ def scene(sweep: Sweep, training: Training | None) -> Scene:
         dtype=sweep.dtype,
         device=sweep.device,
         training=training_name(sweep) if training else "",
+        own_grids=sweep.own_grids,
     )
 
 
@@ -52,6 +53,7 @@ def scene_description(sweep: Sweep) -> dict[str, Any]:
         "starts": [(name, described(start)) for name, start in sweep.starts.items()],
         "samplers": [(name, described(sampler)) for name, sampler in sweep.samplers],
         "steps": sweep.all_steps,
+        "own_grids": [(described(own.sampler), own.identities) for own in sweep.own_grids],
         "training": training_name(sweep),
         "seed": sweep.seed,
         "dtype": str(sweep.dtype),

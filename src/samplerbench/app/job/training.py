@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from samplerbench.app.config.construct import construct, parameters, read_member, trusted
 from samplerbench.app.config.folders import conf_directory
-from samplerbench.app.config.numbers import whole_number
 from samplerbench.app.job.basis import Basis
 from samplerbench.datasets.base import finite
 from samplerbench.errors import InvalidSetting
@@ -37,7 +36,7 @@ def build_training(base: Basis) -> Training:
     config, dataset, seeds = base.config, base.dataset, base.seeds
     train_seed = seeds["train_seed"]
     train, validation = (
-        finite(dataset.draws(whole_number(config, key), purpose, seeds["data_seed"]), "dataset")
+        finite(dataset.draws(base.plain[key], purpose, seeds["data_seed"]), "dataset")
         for key, purpose in (("n_train", "train"), ("n_validation", "validation"))
     )
     recipe = construct(config.trainer, "trainer")

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from inspect import signature
 
 import torch
 from torch import Tensor
 
 from samplerbench.bench.rounding import plain
 from samplerbench.bench.sweep import Sweep
+from samplerbench.core.fitted_grids import settings_of
 from samplerbench.core.starts import FixedGaussian, Sobol
 from samplerbench.errors import require
 
@@ -162,7 +162,7 @@ def mismatch(sweep: Sweep) -> Mismatch:
                 want = enough_noise(sweep.reference, _START * scale.sd)
                 start += f"; with σ/α = {want:g} the error would be a tenth of the sd"
     # the last level of other grids has less noise with more steps
-    if "noise_min" in signature(sweep.grid).parameters and last.alpha > 0 and scale.sd > 0:
+    if "noise_min" in settings_of(sweep.grid) and last.alpha > 0 and scale.sd > 0:
         ratio = last.sigma / last.alpha
         keeps = sweep.final == "none"
         cost = scale.noise_cost(ratio) if keeps else scale.end_cost(ratio)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from inspect import signature
 from typing import cast
 
 import numpy as np
@@ -18,6 +17,7 @@ from samplerbench.bench.rounding import difference, distance, plain, sum_of
 from samplerbench.bench.statistics import floor_p_values, holm, welch
 from samplerbench.bench.store import LIMIT
 from samplerbench.bench.sweep import Sweep
+from samplerbench.core.fitted_grids import settings_of
 from samplerbench.core.starts import FixedGaussian, Sobol
 
 
@@ -315,9 +315,7 @@ def _more_noise(sweep: Sweep, now: float, want: float | None) -> str:
             f"level, and {want:g} is enough for a Gaussian"
         )
     end = float(sweep.schedule.noise_to_signal(torch.ones(1, dtype=torch.float64)))
-    settings = {
-        name: parameter.default for name, parameter in signature(sweep.grid).parameters.items()
-    }
+    settings = settings_of(sweep.grid)
     keys = []
     # the grid may start below the path's σ/α at t = 1, by its nature or by a setting
     if now < end * (1 - 1e-6) or settings.get("noise_max") is not None:

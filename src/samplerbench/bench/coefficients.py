@@ -1,0 +1,334 @@
+"""A run of a sampler as a table of coefficients, and many runs as rows of one batch.
+
+A sampler with fixed steps combines states and outputs of the denoiser linearly. So the state of its
+k-th evaluation is
+
+    u_k = a_k0·x + Σ_{j≤k} a_kj·x̂₀(u_j) + Σ_i b_ki·z_i ,     k = 1, …, K,
+
+with the start x and the draws z_i of its noise, and the last state is one more such row. The rows
+and the K noise levels are the *table* of the run. They depend on the levels, and not on the states:
+`recorded` finds them by a run on unit vectors.
+
+Runs on different levels have different tables and the same loop. So `Runs` evaluates the denoiser
+once for all of them, on a batch in which every row has a noise level of its own.
+
+`Runs.variations` says how the last states change with each level. In few dimensions the change is
+followed through one run, by ∂x̂₀/∂x and by one more evaluation at a moved level; in many, there is
+one run for each level, and those share the evaluations before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samplerbench.core.grids import AnyLevel, Level, Levels, TruncatedLevels, in_data_units
+from samplerbench.core.models import Counted, Denoiser
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.samplers.base import Sampler, final_state
+
+#: States of one grid for which a call of its own costs little more: one level is faster than many.
+_ENOUGH = 128
+#: Dimensions up to which the derivative of a denoiser costs less than a run for each level.
+_FEW = 4
+#: The largest difference between a run and its table, as a share of the largest state.
+_SAME = 1e-5
+
+
+class NotLinear(ValueError):
+    """The run of a sampler is not linear in its start, its draws and the denoiser's outputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The coefficients of a run, float64.
+
+    Attributes:
+        weights: shape (K + 1, 1 + K + D): the states of the K evaluations and the last state, in
+            terms of the start, the K outputs and the D draws.
+        levels: t, α and σ of the evaluations, shape (3, K).
+    """
+
+    weights: Tensor
+    levels: Tensor
+
+    @property
+    def evaluations(self) -> int:
+        """K."""
+        return self.levels.shape[1]
+
+    @property
+    def draws(self) -> int:
+        """D."""
+        return self.weights.shape[1] - 1 - self.evaluations
+
+
+@torch.no_grad()
+def recorded(sampler: Sampler, schedule: NoiseSchedule, levels: Levels) -> Table:
+    """The table of a run; its last row gives the output in the units of the data.
+
+    Args:
+        sampler: one with fixed steps.
+        schedule: the path.
+        levels: of the sampler.
+
+    Raises:
+        NotLinear: the run evaluates another model than a denoiser, draws uniform numbers, or makes
+            another number of evaluations than it declares.
+    """
+    plain = isinstance(levels, TruncatedLevels)
+    declared = (sampler.plain_evaluations if plain else sampler.evaluations)(levels.steps)
+    if declared is None:
+        raise NotLinear(f"{type(sampler).__name__} chooses its own steps")
+    most = 2 * levels.steps if sampler.stochastic else 0
+    recorder = _Recorder(schedule, declared, most)
+    start = torch.zeros(1, 1 + declared + most, dtype=torch.float64)
+    start[0, 0] = 1
+    out = in_data_units(final_state(sampler, recorder, start, levels, recorder.noise), levels)
+    if len(recorder.states) != declared:
+        found = f"{len(recorder.states)} evaluations, and declares {declared}"
+        raise NotLinear(f"{type(sampler).__name__} makes {found}")
+    used = 1 + declared + len(recorder.noise.columns)
+    rows = [(level.t, level.alpha, level.sigma) for level in recorder.levels]
+    weights = torch.cat([*recorder.states, out])[:, :used]
+    return Table(weights, torch.tensor(rows, dtype=torch.float64).reshape(-1, 3).T.contiguous())
+
+
+class _Recorder(Denoiser):
+    """A denoiser whose k-th output is the k-th unit vector; keeps the states and levels."""
+
+    def __init__(self, schedule: NoiseSchedule, evaluations: int, draws: int) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.noise = _UnitNoise(1 + evaluations, draws)
+        self.evaluations = evaluations
+        self.states: list[Tensor] = []
+        self.levels: list[Level[float]] = []
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        place = len(self.states) + 1
+        if place > self.evaluations:
+            raise NotLinear(f"the run makes more than {self.evaluations} evaluations")
+        assert isinstance(level.t, float)
+        self.states.append(x)
+        self.levels.append(Level(level.t, float(level.alpha), float(level.sigma)))
+        unit = torch.zeros_like(x)
+        unit[0, place] = 1
+        return unit
+
+
+class _UnitNoise:
+    """Noise whose draws are unit vectors, each with a column of its own."""
+
+    def __init__(self, first: int, most: int) -> None:
+        self._first, self._most = first, most
+        self.columns: dict[tuple[int, int], int] = {}
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        column = self.columns.setdefault((step, draw), self._first + len(self.columns))
+        if len(self.columns) > self._most:
+            raise NotLinear("the run draws more noise than it declares")
+        unit = torch.zeros_like(like)
+        unit[0, column] = 1
+        return unit
+
+    def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        raise NotLinear("the run draws uniform numbers")
+
+
+#: Outputs of a denoiser, shape (grids, n, dim), for states of that shape and a level with fields of
+#: shape (grids, 1, 1).
+Evaluate = Callable[[Tensor, Level[Tensor]], Tensor]
+
+
+def by_rows(model: Denoiser) -> Evaluate:
+    """A denoiser on states (grids, n, dim): one call for many small grids, or one for each."""
+
+    def evaluate(x: Tensor, level: Level[Tensor]) -> Tensor:
+        if len(x) == 1 or x.shape[1] >= _ENOUGH:
+            rows = torch.stack([level.t, level.alpha, level.sigma]).flatten(1).T.tolist()
+            grids = zip(x, rows, strict=True)
+            return torch.stack([model.denoiser(own, Level(*row)) for own, row in grids])
+        scales = (level.t, level.alpha, level.sigma)
+        columns = (scale.expand(*x.shape[:-1], 1).reshape(-1, 1) for scale in scales)
+        return model.denoiser(x.reshape(-1, x.shape[-1]), Level(*columns)).reshape(x.shape)
+
+    return evaluate
+
+
+def with_tangents_by_rows(model: Denoiser) -> Evaluate:
+    """The same on states with tangents, shape (grids, (1 + dim)·n, dim); see `core.tangents`."""
+
+    def evaluate(x: Tensor, level: Level[Tensor]) -> Tensor:
+        grids, rows, dim = x.shape
+        parts = x.reshape(grids, 1 + dim, rows // (1 + dim), dim)
+        states, tangents = parts[:, 0], parts[:, 1:]
+        flat = states.reshape(-1, dim)
+        t, alpha, sigma = (
+            scale.expand(*states.shape[:-1], 1).reshape(-1, 1)
+            for scale in (level.t, level.alpha, level.sigma)
+        )
+        x0_hat, derivative = model.derivative(flat, Level(t, alpha, sigma))
+        derivative = derivative.reshape(*states.shape, dim)
+        moved = torch.einsum("gnji,gcni->gcnj", derivative, tangents)
+        return torch.cat([x0_hat.reshape(states.shape)[:, None], moved], 1).reshape(x.shape)
+
+    return evaluate
+
+
+class Runs:
+    """Runs of one sampler on many grids at once.
+
+    Args:
+        sampler: if its runs are not linear, each of them is made alone.
+        model: the denoiser.
+        x: the starts, shape (n, dim).
+        example: levels of such a run; the table of its run is compared with the run itself.
+        tangents: whether the starts come with tangents; see `core.tangents`.
+        draws: gives the draws of the noise, shape (D, n, dim), for their number D.
+
+    Attributes:
+        linear: whether the runs are rows of one batch.
+        grids: the number of grids so far.
+        evaluations: of the denoiser so far; a call for n states counts n times.
+
+    Raises:
+        NotLinear: the runs are not linear, and cannot be made alone: they have tangents or draws.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        model: Denoiser,
+        x: Tensor,
+        example: Levels,
+        *,
+        tangents: bool = False,
+        draws: Callable[[int], Tensor] | None = None,
+    ) -> None:
+        self.sampler, self.model, self.x = sampler, model, x
+        self._evaluate = (with_tangents_by_rows if tangents else by_rows)(model)
+        self._draws = draws
+        self.grids = self.evaluations = 0
+        self._follows = x.shape[1] <= _FEW and not tangents and draws is None
+        reason = None if tangents or draws else self._why_not_linear(example)
+        self.linear = reason is None
+
+    def _why_not_linear(self, levels: Levels) -> str | None:
+        """Why the table of a run does not give its output; None if it does. Some starts are run."""
+        try:
+            table = recorded(self.sampler, self.model.schedule, levels)
+        except NotLinear as error:
+            return str(error)
+        few = Runs.__new__(Runs)
+        vars(few).update(vars(self), x=self.x[:4])
+        tabled, alone = few._run([table], [0])[0], few._alone(levels)
+        scale = max(float(self.x.abs().max()), float(alone.abs().max()))
+        same = bool(((tabled - alone).abs() <= _SAME * scale).all())
+        return None if same else f"{type(self.sampler).__name__} is not linear"
+
+    def _alone(self, levels: Levels) -> Tensor:
+        """The last states of one run, shape (n, dim)."""
+        counted = Counted(self.model)
+        out = final_state(self.sampler, counted, self.x, levels, KeyedNoise(("none",)))
+        self.evaluations += counted.evaluations * len(self.x)
+        return in_data_units(out, levels)
+
+    def outputs(self, grids: Sequence[Levels]) -> Tensor:
+        """The last states, shape (grids, n, dim), in the units of the data."""
+        if not self.linear:
+            self.grids += len(grids)
+            return torch.stack([self._alone(levels) for levels in grids])
+        tables = [recorded(self.sampler, self.model.schedule, levels) for levels in grids]
+        return self._run(tables, [0] * len(tables))
+
+    def variations(self, base: Levels, moved: Sequence[Levels], change: float) -> Tensor:
+        """The last states on `base`, and those to first order on grids with one level moved.
+
+        Shape (1 + grids, n, dim).
+
+        Args:
+            base: levels of a run.
+            moved: the same with one level moved, a later one each.
+            change: of ln κ of that level, small.
+        """
+        if not self.linear:
+            return self.outputs([base, *moved])
+        tables = [recorded(self.sampler, self.model.schedule, levels) for levels in (base, *moved)]
+        if self._follows:
+            return self._followed(tables[0], tables[1:], change)
+        since = [0, *(_first_difference(tables[0], table) for table in tables[1:])]
+        return self._run(tables, since)
+
+    @torch.no_grad()
+    def _followed(self, base: Table, moved: Sequence[Table], change: float) -> Tensor:
+        """The states of `variations` from one run, with the derivative of the denoiser."""
+        count, shape = base.evaluations, self.x.shape
+        weights = base.weights.to(self.x)
+        rates = (torch.stack([table.weights for table in moved]).to(self.x) - weights) / change
+        logs = torch.stack([_log_ratio(table.levels) for table in (base, *moved)])
+        shifts = (logs[1:] - logs[0]).nan_to_num(nan=0.0)  # without signal, −∞ less −∞
+        terms = self.x.new_zeros(1 + count, self.x.numel())
+        by_level = self.x.new_zeros(len(moved), 1 + count, self.x.numel())
+        terms[0] = self.x.reshape(-1)
+        for k in range(count + 1):
+            state = (weights[k] @ terms).reshape(shape)
+            change_of_state = (rates[:, k] @ terms + weights[k] @ by_level).reshape(-1, *shape)
+            if k == count:
+                break
+            x0_hat, jacobian = self.model.derivative(state, _level(base.levels, k))
+            change_of_x0 = torch.einsum("nji,lni->lnj", jacobian, change_of_state)
+            most = int(shifts[:, k].abs().argmax())
+            if shifts[most, k] != 0:  # all of these levels lie on one path
+                other = self.model.denoiser(state, _level(moved[most].levels, k))
+                slope = (other - x0_hat) / shifts[most, k]
+                change_of_x0 += (shifts[:, k] / change).to(slope)[:, None, None] * slope
+            terms[1 + k] = x0_hat.reshape(-1)
+            by_level[:, 1 + k] = change_of_x0.flatten(1)
+            self.evaluations += 2 * len(self.x)
+        self.grids += 1 + len(moved)
+        return torch.cat([state[None], state + change * change_of_state])
+
+    @torch.no_grad()
+    def _run(self, tables: Sequence[Table], since: Sequence[int]) -> Tensor:
+        """The last states; a grid has the outputs of the first one before evaluation `since`."""
+        count, size = tables[0].evaluations, self.x.numel()
+        weights = torch.stack([table.weights for table in tables]).to(self.x)
+        levels = torch.stack([table.levels for table in tables], 1).to(self.x.device)
+        terms = self.x.new_zeros(len(tables), weights.shape[2], size)
+        terms[:, 0] = self.x.reshape(-1)
+        if tables[0].draws:
+            assert self._draws is not None
+            terms[:, 1 + count :] = self._draws(tables[0].draws).reshape(-1, size)
+        for k in range(count):
+            own = 1 + max(place for place, first in enumerate(since) if first <= k)
+            states = torch.bmm(weights[:own, k : k + 1], terms[:own])
+            level = Level(*(scale[:own, k, None, None] for scale in levels.unbind()))
+            out = self._evaluate(states.reshape(own, *self.x.shape), level).reshape(own, size)
+            terms[:own, 1 + k] = out
+            terms[own:, 1 + k] = out[0]
+            self.evaluations += own * len(self.x)
+        self.grids += len(tables)
+        return torch.bmm(weights[:, count:], terms).reshape(-1, *self.x.shape)
+
+
+def _first_difference(one: Table, other: Table) -> int:
+    """The first evaluation whose state or level differs; K if only the last state does."""
+    differs = (one.weights[:-1] != other.weights[:-1]).any(1)
+    differs |= (one.levels != other.levels).any(0)
+    places = differs.nonzero()
+    return int(places[0]) if len(places) else one.evaluations
+
+
+def _level(levels: Tensor, k: int) -> Level[float]:
+    """The level of evaluation k, from t, α and σ of all."""
+    return Level(*levels[:, k].tolist())
+
+
+def _log_ratio(levels: Tensor) -> Tensor:
+    """ln κ of levels, shape (K,); ∞ without signal."""
+    return levels[2].log() - levels[1].log()

@@ -1,0 +1,351 @@
+"""What a grid is designed for: sums of squares over the states of a run.
+
+With n starts and residuals r_i the *loss* of a grid is the mean over starts of ‖r_i‖², and its
+value is
+
+    paired     √loss,  r = (x − x_∞)/sd: the distance to the converged run from the same start
+    kl         loss,   ‖r‖² = ρ − 1 − ln ρ ≥ 0, ρ = p/q at the output: KL(q ‖ p) in nats
+    spectrum   √loss,  r = (√λ' − √λ, m' − m) of each direction of a Gaussian: W₂, exact
+
+sd is the data's: the square root of the mean variance of a coordinate. E_q[ρ] = 1, so the mean of
+ρ − 1 − ln ρ is that of −ln ρ; see `metrics.kl_law`. The start of a spectrum is its Gaussian law:
+there is nothing to draw.
+
+Converged runs are those of the classical Runge–Kutta method on a log-uniform grid. The number of
+steps is doubled until the output changes by less than `AGREE`, and refused after `MOST_RK4`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from samplerbench.bench.coefficients import NotLinear, Runs, recorded
+from samplerbench.bench.spectra import why_not_gaussian
+from samplerbench.core.grids import MOST_NOISE, Level, Levels, TruncatedLevels, in_data_units
+from samplerbench.core.models import Counted, Denoiser, Density
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.starts import Sobol, Start
+from samplerbench.core.tangents import jacobian, with_tangents
+from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
+from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.samplers.rk4 import RK4
+
+#: The largest root mean square change of a converged run if its steps are doubled, in units of sd.
+AGREE = 1e-3
+#: The first and the largest number of steps of a converged run.
+FIRST_RK4, MOST_RK4 = 25, 800
+#: The residual of a start whose volume is turned over: the map is not one-to-one there.
+_TURNED = 3.0
+
+
+class Targets:
+    """Converged runs, so that samplers on one path share them."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, Tensor] = {}
+
+    def get(self, key: object, compute: Callable[[], tuple[Tensor, int]]) -> tuple[Tensor, int]:
+        """The outputs of a key, and the evaluations that this call has spent."""
+        if key in self._known:
+            return self._known[key], 0
+        self._known[key], spent = compute()
+        return self._known[key], spent
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A sampler on a path that begins at one level, for a denoiser and a law.
+
+    Args:
+        sampler: the sampler.
+        model: its denoiser, which has the path.
+        dataset: the law of the data.
+        start: the law of the first state.
+        levels: levels of such a run; the first one, and with final=none the last one, are those of
+            all grids.
+        seed: of the starts.
+        dtype: of the states.
+        device: of the states.
+        targets: converged runs for the same denoiser, data, start and seed.
+    """
+
+    sampler: Sampler
+    model: Denoiser
+    dataset: Dataset
+    start: Start
+    levels: Levels
+    seed: int = 0
+    dtype: torch.dtype = torch.float64
+    device: torch.device | str = "cpu"
+    targets: Targets = field(default_factory=Targets)
+
+    @property
+    def plain(self) -> bool:
+        """Whether runs end at σ > 0."""
+        return isinstance(self.levels, TruncatedLevels)
+
+    def draw(self, purpose: str, count: int) -> Tensor:
+        """First states for a purpose, shape (count, dim); every purpose has its own draws."""
+        key = (purpose, self.seed, 0)
+        x = self.start.draw(self.dataset, count, self.levels.rows[0], key)
+        return x.to(self.device, self.dtype)
+
+    @property
+    def scale(self) -> float:
+        """The data's standard deviation, the unit of paired distances; 1 if it is not known."""
+        moments = self.dataset.moments()
+        return 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Runs from one set of starts, and the residuals of their outputs.
+
+    Args:
+        runs: of any grids.
+        residuals: of outputs (grids, n, dim); shape (grids, starts, parts).
+        spent: evaluations before the first run, for the converged one.
+    """
+
+    runs: Runs
+    residuals: Callable[[Tensor], Tensor]
+    spent: int = 0
+
+    @property
+    def evaluations(self) -> int:
+        """Of the denoiser so far; a call for n states counts n times."""
+        return self.spent + self.runs.evaluations
+
+    def losses(self, grids: list[Levels]) -> Tensor:
+        """The squared residuals of every start, shape (grids, starts), float64; inf where not
+        finite.
+        """
+        squares = self.residuals(self.runs.outputs(grids)).square().sum(-1)
+        return squares.nan_to_num(nan=math.inf, posinf=math.inf)
+
+
+class Criterion(ABC):
+    """A measure of a grid.
+
+    Attributes:
+        exact: whether it needs no starts: its value has no interval.
+        unit: of the value, for readers.
+    """
+
+    exact: ClassVar[bool] = False
+    unit: ClassVar[str] = ""
+
+    @abstractmethod
+    def why_incompatible(self, problem: Problem) -> str | None:
+        """Why grids cannot be measured here, in one line; None if they can."""
+
+    @abstractmethod
+    def sample(self, problem: Problem, purpose: str, count: int) -> Sample:
+        """Starts for a purpose, and the residuals of runs from them.
+
+        Raises:
+            InvalidSetting: the converged run does not converge, or the runs are not linear.
+        """
+
+    def value(self, loss: float) -> float:
+        """The value, from the mean of the squared residuals."""
+        return math.sqrt(loss)
+
+
+@dataclass(frozen=True)
+class Paired(Criterion):
+    """Root mean square distance to the converged run from the same starts, in units of sd."""
+
+    unit: ClassVar[str] = "sd"
+
+    def why_incompatible(self, problem: Problem) -> str | None:
+        if problem.sampler.stochastic:
+            return (
+                "its converged run is that of the ODE, and this sampler draws noise: use eta=0 or "
+                "a deterministic sampler"
+            )
+        return problem.start.why_incompatible(problem.dataset)
+
+    def sample(self, problem: Problem, purpose: str, count: int) -> Sample:
+        x, scale = problem.draw(purpose, count), problem.scale
+        key = (purpose, count, *_ends(problem))
+        target, spent = problem.targets.get(key, lambda: converged(problem, x, scale))
+        runs = _runs(problem, x)
+        return Sample(runs, lambda out: ((out - target) / scale).double().cpu(), spent)
+
+
+@dataclass(frozen=True)
+class KL(Criterion):
+    """KL(q ‖ p), q the law of the output and p that of the data."""
+
+    unit: ClassVar[str] = "nats"
+
+    def why_incompatible(self, problem: Problem) -> str | None:
+        sampler, data = problem.sampler, problem.dataset
+        if sampler.stochastic:
+            return "the density of a sampler that draws noise is not known"
+        if not sampler.affine:
+            return "the density of a sampler that is not linear in states and x̂₀ is not known"
+        start = _plain(problem.start)
+        if type(start).log_density is Start.log_density:
+            return "the density of the start is not known"
+        exact = data.exact_score(problem.model.schedule) if data.known_law else None
+        if start.uses_data and not isinstance(exact, Density):
+            return "the density of an exact start needs that of the data with noise"
+        try:
+            data.log_density(data.known_points()[:1])
+        except InvalidSetting:
+            return f"the density of {type(data).__name__} is not known"
+        return start.why_incompatible(data)
+
+    def sample(self, problem: Problem, purpose: str, count: int) -> Sample:
+        x = problem.draw(purpose, count)
+        dim = x.shape[1]
+        exact = problem.dataset.exact_score(problem.model.schedule)
+
+        def path(x: Tensor, level: Level[float]) -> Tensor:
+            assert isinstance(exact, Density)  # see why_incompatible
+            return exact.to(x.device).log_density(x, level)
+
+        log_start = problem.start.log_density(x, problem.levels.rows[0], path)
+
+        def residuals(out: Tensor) -> Tensor:
+            batch = out.reshape(len(out), 1 + dim, count, dim)
+            states = batch[:, 0].reshape(-1, dim)
+            tangents = batch.transpose(0, 1).reshape(1 + dim, -1, dim)
+            sign, log_volume = torch.linalg.slogdet(jacobian(tangents))
+            log_p = problem.dataset.log_density(states).reshape(len(out), count)
+            log_q = log_start - log_volume.reshape(len(out), count)
+            r: Tensor = _signed_root(log_p - log_q)
+            r = r + _TURNED * (sign <= 0).reshape(len(out), count)
+            return r[..., None].double().cpu()
+
+        states = with_tangents(x).reshape(-1, dim)
+        return Sample(_runs(problem, states, tangents=True), residuals)
+
+    def value(self, loss: float) -> float:
+        return loss
+
+
+@dataclass(frozen=True)
+class Spectrum(Criterion):
+    """The exact W₂ between output and data, both Gaussian with independent coordinates."""
+
+    exact: ClassVar[bool] = True
+    unit: ClassVar[str] = "W₂"
+
+    def why_incompatible(self, problem: Problem) -> str | None:
+        if not isinstance(problem.dataset, GaussianSpectrum):
+            return "the law is no Gaussian that is known by its spectrum: see law=gaussian_twin"
+        return why_not_gaussian(problem.sampler, problem.model, _plain(problem.start))
+
+    def sample(self, problem: Problem, purpose: str, count: int) -> Sample:
+        data = problem.dataset
+        assert isinstance(data, GaussianSpectrum)  # see why_incompatible
+        first = problem.levels.rows[0]
+        mean, variances = problem.start.moments(data.mean, data.variances, first)
+        try:
+            draws = recorded(problem.sampler, problem.model.schedule, problem.levels).draws
+        except NotLinear as error:
+            raise InvalidSetting("sampler", type(problem.sampler).__name__, str(error)) from error
+        # the mean, the mean plus one standard deviation, and the mean with one of the draws
+        x = mean + torch.zeros(2 + draws, len(mean))
+        x[1] += variances.sqrt()
+        units = torch.zeros(draws, *x.shape)
+        units[range(draws), range(2, 2 + draws)] = 1
+        sd = data.variances.sqrt()
+
+        def residuals(out: Tensor) -> Tensor:
+            own = out[:, 1:] - out[:, :1]
+            parts = [own.square().sum(1).sqrt() - sd, out[:, 0] - data.mean]
+            return torch.cat(parts, -1)[:, None]
+
+        x, units = x.double(), units.double()
+        return Sample(_runs(problem, x, draws=lambda _: units if draws else None), residuals)
+
+
+#: By the names of `grid.criterion`.
+CRITERIA: dict[str, Criterion] = {"paired": Paired(), "kl": KL(), "spectrum": Spectrum()}
+
+
+def _runs(problem: Problem, x: Tensor, **more: object) -> Runs:
+    try:
+        return Runs(problem.sampler, problem.model, x, problem.levels, **more)  # type: ignore[arg-type]
+    except NotLinear as error:
+        name = type(problem.sampler).__name__
+        raise InvalidSetting("sampler", name, f"one with fixed steps: {error}") from error
+
+
+def _plain(start: Start) -> Start:
+    return start.start if isinstance(start, Sobol) else start
+
+
+def _signed_root(log_ratio: Tensor) -> Tensor:
+    """±√(e^L − 1 − L) with the sign of L, smooth at 0, where it is L/√2·√(1 + L/3 + …)."""
+    small = log_ratio.abs() < 1e-3
+    square = log_ratio.expm1() - log_ratio
+    near = log_ratio.square() / 2 * (1 + log_ratio / 3 + log_ratio.square() / 12)
+    return log_ratio.sign() * torch.where(small, near, square).clamp(min=0).sqrt()
+
+
+@torch.no_grad()
+def converged(problem: Problem, x: Tensor, scale: float) -> tuple[Tensor, int]:
+    """The outputs of the exact flow from the starts x, shape (n, dim), and the evaluations.
+
+    Args:
+        problem: the path, the denoiser and the ends of the runs.
+        x: first states, shape (n, dim).
+        scale: sd.
+
+    Raises:
+        InvalidSetting: runs with `MOST_RK4` steps and half of them differ by more than `AGREE`.
+    """
+    counted, steps = Counted(problem.model), FIRST_RK4
+    before, change = None, math.inf
+    while steps <= MOST_RK4:
+        levels = _fine(problem, steps)
+        out = final_state(RK4(), counted, x, levels, KeyedNoise(("none",)))
+        out = in_data_units(out, levels)
+        if before is not None:
+            change = float(((out - before) / scale).square().sum(-1).mean().sqrt())
+            if change <= AGREE:
+                return out, counted.evaluations * len(x)
+        before, steps = out, 2 * steps
+    allowed = (
+        f"another one, or another path: the runs that designs are compared with do not converge, "
+        f"{steps // 4} and {steps // 2} steps of rk4 differ by {change:.2g} sd"
+    )
+    raise InvalidSetting("denoiser", type(problem.model).__name__, allowed)
+
+
+def _ends(problem: Problem) -> tuple[float, float, float]:
+    """The first time, and ln of the largest and the lowest κ of a converged run."""
+    schedule, rows = problem.model.schedule, problem.levels.rows
+    first, last = rows[0], rows[-1 if problem.plain else -2]
+    top = min(first.sigma / first.alpha, MOST_NOISE) if first.alpha > 0 else MOST_NOISE
+    end = last.sigma / last.alpha
+    low = end if problem.plain else max(schedule.noise_range[0], end / 10)
+    return first.t, math.log(top), math.log(low)
+
+
+def _fine(problem: Problem, steps: int) -> Levels:
+    """A log-uniform grid from the first level to far below the last one, or to a fixed end."""
+    first, top, low = _ends(problem)
+    schedule = problem.model.schedule
+    kappa = torch.linspace(top, low, steps, dtype=torch.float64).exp()
+    times = schedule.time_at(kappa).clamp(0, 1)
+    times[0] = first
+    alpha, sigma = schedule(times)
+    if problem.plain:
+        return TruncatedLevels(times, alpha, sigma)
+    zero, one = times.new_zeros(1), times.new_ones(1)
+    return Levels(torch.cat([times, zero]), torch.cat([alpha, one]), torch.cat([sigma, zero]))

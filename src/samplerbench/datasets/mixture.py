@@ -1,0 +1,102 @@
+"""Any Gaussian mixture, from settings or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.errors import InvalidSetting, first_line, require
+
+Numbers = Sequence[Any]
+
+
+def mixture(
+    means: Numbers | None = None,
+    covariances: float | Numbers = 1.0,
+    weights: Sequence[float] | None = None,
+    path: str | None = None,
+) -> GaussianMixture:
+    """Σ w_k·N(μ_k, C_k) with K components in R^dim.
+
+    Args:
+        means: K points of dim coordinates.
+        covariances: one variance v, for v·I in every component; or a list of K entries, each of
+            them a variance, a list of dim variances, or a dim × dim matrix.
+        weights: K positive numbers; they are divided by their sum. None: equal weights.
+        path: of an `.npz` file with the array `means`, shape (K, dim), and if given `covariances`,
+            shape (), (K,), (K, dim) or (K, dim, dim), and `weights`, shape (K,), which replace the
+            other settings.
+
+    Raises:
+        InvalidSetting: with the setting, or the fault of the file.
+    """
+    if path is not None:
+        require(means is None, "means", means, f"null with path={path}")
+        found = _from_file(path)
+        means, weights = found["means"], found.get("weights")
+        covariances = found.get("covariances", covariances)
+    require(means is not None, "means", None, "a list of points, or a path")
+    points = _tensor(means, "means")
+    good = points.ndim == 2 and 0 not in points.shape
+    require(good, "means", means, "a list of points of one dimension, such as [[0, 0], [1, 2]]")
+    count = len(points)
+    shares = torch.ones(count).double() if weights is None else _tensor(weights, "weights")
+    good = shares.shape == (count,) and bool((shares > 0).all() and shares.isfinite().all())
+    require(good, "weights", weights, f"{count} positive numbers, one for each mean")
+    matrices = _matrices(covariances, *points.shape)
+    return GaussianMixture(
+        tuple((shares / shares.sum()).tolist()),
+        tuple(map(tuple, points.tolist())),
+        tuple(tuple(map(tuple, matrix)) for matrix in matrices.tolist()),
+    )
+
+
+def _matrices(covariances: object, count: int, dim: int) -> Tensor:
+    """Covariances, shape (K, dim, dim)."""
+    allowed = (
+        f"a variance, or a list of {count}: variances, lists of {dim} variances, or "
+        f"{dim}×{dim} matrices"
+    )
+    whole = np.ndim(covariances) == 0 if isinstance(covariances, np.ndarray) else False
+    if whole or not isinstance(covariances, Sequence | np.ndarray):
+        covariances = [covariances] * count
+    require(len(covariances) == count, "covariances", f"a list of {len(covariances)}", allowed)
+    matrices = []
+    for entry in covariances:
+        values = _tensor(entry, "covariances")
+        fits = tuple(values.shape) in ((), (dim,), (dim, dim))
+        require(fits, "covariances", entry, allowed)
+        identity = torch.eye(dim, dtype=torch.float64)
+        matrices.append(values if values.ndim == 2 else values * identity)
+        good = bool(values.isfinite().all()) and (values.ndim == 2 or bool((values >= 0).all()))
+        require(good, "covariances", entry, "finite, and variances at least 0")
+    return torch.stack(matrices)
+
+
+def _tensor(values: object, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(np.array(values, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise InvalidSetting(name, values, "numbers, the same count in every row") from error
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    location = Path(path).expanduser()
+    require(location.is_file(), "path", path, "a file that exists")
+    allowed = "an .npz file with means and, if given, covariances and weights"
+    try:
+        with np.load(location, allow_pickle=False) as loaded:
+            found = dict(loaded)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InvalidSetting("path", path, f"{allowed}: {first_line(error)}") from error
+    names = ("means", "covariances", "weights")
+    others = sorted(set(found) - set(names))
+    require("means" in found, "path", path, f"{allowed}; it has {', '.join(found) or 'nothing'}")
+    require(not others, "path", path, f"{allowed}; it also has {', '.join(others)}")
+    return found
