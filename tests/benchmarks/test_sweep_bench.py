@@ -1,6 +1,7 @@
-"""The 36 cells of the notebook N1's figure, ours against the same cells measured by POT.
+"""Sweeps: the 36 cells of the notebook N1's figure against the same cells measured by POT, sweeps
+against the bare calls of their network, and two workers against one.
 
-Both sample with the same network and the same code; only the metric differs, by turns in one run.
+POT's cells have the same network and the same code; only the metric differs, by turns in one run.
 POT's metric is timed on one cell in nine and counted for all of them.
 """
 
@@ -159,3 +160,21 @@ def test_the_sweep_against_bare_calls(benchmark: BenchmarkFixture, name: str) ->
     ratio = spent["sweep"] / spent["bare"]
     benchmark.extra_info |= {**spent, "ratio": round(ratio, 3)}
     print(f"\n{name}: the sweep takes {ratio:.2f} times its bare calls, {spent['bare']:.2f} s")
+
+
+def test_two_workers_against_one(benchmark: BenchmarkFixture) -> None:
+    """Wall time, so only on an idle machine with two cores or more."""
+    torch.set_num_threads(1)
+    one = job("default")
+    sweeps = {1: one, 2: replace(one, workers=2)}
+    taken: dict[int, list[float]] = {1: [], 2: []}
+
+    def run() -> None:
+        for _ in range(3):
+            for workers, sweep in sweeps.items():
+                taken[workers].append(seconds(sweep))
+
+    benchmark.pedantic(run, rounds=1)
+    ratio = statistics.median(taken[1]) / statistics.median(taken[2])
+    benchmark.extra_info["ratio"] = round(ratio, 2)
+    print(f"\ntwo workers are {ratio:.2f} times as fast as one")
