@@ -119,8 +119,8 @@ CASES: dict[str, tuple[type[NCSNMLP] | type[ResidualMLP], Target, Weighting, boo
         1,
         Recipe(
             steps=400,
-            batch_size=1536,
-            lr=1.2e-2,
+            batch_size=2048,
+            lr=1.4e-2,
             lr_final=0.0,
             warmup=50,
             ema_decay=0.99,
