@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import inspect
 import json
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
@@ -55,6 +57,14 @@ from samplerbench.verify.contract import CONTRACTS
 torch.set_num_threads(1)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files whose tests are all left out are not imported, which takes seconds in each process."""
+    chosen = config.getoption("markexpr")
+    is_bench = collection_path.name == "benchmarks" and "not bench" in chosen
+    is_slow = collection_path.name == "test_fuzz.py" and "not slow" in chosen
+    return True if is_bench or is_slow else None
+
+
 @pytest.fixture(autouse=True)
 def gradients_stay_on() -> Iterator[None]:
     """A test that leaves gradients switched off fails, and not the tests after it."""
@@ -69,11 +79,23 @@ def no_time_is_lost() -> Iterator[None]:
     """A process that runs a thousand tests leaves out what only costs time in each of them.
 
     Imported modules are not searched for garbage again and again, files are not forced onto the
-    disk (tests of a full disk put their own `os.fsync` here), and a config that does not set
-    `hydra.mode` is not composed a second time in order to know it.
+    disk (tests of a full disk put their own `os.fsync` here), a yaml file of conf/ is parsed once,
+    and a config that does not set `hydra.mode` is not composed a second time in order to know it.
     """
+    conf, parse, parsed = str(folders.conf_directory()), yaml.load, {}
+
+    def load(stream: Any, Loader: Any) -> Any:
+        name = str(getattr(stream, "name", ""))
+        if not name.startswith(conf):
+            return parse(stream, Loader)
+        key = name, Loader.__name__
+        if key not in parsed:
+            parsed[key] = parse(stream, Loader)
+        return copy.deepcopy(parsed[key])
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        patch.setattr(yaml, "load", load)
         asked = Hydra.get_mode
 
         def get_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:

@@ -1,8 +1,8 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
 Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `recommend`, `sample`, `score`,
-`summary`, `plot`, `levels` and `check`, and get members of the config groups by name. All of these
-are in `samplerbench.library`, imported on first use.
+`summary`, `plot`, `levels`, `design` and `check`, and get members of the config groups by name. All
+of these are in `samplerbench.library`, imported on first use.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         budget,
         check,
         dataset,
+        design,
         grid,
         levels,
         load,
@@ -36,6 +37,7 @@ __all__ = [
     "budget",
     "check",
     "dataset",
+    "design",
     "grid",
     "levels",
     "load",

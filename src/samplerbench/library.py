@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from samplerbench.bench import statistics
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.chains import diagnose, require_chains
+from samplerbench.bench.designing import Carried, Designed, carried, designed
 from samplerbench.bench.fitting import fitted
 from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
@@ -623,7 +624,7 @@ def sample(
         _require_some(base)
         starts = base.starts if start is None else dict([_one("start", start, Start)])
         one = replace(base, starts=starts, samplers=[(name, method)], n_samples=n)
-        one = fitted(one)[0]
+        one = designed(fitted(replace(one, steps=[steps]))[0])[0]
         first = next(iter(one.starts_of(method)))
         cell = Cell(next(iter(one.denoisers)), first, name, method, steps, 0)
         require_runs(one, cell)
@@ -635,6 +636,104 @@ def sample(
 
 
 @_hinting
+@dataclass(frozen=True, eq=False, repr=False)
+class Designs:
+    """Designed grids; the result of `design`.
+
+    Args:
+        designs: one for each sampler and number of steps.
+        carried: what each is worth on something that it was not made for.
+        schedule: the path.
+    """
+
+    designs: Sequence[Designed]
+    carried: Sequence[Carried]
+    schedule: NoiseSchedule
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One line per design: the best standard grid, the designed one, the gain, the levels."""
+        columns = [
+            *("sampler", "settings", "steps", "nfe", "grid", "standard", "standard_value"),
+            *("designed_value", "gain", "lower", "upper", "candidates", "evaluations", "ratios"),
+        ]
+        return pd.DataFrame([asdict(one) for one in self.designs])[columns]
+
+    @property
+    def carried_table(self) -> pd.DataFrame:
+        """One line per design and place: the standard grid, the designed one, the gain."""
+        return pd.DataFrame([asdict(one) for one in self.carried])
+
+    def export(self) -> list[dict[str, Any]]:
+        """For each design the words of a job (grid=custom) and the lists for diffusers."""
+        from samplerbench.bench.exported_grids import exported
+
+        return [exported(one, self.schedule) for one in self.designs]
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{one.name}: {one.standard} {one.standard_value:.3g}, designed "
+            f"{one.designed_value:.3g} {one.unit}, {one.gain:.3g} times better "
+            f"({one.lower:.3g} to {one.upper:.3g}): {one.verdict}"
+            for one in self.designs
+        ]
+        return "\n".join(lines)
+
+
+@_hinting
+def design(
+    model: Run | Dataset | str,
+    samplers: Samplers,
+    *,
+    steps: int | Sequence[int] | None = None,
+    nfe: int | Sequence[int] | None = None,
+    criterion: str = "paired",
+    denoisers: Denoisers = None,
+    starts: Starts = None,
+    schedule: NoiseSchedule | str | None = None,
+    final: str | None = None,
+    carry: Sequence[str | Dataset] = (),
+    eta: float | None = None,
+    seed: int = 0,
+    settings: Mapping[str, object] | None = None,
+) -> Designs:
+    """The noise levels that are best for samplers at numbers of steps; see docs/grids.md.
+
+    Args:
+        model: as in `sweep`.
+        samplers: as in `sweep`, without noise for the criteria paired and kl.
+        steps: as in `sweep`.
+        nfe: as in `sweep`.
+        criterion: "paired", "kl" or "spectrum".
+        denoisers: as in `sweep`; designed for the first one, and carried to the others.
+        starts: as in `sweep`; the first one is used.
+        schedule: as in `sweep`.
+        final: as in `sweep`.
+        carry: other data sets, on which each design is measured too.
+        eta: η of runs with noise, on which the designs of a sampler with η = 0 are measured too.
+        seed: of the starts of the design.
+        settings: others of grid=designed, such as {"budget": 500}.
+
+    Raises:
+        InvalidSetting: before any work, if nothing can be designed for one of the samplers.
+    """
+    chosen = {"criterion": criterion, "seed": _whole("seed", seed, 0), **(settings or {})}
+    recipe = _built("grid", "designed", chosen)
+    with _one_thread():
+        base = _base(model, schedule, None, None, final)
+        sweep = _checked(
+            replace(base, grid=recipe, own_grids=(), metrics={}),
+            samplers,
+            steps=steps,
+            nfe=nfe,
+            denoisers=denoisers,
+            starts=starts,
+        )
+        laws = dict(_one("dataset", law, Dataset) for law in carry)
+        _, done = designed(sweep)
+        return Designs(done, carried(sweep, recipe, done, laws, eta), sweep.schedule)
+
+
 def levels(
     model: Run | Dataset | str,
     steps: int,
@@ -722,7 +821,12 @@ def _of_cells(table: pd.DataFrame) -> pd.DataFrame:
     return to_data(table)
 
 
-def _arranged(
+def _arranged(base: Sweep, samplers: Samplers, **given: Any) -> Sweep:
+    """The sweep of `_checked`, with the levels of its grid if that is a recipe."""
+    return designed(fitted(_checked(base, samplers, **given))[0])[0]
+
+
+def _checked(
     base: Sweep,
     samplers: Samplers,
     *,
@@ -730,10 +834,10 @@ def _arranged(
     nfe: int | Sequence[int] | None,
     denoisers: Denoisers,
     starts: Starts,
-    metrics: Metrics,
-    n_samples: int | None,
-    repetitions: int | None,
-    floor_repetitions: int | None,
+    metrics: Metrics = None,
+    n_samples: int | None = None,
+    repetitions: int | None = None,
+    floor_repetitions: int | None = None,
 ) -> Sweep:
     """The checked sweep with the settings of `sweep`'s arguments; None changes nothing."""
     from samplerbench.app.config.compose import sampler_settings
@@ -765,7 +869,7 @@ def _arranged(
     _require_some(changed)
     check(changed)
     warn_of_mismatch(changed)
-    return fitted(changed)[0]
+    return changed
 
 
 def _warn_of_missing(table: pd.DataFrame) -> None:
@@ -824,7 +928,8 @@ def _base(
     function = getattr(grid, "func", grid)
     name = grid if isinstance(grid, str) else getattr(function, "__name__", type(grid).__name__)
     levels: Grid = _built("grid", grid, {}) if isinstance(grid, str) else grid
-    return replace(base, grid=levels, labels=replace(base.labels, grid=name))
+    named = replace(base.labels, grid=name)
+    return replace(base, grid=levels, labels=named, own_grids=())
 
 
 def _one(group: str, given: str | T, kind: Any) -> tuple[str, T]:

@@ -36,6 +36,7 @@ CHAINS = ["denoiser=oracle", "sampler=hmc", "metric=moments"]
 SPECTRUM = ["dataset=gaussian_spectrum", "denoiser=oracle", "metric=w2_law_gaussian"]
 NEEDS = {
     ("dataset", "four_well"): ["metric=w_law_1d"],
+    ("grid", "designed"): ["sampler=heun"],  # the default one draws noise
     **{
         ("objective", name): FREE[1:] for name in ("hyvarinen", "hutchinson", "sliced", "sliced_vr")
     },
@@ -179,5 +180,6 @@ def test_every_member_says_what_it_is_and_names_this_package_only():
         path = CONF / group / f"{member}.yaml"
         lines = path.read_text().splitlines()[:2]
         assert any(line.startswith("# ") and "@package" not in line for line in lines), path
+        assert group not in SEVERAL or f"# @package {group}.{member}" in lines, path
         node = OmegaConf.to_container(OmegaConf.load(path))
         assert all(target.startswith("samplerbench.") for target in targets(node)), path

@@ -1,6 +1,7 @@
 """`samplerbench recommend`: a race, three lines, and a command that works."""
 
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,15 @@ from samplerbench.bench.race import Size
 FEW = ("sampler=[ddim,heun]", "grid=[karras,log_snr]", "nfe=4")
 
 
+SMALL = Size(
+    first=32, batch=4, finalists=2, noisy_finalists=1, designs=0, measured=64, measured_batch=8
+)
+
+
 @pytest.fixture(autouse=True)
 def _small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = Size(32, 4, 2, 1, 64, 8)
+    small = SMALL
     monkeypatch.setattr(Size, "of", classmethod(lambda cls, dim: small))
 
 
@@ -52,6 +58,19 @@ def test_the_command_uses_the_winner(finished, command, capsys):
     )
     want = sb.sample(run, method, steps=4, denoiser="oracle", grid="log_snr", start="prior")
     assert np.array_equal(np.load("samples.npy"), want)
+
+
+def test_designed_levels_are_given_as_numbers(command, capsys, monkeypatch):
+    """At few steps they win; the printed job runs on them."""
+    monkeypatch.setattr(Size, "of", classmethod(lambda cls, dim: replace(SMALL, designs=1)))
+    recommend.main(["dataset=two_modes", "sampler=heun", "grid=karras", "nfe=5"])
+    text = capsys.readouterr().out
+    assert text.startswith("use heun on designed: 3 steps, 5 evaluations")
+    words = shlex.split(text.split("command: ")[1].splitlines()[0])[1:]
+    assert "grid=custom" in words
+    levels = text.split("levels (σ/α): ")[1].splitlines()[0].split()[:-1]
+    config, _ = compose_config(words)
+    assert config.grid.ratios == pytest.approx([float(one) for one in levels], rel=1e-4)
 
 
 def test_the_command_of_a_data_set_can_be_composed(capsys):

@@ -91,12 +91,12 @@ def test_on_a_gaussian_it_is_the_closed_form(sampler, schedule):
     torch.testing.assert_close(found.values, p.log_prob(y) - q.log_prob(y), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [(DDIM(0.0), 9), (Heun(), 16)])
-def test_on_a_mixture_it_is_the_integral_over_the_start(sampler, steps):
+@pytest.mark.parametrize(("sampler", "steps", "side"), [(DDIM(0.0), 9, 361), (Heun(), 16, 241)])
+def test_on_a_mixture_it_is_the_integral_over_the_start(sampler, steps, side):
     """By a grid over the start's plane, with Jacobians by differences."""
     law, schedule = grid_mixture(), EDM(10.0)
     levels, oracle = KARRAS(schedule, steps), law.oracle(EDM(10.0))
-    side = torch.linspace(-45, 45, 361, dtype=torch.float64)
+    side = torch.linspace(-45, 45, side, dtype=torch.float64)
     x = torch.cartesian_prod(side, side)
     h = 1e-5
 
@@ -132,7 +132,9 @@ def test_the_values_are_those_of_other_implementations(start, kind):
         assert found[number].status == "ok"
         half = 2 * json_of(found[number])["half_width"]
         assert found[number].value == pytest.approx(value, abs=half + 0.05 * value)
-        assert json_of(found[number])["mean_ratio"] == pytest.approx(1, abs=0.05)
+        info = json_of(found[number])
+        assert info["mean_ratio"] == pytest.approx(1, abs=0.05)
+        assert abs(info["mean_ratio"] - 1) < 2 * info["mean_ratio_half_width"] + 1e-3
 
 
 def json_of(row):
@@ -255,10 +257,10 @@ def test_the_budget_adds_up_in_nats():
         starts={"exact": Exact(), "prior": Prior()},
         repetitions=2,
     )
-    budget = Budget(sweep, converged_steps=100)
+    budget = Budget(sweep, converged_steps=60)
     rows = budget.run()
     assert len(rows) == budget.row_count()
-    lines = parts(as_table(vars(row) for row in rows), 100)
+    lines = parts(as_table(vars(row) for row in rows), 60)
     means = lines[lines["metric"] == "kl"].set_index("part")["mean"]
     assert means["total"] == pytest.approx(0.260, rel=0.05)
     assert means["start"] == pytest.approx(0.1256, rel=0.05)

@@ -30,7 +30,15 @@ from samplerbench.samplers.dpm_solver import DPMSolver1
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.unipc import UniPC
 
-SMALL = Size(first=32, batch=8, finalists=2, noisy_finalists=2, measured=256, measured_batch=32)
+SMALL = Size(
+    first=32,
+    batch=8,
+    finalists=2,
+    noisy_finalists=2,
+    designs=0,
+    measured=256,
+    measured_batch=32,
+)
 GRIDS = {name: sb.grid(name) for name in ("karras", "log_snr", "uniform")}
 
 
@@ -64,7 +72,7 @@ def test_the_distance_of_paths_is_that_of_the_closed_form():
         shrunk = c**2 / (c**2 + now**2)
         factor *= shrunk + to / now * (1 - shrunk)
     first = x / factor
-    want = (factor - c / math.hypot(c, sigma[0])) ** 2 * first.square().sum(1) / course.scale
+    want = (factor - c / math.hypot(c, sigma[0])) ** 2 * first.square().sum(1) / course.scale**2
     assert np.allclose(own, want.numpy(), rtol=2e-3)
     assert course.converged_to(one, 50) < 1e-4 * math.sqrt(own.mean())
 
@@ -224,6 +232,16 @@ def test_the_choice_agrees_with_brute_force(course):
         for one in found
     }
     assert chosen.entrant.label == min(means, key=means.__getitem__)
+
+
+def test_designed_levels_join_the_finalists(course):
+    """Heun at six evaluations is far better on levels of its own."""
+    found = entrants(course, [("heun", Heun())], nfe=5)
+    track = halve(course, PATHS, found, replace(SMALL, designs=1))
+    first, second = track.finalists
+    assert first.entrant.grid == "designed"
+    assert len(first.values) == len(second.values)
+    assert ratio(second.values, first.values).lower > math.log(4)
 
 
 def test_what_cannot_run_has_a_reason(course):

@@ -1,11 +1,12 @@
 """The course of a race: runs of samplers from common starts, and two distances without a floor.
 
 *Paths.* From the same first state x, the output F(x) of a sampler without noise is compared with
-the output F*(x) of a converged run of the probability-flow ODE, in units of the data's deviation:
+the output F*(x) of a converged run of the probability-flow ODE:
 
-    d² = E‖F(x) − F*(x)‖² / tr Cov(x₀).
+    d² = E‖F(x) − F*(x)‖² / s²,     s² = tr Cov(x₀)/dim,
 
-It is paired: two samplers differ by the mean of one number per state.
+in units of s, the deviation of a coordinate of the data. It is paired: two samplers differ by the
+mean of one number per state.
 
 *Laws.* For a sampler with noise there is no F*: its output is right if its *law* is. It is compared
 with the data by the squared energy distance (see `metrics.energy`), whose expectation is 0 for
@@ -30,6 +31,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.criteria import Targets
+from samplerbench.bench.design import design
 from samplerbench.bench.sweep import Sweep, most_steps
 from samplerbench.core import grids
 from samplerbench.core.grids import Grid, Level, Levels, in_data_units
@@ -47,6 +50,8 @@ Array = NDArray[np.float64]
 
 #: The purposes of starts, noise and data; those of different purposes never overlap.
 CHOICE, MEASUREMENT = "choice", "measurement"
+#: A design is measured here, so that its own measurement is small.
+LEAST_HELD_OUT = 100
 #: Steps of the converged run: UniPC-3 on a Karras grid with ρ = 7.
 CONVERGED_STEPS = 200
 #: The smallest κ of the converged run, in units of the data's deviation.
@@ -67,12 +72,14 @@ class Entrant:
         sampler: the sampler.
         grid: the name of the grid.
         levels: of its run.
+        function: makes the levels of the grid.
     """
 
     name: str
     sampler: Sampler
     grid: str
     levels: Levels
+    function: Grid | None = None
 
     @property
     def label(self) -> str:
@@ -122,14 +129,13 @@ class Course:
 
     @cached_property
     def scale(self) -> float:
-        """tr Cov(x₀), in squared units of the data."""
+        """s, in units of the data; 1 for a pretrained model without data."""
         moments = self.sweep.dataset.moments()
-        if moments is not None:
-            return float(moments.variance.sum())
-        return 1.0  # a pretrained model without data
+        return 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
 
     @property
-    def _model(self) -> Denoiser:
+    def model(self) -> Denoiser:
+        """The denoiser."""
         model = self.sweep.denoisers[self.denoiser]
         assert isinstance(model, Denoiser)
         return model
@@ -148,16 +154,25 @@ class Course:
             steps = most_steps(sampler, nfe, plain=self.sweep.final == "none")
             own = {ITS_OWN: self.sweep.grid} if sampler.brings_levels else levels
             for grid, function in own.items():
-                try:
-                    rows = replace(self.sweep, grid=function).levels(steps, sampler)
-                    reason = sampler.why_incompatible(self._model, rows)
-                except InvalidSetting as error:
-                    reason = first_line(error)
-                if reason is None:
-                    found.append(Entrant(name, sampler, grid, rows))
+                one = self.entrant(name, sampler, grid, function, steps)
+                if isinstance(one, Entrant):
+                    found.append(one)
                 else:
-                    refused.append(Refusal(f"{label} on {grid}", reason))
+                    refused.append(one)
         return found, refused
+
+    def entrant(
+        self, name: str, sampler: Sampler, grid: str, function: Grid, steps: int
+    ) -> Entrant | Refusal:
+        """A sampler on a grid, or the reason why it cannot run there."""
+        try:
+            rows = replace(self.sweep, grid=function, own_grids=()).levels(steps, sampler)
+            reason = sampler.why_incompatible(self.model, rows)
+        except InvalidSetting as error:
+            reason = first_line(error)
+        if reason is None:
+            return Entrant(name, sampler, grid, rows, function)
+        return Refusal(f"{sampler_name(name, settings_text(sampler))} on {grid}", reason)
 
     def _why_not(self, sampler: Sampler, nfe: int) -> str | None:
         if sampler.holds:
@@ -187,7 +202,7 @@ class Course:
         for piece, size in enumerate(sizes):
             key = (*self._key(purpose, block), piece)
             x = sweep.starts[self.start].draw(sweep.dataset, size, first, key)
-            model = Counted(self._model)
+            model = Counted(self.model)
             noise = KeyedNoise(("sampler", *key))
             x = final_state(sampler, model, x.to(sweep.device, sweep.dtype), levels, noise)
             self._spent.append(model.evaluations * size)
@@ -200,12 +215,12 @@ class Course:
         return self._run(entrant.sampler, levels, levels.rows[0], (purpose, block, count))
 
     def paths(self, entrant: Entrant, x: Tensor, purpose: str, block: int) -> Array:
-        """‖F(x) − F*(x)‖²/tr Cov(x₀) of outputs of `outputs`, shape (count,); ∞ if it diverged."""
+        """‖F(x) − F*(x)‖²/s² of outputs of `outputs`, shape (count,); ∞ if it diverged."""
         first = self._first(entrant)
         key = (first, purpose, block, len(x))
         if key not in self._targets:
             self._targets[key] = self._converged(first, key[1:], CONVERGED_STEPS)
-        squares = (x - self._targets[key]).double().square().sum(1) / self.scale
+        squares = (x - self._targets[key]).double().square().sum(1) / self.scale**2
         return squares.nan_to_num(nan=math.inf).cpu().numpy()
 
     def converged_to(self, entrant: Entrant, count: int) -> float:
@@ -215,7 +230,7 @@ class Course:
             self._converged(first, draws, steps)
             for steps in (CONVERGED_STEPS, CONVERGED_STEPS // 2)
         )
-        return math.sqrt(float((fine - rough).square().sum(1).mean()) / self.scale)
+        return math.sqrt(float((fine - rough).square().sum(1).mean())) / self.scale
 
     def _first(self, entrant: Entrant) -> Level[float]:
         """The level at which the converged run begins.
@@ -229,7 +244,7 @@ class Course:
     @cached_property
     def _top(self) -> Level[float]:
         schedule = self.sweep.schedule
-        most = min(schedule.noise_range[1], grids.MOST_NOISE, self._model.trained_noise)
+        most = min(schedule.noise_range[1], grids.MOST_NOISE, self.model.trained_noise)
         return grids.log_snr(schedule, 1, noise_min=most / 2, noise_max=most).rows[0]
 
     def _converged(self, first: Level[float], draws: tuple[str, int, int], steps: int) -> Tensor:
@@ -240,13 +255,42 @@ class Course:
         schedule = self.sweep.schedule
         ratio = first.sigma / first.alpha if first.alpha > 0 else math.inf
         most = min(ratio, schedule.noise_range[1], grids.MOST_NOISE)
-        least = LEAST_NOISE * math.sqrt(self.scale / self.sweep.dataset.dim)
-        fine = grids.karras(schedule, steps, noise_min=min(least, most / 2), noise_max=most)
+        least = min(LEAST_NOISE * self.scale, most / 2)
+        fine = grids.karras(schedule, steps, noise_min=least, noise_max=most)
         if ratio <= most * (1 + 1e-9):
             return fine
         row = torch.tensor([[first.t], [first.alpha], [first.sigma]], dtype=torch.float64)
         columns = zip(row, (fine.t, fine.alpha, fine.sigma), strict=True)
         return Levels(*(torch.cat([one, rest]) for one, rest in columns))
+
+    def designed(self, entrant: Entrant) -> Levels:
+        """Levels designed for an entrant's sampler, from starts that nothing else uses.
+
+        Raises:
+            InvalidSetting: nothing can be designed for it.
+        """
+        sweep = self.sweep
+        found = design(
+            entrant.sampler,
+            entrant.levels.steps,
+            self.model,
+            sweep.starts[self.start],
+            sweep.dataset,
+            entrant.function or sweep.grid,
+            name=entrant.grid,
+            seed=sweep.seed,
+            held_out=LEAST_HELD_OUT,
+            final=sweep.final,
+            dtype=sweep.dtype,
+            device=sweep.device,
+            targets=self._converged_runs,
+        )
+        self._spent.append(found.evaluations)
+        return found.designed.levels
+
+    @cached_property
+    def _converged_runs(self) -> Targets:
+        return Targets()
 
     @property
     def why_no_laws(self) -> str | None:

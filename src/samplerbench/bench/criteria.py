@@ -1,15 +1,15 @@
-"""What a grid is designed for: sums of squares over the states of a run.
+"""What a grid is designed for: sums of squares over the starts of runs.
 
-With n starts and residuals r_i the *loss* of a grid is the mean over starts of ‖r_i‖², and its
-value is
+The *loss* of a grid is the mean over starts of ‖r_i‖², and its value is
 
     paired     √loss,  r = (x − x_∞)/sd: the distance to the converged run from the same start
     kl         loss,   ‖r‖² = ρ − 1 − ln ρ ≥ 0, ρ = p/q at the output: KL(q ‖ p) in nats
     spectrum   √loss,  r = (√λ' − √λ, m' − m) of each direction of a Gaussian: W₂, exact
 
 sd is the data's: the square root of the mean variance of a coordinate. E_q[ρ] = 1, so the mean of
-ρ − 1 − ln ρ is that of −ln ρ; see `metrics.kl_law`. The start of a spectrum is its Gaussian law:
-there is nothing to draw.
+−ln ρ + c·(ρ − 1) is the same for every c: a descent has c = 1, and a measured value the c of the
+smallest variance (`metrics.kl_law`). The start of a spectrum is its Gaussian law: there is nothing
+to draw.
 
 Converged runs are those of the classical Runge–Kutta method on a log-uniform grid. The number of
 steps is doubled until the output changes by less than `AGREE`, and refused after `MOST_RK4`.
@@ -43,8 +43,8 @@ from samplerbench.samplers.rk4 import RK4
 AGREE = 1e-3
 #: The first and the largest number of steps of a converged run.
 FIRST_RK4, MOST_RK4 = 25, 800
-#: The residual of a start whose volume is turned over: the map is not one-to-one there.
-_TURNED = 3.0
+#: Added to the loss of a start whose volume is turned over: the map is not one-to-one there.
+_TURNED = 10.0
 
 
 class Targets:
@@ -114,11 +114,14 @@ class Sample:
         runs: of any grids.
         residuals: of outputs (grids, n, dim); shape (grids, starts, parts).
         spent: evaluations before the first run, for the converged one.
+        measured: the losses of outputs, shape (grids, starts), if the squares of the residuals are
+            a less exact estimate of them.
     """
 
     runs: Runs
     residuals: Callable[[Tensor], Tensor]
     spent: int = 0
+    measured: Callable[[Tensor], Tensor] | None = None
 
     @property
     def evaluations(self) -> int:
@@ -126,11 +129,31 @@ class Sample:
         return self.spent + self.runs.evaluations
 
     def losses(self, grids: list[Levels]) -> Tensor:
-        """The squared residuals of every start, shape (grids, starts), float64; inf where not
-        finite.
-        """
-        squares = self.residuals(self.runs.outputs(grids)).square().sum(-1)
-        return squares.nan_to_num(nan=math.inf, posinf=math.inf)
+        """The losses of every start, (grids, starts), float64; inf where they are not finite."""
+        losses = self.of_outputs(self.runs.outputs(grids))
+        return losses.nan_to_num(nan=math.inf, posinf=math.inf)
+
+    def of_outputs(self, outputs: Tensor) -> Tensor:
+        """The losses of outputs (grids, n, dim), shape (grids, starts)."""
+        if self.measured is not None:
+            return self.measured(outputs)
+        return self.residuals(outputs).square().sum(-1)
+
+
+def _least_spread(log_ratios: Tensor) -> Tensor:
+    """−ln ρ + c·(ρ − 1), c of the smallest variance; see `metrics.kl_law`."""
+    plain, excess = -log_ratios, log_ratios.expm1()
+    centred = excess - excess.mean()
+    spread = float(centred.square().sum())
+    c = -float((centred * plain).sum()) / spread if 0 < spread < math.inf else 0.0
+    return plain + min(max(c, 0.0), 1.0) * excess
+
+
+def _signed_root(log_ratio: Tensor) -> Tensor:
+    """±√(ρ − 1 − ln ρ) with the sign of L = ln ρ; near 0 it is L/√2·√(1 + L/3 + …)."""
+    near = log_ratio.square() / 2 * (1 + log_ratio / 3 + log_ratio.square() / 12)
+    square = torch.where(log_ratio.abs() < 1e-3, near, log_ratio.expm1() - log_ratio)
+    return log_ratio.sign() * square.clamp(min=0).sqrt()
 
 
 class Criterion(ABC):
@@ -218,19 +241,23 @@ class KL(Criterion):
 
         log_start = problem.start.log_density(x, problem.levels.rows[0], path)
 
-        def residuals(out: Tensor) -> Tensor:
+        def log_ratios(out: Tensor) -> Tensor:
+            """ln ρ, shape (grids, n), less where the volume is turned over."""
             batch = out.reshape(len(out), 1 + dim, count, dim)
             states = batch[:, 0].reshape(-1, dim)
             tangents = batch.transpose(0, 1).reshape(1 + dim, -1, dim)
             sign, log_volume = torch.linalg.slogdet(jacobian(tangents))
-            log_p = problem.dataset.log_density(states).reshape(len(out), count)
-            log_q = log_start - log_volume.reshape(len(out), count)
-            r: Tensor = _signed_root(log_p - log_q)
-            r = r + _TURNED * (sign <= 0).reshape(len(out), count)
-            return r[..., None].double().cpu()
+            log_p = problem.dataset.log_density(states)
+            terms: Tensor = log_p + log_volume - _TURNED * (sign <= 0)
+            return (terms.reshape(len(out), count) - log_start).double().cpu()
 
         states = with_tangents(x).reshape(-1, dim)
-        return Sample(_runs(problem, states, tangents=True), residuals)
+        runs = _runs(problem, states, tangents=True)
+        return Sample(
+            runs,
+            lambda out: _signed_root(log_ratios(out))[..., None],
+            measured=lambda out: torch.stack([_least_spread(one) for one in log_ratios(out)]),
+        )
 
     def value(self, loss: float) -> float:
         return loss
@@ -270,7 +297,8 @@ class Spectrum(Criterion):
             return torch.cat(parts, -1)[:, None]
 
         x, units = x.double(), units.double()
-        return Sample(_runs(problem, x, draws=lambda _: units if draws else None), residuals)
+        given = (lambda _: units) if draws else None
+        return Sample(_runs(problem, x, draws=given), residuals)
 
 
 #: By the names of `grid.criterion`.
@@ -287,14 +315,6 @@ def _runs(problem: Problem, x: Tensor, **more: object) -> Runs:
 
 def _plain(start: Start) -> Start:
     return start.start if isinstance(start, Sobol) else start
-
-
-def _signed_root(log_ratio: Tensor) -> Tensor:
-    """±√(e^L − 1 − L) with the sign of L, smooth at 0, where it is L/√2·√(1 + L/3 + …)."""
-    small = log_ratio.abs() < 1e-3
-    square = log_ratio.expm1() - log_ratio
-    near = log_ratio.square() / 2 * (1 + log_ratio / 3 + log_ratio.square() / 12)
-    return log_ratio.sign() * torch.where(small, near, square).clamp(min=0).sqrt()
 
 
 @torch.no_grad()

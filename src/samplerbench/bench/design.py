@@ -6,8 +6,9 @@ range of ln κ from κ_1 to a lowest κ is divided into one part above each free
 the last; the shares are a softmax of the free numbers θ, so every θ is a grid.
 
 A criterion is a sum of squares, see `criteria`. So the levels are found by Levenberg–Marquardt
-(SciPy, MINPACK), from several first grids. Derivatives are differences between runs on grids that
-differ in one level; all of these runs are rows of one batch, see `coefficients`.
+(SciPy, MINPACK), from several first grids. (BFGS, if there are fewer squares than levels.) The
+derivatives by all levels come from one run, or from runs that are rows of one batch, see
+`coefficients`.
 
 *No leak.* The optimiser sees the *training* starts. Of the grids on its way and the standard ones
 the best on the *choice* starts is taken. The result is measured on the *held-out* starts. The three
@@ -65,6 +66,8 @@ _CHANGE = {torch.float64: 1e-6, torch.float32: 1e-3}
 _DESCENTS, _COMPARED = 3, 8
 #: Resampled sets of starts for an interval.
 _RESAMPLED = 500
+#: An exact gain above 1 that says nothing.
+_ROUNDING = 1e-6
 #: The name of a designed grid.
 DESIGNED = "designed"
 
@@ -101,8 +104,8 @@ class Gain:
 
     @property
     def better(self) -> bool:
-        """Whether the interval lies above 1."""
-        return self.lower > 1
+        """Whether the interval lies above 1, by more than rounding."""
+        return self.lower > 1 + _ROUNDING
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,16 +220,24 @@ class Descent:
 
     def __init__(self, space: Space, sample: Sample, budget: int, change: float) -> None:
         self.space, self.sample, self.change = space, sample, change
-        self.left = budget
+        self.left, self._end = budget, 0
         #: (loss, ln κ of the free levels) of the grids so far.
         self.tried: list[tuple[float, Vector]] = []
+        #: The same of BFGS, whose loss may be another one.
+        self.polished: list[tuple[float, Vector]] = []
 
     def from_grid(self, theta: Vector, budget: int) -> None:
         """Descend from a grid, with a part of the budget at most."""
-        from scipy.optimize import least_squares  # slow to import
+        from scipy.optimize import least_squares, minimize  # slow to import
 
-        rest, self.left = self.left - min(budget, self.left), min(budget, self.left)
+        if self.sample.measured is not None:  # to the neighbourhood by squares, then exactly
+            budget //= 2
+        self._end = max(0, self.left - budget)
+        before = len(self.tried)
         with suppress(_Spent):
+            if len(self.residuals(theta)) < len(theta):  # a Gaussian of few dimensions
+                minimize(self.loss, theta, jac=True, method="BFGS", options={"gtol": 1e-7})
+                return
             least_squares(
                 self.residuals,
                 theta,
@@ -237,10 +248,16 @@ class Descent:
                 gtol=1e-10,
                 max_nfev=10**6,
             )
-        self.left += rest
+        if self.sample.measured is None:
+            return
+        self._end = max(0, self.left - budget)
+        _, logs = min(self.tried[before:], key=lambda pair: pair[0])
+        with suppress(_Spent):
+            theta = self.space.theta(self.space.levels(logs))
+            minimize(self.loss, theta, jac=True, method="BFGS", options={"gtol": 1e-7})
 
     def _spend(self, grids: int) -> None:
-        if grids > self.left:
+        if self.left - grids < self._end:
             raise _Spent
         self.left -= grids
 
@@ -258,6 +275,17 @@ class Descent:
         self.tried.append((float(flat.square().sum()), logs))
         numbers: Vector = flat.numpy()
         return numbers
+
+    def loss(self, theta: Vector) -> tuple[float, Vector]:
+        """The loss of a grid, and its derivatives by θ."""
+        logs, rates = self.space.logs(theta)
+        self._spend(1 + len(logs))
+        moved = [self.space.levels(logs - step) for step in self.change * np.eye(len(logs))]
+        outputs = self.sample.runs.variations(self.space.levels(logs), moved, -self.change)
+        losses = self.sample.of_outputs(outputs).mean(1).nan_to_num(nan=1e6, posinf=1e6)
+        self.polished.append((float(losses[0]), logs))
+        slopes: Vector = ((losses[0] - losses[1:]) / self.change).numpy()
+        return float(losses[0]), slopes @ rates
 
     def jacobian(self, theta: Vector) -> Vector:
         """The derivatives of the residuals by θ, from one batch of runs."""
@@ -453,7 +481,7 @@ def _more(space: Space, first: Levels) -> list[Levels]:
 
 
 def _descended(descent: Descent, grids: Sequence[Levels]) -> list[tuple[float, Vector]]:
-    """The grids on the ways down from the best of the first grids, the best one first."""
+    """The best grids on the ways down from the best of the first grids."""
     space = descent.space
     thetas = [space.theta(levels) for levels in grids]
     inside = [space.levels(space.logs(theta)[0]) for theta in thetas]
@@ -462,7 +490,8 @@ def _descended(descent: Descent, grids: Sequence[Levels]) -> list[tuple[float, V
     share = descent.left // _DESCENTS
     for place in order[:_DESCENTS]:
         descent.from_grid(thetas[place], share)
-    return sorted(descent.tried, key=lambda pair: pair[0])
+    ways = (descent.tried, descent.polished)
+    return [one for way in ways for one in sorted(way, key=lambda pair: pair[0])[:_COMPARED]]
 
 
 def _chosen(
@@ -472,12 +501,11 @@ def _chosen(
     standards: Mapping[str, Levels],
 ) -> tuple[float, Levels, str]:
     """(training loss, levels) of the best candidate on the choice starts, and the best standard."""
-    few = tried[:_COMPARED]
-    candidates = [space.levels(logs) for _, logs in few]
+    candidates = [space.levels(logs) for _, logs in tried]
     losses = sample.losses([*candidates, *standards.values()]).mean(1)
-    place = int(losses[: len(few)].argmin())
-    standard = list(standards)[int(losses[len(few) :].argmin())]
-    return few[place][0], candidates[place], standard
+    place = int(losses[: len(tried)].argmin())
+    standard = list(standards)[int(losses[len(tried) :].argmin())]
+    return tried[place][0], candidates[place], standard
 
 
 def _change_of(model: Denoiser) -> float:

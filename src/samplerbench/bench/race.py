@@ -11,6 +11,9 @@ The better half stays and runs from as many new states as it had, and so on, unt
 most of the work is spent on entrants that are hard to tell apart. Entrants with equal outputs are
 one entrant with several names.
 
+*Designed levels.* For the best samplers of the track of paths levels are designed, see `design`,
+and join the finalists, from the same training starts.
+
 *Choice and measurement.* The choice uses training starts. The finalists are then measured from
 held-out starts, and against other data, so the reported numbers have no bias of selection. Two
 means of paths are compared by their ratio, with the paired values a_i and b_i of n starts:
@@ -28,10 +31,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from samplerbench.bench.course import BATCHES, CHOICE, MEASUREMENT, Course, Entrant
+from samplerbench.bench.course import BATCHES, CHOICE, MEASUREMENT, Course, Entrant, Refusal
+from samplerbench.bench.design import DESIGNED
 from samplerbench.bench.statistics import Estimate, holm, t_interval
+from samplerbench.errors import InvalidSetting, first_line
+from samplerbench.samplers.base import Sampler
 
 Array = NDArray[np.float64]
 
@@ -51,21 +58,23 @@ class Size:
         batch: in each batch on the track of laws in the first round.
         finalists: of paths.
         noisy_finalists: of laws.
+        designs: the number of samplers for which levels are designed.
         measured: the states of the measurement, on the track of paths.
         measured_batch: the same in each batch, on the track of laws.
     """
 
-    first: int = 256
+    first: int = 128
     batch: int = 32
     finalists: int = 8
     noisy_finalists: int = 4
+    designs: int = 4
     measured: int = 4096
     measured_batch: int = 512
 
     @classmethod
     def of(cls, dim: int) -> Size:
         """A size that takes minutes for images, and seconds otherwise."""
-        return cls() if dim <= 16 else cls(16, 8, 6, 3, 512, 32)
+        return cls() if dim <= 16 else cls(16, 8, 6, 3, 2, 512, 32)
 
 
 @dataclass
@@ -100,11 +109,13 @@ class Track:
         kind: `PATHS` or `LAWS`.
         finalists: those that are left, the best one first.
         dropped: those that were dropped, the last ones first.
+        undesigned: the samplers for which no levels could be designed.
     """
 
     kind: str
     finalists: Sequence[Standing]
     dropped: Sequence[Standing]
+    undesigned: Sequence[Refusal] = ()
 
     @property
     def undecided(self) -> list[Standing]:
@@ -163,7 +174,7 @@ def halve(
         standings.append(Standing(entrant, values))
         firsts[id(entrant)] = some
         on_run()
-    standings = _merged(standings, firsts, math.sqrt(course.scale) * SAME)
+    standings = _merged(standings, firsts, course.scale * SAME)
     dropped = list[Standing]()
     while len(standings) > keep:
         half = max(keep, math.ceil(len(standings) / 2))
@@ -178,7 +189,35 @@ def halve(
             standing.rounds += 1
             on_run()
         standings.sort(key=_by_mean)
-    return Track(kind, standings, dropped)
+    undesigned = list[Refusal]()
+    if kind == PATHS and size.designs > 0:
+        found, undesigned = _designed(course, standings, size)
+        standings = sorted([*standings, *found], key=_by_mean)
+        for standing in standings[keep:]:
+            standing.p_value = compare(standing.values, standings[0].values).p_value
+        standings, dropped = standings[:keep], [*standings[keep:], *dropped]
+    return Track(kind, standings, dropped, undesigned)
+
+
+def _designed(
+    course: Course, standings: Sequence[Standing], size: Size
+) -> tuple[list[Standing], list[Refusal]]:
+    """The best samplers on levels of their own, from the training starts of the standings."""
+    best: dict[Sampler, Standing] = {}
+    for standing in standings:
+        best.setdefault(standing.entrant.sampler, standing)
+    found, refused = list[Standing](), list[Refusal]()
+    for sampler, standing in list(best.items())[: size.designs]:
+        entrant = standing.entrant
+        try:
+            levels = course.designed(entrant)
+        except InvalidSetting as error:
+            refused.append(Refusal(entrant.label, first_line(error)))
+            continue
+        own = Entrant(entrant.name, sampler, DESIGNED, levels)
+        rounds = [_values(course, PATHS, own, size, n)[0] for n in range(standing.rounds)]
+        found.append(Standing(own, np.concatenate(rounds), standing.rounds))
+    return found, refused
 
 
 def _by_mean(standing: Standing) -> float:
@@ -217,13 +256,10 @@ def laws(
     course: Course, entrant: Entrant, purpose: str, round_: int, count: int
 ) -> tuple[Array, Array]:
     """The distances of laws in every batch, shape (BATCHES,), and the first outputs."""
-    values, first = list[float](), np.empty(0)
-    for batch in range(BATCHES):
-        x = course.outputs(entrant, purpose, LAW_BLOCKS + round_ * BATCHES + batch, count)
-        values.append(course.laws(x, purpose, batch))
-        if batch == 0:
-            first = x[:8].double().cpu().numpy()
-    return np.array(values), first
+    x = course.outputs(entrant, purpose, LAW_BLOCKS + round_, BATCHES * count)
+    parts = enumerate(torch.split(x, count))
+    values = np.array([course.laws(part, purpose, batch) for batch, part in parts])
+    return values, x[:8].double().cpu().numpy()
 
 
 #: Blocks of the track of laws begin here; those of paths are the numbers of rounds.

@@ -11,7 +11,7 @@ import pandas as pd
 from samplerbench.bench.course import Entrant, Refusal
 from samplerbench.bench.race import LAWS, PATHS, Measured, Standing, Verdict
 from samplerbench.bench.rounding import difference, plain
-from samplerbench.core.grids import Levels
+from samplerbench.core.grids import Levels, TruncatedLevels
 from samplerbench.samplers.base import Sampler
 
 #: The most names in a line.
@@ -70,7 +70,9 @@ class Recommendation:
 
     @property
     def _which(self) -> str:
-        cost = self.sampler.evaluations(self.steps)
+        plain = isinstance(self.levels, TruncatedLevels)
+        of = self.sampler.plain_evaluations if plain else self.sampler.evaluations
+        cost = of(self.steps)
         same = self.verdict.winner.same
         also = f" (the same as {_listed(same)})" if same else ""
         return f"use {self.entrant.label}: {self.steps} steps, {cost} evaluations{also}"
@@ -115,10 +117,11 @@ class Recommendation:
         return "; ".join(parts or ["all other finalists are worse"]) + " (95 %, Holm)"
 
     @staticmethod
-    def cells(one: Measured) -> tuple[str, str]:
-        """The texts of a measurement, and of its comparison with the winner."""
-        ends = _ends(one)
-        return _text(one), "" if math.isnan(ends[0]) else _interval_text(ends)
+    def cells(one: Measured) -> tuple[str, str, str]:
+        """The texts of a measurement, of its comparison with the winner, and of its p-value."""
+        if math.isnan(one.p_holm):
+            return _text(one), "", ""
+        return _text(one), _interval_text(_ends(one)), plain(one.p_holm, 2)
 
     @property
     def table(self) -> pd.DataFrame:

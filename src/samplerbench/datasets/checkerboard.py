@@ -35,7 +35,7 @@ from samplerbench.core.models import Denoiser
 from samplerbench.core.responsibilities import log_sum, responsibilities
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
-from samplerbench.errors import require
+from samplerbench.errors import InvalidSetting, require
 
 NODES = 40
 FALL = 45.0  # e^{−45} is below the rounding of a sum
@@ -56,6 +56,13 @@ class Checkerboard(Dataset):
     def __post_init__(self) -> None:
         require(1 <= self.squares <= 64, "squares", self.squares, "a number from 1 to 64")
         require(0 < self.side < math.inf, "side", self.side, "positive and finite")
+
+    def log_density(self, x: Tensor) -> Tensor:
+        allowed = (
+            "a data set whose density is positive everywhere: between the squares of this board "
+            "it is 0, and samplers have points there, so the divergence is infinite"
+        )
+        raise InvalidSetting("dataset", "checkerboard", allowed)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -278,6 +278,19 @@ class Divergence(OutputLawMetric):
         """The divergence from ln r at the nodes of q and their masses, shape (n,) each."""
 
 
+def mean_ratio(log_ratios: Tensor) -> dict[str, float]:
+    """The mean of r, an estimate of E_q[r], and half of its 95 % interval.
+
+    Args:
+        log_ratios: ln r at n points drawn from q, shape (n,).
+    """
+    count, pieces = len(log_ratios), torch.split(log_ratios, PIECE)
+    excess = math.fsum(float(piece.expm1().sum()) for piece in pieces) / count
+    squares = math.fsum(float((piece.expm1() - excess).square().sum()) for piece in pieces)
+    half = 1.96 * math.sqrt(squares / (count - 1) / count) if count > 1 else math.nan
+    return {"mean_ratio": excess + 1, "mean_ratio_half_width": half}
+
+
 def by_quadrature(
     law: LineNodes, distance: Callable[[LineNodes], float], **info: float
 ) -> Measurement:

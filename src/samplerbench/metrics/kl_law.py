@@ -9,7 +9,8 @@ c is the regression coefficient with the smallest variance of the mean. For q cl
 values, c is about 0. If the fitted estimate is negative, c = 1 is used.
 
 `info` has `half_width`, half of the 95 % interval of this value for independent points (evenly
-drawn points vary less), `mean_ratio`, which estimates E_q[r], and `coefficient`, which is c.
+drawn points vary less), `mean_ratio`, which estimates E_q[r], with `mean_ratio_half_width`, half of
+its own interval, and `coefficient`, which is c.
 
 In one dimension the first mean is an integral, also for samplers that draw noise, see
 `bench.line_densities`. Then `info` has `quadrature_error`, and `mean_ratio` is the mass of p where
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samplerbench.metrics.base import PIECE, Divergence, Measurement
+from samplerbench.metrics.base import PIECE, Divergence, Measurement, mean_ratio
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class KLLaw(Divergence):
             mean = total(lambda plain, e: plain + e) / count
         squares = total(lambda plain, e: (plain + coefficient * e - mean).square())
         half = 1.96 * math.sqrt(squares / (count - 1)) / math.sqrt(count) if count > 1 else math.nan
-        info = {"half_width": half, "mean_ratio": excess + 1, "coefficient": coefficient}
+        info = {"half_width": half, **mean_ratio(log_ratios), "coefficient": coefficient}
         return Measurement(mean, math.nan, math.nan, None, 0, info)
 
     def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:

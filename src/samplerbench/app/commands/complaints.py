@@ -17,7 +17,11 @@ from samplerbench.app.config.folders import groups, member_files
 from samplerbench.errors import similar
 
 #: The commands that parse their own words.
-COMMANDS = ("list", "check", "cite", "score", "report", "sample", "recommend", "export", "cache")
+COMMANDS = (
+    *("list", "check", "cite", "score", "report", "sample", "design", "recommend"),
+    "export",
+    "cache",
+)
 #: The extra that installs a plugin of Hydra, by the plugin's name; see docs/cluster.md.
 PLUGINS = dict.fromkeys(("joblib", "submitit_local", "submitit_slurm"), "launchers")
 PLUGINS |= {"ray": "ray", "optuna": "optuna"}

@@ -39,7 +39,6 @@ from samplerbench.app.config.compose import compose_config, member_node
 from samplerbench.app.config.construct import construct, convert
 from samplerbench.app.folder.runs import open_run
 from samplerbench.app.terminal import console
-from samplerbench.bench.rounding import plain
 from samplerbench.errors import require
 
 if TYPE_CHECKING:  # torch is slow to import
@@ -147,6 +146,7 @@ def using(found: Recommendation, sweep: Sweep, is_run: bool) -> list[str]:
     """The words of `sample` for a run, or of a job, that use the winner."""
     from samplerbench.app.job.racing import own_grid
     from samplerbench.bench.cell import setting_text
+    from samplerbench.bench.design import DESIGNED, ratios
 
     entrant = found.entrant
     place = "sampler" if is_run else f"sampler.{entrant.name}"
@@ -155,6 +155,9 @@ def using(found: Recommendation, sweep: Sweep, is_run: bool) -> list[str]:
         for one in fields(entrant.sampler)  # type: ignore[arg-type]  # members are dataclasses
     ]
     grid = [f"grid={entrant.grid}"]
+    if entrant.grid == DESIGNED:
+        listed = ",".join(map(repr, ratios(entrant.levels)))
+        grid = ["grid=custom", f"grid.ratios=[{listed}]"]
     if entrant.sampler.brings_levels or (is_run and entrant.grid == own_grid(sweep)):
         grid = []
     start = [f"start={next(iter(sweep.starts))}"]
@@ -180,19 +183,15 @@ def _levels(found: Recommendation) -> str:
 def _table(found: Recommendation) -> Table:
     from samplerbench.bench.race import LAWS, PATHS
 
-    table = Table("", "paths, rms / sd", "times", "law, squared energy", "more", "p (Holm)")
+    table = Table("", "paths, rms / sd", "times", "p", "law, squared energy", "more", "p")
     measured = found.verdict.measured
     for name in dict.fromkeys(one.standing.entrant.label for one in measured):
-        cells, p = [], ""
+        cells = []
         for kind in (PATHS, LAWS):
-            own = (
-                one for one in measured if one.standing.entrant.label == name and one.kind == kind
-            )
-            one = next(own, None)
-            cells += ["", ""] if one is None else list(found.cells(one))
-            if one is not None and one.p_holm == one.p_holm:
-                p = plain(one.p_holm, 2)
-        table.add_row(name, *cells, p)
+            of_kind = (one for one in measured if one.kind == kind)
+            own = next((one for one in of_kind if one.standing.entrant.label == name), None)
+            cells += ["", "", ""] if own is None else list(found.cells(own))
+        table.add_row(name, *cells)
     return table
 
 

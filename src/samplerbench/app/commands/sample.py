@@ -144,7 +144,9 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     """
     from samplerbench.app.job.rebuild import rebuild
     from samplerbench.bench.cell import Cell
+    from samplerbench.bench.designing import designed
     from samplerbench.bench.fitting import fitted
+    from samplerbench.bench.own_grids import find_own
     from samplerbench.bench.sampling import require_runs
 
     name, start = str(request.values["sampler"]), first_start(run, request)
@@ -158,6 +160,7 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     if "grid" in request.values or request.settings("grid"):
         grid = str(request.values.get("grid", run.choices.get("grid")))
         changed["grid"] = construct(node(run, request, "grid", grid), "grid")
+        changed["own_grids"] = ()
     if "seed" in request.values:
         changed["seed"] = convert(request.values["seed"], int, "seed")
         require(changed["seed"] >= 0, "seed", changed["seed"], "at least 0")
@@ -174,6 +177,12 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     require(denoiser in denoisers, "denoiser", denoiser, allowed)
     sweep = replace(sweep, denoisers=denoisers, **changed)
     sweep, fit = fitted(sweep)
+    one: dict[str, Any] = {"samplers": [(name, samplers[0])], "steps": [request.steps], "nfe": ()}
+    if sweep.own_grids and find_own(sweep.own_grids, samplers[0], request.steps) is None:
+        # another sampler or number of steps than those of the run: its levels are designed here
+        recipe = construct(node(run, request, "grid", str(run.choices.get("grid"))), "grid")
+        sweep = replace(sweep, grid=recipe, own_grids=())
+    sweep = designed(replace(sweep, **one))[0]
     if fit is not None:
         print(fit.line)
     start = next(iter(sweep.starts_of(samplers[0])))  # chains have no prior

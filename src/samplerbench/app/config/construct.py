@@ -35,7 +35,12 @@ KINDS = {
     "dataset": ("datasets.base.Dataset",),
     "guide": ("datasets.base.Dataset",),
     "schedule": ("core.schedules.NoiseSchedule",),
-    "grid": ("core.grids.Levels", "core.grids.LogLinear", "core.fitted_grids.FittedGrid"),
+    "grid": (
+        "core.grids.Levels",
+        "core.grids.LogLinear",
+        "core.fitted_grids.FittedGrid",
+        "bench.designing.DesignedGrid",
+    ),
     "network": ("networks.base.Network",),
     "target": ("core.targets.Target",),
     "level_law": ("core.level_laws.LevelLaw",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar, cast
@@ -16,6 +17,7 @@ from samplerbench.app.config.folders import member_files
 from samplerbench.bench.budget.parts import PARTS
 from samplerbench.bench.cell import CELL, NAMES, point_count, sampler_name
 from samplerbench.bench.chains import MIXED
+from samplerbench.bench.designing import Carried, Designed
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
 from samplerbench.bench.rounding import difference, distance, plain
@@ -27,6 +29,8 @@ Key = TypeVar("Key")
 
 #: The largest number of samplers that one line names.
 _MOST_NAMES = 3
+#: The end of the name of half of an interval in `info`.
+HALF = "_half_width"
 
 
 def print_cells(
@@ -65,6 +69,8 @@ def print_cells(
             how = f"at {points:,} points; value ± half of the 95 % interval"
             how = "exact" if metric in exact else how
             of = f"the law of the output against that of the data, {how}"
+            if used.needs == "paths":
+                of = f"an upper bound of the divergence of the law of the output, {how}"
         if "final" in cells and set(cells["final"]) == {"none"}:
             of += "; final=none"
         out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
@@ -176,8 +182,8 @@ def print_beyond(out: Console, cells: pd.DataFrame) -> None:
         )
 
 
-def _bound(unit: str, count: int) -> str:
-    """A number of steps, N=8, or a bound on the evaluations, NFE ≤ 8."""
+def _bound(unit: str, count: int | str) -> str:
+    """Numbers of steps, N=8, or a bound on the evaluations, NFE ≤ 8."""
     return f"{unit} ≤ {count}" if unit == "NFE" else f"{unit}={count}"
 
 
@@ -197,21 +203,30 @@ def print_failures(out: Console, table: pd.DataFrame) -> None:
 
 
 def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
-    """Other results of a metric at the largest number of steps.
+    """Other results of a metric at each number of steps.
 
     Not the tests of single repetitions, such as χ² of `mode_weights`: they have another null
     hypothesis and another power than the verdicts over all repetitions beside them.
     """
-    rows = rows[(rows["info"].fillna("") != "") & (rows["steps"] == rows["steps"].max())]
-    keys = ["start", "denoiser", "sampler", "sampler_settings", "steps"]
+    rows = rows[rows["info"].fillna("") != ""]
+    keys = ["start", "denoiser", "sampler", "sampler_settings"]
     for key, group in rows.groupby(keys):
-        start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
-        means = pd.DataFrame(map(json.loads, group["info"])).mean()
-        if "p_value" in means:
+        start, denoiser, sampler, settings = cast(tuple[str, str, str, str], key)
+        infos = pd.DataFrame(map(json.loads, group["info"]))
+        if "p_value" in infos:
             continue
-        found = ", ".join(f"{name} {value:.3g}" for name, value in means.items())
-        name = sampler_name(sampler, settings)
-        out.print(f"{start}, {denoiser}, {name}, {_bound(unit, steps)}: {found}", markup=False)
+        of_steps = infos.groupby(group["steps"].to_numpy())
+        means, counts = of_steps.mean(), of_steps.size()
+        texts = []
+        for name in means.columns:
+            if name.removesuffix(HALF) in means.columns and name.endswith(HALF):
+                continue
+            halves = means.get(name + HALF, pd.Series(math.nan, means.index)) / counts**0.5
+            pairs = zip(means[name], halves, strict=True)
+            texts.append(f"{name} {', '.join(difference(*pair) for pair in pairs)}")
+        at = _bound(unit, ", ".join(map(str, means.index)))
+        title = f"{start}, {denoiser}, {sampler_name(sampler, settings)}, {at}"
+        out.print(f"{title}: {'; '.join(texts)}", markup=False)
 
 
 def print_claims(
@@ -319,6 +334,63 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
             for sigma, line in means.iterrows()
         ]
         out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}", markup=False)
+
+
+def print_designs(designs: Sequence[Designed], out: Console) -> None:
+    """A line for each design: the best standard grid, the designed one and the gain; the levels."""
+    if not designs:
+        return
+    first = designs[0]
+    by = {"sd": "root mean square distance to the converged run, in units of the data's sd"}
+    what = by.get(first.unit, f"{first.criterion}, in {first.unit}")
+    held = "exact" if first.lower == first.upper else "on held-out starts"
+    out.print(f"designed grids, {first.denoiser}, {first.start}: {what}, {held}", markup=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("sampler", overflow="fold")
+    for column in ("N", "NFE", "standard", "value", "designed", "times better", "tried"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column("result", overflow="fold")
+    for one in designs:
+        table.add_row(
+            sampler_name(one.sampler, one.settings),
+            *(f"{one.steps}", f"{one.nfe}", one.standard),
+            *(plain(one.standard_value), plain(one.designed_value)),
+            gain_text(one.gain, one.lower, one.upper),
+            f"{one.candidates} grids",
+            one.verdict,
+        )
+    out.print(table)
+    for one in designs:
+        levels = ", ".join(f"{ratio:.4g}" for ratio in one.ratios)
+        out.print(f"σ/α, {one.name}, {one.grid}: {levels}", markup=False, soft_wrap=True)
+
+
+def print_carried(lines: Sequence[Carried], out: Console) -> None:
+    """Where a design was made for something else: whether it is better there."""
+    if not lines:
+        return
+    out.print("how far the designs carry: each one on something that it was not made for")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("designed for", overflow="fold")
+    table.add_column("run with", overflow="fold")
+    for column in ("standard", "value", "designed", "times better"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column("the design is", overflow="fold")
+    for one in lines:
+        table.add_row(
+            *(one.design, one.to, one.standard),
+            *(plain(one.standard_value), plain(one.designed_value)),
+            gain_text(one.gain, one.lower, one.upper),
+            one.verdict,
+        )
+    out.print(table)
+
+
+def gain_text(gain: float, lower: float, upper: float) -> str:
+    """A ratio of values with its interval."""
+    if lower == upper:
+        return f"{plain(gain)}"
+    return f"{plain(gain)} ({plain(lower)} to {plain(upper)})"
 
 
 def print_chains(out: Console, table: pd.DataFrame) -> None:

@@ -22,6 +22,7 @@ from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
 from samplerbench.bench.budget.mismatch import mismatch
+from samplerbench.bench.designing import designed
 from samplerbench.bench.fitting import fitted
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.schedules import NoiseSchedule
@@ -92,7 +93,8 @@ def trained_sweep(
         )
         losses = pd.read_csv(Path(folder) / LOSSES)
     denoisers = {**sweep.denoisers, "learned": model.to(sweep.device)}
-    return fitted(_identified(replace(sweep, denoisers=denoisers)))[0], losses
+    sweep = _identified(replace(sweep, denoisers=denoisers))
+    return designed(fitted(sweep)[0])[0], losses
 
 
 def warn_of_mismatch(sweep: Sweep) -> None:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import count
 
 from samplerbench.app.config.compose import make_member, sampler_settings
 from samplerbench.app.config.folders import member_files
+from samplerbench.bench.cache import Cache
 from samplerbench.bench.course import ITS_OWN, Course, Refusal
+from samplerbench.bench.design import DESIGNED
+from samplerbench.bench.fitting import fitted
 from samplerbench.bench.race import Size, race, run_count
 from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sweep import Sweep
+from samplerbench.core.fitted_grids import FittedGrid
 from samplerbench.core.grids import Grid
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, first_line, require
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.peers import Peer
 
-#: Grids that only make sense with settings of the user.
-NOT_RACED = ("custom", "hold")
+#: Grids that need settings of the user; and designed levels, which the race makes itself.
+NOT_RACED = ("custom", "hold", DESIGNED)
 
 Samplers = Sequence[tuple[str, Sampler]]
 
@@ -59,12 +64,35 @@ def racing_grids(sweep: Sweep, names: Sequence[str] | None = None) -> dict[str, 
         names: of members; None for all.
     """
     own = own_grid(sweep)
+    allowed = "other ones: levels are designed for the finalists in any case"
+    require(DESIGNED not in (names or ()), "grid", DESIGNED, allowed)
     listed = [name for name in member_files("grid") if name not in NOT_RACED]
     chosen = [own, *listed] if names is None else names
     return {
         name: sweep.grid if name == own else make_member("grid", name, {})
         for name in dict.fromkeys(chosen)
     }
+
+
+def fitted_grids(
+    sweep: Sweep, levels: Mapping[str, Grid], cache: Cache | None = None
+) -> tuple[dict[str, Grid], int, list[Refusal]]:
+    """The grids, recipes fitted to the first denoiser; evaluations; what cannot be fitted."""
+    ready, spent, refused = dict[str, Grid](), 0, list[Refusal]()
+    for name, grid in levels.items():
+        if not isinstance(grid, FittedGrid):
+            ready[name] = grid
+            continue
+        recipe = replace(grid, denoiser=next(iter(sweep.denoisers)))
+        labels = replace(sweep.labels, grid=name)
+        try:
+            own, fit = fitted(replace(sweep, grid=recipe, labels=labels), cache)
+        except InvalidSetting as error:
+            refused.append(Refusal(f"grid {name}", first_line(error)))
+            continue
+        ready[name] = own.grid
+        spent += 0 if fit is None or fit.known else fit.evaluations
+    return ready, spent, refused
 
 
 def own_grid(sweep: Sweep) -> str:
@@ -98,7 +126,9 @@ def recommended(
     reason = start.why_incompatible(sweep.dataset)
     if reason is not None:
         raise InvalidSetting("start", course.start, f"another one: {reason}")
-    entrants, refused = course.entrants(samplers, levels, nfe)
+    ready, spent, missing = fitted_grids(sweep, levels)
+    entrants, refused = course.entrants(samplers, ready, nfe)
+    refused += missing
     if course.why_no_laws is not None:
         noisy = [one for one in entrants if one.sampler.stochastic]
         entrants = [one for one in entrants if not one.sampler.stochastic]
@@ -121,5 +151,5 @@ def recommended(
         verdict = race(course, entrants, size, default, lambda: advance(next(done)))
     seconds = time.perf_counter() - began
     return Recommendation(
-        nfe, verdict, default, refused, len(entrants), course.evaluations, seconds
+        nfe, verdict, default, refused, len(entrants), course.evaluations + spent, seconds
     )

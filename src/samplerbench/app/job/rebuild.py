@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.folder.runs import CHECKPOINTS, StoredRun
 from samplerbench.app.job.build import Job, build, with_sweep
+from samplerbench.bench.best_grids import CHOICES, read, with_best
 from samplerbench.bench.cell import Origin
+from samplerbench.bench.designing import (
+    DESIGNS,
+    DesignedGrid,
+    designed,
+    from_json,
+    with_designs,
+)
 from samplerbench.bench.fitting import TABLE, fitted, with_table
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import FittedGrid
@@ -56,11 +65,33 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
             learned = Origin("learned", made_by, made_by)
             sweep = replace(job.sweep, origins={**job.sweep.origins, "learned": learned})
             job = with_sweep(job, sweep)
-    return (
-        with_sweep(job, _with_grid(run, job.sweep))
-        if isinstance(job.sweep.grid, FittedGrid)
-        else job
-    )
+    if isinstance(job.sweep.grid, FittedGrid):
+        job = with_sweep(job, _with_grid(run, job.sweep))
+    if isinstance(job.sweep.grid, DesignedGrid):
+        return with_sweep(job, _with_designs(run, job.sweep))
+    return with_sweep(job, _with_choices(run, job.sweep)) if job.each_best else job
+
+
+def _with_choices(run: StoredRun, sweep: Sweep) -> Sweep:
+    """The sweep with the grids that were chosen in the run."""
+    path = run.directory / CHOICES
+    try:
+        return with_best(sweep, read(path.read_bytes()))
+    except Exception as error:  # the file may have any content
+        allowed = f"one with the choices of its grids ({kind_and_line(error)})"
+        raise InvalidSetting("run", path, allowed) from error
+
+
+def _with_designs(run: StoredRun, sweep: Sweep) -> Sweep:
+    """The sweep with the levels that were designed in the run, or new ones if it has none."""
+    path = run.directory / DESIGNS
+    try:
+        return with_designs(sweep, list(map(from_json, json.loads(path.read_bytes()))))
+    except FileNotFoundError:
+        return designed(sweep)[0]
+    except Exception as error:  # the file may have any content
+        allowed = f"one with the designs of its own grids ({kind_and_line(error)})"
+        raise InvalidSetting("run", path, allowed) from error
 
 
 def _with_grid(run: StoredRun, sweep: Sweep) -> Sweep:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from samplerbench.bench.cell import Cell
+from samplerbench.bench.designing import require_designs
 from samplerbench.bench.fitting import require_fits
 from samplerbench.bench.sweep import OUTPUT_LAWS, Sweep
 from samplerbench.core.models import Denoiser
@@ -45,6 +46,7 @@ def check(sweep: Sweep) -> None:
         group = "" if error.field in ("steps", "schedule") else "grid."
         raise InvalidSetting(f"{group}{error.field}", error.value, error.allowed) from error
     require_fits(sweep)
+    require_designs(sweep)
     for name, model in sweep.denoisers.items():
         reasons = [model.why_incompatible(rows) for rows in levels.values()]
         if isinstance(model, Denoiser) and all(reasons):

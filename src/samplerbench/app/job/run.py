@@ -27,14 +27,18 @@ from torch import nn
 from samplerbench.app.folder.claim import amend, claim, write_status
 from samplerbench.app.folder.runs import CHECKPOINTS, State
 from samplerbench.app.job.build import Job, build, with_sweep
+from samplerbench.app.job.console import print_designs
+from samplerbench.app.job.racing import fitted_grids, racing_grids
 from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
 from samplerbench.app.job.training import Training
 from samplerbench.app.terminal import console, shown
+from samplerbench.bench.best_grids import CHOICES, chosen, with_best, written
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
 from samplerbench.bench.chains import chain_cells, diagnose, diagnostic_names
+from samplerbench.bench.designing import DESIGNS, DesignedGrid, designed, to_json
 from samplerbench.bench.fitting import TABLE, fitted
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.store import Store, to_data
@@ -81,7 +85,7 @@ def run(config: DictConfig) -> float | None:
             claim(directory, config, about)
             write_status(directory, "failed", first_line(error))
         raise
-    about |= {"values": value_count(job), "sweep_id": known_id(job.sweep)}
+    about |= {"values": value_count(job), "sweep_id": known_id(job)}
     claim(directory, config, about)
     print(f"run:    {os.path.relpath(directory)}", flush=True)
     try:
@@ -192,6 +196,14 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
         job = fit_grid(job, directory, out)
         showing = replace(showing, job=job)
         view = replace(view, grid=job.sweep.path_grid)
+    if job.each_best:
+        job = choose_grids(job, directory, out)
+        showing = replace(showing, job=job)
+        view = replace(view, own_grids=job.sweep.own_grids)
+    if isinstance(job.sweep.grid, DesignedGrid):
+        job = design_grids(job, directory, out)
+        showing = replace(showing, job=job)
+        view = replace(view, grid=job.sweep.path_grid, own_grids=job.sweep.own_grids)
     if job.training is not None:
         showing.score_errors()
     failed = []
@@ -211,9 +223,10 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
     return failed
 
 
-def known_id(sweep: Sweep) -> str:
-    """The identity of the sweep; empty before its grid is fitted."""
-    return "" if isinstance(sweep.grid, FittedGrid) else sweep.books.sweep_id
+def known_id(job: Job) -> str:
+    """The identity of the sweep; empty before its grids are fitted and chosen."""
+    waits = job.each_best or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
+    return "" if waits else job.sweep.books.sweep_id
 
 
 def fit_grid(job: Job, directory: Path, out: Console) -> Job:
@@ -224,6 +237,35 @@ def fit_grid(job: Job, directory: Path, out: Console) -> Job:
     write_atomically(directory / TABLE, done.table)
     of = {name: getattr(done, name) for name in ("grid", "denoiser", "evaluations", "fit_id")}
     amend(directory, {"sweep_id": sweep.books.sweep_id, "grid": of})
+    return with_sweep(job, sweep)
+
+
+def choose_grids(job: Job, directory: Path, out: Console) -> Job:
+    """The job with every sampler on the grid that is best for it; the run keeps the choices."""
+    candidates, _, missing = fitted_grids(job.sweep, racing_grids(job.sweep), job.cache)
+    for one in missing:
+        out.print(f"grids: without {one.label}: {one.reason}", markup=False)
+    choices = chosen(
+        job.sweep,
+        candidates,
+        job.cache,
+        lambda best: out.print(f"grid of {best.line}", markup=False),
+    )
+    write_atomically(directory / CHOICES, written(choices))
+    sweep = with_best(job.sweep, choices)
+    amend(directory, {"sweep_id": sweep.books.sweep_id})
+    return with_sweep(job, sweep)
+
+
+def design_grids(job: Job, directory: Path, out: Console) -> Job:
+    """The job with levels designed for each of its samplers; the run keeps them."""
+    refresh = job.cache is not None and job.cache.refresh
+    sweep, designs = designed(job.sweep, job.cache, refresh)
+    print_designs(designs, out)
+    write_atomically(
+        directory / DESIGNS, json.dumps(list(map(to_json, designs)), indent=1).encode()
+    )
+    amend(directory, {"sweep_id": sweep.books.sweep_id})
     return with_sweep(job, sweep)
 
 

@@ -1,0 +1,119 @@
+"""`samplerbench design [RUN]`: levels that are best for a sampler at a number of evaluations.
+
+    samplerbench design sampler=[heun,unipc] nfe=[6,10,16] dataset=grid_mixture
+    samplerbench design sampler=ddim sampler.ddim.eta=0 nfe=10 dataset=grid_mixture carry=two_moons
+    samplerbench design RUN sampler=heun nfe=10
+    samplerbench design sampler=unipc nfe=10 dataset=two_moons out=levels.json
+
+For each sampler and number of evaluations the table has the best standard grid, the designed one,
+and how many times nearer it is to the converged run, with a 95 % interval on starts that the design
+has not seen. Where a design is not shown to be better, the result is the standard grid. Then the
+noise levels are printed.
+
+A second table shows how far each design carries: to the learned denoiser of RUN, to the data sets
+of `carry=[…]`, to the other samplers of the command at as many steps, and, for a sampler with η, to
+η = `eta` (0.5). A design can be worse than the standard grid there.
+
+RUN is the folder of a run; its data, path and denoisers are used. Without it `dataset`, `schedule`
+and `denoiser` (oracle, or empirical) are as in a job. The other words are those of a job too:
+`sampler`, `start`, `nfe` or `steps`, `final`, `law`, `seed`, each with its settings, and
+`grid.criterion` (paired, kl, spectrum), `grid.budget`, `grid.seed` and the other settings of
+grid=designed. `out` is a new .json file for the levels: σ/α, the words for a job, and lists for
+diffusers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from samplerbench.app.commands.output import new_path, whole_or_nothing
+from samplerbench.app.commands.words import read_words
+from samplerbench.app.terminal import console
+from samplerbench.errors import require
+
+#: The keys of a job that are used here, and those of them with settings.
+USED = (
+    *("sampler", "nfe", "steps", "dataset", "schedule", "denoiser", "start", "final", "law"),
+    *("grid", "seed", "device", "n_train"),
+)
+GROUPS = ("sampler", "dataset", "schedule", "start", "grid")
+#: Those that a run has already.
+OF_RUN = ("dataset", "schedule", "denoiser", "law", "n_train")
+
+
+def main(words: list[str]) -> None:
+    """Print the tables and the levels.
+
+    Raises:
+        InvalidSetting: a word has no use here, or nothing can be designed.
+    """
+    runs, values = read_words("design", words, ("carry", "eta", "out", *USED), groups=GROUPS)
+    require(len(runs) <= 1, "design", " ".join(runs), "at most one folder of a run")
+    out = values.pop("out", None)
+    if out is not None:
+        require(Path(out).suffix == ".json", "out", out, "a .json file")
+        new_path(Path(out), "file")
+    given = values.get("grid", "designed")
+    require(given == "designed", "grid", given, "left out: this command designs it")
+    for key in values if runs else ():
+        allowed = "left out: the run has it"
+        require(key.partition(".")[0] not in OF_RUN, key, values[key], allowed)
+    laws = [name for name in values.pop("carry", "").strip("[]").split(",") if name]
+    eta = values.pop("eta", "0.5")
+    # slow: imports torch
+    from samplerbench.app.config.compose import make_member
+    from samplerbench.app.config.construct import convert
+    from samplerbench.app.job.console import print_carried, print_designs
+    from samplerbench.bench.designing import DesignedGrid, carried, designed
+    from samplerbench.bench.exported_grids import exported
+
+    strength = convert(eta, float, "eta")
+    sweep, cache = _sweep(Path(runs[0]) if runs else None, values)
+    recipe = sweep.grid
+    assert isinstance(recipe, DesignedGrid)
+    others = {name: make_member("dataset", name, {}) for name in laws}
+    _, designs = designed(sweep, cache)
+    print_designs(designs, console())
+    print_carried(carried(sweep, recipe, designs, others, strength), console())
+    if out is not None:
+        records = [exported(design, sweep.schedule) for design in designs]
+        with whole_or_nothing(Path(out)) as path:
+            path.write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _sweep(run: Path | None, words: Mapping[str, str]) -> Any:
+    """The sweep with the recipe, and the cache of the designs."""
+    from samplerbench.app.config.compose import compose_config
+    from samplerbench.app.folder.runs import open_run
+    from samplerbench.app.job.basis import chosen_cache, make_basis
+    from samplerbench.app.job.build import assemble
+    from samplerbench.app.job.rebuild import rebuild
+    from samplerbench.bench.designing import require_designs
+
+    listed = [f"{key}={value}" for key, value in words.items() if key != "grid"]
+    defaults = {"metric": "moments", "denoiser": "oracle", "grid": "designed"}
+    listed += [f"{key}={value}" for key, value in defaults.items() if key not in words]
+    if "sampler" not in words and not any(key.startswith("sampler.") for key in words):
+        listed += ["sampler=[ddim,heun,dpm_solver_pp,unipc]", "sampler.ddim.eta=0"]
+    if "nfe" not in words and "steps" not in words:
+        listed.append("nfe=[6,10,16]")
+    config, chosen = compose_config(listed)
+    cache = chosen_cache(config)
+    if run is None:
+        base = make_basis(config, chosen)
+        sweep = assemble(base, [str(config.denoiser)])[0]
+    else:
+        stored = rebuild(open_run(run), device=str(config.device)).sweep
+        base = make_basis(config, chosen, stored.dataset, stored.schedule)
+        ours = assemble(base, [])[0]
+        given = {name: getattr(ours, name) for name in ("samplers", "steps", "nfe", "grid")}
+        sweep = replace(stored, **given, own_grids=())
+        for key, value in (("starts", "start"), ("final", "final"), ("seed", "seed")):
+            if any(word.partition(".")[0] == value for word in words):
+                sweep = replace(sweep, **{key: getattr(ours, key)})
+    require_designs(sweep)
+    return sweep, cache

@@ -1,0 +1,245 @@
+"""Designed grids: the optimum where it is known, no leak, and what cannot be designed."""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from samplerbench.bench import criteria
+from samplerbench.bench.criteria import CRITERIA, Problem, Targets, converged
+from samplerbench.bench.design import DESIGNED, Space, design, gain_of, ratios, standard_grids
+from samplerbench.core.grids import Truncated, karras, log_snr, tangent
+from samplerbench.core.models import Denoiser
+from samplerbench.core.schedules import EDM, GeometricVE, Rectified, VPLinear
+from samplerbench.core.starts import Exact, FixedGaussian, Prior, Sobol
+from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, gaussian_twin
+from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.datasets.pinwheel import Pinwheel
+from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
+from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.ula import ULA
+
+LAW, PATH = grid_mixture(10.0, 0.1), EDM(10.0)
+KARRAS = partial(karras, noise_min=0.02, rho=5.0)
+FEW = {"paths": 64, "choice": 64, "held_out": 200, "budget": 100}
+
+
+#: The divergence of ten Euler steps on the tangent grid, from the exact law, in closed form.
+ANGLES = math.atan(80.0 / 0.5), math.atan(0.002 / 0.5)
+SHRUNK = math.cos((ANGLES[0] - ANGLES[1]) / 10) ** 20 * (1 + 0.004**2)
+KL = 0.5 * (SHRUNK - 1 - math.log(SHRUNK))
+
+
+def on_mixture(sampler=None, steps=3, **settings):
+    settings = {**FEW, "name": "karras", **settings}
+    start = settings.pop("start", Exact())
+    return design(sampler or Heun(), steps, LAW.oracle(PATH), start, LAW, KARRAS, **settings)
+
+
+@pytest.mark.parametrize("criterion", ["kl", "spectrum"])
+def test_the_best_levels_of_ddim_on_one_gaussian_are_those_of_the_tangent_law(criterion):
+    """Align your steps, Theorem 3.1: angles arctan(σ/c) at equal distances, without a last x̂₀."""
+    c, path, steps = 0.5, EDM(80.0), 10
+    if criterion == "kl":
+        law = gaussian([0.0], [[c**2]])
+    else:
+        law = GaussianSpectrum(torch.full((1,), c**2).double(), torch.zeros(1).double())
+    grid = partial(log_snr, noise_min=0.002)
+    found = design(
+        DDIM(0.0),
+        steps,
+        law.oracle(path),
+        Sobol(Exact()) if criterion == "kl" else Exact(),
+        law,
+        grid,
+        criterion=criterion,
+        final="none",
+        **{**FEW, "budget": 6000, "paths": 1024},
+    )
+    best = Truncated(partial(tangent, scale=c, noise_min=0.002))(path, steps)
+    if criterion == "spectrum":  # without samples the levels themselves are known
+        assert ratios(found.designed.levels) == pytest.approx(best.sigma.tolist(), rel=0.01)
+    angles = (found.designed.levels.sigma / c).atan()  # an Euler step multiplies x·cos by cos(Δ)
+    shrunk = float(angles.diff().cos().prod().square() / angles[-1].cos().square())
+    assert 0.5 * (shrunk - 1 - math.log(shrunk)) == pytest.approx(KL, rel=0.01)
+
+
+def test_designed_levels_carry_to_starts_that_they_have_not_seen():
+    found = on_mixture(paths=192, choice=256, held_out=1000)
+    assert found.grid == DESIGNED
+    assert found.gain.lower > 1
+    # the best standard grid is far better than Karras's here, and the design is better still
+    plain = Problem(Heun(), LAW.oracle(PATH), LAW, Exact(), KARRAS(PATH, 3))
+    sample = CRITERIA["paired"].sample(plain, "other", 1000)
+    both = sample.losses([KARRAS(PATH, 3), found.levels]).mean(1).sqrt()
+    assert both[0] > 1
+    assert both[1] < 0.297  # a design by Powell's method
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_other_levels():
+    one, again, other = on_mixture(), on_mixture(), on_mixture(seed=1)
+    assert torch.equal(one.levels.t, again.levels.t)
+    assert one.designed.losses.equal(again.designed.losses)
+    assert not torch.equal(one.levels.t, other.levels.t)
+
+
+def test_no_level_depends_on_the_held_out_starts(monkeypatch):
+    before = on_mixture()
+    asked = []
+    plain = Problem.draw
+
+    def permuted(self, purpose, count):
+        asked.append(purpose)
+        x = plain(self, purpose, count)
+        return 0.5 * x.flip(0) if purpose == "held-out" else x
+
+    monkeypatch.setattr(Problem, "draw", permuted)
+    after = on_mixture()
+    assert asked == ["training", "choice", "held-out"]
+    assert torch.equal(before.designed.levels.t, after.designed.levels.t)
+    assert before.training == after.training
+    assert not before.designed.losses.equal(after.designed.losses)
+    assert on_mixture(held_out=300).designed.levels.t.equal(before.designed.levels.t)
+
+
+def test_the_three_sets_of_starts_have_nothing_in_common():
+    problem = Problem(Heun(), LAW.oracle(PATH), LAW, Exact(), KARRAS(PATH, 3))
+    sets = [problem.draw(purpose, 50) for purpose in ("training", "choice", "held-out")]
+    sets.append(Exact().draw(LAW, 50, problem.levels.rows[0], (0, 0, 0)))  # of a sweep
+    points = torch.cat(sets)
+    assert len(points.unique(dim=0)) == 200
+
+
+def test_a_design_that_is_not_better_says_so_and_gives_the_standard_grid():
+    c, path = 1.0, EDM(20.0)
+    law = GaussianSpectrum(torch.full((3,), c**2).double(), torch.zeros(3).double())
+    best = partial(tangent, scale=c, noise_min=0.02)
+    found = design(
+        *(DDIM(0.0), 6, law.oracle(path), Exact(), law, best),
+        **{**FEW, "budget": 10, "criterion": "spectrum", "final": "none", "name": "tangent"},
+    )
+    assert found.grid == found.standard.grid == "tangent"
+    assert found.gain.ratio == pytest.approx(1)
+    assert torch.equal(found.levels.t, Truncated(best)(path, 6).t)
+
+
+@pytest.mark.parametrize("path", [VPLinear(), Rectified(), GeometricVE(0.03, 10.0)], ids=str)
+@pytest.mark.parametrize("final", ["denoise", "none"])
+def test_every_vector_is_a_grid_between_the_ends(path, final):
+    grid = partial(karras, noise_min=0.05, noise_max=min(50.0, path.noise_range[1]), rho=5.0)
+    first = (Truncated(grid) if final == "none" else grid)(path, 5)
+    space = Space(path, first)
+    for theta in torch.randn(20, 4, generator=torch.Generator().manual_seed(0)).double() * 8:
+        logs, rates = space.logs(theta.numpy())
+        levels = space.levels(logs)
+        assert levels.moving
+        assert levels.steps == 5
+        assert levels.t[0] == first.t[0]
+        assert min(ratios(levels)) >= path.noise_range[0] * (1 - 1e-9)
+        moved, _ = space.logs(theta.numpy() + 1e-6)
+        assert moved - logs == pytest.approx(1e-6 * rates.sum(1), abs=1e-10)
+    inside = space.levels(space.logs(space.theta(first))[0])
+    assert ratios(inside) == pytest.approx(ratios(first), rel=0.02)
+
+
+def test_standard_grids_begin_where_the_start_lies():
+    for final, least in (("denoise", 6), ("none", 4)):
+        first = (Truncated(KARRAS) if final == "none" else KARRAS)(PATH, 4)
+        grids = standard_grids(first, grid=KARRAS, name="karras")
+        made = [(Truncated(one) if final == "none" else one)(PATH, 4) for one in grids.values()]
+        assert len(made) >= least - 1
+        assert all(levels.t[0] == first.t[0] for levels in made)
+        if final == "none":
+            assert all(abs(levels.t[-1] - first.t[-1]) < 1e-12 for levels in made)
+
+
+def test_converged_runs_are_shared_by_samplers_and_counted_once():
+    targets = Targets()
+    one, two = on_mixture(targets=targets), on_mixture(DDIM(0.0), targets=targets)
+    alone = on_mixture(DDIM(0.0))
+    assert torch.equal(two.levels.t, alone.levels.t)
+    assert two.evaluations < alone.evaluations
+    assert one.candidates > 20
+
+
+def test_a_loss_of_kl_is_the_divergence():
+    problem = Problem(DDIM(0.0), LAW.oracle(PATH), LAW, Exact(), log_snr(PATH, 16, noise_min=0.02))
+    sample = CRITERIA["kl"].sample(problem, "x", 2000)
+    value = float(sample.losses([karras(PATH, 16, noise_min=0.02, rho=5.0)]).mean())
+    assert value == pytest.approx(0.074, rel=0.25)
+
+
+def test_w2_of_a_spectrum_is_exact_also_with_noise():
+    law = GaussianSpectrum(torch.tensor([4, 1, 0.1]).double(), torch.tensor([1, 0, 0]).double())
+    levels = karras(PATH, 6, noise_min=0.02, rho=5.0)
+    from samplerbench.bench.spectra import output_spectrum
+
+    for sampler in (DDIM(1.0), DPMSolverPP()):
+        problem = Problem(sampler, law.oracle(PATH), law, Prior(), levels)
+        sample = CRITERIA["spectrum"].sample(problem, "x", 0)
+        (loss,) = sample.losses([levels])[:, 0].tolist()
+        first = Prior().moments(law.mean, law.variances, levels.rows[0])
+        mean, variances = output_spectrum(sampler, law.oracle(PATH), levels, *first)
+        gaps = torch.cat([variances.sqrt() - law.variances.sqrt(), mean - law.mean])
+        assert loss == pytest.approx(float(gaps.square().sum()), rel=1e-9)
+
+
+class Rough(Denoiser):
+    """A denoiser whose flow has no smooth path."""
+
+    schedule = PATH
+
+    def denoiser(self, x, level):
+        return 5 * torch.sin(1e4 * x)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"sampler": DDIM(0.5)}, "this sampler draws noise"),
+        ({"sampler": DDIM(0.5), "criterion": "kl"}, "the density of a sampler that draws noise"),
+        ({"sampler": ULA()}, "runs on the levels of a grid"),
+        ({"sampler": DormandPrince()}, "fixed steps"),
+        ({"steps": 1}, "one step has no free level"),
+        ({"criterion": "w2"}, "one of paired, kl, spectrum"),
+        ({"criterion": "spectrum"}, "law=gaussian_twin"),
+        ({"law": Pinwheel(), "criterion": "kl"}, "density"),
+        ({"law": Pinwheel(), "model": Rough()}, "do not converge, .* steps of rk4 differ by"),
+        ({"budget": 3}, "budget=3: must be at least 10"),
+        ({"start": FixedGaussian(), "law": Pinwheel(), "criterion": "kl"}, "density of Pinwheel"),
+    ],
+)
+def test_what_cannot_be_designed_is_refused_in_one_line(settings, words, monkeypatch):
+    monkeypatch.setattr(criteria, "MOST_RK4", 100)
+    law = settings.pop("law", LAW)
+    model = settings.pop("model", LAW.oracle(PATH))
+    sampler, start = settings.pop("sampler", Heun()), settings.pop("start", Exact())
+    steps = settings.pop("steps", 3)
+    with pytest.raises(InvalidSetting, match=words) as refused:
+        design(sampler, steps, model, start, law, KARRAS, **{**FEW, **settings})
+    assert "\n" not in str(refused.value)
+
+
+def test_a_converged_run_has_converged():
+    problem = Problem(Heun(), LAW.oracle(PATH), LAW, Exact(), KARRAS(PATH, 3))
+    x = problem.draw("x", 50)
+    out, spent = converged(problem, x, problem.scale)
+    finer, _ = converged(replace(problem, levels=log_snr(PATH, 9, noise_min=0.005)), x, 1e9)
+    assert (out - finer).abs().max() < 1e-2 * problem.scale
+    assert spent >= 50 * (97 + 197)
+
+
+def test_a_twin_is_designed_exactly():
+    law = gaussian_twin(LAW)
+    found = design(
+        DPMSolverPP(), 6, law.oracle(PATH), Exact(), law, KARRAS, criterion="spectrum", **FEW
+    )
+    assert found.grid == DESIGNED
+    assert found.gain.lower == found.gain.ratio == found.gain.upper > 2
+    assert gain_of(found.designed, found.standard, CRITERIA["spectrum"]).ratio == found.gain.ratio
