@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # bytecode is kept: without it each process compiles the package and rewrites the tests again
 TEST_ENV := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 WANDB_MODE=offline HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 
-.PHONY: run gallery peers test test-slow bench lint clean
+.PHONY: run gallery grids peers test test-slow bench lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run  ## the main job: train, sweep, table, figure
@@ -16,6 +16,9 @@ run: $(VENV)/.run  ## the main job: train, sweep, table, figure
 
 gallery: $(VENV)/.run  ## the main job and all experiments, their pictures and numbers: an hour
 	$(BIN)/python multirun/gallery/make.py $(ARGS)
+
+grids: $(VENV)/.run  ## samplers on a common grid and each on its own, of docs/grids.md: five minutes
+	$(BIN)/python multirun/gallery/grids.py $(ARGS)
 
 peers: $(VENV)/.test  ## docs/peers.md: samplers of the installed packages, measured: a quarter of an hour
 	$(BIN)/python multirun/gallery/peers.py $(ARGS)

@@ -1,5 +1,6 @@
 """`multirun/gallery/make.py`: the index of what there is, and the table of all samplers."""
 
+import json
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -68,3 +69,35 @@ def test_every_sampler_is_in_the_table_of_orders(gallery, monkeypatch):
     declared = {row[0]: row[1] for row in rows}
     assert (declared["heun"], declared["ddim η=1"]) == ("2", "1 weak")
     assert "](orders.md)" in (gallery.GALLERY / "README.md").read_text()
+
+
+@pytest.fixture
+def grids():
+    """The script of the figure of samplers on a common grid, and each on its own."""
+    path = Path(__file__).parents[1] / "multirun" / "gallery" / "grids.py"
+    spec = spec_from_file_location("grids", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_has_the_measured_table_of_samplers_on_their_own_grids(grids):
+    panels = json.loads(grids.FACTS.read_text(encoding="utf-8"))
+    page = (Path(__file__).parents[1] / "docs" / "grids.md").read_text(encoding="utf-8")
+    assert grids.table(panels) in page
+    assert grids.statements(panels) in page
+
+
+def test_orders_are_counted_from_significant_pairs(grids):
+    row = {"common": [1.0, 0.9, 1.1], "own": [0.5, 0.4, 0.6], "gain": [2.0, 1.5, 2.5]}
+    panel = {
+        "data": "x",
+        "nfe": 6,
+        "rows": {"a": row, "b": {**row, "gain": [3.0, 2.5, 3.5]}, "c": row},
+        "pairs": [["a", "b"], ["a", "c"], ["b", "c"]],
+        "signs": {"common": [-1, -1, 1], "own": [-1, 0, -1]},
+    }
+    line = grids.table([panel]).splitlines()[-1]
+    assert "3 of 3: 1, 1, 1" in line
+    assert "a 2 [1.5, 2.5], b 3 [2.5, 3.5]" in line
+    assert grids.statements([panel]).splitlines()[-1].startswith("| b : c | 0 : 1 | 1 : 0 |")

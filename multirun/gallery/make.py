@@ -32,6 +32,8 @@ GALLERY = Path("multirun/gallery")
 REPORT = "report.txt"
 SECONDS = "seconds.txt"
 ORDERS = "orders"
+#: The figure of `grids.py`.
+GRIDS = GALLERY / "grids" / "samplers.png"
 #: Ends the name of the folder of an experiment with fidelity=notebook, which `make gallery` leaves.
 OWN_SETTING = "_notebook"
 KEPT = ("*.png", "*.gif", REPORT)
@@ -137,6 +139,16 @@ def index() -> str:
             "",
             f"[The orders of all samplers, declared and measured]({ORDERS}.md), on three paths:",
             "on a Gaussian, and for samplers without noise also on a mixture.",
+        ]
+    if GRIDS.exists():
+        lines += [
+            "",
+            "## Samplers at equal evaluations",
+            "",
+            "On a common grid, and each on the grid that is best for it (`make grids`); see",
+            "[docs/grids.md](../../docs/grids.md#a-ranking-depends-on-the-grid).",
+            "",
+            f"![samplers on a common grid, and each on its own]({GRIDS.relative_to(GALLERY)})",
         ]
     notebook = ""
     for name in experiments([]):

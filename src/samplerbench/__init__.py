@@ -1,8 +1,8 @@
 """Train score models, run samplers on them, and measure how good each sampler is, and why.
 
-Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `sample`, `score`, `summary`, `plot`,
-`levels`, `design` and `check`, and get members of the config groups by name. All of these are in
-`samplerbench.library`, imported on first use.
+Scripts and notebooks use `load`, `train`, `sweep`, `budget`, `recommend`, `sample`, `score`,
+`summary`, `plot`, `levels`, `design` and `check`, and get members of the config groups by name. All
+of these are in `samplerbench.library`, imported on first use.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         load,
         metric,
         plot,
+        recommend,
         sample,
         sampler,
         schedule,
@@ -42,6 +43,7 @@ __all__ = [
     "load",
     "metric",
     "plot",
+    "recommend",
     "sample",
     "sampler",
     "schedule",

@@ -42,6 +42,7 @@ from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.chains import diagnose, require_chains
 from samplerbench.bench.designing import Carried, Designed, carried, designed
 from samplerbench.bench.fitting import fitted
+from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
 from samplerbench.bench.store import as_table, to_data
 from samplerbench.bench.sweep import Sweep
@@ -440,6 +441,63 @@ def budget(
             table = as_table(map(asdict, whole.run(lambda _: advance(next(done)))))
         _warn_of_missing(table)
         return ErrorBudget(parts(table, converged_steps), verdict(whole, table), table)
+
+
+@_hinting
+def recommend(
+    model: Run | Dataset | str,
+    nfe: int,
+    samplers: Samplers = None,
+    *,
+    grids: str | Sequence[str] | Mapping[str, Grid] | None = None,
+    denoiser: str | Score | None = None,
+    start: str | Start | None = None,
+    schedule: NoiseSchedule | str | None = None,
+    final: str | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
+) -> Recommendation:
+    """The best sampler on the best grid for a number of evaluations, as in the command `recommend`.
+
+    The default with which it is compared is the first sampler of the run on the grid of the run.
+
+    Args:
+        model: as in `sweep`.
+        nfe: the largest number of evaluations of a run.
+        samplers: as in `sweep`; None for all members.
+        grids: names, or functions by name; None for all members.
+        denoiser: the name of one in the run, or your own; None for the first one of the run.
+        start: the law of the first state; None for the first one of the run.
+        schedule: as in `sweep`.
+        final: as in `sweep`.
+        seed: of starts and noise.
+        progress: as in `sweep`.
+
+    Raises:
+        InvalidSetting: before any work, if nothing can run with these settings.
+    """
+    from samplerbench.app.config.compose import sampler_settings
+    from samplerbench.app.job.racing import racing_grids, racing_samplers, recommended
+
+    nfe = _whole("nfe", nfe)
+    with _one_thread():
+        base = _base(model, schedule, None, seed, final)
+        own = {type(denoiser).__name__: denoiser} if isinstance(denoiser, Score) else denoiser
+        base = _with_denoisers(base, own)
+        _require_some(base)
+        if start is not None:
+            base = replace(base, starts=dict([_one("start", start, Start)]))
+        given = racing_samplers(base)
+        if samplers is not None:
+            given = _several("sampler", samplers, Sampler, sampler_settings)
+        if grids is None or not isinstance(grids, Mapping):
+            levels = racing_grids(base, [grids] if isinstance(grids, str) else grids)
+        else:
+            for name, grid in grids.items():
+                require(callable(grid), f"grids.{name}", grid, "a function of schedule and steps")
+            levels = dict(grids)
+        bar = partial(_bar, "racing", progress)
+        return recommended(base, nfe, samplers=given, levels=levels, progress=bar)
 
 
 @_hinting
@@ -870,7 +928,8 @@ def _base(
     function = getattr(grid, "func", grid)
     name = grid if isinstance(grid, str) else getattr(function, "__name__", type(grid).__name__)
     levels: Grid = _built("grid", grid, {}) if isinstance(grid, str) else grid
-    return replace(base, grid=levels, labels=replace(base.labels, grid=name))
+    named = replace(base.labels, grid=name)
+    return replace(base, grid=levels, labels=named, own_grids=())
 
 
 def _one(group: str, given: str | T, kind: Any) -> tuple[str, T]:

@@ -18,7 +18,10 @@ def test_what_a_job_keeps_is_listed_and_pruned(typed, cache, run):
     out = said()
     assert "grid_mixture · edm · residual_mlp · edm" in out
     assert "trained" in out
-    assert f"{trainings} trainings, {values} values and {archives} archives of figures" in out
+    assert (
+        f"{trainings} trainings, {values} values and {archives} archives of figures and grids"
+        in out
+    )
     old = next((cache / "values").rglob("*.json"))
     os.utime(old, (time.time() - 10 * 86_400,) * 2)
     assert "removed 0 trainings, 1 values and 0 archives" in said("prune", "days=5")
@@ -86,7 +89,7 @@ def test_only_what_has_a_name_of_the_cache_is_listed_and_pruned(typed, tmp_path)
     said = typed("cache", "cache_dir=.")[1]
     assert "aaaaaaaaaaaaaaaa" in said
     assert "thesis" not in said
-    assert "1 trainings, 1 values and 1 archives of figures, 0.0 MB" in said
+    assert "1 trainings, 1 values and 1 archives of figures and grids, 0.0 MB" in said
     left_by_a_kill = tmp_path / f"values/01/.{some}.json.0011223344556677.tmp"
     os.utime(left_by_a_kill, (time.time() - 7200,) * 2)  # a younger one may be being written
     said = typed("cache", "prune", "days=0", "cache_dir=.")[1]

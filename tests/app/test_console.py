@@ -215,6 +215,8 @@ def test_a_run_at_two_bounds_is_one_cell():
 def test_what_else_a_metric_found_is_at_a_bound_too():
     rows = cell(NEAR, steps=6, nfe=4, info='{"share": 0.5}')
     assert "exact, oracle, a, NFE ≤ 6: share 0.5" in printed(print_info, rows, unit="NFE")
+    tested = cell(NEAR, steps=6, nfe=4, info='{"chi_square": 99, "p_value": 1e-15}')
+    assert printed(print_info, tested) == "", "the verdict is another test"
 
 
 @pytest.mark.parametrize("width", [60, 120])

@@ -15,8 +15,7 @@ import pytest
 import safetensors.torch
 import yaml
 
-from samplerbench.app.config.compose import run_name
-from samplerbench.app.config.folders import conf_directory, groups
+from samplerbench.app.config.folders import conf_directory, groups, run_name
 from samplerbench.app.job.build import build
 from samplerbench.app.main import COMMANDS
 from samplerbench.bench.cell import NOT_A_DENSITY

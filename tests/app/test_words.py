@@ -72,7 +72,7 @@ USELESS = """
 
 def test_a_word_without_a_use_is_refused(here, refuses):
     for line in USELESS.strip().splitlines():
-        refuses([RUN if word == "RUN" else word for word in line.split()], kept=())
+        refuses([RUN if word == "RUN" else word for word in line.split()])
 
 
 def test_a_word_of_a_job_without_a_use_is_refused(tiny, refuses):

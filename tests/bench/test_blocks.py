@@ -39,7 +39,7 @@ def lines(truth, *chains):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("metric", [SLICED, MaxSliced(directions=8)], ids=["sliced", "max_sliced"])
+@pytest.mark.parametrize("metric", [SLICED, MaxSliced(directions=8)], ids=["mean", "max"])
 @pytest.mark.parametrize("law", ["normal", "two modes"])
 @pytest.mark.parametrize(
     ("rho", "draws", "chains"), [(0.5, 2000, 1), (0.8, 500, 4), (0.95, 4000, 1)]

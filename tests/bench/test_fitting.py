@@ -1,23 +1,24 @@
 """A sweep's fitted grid: its denoiser, its identity, what is kept, and what is refused."""
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from samplerbench.bench import fitting
 from samplerbench.bench.cache import Cache
-from samplerbench.bench.cell import Origin
+from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.fitting import fitted, require_fits, with_table
 from samplerbench.bench.sweep import Sweep
-from samplerbench.core.fitted_grids import Entropic, Fitted, Spectral
-from samplerbench.core.grids import Truncated, log_snr
+from samplerbench.core.fitted_grids import Entropic, Fitted, FittedGrid, Spectral
+from samplerbench.core.grids import Truncated, log_snr, uniform
 from samplerbench.core.models import Denoiser, LevelFree
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.unseen import Unseen
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ula import ULA
@@ -95,6 +96,8 @@ def test_the_oracle_comes_first_and_another_one_can_be_named():
         require_fits(unknown)
     with pytest.raises(InvalidSetting, match="noised data, and there are none"):
         require_fits(replace(unknown, denoisers={"own": Wide(1.0)}))
+    with pytest.raises(InvalidSetting, match=r"needs the covariance of the data"):
+        require_fits(replace(unknown, denoisers={"own": Wide(1.0)}, grid=Spectral()))
     # a given spectrum needs neither
     grid = Spectral(variances=[1.0])
     assert fitted(replace(unknown, denoisers={"own": Wide(1.0)}, grid=grid))[1].evaluations == 0
@@ -126,6 +129,8 @@ def test_paths_of_two_trainings_have_other_bits_and_one_setting():
 def test_a_fit_is_kept_by_its_identity(tmp_path, monkeypatch):
     first = fitted(sweep_of(), Cache(tmp_path))[1]
     assert fitted(sweep_of(), None)[1] == replace(first, known=True)  # in this process
+    named = fitted(sweep_of(labels=Labels(grid="mine")), None)[1]
+    assert (named.known, named.grid) == (True, "mine")
     monkeypatch.setattr(fitting, "_KNOWN", {})
     monkeypatch.setattr(fitting, "_computed", None)
     again = fitted(sweep_of(seed=3, steps=[5]), Cache(tmp_path))[1]
@@ -163,6 +168,25 @@ def test_a_stored_table_is_that_of_the_run():
     assert with_table(sweep, fit.table).books.sweep_id == ready.books.sweep_id
     with pytest.raises(ValueError, match="not the table"):
         with_table(sweep, b"{}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Other(FittedGrid):
+    """A recipe that returns a grid of another kind, or fails."""
+
+    fails: bool = False
+
+    def fit(self, to):
+        return uniform if not self.fails else 1 / 0
+
+
+def test_a_fit_that_fails_is_one_line():
+    with pytest.raises(InvalidSetting, match=r"^grid\.cost=8 numbers up to nan: must be finite"):
+        fit_of(grid=replace(RECIPE, denoiser="learned"), denoisers={"learned": Wide(math.nan)})
+    with pytest.raises(InvalidSetting, match=r"^grid=function: must be a recipe whose fit returns"):
+        fit_of(grid=Other())
+    with pytest.raises(RunFailed, match=r"^grid=Other cannot be fitted: ZeroDivisionError"):
+        fit_of(grid=Other(fails=True))
 
 
 def test_a_fitted_grid_ends_like_any_other():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -29,9 +30,10 @@ from samplerbench.core.grids import LogLinear, karras, log_snr, tangent
 from samplerbench.core.models import LevelFree
 from samplerbench.core.noise import generator
 from samplerbench.core.schedules import EDM, VPLinear
-from samplerbench.core.starts import Exact
+from samplerbench.core.starts import Exact, sobol_exact
+from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.gaussian import gaussian
-from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, gaussian_spectrum
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.identity import identity
@@ -143,15 +145,24 @@ def test_costs_of_gits_on_a_gaussian():
     torch.testing.assert_close(kappa, fine_levels, rtol=1e-12, atol=0)
 
 
-def kl_of_euler(variances, kappa, last=0.0):
-    """KL of Euler's output from the data, from the exact start, by the product of its factors."""
-    out = torch.as_tensor(variances, dtype=torch.float64)
-    state = out + kappa[0] ** 2
-    kappas = [*kappa, last]
-    for now, then in pairwise(kappas):
-        state = state * (1 + (then - now) * now / (out + now**2)) ** 2
-    ratio = out / state
+def variances_of_euler(data, kappa):
+    """The variances of Euler's output, from the exact start, by the product of its factors."""
+    state = data + kappa[0] ** 2
+    for now, then in pairwise([*kappa, 0.0]):
+        state = state * (1 + (then - now) * now / (data + now**2)) ** 2
+    return state
+
+
+def kl_of_euler(variances, kappa):
+    """KL(output ‖ data)."""
+    data = torch.as_tensor(variances, dtype=torch.float64)
+    ratio = variances_of_euler(data, kappa) / data
     return float((ratio - 1 - ratio.log()).sum() / 2)
+
+
+def w2_of_euler(variances, kappa):
+    """W₂ between output and data."""
+    return float((variances_of_euler(variances, kappa).sqrt() - variances.sqrt()).norm())
 
 
 def test_spectral_levels_of_one_eigenvalue_are_the_tangents():
@@ -191,8 +202,31 @@ def test_spectral_levels_are_nearly_the_best_for_two_eigenvalues(path):
     if path is PATH:  # the product is the exact law of the sampler
         start = law.variances + 100
         _, got = output_spectrum(Euler(), law.oracle(path), levels, law.mean, start)
-        ratio = law.variances / got
+        ratio = got / law.variances
         assert float((ratio - 1 - ratio.log()).sum() / 2) == pytest.approx(own, rel=1e-6)
+
+
+def test_spectral_levels_on_a_spectrum_like_that_of_images():
+    """The table of docs/grids.md: each criterion is the best in its own distance, for Euler."""
+    law, path = gaussian_spectrum(), EDM(80.0)
+    to = Fitting(law.oracle(path), law, lambda: law.variances)
+    grids = {
+        "kl": Spectral().fit(to),
+        "w2": Spectral(criterion="w2").fit(to),
+        "karras": partial(karras, noise_min=0.02, rho=5.0),
+        "log_snr": partial(log_snr, noise_min=0.02),
+    }
+    values = {
+        name: (
+            kl_of_euler(law.variances, grid(path, 20).sigma[:-1].tolist()),
+            w2_of_euler(law.variances, grid(path, 20).sigma[:-1].tolist()),
+        )
+        for name, grid in grids.items()
+    }
+    assert values["kl"] == pytest.approx((31.7, 8.60), rel=5e-3)
+    assert values["w2"] == pytest.approx((151, 2.36), rel=5e-3)
+    assert values["karras"] == pytest.approx((146, 2.57), rel=5e-3)
+    assert values["log_snr"] == pytest.approx((58.9, 2.83), rel=5e-3)
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES, Spectral()], ids=lambda r: type(r).__name__)
@@ -243,6 +277,22 @@ def test_evaluations_are_counted_and_states_are_the_fits_own():
     others.append(Exact().draw(LAW, 5, level, (0, 0, 0)) - level.sigma * to.noise(5, 0))
     for draws in others:
         assert not torch.isclose(to.clean(5, 0), draws).any()
+
+
+def test_states_are_even_where_the_law_is_a_map_of_the_cube():
+    """The mean of Sobol points is far nearer than that of independent ones, and has its own key."""
+    to = fitting(GaussianSpectrum(torch.ones(2).double(), torch.zeros(2).double()))
+    x0, eps = to.pairs(1024, 0)
+    assert torch.cat([x0, eps], 1).mean(0).abs().max() < 3e-3
+    assert (torch.cat([x0, eps], 1).T.cov() - torch.eye(4)).abs().max() < 0.02
+    assert not torch.isclose(x0, to.pairs(1024, 1)[0]).any()
+    start = sobol_exact().draw(to.law, 1024, karras(PATH, 3, noise_min=0.02).rows[0], (0, 0, 0))
+    assert not torch.isclose(start, x0 + 10 * eps).any()
+    # others are drawn
+    points = Divided(torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).double())
+    assert torch.equal(
+        Fitting(LAW.oracle(PATH), points, lambda: points).pairs(9, 3)[1], to.noise(9, 3)
+    )
 
 
 def test_costs_that_do_not_grow_leave_one_level_for_each_share():

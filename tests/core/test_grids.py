@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import partial
 from itertools import product
 
@@ -142,6 +143,12 @@ def test_tables_of_align_your_steps():
     torch.testing.assert_close(finer[1::2], (finer[:-1:2] + finer[2::2]) / 2, rtol=1e-9, atol=0)
     with pytest.raises(InvalidSetting, match=r"table=SD: must be one of StableDiffusion, Stable"):
         ays_table("SD")
+
+
+def test_tables_need_diffusers(monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers.schedulers", None)
+    with pytest.raises(InvalidSetting, match=r"^needs=diffusers: must be installed: pip install"):
+        ays_table()
 
 
 def test_ddpms_integers_are_diffusers():

@@ -5,7 +5,14 @@ import sys
 
 from samplerbench.bench.store import LIMIT
 from samplerbench.logs.base import run_name
-from samplerbench.report.entries import all_values, distances, distinguished, labelled, warnings
+from samplerbench.report.entries import (
+    all_values,
+    distances,
+    distinguished,
+    labelled,
+    warnings,
+    without_sampler,
+)
 
 
 def test_runs_that_measure_the_same_share_a_measure(rows, entry):
@@ -70,8 +77,9 @@ def test_distinguished_names_only_what_differs():
     assert distinguished("a", [{"p": 1, "k": 3}, {"p": 2, "k": 3}]) == ["a, p=1", "a, p=2"]
 
 
-def test_a_report_is_read_without_torch_and_without_hydra():
-    code = "import samplerbench.report.page, sys; print({'torch', 'hydra'} & set(sys.modules))"
+def test_a_report_is_made_without_torch_and_without_hydra():
+    modules = "samplerbench.app.main, samplerbench.app.commands.report, samplerbench.report.page"
+    code = f"import {modules}, sys; print({{'torch', 'hydra'}} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
 
@@ -101,3 +109,29 @@ def test_a_run_that_cannot_be_read_keeps_its_number_and_labels_are_unique(rows, 
     other = entry("#4", rows(), overrides=["seed=2"])
     labels = [run.label for run in labelled([broken, *twice, other])]
     assert labels == ["#1", "seed=1 · #2", "seed=1 · #3", "seed=2"]
+
+
+def test_a_long_label_is_cut_between_its_parts_and_says_how_many_are_left_out(rows, entry):
+    settings = [f"trainer.a_long_setting_{k}=0.000{{}}" for k in range(3)]
+    runs = [
+        entry(f"#{run}", rows(), overrides=[text.format(run) for text in settings])
+        for run in (1, 2)
+    ]
+    labels = [run.label for run in labelled(runs)]
+    assert labels == [f"trainer.a_long_setting_0=0.000{run} · … 2 more" for run in (1, 2)]
+
+
+def test_the_part_of_a_label_that_lists_the_samplers(rows, entry):
+    names = ("ddim", "heun", "rk2", "rk4", "euler")
+    many = [row for name in names for row in rows(sampler=name)]
+    few = entry("#2", rows(sampler="heun"), overrides=["sampler=heun"])
+    several = entry("#1", many, overrides=[f"sampler=[{','.join(names)}]"])
+    assert [run.label for run in labelled([several, few])] == ["ddim,euler,heun +2", "heun"]
+    for label, short in (
+        ("ddim,heun,rk2 +4 · ncsn", "ncsn"),
+        ("heun · seed=1", "seed=1"),
+        ("heun", ""),
+        ("ddim · seed=1", "ddim · seed=1"),
+        ("ncsn · seed=1", "ncsn · seed=1"),
+    ):
+        assert without_sampler(label, "heun") == short

@@ -399,21 +399,22 @@ def moments(sampler, steps, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "sampler", [ERSDE(), SASolver(), SASolver(1, 2), SASolver(1, 2, pece=True)], ids=repr
-)
+@pytest.mark.parametrize("sampler", [ERSDE(), SASolver(1, 2), SASolver(1, 2, pece=True)], ids=repr)
 def test_weak_order_on_a_mixture_by_draws(sampler):
-    """For samplers with too much memory for a density; against many steps with the same noise."""
-    fine = moments(sampler, 160, 400_000)
+    """For samplers with too much memory for a density; against 80 steps with the same noise.
+
+    The default SA-Solver has errors too small to be measured with so many draws.
+    """
+    fine = moments(sampler, 80, 400_000)
     errors, spread = [], []
     for steps in (10, 20):
         difference = moments(sampler, steps, 400_000) - fine
         errors.append(difference.mean(0))
         spread.append(difference.std(0) / math.sqrt(len(difference)))
-    ratio = errors[0].norm() / errors[1].norm()
-    noise = float(spread[1].norm() / errors[1].norm())
-    assert noise < 0.1, (errors, spread)
-    assert math.log2(ratio) == pytest.approx(2, abs=0.35 + 2 * noise), (errors, spread)
+    ratio, noise = (float(a.norm() / b.norm()) for a, b in (errors, (spread[1], errors[1])))
+    assert noise < 0.12, (errors, spread)
+    # errors ∝ N^−2 minus that of 80 steps
+    assert math.log2(ratio * 15 / 63 * 4) == pytest.approx(2, abs=0.3), (errors, spread)
 
 
 def test_weak_order_of_the_optimal_covariance_on_a_mixture():

@@ -11,10 +11,8 @@ import os
 import sys
 from importlib import import_module
 
-from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from samplerbench.app.commands import run
 from samplerbench.app.commands.complaints import COMMANDS, complain
 from samplerbench.app.commands.words import split_member_words
 from samplerbench.app.config.construct import trusting
@@ -45,12 +43,22 @@ def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         try:
             command(sys.argv[1], sys.argv[2:])
-        except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
-            sys.exit(complain(str(error)))
         except KeyboardInterrupt:
             sys.exit(complain("interrupted", 130))
+        except Exception as error:
+            if not _is_bad_input(error):
+                raise
+            sys.exit(complain(str(error)))
         return
+    from samplerbench.app.commands import run  # it imports Hydra, which most commands do not need
+
     run.main(sys.argv[1:])
+
+
+def _is_bad_input(error: Exception) -> bool:
+    hydra = sys.modules.get("hydra.errors")
+    of_hydra = hydra is not None and isinstance(error, hydra.HydraException)
+    return of_hydra or isinstance(error, InvalidSetting | OmegaConfBaseException)
 
 
 def command(name: str, words: list[str]) -> None:

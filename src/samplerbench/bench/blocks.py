@@ -64,7 +64,8 @@ def floor_of_chains(
     blocks = values(length, len(independent), "blocks") ** power
     singles = values(1, SINGLES, "singles") ** power
     powers = independent**power + correction * blocks - singles.mean()
-    return np.sqrt(powers.clip(min=0)) if power == 2 else powers
+    distances: NDArray[np.float64] = np.sqrt(powers.clip(min=0)) if power == 2 else powers
+    return distances
 
 
 def _resampled(

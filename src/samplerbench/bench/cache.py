@@ -3,7 +3,7 @@
     values/ab/abcd….json     a value, as in the fragment of a run
     trainings/<id>/          a trained model and its losses, or the state of an unfinished training;
                              about.json describes it
-    archives/ab/abcd….zip    files made from them: figures, animations, tables
+    archives/ab/abcd….zip    files made from them: figures, animations, tables, fitted grids
 
 An identity contains everything that determines a result (see `identity`), so a stored result has
 the same bits as a new one. A file is written completely or not at all. A model is trained under a

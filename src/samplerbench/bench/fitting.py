@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from samplerbench.bench.cell import Origin
-from samplerbench.core.fitted_grids import Fitted, FittedGrid, Fitting, from_bytes, to_bytes
+from samplerbench.core.fitted_grids import (
+    TABLES,
+    Fitted,
+    FittedGrid,
+    Fitting,
+    from_bytes,
+    to_bytes,
+)
 from samplerbench.core.grids import Grid
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.datasets.gaussian_spectrum import gaussian_twin
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, RunFailed, kind_and_line, require
 from samplerbench.identity import arithmetic, identity
 
 if TYPE_CHECKING:
@@ -83,6 +90,7 @@ def fitted(
 
     Raises:
         InvalidSetting: the recipe cannot be fitted here.
+        RunFailed: the code of the denoiser or of the recipe raised an error.
     """
     recipe = sweep.grid
     if not isinstance(recipe, FittedGrid):
@@ -97,7 +105,8 @@ def fitted(
             files = {TABLE: fit.table, COST: str(fit.evaluations).encode()}
             cache.keep_archive(fit_id, files)
     _KNOWN[fit_id] = replace(fit, known=True)
-    return with_table(sweep, fit.table), fit
+    # a known fit may have had other names
+    return with_table(sweep, fit.table), replace(fit, grid=_called(sweep), denoiser=name)
 
 
 def with_table(sweep: Sweep, table: bytes) -> Sweep:
@@ -163,9 +172,21 @@ def _computed(sweep: Sweep, recipe: FittedGrid, name: str, model: Score, fit_id:
     assert isinstance(model, Denoiser)  # see require_fits
     law = sweep.dataset
     to = Fitting(model, law, lambda: gaussian_twin(law).variances, sweep.dtype, sweep.device)
-    grid: Grid = recipe.fit(to)
-    called = sweep.labels.grid or type(recipe).__name__
+    called = _called(sweep)
+    try:
+        grid: Grid = recipe.fit(to)
+    except InvalidSetting as error:
+        raise InvalidSetting(f"grid.{error.field}", error.value, error.allowed) from error
+    except Exception as error:  # the network or the recipe may be a user's
+        raise RunFailed(f"grid={called} cannot be fitted: {kind_and_line(error)}") from error
+    allowed = f"a recipe whose fit returns {' or '.join(TABLES)}"
+    require(type(grid) in TABLES.values(), "grid", type(grid).__name__, allowed)
     return Fit(called, name, to.evaluations, False, fit_id, to_bytes(grid))
+
+
+def _called(sweep: Sweep) -> str:
+    """The name of the sweep's recipe: that of its yaml, or its class."""
+    return sweep.labels.grid or type(sweep.grid).__name__
 
 
 def _recalled(fit_id: str, cache: Archives | None, sweep: Sweep, name: str) -> Fit | None:

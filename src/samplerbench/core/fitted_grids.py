@@ -198,7 +198,8 @@ class EqualCost:
         _require_falling(self.noise)
         good = self.cost.shape == self.noise.shape and bool(self.cost.isfinite().all())
         good = good and bool((self.cost.diff() >= 0).all()) and float(self.cost[-1]) > 0
-        require(good, "cost", self.cost.tolist(), "finite, increasing, and one for each level")
+        found = f"{len(self.cost)} numbers up to {float(self.cost.max()):g}"
+        require(good, "cost", found, "finite, not falling, above 0, and one for each level")
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> Levels:
         require(steps >= 1, "steps", steps, "at least 1")
@@ -455,8 +456,8 @@ class Spectral(FittedGrid):
 
     The density here minimises Σ w·e², with w = 1 for KL and w = λ for W₂²: both distances to
     leading order. It satisfies ρ² ∝ Σ w·e·g, which is iterated. For one eigenvalue it is the
-    tangent grid. A paper of 2026 (number 2601.13602 on arXiv) poses the problem for a whole
-    spectrum. This solution is derived here; that paper's own law is not compared with it.
+    tangent grid. Sun, Poor, Zhang, "An elementary approach to scheduling in generative diffusion
+    models", 2026 (arXiv 2601.13602), pose the problem for KL; this solution is derived here.
 
     Args:
         criterion: kl or w2.
@@ -478,6 +479,11 @@ class Spectral(FittedGrid):
         good = good and (self.variances is None or max(given, default=0) > 0)
         allowed = "null, or numbers of at least 0 that are not all 0"
         require(good, "variances", self.variances, allowed)
+
+    def why_incompatible(self, denoiser: Score, law: Law) -> str | None:
+        if self.variances is None and not law.can_be_drawn:
+            return "it needs the covariance of the data, and there are none; see grid.variances"
+        return super().why_incompatible(denoiser, law)
 
     def fit(self, to: Fitting) -> EqualCost:
         ratios = self.ratios(to.schedule, self.points)
@@ -546,7 +552,8 @@ def _require_sizes(states: int, points: int) -> None:
 def _require_falling(noise: Tensor) -> None:
     good = noise.ndim == 1 and len(noise) > 1 and noise.dtype == torch.float64
     good = good and bool((noise > 0).all() and noise.isfinite().all() and (noise.diff() < 0).all())
-    require(good, "noise", noise.tolist(), "at least two decreasing, positive numbers")
+    allowed = "at least two decreasing, positive numbers, float64"
+    require(good, "noise", f"{tuple(noise.shape)}", allowed)
 
 
 def _log_spaced(high: float, low: float, count: int) -> Tensor:

@@ -119,6 +119,7 @@ _METRICS = {
     "max_sliced": "max-sliced W₂",
     "sliced": "sliced W₂",
     "sliced_pca": "sliced W₂ of principal components",
+    "exact_w1": "W₁",
     "exact_w2": "W₂",
     "w_law_1d": "Wasserstein distance",
     "w2_law_gaussian": "W₂",

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +60,12 @@ class ExactW2(Metric):
 
     Args:
         max_pairs: the largest n·m that is computed, at least 1; it takes 50 bytes a pair.
+
+    Attributes:
+        p: of W_p; the costs are ‖xᵢ − yⱼ‖^p.
     """
 
+    p: ClassVar[int] = 2
     max_pairs: int = 4_000_000
 
     def __post_init__(self) -> None:
@@ -88,10 +93,11 @@ class _ExactDistance(Distance):
         reason = self._metric.why_too_large(len(samples), len(self._reference))
         if reason is not None:
             raise ValueError(reason)
-        costs = cdist(samples.double().cpu().numpy(), self._reference, "sqeuclidean")
-        lower, square = _transport(costs)
-        value = math.sqrt(square)
-        return Measurement(value, math.sqrt(lower), value, None, 0)
+        p = self._metric.p
+        name = {1: "euclidean", 2: "sqeuclidean"}[p]
+        lower, least = _transport(cdist(samples.double().cpu().numpy(), self._reference, name))
+        value = least ** (1 / p)
+        return Measurement(value, lower ** (1 / p), value, None, 0)
 
 
 def _transport(costs: Array) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from scipy.special import stdtrit
 from samplerbench.bench.cell import CELL, SEEDS, curve_names, distinct, sampler_name
 from samplerbench.bench.statistics import against_floor, by_floor, summary
 from samplerbench.figures.common import EXACT_METRICS
-from samplerbench.report.entries import common
+from samplerbench.report.entries import common, without_sampler
 
 #: Columns of `cell_lines`.
 COLUMNS = [
@@ -93,8 +93,13 @@ def _named(lines: pd.DataFrame) -> pd.DataFrame:
     """The lines with `curve`, a name for each curve of a chart: "heun · ncsn · seed=1"."""
     several = lines["run"].nunique() > 1
     runs = lines["run"].where(several & ~lines["run"].str.fullmatch(r"\d+ runs"), "")
-    curve = lines["name"] + (" · " + runs).where(runs != "", "")
-    same = lines.assign(curve=curve).groupby(["measure", "denoiser", "start", "curve"])
+    pairs = zip(runs, lines["sampler"], strict=True)
+    short = pd.Series([without_sampler(run, sampler) for run, sampler in pairs], lines.index)
+    curve = lines["name"] + (" · " + short).where(short != "", "")
+    key = ["measure", "denoiser", "start", "curve"]
+    of_one_run = lines.assign(curve=curve).groupby(key)["run"].transform("nunique") == 1
+    curve = curve.where(of_one_run, lines["name"] + (" · " + runs).where(runs != "", ""))
+    same = lines.assign(curve=curve).groupby(key)
     if same["setting_id"].nunique().max() > 1:  # for example runs of two versions
         curve = curve_names(lines) + (" · " + runs).where(runs != "", "")
     return lines.assign(curve=curve)

@@ -8,6 +8,7 @@ chart or a table, and the names of the measures show the difference.
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -82,12 +83,32 @@ def labelled(entries: Sequence[Entry]) -> list[Entry]:
     fixed = set.intersection(*commands) if commands else set()
     names = [_run_name(entry, fixed) if entry.config else [] for entry in entries]
     shared = set.intersection(*map(set, filter(None, names))) if any(names) else set()
-    own = [_BETWEEN.join(part for part in name if part not in shared)[:_LONGEST] for name in names]
+    own = [_fitting([part for part in name if part not in shared]) for name in names]
     labels = [
         label if label and own.count(label) == 1 else _BETWEEN.join(filter(None, [label, given]))
         for label, given in zip(own, (entry.label for entry in entries), strict=True)
     ]
     return [replace(entry, label=label) for entry, label in zip(entries, labels, strict=True)]
+
+
+def _fitting(parts: Sequence[str]) -> str:
+    """The first parts that fit into a legend, and the number of the others: "ncsn · … 2 more"."""
+    for count in range(len(parts), 0, -1):
+        more = [f"… {len(parts) - count} more"] * (count < len(parts))
+        text = _BETWEEN.join([*parts[:count], *more])
+        if len(text) <= _LONGEST:
+            return text
+    return _BETWEEN.join(parts[:1])[: _LONGEST - 1] + "…" * bool(parts)
+
+
+def without_sampler(label: str, sampler: str) -> str:
+    """The label of a run without the part that lists its samplers, if the sampler is one of them.
+
+    The name of a curve begins with its sampler already.
+    """
+    parts = label.split(_BETWEEN)
+    listed = (sampler in part.split(",") or re.search(r" \+\d+$", part) for part in parts)
+    return _BETWEEN.join(part for part, drop in zip(parts, listed, strict=True) if not drop)
 
 
 def _run_name(entry: Entry, fixed: set[str]) -> list[str]:
@@ -97,7 +118,9 @@ def _run_name(entry: Entry, fixed: set[str]) -> list[str]:
     model = first["objective"] or next(iter(rows["denoiser"]), "")
     varied = [word for word in entry.overrides if word not in fixed and _affects_values(word)]
     name = run_name(rows["sampler"].unique(), model, first["dataset"], varied)
-    return [word for part in name.split(_BETWEEN) for word in part.split(" ") if word]
+    # "ddim,heun,rk2 +4" is one part
+    words = (re.split(r" (?!\+\d+$)", part) for part in name.split(_BETWEEN))
+    return [word for part in words for word in part if word]
 
 
 def _affects_values(word: str) -> bool:

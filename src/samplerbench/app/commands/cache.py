@@ -53,7 +53,7 @@ def main(words: list[str]) -> None:
 
 
 def show(directory: Path) -> None:
-    """Print a line for each model, and the numbers of values and archives of figures."""
+    """Print a line for each model, and the numbers of values and archives of figures and grids."""
     out = console()
     table = Table(box=None, pad_edge=False)
     for name in ("training", "of", "state", "written"):
@@ -70,7 +70,7 @@ def show(directory: Path) -> None:
     size = sum(found.st_size for found in _stats(files))
     out.print(
         f"{len(folders):,} trainings, {_count(values):,} values and {_count(archives):,} archives "
-        f"of figures, {size / 1e6:,.1f} MB in {directory}",
+        f"of figures and grids, {size / 1e6:,.1f} MB in {directory}",
         markup=False,
     )
 
@@ -95,7 +95,7 @@ def prune(directory: Path, before: float) -> None:
         raise InvalidSetting("cache_dir", directory, allowed) from error
     console().print(
         f"removed {models:,} trainings, {values:,} values and {archives:,} archives of figures "
-        f"from {directory}"
+        f"and grids from {directory}"
     )
 
 

@@ -13,13 +13,15 @@ import traceback
 from argparse import ArgumentError
 from collections.abc import Sequence
 
-from hydra._internal.utils import get_args_parser
-
 from samplerbench.app.config.folders import groups, member_files
 from samplerbench.errors import similar
 
 #: The commands that parse their own words.
-COMMANDS = (*("list", "check", "cite", "score", "report", "sample", "design", "export", "cache"),)
+COMMANDS = (
+    *("list", "check", "cite", "score", "report", "sample", "design", "recommend"),
+    "export",
+    "cache",
+)
 #: The extra that installs a plugin of Hydra, by the plugin's name; see docs/cluster.md.
 PLUGINS = dict.fromkeys(("joblib", "submitit_local", "submitit_slurm"), "launchers")
 PLUGINS |= {"ray": "ray", "optuna": "optuna"}
@@ -49,6 +51,8 @@ def no_text(words: Sequence[str]) -> str:
 
 def misplaced(words: list[str]) -> str:
     """A message for words that make Hydra's parser print its usage; empty if there are none."""
+    from hydra._internal.utils import get_args_parser  # slow, and a report does not need it
+
     parser = get_args_parser()
     parser.exit_on_error = False
     try:

@@ -25,7 +25,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from samplerbench.app.commands.words import read_words
-from samplerbench.app.config.compose import run_name
+from samplerbench.app.config.folders import run_name
 from samplerbench.app.folder.plan import PLAN, read_plan
 from samplerbench.app.folder.runs import (
     CHECKPOINTS,

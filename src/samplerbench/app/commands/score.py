@@ -129,12 +129,12 @@ def score_files(
     for name, cloud in clouds.items():
         worth, _ = cloud.ess_and_r_hat
         if worth < FEWEST:
-            number = f"{worth} rows" if cloud.chains is None else f"an ESS of {worth}"
-            text = f"{name}: no interval from {number}: at least {FEWEST} have one"
+            worth_of = f"{worth} rows" if cloud.chains is None else f"an ESS of {worth}"
+            text = f"{name}: no interval from {worth_of}: at least {FEWEST} have one"
             console().print(text, markup=False)
         if cloud.chains is not None and len(cloud.chains.frames) < cloud.chains.frames.shape[1]:
-            draws, number, _ = cloud.chains.frames.shape
-            text = f"{name}: {number:,} chains of {draws:,} draws: is it the other layout?"
+            draws, chains, _ = cloud.chains.frames.shape
+            text = f"{name}: {chains:,} chains of {draws:,} draws: is it the other layout?"
             console().print(text, markup=False)
         if cloud.chains is None and cloud.rows_depend:
             text = f"{name}: its rows depend on the rows before them; use layout=draw for a chain"

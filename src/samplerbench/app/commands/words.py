@@ -12,8 +12,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
 from samplerbench.errors import require, similar
 
 _IS_THERE = {"folder": os.path.isdir, "file or folder": os.path.exists}
@@ -91,6 +89,8 @@ def split_member_words(words: Sequence[str]) -> tuple[list[Path], object, list[s
 
 def value_of(word: str) -> Any:
     """The value of `key=value`, read as on the command line of a job."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # slow to import
+
     override = OverridesParser.create().parse_override(word)
     require(not override.is_sweep_override(), override.key_or_group, word, "one value")
     return override.value()

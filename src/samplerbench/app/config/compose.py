@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +14,17 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.config.construct import construct, construct_grid, read_member
-from samplerbench.app.config.folders import conf_directory, groups, member_files, own_directories
+from samplerbench.app.config.folders import (
+    conf_directory,
+    groups,
+    member_files,
+    own_directories,
+    run_name,
+)
 from samplerbench.errors import InvalidSetting, require, similar
 
 if TYPE_CHECKING:
     from samplerbench.samplers.base import Sampler
-
-
-def run_name() -> str:
-    """A unique folder name: the time, for readers, and 64 random bits."""
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(8).hex()}"
 
 
 def _fidelity(quick: Any, notebook: Any, *, _root_: DictConfig) -> Any:

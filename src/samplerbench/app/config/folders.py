@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
 
 from samplerbench.errors import require
@@ -78,3 +80,8 @@ def member_files(group: str) -> dict[str, Path]:
             name = path.relative_to(folder / group).with_suffix("").as_posix()
             found.setdefault(name, path)
     return dict(sorted(found.items()))
+
+
+def run_name() -> str:
+    """A unique folder name: the time, for readers, and 64 random bits."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.urandom(8).hex()}"

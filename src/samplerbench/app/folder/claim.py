@@ -31,7 +31,10 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.files import create_atomically, set_aside, write_atomically
 
 #: Files of a run besides its config. A folder that has them without a config is refused.
-WRITTEN = (ABOUT, STATUS, CHECKPOINTS, "cells", "cells.parquet", "losses.csv", "report.txt")
+WRITTEN = (
+    *(ABOUT, STATUS, CHECKPOINTS),
+    *("cells", "cells.parquet", "grid.json", "losses.csv", "report.txt"),
+)
 
 T = TypeVar("T")
 

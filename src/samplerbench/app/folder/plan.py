@@ -12,7 +12,6 @@ from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 #: The file in which Hydra writes the plan, in the folder of the jobs.
@@ -61,6 +60,8 @@ def read_plan(path: Path) -> Plan | None:
         params = OmegaConf.select(hydra, "sweeper.params") or {}
         words = [f"{key}={value}" for key, value in params.items()]
         values: dict[str, list[str]] = {}
+        from hydra.core.override_parser.overrides_parser import OverridesParser  # slow to import
+
         for override in OverridesParser.create().parse_overrides([*words, *hydra.overrides.task]):
             key = override.get_key_element()
             if override.is_sweep_override():

@@ -3,6 +3,7 @@
     config.yaml   the resolved configuration; the job that creates it owns the folder
     .lock         held by the process that works on the run (see `lock`)
     run.json      the chosen member of each group, the command, the versions, the number of values
+    grid.json     the table of a grid that was fitted to a denoiser; its cost is in run.json
     status.json   running, finished, failed or interrupted, and the first line of the reason
     cells/        the values, one file each, and cells.parquet, the table made of them
     checkpoints/  the trained model

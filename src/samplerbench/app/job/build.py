@@ -38,10 +38,12 @@ from samplerbench.app.job.training import (
     training_identities,
     training_keys,
 )
+from samplerbench.bench.best_grids import EACH_BEST
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.chains import require_chains
+from samplerbench.bench.designing import DesignedGrid
 from samplerbench.bench.floor_free import FloorFree
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.cuda_graphs import Graphed
@@ -74,6 +76,8 @@ class Job:
         chains: the number of chains of each Langevin sampler to examine, or 0.
         config: the resolved config, plain values only.
         look: of figures.
+        each_best: whether every sampler runs on the grid that is best for it; they are chosen once
+            the denoiser is trained.
         all_rows: the numbers of points that are all that a finite data set has, by key.
     """
 
@@ -88,6 +92,7 @@ class Job:
     chains: int
     config: dict[str, Any]
     look: Look = field(default_factory=Look)
+    each_best: bool = False
     all_rows: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -149,6 +154,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         chains,
         base.plain,
         chosen_look(config),
+        chosen_each_best(config, sweep),
         {key: n for key, n in base.reduced.items() if used[key]},
     )
 
@@ -348,6 +354,20 @@ def make_labels(base: Basis, run: str, noise: str) -> Labels:
         model=str(base.config.get("model") or ""),
         dataset=twin + str(base.choices.get("dataset") or "") + noise,
     )
+
+
+def chosen_each_best(config: DictConfig, sweep: Sweep) -> bool:
+    """Whether every sampler runs on the grid that is best for it."""
+    value = config.get("grids")
+    require(value in (None, EACH_BEST), "grids", value, f"null or {EACH_BEST}")
+    if value is None:
+        return False
+    allowed = "null beside grid=designed: the best grid may be a designed one in any case"
+    require(not isinstance(sweep.grid, DesignedGrid), "grids", value, allowed)
+    first = next(iter(sweep.denoisers.values()), None)
+    allowed = "null here: it compares grids by runs of the first denoiser, and there is none"
+    require(isinstance(first, Denoiser), "grids", value, allowed)
+    return True
 
 
 def chosen_budget(config: DictConfig, sweep: Sweep) -> Budget | None:

@@ -198,12 +198,18 @@ def print_failures(out: Console, table: pd.DataFrame) -> None:
 
 
 def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
-    """Other results of a metric at the largest number of steps, such as a p-value."""
+    """Other results of a metric at the largest number of steps.
+
+    Not the tests of single repetitions, such as χ² of `mode_weights`: they have another null
+    hypothesis and another power than the verdicts over all repetitions beside them.
+    """
     rows = rows[(rows["info"].fillna("") != "") & (rows["steps"] == rows["steps"].max())]
     keys = ["start", "denoiser", "sampler", "sampler_settings", "steps"]
     for key, group in rows.groupby(keys):
         start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
         means = pd.DataFrame(map(json.loads, group["info"])).mean()
+        if "p_value" in means:
+            continue
         found = ", ".join(f"{name} {value:.3g}" for name, value in means.items())
         name = sampler_name(sampler, settings)
         out.print(f"{start}, {denoiser}, {name}, {_bound(unit, steps)}: {found}", markup=False)

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samplerbench.app.folder.runs import CHECKPOINTS, StoredRun
 from samplerbench.app.job.build import Job, build, with_sweep
+from samplerbench.bench.best_grids import CHOICES, read, with_best
 from samplerbench.bench.cell import Origin
 from samplerbench.bench.designing import (
     DESIGNS,
@@ -65,10 +66,20 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
             sweep = replace(job.sweep, origins={**job.sweep.origins, "learned": learned})
             job = with_sweep(job, sweep)
     if isinstance(job.sweep.grid, FittedGrid):
-        return with_sweep(job, _with_grid(run, job.sweep))
+        job = with_sweep(job, _with_grid(run, job.sweep))
     if isinstance(job.sweep.grid, DesignedGrid):
         return with_sweep(job, _with_designs(run, job.sweep))
-    return job
+    return with_sweep(job, _with_choices(run, job.sweep)) if job.each_best else job
+
+
+def _with_choices(run: StoredRun, sweep: Sweep) -> Sweep:
+    """The sweep with the grids that were chosen in the run."""
+    path = run.directory / CHOICES
+    try:
+        return with_best(sweep, read(path.read_bytes()))
+    except Exception as error:  # the file may have any content
+        allowed = f"one with the choices of its grids ({kind_and_line(error)})"
+        raise InvalidSetting("run", path, allowed) from error
 
 
 def _with_designs(run: StoredRun, sweep: Sweep) -> Sweep:

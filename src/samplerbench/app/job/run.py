@@ -28,10 +28,12 @@ from samplerbench.app.folder.claim import amend, claim, write_status
 from samplerbench.app.folder.runs import CHECKPOINTS, State
 from samplerbench.app.job.build import Job, build, with_sweep
 from samplerbench.app.job.console import print_designs
+from samplerbench.app.job.racing import fitted_grids, racing_grids
 from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
 from samplerbench.app.job.training import Training
 from samplerbench.app.terminal import console, shown
+from samplerbench.bench.best_grids import CHOICES, chosen, with_best, written
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
@@ -46,6 +48,7 @@ from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_
 from samplerbench.figures.common import looking
 from samplerbench.files import set_aside, write_atomically
 from samplerbench.logs.base import Log, RunInfo, run_name
+from samplerbench.memory import keep_freed_memory
 from samplerbench.samplers.peers import Peer
 from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, check_losses, load
 
@@ -63,6 +66,7 @@ def run(config: DictConfig) -> float | None:
         InvalidSetting: before any work, if the config cannot be run.
         RunFailed: the training failed, a cell failed, or the disk is full.
     """
+    keep_freed_memory()
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
     about = {
@@ -81,7 +85,7 @@ def run(config: DictConfig) -> float | None:
             claim(directory, config, about)
             write_status(directory, "failed", first_line(error))
         raise
-    about |= {"values": value_count(job), "sweep_id": known_id(job.sweep)}
+    about |= {"values": value_count(job), "sweep_id": known_id(job)}
     claim(directory, config, about)
     print(f"run:    {os.path.relpath(directory)}", flush=True)
     try:
@@ -192,6 +196,10 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
         job = fit_grid(job, directory, out)
         showing = replace(showing, job=job)
         view = replace(view, grid=job.sweep.path_grid)
+    if job.each_best:
+        job = choose_grids(job, directory, out)
+        showing = replace(showing, job=job)
+        view = replace(view, own_grids=job.sweep.own_grids)
     if isinstance(job.sweep.grid, DesignedGrid):
         job = design_grids(job, directory, out)
         showing = replace(showing, job=job)
@@ -215,10 +223,10 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
     return failed
 
 
-def known_id(sweep: Sweep) -> str:
-    """The identity of the sweep; empty before its grid is fitted."""
-    recipe = isinstance(sweep.grid, FittedGrid | DesignedGrid)
-    return "" if recipe else sweep.books.sweep_id
+def known_id(job: Job) -> str:
+    """The identity of the sweep; empty before its grids are fitted and chosen."""
+    waits = job.each_best or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
+    return "" if waits else job.sweep.books.sweep_id
 
 
 def fit_grid(job: Job, directory: Path, out: Console) -> Job:
@@ -229,6 +237,23 @@ def fit_grid(job: Job, directory: Path, out: Console) -> Job:
     write_atomically(directory / TABLE, done.table)
     of = {name: getattr(done, name) for name in ("grid", "denoiser", "evaluations", "fit_id")}
     amend(directory, {"sweep_id": sweep.books.sweep_id, "grid": of})
+    return with_sweep(job, sweep)
+
+
+def choose_grids(job: Job, directory: Path, out: Console) -> Job:
+    """The job with every sampler on the grid that is best for it; the run keeps the choices."""
+    candidates, _, missing = fitted_grids(job.sweep, racing_grids(job.sweep), job.cache)
+    for one in missing:
+        out.print(f"grids: without {one.label}: {one.reason}", markup=False)
+    choices = chosen(
+        job.sweep,
+        candidates,
+        job.cache,
+        lambda best: out.print(f"grid of {best.line}", markup=False),
+    )
+    write_atomically(directory / CHOICES, written(choices))
+    sweep = with_best(job.sweep, choices)
+    amend(directory, {"sweep_id": sweep.books.sweep_id})
     return with_sweep(job, sweep)
 
 

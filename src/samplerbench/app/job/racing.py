@@ -1,0 +1,155 @@
+"""What takes part in a race: samplers with their settings, and grids; see `bench.race`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from itertools import count
+
+from samplerbench.app.config.compose import make_member, sampler_settings
+from samplerbench.app.config.folders import member_files
+from samplerbench.bench.cache import Cache
+from samplerbench.bench.course import ITS_OWN, Course, Refusal
+from samplerbench.bench.design import DESIGNED
+from samplerbench.bench.fitting import fitted
+from samplerbench.bench.race import Size, race, run_count
+from samplerbench.bench.recommendation import Recommendation
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.fitted_grids import FittedGrid
+from samplerbench.core.grids import Grid
+from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.samplers.base import Sampler
+from samplerbench.samplers.peers import Peer
+
+#: Grids that need settings of the user; and designed levels, which the race makes itself.
+NOT_RACED = ("custom", "hold", DESIGNED)
+
+Samplers = Sequence[tuple[str, Sampler]]
+
+
+def racing_samplers(sweep: Sweep, names: Sequence[str] | None = None) -> Samplers:
+    """The samplers of a race: those of the sweep and all members, each with several settings.
+
+    The settings are those of the sweep and of the yaml, and for samplers without noise those of
+    `Sampler.variants`. Samplers of other packages take part only if they are named.
+
+    Args:
+        sweep: whose settings come first.
+        names: of members; None for all.
+    """
+    own = list(sweep.samplers)
+    every = list(dict.fromkeys([*(name for name, _ in own), *member_files("sampler")]))
+    found: list[tuple[str, Sampler]] = []
+    for name in every if names is None else names:
+        settings = [sampler for of, sampler in own if of == name]
+        if not settings or name in member_files("sampler"):
+            settings += sampler_settings(name)
+        if names is None and isinstance(settings[0], Peer):
+            continue
+        if not isinstance(settings[0], Peer) and not any(one.stochastic for one in settings):
+            settings += type(settings[0]).variants()
+        for one in settings:
+            if not any(one == other for _, other in found):
+                found.append((name, one))
+    return found
+
+
+def racing_grids(sweep: Sweep, names: Sequence[str] | None = None) -> dict[str, Grid]:
+    """The grids of a race: that of the sweep, and the members with the settings of their yaml.
+
+    Args:
+        sweep: whose grid comes first.
+        names: of members; None for all.
+    """
+    own = own_grid(sweep)
+    allowed = "other ones: levels are designed for the finalists in any case"
+    require(DESIGNED not in (names or ()), "grid", DESIGNED, allowed)
+    listed = [name for name in member_files("grid") if name not in NOT_RACED]
+    chosen = [own, *listed] if names is None else names
+    return {
+        name: sweep.grid if name == own else make_member("grid", name, {})
+        for name in dict.fromkeys(chosen)
+    }
+
+
+def fitted_grids(
+    sweep: Sweep, levels: Mapping[str, Grid], cache: Cache | None = None
+) -> tuple[dict[str, Grid], int, list[Refusal]]:
+    """The grids, recipes fitted to the first denoiser; evaluations; what cannot be fitted."""
+    ready, spent, refused = dict[str, Grid](), 0, list[Refusal]()
+    for name, grid in levels.items():
+        if not isinstance(grid, FittedGrid):
+            ready[name] = grid
+            continue
+        recipe = replace(grid, denoiser=next(iter(sweep.denoisers)))
+        labels = replace(sweep.labels, grid=name)
+        try:
+            own, fit = fitted(replace(sweep, grid=recipe, labels=labels), cache)
+        except InvalidSetting as error:
+            refused.append(Refusal(f"grid {name}", first_line(error)))
+            continue
+        ready[name] = own.grid
+        spent += 0 if fit is None or fit.known else fit.evaluations
+    return ready, spent, refused
+
+
+def own_grid(sweep: Sweep) -> str:
+    """The name of the sweep's grid."""
+    return sweep.labels.grid or "own grid"
+
+
+def recommended(
+    sweep: Sweep,
+    nfe: int,
+    *,
+    samplers: Samplers,
+    levels: Mapping[str, Grid],
+    progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
+) -> Recommendation:
+    """Race, with the first denoiser and the first start of a sweep.
+
+    Args:
+        sweep: the default is its first sampler on its grid.
+        nfe: the largest number of evaluations of a run.
+        samplers: by name.
+        levels: grids by name.
+        progress: opens a progress bar for a number of runs.
+
+    Raises:
+        InvalidSetting: before any work, if nothing can run.
+    """
+    began = time.perf_counter()
+    course = Course(sweep, next(iter(sweep.denoisers)), next(iter(sweep.starts)))
+    start = sweep.starts[course.start]
+    reason = start.why_incompatible(sweep.dataset)
+    if reason is not None:
+        raise InvalidSetting("start", course.start, f"another one: {reason}")
+    ready, spent, missing = fitted_grids(sweep, levels)
+    entrants, refused = course.entrants(samplers, ready, nfe)
+    refused += missing
+    if course.why_no_laws is not None:
+        noisy = [one for one in entrants if one.sampler.stochastic]
+        entrants = [one for one in entrants if not one.sampler.stochastic]
+        refused += [Refusal(one.label, course.why_no_laws) for one in noisy]
+    if not entrants:
+        reason = refused[0].reason if refused else "there is no sampler"
+        raise InvalidSetting("nfe", nfe, f"enough for a sampler on one of the grids: {reason}")
+    default = next(
+        (
+            one
+            for _, sampler in sweep.samplers[:1]
+            for one in entrants
+            if one.sampler == sampler and one.grid in (own_grid(sweep), ITS_OWN)
+        ),
+        None,
+    )
+    size = Size.of(sweep.dataset.dim)
+    done = count(1)
+    with progress(run_count(entrants, size)) as advance:
+        verdict = race(course, entrants, size, default, lambda: advance(next(done)))
+    seconds = time.perf_counter() - began
+    return Recommendation(
+        nfe, verdict, default, refused, len(entrants), course.evaluations + spent, seconds
+    )

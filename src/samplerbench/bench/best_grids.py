@@ -1,0 +1,213 @@
+"""`grids=each-best`: every sampler of a sweep on the grid that is best for it.
+
+At equal evaluations a comparison of samplers on one grid is mostly a comparison of how well the
+grid suits them. Here each sampler with its settings has, at each number of steps, the best of many
+grids: the members of conf/grid/ and, without noise, levels that are designed for it. The choice is
+made as in a race, see `race`, on training starts, which no cell of a sweep uses; so the values of
+the cells have no bias of selection. It uses the first denoiser and the first start of the sweep.
+
+A choice is found by its identity: the candidates, the law, the path, the denoiser, the start, the
+seed, and the software and the machine that determine its bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from samplerbench.bench.course import Course, Entrant
+from samplerbench.bench.designing import AtTimes, at_times
+from samplerbench.bench.fitting import Archives
+from samplerbench.bench.own_grids import OwnGrid
+from samplerbench.bench.race import LAWS, PATHS, Size, halve
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.grids import Grid
+from samplerbench.errors import InvalidSetting
+from samplerbench.identity import arithmetic, identity
+from samplerbench.samplers.base import Sampler
+
+#: The values of the key `grids`, besides null.
+EACH_BEST = "each-best"
+#: The file of the choices in the folder of a run, and of one choice in a cache.
+CHOICES = "grids.json"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The grid that is best for a sampler at a number of steps.
+
+    Args:
+        sampler: its name.
+        place: of the sampler in the sweep.
+        steps: the number of steps.
+        grid: the name of the chosen grid.
+        choices: the number of grids that it was chosen from.
+        evaluations: of the denoiser for the choice: calls times states.
+        levels: of the grid.
+        id: identity of the choice.
+        recipe: `id` without seeds and the number of steps.
+    """
+
+    sampler: str
+    place: int
+    steps: int
+    grid: str
+    choices: int
+    evaluations: int
+    levels: AtTimes
+    id: str
+    recipe: str
+
+    @property
+    def line(self) -> str:
+        """The choice in words."""
+        return f"{self.sampler}, N={self.steps}: {self.grid}, the best of {self.choices} grids"
+
+
+def chosen(
+    sweep: Sweep,
+    candidates: Mapping[str, Grid],
+    cache: Archives | None = None,
+    on_choice: Callable[[Best], None] = lambda best: None,
+) -> list[Best]:
+    """The best grid of every sampler at each of its numbers of steps.
+
+    Samplers that stay at one level or bring their levels are left out.
+
+    Args:
+        sweep: its learned denoiser, if any, is trained.
+        candidates: by name, fitted.
+        cache: keeps choices.
+        on_choice: called with each choice.
+
+    Raises:
+        InvalidSetting: no candidate fits a sampler, or the first denoiser has one level only.
+    """
+    course = Course(sweep, next(iter(sweep.denoisers)), next(iter(sweep.starts)))
+    found = []
+    for place, (name, sampler) in enumerate(sweep.samplers):
+        if sampler.holds or sampler.brings_levels or sampler.adaptive:
+            continue
+        for steps in sweep.steps_of(sampler):
+            best = _recalled(course, place, steps, candidates, cache)
+            if best is None:
+                best = _best(course, name, place, steps, candidates)
+                if cache is not None:
+                    cache.keep_archive(best.id, {CHOICES: written([best])})
+            on_choice(best)
+            found.append(best)
+    return found
+
+
+def with_best(sweep: Sweep, choices: Sequence[Best]) -> Sweep:
+    """The sweep with these grids as own grids of its samplers."""
+    own = [
+        OwnGrid(sweep.samplers[one.place][1], one.steps, one.levels, one.grid, one.id, one.recipe)
+        for one in choices
+    ]
+    return replace(sweep, own_grids=tuple(own))
+
+
+def written(choices: Sequence[Best]) -> bytes:
+    """The content of a file of choices."""
+    return json.dumps([asdict(one) for one in choices], indent=1).encode()
+
+
+def read(content: bytes) -> list[Best]:
+    """The choices in a file.
+
+    Raises:
+        Exception: it is not the content of such a file.
+    """
+    return [_one(values) for values in json.loads(content)]
+
+
+def _one(values: dict[str, Any]) -> Best:
+    levels = values.pop("levels")
+    return Best(**values, levels=AtTimes(tuple(map(float, levels["times"])), bool(levels["plain"])))
+
+
+def _identities(
+    course: Course, sampler: Sampler, steps: int, candidates: Mapping[str, Grid]
+) -> tuple[str, str]:
+    sweep = course.sweep
+    origin = sweep.origin_of(course.denoiser)
+    recipe = {
+        "choice": EACH_BEST,
+        "candidates": [[name, identity(grid)] for name, grid in candidates.items()],
+        "law": identity(sweep.dataset),
+        "schedule": sweep.schedule,
+        "denoiser": [origin.kind, origin.recipe],
+        "start": sweep.starts[course.start],
+        "final": sweep.final,
+        "size": _size(sweep),
+    }
+    more = {
+        "sampler": sampler,
+        "steps": steps,
+        "denoiser_id": origin.id,
+        "seed": sweep.seed,
+        "dtype": str(sweep.dtype),
+        "device": sweep.device.type,
+        "block": sweep.block,
+        "data_seed": sweep.data_seed,
+        "n_reference": len(sweep.reference),
+        "arithmetic": arithmetic(),
+        "threads": torch.get_num_threads(),
+        "versions": sweep.versions,
+    }
+    return identity({**recipe, **more}), identity(recipe)
+
+
+def _size(sweep: Sweep) -> Size:
+    return replace(Size.of(sweep.dataset.dim), finalists=2, noisy_finalists=1, designs=1)
+
+
+def _recalled(
+    course: Course,
+    place: int,
+    steps: int,
+    candidates: Mapping[str, Grid],
+    cache: Archives | None,
+) -> Best | None:
+    name, sampler = course.sweep.samplers[place]
+    archive, recipe = _identities(course, sampler, steps, candidates)
+    check = partial(_check, archive)
+    files = None if cache is None else cache.recall_archive(archive, check)
+    if files is None:
+        return None
+    (best,) = read(files[CHOICES])
+    return replace(best, sampler=name, place=place, recipe=recipe)
+
+
+def _check(archive: str, files: Mapping[str, bytes]) -> None:
+    (best,) = read(files[CHOICES])
+    if best.id != archive:
+        raise ValueError("it is another choice")
+
+
+def _best(
+    course: Course, name: str, place: int, steps: int, candidates: Mapping[str, Grid]
+) -> Best:
+    sweep, before = course.sweep, course.evaluations
+    sampler = sweep.samplers[place][1]
+    found = [course.entrant(name, sampler, grid, candidates[grid], steps) for grid in candidates]
+    entrants = [one for one in found if isinstance(one, Entrant)]
+    kind = LAWS if sampler.stochastic else PATHS
+    if kind == LAWS and course.why_no_laws is not None:
+        raise InvalidSetting("grids", EACH_BEST, f"null here: {course.why_no_laws}")
+    if not entrants:
+        reason = next(one.reason for one in found if not isinstance(one, Entrant))
+        raise InvalidSetting("grids", EACH_BEST, f"null here: {name} runs on none: {reason}")
+    size = _size(sweep)
+    track = halve(course, kind, entrants, size)
+    designs = int(kind == PATHS and size.designs > 0 and not track.undesigned)
+    best, spent = track.finalists[0].entrant, course.evaluations - before
+    own, recipe = _identities(course, sampler, steps, candidates)
+    levels, choices = at_times(best.levels), len(entrants) + designs
+    return Best(name, place, steps, best.grid, choices, spent, levels, own, recipe)

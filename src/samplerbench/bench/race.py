@@ -1,0 +1,446 @@
+"""A race: which sampler on which grid is the best one for a number of evaluations.
+
+Samplers without noise run on one track and are compared by their paths, samplers with noise on
+another and are compared by their laws; see `course`. The race ends with a sampler with noise only
+if, on the training starts, its law is significantly nearer to the data than that of the best
+sampler without noise.
+
+*Successive halving* (Jamieson and Talwalkar, "Non-stochastic best arm identification and
+hyperparameter optimization", AISTATS 2016, arXiv 1502.07943). All entrants run from a few states.
+The better half stays and runs from as many new states as it had, and so on, until few are left. So
+most of the work is spent on entrants that are hard to tell apart. Entrants with equal outputs are
+one entrant with several names.
+
+*Designed levels.* For the best samplers of the track of paths levels are designed, see `design`,
+and join the finalists, from the same training starts.
+
+*Choice and measurement.* The choice uses training starts. The finalists are then measured from
+held-out starts, and against other data, so the reported numbers have no bias of selection. Two
+means of paths are compared by their ratio, with the paired values a_i and b_i of n starts:
+
+    ln(ā/b̄) ± t·sd(a_i/ā − b_i/b̄)/√n,
+
+and distances of laws by Student's interval over batches with common starts and data. Holm's
+correction is over all comparisons with the winner.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samplerbench.bench.course import BATCHES, CHOICE, MEASUREMENT, Course, Entrant, Refusal
+from samplerbench.bench.design import DESIGNED
+from samplerbench.bench.statistics import Estimate, holm, t_interval
+from samplerbench.errors import InvalidSetting, first_line
+from samplerbench.samplers.base import Sampler
+
+Array = NDArray[np.float64]
+
+#: The tracks.
+PATHS, LAWS = "paths", "laws"
+#: Outputs that differ by less than this, in deviations of the data, are the same.
+SAME = 1e-5
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many states a race uses.
+
+    Args:
+        first: on the track of paths in the first round.
+        batch: in each batch on the track of laws in the first round.
+        finalists: of paths.
+        noisy_finalists: of laws.
+        designs: the number of samplers for which levels are designed.
+        measured: the states of the measurement, on the track of paths.
+        measured_batch: the same in each batch, on the track of laws.
+    """
+
+    first: int = 128
+    batch: int = 32
+    finalists: int = 8
+    noisy_finalists: int = 4
+    designs: int = 4
+    measured: int = 4096
+    measured_batch: int = 512
+
+    @classmethod
+    def of(cls, dim: int) -> Size:
+        """A size that takes minutes for images, and seconds otherwise."""
+        return cls() if dim <= 16 else cls(16, 8, 6, 3, 2, 512, 32)
+
+
+@dataclass
+class Standing:
+    """What a track knows about an entrant.
+
+    Attributes:
+        entrant: the entrant.
+        values: of the choice: one per start (paths), or one per batch of the last round (laws).
+        rounds: in which it ran.
+        same: the labels of entrants with the same outputs.
+        p_value: of its difference from the leader in the round that dropped it; NaN for finalists.
+    """
+
+    entrant: Entrant
+    values: Array
+    rounds: int = 1
+    same: list[str] = field(default_factory=list)
+    p_value: float = math.nan
+
+    @property
+    def mean(self) -> float:
+        """The mean of the values, infinite for runs that diverged."""
+        return float(self.values.mean())
+
+
+@dataclass(frozen=True)
+class Track:
+    """Entrants that are compared by one distance, from the best to the worst.
+
+    Args:
+        kind: `PATHS` or `LAWS`.
+        finalists: those that are left, the best one first.
+        dropped: those that were dropped, the last ones first.
+        undesigned: the samplers for which no levels could be designed.
+    """
+
+    kind: str
+    finalists: Sequence[Standing]
+    dropped: Sequence[Standing]
+    undesigned: Sequence[Refusal] = ()
+
+    @property
+    def undecided(self) -> list[Standing]:
+        """Those that were dropped without a significant difference from the leader."""
+        corrected = holm([standing.p_value for standing in self.dropped])
+        pairs = zip(self.dropped, corrected, strict=True)
+        return [standing for standing, p in pairs if p > 1 - LEVEL]
+
+
+def ratio(a: Array, b: Array) -> Estimate:
+    """ln(ā/b̄) of paired positive values, with its interval; infinite if only one diverged."""
+    top, bottom = float(a.mean()), float(b.mean())
+    if (math.isinf(top) and math.isinf(bottom)) or top == bottom == 0:
+        return Estimate(0.0, 0.0, 0.0, 0.0, math.nan, len(a))
+    if math.isinf(top) or math.isinf(bottom) or top == 0 or bottom == 0:
+        sign = math.inf if top > bottom else -math.inf
+        return Estimate(sign, sign, sign, 0.0, 0.0, len(a))
+    centre = math.log(top / bottom)
+    return t_interval(centre + a / top - b / bottom, LEVEL)
+
+
+def gap(a: Array, b: Array) -> Estimate:
+    """ā − b̄ of paired values, with its interval; infinite if only one diverged."""
+    fine = [bool(np.isfinite(values).all()) for values in (a, b)]
+    if all(fine):
+        return t_interval(a - b, LEVEL)
+    size = 0.0 if not any(fine) else (-math.inf if fine[0] else math.inf)
+    return Estimate(size, size, size, 0.0, 0.0 if size else math.nan, len(a))
+
+
+#: How two entrants of a track are compared.
+COMPARED: Mapping[str, Callable[[Array, Array], Estimate]] = {PATHS: ratio, LAWS: gap}
+
+
+def halve(
+    course: Course,
+    kind: str,
+    entrants: Sequence[Entrant],
+    size: Size,
+    on_run: Callable[[], None] = lambda: None,
+) -> Track:
+    """Choose the finalists of a track on training starts.
+
+    Args:
+        course: runs the entrants.
+        kind: of the track.
+        entrants: all of them for paths without noise.
+        size: of the rounds.
+        on_run: called after each run of an entrant.
+    """
+    compare = COMPARED[kind]
+    keep = size.finalists if kind == PATHS else size.noisy_finalists
+    standings, firsts = list[Standing](), dict[int, Array]()
+    for entrant in entrants:
+        values, some = _values(course, kind, entrant, size, 0)
+        standings.append(Standing(entrant, values))
+        firsts[id(entrant)] = some
+        on_run()
+    standings = _merged(standings, firsts, course.scale * SAME)
+    dropped = list[Standing]()
+    while len(standings) > keep:
+        half = max(keep, math.ceil(len(standings) / 2))
+        leader, lost = standings[0], standings[half:]
+        for standing in lost:
+            standing.p_value = compare(standing.values, leader.values).p_value
+        dropped = [*lost, *dropped]
+        standings = standings[:half]
+        for standing in standings:
+            values, _ = _values(course, kind, standing.entrant, size, standing.rounds)
+            standing.values = np.append(standing.values, values) if kind == PATHS else values
+            standing.rounds += 1
+            on_run()
+        standings.sort(key=_by_mean)
+    undesigned = list[Refusal]()
+    if kind == PATHS and size.designs > 0:
+        found, undesigned = _designed(course, standings, size)
+        standings = sorted([*standings, *found], key=_by_mean)
+        for standing in standings[keep:]:
+            standing.p_value = compare(standing.values, standings[0].values).p_value
+        standings, dropped = standings[:keep], [*standings[keep:], *dropped]
+    return Track(kind, standings, dropped, undesigned)
+
+
+def _designed(
+    course: Course, standings: Sequence[Standing], size: Size
+) -> tuple[list[Standing], list[Refusal]]:
+    """The best samplers on levels of their own, from the training starts of the standings."""
+    best: dict[Sampler, Standing] = {}
+    for standing in standings:
+        best.setdefault(standing.entrant.sampler, standing)
+    found, refused = list[Standing](), list[Refusal]()
+    for sampler, standing in list(best.items())[: size.designs]:
+        entrant = standing.entrant
+        try:
+            levels = course.designed(entrant)
+        except InvalidSetting as error:
+            refused.append(Refusal(entrant.label, first_line(error)))
+            continue
+        own = Entrant(entrant.name, sampler, DESIGNED, levels)
+        rounds = [_values(course, PATHS, own, size, n)[0] for n in range(standing.rounds)]
+        found.append(Standing(own, np.concatenate(rounds), standing.rounds))
+    return found, refused
+
+
+def _by_mean(standing: Standing) -> float:
+    return standing.mean
+
+
+def run_count(entrants: Sequence[Entrant], size: Size) -> int:
+    """The largest number of runs of `choose`."""
+    noisy = sum(one.sampler.stochastic for one in entrants)
+    total = 0
+    for left, keep in (
+        (len(entrants) - noisy, size.finalists),
+        (noisy, size.noisy_finalists),
+    ):
+        total += left
+        while left > keep:
+            left = max(keep, math.ceil(left / 2))
+            total += left
+    return total
+
+
+def _values(
+    course: Course, kind: str, entrant: Entrant, size: Size, round_: int
+) -> tuple[Array, Array]:
+    """The values of an entrant's runs in a round, and its first outputs."""
+    if kind == PATHS:
+        # as many new states as in all rounds before
+        count = size.first * 2 ** max(round_ - 1, 0)
+        x = course.outputs(entrant, CHOICE, round_, count)
+        return course.paths(entrant, x, CHOICE, round_), x[:8].double().cpu().numpy()
+    count = size.batch * 2**round_
+    return laws(course, entrant, CHOICE, round_, count)
+
+
+def laws(
+    course: Course, entrant: Entrant, purpose: str, round_: int, count: int
+) -> tuple[Array, Array]:
+    """The distances of laws in every batch, shape (BATCHES,), and the first outputs."""
+    x = course.outputs(entrant, purpose, LAW_BLOCKS + round_, BATCHES * count)
+    parts = enumerate(torch.split(x, count))
+    values = np.array([course.laws(part, purpose, batch) for batch, part in parts])
+    return values, x[:8].double().cpu().numpy()
+
+
+#: Blocks of the track of laws begin here; those of paths are the numbers of rounds.
+LAW_BLOCKS = 100
+
+
+def _merged(
+    standings: Sequence[Standing], firsts: Mapping[int, Array], tolerance: float
+) -> list[Standing]:
+    """The standings from the best to the worst; entrants with equal outputs become one.
+
+    It has the first name in the order of the entrants.
+    """
+    kept = list[Standing]()
+    for standing in standings:
+        x = firsts[id(standing.entrant)]
+        equal = next((one for one in kept if _near(firsts[id(one.entrant)], x, tolerance)), None)
+        if equal is None:
+            kept.append(standing)
+        else:
+            equal.same.append(standing.entrant.label)
+    return sorted(kept, key=_by_mean)
+
+
+def _near(first: Array, second: Array, tolerance: float) -> bool:
+    return bool((np.abs(first - second) <= tolerance).all())  # false for NaN
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement on held-out starts.
+
+    Attributes:
+        standing: whose.
+        kind: the distance: of `PATHS` or `LAWS`.
+        mean: the squared distance, in units of the data: d² of paths, or that of laws.
+        lower: end of its interval.
+        upper: end of its interval.
+        compared: its difference from the winner: ln of the ratio of d², or the difference.
+        p_holm: of it, corrected; NaN for the winner.
+    """
+
+    standing: Standing
+    kind: str
+    mean: float
+    lower: float
+    upper: float
+    compared: Estimate
+    p_holm: float
+
+    @property
+    def apart(self) -> bool:
+        """Whether it differs significantly from the winner."""
+        return self.p_holm <= 1 - LEVEL
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of a race.
+
+    Attributes:
+        winner: chosen on training starts.
+        kind: the distance by which it is compared with the others of its track.
+        measured: the finalists and the default, by both distances where both are known.
+        tracks: by their kinds; one may be missing.
+        converged_to: the change of the converged run if it has half as many steps, as d.
+    """
+
+    winner: Standing
+    kind: str
+    measured: Sequence[Measured]
+    tracks: Mapping[str, Track]
+    converged_to: float
+
+    def of(self, standing: Standing, kind: str) -> Measured | None:
+        """One of the measurements, or None."""
+        fitting = (one for one in self.measured if one.standing is standing and one.kind == kind)
+        return next(fitting, None)
+
+
+def race(
+    course: Course,
+    entrants: Sequence[Entrant],
+    size: Size,
+    default: Entrant | None = None,
+    on_run: Callable[[], None] = lambda: None,
+) -> Verdict:
+    """Choose the best entrant, then measure it.
+
+    Args:
+        course: runs the entrants.
+        entrants: at least one.
+        size: of the race.
+        default: one of the entrants, which is measured in any case.
+        on_run: called after each run of an entrant in the choice.
+    """
+    tracks = choose(course, entrants, size, on_run)
+    winner, kind = _winner(course, tracks, size)
+    return measure(course, tracks, winner, kind, size, default)
+
+
+def choose(
+    course: Course,
+    entrants: Sequence[Entrant],
+    size: Size,
+    on_run: Callable[[], None] = lambda: None,
+) -> dict[str, Track]:
+    """The tracks after all rounds; see `halve`."""
+    sides = {
+        PATHS: [one for one in entrants if not one.sampler.stochastic],
+        LAWS: [one for one in entrants if one.sampler.stochastic],
+    }
+    return {kind: halve(course, kind, own, size, on_run) for kind, own in sides.items() if own}
+
+
+def _winner(course: Course, tracks: Mapping[str, Track], size: Size) -> tuple[Standing, str]:
+    """The best entrant by training starts: the one without noise, unless it is worse."""
+    first = {kind: track.finalists[0] for kind, track in tracks.items()}
+    if LAWS not in first:
+        return first[PATHS], PATHS
+    if PATHS not in first:
+        return first[LAWS], LAWS
+    rounds = first[LAWS].rounds
+    count = size.batch * 2 ** (rounds - 1)
+    values, _ = laws(course, first[PATHS].entrant, CHOICE, rounds - 1, count)
+    better = gap(first[LAWS].values, values)
+    noisy = better.mean < 0 and better.p_value <= 1 - LEVEL
+    return (first[LAWS], LAWS) if noisy else (first[PATHS], PATHS)
+
+
+def measure(
+    course: Course,
+    tracks: Mapping[str, Track],
+    winner: Standing,
+    kind: str,
+    size: Size,
+    default: Entrant | None = None,
+) -> Verdict:
+    """Measure the winner, the other finalists and the default on held-out starts."""
+    quiet = list(tracks[PATHS].finalists) if PATHS in tracks else []
+    noisy = list(tracks[LAWS].finalists) if LAWS in tracks else []
+    if default is not None:
+        own = noisy if default.sampler.stochastic else quiet
+        if not any(one.entrant is default for one in own):
+            everyone = tracks[LAWS if default.sampler.stochastic else PATHS].dropped
+            own += [one for one in everyone if one.entrant is default]
+    both = [*noisy, *(one for one in quiet if one is quiet[0] or one.entrant is default)]
+    by_paths = {id(one): _held_out_paths(course, one.entrant, size) for one in quiet}
+    by_laws = (
+        {id(one): laws(course, one.entrant, MEASUREMENT, 0, size.measured_batch)[0] for one in both}
+        if noisy
+        else {}
+    )
+    compared = list[tuple[Standing, str, Array, Estimate]]()
+    for one in quiet:
+        own_values = by_paths[id(one)]
+        by = ratio(own_values, by_paths[id(winner)]) if kind == PATHS else _NOTHING
+        compared.append((one, PATHS, own_values, by))
+    for one in both if noisy else []:
+        own_values = by_laws[id(one)]
+        compared.append((one, LAWS, own_values, gap(own_values, by_laws[id(winner)])))
+    corrected = holm([math.nan if one is winner else by.p_value for one, *_, by in compared])
+    measured = [
+        Measured(one, by_kind, *_interval(values), by, float(p))
+        for (one, by_kind, values, by), p in zip(compared, corrected, strict=True)
+    ]
+    converged = course.converged_to(quiet[0].entrant, size.first) if quiet else math.nan
+    return Verdict(winner, kind, measured, tracks, converged)
+
+
+_NOTHING = Estimate(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+
+
+def _held_out_paths(course: Course, entrant: Entrant, size: Size) -> Array:
+    x = course.outputs(entrant, MEASUREMENT, 0, size.measured)
+    return course.paths(entrant, x, MEASUREMENT, 0)
+
+
+def _interval(values: Array) -> tuple[float, float, float]:
+    """Mean and interval."""
+    if not np.isfinite(values).all():
+        return math.inf, math.inf, math.inf
+    own = t_interval(values, LEVEL)
+    return own.mean, own.lower, own.upper

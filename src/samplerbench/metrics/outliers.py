@@ -1,0 +1,93 @@
+"""The share of samples outside the region of highest density that has nearly all of the law's mass.
+
+With c the level-quantile of ln p(Y) under the law, a share `level` of the law lies where ln p < c:
+
+    p̂ = #{i : ln p(xᵢ) < c}/n,    value = |p̂ − level| .
+
+More samples there are outliers; fewer mean that the samples avoid the tails of the law, as with
+strong guidance. `info` has both shares, the standard error of n independent draws, and the mean of
+ln p over the samples minus that over the law (in nats):
+
+    share: p̂,    truth: level,    standard_error: √(level(1 − level)/n),    log_density_gap .
+
+c is estimated from draws of the law, with an error that is that of as many samples.
+
+Cost: one log-density per sample, and `draws` of them once. Fresh draws have a value of about
+√(2·level(1 − level)/(πn)).
+
+Reference: T. Karras, M. Aittala, T. Kynkäänniemi, J. Lehtinen, T. Aila, S. Laine, Guiding a
+Diffusion Model with a Bad Version of Itself, NeurIPS 2024 (arXiv 2406.02507), Section 3 (outliers
+of a toy law, without a number).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from samplerbench.datasets.base import Dataset
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.metrics.base import Distance, LawMetric, Measurement
+
+#: States whose log-density is computed at once.
+_PIECE = 10_000
+
+
+@dataclass(frozen=True)
+class Outliers(LawMetric):
+    """The difference between the samples' and the law's share of low density; no units.
+
+    Args:
+        level: the share of the law outside the region, between 0 and 1.
+        draws: of the law, from which the edge of the region is found.
+    """
+
+    is_wasserstein: ClassVar[bool] = False
+    level: float = 0.01
+    draws: int = 100_000
+
+    def __post_init__(self) -> None:
+        require(0 < self.level < 1, "level", self.level, "between 0 and 1")
+        allowed = f"at least {math.ceil(10 / self.level)}, 10 / level"
+        require(self.draws * self.level >= 10, "draws", self.draws, allowed)
+
+    def why_incompatible(self, dataset: Dataset) -> str | None:
+        other = "; use metric=sliced"
+        if not dataset.can_be_drawn:
+            return f"outliers needs draws of the law{other}"
+        try:
+            dataset.log_density(dataset.draws(1, "outliers", 0))
+        except InvalidSetting:
+            return f"outliers needs a law with a known density{other}"
+        return None
+
+    def prepare(self, dataset: Dataset, seed: int) -> Distance:
+        logs = _log_density(dataset, dataset.draws(self.draws, "outliers", seed))
+        return _OutliersDistance(self.level, dataset, logs)
+
+
+class _OutliersDistance(Distance):
+    def __init__(self, level: float, dataset: Dataset, logs: Tensor) -> None:
+        super().__init__(dataset.dim)
+        self._level, self._dataset = level, dataset
+        self._edge, self._mean = float(logs.quantile(level)), float(logs.mean())
+
+    def measure(self, samples: Tensor) -> Measurement:
+        logs = _log_density(self._dataset, samples.double().cpu())
+        share = float((logs < self._edge).double().mean())
+        value = abs(share - self._level)
+        info = {
+            "share": share,
+            "truth": self._level,
+            "standard_error": math.sqrt(self._level * (1 - self._level) / len(samples)),
+            "log_density_gap": float(logs.mean()) - self._mean,
+        }
+        return Measurement(value, value, value, None, 0, info)
+
+
+def _log_density(dataset: Dataset, points: Tensor) -> Tensor:
+    return torch.cat([dataset.log_density(piece).double() for piece in torch.split(points, _PIECE)])
