@@ -53,7 +53,7 @@ from samplerbench.samplers.base import Sampler
 Vector = NDArray[np.float64]
 
 #: Candidate grids of one design, at most.
-BUDGET = 240
+BUDGET = 160
 #: Numbers of starts: of the optimiser, of the choice among its grids, and for the result.
 PATHS, CHOICE, HELD_OUT = 192, 512, 2000
 #: The smallest share of the range of ln κ between two levels.
