@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import inspect
 import json
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
@@ -35,6 +37,7 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import GeometricVE, NoiseSchedule, Rectified, VPLinear
 from samplerbench.core.targets import Target
+from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.density import Density
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.empirical import Empirical
@@ -43,6 +46,7 @@ from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.mixture import mixture
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.metrics.features import Features
 from samplerbench.metrics.fid import FID
 from samplerbench.metrics.kid import KID
@@ -51,6 +55,14 @@ from samplerbench.verify import orders
 from samplerbench.verify.contract import CONTRACTS
 
 torch.set_num_threads(1)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files whose tests are all left out are not imported, which takes seconds in each process."""
+    chosen = config.getoption("markexpr")
+    is_bench = collection_path.name == "benchmarks" and "not bench" in chosen
+    is_slow = collection_path.name == "test_fuzz.py" and "not slow" in chosen
+    return True if is_bench or is_slow else None
 
 
 @pytest.fixture(autouse=True)
@@ -67,11 +79,23 @@ def no_time_is_lost() -> Iterator[None]:
     """A process that runs a thousand tests leaves out what only costs time in each of them.
 
     Imported modules are not searched for garbage again and again, files are not forced onto the
-    disk (tests of a full disk put their own `os.fsync` here), and a config that does not set
-    `hydra.mode` is not composed a second time in order to know it.
+    disk (tests of a full disk put their own `os.fsync` here), a yaml file of conf/ is parsed once,
+    and a config that does not set `hydra.mode` is not composed a second time in order to know it.
     """
+    conf, parse, parsed = str(folders.conf_directory()), yaml.load, {}
+
+    def load(stream: Any, Loader: Any) -> Any:
+        name = str(getattr(stream, "name", ""))
+        if not name.startswith(conf):
+            return parse(stream, Loader)
+        key = name, Loader.__name__
+        if key not in parsed:
+            parsed[key] = parse(stream, Loader)
+        return copy.deepcopy(parsed[key])
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        patch.setattr(yaml, "load", load)
         asked = Hydra.get_mode
 
         def get_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
@@ -253,6 +277,16 @@ THREE: tuple[type[NoiseSchedule], ...] = (GeometricVE, VPLinear, Rectified)
 def any_member(request: pytest.FixtureRequest) -> tuple[str, Any]:
     kind, build = request.param()
     return kind, build()
+
+
+@walk(members("dataset"))
+def any_dataset(request: pytest.FixtureRequest) -> Dataset:
+    return request.param()
+
+
+@walk(members("metric"))
+def any_metric(request: pytest.FixtureRequest) -> Metric | LawMetric:
+    return request.param()
 
 
 @walk({repr(path): lambda path=path: path for path in SCHEDULES})

@@ -216,11 +216,11 @@ def test_samples_are_scored_as_by_the_command(tmp_path):
     good = LAW.draws(300, "mine", 1).numpy()
     np.save(tmp_path / "good.npy", good)
     out = tmp_path / "scores.json"
-    words = ["dataset=grid_mixture", "metric=[sliced,energy]", f"out={out}"]
+    words = ["dataset=grid_mixture", "metric=[sliced,energy]", f"out={out}", "n_reference=1000"]
     score_command([str(tmp_path / "good.npy"), *words])
     wanted = pd.read_json(out)
     sets = {"array": good, "file": tmp_path / "good.npy", "wide": torch.from_numpy(1.5 * good)}
-    table = sb.score(sets, "grid_mixture", metrics=["sliced", "energy"])
+    table = sb.score(sets, "grid_mixture", metrics=["sliced", "energy"], n_reference=1000)
     for name in ("array", "file"):
         own = table[(table["samples"] == name) & (table["kind"] == "distance")]
         assert list(own["verdict"]) == list(wanted["verdict"])

@@ -180,5 +180,6 @@ def test_every_member_says_what_it_is_and_names_this_package_only():
         path = CONF / group / f"{member}.yaml"
         lines = path.read_text().splitlines()[:2]
         assert any(line.startswith("# ") and "@package" not in line for line in lines), path
+        assert group not in SEVERAL or f"# @package {group}.{member}" in lines, path
         node = OmegaConf.to_container(OmegaConf.load(path))
         assert all(target.startswith("samplerbench.") for target in targets(node)), path

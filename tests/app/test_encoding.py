@@ -38,7 +38,7 @@ def test_a_job_is_printed_with_replacements_and_its_files_are_whole(
     command, in_ascii, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    words = (*TINY, "start=exact", "denoiser=oracle", "metric=[sliced,exact_w2]")
+    words = (*TINY, "start=exact", "denoiser=oracle", "metric=sliced", "sampler.ddim.eta=[0.5,1]")
     assert command(*words, "hydra.run.dir=utf") == 0
     status, out = in_ascii(*words, "hydra.run.dir=ascii")
     assert status == 0

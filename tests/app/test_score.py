@@ -96,10 +96,10 @@ LAWS = {
 def test_perfect_samples_are_outside_as_rarely_as_promised(law, count, most):
     """2.5 % a side from 39 draws on, for any law; near that for fewer, of which t₃ has most."""
     rng = np.random.default_rng(0)
-    floors, more = LAWS[law](rng, 4000, count), LAWS[law](rng, 4000)
+    floors, more = LAWS[law](rng, 2000, count), LAWS[law](rng, 2000)
     low, high = np.transpose([prediction(floor) for floor in floors])
     for outside in (more > high, more < low):
-        assert outside.mean() <= most + 3 * (most * (1 - most) / 4000) ** 0.5
+        assert outside.mean() <= most + 3 * (most * (1 - most) / 2000) ** 0.5
     if law != "t3":
         assert (more > high).mean() > 0.01
 

@@ -21,7 +21,7 @@ from samplerbench.bench.store import CLOCKS
 WORDS = [
     "experiment=tiny",
     "logger=none",
-    "trainer.steps=60",
+    "trainer.steps=20",
     "trainer.log_every=5",
     "n_samples=50",
 ]

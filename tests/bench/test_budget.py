@@ -1,6 +1,7 @@
 """The error budget: identities that hold exactly, closed forms on Gaussians, published numbers."""
 
 import math
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -31,6 +32,7 @@ from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.energy import Energy
+from samplerbench.metrics.kl_law import KLLaw
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.mmd import MMD
 from samplerbench.metrics.nearest_training import NearestTraining
@@ -651,7 +653,7 @@ def test_what_does_not_fit_is_blamed_and_said_first(dataset, said, dominates):
     of = budget(
         dataset,
         [("heun", Heun())],
-        steps=[16, 36],
+        steps=[36],
         n_samples=250,
         converged_steps=40,
         reference=dataset.draws(1000, "evaluation", 0),
@@ -751,3 +753,44 @@ def test_a_budget_of_exact_laws_needs_no_points_of_the_data():
     assert "start dominates: prior mismatch: raise schedule.sigma_max" in "\n".join(
         verdict(of, rows)
     )
+
+
+def test_a_budget_in_nats_has_the_words_of_its_page():
+    """The limit is far below all distances, so its tolerance is a share of the smallest of them."""
+    of = budget(
+        gaussian(MEAN, COVARIANCE),
+        [("ddim", DDIM(0.0))],
+        learned=False,
+        metrics={"kl_law": KLLaw()},
+        n_samples=128,
+        repetitions=2,
+    )
+    rows = table(of)
+    (line,) = convergence(rows, of.converged_steps, of.tolerance).to_dict("records")
+    totals = parts(rows, of.converged_steps).set_index(["part", "steps"])["mean"]["total"]
+    at_limit = rows[rows["sampler"].eq("ODE limit") & rows["steps"].eq(2 * of.converged_steps)]
+    assert at_limit[at_limit["start"] == "exact"]["value"].max() < 1e-3 * totals.min()
+    assert line["state"] == "converged"
+    assert line["allowed"] == pytest.approx(of.tolerance * totals.min())
+    text = "\n".join(verdict(of, rows))
+    number = r"0\.\d{1,4}"
+    terms = f"{number} = 0.0+ floor \\+{number} start \\+{number} discretisation"
+    assert re.search(terms, text), text
+    assert f"{100 * of.tolerance:g} % of the smallest distance of the budget" in text
+
+
+def test_exact_laws_need_no_repetitions():
+    law = gaussian_spectrum(dim=3)
+    of = budget(
+        law,
+        [("ddim", DDIM(0.0))],
+        learned=False,
+        metrics={"w2_law_gaussian": W2LawGaussian()},
+        repetitions=1,
+        floor_repetitions=0,
+    )
+    rows = table(of)
+    lines = verdict(of, rows)
+    assert not [one for one in lines if "± 0" in one or "not converged" in one.lower()]
+    found = parts(rows, of.converged_steps)
+    assert (found["lower"] == found["mean"]).all()

@@ -91,12 +91,12 @@ def test_on_a_gaussian_it_is_the_closed_form(sampler, schedule):
     torch.testing.assert_close(found.values, p.log_prob(y) - q.log_prob(y), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [(DDIM(0.0), 9), (Heun(), 16)])
-def test_on_a_mixture_it_is_the_integral_over_the_start(sampler, steps):
+@pytest.mark.parametrize(("sampler", "steps", "side"), [(DDIM(0.0), 9, 361), (Heun(), 16, 241)])
+def test_on_a_mixture_it_is_the_integral_over_the_start(sampler, steps, side):
     """By a grid over the start's plane, with Jacobians by differences."""
     law, schedule = grid_mixture(), EDM(10.0)
     levels, oracle = KARRAS(schedule, steps), law.oracle(EDM(10.0))
-    side = torch.linspace(-45, 45, 361, dtype=torch.float64)
+    side = torch.linspace(-45, 45, side, dtype=torch.float64)
     x = torch.cartesian_prod(side, side)
     h = 1e-5
 
@@ -132,7 +132,9 @@ def test_the_values_are_those_of_other_implementations(start, kind):
         assert found[number].status == "ok"
         half = 2 * json_of(found[number])["half_width"]
         assert found[number].value == pytest.approx(value, abs=half + 0.05 * value)
-        assert json_of(found[number])["mean_ratio"] == pytest.approx(1, abs=0.05)
+        info = json_of(found[number])
+        assert info["mean_ratio"] == pytest.approx(1, abs=0.05)
+        assert abs(info["mean_ratio"] - 1) < 2 * info["mean_ratio_half_width"] + 1e-3
 
 
 def json_of(row):
@@ -224,6 +226,23 @@ def test_the_estimates_are_those_of_known_laws():
         assert 0 <= KLLaw().estimate(values).value < 0.01
 
 
+def test_pieces_of_the_points_change_no_estimate(monkeypatch):
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 3
+    whole = KLLaw().estimate(values)
+    excess = values.expm1()
+    both = torch.stack([-values, excess])
+    covariance = both.cov()
+    coefficient = float(-covariance[0, 1] / covariance[1, 1])
+    terms = coefficient * excess - values
+    assert whole.value == pytest.approx(float(terms.mean()), rel=1e-12)
+    assert whole.info["coefficient"] == pytest.approx(coefficient, rel=1e-12)
+    assert whole.info["half_width"] == pytest.approx(1.96 * float(terms.std()) / 1000**0.5)
+    monkeypatch.setattr("samplerbench.metrics.kl_law.PIECE", 64)
+    pieces = KLLaw().estimate(values)
+    assert pieces.value == pytest.approx(whole.value, rel=1e-12)
+    assert dict(pieces.info) == pytest.approx(dict(whole.info), rel=1e-12)
+
+
 def test_four_wells_have_a_density():
     law = FourWellBoltzmann()
     found = ratios(sweep_of(law, [Heun()], [30], start="exact", n=512))
@@ -238,10 +257,10 @@ def test_the_budget_adds_up_in_nats():
         starts={"exact": Exact(), "prior": Prior()},
         repetitions=2,
     )
-    budget = Budget(sweep, converged_steps=100)
+    budget = Budget(sweep, converged_steps=60)
     rows = budget.run()
     assert len(rows) == budget.row_count()
-    lines = parts(as_table(vars(row) for row in rows), 100)
+    lines = parts(as_table(vars(row) for row in rows), 60)
     means = lines[lines["metric"] == "kl"].set_index("part")["mean"]
     assert means["total"] == pytest.approx(0.260, rel=0.05)
     assert means["start"] == pytest.approx(0.1256, rel=0.05)

@@ -276,10 +276,10 @@ def test_a_sweep_has_one_row_for_a_cell():
 def test_a_budget_adds_up_without_intervals():
     metrics = {"kl": KLLaw(), "w": WOutput1D()}
     sweep = sweep_of([DDIM(1.0), Heun()], [5, 9], metrics=metrics, floor_repetitions=0)
-    budget = Budget(sweep, converged_steps=20)
+    budget = Budget(sweep, converged_steps=10)
     rows = budget.run()
     assert len(rows) == budget.row_count() == 2 * 2 * 2 * 2 + 2 * (2 * 2 + 1)
-    lines = parts(as_table(vars(row) for row in rows), 20)
+    lines = parts(as_table(vars(row) for row in rows), 10)
     assert (lines["lower"] == lines["upper"]).all()
     means = lines.set_index(["metric", "sampler", "steps", "part"])["mean"]
     summed = means.drop(index="total", level="part").groupby(level=[0, 1, 2]).sum()

@@ -19,7 +19,7 @@ from samplerbench.bench.rounding import difference, distance, plain, sum_of
         (1.2e-7, 3.4e-8, "1.20e-07 ± 3.4e-08"),
         (-0.0001, 0.03, "0.000 ± 0.030"),  # and never -0.000
         (-0.015, 0.031, "-0.015 ± 0.031"),
-        (0.1234, 0.0, "0.1234 ± 0"),
+        (0.12344, 0.0, "0.1234"),  # exact
         (3.0512, math.nan, "3.05"),
         (math.nan, math.nan, "–"),
     ],
@@ -49,4 +49,6 @@ def test_numbers_that_add_up_have_as_many_digits():
     assert sum_of(2.5e-6, [-1.0e-6]) == ["0.00000250", "-0.00000100"]
     assert sum_of(126.02, [0.473, 125.1]) == ["126.02", "0.47", "125.10"]
     assert sum_of(20556.1, [3000.0, 17556.1]) == ["20600", "3000", "17600"]
+    # a first part of less than a thousandth has no digits of its own
+    assert sum_of(0.1353, [8e-6, 0.126, 0.0093]) == ["0.135", "0.000", "0.126", "0.009"]
     assert sum_of(0.0, [0.0]) == ["0", "0"]

@@ -38,9 +38,7 @@ from samplerbench.verify.exact_law import gaussian_w2, output_law
 LAW = gaussian_spectrum(dim=8, exponent=2.0)
 
 
-@pytest.mark.parametrize(
-    "schedule", [EDM(10.0), VPLinear(), Rectified()], ids=lambda s: type(s).__name__
-)
+@pytest.mark.parametrize("schedule", [EDM(10.0), Rectified()], ids=lambda s: type(s).__name__)
 def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
     law = GaussianSpectrum(LAW.variances, torch.linspace(-1, 2, 8).double())
     dense = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist())
@@ -194,10 +192,10 @@ def test_spectra_from_files(tmp_path):
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(4, 4))
     sigma, mu = matrix @ matrix.T, rng.normal(size=4)
-    np.save(tmp_path / "eigenvalues.npy", [3.0, 2.0, 0.0, -1e-16])
+    np.save(tmp_path / "eigenvalues.npy", [3, 2])
     np.save(tmp_path / "covariance.npy", sigma)
     np.savez(tmp_path / "fid.npz", mu=mu, sigma=sigma)
-    assert gaussian_spectrum(str(tmp_path / "eigenvalues.npy")).variances.tolist() == [3, 2, 0, 0]
+    assert gaussian_spectrum(str(tmp_path / "eigenvalues.npy")).variances.tolist() == [3, 2]
     eigenvalues = np.linalg.eigvalsh(sigma)[::-1]
     for name in ("covariance.npy", "fid.npz"):
         law = gaussian_spectrum(str(tmp_path / name))
@@ -208,9 +206,14 @@ def test_spectra_from_files(tmp_path):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        ([1.0, -2.0], "1 of them negative or not finite"),
-        ([1.0, np.nan], "1 of them negative or not finite"),
-        ([[1.0, 1.0], [1.0, 1.0]], "not singular"),
+        ([1.0, -2.0], r"\(from -2 to 1\): must be .* above 0"),
+        ([1.0, np.nan], "finite and above 0"),
+        ([1.0, 0.0], r"\(from 0 to 1\): must be .* above 0"),
+        ([[1.0, 0.0], [0.0, 0.0]], r"\(from 0 to 1\): must be .* above 0"),
+        ([], "not empty"),
+        (np.zeros((0, 0)), "not empty"),
+        ([1.0, 2.0 + 1j], "real numbers are needed, and these are complex128"),
+        (["a"], "real numbers are needed"),
         ([[1.0, 0.5], [0.0, 1.0]], "symmetric"),
         ([[[1.0]]], r"eigenvalues \(dim,\) or a covariance"),
     ],

@@ -139,7 +139,7 @@ def budgets():
     for final in ("none", "denoise"):
         sweep = sweep_of(law, [DDIM(0.0)], [8, 16], metrics, final=final)
         sweep = replace(sweep, starts=starts, repetitions=2, n_samples=256, block=256)
-        budget = Budget(sweep, converged_steps=64)
+        budget = Budget(sweep, converged_steps=32)
         rows = budget.run()
         assert len(rows) == budget.row_count()
         assert all(row.status == "ok" for row in rows)
@@ -149,7 +149,7 @@ def budgets():
 
 def test_truncation_is_a_part_of_the_budget(budgets):
     budget, table = budgets["none"]
-    lines = parts(table, 64).set_index(["metric", "kind", "steps", "part"])["mean"].sort_index()
+    lines = parts(table, 32).set_index(["metric", "kind", "steps", "part"])["mean"].sort_index()
     for metric in ("w2", "kl_law"):
         own = lines[metric, "difference", 16]
         names = [part for part in PARTS if part in own.index]
@@ -183,10 +183,10 @@ def test_truncation_is_a_part_of_the_budget(budgets):
 
 def test_there_is_none_where_runs_end_at_the_denoised_state(budgets):
     _, table = budgets["denoise"]
-    lines = parts(table, 64)
+    lines = parts(table, 32)
     assert "truncation" not in set(lines["part"])
     # the two budgets have one floor: that of the run that goes on to x̂₀
-    other = parts(budgets["none"][1], 64)
+    other = parts(budgets["none"][1], 32)
     floors = [
         of[(of["part"] == "floor") & (of["metric"] == "kl_law")]["mean"].iloc[0]
         for of in (lines, other)

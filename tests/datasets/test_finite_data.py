@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import pickle
 from itertools import combinations
@@ -11,11 +12,11 @@ import pandas as pd
 import pytest
 import torch
 from torch import float64
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from samplerbench.core.grids import Level
-from samplerbench.core.models import IsotropicMixtureOracle
 from samplerbench.core.schedules import EDM, Rectified
-from samplerbench.datasets.chunked import ChunkedMixtureOracle
 from samplerbench.datasets.divided import PARTS, Divided
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.file import from_file, read_points
@@ -57,43 +58,82 @@ def test_ideal_denoiser(cloud, states, alpha, sigma):
     torch.testing.assert_close(model.score(x, at), gradient, rtol=1e-7, atol=1e-8 / sigma)
 
 
-def test_chunks_change_nothing(cloud, states):
+@pytest.mark.parametrize("sigma", [0.02, 0.5, 80.0])
+def test_no_state_depends_on_its_neighbours(states, sigma):
+    """At its place in a batch, also where some states see few points and others see many."""
+    points = torch.cat([states(2000, 128), 0.01 * states(200, 128)])
+    model, at = Empirical(points).oracle(EDM(80.0)), Level(0.5, 1.0, sigma)
+    x = points[::50] + sigma * torch.linspace(0, 1, 44)[:, None] * states(44, 128)
+    other = x.clone()
+    other[1::2] += sigma * states(22, 128)
+    for name in ("denoiser", "log_density"):
+        ours, theirs = (getattr(model, name)(batch, at) for batch in (x, other))
+        assert torch.equal(ours[::2], theirs[::2])
+        assert not torch.equal(ours[1::2], theirs[1::2])
+    x0_hat, log_q = ideal(points, x, 1.0, sigma)
+    torch.testing.assert_close(model.denoiser(x, at), x0_hat, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(model.log_density(x, at), log_q, rtol=1e-11, atol=1e-11)
+
+
+def test_pieces_change_nothing(states, monkeypatch):
     """Whatever the batch's shape, and where every state has a level of its own."""
-    schedule = Rectified()
-    ones = torch.ones(300, dtype=float64)
-    whole = IsotropicMixtureOracle(schedule, ones, cloud, 0.1 * ones)
-    for rows in (1, 7, 1000):
-        chunked = ChunkedMixtureOracle(whole, entries=300 * rows)
-        for shape in ((3,), (20, 3), (4, 5, 3), (0, 3)):
-            x = states(*shape)
-            at = Level(0.5, 0.5, 0.5)
-            torch.testing.assert_close(
-                chunked.denoiser(x, at), whole.denoiser(x, at), rtol=1e-12, atol=1e-12
-            )
-            torch.testing.assert_close(chunked.log_density(x, at), whole.log_density(x, at))
+    schedule, points = Rectified(), states(300, 3)
+    whole = Empirical(points).oracle(schedule)
+    for rows in (1, 7):
+        monkeypatch.setattr("samplerbench.core.models.ENTRIES", 300 * rows)
+        pieces = Empirical(points).oracle(schedule)
         t = torch.linspace(0.1, 0.9, 20, dtype=float64).reshape(4, 5, 1)
-        at, x = Level(t, *schedule(t)), states(4, 5, 3)
-        torch.testing.assert_close(
-            chunked.denoiser(x, at), whole.denoiser(x, at), rtol=1e-12, atol=1e-12
-        )
-        torch.testing.assert_close(chunked.log_density(x, at), whole.log_density(x, at))
-    assert chunked.denoiser(x.float(), at).dtype == torch.float32
+        cases = [(states(*shape), Level(0.5, 0.5, 0.5)) for shape in ((3,), (4, 5, 3), (0, 3))]
+        cases.append((states(4, 5, 3), Level(t, *schedule(t))))
+        for x, at in cases:
+            for name in ("denoiser", "score", "log_density"):
+                value, expected = (getattr(model, name)(x, at) for model in (pieces, whole))
+                assert value.shape == (x.shape if name != "log_density" else x.shape[:-1])
+                torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    assert pieces.denoiser(x.float(), at).dtype == torch.float32
 
 
-def test_memory_is_bounded(states, monkeypatch):
-    """10 000 points and a block of 1 000 states: no table has more than 8 MB."""
-    sizes = []
-    inner = IsotropicMixtureOracle.denoiser
+@pytest.mark.parametrize("dim", [2, 40])
+def test_memory_is_bounded(states, dim):
+    """10 000 points and 250 states: no new tensor has more than 16 MB."""
+    sizes = [0]
 
-    def spy(self, x, level):
-        sizes.append(len(x) * len(self.means))
-        return inner(self, x, level)
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            inputs = {a.untyped_storage().data_ptr() for a in args if isinstance(a, torch.Tensor)}
+            if isinstance(out, torch.Tensor) and out.untyped_storage().data_ptr() not in inputs:
+                sizes.append(out.untyped_storage().nbytes())
+            return out
 
-    monkeypatch.setattr(IsotropicMixtureOracle, "denoiser", spy)
-    model = Empirical(states(10_000, 2)).oracle(EDM(80.0))
-    assert model.denoiser(states(1000, 2), Level(0.5, 1.0, 0.5)).shape == (1000, 2)
-    assert sum(sizes) == 10_000 * 1000
-    assert 8 * max(sizes) <= 8e6
+    points = torch.rand(10_000, dim, dtype=float64, generator=torch.Generator().manual_seed(0))
+    model, x = Empirical(points).oracle(EDM(80.0)), points[:250] + states(250, dim)
+    for sigma in (0.1, 5.0):
+        with Sizes():
+            model.denoiser(x, Level(0.5, 1.0, sigma))
+            model.log_density(x, Level(0.5, 1.0, sigma))
+    assert 1e6 < max(sizes) <= 2**24
+
+
+@pytest.mark.parametrize("sigma", [0.1, 3.0])
+def test_derivatives_of_many_dimensions(states, sigma):
+    """Forward, by a dual number, as differences; and backward, as forward."""
+    points, at = states(2100, 128), Level(0.5, 1.0, sigma)
+    model = Empirical(points).oracle(EDM(80.0))
+    x = (points[:6] + points[6:12]) / 2 + 0.01 * sigma**2 * states(6, 128)
+    v = states(6, 128)
+    for name in ("denoiser", "log_density"):
+        f = functools.partial(getattr(model, name), level=at)
+        with forward_ad.dual_level():
+            tangent = forward_ad.unpack_dual(f(forward_ad.make_dual(x, v))).tangent
+        h = 1e-5 * sigma**2
+        differences = (f(x + h * v) - f(x - h * v)) / (2 * h)
+        scale = float(differences.abs().max())
+        torch.testing.assert_close(tangent, differences, rtol=1e-5, atol=1e-6 * scale)
+        weights = states(*tangent.shape)
+        state = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad((f(state) * weights).sum(), state)
+        torch.testing.assert_close((gradient * v).sum(), (tangent * weights).sum())
 
 
 def test_identity_is_the_content(cloud):

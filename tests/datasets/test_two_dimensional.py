@@ -12,6 +12,7 @@ from scipy import integrate
 from torch import float64
 
 from samplerbench.core.grids import Level
+from samplerbench.core.models import IsotropicMixtureOracle
 from samplerbench.core.schedules import EDM
 from samplerbench.datasets.checkerboard import Checkerboard
 from samplerbench.datasets.eight_gaussians import eight_gaussians
@@ -139,10 +140,9 @@ def test_curves_have_nodes_enough(kind, noise, states):
     """All sets of nodes against four times as many, within ten widths of the curve."""
     law = kind(noise=noise)
     model = oracle(law)
-    fine = oracle(kind(noise=noise)).mixtures[0].mixture
     u, weights = law.nodes(noise / 4)
-    fine.means = law.curve(u) - fine.centre
-    fine.log_weights, fine.variances = weights.log(), torch.full_like(u, noise**2)
+    variances = torch.full_like(u, noise**2)
+    fine = IsotropicMixtureOracle(model.schedule, weights, law.curve(u), variances)
     direction = states(50, 2) / states(50, 2).norm(dim=-1, keepdim=True)
     distance = torch.linspace(0, 10, 50).unsqueeze(-1)
     for sigma in (1e-3, noise, 3.9 * noise, 4.1 * noise, 17 * noise, 100 * noise, 100.0):

@@ -31,9 +31,9 @@ def lab(tmp_path, monkeypatch):
 
 
 def test_four_samplers_in_one_table(lab, command, capsys):
-    assert command(*COMMANDS[0], *FEW, "steps=[400]") == 0
+    assert command(*COMMANDS[0], *FEW, "steps=[100]") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "chains, overdispersed, oracle, mala step_size=0.05, N=400 (802 evaluations)" in text
+    assert "chains, overdispersed, oracle, mala step_size=0.05, N=100 (202 evaluations)" in text
     assert (
         "overdispersed start, oracle score: not ranked, since their chains have not mixed" in text
     )
@@ -47,17 +47,17 @@ def test_four_samplers_in_one_table(lab, command, capsys):
 
 
 def test_a_density_by_the_command(lab, command, capsys):
-    assert command(*COMMANDS[1], *FEW, "nfe=[400]") == 0
+    assert command(*COMMANDS[1], *FEW, "nfe=[100]") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "moments on density" in text
-    assert "NFE ≤ 400" in text
+    assert "NFE ≤ 100" in text
     assert "error of the mean" in text
 
 
 def test_a_density_in_python(lab, monkeypatch):
     monkeypatch.syspath_prepend(lab)
     names = {}
-    exec(SCRIPT.replace("1600], n_samples=500", "400], n_samples=50"), names)
+    exec(SCRIPT.replace("[100, 1600], n_samples=500", "[50, 100], n_samples=50"), names)
     table = names["table"]
     assert set(table["metric"]) >= {"moments", "effective_sample_size", "split_r_hat", "mean_error"}
     assert set(table["status"]) == {"ok"}

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.metrics import max_sliced_certified, projections
 from samplerbench.metrics.base import Measurement
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
-from samplerbench.metrics.projections import sliced_wasserstein
+from samplerbench.metrics.projections import quantile_grid, sliced_wasserstein
 
 
 def _circle(count: int) -> Tensor:
@@ -147,3 +148,19 @@ def test_stops_where_clouds_are_nearly_equal() -> None:
     assert 0 < result.value < 1e-7
     assert result.evaluations < 60
     assert result.upper - result.lower <= 1e-3 * result.upper
+
+
+@pytest.mark.parametrize(("n", "m"), [(300, 300), (300, 75), (301, 200), (90, 300)])
+def test_pieces_of_the_grid_change_no_value(
+    n: int, m: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = 1 + _normal(n), _normal(m, seed=1)
+    whole = _certify(x, y)
+    quantile_grid.cache_clear()
+    monkeypatch.setattr(max_sliced_certified, "_PIECE", 64)
+    monkeypatch.setattr(projections, "_STRETCH", 17)
+    pieces = _certify(x, y)
+    quantile_grid.cache_clear()
+    assert pieces.value == pytest.approx(whole.value, rel=1e-14)
+    assert pieces.upper == pytest.approx(whole.upper, rel=1e-12)
+    assert pieces.evaluations == whole.evaluations

@@ -9,10 +9,15 @@ with c the output from m without noise. One run from m gives c, and backward pas
 A and all B_j: dim passes, or a single one if the denoiser acts on each coordinate separately. A
 second run, from another state and with noise, checks the map; if they disagree, the run is not
 affine.
+
+If the denoiser acts on each coordinate separately and the numbers are few, one run of a batch is
+faster: a row from m, one from a changed state, one for each draw, in which this draw is 1, and one
+from another state and with noise, for the check.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +30,9 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.models import Score
 from samplerbench.core.noise import Noise
 from samplerbench.samplers.base import Sampler, iterate
+
+#: The most numbers in the states of a batch that takes the place of the backward passes.
+_FEW = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +84,13 @@ def affine_map(
         return deque(taken, maxlen=1)[0].x
 
     mean, noise = mean.double()[None], _Draws()
+    draws = levels.steps if sampler.stochastic else 0
+    if diagonal and (draws + 3) * mean.shape[1] <= _FEW:
+        first = levels.rows[0]
+        found = _by_rows(state, mean, draws, math.hypot(first.alpha, first.sigma))
+        if found is None:
+            raise ValueError(f"{sampler} is not affine in state and noise on this model")
+        return found
     with torch.enable_grad():
         start = mean.clone().requires_grad_()
         out = state(start, noise)
@@ -96,6 +111,37 @@ def affine_map(
     if diagonal:
         derivatives = derivatives[:, 0]
     return AffineMap(out[0].detach(), derivatives[0], derivatives[1:])
+
+
+@torch.no_grad()
+def _by_rows(
+    state: Callable[[Tensor, Noise], Tensor], mean: Tensor, draws: int, scale: float
+) -> AffineMap | None:
+    """The map from one run of a batch, diagonal; None if it is not affine.
+
+    Args:
+        state: the state after the steps.
+        mean: shape (1, dim).
+        draws: their number, as far as it is known.
+        scale: the change of the state.
+    """
+    noise = _Rows(draws, mean)
+    # different coordinates, so that a method that mixes them is found
+    other = (1 + torch.arange(mean.shape[1], device=mean.device) % 2) * -2 * scale
+    x = mean.repeat(draws + 3, 1)
+    x[1] += scale
+    x[-1] += other
+    out = state(x, noise)
+    count = len(noise.places)
+    if count > draws:
+        return _by_rows(state, mean, count, scale)
+    changes = out[1 : 2 + count] - out[0]
+    by_state, by_draws = changes[0] / scale, changes[1:]
+    expected = by_state * other + noise.signs[:count] @ by_draws
+    size = out.abs().max() + changes.abs().sum(0).max()
+    if not (out[-1] - out[0] - expected).abs().max() <= 1e-9 * size:
+        return None
+    return AffineMap(out[0], by_state, by_draws)
 
 
 def _by_gradients(out: Tensor, inputs: list[Tensor], diagonal: bool) -> Tensor:
@@ -137,6 +183,23 @@ class _Draws:
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         raise ValueError("a method that draws uniform numbers is not affine in its noise")
+
+
+class _Rows(_Draws):
+    """Noise for the rows of `_by_rows`; it counts further draws, which are 0."""
+
+    def __init__(self, draws: int, mean: Tensor) -> None:
+        self.places: dict[tuple[int, int], int] = {}
+        self.signs = 1 - 2 * (torch.arange(draws, device=mean.device) % 2).to(mean)
+        self._columns = torch.zeros(draws, draws + 3, 1).to(mean)
+        self._columns[:, 2:-1, 0] = torch.eye(draws).to(mean)
+        self._columns[:, -1, 0] = self.signs
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        place = self.places.setdefault((step, draw), len(self.places))
+        if place >= len(self._columns):
+            return torch.zeros_like(like)
+        return self._columns[place].repeat(1, like.shape[1]).to(like)
 
 
 class _Units(_Draws):

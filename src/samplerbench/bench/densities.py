@@ -7,8 +7,8 @@ A sampler that draws no noise maps its start x to an output y = Φ(x). If the ma
 Let p be the density of the data's law, and r = p/q at the outputs. Then E_q[r] is the mass of p on
 the outputs: 1 if q covers all of p. If a determinant is not positive, or the mean of r is not 1
 within its error, the map is not one-to-one or q misses mass. Then the formula does not hold, and
-the cell has no value. Its `info` has the mean of r with half of its 95 % interval, and the share of
-points with a determinant that is not positive.
+the cell has no value. Its `info` has the mean of r with half of its 95 % interval, the same numbers
+as in a cell with a value, and the share of points with a determinant that is not positive.
 
 The points are those of a Sobol sequence if the start allows it, even if the cell's own start is
 random: the law is the same, and the error of n points is smaller. Their number is n, rounded up to
@@ -38,6 +38,7 @@ from samplerbench.core.models import Counted, Denoiser, Density
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start
 from samplerbench.core.tangents import WithTangents, jacobian, with_tangents
+from samplerbench.metrics.base import mean_ratio
 from samplerbench.samplers.base import Sampler, final_state
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ if TYPE_CHECKING:
 #: Points of a batch: a power of two, for balanced Sobol points. Bits depend on it. A backward pass
 #: reads the outputs of all layers again: with more points they leave the processor's cache.
 BATCH = 1024
-#: The allowed distance of the mean of r from 1: in standard errors, plus a part for rounding.
-_ERRORS, _ROUNDING = 4.0, 1e-3
+#: The allowed distance of the mean of r from 1: in halves of its 95 % interval (two are about four
+#: standard errors), plus a part for rounding.
+_HALVES, _ROUNDING = 2.04, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +201,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     assert isinstance(model, Denoiser)
     counted = Counted(model)
     noise = KeyedNoise(("density", sweep.seed))  # never used
-    parts, turned = [], 0
+    values, turned = torch.empty(count, dtype=torch.float64), 0
     for block in range(count // rows):
         key = (sweep.seed, cell.repetition, block)
         x = start.draw(sweep.dataset, rows, first, key).to(sweep.device, torch.float64)
@@ -209,14 +211,14 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
         sign, log_volume = torch.linalg.slogdet(jacobian(out))
         turned += int((sign <= 0).sum())
         log_q = log_density_of_start(sweep, start, x, first) - log_volume
-        parts.append((sweep.dataset.log_density(out[0]) - log_q).cpu())
-    values, nfe = torch.cat(parts), counted.evaluations * rows // count
+        values[block * rows : (block + 1) * rows] = sweep.dataset.log_density(out[0]) - log_q
+    nfe = counted.evaluations * rows // count
     seconds = time.perf_counter() - began
-    ratio = values.exp()
-    mean, error = float(ratio.mean()), float(ratio.std()) / math.sqrt(count)
-    if turned == 0 and abs(mean - 1) <= _ERRORS * error + _ROUNDING:
+    of_mean = mean_ratio(values)
+    allowed = _HALVES * of_mean["mean_ratio_half_width"] + _ROUNDING
+    if turned == 0 and abs(of_mean["mean_ratio"] - 1) <= allowed:
         return OutputLaw(values, nfe, seconds)
-    info = {"mean_ratio": mean, "half_width": 1.96 * error, "turned": turned / count}
+    info = {**of_mean, "turned": turned / count}
     message = "the sampler's map is not one-to-one"
     if turned == 0:
         message = "the mean of p/q is not 1: the map is not one-to-one, or misses data"

@@ -46,6 +46,8 @@ TOLERANCE = 1e-6
 MOST = 200_000
 #: Gaussians are cut off at this number of standard deviations: 1e-19 of their mass.
 _REACH = 9.0
+#: Farther away a Gaussian counts as if it were this many standard deviations away: e^−578 of it.
+_FARTHEST = 34.0
 #: Nodes with less mass are left out.
 _LEAST = 1e-21
 #: Nodes in a block of sums, and in a panel.
@@ -195,6 +197,8 @@ class _Sum:
             end = int(torch.searchsorted(self._least, block[-1] + reach))
             masses = self.masses[begin:end]
             z = (block[:, None, None] - self.means[begin:end]) / self.scale
+            # exp is ten times slower where it underflows
+            z.clamp_(-_FARTHEST, _FARTHEST)
             weights = (masses * (-0.5 * z.square()).exp()).sum(2)
             cdf = self._below[begin] + (masses * torch.special.ndtr(z)).sum((1, 2))
             parts.append(torch.stack([weights.sum(1).log(), cdf]))

@@ -30,7 +30,7 @@ def difference(value: float, half: float, *, signed: bool = False) -> str:
 
     Args:
         value: any number.
-        half: of its interval, at least 0; NaN if there is none.
+        half: of its interval; 0 if the value is exact, NaN if its interval is not known.
         signed: whether a positive value has a sign.
     """
     text = plain(value)
@@ -38,8 +38,9 @@ def difference(value: float, half: float, *, signed: bool = False) -> str:
         last = int(f"{half:.1e}".partition("e")[2]) - 1 if half > 0 else 0
         power = int(f"{max(abs(value), half):.1e}".partition("e")[2])
         if half == 0:
-            return f"{plain(value, 4)} ± 0"
-        text = f"{_written(value, last, power)} ± {_written(half, last, power)}"
+            text = plain(value, 4)  # exact: it has no interval
+        else:
+            text = f"{_written(value, last, power)} ± {_written(half, last, power)}"
     return f"+{text}" if signed and value > 0 else text
 
 
@@ -55,10 +56,13 @@ def sum_of(total: float, parts: Sequence[float]) -> list[str]:
     """A total and its parts with the same number of decimals, without -0.00.
 
     The last decimal is the third digit of the total, or the second of the first part if that is
-    finer.
+    finer, unless this part is less than a thousandth of the total.
     """
-    values = [total, *parts]
-    ends = [math.floor(math.log10(abs(v))) - n for v, n in zip(values, (2, 1), strict=False) if v]
+    values, ends = [total, *parts], []
+    if total:
+        ends.append(math.floor(math.log10(abs(total))) - 2)
+    if parts and parts[0] and abs(parts[0]) >= 1e-3 * abs(total):
+        ends.append(math.floor(math.log10(abs(parts[0]))) - 1)
     last = min(ends, default=0)
     texts = [f"{round(value, -last):.{max(-last, 0)}f}" for value in values]
     return [text.removeprefix("-") if float(text) == 0 else text for text in texts]

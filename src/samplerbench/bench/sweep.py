@@ -39,7 +39,7 @@ from samplerbench.core.models import Counted, Denoiser, Score
 from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Sobol, Start, for_samplers, stratified_draws
-from samplerbench.datasets.base import LARGEST, Dataset
+from samplerbench.datasets.base import LARGEST, Dataset, all_usable
 from samplerbench.errors import kind_and_line, require
 from samplerbench.identity import (
     VERSIONS,
@@ -513,14 +513,16 @@ class Sweep:
                 if reason is not None:
                     status, message = "incompatible", reason
                 else:
-                    blocks: list[Tensor] = []
                     counts: list[int] = []
+                    sizes: list[int] = []
                     for block in self.samples(cell, model):
-                        blocks.append(block)
+                        if samples is None:
+                            samples = block.new_empty(self.n_samples, *block.shape[1:])
+                        samples[sum(sizes) : sum(sizes) + len(block)] = block
                         counts.append(model.evaluations - sum(counts))
-                    samples = torch.cat(blocks)
-                    nfe = mean_over_samples(counts, list(map(len, blocks)))
-            if samples is not None:
+                        sizes.append(len(block))
+                    nfe = mean_over_samples(counts, sizes)
+            if samples is not None and not all_usable(samples):
                 bad = int((~(samples.abs() < LARGEST)).any(-1).sum())  # NaN counts as bad
                 if bad:
                     message = (

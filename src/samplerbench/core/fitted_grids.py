@@ -456,8 +456,8 @@ class Spectral(FittedGrid):
 
     The density here minimises Σ w·e², with w = 1 for KL and w = λ for W₂²: both distances to
     leading order. It satisfies ρ² ∝ Σ w·e·g, which is iterated. For one eigenvalue it is the
-    tangent grid. A paper of 2026 (number 2601.13602 on arXiv) poses the problem for a whole
-    spectrum. This solution is derived here; that paper's own law is not compared with it.
+    tangent grid. Sun, Poor, Zhang, "An elementary approach to scheduling in generative diffusion
+    models", 2026 (arXiv 2601.13602), pose the problem for KL; this solution is derived here.
 
     Args:
         criterion: kl or w2.

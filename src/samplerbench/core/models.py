@@ -28,9 +28,19 @@ import torch
 from torch import Tensor, nn
 
 from samplerbench.core.grids import AnyLevel, Level, Levels
+from samplerbench.core.responsibilities import log_sum, relative_terms, responsibilities
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.targets import Target
 from samplerbench.errors import require
+
+ENTRIES = 2**17
+"""The largest number of components × states in a table of an oracle: 1 MB, in the cache."""
+
+ROWS, WIDE_ENTRIES = 128, 2**21
+"""The smallest number of states at a time in many dimensions; their table has at most 16 MB."""
+
+FEW = 8
+"""The number of means that are added up faster one by one than by a matrix product."""
 
 
 class Score(nn.Module, ABC):
@@ -347,6 +357,11 @@ class IsotropicMixtureOracle(Denoiser):
     products with the K means. The terms cancel where σ is small, so all arithmetic is float64. The
     result has the dtype of the state.
 
+    Tables with one number for each component and state get some states at a time, so the memory
+    beside states and means is bounded (see `ENTRIES`). If there are many numbers in the means, and
+    a state has at most `FEW` components of any weight, only their means are added up. That depends
+    on this state only, so a state does not depend on its neighbours.
+
     Args:
         schedule: the path.
         weights: positive, shape (K,); normalised here.
@@ -356,6 +371,7 @@ class IsotropicMixtureOracle(Denoiser):
 
     log_weights: Tensor
     means: Tensor
+    half_squares: Tensor
     variances: Tensor
     centre: Tensor
 
@@ -366,78 +382,152 @@ class IsotropicMixtureOracle(Denoiser):
         self.schedule = schedule
         # centred means make the terms of the expanded distances smaller
         centre = means.double().mean(0)
-        self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log())
-        self.register_buffer("means", means.double() - centre)
-        # one number if they are equal: then all components have the same S_k, which is cheaper
+        means, variances = means.double() - centre, variances.double()
         equal = bool((variances == variances[0]).all())
-        self.register_buffer("variances", variances[: 1 if equal else None].double())
-        self.register_buffer("centre", centre)
-
-    def _log_joint(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """log(w_k·N(x; αμ_k, S_k)), (K, n), for centred states u, (n, dim), and S_k, (K or 1, n).
-
-        α and σ have shape (1,) or (n,). The first axis is that of the components, because sums over
-        a short last axis are ten times slower on a CPU.
-        """
-        spread = alpha**2 * self.variances[:, None] + sigma**2
-        columns = u.T.contiguous()
-        squares = columns.square().sum(0) + alpha**2 * self.means.square().sum(-1)[:, None]
-        distance = squares.sub_((self.means @ columns).mul_(2 * alpha))
-        log_volume = 0.5 * u.shape[-1] * torch.log(2 * math.pi * spread)
-        constant = self.log_weights[:, None] - log_volume
-        return distance.mul_(-0.5 / spread).add_(constant), spread
+        log_weights = (weights.double() / weights.double().sum()).log()
+        self.register_buffer("log_weights", log_weights[:, None])
+        self.register_buffer("means", means)
+        self.register_buffer("half_squares", 0.5 * means.square().sum(1, keepdim=True))
+        self.register_buffer("variances", variances[:1] if equal else variances[:, None])
+        self.register_buffer("centre", centre[:, None])
+        self._equal = equal
+        self._rows = max(1, ENTRIES // len(means))
+        if means.shape[1] >= 32:  # a matrix product with fewer states is slower
+            self._rows = max(self._rows, min(ROWS, WIDE_ENTRIES // len(means)))
+        self._sparse = means.numel() >= 2**18
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·((1 − α·g_k)·μ_k + g_k·x), g_k = α·c_k/S_k."""
-        u, alpha, sigma = self._centred(x, level)
-        log_joint, spread = self._log_joint(u, alpha, sigma)
-        weight = log_joint.softmax(0)
-        share = weight * (alpha * self.variances[:, None] / spread)
-        x0_hat = (weight - alpha * share).T @ self.means + share.sum(0)[:, None] * u
-        return (x0_hat + self.centre).reshape(x.shape).to(x.dtype)
+
+        def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            spread = alpha**2 * self.variances + sigma**2
+            gain = alpha * self.variances / spread
+            return self._mean(u, alpha, spread, 1 - alpha * gain, gain).add_(self.centre)
+
+        return self._in_pieces(part, x, level).reshape(x.shape)
+
+    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""
+
+        def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            spread = alpha**2 * self.variances + sigma**2
+            return self._mean(u, alpha, spread, alpha / spread, -1 / spread)
+
+        return self._in_pieces(part, x, level).reshape(x.shape)
+
+    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+        def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            spread = alpha**2 * self.variances + sigma**2
+            top, terms = self._terms(u, alpha, spread)
+            log_density = top + terms.sum(0, keepdim=True).log()
+            return log_density + self._same(u, spread) if self._equal else log_density
+
+        return self._in_pieces(part, x, level).reshape(x.shape[:-1])
 
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """J = Σ r_k·g_k·I + (α/σ²)·(Σ r_k·m_k·m_kᵀ − x̂₀·x̂₀ᵀ), m_k the mean of component k.
 
         That is α/σ² times the covariance of x₀ given x, x̂₀ = Σ r_k·m_k.
         """
-        u, alpha, sigma = self._centred(x, level)
-        log_joint, spread = self._log_joint(u, alpha, sigma)
-        weight, gain = log_joint.softmax(0), alpha * self.variances[:, None] / spread
-        kept = 1 - alpha * gain
-        x0_hat = (weight * kept).T @ self.means + (weight * gain).sum(0)[:, None] * u
-        rows = []
-        for mean, own in zip(self.means.unbind(1), u.unbind(1), strict=True):
-            part = weight * (kept * mean[:, None] + gain * own)
-            rows.append((part * kept).T @ self.means + (part * gain).sum(0)[:, None] * u)
-        jacobian = torch.stack(rows, 1) - x0_hat[:, :, None] * x0_hat[:, None, :]
-        jacobian = jacobian * (alpha / sigma**2)[:, None, None]
-        jacobian.diagonal(dim1=1, dim2=2).add_((weight * gain).sum(0)[:, None])
-        return (x0_hat + self.centre).to(x.dtype), jacobian.to(x.dtype)
 
-    def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""
-        u, alpha, sigma = self._centred(x, level)
-        log_joint, spread = self._log_joint(u, alpha, sigma)
-        weight = log_joint.softmax(0) / spread
-        score = alpha[:, None] * (weight.T @ self.means) - weight.sum(0)[:, None] * u
-        return score.reshape(x.shape).to(x.dtype)
+        def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            spread = alpha**2 * self.variances + sigma**2
+            _, terms = self._terms(u, alpha, spread)
+            weight, gain = terms / terms.sum(0), alpha * self.variances / spread
+            kept = 1 - alpha * gain
+            own = (weight * gain).sum(0)
+            x0_hat = self.means.T @ (weight * kept) + own * u
+            columns = [x0_hat + self.centre]
+            for place in range(len(u)):
+                share = weight * (kept * self.means[:, place, None] + gain * u[place])
+                second = self.means.T @ (share * kept) + (share * gain).sum(0) * u
+                column = (second - x0_hat[place] * x0_hat) * (alpha / sigma**2)
+                column[place] += own
+                columns.append(column)
+            return torch.cat(columns)
 
-    def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        log_joint, _ = self._log_joint(*self._centred(x, level))
-        return log_joint.logsumexp(0).reshape(x.shape[:-1]).to(x.dtype)
+        both = self._in_pieces(part, x, level).reshape(len(x), -1, x.shape[1])
+        return both[:, 0], both[:, 1:]
 
-    def _centred(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor, Tensor]:
-        """x − α·centre as float64, shape (n, dim), and α, σ of shape (1,) or (n,)."""
-        alpha, sigma = _flat(level.alpha, x), _flat(level.sigma, x)
-        return x.double().reshape(-1, x.shape[-1]) - alpha[:, None] * self.centre, alpha, sigma
+    def _mean(self, u: Tensor, alpha: Tensor, spread: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """Σ r_k·(a_k·μ_k + b_k·u), shape (dim, n); a and b have the shape of the spread."""
+        _, terms = self._terms(u, alpha, spread)
+        total = terms.sum(0)
+        if self._equal:
+            return self._weighted(terms) * (a / total) + b * u
+        return (self._weighted(terms * a) + (terms * b).sum(0) * u) / total
+
+    def _weighted(self, terms: Tensor) -> Tensor:
+        """Σ terms_k·μ_k, shape (dim, n)."""
+        if not self._sparse:
+            return self.means.T @ terms
+        table = terms.T
+        few = (table != 0).sum(1, keepdim=True) <= FEW
+        state, component = ((table != 0) & few).nonzero(as_tuple=True)
+        sums = terms.new_zeros(len(table), self.means.shape[1])
+        sums = sums.index_add(0, state, table[state, component, None] * self.means[component])
+        return (sums if bool(few.all()) else torch.where(few, sums, table @ self.means)).T
+
+    def _terms(self, u: Tensor, alpha: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest ln(w_k·N(x; αμ_k, S_k)), (1, n), and the terms relative to it, (K, n).
+
+        If the variances are equal, `_same` is left out. The first axis is that of the components,
+        because sums over a short last axis are ten times slower on a CPU.
+        """
+        scale = alpha / spread
+        bias = self.log_weights - alpha * scale * self.half_squares
+        if self._equal and self._sparse:
+            logs = torch.addmm(bias.T, (u * scale).T, self.means.T).T
+        elif self._equal:
+            logs = torch.addmm(bias, self.means, u * scale)
+        else:
+            logs = (self.means @ u).mul_(scale).add_(bias).add_(self._same(u, spread))
+        top = logs.amax(0, keepdim=True)
+        return top, relative_terms(logs - top)
+
+    def _same(self, u: Tensor, spread: Tensor) -> Tensor:
+        """The part of ln N(x; αμ_k, S_k) that does not depend on μ_k."""
+        return -0.5 * (u.square().sum(0) / spread + len(u) * torch.log(2 * math.pi * spread))
+
+    def _in_pieces(
+        self, part: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, level: AnyLevel
+    ) -> Tensor:
+        """A function of u = x − α·centre, (dim, n), and of α and σ, (1, 1) or (1, n)."""
+
+        def centred(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            return part(x.T.contiguous() - alpha * self.centre, alpha, sigma).T
+
+        return _in_pieces(centred, x, level, self._rows)
+
+
+def _in_pieces(
+    part: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, level: AnyLevel, rows: int
+) -> Tensor:
+    """A function of states, evaluated on some of them at a time.
+
+    Args:
+        part: of states (n, dim), float64, and of α and σ of shape (1, 1) or (1, n).
+        x: the states, shape (*batch, dim); the result has their dtype.
+        level: of the states.
+        rows: the largest number of states at a time.
+    """
+    flat, alpha, sigma = x.reshape(-1, x.shape[-1]), _flat(level.alpha, x), _flat(level.sigma, x)
+    if len(flat) <= rows:
+        return part(flat.double(), alpha, sigma).to(x.dtype)
+    parts = []
+    for first in range(0, len(flat), rows):
+        own = slice(first, first + rows)
+        scales = (scale if scale.shape[1] == 1 else scale[:, own] for scale in (alpha, sigma))
+        parts.append(part(flat[own].double(), *scales).to(x.dtype))
+    return torch.cat(parts)
 
 
 class MixtureOracle(Denoiser):
     """The exact denoiser of Σ w_k·N(μ_k, C_k) with any covariances.
 
     It works in float64, in the eigenbasis of each C_k = Q_k·diag(λ_k)·Q_kᵀ, in which S_k is
-    diagonal. The result has the dtype of the state.
+    diagonal. The result has the dtype of the state. It takes some states at a time, so that its
+    tables have about `ENTRIES` numbers.
 
     Args:
         schedule: the path.
@@ -462,43 +552,55 @@ class MixtureOracle(Denoiser):
         self.register_buffer("eigenvalues", eigenvalues.clamp_min(0))
         self.register_buffer("basis", basis)
 
-    def _log_joint(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor, Tensor]:
-        """log(w_k·N(x; αμ_k, S_k)), Q_kᵀ(x − αμ_k) and the eigenvalues of S_k."""
-        alpha, sigma = _one_more_axis(level.alpha), _one_more_axis(level.sigma)
-        offset = x.double().unsqueeze(-2) - alpha * self.means
-        rotated = torch.einsum("...kd,kde->...ke", offset, self.basis)
-        spread = alpha**2 * self.eigenvalues + sigma**2
+    def _log_joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """ln(w_k·N(x; αμ_k, S_k)), (K, n), Q_kᵀ(x − αμ_k), and the eigenvalues of S_k.
+
+        The last two have shape (K, n, dim) and (K, 1 or n, dim).
+        """
+        rotated = (x - alpha.T * self.means[:, None]) @ self.basis
+        spread = alpha.T**2 * self.eigenvalues[:, None] + sigma.T**2
         terms = rotated.square() / spread + torch.log(2 * math.pi * spread)
-        return self.log_weights - 0.5 * terms.sum(-1), rotated, spread
+        return self.log_weights[:, None] - 0.5 * terms.sum(-1), rotated, spread
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·(μ_k + α·C_k·S_k⁻¹·(x − α·μ_k))."""
-        log_joint, rotated, spread = self._log_joint(x, level)
-        gain = _one_more_axis(level.alpha) * self.eigenvalues / spread
-        moved = torch.einsum("...ke,kde->...kd", gain * rotated, self.basis)
-        weight = log_joint.softmax(-1)
-        x0_hat = weight @ self.means + torch.einsum("...k,...kd->...d", weight, moved)
-        return x0_hat.to(x.dtype)
+
+        def part(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            log_joint, rotated, spread = self._log_joint(x, alpha, sigma)
+            weight = responsibilities(log_joint, 0)
+            gain = alpha.T * self.eigenvalues[:, None] / spread
+            moved = (weight[:, :, None] * gain * rotated) @ self.basis.mT
+            return weight.T @ self.means + moved.sum(0)
+
+        return self._in_pieces(part, x, level).reshape(x.shape)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""
-        log_joint, rotated, spread = self._log_joint(x, level)
-        pull = torch.einsum("...ke,kde->...kd", -rotated / spread, self.basis)
-        return torch.einsum("...k,...kd->...d", log_joint.softmax(-1), pull).to(x.dtype)
+
+        def part(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            log_joint, rotated, spread = self._log_joint(x, alpha, sigma)
+            weight = responsibilities(log_joint, 0)
+            return ((weight[:, :, None] / -spread * rotated) @ self.basis.mT).sum(0)
+
+        return self._in_pieces(part, x, level).reshape(x.shape)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        return self._log_joint(x, level)[0].logsumexp(-1).to(x.dtype)
+        def part(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            return log_sum(self._log_joint(x, alpha, sigma)[0], 0)
+
+        return self._in_pieces(part, x, level).reshape(x.shape[:-1])
+
+    def _in_pieces(
+        self, part: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, level: AnyLevel
+    ) -> Tensor:
+        return _in_pieces(part, x, level, max(1, ENTRIES // self.means.numel()))
 
 
 def _flat(scale: float | Tensor, x: Tensor) -> Tensor:
-    """α or σ as float64, shape (1,) or (n,), for states that are flattened to (n, dim)."""
+    """α or σ as float64, shape (1, 1) or (1, n), for states that are flattened to (n, dim)."""
     if isinstance(scale, Tensor):
-        return scale.double().expand(*x.shape[:-1], 1).reshape(-1)
-    return torch.tensor([scale], dtype=torch.float64, device=x.device)
-
-
-def _one_more_axis(scale: float | Tensor) -> float | Tensor:
-    return scale.double().unsqueeze(-1) if isinstance(scale, Tensor) else scale
+        return scale.double().expand(*x.shape[:-1], 1).reshape(1, -1)
+    return torch.tensor([[scale]], dtype=torch.float64, device=x.device)
 
 
 class Counted(Denoiser):

@@ -26,6 +26,12 @@ LARGEST = 1e15
 MOST_NUMBERS = 10**7
 
 
+def all_usable(points: Tensor) -> bool:
+    """Whether all numbers are finite and below `LARGEST` in size; needs no memory."""
+    low, high = points.aminmax()
+    return bool((low > -LARGEST) & (high < LARGEST))  # false for NaN
+
+
 class Dataset(ABC):
     """A law on R^dim. Members are frozen dataclasses, one per file."""
 

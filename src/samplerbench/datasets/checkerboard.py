@@ -32,9 +32,10 @@ from torch import Tensor
 
 from samplerbench.core.grids import AnyLevel
 from samplerbench.core.models import Denoiser
+from samplerbench.core.responsibilities import log_sum, responsibilities
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
-from samplerbench.errors import require
+from samplerbench.errors import InvalidSetting, require
 
 NODES = 40
 FALL = 45.0  # e^{−45} is below the rounding of a sum
@@ -55,6 +56,13 @@ class Checkerboard(Dataset):
     def __post_init__(self) -> None:
         require(1 <= self.squares <= 64, "squares", self.squares, "a number from 1 to 64")
         require(0 < self.side < math.inf, "side", self.side, "positive and finite")
+
+    def log_density(self, x: Tensor) -> Tensor:
+        allowed = (
+            "a data set whose density is positive everywhere: between the squares of this board "
+            "it is 0, and samplers have points there, so the divergence is infinite"
+        )
+        raise InvalidSetting("dataset", "checkerboard", allowed)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -120,13 +128,13 @@ class CheckerboardOracle(Denoiser):
         offset = low + length * self.nodes
         exponent = offset * (slope.unsqueeze(-1) - 0.5 * precision.unsqueeze(-1) * offset)
         terms = self.log_weights + exponent
-        mean = mode + (terms.softmax(-1) * offset).sum(-1)
+        mean = mode + (responsibilities(terms, -1) * offset).sum(-1)
         # as a product: the difference of two squares would cancel far from the board
         fall = alpha * (mode - nearest) * (2 * y - alpha * (mode + nearest)) / (2 * sigma**2)
         base = -((y - alpha * nearest) / sigma).square() / 2 - 0.5 * torch.log(
             2 * math.pi * sigma**2
         )
-        log_mass = fall + length.squeeze(-1).log() + terms.logsumexp(-1)
+        log_mass = fall + length.squeeze(-1).log() + log_sum(terms, -1)
         return log_mass, mean, base.squeeze(-1)
 
     def _parities(self, log_mass: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,19 +142,19 @@ class CheckerboardOracle(Denoiser):
         logs, means = [], []
         for parity in range(min(2, log_mass.shape[-1])):
             part = log_mass[..., parity::2]
-            logs.append(part.logsumexp(-1))
-            means.append((part.softmax(-1) * mean[..., parity::2]).sum(-1))
+            logs.append(log_sum(part, -1))
+            means.append((responsibilities(part, -1) * mean[..., parity::2]).sum(-1))
         return torch.stack(logs, -1), torch.stack(means, -1)
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ over parities of P(parity | x)·E[u | parity, x], for each coordinate."""
         log_mass, mean, _ = self._intervals(x.double(), level)
         logs, means = self._parities(log_mass, mean)
-        weight = logs.sum(-2, keepdim=True).softmax(-1)
+        weight = responsibilities(logs.sum(-2, keepdim=True), -1)
         return (weight * means).sum(-1).to(x.dtype)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         log_mass, mean, base = self._intervals(x.double(), level)
         logs, _ = self._parities(log_mass, mean)
-        log_q = logs.sum(-2).logsumexp(-1) + base.sum(-1) - self._log_area
+        log_q = log_sum(logs.sum(-2), -1) + base.sum(-1) - self._log_area
         return log_q.to(x.dtype)

@@ -36,7 +36,6 @@ from samplerbench.core.grids import AnyLevel
 from samplerbench.core.models import Denoiser, IsotropicMixtureOracle
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
-from samplerbench.datasets.chunked import ChunkedMixtureOracle
 from samplerbench.errors import require
 
 NODES = 48
@@ -89,8 +88,7 @@ class NoisyCurve(Dataset):
         while True:
             u, weights = self.nodes(width)
             variances = torch.full_like(u, self.noise**2)
-            mixture = IsotropicMixtureOracle(schedule, weights, self.curve(u), variances)
-            mixtures.append(ChunkedMixtureOracle(mixture))
+            mixtures.append(IsotropicMixtureOracle(schedule, weights, self.curve(u), variances))
             if len(u) == self.pieces * NODES:
                 return CurveOracle(schedule, mixtures, self.noise)
             width *= 2
@@ -116,20 +114,20 @@ class CurveOracle(Denoiser):
     """
 
     def __init__(
-        self, schedule: NoiseSchedule, mixtures: list[ChunkedMixtureOracle], noise: float
+        self, schedule: NoiseSchedule, mixtures: list[IsotropicMixtureOracle], noise: float
     ) -> None:
         super().__init__()
         self.schedule = schedule
         self.mixtures = nn.ModuleList(mixtures)
         self.noise = noise
 
-    def _at(self, level: AnyLevel) -> ChunkedMixtureOracle:
+    def _at(self, level: AnyLevel) -> IsotropicMixtureOracle:
         alpha, sigma = (torch.as_tensor(v, dtype=torch.float64) for v in (level.alpha, level.sigma))
         # without signal σ/α is infinite, and any set is fine enough
         width = math.hypot(self.noise, float((sigma / alpha).min()))
         finest = math.log2(min(width / (2 * self.noise), 2.0 ** len(self.mixtures)))
         mixture = self.mixtures[min(max(0, math.floor(finest)), len(self.mixtures) - 1)]
-        assert isinstance(mixture, ChunkedMixtureOracle)
+        assert isinstance(mixture, IsotropicMixtureOracle)
         return mixture
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:

@@ -24,7 +24,6 @@ from torch import Tensor
 from samplerbench.core.models import Denoiser, IsotropicMixtureOracle
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
-from samplerbench.datasets.chunked import ChunkedMixtureOracle
 from samplerbench.errors import require
 
 
@@ -73,8 +72,7 @@ class Empirical(Dataset):
     def oracle(self, schedule: NoiseSchedule) -> Denoiser:
         """The ideal denoiser; exact, in bounded memory, K exponentials per state."""
         ones = torch.ones(len(self.points), dtype=torch.float64)
-        mixture = IsotropicMixtureOracle(schedule, ones, self.points, 0 * ones)
-        return ChunkedMixtureOracle(mixture)
+        return IsotropicMixtureOracle(schedule, ones, self.points, 0 * ones)
 
 
 def digest(points: Tensor) -> str:

@@ -42,6 +42,7 @@ from torch import Tensor
 from samplerbench.core.grids import AnyLevel
 from samplerbench.core.line_laws import DensityLine
 from samplerbench.core.models import Denoiser
+from samplerbench.core.responsibilities import log_sum, responsibilities
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
@@ -185,11 +186,11 @@ class FourWellOracle(Denoiser):
 
     def _mean(self, at: _Intervals) -> Tensor:
         offset, logs = self._posterior(at)
-        return at.mode + (logs.softmax(0) * offset).sum(0)
+        return at.mode + (responsibilities(logs, 0) * offset).sum(0)
 
     def _score(self, at: _Intervals) -> Tensor:
         offset, logs = self._posterior(at)
-        share = logs.softmax(0)
+        share = responsibilities(logs, 0)
         force = (share * slope(at.mode + offset)).sum(0)
         noisy = at.alpha * (at.mode + (share * offset).sum(0)) - at.x
         little = at.sigma < at.alpha
@@ -204,7 +205,7 @@ class FourWellOracle(Denoiser):
         )
         least = -2 * self.beta * at.mode**8 - 0.5 * gap.square()
         length = ((at.high - at.low) / at.sigma).log()
-        return least + length + logs.logsumexp(0) - 0.5 * math.log(2 * math.pi) - self._log_mass
+        return least + length + log_sum(logs, 0) - 0.5 * math.log(2 * math.pi) - self._log_mass
 
     def _posterior(self, at: _Intervals) -> tuple[Tensor, Tensor]:
         """u − s, and the nodes' log weights relative to exp(−h(s)) and the interval: (nodes, n).

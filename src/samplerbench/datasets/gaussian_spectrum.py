@@ -14,9 +14,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from samplerbench.core.grids import AnyLevel
@@ -203,21 +205,47 @@ def _from_file(path: str) -> GaussianSpectrum:
     try:
         loaded = np.load(location, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            array, mean = loaded.astype(np.float64), None
+            array, mean = _real(loaded), None
         else:
             with loaded:
-                array, mean = (loaded[name].astype(np.float64) for name in ("sigma", "mu"))
+                array, mean = (_real(loaded[name]) for name in ("sigma", "mu"))
     except (ValueError, EOFError, OSError, KeyError, TypeError) as error:
         raise InvalidSetting("path", path, f"{allowed}: {first_line(error)}") from error
     values = torch.from_numpy(array)
+    require(values.numel() > 0, "path", path, f"{allowed}, and not empty")
     if values.ndim == 1 and mean is None:
-        return _spectrum(values, torch.zeros_like(values))
+        _require_regular(path, "eigenvalues", values)
+        return GaussianSpectrum(values, torch.zeros_like(values))
     square = values.ndim == 2 and values.shape[0] == values.shape[1] > 0
     require(square and bool(values.isfinite().all()), "path", path, f"{allowed}, all finite")
     symmetric = torch.allclose(values, values.T, rtol=1e-6, atol=1e-9 * float(values.abs().max()))
     require(symmetric, "path", path, "a symmetric covariance")
-    smallest, largest = torch.linalg.eigvalsh(values)[[0, -1]].tolist()
-    require(smallest > 1e-12 * largest, "path", path, "a covariance that is not singular")
+    _require_regular(path, "a covariance with eigenvalues", torch.linalg.eigvalsh(values))
     centre = torch.zeros(len(values)).double() if mean is None else torch.from_numpy(mean)
     require(centre.shape == values.shape[:1], "path", path, f"{allowed} of one dimension")
     return _from_moments(centre, values)
+
+
+def _real(array: NDArray[Any]) -> NDArray[np.float64]:
+    """An array in float64.
+
+    Raises:
+        TypeError: it has no real numbers.
+    """
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"real numbers are needed, and these are {array.dtype}")
+    return array.astype(np.float64)
+
+
+def _require_regular(path: str, what: str, eigenvalues: Tensor) -> None:
+    """Refuse eigenvalues of a file that are not positive, up to rounding."""
+    finite = bool(eigenvalues.isfinite().all())
+    regular = finite and float(eigenvalues.min()) > 1e-12 * float(eigenvalues.max())
+    allowed = f"a file with {what} that are finite and above 0, the smallest above 1e-12 of the "
+    found = f"{path} ({_range(eigenvalues)})"
+    require(regular, "path", found, f"{allowed}largest: a Gaussian of directions that vary")
+
+
+def _range(values: Tensor) -> str:
+    """The smallest and the largest of some values, in words."""
+    return f"from {float(values.min()):.3g} to {float(values.max()):.3g}"

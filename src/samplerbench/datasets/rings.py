@@ -30,6 +30,7 @@ from torch import Tensor
 
 from samplerbench.core.grids import AnyLevel
 from samplerbench.core.models import Denoiser
+from samplerbench.core.responsibilities import log_sum, responsibilities
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
@@ -103,7 +104,7 @@ class RingsOracle(Denoiser):
         state = x.double()
         log_joint, kappa, rho, spread = self._log_joint(state, level)
         shrink = torch.special.i1e(kappa) / torch.special.i0e(kappa)
-        radius = (log_joint.softmax(-1) * self.radii * shrink).sum(-1, keepdim=True)
+        radius = (responsibilities(log_joint, -1) * self.radii * shrink).sum(-1, keepdim=True)
         # at ρ = 0 every ring pulls equally in all directions, and shrink is 0
         centre = radius * state / rho.clamp_min(torch.finfo(torch.float64).tiny)
         gain = level.alpha * self.noise**2 / spread
@@ -112,4 +113,4 @@ class RingsOracle(Denoiser):
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         log_joint, *_ = self._log_joint(x.double(), level)
-        return log_joint.logsumexp(-1).to(x.dtype)
+        return log_sum(log_joint, -1).to(x.dtype)

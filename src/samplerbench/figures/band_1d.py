@@ -13,6 +13,7 @@ The axis is linear around zero, up to the smallest noise level, and logarithmic 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import SymmetricalLogLocator
 
 from samplerbench.bench.scene import Paths, SamplerRun, Scene
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
@@ -116,4 +118,8 @@ class Band1D(PathPicture):
         axes.fill_between(path.steps, low, high, color="0.88", lw=0, label=name)
         axes.plot(path.steps, centre, color="0.5", lw=0.8)
         noisy = [level.sigma for level in path.levels if level.sigma > 0]
-        axes.set_yscale("symlog", linthresh=min(noisy, default=1.0))
+        smallest = min(noisy, default=1.0)
+        axes.set_yscale("symlog", linthresh=smallest)
+        # no tick but 0 in the linear part, where they would overlap
+        decade = 10.0 ** math.ceil(math.log10(smallest))
+        axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=decade))

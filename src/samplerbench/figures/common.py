@@ -126,7 +126,7 @@ _METRICS = {
     "w_output_1d": "Wasserstein distance",
     "kl_law": "KL divergence from the law, nats",
     "kl_law_gaussian": "KL divergence from the law, nats",
-    "kl_paths": "KL divergence of paths, nats",
+    "kl_paths": "upper bound of the KL divergence (paths), nats",
     "tv_law": "total variation distance",
     "within_mode": "W₂ within the modes",
     "mode_weights": "error of the modes' weights",

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.datasets.base import LARGEST, Dataset
+from samplerbench.datasets.base import LARGEST, Dataset, all_usable
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting, require
 
@@ -226,6 +226,8 @@ class SpectrumDistance(OutputLawMetric):
 
 #: A density needs dim derivatives of each state, and dim² numbers.
 MOST_DIM = 128
+#: Points at a time, so that an estimate from many needs no further array of their number.
+PIECE = 2**16
 
 
 class Divergence(OutputLawMetric):
@@ -276,6 +278,19 @@ class Divergence(OutputLawMetric):
         """The divergence from ln r at the nodes of q and their masses, shape (n,) each."""
 
 
+def mean_ratio(log_ratios: Tensor) -> dict[str, float]:
+    """The mean of r, an estimate of E_q[r], and half of its 95 % interval.
+
+    Args:
+        log_ratios: ln r at n points drawn from q, shape (n,).
+    """
+    count, pieces = len(log_ratios), torch.split(log_ratios, PIECE)
+    excess = math.fsum(float(piece.expm1().sum()) for piece in pieces) / count
+    squares = math.fsum(float((piece.expm1() - excess).square().sum()) for piece in pieces)
+    half = 1.96 * math.sqrt(squares / (count - 1) / count) if count > 1 else math.nan
+    return {"mean_ratio": excess + 1, "mean_ratio_half_width": half}
+
+
 def by_quadrature(
     law: LineNodes, distance: Callable[[LineNodes], float], **info: float
 ) -> Measurement:
@@ -308,8 +323,8 @@ def finite_points(points: Tensor, name: str, dim: int | None = None) -> Tensor:
     points = points.detach()
     if points.dtype != torch.float32:
         points = points.double()
-    usable = points.abs() < LARGEST
-    if not usable.all():
+    if not all_usable(points):
+        usable = points.abs() < LARGEST
         row, column = (~usable).nonzero()[0].tolist()
         allowed = f"finite and smaller than {LARGEST:g} in size"
         raise InvalidSetting(f"{name}[{row}, {column}]", float(points[row, column]), allowed)

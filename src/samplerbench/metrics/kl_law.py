@@ -9,7 +9,8 @@ c is the regression coefficient with the smallest variance of the mean. For q cl
 values, c is about 0. If the fitted estimate is negative, c = 1 is used.
 
 `info` has `half_width`, half of the 95 % interval of this value for independent points (evenly
-drawn points vary less), `mean_ratio`, which estimates E_q[r], and `coefficient`, which is c.
+drawn points vary less), `mean_ratio`, which estimates E_q[r], with `mean_ratio_half_width`, half of
+its own interval, and `coefficient`, which is c.
 
 In one dimension the first mean is an integral, also for samplers that draw noise, see
 `bench.line_densities`. Then `info` has `quadrature_error`, and `mean_ratio` is the mass of p where
@@ -19,11 +20,13 @@ q has mass; it may be less than 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from samplerbench.metrics.base import Divergence, Measurement
+from samplerbench.metrics.base import PIECE, Divergence, Measurement, mean_ratio
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,25 @@ class KLLaw(Divergence):
     """KL(samples' law ‖ data's law), in nats."""
 
     def estimate(self, log_ratios: Tensor) -> Measurement:
-        plain, excess = -log_ratios, log_ratios.expm1()
-        centred = excess - excess.mean()
-        spread = float(centred.square().sum())
-        coefficient = -float((centred * plain).sum()) / spread if spread > 0 else 1.0
-        terms = plain + coefficient * excess
-        if terms.mean() < 0:
-            coefficient, terms = 1.0, plain + excess
-        half = 1.96 * float(terms.std()) / math.sqrt(len(terms))
-        ratio = float(excess.mean()) + 1
-        info = {"half_width": half, "mean_ratio": ratio, "coefficient": coefficient}
-        return Measurement(float(terms.mean()), math.nan, math.nan, None, 0, info)
+        count = len(log_ratios)
+
+        def total(of: Callable[[Tensor, Tensor], Tensor]) -> float:
+            """The sum of a function of −ln r and r − 1."""
+            pieces = torch.split(log_ratios, PIECE)
+            return math.fsum(float(of(-piece, piece.expm1()).sum()) for piece in pieces)
+
+        excess = total(lambda _, e: e) / count
+        spread = total(lambda _, e: (e - excess).square())
+        product = total(lambda plain, e: (e - excess) * plain)
+        coefficient = -product / spread if spread > 0 else 1.0
+        mean = total(lambda plain, e: plain + coefficient * e) / count
+        if mean < 0:
+            coefficient = 1.0
+            mean = total(lambda plain, e: plain + e) / count
+        squares = total(lambda plain, e: (plain + coefficient * e - mean).square())
+        half = 1.96 * math.sqrt(squares / (count - 1)) / math.sqrt(count) if count > 1 else math.nan
+        info = {"half_width": half, **mean_ratio(log_ratios), "coefficient": coefficient}
+        return Measurement(mean, math.nan, math.nan, None, 0, info)
 
     def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:
         return max(0.0, -float(masses @ log_ratios))

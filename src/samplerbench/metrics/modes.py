@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samplerbench.core.responsibilities import responsibilities
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 
@@ -55,7 +56,7 @@ class Modes:
 
     def posterior(self, samples: Tensor) -> Tensor:
         """Return r_k of the samples `(n, dim)`: `(K, n)`."""
-        return torch.cat([logs.softmax(dim=0) for logs in self._log_joint(samples)], dim=1)
+        return torch.cat([responsibilities(logs, 0) for logs in self._log_joint(samples)], dim=1)
 
     def _log_joint(self, samples: Tensor) -> Iterator[Tensor]:
         """Yield ln(w_k N(x; μ_k, C_k)) up to a constant, `(K, rows)`, for pieces of the samples."""

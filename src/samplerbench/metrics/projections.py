@@ -23,6 +23,7 @@ Theorem 2.9 (the monotone coupling).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -131,12 +132,26 @@ def quantile_grid(n: int, m: int, device: torch.device) -> QuantileGrid:
     """Compute the grid of a pair (n, m) once; it has at most m + 2n entries."""
     # in units of 1/lcm(n, m) all borders of cells are integers
     cell, other = m // math.gcd(n, m), n // math.gcd(n, m)
-    left = torch.arange(n)[:, None] * cell
-    first, last = left // other, (left + cell - 1) // other
-    index = first + torch.arange(int((last - first).max()) + 1)
-    overlap = torch.minimum(left + cell, (index + 1) * other) - torch.maximum(left, index * other)
-    weight = overlap.clamp_min(0).double() / (n * cell)
-    return QuantileGrid(torch.minimum(index, last).to(device), weight.to(device))
+    spans = (((left + cell - 1) // other - left // other).max() for left in _lefts(n, cell))
+    width = 1 + int(max(spans))
+    indices = torch.empty(n, width, dtype=torch.int64)
+    weights = torch.empty(n, width, dtype=torch.float64)
+    begin = 0
+    for left in _lefts(n, cell):
+        rows = slice(begin, begin + len(left))
+        index = left // other + torch.arange(width)
+        ends = torch.minimum(left + cell, (index + 1) * other)
+        overlap = ends - torch.maximum(left, index * other)
+        weights[rows] = overlap.clamp_min(0).double() / (n * cell)
+        indices[rows] = torch.minimum(index, (left + cell - 1) // other)
+        begin += len(left)
+    return QuantileGrid(indices.to(device), weights.to(device))
+
+
+def _lefts(n: int, cell: int) -> Iterator[Tensor]:
+    """The left borders of n cells, `(rows, 1)`, in pieces."""
+    for first in range(0, n, _STRETCH):
+        yield torch.arange(first, min(first + _STRETCH, n))[:, None] * cell
 
 
 def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor, p: float = 2.0) -> Tensor:

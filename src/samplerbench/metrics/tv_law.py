@@ -3,7 +3,8 @@
     TV(q, p) = ½ ∫ |q − p| = ½ E_q|1 − r| ,     r = p/q where q > 0,
 
 if p has no mass where q has none; E_q[r] = 1 checks this. It is the largest difference of the
-probabilities of an event under q and p. `info` has `half_width` and `mean_ratio`, as in `kl_law`.
+probabilities of an event under q and p. `info` has `half_width`, `mean_ratio` and
+`mean_ratio_half_width`, as in `kl_law`.
 
 In one dimension, also for samplers that draw noise, it is the integral of (1 − r)⁺ over q, and
 `info` has `quadrature_error` and `mean_ratio` as there.
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from samplerbench.metrics.base import Divergence, Measurement
+from samplerbench.metrics.base import Divergence, Measurement, mean_ratio
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class TVLaw(Divergence):
         excess = log_ratios.expm1()
         terms = excess.abs() / 2
         half = 1.96 * float(terms.std()) / math.sqrt(len(terms))
-        info = {"half_width": half, "mean_ratio": float(excess.mean()) + 1}
+        info = {"half_width": half, **mean_ratio(log_ratios)}
         return Measurement(float(terms.mean()), math.nan, math.nan, None, 0, info)
 
     def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:

@@ -8,6 +8,7 @@ own) to an objective, since both are built with other parts.
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Mapping
 from functools import partial
@@ -61,21 +62,23 @@ def faults(promises: Mapping[str, Check], member: Any, *bed: Any) -> dict[str, s
         bed: replaces the default test bed of the checks.
     """
     lines: dict[str, str | None] = {}
+    before = _global_generators()
     for name, check in promises.items():
-        before = _global_generators()
         try:
             lines[name] = check(member, *bed)
         except Exception as error:  # the code of a user's member may raise anything
             lines[name] = kind_and_line(error)
-        if _global_generators() != before:
+        after = _global_generators()
+        if after != before:
             lines[name] = "a global random generator is used"
+        before = after
     return lines
 
 
 def _global_generators() -> tuple[object, ...]:
     """The state of the global random generators, which no member may use."""
-    legacy = np.random.get_state(legacy=False)  # noqa: NPY002
-    return torch.get_rng_state().tolist(), str(legacy), random.getstate()
+    legacy = np.random.get_state(legacy=True)  # noqa: NPY002
+    return torch.get_rng_state().numpy().tobytes(), pickle.dumps(legacy), random.getstate()
 
 
 def broken(promises: Mapping[str, Check], member: Any, *bed: Any) -> list[str]:

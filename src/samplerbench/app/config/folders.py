@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from samplerbench.errors import require
@@ -17,6 +18,7 @@ SEVERAL = ("sampler", "metric", "start", "picture")
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
 
+@cache
 def conf_directory() -> Path:
     """The folder of our groups: inside an installed wheel, beside src/ in a checkout."""
     package = Path(__file__).resolve().parents[2]
@@ -55,7 +57,8 @@ def require_own_names(folders: Iterable[Path]) -> None:
     Raises:
         InvalidSetting: naming the first such file and what it needs.
     """
-    for path in sorted(path for folder in folders for path in folder.glob("*/*.yaml")):
+    theirs = (folder for folder in folders if folder.resolve() != conf_directory())
+    for path in sorted(path for folder in theirs for path in folder.glob("*/*.yaml")):
         group, key = path.parent.name, f"{path.parent.name}.{path.stem}"
         ours = conf_directory() / group / path.name
         allowed = "a file with another name: one of ours has this one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar, cast
@@ -28,6 +29,8 @@ Key = TypeVar("Key")
 
 #: The largest number of samplers that one line names.
 _MOST_NAMES = 3
+#: The end of the name of half of an interval in `info`.
+HALF = "_half_width"
 
 
 def print_cells(
@@ -66,6 +69,8 @@ def print_cells(
             how = f"at {points:,} points; value ± half of the 95 % interval"
             how = "exact" if metric in exact else how
             of = f"the law of the output against that of the data, {how}"
+            if used.needs == "paths":
+                of = f"an upper bound of the divergence of the law of the output, {how}"
         if "final" in cells and set(cells["final"]) == {"none"}:
             of += "; final=none"
         out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
@@ -177,8 +182,8 @@ def print_beyond(out: Console, cells: pd.DataFrame) -> None:
         )
 
 
-def _bound(unit: str, count: int) -> str:
-    """A number of steps, N=8, or a bound on the evaluations, NFE ≤ 8."""
+def _bound(unit: str, count: int | str) -> str:
+    """Numbers of steps, N=8, or a bound on the evaluations, NFE ≤ 8."""
     return f"{unit} ≤ {count}" if unit == "NFE" else f"{unit}={count}"
 
 
@@ -198,21 +203,30 @@ def print_failures(out: Console, table: pd.DataFrame) -> None:
 
 
 def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
-    """Other results of a metric at the largest number of steps.
+    """Other results of a metric at each number of steps.
 
     Not the tests of single repetitions, such as χ² of `mode_weights`: they have another null
     hypothesis and another power than the verdicts over all repetitions beside them.
     """
-    rows = rows[(rows["info"].fillna("") != "") & (rows["steps"] == rows["steps"].max())]
-    keys = ["start", "denoiser", "sampler", "sampler_settings", "steps"]
+    rows = rows[rows["info"].fillna("") != ""]
+    keys = ["start", "denoiser", "sampler", "sampler_settings"]
     for key, group in rows.groupby(keys):
-        start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
-        means = pd.DataFrame(map(json.loads, group["info"])).mean()
-        if "p_value" in means:
+        start, denoiser, sampler, settings = cast(tuple[str, str, str, str], key)
+        infos = pd.DataFrame(map(json.loads, group["info"]))
+        if "p_value" in infos:
             continue
-        found = ", ".join(f"{name} {value:.3g}" for name, value in means.items())
-        name = sampler_name(sampler, settings)
-        out.print(f"{start}, {denoiser}, {name}, {_bound(unit, steps)}: {found}", markup=False)
+        of_steps = infos.groupby(group["steps"].to_numpy())
+        means, counts = of_steps.mean(), of_steps.size()
+        texts = []
+        for name in means.columns:
+            if name.removesuffix(HALF) in means.columns and name.endswith(HALF):
+                continue
+            halves = means.get(name + HALF, pd.Series(math.nan, means.index)) / counts**0.5
+            pairs = zip(means[name], halves, strict=True)
+            texts.append(f"{name} {', '.join(difference(*pair) for pair in pairs)}")
+        at = _bound(unit, ", ".join(map(str, means.index)))
+        title = f"{start}, {denoiser}, {sampler_name(sampler, settings)}, {at}"
+        out.print(f"{title}: {'; '.join(texts)}", markup=False)
 
 
 def print_claims(

@@ -202,6 +202,8 @@ class Showing:
 
         def caption(metric: str) -> str:
             size = sizes([metric], [sweep.n_samples], metric in sweep.exact_metrics)
+            if metric in sweep.exact_metrics:
+                return f"{sweep.labels.dataset}, {size}"
             of = f"{sweep.labels.dataset}, {size}, {counts}"
             return f"{of}; bars: 95 % intervals of the mean"
 

@@ -157,6 +157,11 @@ def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
     return {part: values.where(whole | ~some) for part, values in differences.items()}
 
 
+def _of_laws(table: pd.DataFrame) -> list[str]:
+    """The names of the metrics to the law itself."""
+    return list(table.loc[table["reference"] == "law", "metric"].unique())
+
+
 def _metrics_without_repetitions(table: pd.DataFrame) -> list[str]:
     """Exact metrics, which have one repetition; all other metrics of a budget have at least two."""
     most = table.groupby("metric")["repetition"].max()
@@ -180,6 +185,7 @@ def _intervals(
     ).drop(columns=["std", "size"])
 
 
+OF_IT, SMALLEST = "it", "the smallest distance of the budget"
 CONVERGED, PERHAPS_NOT, NOT = "converged", "perhaps not converged", "NOT converged"
 
 
@@ -188,9 +194,12 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
 
     Columns: those of `KEY`, eta, moved (mean over repetitions, paired), half (of its 95 %
     interval), allowed (the tolerance times the root mean square of d(C_2M), since an unbiased
-    estimate may be negative), apart and apart_half (mean and half for the distance between the two
-    runs; NaN if the metric needs independent clouds), state (see `run`) and converged (whether the
-    state is "converged").
+    estimate may be negative; see below), of (a description of that distance), apart and apart_half
+    (mean and half for the distance between the two runs; NaN if the metric needs independent
+    clouds), state (see `run`) and converged (whether the state is "converged").
+
+    A metric of laws has no floor of draws, and d(C_2M) may be far below all distances that the
+    budget decomposes, down to rounding. Then the tolerance is a share of the smallest of these.
     """
     require_one_sweep(table)
     ok = table[(table["status"] == "ok") & table["sampler"].str.endswith(LIMIT)]
@@ -203,7 +212,15 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     between = ok[ok["reference"] == DOUBLED].set_index([*KEY, "repetition"])["value"]
     apart = _means(between, once).rename(columns={"mean": "apart", "half": "apart_half"})
     squares = wide[2 * converged_steps].pow(2).groupby(level=KEY).mean()
-    allowed = (tolerance * squares.pow(0.5)).rename("allowed").reset_index()
+    own = squares.pow(0.5)
+    found = parts(table, converged_steps)
+    totals = found[(found["part"] == "total") & found["metric"].isin(_of_laws(table))]
+    least = totals.groupby("metric")["mean"].min()
+    other = pd.Series(
+        own.index.get_level_values("metric").map(least.to_dict()), own.index, dtype=float
+    )
+    allowed = (tolerance * own.combine(other.fillna(0.0), max)).rename("allowed").to_frame()
+    allowed = allowed.assign(of=np.where(other > own, SMALLEST, OF_IT)).reset_index()
     lines = moved.rename(columns={"mean": "moved"}).merge(apart, on=KEY, how="left")
     lines = lines.merge(allowed, on=KEY)
     size = lines["moved"].abs()

@@ -53,6 +53,9 @@ of its 95 % interval. A limit is
     NOT converged            if |μ| > tolerance·d(C_2M),
     perhaps not converged    otherwise, also if a single repetition has no h.
 
+For a metric of laws, whose d(C_2M) can be as small as rounding, d(C_2M) is replaced by the smallest
+distance that the budget decomposes, if that is larger.
+
 Distances to the data cannot show errors far below the floor. So W(C_M, C_2M) is given as well,
 between runs that share starts and noise: a paired discretisation below it is not resolved.
 
@@ -152,8 +155,9 @@ class Budget:
             if reason is not None:
                 raise InvalidSetting("metric", name, f"another one: {reason}")
         self._require_training_points()
+        once = {*self.sweep.metrics} <= {*self.sweep.exact_metrics}
         require(
-            self.sweep.repetitions >= 2,
+            once or self.sweep.repetitions >= 2,
             "repetitions",
             self.sweep.repetitions,
             "at least 2: one repetition has no interval",

@@ -19,6 +19,7 @@ from samplerbench.bench.store import LIMIT
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import settings_of
 from samplerbench.core.starts import FixedGaussian, Sobol
+from samplerbench.metrics.base import Divergence
 
 
 def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
@@ -82,6 +83,9 @@ def _words(
         why = "; ".join(dict.fromkeys(filter(None, cells["message"]))) or "they did not finish"
         return [f"{title}: no budget: its cells have no value: {why}"]
     names = [part for part in PARTS[1:] if part in means.index]
+    if isinstance(budget.sweep.metrics[metric], Divergence) and "start" in names:
+        # its path begins with the start; see `run`
+        names.insert(names.index("discretisation"), names.pop(names.index("start")))
     parts_of = [float(means["mean"][part]) for part in ("floor", *names)]
     numbers = sum_of(float(means["mean"]["total"]), parts_of)
     terms = " ".join(
@@ -215,7 +219,9 @@ def _slope(falls: pd.Series) -> str:
 def _words_of_limit(budget: Budget, line: pd.Series) -> str:
     """Whether a limit has converged, in words."""
     steps = budget.converged_steps
-    tolerance = f"the tolerance {plain(line['allowed'], 2)}, {100 * budget.tolerance:g} % of it"
+    tolerance = (
+        f"the tolerance {plain(line['allowed'], 2)}, {100 * budget.tolerance:g} % of {line['of']}"
+    )
     name = sampler_name(line["sampler"], line["sampler_settings"])
     text = (
         f"{line['state']}, {line['metric']}, {name}: {steps} → {2 * steps} steps move the "

@@ -15,7 +15,7 @@ function written(value, last, power) {
 }
 function interval(value, half, isDistance) {
   const sign = !isDistance && value > 0 ? "+" : "";
-  if (value === null || half === null || half === 0) return sign + number(value) + (half === 0 ? " ± 0" : "");
+  if (value === null || half === null || half === 0) return sign + number(value);
   const last = exponent(half) - 1, power = exponent(Math.max(Math.abs(value), half));
   const text = sign + written(value, last, power);
   if (isDistance && value >= 0 && half > value) return `${text} (≤ ${written(value + half, last, power)})`;
