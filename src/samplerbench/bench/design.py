@@ -63,9 +63,9 @@ _LOWER = 1 / 50
 #: The change of ln κ in a difference: for denoisers in double and in single precision.
 _CHANGE = {torch.float64: 1e-6, torch.float32: 1e-3}
 #: First grids of a descent, and grids whose value on the choice starts is compared.
-_DESCENTS, _COMPARED = 3, 8
+_DESCENTS, _COMPARED = 3, 6
 #: Resampled sets of starts for an interval.
-_RESAMPLED = 500
+_RESAMPLED = 400
 #: An exact gain above 1 that says nothing.
 _ROUNDING = 1e-6
 #: The name of a designed grid.
