@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from samplerbench.bench.course import BATCHES, CHOICE, MEASUREMENT, Course, Entrant, Refusal
+from samplerbench.bench.course import BATCHES, CHOICE, MANY, MEASUREMENT, Course, Entrant, Refusal
 from samplerbench.bench.design import DESIGNED
 from samplerbench.bench.statistics import Estimate, holm, t_interval
 from samplerbench.errors import InvalidSetting, first_line
@@ -74,7 +74,7 @@ class Size:
     @classmethod
     def of(cls, dim: int) -> Size:
         """A size that takes minutes for images, and seconds otherwise."""
-        return cls() if dim <= 16 else cls(16, 8, 6, 3, 2, 512, 32)
+        return cls() if dim <= MANY else cls(16, 8, 6, 3, 2, 512, 32)
 
 
 @dataclass
