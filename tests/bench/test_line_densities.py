@@ -43,10 +43,13 @@ from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ddpm_large import DDPMLarge
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.edm_churn import EDMChurn
+from samplerbench.samplers.er_sde import ERSDE
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.hmc import HMC
 from samplerbench.samplers.mala import MALA
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
 from samplerbench.samplers.reverse_sde import ReverseSDE
+from samplerbench.samplers.sa_solver import SASolver
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
 from samplerbench.samplers.ula import ULA
 from samplerbench.samplers.underdamped import Underdamped
@@ -105,8 +108,9 @@ def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
         )
         checked += 1
     assert checked > 12
-    # they reject, keep a velocity, and draw noise whose width depends on the state
-    assert refused == {MALA, Underdamped, PredictorCorrector}
+    # they reject, keep a velocity, draw noise whose width depends on the state, or remember
+    # more than the last state and x̂₀
+    assert refused == {ERSDE, HMC, MALA, PredictorCorrector, SASolver, Underdamped}
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])
