@@ -146,7 +146,7 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
     text = "no verdict: one set of fresh draws of this size"
     *_, line, hint = lines(capsys)
     assert line.endswith(text)
-    assert hint.endswith("with reference=FILE the floor comes from the rows of both files")
+    assert hint.endswith("reference=FILE takes it from both files")
     score.main([files("few", 1.0, 200), *words])
     *_, last = lines(capsys)
     assert "(4 sets)" in last, "no hint follows"

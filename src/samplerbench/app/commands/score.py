@@ -127,8 +127,8 @@ def score_files(
             show_differences(truth, gaps)
         lines += [*measured, *gaps]
         if reference is None and any(line.floor_sets < 2 for line in measured):
-            text = "the data have too few rows for a floor of this size; with reference=FILE the floor"
-            console().print(f"{text} comes from the rows of both files", markup=False)
+            text = "too few rows of data for a floor: reference=FILE takes it from both files"
+            console().print(text, markup=False)
     for name, cloud in clouds.items():
         worth, _ = cloud.ess_and_r_hat
         if worth < FEWEST:
