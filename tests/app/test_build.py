@@ -144,6 +144,7 @@ def test_settings_of_members_are_checked_by_the_members():
         ("schedule.edm.sigma_max", -3, r"sigma_max=-3.*positive"),
         ("dataset.gaussian.covariance", [[1, 0], [0, -1]], "semi-def"),
         ("dataset.gaussian.mean", [], "dimension"),
+        ("dataset.gaussian.mean", "abc", "mean=abc: must be a list"),
         ("metric.max_sliced_certified.relative_tolerance", -1, "relative_tolerance=-1.*least 0"),
         ("trainer.default.lr", -1, r"lr=-1.*positive"),
         ("logger.wandb.mode", "foo", "mode=foo.*'offline'"),
@@ -320,6 +321,9 @@ def test_lists_of_weights_and_errors_are_denoisers(composed):
     origins = sweep.books.origins
     assert [origins[name].kind for name in names] == ["guided"] * 2 + ["corrupted"] * 2
     assert len({origin.id for origin in origins.values()}) == 4
+    words = ["denoiser=corrupted", "corruption.amplitude=[0.1,0.10000001]", *FEW]
+    sweep = build(composed(*words), {}, "test").sweep
+    assert list(sweep.denoisers) == ["corrupted 0.1", "corrupted 0.10000001"]
     for wrong, words in (
         (["denoiser=guided", "guidance=[1,1]"], "guidance=[1, 1]: must be different numbers"),
         (["denoiser=corrupted", "corruption.profile=late"], "corruption.profile=late: must be"),

@@ -41,6 +41,7 @@ from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.restart import Restart
 from samplerbench.verify.exact_law import output_law
 
 MEAN, COVARIANCE = [1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]]
@@ -364,9 +365,15 @@ def test_impossible_budgets_are_refused(tmp_path):
         (lambda: budget(law, ddim, repetitions=1), "repetitions=1: must be at least 2"),
         (
             lambda: budget(law, [("annealed_langevin", AnnealedLangevin())]),
-            r"not a Langevin sampler.* not applicable",
+            r"one that declares an order.* not applicable",
         ),
+        # the error of a restart falls with `restart_steps`
+        (lambda: budget(law, [("restart", Restart())]), r"sampler=restart: must be one that"),
         (lambda: Budget(replace(sweep, denoisers={"learned": oracle})), "oracle"),
+        (
+            lambda: Budget(replace(sweep, denoisers={"oracle": oracle, "guided 2": oracle})),
+            r"denoiser=\['guided 2'\]: must be oracle, learned or empirical in an error budget",
+        ),
         (lambda: Budget(replace(sweep, starts={"prior": Prior()})), "exact"),
         # an even start and a random one have different floors; that is no mismatch
         (lambda: with_starts(Prior(), sobol_exact()), r"both drawn evenly .* or neither"),

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.cell import NOT_A_DENSITY, sampler_name
 from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.budget import waterfall
@@ -456,3 +456,27 @@ def test_a_style_has_its_width_and_its_size_of_text(cells, chosen, width, rows):
 def test_a_look_that_is_none_is_refused(wrong, message):
     with pytest.raises(InvalidSetting, match=message):
         Look(**wrong)
+
+
+def test_the_mark_of_a_missing_value_is_within_its_panel(row):
+    """Also if the only curve has one point, elsewhere on a logarithmic axis."""
+    rows = [row("oracle", "exact", "heun", 9, r, 0.06 + 0.01 * r) for r in (0, 1)]
+    rows.append(row("oracle", "exact", "heun", 4, 0, math.nan, status=NOT_A_DENSITY))
+    figure = distance_against(pd.DataFrame(rows), "w")
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert low < 4 < 9 < high
+    assert sorted(axes.get_xticks()) == [4, 9]
+    (mark,) = axes.texts
+    assert axes.bbox.contains(*mark.get_window_extent().p0)
+
+
+def test_other_denoisers_have_different_dashes_also_in_the_legend(row):
+    names = ["corrupted 0.1", "corrupted 0.3", "guided 2", "oracle"]
+    rows = [row(denoiser, "exact", "heun", steps, 0, 1.0) for denoiser in names for steps in (4, 8)]
+    figure = distance_against(pd.DataFrame(rows), "w")
+    curves = [look[2] for look in looks(figure.axes[0])]
+    keys = [str(line._unscaled_dash_pattern) for line in figure.legends[0].get_lines()[-4:]]
+    assert curves == keys
+    assert len(set(curves)) == 4

@@ -27,6 +27,12 @@ def test_the_suffix_is_the_format(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
+def test_names_of_files_have_no_spaces(tmp_path):
+    figure = Figure(figsize=(1, 1), dpi=40)
+    written = write({"quiver_guided 2.5_heun": figure, "w guided 2": animation()}, tmp_path)
+    assert [path.name for path in written] == ["quiver_guided_2.5_heun.png", "w_guided_2.gif"]
+
+
 def test_a_look_has_the_formats_and_the_same_figure_is_the_same_file(tmp_path):
     names = ["a.pdf", "a.png", "a.svg", "b.gif"]
     for folder in ("one", "other"):

@@ -24,6 +24,7 @@ def gmm40(count: int = 40, width: float = 80.0, seed: int = 0) -> GaussianMixtur
     """
     require(count >= 1, "count", count, "at least 1")
     require(0 < width < math.inf, "width", width, "positive and finite")
+    require(-(2**63) <= seed < 2**64, "seed", seed, "a number of 64 bits")
     uniform = torch.rand((count, 2), generator=torch.Generator().manual_seed(seed))
     means = ((uniform - 0.5) * width).double().tolist()
     return isotropic((1 / count,) * count, tuple(map(tuple, means)), math.log1p(math.e) ** 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -26,6 +28,8 @@ def lifted_modes(
         seed: of A.
     """
     require(1 <= inner <= dim <= 256, "inner", inner, f"between 1 and dim={dim}, dim at most 256")
+    require(math.isfinite(shift), "shift", shift, "finite")
+    require(seed >= 0, "seed", seed, "at least 0")
     matrix = torch.from_numpy(np.random.default_rng(seed).standard_normal((dim, inner)))
     weights = torch.tensor([0.3, 0.7], dtype=torch.float64)
     means = shift * torch.tensor([1.0, -1.0], dtype=torch.float64)[:, None] * matrix.sum(1)

@@ -39,7 +39,7 @@ def mixture(
     if path is not None:
         require(means is None, "means", means, f"null with path={path}")
         found = _from_file(path)
-        means, weights = found["means"], found.get("weights")
+        means, weights = found["means"], found.get("weights", weights)
         covariances = found.get("covariances", covariances)
     require(means is not None, "means", None, "a list of points, or a path")
     points = _tensor(means, "means")

@@ -57,9 +57,10 @@ def _branches(
     length = 0.292 * 0.8**depth * (1 + 0.2 * random.randn())
     direction = np.array([math.cos(angle), math.sin(angle)])
     yield _Branch(start, direction, length, depth)
-    if depth + 1 < DEPTH:
-        for side in (1, -1):
-            turn = side * 0.7**depth * (1 + 0.2 * random.randn())
+    for side in (1, -1):
+        # also at the ends, whose turns are not used, so that the next numbers are the paper's
+        turn = side * 0.7**depth * (1 + 0.2 * random.randn())
+        if depth + 1 < DEPTH:
             yield from _branches(random, start + length * direction, angle + turn, depth + 1)
 
 
@@ -75,6 +76,7 @@ def tree(label: str = "a", seed: int = 2) -> GaussianMixture:
         seed: of the lengths and angles; 2 in the paper.
     """
     require(label in (*CLASSES, "both"), "label", label, "a, b or both")
+    require(0 <= seed < 2**32, "seed", seed, "between 0 and 2³² − 1")
     return _grown(label, seed)
 
 

@@ -172,9 +172,13 @@ class PathPicture(Picture):
 
 
 def write(drawings: Drawings, directory: Path) -> list[Path]:
-    """Write figures in the formats of the look, and animations as GIF; return the files."""
+    """Write figures in the formats of the look, and animations as GIF; return the files.
+
+    Names of denoisers such as "guided 2.5" have spaces, and files have underscores instead.
+    """
     paths = []
-    for stem, drawing in drawings.items():
+    for name, drawing in drawings.items():
+        stem = name.replace(" ", "_")
         if isinstance(drawing, Animation):
             paths.append(drawing.save(directory / f"{stem}.gif"))
         else:

@@ -7,8 +7,9 @@ sampler causes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from typing import TypeAlias, cast
 
 import matplotlib as mpl
 import pandas as pd
@@ -41,7 +42,20 @@ from samplerbench.figures.style import (
     subtitle,
 )
 
-_LINES = {"learned": "-", "oracle": (0, (4, 2))}
+#: A line style of matplotlib.
+LineStyle: TypeAlias = str | tuple[int, tuple[int, ...]]
+Lines: TypeAlias = Mapping[str, LineStyle]
+
+_LINES: Lines = {"learned": "-", "oracle": (0, (4, 2))}
+#: Of other denoisers, in alphabetical order.
+_OTHER_LINES: Sequence[LineStyle] = (
+    ":",
+    "-.",
+    (0, (7, 2)),
+    (0, (1, 3)),
+    (0, (6, 2, 1, 2, 1, 2)),
+    (0, (3, 4)),
+)
 _SHIFT = 1.012
 _PANEL = 4.6
 """The width of a panel in inches."""
@@ -115,6 +129,7 @@ def distance_curves(
     require(len(axes) in (0, len(starts)), "ax", f"{len(axes)} axes", allowed)
     denoisers = sorted(set(cells["denoiser"]))
     by_setting = len(denoisers) == 1 and len(styles) > len(COLOURS)
+    lines = None if by_setting else score_lines(denoisers)
     with mpl.rc_context(styled()):
         panels, width = (axes, None) if axes else _panels(len(starts))
         figure = cast(Figure, panels[0].get_figure(root=True))
@@ -126,17 +141,16 @@ def distance_curves(
             if not floor.empty:
                 floor_band(panel, floor)
                 panel.axhline(floor.mean(), color="0.55", lw=1)
-            draw_curves(panel, cells[cells["start"] == start], x, styles, by_setting)
+            draw_curves(panel, cells[cells["start"] == start], x, styles, lines)
             if missing is not None:
                 mark_missing(panel, missing[missing["start"] == start], x, styles)
             panel.set_title(start_title(start))
             share = panel.get_position().width if width is None else (_PANEL - 0.5) / width
-            label_log_axis(panel, cells[x], share)
+            numbers = cells[x] if missing is None else pd.concat([cells[x], missing[x]])
+            label_log_axis(panel, numbers, share)
             panel.set_xlabel(X_TITLES[x])
             panel.set_ylabel(title)
-        handles = legend_keys(
-            styles, cells, by_setting, any(not floor.empty for floor in of_starts)
-        )
+        handles = legend_keys(styles, cells, lines, any(not floor.empty for floor in of_starts))
         for panel in axes or panels[:1]:
             fit_distances(panel, cells["mean"], pd.concat(of_starts))
         if axes:
@@ -162,7 +176,7 @@ def start_title(start: str) -> str:
 
 
 def draw_curves(
-    axes: Axes, cells: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle], by_setting: bool
+    axes: Axes, cells: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle], lines: Lines | None
 ) -> None:
     """Draw the curves of one panel, with their intervals side by side.
 
@@ -171,7 +185,7 @@ def draw_curves(
         cells: as in `distance_curves`, of one start.
         x: steps or nfe.
         styles: by name.
-        by_setting: whether dashes distinguish settings, and not denoisers.
+        lines: of denoisers; None if dashes distinguish settings.
     """
     groups = cells.groupby(["denoiser", "name"])
     for place, (key, curve) in enumerate(groups):
@@ -179,7 +193,7 @@ def draw_curves(
         # by equal shifts on the log axis
         shift = _SHIFT ** (place - (len(groups) - 1) / 2)
         drawn = curve.assign(**{x: curve[x] * shift}).sort_values(x)
-        line = curve_look(styles[name], denoiser, by_setting)
+        line = curve_look(styles[name], denoiser, lines)
         interval_curve(axes, drawn, x, cap=1.5, **line)
 
 
@@ -194,6 +208,9 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
     """
     names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
     marks = sorted(set(zip(rows[x], rows["denoiser"], names, strict=True)))
+    # without height and unseen, so that the axis reaches the places of all marks
+    places = [place for place, *_ in marks]
+    axes.plot(places, [1.0] * len(places), ls="", transform=axes.get_xaxis_transform())
     for line, (place, denoiser, name) in enumerate(marks):
         colour = styles[name].colour if name in styles else "0.3"
         axes.annotate(
@@ -221,11 +238,17 @@ def _panels(count: int) -> tuple[list[Axes], float]:
     return list(grid.flat), natural[0]
 
 
-def curve_look(style: CurveStyle, denoiser: str, by_setting: bool) -> dict[str, object]:
+def score_lines(denoisers: Iterable[str]) -> Lines:
+    """The line styles of denoisers by name: solid is learned, dashed exact, others differ."""
+    others = sorted(set(denoisers) - set(_LINES))
+    return {**_LINES, **dict(zip(others, cycle(_OTHER_LINES)))}
+
+
+def curve_look(style: CurveStyle, denoiser: str, lines: Lines | None) -> dict[str, object]:
     """The line and the markers of a curve and of its entry in the legend."""
     return {
         "color": style.colour,
-        "ls": style.dashes if by_setting else _LINES.get(denoiser, ":"),
+        "ls": style.dashes if lines is None else lines[denoiser],
         "marker": style.marker,
         "mfc": style.colour if denoiser == "learned" else "white",
     }
@@ -248,7 +271,7 @@ def floor_band(axes: Axes, floor: pd.Series) -> None:
 
 
 def legend_keys(
-    styles: Mapping[str, CurveStyle], cells: pd.DataFrame, by_setting: bool, with_floor: bool
+    styles: Mapping[str, CurveStyle], cells: pd.DataFrame, lines: Lines | None, with_floor: bool
 ) -> list[Line2D | Patch]:
     """The entries of a legend: settings, denoisers, and the floor."""
     # if a setting has curves of several denoisers, its entry looks like that of the learned one
@@ -256,7 +279,7 @@ def legend_keys(
     first = {name: "learned" if "learned" in of else min(of) for name, of in of_names.items()}
     denoisers = sorted(set(cells["denoiser"]))
     handles: list[Line2D | Patch] = [
-        Line2D([], [], label=name, **curve_look(style, first[name], by_setting))  # type: ignore[arg-type]
+        Line2D([], [], label=name, **curve_look(style, first[name], lines))  # type: ignore[arg-type]
         for name, style in styles.items()
     ]
     grey = CurveStyle("0.3", "o", "")
@@ -265,7 +288,7 @@ def legend_keys(
             [],
             [],
             label=score_title(name),
-            **curve_look(grey, name, by_setting),  # type: ignore[arg-type]
+            **curve_look(grey, name, lines),  # type: ignore[arg-type]
         )
         for name in denoisers
     ]

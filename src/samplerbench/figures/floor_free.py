@@ -30,6 +30,7 @@ from samplerbench.figures.distance import (
     legend_keys,
     mark_missing,
     ordered_starts,
+    score_lines,
     start_title,
 )
 from samplerbench.figures.style import (
@@ -58,7 +59,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
     finished, paired = _named(laws), _named(view.pairs(table))
     starts = ordered_starts(cells)
     of_starts = {start: floor_of(floors, start) for start in starts}
-    styles = sampler_styles(table)
+    styles, lines = sampler_styles(table), score_lines(cells["denoiser"])
     columns = len(starts) + 1
     with mpl.rc_context(styled()):
         figure = Figure(figsize=sized(3.7 * columns, 6.6), layout="constrained")
@@ -70,7 +71,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
             if not of_starts[start].empty:
                 floor_band(axes, of_starts[start])
                 axes.axhline(of_starts[start].mean(), color="0.55", lw=1)
-            draw_curves(axes, cells[cells["start"] == start], x, styles, by_setting=False)
+            draw_curves(axes, cells[cells["start"] == start], x, styles, lines)
             axes.set_title(start_title(start))
         upper[0].set_ylabel(distance_title(metric, own[own["metric"] == metric]["reference"]))
         fit_distances(upper[0], cells["mean"], pd.concat(of_starts.values()))
@@ -80,7 +81,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
             axes = figure.add_subplot(grid[1, place], sharey=lower[0] if lower else None)
             lower.append(axes)
             axes.set_yscale("log")
-            draw_curves(axes, finished[finished["start"] == start], x, styles, by_setting=False)
+            draw_curves(axes, finished[finished["start"] == start], x, styles, lines)
             missing = laws[(laws["start"] == start) & (laws["status"] == NOT_A_DENSITY)]
             mark_missing(axes, missing, x, styles)
             axes.set_title("Without a floor: samplers without noise", fontsize="medium")
@@ -95,7 +96,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
             axes = figure.add_subplot(grid[1, -1])
             panels.append(axes)
             axes.set_yscale("log")
-            draw_curves(axes, paired, x, styles, by_setting=False)
+            draw_curves(axes, paired, x, styles, lines)
             fit_distances(axes, paired["mean"], pd.Series(dtype=float))
             axes.set_title("Without a floor: samplers with noise", fontsize="medium")
             of = f"{paired['start'].iloc[0]} start, {score_title(paired['denoiser'].iloc[0])}"
@@ -104,7 +105,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
         for axes in panels:
             label_log_axis(axes, cells[x], 0.8 / columns)
             axes.set_xlabel(X_TITLES[x])
-        keys = legend_keys(styles, cells, False, any(not f.empty for f in of_starts.values()))
+        keys = legend_keys(styles, cells, lines, any(not f.empty for f in of_starts.values()))
         beside = figure.add_subplot(grid[0, -1])
         beside.axis("off")
         beside.legend(handles=keys, loc="center left", handlelength=2.8)

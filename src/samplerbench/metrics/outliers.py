@@ -26,6 +26,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,7 +75,8 @@ class _OutliersDistance(Distance):
     def __init__(self, level: float, dataset: Dataset, logs: Tensor) -> None:
         super().__init__(dataset.dim)
         self._level, self._dataset = level, dataset
-        self._edge, self._mean = float(logs.quantile(level)), float(logs.mean())
+        # torch's quantile has a limit of 16 million numbers
+        self._edge, self._mean = float(np.quantile(logs.numpy(), level)), float(logs.mean())
 
     def measure(self, samples: Tensor) -> Measurement:
         logs = _log_density(self._dataset, samples.double().cpu())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import sys
 from collections.abc import Sequence
@@ -356,14 +355,10 @@ def is_wrong(order: Order, declared: int) -> bool:
 
 
 def order_text(order: Order | None) -> str:
-    """A measured order, or a dash if there is none."""
+    """A measured order, "exact" if all errors are rounding, or a dash if there is none."""
     if order is None:
         return "–"
-    return (
-        "exact"
-        if math.isnan(order.slope) and max(order.errors) < 1e-9
-        else f"{round(order.slope, 2) + 0:.2f}"
-    )
+    return "exact" if max(order.errors) < 1e-9 else f"{round(order.slope, 2) + 0:.2f}"
 
 
 def law_text(law: LawError | None) -> str:

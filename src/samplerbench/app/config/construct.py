@@ -272,5 +272,7 @@ def convert(value: Any, kind: Any, key: str) -> Any:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        message = first["msg"].removeprefix("Input should be ")
+        # pydantic's words for a text instead of a list do not follow "must be"
+        is_text = first["type"] == "sequence_str"
+        message = "a list" if is_text else first["msg"].removeprefix("Input should be ")
         raise InvalidSetting(key, value, message.split(", unable")[0]) from error

@@ -244,7 +244,10 @@ def scores_of(base: Basis, kind: str, training: Training | None) -> dict[str, Sc
     require(len(values) > 0, key, values, "a number, or a list of numbers")
     numbers = [convert(value, float, key) for value in values]
     require(len(set(numbers)) == len(numbers), key, values, "different numbers")
-    names = [f"{kind} {value:g}" if len(values) > 1 else kind for value in numbers]
+    short = {value: f"{value:g}" for value in numbers}
+    if len(set(short.values())) < len(numbers):  # equal in six digits
+        short = {value: repr(value) for value in numbers}
+    names = [f"{kind} {short[value]}" if len(numbers) > 1 else kind for value in numbers]
     return {
         name: chosen_denoiser(base, kind, training, value)
         for name, value in zip(names, numbers, strict=True)

@@ -130,6 +130,9 @@ class Budget:
             list(self.sweep.denoisers),
             "with oracle: the budget needs the exact denoiser",
         )
+        others = sorted({*self.sweep.denoisers} - {"oracle", "learned", "empirical"})
+        allowed = "oracle, learned or empirical in an error budget, which has no part for others"
+        require(not others, "denoiser", others, allowed)
         starts = self.sweep.starts
         exact = [name for name, start in starts.items() if start.uses_data]
         allowed = "exact or exact_sobol: the budget needs one exact start"
@@ -143,7 +146,7 @@ class Budget:
         for name, sampler in self.sweep.samplers:
             if sampler.order is None and not sampler.brings_levels:
                 allowed = (
-                    "not a Langevin sampler: its limit is a small step and a long time, not many "
+                    "one that declares an order: the error of the others need not vanish with many "
                     "steps of the path, so an error budget is not applicable; leave budget=null"
                 )
                 raise InvalidSetting("sampler", name, allowed)
