@@ -191,8 +191,11 @@ def test_data_that_do_not_fit_to_the_path_are_warned_of_before_any_work():
     kelvin = sb.dataset("gaussian", mean=[293.0, 293.0], covariance=unit)
     centred = sb.dataset("gaussian", mean=[0.0, 0.0], covariance=unit)
     few = {"trainer.batch_size": 8, "n_train": 50, "n_validation": 9, "trainer.warmup": 0}
-    with pytest.warns(UserWarning, match="mismatch: the prior is .* centre the data, or raise"):
+    with pytest.warns(
+        UserWarning, match="mismatch: the prior is .* centre the data, or raise"
+    ) as caught:
         sb.sweep(kelvin, "heun", steps=2, metrics="sliced", **FEW)
+    assert {warning.filename for warning in caught} == {__file__}, "the line of the caller"
     with pytest.warns(UserWarning, match="mismatch: the prior is"):
         sb.train(kelvin, steps=1, settings=few)
     with warnings.catch_warnings():

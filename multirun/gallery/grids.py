@@ -1,6 +1,7 @@
 """Samplers at equal evaluations, on a common grid and each on its own: the figure and the table.
 
     make grids                      # measures everything again, in two processes
+    make grids ARGS=digits          # measures one data set again, or several
     make grids ARGS=figure          # draws and prints from the last measurements
 
 For every data set, sampler and number of evaluations, the best grid is chosen from those of
@@ -200,15 +201,21 @@ def statements(panels: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Measure, draw, print."""
     PLACE.mkdir(exist_ok=True)
-    jobs = [(data, nfe) for data in DATA for nfe in NFE]
-    if sys.argv[1:] != ["figure"]:
-        with ProcessPoolExecutor(2) as pool:
-            panels = list(pool.map(measured, *zip(*jobs, strict=True)))
-        FACTS.write_text(json.dumps(panels, indent=1) + "\n", encoding="utf-8")
-    panels = json.loads(FACTS.read_text(encoding="utf-8"))
-    figure(panels).savefig(PLACE / "samplers.png")
-    print(table(panels))
-    print(statements(panels))
+    words = sys.argv[1:]
+    if not {*words} <= {*DATA, "figure"}:
+        sys.exit(f"one of {', '.join(DATA)}, or figure")
+    jobs = [(data, nfe) for data in DATA for nfe in NFE if not words or data in words]
+    known = json.loads(FACTS.read_text(encoding="utf-8")) if FACTS.exists() else []
+    panels = {(one["data"], one["nfe"]): one for one in known}
+    with ProcessPoolExecutor(2) as pool:
+        for panel in pool.map(measured, *zip(*jobs, strict=True)) if jobs else ():
+            print(f"{panel['seconds']:4.0f} s  {panel['data']}, {panel['nfe']}", flush=True)
+            panels[panel["data"], panel["nfe"]] = panel
+    order = [panels[key] for key in ((d, n) for d in DATA for n in NFE) if key in panels]
+    FACTS.write_text(json.dumps(order, indent=1) + "\n", encoding="utf-8")
+    figure(order).savefig(PLACE / "samplers.png")
+    print(table(order))
+    print(statements(order))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ After `RunFailed` it exits with status 1.
 
 from __future__ import annotations
 
+import sys
 import sysconfig
 import traceback
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -51,6 +53,14 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
     """Raise `InvalidSetting` unless `condition` holds."""
     if not condition:
         raise InvalidSetting(field, value, allowed)
+
+
+def warn(text: str) -> None:
+    """Warn of a doubtful result, at the user's line that called samplerbench."""
+    ours, level, frame = Path(__file__).parent, 2, sys._getframe(1)
+    while frame.f_back is not None and Path(frame.f_code.co_filename).is_relative_to(ours):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def similar(word: str, known: Iterable[str]) -> str:

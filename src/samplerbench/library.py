@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
@@ -52,7 +51,7 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.file import as_chains, as_points
-from samplerbench.errors import InvalidSetting, kind_and_line, require, similar
+from samplerbench.errors import InvalidSetting, kind_and_line, require, similar, warn
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
@@ -631,7 +630,7 @@ def sample(
         array = torch.empty(shape_of(one, cell, every), dtype=one.dtype).numpy()
         result = sample_into(array, one, cell, every)
     if result.bad:
-        warnings.warn(f"{result.bad} of {n} samples are not finite", stacklevel=3)
+        warn(f"{result.bad} of {n} samples are not finite")
     return array
 
 
@@ -875,7 +874,7 @@ def _checked(
 def _warn_of_missing(table: pd.DataFrame) -> None:
     bad = table[table["status"] != "ok"]
     if len(bad):
-        warnings.warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}", stacklevel=4)
+        warn(f"{len(bad)} of {len(table)} values: {bad['message'].iloc[0]}")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from samplerbench.core.models import Guided
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.common import Look
+from samplerbench.objectives import base as objectives
 
 FEW = ["n_train=50", "n_validation=10", "n_reference=50", "n_samples=50"]
 HELD = ["objective=hyvarinen", "grid=hold", "start=gaussian"]
@@ -355,3 +356,15 @@ def test_a_guided_denoiser_needs_a_guide_with_an_exact_denoiser(composed):
     ):
         with pytest.raises(InvalidSetting, match=message):
             build(composed(*words, *more), {}, "test")
+
+
+def test_the_arithmetic_that_auto_chooses_is_in_the_identity_of_a_training(composed, monkeypatch):
+    def identity(able, *words):
+        monkeypatch.setattr(objectives, "multiplies_bfloat16", lambda: able)
+        job = build(composed("denoiser=learned", *words, *FEW), {}, "test")
+        return job.sweep.origins["learned"].id
+
+    assert identity(True) != identity(False)
+    assert identity(True, "trainer.precision=32-true") == identity(
+        False, "trainer.precision=32-true"
+    )

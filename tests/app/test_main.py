@@ -247,7 +247,7 @@ START = (Path(__file__).parents[2] / "docs" / "start.md").read_text()
 START_COMMANDS = [
     line.split("#")[0].strip()
     for line in START.splitlines()
-    if re.match(r"samplerbench (?!score)\S+=", line)
+    if re.match(r"samplerbench (?!score|design)\S+=", line)
 ]
 
 

@@ -101,4 +101,4 @@ def test_chains_that_have_not_mixed_or_are_short_are_not_compared():
     assert pairs == []
     assert few.ess < 50
     assert math.isnan(few.half_width)
-    assert unmixed.verdict == "no verdict: the chains have not mixed"
+    assert unmixed.verdict == "no verdict: R̂ is above 1.01"

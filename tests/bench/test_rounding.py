@@ -46,9 +46,13 @@ def test_signs_and_single_numbers():
 
 def test_numbers_that_add_up_have_as_many_digits():
     assert sum_of(3.0613, [1.3099, -0.0002, 1.7216]) == ["3.06", "1.31", "0.00", "1.72"]
-    assert sum_of(2.5e-6, [-1.0e-6]) == ["0.00000250", "-0.00000100"]
+    assert sum_of(2.5e-6, [-1.0e-6]) == ["2.50e-06", "-1.00e-06"]
+    assert sum_of(8.05e-6, [8.03e-6, -1e-21, 7.6e-8]) == ["8.05e-06", "8.03e-06", "0", "8e-08"]
     assert sum_of(126.02, [0.473, 125.1]) == ["126.02", "0.47", "125.10"]
     assert sum_of(20556.1, [3000.0, 17556.1]) == ["20600", "3000", "17600"]
-    # a first part of less than a thousandth has no digits of its own
+    # data far away: the floor and the start are still to be seen
+    far = ["6406.6", "2.1", "0.0", "11.8", "6392.7"]
+    assert sum_of(6406.56, [2.06, 0.0052, 11.8, 6392.67]) == far
+    # a first part of less than a ten-thousandth has no digits of its own
     assert sum_of(0.1353, [8e-6, 0.126, 0.0093]) == ["0.135", "0.000", "0.126", "0.009"]
     assert sum_of(0.0, [0.0]) == ["0", "0"]

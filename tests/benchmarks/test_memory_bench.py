@@ -1,8 +1,8 @@
 """Memory of cells with a million samples, beyond that of the imports, beside whole clouds at once.
 
 Each number is the peak of a process of its own. *Whole* is the same code with pieces that hold all
-points; before there were pieces, the certified cell took 137 MB, the budget 375 MB and `kl_law`
-64 MB. Run with `make bench ARGS="-k memory_bench"`; printed, never asserted.
+points; before there were pieces, the certified cell took 137 MB, the budget 360 to 375 MB and
+`kl_law` 64 MB. Run with `make bench ARGS="-k memory_bench"`; printed, never asserted.
 """
 
 from __future__ import annotations

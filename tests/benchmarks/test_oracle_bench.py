@@ -80,7 +80,7 @@ def test_exact_denoiser(
     benchmark: BenchmarkFixture, points: Tensor, variance: float, states: int, again: int
 ) -> None:
     torch.set_num_threads(1)
-    ones = torch.ones(len(points))
+    ones = torch.ones(len(points), dtype=torch.float64)
     model = IsotropicMixtureOracle(EDM(80.0), ones, points, variance * ones)
     earlier = Earlier(points, variance)
     found: dict[str, str] = {}
@@ -89,7 +89,7 @@ def test_exact_denoiser(
         for name in ("denoiser", "log_density"):
             for sigma in NOISE:
                 x = points[torch.arange(states) % len(points)]
-                x = x + math.hypot(sigma, variance**0.5) * torch.randn(x.shape).double()
+                x = x + math.hypot(sigma, variance**0.5) * torch.randn(x.shape, dtype=torch.float64)
                 seconds, ratios, value, expected = [], [], x, x
                 for _ in range(again):
                     began = time.process_time()

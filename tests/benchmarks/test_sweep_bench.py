@@ -1,6 +1,7 @@
-"""The 36 cells of the notebook N1's figure, ours against the same cells measured by POT.
+"""Sweeps: the 36 cells of the notebook N1's figure against the same cells measured by POT, sweeps
+against the bare calls of their network, and two workers against one.
 
-Both sample with the same network and the same code; only the metric differs, by turns in one run.
+POT's cells have the same network and the same code; only the metric differs, by turns in one run.
 POT's metric is timed on one cell in nine and counted for all of them.
 """
 
@@ -10,18 +11,23 @@ import functools
 import math
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import ot
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from samplerbench.app.config.folders import conf_directory
+from samplerbench.app.job.build import build
 from samplerbench.bench.sweep import Sweep
-from samplerbench.core.grids import karras
+from samplerbench.core.grids import Grid, karras
 from samplerbench.core.models import Learned
-from samplerbench.core.schedules import EDM
+from samplerbench.core.noise import torch_generator
+from samplerbench.core.schedules import EDM, NoiseSchedule
 from samplerbench.core.starts import Prior
 from samplerbench.core.targets import EDMTarget
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -91,3 +97,84 @@ def test_the_sweep_of_36_cells(benchmark: BenchmarkFixture) -> None:
     print(f"\n36 cells: {whole:.1f} s on one thread; {ratio:.1f} × as fast as with POT's metric")
     benchmark.extra_info |= {"seconds": whole, "times_as_fast_as_with_pot": ratio}
     benchmark.pedantic(seconds, args=(sweep,), rounds=1)
+
+
+class Bare:
+    """The calls of a sweep's network alone: as many, on as many rows, at the same levels."""
+
+    def __init__(self, model: Learned, schedule: NoiseSchedule, grid: Grid) -> None:
+        self.network, self.schedule, self.grid = model.network, schedule, grid
+        self.level_of = model.standard_level
+
+    @torch.no_grad()
+    def run(self, steps: int, rows: int, dim: int) -> None:
+        u = torch.randn(rows, dim, generator=torch_generator("bare", steps))
+        for level in self.grid(self.schedule, steps).rows[:-1]:
+            self.network(u, self.level_of(level))
+
+
+def job(name: str) -> Sweep:
+    """The sweep of an experiment with an untrained network, of the learned denoiser alone."""
+    words = [*JOBS[name], "denoiser=learned", "repetitions=1", "floor_repetitions=0"]
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        config = compose("config", [*words, "floor_free=false", "workers=1", "cache=off"])
+    built = build(config, {}, name)
+    assert built.training is not None
+    built.training.objective.model.eval().requires_grad_(False)
+    return built.sweep
+
+
+#: The jobs whose sweeps are compared with bare calls.
+JOBS = {
+    "default": ["start=prior", "metric=max_sliced"],
+    "digits": ["experiment=digits", "sampler=[ddim]", "steps=[10]", "sampler.ddim.eta=[0,0.5]"],
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_the_sweep_against_bare_calls(benchmark: BenchmarkFixture, name: str) -> None:
+    """Sampling and metric by the processor's time of the bare calls, cell after cell by turns."""
+    torch.set_num_threads(1)
+    sweep = job(name)
+    model = sweep.denoisers["learned"]
+    assert isinstance(model, Learned)
+    bare = Bare(model, sweep.schedule, sweep.path_grid)
+    distances = sweep.distances()
+    spent = {"sweep": 0.0, "bare": 0.0}
+
+    def timed(key: str, work: Callable[[], object]) -> None:
+        began = time.process_time()
+        work()
+        spent[key] += time.process_time() - began
+
+    def run() -> None:
+        for cell in sweep.cells():
+            samples = sweep.lazy_samples(cell)
+            for metric in sweep.metrics_of(cell):
+                timed("sweep", lambda m=metric, s=samples: sweep.measure(s, m, distances[m]))  # type: ignore[misc]
+            timed("bare", lambda c=cell: bare.run(c.steps, sweep.n_samples, sweep.dataset.dim))  # type: ignore[misc]
+
+    run()  # the reference is sorted once
+    spent = dict.fromkeys(spent, 0.0)
+    benchmark.pedantic(run, rounds=1)
+    ratio = spent["sweep"] / spent["bare"]
+    benchmark.extra_info |= {**spent, "ratio": round(ratio, 3)}
+    print(f"\n{name}: the sweep takes {ratio:.2f} times its bare calls, {spent['bare']:.2f} s")
+
+
+def test_two_workers_against_one(benchmark: BenchmarkFixture) -> None:
+    """Wall time, so only on an idle machine with two cores or more."""
+    torch.set_num_threads(1)
+    one = job("default")
+    sweeps = {1: one, 2: replace(one, workers=2)}
+    taken: dict[int, list[float]] = {1: [], 2: []}
+
+    def run() -> None:
+        for _ in range(3):
+            for workers, sweep in sweeps.items():
+                taken[workers].append(seconds(sweep))
+
+    benchmark.pedantic(run, rounds=1)
+    ratio = statistics.median(taken[1]) / statistics.median(taken[2])
+    benchmark.extra_info["ratio"] = round(ratio, 2)
+    print(f"\ntwo workers are {ratio:.2f} times as fast as one")

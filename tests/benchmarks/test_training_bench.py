@@ -1,7 +1,8 @@
 """What Lightning costs: a training step through `train` against a bare PyTorch loop.
 
 The two alternate step by step in one run, with the same network, batch, optimiser and average, so
-that a busy machine slows both; the ratio is of the medians. Run with `make bench`.
+that a busy machine slows both; the ratio is of the medians. Recipes are compared by short trainings
+by turns. Run with `make bench`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from hydra import compose, initialize_config_dir
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from samplerbench.app.config.folders import conf_directory
+from samplerbench.app.job.build import build
 from samplerbench.core.grids import Level
 from samplerbench.core.level_laws import LogNormal
 from samplerbench.core.schedules import EDM
@@ -115,11 +119,11 @@ CASES: dict[str, tuple[type[NCSNMLP] | type[ResidualMLP], Target, Weighting, boo
         1,
         Recipe(
             steps=400,
-            batch_size=1024,
-            lr=1e-2,
+            batch_size=2048,
+            lr=1.4e-2,
             lr_final=0.0,
             warmup=50,
-            ema_decay=0.995,
+            ema_decay=0.99,
             ema_every=10,
         ),
     ),
@@ -158,3 +162,36 @@ def test_a_step_through_lightning(case: str, benchmark: BenchmarkFixture, tmp_pa
         benchmark.extra_info[f"{clock}_lightning_ms"] = round(1e3 * lightning, 3)
         benchmark.extra_info[f"{clock}_bare_ms"] = round(1e3 * bare, 3)
         benchmark.extra_info[f"{clock}_ratio"] = round(lightning / bare, 3)
+
+
+STEPS, ROUNDS = 150, 3
+
+
+def test_a_training_by_the_default_recipe_and_by_the_long_one(
+    benchmark: BenchmarkFixture, tmp_path: Path
+) -> None:
+    """The processor's time of a whole training, from short ones by turns."""
+    torch.set_num_threads(1)
+    spent: dict[str, list[float]] = {"default": [], "long": []}
+    whole: dict[str, int] = {}
+
+    def run() -> None:
+        for _ in range(1 + ROUNDS):  # the first one imports and allocates
+            for name, seconds in spent.items():
+                with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+                    config = compose("config", [f"trainer={name}", "denoiser=learned"])
+                whole[name] = config.trainer.steps
+                config.trainer.steps = STEPS
+                training = build(config, {}, name).training
+                assert training is not None
+                began = time.process_time()
+                train(training.objective, training.data, directory=tmp_path, progress=False)
+                seconds.append((time.process_time() - began) / STEPS)
+
+    benchmark.pedantic(run, rounds=1)
+    trained = {name: whole[name] * statistics.median(spent[name][1:]) for name in spent}
+    for name, seconds in trained.items():
+        benchmark.extra_info[f"{name}_s"] = round(seconds, 2)
+    ratio = trained["long"] / trained["default"]
+    benchmark.extra_info["ratio"] = round(ratio, 2)
+    print(f"\n{trained}: the default recipe takes 1/{ratio:.2f} of the time of the long one")

@@ -62,14 +62,14 @@ def test_the_optimum(target, weighting, level):
         assert loss(lambda u, at, s=shift: optimum(u, at) + s * (u - 0.5)) > best
 
 
-def objective(levels_per_datum=1, standardise=True, schedule=None, law=None):
+def objective(levels_per_datum=1, standardise=True, schedule=None, law=None, data_per_level=1):
     return Denoising(
         network=ResidualMLP(2, 0),
         target=EDMTarget(),
         schedule=schedule or EDM(10.0),
         level_law=law or LogNormal(0.0, 1.0, 0.02, 10.0),
         weighting=Uniform(),
-        recipe=Recipe(steps=1, batch_size=1, lr=1e-3),
+        recipe=Recipe(steps=1, batch_size=1, lr=1e-3, data_per_level=data_per_level),
         mean=torch.tensor([3.0, -1.0]),
         std=4.0,
         train_seed=0,
@@ -103,6 +103,46 @@ def test_the_network_sees_standardised_states_at_the_law_of_level(standardise):
     assert len(kappa.unique()) > 50_000
 
 
+@pytest.mark.parametrize("broadcasts", [True, False])
+def test_data_that_share_a_level(broadcasts):
+    """Eight data and their own noise at each level; a network without `broadcasts` sees rows."""
+    trained, spy = objective(data_per_level=8), Spy()
+    trained.model.network, spy.broadcasts = spy, broadcasts
+    x0 = torch.tensor([[3.0, -1.0]]).repeat(40_000, 1)
+    trained.loss(x0, torch_generator(0))
+    assert spy.u.shape == (5_000, 8, 2)
+    assert spy.level.sigma.shape == ((5_000, 1, 1) if broadcasts else (5_000, 8, 1))
+    noise = spy.u / spy.level.sigma  # the standardised data are 0
+    assert float(noise.std()) == pytest.approx(1, abs=0.01)
+    assert float((noise[:, 0] * noise[:, 1]).mean()) == pytest.approx(0, abs=0.03)
+    kappa = spy.level.sigma * 4
+    assert float(kappa.log().mean()) == pytest.approx(0, abs=0.05)
+    assert len(kappa.unique()) > 4_000
+
+
+def test_a_batch_that_cannot_be_divided_has_a_level_for_each_datum():
+    trained, spy = objective(data_per_level=8), Spy()
+    trained.model.network = spy
+    trained.loss(torch.zeros(12, 2), torch_generator(0))
+    assert spy.u.shape == (12, 2)
+    assert len(spy.level.sigma.unique()) == 12
+
+
+def test_a_shared_level_gives_the_loss_of_equal_levels():
+    """M5 computes its features of a level once, another network for each datum: the same loss."""
+    shared, own = objective(data_per_level=4), objective(data_per_level=4)
+    own.model.network.broadcasts = False
+    losses = []
+    for trained in (shared, own):
+        torch.nn.init.normal_(trained.model.network.last.weight, generator=torch_generator(2))
+        loss = trained.loss(torch.ones(16, 2), torch_generator(1))
+        loss.backward()
+        losses.append(
+            torch.cat([loss.detach().view(1), trained.model.network.first.weight.grad[0]])
+        )
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-6)
+
+
 def test_a_network_that_answers_zero_loses_what_the_target_says():
     # E‖σ·x₀ − α·ε‖²/r² is dim for standard normal data, at every level
     trained = objective(1, False, VPCosine(), LogUniform(0.01, 100.0))
@@ -113,3 +153,5 @@ def test_a_network_that_answers_zero_loses_what_the_target_says():
 def test_no_levels_is_refused():
     with pytest.raises(InvalidSetting, match="levels_per_datum=0"):
         objective(0)
+    with pytest.raises(InvalidSetting, match="data_per_level=0"):
+        objective(data_per_level=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from pytorch_lightning.callbacks import Callback
 from samplerbench.core.noise import torch_generator
 from samplerbench.errors import InvalidSetting
 from samplerbench.networks.mlp import MLP
-from samplerbench.objectives.base import Recipe
+from samplerbench.objectives import base
+from samplerbench.objectives.base import Objective, Recipe
 from samplerbench.objectives.single_level import SingleLevel
 from samplerbench.training.batches import TensorData
 from samplerbench.training.loop import train
@@ -107,3 +109,27 @@ def test_impossible_recipes():
     ):
         with pytest.raises(InvalidSetting, match=f"^{next(iter(change))}=.*: must be "):
             replace(good, **change)
+
+
+@pytest.mark.parametrize(
+    ("able", "device", "precision"),
+    [
+        (True, "cpu", "bf16-mixed"),
+        (False, "cpu", "32-true"),
+        (True, "cuda", "32-true"),
+    ],
+)
+def test_auto_is_the_arithmetic_of_the_processor(monkeypatch, able, device, precision):
+    monkeypatch.setattr(base, "multiplies_bfloat16", lambda: able)
+    recipe = Recipe(steps=1, batch_size=1, lr=1e-3, precision="auto")
+    with_levels = SimpleNamespace(recipe=recipe, conditional=True)
+    assert Objective.precision(with_levels, device) == precision
+    assert objective(recipe).precision(device) == "32-true"  # it may differentiate its network
+    chosen = replace(recipe, precision="64-true")
+    assert Objective.precision(SimpleNamespace(recipe=chosen), device) == "64-true"
+
+
+def test_the_instructions_that_multiply_bfloat16(monkeypatch):
+    for found, able in [({"amx_bf16": True}, True), ({"avx512_bf16": True}, True), ({}, False)]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
+        assert base.multiplies_bfloat16() is able

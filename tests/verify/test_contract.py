@@ -432,6 +432,7 @@ class Sound(Network):
     """A network that keeps the contract."""
 
     needs_level = True
+    broadcasts = True
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -443,6 +444,11 @@ class Sound(Network):
         return self.last(self.first(u).tanh()) * sigma
 
 
+def of_fewer_rows(u, level):
+    """Whether the level has fewer rows than the state, as where a group shares it."""
+    return isinstance(level.t, torch.Tensor) and level.t.shape[:-1] != u.shape[:-1]
+
+
 sound = Sound.forward
 NETWORKS = [
     (lambda seed, forward=forward: type("Changed", (Sound,), {"forward": forward})(seed), *rest)
@@ -451,6 +457,7 @@ NETWORKS = [
         (lambda net, u, at: sound(net, u, Level(0.5, 0.6, 0.8)), "needs_level", "does not matter"),
         (lambda net, u, at: (1 + 0.01 * (u.ndim > 1)) * sound(net, u, at), "neighbours", "a row"),
         (lambda net, u, at: sound(net, u, at) + isinstance(at.t, float), "levels", "another y"),
+        (lambda net, u, at: sound(net, u, at) + of_fewer_rows(u, at), "broadcasts", "of states"),
         (lambda net, u, at: sound(net, u, at).double(), "shapes", "torch.float64"),
         (lambda net, u, at: sound(net, u.mul_(1.1), at), "shapes", "in place"),
         (

@@ -3,9 +3,9 @@
 main            the command line: finds the command and prints errors
 
 commands/       a module for each command: `run` (a job), `list`, `check` (`examine` is its slow
-                part), `score`, `sample`, `recommend`, `report`, `export`, `cite`, `cache`;
-                `words` parses the arguments of a command, `output` creates the file of `out=…`,
-                `complaints` prints an error in one line
+                part), `score`, `sample`, `design`, `recommend`, `report`, `export`, `cite`,
+                `cache`; `words` parses the arguments of a command, `output` creates the file of
+                `out=…`, `complaints` prints an error in one line
 job/            one job: `build` makes its objects from a `basis` of law, path and seeds, with its
                 `training` and the `scenes` of its pictures, `refusals` checks them, `run` trains
                 and measures, `show` and `console` draw and print; `objects` makes objects for the

@@ -93,8 +93,10 @@ class Chains:
         return _each(self.frames, lambda arviz, draws: arviz.ess(draws, method="bulk"))
 
     def split_r_hat(self) -> Tensor:
-        """Split-R̂ of each coordinate, shape (dim,); NaN if no chain moves."""
+        """Split-R̂ of each coordinate, shape (dim,); NaN if no chain moves, or for few frames."""
         half = len(self.frames) // 2
+        if half < LEAST_FRAMES:  # ArviZ would log a warning of its own
+            return self.frames.new_full(self.frames.shape[2:], math.nan)
         halves = torch.cat([self.frames[:half], self.frames[-half:]], dim=1)
         # ArviZ itself refuses to split one chain
         return _each(halves, lambda arviz, draws: arviz.rhat(draws, method="identity"))

@@ -35,6 +35,8 @@ from samplerbench.samplers.base import Sampler, final_state
 _ENOUGH = 128
 #: Dimensions up to which the derivative of a denoiser costs less than a run for each level.
 _FEW = 4
+#: Levels up to which runs for each of them, in one batch, cost less than to follow the derivatives.
+_SEVERAL = 6
 #: The largest difference between a run and its table, as a share of the largest state.
 _SAME = 1e-5
 
@@ -259,7 +261,7 @@ class Runs:
         if not self.linear:
             return self.outputs([base, *moved])
         tables = [recorded(self.sampler, self.model.schedule, levels) for levels in (base, *moved)]
-        if self._follows:
+        if self._follows and len(moved) > _SEVERAL:
             return self._followed(tables[0], tables[1:], change)
         since = [0, *(_first_difference(tables[0], table) for table in tables[1:])]
         return self._run(tables, since)

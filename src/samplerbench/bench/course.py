@@ -32,7 +32,8 @@ from torch import Tensor
 
 from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.criteria import Targets
-from samplerbench.bench.design import design
+from samplerbench.bench.design import BUDGET, PATHS, design
+from samplerbench.bench.design import CHOICE as CHOSEN
 from samplerbench.bench.sweep import Sweep, most_steps
 from samplerbench.core import grids
 from samplerbench.core.grids import Grid, Level, Levels, in_data_units
@@ -50,6 +51,8 @@ Array = NDArray[np.float64]
 
 #: The purposes of starts, noise and data; those of different purposes never overlap.
 CHOICE, MEASUREMENT = "choice", "measurement"
+#: In more dimensions a design and a race are smaller.
+MANY = 16
 #: A design is measured here, so that its own measurement is small.
 LEAST_HELD_OUT = 100
 #: Steps of the converged run: UniPC-3 on a Karras grid with ρ = 7.
@@ -270,6 +273,7 @@ class Course:
             InvalidSetting: nothing can be designed for it.
         """
         sweep = self.sweep
+        few = sweep.dataset.dim <= MANY
         found = design(
             entrant.sampler,
             entrant.levels.steps,
@@ -284,6 +288,9 @@ class Course:
             dtype=sweep.dtype,
             device=sweep.device,
             targets=self._converged_runs,
+            budget=BUDGET if few else 120,
+            paths=PATHS if few else 64,
+            choice=CHOSEN if few else 128,
         )
         self._spent.append(found.evaluations)
         return found.designed.levels

@@ -53,7 +53,7 @@ from samplerbench.samplers.base import Sampler
 Vector = NDArray[np.float64]
 
 #: Candidate grids of one design, at most.
-BUDGET = 240
+BUDGET = 160
 #: Numbers of starts: of the optimiser, of the choice among its grids, and for the result.
 PATHS, CHOICE, HELD_OUT = 192, 512, 2000
 #: The smallest share of the range of ln κ between two levels.
@@ -63,9 +63,11 @@ _LOWER = 1 / 50
 #: The change of ln κ in a difference: for denoisers in double and in single precision.
 _CHANGE = {torch.float64: 1e-6, torch.float32: 1e-3}
 #: First grids of a descent, and grids whose value on the choice starts is compared.
-_DESCENTS, _COMPARED = 3, 8
+_DESCENTS, _COMPARED = 3, 10
+#: The least difference of two of these in loss, as a share of it.
+_APART = 0.2
 #: Resampled sets of starts for an interval.
-_RESAMPLED = 500
+_RESAMPLED = 400
 #: An exact gain above 1 that says nothing.
 _ROUNDING = 1e-6
 #: The name of a designed grid.
@@ -491,7 +493,16 @@ def _descended(descent: Descent, grids: Sequence[Levels]) -> list[tuple[float, V
     for place in order[:_DESCENTS]:
         descent.from_grid(thetas[place], share)
     ways = (descent.tried, descent.polished)
-    return [one for way in ways for one in sorted(way, key=lambda pair: pair[0])[:_COMPARED]]
+    return [one for way in ways for one in _apart(way)]
+
+
+def _apart(tried: list[tuple[float, Vector]]) -> list[tuple[float, Vector]]:
+    """The best grid, and some that are not so near to the training starts and may carry farther."""
+    chosen: list[tuple[float, Vector]] = []
+    for one in sorted(tried, key=lambda pair: pair[0]):
+        if not chosen or one[0] > chosen[-1][0] + _APART * abs(chosen[-1][0]):
+            chosen.append(one)
+    return chosen[:_COMPARED]
 
 
 def _chosen(

@@ -478,6 +478,8 @@ def carried(
 ) -> list[Carried]:
     """Each design on other denoisers, data, samplers and with noise: is it still better there?
 
+    The criterion is that of the design, or paired where that is not possible.
+
     Args:
         sweep: as for `designed`, with its recipe.
         recipe: the recipe.
@@ -485,7 +487,7 @@ def carried(
         laws: other data sets with an exact denoiser, by name.
         eta: η of runs with noise, for a sampler that has an η and couples; None for no such runs.
     """
-    measure, (on, model, _) = CRITERIA[recipe.criterion], _model(sweep, recipe)
+    (on, model, _) = _model(sweep, recipe)
     start, targets = _start(sweep, recipe)[1], dict[str, Targets]()
     samplers = {(n, settings_text(sampler)): sampler for n, sampler in sweep.samplers}
     found = []
@@ -518,7 +520,8 @@ def carried(
                 text = sampler_name(name, settings)
                 places.append((text, problem(other, model, sweep.dataset, on)))
         for name, at in places:
-            if measure.why_incompatible(at) or at.sampler.why_incompatible(at.model, pair[1]):
+            measure = _measure(recipe, at)
+            if measure is None or at.sampler.why_incompatible(at.model, pair[1]):
                 continue
             sample = measure.sample(at, "carried", recipe.held_out)
             found.append(_compared(done, name, pair, sample.losses(pair), measure))
@@ -526,8 +529,16 @@ def carried(
         if noisy is not None and recipe.criterion == "paired" and sweep.final == "denoise":
             at = problem(noisy, model, sweep.dataset, on)
             losses = coupled_losses(at, pair, recipe.held_out)
-            found.append(_compared(done, f"η={eta:g}", pair, losses, measure))
+            found.append(_compared(done, f"η={eta:g}", pair, losses, CRITERIA["paired"]))
     return found
+
+
+def _measure(recipe: DesignedGrid, at: Problem) -> Criterion | None:
+    """The recipe's criterion; paired where that is not possible; None where neither is."""
+    for name in (recipe.criterion, "paired"):
+        if CRITERIA[name].why_incompatible(at) is None:
+            return CRITERIA[name]
+    return None
 
 
 def _with_noise(sampler: Sampler, eta: float) -> Sampler | None:
@@ -579,5 +590,5 @@ def _compared(
         gain.ratio,
         gain.lower,
         gain.upper,
-        design.unit,
+        measure.unit,
     )

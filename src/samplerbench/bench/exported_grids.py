@@ -1,11 +1,12 @@
 """A designed grid for other programs: the words of a job, and the lists of diffusers.
 
     ratios       κ = σ/α without the data: grid=custom grid.ratios=[…]
-    sigmas       for a scheduler of diffusers whose σ is κ, with use_karras_sigmas off and so on:
-                 scheduler.set_timesteps(sigmas=[…]); the scheduler adds the 0
+    sigmas       for EulerDiscreteScheduler.set_timesteps(sigmas=[…]), whose σ is κ; its list ends
+                 with the 0 of the data
+    flow_sigmas  t = κ/(1 + κ) for FlowMatchEulerDiscreteScheduler.set_timesteps(sigmas=[…]) with
+                 shift=1; it adds the 0 itself
     timesteps    integers of the training levels that are nearest in ln κ, for a path with the
                  training levels of DDPM: scheduler.set_timesteps(timesteps=[…])
-    times        t of flow matching, κ/(1 + κ), which are the sigmas of FlowMatch schedulers
 
 Integers cannot give any level: `rounding` is the largest change of ln κ by it.
 """
@@ -40,7 +41,7 @@ def exported(design: Designed, schedule: NoiseSchedule) -> dict[str, Any]:
         "words": words,
         "ratios": list(design.ratios),
         "diffusers": {
-            "sigmas": list(design.ratios),
+            "sigmas": [*design.ratios, 0.0] if not design.levels.plain else list(design.ratios),
             "flow_sigmas": [ratio / (1 + ratio) for ratio in design.ratios],
             "timesteps": timesteps,
             "rounding": rounding,

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from samplerbench.bench.course import BATCHES, CHOICE, MEASUREMENT, Course, Entrant, Refusal
+from samplerbench.bench.course import BATCHES, CHOICE, MANY, MEASUREMENT, Course, Entrant, Refusal
 from samplerbench.bench.design import DESIGNED
 from samplerbench.bench.statistics import Estimate, holm, t_interval
 from samplerbench.errors import InvalidSetting, first_line
@@ -71,10 +71,15 @@ class Size:
     measured: int = 4096
     measured_batch: int = 512
 
+    def in_batch(self, round_: int) -> int:
+        """The states in each batch of a round on the track of laws, which all are new."""
+        most = max(self.batch, self.measured_batch // 4)
+        return min(self.batch << round_, most)
+
     @classmethod
     def of(cls, dim: int) -> Size:
         """A size that takes minutes for images, and seconds otherwise."""
-        return cls() if dim <= 16 else cls(16, 8, 6, 3, 2, 512, 32)
+        return cls() if dim <= MANY else cls(16, 4, 6, 3, 2, 512, 32)
 
 
 @dataclass
@@ -248,7 +253,7 @@ def _values(
         count = size.first * 2 ** max(round_ - 1, 0)
         x = course.outputs(entrant, CHOICE, round_, count)
         return course.paths(entrant, x, CHOICE, round_), x[:8].double().cpu().numpy()
-    count = size.batch * 2**round_
+    count = size.in_batch(round_)
     return laws(course, entrant, CHOICE, round_, count)
 
 
@@ -383,7 +388,7 @@ def _winner(course: Course, tracks: Mapping[str, Track], size: Size) -> tuple[St
     if PATHS not in first:
         return first[LAWS], LAWS
     rounds = first[LAWS].rounds
-    count = size.batch * 2 ** (rounds - 1)
+    count = size.in_batch(rounds - 1)
     values, _ = laws(course, first[PATHS].entrant, CHOICE, rounds - 1, count)
     better = gap(first[LAWS].values, values)
     noisy = better.mean < 0 and better.p_value <= 1 - LEVEL

@@ -111,6 +111,9 @@ class Recommendation:
                 parts.append(f"cannot be told from it {by}: {_listed(ties)}")
             if ahead:
                 parts.append(f"better than it {by} on held-out starts: {_listed(ahead)}")
+        quiet = self.verdict.tracks.get(PATHS)
+        if self.verdict.kind == LAWS and quiet is not None:
+            parts.append(f"the best without noise: {quiet.finalists[0].entrant.label}")
         early = sum(len(track.undecided) for track in self.verdict.tracks.values())
         if early:
             parts.append(f"dropped early without a significant difference: {early} more")

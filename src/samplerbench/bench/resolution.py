@@ -91,7 +91,7 @@ class Resolution:
         cells = f"{self.cells} cell" + "s" * (self.cells != 1)
         verb = "is" if 1 in (self.hidden, self.cells) else "are"
         now = f"{self.hidden} of {cells} {verb} not distinguishable from data at n = "
-        now += f"{_thousands(self.n_samples)} with {self.repetitions} repetitions"
+        now += f"{self.n_samples:,} with {self.repetitions} repetitions"
         if self.excess == math.inf:
             return (
                 f"{now}: with so few repetitions and fresh draws, and so many cells, the test "
@@ -109,13 +109,13 @@ class Resolution:
             return f"{now}; {aim}, would be found"
         ways = []
         if self.n_needed <= MOST_SAMPLES:
-            more = f"n = {_thousands(int(self.n_needed))}"
+            more = f"n = {int(self.n_needed):,}"
             if self.n_reference:
                 m = self.n_reference * self.n_needed / self.n_samples
-                more += f" (and {_thousands(_round_up(m))} data points)"
+                more += f" (and {_round_up(m):,} data points)"
             ways.append(more)
         if self.repetitions_needed is not None:
-            ways.append(f"{_thousands(self.repetitions_needed)} repetitions")
+            ways.append(f"{self.repetitions_needed:,} repetitions")
         if not ways:
             return (
                 f"{now}; {aim}: no feasible n would be enough; use paired distances "
@@ -296,7 +296,3 @@ def _round_up(count: float) -> int:
     """Up to two significant digits: the model is not better than that."""
     unit = int(10 ** max(math.floor(math.log10(count)) - 1, 0))
     return math.ceil(round(count / unit, 9)) * unit
-
-
-def _thousands(count: int) -> str:
-    return f"{count:,}".replace(",", " ")

@@ -56,21 +56,28 @@ def sum_of(total: float, parts: Sequence[float]) -> list[str]:
     """A total and its parts with the same number of decimals, without -0.00.
 
     The last decimal is the third digit of the total, or the second of the first part if that is
-    finer, unless this part is less than a thousandth of the total.
+    finer, unless this part is less than a ten-thousandth of the total.
     """
     values, ends = [total, *parts], []
     if total:
         ends.append(math.floor(math.log10(abs(total))) - 2)
-    if parts and parts[0] and abs(parts[0]) >= 1e-3 * abs(total):
+    if parts and parts[0] and abs(parts[0]) >= 1e-4 * abs(total):
         ends.append(math.floor(math.log10(abs(parts[0]))) - 1)
     last = min(ends, default=0)
-    texts = [f"{round(value, -last):.{max(-last, 0)}f}" for value in values]
-    return [text.removeprefix("-") if float(text) == 0 else text for text in texts]
+    power = math.floor(math.log10(abs(total))) if total else 0
+    rounded = [round(value, -last) for value in values]
+    if _has_exponent(power):
+        return [_written(value, last, power) if value else "0" for value in rounded]
+    return [_written(value, last, power) for value in rounded]
+
+
+def _has_exponent(power: int) -> bool:
+    return 10.0**power >= _LARGE or 10.0**power < _SMALL
 
 
 def _written(value: float, last: int, power: int) -> str:
     """A number rounded to 10^last, with an exponent if 10^power is large or small."""
-    if 10.0**power >= _LARGE or 10.0**power < _SMALL:
+    if _has_exponent(power):
         own = int(f"{value:.1e}".partition("e")[2]) if value else power
         text = f"{value:.{max(own - last, 0)}e}"
     else:

@@ -349,8 +349,9 @@ def _verdict(
     cloud: Cloud, value: float, sets: int, low: float, high: float, of_size_n: bool
 ) -> str:
     """The verdict on a distance, from the interval of perfect samples."""
-    if cloud.chains and not cloud.ess_and_r_hat[1] <= MIXED:
-        return "no verdict: the chains have not mixed"
+    if cloud.chains and not (r_hat := cloud.ess_and_r_hat[1]) <= MIXED:
+        # correct chains that are short have such an R̂ too
+        return f"no verdict: R̂ is {'unknown' if math.isnan(r_hat) else f'above {MIXED}'}"
     if sets < 2:
         count = "one set" if sets else "no set"
         return f"no verdict: {count} of fresh draws of this size"

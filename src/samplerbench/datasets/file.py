@@ -215,7 +215,8 @@ def _read_npy(path: Path) -> np.ndarray:
 def _one_of(names: list[str], array: str | None, path: Path) -> str:
     """The name of the chosen array, or of the only one."""
     known = array in names or (array is None and len(names) == 1)
-    require(known, "array", array, f"one of those in {path}: {', '.join(names)}")
+    allowed = f"one of those in {path}: {', '.join(names)}"
+    require(known, "array", array or "", allowed if array else f"given, {allowed}")
     return array or names[0]
 
 

@@ -32,10 +32,14 @@ class Network(nn.Module, ABC):
 
     Attributes:
         needs_level: whether the output depends on the level.
+        broadcasts: whether states can share a level: for u of shape (groups, n, dim) the level may
+            have the shape (groups, 1, 1). Such a network computes its features of a level once for
+            each group.
         packages: other packages whose versions change the output.
     """
 
     needs_level: ClassVar[bool]
+    broadcasts: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

@@ -53,6 +53,7 @@ class ResidualMLP(Network):
     """
 
     needs_level: ClassVar[bool] = True
+    broadcasts: ClassVar[bool] = True
     frequencies: Tensor
     phases: Tensor
     level_frequencies: Tensor

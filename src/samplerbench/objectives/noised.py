@@ -1,7 +1,8 @@
 """Base of the losses at many noise levels: they draw levels and noise, and train a denoiser.
 
-A batch of standardised data u₀ is copied `levels_per_datum` times. Each copy gets its own level
-from the level law and its own noise ε. The loss is a function of (u₀, ε, level).
+A batch of standardised data u₀ is copied `levels_per_datum` times. Each copy gets its own noise ε
+and a level from the level law: its own, or one for `data_per_level` of them, see `base.Recipe`. The
+loss is a function of (u₀, ε, level).
 """
 
 from __future__ import annotations
@@ -70,18 +71,27 @@ class NoisedObjective(Objective[Learned]):
         """The loss, a scalar.
 
         Args:
-            u0: clean, standardised data, shape (n, dim).
+            u0: clean, standardised data, shape (*batch, dim).
             eps: standard normal numbers, same shape.
-            level: the network's, of tensors of shape (n, 1).
+            level: the network's, of tensors of shape (*batch, 1), or of fewer rows for a network
+                that `broadcasts`.
         """
 
     def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         u0 = self.model.standardise(x0)
         if self.levels_per_datum > 1:  # `tile` copies even once
             u0 = u0.tile(self.levels_per_datum, 1)
+        shared = self.recipe.data_per_level
+        if len(u0) % shared > 0:
+            shared = 1
+        groups = len(u0) // shared
         # drawn on the CPU, then moved: the same numbers on every device
         eps = torch.randn(u0.shape, generator=generator, dtype=u0.dtype)
-        t = self.level_law.sample(len(u0), self.model.schedule, generator).unsqueeze(-1)
+        t = self.level_law.sample(groups, self.model.schedule, generator).unsqueeze(-1)
+        if shared > 1:
+            u0, eps, t = u0.view(groups, shared, -1), eps.view(groups, shared, -1), t.unsqueeze(-1)
+            if not getattr(self.model.network, "broadcasts", False):
+                t = t.expand(groups, shared, 1)
         alpha, sigma = self.model.schedule(t)
         level = Level(t.to(u0), alpha.to(u0), sigma.to(u0))
         return self.noised_loss(u0, eps.to(u0), self.model.standard_level(level))

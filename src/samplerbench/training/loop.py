@@ -106,16 +106,17 @@ def train(
         )
     if progress:
         callbacks.append(SparseBar(refresh_rate=max(1, recipe.steps // 100)))
+    kind = torch.device(device).type
     with _quiet(), _without_environment():
         trainer = pl.Trainer(
-            accelerator="cpu" if torch.device(device).type == "cpu" else "gpu",
+            accelerator="cpu" if kind == "cpu" else "gpu",
             devices=_devices(torch.device(device), recipe.devices),
             # forks: Lightning's other strategies start the whole command again in each process
             strategy="ddp_fork" if recipe.devices > 1 else "auto",
             # also under Slurm: Lightning's own requeueing works only during a training, and writes
             # a checkpoint in the middle of a step (its issue 21406)
             plugins=[LightningEnvironment(), States()],
-            precision=recipe.precision,  # type: ignore[arg-type]  # Recipe has checked it
+            precision=objective.precision(kind),  # type: ignore[arg-type]  # Recipe has checked it
             max_steps=recipe.steps,
             max_epochs=1,
             logger=False,

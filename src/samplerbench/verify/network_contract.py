@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import torch_generator
 from samplerbench.networks.base import Network
-from samplerbench.verify.sampler_contract import Check
+from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
 Make = Callable[[int], Network]
 
@@ -71,6 +71,18 @@ def levels(make: Make) -> str | None:
     return None
 
 
+def broadcasts(make: Make) -> str | None:
+    """Where `broadcasts` is true, states of a group can share one level."""
+    network, u = _network(make), _states(4, 3)
+    if not network.broadcasts:
+        return DOES_NOT_APPLY
+    alone = Level(*torch.tensor(LEVELS).T[..., None, None])
+    of_each = Level(*(value.expand(4, 3, 1) for value in (alone.t, alone.alpha, alone.sigma)))
+    if _same(network(u, alone), network(u, of_each)):
+        return None
+    return "a level that a group of states shares gives another y than a level for each state"
+
+
 def neighbours(make: Make) -> str | None:
     """Every row has its own level, and does not depend on the other rows."""
     network, u = _network(make), _states(4)
@@ -116,6 +128,7 @@ def gradients(make: Make) -> str | None:
 NETWORK: dict[str, Check] = {
     "shapes": shapes,
     "levels": levels,
+    "broadcasts": broadcasts,
     "neighbours": neighbours,
     "needs_level": needs_level,
     "seed": seed,

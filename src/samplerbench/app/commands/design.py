@@ -18,8 +18,8 @@ RUN is the folder of a run; its data, path and denoisers are used. Without it `d
 and `denoiser` (oracle, or empirical) are as in a job. The other words are those of a job too:
 `sampler`, `start`, `nfe` or `steps`, `final`, `law`, `seed`, each with its settings, and
 `grid.criterion` (paired, kl, spectrum), `grid.budget`, `grid.seed` and the other settings of
-grid=designed. `out` is a new .json file for the levels: σ/α, the words for a job, and lists for
-diffusers.
+grid=designed. `out` is a new file: .json for the levels (σ/α, the words for a job, and lists for
+diffusers), or .png, .pdf or .svg for a figure of the gains, here and on other data and denoisers.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ USED = (
     *("grid", "seed", "device", "n_train"),
 )
 GROUPS = ("sampler", "dataset", "schedule", "start", "grid")
+#: The suffixes of `out`: levels, or the figure of the gains.
+WRITTEN = (".json", ".png", ".pdf", ".svg")
 #: Those that a run has already.
 OF_RUN = ("dataset", "schedule", "denoiser", "law", "n_train")
 
@@ -55,7 +57,7 @@ def main(words: list[str]) -> None:
     require(len(runs) <= 1, "design", " ".join(runs), "at most one folder of a run")
     out = values.pop("out", None)
     if out is not None:
-        require(Path(out).suffix == ".json", "out", out, "a .json file")
+        require(Path(out).suffix in WRITTEN, "out", out, f"a file of {', '.join(WRITTEN)}")
         new_path(Path(out), "file")
     given = values.get("grid", "designed")
     require(given == "designed", "grid", given, "left out: this command designs it")
@@ -78,11 +80,21 @@ def main(words: list[str]) -> None:
     others = {name: make_member("dataset", name, {}) for name in laws}
     _, designs = designed(sweep, cache)
     print_designs(designs, console())
-    print_carried(carried(sweep, recipe, designs, others, strength), console())
-    if out is not None:
+    elsewhere = carried(sweep, recipe, designs, others, strength)
+    print_carried(elsewhere, console())
+    if out is None:
+        return
+    if Path(out).suffix != ".json":
+        from samplerbench.figures.design_gain import design_gain  # slow: imports matplotlib
+        from samplerbench.figures.style import save
+
+        places = [one for one in elsewhere if one.to in others or one.to in sweep.denoisers]
+        made_for = f"on {sweep.labels.dataset}, {designs[0].denoiser}: designed for it"
+        save(design_gain(designs, places, made_for), Path(out))
+        return
+    with whole_or_nothing(Path(out)) as path:
         records = [exported(design, sweep.schedule) for design in designs]
-        with whole_or_nothing(Path(out)) as path:
-            path.write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
+        path.write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _sweep(run: Path | None, words: Mapping[str, str]) -> Any:

@@ -126,6 +126,9 @@ def score_files(
         if gaps:
             show_differences(truth, gaps)
         lines += [*measured, *gaps]
+        if reference is None and any(line.floor_sets < 2 for line in measured):
+            text = "too few rows of data for a floor: reference=FILE takes it from both files"
+            console().print(text, markup=False)
     for name, cloud in clouds.items():
         worth, _ = cloud.ess_and_r_hat
         if worth < FEWEST:

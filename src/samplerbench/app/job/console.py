@@ -373,13 +373,13 @@ def print_carried(lines: Sequence[Carried], out: Console) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("designed for", overflow="fold")
     table.add_column("run with", overflow="fold")
-    for column in ("standard", "value", "designed", "times better"):
+    for column in ("standard", "value", "designed", "in", "times better"):
         table.add_column(column, no_wrap=True, justify="right")
     table.add_column("the design is", overflow="fold")
     for one in lines:
         table.add_row(
             *(one.design, one.to, one.standard),
-            *(plain(one.standard_value), plain(one.designed_value)),
+            *(plain(one.standard_value), plain(one.designed_value), one.unit),
             gain_text(one.gain, one.lower, one.upper),
             one.verdict,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -27,7 +26,7 @@ from samplerbench.bench.fitting import fitted
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
-from samplerbench.errors import require
+from samplerbench.errors import require, warn
 from samplerbench.identity import identity_of_model
 from samplerbench.training.weights import LOSSES
 
@@ -100,7 +99,7 @@ def trained_sweep(
 def warn_of_mismatch(sweep: Sweep) -> None:
     """Warn of data whose centre or scale does not fit the path, with the lines of a job."""
     for line in mismatch(sweep).lines:
-        warnings.warn(line, stacklevel=5)
+        warn(line)
 
 
 def stored_sweep(

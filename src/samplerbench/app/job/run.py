@@ -273,12 +273,14 @@ def fit(
     job: Job, training: Training, view: Scene, directory: Path, log: Log, out: Console
 ) -> Scene:
     """Train the sweep's learned denoiser, or load it; return the scene for pictures."""
-    recipe, labels = training.objective.recipe, job.sweep.labels
+    objective, labels = training.objective, job.sweep.labels
+    recipe, precision = objective.recipe, objective.precision(job.sweep.device.type)
+    arithmetic = "" if precision == "32-true" else f" in {precision}"
     out.print(
         f"training {labels.network} with {labels.objective} on {labels.dataset}: "
-        f"{recipe.steps:,} steps of {recipe.batch_size:,}"
+        f"{recipe.steps:,} steps of {recipe.batch_size:,}{arithmetic}"
     )
-    model = training.objective.model
+    model = objective.model
     initial = copy.deepcopy(model)
     untrained = copy.deepcopy(model).eval().requires_grad_(False)
     if job.cache is None or not from_cache(job, job.cache, training, directory, log, out):

@@ -82,6 +82,7 @@ def training_identities(base: Basis, training: Training) -> tuple[str, str]:
         # with the code of members of trusted packages
         "members": [member_code(base.config, key) for key in training_keys(base.config)],
         "device": base.device.type,
+        "precision": training.objective.precision(base.device.type),
         "threads": torch.get_num_threads(),
         "arithmetic": arithmetic(),
         "versions": VERSIONS | {name: version(name) for name in network.packages},

@@ -152,8 +152,9 @@ def mismatch(sweep: Sweep) -> Mismatch:
         if cost > _START * scale.sd or unseen:
             start = (
                 f"the prior is N(0, σ²) with σ/α = {ratio:.3g}, and the data have a mean of length "
-                f"{plain(scale.mean)} and a largest sd of {plain(scale.sd)}: this start causes an "
-                f"error of about W₂ = {plain(cost, 2)}, even with the exact score"
+                f"{plain(scale.mean)} and a largest sd of {plain(scale.sd)}: on a Gaussian with "
+                f"these moments this start causes an error of W₂ = {plain(cost, 2)}, even with the "
+                "exact score"
             )
             if unseen:
                 start += f", and is {plain(sds, 2)} sds away from the training states of a network"

@@ -1,0 +1,171 @@
+"""`samplerbench design`, grid=designed in a job, and what leaves it."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import samplerbench as sb
+from samplerbench.app.commands import design
+from samplerbench.bench import designing
+from samplerbench.bench.designing import DESIGNS, AtTimes, Carried, from_json
+from samplerbench.bench.exported_grids import exported
+from samplerbench.core.grids import custom
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.schedules import EDM, Rectified
+from samplerbench.errors import InvalidSetting
+from samplerbench.figures.design_gain import design_gain
+from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.heun import Heun
+
+FEW = ["grid.paths=48", "grid.choice=48", "grid.held_out=200", "grid.budget=60"]
+SETTINGS = {"paths": 48, "choice": 48, "held_out": 200, "budget": 60}
+LAW = "grid_mixture"
+
+
+@pytest.fixture(scope="module")
+def designs():
+    return sb.design(LAW, ["heun"], nfe=[6], carry=["two_moons"], settings=SETTINGS)
+
+
+def test_the_command_prints_tables_and_levels_and_writes_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["sampler=[heun,ddim]", "sampler.ddim.eta=0", "nfe=[6]", f"dataset={LAW}", *FEW]
+    design.main([*words, "carry=two_moons", "out=levels.json"])
+    text = capsys.readouterr().out
+    for part in ("designed grids, oracle, prior", "σ/α, heun, N=3", "two_moons", "η=0.5", "sd"):
+        assert part in text
+    heun, ddim = json.loads((tmp_path / "levels.json").read_text())
+    assert (heun["steps"], heun["nfe"], ddim["steps"]) == (3, 5, 6)
+    assert len(heun["ratios"]) == 3
+    design.main([*words, "out=gains.png"])  # known: nothing is computed again
+    assert (tmp_path / "gains.png").stat().st_size > 1000
+    again = capsys.readouterr().out
+    assert [line for line in text.splitlines() if "σ/α" in line] == [
+        line for line in again.splitlines() if "σ/α" in line
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sampler=ddim", "nfe=10"], "this sampler draws noise"),
+        (["sampler=dpm_solver_3", "nfe=3"], "2 steps or more"),
+        (["sampler=heun", "nfe=6", "grid=karras"], "this command designs it"),
+        (["sampler=heun", "nfe=6", "out=levels.txt"], "a file of .json"),
+        (["sampler=heun", "nfe=6", "metric=sliced"], "design uses"),
+        (["sampler=heun", "nfe=6", "grid.criterion=w2"], "one of paired, kl, spectrum"),
+        (["sampler=heun", "nfe=6", "grid.criterion=spectrum"], "law=gaussian_twin"),
+        (["sampler=heun", "nfe=6", "grid.denoiser=learned"], "null, or one of oracle"),
+        (["sampler=heun", "nfe=6", "grid.start=x"], "null, or one of prior, exact"),
+    ],
+)
+def test_bad_words_are_refused_in_one_line(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidSetting, match=message) as refused:
+        design.main([*words, f"dataset={LAW}"])
+    assert "\n" not in str(refused.value)
+
+
+def test_a_job_runs_on_designed_levels_and_keeps_them(tmp_path, typed, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["experiment=tiny", "denoiser=oracle", "sampler=heun", "steps=[3]", "grid=designed"]
+    words += [*FEW, "logger=none", "picture=[]", "hydra.run.dir=run"]
+    status, out, err = typed(*words)
+    assert (status, err) == (0, "")
+    assert "designed grids" in out
+    (record,) = json.loads((tmp_path / "run" / DESIGNS).read_text())
+    kept = from_json(record)
+    table = pd.read_parquet(tmp_path / "run" / "cells.parquet")
+    cells = table[table["denoiser"] != "law"]
+    assert set(cells["grid"]) == {kept.grid}
+    run = sb.load(tmp_path / "run")  # from the file, not by a new design
+    (own,) = run.sweep.own_grids
+    assert own.levels(run.schedule).t[:-1].tolist() == list(kept.levels.times)
+    again = sb.sweep(run, n_samples=None)
+    assert set(again["cell_id"]) >= set(cells["cell_id"])
+    # an exported list is the same grid, and has the same samples
+    listed = sb.sample(
+        run, "heun", steps=3, n=50, grid=partial(custom, ratios=kept.ratios), denoiser="oracle"
+    )
+    own = sb.sample(run, "heun", steps=3, n=50, denoiser="oracle")
+    assert np.allclose(own, listed, atol=1e-9)
+    (tmp_path / "run" / DESIGNS).write_text("[{}]")
+    with pytest.raises(InvalidSetting, match="designs of its own grids"):
+        sb.load(tmp_path / "run")
+
+
+def test_a_design_is_computed_once(designs, monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("it is known")
+
+    monkeypatch.setattr(designing, "design", fail)
+    again = sb.design(LAW, ["heun"], nfe=[6], settings=SETTINGS)
+    assert again.designs == designs.designs
+    other = sb.design(LAW, {"mine": Heun()}, nfe=[6], settings=SETTINGS)
+    assert other.designs[0].sampler == "mine"
+    assert other.designs[0].levels == designs.designs[0].levels
+
+
+def test_the_library_says_what_the_command_says(designs):
+    line = designs.table.iloc[0]
+    assert line["gain"] == pytest.approx(line["standard_value"] / line["designed_value"])
+    assert "times better" in repr(designs)
+    assert list(designs.carried_table["to"]) == ["two_moons"]
+    assert designs.export()[0]["words"][0] == "grid=custom"
+    with pytest.raises(InvalidSetting, match="this sampler draws noise"):
+        sb.design(LAW, ["ancestral"], nfe=[6])
+
+
+def test_a_worse_design_is_called_worse():
+    one = Carried("heun, N=3", "digits", "karras", 1.0, 2.0, 0.5, 0.4, 0.6, "sd")
+    assert "WORSE" in one.verdict
+    assert Carried("", "", "", 1, 1, 1.0, 0.9, 1.1, "").verdict == "not distinguishable"
+
+
+def test_the_figure_has_a_mark_for_each_place(designs):
+    figure = design_gain(designs.designs, designs.carried, "grid_mixture")
+    (axes,) = figure.axes
+    marks = [line for line in axes.lines if line.get_marker() not in ("None", "")]
+    assert len(marks) == 2
+
+
+def test_exported_sigmas_give_the_same_result_in_diffusers(designs):
+    """EulerDiscreteScheduler on σ is DDIM(0) on the same κ, and so is a flow's on t = κ/(1 + κ)."""
+    diffusers = pytest.importorskip("diffusers")
+    record = exported(designs.designs[0], EDM(10.0))
+    ratios, law = record["ratios"], sb.dataset(LAW)
+    oracle = law.oracle(EDM(10.0))
+    levels = custom(EDM(10.0), len(ratios), ratios=ratios)
+    x = ratios[0] * torch.randn(40, 2, generator=torch.Generator().manual_seed(0)).double()
+    ours = final_state(DDIM(0.0), oracle, x, levels, KeyedNoise(("x",)))
+
+    scheduler = diffusers.EulerDiscreteScheduler(prediction_type="sample")
+    scheduler.set_timesteps(sigmas=record["diffusers"]["sigmas"])
+    state = x.clone()
+    for t, row in zip(scheduler.timesteps, levels.rows, strict=False):
+        scheduler.scale_model_input(state, t)
+        state = scheduler.step(oracle.denoiser(state, row), t, state).prev_sample
+    assert torch.allclose(state.double(), ours, atol=1e-4)
+
+    flow = Rectified()
+    velocity = law.oracle(flow)
+    times = custom(flow, len(ratios), ratios=ratios)
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0)
+    scheduler.set_timesteps(sigmas=record["diffusers"]["flow_sigmas"])
+    state = x * times.rows[0].alpha  # x/α is the same on both paths
+    for t, row in zip(scheduler.timesteps, times.rows, strict=False):
+        x0_hat = velocity.denoiser(state, row)
+        direction = (state - row.alpha * x0_hat) / row.sigma - x0_hat
+        state = scheduler.step(direction, t, state).prev_sample
+    assert torch.allclose(state.double(), ours, atol=1e-4)
+
+
+def test_levels_for_another_number_of_steps_are_refused():
+    with pytest.raises(InvalidSetting, match="steps=4: must be 2, for which"):
+        AtTimes((1.0, 0.5))(EDM(10.0), 4)
+    assert AtTimes((1.0, 0.5, 0.1), plain=True)(EDM(10.0), 2).sigma.tolist() == [10.0, 5.0, 1.0]
