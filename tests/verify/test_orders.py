@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from samplerbench.app.commands.examine import is_wrong
+from samplerbench.app.commands.examine import is_wrong, order_text
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.samplers import (
     ddim,
@@ -23,6 +23,7 @@ from samplerbench.samplers import (
 from samplerbench.samplers.adams_bashforth import AdamsBashforth
 from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.ddpm_optimal import DDPMOptimal
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.heun import Heun
@@ -200,3 +201,11 @@ def test_none_to_measure():
 def test_an_exact_method_has_no_slope():
     assert math.isnan(Order("gaussian", False, (1, 2), (0.0, 0.0)).slope)
     assert Order("gaussian", False, (1, 2), (1.0, 0.25)).slope == pytest.approx(2)
+
+
+def test_a_law_without_error_has_every_order():
+    """Its errors are rounding, and do not fall with N."""
+    order = measured_order(DDPMOptimal(), VPLinear(), "gaussian", (10, 20))
+    assert order is not None
+    assert order_text(order) == "exact"
+    assert not is_wrong(order, 2)
