@@ -66,6 +66,7 @@ BAD = {
     "covariances": [
         ({"means": [[0, 0]], "covariances": -1.0}, "variances at least 0"),
         ({"means": [[0, 0]], "covariances": [1, 2]}, "a list of 1"),
+        ({"means": [[0, 0]], "covariances": "abc"}, "covariances=abc: must be numbers"),
         ({"means": [[0, 0]], "covariances": [[1, 2, 3]]}, "lists of 2 variances"),
         ({"means": [[0, 0]], "covariances": [[[1, 2], [2, 1]]]}, "positive semi-definite"),
         ({"means": [[0, 0]], "covariances": [[[1, 0.5], [0, 1]]]}, "symmetric"),

@@ -64,7 +64,7 @@ def _matrices(covariances: object, count: int, dim: int) -> Tensor:
         f"{dim}×{dim} matrices"
     )
     whole = np.ndim(covariances) == 0 if isinstance(covariances, np.ndarray) else False
-    if whole or not isinstance(covariances, Sequence | np.ndarray):
+    if whole or isinstance(covariances, str) or not isinstance(covariances, Sequence | np.ndarray):
         covariances = [covariances] * count
     require(len(covariances) == count, "covariances", f"a list of {len(covariances)}", allowed)
     matrices = []
