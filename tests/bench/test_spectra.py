@@ -203,13 +203,25 @@ def test_spectra_from_files(tmp_path):
     assert float(law.mean.square().sum()) == pytest.approx(float(mu @ mu))
 
 
+def test_directions_without_variance_are_kept_at_every_door(tmp_path):
+    """Also an eigenvalue that rounding made negative; the divergence refuses them, W₂ does not."""
+    for name, array in (("list", [2.0, 0.0, -1e-15]), ("matrix", np.diag([2.0, 0.0, -1e-15]))):
+        np.save(tmp_path / f"{name}.npy", array)
+        law = gaussian_spectrum(str(tmp_path / f"{name}.npy"))
+        assert law.variances.tolist() == [2.0, 0.0, 0.0]
+        one = torch.ones(3).double()
+        with pytest.raises(ValueError, match="the divergence is infinite: in 2 of 3 directions"):
+            KLLawGaussian().between(law.mean, one, law)
+        assert W2LawGaussian().between(law.mean, one, law).value > 1
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        ([1.0, -2.0], r"\(from -2 to 1\): must be .* above 0"),
-        ([1.0, np.nan], "finite and above 0"),
-        ([1.0, 0.0], r"\(from 0 to 1\): must be .* above 0"),
-        ([[1.0, 0.0], [0.0, 0.0]], r"\(from 0 to 1\): must be .* above 0"),
+        ([1.0, -2.0], r"\(from -2 to 1\): must be .* at least 0"),
+        ([1.0, np.nan], "finite, at least 0"),
+        ([0.0, 0.0], r"\(from 0 to 0\): must be .* not all 0"),
+        ([[1.0, 0.0], [0.0, -1.0]], r"\(from -1 to 1\): must be .* at least 0"),
         ([], "not empty"),
         (np.zeros((0, 0)), "not empty"),
         ([1.0, 2.0 + 1j], "real numbers are needed, and these are complex128"),

@@ -117,7 +117,7 @@ def test_lifted_modes_have_variance_1_on_a_subspace():
 
 
 def test_the_tree_grows_from_its_first_numbers():
-    """The first branch by hand; 127 branches; the paper's trees together have mean 0 and deviation ½.
+    """The first branch by hand; 127 branches; both trees together have mean 0 and deviation ½.
 
     Its origin and scale are chosen for that, so another order of the random numbers would be seen.
     """

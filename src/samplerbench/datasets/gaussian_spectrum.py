@@ -214,13 +214,13 @@ def _from_file(path: str) -> GaussianSpectrum:
     values = torch.from_numpy(array)
     require(values.numel() > 0, "path", path, f"{allowed}, and not empty")
     if values.ndim == 1 and mean is None:
-        _require_regular(path, "eigenvalues", values)
-        return GaussianSpectrum(values, torch.zeros_like(values))
+        _require_spectrum(path, "eigenvalues", values)
+        return _spectrum(values, torch.zeros_like(values))
     square = values.ndim == 2 and values.shape[0] == values.shape[1] > 0
     require(square and bool(values.isfinite().all()), "path", path, f"{allowed}, all finite")
     symmetric = torch.allclose(values, values.T, rtol=1e-6, atol=1e-9 * float(values.abs().max()))
     require(symmetric, "path", path, "a symmetric covariance")
-    _require_regular(path, "a covariance with eigenvalues", torch.linalg.eigvalsh(values))
+    _require_spectrum(path, "a covariance with eigenvalues", torch.linalg.eigvalsh(values))
     centre = torch.zeros(len(values)).double() if mean is None else torch.from_numpy(mean)
     require(centre.shape == values.shape[:1], "path", path, f"{allowed} of one dimension")
     return _from_moments(centre, values)
@@ -237,13 +237,12 @@ def _real(array: NDArray[Any]) -> NDArray[np.float64]:
     return array.astype(np.float64)
 
 
-def _require_regular(path: str, what: str, eigenvalues: Tensor) -> None:
-    """Refuse eigenvalues of a file that are not positive, up to rounding."""
-    finite = bool(eigenvalues.isfinite().all())
-    regular = finite and float(eigenvalues.min()) > 1e-12 * float(eigenvalues.max())
-    allowed = f"a file with {what} that are finite and above 0, the smallest above 1e-12 of the "
-    found = f"{path} ({_range(eigenvalues)})"
-    require(regular, "path", found, f"{allowed}largest: a Gaussian of directions that vary")
+def _require_spectrum(path: str, what: str, eigenvalues: Tensor) -> None:
+    """Refuse eigenvalues of a file that are negative beyond rounding, or all 0."""
+    finite, largest = bool(eigenvalues.isfinite().all()), float(eigenvalues.max())
+    good = finite and largest > 0 and float(eigenvalues.min()) >= -1e-12 * largest
+    allowed = f"a file with {what} that are finite, at least 0, and not all 0"
+    require(good, "path", f"{path} ({_range(eigenvalues)})", allowed)
 
 
 def _range(values: Tensor) -> str:
