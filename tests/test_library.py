@@ -744,3 +744,16 @@ def test_runs_that_end_above_the_data():
     ends = LAW.oracle(EDM(10.0)).denoiser(torch.from_numpy(noisy), level)
     same = sb.sample(LAW, "heun", steps=5, n=50, start="exact", final="denoise")
     np.testing.assert_allclose(ends.numpy(), same, rtol=1e-12)
+
+
+def test_rows_that_depend_on_the_rows_before_them_are_warned_of():
+    walk = np.random.default_rng(0).normal(size=(500, 2)).cumsum(0)
+    law = sb.dataset("gaussian", mean=[0.0, 0.0], covariance=[[1.0, 0.0], [0.0, 1.0]])
+    with pytest.warns(UserWarning, match="samples: its rows depend .* layout='draw'") as caught:
+        sb.score(walk, law, metrics="sliced")
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="data: rows depend .* thin them"):
+        sb.score(np.random.default_rng(0).normal(size=(500, 2)), walk, metrics="sliced")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sb.score(np.random.default_rng(0).normal(size=(500, 2)), law, metrics="sliced")

@@ -550,6 +550,10 @@ def score(
             allowed = "left out beside an array of data"
             require(n_reference is None, "n_reference", n_reference, allowed)
             points, shape = as_points(np.asarray(data), "data"), None
+            if Cloud(points).rows_depend:
+                warn(
+                    "data: rows depend on the rows before them, so the floor is too low; thin them"
+                )
             found = truths(points, "data", chosen, size, _whole("seed", seed, 0))
         else:
             if isinstance(data, Run):
@@ -572,6 +576,9 @@ def score(
                 clouds[name] = Cloud.of_chains(as_chains(np.asarray(one), layout, name), name)
         for truth in found:
             require_fits(clouds, truth)
+        for name, cloud in clouds.items():
+            if cloud.chains is None and cloud.rows_depend:
+                warn(f"{name}: its rows depend on the rows before them; layout='draw' for a chain")
         measured = (distances, differences)
         lines = [line for truth in found for measure in measured for line in measure(clouds, truth)]
     return pd.DataFrame(map(asdict, lines))

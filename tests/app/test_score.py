@@ -297,6 +297,17 @@ def test_chains_are_worth_fewer_draws_and_their_floor_is_that_of_so_many(chains,
     assert "not distinguishable from the data" in line
 
 
+def test_a_reference_whose_rows_depend_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, correlation in (("chain.npy", 0.9), ("independent.npy", 0.0)):
+        np.save(name, autoregressive(correlation, 1000, 1, 3)[:, 0])
+    note = "chain.npy: its rows depend on the rows before them, and the floor is too low for that"
+    score.main(["independent.npy", "reference=chain.npy", *SLICED])
+    assert lines(capsys)[0] == f"{note}; thin it"
+    score.main(["independent.npy", "reference=independent.npy", *SLICED])
+    assert "rows depend" not in "".join(lines(capsys))
+
+
 def test_few_of_many_correct_chains_are_told(tmp_path, monkeypatch, capsys):
     pytest.importorskip("arviz")
     monkeypatch.chdir(tmp_path)

@@ -278,6 +278,18 @@ def test_a_waterfall_shows_all_of_its_first_panel():
     assert waterfall(budget(2.0, 0.5, 3.0), "w").axes[0].get_ylim()[0] == 0
 
 
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_the_legend_of_a_waterfall_fits_under_few_panels(columns):
+    lines = budget(2.0, 0.5, 3.0)
+    lines = lines[lines["steps"] == 4]
+    figure = waterfall(pd.concat([lines.assign(steps=4**k) for k in range(columns)]), "w")
+    assert len(figure.axes) == columns
+    FigureCanvasAgg(figure).draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
 def test_a_narrow_waterfall_has_no_middle_column_and_no_labels_that_meet():
     lines = budget(2.0, 0.5, 3.0)
     lines = lines[lines["steps"] == 4]

@@ -99,7 +99,7 @@ def test_overlapping_modes_are_refused_and_named() -> None:
     for metric in (ModeWeights(), WithinMode()):
         reason = metric.why_incompatible(law)
         assert reason is not None
-        assert "up to 16.2% of these overlap, more than max_overlap = 0.1%; use" in reason
+        assert "up to 16.2 % of these overlap, more than max_overlap = 0.1 %; use" in reason
     assert ModeWeights(max_overlap=0.2).why_incompatible(law) is None
     one = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 1.0)))
     reason = ModeWeights().why_incompatible(one)

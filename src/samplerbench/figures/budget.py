@@ -69,7 +69,7 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
         panels[0, 0].set_ylim(bottom=1.1 * min(lowest))
         subtitle(figure, title)
         handles = _legend()[: 1 + (lines["kind"] == "neighbours").any()]
-        ncols = 1 if stacked else 2
+        ncols = 1 if stacked or len(columns) < 3 else 2
         figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
         if stacked:
             for axes in panels[-1]:

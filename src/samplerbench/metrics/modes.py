@@ -107,7 +107,7 @@ def why_not_separate(dataset: Dataset, name: str, max_overlap: float) -> str | N
     overlap = modes.overlap()
     if overlap > max_overlap:
         return (
-            f"{name} needs separate modes: up to {overlap:.1%} of these overlap, more than "
-            f"max_overlap = {max_overlap:.1%}; use metric=energy"
+            f"{name} needs separate modes: up to {100 * overlap:.1f} % of these overlap, more than "
+            f"max_overlap = {100 * max_overlap:.1f} %; use metric=energy"
         )
     return None

@@ -149,7 +149,7 @@ def read_truths(
     reference: str | None, words: Mapping[str, str]
 ) -> tuple[tuple[int, ...] | None, list[Truth]]:
     """What samples are compared with by each metric, and the shape of a datum if it is known."""
-    from samplerbench.bench.scoring import reference_size, truths
+    from samplerbench.bench.scoring import Cloud, reference_size, truths
     from samplerbench.datasets.base import Dataset
     from samplerbench.datasets.file import require_upright
     from samplerbench.metrics.base import Metric
@@ -164,6 +164,9 @@ def read_truths(
     if reference is not None:
         points, shape = read_samples(reference)
         require_upright(points, reference)
+        if Cloud(points).rows_depend:
+            depend = "its rows depend on the rows before them, and the floor is too low for that"
+            console().print(f"{reference}: {depend}; thin it", markup=False)
         return shape, truths(points, reference, metrics, 0, seed)
     dataset: Dataset = construct(config.dataset, "dataset")
     count = whole_number(config, "n_reference")

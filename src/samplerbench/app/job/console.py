@@ -447,7 +447,7 @@ def _errors_text(values: Mapping[str, float]) -> str:
     if "mean_error" in values:
         return (
             f", error of the mean {plain(values['mean_error'])} sd of the law, "
-            f"of the sd {values['sd_error']:.0%}"
+            f"of the sd {100 * values['sd_error']:.0f} %"
         )
     return ""
 
