@@ -108,7 +108,7 @@ class Recommendation:
             ties = [one.standing.entrant.label for one in own if not one.apart]
             ahead = [one.standing.entrant.label for one in own if one.apart and _is_ahead(one)]
             if ties:
-                parts.append(f"cannot be told from it {by}: {_listed(ties)}")
+                parts.append(f"not distinguishable from it {by}: {_listed(ties)}")
             if ahead:
                 parts.append(f"better than it {by} on held-out starts: {_listed(ahead)}")
         quiet = self.verdict.tracks.get(PATHS)

@@ -184,10 +184,10 @@ class Diffusers(Peer):
 
     def time_error(self, steps: int) -> float:
         scheduler = self._prepared(steps)
-        sigmas, told = getattr(scheduler, "sigmas", None), _scales(scheduler)
-        if sigmas is None or not _indexed(scheduler) or len(sigmas) != len(told) + 1:
+        sigmas, own = getattr(scheduler, "sigmas", None), _scales(scheduler)
+        if sigmas is None or not _indexed(scheduler) or len(sigmas) != len(own) + 1:
             return 0.0
-        pairs = zip(told, sigmas.tolist(), strict=False)
+        pairs = zip(own, sigmas.tolist(), strict=False)
         return max(abs(math.log(s / a / sigma)) for (a, s), sigma in pairs if a and sigma)
 
     def evaluations(self, steps: int) -> int:

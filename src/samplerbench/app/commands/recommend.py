@@ -8,8 +8,8 @@ All samplers race on all grids, with the settings of the run and of their yaml f
 several η. Samplers without noise are compared by the distance of their paths to a converged run,
 samplers with noise by the distance of their samples to the data; see `bench.course`. The answer has
 three lines: what to use, how much better it is than the default (the first sampler of the run on
-the grid of the run), and what cannot be told from it. A table of the finalists, the levels and a
-command that uses the winner follow. The table is measured from other starts than the choice.
+the grid of the run), and what is not distinguishable from it. A table of the finalists, the levels
+and a command that uses the winner follow. The table is measured from other starts than the choice.
 
 The model and the path are those of the run, or the exact denoiser of `dataset` on the path
 `schedule`, both with their settings (`schedule.sigma_max=80`). Other words: `sampler` and `grid`,
