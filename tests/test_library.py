@@ -757,3 +757,15 @@ def test_rows_that_depend_on_the_rows_before_them_are_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sb.score(np.random.default_rng(0).normal(size=(500, 2)), law, metrics="sliced")
+
+
+def test_the_parts_of_a_training_have_names():
+    """A recipe by its name, then changed; a wrong name is one line."""
+    law = sb.dataset("two_clusters")
+    settings = {"trainer": "long", "trainer.batch_size": 64, "n_train": 200, "n_validation": 50}
+    run = sb.train(law, steps=2, settings={**settings, "level_law": "log_uniform"})
+    assert run.denoisers["learned"].trained_noise > 0
+    with pytest.raises(InvalidSetting, match="trainer=slow"):
+        sb.train(law, steps=2, settings={"trainer": "slow"})
+    with pytest.raises(InvalidSetting, match="trainer=3: must be the name of a member"):
+        sb.train(law, steps=2, settings={"trainer": 3})

@@ -216,6 +216,10 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
         return Run(*stored_sweep(Path(directory), trusted, device))
 
 
+#: Groups of the config, besides objective and network, that a training uses.
+_TRAINING_PARTS = ("trainer", "target", "level_law", "weighting")
+
+
 @_hinting
 def train(
     law: Dataset | str,
@@ -237,7 +241,8 @@ def train(
         schedule: the path, or its name; None for that of the objective.
         steps: of the optimiser; None for those of the trainer.
         seed: of data and training.
-        settings: other keys of a job's config: {"trainer.lr": 1e-3, "objective.noise": 3.0}.
+        settings: other keys of a job's config: {"trainer.lr": 1e-3, "objective.noise": 3.0}; also
+            the names of its parts: {"trainer": "long", "level_law": "uniform"}.
         progress: whether to show a progress bar; None: only in a notebook or a terminal.
 
     Raises:
@@ -248,11 +253,14 @@ def train(
     from samplerbench.app.job.objects import trained_sweep
 
     words = [f"seed={_whole('seed', seed, 0)}"]
-    for group, name in (("objective", objective), ("network", network)):
-        if name is not None:
-            member_node(group, name)  # refuses a wrong name
-            words.append(f"{group}={name}")
     changed = dict(settings or {})
+    parts: list[tuple[str, object]] = [("objective", objective), ("network", network)]
+    parts += [(group, changed.pop(group, None)) for group in _TRAINING_PARTS]
+    for group, name in parts:
+        if name is not None:
+            require(isinstance(name, str), group, name, "the name of a member")
+            member_node(group, str(name))  # refuses a wrong name
+            words.append(f"{group}={name}")
     if steps is not None:
         changed["trainer.steps"] = _whole("steps", steps)
     path = schedule

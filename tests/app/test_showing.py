@@ -164,7 +164,9 @@ def test_an_archive_holds_figures_or_the_errors_of_scores():
     for name in (*names, f"{'a' * 300}.png"):
         with pytest.raises(ValueError, match="which is not a figure"):
             check_figures({"a.png": b"", name: b""})
-    check_score_errors({SCORE_ERRORS: b"denoiser,sigma,repetition,error,size\nlearned,1,0,.1,2\n"})
+    check_score_errors(
+        {SCORE_ERRORS: b"denoiser,sigma,repetition,error,size,moving\nlearned,1,0,.1,2,.1\n"}
+    )
     for files in ({}, {SCORE_ERRORS: b""}, {SCORE_ERRORS: b"a,b\n"}, {"a.png": b""}):
         with pytest.raises(ValueError, match=r"columns|other files"):
             check_score_errors(files)
@@ -178,3 +180,10 @@ def test_a_picture_too_large_is_refused_before_any_work(refuses):
         "picture.samples.points=0",
     ):
         refuses([*PLAIN, "picture=[samples]", word], word.partition("=")[0])
+
+
+def test_a_corrupted_score_says_which_part_moves_the_law(typed):
+    status, out, _ = typed(*PLAIN, "denoiser=corrupted", "corruption.amplitude=0.3")
+    assert status == 0
+    assert "score error E‖s − s*‖², corrupted: " in " ".join(out.split())
+    assert "move the law" in " ".join(out.split())

@@ -1,13 +1,16 @@
 """The error of a score, against a closed form."""
 
+import math
+
 import pytest
 import torch
 
 from samplerbench.bench.score_error import score_errors
 from samplerbench.core.grids import Level
-from samplerbench.core.models import Denoiser, LevelFree
+from samplerbench.core.models import Corrupted, Denoiser, LevelFree
 from samplerbench.core.schedules import EDM
 from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.grid_mixture import grid_mixture
 
 
 class Shrunk(Denoiser):
@@ -44,7 +47,7 @@ def errors():
 def test_closed_form(errors):
     measure, oracle = errors
     rows = measure(learned=Shrunk(oracle, 0.1))
-    assert list(rows.columns) == ["denoiser", "sigma", "repetition", "error", "size"]
+    assert list(rows.columns) == ["denoiser", "sigma", "repetition", "error", "size", "moving"]
     assert set(rows["denoiser"]) == {"learned"}
     mean = rows.groupby("sigma")[["error", "size"]].mean()
     for sigma in (1.0, 3.0):  # x ~ N(0, 2 + σ²), x̂₀ = 2x/(2 + σ²), s* = −x/(2 + σ²), two axes
@@ -82,7 +85,9 @@ def test_data_and_noise_of_repetitions_are_their_own(errors):
     measure, oracle = errors
     watching = Watching(oracle)
     measure(learned=watching)
-    near, far = (torch.cat(watching.seen[sigma]) for sigma in (1.0, 3.0))
+    near, far = (
+        torch.cat([x for x in watching.seen[sigma] if len(x) == 20_000]) for sigma in (1.0, 3.0)
+    )
     noise = (far - near) / 2
     for found in (noise, near - noise):
         assert len(found) == 2 * 20_000
@@ -98,3 +103,71 @@ def test_a_score_of_one_level_is_measured_there(errors):
     rows = measure(learned=LevelFree(Zero(), 3.0, torch.zeros(2)))
     assert set(rows["sigma"]) == {3.0}
     assert rows["error"].tolist() == pytest.approx(rows["size"].tolist(), rel=1e-6)
+
+
+def test_the_part_of_an_error_that_moves_the_law(errors):
+    """All of an error along the score, which is a gradient; none across it; both for a mixture."""
+    measure, oracle = errors
+    rows = measure(
+        along=Corrupted(oracle, 0.3),
+        across=Corrupted(oracle, 0.3, direction="across"),
+        learned=Shrunk(oracle, 0.1),
+    )
+    means = rows.groupby("denoiser")[["error", "moving"]].mean()
+    assert means["moving"]["along"] == pytest.approx(means["error"]["along"], rel=0.03)
+    assert means["moving"]["learned"] == pytest.approx(means["error"]["learned"], rel=0.03)
+    assert 0 <= means["moving"]["across"] < 1e-4 * means["error"]["across"]
+
+
+def test_a_rotation_on_a_correlated_gaussian():
+    """A rotation of x is a gradient in part. For e = B·x and x ~ N(0, C) it is ∇φ = S·x with the
+    symmetric S that minimises tr((B − S)·C·(B − S)ᵀ), by three normal equations here.
+    """
+    law = gaussian([0.0, 0.0], [[3.0, 1.0], [1.0, 1.0]])
+    oracle, level = law.oracle(EDM()), Level(0.0, 1.0, 0.5)
+    covariance = torch.tensor([[3.25, 1.0], [1.0, 1.25]]).double()
+    turn = torch.tensor([[0.0, -0.4], [0.4, 0.0]]).double()
+
+    class Turned(Denoiser):
+        schedule = EDM()
+
+        def denoiser(self, x, level):
+            return oracle.denoiser(x, level) + level.sigma**2 * x @ turn.T
+
+    symmetric = ([[1, 0], [0, 0]], [[0, 1], [1, 0]], [[0, 0], [0, 1]])
+    basis = [torch.tensor(values).double() for values in symmetric]
+    gram = torch.stack([torch.stack([(a @ covariance * b).sum() for b in basis]) for a in basis])
+    right = torch.stack([(turn @ covariance * b).sum() for b in basis])
+    best = sum(c * b for c, b in zip(torch.linalg.solve(gram, right), basis, strict=True))
+    expected = float((best @ covariance * best).sum())
+    rows = score_errors(
+        {"learned": Turned()},
+        oracle,
+        law,
+        [level],
+        count=20_000,
+        repetitions=1,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    assert rows["error"][0] == pytest.approx(float((turn @ covariance * turn).sum()), rel=0.05)
+    assert 0.1 < expected / rows["error"][0] < 0.9
+    assert rows["moving"][0] == pytest.approx(expected, rel=0.03)
+
+
+def test_a_law_that_the_grid_does_not_resolve_has_no_part():
+    law = gaussian([0.0, 0.0], [[100.0, 0.0], [0.0, 100.0]])
+    narrow = grid_mixture(variance=1e-5)
+    for one, known in ((law, True), (narrow, False)):
+        oracle = one.oracle(EDM())
+        rows = score_errors(
+            {"learned": Shrunk(oracle, 0.1)},
+            oracle,
+            one,
+            [Level(0.0, 1.0, 0.01)],
+            count=2000,
+            repetitions=1,
+            seed=0,
+            device=torch.device("cpu"),
+        )
+        assert math.isnan(rows["moving"][0]) is not known

@@ -328,11 +328,13 @@ def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
 def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
     """E‖s − s*‖² of each score and level."""
     for name, rows in errors.groupby("denoiser", sort=False):
-        means = rows.groupby("sigma", sort=False)[["error", "size"]].mean()
-        texts = [
-            f"{line['error']:.2g} at σ={sigma:.3g} (E‖s*‖² {line['size']:.2g})"
-            for sigma, line in means.iterrows()
-        ]
+        means = rows.groupby("sigma", sort=False)[["error", "size", "moving"]].mean()
+        texts = []
+        for sigma, line in means.iterrows():
+            moving = "" if math.isnan(line["moving"]) else f", {line['moving']:.2g} move the law"
+            texts.append(
+                f"{line['error']:.2g} at σ={sigma:.3g} (E‖s*‖² {line['size']:.2g}{moving})"
+            )
         out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}", markup=False)
 
 

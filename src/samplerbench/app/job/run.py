@@ -204,7 +204,8 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
         job = design_grids(job, directory, out)
         showing = replace(showing, job=job)
         view = replace(view, grid=job.sweep.path_grid, own_grids=job.sweep.own_grids)
-    if job.training is not None:
+    kinds = {origin.kind for origin in job.sweep.origins.values()}
+    if kinds & {"learned", "corrupted"}:
         showing.score_errors()
     failed = []
     if value_count(job) > 0:
