@@ -386,7 +386,7 @@ def test_arrays_of_archives_and_columns_by_name(tmp_path):
         ("three.csv", {}, points),
     ):
         assert np.array_equal(read_points(str(tmp_path / name), **settings).numpy(), wanted)
-    with pytest.raises(InvalidSetting, match=r"array=None: must be one of .*: x, y"):
+    with pytest.raises(InvalidSetting, match=r"array=: must be given, one of those in .*: x, y"):
         from_file(str(tmp_path / "two.npz"))
     (tmp_path / "bad.npz").write_bytes(b"PK nothing")
     with pytest.raises(InvalidSetting, match=r"arrays saved by numpy\.savez"):

@@ -610,7 +610,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_promise_is_named(kind):
-    for member, promise, words in BROKEN[kind]:
+    for member, promise, words in BROKEN[kind] * 2:  # what the first run leaves hides nothing
         named = faults({promise: CONTRACTS[kind][promise]}, member)
         assert words in str(named[promise]), (member, promise, named)
         assert "\n" not in named[promise]

@@ -62,16 +62,25 @@ def faults(promises: Mapping[str, Check], member: Any, *bed: Any) -> dict[str, s
         bed: replaces the default test bed of the checks.
     """
     lines: dict[str, str | None] = {}
-    before = _global_generators()
-    for name, check in promises.items():
-        try:
-            lines[name] = check(member, *bed)
-        except Exception as error:  # the code of a user's member may raise anything
-            lines[name] = kind_and_line(error)
-        after = _global_generators()
-        if after != before:
-            lines[name] = "a global random generator is used"
-        before = after
+    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        for place, (name, check) in enumerate(promises.items()):
+            # a member that seeds a generator may leave the state that it found, unless that is new
+            seed = 2**31 + place
+            torch.default_generator.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            random.seed(seed)
+            before = _global_generators()
+            try:
+                lines[name] = check(member, *bed)
+            except Exception as error:  # the code of a user's member may raise anything
+                lines[name] = kind_and_line(error)
+            if _global_generators() != before:
+                lines[name] = "a global random generator is used"
+    finally:
+        torch.set_rng_state(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        random.setstate(kept[2])
     return lines
 
 
