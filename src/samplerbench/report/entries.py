@@ -117,7 +117,7 @@ def _run_name(entry: Entry, fixed: set[str]) -> list[str]:
     first = {name: next(filter(None, rows[name]), "") for name in ("objective", "dataset")}
     model = first["objective"] or next(iter(rows["denoiser"]), "")
     varied = [word for word in entry.overrides if word not in fixed and _affects_values(word)]
-    name = run_name(rows["sampler"].unique(), model, first["dataset"], varied)
+    name = run_name(sorted(rows["sampler"].unique()), model, first["dataset"], varied)
     # "ddim,heun,rk2 +4" is one part
     words = (re.split(r" (?!\+\d+$)", part) for part in name.split(_BETWEEN))
     return [word for part in words for word in part if word]
