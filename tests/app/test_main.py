@@ -107,6 +107,8 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
         ("shapes/samplers", "shapes/all", "shapes/heun", "shapes/corr", "shapes/gaussian_heun")
     ):
         few[5] = "nfe=[3,5]"
+    if name == "shapes/restart":  # ten restarts of two steps of two evaluations
+        few[5] = "nfe=[41,43]"
     if name in ("shapes/samplers", "images/budget"):
         few += ["budget.converged_steps=8"]
     if name == "budget":
@@ -120,8 +122,9 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
         return
     table = pd.read_parquet(folder / "cells.parquet")
     chains = table["reference"] == "chain"  # three steps are too few to examine
-    # a network of three steps has no density
-    allowed = {"ok", NOT_A_DENSITY} if name == "main" else {"ok"}
+    # a network of three steps has no density, nor have two steps with noise near the data
+    without = ("main", "shapes/grids_kl", "shapes/ode_or_sde")
+    allowed = {"ok", NOT_A_DENSITY} if name in without else {"ok"}
     assert {"ok"} <= set(table["status"][~chains]) <= allowed
     assert set(table["status"][chains]) <= {"incompatible"}
     exact = table["metric"].str.endswith("law_gaussian").all()
