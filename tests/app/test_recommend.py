@@ -1,7 +1,9 @@
 """`samplerbench recommend`: a race, three lines, and a command that works."""
 
 import shlex
+import sys
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from samplerbench.app.folder.runs import open_run
 from samplerbench.app.job.racing import racing_grids, racing_samplers
 from samplerbench.app.job.rebuild import rebuild
 from samplerbench.bench.race import Size
+from samplerbench.errors import InvalidSetting
 
 FEW = ("sampler=[ddim,heun]", "grid=[karras,log_snr]", "nfe=4")
 
@@ -152,3 +155,24 @@ def test_a_run_without_weights_is_refused_in_one_line(run, command, capsys):
 def test_a_run_has_its_own_data(finished, command, capsys):
     assert command("recommend", finished, "schedule=edm", "nfe=4") == 2
     assert "its own data and path" in capsys.readouterr().err
+
+
+def test_members_of_packages_that_are_not_installed_take_no_part(finished, monkeypatch):
+    """As after `make run`, which installs no package of other samplers; named ones are refused."""
+
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("samplerbench.samplers.peers.version", version)
+    monkeypatch.setitem(sys.modules, "diffusers.schedulers", None)
+    sweep = rebuild(open_run(finished)).sweep
+    grids, samplers = racing_grids(sweep), racing_samplers(sweep)
+    assert "ays_table" not in grids
+    assert {"karras", "entropic", "beta"} <= set(grids)
+    names = {name for name, _ in samplers}
+    assert names.isdisjoint({"diffusers", "azula", "k_diffusion"})
+    assert {"ddim", "unipc", "er_sde"} <= names
+    with pytest.raises(InvalidSetting, match="must be installed"):
+        racing_grids(sweep, ["ays_table"])
+    with pytest.raises(InvalidSetting, match="must be installed"):
+        racing_samplers(sweep, ["azula"])

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ class ModeCoverage(ModeWeights):
     Args:
         max_overlap: as in `ModeWeights`.
     """
+
+    name: ClassVar[str] = "mode_coverage"
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         modes = modes_of(dataset)

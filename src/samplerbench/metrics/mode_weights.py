@@ -45,6 +45,7 @@ class ModeWeights(LawMetric):
     """
 
     is_wasserstein: ClassVar[bool] = False
+    name: ClassVar[str] = "mode_weights"
     max_overlap: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -53,8 +54,8 @@ class ModeWeights(LawMetric):
     def why_incompatible(self, dataset: Dataset) -> str | None:
         modes = modes_of(dataset)
         if modes is not None and len(modes.weights) == 1:
-            return "mode_weights needs at least 2 modes, this law has 1; use metric=within_mode"
-        return why_not_separate(dataset, "mode_weights", self.max_overlap)
+            return f"{self.name} needs at least 2 modes, this law has 1; use metric=within_mode"
+        return why_not_separate(dataset, self.name, self.max_overlap)
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         modes = modes_of(dataset)

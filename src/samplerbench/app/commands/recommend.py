@@ -183,7 +183,10 @@ def _levels(found: Recommendation) -> str:
 def _table(found: Recommendation) -> Table:
     from samplerbench.bench.race import LAWS, PATHS
 
-    table = Table("", "paths, rms / sd", "times", "p", "law, squared energy", "more", "p")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("sampler", overflow="fold", min_width=34)
+    for name in ("paths, rms / sd", "times", "p", "law, squared energy", "more", "p"):
+        table.add_column(name)
     measured = found.verdict.measured
     for name in dict.fromkeys(one.standing.entrant.label for one in measured):
         cells = []

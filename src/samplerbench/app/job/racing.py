@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from itertools import count
+from typing import Any
 
 from samplerbench.app.config.compose import make_member, sampler_settings
 from samplerbench.app.config.folders import member_files
@@ -33,7 +35,8 @@ def racing_samplers(sweep: Sweep, names: Sequence[str] | None = None) -> Sampler
     """The samplers of a race: those of the sweep and all members, each with several settings.
 
     The settings are those of the sweep and of the yaml, and for samplers without noise those of
-    `Sampler.variants`. Samplers of other packages take part only if they are named.
+    `Sampler.variants`. Samplers of other packages take part only if they are named, and so do
+    members that need a package that is not installed, which is then an error.
 
     Args:
         sweep: whose settings come first.
@@ -45,8 +48,8 @@ def racing_samplers(sweep: Sweep, names: Sequence[str] | None = None) -> Sampler
     for name in every if names is None else names:
         settings = [sampler for of, sampler in own if of == name]
         if not settings or name in member_files("sampler"):
-            settings += sampler_settings(name)
-        if names is None and isinstance(settings[0], Peer):
+            settings += _unless_missing(partial(sampler_settings, name), names is not None) or []
+        if not settings or (names is None and isinstance(settings[0], Peer)):
             continue
         if not isinstance(settings[0], Peer) and not any(one.stochastic for one in settings):
             settings += type(settings[0]).variants()
@@ -64,14 +67,27 @@ def racing_grids(sweep: Sweep, names: Sequence[str] | None = None) -> dict[str, 
         names: of members; None for all.
     """
     own = own_grid(sweep)
+    named = names is not None
     allowed = "other ones: levels are designed for the finalists in any case"
     require(DESIGNED not in (names or ()), "grid", DESIGNED, allowed)
     listed = [name for name in member_files("grid") if name not in NOT_RACED]
-    chosen = [own, *listed] if names is None else names
-    return {
-        name: sweep.grid if name == own else make_member("grid", name, {})
-        for name in dict.fromkeys(chosen)
-    }
+    found = dict[str, Grid]()
+    for name in dict.fromkeys([own, *listed] if names is None else names):
+        make = partial(make_member, "grid", name, {})
+        grid = sweep.grid if name == own else _unless_missing(make, named)
+        if grid is not None:
+            found[name] = grid
+    return found
+
+
+def _unless_missing(make: Callable[[], Any], named: bool) -> Any:
+    """A member; None if it needs a package that is not installed and the user has not named it."""
+    try:
+        return make()
+    except InvalidSetting as error:
+        if named or not error.field.endswith(".needs"):
+            raise
+        return None
 
 
 def fitted_grids(
