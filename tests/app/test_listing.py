@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -92,3 +93,16 @@ def test_the_shell_completes_groups_members_and_keys():
 
     assert completed("samplerbench dataset=gr") == ["dataset=grid_mixture"]
     assert "sampler.ddim.eta." in completed("samplerbench sampler.ddim.e")
+
+
+def test_a_sampler_of_a_missing_package_leaves_the_others_their_width(typed, monkeypatch):
+    """As after `make run`: a long line of one member would squeeze the descriptions of all."""
+
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("samplerbench.samplers.peers.version", version)
+    status, out, _ = typed("list", "samplers")
+    assert status == 0
+    assert "azula, not installed" in out
+    assert "pip install" not in out

@@ -72,7 +72,7 @@ def sampler_table(paths: dict[str, Path]) -> Table:
         except InvalidSetting as error:
             if not error.field.endswith(".needs"):
                 raise
-            row = "–", "–", error.allowed  # of a package that is not installed
+            row = "–", "–", f"{error.value}, not installed"
         table.add_row(name, words[0], *row, reference(path))
     return table
 
