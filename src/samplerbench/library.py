@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from samplerbench.bench import statistics
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.chains import diagnose, require_chains
-from samplerbench.bench.designing import Carried, Designed, carried, designed
+from samplerbench.bench.designing import Carried, Designed, carried, designed, require_carried
 from samplerbench.bench.fitting import fitted
 from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
@@ -724,7 +724,8 @@ def design(
         schedule: as in `sweep`.
         final: as in `sweep`.
         carry: other data sets, on which each design is measured too.
-        eta: η of runs with noise, on which the designs of a sampler with η = 0 are measured too.
+        eta: η of runs with noise, on which the designs of a sampler with η = 0 are measured too;
+            None is 0.5.
         seed: of the starts of the design.
         settings: others of grid=designed, such as {"budget": 500}.
 
@@ -744,6 +745,7 @@ def design(
             starts=starts,
         )
         laws = dict(_one("dataset", law, Dataset) for law in carry)
+        require_carried(sweep, laws, eta)
         _, done = designed(sweep)
         return Designs(done, carried(sweep, recipe, done, laws, eta), sweep.schedule)
 

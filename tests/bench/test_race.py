@@ -12,6 +12,7 @@ import samplerbench as sb
 from samplerbench.app.job.objects import exact_sweep
 from samplerbench.bench.course import CHOICE, MEASUREMENT, Course, Entrant
 from samplerbench.bench.race import (
+    EXACT,
     LAWS,
     PATHS,
     Size,
@@ -254,3 +255,30 @@ def test_what_cannot_run_has_a_reason(course):
     assert "stays" in reasons["ula step_size=0.01"]
     assert reasons["annealed_langevin inner=5 step_size=0.0001"] == "one step takes 5 evaluations"
     assert "not fixed" in next(why for name, why in reasons.items() if "dormand" in name)
+
+
+def test_on_a_line_laws_are_compared_exactly():
+    law = sb.dataset("two_modes")
+    course = Course(exact_sweep(("two_modes", law), None, ["n_reference=2000"]), "oracle", "prior")
+    samplers = [("ddim", DDIM(1.0)), ("ddim", DDIM(0.5)), ("heun", Heun())]
+    ones = entrants(course, samplers, levels={"karras": GRIDS["karras"]})
+    verdict = race(course, ones, replace(SMALL, measured=64))
+    exact = {one.standing.entrant.sampler: one for one in verdict.measured if one.kind == EXACT}
+    assert {DDIM(1.0), DDIM(0.5), Heun()} == set(exact)
+    assert not any(one.kind == LAWS for one in verdict.measured)
+    cell_by = {"schedule": "edm", "denoisers": "oracle", "starts": ["prior"], "seed": 0}
+    for sampler, one in exact.items():
+        table = sb.sweep(
+            law,
+            {"own": sampler},
+            steps=[one.standing.entrant.levels.steps],
+            metrics={"w": sb.metric("w_output_1d")},
+            **cell_by,
+        )
+        value = table.loc[table["denoiser"] == "oracle", "value"].iloc[0]
+        assert one.mean == one.lower == one.upper == pytest.approx(value, rel=1e-6)
+    nearest = min(exact, key=lambda sampler: exact[sampler].mean)
+    noisy = verdict.winner.entrant.sampler.stochastic
+    assert noisy == (exact[Heun()].mean > exact[nearest].mean)
+    if noisy:
+        assert verdict.winner.entrant.sampler == nearest

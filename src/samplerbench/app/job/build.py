@@ -29,6 +29,7 @@ from samplerbench.app.job.basis import (
     noised_law,
     processor_count,
 )
+from samplerbench.app.job.racing import racing_grids
 from samplerbench.app.job.refusals import check
 from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.training import (
@@ -38,7 +39,7 @@ from samplerbench.app.job.training import (
     training_identities,
     training_keys,
 )
-from samplerbench.bench.best_grids import EACH_BEST
+from samplerbench.bench.best_grids import EACH_BEST, require_choices
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
@@ -370,6 +371,7 @@ def chosen_each_best(config: DictConfig, sweep: Sweep) -> bool:
     first = next(iter(sweep.denoisers.values()), None)
     allowed = "null here: it compares grids by runs of the first denoiser, and there is none"
     require(isinstance(first, Denoiser), "grids", value, allowed)
+    require_choices(sweep, racing_grids(sweep))
     return True
 
 

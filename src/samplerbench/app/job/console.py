@@ -371,7 +371,7 @@ def print_carried(lines: Sequence[Carried], out: Console) -> None:
     """Where a design was made for something else: whether it is better there."""
     if not lines:
         return
-    out.print("how far the designs carry: each one on something that it was not made for")
+    out.print("how far the designs carry: each better one on something that it was not made for")
     table = Table(box=None, pad_edge=False)
     table.add_column("designed for", overflow="fold")
     table.add_column("run with", overflow="fold")
