@@ -41,7 +41,8 @@ def test_the_command_prints_tables_and_levels_and_writes_them(tmp_path, capsys, 
     words = ["sampler=[heun,ddim]", "sampler.ddim.eta=0", "nfe=[6]", "dataset=two_moons", *FEW]
     design.main([*words, "carry=grid_mixture", "out=levels.json"])
     text = capsys.readouterr().out
-    for part in ("designed grids, oracle, prior", "σ/α, heun, N=3", LAW, "η=0.5", "sd"):
+    parts = ("designed grids, oracle, prior", "σ/α, heun, N=3", LAW, "η=0.5", "sd", "evaluations")
+    for part in parts:
         assert part in text
     heun, ddim = json.loads((tmp_path / "levels.json").read_text())
     assert (heun["steps"], heun["nfe"], ddim["steps"]) == (3, 5, 6)

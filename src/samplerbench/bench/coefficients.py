@@ -335,7 +335,7 @@ class Runs:
             if known is None:
                 terms[own:, 1 + k] = out[0]
             self.evaluations += (own - new) * len(self.x)
-        self.grids += len(tables)
+        self.grids += len(tables) - new
         last = torch.bmm(weights[:, count:], terms).reshape(-1, *self.x.shape)
         return last, terms
 

@@ -287,13 +287,12 @@ def require_designs(sweep: Sweep) -> None:
         problem = Problem(sampler, model, sweep.dataset, start, levels)
         named = sampler_name(name, settings_text(sampler))
         if steps < LEAST_STEPS:
-            key, least = "steps", LEAST_STEPS
-            if sweep.nfe:
-                least = sampler.least_evaluations(LEAST_STEPS, plain=sweep.final == "none")
-                key = "nfe"
-            value = min(sweep.nfe or sweep.steps)
+            plain = sweep.final == "none"
+            cost = sampler.least_evaluations(LEAST_STEPS, plain=plain)
+            least = cost if sweep.nfe else LEAST_STEPS
             allowed = f"at least {least} for {named} with grid=designed: {NO_FREE_LEVEL}"
-            raise InvalidSetting(key, value, allowed)
+            field, asked = ("nfe", sweep.nfe) if sweep.nfe else ("steps", sweep.steps)
+            raise InvalidSetting(field, min(asked), allowed)
         for key, value, reason in (
             ("sampler", named, why_not_designed(sampler)),
             ("sampler", named, sampler.why_incompatible(model, levels)),

@@ -108,8 +108,8 @@ def nearest_timesteps(
     known = (sigma / alpha).log()
     logs = torch.tensor([math.log(ratio) for ratio in noise], dtype=torch.float64)
     distances = (known[None] - logs[:, None]).abs().nan_to_num(nan=math.inf)
-    nearest = distances.argmin(1)
+    nearest: list[int] = distances.argmin(1).tolist()
     preserving = bool(((alpha.square() + sigma.square() - 1).abs() < 1e-9).all())
-    if not preserving or len(nearest.unique()) < len(nearest):
+    if not preserving or len({*nearest}) < len(nearest):
         return None, None
-    return nearest.tolist(), float(distances.gather(1, nearest[:, None]).max())
+    return nearest, float(distances[range(len(nearest)), nearest].max())

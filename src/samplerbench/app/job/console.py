@@ -365,6 +365,8 @@ def print_designs(designs: Sequence[Designed], out: Console) -> None:
     for one in designs:
         levels = ", ".join(f"{ratio:.4g}" for ratio in one.ratios)
         out.print(f"σ/α, {one.name}, {one.grid}: {levels}", markup=False, soft_wrap=True)
+    spent = sum(one.evaluations for one in designs)
+    out.print(f"cost: {spent:,} evaluations of the {first.denoiser} denoiser, one state each")
 
 
 def print_carried(lines: Sequence[Carried], out: Console) -> None:
