@@ -2,8 +2,8 @@
 
 Run with `make bench ARGS="-k report"`; printed, never asserted. The ratio is to the time in which
 this machine imports torch, so it can be compared with another machine's. By turns with the version
-that drew charts with plotly's Python classes, and panels and figures for everybody (commit 484993f):
-0.27 of its processor time and of its wall time (1.3 and 4.6 s of the process, the medians of seven
+that drew charts with plotly's Python classes, and panels and figures for everybody (484993f): 0.27
+of its processor time and of its wall time (1.3 and 4.6 s of the process, the medians of seven
 turns), 2.2 MB and not 5.7. Half of it are imports.
 """
 
