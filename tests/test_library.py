@@ -267,7 +267,7 @@ def test_a_plot_in_axes_of_ones_own():
         assert all(np.array_equal(one.get_ydata(), other.get_ydata()) for one, other in pairs)
     FigureCanvasAgg(figure).draw()
     legend = panels[1].get_legend().get_window_extent()
-    highest = max(np.max(line.get_ydata()) for line in panels[1].lines)
+    highest = max(max(line.get_ydata(), default=0) for line in panels[1].lines)
     assert legend.y0 > panels[1].transData.transform((2, highest))[1], "it covers no curve"
     assert legend.y1 <= panels[1].get_window_extent().y1
     assert not panels[2].lines
