@@ -514,6 +514,8 @@ def score(
     *,
     metrics: Metrics = None,
     layout: str | None = None,
+    array: str | None = None,
+    columns: str | None = None,
     n_reference: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -525,6 +527,8 @@ def score(
         data: a data set or its name, the run whose data set it is, or an array of data (m, dim).
         metrics: as in `sweep`.
         layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain".
+        array: the name of one of several arrays in `.npz` or `.pt` files.
+        columns: names of some columns of files with tables, with commas between them.
         n_reference: the number of points that represent a data set.
         seed: of all random numbers.
 
@@ -536,7 +540,7 @@ def score(
     Raises:
         InvalidSetting: the samples cannot be read, or do not fit to the data.
     """
-    from samplerbench.app.commands.score import read_clouds
+    from samplerbench.app.commands.score import read_clouds, typed_as
     from samplerbench.app.config.compose import compose_config
     from samplerbench.app.config.groups import chosen_members
     from samplerbench.bench.scoring import (
@@ -557,7 +561,8 @@ def score(
         if isinstance(data, np.ndarray | torch.Tensor):
             allowed = "left out beside an array of data"
             require(n_reference is None, "n_reference", n_reference, allowed)
-            points, shape = as_points(np.asarray(data), "data"), None
+            with typed_as(""):
+                points, shape = as_points(np.asarray(data), "data"), None
             if Cloud(points).rows_depend:
                 warn(
                     "data: rows depend on the rows before them, so the floor is too low; thin them"
@@ -573,15 +578,23 @@ def score(
                 size = reference_size(law, size)
             found = truths(law, name, chosen, size, _whole("seed", seed, 0))
         clouds: dict[str, Cloud] = {}
+        chosen_of_files = (("array", array), ("columns", columns))
+        reading = {key: value for key, value in chosen_of_files if value is not None}
         for name, one in (
             samples if isinstance(samples, Mapping) else {"samples": samples}
         ).items():
             if isinstance(one, str | PathLike):
-                (clouds[name],) = read_clouds(str(one), shape, layout=layout).values()
-            elif layout is None:
-                clouds[name] = Cloud(as_points(np.asarray(one), name))
-            else:
-                clouds[name] = Cloud.of_chains(as_chains(np.asarray(one), layout, name), name)
+                with typed_as(name):
+                    of_file = read_clouds(str(one), shape, layout=layout, **reading)
+                (clouds[name],) = of_file.values()
+                continue
+            for key, value in reading.items():
+                require(False, key, value, f"left out: {name} is an array, not a file")
+            with typed_as(""):
+                if layout is None:
+                    clouds[name] = Cloud(as_points(np.asarray(one), name))
+                else:
+                    clouds[name] = Cloud.of_chains(as_chains(np.asarray(one), layout, name), name)
         for truth in found:
             require_fits(clouds, truth)
         for name, cloud in clouds.items():
@@ -796,7 +809,8 @@ def plot(
         table: of `sweep`, or of a run.
         metric: the name of one of its metrics; None for the first one.
         x: "steps", or "nfe", the counted evaluations, for a comparison at equal cost.
-        ax: your axes to draw into, one for each start; None for a new figure.
+        ax: your axes to draw into, one for each start; None for a new figure. The last one gets
+            the legend, above the curves. Points of one number of steps are side by side.
 
     Returns:
         A matplotlib figure; a notebook shows it as the last value of a cell.

@@ -44,7 +44,14 @@ FEW = 8
 
 
 class Score(nn.Module, ABC):
-    """A model with a score."""
+    """A model with a score.
+
+    Attributes:
+        piece: the number of states that it evaluates at a time, so that the bits of a state depend
+            on no state of another piece; None if they may depend on the size of the batch.
+    """
+
+    piece: int | None = None
 
     @abstractmethod
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
@@ -374,6 +381,7 @@ class IsotropicMixtureOracle(Denoiser):
     half_squares: Tensor
     variances: Tensor
     centre: Tensor
+    piece: int
 
     def __init__(
         self, schedule: NoiseSchedule, weights: Tensor, means: Tensor, variances: Tensor
@@ -391,9 +399,9 @@ class IsotropicMixtureOracle(Denoiser):
         self.register_buffer("variances", variances[:1] if equal else variances[:, None])
         self.register_buffer("centre", centre[:, None])
         self._equal = equal
-        self._rows = max(1, ENTRIES // len(means))
+        self.piece = max(1, ENTRIES // len(means))
         if means.shape[1] >= 32:  # a matrix product with fewer states is slower
-            self._rows = max(self._rows, min(ROWS, WIDE_ENTRIES // len(means)))
+            self.piece = max(self.piece, min(ROWS, WIDE_ENTRIES // len(means)))
         self._sparse = means.numel() >= 2**18
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
@@ -497,7 +505,7 @@ class IsotropicMixtureOracle(Denoiser):
         def centred(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
             return part(x.T.contiguous() - alpha * self.centre, alpha, sigma).T
 
-        return _in_pieces(centred, x, level, self._rows)
+        return _in_pieces(centred, x, level, self.piece)
 
 
 def _in_pieces(
@@ -540,6 +548,7 @@ class MixtureOracle(Denoiser):
     means: Tensor
     eigenvalues: Tensor
     basis: Tensor
+    piece: int
 
     def __init__(
         self, schedule: NoiseSchedule, weights: Tensor, means: Tensor, covariances: Tensor
@@ -551,6 +560,7 @@ class MixtureOracle(Denoiser):
         self.register_buffer("means", means.double())
         self.register_buffer("eigenvalues", eigenvalues.clamp_min(0))
         self.register_buffer("basis", basis)
+        self.piece = max(1, ENTRIES // means.numel())
 
     def _log_joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """ln(w_k·N(x; αμ_k, S_k)), (K, n), Q_kᵀ(x − αμ_k), and the eigenvalues of S_k.
@@ -593,7 +603,7 @@ class MixtureOracle(Denoiser):
     def _in_pieces(
         self, part: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, level: AnyLevel
     ) -> Tensor:
-        return _in_pieces(part, x, level, max(1, ENTRIES // self.means.numel()))
+        return _in_pieces(part, x, level, self.piece)
 
 
 def _flat(scale: float | Tensor, x: Tensor) -> Tensor:
