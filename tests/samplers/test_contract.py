@@ -23,6 +23,7 @@ from samplerbench.samplers.er_sde import ERSDE
 from samplerbench.samplers.flow_sde import FlowSDE
 from samplerbench.samplers.hmc import HMC
 from samplerbench.samplers.mala import MALA
+from samplerbench.samplers.picard import Picard
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
 from samplerbench.samplers.restart import Restart
 from samplerbench.samplers.rk2 import RK2
@@ -126,6 +127,9 @@ BAD = [
     (Restart, {"repeats": -1}, "at least 0"),
     (Restart, {"restart_steps": 1}, "at least 2"),
     (Restart, {"restart_max": 0.05}, "above restart_min=0.06 and finite"),
+    (Picard, {"rule": "heun"}, "ddim or euler"),
+    (Picard, {"window": 0}, "at least 1"),
+    (Picard, {"tolerance": -1.0}, "at least 0 and finite"),
     (FlowSDE, {"diffusion": "linear"}, "sigma or sine"),
     (FlowSDE, {"scale": -1.0}, "at least 0 and finite"),
     (DDPMOptimal, {"covariance": "isotropic"}, "full or diagonal"),

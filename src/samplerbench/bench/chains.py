@@ -291,6 +291,7 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
             name,
             Measurement(values[name], math.nan, math.nan, None, 0, info) if values else None,
             nfe=model.evaluations,
+            rounds=model.rounds,
             seconds=seconds,
             status=status,
             message=message,

@@ -67,6 +67,11 @@ class OutputLaw:
     message: str = ""
     info: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def rounds(self) -> int:
+        """Sequential rounds; a sampler with parallel evaluations has no known law."""
+        return self.nfe
+
 
 def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
     """Why the density of a cell's law is not known, in one line; None if it is known."""

@@ -96,7 +96,7 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
 
 
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """One line per cell: mean, sd, count, the interval [lower, upper], nfe, seconds and names.
+    """One line per cell: mean, sd, count, the interval [lower, upper], nfe, rounds, seconds, names.
 
     An expected distance is not negative, so if the mean is at least 0, `lower` is at least 0 too.
 
@@ -109,6 +109,8 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
             95 % interval.
     """
     ok = distinct(table[table["status"] == "ok"])
+    if "rounds" not in ok:
+        ok = ok.assign(rounds=ok["nfe"])
     if "info" in ok:
         ok = ok.assign(own_half=[_own_half(info) for info in ok["info"].fillna("")])
     else:
@@ -123,6 +125,7 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
             sd=("value", "std"),
             count=("value", "size"),
             nfe=("nfe", mean_evaluations),
+            rounds=("rounds", mean_evaluations),
             seconds=("seconds", "mean"),
             own_half=("own_half", "first"),
             **named,

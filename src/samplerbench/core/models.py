@@ -86,6 +86,17 @@ class Denoiser(Score):
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """x̂₀ = E[x₀ | x_t = x], shape (*batch, dim)."""
 
+    def parallel(self, x: Tensor, level: Level[Tensor]) -> Tensor:
+        """x̂₀ of W states of each sample in one call, shape (W, *batch, dim).
+
+        They are W evaluations in one sequential round, see `Counted`.
+
+        Args:
+            x: the states, shape (W, *batch, dim).
+            level: its fields have the shape (W, *batch, 1).
+        """
+        return self.denoiser(x, level)
+
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """x̂₀ and J = ∂x̂₀/∂x of states (n, dim), shapes (n, dim) and (n, dim, dim).
 
@@ -604,10 +615,15 @@ def _flat(scale: float | Tensor, x: Tensor) -> Tensor:
 
 
 class Counted(Denoiser):
-    """Wraps a model and counts its calls: the number of function evaluations, NFE.
+    """Wraps a model and counts its function evaluations, NFE, and their sequential rounds.
 
-    One evaluation is one call for a whole batch, as in the literature. `Sampler.why_incompatible`
-    has checked that the wrapped model has the methods that the sampler calls.
+    One evaluation is one state of each sample of a batch, as in the literature. All calls are one
+    evaluation in a round of its own, except `parallel`. `Sampler.why_incompatible` has checked that
+    the wrapped model has the methods that the sampler calls.
+
+    Attributes:
+        evaluations: NFE so far.
+        rounds: the calls so far, each of which may need the result of the one before it.
     """
 
     def __init__(self, model: Score) -> None:
@@ -615,24 +631,39 @@ class Counted(Denoiser):
         self.model = model
         if isinstance(model, Denoiser):
             self.schedule, self.has_covariance = model.schedule, model.has_covariance
-        self.evaluations = 0
+        self.evaluations = self.rounds = 0
+
+    def taken(self) -> tuple[int, int]:
+        """Evaluations and rounds so far; then both counts begin again at 0."""
+        counts = self.evaluations, self.rounds
+        self.evaluations = self.rounds = 0
+        return counts
+
+    def _count(self, evaluations: int = 1) -> None:
+        self.evaluations += evaluations
+        self.rounds += 1
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         assert isinstance(self.model, Denoiser)  # checked by the sampler's `needs`
-        self.evaluations += 1
+        self._count()
         return self.model.denoiser(x, level)
+
+    def parallel(self, x: Tensor, level: Level[Tensor]) -> Tensor:
+        assert isinstance(self.model, Denoiser)
+        self._count(len(x))
+        return self.model.parallel(x, level)
 
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """The wrapped denoiser's x̂₀ and ∂x̂₀/∂x, counted as one evaluation."""
         assert isinstance(self.model, Denoiser)
-        self.evaluations += 1
+        self._count()
         return self.model.derivative(x, level)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        self.evaluations += 1
+        self._count()
         return self.model.score(x, level)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         assert isinstance(self.model, Density)  # checked by the sampler's `needs_density`
-        self.evaluations += 1
+        self._count()
         return self.model.log_density(x, level)

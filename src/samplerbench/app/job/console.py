@@ -111,10 +111,9 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
     for key, line in ordered.groupby(keys, dropna=False, sort=False):
         start, denoiser, sampler, _, settings = cast(tuple[str, str, str, float, str], key)
         found = {
-            count: distance(mean, upper - mean)
-            + (f" ({nfe})" if unit == "NFE" and nfe != count else "")
-            for count, mean, upper, nfe in zip(
-                line["steps"], line["mean"], line["upper"], line["nfe"], strict=True
+            count: distance(mean, upper - mean) + _evaluations(unit, count, nfe, rounds)
+            for count, mean, upper, nfe, rounds in zip(
+                *(line[name] for name in ("steps", "mean", "upper", "nfe", "rounds")), strict=True
             )
         }
         lines.append(((start, denoiser, sampler_name(sampler, settings)), found))
@@ -125,6 +124,15 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
             "(in brackets: the number of evaluations, if it is below the bound; one more step "
             "would exceed the bound)"
         )
+    if (cells["rounds"] != cells["nfe"]).any():
+        out.print("(20 in 5: 20 evaluations, in 5 sequential rounds of parallel ones)")
+
+
+def _evaluations(unit: str, count: int, nfe: int, rounds: int) -> str:
+    """The evaluations of a cell in brackets, if the title of its column does not tell them."""
+    if rounds != nfe:
+        return f" ({nfe} in {rounds})"
+    return f" ({nfe})" if unit == "NFE" and nfe != count else ""
 
 
 def _print_grid(
