@@ -71,7 +71,10 @@ NEEDS = {
     ("dataset", "ill_conditioned"): ["metric=sliced", "denoiser=oracle"],
     ("dataset", "gaussian_mixture"): ["dataset.means=[[0,0],[3,1]]"],
     **{("dataset", name): CHAINS for name in ("funnel", "banana", "many_well")},
-    **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "hmc", "underdamped")},
+    **{
+        ("sampler", name): ["denoiser=oracle"]
+        for name in ("ula", "mala", "hmc", "replica_exchange", "underdamped")
+    },
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
     **{("sampler", peer): ["denoiser=oracle"] for peer in ("azula", "diffusers", "k_diffusion")},

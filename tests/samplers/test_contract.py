@@ -25,6 +25,7 @@ from samplerbench.samplers.hmc import HMC
 from samplerbench.samplers.mala import MALA
 from samplerbench.samplers.picard import Picard
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
+from samplerbench.samplers.replica_exchange import ReplicaExchange
 from samplerbench.samplers.restart import Restart
 from samplerbench.samplers.rk2 import RK2
 from samplerbench.samplers.sa_solver import SASolver
@@ -135,6 +136,10 @@ BAD = [
     (DDPMOptimal, {"covariance": "isotropic"}, "full or diagonal"),
     (HMC, {"step_size": 0.0}, "positive and finite"),
     (HMC, {"leapfrog": 0}, "at least 1"),
+    (ReplicaExchange, {"step_size": 0.0}, "positive and finite"),
+    (ReplicaExchange, {"leapfrog": 0}, "at least 1"),
+    (ReplicaExchange, {"replicas": 0}, "at least 1"),
+    (ReplicaExchange, {"temperature": 1.0}, "above 1 and finite"),
     (RK2, {"alpha": 0.0}, "above 0 and at most 1"),
     (RK2, {"alpha": 1.5}, "above 0 and at most 1"),
     (DormandPrince, {"rtol": 0.0}, "positive and finite"),

@@ -23,8 +23,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from samplerbench.core.grids import AnyLevel, Level, Levels
-from samplerbench.core.models import Counted, Score
+from samplerbench.core.grids import AnyLevel, Levels
+from samplerbench.core.models import Call, Counted, Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.samplers.base import Sampler
 
@@ -71,7 +71,7 @@ class _Watched(Counted):
         self._on_call(x)
         return super().score(x, level)
 
-    def parallel(self, x: Tensor, level: Level[Tensor]) -> Tensor:
+    def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
         raise Refused("it evaluates several states of a sample at once")
 
 

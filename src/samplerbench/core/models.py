@@ -43,12 +43,26 @@ FEW = 8
 """The number of means that are added up faster one by one than by a matrix product."""
 
 
+#: A method of a model: states (*batch, dim) at a level ↦ a tensor with their batch.
+Call = Callable[[Tensor, AnyLevel], Tensor]
+
+
 class Score(nn.Module, ABC):
     """A model with a score."""
 
     @abstractmethod
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """∇ log q(x) at the level, shape (*batch, dim)."""
+
+    def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
+        """A method of this model at W states of each sample: W evaluations in one round.
+
+        Args:
+            call: such as `self.denoiser`.
+            x: the states, shape (W, *batch, dim).
+            level: of the states; fields of shape (W, *batch, 1) are levels of their own.
+        """
+        return call(x, level)
 
     def why_incompatible(self, levels: Levels) -> str | None:
         """Why this model is undefined at one of the levels, in one line; None if it is defined."""
@@ -85,17 +99,6 @@ class Denoiser(Score):
     @abstractmethod
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """x̂₀ = E[x₀ | x_t = x], shape (*batch, dim)."""
-
-    def parallel(self, x: Tensor, level: Level[Tensor]) -> Tensor:
-        """x̂₀ of W states of each sample in one call, shape (W, *batch, dim).
-
-        They are W evaluations in one sequential round, see `Counted`.
-
-        Args:
-            x: the states, shape (W, *batch, dim).
-            level: its fields have the shape (W, *batch, 1).
-        """
-        return self.denoiser(x, level)
 
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """x̂₀ and J = ∂x̂₀/∂x of states (n, dim), shapes (n, dim) and (n, dim, dim).
@@ -639,8 +642,8 @@ class Counted(Denoiser):
         self.evaluations = self.rounds = 0
         return counts
 
-    def _count(self, evaluations: int = 1) -> None:
-        self.evaluations += evaluations
+    def _count(self) -> None:
+        self.evaluations += 1
         self.rounds += 1
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
@@ -648,10 +651,10 @@ class Counted(Denoiser):
         self._count()
         return self.model.denoiser(x, level)
 
-    def parallel(self, x: Tensor, level: Level[Tensor]) -> Tensor:
-        assert isinstance(self.model, Denoiser)
-        self._count(len(x))
-        return self.model.parallel(x, level)
+    def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
+        result = super().parallel(call, x, level)
+        self.evaluations += len(x) - 1
+        return result
 
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """The wrapped denoiser's x̂₀ and ∂x̂₀/∂x, counted as one evaluation."""

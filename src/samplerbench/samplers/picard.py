@@ -106,7 +106,7 @@ class Picard(Sampler):
             place = _from(known, min(self.window, steps - done))
             t, alpha, sigma, k, p, allowed = table[:, place.clamp(max=steps - 1)].unsqueeze(-1)
             old = states.gather(0, _rows(place, x))
-            x0_hat = model.parallel(old, Level(t, alpha, sigma))
+            x0_hat = model.parallel(model.denoiser, old, Level(t, alpha, sigma))
             moved = (k - 1) * old + p * x0_hat
             new = states.gather(0, _rows(known[None], x)) + moved.cumsum(0)
             if levels.rows[-1].sigma == 0:
