@@ -63,6 +63,7 @@ NEEDS = {
     ("metric", "w_law_1d"): LINE,
     ("metric", "w_output_1d"): LINE,
     ("metric", "kl_paths"): ["sampler=ancestral"],
+    ("metric", "log_z"): ["sampler=smc", "denoiser=oracle"],
     ("metric", "w2_law_gaussian"): SPECTRUM,
     ("metric", "kl_law_gaussian"): [*SPECTRUM[:2], "law=gaussian_twin"],
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
@@ -73,7 +74,15 @@ NEEDS = {
     **{("dataset", name): CHAINS for name in ("funnel", "banana", "many_well")},
     **{
         ("sampler", name): ["denoiser=oracle"]
-        for name in ("ula", "mala", "hmc", "replica_exchange", "underdamped")
+        for name in (
+            "ula",
+            "mala",
+            "hmc",
+            "replica_exchange",
+            "annealed_importance",
+            "smc",
+            "underdamped",
+        )
     },
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],

@@ -37,6 +37,7 @@ from samplerbench.metrics.kl_law import KLLaw
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.metrics.tv_law import TVLaw
 from samplerbench.metrics.w_output_1d import WOutput1D
+from samplerbench.samplers.annealed_importance import AnnealedImportance
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.base import Sampler, Step, final_state
 from samplerbench.samplers.ddim import DDIM
@@ -52,6 +53,7 @@ from samplerbench.samplers.replica_exchange import ReplicaExchange
 from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.sa_solver import SASolver
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
+from samplerbench.samplers.smc import SMC
 from samplerbench.samplers.ula import ULA
 from samplerbench.samplers.underdamped import Underdamped
 from samplerbench.verify.exact_law import output_law
@@ -109,10 +111,10 @@ def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
         )
         checked += 1
     assert checked > 12
-    # they reject, keep a velocity, draw noise whose width depends on the state, or remember
+    # they weigh, reject, keep a velocity, draw noise whose width depends on the state, or remember
     # more than the last state and x̂₀
-    rejecting = {HMC, MALA, ReplicaExchange}
-    assert refused == rejecting | {ERSDE, PredictorCorrector, SASolver, Underdamped}
+    weighting, rejecting = {AnnealedImportance, SMC}, {HMC, MALA, ReplicaExchange}
+    assert refused == weighting | rejecting | {ERSDE, PredictorCorrector, SASolver, Underdamped}
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])

@@ -166,7 +166,7 @@ def require_chains(sweep: Sweep, count: int) -> None:
     """
     installed = find_spec("arviz") is not None
     require(installed, "chains", count, "0, or pip install 'samplerbench[chains]'")
-    holding = any(sampler.holds for _, sampler in sweep.samplers)
+    holding = any(sampler.holds and not sampler.anneals for _, sampler in sweep.samplers)
     require(holding, "chains", count, "0: no sampler here stays at one level; see sampler=ula")
 
 
@@ -194,7 +194,7 @@ def chain_cells(sweep: Sweep) -> list[Cell]:
         Cell(denoiser, start, name, sampler, max(sweep.steps_of(sampler)), 0)
         for denoiser in sweep.denoisers
         for name, sampler in sweep.samplers
-        if sampler.holds
+        if sampler.holds and not sampler.anneals
         for start in sweep.starts_of(sampler)
     ]
     return [

@@ -27,6 +27,7 @@ from torch import Tensor
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
+from samplerbench.bench.log_z import log_z_of, why_no_log_z
 from samplerbench.bench.own_grids import OwnGrid, require_no_doubles
 from samplerbench.bench.paths import paths_of, why_no_paths
 from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
@@ -134,6 +135,7 @@ OUTPUT_LAWS: Mapping[
     "density": (why_no_density, density),
     "paths": (why_no_paths, paths_of),
     "spectrum": (why_no_spectrum, spectrum_of),
+    "log_z": (why_no_log_z, log_z_of),
 }
 
 
@@ -565,7 +567,7 @@ class Sweep:
         return replace(
             row,
             nfe=samples.nfe,
-            rounds=samples.rounds,
+            rounds=samples.nfe if samples.rounds is None else samples.rounds,
             seconds=seconds,
             status=status,
             message=message,

@@ -71,6 +71,9 @@ def print_cells(
             of = f"the law of the output against that of the data, {how}"
             if used.needs == "paths":
                 of = f"an upper bound of the divergence of the law of the output, {how}"
+            if used.needs == "log_z":
+                of = f"ln of the estimate − ln Z by n = {first['n_samples']:,} samples; "
+                of += "value ± half of the 95 % interval"
         if "final" in cells and set(cells["final"]) == {"none"}:
             of += "; final=none"
         out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
@@ -282,7 +285,8 @@ def print_claims(
         steps = int(cells["steps"].max())
         ranked = metrics[str(metric)].smaller_is_better
         if not ranked:
-            text = f"{metric}: no ranking, since a smaller value is not better: see its floor"
+            text = f"{metric}: no ranking, since a smaller value is not better"
+            text += ": see its floor" if len(cells) < len(ok) else ""
             out.print(text, markup=False)
         for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
             group = group[~pd.MultiIndex.from_frame(group[_CHAINS]).isin(list(unmixed))]

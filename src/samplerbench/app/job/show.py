@@ -118,7 +118,8 @@ class Showing:
                 self.out.print(line, markup=False)
         chains = table[table["reference"] == CHAIN]
         print_chains(self.out, chains)
-        if self.job.chains == 0 and any(sampler.holds for _, sampler in sweep.samplers):
+        chained = any(one.holds and not one.anneals for _, one in sweep.samplers)
+        if self.job.chains == 0 and chained:
             text = "chains were not examined for mixing: chains=20 examines 20 of each sampler"
             self.out.print(text, markup=False)
         print_failures(self.out, table)
