@@ -6,9 +6,13 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from samplerbench.bench.cell import CURVE
+from samplerbench.bench.rounding import distance
+from samplerbench.bench.statistics import summary
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import Truncated, hold, karras, uniform
 from samplerbench.core.models import Counted
@@ -200,3 +204,28 @@ def test_the_table_has_the_error_of_log_z():
     assert (many.nfe, many.rounds) == (8 * 122, 122)
     assert rows["hmc", 40].status == "incompatible"
     assert "no estimate of ln Z" in rows["hmc", 40].message
+
+
+def test_the_interval_of_log_z_may_have_both_signs():
+    """Other metrics are distances: their intervals end at 0."""
+    rows = pd.DataFrame(
+        {
+            **{name: ["x"] * 6 for name in (*CURVE, "status", "cell_id")},
+            "cell_id": list("abcdef"),
+            "status": "ok",
+            "metric": ["log_z", "energy"] * 3,
+            "value": [0.1, 0.1, 0.4, 0.4, -0.2, -0.2],
+            "repetition": [0, 0, 1, 1, 2, 2],
+            "steps": 4,
+            "nfe": 4,
+            "rounds": 4,
+            "seconds": 1.0,
+            "eta": math.nan,
+            "info": "",
+        }
+    )
+    lower = summary(rows).set_index("metric")["lower"]
+    assert lower["log_z"] < -0.5
+    assert lower["energy"] == 0
+    assert distance(0.1, 0.74, "log_z") == "0.10 ± 0.74"
+    assert distance(0.1, 0.74, "energy") == "0.10 (≤ 0.84)"

@@ -53,6 +53,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
 from samplerbench.bench.cell import CELL, CURVE, DISTINGUISHING, MEASURE, SEEDS, distinct
+from samplerbench.bench.rounding import SIGNED
 from samplerbench.errors import InvalidSetting, require
 
 Array = NDArray[np.float64]
@@ -135,7 +136,8 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     own = lines.pop("own_half") * (stdtrit(math.inf, 0.5 + level / 2) / 1.96)
     half = student_half(lines["sd"], lines["count"], level).where(lines["count"] > 1, own)
     lower = lines["mean"] - half
-    lower = lower.where(lines["mean"] < 0, lower.clip(lower=0))
+    free = (lines["mean"] < 0) | lines["metric"].isin(SIGNED)
+    lower = lower.where(free, lower.clip(lower=0))
     return lines.assign(lower=lower, upper=lines["mean"] + half)
 
 

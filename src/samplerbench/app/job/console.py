@@ -110,11 +110,11 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
     keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
     ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
     fewer = unit == "NFE" and bool((cells["nfe"] != cells["steps"]).any())
-    lines = []
+    lines, metric = [], str(cells["metric"].iloc[0])
     for key, line in ordered.groupby(keys, dropna=False, sort=False):
         start, denoiser, sampler, _, settings = cast(tuple[str, str, str, float, str], key)
         found = {
-            count: distance(mean, upper - mean) + _evaluations(unit, count, nfe, rounds)
+            count: distance(mean, upper - mean, metric) + _evaluations(unit, count, nfe, rounds)
             for count, mean, upper, nfe, rounds in zip(
                 *(line[name] for name in ("steps", "mean", "upper", "nfe", "rounds")), strict=True
             )

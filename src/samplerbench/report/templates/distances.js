@@ -85,12 +85,12 @@
         const symbol = SYMBOLS[(other + Math.floor(place / palette.length)) % SYMBOLS.length];
         const costsOf = curve.map((row) => row[cost]), half = curve.map((row) => row.half ?? 0);
         // an interval below 0 has no end on a log axis, and a distance is not negative
-        const down = curve.map((row, k) => Math.min(half[k], row.mean > 0 ? (log ? 0.9 : 1) * row.mean : half[k]));
+        const down = curve.map((row, k) => Math.min(half[k], row.mean > 0 && !SIGNED.test(row.measure) ? (log ? 0.9 : 1) * row.mean : half[k]));
         const line = { type: "scatter", x: costsOf, y: curve.map((row) => row.mean), name: title,
           legendgroup: title, showlegend: !inLegend.has(title), mode: "lines+markers",
           line: { color: colour, width: 1.8, dash: DASHES[denoiser] ?? "dot" },
           marker: { symbol: symbol + (OPEN[denoiser] ?? "-open"), size: 7 },
-          text: curve.map((row) => `<b>${interval(row.mean, row.half, true)}</b><br>N = ${row.steps}, ` +
+          text: curve.map((row) => `<b>${interval(row.mean, row.half, !SIGNED.test(row.measure))}</b><br>N = ${row.steps}, ` +
             `NFE ${row.nfe}${row.rounds === row.nfe ? "" : ` in ${row.rounds} rounds`}, ${+row.seconds.toPrecision(3)} s<br>${escaped(row.verdict)}`),
           hovertemplate: `%{text}<extra>${title}<br>${escaped(denoiser)}</extra>` };
         if (curve[0].verdict.startsWith("mean over")) {
