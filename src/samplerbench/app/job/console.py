@@ -421,7 +421,8 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
             f"{values['effective_sample_size']:.0f} of {states:,.0f} states, "
             f"split R̂ {_r_hat(values['split_r_hat'])}"
             + ("" if values["split_r_hat"] <= MIXED else " (not mixed)")
-            + _errors_text(values),
+            + _errors_text(values)
+            + _cost_text(values),
             markup=False,
         )
 
@@ -464,6 +465,16 @@ def _errors_text(values: Mapping[str, float]) -> str:
             f"of the sd {100 * values['sd_error']:.0f} %"
         )
     return ""
+
+
+def _cost_text(values: Mapping[str, float]) -> str:
+    """The evaluations until the second moments are right; empty without known moments."""
+    needed = values.get("evaluations_to_moments")
+    if needed is None:
+        return ""
+    if math.isnan(needed):
+        return "; its second moments are not right (b² < .01) within one chain"
+    return f"; second moments right (b² < .01) after {needed:,.0f} evaluations of one chain"
 
 
 def print_budget(out: Console, lines: pd.DataFrame) -> None:
