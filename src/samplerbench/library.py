@@ -52,7 +52,7 @@ from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.file import as_chains, as_points
 from samplerbench.errors import InvalidSetting, kind_and_line, require, similar, warn
-from samplerbench.figures.distance import distance_against
+from samplerbench.figures.distance import X_TITLES, distance_against
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
 from samplerbench.metrics.base import LawMetric, Metric
@@ -808,7 +808,8 @@ def plot(
     Args:
         table: of `sweep`, or of a run.
         metric: the name of one of its metrics; None for the first one.
-        x: "steps", or "nfe", the counted evaluations, for a comparison at equal cost.
+        x: "steps"; "nfe", the counted evaluations, for a comparison at equal cost; or "rounds", the
+            sequential ones of them.
         ax: your axes to draw into, one for each start; None for a new figure. The last one gets
             the legend, above the curves. Points of one number of steps are side by side.
 
@@ -822,7 +823,7 @@ def plot(
     metrics = list(dict.fromkeys(rows.loc[rows["denoiser"] != "law", "metric"]))
     allowed = f"one of {', '.join(metrics)}" if metrics else "a table with values"
     require(bool(metrics) and (metric is None or metric in metrics), "metric", metric, allowed)
-    require(x in ("steps", "nfe"), "x", x, "steps or nfe")
+    require(x in X_TITLES, "x", x, " or ".join(X_TITLES))
     _show_figures()
     axes: list[Axes] = [] if ax is None else list(np.ravel(np.asarray(ax, dtype=object)))
     return distance_against(rows, metrics[0] if metric is None else metric, x, axes)

@@ -43,6 +43,10 @@ FEW = 8
 """The number of means that are added up faster one by one than by a matrix product."""
 
 
+#: A method of a model: states (*batch, dim) at a level ↦ a tensor with their batch.
+Call = Callable[[Tensor, AnyLevel], Tensor]
+
+
 class Score(nn.Module, ABC):
     """A model with a score.
 
@@ -56,6 +60,16 @@ class Score(nn.Module, ABC):
     @abstractmethod
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """∇ log q(x) at the level, shape (*batch, dim)."""
+
+    def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
+        """A method of this model at W states of each sample: W evaluations in one round.
+
+        Args:
+            call: such as `self.denoiser`.
+            x: the states, shape (W, *batch, dim).
+            level: of the states; fields of shape (W, *batch, 1) are levels of their own.
+        """
+        return call(x, level)
 
     def why_incompatible(self, levels: Levels) -> str | None:
         """Why this model is undefined at one of the levels, in one line; None if it is defined."""
@@ -614,10 +628,15 @@ def _flat(scale: float | Tensor, x: Tensor) -> Tensor:
 
 
 class Counted(Denoiser):
-    """Wraps a model and counts its calls: the number of function evaluations, NFE.
+    """Wraps a model and counts its function evaluations, NFE, and their sequential rounds.
 
-    One evaluation is one call for a whole batch, as in the literature. `Sampler.why_incompatible`
-    has checked that the wrapped model has the methods that the sampler calls.
+    One evaluation is one state of each sample of a batch, as in the literature. All calls are one
+    evaluation in a round of its own, except `parallel`. `Sampler.why_incompatible` has checked that
+    the wrapped model has the methods that the sampler calls.
+
+    Attributes:
+        evaluations: NFE so far.
+        rounds: the calls so far, each of which may need the result of the one before it.
     """
 
     def __init__(self, model: Score) -> None:
@@ -625,24 +644,39 @@ class Counted(Denoiser):
         self.model = model
         if isinstance(model, Denoiser):
             self.schedule, self.has_covariance = model.schedule, model.has_covariance
-        self.evaluations = 0
+        self.evaluations = self.rounds = 0
+
+    def taken(self) -> tuple[int, int]:
+        """Evaluations and rounds so far; then both counts begin again at 0."""
+        counts = self.evaluations, self.rounds
+        self.evaluations = self.rounds = 0
+        return counts
+
+    def _count(self) -> None:
+        self.evaluations += 1
+        self.rounds += 1
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         assert isinstance(self.model, Denoiser)  # checked by the sampler's `needs`
-        self.evaluations += 1
+        self._count()
         return self.model.denoiser(x, level)
+
+    def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
+        result = super().parallel(call, x, level)
+        self.evaluations += len(x) - 1
+        return result
 
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """The wrapped denoiser's x̂₀ and ∂x̂₀/∂x, counted as one evaluation."""
         assert isinstance(self.model, Denoiser)
-        self.evaluations += 1
+        self._count()
         return self.model.derivative(x, level)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        self.evaluations += 1
+        self._count()
         return self.model.score(x, level)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         assert isinstance(self.model, Density)  # checked by the sampler's `needs_density`
-        self.evaluations += 1
+        self._count()
         return self.model.log_density(x, level)
