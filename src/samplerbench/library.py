@@ -53,6 +53,7 @@ from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.file import as_chains, as_points
 from samplerbench.errors import InvalidSetting, kind_and_line, require, similar, warn
 from samplerbench.figures.distance import distance_against
+from samplerbench.figures.setting import setting_figure
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
 from samplerbench.metrics.base import LawMetric, Metric
@@ -793,7 +794,8 @@ def plot(
     Args:
         table: of `sweep`, or of a run.
         metric: the name of one of its metrics; None for the first one.
-        x: "steps", or "nfe", the counted evaluations, for a comparison at equal cost.
+        x: "steps", or "nfe", the counted evaluations, for a comparison at equal cost; or the
+            numeric setting of the sampler in which its cells differ, at one number of steps.
         ax: your axes to draw into, one for each start; None for a new figure.
 
     Returns:
@@ -806,10 +808,16 @@ def plot(
     metrics = list(dict.fromkeys(rows.loc[rows["denoiser"] != "law", "metric"]))
     allowed = f"one of {', '.join(metrics)}" if metrics else "a table with values"
     require(bool(metrics) and (metric is None or metric in metrics), "metric", metric, allowed)
-    require(x in ("steps", "nfe"), "x", x, "steps or nfe")
+    metric = metrics[0] if metric is None else metric
+    setting = statistics.varied_setting(rows[rows["metric"] == metric])
+    allowed = "steps or nfe" if setting is None else f"steps, nfe or {setting}"
+    require(x in ("steps", "nfe", setting), "x", x, allowed)
     _show_figures()
     axes: list[Axes] = [] if ax is None else list(np.ravel(np.asarray(ax, dtype=object)))
-    return distance_against(rows, metrics[0] if metric is None else metric, x, axes)
+    if x == setting:
+        require(not axes, "ax", f"{len(axes)} axes", f"None with x={setting}")
+        return setting_figure(rows, metric, x)
+    return distance_against(rows, metric, x, axes)
 
 
 @_hinting
