@@ -62,6 +62,9 @@ from samplerbench.samplers.base import Sampler
 #: An attribute of members that were built by name: their name.
 _NAME = "_samplerbench_name"
 
+#: Denoisers that alter the exact one and have settings in the config.
+_BY_NAME = ("corrupted", "autoguided")
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 P = ParamSpec("P")
@@ -308,7 +311,8 @@ def sweep(
         steps: numbers of steps.
         nfe: numbers of network evaluations, instead of steps: each sampler takes the largest number
             of steps within this bound.
-        denoisers: names of the run's ("learned", "oracle"), or your denoisers by name.
+        denoisers: names of the run's ("learned", "oracle"); "corrupted" and "autoguided", with the
+            settings of the main job, change the exact one; or your denoisers by name.
         starts: laws of the first state.
         metrics: distances to the data.
         schedule: the path; a run has its own.
@@ -1033,8 +1037,13 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
     require(listed, "denoiser", given, "a name, a list of names, or a mapping to models")
     names = [given] if isinstance(given, str) else list(given)
     require(len(set(names)) == len(names) > 0, "denoiser", names, "at least one, and none twice")
+    known = dict.fromkeys([*models, *(_BY_NAME if oracle or "oracle" in models else ())])
     for name in names:
-        require(name in models, "denoiser", name, f"one of {', '.join(models) or 'none here'}")
+        require(name in known, "denoiser", name, f"one of {', '.join(known) or 'none here'}")
+        if name not in models:
+            from samplerbench.app.job.objects import altered_denoiser
+
+            models[name], origins[name] = altered_denoiser(base, name)
     return replace(base, denoisers={name: models[name] for name in names}, origins=origins)
 
 

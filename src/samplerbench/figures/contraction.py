@@ -1,7 +1,7 @@
 """The error of a run from a level on: what it contracts of the error before, and what it adds.
 
-A run is cut at its last level with κ = σ/α of at least `ratio`. With q the law of its state there, p the law
-of the path and Φ the rest of the run,
+A run is cut at its last level with κ = σ/α of at least `ratio`. With q the law of its state there,
+p the law of the path and Φ the rest of the run,
 
     W₁(Φ(q), data) ≤ W₁(Φ(q), Φ(p)) + W₁(Φ(p), data):    total ≤ contracted + additional.
 

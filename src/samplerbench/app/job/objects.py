@@ -17,13 +17,16 @@ from samplerbench.app.config.construct import trusting
 from samplerbench.app.folder.runs import open_run
 from samplerbench.app.job.basis import Basis, make_basis
 from samplerbench.app.job.build import assemble
+from samplerbench.app.job.denoisers import make_origin, scores_of
 from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
 from samplerbench.bench.budget.mismatch import mismatch
+from samplerbench.bench.cell import Origin
 from samplerbench.bench.designing import designed
 from samplerbench.bench.fitting import fitted
 from samplerbench.bench.sweep import Sweep
+from samplerbench.core.models import Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require, warn
@@ -112,6 +115,19 @@ def stored_sweep(
     path = directory / LOSSES
     losses = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(scene.LOSSES))
     return _identified(job.sweep), losses, run.table()
+
+
+def altered_denoiser(sweep: Sweep, kind: str) -> tuple[Score, Origin]:
+    """`corrupted` or `autoguided` by name, of the exact denoiser, with the settings of the config.
+
+    Raises:
+        InvalidSetting: the law of the data is not known, or has no such denoiser.
+    """
+    config, chosen = compose_config([])
+    names = {**chosen, "dataset": sweep.labels.dataset}
+    base = replace(make_basis(config, names, sweep.dataset, sweep.schedule), device=sweep.device)
+    ((_, score),) = scores_of(base, kind, {}).items()
+    return score, make_origin(base, kind, score, {})
 
 
 def _identified(sweep: Sweep) -> Sweep:

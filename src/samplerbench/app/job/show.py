@@ -77,10 +77,14 @@ class Showing:
         rows = [row for row in sweep.levels(max(sweep.all_steps)).rows if row.sigma > 0]
         chosen = sorted({round(k * (len(rows) - 1) / 4) for k in range(5)}) if rows else []
         path = self.directory / SCORE_ERRORS
+        # a guided score is not meant to be the exact one
+        kinds = {name: origin.kind for name, origin in sweep.origins.items()}
+        guided = ("guided", "autoguided")
+        measured = [name for name in sweep.denoisers if kinds.get(name) not in guided]
 
         def make() -> list[Path]:
             errors = score_errors(
-                sweep.denoisers,
+                {name: sweep.denoisers[name] for name in measured},
                 exact,
                 sweep.dataset,
                 [rows[k] for k in chosen],
