@@ -132,9 +132,11 @@ class Guided(Denoiser):
 
     The score is moved in the same way. If the model is that of one class and the guide that of all
     data, this is classifier-free guidance: Ho and Salimans, "Classifier-free diffusion guidance",
-    2022 (arXiv 2207.12598), with γ = 1 + w. The samples do not have the law ∝ p^γ·p_guide^(1−γ):
-    Bradley and Nakkiran, "Classifier-free guidance is a predictor-corrector", 2024 (arXiv
-    2408.09000).
+    2022 (arXiv 2207.12598), with γ = 1 + w. If the guide is a worse model of the same data, it is
+    autoguidance: Karras, Aittala, Kynkäänniemi, Lehtinen, Aila, Laine, "Guiding a diffusion model
+    with a bad version of itself", NeurIPS 2024 (arXiv 2406.02507). The samples do not have the law
+    ∝ p^γ·p_guide^(1−γ): Bradley and Nakkiran, "Classifier-free guidance is a
+    predictor-corrector", 2024 (arXiv 2408.09000).
 
     Args:
         model: the denoiser.
@@ -150,6 +152,11 @@ class Guided(Denoiser):
         self.schedule = model.schedule
         self.model, self.guide, self.weight = model, guide, weight
         self.trained_noise = min(model.trained_noise, guide.trained_noise)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """Everything but the two denoisers, for identities."""
+        return {"weight": self.weight}
 
     def why_incompatible(self, levels: Levels) -> str | None:
         return self.model.why_incompatible(levels) or self.guide.why_incompatible(levels)
@@ -173,7 +180,7 @@ DIRECTIONS = ("along", "across")
 
 
 class Corrupted(Denoiser):
-    """s′ = s + ε·p(t)·R·s: an exact score with a known error.
+    """s′ = s + ε·p(t)·R·s: a score with an error of known size.
 
     With R = I (`along`) the score is too long by a share ε·p(t) of itself. With `across` R turns
     each pair of coordinates (x₁, x₂), (x₃, x₄), … by a right angle; then q·R·s = R·∇q has no
@@ -213,6 +220,12 @@ class Corrupted(Denoiser):
         self.schedule, self.trained_noise = model.schedule, model.trained_noise
         self.model, self.amplitude = model, amplitude
         self.profile, self.direction, self.cut = profile, direction, cut
+
+    @property
+    def settings(self) -> dict[str, float | str]:
+        """Everything but the denoiser, for identities."""
+        names = ("amplitude", "profile", "direction", "cut")
+        return {name: getattr(self, name) for name in names}
 
     def why_incompatible(self, levels: Levels) -> str | None:
         first = levels.rows[0]
