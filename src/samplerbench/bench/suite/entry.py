@@ -18,8 +18,8 @@ the digest of the table.
               stack has no law: a sampler must not read the law, or the network, from the model
     count     the entry, the declaration `evaluations(steps)` and the opaque denoiser have the same
               number of evaluations; a call with k times the states counts k times
-    law       on a law that it cannot know, two normal laws around a random point, the mean of the
-              samples is at that point within `OFF` standard deviations
+    law       on a law that it cannot know, two normal laws around a random point within the data,
+              the mean of the samples is at that point, up to `OFF` standard deviations
 
 These checks find what samplers do by accident or by an easy trick. They cannot find everything: a
 sampler is code of the same process. So a person also reads the source of an entry.
@@ -46,8 +46,8 @@ from torch.nn.functional import normalize
 
 from samplerbench.bench.cell import Cell, Row
 from samplerbench.bench.store import as_table
-from samplerbench.bench.suite.standing import TASK
-from samplerbench.bench.sweep import Sweep
+from samplerbench.bench.suite.standing import BUDGET, TASK
+from samplerbench.bench.sweep import Sweep, most_steps
 from samplerbench.core.grids import AnyLevel, Levels, in_data_units
 from samplerbench.core.models import Denoiser, Density, IsotropicMixtureOracle
 from samplerbench.core.noise import KeyedNoise, Noise
@@ -63,9 +63,10 @@ ELSEWHERE = 0.01
 #: The number of other sets of starts, and how much larger than both half intervals together all
 #: values from them must be to refuse an entry.
 FRESH, BEYOND = 3, 2.0
-#: The largest distance of the mean of the samples of an unknown law from its own, in standard
-#: deviations of the law.
-OFF = 0.25
+#: The distance of the unknown law from the mean of the data, and the largest distance of the mean
+#: of its samples from its own, in standard deviations of the data. An entrant whose values are all
+#: above `GOOD` is too far from any law for this check.
+SHIFT, OFF, GOOD = 0.5, 0.2, 0.1
 #: The cells of one job that are checked: a job may train a network and choose grids first.
 PER_JOB = 4
 #: A row of the results.
@@ -336,7 +337,8 @@ class _Checks:
         self._values(cell)
         if first["status"] == "ok":
             self._model(first, cell, sampler)
-            self._law(first, cell, sampler)
+            if self.of_entrant["value"].min() <= GOOD:
+                self._law(first, cell, sampler)
         return self.found
 
     def _cell(self, row: Values) -> Cell | None:
@@ -404,16 +406,22 @@ class _Checks:
         self.note(row, "count", fault)
 
     def _law(self, row: Values, cell: Cell, sampler: Sampler) -> None:
-        """The mean of the samples of a law that the sampler cannot know, at its most steps."""
+        """The mean of the samples of a law that the sampler cannot know, with many steps.
+
+        The law lies within the data, since samplers may clip x̂₀ to the range of data.
+        """
         sweep = self.job.sweep
-        levels = sweep.levels_of(replace(cell, steps=max(sweep.steps_of(sampler))))
+        plain = sweep.final == "none"
+        steps = max(cell.steps, most_steps(sampler, BUDGET, plain=plain))
+        levels = sweep.levels(steps, sampler)
         moments, dim, count = sweep.dataset.moments(), sweep.dataset.dim, sweep.block
         deviation = 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
         size, noise = deviation * math.sqrt(dim), KeyedNoise(("unknown law", self.seed))
         away, along = normalize(noise.normal(torch.zeros(2, dim, dtype=torch.float64), 0))
-        point = 3 * size * away
-        means = torch.stack([point - 0.4 * size * along, point + 0.4 * size * along])
-        variances = torch.full((2,), 0.1 * deviation**2, dtype=torch.float64)
+        centre = torch.zeros(dim) if moments is None else moments.mean.cpu()
+        point = centre.double() + SHIFT * size * away
+        means = torch.stack([point - SHIFT * size * along, point + SHIFT * size * along])
+        variances = torch.full((2,), (0.2 * deviation) ** 2, dtype=torch.float64)
         law = IsotropicMixtureOracle(sweep.schedule, torch.ones(2), means, variances)
         model, _ = opaque(law.to(sweep.device), count)
         of = torch.arange(count) % 2
