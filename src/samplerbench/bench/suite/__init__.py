@@ -1,1 +1,1 @@
-"""The suite: a fixed set of tasks on which samplers are compared; see docs/suite.md."""
+"""The suite: `standing` computes runtimes and the table from its results."""
