@@ -17,7 +17,6 @@ default multirun/suite-v1. In it are `results.parquet`, one row per value, and t
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -38,6 +37,8 @@ VERSION = "v1"
 OWN_GRIDS = ("karras", "log_snr", "uniform", "quadratic", "tangent")
 #: The tasks and the words of suite=quick.
 QUICK = ("two_moons-vp_linear", "grid_mixture-edm", "gaussian-vp_linear", "four_wells-rectified")
+#: Keys that the tasks fix.
+FIXED = ("experiment", "grids", "dataset", "schedule", "nfe", "n_samples", "metric", "denoiser")
 QUICK_WORDS = ("nfe=[4,8,16,32]", "n_samples=128")
 #: The results, the output of the jobs, and the rows of the table that are printed.
 RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
@@ -73,9 +74,8 @@ def _run(words: Sequence[str]) -> int:
     quick, own = sizes == ["quick"], [word for word in words if not word.startswith("suite=")]
     entry = [word.partition("=")[2] for word in own if word.startswith("sampler=")]
     for word in own:
-        key = word.lstrip("+~").partition("=")[0]
-        allowed = "left out: the suite fixes it"
-        require(key not in ("experiment", "grids", "dataset", "schedule", "nfe"), "suite", word, allowed)
+        fixed = word.lstrip("+~").partition("=")[0] in FIXED
+        require(not fixed, "suite", word, "left out: the tasks of the suite are fixed")
     names = QUICK if quick else tasks()
     default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
     if entry:
