@@ -12,6 +12,7 @@ from typing import Any
 
 from samplerbench.app.config.compose import make_member, sampler_settings
 from samplerbench.app.config.folders import member_files
+from samplerbench.bench.best_grids import EACH_BEST
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.course import ITS_OWN, Course, Entrant, Refusal
 from samplerbench.bench.design import DESIGNED
@@ -78,6 +79,11 @@ def racing_grids(sweep: Sweep, names: Sequence[str] | None = None) -> dict[str, 
         if grid is not None:
             found[name] = grid
     return found
+
+
+def named_grids(grids: Sequence[str]) -> list[str] | None:
+    """The names among the values of the key `grids`; None for all members."""
+    return None if EACH_BEST in grids else [name for name in grids if name != DESIGNED]
 
 
 def _unless_missing(make: Callable[[], Any], named: bool) -> Any:

@@ -136,9 +136,10 @@ class Showing:
         for metric in sweep.metrics:
             rows = ok[ok["metric"] == metric]
             if rows["steps"].nunique() > 1:  # one point is not a curve
-                self._distance(table, metric, "nfe" if sweep.nfe else "steps")
-                if (rows["rounds"] != rows["nfe"]).any():
-                    self._distance(table, metric, "rounds")
+                if self.job.look.format:
+                    self._distance(table, metric, "nfe" if sweep.nfe else "steps")
+                    if (rows["rounds"] != rows["nfe"]).any():
+                        self._distance(table, metric, "rounds")
                 lines = summary(rows)
                 names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
                 lines = lines.assign(name=names)
