@@ -1,10 +1,11 @@
-"""`grids=each-best`: every sampler of a sweep on the grid that is best for it.
+"""`grids=each-best`, or a list of grids: every sampler on the one that is best for it.
 
 At equal evaluations a comparison of samplers on one grid is mostly a comparison of how well the
 grid suits them. Here each sampler with its settings has, at each number of steps, the best of many
-grids: the members of conf/grid/ and, without noise, levels that are designed for it. The choice is
-made as in a race, see `race`, on training starts, which no cell of a sweep uses; so the values of
-the cells have no bias of selection. It uses the first denoiser and the first start of the sweep.
+grids: the members of conf/grid/, or those of a list, and, without noise, levels that are designed
+for it, if the list has `designed`. The choice is made as in a race, see `race`, on training starts,
+which no cell of a sweep uses; so the values of the cells have no bias of selection. It uses the
+first denoiser and the first start of the sweep.
 
 A choice is found by its identity: the candidates, the law, the path, the denoiser, the start, the
 seed, and the software and the machine that determine its bits.
@@ -74,6 +75,8 @@ def chosen(
     candidates: Mapping[str, Grid],
     cache: Archives | None = None,
     on_choice: Callable[[Best], None] = lambda best: None,
+    *,
+    designs: bool = True,
 ) -> list[Best]:
     """The best grid of every sampler at each of its numbers of steps.
 
@@ -84,6 +87,7 @@ def chosen(
         candidates: by name, fitted.
         cache: keeps choices.
         on_choice: called with each choice.
+        designs: whether levels are designed too.
 
     Raises:
         InvalidSetting: no candidate fits a sampler, or the first denoiser has one level only.
@@ -94,9 +98,9 @@ def chosen(
         if sampler.holds or sampler.brings_levels or sampler.adaptive:
             continue
         for steps in sweep.steps_of(sampler):
-            best = _recalled(course, place, steps, candidates, cache)
+            best = _recalled(course, place, steps, candidates, cache, designs)
             if best is None:
-                best = _best(course, name, place, steps, candidates)
+                best = _best(course, name, place, steps, candidates, designs)
                 if cache is not None:
                     cache.keep_archive(best.id, {CHOICES: written([best])})
             on_choice(best)
@@ -133,7 +137,7 @@ def _one(values: dict[str, Any]) -> Best:
 
 
 def _identities(
-    course: Course, sampler: Sampler, steps: int, candidates: Mapping[str, Grid]
+    course: Course, sampler: Sampler, steps: int, candidates: Mapping[str, Grid], designs: bool
 ) -> tuple[str, str]:
     sweep = course.sweep
     origin = sweep.origin_of(course.denoiser)
@@ -145,7 +149,7 @@ def _identities(
         "denoiser": [origin.kind, origin.recipe],
         "start": sweep.starts[course.start],
         "final": sweep.final,
-        "size": _size(sweep),
+        "size": _size(sweep, designs),
     }
     more = {
         "sampler": sampler,
@@ -164,8 +168,9 @@ def _identities(
     return identity({**recipe, **more}), identity(recipe)
 
 
-def _size(sweep: Sweep) -> Size:
-    return replace(Size.of(sweep.dataset.dim), finalists=2, noisy_finalists=1, designs=1)
+def _size(sweep: Sweep, designs: bool) -> Size:
+    size = Size.of(sweep.dataset.dim)
+    return replace(size, finalists=2, noisy_finalists=1, designs=int(designs))
 
 
 def _recalled(
@@ -174,9 +179,10 @@ def _recalled(
     steps: int,
     candidates: Mapping[str, Grid],
     cache: Archives | None,
+    designs: bool,
 ) -> Best | None:
     name, sampler = course.sweep.samplers[place]
-    archive, recipe = _identities(course, sampler, steps, candidates)
+    archive, recipe = _identities(course, sampler, steps, candidates, designs)
     check = partial(_check, archive)
     files = None if cache is None else cache.recall_archive(archive, check)
     if files is None:
@@ -192,7 +198,12 @@ def _check(archive: str, files: Mapping[str, bytes]) -> None:
 
 
 def _best(
-    course: Course, name: str, place: int, steps: int, candidates: Mapping[str, Grid]
+    course: Course,
+    name: str,
+    place: int,
+    steps: int,
+    candidates: Mapping[str, Grid],
+    designs: bool,
 ) -> Best:
     sweep, before = course.sweep, course.evaluations
     sampler = sweep.samplers[place][1]
@@ -204,10 +215,10 @@ def _best(
     if not entrants:
         reason = next(one.reason for one in found if not isinstance(one, Entrant))
         raise InvalidSetting("grids", EACH_BEST, f"null here: {name} runs on none: {reason}")
-    size = _size(sweep)
+    size = _size(sweep, designs)
     track = halve(course, kind, entrants, size)
-    designs = int(kind == PATHS and size.designs > 0 and not track.undesigned)
+    designed = int(kind == PATHS and size.designs > 0 and not track.undesigned)
     best, spent = track.finalists[0].entrant, course.evaluations - before
-    own, recipe = _identities(course, sampler, steps, candidates)
-    levels, choices = at_times(best.levels), len(entrants) + designs
+    own, recipe = _identities(course, sampler, steps, candidates, designs)
+    levels, choices = at_times(best.levels), len(entrants) + designed
     return Best(name, place, steps, best.grid, choices, spent, levels, own, recipe)

@@ -228,14 +228,15 @@ class Books:
 def columns(
     measured: Measurement | None, info: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """The columns of a measurement; without one, NaN and the given info."""
+    """The columns of a measurement, with more info; without one, NaN and the given info."""
     if measured is None:
-        measured = Measurement(math.nan, math.nan, math.nan, None, 0, info or {})
+        measured = Measurement(math.nan, math.nan, math.nan, None, 0, {})
+    info = {**(info or {}), **measured.info}
     return {
         "value": measured.value,
         "lower": measured.lower,
         "upper": measured.upper,
-        "info": json.dumps(dict(measured.info), sort_keys=True) if measured.info else "",
+        "info": json.dumps(info, sort_keys=True) if info else "",
     }
 
 

@@ -11,8 +11,9 @@ sd is the data's: the square root of the mean variance of a coordinate. E_q[ρ] 
 smallest variance (`metrics.kl_law`). The start of a spectrum is its Gaussian law: there is nothing
 to draw.
 
-Converged runs are those of the classical Runge–Kutta method on a log-uniform grid. The number of
-steps is doubled until the output changes by less than `AGREE`, and refused after `MOST_RK4`.
+Converged runs are those of the classical Runge–Kutta method on a log-uniform grid down to σ/α of
+`LEAST_NOISE`·sd. The number of steps is doubled until the output changes by less than `AGREE`, and
+refused after `MOST_RK4`.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from samplerbench.samplers.rk4 import RK4
 AGREE = 1e-3
 #: The first and the largest number of steps of a converged run.
 FIRST_RK4, MOST_RK4 = 25, 800
+#: The smallest κ of a converged run, in units of sd: its last step moves an output by about this.
+LEAST_NOISE = 1e-4
 #: Added to the loss of a start whose volume is turned over: the map is not one-to-one there.
 _TURNED = 10.0
 
@@ -201,7 +204,7 @@ class Paired(Criterion):
     def sample(self, problem: Problem, purpose: str, count: int) -> Sample:
         x, scale = problem.draw(purpose, count), problem.scale
         key = (purpose, count, *_ends(problem))
-        target, spent = problem.targets.get(key, lambda: converged(problem, x, scale))
+        target, spent = problem.targets.get(key, lambda: converged(problem, x, scale)[:2])
         runs = _runs(problem, x)
         return Sample(runs, lambda out: ((out - target) / scale).double().cpu(), spent)
 
@@ -318,16 +321,23 @@ def _plain(start: Start) -> Start:
 
 
 @torch.no_grad()
-def converged(problem: Problem, x: Tensor, scale: float) -> tuple[Tensor, int]:
-    """The outputs of the exact flow from the starts x, shape (n, dim), and the evaluations.
+def converged(
+    problem: Problem, x: Tensor, scale: float, agree: float = AGREE
+) -> tuple[Tensor, int, float]:
+    """The outputs of the exact flow from the starts x, shape (n, dim).
 
     Args:
         problem: the path, the denoiser and the ends of the runs.
         x: first states, shape (n, dim).
         scale: sd.
+        agree: the largest root mean square change by the last doubling of the steps, in sd.
+
+    Returns:
+        The outputs, the evaluations, and the last change. The error is below this change: the
+        method is of order 4, which makes it a fifteenth of it.
 
     Raises:
-        InvalidSetting: runs with `MOST_RK4` steps and half of them differ by more than `AGREE`.
+        InvalidSetting: runs with `MOST_RK4` steps and half of them differ by more than `agree`.
     """
     counted, steps = Counted(problem.model), FIRST_RK4
     before, change = None, math.inf
@@ -337,8 +347,8 @@ def converged(problem: Problem, x: Tensor, scale: float) -> tuple[Tensor, int]:
         out = in_data_units(out, levels)
         if before is not None:
             change = float(((out - before) / scale).square().sum(-1).mean().sqrt())
-            if change <= AGREE:
-                return out, counted.evaluations * len(x)
+            if change <= agree:
+                return out, counted.evaluations * len(x), change
         before, steps = out, 2 * steps
     allowed = (
         f"another one, or another path: the runs that designs are compared with do not converge, "
@@ -353,7 +363,8 @@ def _ends(problem: Problem) -> tuple[float, float, float]:
     first, last = rows[0], rows[-1 if problem.plain else -2]
     top = min(first.sigma / first.alpha, MOST_NOISE) if first.alpha > 0 else MOST_NOISE
     end = last.sigma / last.alpha
-    low = end if problem.plain else max(schedule.noise_range[0], end / 10)
+    low = end if problem.plain else min(end / 10, LEAST_NOISE * problem.scale)
+    low = max(schedule.noise_range[0], low)
     return first.t, math.log(top), math.log(low)
 
 

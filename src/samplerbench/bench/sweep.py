@@ -26,6 +26,11 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
+from samplerbench.bench.converged import (
+    ConvergedRuns,
+    distances_to_converged,
+    why_not_converged,
+)
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
 from samplerbench.bench.own_grids import OwnGrid, require_no_doubles
 from samplerbench.bench.paths import paths_of, why_no_paths
@@ -133,6 +138,7 @@ OUTPUT_LAWS: Mapping[
     "density": (why_no_density, density),
     "paths": (why_no_paths, paths_of),
     "spectrum": (why_no_spectrum, spectrum_of),
+    "converged": (why_not_converged, distances_to_converged),
 }
 
 
@@ -251,6 +257,11 @@ class Sweep:
     def law(self) -> Dataset:
         """The law that samples are measured against."""
         return self.dataset if self.truth is None else self.truth
+
+    @cached_property
+    def converged_runs(self) -> ConvergedRuns:
+        """The converged runs that its cells are compared with."""
+        return ConvergedRuns()
 
     @cached_property
     def books(self) -> Books:
@@ -605,7 +616,17 @@ def most_steps(sampler: Sampler, nfe: int, *, plain: bool = False) -> int:
     An adaptive sampler may need more; `statistics.at_equal_cost` uses the counted evaluations.
     `plain` if final=none.
     """
-    steps = 0
-    while steps < nfe and sampler.least_evaluations(steps + 1, plain=plain) <= nfe:
-        steps += 1
+
+    def fits(steps: int) -> bool:
+        return sampler.least_evaluations(steps, plain=plain) <= nfe
+
+    if fits(nfe):
+        return nfe
+    steps, too_many = 0, nfe
+    while too_many - steps > 1:  # more steps never need fewer evaluations
+        middle = (steps + too_many) // 2
+        if fits(middle):
+            steps = middle
+        else:
+            too_many = middle
     return steps

@@ -26,7 +26,7 @@ class Look:
 
     Args:
         style: one of `STYLES`: a page such as a README, slides, a column of a paper.
-        format: one or several of `FORMATS`.
+        format: one or several of `FORMATS`; none, if no figures of results are drawn.
         font: size of the text in points; None is that of the style.
         width: in inches; None is that of the style.
     """
@@ -38,8 +38,8 @@ class Look:
 
     def __post_init__(self) -> None:
         require(self.style in STYLES, "figure.style", self.style, f"one of {', '.join(STYLES)}")
-        known = 0 < len(self.format) == len(set(self.format) & set(FORMATS))
-        allowed = f"one or several of {', '.join(FORMATS)}"
+        known = len(self.format) == len(set(self.format) & set(FORMATS))
+        allowed = f"one or several of {', '.join(FORMATS)}, or [] for no figures of results"
         require(known, "figure.format", ",".join(self.format), allowed)
         for name, low, high in (("font", 4, 40), ("width", 1.5, 40)):
             value = getattr(self, name)

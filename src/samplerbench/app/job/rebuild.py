@@ -69,7 +69,7 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
         job = with_sweep(job, _with_grid(run, job.sweep))
     if isinstance(job.sweep.grid, DesignedGrid):
         return with_sweep(job, _with_designs(run, job.sweep))
-    return with_sweep(job, _with_choices(run, job.sweep)) if job.each_best else job
+    return with_sweep(job, _with_choices(run, job.sweep)) if job.grids else job
 
 
 def _with_choices(run: StoredRun, sweep: Sweep) -> Sweep:

@@ -33,11 +33,12 @@ from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
 from samplerbench.app.job.training import Training
 from samplerbench.app.terminal import console, shown
-from samplerbench.bench.best_grids import CHOICES, chosen, with_best, written
+from samplerbench.bench.best_grids import CHOICES, EACH_BEST, chosen, with_best, written
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
 from samplerbench.bench.chains import chain_cells, diagnose, diagnostic_names
+from samplerbench.bench.design import DESIGNED
 from samplerbench.bench.designing import DESIGNS, DesignedGrid, designed, to_json
 from samplerbench.bench.fitting import TABLE, fitted
 from samplerbench.bench.scene import Scene
@@ -196,7 +197,7 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
         job = fit_grid(job, directory, out)
         showing = replace(showing, job=job)
         view = replace(view, grid=job.sweep.path_grid)
-    if job.each_best:
+    if job.grids:
         job = choose_grids(job, directory, out)
         showing = replace(showing, job=job)
         view = replace(view, own_grids=job.sweep.own_grids)
@@ -226,7 +227,7 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
 
 def known_id(job: Job) -> str:
     """The identity of the sweep; empty before its grids are fitted and chosen."""
-    waits = job.each_best or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
+    waits = bool(job.grids) or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
     return "" if waits else job.sweep.books.sweep_id
 
 
@@ -243,7 +244,9 @@ def fit_grid(job: Job, directory: Path, out: Console) -> Job:
 
 def choose_grids(job: Job, directory: Path, out: Console) -> Job:
     """The job with every sampler on the grid that is best for it; the run keeps the choices."""
-    candidates, _, missing = fitted_grids(job.sweep, racing_grids(job.sweep), job.cache)
+    every = job.grids == (EACH_BEST,)
+    names = None if every else [name for name in job.grids if name != DESIGNED]
+    candidates, _, missing = fitted_grids(job.sweep, racing_grids(job.sweep, names), job.cache)
     for one in missing:
         out.print(f"grids: without {one.label}: {one.reason}", markup=False)
     choices = chosen(
@@ -251,6 +254,7 @@ def choose_grids(job: Job, directory: Path, out: Console) -> Job:
         candidates,
         job.cache,
         lambda best: out.print(f"grid of {best.line}", markup=False),
+        designs=every or DESIGNED in job.grids,
     )
     write_atomically(directory / CHOICES, written(choices))
     sweep = with_best(job.sweep, choices)

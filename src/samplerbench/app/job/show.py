@@ -131,7 +131,8 @@ class Showing:
         for metric in sweep.metrics:
             rows = ok[ok["metric"] == metric]
             if rows["steps"].nunique() > 1:  # one point is not a curve
-                self._distance(table, metric)
+                if self.job.look.format:
+                    self._distance(table, metric)
                 lines = summary(rows)
                 names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
                 lines = lines.assign(name=names)

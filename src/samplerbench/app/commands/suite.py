@@ -1,0 +1,175 @@
+"""`samplerbench suite`: version 1 of the suite, all samplers on fixed tasks; see docs/suite.md.
+
+    samplerbench suite                                     all tasks, all entrants
+    samplerbench suite suite=quick                         a few tasks, in minutes
+    samplerbench suite sampler=heun                        one entrant: its entry
+    samplerbench suite --config-dir conf trusted=lab sampler=mine
+    samplerbench suite hydra/launcher=joblib               on several processes, as any multirun
+    samplerbench suite page FOLDER...                      the page from finished tasks and entries
+    samplerbench suite verify ENTRY                        run a part of an entry again
+
+The suite is one multirun of jobs, `experiment=suite/v1/LAW-PATH`. Each of them can be run alone. It
+continues where it was interrupted if the command is given again, and values that are in the cache
+are not computed again. Other words are those of a multirun; `hydra.sweep.dir` is the folder, by
+default multirun/suite-v1. In it are `results.parquet`, one row per value, and the page
+`index.html`. With `sampler=…` it is an entry, with `entry.parquet` and `entry.json`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+from rich.table import Table
+
+from samplerbench.app.commands.words import split_member_words
+from samplerbench.app.config.construct import trusting
+from samplerbench.app.config.folders import adding, conf_directory
+from samplerbench.app.folder.runs import STATUS
+from samplerbench.app.terminal import console, shown
+from samplerbench.errors import InvalidSetting, require
+
+VERSION = "v1"
+#: The grids from which each sampler has the best for it, at each number of evaluations.
+OWN_GRIDS = ("karras", "log_snr", "uniform", "quadratic", "tangent")
+#: The tasks and the words of suite=quick.
+QUICK = ("two_moons-vp_linear", "grid_mixture-edm", "gaussian-vp_linear", "four_wells-rectified")
+QUICK_WORDS = ("nfe=[4,8,16,32]", "n_samples=128")
+#: The results, the output of the jobs, and the rows of the table that are printed.
+RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
+
+
+def main(words: list[str]) -> None:
+    """Run the suite, make its page, or verify an entry.
+
+    Raises:
+        InvalidSetting: before any work, for a word that has no use here.
+    """
+    kind = words[0] if words[:1] in (["page"], ["verify"]) else "run"
+    if kind == "run":
+        sys.exit(_run(words))
+    folders, packages, rest = split_member_words(words[1:])
+    with adding(folders), trusting(packages):
+        _page(rest) if kind == "page" else _verify(rest)
+
+
+def tasks() -> list[str]:
+    """The names of the tasks of this version, by law and path."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def _folder() -> Path:
+    return conf_directory() / "experiment" / "suite" / VERSION
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run the jobs and write the results; return the exit status."""
+    sizes = [word.partition("=")[2] for word in words if word.partition("=")[0] == "suite"]
+    require(sizes in ([], ["quick"]), "suite", ",".join(sizes), "left out, or quick")
+    quick, own = sizes == ["quick"], [word for word in words if not word.startswith("suite=")]
+    entry = [word.partition("=")[2] for word in own if word.startswith("sampler=")]
+    for word in own:
+        key = word.lstrip("+~").partition("=")[0]
+        allowed = "left out: the suite fixes it"
+        require(key not in ("experiment", "grids", "dataset", "schedule", "nfe"), "suite", word, allowed)
+    names = QUICK if quick else tasks()
+    default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
+    if entry:
+        default = f"multirun/suite-{VERSION}-{entry[0].strip('[]').replace(',', '-')}"
+    places = [word.partition("=")[2] for word in own if word.startswith("hydra.sweep.dir=")]
+    folder = Path(places[-1] if places else default)
+    grids = "null" if quick else f"null,[{','.join(OWN_GRIDS)}]"
+    jobs = len(names) * (1 if quick else 2)
+    listed = ",".join(f"suite/{VERSION}/{name}" for name in names)
+    swept = ["-m", f"experiment={listed}", f"grids={grids}", *(QUICK_WORDS if quick else ())]
+    swept += own if places else [*own, f"hydra.sweep.dir={folder}"]
+    print(f"{jobs} jobs in {folder}; their output: {folder / OUTPUT}", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    status = 0
+    with _counting(folder, jobs), (folder / OUTPUT).open("a", encoding="utf-8") as log:
+        from samplerbench.app.commands import run  # it imports Hydra
+
+        try:
+            with redirect_stdout(log):
+                run.main(swept)
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+            if status != 1:  # refused, or interrupted
+                raise
+    _written([folder], folder)
+    return status
+
+
+@contextmanager
+def _counting(folder: Path, jobs: int) -> Iterator[None]:
+    """Within it a line on the terminal counts the jobs that have ended."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done = threading.Event()
+
+    def count() -> None:
+        while not done.wait(2):
+            ended = sum('"running"' not in path.read_text() for path in folder.glob(f"*/{STATUS}"))
+            print(f"\r{ended} of {jobs} jobs", end="", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=count, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        print(file=sys.stderr)
+
+
+def _page(words: Sequence[str]) -> None:
+    """The page of finished tasks."""
+    folders = [Path(word) for word in words if "=" not in word]
+    out = [word.partition("=")[2] for word in words if word.startswith("out=")]
+    require(bool(folders), "suite", "page", "followed by folders of a suite")
+    require(len(out) <= 1, "out", ",".join(out), "given once")
+    _written(folders, Path(out[0]) if out else folders[0])
+
+
+def _written(folders: Sequence[Path], place: Path) -> None:
+    """Write results, page and figures of the jobs in folders; print the table."""
+    import pandas as pd
+
+    from samplerbench.app.job.suite import suite_results
+    from samplerbench.bench.suite.results import TARGETS
+    from samplerbench.bench.suite.standing import runtimes, standing
+
+    results = pd.concat([suite_results(folder) for folder in folders], ignore_index=True)
+    place.mkdir(parents=True, exist_ok=True)
+    results.to_parquet(place / RESULTS, index=False)
+    table = standing(runtimes(results, TARGETS))
+    for grid, rows in table.groupby("grid", sort=True):
+        _print(str(grid), rows.head(PRINTED), len(rows))
+    print(f"results: {shown(place / RESULTS)}")
+
+
+def _print(grid: str, rows: object, count: int) -> None:
+    """The first rows of a table of standings."""
+    import pandas as pd
+
+    assert isinstance(rows, pd.DataFrame)
+    solved = [name for name in rows.columns if name.startswith("solved_")]
+    out, table = console(), Table(title=f"{grid} grid: the first {len(rows)} of {count}")
+    heads = [f"solved, {name.removeprefix('solved_')} NFE" for name in solved]
+    for head in ("rank", "entrant", "problems", *heads, "evaluations, of the field's"):
+        table.add_column(head, justify="left" if head == "entrant" else "right")
+    for row in rows.to_dict("records"):
+        shares = [f"{row[name]:.0%}" for name in solved]
+        rank = f"{row['rank']}{'=' if row['tied'] else ''}"
+        texts = (rank, row["entrant"], f"{row['problems']}", *shares, f"{row['to_field']:.2f}")
+        table.add_row(*map(str, texts))
+    out.print(table)
+
+
+def _verify(words: Sequence[str]) -> None:
+    raise InvalidSetting("suite", "verify", "not there yet")
