@@ -18,8 +18,8 @@ the digest of the table.
               stack has no law: a sampler must not read the law, or the network, from the model
     count     the entry, the declaration `evaluations(steps)` and the opaque denoiser have the same
               number of evaluations; a call with k times the states counts k times
-    law       on a law that it cannot know, two narrow normal laws at random places within the
-              data, the samples lie in it
+    law       on `LAWS` laws that it cannot know, each of two narrow normal laws at random places
+              within the data, the samples lie in the law
 
 These checks find what samplers do by accident or by an easy trick. They cannot find everything: a
 sampler is code of the same process. So a person also reads the source of an entry.
@@ -48,7 +48,7 @@ from samplerbench.bench.cell import Cell, Row
 from samplerbench.bench.store import as_table
 from samplerbench.bench.suite.standing import BUDGET, TASK
 from samplerbench.bench.sweep import Sweep, most_steps
-from samplerbench.core.grids import AnyLevel, Levels, in_data_units
+from samplerbench.core.grids import AnyLevel, Level, Levels, in_data_units
 from samplerbench.core.models import Denoiser, Density, IsotropicMixtureOracle
 from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.errors import kind_and_line, require
@@ -68,6 +68,8 @@ FRESH, BEYOND = 3, 2.0
 #: mean square distance of a sample from the nearer mean. An entrant whose values are all above
 #: `GOOD` is too far from any law for this check.
 SHIFT, WIDTH, OFF, GOOD = 0.5, 0.1, 0.3, 0.1
+#: The number of unknown laws.
+LAWS = 3
 #: The cells of one job that are checked: a job may train a network and choose grids first.
 PER_JOB = 4
 #: A row of the results.
@@ -102,21 +104,22 @@ def _source_digest(sampler: Sampler) -> str:
 
 
 def write_entry(results: pd.DataFrame, folder: Path, about: Mapping[str, object]) -> Path:
-    """Write the rows of an entry, and how they were made, into a new folder.
+    """Write the rows of an entry, and how they were made, into a folder.
 
     Args:
         results: the rows of the results of the entrants, all of one suite.
-        folder: must not exist, or be empty.
+        folder: a new one, or that of an earlier entry, which is replaced.
         about: suite (its version), command, samplers (from `about_samplers`).
 
     Returns:
         The folder.
 
     Raises:
-        InvalidSetting: the folder has files, a row is of no sampler of the entry, or a value is
+        InvalidSetting: the folder has other files, a row is of no sampler of the entry, or a value is
             there twice.
     """
-    require(not folder.exists() or not any(folder.iterdir()), "entry", folder, "a new folder")
+    others = {path.name for path in folder.glob("*")} - {TABLE, ABOUT}
+    require(not others, "entry", folder, "a new folder, or that of an entry, which is replaced")
     missing = [key for key in ("suite", "command", "samplers") if key not in about]
     require(not missing, "about", f"no {', '.join(missing)}", "suite, command and samplers")
     _require_rows(results, about)
@@ -339,7 +342,7 @@ class _Checks:
         if first["status"] == "ok":
             self._model(first, cell, sampler)
             if self.of_entrant["value"].min() <= GOOD:
-                self._law(first, cell, sampler)
+                self._law(first, sampler)
         return self.found
 
     def _cell(self, row: Values) -> Cell | None:
@@ -406,41 +409,47 @@ class _Checks:
             fault = f"the entry has {int(row['nfe'])} evaluations and it makes {counted}"
         self.note(row, "count", fault)
 
-    def _law(self, row: Values, cell: Cell, sampler: Sampler) -> None:
-        """The samples of a law that the sampler cannot know, with many steps.
-
-        The law lies within the data, since samplers may clip x̂₀ to the range of data.
-        """
+    def _law(self, row: Values, sampler: Sampler) -> None:
+        """The samples of laws that the sampler cannot know, with many steps."""
         sweep = self.job.sweep
-        plain = sweep.final == "none"
-        steps = max(cell.steps, most_steps(sampler, BUDGET, plain=plain))
-        levels = sweep.levels(steps, sampler)
-        moments, dim, count = sweep.dataset.moments(), sweep.dataset.dim, sweep.block
-        deviation = 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
-        size, noise = deviation * math.sqrt(dim), KeyedNoise(("unknown law", self.seed))
-        away, along = normalize(noise.normal(torch.zeros(2, dim, dtype=torch.float64), 0))
-        centre = torch.zeros(dim) if moments is None else moments.mean.cpu()
-        point = centre.double() + SHIFT * size * away
-        means = torch.stack([point - SHIFT * size * along, point + SHIFT * size * along])
-        variances = torch.full((2,), (WIDTH * deviation) ** 2, dtype=torch.float64)
-        law = IsotropicMixtureOracle(sweep.schedule, torch.ones(2), means, variances)
-        model, _ = opaque(law.to(sweep.device), count)
-        of = torch.arange(count) % 2
-        like = torch.zeros(count, dim, dtype=torch.float64)
-        draws = means[of] + variances[of, None].sqrt() * noise.normal(like, 1)
-        first = levels.rows[0]
-        x = (first.alpha * draws + first.sigma * noise.normal(like, 2)).to(
-            sweep.device, sweep.dtype
-        )
-        out, fault = _alone(sampler, model, x, noise, levels), ""
-        if isinstance(out, str):
-            fault = f"on a law that it cannot know it fails: {out}"
-        else:
+        steps = most_steps(sampler, BUDGET, plain=sweep.final == "none")
+        levels, fault = sweep.levels(max(1, steps), sampler), ""
+        for number in range(LAWS):
+            noise = KeyedNoise(("unknown law", self.seed, number))
+            law, means, x, size = _unknown_law(sweep, levels.rows[0], noise)
+            model, _ = opaque(law, sweep.block)
+            out = _alone(sampler, model, x, noise, levels)
+            if isinstance(out, str):
+                fault = f"on a law that it cannot know it fails: {out}"
+                break
             nearest = torch.cdist(out.double().cpu(), means).amin(1)
             off = float(nearest.square().mean().sqrt()) / size
             if not off <= OFF:  # also if it is NaN
-                fault = f"on a law that it cannot know its samples are {off:.2g} deviations off it"
+                fault = f"on a law that it cannot know its samples are {off:.2g} deviations off"
+                break
         self.note(row, "law", fault)
+
+
+def _unknown_law(
+    sweep: Sweep, first: Level[float], noise: KeyedNoise
+) -> tuple[Denoiser, Tensor, Tensor, float]:
+    """The denoiser of a law at a random place, its two means, first states, and the size of data.
+
+    The law lies within the data, since samplers may clip x̂₀ to their range.
+    """
+    moments, dim, count = sweep.dataset.moments(), sweep.dataset.dim, sweep.block
+    deviation = 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
+    centre = torch.zeros(dim) if moments is None else moments.mean.cpu()
+    size = deviation * math.sqrt(dim)
+    away, along = normalize(noise.normal(torch.zeros(2, dim, dtype=torch.float64), 0))
+    point = centre.double() + SHIFT * size * away
+    means = torch.stack([point - SHIFT * size * along, point + SHIFT * size * along])
+    variances = torch.full((2,), (WIDTH * deviation) ** 2, dtype=torch.float64)
+    law = IsotropicMixtureOracle(sweep.schedule, torch.ones(2), means, variances)
+    like = torch.zeros(count, dim, dtype=torch.float64)
+    draws = means[torch.arange(count) % 2] + WIDTH * deviation * noise.normal(like, 1)
+    x = first.alpha * draws + first.sigma * noise.normal(like, 2)
+    return law.to(sweep.device), means, x.to(sweep.device, sweep.dtype), size
 
 
 def _other_value(row: Values, again: Values) -> str:
