@@ -29,8 +29,8 @@ from samplerbench.identity import settings_text
 from samplerbench.logs.base import NoLog
 
 _EXPERIMENT = re.compile(rf"experiment={SUITE}v\d+/[\w-]+")
-#: Keys of a command that change no value. They are left out: an entry is data of another person, and
-#: whoever verifies it trusts packages by the own command.
+#: Keys of a command that change no value. They are left out: an entry is data of another person,
+#: and whoever verifies it names the trusted packages.
 UNUSED = ("trusted", "cache", "cache_dir", "workers", "logger", "picture")
 
 

@@ -62,7 +62,7 @@ TABLE, ABOUT = "entry.parquet", "entry.json"
 ELSEWHERE = 0.01
 #: The number of other sets of starts, and how much larger than both half intervals together all
 #: values from them must be to refuse an entry.
-FRESH, BEYOND = 3, 2.0
+FRESH, BEYOND = 2, 2.0
 #: The unknown law, in standard deviations of the data: the distance of its centre from theirs,
 #: which is also that of its two means from its centre, its own deviation, and the largest root
 #: mean square distance of a sample from the nearer mean. An entrant whose values are all above
@@ -115,8 +115,8 @@ def write_entry(results: pd.DataFrame, folder: Path, about: Mapping[str, object]
         The folder.
 
     Raises:
-        InvalidSetting: the folder has other files, a row is of no sampler of the entry, or a value is
-            there twice.
+        InvalidSetting: the folder has other files, a row is of no sampler of the entry, or a value
+            is there twice.
     """
     others = {path.name for path in folder.glob("*")} - {TABLE, ABOUT}
     require(not others, "entry", folder, "a new folder, or that of an entry, which is replaced")
@@ -269,12 +269,15 @@ def verify(
         own = able[able["command"] == command].sort_values(KEY)
         places = own.drop_duplicates(["entrant", "steps"])
         places = places.iloc[rng.permutation(len(places))[: min(left, PER_JOB)]]
-        job = jobs(str(command), sorted({*places["entrant"]}))
-        for place in places.to_dict("records"):
-            of_entrant = own[own["entrant"] == place["entrant"]]
-            checks = _Checks(job, of_entrant, int(place["steps"]), int(rng.integers(1, 2**31)))
-            found += checks.run(about["samplers"][place["entrant"]])
-            on_check(f"{_place(checks.rows)}: {'; '.join(checks.faults) or 'passed'}")
+        job, other = jobs(str(command), sorted({*places["entrant"]})), int(rng.integers(1, 2**31))
+        # the cells of a job share their converged runs
+        fresh = [replace(job.sweep, seed=other + number) for number in range(FRESH)]
+        for entrant, cells_of in places.groupby("entrant", sort=True):
+            of_entrant, samplers = own[own["entrant"] == entrant], about["samplers"]
+            for number, steps in enumerate(cells_of["steps"]):
+                checks = _Checks(job, of_entrant, int(steps), fresh)
+                found += checks.run(samplers[entrant], whole=number == 0)
+                on_check(f"{_place(checks.rows)}: {'; '.join(checks.faults) or 'passed'}")
         left -= len(places)
         if left <= 0:
             break
@@ -305,11 +308,13 @@ class _Checks:
         job: the job of the cell.
         of_entrant: the rows of its entrant in this job.
         steps: of the cell.
-        seed: of other starts.
+        fresh: the sweep of the job with other seeds.
     """
 
-    def __init__(self, job: SuiteJob, of_entrant: pd.DataFrame, steps: int, seed: int) -> None:
-        self.job, self.of_entrant, self.seed = job, of_entrant, seed
+    def __init__(
+        self, job: SuiteJob, of_entrant: pd.DataFrame, steps: int, fresh: Sequence[Sweep]
+    ) -> None:
+        self.job, self.of_entrant, self.fresh = job, of_entrant, fresh
         self.rows = of_entrant[of_entrant["steps"] == steps]
         self.found: list[Values] = []
 
@@ -323,8 +328,13 @@ class _Checks:
         place: dict[Hashable, Any] = {key: row[key] for key in KEY}
         self.found.append({**place, "check": check, "fault": fault})
 
-    def run(self, about: Mapping[str, str]) -> list[Values]:
-        """All checks of a sampler that is described like this."""
+    def run(self, about: Mapping[str, str], whole: bool) -> list[Values]:
+        """All checks.
+
+        Args:
+            about: the sampler, as in entry.json.
+            whole: whether to make the checks that do not depend on the cell, too.
+        """
         first = self.rows.to_dict("records")[0]
         cell = self._cell(first)
         if cell is None or cell.settings is None:
@@ -339,9 +349,9 @@ class _Checks:
         changed = now["source"] != about["source"] and not now["class"].startswith(f"{OURS}.")
         self.note(first, "source", "the source of its class has changed" if changed else "")
         self._values(cell)
-        if first["status"] == "ok":
+        if (self.rows["status"] == "ok").any():
             self._model(first, cell, sampler)
-            if self.of_entrant["value"].min() <= GOOD:
+            if whole and self.of_entrant["value"].min() <= GOOD:
                 self._law(first, sampler)
         return self.found
 
@@ -372,9 +382,7 @@ class _Checks:
     def _values(self, cell: Cell) -> None:
         """The same starts, and others."""
         again = self._results(self.job.sweep, cell)
-        others = [
-            self._results(replace(self.job.sweep, seed=self.seed + i), cell) for i in range(FRESH)
-        ]
+        others = [self._results(sweep, cell) for sweep in self.fresh]
         for row in self.rows.to_dict("records"):
             one = again.get(str(row["quantity"]))
             if one is None:
@@ -397,7 +405,7 @@ class _Checks:
         counted, fault = evaluations(), ""
         if isinstance(hidden, str):
             fault = f"with an opaque denoiser it fails: {hidden}"
-        elif usual.points is None or not torch.equal(usual.points[: len(hidden)], hidden):
+        elif not _same_rows(usual.points, hidden):
             fault = "with an opaque denoiser it has other samples: it reads more of the model"
         self.note(row, "model", fault)
         plain = sweep.final == "none"
@@ -415,7 +423,7 @@ class _Checks:
         steps = most_steps(sampler, BUDGET, plain=sweep.final == "none")
         levels, fault = sweep.levels(max(1, steps), sampler), ""
         for number in range(LAWS):
-            noise = KeyedNoise(("unknown law", self.seed, number))
+            noise = KeyedNoise(("unknown law", self.fresh[0].seed, number))
             law, means, x, size = _unknown_law(sweep, levels.rows[0], noise)
             model, _ = opaque(law, sweep.block)
             out = _alone(sampler, model, x, noise, levels)
@@ -428,6 +436,11 @@ class _Checks:
                 fault = f"on a law that it cannot know its samples are {off:.2g} deviations off"
                 break
         self.note(row, "law", fault)
+
+
+def _same_rows(points: Tensor | None, block: Tensor) -> bool:
+    """Whether the first samples of a cell have the bits of a block, whose end may be cut off."""
+    return points is not None and torch.equal(points[: len(block)], block[: len(points)])
 
 
 def _unknown_law(
