@@ -117,19 +117,18 @@ def faults(folder, sampler, *, change=lambda rows: rows, seed=1, again=None, **s
 @pytest.mark.parametrize(
     "sampler", [Heun(), DDIM(0.0), DDIM(1.0), IPNDM()], ids=lambda one: str(one)[:12]
 )
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_an_honest_entry_is_accepted(tmp_path, sampler, seed):
-    assert faults(tmp_path, sampler, seed=seed) == set()
+def test_an_honest_entry_is_accepted(tmp_path, sampler):
+    assert faults(tmp_path, sampler) == set()
 
 
 def test_the_verdict_in_words(tmp_path):
     folder = written(tmp_path, Heun())
     lines = []
     verdict = verify(folder, lambda *_: job(Heun()), cells=1, on_check=lines.append)
-    assert verdict.sentence == "accepted: 8 checks of 1 cells passed"
+    assert verdict.sentence == "accepted: 7 checks of 1 cells passed"
     assert lines[0].endswith("steps: passed")
     assert set(verdict.checks["check"]) == {
-        *("table", "source", "value", "grid", "starts", "model", "count", "law")
+        *("table", "source", "value", "grid", "starts", "model", "count")
     }
 
 
@@ -273,13 +272,12 @@ def test_the_body_of_the_cheats_is_honest(tmp_path):
         (knows_the_starts, {"starts"}),
     ],
 )
-@pytest.mark.parametrize("seed", [1, 2])
-def test_cheats_are_caught(tmp_path, make, caught, seed):
+def test_cheats_are_caught(tmp_path, make, caught):
     def able(rows):
         assert {*rows["status"]} == {"ok"}
         return rows
 
-    assert faults(tmp_path, make(), seed=seed, change=able) == caught
+    assert faults(tmp_path, make(), change=able) == caught
 
 
 def test_a_changed_value_is_caught(tmp_path):
@@ -376,7 +374,7 @@ def test_what_is_not_an_entry_is_not_written(tmp_path):
         write_entry(rows.assign(entrant="yours"), tmp_path / "a", about)
     with pytest.raises(InvalidSetting, match="no suite: must be suite, command and samplers"):
         write_entry(rows, tmp_path / "a", {"command": "", "samplers": {}})
-    write_entry(rows, tmp_path / "a", about)
+    (write_entry(rows, tmp_path / "a", about) / "more.txt").touch()
     with pytest.raises(InvalidSetting, match="must be a new folder"):
         write_entry(rows, tmp_path / "a", about)
 

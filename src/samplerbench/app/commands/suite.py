@@ -12,11 +12,14 @@ The suite is one multirun of jobs, `experiment=suite/v1/LAW-PATH`. Each of them 
 continues where it was interrupted if the command is given again, and values that are in the cache
 are not computed again. Other words are those of a multirun; `hydra.sweep.dir` is the folder, by
 default multirun/suite-v1. In it are `results.parquet`, one row per value, and the page
-`index.html`. With `sampler=…` it is an entry, with `entry.parquet` and `entry.json`.
+`index.html`. With `sampler=…` there is an entry in its folder `entry`: `entry.parquet` and
+`entry.json`. `verify` checks `cells=12` cells of it, from other starts of a random `seed`.
 """
 
 from __future__ import annotations
 
+import secrets
+import shlex
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -25,12 +28,13 @@ from pathlib import Path
 
 from rich.table import Table
 
-from samplerbench.app.commands.words import split_member_words
+from samplerbench.app.commands.sample import whole
+from samplerbench.app.commands.words import read_words, split_member_words, value_of
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import adding, conf_directory
 from samplerbench.app.folder.runs import STATUS
 from samplerbench.app.terminal import console, shown
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import require
 
 VERSION = "v1"
 #: The grids from which each sampler has the best for it, at each number of evaluations.
@@ -42,6 +46,8 @@ FIXED = ("experiment", "grids", "dataset", "schedule", "nfe", "n_samples", "metr
 QUICK_WORDS = ("nfe=[4,8,16,32]", "n_samples=128")
 #: The results, the output of the jobs, and the rows of the table that are printed.
 RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
+#: The folder of an entry in that of its jobs.
+ENTRY = "entry"
 
 
 def main(words: list[str]) -> None:
@@ -61,6 +67,17 @@ def main(words: list[str]) -> None:
 def tasks() -> list[str]:
     """The names of the tasks of this version, by law and path."""
     return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def _of_size(size: str) -> tuple[Sequence[str], Sequence[str]]:
+    """The tasks of an entry, and the words that the commands of its jobs may have."""
+    own = f"grids=[{','.join(OWN_GRIDS)}]"
+    sizes = {
+        VERSION: (tasks(), ("grids=null", own)),
+        f"{VERSION} quick": (QUICK, ("grids=null", *QUICK_WORDS)),
+    }
+    require(size in sizes, "entry.suite", size, " or ".join(sizes))
+    return sizes[size]
 
 
 def _folder() -> Path:
@@ -101,6 +118,12 @@ def _run(words: Sequence[str]) -> int:
             if status != 1:  # refused, or interrupted
                 raise
     _written([folder], folder)
+    if entry:
+        from samplerbench.app.job.suite import entry_of
+
+        size = f"{VERSION} quick" if quick else VERSION
+        entry_of(folder, size, shlex.join(["samplerbench", "suite", *words]))
+        print(f"entry:   {shown(folder / ENTRY)}; samplerbench suite verify {folder / ENTRY}")
     return status
 
 
@@ -172,4 +195,32 @@ def _print(grid: str, rows: object, count: int) -> None:
 
 
 def _verify(words: Sequence[str]) -> None:
-    raise InvalidSetting("suite", "verify", "not there yet")
+    """Run a part of an entry again; exit with status 1 if it is refused."""
+    places, values = read_words("suite verify", words, ("cells", "seed"))
+    require(len(places) == 1, "suite", "verify", "followed by the folder of one entry")
+    cells = whole("cells", value_of(f"cells={values.get('cells', '12')}"))
+    # the entrant must not know the starts
+    seed = (
+        whole("seed", value_of(f"seed={values['seed']}"))
+        if "seed" in values
+        else secrets.randbelow(2**31)
+    )
+    from samplerbench.app.job.verifying import suite_job, tasks_of
+    from samplerbench.bench.suite.entry import read_entry, verify
+
+    results, about = read_entry(Path(places[0]))
+    names, fixed = _of_size(str(about["suite"]))
+    listed = tasks_of(results, [f"{VERSION}/{name}" for name in names], fixed)
+    verdict = verify(
+        Path(places[0]),
+        lambda command, entrants: suite_job(command, entrants, fixed),
+        cells=cells,
+        seed=seed,
+        tasks=listed,
+        on_check=lambda line: print(line, flush=True),
+    )
+    for line in verdict.lines:
+        print(f"refused: {line}")
+    print(f"{verdict.sentence} (seed={seed})")
+    if not verdict.accepted:
+        sys.exit(1)

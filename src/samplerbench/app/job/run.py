@@ -33,7 +33,7 @@ from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
 from samplerbench.app.job.training import Training
 from samplerbench.app.terminal import console, shown
-from samplerbench.bench.best_grids import CHOICES, EACH_BEST, chosen, with_best, written
+from samplerbench.bench.best_grids import CHOICES, EACH_BEST, Best, chosen, with_best, written
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
@@ -244,21 +244,26 @@ def fit_grid(job: Job, directory: Path, out: Console) -> Job:
 
 def choose_grids(job: Job, directory: Path, out: Console) -> Job:
     """The job with every sampler on the grid that is best for it; the run keeps the choices."""
+    choices = chosen_grids(job, out)
+    write_atomically(directory / CHOICES, written(choices))
+    sweep = with_best(job.sweep, choices)
+    amend(directory, {"sweep_id": sweep.books.sweep_id})
+    return with_sweep(job, sweep)
+
+
+def chosen_grids(job: Job, out: Console) -> list[Best]:
+    """The grid that is best for each sampler of a job at each number of steps."""
     grids = racing_grids(job.sweep, named_grids(job.grids))
     candidates, _, missing = fitted_grids(job.sweep, grids, job.cache)
     for one in missing:
         out.print(f"grids: without {one.label}: {one.reason}", markup=False)
-    choices = chosen(
+    return chosen(
         job.sweep,
         candidates,
         job.cache,
         lambda best: out.print(f"grid of {best.line}", markup=False),
         designs=bool({EACH_BEST, DESIGNED} & {*job.grids}),
     )
-    write_atomically(directory / CHOICES, written(choices))
-    sweep = with_best(job.sweep, choices)
-    amend(directory, {"sweep_id": sweep.books.sweep_id})
-    return with_sweep(job, sweep)
 
 
 def design_grids(job: Job, directory: Path, out: Console) -> Job:

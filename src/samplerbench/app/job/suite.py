@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
+from omegaconf import DictConfig
 
 from samplerbench.app.config.construct import construct, construct_grid
 from samplerbench.app.config.groups import chosen_nodes
-from samplerbench.app.folder.runs import StoredRun, find_runs, open_run
+from samplerbench.app.folder.runs import find_runs, open_run
+from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.suite.entry import about_samplers, write_entry
 from samplerbench.bench.suite.results import COLUMNS, About, Entrant, job_results
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
@@ -37,31 +41,65 @@ def suite_results(folder: Path) -> pd.DataFrame:
     scales: dict[str, tuple[float, int]] = {}
     parts = []
     for run in jobs:
-        table, own = run.table(), run.config.get("grids") is not None
-        entrants = _entrants(run)
-        if own:  # their values on their own levels are those of the other job
-            brings = [entrants[pair].brings_levels for pair in _pairs(table)]
-            table = table[[not one for one in brings]]
         law = str(run.choices["dataset"])
         if law not in scales:
-            scales[law] = _scale(construct(run.config.dataset, "dataset"))
-        words = shlex.join(["samplerbench", *run.overrides])
-        about = About(law, *scales[law], own, words, lambda *pair: entrants[pair])  # noqa: B023
+            scales[law] = scale_of(construct(run.config.dataset, "dataset"))
+        about, table = about_job(run.config, law, scales[law], run.overrides), run.table()
+        if about.own:  # their values on their own levels are those of the other job
+            brings = [about.entrants(*pair).brings_levels for pair in _pairs(table)]
+            table = table[[not one for one in brings]]
         parts.append(job_results(table, about))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
+
+
+def entry_of(folder: Path, suite: str, command: str) -> Path:
+    """Write the entry of the samplers of a suite's jobs into its folder `entry`.
+
+    Args:
+        folder: of the multirun.
+        suite: its version and size.
+        command: that made it.
+    """
+    results = suite_results(folder)
+    samplers = {
+        sampler_name(name, settings_text(sampler)): sampler
+        for path in find_runs(folder)
+        for name, sampler in _samplers(open_run(path).config)
+    }
+    own = {name: samplers[name] for name in sorted({*results["entrant"]})}
+    about = {"suite": suite, "command": command, "samplers": about_samplers(own)}
+    return write_entry(results, folder / "entry", about)
+
+
+def about_job(
+    config: DictConfig, law: str, scale: tuple[float, int], words: Sequence[str]
+) -> About:
+    """What a job of the suite knows about its rows.
+
+    Args:
+        config: of the job.
+        law: the name of its data set.
+        scale: of the data, and their number of coordinates.
+        words: of the command, without its name.
+    """
+    entrants, own = _entrants(config), config.get("grids") is not None
+    command = shlex.join(["samplerbench", *words])
+    return About(law, *scale, own, command, lambda *pair: entrants[pair])
 
 
 def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(table["sampler"], table["sampler_settings"], strict=True))
 
 
-def _entrants(run: StoredRun) -> dict[tuple[str, str], Entrant]:
+def _entrants(config: DictConfig) -> dict[tuple[str, str], Entrant]:
     """By the name and the settings of a row."""
-    found = {}
-    for name, node in chosen_nodes(run.config, "sampler").items():
+    return {(name, settings_text(one)): _entrant(one) for name, one in _samplers(config)}
+
+
+def _samplers(config: DictConfig) -> Iterator[tuple[str, Sampler]]:
+    for name, node in chosen_nodes(config, "sampler").items():
         for sampler in construct_grid(node, f"sampler.{name}"):
-            found[name, settings_text(sampler)] = _entrant(sampler)
-    return found
+            yield name, sampler
 
 
 def _entrant(sampler: Sampler) -> Entrant:
@@ -83,7 +121,7 @@ def _version(package: str) -> str:
         return ""
 
 
-def _scale(dataset: Dataset) -> tuple[float, int]:
+def scale_of(dataset: Dataset) -> tuple[float, int]:
     """s and the number of coordinates."""
     moments = dataset.moments()
     assert moments is not None  # every law of the suite has draws

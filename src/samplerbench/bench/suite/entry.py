@@ -18,8 +18,8 @@ the digest of the table.
               stack has no law: a sampler must not read the law, or the network, from the model
     count     the entry, the declaration `evaluations(steps)` and the opaque denoiser have the same
               number of evaluations; a call with k times the states counts k times
-    law       on a law that it cannot know, two normal laws around a random point within the data,
-              the mean of the samples is at that point, up to `OFF` standard deviations
+    law       on `LAWS` laws that it cannot know, each of two narrow normal laws at random places
+              within the data, the samples lie in the law
 
 These checks find what samplers do by accident or by an easy trick. They cannot find everything: a
 sampler is code of the same process. So a person also reads the source of an entry.
@@ -48,7 +48,7 @@ from samplerbench.bench.cell import Cell, Row
 from samplerbench.bench.store import as_table
 from samplerbench.bench.suite.standing import BUDGET, TASK
 from samplerbench.bench.sweep import Sweep, most_steps
-from samplerbench.core.grids import AnyLevel, Levels, in_data_units
+from samplerbench.core.grids import AnyLevel, Level, Levels, in_data_units
 from samplerbench.core.models import Denoiser, Density, IsotropicMixtureOracle
 from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.errors import kind_and_line, require
@@ -62,11 +62,14 @@ TABLE, ABOUT = "entry.parquet", "entry.json"
 ELSEWHERE = 0.01
 #: The number of other sets of starts, and how much larger than both half intervals together all
 #: values from them must be to refuse an entry.
-FRESH, BEYOND = 3, 2.0
-#: The distance of the unknown law from the mean of the data, and the largest distance of the mean
-#: of its samples from its own, in standard deviations of the data. An entrant whose values are all
-#: above `GOOD` is too far from any law for this check.
-SHIFT, OFF, GOOD = 0.5, 0.2, 0.1
+FRESH, BEYOND = 2, 2.0
+#: The unknown law, in standard deviations of the data: the distance of its centre from theirs,
+#: which is also that of its two means from its centre, its own deviation, and the largest root
+#: mean square distance of a sample from the nearer mean. An entrant whose values are all above
+#: `GOOD` is too far from any law for this check.
+SHIFT, WIDTH, OFF, GOOD = 0.5, 0.1, 0.3, 0.1
+#: The number of unknown laws.
+LAWS = 3
 #: The cells of one job that are checked: a job may train a network and choose grids first.
 PER_JOB = 4
 #: A row of the results.
@@ -101,21 +104,22 @@ def _source_digest(sampler: Sampler) -> str:
 
 
 def write_entry(results: pd.DataFrame, folder: Path, about: Mapping[str, object]) -> Path:
-    """Write the rows of an entry, and how they were made, into a new folder.
+    """Write the rows of an entry, and how they were made, into a folder.
 
     Args:
         results: the rows of the results of the entrants, all of one suite.
-        folder: must not exist, or be empty.
+        folder: a new one, or that of an earlier entry, which is replaced.
         about: suite (its version), command, samplers (from `about_samplers`).
 
     Returns:
         The folder.
 
     Raises:
-        InvalidSetting: the folder has files, a row is of no sampler of the entry, or a value is
-            there twice.
+        InvalidSetting: the folder has other files, a row is of no sampler of the entry, or a value
+            is there twice.
     """
-    require(not folder.exists() or not any(folder.iterdir()), "entry", folder, "a new folder")
+    others = {path.name for path in folder.glob("*")} - {TABLE, ABOUT}
+    require(not others, "entry", folder, "a new folder, or that of an entry, which is replaced")
     missing = [key for key in ("suite", "command", "samplers") if key not in about]
     require(not missing, "about", f"no {', '.join(missing)}", "suite, command and samplers")
     _require_rows(results, about)
@@ -265,12 +269,15 @@ def verify(
         own = able[able["command"] == command].sort_values(KEY)
         places = own.drop_duplicates(["entrant", "steps"])
         places = places.iloc[rng.permutation(len(places))[: min(left, PER_JOB)]]
-        job = jobs(str(command), sorted({*places["entrant"]}))
-        for place in places.to_dict("records"):
-            of_entrant = own[own["entrant"] == place["entrant"]]
-            checks = _Checks(job, of_entrant, int(place["steps"]), int(rng.integers(1, 2**31)))
-            found += checks.run(about["samplers"][place["entrant"]])
-            on_check(f"{_place(checks.rows)}: {'; '.join(checks.faults) or 'passed'}")
+        job, other = jobs(str(command), sorted({*places["entrant"]})), int(rng.integers(1, 2**31))
+        # the cells of a job share their converged runs
+        fresh = [replace(job.sweep, seed=other + number) for number in range(FRESH)]
+        for entrant, cells_of in places.groupby("entrant", sort=True):
+            of_entrant, samplers = own[own["entrant"] == entrant], about["samplers"]
+            for number, steps in enumerate(cells_of["steps"]):
+                checks = _Checks(job, of_entrant, int(steps), fresh)
+                found += checks.run(samplers[entrant], whole=number == 0)
+                on_check(f"{_place(checks.rows)}: {'; '.join(checks.faults) or 'passed'}")
         left -= len(places)
         if left <= 0:
             break
@@ -301,11 +308,13 @@ class _Checks:
         job: the job of the cell.
         of_entrant: the rows of its entrant in this job.
         steps: of the cell.
-        seed: of other starts.
+        fresh: the sweep of the job with other seeds.
     """
 
-    def __init__(self, job: SuiteJob, of_entrant: pd.DataFrame, steps: int, seed: int) -> None:
-        self.job, self.of_entrant, self.seed = job, of_entrant, seed
+    def __init__(
+        self, job: SuiteJob, of_entrant: pd.DataFrame, steps: int, fresh: Sequence[Sweep]
+    ) -> None:
+        self.job, self.of_entrant, self.fresh = job, of_entrant, fresh
         self.rows = of_entrant[of_entrant["steps"] == steps]
         self.found: list[Values] = []
 
@@ -319,8 +328,13 @@ class _Checks:
         place: dict[Hashable, Any] = {key: row[key] for key in KEY}
         self.found.append({**place, "check": check, "fault": fault})
 
-    def run(self, about: Mapping[str, str]) -> list[Values]:
-        """All checks of a sampler that is described like this."""
+    def run(self, about: Mapping[str, str], whole: bool) -> list[Values]:
+        """All checks.
+
+        Args:
+            about: the sampler, as in entry.json.
+            whole: whether to make the checks that do not depend on the cell, too.
+        """
         first = self.rows.to_dict("records")[0]
         cell = self._cell(first)
         if cell is None or cell.settings is None:
@@ -335,10 +349,10 @@ class _Checks:
         changed = now["source"] != about["source"] and not now["class"].startswith(f"{OURS}.")
         self.note(first, "source", "the source of its class has changed" if changed else "")
         self._values(cell)
-        if first["status"] == "ok":
+        if (self.rows["status"] == "ok").any():
             self._model(first, cell, sampler)
-            if self.of_entrant["value"].min() <= GOOD:
-                self._law(first, cell, sampler)
+            if whole and self.of_entrant["value"].min() <= GOOD:
+                self._law(first, sampler)
         return self.found
 
     def _cell(self, row: Values) -> Cell | None:
@@ -368,9 +382,7 @@ class _Checks:
     def _values(self, cell: Cell) -> None:
         """The same starts, and others."""
         again = self._results(self.job.sweep, cell)
-        others = [
-            self._results(replace(self.job.sweep, seed=self.seed + i), cell) for i in range(FRESH)
-        ]
+        others = [self._results(sweep, cell) for sweep in self.fresh]
         for row in self.rows.to_dict("records"):
             one = again.get(str(row["quantity"]))
             if one is None:
@@ -393,7 +405,7 @@ class _Checks:
         counted, fault = evaluations(), ""
         if isinstance(hidden, str):
             fault = f"with an opaque denoiser it fails: {hidden}"
-        elif usual.points is None or not torch.equal(usual.points[: len(hidden)], hidden):
+        elif not _same_rows(usual.points, hidden):
             fault = "with an opaque denoiser it has other samples: it reads more of the model"
         self.note(row, "model", fault)
         plain = sweep.final == "none"
@@ -405,40 +417,52 @@ class _Checks:
             fault = f"the entry has {int(row['nfe'])} evaluations and it makes {counted}"
         self.note(row, "count", fault)
 
-    def _law(self, row: Values, cell: Cell, sampler: Sampler) -> None:
-        """The mean of the samples of a law that the sampler cannot know, with many steps.
-
-        The law lies within the data, since samplers may clip x̂₀ to the range of data.
-        """
+    def _law(self, row: Values, sampler: Sampler) -> None:
+        """The samples of laws that the sampler cannot know, with many steps."""
         sweep = self.job.sweep
-        plain = sweep.final == "none"
-        steps = max(cell.steps, most_steps(sampler, BUDGET, plain=plain))
-        levels = sweep.levels(steps, sampler)
-        moments, dim, count = sweep.dataset.moments(), sweep.dataset.dim, sweep.block
-        deviation = 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
-        size, noise = deviation * math.sqrt(dim), KeyedNoise(("unknown law", self.seed))
-        away, along = normalize(noise.normal(torch.zeros(2, dim, dtype=torch.float64), 0))
-        centre = torch.zeros(dim) if moments is None else moments.mean.cpu()
-        point = centre.double() + SHIFT * size * away
-        means = torch.stack([point - SHIFT * size * along, point + SHIFT * size * along])
-        variances = torch.full((2,), (0.2 * deviation) ** 2, dtype=torch.float64)
-        law = IsotropicMixtureOracle(sweep.schedule, torch.ones(2), means, variances)
-        model, _ = opaque(law.to(sweep.device), count)
-        of = torch.arange(count) % 2
-        like = torch.zeros(count, dim, dtype=torch.float64)
-        draws = means[of] + variances[of, None].sqrt() * noise.normal(like, 1)
-        first = levels.rows[0]
-        x = (first.alpha * draws + first.sigma * noise.normal(like, 2)).to(
-            sweep.device, sweep.dtype
-        )
-        out, fault = _alone(sampler, model, x, noise, levels), ""
-        if isinstance(out, str):
-            fault = f"on a law that it cannot know it fails: {out}"
-        else:
-            gap = float((out.double().mean(0).cpu() - point).norm()) / size
-            if not gap <= OFF:  # also if it is NaN
-                fault = f"on a law that it cannot know its mean is {gap:.2g} deviations off"
+        steps = most_steps(sampler, BUDGET, plain=sweep.final == "none")
+        levels, fault = sweep.levels(max(1, steps), sampler), ""
+        for number in range(LAWS):
+            noise = KeyedNoise(("unknown law", self.fresh[0].seed, number))
+            law, means, x, size = _unknown_law(sweep, levels.rows[0], noise)
+            model, _ = opaque(law, sweep.block)
+            out = _alone(sampler, model, x, noise, levels)
+            if isinstance(out, str):
+                fault = f"on a law that it cannot know it fails: {out}"
+                break
+            nearest = torch.cdist(out.double().cpu(), means).amin(1)
+            off = float(nearest.square().mean().sqrt()) / size
+            if not off <= OFF:  # also if it is NaN
+                fault = f"on a law that it cannot know its samples are {off:.2g} deviations off"
+                break
         self.note(row, "law", fault)
+
+
+def _same_rows(points: Tensor | None, block: Tensor) -> bool:
+    """Whether the first samples of a cell have the bits of a block, whose end may be cut off."""
+    return points is not None and torch.equal(points[: len(block)], block[: len(points)])
+
+
+def _unknown_law(
+    sweep: Sweep, first: Level[float], noise: KeyedNoise
+) -> tuple[Denoiser, Tensor, Tensor, float]:
+    """The denoiser of a law at a random place, its two means, first states, and the size of data.
+
+    The law lies within the data, since samplers may clip x̂₀ to their range.
+    """
+    moments, dim, count = sweep.dataset.moments(), sweep.dataset.dim, sweep.block
+    deviation = 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
+    centre = torch.zeros(dim) if moments is None else moments.mean.cpu()
+    size = deviation * math.sqrt(dim)
+    away, along = normalize(noise.normal(torch.zeros(2, dim, dtype=torch.float64), 0))
+    point = centre.double() + SHIFT * size * away
+    means = torch.stack([point - SHIFT * size * along, point + SHIFT * size * along])
+    variances = torch.full((2,), (WIDTH * deviation) ** 2, dtype=torch.float64)
+    law = IsotropicMixtureOracle(sweep.schedule, torch.ones(2), means, variances)
+    like = torch.zeros(count, dim, dtype=torch.float64)
+    draws = means[torch.arange(count) % 2] + WIDTH * deviation * noise.normal(like, 1)
+    x = first.alpha * draws + first.sigma * noise.normal(like, 2)
+    return law.to(sweep.device), means, x.to(sweep.device, sweep.dtype), size
 
 
 def _other_value(row: Values, again: Values) -> str:
