@@ -204,3 +204,17 @@ def score_title(denoiser: str) -> str:
     """The name of a denoiser's score, for a title or a legend."""
     names = {"oracle": "exact score", "empirical": "training set's score"}
     return names.get(denoiser, f"{denoiser} score")
+
+
+#: The quantities of a suite: a short name for an axis, and what it is.
+QUANTITIES = {
+    "paired": ("paired distance", "root mean square distance to the converged run, same starts"),
+    "kl_law": ("KL divergence", "KL divergence of the output's law from the law of the data"),
+    "w2_law_gaussian": ("W₂ of Gaussian laws", "W₂ of the output's law to the law of the data"),
+    "w_output_1d": ("W₂ on a line", "W₂ of the output's law to the law of the data"),
+}
+
+
+def quantity_title(quantity: str) -> str:
+    """A short name of a quantity of a suite."""
+    return QUANTITIES[quantity][0] if quantity in QUANTITIES else metric_title(quantity)

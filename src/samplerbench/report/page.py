@@ -81,14 +81,6 @@ def _difference_columns(labels: tuple[str, str]) -> tuple[Column, ...]:
 
 def render(report: Report) -> str:
     """The page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("samplerbench.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["arxiv"] = _with_links
     charts = list(_charts(report))
     notes = list(report.notes)
     if len(charts) > MOST_CHARTS:
@@ -110,17 +102,40 @@ def render(report: Report) -> str:
         "differences": _differences(report.comparison),
         "distances": {"floors": bands, "order": in_order(finished), "palette": PALETTE},
     }
-    return environment.get_template("report.html.jinja").render(
-        asset=_asset,
+    return filled(
+        "report.html.jinja",
+        content,
         report=report,
         notes=notes,
         sections=sections,
         floors=bands,
         sources=sources([entry.config for entry in report.entries]),
         comparison=report.comparison,
+    )
+
+
+def filled(template: str, content: Mapping[str, Any], **words: Any) -> str:
+    """A page that needs no other file.
+
+    Args:
+        template: a file of `templates`.
+        content: for its scripts, as values of JSON.
+        words: for the template.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("samplerbench.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["arxiv"] = _with_links
+    return environment.get_template(template).render(
+        asset=_asset,
         version=__version__,
         plotly=_packed(_plotly()),
         content=_packed(json.dumps(content, ensure_ascii=False, default=_plain).encode()),
+        **words,
     )
 
 
@@ -137,7 +152,7 @@ def _plotly() -> bytes:
 
 def _packed(data: bytes) -> str:
     """Data for a script element: compressed, in characters that are not markup."""
-    return b64encode(zlib.compress(data, 3)).decode()
+    return b64encode(zlib.compress(data, 6)).decode()
 
 
 def _plain(value: Any) -> Any:
