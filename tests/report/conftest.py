@@ -1,6 +1,7 @@
 """Runs with invented values, as a report reads them."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -239,3 +240,34 @@ def suite():
 @pytest.fixture(scope="session")
 def suite_targets():
     return TARGETS
+
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+DRIVER = shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Chromium without a window, or a skipped test."""
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no Chromium with chromedriver on the path (Debian: chromium chromium-driver)")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    from selenium.webdriver.chrome.service import Service
+
+    home = tmp_path_factory.mktemp("browser")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(word)
+    options.add_argument(f"--user-data-dir={home / 'profile'}")
+    options.add_argument("--window-size=1280,900")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.downloads = home / "downloads"
+    driver.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(driver.downloads)}
+    )
+    yield driver
+    driver.quit()

@@ -157,9 +157,10 @@ def _task_panel(
     bad = ran[ran["status"] != "ok"]
     # a run that failed before its first evaluation has no number of them
     x = bad["nfe"].where(bad["nfe"] > 0, bad["steps"])
-    for at, name in zip(x, bad["entrant"], strict=True):
+    height = 0.97 - 0.05 * x.groupby(x).cumcount()  # one below the other
+    for at, y, name in zip(x, height, bad["entrant"], strict=True):
         place = axes.get_xaxis_transform()  # y in shares of the panel
-        axes.plot([at], [0.97], color=styles[name].colour, marker="x", mew=1.6, transform=place)
+        axes.plot([at], [y], color=styles[name].colour, marker="x", mew=1.6, transform=place)
     positive = ran.loc[(ran["status"] == "ok") & (ran["mean"] > 0), "mean"]
     high = max([*positive, *targets])
     low = min([*positive, *targets])

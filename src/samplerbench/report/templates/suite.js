@@ -194,7 +194,7 @@
     const targets = suite.chosenTargets(tasks[task].quantity, selection);
     const all = [...sound.map(({ value }) => value), ...targets];
     const low = Math.min(...all), high = Math.max(...all), top = high * (high / low) ** 0.06, bottom = low / (high / low) ** 0.04;
-    const data = [];
+    const data = [], crossed = new Map();
     for (const [entrant, points] of curves) {
       if (!points.length) continue;
       const words = (some) => some.map((point) => {
@@ -216,7 +216,12 @@
       }
       data.push(trace);
       const bad = points.filter(suite.failed);
-      if (bad.length) data.push(crosses(entrant, { ...hover(bad), y: bad.map(() => top) }));
+      // several at one number of evaluations are below each other
+      const heights = bad.map(({ nfe }) => {
+        crossed.set(nfe, (crossed.get(nfe) ?? -1) + 1);
+        return top * (high / low) ** (-0.04 * crossed.get(nfe));
+      });
+      if (bad.length) data.push(crosses(entrant, { ...hover(bad), y: heights }));
     }
     const lines = targets.map((y) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, layer: "below",
       line: { width: 1, dash: "dot", color: "rgba(128,128,128,0.6)" } }));
@@ -237,10 +242,13 @@
       charts.add(chart, () => errors(task, curvesShown()), (point, pin) => tellValue(point.customdata, pin));
       figures.set(task, node);
     }
-    const reasons = curvesShown().map((entrant) => [entrant, suite.curve(task, selection.grid, entrant)])
-      .filter(([, points]) => !suite.ran(points).length)
-      .map(([entrant, points]) => `${entrants[entrant].entrant} cannot run: ${points.length ? suite.details(points[0]).message : "it is not there"}`);
-    find(".reasons", figures.get(task)).textContent = reasons.join("; ");
+    const among = opened === null ? suite.chosenEntrants(selection) : curvesShown(), reasons = new Map();
+    for (const entrant of among) {
+      const reason = suite.cannotRun(task, selection.grid, entrant);
+      if (reason !== null) reasons.set(reason, [...reasons.get(reason) ?? [], entrants[entrant].entrant]);
+    }
+    find(".reasons", figures.get(task)).textContent = reasons.size
+      ? `cannot run: ${[...reasons].map(([reason, names]) => `${names.join(", ")} (${reason})`).join("; ")}` : "";
     return figures.get(task);
   }
   function drawTasks() {
@@ -493,8 +501,10 @@
     for (const [name, select] of Object.entries(fields)) select.value = selection[name];
     drawTargets();
     standing = suite.standing(selection);
+    const without = suite.chosenEntrants(selection).length - standing.lines.length;
     find(".chosen .shown").textContent = `${plural(standing.list.length, "problem")} of ` +
-      `${plural(unique(standing.list.map(({ task }) => task)).length, "task")}, ${plural(standing.lines.length, "sampler")}`;
+      `${plural(unique(standing.list.map(({ task }) => task)).length, "task")}, ${plural(standing.lines.length, "sampler")}` +
+      (without ? `; ${without} cannot run on any of them` : "");
     find("#suite").hidden = opened !== null;
     find("#entrant").hidden = opened === null;
     find("header nav").hidden = opened !== null;

@@ -38,6 +38,11 @@ const suite = (() => {
     return Math.min(Infinity, ...own.filter((point) => point.nfe > last && point.nfe <= budget).map(({ nfe }) => nfe));
   }
 
+  function cannotRun(task, grid, entrant) {
+    const points = curve(task, grid, entrant);
+    return points.length && !ran(points).length ? details(points[0]).message : null;
+  }
+
   // A selection: law, path, denoiser, quantity, noise, order and targets, each empty for all, and grid.
   const orderOf = ({ order }) => order === null ? "unknown" : String(order);
   const chosenTasks = (selection) => tasks.map((_, number) => number).filter((number) =>
@@ -147,7 +152,8 @@ const suite = (() => {
       for (const task of new Set(list.map((problem) => problem.task))) {
         const points = curve(task, selection.grid, line.entrant);
         for (const point of ran(points).filter(failed)) line.failed.set(point.status, (line.failed.get(point.status) ?? 0) + 1);
-        if (points.length && !ran(points).length) line.notRun.set(task, details(points[0]).message);
+        const reason = cannotRun(task, selection.grid, line.entrant);
+        if (reason !== null) line.notRun.set(task, reason);
       }
     }
     lines.sort((a, b) => a.toField - b.toField);
@@ -159,6 +165,6 @@ const suite = (() => {
     return { list, lines };
   }
   return { tasks, entrants, targets, grids, constants, curve, details, ran, failed, runtime, runtimes, orderOf,
-    problems, chosenTasks, chosenTargets, interval, ratio, standing };
+    cannotRun, problems, chosenTasks, chosenEntrants, chosenTargets, interval, ratio, standing };
 })();
 globalThis.suite = suite;  // for a reader's own questions, and for tests
