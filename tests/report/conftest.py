@@ -195,6 +195,8 @@ def make_suite(evaluations: Sequence[int] = (4, 8, 12, 16, 24, 32, 48, 64, 96, 1
                         status, message = "not a density", "the map folds"
                     value = error if status == "ok" else float("nan")
                     half = 0.05 * value if quantity == "kl_law" else 0.0
+                    # some runs fail before their first evaluation
+                    early = status == "diverged" and nfe == 4
                     key = [law, path, quantity, own, name, nfe]
                     rows.append(
                         {
@@ -211,7 +213,7 @@ def make_suite(evaluations: Sequence[int] = (4, 8, 12, 16, 24, 32, 48, 64, 96, 1
                             "sampler_settings": '{"order": 3}' if "order=3" in name else "{}",
                             "order": order,
                             "noise": noise,
-                            "nfe": nfe,
+                            "nfe": 0 if early else nfe,
                             "steps": nfe // 2 if name == "heun" else nfe,
                             "chosen": "shipped"
                             if package != "samplerbench"

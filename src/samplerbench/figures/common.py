@@ -218,3 +218,8 @@ QUANTITIES = {
 def quantity_title(quantity: str) -> str:
     """A short name of a quantity of a suite."""
     return QUANTITIES[quantity][0] if quantity in QUANTITIES else metric_title(quantity)
+
+
+def unit_title(unit: str) -> str:
+    """A unit of a quantity of a suite in words."""
+    return {"sd": "sd of the data", "share": "share of the size of the data"}.get(unit, unit)

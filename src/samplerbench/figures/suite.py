@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from samplerbench.bench.suite.standing import BUDGET, TASK, runtimes, shares, standing
-from samplerbench.figures.common import quantity_title
+from samplerbench.figures.common import quantity_title, unit_title
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
@@ -131,7 +131,9 @@ def suite_tasks(
             _task_panel(axes, own, targets[task[3]], styles)
             law, path, denoiser, quantity = task
             axes.set_title(f"{law} · {path} · {denoiser}")
-            axes.set_ylabel(", ".join([quantity_title(quantity), *own["unit"].unique()[:1]]))
+            axes.set_ylabel(
+                ", ".join([quantity_title(quantity), *map(unit_title, own["unit"].unique()[:1])])
+            )
             label_log_axis(axes, [2.0**k for k in range(2, 8)], 0.8 / columns)
         for axes in panels[max(0, len(tasks) - columns) : len(tasks)]:
             axes.set_xlabel("evaluations (NFE)")

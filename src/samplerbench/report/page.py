@@ -38,8 +38,8 @@ from samplerbench.version import __version__
 
 MOST_CHARTS = 60
 #: A column of a table: its name, its title, whether it has numbers, and one of "shown"; "choice"
-#: (shown, with a menu if it has several values); "hidden" (only for the filter, the charts and the
-#: CSV).
+#: (shown, with a menu if it has several values); "menu" (only that menu); "hidden" (only for the
+#: filter, the charts and the CSV).
 Column = tuple[str, str, bool, str]
 _COLUMNS: tuple[Column, ...] = (
     ("name", "sampler", False, "shown"),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from samplerbench.bench.suite import standing
 from samplerbench.errors import require
-from samplerbench.figures.common import QUANTITIES, quantity_title
+from samplerbench.figures.common import QUANTITIES, quantity_title, unit_title
 from samplerbench.files import write_atomically
 from samplerbench.report.charts import PALETTE
 from samplerbench.report.page import filled
@@ -65,7 +65,7 @@ def write_suite_page(
         problems=problems,
         values=len(content["values"]["task"]),
         quantities=[
-            (title, QUANTITIES.get(name, ("", title))[1], units[name])
+            (title, QUANTITIES.get(name, ("", title))[1], unit_title(units[name]))
             for name, title in content["titles"].items()
         ],
         budget=standing.BUDGET,
@@ -119,6 +119,7 @@ def page_content(
     return {
         "targets": {name: sorted(own.tolist(), reverse=True) for name, own in limits.items()},
         "titles": {str(name): quantity_title(str(name)) for name in tasks["quantity"].unique()},
+        "units": {str(unit): unit_title(unit) for unit in tasks["unit"].unique()},
         "constants": {
             "budget": standing.BUDGET,
             "unsolved": standing.UNSOLVED,

@@ -14,10 +14,11 @@
   const short = (value, digits = 3) => value === Infinity ? "∞" : value === -Infinity ? "−∞" :
     Number.isNaN(value) ? "–" : Math.abs(value) >= 100 && Math.abs(value) < 1e6 ? value.toFixed(0) : number(+value.toPrecision(digits));
   const range = (lower, upper) => lower === 0 && upper === Infinity ? "too few tasks" : `[${short(lower)}, ${short(upper)}]`;
+  const bounded = (lower, upper) => lower === 0 && upper === Infinity ? "" : ` ${range(lower, upper)}`;
   const percent = (share) => `${Math.round(100 * share)} %`;
   const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
   const taskName = ({ law, path, denoiser }) => `${law} · ${path} · ${denoiser}`;
-  const title = ({ quantity, unit }) => `${content.titles[quantity]}${unit ? `, ${unit}` : ""}`;
+  const title = ({ quantity, unit }) => `${content.titles[quantity]}${unit ? `, ${content.units[unit]}` : ""}`;
 
   // What the reader chooses. It is in the address, so a link leads to the same selection.
   const FIELDS = {
@@ -26,8 +27,8 @@
     denoiser: ["every denoiser", unique(tasks.map(({ denoiser }) => denoiser))],
     quantity: ["every error", unique(tasks.map(({ quantity }) => quantity))],
     grid: [null, grids],
-    noise: ["with and without noise", ["with", "without"]],
-    order: ["every order", unique(entrants.map(suite.orderOf)).sort(collator.compare)],
+    noise: ["any noise", ["with", "without"]],
+    order: ["any order", unique(entrants.map(suite.orderOf)).sort(collator.compare)],
     colour: [null, ["kind", "package", "sampler"]],
   };
   const TEXTS = { with: "with noise", without: "without noise", package: "colours: packages",
@@ -45,7 +46,7 @@
     if (all !== null) select.append(new Option(all, ""));
     for (const value of values) select.append(new Option(textOf(name, value), value));
     select.addEventListener("change", () => choose({ [name]: select.value }));
-    if (values.length > 1) find(".chosen .tools").append(select);
+    if (values.length > 1) find(name === "colour" ? "#shares .colours" : ".chosen .tools").append(select);
   }
   function choose(changes) {
     selection = { ...selection, ...changes };
@@ -140,7 +141,7 @@
   };
   const error = ({ status, message, value, lower, upper, task }) => status !== "ok"
     ? `${status}${message ? `: ${message}` : ""}`
-    : `${number(value)}${task.unit ? ` ${task.unit}` : ""}${lower === null && upper === null ? "" : ` ${range(lower ?? value, upper ?? value)}`}`;
+    : `${Math.abs(value) < 1e-3 && value !== 0 ? value.toExponential(3) : number(value)}${task.unit && task.unit !== "share" ? ` ${task.unit}` : ""}${lower === null && upper === null ? "" : ` ${range(lower ?? value, upper ?? value)}`}`;
   function tellValue(point, pin) {
     const own = suite.details(point), { entrant, task } = own;
     tell([
@@ -151,7 +152,7 @@
   }
 
   const costs = (numbers) => {
-    const all = unique(numbers).sort((a, b) => a - b), least = all[0] ?? 1, most = all.at(-1) ?? 1;
+    const all = unique(numbers.filter((nfe) => nfe > 0)).sort((a, b) => a - b), least = all[0] ?? 1, most = all.at(-1) ?? 1;
     const ticks = [];
     for (let tick = 2 ** Math.floor(Math.log2(least)); tick <= most * 1.01; tick *= 2) if (tick >= least * 0.99) ticks.push(tick);
     return { type: "log", title: { text: "evaluations of the denoiser (NFE)" }, tickvals: ticks,
@@ -160,11 +161,12 @@
 
   // The share of problems solved against evaluations
   function shares() {
-    const data = [], numbers = unique(content.values.nfe).filter((nfe) => nfe <= constants.budget);
-    for (const entrant of visible()) {
+    const data = [], list = visible();
+    const solved = list.flatMap((entrant) => lineOf(entrant).times).filter((time) => time < Infinity);
+    const starts = Math.min(constants.at[0], ...solved);  // undefined is not below infinity
+    for (const entrant of list) {
       const line = lineOf(entrant);
       const x = unique(line.times.filter((time) => time < Infinity)).sort((a, b) => a - b);
-      const starts = Math.min(...numbers);
       if (x[0] !== starts) x.unshift(starts);
       if (x.at(-1) !== constants.budget) x.push(constants.budget);
       const y = x.map(line.share);
@@ -177,7 +179,7 @@
           hovertemplate: "%{text}<extra>%{fullData.name}</extra>" }));
       }
     }
-    return { data, layout: { height: 430, xaxis: costs([...numbers, constants.budget]),
+    return { data, layout: { height: 430, xaxis: costs([starts, constants.budget]),
       yaxis: { title: { text: "share of problems solved" }, range: [-0.02, 1.02], tickformat: ".0%" } } };
   }
   charts.add(find("#ecdf"), shares, (point, pin) => {
@@ -187,13 +189,17 @@
       ["Its page has each of these runtimes, with the value, the identity and the command behind it."]], null, pin);
   });
 
-  // Error against evaluations on a task
+  // Error against evaluations on a task. A run that failed before its first evaluation is at its steps.
+  const costOf = ({ nfe, steps }) => nfe || steps;
   function errors(task, list) {
     const curves = list.map((entrant) => [entrant, suite.ran(suite.curve(task, selection.grid, entrant))]);
     const sound = curves.flatMap(([, points]) => points.filter((point) => !suite.failed(point) && point.value > 0));
     const targets = suite.chosenTargets(tasks[task].quantity, selection);
     const all = [...sound.map(({ value }) => value), ...targets];
-    const low = Math.min(...all), high = Math.max(...all), top = high * (high / low) ** 0.06, bottom = low / (high / low) ** 0.04;
+    const low = Math.min(...all), high = Math.max(...all), whole = high / low;
+    const bad = curves.flatMap(([, points]) => points.filter(suite.failed).map(costOf));
+    const most = Math.max(0, ...unique(bad).map((cost) => bad.filter((other) => other === cost).length));
+    const top = high * whole ** (0.02 + 0.045 * most), bottom = low / whole ** 0.04;
     const data = [], crossed = new Map();
     for (const [entrant, points] of curves) {
       if (!points.length) continue;
@@ -203,7 +209,7 @@
           `<br>${escaped(own.grid)} grid${own.chosen ? ` (${escaped(own.chosen)})` : ""}<br>${escaped(own.id)}, ` +
           `${escaped(own.entrant.package)} ${escaped(own.version)}`;
       });
-      const hover = (some) => ({ x: some.map(({ nfe, steps }) => nfe || steps), text: words(some), customdata: some,
+      const hover = (some) => ({ x: some.map(costOf), text: words(some), customdata: some,
         hovertemplate: "%{text}<extra>%{fullData.name}</extra>" });
       const own = points.map(suite.details);
       const trace = { ...traceOf(entrant), ...hover(points),
@@ -215,18 +221,18 @@
           arrayminus: own.map(({ value, lower }) => lower === null ? 0 : Math.min(value - lower, 0.9 * value)) };
       }
       data.push(trace);
-      const bad = points.filter(suite.failed);
+      const without = points.filter(suite.failed);
       // several at one number of evaluations are below each other
-      const heights = bad.map(({ nfe }) => {
-        crossed.set(nfe, (crossed.get(nfe) ?? -1) + 1);
-        return top * (high / low) ** (-0.04 * crossed.get(nfe));
+      const heights = without.map((point) => {
+        crossed.set(costOf(point), (crossed.get(costOf(point)) ?? -1) + 1);
+        return top / whole ** (0.045 * crossed.get(costOf(point)));
       });
-      if (bad.length) data.push(crosses(entrant, { ...hover(bad), y: heights }));
+      if (without.length) data.push(crosses(entrant, { ...hover(without), y: heights }));
     }
     const lines = targets.map((y) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, layer: "below",
       line: { width: 1, dash: "dot", color: "rgba(128,128,128,0.6)" } }));
-    const [from, to] = [Math.log10(bottom / (high / low) ** 0.03), Math.log10(top * (high / low) ** 0.04)];
-    return { data, layout: { shapes: lines, xaxis: costs(content.values.nfe.filter((nfe) => nfe > 0)),
+    const [from, to] = [Math.log10(bottom / whole ** 0.03), Math.log10(top * whole ** 0.04)];
+    return { data, layout: { shapes: lines, xaxis: costs(curves.flatMap(([, points]) => points.map(costOf))),
       yaxis: { type: "log", title: { text: escaped(title(tasks[task])) }, range: [from, to], exponentformat: "power",
         ...(to - from < 2.5 ? { dtick: "D2" } : { dtick: Math.ceil((to - from) / 6) }) } } };
   }
@@ -263,24 +269,24 @@
   find("#tasks .all").addEventListener("click", () => { allTasks = true; drawTasks(); charts.again(); });
 
   // The table
-  const COLUMNS = [["rank", "rank", true, "shown"], ["entrant", "sampler", false, "shown"], ["package", "package", false, "choice"],
-    ["order", "order", false, "shown"], ["noise", "noise", false, "hidden"], ["problems", "problems", true, "shown"],
-    ...constants.at.map((nfe) => [`solved_${nfe}`, `≤ ${nfe}`, true, "shown"]), ["runtime", "mean runtime", true, "shown"],
-    ["lower", "lower", true, "hidden"], ["upper", "upper", true, "hidden"], ["log2_runtime", "log₂", true, "hidden"],
-    ["log2_lower", "lower", true, "hidden"], ["log2_upper", "upper", true, "hidden"],
-    ["to_field", "to field", true, "shown"], ["tied", "tied", false, "hidden"], ["failed", "failed", true, "shown"], ["number", "", true, "hidden"]];
+  const COLUMNS = [["rank", "rank", true, "shown"], ["entrant", "sampler", false, "shown"], ["runtime", "mean runtime", true, "shown"],
+    ...constants.at.map((nfe) => [`solved_${nfe}`, `≤ ${nfe}`, true, "shown"]), ["problems", "problems", true, "shown"],
+    ["failed", "failed", true, "shown"], ["order", "order", false, "shown"], ["to_field", "to field", true, "shown"],
+    ["package", "package", false, "menu"], ["noise", "noise", false, "hidden"], ["lower", "lower", true, "hidden"], ["upper", "upper", true, "hidden"],
+    ["log2_runtime", "log₂", true, "hidden"], ["log2_lower", "lower", true, "hidden"], ["log2_upper", "upper", true, "hidden"],
+    ["tied", "tied", false, "hidden"], ["number", "", true, "hidden"]];
   const at = Object.fromEntries(COLUMNS.map(([name], place) => [name, place]));
   const rowOf = (line) => {
     const one = entrants[line.entrant];
-    return [line.rank, one.entrant, one.package, suite.orderOf(one), one.noise ? "yes" : "no", line.problems, ...constants.at.map(line.share),
-      2 ** line.mean, 2 ** line.lower, 2 ** line.upper, line.mean, line.lower, line.upper, line.toField, line.tied ? "yes" : "no",
-      [...line.failed.values()].reduce((sum, count) => sum + count, 0), line.entrant];
+    return [line.rank, one.entrant, 2 ** line.mean, ...constants.at.map(line.share), line.problems,
+      [...line.failed.values()].reduce((sum, count) => sum + count, 0), suite.orderOf(one), line.toField, one.package,
+      one.noise ? "yes" : "no", 2 ** line.lower, 2 ** line.upper, line.mean, line.lower, line.upper, line.tied ? "yes" : "no", line.entrant];
   };
   function special(name, value, row) {
     const entrant = row[at.number];
     if (name === "rank") return `${row[at.tied] === "yes" ? "≈ " : ""}${value}`;
     if (name.startsWith("solved")) return percent(value);
-    if (name === "runtime") return `${short(value)} ${range(row[at.lower], row[at.upper])}`;
+    if (name === "runtime") return `${short(value)}${bounded(row[at.lower], row[at.upper])}`;
     if (name === "to_field") return short(value);
     if (name === "failed") return value ? `× ${value}` : "";
     if (name !== "entrant") return undefined;
@@ -415,7 +421,7 @@
     if (line) {
       const failures = [...line.failed].map(([status, count]) => `${count} ${status}`).join(", ");
       Object.assign(facts, { rank: `${line.rank} of ${standing.lines.length}`,
-        "mean runtime": `${short(2 ** line.mean)} ${range(2 ** line.lower, 2 ** line.upper)} evaluations over ${plural(line.problems, "problem")}`,
+        "mean runtime": `${short(2 ** line.mean)}${bounded(2 ** line.lower, 2 ** line.upper)} evaluations over ${plural(line.problems, "problem")}`,
         solved: constants.at.map((nfe) => `${percent(line.share(nfe))} within ${nfe}`).join(", ") });
       if (failures) facts.failed = `× ${failures}`;
       const reasons = new Map();
@@ -501,10 +507,12 @@
     for (const [name, select] of Object.entries(fields)) select.value = selection[name];
     drawTargets();
     standing = suite.standing(selection);
-    const without = suite.chosenEntrants(selection).length - standing.lines.length;
+    const list = suite.chosenTasks(selection), others = suite.chosenEntrants(selection).filter((entrant) => !lineOf(entrant));
+    const unable = others.filter((entrant) => list.some((task) => suite.cannotRun(task, selection.grid, entrant) !== null));
+    const counted = (number, words) => number ? `; ${number} ${words}` : "";
     find(".chosen .shown").textContent = `${plural(standing.list.length, "problem")} of ` +
       `${plural(unique(standing.list.map(({ task }) => task)).length, "task")}, ${plural(standing.lines.length, "sampler")}` +
-      (without ? `; ${without} cannot run on any of them` : "");
+      counted(unable.length, "cannot run on any of them") + counted(others.length - unable.length, "have no results here");
     find("#suite").hidden = opened !== null;
     find("#entrant").hidden = opened === null;
     find("header nav").hidden = opened !== null;

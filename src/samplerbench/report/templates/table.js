@@ -30,10 +30,10 @@ function table(sheet, { columns, rows }, special = () => undefined) {
   const [head, body] = sheet.querySelector("table").children;
   let texts = rows.map((row) => searched(columns, row));
   // such a column with one value only is not shown; the CSV has it anyway
-  const CHOSEN = columns.filter(([, , , kind]) => kind === "choice").map(([name]) => name);
+  const CHOSEN = columns.filter(([, , , kind]) => kind === "choice" || kind === "menu").map(([name]) => name);
   const values = (place) => [...new Set(rows.map((row) => row[place]))];
   const shown = columns.map((_, place) => place).filter(
-    (place) => columns[place][3] !== "hidden" &&
+    (place) => !["hidden", "menu"].includes(columns[place][3]) &&
       (!CHOSEN.includes(columns[place][0]) || values(place).length > 1 || rows.length === 0));
   const things = sheet.dataset.things;
   let order = rows.map((_, place) => place), page = 0, sorted = { by: -1, up: true };
