@@ -331,6 +331,23 @@ def test_names_are_text_and_nothing_is_loaded(opened, page):
     assert severe == []
 
 
+def test_every_job_is_listed(opened, results):
+    assert set(texts(opened, "#about .jobs code")) == set(results["command"])
+
+
+def test_one_entrant_with_a_value_of_zero_is_a_page(browser, results, suite_targets, tmp_path):
+    one = results[(results["entrant"] == "unipc") & (results["grid"] == "own")].copy()
+    one.loc[one["nfe"] >= 64, ["value", "lower"]] = 0.0  # an interval from 0 to something
+    browser.get_log("browser")
+    visit(browser, write_suite_page(one, tmp_path, suite_targets))
+    assert len(find(browser, "#standings tbody tr")) == 1
+    assert not find(browser, "#compare")[0].is_displayed()
+    (curve,) = traces(browser, "#tasks .chart")
+    assert curve["x"][-1] == 128
+    assert 0 < curve["y"][-1] < min(curve["y"][:7]), "it is at the lower end of the axis"
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
 def test_it_fits_on_a_phone(opened, page):
     phone = {"width": 420, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)

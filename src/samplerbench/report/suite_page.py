@@ -68,6 +68,7 @@ def write_suite_page(
             (title, QUANTITIES.get(name, ("", title))[1], unit_title(units[name]))
             for name, title in content["titles"].items()
         ],
+        commands=sorted(content["texts"]["command"]),
         budget=standing.BUDGET,
         unsolved=int(standing.UNSOLVED),
         identity=IDENTITY,
