@@ -40,6 +40,7 @@ def test_a_panel_for_each_grid_has_the_shares_of_the_best(results, suite_targets
     times = standing.runtimes(results, suite_targets)
     figure = suite_shares(results, suite_targets)
     assert [axes.get_title() for axes in figure.axes] == ["common grid", "own grid"]
+    assert "32 to 58 problems each" in figure.get_suptitle()
     table = standing.standing(times[times["grid"] == "own"])
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == list(table["entrant"][:12])

@@ -169,6 +169,7 @@ def test_the_figure_has_the_best_dozen_and_a_click_shows_another(opened, results
         assert [y for _, y in inner] == pytest.approx([curve[x] for x, _ in inner])
     # the entrant with failures has a cross
     assert "dpmpp_3m" in {trace["name"] for trace in traces(opened) if trace["mode"] == "markers"}
+    assert texts(opened, "#shares .counts")[0].startswith("These samplers have 32 to 58 problems")
     last = table["entrant"].iloc[12]
     click(opened, f"#standings .mark[aria-label='show or hide {last}']")
     assert last in {trace["name"] for trace in traces(opened)}
@@ -384,7 +385,7 @@ def test_the_file_is_small_and_replaced(results, suite_targets, page, tmp_path):
     packed = re.search(r'id="content">(.*?)</script>', whole, re.S)[1]
     assert len(packed) < 30 * len(results)
     assert json.loads(zlib.decompress(b64decode(packed)))["tasks"]
-    (tmp_path / "suite.html").write_text("older")
+    (tmp_path / "index.html").write_text("older")
     path = write_suite_page(results.head(50), tmp_path, suite_targets)
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
 

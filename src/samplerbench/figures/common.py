@@ -215,11 +215,18 @@ QUANTITIES = {
 }
 
 
+#: Units of a suite: a short name, for an axis, and a phrase.
+UNITS = {
+    "sd": ("sd", "in standard deviations of the data"),
+    "share": ("relative", "relative to the size of the data"),
+}
+
+
 def quantity_title(quantity: str) -> str:
     """A short name of a quantity of a suite."""
     return QUANTITIES[quantity][0] if quantity in QUANTITIES else metric_title(quantity)
 
 
 def unit_title(unit: str) -> str:
-    """A unit of a quantity of a suite in words."""
-    return {"sd": "sd of the data", "share": "share of the size of the data"}.get(unit, unit)
+    """A short name of a unit of a suite."""
+    return UNITS[unit][0] if unit in UNITS else unit

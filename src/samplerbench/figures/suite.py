@@ -74,13 +74,15 @@ def suite_shares(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) 
         grids = sorted(times["grid"].unique())
         figure = Figure(figsize=sized(4.1 * len(grids), 3.6), layout="constrained")
         panels = figure.subplots(1, len(grids), sharey=True, squeeze=False)[0]
-        least = int(results.loc[results["nfe"] > 0, "nfe"].min())
+        shown = times[times["entrant"].isin(best) & times["solved"]]
+        least = float(shown["runtime"].min()) if len(shown) else 1.0
         for axes, grid in zip(panels, grids, strict=True):
             own = times[times["grid"] == grid]
             for name, curve in shares(own[own["entrant"].isin(best)]).groupby("entrant"):
                 style = styles[str(name)]
-                x = np.concatenate([[least], curve["nfe"], [BUDGET]])
-                y = np.interp(x, curve["nfe"], curve["share"], left=0.0)
+                rises = np.diff(curve["share"], prepend=0.0) > 0
+                x = np.concatenate([[least], curve["nfe"][rises], [BUDGET]])
+                y = np.concatenate([[0.0], curve["share"][rises], curve["share"][-1:]])
                 axes.plot(x, y, **style.line, drawstyle="steps-post", ms=3.5, lw=1.2)
                 if (grid, name) in bad:
                     axes.plot([1.1 * BUDGET], [y[-1]], color=style.colour, marker="x", mew=1.6)
@@ -88,16 +90,20 @@ def suite_shares(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) 
             axes.set_xlabel("evaluations (NFE)")
             label_log_axis(axes, [2.0**k for k in range(2, 8)], 0.8 / len(grids))
             axes.set_ylim(-0.02, 1.03)
-        panels[0].set_ylabel("share of problems solved")
+        panels[0].set_ylabel("share of its problems solved")
         panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
-        add_legend(figure, _handles(best, styles))
+        add_legend(figure, _handles(best, styles, results))
         problems = times.drop_duplicates([*TASK, "target"])
         entrants = times["entrant"].nunique()
-        subtitle(
-            figure,
+        text = (
             f"{len(problems)} problems of {len(problems.drop_duplicates(TASK))} tasks; "
-            f"the best {len(best)} of {entrants} samplers; ×: some runs failed or diverged",
+            f"the best {len(best)} of {entrants} samplers; ×: some runs failed or diverged"
         )
+        counts = times[times["entrant"].isin(best)].groupby(["grid", "entrant"]).size()
+        if counts.nunique() > 1:
+            text += f"\n{counts.min()} to {counts.max()} problems each: without those of tasks on "
+            text += "which a sampler cannot run"
+        subtitle(figure, text)
     return figure
 
 
@@ -137,7 +143,7 @@ def suite_tasks(
             label_log_axis(axes, [2.0**k for k in range(2, 8)], 0.8 / columns)
         for axes in panels[max(0, len(tasks) - columns) : len(tasks)]:
             axes.set_xlabel("evaluations (NFE)")
-        add_legend(figure, _handles(best, styles))
+        add_legend(figure, _handles(best, styles, results))
         subtitle(
             figure,
             f"{grid} grid; the best {len(best)} of {times['entrant'].nunique()} samplers over all "
@@ -199,8 +205,13 @@ def _failed(results: pd.DataFrame) -> set[tuple[str, str]]:
     return set(zip(bad["grid"], bad["entrant"], strict=True))
 
 
-def _handles(names: Sequence[str], styles: Mapping[str, CurveStyle]) -> list[Line2D]:
+def _handles(
+    names: Sequence[str], styles: Mapping[str, CurveStyle], results: pd.DataFrame
+) -> list[Line2D]:
+    """The legend: names without the version of their package, and not too long."""
+    versions = dict(zip(results["entrant"], results["version"], strict=True))
+    labels = [" ".join(word for word in name.split() if word != versions[name]) for name in names]
     return [
-        Line2D([], [], label=shorten(name, _LONGEST, placeholder=" …"), **styles[name].line)
-        for name in names
+        Line2D([], [], label=shorten(label, _LONGEST, placeholder=" …"), **styles[name].line)
+        for name, label in zip(names, labels, strict=True)
     ]

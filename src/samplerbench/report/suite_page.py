@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from samplerbench.bench.suite import standing
 from samplerbench.errors import require
-from samplerbench.figures.common import QUANTITIES, quantity_title, unit_title
+from samplerbench.figures.common import QUANTITIES, UNITS, quantity_title, unit_title
 from samplerbench.files import write_atomically
 from samplerbench.report.charts import PALETTE
 from samplerbench.report.page import filled
 
 #: The name of the page's file.
-PAGE = "suite.html"
+PAGE = "index.html"
 #: The digits of an identity on the page; results.parquet has all.
 IDENTITY = 10
 #: Entrants whose curves are shown at first.
@@ -65,7 +65,11 @@ def write_suite_page(
         problems=problems,
         values=len(content["values"]["task"]),
         quantities=[
-            (title, QUANTITIES.get(name, ("", title))[1], unit_title(units[name]))
+            (
+                title,
+                QUANTITIES.get(name, ("", title))[1],
+                UNITS.get(units[name], ("", f"in {units[name]}"))[1],
+            )
             for name, title in content["titles"].items()
         ],
         commands=sorted(content["texts"]["command"]),

@@ -180,7 +180,7 @@
       }
     }
     return { data, layout: { height: 430, xaxis: costs([starts, constants.budget]),
-      yaxis: { title: { text: "share of problems solved" }, range: [-0.02, 1.02], tickformat: ".0%" } } };
+      yaxis: { title: { text: "share of its problems solved" }, range: [-0.02, 1.02], tickformat: ".0%" } } };
   }
   charts.add(find("#ecdf"), shares, (point, pin) => {
     const entrant = +point.data.legendgroup, line = lineOf(entrant);
@@ -336,6 +336,9 @@
   function drawChips() {
     const list = visible();
     find("#shares .chips").replaceChildren(...chips(list));
+    const counts = unique(list.map((entrant) => lineOf(entrant).problems)).sort((a, b) => a - b);
+    find("#shares .counts").textContent = counts.length < 2 ? "" : `These samplers have ${counts[0]} to ${counts.at(-1)} problems: ` +
+      "a task on which a sampler cannot run does not count for it. A ratio of two samplers is over the problems of both.";
     const add = element("select");
     add.setAttribute("aria-label", "show another sampler");
     add.append(new Option("show another sampler …", ""));
