@@ -209,3 +209,29 @@ def score_title(denoiser: str) -> str:
     # with several settings: "guided 2", "corrupted 0.3 noise"
     several = f"{kind} score: {settings}" if settings else f"{kind} score"
     return names.get(denoiser, several)
+
+
+#: The quantities of a suite: a short name for an axis, and what it is.
+QUANTITIES = {
+    "paired": ("paired distance", "root mean square distance to the converged run, same starts"),
+    "kl_law": ("KL divergence", "KL divergence of the output's law from the law of the data"),
+    "w2_law_gaussian": ("W₂ of Gaussian laws", "W₂ of the output's law to the law of the data"),
+    "w_output_1d": ("W₂ on a line", "W₂ of the output's law to the law of the data"),
+}
+
+
+#: Units of a suite: a short name, for an axis, and a phrase.
+UNITS = {
+    "sd": ("sd", "in standard deviations of the data"),
+    "share": ("relative", "relative to the size of the data"),
+}
+
+
+def quantity_title(quantity: str) -> str:
+    """A short name of a quantity of a suite."""
+    return QUANTITIES[quantity][0] if quantity in QUANTITIES else metric_title(quantity)
+
+
+def unit_title(unit: str) -> str:
+    """A short name of a unit of a suite."""
+    return UNITS[unit][0] if unit in UNITS else unit

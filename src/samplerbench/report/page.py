@@ -38,8 +38,8 @@ from samplerbench.version import __version__
 
 MOST_CHARTS = 60
 #: A column of a table: its name, its title, whether it has numbers, and one of "shown"; "choice"
-#: (shown, with a menu if it has several values); "hidden" (only for the filter, the charts and the
-#: CSV).
+#: (shown, with a menu if it has several values); "menu" (only that menu); "hidden" (only for the
+#: filter, the charts and the CSV).
 Column = tuple[str, str, bool, str]
 _COLUMNS: tuple[Column, ...] = (
     ("name", "sampler", False, "shown"),
@@ -82,14 +82,6 @@ def _difference_columns(labels: tuple[str, str]) -> tuple[Column, ...]:
 
 def render(report: Report) -> str:
     """The page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("samplerbench.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["arxiv"] = _with_links
     charts = list(_charts(report))
     notes = list(report.notes)
     if len(charts) > MOST_CHARTS:
@@ -111,17 +103,40 @@ def render(report: Report) -> str:
         "differences": _differences(report.comparison),
         "distances": {"floors": bands, "order": in_order(finished), "palette": PALETTE},
     }
-    return environment.get_template("report.html.jinja").render(
-        asset=_asset,
+    return filled(
+        "report.html.jinja",
+        content,
         report=report,
         notes=notes,
         sections=sections,
         floors=bands,
         sources=sources([entry.config for entry in report.entries]),
         comparison=report.comparison,
+    )
+
+
+def filled(template: str, content: Mapping[str, Any], **words: Any) -> str:
+    """A page that needs no other file.
+
+    Args:
+        template: a file of `templates`.
+        content: for its scripts, as values of JSON.
+        words: for the template.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("samplerbench.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["arxiv"] = _with_links
+    return environment.get_template(template).render(
+        asset=_asset,
         version=__version__,
         plotly=_packed(_plotly()),
         content=_packed(json.dumps(content, ensure_ascii=False, default=_plain).encode()),
+        **words,
     )
 
 
@@ -138,7 +153,7 @@ def _plotly() -> bytes:
 
 def _packed(data: bytes) -> str:
     """Data for a script element: compressed, in characters that are not markup."""
-    return b64encode(zlib.compress(data, 3)).decode()
+    return b64encode(zlib.compress(data, 6)).decode()
 
 
 def _plain(value: Any) -> Any:
