@@ -83,9 +83,8 @@ def main(words: list[str]) -> None:
     require_carried(sweep, others, strength)
     if suffix == ".yaml":
         count = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
-        require(
-            count == 1, "out", out, f"a .json file: a .yaml has one design, and this is {count}"
-        )
+        allowed = f"a .json file: a .yaml file has one design, and there are {count}"
+        require(count == 1, "out", out, allowed)
     _, designs = designed(sweep, cache)
     print_designs(designs, console())
     elsewhere = carried(sweep, recipe, designs, others, strength)
