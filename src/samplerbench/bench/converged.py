@@ -34,7 +34,7 @@ from samplerbench.samplers.base import final_state
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: The flow ends below this κ in units of sd: the step from there to the data moves by about as much.
+#: The flow ends below this κ in units of sd; the step from there to the data moves by as much.
 LEAST_NOISE = 1e-4
 #: Steps of the flow above the noise of a path, where it is nearly straight.
 DOWN = 50

@@ -64,7 +64,7 @@ def entry_of(folder: Path, suite: str, command: str) -> Path:
     samplers = {
         sampler_name(name, settings_text(sampler)): sampler
         for path in find_runs(folder)
-        for name, sampler in _samplers(open_run(path).config)
+        for name, sampler in samplers_of(open_run(path).config)
     }
     own = {name: samplers[name] for name in sorted({*results["entrant"]})}
     about = {"suite": suite, "command": command, "samplers": about_samplers(own)}
@@ -93,10 +93,11 @@ def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _entrants(config: DictConfig) -> dict[tuple[str, str], Entrant]:
     """By the name and the settings of a row."""
-    return {(name, settings_text(one)): _entrant(one) for name, one in _samplers(config)}
+    return {(name, settings_text(one)): _entrant(one) for name, one in samplers_of(config)}
 
 
-def _samplers(config: DictConfig) -> Iterator[tuple[str, Sampler]]:
+def samplers_of(config: DictConfig) -> Iterator[tuple[str, Sampler]]:
+    """The samplers of a config, by name."""
     for name, node in chosen_nodes(config, "sampler").items():
         for sampler in construct_grid(node, f"sampler.{name}"):
             yield name, sampler

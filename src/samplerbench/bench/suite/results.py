@@ -8,6 +8,9 @@ data, s = (tr Cov(x₀))^½, or nats:
     w2_law_gaussian   exact W₂ to a Gaussian law, /s
     kl_law            KL divergence from the law, in nats
 
+On a line the flow is an increasing map. If that of a sampler increases too, its paired distance is
+W₂, and otherwise it is an upper bound. So there it counts as `w_output_1d`.
+
 A sampler with noise follows no flow, so it takes part where the law of its output is known exactly:
 on a line, and on Gaussians.
 """
@@ -91,6 +94,7 @@ def job_results(cells: pd.DataFrame, about: About) -> pd.DataFrame:
             unit, scale = "nats", 1.0
         if quantity == "paired":  # in units of the deviation of one coordinate
             scale = math.sqrt(about.dim)
+            quantity = "w_output_1d" if about.dim == 1 else quantity
         value = cell["value"] / scale
         half = _half(cell) / scale
         rows.append(
