@@ -205,8 +205,9 @@ def _written(folders: Sequence[Path], place: Path) -> None:
     for (grid, noise), rows in solved.groupby(["grid", "noise"], sort=True):
         table = standing(rows)
         kind = "with" if noise else "without"
-        title = f"Samplers {kind} noise, {grid} grid: the first {min(PRINTED, len(table))} of {len(table)}"
-        _print(title, table.head(PRINTED))
+        first = table.head(PRINTED)
+        of = f"the first {len(first)} of {len(table)}"
+        _print(f"Samplers {kind} noise, {grid} grid: {of}", first)
     for path in write_suite_figures(results, place, TARGETS):
         print(f"figure:  {shown(path)}")
     print(f"page:    {shown(write_suite_page(results, place, TARGETS))}")
