@@ -63,6 +63,7 @@ NEEDS = {
     ("metric", "w_law_1d"): LINE,
     ("metric", "w_output_1d"): LINE,
     ("metric", "kl_paths"): ["sampler=ancestral"],
+    ("metric", "paired"): ["sampler=heun", "denoiser=oracle"],
     ("metric", "log_z"): ["sampler=smc", "denoiser=oracle"],
     ("metric", "w2_law_gaussian"): SPECTRUM,
     ("metric", "kl_law_gaussian"): [*SPECTRUM[:2], "law=gaussian_twin"],

@@ -103,7 +103,7 @@ def _run(words: Sequence[str]) -> int:
         names = [name for name in names if noisy or not name.startswith(ONLY_NOISY)]
     default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
     if entry:
-        default = f"multirun/suite-{VERSION}-{entry[0].strip('[]').replace(',', '-')}"
+        default += f"-{entry[0].strip('[]').replace(',', '-')}"
     places = [word.partition("=")[2] for word in own if word.startswith("hydra.sweep.dir=")]
     folder = Path(places[-1] if places else default)
     grids = "null" if quick else f"null,[{','.join(OWN_GRIDS)}]"
