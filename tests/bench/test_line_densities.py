@@ -153,7 +153,7 @@ SAMPLED = [DDIM(0.4), DDPMLarge(), SDEDPMpp2M(), EDMChurn(), PredictorCorrector(
 
 def distance_from_samples(sampler, blocks, size):
     """The Kolmogorov-Smirnov distance of samples from the law, times √n."""
-    levels, oracle = KARRAS(EDM(10.0), 5), LAW.oracle(EDM(10.0))
+    levels, oracle = KARRAS(EDM(10.0), 3), LAW.oracle(EDM(10.0))
     nodes = carried(sampler, levels)
     parts = []
     for block in range(blocks):
