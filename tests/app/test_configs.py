@@ -65,6 +65,7 @@ NEEDS = {
     ("metric", "w_law_1d"): LINE,
     ("metric", "w_output_1d"): LINE,
     ("metric", "kl_paths"): ["sampler=ancestral"],
+    ("metric", "log_z"): ["sampler=smc", "denoiser=oracle"],
     ("metric", "w2_law_gaussian"): SPECTRUM,
     ("metric", "kl_law_gaussian"): [*SPECTRUM[:2], "law=gaussian_twin"],
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
@@ -73,7 +74,18 @@ NEEDS = {
     ("dataset", "ill_conditioned"): ["metric=sliced", "denoiser=oracle"],
     ("dataset", "gaussian_mixture"): ["dataset.means=[[0,0],[3,1]]"],
     **{("dataset", name): CHAINS for name in ("funnel", "banana", "many_well")},
-    **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "hmc", "underdamped")},
+    **{
+        ("sampler", name): ["denoiser=oracle"]
+        for name in (
+            "ula",
+            "mala",
+            "hmc",
+            "replica_exchange",
+            "annealed_importance",
+            "smc",
+            "underdamped",
+        )
+    },
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
     **{("sampler", peer): ["denoiser=oracle"] for peer in ("azula", "diffusers", "k_diffusion")},

@@ -116,7 +116,7 @@ def test_a_file_that_was_made_meanwhile_is_kept(run, monkeypatch):
     def slow(array, *_):
         with open("x.npy", "w") as other:
             other.write("somebody's")
-        return sampling.SamplingCost(1, 0.0, 0)
+        return sampling.SamplingCost(1, 1, 0.0, 0)
 
     monkeypatch.setattr(sampling, "sample_into", slow)
     with pytest.raises(InvalidSetting, match="created meanwhile"):

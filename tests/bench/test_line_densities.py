@@ -37,6 +37,7 @@ from samplerbench.metrics.kl_law import KLLaw
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.metrics.tv_law import TVLaw
 from samplerbench.metrics.w_output_1d import WOutput1D
+from samplerbench.samplers.annealed_importance import AnnealedImportance
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.base import Sampler, Step, final_state
 from samplerbench.samplers.ddim import DDIM
@@ -48,9 +49,11 @@ from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.hmc import HMC
 from samplerbench.samplers.mala import MALA
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
+from samplerbench.samplers.replica_exchange import ReplicaExchange
 from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.sa_solver import SASolver
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
+from samplerbench.samplers.smc import SMC
 from samplerbench.samplers.ula import ULA
 from samplerbench.samplers.underdamped import Underdamped
 from samplerbench.verify.exact_law import output_law
@@ -108,9 +111,10 @@ def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
         )
         checked += 1
     assert checked > 12
-    # they reject, keep a velocity, draw noise whose width depends on the state, or remember
+    # they weigh, reject, keep a velocity, draw noise whose width depends on the state, or remember
     # more than the last state and x̂₀
-    assert refused == {ERSDE, HMC, MALA, PredictorCorrector, SASolver, Underdamped}
+    weighting, rejecting = {AnnealedImportance, SMC}, {HMC, MALA, ReplicaExchange}
+    assert refused == weighting | rejecting | {ERSDE, PredictorCorrector, SASolver, Underdamped}
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])

@@ -35,6 +35,7 @@ SOUND = Row(
     eta=0.0,
     steps=4,
     nfe=4,
+    rounds=4,
     seed=0,
     data_seed=0,
     train_seed=0,
@@ -71,7 +72,7 @@ def make_rows(
     """Distances 1 + eta + 4/N + shift over a floor of 1; all cells share their noise."""
     noise = np.random.default_rng(seed).normal(0, 0.05, (2, repetitions))
     law = dict.fromkeys(("start", "sampler", "schedule", "grid", "final", "network"), "")
-    law |= {"denoiser": "law", "objective": "", "target": "", "steps": 0, "nfe": 0}
+    law |= {"denoiser": "law", "objective": "", "target": "", "steps": 0, "nfe": 0, "rounds": 0}
     rows = [
         replace(SOUND, **law, eta=float("nan"), repetition=r, value=1 + noise[0, r])
         for r in range(repetitions)
@@ -83,6 +84,7 @@ def make_rows(
             sampler_settings=json.dumps({"eta": eta}),
             steps=n,
             nfe=n,
+            rounds=n,
             seed=seed,
             repetition=r,
             value=1 + eta + 4 / n + shift + noise[1, r],

@@ -14,6 +14,7 @@ import torch
 
 from samplerbench.core.schedules import DDPMTable, GeometricVE, Rectified, VPLinear
 from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.annealed_importance import AnnealedImportance
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ddpm_optimal import DDPMOptimal
@@ -23,12 +24,15 @@ from samplerbench.samplers.er_sde import ERSDE
 from samplerbench.samplers.flow_sde import FlowSDE
 from samplerbench.samplers.hmc import HMC
 from samplerbench.samplers.mala import MALA
+from samplerbench.samplers.picard import Picard
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
+from samplerbench.samplers.replica_exchange import ReplicaExchange
 from samplerbench.samplers.restart import Restart
 from samplerbench.samplers.rk2 import RK2
 from samplerbench.samplers.sa_solver import SASolver
 from samplerbench.samplers.sde_dpmpp_1 import SDEDPMpp1
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
+from samplerbench.samplers.smc import SMC
 from samplerbench.samplers.ula import ULA
 from samplerbench.samplers.underdamped import Underdamped
 from samplerbench.verify.contract import broken
@@ -143,11 +147,25 @@ BAD = [
     (Restart, {"repeats": -1}, "at least 0"),
     (Restart, {"restart_steps": 1}, "at least 2"),
     (Restart, {"restart_max": 0.05}, "above restart_min=0.06 and finite"),
+    (Picard, {"rule": "heun"}, "ddim or euler"),
+    (Picard, {"window": 0}, "at least 1"),
+    (Picard, {"tolerance": -1.0}, "at least 0 and finite"),
     (FlowSDE, {"diffusion": "linear"}, "sigma or sine"),
     (FlowSDE, {"scale": -1.0}, "at least 0 and finite"),
     (DDPMOptimal, {"covariance": "isotropic"}, "full or diagonal"),
     (HMC, {"step_size": 0.0}, "positive and finite"),
     (HMC, {"leapfrog": 0}, "at least 1"),
+    (ReplicaExchange, {"step_size": 0.0}, "positive and finite"),
+    (ReplicaExchange, {"leapfrog": 0}, "at least 1"),
+    (ReplicaExchange, {"replicas": 0}, "at least 1"),
+    (ReplicaExchange, {"temperature": 1.0}, "above 1 and finite"),
+    (SMC, {"particles": 0}, "at least 1"),
+    (SMC, {"resample_below": 1.5}, "between 0 and 1"),
+    (AnnealedImportance, {"particles": 0}, "at least 1"),
+    (AnnealedImportance, {"step_size": 0.0}, "positive and finite"),
+    (AnnealedImportance, {"leapfrog": 0}, "at least 1"),
+    (AnnealedImportance, {"std": 0.0}, "positive and finite"),
+    (AnnealedImportance, {"resample_below": -0.1}, "between 0 and 1"),
     (RK2, {"alpha": 0.0}, "above 0 and at most 1"),
     (RK2, {"alpha": 1.5}, "above 0 and at most 1"),
     (DormandPrince, {"rtol": 0.0}, "positive and finite"),

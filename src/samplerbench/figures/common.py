@@ -127,6 +127,7 @@ _METRICS = {
     "kl_law": "KL divergence from the law, nats",
     "kl_law_gaussian": "KL divergence from the law, nats",
     "kl_paths": "upper bound of the KL divergence (paths), nats",
+    "log_z": "error of ln Z, nats",
     "tv_law": "total variation distance",
     "within_mode": "W₂ within the modes",
     "mode_weights": "error of the modes' weights",
@@ -144,6 +145,7 @@ _WHOLE = {
     "kl_law",
     "kl_law_gaussian",
     "kl_paths",
+    "log_z",
     "within_mode",
     "mode_weights",
     "moments",
@@ -203,4 +205,7 @@ def repetitions(counts: Iterable[int]) -> str:
 def score_title(denoiser: str) -> str:
     """The name of a denoiser's score, for a title or a legend."""
     names = {"oracle": "exact score", "empirical": "training set's score"}
-    return names.get(denoiser, f"{denoiser} score")
+    kind, _, settings = denoiser.partition(" ")
+    # with several settings: "guided 2", "corrupted 0.3 noise"
+    several = f"{kind} score: {settings}" if settings else f"{kind} score"
+    return names.get(denoiser, several)

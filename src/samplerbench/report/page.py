@@ -48,6 +48,7 @@ _COLUMNS: tuple[Column, ...] = (
     ("start", "start", False, "choice"),
     ("steps", "N", True, "shown"),
     ("nfe", "NFE", True, "shown"),
+    ("rounds", "rounds", True, "shown"),
     ("mean", "mean", True, "shown"),
     ("half", "± 95 %", True, "hidden"),
     ("floor", "floor", True, "shown"),
@@ -104,10 +105,10 @@ def render(report: Report) -> str:
     ]
     content = {
         "figures": [chart.figure for chart in charts[:MOST_CHARTS]],
-        "data": _sheet((*_COLUMNS, *_SEED_COLUMNS), report.lines),
+        "data": _sheet((*_columns(report.lines), *_SEED_COLUMNS), report.lines),
         "curves": None
         if report.curves["curve"].nunique() == finished["curve"].nunique()
-        else _sheet(_COLUMNS, report.curves),
+        else _sheet(_columns(report.curves), report.curves),
         "differences": _differences(report.comparison),
         "distances": {"floors": bands, "order": in_order(finished), "palette": PALETTE},
     }
@@ -155,6 +156,14 @@ def _charts(report: Report) -> Iterator[Chart]:
         yield from waterfalls(parts, label if len(report.entries) > 1 else "")
     yield from report.panels
     yield from heat_maps(report.curves)
+
+
+def _columns(lines: pd.DataFrame) -> Sequence[Column]:
+    """The columns of lines; rounds are hidden where they are the evaluations."""
+    shown = (lines["rounds"] != lines["nfe"]) & lines["nfe"].notna()
+    hidden: Column = ("rounds", "rounds", True, "hidden")
+    keep = shown.any()
+    return [one if keep or one[0] != "rounds" else hidden for one in _COLUMNS]
 
 
 def _sheet(columns: Sequence[Column], lines: pd.DataFrame) -> Mapping[str, Any]:

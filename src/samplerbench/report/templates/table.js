@@ -13,6 +13,7 @@ function written(value, last, power) {
   if (power >= 6 || power < -4) text = value.toExponential(Math.max((value ? exponent(value) : power) - last, 0));
   return +text === 0 ? text.replace("-", "") : text;
 }
+const SIGNED = /^log_z\b/;  // metrics of any sign, as in bench/rounding.py
 function interval(value, half, isDistance) {
   const sign = !isDistance && value > 0 ? "+" : "";
   if (value === null || half === null || half === 0) return sign + number(value);
@@ -49,7 +50,7 @@ for (const sheet of document.querySelectorAll(".sheet")) {
     for (const place of shown) {
       const [name, , numeric] = columns[place];
       let text = numeric ? number(row[place]) : row[place], kind = numeric ? "number" : "";
-      if (name === "mean" || name === "difference") text = interval(row[place], row[at.half], name === "mean");
+      if (name === "mean" || name === "difference") text = interval(row[place], row[at.half], name === "mean" && !SIGNED.test(row[at.measure]));
       if (name === "verdict") {
         kind = "verdict " + (kinds.find(([start]) => text.startsWith(start)) || ["", "none"])[1];
       }
