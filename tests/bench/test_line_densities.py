@@ -84,7 +84,7 @@ def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
     for sampler in all_samplers:
         if not sampler.stochastic or sampler.brings_levels:
             continue
-        moving = karras(schedule, 4, noise_max=5.0, noise_min=0.1)
+        moving = karras(schedule, 6, noise_max=5.0, noise_min=0.1)
         levels = hold(schedule, 4, noise=0.5) if sampler.holds else moving
         try:
             nodes = carried(sampler, levels, law, schedule, q)
