@@ -12,6 +12,7 @@ import re
 import zlib
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def filled(template: str, content: Mapping[str, Any], **words: Any) -> str:
     return environment.get_template(template).render(
         asset=_asset,
         version=__version__,
-        plotly=_packed(_plotly()),
+        plotly=_plotly(),
         content=_packed(json.dumps(content, ensure_ascii=False, default=_plain).encode()),
         **words,
     )
@@ -145,10 +146,11 @@ def _asset(name: str) -> Markup:
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
-def _plotly() -> bytes:
-    """The script of plotly; its Python package is slow to import, so it is not used."""
+@cache  # the script has 4 MB, and every page has it
+def _plotly() -> str:
+    """The script of plotly, packed; its Python package is slow to import, so it is not used."""
     (folder,) = getattr(find_spec("plotly"), "submodule_search_locations", None) or ("",)
-    return (Path(folder) / "package_data" / "plotly.min.js").read_bytes()
+    return _packed((Path(folder) / "package_data" / "plotly.min.js").read_bytes())
 
 
 def _packed(data: bytes) -> str:
