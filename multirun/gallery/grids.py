@@ -206,6 +206,7 @@ def interval(values: np.ndarray) -> list[float]:
 def figure(panels: list[dict[str, Any]]) -> Figure:
     """A panel for each data set and number of evaluations; a line for each sampler."""
     names = list(dict.fromkeys(panel["data"] for panel in panels))
+    learned = " and a trained U-Net" if LEARNED in names else ""
     with mpl.rc_context(styled()):
         drawn = Figure(figsize=sized(2.9 * len(names), 6.2), layout="constrained")
         axes = drawn.subplots(len(NFE), len(names), squeeze=False, sharex=True)
@@ -230,7 +231,7 @@ def figure(panels: list[dict[str, Any]]) -> Figure:
         drawn.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         subtitle(
             drawn,
-            "Exact denoisers and a trained U-Net, σ from 10, prior start. "
+            f"Exact denoisers{learned}, σ from 10, prior start. "
             "Common grid: Karras (ρ = 5, σ_min = .02).\n"
             "Own: the best of all grids and of designed levels, chosen on training starts and "
             "measured on others; bars: 95 % intervals",
