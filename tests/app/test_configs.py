@@ -79,7 +79,7 @@ NEEDS = {
             "mala",
             "hmc",
             "replica_exchange",
-            "annealed_importance",
+            "ais",
             "smc",
             "underdamped",
         )
