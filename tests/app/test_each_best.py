@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import samplerbench as sb
+from samplerbench.app.job import build
 from samplerbench.app.job import run as job_run
 from samplerbench.bench import best_grids
 from samplerbench.bench.best_grids import CHOICES
@@ -85,9 +86,16 @@ def test_a_run_without_its_choices_is_refused_in_one_line(best, command, capsys,
     [
         (["grids=best"], "grids=best: must be null or each-best"),
         (["grids=each-best", "grid=designed"], "null beside grid=designed"),
+        (["grids=each-best", "sampler=ancestral", "n_reference=20"], "too few data to compare"),
+        (["grids=each-best"], "heun runs on none: "),
     ],
 )
-def test_bad_values_are_one_line(command, words, message, capsys):
-    assert command("experiment=tiny", "logger=none", "sampler=heun", *words) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+def test_bad_values_are_one_line(command, words, message, capsys, monkeypatch):
+    words = words if "sampler=ancestral" in words else ["sampler=heun", *words]
+    grids = {"karras": sb.grid("karras", noise_max=1e9)}
+    monkeypatch.setattr(build, "racing_grids", lambda sweep: grids)
+    assert command("experiment=tiny", "logger=none", *words) == 2
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
     assert message in line
+    assert "run:" not in said.out  # before any work

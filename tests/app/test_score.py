@@ -156,7 +156,7 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
     ("words", "message"),
     [
         (["dataset=grid_mixture"], "score=no file"),
-        (["nothing.npy"], "path=nothing.npy: must be a file"),
+        (["nothing.npy"], "^nothing.npy: must be a file"),
         (["{good}", "dataset=four_well", "metric=sliced"], "2 columns: must be 1 columns"),
         (["{good}"], "dataset=: must be given, or reference=FILE"),
         (["{good}", "dataset=grid_mixture", "metric=w_law_1d"], "needs 1-D data"),
@@ -381,7 +381,7 @@ def test_the_chains_of_arviz_name_their_axes(chains, capsys):
         found.append(lines(capsys)[2].split(maxsplit=1)[1])
     assert len(set(found)) == 1
     for words, message in (
-        (["fit.nc"], "3 columns: must be 2 columns"),
+        (["fit.nc"], "3 columns: must be 2 columns, as the data have; columns=NAME,NAME chooses"),
         (["fit.nc", "layout=draw,chain"], "must be left out: fit.nc names its axes"),
         (["fit.nc", "columns=nu"], r"columns=nu: must be some of theta\.0, theta\.1, mu"),
         (["empty.nc"], "NetCDF with a group posterior, as ArviZ writes it: .*group not found"),

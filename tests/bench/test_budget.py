@@ -371,8 +371,14 @@ def test_impossible_budgets_are_refused(tmp_path):
         (lambda: budget(law, [("restart", Restart())]), r"sampler=restart: must be one that"),
         (lambda: Budget(replace(sweep, denoisers={"learned": oracle})), "oracle"),
         (
-            lambda: Budget(replace(sweep, denoisers={"oracle": oracle, "guided 2": oracle})),
-            r"denoiser=\['guided 2'\]: must be oracle, learned or empirical in an error budget",
+            lambda: Budget(replace(sweep, denoisers=dict.fromkeys(["oracle", "a", "b"], oracle))),
+            r"denoiser=\['a', 'b'\]: must be one score beside oracle",
+        ),
+        (
+            lambda: Budget(
+                replace(sweep, denoisers=dict.fromkeys(["oracle", "empirical", "a"], oracle))
+            ),
+            r"denoiser=.*: must be without empirical",
         ),
         (lambda: Budget(replace(sweep, starts={"prior": Prior()})), "exact"),
         # an even start and a random one have different floors; that is no mismatch

@@ -10,7 +10,7 @@ import torch
 from samplerbench.bench import criteria
 from samplerbench.bench.criteria import CRITERIA, Problem, Targets, converged
 from samplerbench.bench.design import DESIGNED, Space, design, gain_of, ratios, standard_grids
-from samplerbench.core.grids import Truncated, karras, log_snr, tangent
+from samplerbench.core.grids import Truncated, karras, log_snr, tangent, uniform
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM, GeometricVE, Rectified, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Prior, Sobol
@@ -233,6 +233,14 @@ def test_a_converged_run_has_converged():
     finer, _ = converged(replace(problem, levels=log_snr(PATH, 9, noise_min=0.005)), x, 1e9)
     assert (out - finer).abs().max() < 1e-2 * problem.scale
     assert spent >= 50 * (97 + 197)
+
+
+def test_a_converged_run_does_not_end_where_a_grid_of_few_steps_ends():
+    few = Problem(Heun(), LAW.oracle(PATH), LAW, Exact(), uniform(PATH, 3))
+    x = few.draw("x", 50)
+    out, _ = converged(few, x, few.scale)
+    finer, _ = converged(replace(few, levels=KARRAS(PATH, 3)), x, few.scale)
+    assert (out - finer).abs().max() < 2e-3 * few.scale
 
 
 def test_a_twin_is_designed_exactly():

@@ -43,6 +43,8 @@ from samplerbench.samplers.rk4 import RK4
 AGREE = 1e-3
 #: The first and the largest number of steps of a converged run.
 FIRST_RK4, MOST_RK4 = 25, 800
+#: A last level of a grid, in units of sd, that is too large to tell where a converged run ends.
+_LARGE = 0.05
 #: Added to the loss of a start whose volume is turned over: the map is not one-to-one there.
 _TURNED = 10.0
 
@@ -348,12 +350,16 @@ def converged(problem: Problem, x: Tensor, scale: float) -> tuple[Tensor, int]:
 
 
 def _ends(problem: Problem) -> tuple[float, float, float]:
-    """The first time, and ln of the largest and the lowest κ of a converged run."""
+    """The first time, and ln of the largest and the lowest κ of a converged run.
+
+    The lowest one is a tenth of the last one of the grid, and at most .005 sd.
+    """
     schedule, rows = problem.model.schedule, problem.levels.rows
     first, last = rows[0], rows[-1 if problem.plain else -2]
     top = min(first.sigma / first.alpha, MOST_NOISE) if first.alpha > 0 else MOST_NOISE
     end = last.sigma / last.alpha
-    low = end if problem.plain else max(schedule.noise_range[0], end / 10)
+    fine = min(end, _LARGE * problem.scale) / 10  # grids of few steps may end at much noise
+    low = end if problem.plain else max(schedule.noise_range[0], fine)
     return first.t, math.log(top), math.log(low)
 
 

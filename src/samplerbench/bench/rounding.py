@@ -17,6 +17,11 @@ SIGNED = {"log_z"}
 _LARGE, _SMALL = 1e6, 1e-4
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 step, 2 steps."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def plain(value: float, digits: int = 3) -> str:
     """A number without an interval, rounded to `digits` significant digits."""
     if not math.isfinite(value):

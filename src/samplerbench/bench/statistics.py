@@ -96,6 +96,25 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
     return pd.concat([ok[law], rows], ignore_index=True), beyond
 
 
+def varied_setting(table: pd.DataFrame) -> str | None:
+    """The numeric setting of at least three values, if cells differ only in it and in denoisers.
+
+    Args:
+        table: rows of the results store.
+    """
+    cells = table[table["denoiser"] != "law"]
+    if any(cells[name].nunique() != 1 for name in ("sampler", "start", "steps")):
+        return None
+    values = [json.loads(text) for text in cells["sampler_settings"].unique() if text]
+    varied = [key for key in values[0] if len({str(one.get(key)) for one in values}) > 1]
+    numeric = all(_is_number(one.get(key)) for one in values for key in varied)
+    return varied[0] if len(varied) == 1 and numeric and len(values) >= 3 else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One line per cell: mean, sd, count, the interval [lower, upper], nfe, rounds, seconds, names.
 

@@ -57,6 +57,7 @@ from samplerbench.metrics.base import (
     exact_names,
 )
 from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.samplers.peers import Peer
 
 T = TypeVar("T")
 #: The levels of more steps would fill the memory.
@@ -411,7 +412,10 @@ class Sweep:
             yield x[: self.n_samples - block * self.block]
 
     def beginning(self, cell: Cell, levels: Levels, block: int) -> tuple[Tensor, Noise]:
-        """The first states of a block, shape (block, dim), and the noise of its sampler."""
+        """The first states of a block, shape (rows, dim), and the noise of its sampler.
+
+        There are as many rows as the block has, or fewer in the last block, see `_rows`.
+        """
         key = (self.seed, cell.repetition, block)
         assert cell.settings is not None  # a floor has no sampler
         start = self.starts_of(cell.settings)[cell.start]
@@ -419,10 +423,25 @@ class Sweep:
         shape = (self.block, self.dataset.dim)
         found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         require(found == shape, f"start.{cell.start}", found, f"states of shape {shape}")
-        x = x.to(self.device, self.dtype)
+        x = x[: self._rows(cell, block)].to(self.device, self.dtype)
         if cell.coupled:
             return x, BrownianNoise(("coupled", *key), levels)
         return x, KeyedNoise(("sampler", *key))
+
+    def _rows(self, cell: Cell, block: int) -> int:
+        """The number of rows of a block that are run, without a change of a bit of the samples.
+
+        A denoiser of a large finite data set evaluates a few states at a time. Then the pieces
+        that have no sample of the cell are left out. An adaptive sampler keeps them, since its
+        number of evaluations is that of the whole block; and the code of other packages may use
+        the whole batch.
+        """
+        piece = self.denoisers[cell.denoiser].piece
+        assert cell.settings is not None
+        if piece is None or isinstance(cell.settings, Peer) or cell.settings.adaptive:
+            return self.block
+        samples = self.n_samples - block * self.block
+        return min(self.block, -(-samples // piece) * piece)
 
     def distances(self) -> dict[str, Reference]:
         """The reference of each metric, by name: the evaluation points, or the law."""

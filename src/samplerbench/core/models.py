@@ -48,7 +48,14 @@ Call = Callable[[Tensor, AnyLevel], Tensor]
 
 
 class Score(nn.Module, ABC):
-    """A model with a score."""
+    """A model with a score.
+
+    Attributes:
+        piece: the number of states that it evaluates at a time, so that the bits of a state depend
+            on no state of another piece; None if they may depend on the size of the batch.
+    """
+
+    piece: int | None = None
 
     @abstractmethod
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
@@ -125,9 +132,11 @@ class Guided(Denoiser):
 
     The score is moved in the same way. If the model is that of one class and the guide that of all
     data, this is classifier-free guidance: Ho and Salimans, "Classifier-free diffusion guidance",
-    2022 (arXiv 2207.12598), with γ = 1 + w. The samples do not have the law ∝ p^γ·p_guide^(1−γ):
-    Bradley and Nakkiran, "Classifier-free guidance is a predictor-corrector", 2024 (arXiv
-    2408.09000).
+    2022 (arXiv 2207.12598), with γ = 1 + w. If the guide is a worse model of the same data, it is
+    autoguidance: Karras, Aittala, Kynkäänniemi, Lehtinen, Aila, Laine, "Guiding a diffusion model
+    with a bad version of itself", NeurIPS 2024 (arXiv 2406.02507). The samples do not have the law
+    ∝ p^γ·p_guide^(1−γ): Bradley and Nakkiran, "Classifier-free guidance is a
+    predictor-corrector", 2024 (arXiv 2408.09000).
 
     Args:
         model: the denoiser.
@@ -143,6 +152,11 @@ class Guided(Denoiser):
         self.schedule = model.schedule
         self.model, self.guide, self.weight = model, guide, weight
         self.trained_noise = min(model.trained_noise, guide.trained_noise)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """Everything but the two denoisers, for identities."""
+        return {"weight": self.weight}
 
     def why_incompatible(self, levels: Levels) -> str | None:
         return self.model.why_incompatible(levels) or self.guide.why_incompatible(levels)
@@ -166,7 +180,7 @@ DIRECTIONS = ("along", "across")
 
 
 class Corrupted(Denoiser):
-    """s′ = s + ε·p(t)·R·s: an exact score with a known error.
+    """s′ = s + ε·p(t)·R·s: a score with an error of known size.
 
     With R = I (`along`) the score is too long by a share ε·p(t) of itself. With `across` R turns
     each pair of coordinates (x₁, x₂), (x₃, x₄), … by a right angle; then q·R·s = R·∇q has no
@@ -206,6 +220,12 @@ class Corrupted(Denoiser):
         self.schedule, self.trained_noise = model.schedule, model.trained_noise
         self.model, self.amplitude = model, amplitude
         self.profile, self.direction, self.cut = profile, direction, cut
+
+    @property
+    def settings(self) -> dict[str, float | str]:
+        """Everything but the denoiser, for identities."""
+        names = ("amplitude", "profile", "direction", "cut")
+        return {name: getattr(self, name) for name in names}
 
     def why_incompatible(self, levels: Levels) -> str | None:
         first = levels.rows[0]
@@ -388,6 +408,7 @@ class IsotropicMixtureOracle(Denoiser):
     half_squares: Tensor
     variances: Tensor
     centre: Tensor
+    piece: int
 
     def __init__(
         self, schedule: NoiseSchedule, weights: Tensor, means: Tensor, variances: Tensor
@@ -405,9 +426,9 @@ class IsotropicMixtureOracle(Denoiser):
         self.register_buffer("variances", variances[:1] if equal else variances[:, None])
         self.register_buffer("centre", centre[:, None])
         self._equal = equal
-        self._rows = max(1, ENTRIES // len(means))
+        self.piece = max(1, ENTRIES // len(means))
         if means.shape[1] >= 32:  # a matrix product with fewer states is slower
-            self._rows = max(self._rows, min(ROWS, WIDE_ENTRIES // len(means)))
+            self.piece = max(self.piece, min(ROWS, WIDE_ENTRIES // len(means)))
         self._sparse = means.numel() >= 2**18
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
@@ -511,7 +532,7 @@ class IsotropicMixtureOracle(Denoiser):
         def centred(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
             return part(x.T.contiguous() - alpha * self.centre, alpha, sigma).T
 
-        return _in_pieces(centred, x, level, self._rows)
+        return _in_pieces(centred, x, level, self.piece)
 
 
 def _in_pieces(
@@ -554,6 +575,7 @@ class MixtureOracle(Denoiser):
     means: Tensor
     eigenvalues: Tensor
     basis: Tensor
+    piece: int
 
     def __init__(
         self, schedule: NoiseSchedule, weights: Tensor, means: Tensor, covariances: Tensor
@@ -565,6 +587,7 @@ class MixtureOracle(Denoiser):
         self.register_buffer("means", means.double())
         self.register_buffer("eigenvalues", eigenvalues.clamp_min(0))
         self.register_buffer("basis", basis)
+        self.piece = max(1, ENTRIES // means.numel())
 
     def _log_joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """ln(w_k·N(x; αμ_k, S_k)), (K, n), Q_kᵀ(x − αμ_k), and the eigenvalues of S_k.
@@ -607,7 +630,7 @@ class MixtureOracle(Denoiser):
     def _in_pieces(
         self, part: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, level: AnyLevel
     ) -> Tensor:
-        return _in_pieces(part, x, level, max(1, ENTRIES // self.means.numel()))
+        return _in_pieces(part, x, level, self.piece)
 
 
 def _flat(scale: float | Tensor, x: Tensor) -> Tensor:

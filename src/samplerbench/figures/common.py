@@ -205,4 +205,7 @@ def repetitions(counts: Iterable[int]) -> str:
 def score_title(denoiser: str) -> str:
     """The name of a denoiser's score, for a title or a legend."""
     names = {"oracle": "exact score", "empirical": "training set's score"}
-    return names.get(denoiser, f"{denoiser} score")
+    kind, _, settings = denoiser.partition(" ")
+    # with several settings: "guided 2", "corrupted 0.3 noise"
+    several = f"{kind} score: {settings}" if settings else f"{kind} score"
+    return names.get(denoiser, several)

@@ -36,6 +36,7 @@ from samplerbench.figures.style import (
     fit_distances,
     interval_curve,
     label_log_axis,
+    legend_above,
     narrow,
     sized,
     spans_decades,
@@ -160,12 +161,12 @@ def distance_curves(
         for panel in axes or panels[:1]:
             fit_distances(panel, cells["mean"], pd.concat(of_starts))
         if axes:
-            panels[-1].legend(handles=handles, handlelength=2.8)
+            legend_above(panels[-1], handles)
         else:
             for panel in panels:
                 panel.label_outer()
             add_legend(figure, handles)
-            subtitle(figure, caption)
+            subtitle(figure, caption + spread(cells, x))
     return figure
 
 
@@ -272,6 +273,14 @@ def about(cells: pd.DataFrame) -> str:
     bars = "; bars: 95 % intervals of the mean" if uncertain else ""
     end = ", final=none" if "final" in cells and set(cells["final"]) == {"none"} else ""
     return f"{datasets}, {size}, {repetitions(cells['count'])}{end}{bars}"
+
+
+def spread(cells: pd.DataFrame, x: str) -> str:
+    """The words for a caption that `draw_curves` shifts curves, if a panel has several."""
+    curves = cells.groupby("start")[["denoiser", "name"]].apply(lambda own: own.drop_duplicates())
+    several = curves.groupby(level=0).size().max() > 1
+    number = "N" if x == "steps" else "NFE"
+    return f"; points of one {number} are drawn side by side, so none is hidden" if several else ""
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:

@@ -377,13 +377,15 @@ def print_designs(designs: Sequence[Designed], out: Console) -> None:
     for one in designs:
         levels = ", ".join(f"{ratio:.4g}" for ratio in one.ratios)
         out.print(f"σ/α, {one.name}, {one.grid}: {levels}", markup=False, soft_wrap=True)
+    spent = sum(one.evaluations for one in designs)
+    out.print(f"cost: {spent:,} evaluations of the {first.denoiser} denoiser, one state each")
 
 
 def print_carried(lines: Sequence[Carried], out: Console) -> None:
     """Where a design was made for something else: whether it is better there."""
     if not lines:
         return
-    out.print("how far the designs carry: each one on something that it was not made for")
+    out.print("how far the designs carry: each better one on something that it was not made for")
     table = Table(box=None, pad_edge=False)
     table.add_column("designed for", overflow="fold")
     table.add_column("run with", overflow="fold")

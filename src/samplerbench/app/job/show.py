@@ -36,7 +36,7 @@ from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.chains import CHAIN
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.score_error import COLUMNS, score_errors
-from samplerbench.bench.statistics import at_equal_cost, summary
+from samplerbench.bench.statistics import at_equal_cost, summary, varied_setting
 from samplerbench.bench.store import table_digest, to_data
 from samplerbench.errors import kind_and_line
 from samplerbench.figures.common import repetitions, sizes
@@ -77,10 +77,14 @@ class Showing:
         rows = [row for row in sweep.levels(max(sweep.all_steps)).rows if row.sigma > 0]
         chosen = sorted({round(k * (len(rows) - 1) / 4) for k in range(5)}) if rows else []
         path = self.directory / SCORE_ERRORS
+        # a guided score is not meant to be the exact one
+        kinds = {name: origin.kind for name, origin in sweep.origins.items()}
+        guided = ("guided", "autoguided")
+        measured = [name for name in sweep.denoisers if kinds.get(name) not in guided]
 
         def make() -> list[Path]:
             errors = score_errors(
-                sweep.denoisers,
+                {name: sweep.denoisers[name] for name in measured},
                 exact,
                 sweep.dataset,
                 [rows[k] for k in chosen],
@@ -140,6 +144,8 @@ class Showing:
                 lines = lines.assign(name=names)
                 by = ["denoiser", "start", "name"]
                 self.log.curves(metric, lines, ["nfe", "rounds", "steps"], "mean", by)
+            elif len(rows) > 0:
+                self._setting(table, metric)
 
     def pictures(self, view: Scene) -> list[str]:
         """Draw the chosen pictures of the trained model; return a line for each that failed.
@@ -190,6 +196,23 @@ class Showing:
         of = {"distance": metric, "x": x, "view": with_view, "table": table_digest(table)}
         for path in self._drawn(of, draw):
             self._figure(f"distance/{name}", path)
+
+    def _setting(self, table: pd.DataFrame, metric: str) -> None:
+        """The figure of a metric against a setting of the sampler, if just one varies."""
+        values = to_data(table)
+        values = values[values["metric"] == metric]
+        setting = varied_setting(values)
+        if setting is None:
+            return
+
+        def draw() -> Drawings:
+            from samplerbench.figures.setting import setting_figure
+
+            return {f"setting_{metric}": setting_figure(values, metric, setting)}
+
+        of = {"setting": setting, "metric": metric, "table": table_digest(table)}
+        for path in self._drawn(of, draw):
+            self._figure(f"setting/{metric}", path)
 
     def _budget(self, budget: Budget, table: pd.DataFrame) -> None:
         """The budget as a table, in words and as a figure, for every metric."""

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from samplerbench.bench.budget.run import DOUBLED, NEIGHBOURS, ODE
+from samplerbench.bench.budget.run import DOUBLED, NEIGHBOURS, ODE, scores
 from samplerbench.bench.cell import require_one_sweep
 from samplerbench.bench.statistics import student_half
 from samplerbench.bench.store import LIMIT
@@ -90,9 +90,8 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
             first = there.notna().groupby(level="metric").transform("any")
             for part, values in (("discretisation", here - there), ("start", there - frame["C∞"])):
                 differences[part] = values.where(first, differences[part])
-    for denoiser in ("empirical", "learned"):
-        if not table["denoiser"].eq(denoiser).any():
-            continue
+    empirical = ["empirical"] * bool(table["denoiser"].eq("empirical").any())
+    for denoiser in [*empirical, *scores(table["denoiser"])]:
         part = "finite data" if denoiser == "empirical" else "score"
         if part == "score" and "finite data" in differences:
             part = "optimisation"
@@ -102,11 +101,13 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     differences = _complete(differences)
     once = _metrics_without_repetitions(table)
     blocks = [_intervals(of, part, "difference", level, once) for part, of in differences.items()]
-    for part, (denoiser, reference) in NEIGHBOURS.items():
+    for part, reference in NEIGHBOURS.items():
         if part == "truncation":  # between limits, which many cells share
             apart = _at_limit(limits, [reference], end, frame.index)
         else:
-            rows = ok[(ok["reference"] == reference) & (ok["denoiser"] == denoiser)]
+            rows = ok[ok["reference"] == reference]
+            if reference == "oracle":  # of two parts
+                rows = rows[rows["denoiser"].eq("empirical") == (part == "finite data")]
             apart = distances(rows)
         if not apart.dropna().empty:
             blocks.append(_intervals(apart, part, "neighbours", level, once))
