@@ -82,7 +82,7 @@ NEEDS = {
             "mala",
             "hmc",
             "replica_exchange",
-            "annealed_importance",
+            "ais",
             "smc",
             "underdamped",
         )

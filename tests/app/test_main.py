@@ -109,6 +109,8 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
         few[5] = "nfe=[3,5]"
     if name == "shapes/restart":  # ten restarts of two steps of two evaluations
         few[5] = "nfe=[41,43]"
+    if name == "shapes/many_well":  # one step of four replicas, or of eight particles
+        few[5] = "nfe=[40,41]"
     if name in ("shapes/samplers", "images/budget"):
         few += ["budget.converged_steps=8"]
     if name == "budget":
@@ -125,6 +127,7 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
     # a network of three steps has no density, nor have two steps with noise near the data
     without = ("main", "shapes/grids_kl", "shapes/ode_or_sde")
     allowed = {"ok", NOT_A_DENSITY} if name in without else {"ok"}
+    allowed |= {"incompatible"} if name == "shapes/many_well" else set()  # ln Z of chains
     assert {"ok"} <= set(table["status"][~chains]) <= allowed
     assert set(table["status"][chains]) <= {"incompatible"}
     of_laws = table["metric"].str.contains("law_gaussian|kl_law|w_output").all()

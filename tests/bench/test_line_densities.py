@@ -37,7 +37,7 @@ from samplerbench.metrics.kl_law import KLLaw
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.metrics.tv_law import TVLaw
 from samplerbench.metrics.w_output_1d import WOutput1D
-from samplerbench.samplers.annealed_importance import AnnealedImportance
+from samplerbench.samplers.ais import AIS
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.base import Sampler, Step, final_state
 from samplerbench.samplers.ddim import DDIM
@@ -113,7 +113,7 @@ def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
     assert checked > 12
     # they weigh, reject, keep a velocity, draw noise whose width depends on the state, or remember
     # more than the last state and x̂₀
-    weighting, rejecting = {AnnealedImportance, SMC}, {HMC, MALA, ReplicaExchange}
+    weighting, rejecting = {AIS, SMC}, {HMC, MALA, ReplicaExchange}
     assert refused == weighting | rejecting | {ERSDE, PredictorCorrector, SASolver, Underdamped}
 
 

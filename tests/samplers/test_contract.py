@@ -14,7 +14,7 @@ import torch
 
 from samplerbench.core.schedules import DDPMTable, GeometricVE, Rectified, VPLinear
 from samplerbench.errors import InvalidSetting
-from samplerbench.samplers.annealed_importance import AnnealedImportance
+from samplerbench.samplers.ais import AIS
 from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ddpm_optimal import DDPMOptimal
@@ -161,11 +161,11 @@ BAD = [
     (ReplicaExchange, {"temperature": 1.0}, "above 1 and finite"),
     (SMC, {"particles": 0}, "at least 1"),
     (SMC, {"resample_below": 1.5}, "between 0 and 1"),
-    (AnnealedImportance, {"particles": 0}, "at least 1"),
-    (AnnealedImportance, {"step_size": 0.0}, "positive and finite"),
-    (AnnealedImportance, {"leapfrog": 0}, "at least 1"),
-    (AnnealedImportance, {"std": 0.0}, "positive and finite"),
-    (AnnealedImportance, {"resample_below": -0.1}, "between 0 and 1"),
+    (AIS, {"particles": 0}, "at least 1"),
+    (AIS, {"step_size": 0.0}, "positive and finite"),
+    (AIS, {"leapfrog": 0}, "at least 1"),
+    (AIS, {"std": 0.0}, "positive and finite"),
+    (AIS, {"resample_below": -0.1}, "between 0 and 1"),
     (RK2, {"alpha": 0.0}, "above 0 and at most 1"),
     (RK2, {"alpha": 1.5}, "above 0 and at most 1"),
     (DormandPrince, {"rtol": 0.0}, "positive and finite"),

@@ -23,7 +23,7 @@ from samplerbench.datasets.density import DensityScore
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.datasets.targets import many_well
 from samplerbench.metrics.log_z import LogZ
-from samplerbench.samplers.annealed_importance import AnnealedImportance
+from samplerbench.samplers.ais import AIS
 from samplerbench.samplers.base import final_state, iterate
 from samplerbench.samplers.hmc import HMC
 from samplerbench.samplers.particles import Particles
@@ -133,7 +133,7 @@ def test_annealing_estimates_the_integral(states, below):
         return TWO.log_density(x.reshape(-1, 2)).reshape(x.shape[:-1]) + 1.0
 
     model = Counted(DensityScore(log_p))
-    sampler = AnnealedImportance(6, 0.4, 2, resample_below=below)
+    sampler = AIS(6, 0.4, 2, resample_below=below)
     step = last(sampler, model, states(3000, 2), hold(EDM(), 12))
     value, error = estimate(step.info["log_z"])
     assert 0.001 < error < 0.02
@@ -145,9 +145,9 @@ def test_annealing_estimates_the_integral(states, below):
 def test_annealing_is_hmc_in_between(states):
     """One particle by hand: weights before each move, and the moves of HMC on the tempered law."""
     model, levels, start = TWO.oracle(EDM()), hold(EDM(), 4, noise=0.2), states(5, 2)
-    level, base = levels.rows[0], torch.distributions.Normal(*torch.tensor([0.5, 2.0]).double())
-    sampler = AnnealedImportance(1, 0.5, 2, mean=0.5, std=2.0)
-    x = 0.5 + 2 * NOISE.normal(start.expand(1, 5, 2), 0, 1)[0]
+    level, base = levels.rows[0], torch.distributions.Normal(*torch.tensor([0.0, 2.0]).double())
+    sampler = AIS(1, 0.5, 2, std=2.0)
+    x = 2 * NOISE.normal(start.expand(1, 5, 2), 0, 1)[0]
     total = torch.zeros(5).double()
     for number, step in enumerate(sampler.steps(model, start, levels, NOISE)):
         betas = (number / 4) ** 2, ((number + 1) / 4) ** 2
@@ -186,7 +186,7 @@ def test_the_table_has_the_error_of_log_z():
         grid=hold,
         denoisers={"oracle": law.exact_score(EDM())},
         starts={"gaussian": FixedGaussian()},
-        samplers=[("ais", AnnealedImportance(8, 0.2, 2, std=1.5)), ("hmc", HMC(0.1, 2))],
+        samplers=[("ais", AIS(8, 0.2, 2, std=1.5)), ("hmc", HMC(0.1, 2))],
         steps=[5, 40],
         metrics={"log_z": LogZ()},
         reference=law.draws(10, "evaluation", 0),

@@ -26,7 +26,7 @@ def why_no_log_z(sweep: Sweep, cell: Cell) -> str | None:
     if cell.settings.estimates_log_z:
         return None
     name = type(cell.settings).__name__
-    return f"{name} has no estimate of ln Z; see sampler=smc and annealed_importance"
+    return f"{name} has no estimate of ln Z; see sampler=smc and ais"
 
 
 @torch.no_grad()

@@ -21,10 +21,10 @@ from samplerbench.samplers.particles import Particles
 
 
 @dataclass(frozen=True)
-class AnnealedImportance(Langevin):
+class AIS(Langevin):
     """P particles of each sample go through the laws π_i ∝ p₀^{1−β_i}·q^{β_i}, β_i = (i/N)².
 
-    p₀ = N(mean, std²·I) is where they begin, whatever the start of the job, and q is the law at the
+    p₀ = N(0, std²·I) is where they begin, whatever the start of the job, and q is the law at the
     level of a hold grid. In step i the weights are multiplied by (q/p₀)^{β_i − β_{i−1}}, particles
     are resampled if their effective share is below `resample_below`, and each moves by a trajectory
     of `HMC` on π_i. The sample is one of its particles, drawn by the weights.
@@ -41,8 +41,7 @@ class AnnealedImportance(Langevin):
         particles: P.
         step_size: ε of the trajectories, in the units of the data.
         leapfrog: L.
-        mean: of p₀, the same in every coordinate.
-        std: of p₀; wider than the law.
+        std: of p₀, the same in every coordinate; wider than the law.
         resample_below: an effective share from 0 (never) to 1.
     """
 
@@ -54,7 +53,6 @@ class AnnealedImportance(Langevin):
     particles: int = 8
     step_size: float = 0.3
     leapfrog: int = 2
-    mean: float = 0.0
     std: float = 3.0
     resample_below: float = 0.5
 
@@ -62,7 +60,6 @@ class AnnealedImportance(Langevin):
         require(self.particles >= 1, "particles", self.particles, "at least 1")
         require(0 < self.step_size < math.inf, "step_size", self.step_size, "positive and finite")
         require(self.leapfrog >= 1, "leapfrog", self.leapfrog, "at least 1")
-        require(math.isfinite(self.mean), "mean", self.mean, "finite")
         require(0 < self.std < math.inf, "std", self.std, "positive and finite")
         allowed = "between 0 and 1"
         require(0 <= self.resample_below <= 1, "resample_below", self.resample_below, allowed)
@@ -79,13 +76,13 @@ class AnnealedImportance(Langevin):
         level, like = levels.rows[0], x.expand(self.particles, *x.shape)
 
         def log_base(y: Tensor) -> Tensor:
-            squares = ((y - self.mean) / self.std).square().sum(-1)
+            squares = (y / self.std).square().sum(-1)
             return -0.5 * squares - y.shape[-1] * math.log(self.std * math.sqrt(2 * math.pi))
 
         def score_at(y: Tensor) -> Tensor:
             return model.parallel(model.score, y, level)
 
-        x = self.mean + self.std * noise.normal(like, 0, 1)
+        x = self.std * noise.normal(like, 0, 1)
         log_q = model.parallel(model.log_density, x, level)
         cloud, before = Particles.equal(x, score_at(x), log_q), 0.0
         for step in range(levels.steps):
@@ -100,9 +97,9 @@ class AnnealedImportance(Langevin):
 
             def slope_at(y: Tensor, beta: float = beta, last: list[Tensor] = last) -> Tensor:
                 last[0] = score_at(y)
-                return beta * last[0] + (1 - beta) * (self.mean - y) / self.std**2
+                return beta * last[0] - (1 - beta) * y / self.std**2
 
-            slope = beta * score + (1 - beta) * (self.mean - x) / self.std**2
+            slope = beta * score - (1 - beta) * x / self.std**2
             v = noise.normal(like, step)
             y, w, _ = trajectory(slope_at, x, v, slope, self.step_size, self.leapfrog)
             log_q_y = model.parallel(model.log_density, y, level)
