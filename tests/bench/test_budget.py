@@ -120,6 +120,21 @@ def test_differences_add_up_and_neighbours_bound_the_total(gaussian_budget):
         assert (group["count"] == 3).all()
 
 
+def test_another_score_stands_in_the_place_of_the_learned_one():
+    """A corrupted or guided score has the part of the score, by any name."""
+    of = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())], steps=[5])
+    oracle, wrong = (of.sweep.denoisers[name] for name in ("oracle", "learned"))
+    named = {"oracle": oracle, "corrupted 0.1": wrong}
+    other = replace(of, sweep=replace(of.sweep, denoisers=named))
+    rows = [table(one) for one in (of, other)]
+    lines = [parts(one, of.converged_steps).drop(columns="eta") for one in rows]
+    assert "score" in set(lines[0]["part"])
+    pd.testing.assert_frame_equal(*lines)
+    advised = [line for line in verdict(other, rows[1]) if "score dominates" in line]
+    assert all("it is the effect of the changed score" in line for line in advised)
+    assert not any("one training" in line for line in verdict(other, rows[1]))
+
+
 def student(values):
     """Mean and the ends of the 95 % interval."""
     return values.mean(), *stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))

@@ -105,7 +105,7 @@ def varied_setting(table: pd.DataFrame) -> str | None:
     cells = table[table["denoiser"] != "law"]
     if any(cells[name].nunique() != 1 for name in ("sampler", "start", "steps")):
         return None
-    values = [json.loads(text) for text in cells["sampler_settings"].unique() if text]
+    values = [json.loads(text or "{}") for text in cells["sampler_settings"].unique()]
     varied = [key for key in values[0] if len({str(one.get(key)) for one in values}) > 1]
     numeric = all(_is_number(one.get(key)) for one in values for key in varied)
     return varied[0] if len(varied) == 1 and numeric and len(values) >= 3 else None

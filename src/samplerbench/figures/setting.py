@@ -54,7 +54,8 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
     with mpl.rc_context(styled()):
         size = sized(max(3.2 * columns, 4.6) + 1.9, 3.0 * rows + 0.6)
         figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        panels = list(grid.flat)
         if spans_decades(cells["mean"]):
             panels[0].set_yscale("log")
         for axes, name in zip(panels, shown, strict=False):
@@ -68,7 +69,7 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
             axes.set_xlabel(f"{setting} of {cells['sampler'].iloc[0]}")
             axes.set_ylabel(distance_title(metric, own["reference"]))
             axes.label_outer()
-        for axes in list(panels)[len(shown) :]:
+        for axes in panels[len(shown) :]:
             axes.set_visible(False)
         fit_distances(panels[0], cells["mean"], floor)
         handles: list[Artist] = [

@@ -102,7 +102,7 @@ def worse_training(base: Basis) -> Training:
             config[group][key] = value
         plain[group] = OmegaConf.to_container(config[group], resolve=True)
     changed = any(plain[group] != base.plain[group] for group in WORSE)
-    allowed = "with a setting that differs: worse.network.width=32 worse.trainer.steps=200"
+    allowed = "with settings that differ: 'worse.network={width: 32}' 'worse.trainer={steps: 200}'"
     require(changed, "worse", {group: plain["worse"].get(group) for group in WORSE}, allowed)
     return build_training(replace(base, config=config, plain=plain))
 
