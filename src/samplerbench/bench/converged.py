@@ -3,8 +3,9 @@
 The converged run is the flow of the probability-flow ODE of a cell's denoiser, computed by
 `criteria.converged`. The flow of a start depends on nothing else, so samplers share it. A sampler
 of another package may have states of another scale, such as x₀ + κ·ε on a path with α < 1. In the
-scale of the data the flow is the same on all paths, dx/dκ = (x − x̂₀)/κ, so it begins at the level of
-the path with the same κ, from the rescaled state; above the noise of the path it is followed there.
+scale of the data the flow is the same on all paths, dx/dκ = (x − x̂₀)/κ, so it begins at the level
+of the path with the same κ, from the rescaled state. Above the noise of the path it is integrated
+in κ.
 
 A sampler that draws noise has no flow. The distance from its own converged run on the same Brownian
 path is a strong error, which must not be compared with this one; see the budget for it.
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
 #: The largest change of a converged run if its steps are doubled, in units of sd.
-AGREE = 2e-4
+AGREE = 1e-3
 #: Steps of the flow above the noise of a path, where it is nearly straight.
 DOWN = 50
 
@@ -153,7 +154,7 @@ def _down(model: Denoiser, x: Tensor, kappa: float, end: float) -> Tensor:
     ratios = torch.linspace(math.log(kappa), math.log(end), DOWN + 1).exp().tolist()
     for now, to in pairwise(ratios):
         first, second = (Level(1.0, 1.0, noise) for noise in (now, to))
-        slope = (x - model(x, first)) / now
+        slope = (x - model.denoiser(x, first)) / now
         ahead = x + (to - now) * slope
-        x = x + (to - now) * (slope + (ahead - model(ahead, second)) / to) / 2
+        x = x + (to - now) * (slope + (ahead - model.denoiser(ahead, second)) / to) / 2
     return x

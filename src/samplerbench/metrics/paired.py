@@ -3,7 +3,7 @@
     d = (E‖x − x_∞‖²)^½ / sd
 
 x_∞ is the end of the flow of the probability-flow ODE from the start of x, and sd the deviation of
-a coordinate of the data. `bench.converged` computes the flow. d has no floor, and contains the error
+a coordinate of the data. `bench.converged` computes the flow. d has no floor. It contains the error
 of the steps alone, not that of the start or the score.
 
 `info` has `half_width`, half of the 95 % interval for independent starts, and `converged_to`, the

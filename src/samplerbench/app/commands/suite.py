@@ -41,6 +41,8 @@ VERSION = "v1"
 OWN_GRIDS = ("karras", "log_snr", "uniform", "quadratic", "tangent")
 #: The tasks and the words of suite=quick.
 QUICK = ("two_moons-vp_linear", "grid_mixture-edm", "gaussian-vp_linear", "four_wells-rectified")
+#: Keys that the tasks fix.
+FIXED = ("experiment", "grids", "dataset", "schedule", "nfe", "n_samples", "metric", "denoiser")
 QUICK_WORDS = ("nfe=[4,8,16,32]", "n_samples=128")
 #: The results, the output of the jobs, and the rows of the table that are printed.
 RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
@@ -89,11 +91,8 @@ def _run(words: Sequence[str]) -> int:
     quick, own = sizes == ["quick"], [word for word in words if not word.startswith("suite=")]
     entry = [word.partition("=")[2] for word in own if word.startswith("sampler=")]
     for word in own:
-        key = word.lstrip("+~").partition("=")[0]
-        allowed = "left out: the suite fixes it"
-        require(
-            key not in ("experiment", "grids", "dataset", "schedule", "nfe"), "suite", word, allowed
-        )
+        fixed = word.lstrip("+~").partition("=")[0] in FIXED
+        require(not fixed, "suite", word, "left out: the tasks of the suite are fixed")
     names = QUICK if quick else tasks()
     default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
     if entry:
@@ -199,13 +198,9 @@ def _verify(words: Sequence[str]) -> None:
     """Run a part of an entry again; exit with status 1 if it is refused."""
     places, values = read_words("suite verify", words, ("cells", "seed"))
     require(len(places) == 1, "suite", "verify", "followed by the folder of one entry")
-    cells = whole("cells", value_of(f"cells={values.get('cells', '12')}"))
-    # the entrant must not know the starts
-    seed = (
-        whole("seed", value_of(f"seed={values['seed']}"))
-        if "seed" in values
-        else secrets.randbelow(2**31)
-    )
+    # the entrant must not know the other starts
+    values = {"cells": "12", "seed": str(1 + secrets.randbelow(2**31 - 1)), **values}
+    cells, seed = (whole(key, value_of(f"{key}={values[key]}")) for key in ("cells", "seed"))
     from samplerbench.app.job.verifying import suite_job, tasks_of
     from samplerbench.bench.suite.entry import read_entry, verify
 

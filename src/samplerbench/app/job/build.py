@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +40,7 @@ from samplerbench.app.job.training import (
     build_training,
     training_identities,
     training_keys,
+    with_weights,
 )
 from samplerbench.bench.best_grids import EACH_BEST
 from samplerbench.bench.budget.run import Budget
@@ -55,7 +57,7 @@ from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.figures.common import Look
-from samplerbench.identity import identity
+from samplerbench.identity import identity, identity_of_model
 from samplerbench.logs.base import Logger
 from samplerbench.metrics.base import Metric, OutputLawMetric
 
@@ -197,6 +199,8 @@ def assemble(
         law, m = truth or base.dataset, base.plain["n_reference"]
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     training = build_training(base) if "learned" in scores else None
+    if training is not None and config.get("weights") is not None:
+        training = with_weights(training, Path(str(config.weights)))
     denoisers, kinds = {}, {}
     for kind in scores:
         for name, score in scores_of(base, kind, training).items():
@@ -332,6 +336,9 @@ def make_origin(base: Basis, name: str, score: Score, training: Training | None)
     n = base.plain["n_train"]
     if name == "learned":
         assert training is not None
+        if training.weights is not None:  # whatever made them
+            own = identity_of_model(training.objective.model)
+            return Origin(name, own, own)
         return Origin(name, *training_identities(base, training))
     if name == "empirical":
         return Origin(name, identity(score), identity(n))

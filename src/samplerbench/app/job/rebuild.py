@@ -46,6 +46,8 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
     # only a running job opens a log, and the package of the log may be missing here
     config.logger = {"_target_": "samplerbench.logs.base.NoLogger"}
     config.cache = "off"
+    given = config.get("weights") is not None
+    config.weights = None  # the run has a copy
     try:
         job = build(config, run.choices, run.name)
     except OmegaConfBaseException as error:  # the run's version did not have one of the keys
@@ -60,7 +62,8 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
             allowed = f"one with the weights of its own network ({kind_and_line(error)})"
             raise InvalidSetting("run", path, allowed) from error
         model.to(job.sweep.device)
-        made_by = training_of(path) or identity_of_model(model)
+        made_by = "" if given else training_of(path)
+        made_by = made_by or identity_of_model(model)
         if made_by != job.sweep.origins["learned"].id:
             learned = Origin("learned", made_by, made_by)
             sweep = replace(job.sweep, origins={**job.sweep.origins, "learned": learned})

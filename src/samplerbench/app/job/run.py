@@ -284,6 +284,12 @@ def fit(
 ) -> Scene:
     """Train the sweep's learned denoiser, or load it; return the scene for pictures."""
     objective, labels = training.objective, job.sweep.labels
+    if training.weights is not None:
+        out.print(f"weights of {training.weights}: no training", markup=False)
+        (directory / CHECKPOINTS).mkdir(exist_ok=True)
+        write_atomically(directory / CHECKPOINTS / WEIGHTS, training.weights.read_bytes())
+        objective.model.to(job.sweep.device)
+        return view
     recipe, precision = objective.recipe, objective.precision(job.sweep.device.type)
     arithmetic = "" if precision == "32-true" else f" in {precision}"
     out.print(

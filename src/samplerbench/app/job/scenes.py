@@ -16,7 +16,8 @@ from samplerbench.identity import describe
 
 def scene(sweep: Sweep, training: Training | None) -> Scene:
     """The scene of the job's pictures, before the training."""
-    untrained = training.objective.model if training else None
+    known = training is None or training.weights is not None
+    untrained = None if known else training.objective.model
     return Scene(
         dataset=sweep.dataset,
         schedule=sweep.schedule,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -13,11 +14,12 @@ from samplerbench.app.config.construct import construct, parameters, read_member
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.job.basis import Basis
 from samplerbench.datasets.base import finite
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, kind_and_line
 from samplerbench.identity import VERSIONS, arithmetic, describe, identity
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
 from samplerbench.training.batches import TensorData
+from samplerbench.training.weights import load
 
 #: Parts of a training that the constructor of an objective may have as parameters.
 PARTS = ("target", "level_law", "weighting")
@@ -25,10 +27,17 @@ PARTS = ("target", "level_law", "weighting")
 
 @dataclass(frozen=True)
 class Training:
-    """The objective that is trained, and its data."""
+    """The objective that is trained, and its data.
+
+    Args:
+        objective: with its model.
+        data: the batches.
+        weights: the file of the model's weights, if it is not trained here.
+    """
 
     objective: Objective[Any]
     data: TensorData
+    weights: Path | None = None
 
 
 def build_training(base: Basis) -> Training:
@@ -63,6 +72,20 @@ def build_training(base: Basis) -> Training:
         refused = shared["network"].needs_level
         possible = ", ".join(name for name, level in networks().items() if level != refused)
         raise InvalidSetting("network", error.value, f"{error.allowed}: {possible}") from error
+
+
+def with_weights(training: Training, path: Path) -> Training:
+    """The training whose model has the weights of a file, and is not trained.
+
+    Raises:
+        InvalidSetting: the file cannot be read, or has the weights of another network.
+    """
+    try:
+        load(training.objective.model, path)
+    except Exception as error:  # the file may have any content
+        allowed = f"a file with weights of this network, as a run has ({kind_and_line(error)})"
+        raise InvalidSetting("weights", path, allowed) from error
+    return replace(training, weights=path)
 
 
 def training_keys(config: DictConfig) -> list[str]:
