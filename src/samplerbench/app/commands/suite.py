@@ -247,13 +247,9 @@ def _verify(words: Sequence[str]) -> None:
     """Run a part of an entry again; exit with status 1 if it is refused."""
     places, values = read_words("suite verify", words, ("cells", "seed"))
     require(len(places) == 1, "suite", "verify", "followed by the folder of one entry")
-    cells = whole("cells", value_of(f"cells={values.get('cells', '12')}"))
-    # the entrant must not know the starts
-    seed = (
-        whole("seed", value_of(f"seed={values['seed']}"))
-        if "seed" in values
-        else secrets.randbelow(2**31)
-    )
+    # the entrant must not know the other starts
+    values = {"cells": "12", "seed": str(1 + secrets.randbelow(2**31 - 1)), **values}
+    cells, seed = (whole(key, value_of(f"{key}={values[key]}")) for key in ("cells", "seed"))
     from samplerbench.app.job.verifying import suite_job, tasks_of
     from samplerbench.bench.suite.entry import read_entry, verify
 
