@@ -210,6 +210,21 @@ def test_the_levels_before_do_not_matter_to_a_sampler_that_forgets():
     assert kl(one) == pytest.approx(kl(other), rel=1e-6)
 
 
+@pytest.mark.parametrize("sampler", [SDEDPMpp2M(), ERSDE(2)])
+def test_a_remembered_estimate_may_have_no_effect_at_much_noise(sampler):
+    """At σ = 800 the previous x̂₀ moves a state by less than its rounding; later it matters."""
+    schedule = EDM(800.0)
+    levels = functools.partial(karras, noise_min=0.1, rho=7.0)(schedule, 10)
+    nodes = carried(sampler, levels, schedule=schedule)
+    count = 40_000
+    x = Exact().draw(LAW, count, levels.rows[0], (1, 0, 0))
+    x = final_state(sampler, LAW.oracle(schedule), x, levels, KeyedNoise(("far",)))[:, 0]
+    mean = nodes.mean(nodes.points)
+    spread = nodes.mean((nodes.points - mean).square()).sqrt()
+    assert abs(float(x.mean() - mean)) < 4 * float(spread) / math.sqrt(count)
+    assert abs(float(x.std() / spread) - 1) < 0.02
+
+
 def test_gauss_rules():
     """That of the normal law has Hermite's nodes; one point has all of a law without width."""
     x = torch.linspace(-12, 12, 2001).double()
