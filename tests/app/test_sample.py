@@ -127,7 +127,7 @@ def test_a_file_that_was_made_meanwhile_is_kept(run, monkeypatch):
 
 
 def test_samples_that_are_not_finite_are_said(run, monkeypatch, capsys):
-    monkeypatch.setattr(sampling, "_block", lambda *_: (4, 3))
+    monkeypatch.setattr(sampling, "_block", lambda *_: ((4, 4), 3))
     with pytest.raises(SystemExit) as leaving:
         made(run, "sampler=heun", "steps=4", "n=100")
     said = "6 of 100 samples are not finite; score refuses x.npy until their rows are removed"
