@@ -57,6 +57,7 @@ NEEDS = {
             "score_heatmap",
         )
     },
+    ("picture", "heavy_mode"): ["dataset=two_modes", "metric=sliced"],
     ("picture", "spectrum_error"): SPECTRUM,
     ("picture", "w2_path"): SPECTRUM,
     ("picture", "truth_generated_1d"): ["metric=max_sliced", *LINE],
