@@ -26,6 +26,8 @@ from samplerbench.version import __version__
 
 #: The experiments of the suite are in this folder of conf/experiment/, by version and task.
 SUITE = "suite/"
+#: Keys that only say where a job runs and what it keeps; the command of its values leaves them out.
+PLACES = ("cache", "cache_dir", "workers", "logger", "picture", "hydra", "debug")
 
 
 def suite_results(folder: Path) -> pd.DataFrame:
@@ -83,7 +85,8 @@ def about_job(
         words: of the command, without its name.
     """
     entrants, own = _entrants(config), config.get("grids") is not None
-    command = shlex.join(["samplerbench", *words])
+    kept = [word for word in words if word.partition("=")[0].partition(".")[0] not in PLACES]
+    command = shlex.join(["samplerbench", *kept])
     return About(law, *scale, own, command, lambda *pair: entrants[pair])
 
 
