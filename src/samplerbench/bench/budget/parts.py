@@ -219,7 +219,7 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     squares = wide[2 * converged_steps].pow(2).groupby(level=KEY).mean()
     own = squares.pow(0.5)
     of_laws = _of_laws(table)
-    least = pd.Series(dtype=float)
+    least: pd.Series = pd.Series(dtype=float)
     if of_laws:
         found = parts(whole, converged_steps)
         totals = found[(found["part"] == "total") & found["metric"].isin(of_laws)]
