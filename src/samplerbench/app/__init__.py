@@ -8,9 +8,9 @@ commands/       a module for each command: `run` (a job), `list`, `check` (`exam
                 `out=…`, `complaints` prints an error in one line
 job/            one job: `build` makes its objects from a `basis` of law, path and seeds, with its
                 `denoisers`, each `training` and the `scenes` of its pictures, `refusals` checks
-                them, `run` trains and measures, `show` and `console` draw and print; `objects` makes objects for the
-                library, `rebuild` builds the job of a stored run again, `racing` finds what
-                takes part in a race
+                them, `run` trains and measures, `show` and `console` draw and print; `objects`
+                makes objects for the library, `rebuild` builds the job of a stored run again,
+                `racing` finds what takes part in a race
 folder/         the folder of a run: `runs` reads it, `claim` reserves it for a job and writes its
                 status, `lock` allows one process at a time, `plan` lists the jobs of a multirun
 config/         from yaml files to objects: `folders` finds the members of a group, `groups` the
