@@ -28,6 +28,7 @@ from samplerbench.bench.own_grids import OwnGrid
 from samplerbench.bench.race import LAWS, PATHS, Size, halve
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import Grid
+from samplerbench.core.starts import for_samplers
 from samplerbench.errors import InvalidSetting
 from samplerbench.identity import arithmetic, identity
 from samplerbench.samplers.base import Sampler
@@ -90,22 +91,64 @@ def chosen(
         designs: whether levels are designed too.
 
     Raises:
-        InvalidSetting: no candidate fits a sampler, or the first denoiser has one level only.
+        InvalidSetting: as for `require_choices`.
     """
-    course = Course(sweep, next(iter(sweep.denoisers)), next(iter(sweep.starts)))
-    found = []
-    for place, (name, sampler) in enumerate(sweep.samplers):
-        if sampler.holds or sampler.brings_levels or sampler.adaptive:
-            continue
-        for steps in sweep.steps_of(sampler):
-            best = _recalled(course, place, steps, candidates, cache, designs)
-            if best is None:
-                best = _best(course, name, place, steps, candidates, designs)
-                if cache is not None:
-                    cache.keep_archive(best.id, {CHOICES: written([best])})
-            on_choice(best)
-            found.append(best)
+    course, found = _course(sweep), []
+    for place, steps in _places(sweep):
+        best = _recalled(course, place, steps, candidates, cache, designs)
+        if best is None:
+            best = _best(course, sweep.samplers[place][0], place, steps, candidates, designs)
+            if cache is not None:
+                cache.keep_archive(best.id, {CHOICES: written([best])})
+        on_choice(best)
+        found.append(best)
     return found
+
+
+def require_choices(sweep: Sweep, candidates: Mapping[str, Grid]) -> None:
+    """Refuse a sweep with a sampler that has no grid to choose, before any work.
+
+    Args:
+        sweep: its learned denoiser need not be trained.
+        candidates: by name; recipes need not be fitted.
+
+    Raises:
+        InvalidSetting: no candidate fits a sampler, the law of a sampler with noise cannot be
+            compared, or the first denoiser has one level only.
+    """
+    course = _course(sweep)
+    for place, steps in _places(sweep):
+        _entrants(course, *sweep.samplers[place], steps, candidates)
+
+
+def _course(sweep: Sweep) -> Course:
+    """Runs of the first denoiser from the first start for samplers that move."""
+    starts = for_samplers(sweep.starts, holds=False)
+    return Course(sweep, next(iter(sweep.denoisers)), next(iter(starts)))
+
+
+def _places(sweep: Sweep) -> list[tuple[int, int]]:
+    """(place, steps) of the samplers that run on the levels of a grid."""
+    return [
+        (place, steps)
+        for place, (_, sampler) in enumerate(sweep.samplers)
+        if not (sampler.holds or sampler.brings_levels or sampler.adaptive)
+        for steps in sweep.steps_of(sampler)
+    ]
+
+
+def _entrants(
+    course: Course, name: str, sampler: Sampler, steps: int, candidates: Mapping[str, Grid]
+) -> list[Entrant]:
+    """A sampler on each of the candidates where it can run."""
+    if sampler.stochastic and course.why_no_laws is not None:
+        raise InvalidSetting("grids", EACH_BEST, f"null here: {course.why_no_laws}")
+    found = [course.entrant(name, sampler, grid, candidates[grid], steps) for grid in candidates]
+    entrants = [one for one in found if isinstance(one, Entrant)]
+    if not entrants:
+        reason = next(one.reason for one in found if not isinstance(one, Entrant))
+        raise InvalidSetting("grids", EACH_BEST, f"null here: {name} runs on none: {reason}")
+    return entrants
 
 
 def with_best(sweep: Sweep, choices: Sequence[Best]) -> Sweep:
@@ -207,14 +250,8 @@ def _best(
 ) -> Best:
     sweep, before = course.sweep, course.evaluations
     sampler = sweep.samplers[place][1]
-    found = [course.entrant(name, sampler, grid, candidates[grid], steps) for grid in candidates]
-    entrants = [one for one in found if isinstance(one, Entrant)]
+    entrants = _entrants(course, name, sampler, steps, candidates)
     kind = LAWS if sampler.stochastic else PATHS
-    if kind == LAWS and course.why_no_laws is not None:
-        raise InvalidSetting("grids", EACH_BEST, f"null here: {course.why_no_laws}")
-    if not entrants:
-        reason = next(one.reason for one in found if not isinstance(one, Entrant))
-        raise InvalidSetting("grids", EACH_BEST, f"null here: {name} runs on none: {reason}")
     size = _size(sweep, designs)
     track = halve(course, kind, entrants, size)
     designed = int(kind == PATHS and size.designs > 0 and not track.undesigned)

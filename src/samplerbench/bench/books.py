@@ -138,7 +138,7 @@ class Books:
             settings: of the metric, for `identity.describe`.
             to: the reference of the samples.
             measured: the value, or None if there is none.
-            found: the columns nfe, seconds, status and message.
+            found: the columns nfe, rounds, seconds, status and message.
         """
         samples_id = self.samples_id(cell)
         measure = {"truth": self.truth, "metric": self._described(settings)}
@@ -188,7 +188,7 @@ class Books:
             device=self.device,
             dtype=self.dtype,
             version=__version__,
-            **{"nfe": 0, "seconds": 0.0, "status": "", "message": "", **found},
+            **{"nfe": 0, "rounds": 0, "seconds": 0.0, "status": "", "message": "", **found},
             **columns(measured),
         )
 

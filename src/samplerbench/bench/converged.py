@@ -34,8 +34,8 @@ from samplerbench.samplers.base import final_state
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: The largest change of a converged run if its steps are doubled, in units of sd.
-AGREE = 1e-3
+#: The flow ends below this κ in units of sd; the step from there to the data moves by as much.
+LEAST_NOISE = 1e-4
 #: Steps of the flow above the noise of a path, where it is nearly straight.
 DOWN = 50
 
@@ -131,7 +131,7 @@ def _flow(sweep: Sweep, cell: Cell, levels: Levels, x: Tensor) -> Converged:
         levels, x = _on_path(model, levels, x)
     start = sweep.starts_of(sampler)[cell.start]
     problem = Problem(sampler, model, sweep.dataset, start, levels)
-    out, _, change = converged(problem, x, _scale(sweep), AGREE)
+    out, _, change = converged(problem, x, _scale(sweep), LEAST_NOISE)
     return out, change
 
 

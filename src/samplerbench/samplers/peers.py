@@ -236,6 +236,7 @@ class Peer(Sampler):
     order: ClassVar[int | None] = None  # it is measured, not declared
     #: The package, as it is installed.
     package: ClassVar[str]
+    version: str
 
     @abstractmethod
     def own(self, schedule: NoiseSchedule, steps: int) -> OwnLevels:

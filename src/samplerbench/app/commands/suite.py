@@ -25,6 +25,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -46,8 +47,10 @@ FIXED = ("experiment", "grids", "dataset", "schedule", "nfe", "n_samples", "metr
 QUICK_WORDS = ("nfe=[4,8,16,32]", "n_samples=128")
 #: The results, the output of the jobs, and the rows of the table that are printed.
 RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
-#: The folder of an entry in that of its jobs.
-ENTRY = "entry"
+#: The folder of an entry in that of its jobs, and one of its files.
+ENTRY, ENTRY_FILE = "entry", "entry.json"
+#: The tasks of samplers that draw noise, and those of no others.
+NOISY_TASKS, ONLY_NOISY = ("four_wells_noisy", "gaussian"), "four_wells_noisy"
 
 
 def main(words: list[str]) -> None:
@@ -93,10 +96,14 @@ def _run(words: Sequence[str]) -> int:
     for word in own:
         fixed = word.lstrip("+~").partition("=")[0] in FIXED
         require(not fixed, "suite", word, "left out: the tasks of the suite are fixed")
-    names = QUICK if quick else tasks()
+    names = list(QUICK if quick else tasks())
+    if entry:
+        noisy = _draw_noise(own)
+        names = [name for name in names if name.startswith(NOISY_TASKS) or not noisy]
+        names = [name for name in names if noisy or not name.startswith(ONLY_NOISY)]
     default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
     if entry:
-        default = f"multirun/suite-{VERSION}-{entry[0].strip('[]').replace(',', '-')}"
+        default += f"-{entry[0].strip('[]').replace(',', '-')}"
     places = [word.partition("=")[2] for word in own if word.startswith("hydra.sweep.dir=")]
     folder = Path(places[-1] if places else default)
     grids = "null" if quick else f"null,[{','.join(OWN_GRIDS)}]"
@@ -125,6 +132,24 @@ def _run(words: Sequence[str]) -> int:
         entry_of(folder, size, shlex.join(["samplerbench", "suite", *words]))
         print(f"entry:   {shown(folder / ENTRY)}; samplerbench suite verify {folder / ENTRY}")
     return status
+
+
+def _draw_noise(words: Sequence[str]) -> bool:
+    """Whether the entrants of a command draw noise.
+
+    Raises:
+        InvalidSetting: some do and some do not, or one cannot be built.
+    """
+    from samplerbench.app.config.compose import compose_config
+    from samplerbench.app.job.suite import samplers_of
+
+    folders, packages, rest = split_member_words(words)
+    with adding(folders), trusting(packages):
+        config, _ = compose_config([w for w in rest if w.lstrip("+~").startswith("sampler")])
+        kinds = {sampler.stochastic for _, sampler in samplers_of(config)}
+    allowed = "samplers that all draw noise, or all draw none: they have different tasks"
+    require(len(kinds) == 1, "sampler", ",".join(words), allowed)
+    return kinds.pop()
 
 
 @contextmanager
@@ -166,26 +191,50 @@ def _written(folders: Sequence[Path], place: Path) -> None:
     from samplerbench.app.job.suite import suite_results
     from samplerbench.bench.suite.results import TARGETS
     from samplerbench.bench.suite.standing import runtimes, standing
+    from samplerbench.figures.suite import write_suite_figures
+    from samplerbench.report.suite_page import write_suite_page
 
-    results = pd.concat([suite_results(folder) for folder in folders], ignore_index=True)
+    parts = [
+        _read(folder) if (folder / ENTRY_FILE).exists() else suite_results(folder)
+        for folder in folders
+    ]
+    results = pd.concat(parts, ignore_index=True)
     place.mkdir(parents=True, exist_ok=True)
     results.to_parquet(place / RESULTS, index=False)
-    table = standing(runtimes(results, TARGETS))
-    for grid, rows in table.groupby("grid", sort=True):
-        _print(str(grid), rows.head(PRINTED), len(rows))
+    solved = runtimes(results, TARGETS)
+    for (grid, noise), rows in solved.groupby(["grid", "noise"], sort=True):
+        table = standing(rows)
+        kind = "with" if noise else "without"
+        first = table.head(PRINTED)
+        of = f"the first {len(first)} of {len(table)}"
+        _print(f"Samplers {kind} noise, {grid} grid: {of}", first)
+    for path in write_suite_figures(results, place, TARGETS):
+        print(f"figure:  {shown(path)}")
+    print(f"page:    {shown(write_suite_page(results, place, TARGETS))}")
     print(f"results: {shown(place / RESULTS)}")
 
 
-def _print(grid: str, rows: object, count: int) -> None:
-    """The first rows of a table of standings."""
-    import pandas as pd
+def _read(folder: Path) -> Any:
+    """The results of an entry."""
+    from samplerbench.bench.suite.entry import read_entry
 
-    assert isinstance(rows, pd.DataFrame)
+    return read_entry(folder)[0]
+
+
+def _print(title: str, rows: Any) -> None:
+    """A table of standings."""
     solved = [name for name in rows.columns if name.startswith("solved_")]
-    out, table = console(), Table(title=f"{grid} grid: the first {len(rows)} of {count}")
-    heads = [f"solved, {name.removeprefix('solved_')} NFE" for name in solved]
-    for head in ("rank", "entrant", "problems", *heads, "evaluations, of the field's"):
-        table.add_column(head, justify="left" if head == "entrant" else "right")
+    caption = (
+        "share of problems solved within so many evaluations; evaluations: the mean ratio to those "
+        "of all entrants on the same problems; =: not distinguishable from the entrant above"
+    )
+    out, table = console(), Table(title=title, caption=caption)
+    heads = [f"≤ {name.removeprefix('solved_')}" for name in solved]
+    for head in ("rank", "entrant", "problems", *heads, "evaluations"):
+        left = head == "entrant"
+        table.add_column(
+            head, justify="left" if left else "right", overflow="fold", no_wrap=not left
+        )
     for row in rows.to_dict("records"):
         shares = [f"{row[name]:.0%}" for name in solved]
         rank = f"{row['rank']}{'=' if row['tied'] else ''}"

@@ -32,9 +32,9 @@ def _in_conf(name: str) -> str:
     return str(conf_directory() / name)
 
 
-def _fidelity(quick: Any, notebook: Any, *, _root_: DictConfig) -> Any:
-    """One of two settings of an experiment, by the key `fidelity`."""
-    settings = {"quick": quick, "notebook": notebook}
+def _fidelity(quick: Any, source: Any, *, _root_: DictConfig) -> Any:
+    """One of two settings of an experiment, by the key `fidelity`: ours, or that of its source."""
+    settings = {"quick": quick, "notebook": source, "paper": source}
     if _root_.fidelity not in settings:
         raise InvalidSetting("fidelity", _root_.fidelity, f"one of {', '.join(settings)}")
     return settings[_root_.fidelity]

@@ -26,6 +26,8 @@ from samplerbench.version import __version__
 
 #: The experiments of the suite are in this folder of conf/experiment/, by version and task.
 SUITE = "suite/"
+#: Keys that only say where a job runs and what it keeps; the command of its values leaves them out.
+PLACES = ("cache", "cache_dir", "workers", "logger", "picture", "hydra", "debug")
 
 
 def suite_results(folder: Path) -> pd.DataFrame:
@@ -64,7 +66,7 @@ def entry_of(folder: Path, suite: str, command: str) -> Path:
     samplers = {
         sampler_name(name, settings_text(sampler)): sampler
         for path in find_runs(folder)
-        for name, sampler in _samplers(open_run(path).config)
+        for name, sampler in samplers_of(open_run(path).config)
     }
     own = {name: samplers[name] for name in sorted({*results["entrant"]})}
     about = {"suite": suite, "command": command, "samplers": about_samplers(own)}
@@ -83,7 +85,8 @@ def about_job(
         words: of the command, without its name.
     """
     entrants, own = _entrants(config), config.get("grids") is not None
-    command = shlex.join(["samplerbench", *words])
+    kept = [word for word in words if word.partition("=")[0].partition(".")[0] not in PLACES]
+    command = shlex.join(["samplerbench", *kept])
     return About(law, *scale, own, command, lambda *pair: entrants[pair])
 
 
@@ -93,10 +96,11 @@ def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _entrants(config: DictConfig) -> dict[tuple[str, str], Entrant]:
     """By the name and the settings of a row."""
-    return {(name, settings_text(one)): _entrant(one) for name, one in _samplers(config)}
+    return {(name, settings_text(one)): _entrant(one) for name, one in samplers_of(config)}
 
 
-def _samplers(config: DictConfig) -> Iterator[tuple[str, Sampler]]:
+def samplers_of(config: DictConfig) -> Iterator[tuple[str, Sampler]]:
+    """The samplers of a config, by name."""
     for name, node in chosen_nodes(config, "sampler").items():
         for sampler in construct_grid(node, f"sampler.{name}"):
             yield name, sampler

@@ -13,6 +13,7 @@ import pandas as pd
 from rich.console import Console
 
 from samplerbench.app.config.compose import compose_config
+from samplerbench.app.config.construct import construct
 from samplerbench.app.config.groups import chosen_nodes
 from samplerbench.app.job.build import Job, build, with_sweep
 from samplerbench.app.job.run import chosen_grids, fit
@@ -21,7 +22,7 @@ from samplerbench.app.job.suite import SUITE, about_job, scale_of
 from samplerbench.bench.best_grids import with_best
 from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.suite.entry import SuiteJob
-from samplerbench.bench.suite.results import COMMON, OWN, job_results
+from samplerbench.bench.suite.results import COMMON, OWN, job_results, quantity_of
 from samplerbench.bench.suite.standing import TASK
 from samplerbench.bench.sweep import recall_nothing
 from samplerbench.errors import InvalidSetting, require
@@ -122,8 +123,9 @@ def _tasks(words: Sequence[str], grid: str) -> Iterator[tuple[str, ...]]:
     config, choices = compose_config(words)
     law, path = str(choices["dataset"]), str(choices["schedule"])
     denoiser = config.denoiser if isinstance(config.denoiser, str) else config.denoiser[0]
-    for quantity in chosen_nodes(config, "metric"):
-        yield law, path, str(denoiser), str(quantity), grid
+    dim = construct(config.dataset, "dataset").dim
+    for metric in chosen_nodes(config, "metric"):
+        yield law, path, str(denoiser), quantity_of(metric, dim), grid
 
 
 def _can_be_built(words: Sequence[str]) -> bool:
@@ -140,7 +142,7 @@ def _trained(job: Job) -> Job:
         return job
     with TemporaryDirectory(prefix="samplerbench-") as folder:
         view = scene(job.sweep, job.training)
-        fit(job, job.training, view, Path(folder), NoLog(), _quiet())
+        fit(job, "learned", view, Path(folder), NoLog(), _quiet())
     return job
 
 

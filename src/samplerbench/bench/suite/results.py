@@ -8,6 +8,9 @@ data, s = (tr Cov(x₀))^½, or nats:
     w2_law_gaussian   exact W₂ to a Gaussian law, /s
     kl_law            KL divergence from the law, in nats
 
+On a line the flow is an increasing map. If that of a sampler increases too, its paired distance is
+W₂, and otherwise it is an upper bound. So there it counts as `w_output_1d`.
+
 A sampler with noise follows no flow, so it takes part where the law of its output is known exactly:
 on a line, and on Gaussians.
 """
@@ -18,6 +21,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,10 +90,11 @@ def job_results(cells: pd.DataFrame, about: About) -> pd.DataFrame:
     rows = []
     for cell in cells.to_dict("records"):
         entrant = about.entrants(cell["sampler"], cell["sampler_settings"])
-        quantity, unit, scale = str(cell["metric"]), "share", about.scale
+        unit, scale = "share", about.scale
+        quantity = quantity_of(str(cell["metric"]), about.dim)
         if quantity == "kl_law":
             unit, scale = "nats", 1.0
-        if quantity == "paired":  # in units of the deviation of one coordinate
+        if cell["metric"] == "paired":  # in units of the deviation of one coordinate
             scale = math.sqrt(about.dim)
         value = cell["value"] / scale
         half = _half(cell) / scale
@@ -116,7 +121,12 @@ def job_results(cells: pd.DataFrame, about: About) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _half(cell: Mapping[str, object]) -> float:
+def quantity_of(metric: str, dim: int) -> str:
+    """The quantity of a metric: on a line a paired distance counts as W₂."""
+    return "w_output_1d" if metric == "paired" and dim == 1 else metric
+
+
+def _half(cell: Mapping[Any, Any]) -> float:
     """Half of the interval of a value: of sampling, and by the error of its reference."""
     text = str(cell["info"] or "")
     info = json.loads(text) if text else {}
