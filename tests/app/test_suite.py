@@ -34,8 +34,16 @@ def test_version_1_is_fixed():
     assert digest.hexdigest()[:16] == "FIXED"
 
 
-def test_every_task_can_be_composed():
-    for name in suite.tasks():
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["four_wells_noisy-edm", "gaussian-rectified", "two_moons-edm-learned"],
+        pytest.param(suite.tasks(), marks=pytest.mark.slow),
+    ],
+    ids=["three", "all"],
+)
+def test_every_task_can_be_composed(names):
+    for name in names:
         config, choices = compose_config([f"experiment=suite/v1/{name}"])
         law, path, *rest = name.split("-")
         assert choices["schedule"] == path
