@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import samplerbench as sb
@@ -264,7 +265,11 @@ def test_a_plot_in_axes_of_ones_own():
     for ours, theirs in zip(panels[:2], new.axes, strict=True):
         pairs = zip(ours.lines, theirs.lines, strict=True)
         assert all(np.array_equal(one.get_ydata(), other.get_ydata()) for one, other in pairs)
-    assert panels[1].get_legend() is not None
+    FigureCanvasAgg(figure).draw()
+    legend = panels[1].get_legend().get_window_extent()
+    highest = max(max(line.get_ydata(), default=0) for line in panels[1].lines)
+    assert legend.y0 > panels[1].transData.transform((2, highest))[1], "it covers no curve"
+    assert legend.y1 <= panels[1].get_window_extent().y1
     assert not panels[2].lines
     prior = own[own["start"].isin(["prior", ""])]
     assert sb.plot(prior, ax=panels[2]) is figure
@@ -472,8 +477,12 @@ MISTAKES = [
     (lambda run: sb.budget(run, "heun", steps=2, starts="prior"), "start=['prior']: must be with"),
     (lambda run: sb.score(np.zeros((5, 3)), run), "samples=3 columns: must be 2 columns"),
     (lambda run: sb.score(np.zeros((2, 9)), LAW), "it may be on its side; save its transpose"),
-    (lambda run: sb.score(np.zeros(9), LAW), "path=samples: must be a finite array of numbers"),
-    (lambda run: sb.score("nothing.npy", LAW), "path=nothing.npy: must be a file that exists"),
+    (lambda run: sb.score(np.zeros(9), LAW), "samples: must be a finite array of numbers"),
+    (lambda run: sb.score("nothing.npy", LAW), "samples=nothing.npy: must be a file that exists"),
+    (
+        lambda run: sb.score(np.zeros((9, 2)), LAW, columns="x"),
+        "columns=x: must be left out: samples",
+    ),
     (lambda run: sb.score(np.zeros((9, 2)), np.ones((9, 2)), n_reference=5), "n_reference=5: must"),
     (lambda run: sb.score(np.zeros((9, 2)), LAW, metrics="w_law_1d"), "needs 1-D data"),
     (lambda run: sb.score(np.zeros((9, 4, 2)), LAW, layout="rows"), "layout=rows: must be one of"),

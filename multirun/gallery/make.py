@@ -32,8 +32,8 @@ GALLERY = Path("multirun/gallery")
 REPORT = "report.txt"
 SECONDS = "seconds.txt"
 ORDERS = "orders"
-#: The figure of `grids.py`.
-GRIDS = GALLERY / "grids" / "samplers.png"
+#: The figures of `grids.py`.
+GRIDS, TWIN = GALLERY / "grids" / "samplers.png", GALLERY / "grids" / "twin_trap.png"
 #: Ends the name of the folder of an experiment with fidelity=notebook, which `make gallery` leaves.
 OWN_SETTING = "_notebook"
 KEPT = ("*.png", "*.gif", REPORT)
@@ -169,6 +169,17 @@ def index() -> str:
             "[docs/grids.md](../../docs/grids.md#a-ranking-depends-on-the-grid).",
             "",
             f"![samplers on a common grid, and each on its own]({GRIDS.relative_to(GALLERY)})",
+        ]
+    if TWIN.exists():
+        lines += [
+            "",
+            "## Grids that are designed on a Gaussian twin",
+            "",
+            "What they gain on the twin and on the digits: wrong for multistep methods",
+            "(`make grids ARGS=trap`); see",
+            "[docs/grids.md](../../docs/grids.md#the-trap-of-the-gaussian-twin).",
+            "",
+            f"![gains on the twin and on the digits]({TWIN.relative_to(GALLERY)})",
         ]
     notebook = ""
     for name in experiments([]):

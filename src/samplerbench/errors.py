@@ -29,13 +29,13 @@ class InvalidSetting(ValueError):
     """A setting whose value is not allowed.
 
     Args:
-        field: name of the setting, as the user writes it.
+        field: name of the setting, as the user writes it; empty if the value has no name.
         value: its value.
         allowed: the allowed values, as the end of the sentence "must be …".
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"{field}={value}: must be {allowed}")
+        super().__init__(f"{field}={value}: must be {allowed}".removeprefix("="))
         self.field = field
         self.value = value
         self.allowed = allowed

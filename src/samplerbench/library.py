@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from samplerbench.bench import statistics
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.chains import diagnose, require_chains
-from samplerbench.bench.designing import Carried, Designed, carried, designed
+from samplerbench.bench.designing import Carried, Designed, carried, designed, require_carried
 from samplerbench.bench.fitting import fitted
 from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
@@ -52,7 +52,7 @@ from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.file import as_chains, as_points
 from samplerbench.errors import InvalidSetting, kind_and_line, require, similar, warn
-from samplerbench.figures.distance import distance_against
+from samplerbench.figures.distance import X_TITLES, distance_against
 from samplerbench.figures.setting import setting_figure
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
@@ -519,6 +519,8 @@ def score(
     *,
     metrics: Metrics = None,
     layout: str | None = None,
+    array: str | None = None,
+    columns: str | None = None,
     n_reference: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -530,6 +532,8 @@ def score(
         data: a data set or its name, the run whose data set it is, or an array of data (m, dim).
         metrics: as in `sweep`.
         layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain".
+        array: the name of one of several arrays in `.npz` or `.pt` files.
+        columns: names of some columns of files with tables, with commas between them.
         n_reference: the number of points that represent a data set.
         seed: of all random numbers.
 
@@ -541,7 +545,7 @@ def score(
     Raises:
         InvalidSetting: the samples cannot be read, or do not fit to the data.
     """
-    from samplerbench.app.commands.score import read_clouds
+    from samplerbench.app.commands.score import read_clouds, typed_as
     from samplerbench.app.config.compose import compose_config
     from samplerbench.app.config.groups import chosen_members
     from samplerbench.bench.scoring import (
@@ -562,7 +566,8 @@ def score(
         if isinstance(data, np.ndarray | torch.Tensor):
             allowed = "left out beside an array of data"
             require(n_reference is None, "n_reference", n_reference, allowed)
-            points, shape = as_points(np.asarray(data), "data"), None
+            with typed_as(""):
+                points, shape = as_points(np.asarray(data), "data"), None
             if Cloud(points).rows_depend:
                 warn(
                     "data: rows depend on the rows before them, so the floor is too low; thin them"
@@ -578,15 +583,23 @@ def score(
                 size = reference_size(law, size)
             found = truths(law, name, chosen, size, _whole("seed", seed, 0))
         clouds: dict[str, Cloud] = {}
+        chosen_of_files = (("array", array), ("columns", columns))
+        reading = {key: value for key, value in chosen_of_files if value is not None}
         for name, one in (
             samples if isinstance(samples, Mapping) else {"samples": samples}
         ).items():
             if isinstance(one, str | PathLike):
-                (clouds[name],) = read_clouds(str(one), shape, layout=layout).values()
-            elif layout is None:
-                clouds[name] = Cloud(as_points(np.asarray(one), name))
-            else:
-                clouds[name] = Cloud.of_chains(as_chains(np.asarray(one), layout, name), name)
+                with typed_as(name):
+                    of_file = read_clouds(str(one), shape, layout=layout, **reading)
+                (clouds[name],) = of_file.values()
+                continue
+            for key, value in reading.items():
+                require(False, key, value, f"left out: {name} is an array, not a file")
+            with typed_as(""):
+                if layout is None:
+                    clouds[name] = Cloud(as_points(np.asarray(one), name))
+                else:
+                    clouds[name] = Cloud.of_chains(as_chains(np.asarray(one), layout, name), name)
         for truth in found:
             require_fits(clouds, truth)
         for name, cloud in clouds.items():
@@ -729,7 +742,8 @@ def design(
         schedule: as in `sweep`.
         final: as in `sweep`.
         carry: other data sets, on which each design is measured too.
-        eta: η of runs with noise, on which the designs of a sampler with η = 0 are measured too.
+        eta: η of runs with noise, on which the designs of a sampler with η = 0 are measured too;
+            None is 0.5.
         seed: of the starts of the design.
         settings: others of grid=designed, such as {"budget": 500}.
 
@@ -749,6 +763,7 @@ def design(
             starts=starts,
         )
         laws = dict(_one("dataset", law, Dataset) for law in carry)
+        require_carried(sweep, laws, eta)
         _, done = designed(sweep)
         return Designs(done, carried(sweep, recipe, done, laws, eta), sweep.schedule)
 
@@ -798,9 +813,11 @@ def plot(
     Args:
         table: of `sweep`, or of a run.
         metric: the name of one of its metrics; None for the first one.
-        x: "steps", or "nfe", the counted evaluations, for a comparison at equal cost; or the
-            numeric setting of the sampler in which its cells differ, at one number of steps.
-        ax: your axes to draw into, one for each start; None for a new figure.
+        x: "steps"; "nfe", the counted evaluations, for a comparison at equal cost; "rounds", the
+            sequential ones of them; or the numeric setting of the sampler in which its cells
+            differ, at one number of steps.
+        ax: your axes to draw into, one for each start; None for a new figure. The last one gets
+            the legend, above the curves. Points of one number of steps are side by side.
 
     Returns:
         A matplotlib figure; a notebook shows it as the last value of a cell.
@@ -814,8 +831,8 @@ def plot(
     require(bool(metrics) and (metric is None or metric in metrics), "metric", metric, allowed)
     metric = metrics[0] if metric is None else metric
     setting = statistics.varied_setting(rows[rows["metric"] == metric])
-    allowed = "steps or nfe" if setting is None else f"steps, nfe or {setting}"
-    require(x in ("steps", "nfe", setting), "x", x, allowed)
+    known = [*X_TITLES, *([] if setting is None else [setting])]
+    require(x in known, "x", x, " or ".join(known))
     _show_figures()
     axes: list[Axes] = [] if ax is None else list(np.ravel(np.asarray(ax, dtype=object)))
     if x == setting:

@@ -11,9 +11,11 @@ import torch
 
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.affine import affine_map
+from samplerbench.bench.coefficients import table_of_states
 from samplerbench.bench.spectra import output_spectrum
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core import grids
+from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Prior
 from samplerbench.datasets.divided import Divided
@@ -29,6 +31,7 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.kl_law_gaussian import KLLawGaussian
 from samplerbench.metrics.max_sliced import MaxSliced
 from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
+from samplerbench.samplers.adams_bashforth import AdamsBashforth
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ddpm_large import DDPMLarge
 from samplerbench.samplers.dormand_prince import DormandPrince
@@ -44,7 +47,7 @@ def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
     dense = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist())
     checked, grid = 0, functools.partial(grids.karras, noise_max=5.0, noise_min=0.1)
     for sampler in all_samplers:
-        levels = sampler.levels(grid, schedule, 6)
+        levels = sampler.levels(grid, schedule, 4)
         reason = sampler.why_incompatible(law.oracle(schedule), levels)
         if sampler.holds or not sampler.affine or reason is not None:
             continue
@@ -87,6 +90,42 @@ def test_a_code_without_gradients_has_the_same_map(diagonal):
     one, other = (affine_map(one, *rest, diagonal=diagonal) for one in (DDIM(0.5), Off(0.5)))
     for name in ("output", "by_state", "by_draws"):
         torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(1.0), Heun(), AdamsBashforth()], ids=str)
+@pytest.mark.parametrize("steps", [None, 4])
+def test_the_map_from_a_table_is_that_of_the_gradients(monkeypatch, sampler, steps):
+    schedule = EDM(10.0)
+    levels = grids.karras(schedule, 7, noise_min=0.1)
+    rest = LAW.oracle(schedule), levels, LAW.mean + 1
+    tabled = affine_map(sampler, *rest, diagonal=True, steps=steps)
+    monkeypatch.setattr("samplerbench.bench.affine._FEW", 0)
+    other = affine_map(sampler, *rest, diagonal=True, steps=steps)
+    for name in ("output", "by_state", "by_draws"):
+        one, two = getattr(tabled, name), getattr(other, name)
+        torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-11)
+
+
+@dataclass(frozen=True)
+class Bounded(DDIM):
+    """DDIM whose x̂₀ is clipped, and which does not say so."""
+
+    def steps(self, model, x, levels, noise):
+        class Clipped(Denoiser):
+            schedule = model.schedule
+
+            def denoiser(self, x, level):
+                return model.denoiser(x, level).clamp(-0.5, 0.5)
+
+        yield from super().steps(Clipped(), x, levels, noise)
+
+
+def test_a_sampler_that_is_not_affine_is_found_without_its_word():
+    levels = grids.karras(EDM(10.0), 5, noise_min=0.1)
+    assert table_of_states(DDIM(1.0), EDM(10.0), levels).error < 1e-14
+    assert table_of_states(Bounded(1.0), EDM(10.0), levels).error > 0.01
+    with pytest.raises(ValueError, match="is not affine"):
+        affine_map(Bounded(1.0), LAW.oracle(EDM(10.0)), levels, LAW.mean, diagonal=True)
 
 
 def w2(mean, variances, law):

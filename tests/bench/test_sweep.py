@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from samplerbench.bench.cell import Cell
 from samplerbench.bench.sampling import sample_into
 from samplerbench.bench.store import as_table
 from samplerbench.bench.sweep import Sweep, mean_over_samples, most_steps
@@ -20,6 +21,7 @@ from samplerbench.core.grids import karras
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, Prior, sobol_exact
+from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import Distance, Measurement
@@ -85,6 +87,39 @@ def test_fewer_samples_are_a_prefix(sweep):
     few = torch.cat(list(replace(sweep, n_samples=120).samples(cell, oracle)))
     assert many.shape == (150, 2)
     assert torch.equal(many[:120], few)
+
+
+class Sizes(Denoiser):
+    """A denoiser that keeps the sizes of the batches that it gets."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.schedule, self.piece, self.sizes = model, model.schedule, model.piece, []
+
+    def denoiser(self, x, level):
+        self.sizes.append(len(x))
+        return self.model.denoiser(x, level)
+
+
+@pytest.mark.parametrize("sampler", [Heun(), DDIM(1.0), DormandPrince()], ids=str)
+def test_only_the_pieces_with_samples_are_evaluated(sweep, sampler):
+    """A large data set of which a few samples are asked: the bits are those of many samples."""
+    law = Empirical(torch.from_numpy(np.random.default_rng(0).normal(size=(3_000, 2))))
+    oracle = Sizes(law.oracle(SCHEDULE))
+    of = replace(sweep, dataset=law, denoisers={"oracle": oracle}, steps=[6], n_samples=170)
+    assert 20 < oracle.piece < 60
+    plain = Cell("oracle", "exact", "a", sampler, 6, 0)
+    for cell in (plain, replace(plain, coupled=True)) if sampler.couples else (plain,):
+        many = of.draw(cell)
+        oracle.sizes.clear()
+        few = replace(of, n_samples=20).draw(cell)
+        assert set(oracle.sizes) == {100 if sampler.adaptive else oracle.piece}
+        assert torch.equal(few.points, many.points[:20])
+        assert few.nfe == many.nfe or sampler.adaptive
+        array = torch.empty(20, 2, dtype=torch.float64).numpy()
+        if not cell.coupled:
+            sample_into(array, replace(of, n_samples=20), cell)
+            assert (array == few.points.numpy()).all()
 
 
 def test_repetitions_and_blocks_have_draws_of_their_own(sweep):

@@ -1,4 +1,11 @@
-"""A sampler of another package here, against that package's own loop: same network, same batch."""
+"""A sampler of another package here, against that package's own loop: same network, same batch.
+
+As in a job, freed memory is kept. Without that the states that k-diffusion's functions leave are
+asked of the system again and again, and `sample_dpmpp_2m` takes 1.3 instead of 1.03 times its own
+loop. 2026-11-29, twice 21 turns: functions of k-diffusion 1.02 to 1.06, methods of azula 1.00 to
+1.08, schedulers of diffusers 1.06 to 1.14 (2 % of it is x̂₀ made into ε̂, 3 % the preparation of a
+run, 1 % the state on the job's path).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +20,7 @@ from samplerbench.core.grids import Level
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified
+from samplerbench.memory import keep_freed_memory
 from samplerbench.samplers.azula import Azula
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.diffusers import Diffusers, Network
@@ -23,6 +31,11 @@ azula_sample = pytest.importorskip("azula.sample")
 pytestmark = pytest.mark.bench
 
 STEPS, REPEATS, NOISE = 40, 15, KeyedNoise((0, "bench"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory():
+    keep_freed_memory()
 
 
 class Stub(Denoiser):

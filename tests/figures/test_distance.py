@@ -412,6 +412,18 @@ def test_a_caption_has_the_repetitions_of_all_cells(cells):
     assert "2 to 4 repetitions" in title
 
 
+def test_a_caption_says_that_curves_are_shifted_sideways(cells):
+    words = "points of one N are drawn side by side"
+    figure = distance_against(cells, "w")
+    assert words in " ".join(figure.get_suptitle().split())
+    xs = {line.get_xdata()[0] for line in figure.axes[0].lines if len(line.get_xdata()) > 2}
+    assert len(xs) > 1
+    one = cells[cells["denoiser"].isin(["law", "oracle"])]
+    one = one[one["sampler"].isin(["", one["sampler"].max()])]
+    one = one[one["sampler_settings"].isin(["", one["sampler_settings"].max()])]
+    assert words not in " ".join(distance_against(one, "w").get_suptitle().split())
+
+
 @pytest.mark.parametrize(
     ("metric", "reference", "title"),
     [

@@ -10,29 +10,37 @@ A and all B_j: dim passes, or a single one if the denoiser acts on each coordina
 second run, from another state and with noise, checks the map; if they disagree, the run is not
 affine.
 
-If the denoiser acts on each coordinate separately and the numbers are few, one run of a batch is
-faster: a row from m, one from a changed state, one for each draw, in which this draw is 1, and one
-from another state and with noise, for the check.
+If the denoiser acts on each coordinate separately, its outputs are g_k·u_k + h_k. Then the map
+follows from the table of the run, see `coefficients`, unless evaluations and coordinates are many.
+With w_kj the weights of its states,
+
+    ∂x_out/∂x̂₀_j = w_Kj + Σ_{k>j} g_k·w_kj·∂x_out/∂x̂₀_k ,
+
+from the last evaluation to the first, for all coordinates at once.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from samplerbench.core.grids import Levels
-from samplerbench.core.models import Score
+from samplerbench.bench.coefficients import NotLinear, table_of_states
+from samplerbench.core.grids import Level, Levels
+from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.noise import Noise
 from samplerbench.samplers.base import Sampler, iterate
 
-#: The most numbers in the states of a batch that takes the place of the backward passes.
-_FEW = 2**16
+#: The most products of two numbers for a map from a table; gradients need fewer of them.
+_FEW = 2**27
+#: The largest difference between a run and its table, as a share of the largest term.
+_SAME = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +91,11 @@ def affine_map(
         taken = islice(iterate(sampler, model, x, levels, noise), steps)
         return deque(taken, maxlen=1)[0].x
 
+    work = (sampler.evaluations(levels.steps) or levels.steps) ** 2 * len(mean)
+    if diagonal and isinstance(model, Denoiser) and work <= _FEW:
+        with suppress(NotLinear):
+            return _by_table(sampler, model, levels, mean.double(), steps)
     mean, noise = mean.double()[None], _Draws()
-    draws = levels.steps if sampler.stochastic else 0
-    if diagonal and (draws + 3) * mean.shape[1] <= _FEW:
-        first = levels.rows[0]
-        found = _by_rows(state, mean, draws, math.hypot(first.alpha, first.sigma))
-        if found is None:
-            raise ValueError(f"{sampler} is not affine in state and noise on this model")
-        return found
     with torch.enable_grad():
         start = mean.clone().requires_grad_()
         out = state(start, noise)
@@ -114,34 +119,33 @@ def affine_map(
 
 
 @torch.no_grad()
-def _by_rows(
-    state: Callable[[Tensor, Noise], Tensor], mean: Tensor, draws: int, scale: float
-) -> AffineMap | None:
-    """The map from one run of a batch, diagonal; None if it is not affine.
+def _by_table(
+    sampler: Sampler, model: Denoiser, levels: Levels, mean: Tensor, steps: int | None
+) -> AffineMap:
+    """The map of a model that acts on each coordinate separately, from the table of the run.
 
-    Args:
-        state: the state after the steps.
-        mean: shape (1, dim).
-        draws: their number, as far as it is known.
-        scale: the change of the state.
+    Raises:
+        NotLinear: the run has no table.
     """
-    noise = _Rows(draws, mean)
-    # different coordinates, so that a method that mixes them is found
-    other = (1 + torch.arange(mean.shape[1], device=mean.device) % 2) * -2 * scale
-    x = mean.repeat(draws + 3, 1)
-    x[1] += scale
-    x[-1] += other
-    out = state(x, noise)
-    count = len(noise.places)
-    if count > draws:
-        return _by_rows(state, mean, count, scale)
-    changes = out[1 : 2 + count] - out[0]
-    by_state, by_draws = changes[0] / scale, changes[1:]
-    expected = by_state * other + noise.signs[:count] @ by_draws
-    size = out.abs().max() + changes.abs().sum(0).max()
-    if not (out[-1] - out[0] - expected).abs().max() <= 1e-9 * size:
-        return None
-    return AffineMap(out[0], by_state, by_draws)
+    table = table_of_states(sampler, model.schedule, levels, steps)
+    if not table.error <= _SAME:
+        raise NotLinear(f"{sampler} is not affine in state and noise")
+    count, shape = table.evaluations, (table.evaluations, len(mean))
+    level = Level(*(column.to(mean)[:, None] for column in table.levels))
+    size = torch.hypot(level.alpha, level.sigma).expand(shape)
+    low, high = model.denoiser(-size, level), model.denoiser(size, level)
+    gain = ((high - low) / (2 * size)).cpu().numpy()
+    fixed = ((high + low) / 2).cpu().numpy()
+    weights = table.weights.numpy()
+    columns = np.ascontiguousarray(weights[:, 1 : 1 + count].T)
+    by_output, by_evaluated = np.empty(shape), np.empty(shape)
+    for j in reversed(range(count)):
+        by_output[j] = columns[j, count] + columns[j, j + 1 : count] @ by_evaluated[j + 1 :]
+        by_evaluated[j] = gain[j] * by_output[j]
+    totals = weights[count, :, None] + weights[:count].T @ by_evaluated
+    by_state, by_draws = totals[0], totals[1 + count :]
+    output = by_state * mean.cpu().numpy() + (by_output * fixed).sum(0)
+    return AffineMap(*(torch.from_numpy(part).to(mean) for part in (output, by_state, by_draws)))
 
 
 def _by_gradients(out: Tensor, inputs: list[Tensor], diagonal: bool) -> Tensor:
@@ -183,23 +187,6 @@ class _Draws:
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         raise ValueError("a method that draws uniform numbers is not affine in its noise")
-
-
-class _Rows(_Draws):
-    """Noise for the rows of `_by_rows`; it counts further draws, which are 0."""
-
-    def __init__(self, draws: int, mean: Tensor) -> None:
-        self.places: dict[tuple[int, int], int] = {}
-        self.signs = 1 - 2 * (torch.arange(draws, device=mean.device) % 2).to(mean)
-        self._columns = torch.zeros(draws, draws + 3, 1).to(mean)
-        self._columns[:, 2:-1, 0] = torch.eye(draws).to(mean)
-        self._columns[:, -1, 0] = self.signs
-
-    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        place = self.places.setdefault((step, draw), len(self.places))
-        if place >= len(self._columns):
-            return torch.zeros_like(like)
-        return self._columns[place].repeat(1, like.shape[1]).to(like)
 
 
 class _Units(_Draws):

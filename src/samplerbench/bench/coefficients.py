@@ -7,7 +7,8 @@ k-th evaluation is
 
 with the start x and the draws z_i of its noise, and the last state is one more such row. The rows
 and the K noise levels are the *table* of the run. They depend on the levels, and not on the states:
-`recorded` finds them by a run on unit vectors.
+`recorded` finds them by a run on unit vectors. Some more numbers beside these show whether the run
+is linear.
 
 Runs on different levels have different tables and the same loop. So `Runs` evaluates the denoiser
 once for all of them, on a batch in which every row has a noise level of its own.
@@ -19,8 +20,11 @@ one run for each level, and those share the evaluations before it.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -29,7 +33,7 @@ from samplerbench.core.grids import AnyLevel, Level, Levels, TruncatedLevels, in
 from samplerbench.core.models import Counted, Denoiser
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.samplers.base import Sampler, final_state, iterate
 
 #: States of one grid for which a call of its own costs little more: one level is faster than many.
 _ENOUGH = 128
@@ -39,6 +43,10 @@ _FEW = 4
 _SEVERAL = 6
 #: The largest difference between a run and its table, as a share of the largest state.
 _SAME = 1e-5
+#: The most columns of a table: the vectors of its run take 130 MB.
+_WIDEST = 4096
+#: The number of columns with other numbers than those of unit vectors.
+_PROBES = 8
 
 
 class NotLinear(ValueError):
@@ -53,10 +61,13 @@ class Table:
         weights: shape (K + 1, 1 + K + D): the states of the K evaluations and the last state, in
             terms of the start, the K outputs and the D draws.
         levels: t, α and σ of the evaluations, shape (3, K).
+        error: the largest difference between the states of a run on other numbers and what the
+            weights give for them, as a share of the largest term.
     """
 
     weights: Tensor
     levels: Tensor
+    error: float
 
     @property
     def evaluations(self) -> int:
@@ -69,7 +80,6 @@ class Table:
         return self.weights.shape[1] - 1 - self.evaluations
 
 
-@torch.no_grad()
 def recorded(sampler: Sampler, schedule: NoiseSchedule, levels: Levels) -> Table:
     """The table of a run; its last row gives the output in the units of the data.
 
@@ -82,63 +92,116 @@ def recorded(sampler: Sampler, schedule: NoiseSchedule, levels: Levels) -> Table
         NotLinear: the run evaluates another model than a denoiser, draws uniform numbers, or makes
             another number of evaluations than it declares.
     """
+    table = table_of_states(sampler, schedule, levels)
+    declared = _declared(sampler, levels)
+    if table.evaluations != declared:
+        found = f"{table.evaluations} evaluations, and declares {declared}"
+        raise NotLinear(f"{type(sampler).__name__} makes {found}")
+    last = in_data_units(table.weights[-1:], levels)
+    return replace(table, weights=torch.cat([table.weights[:-1], last]))
+
+
+@torch.no_grad()
+def table_of_states(
+    sampler: Sampler, schedule: NoiseSchedule, levels: Levels, steps: int | None = None
+) -> Table:
+    """The table of a run; its last row gives the state after some of the steps.
+
+    Args:
+        sampler: one with fixed steps.
+        schedule: the path.
+        levels: of the sampler.
+        steps: the number of steps to take; None for all.
+
+    Raises:
+        NotLinear: as in `recorded`, or the run makes more evaluations than it declares.
+    """
+    declared = _declared(sampler, levels)
+    draws = 2 * levels.steps if sampler.stochastic else 0
+    if 1 + declared + draws > _WIDEST:
+        raise NotLinear(f"the table of {declared} evaluations is too large")
+    first = levels.rows[0]
+    recorder = _Recorder(schedule, declared, draws, math.hypot(first.alpha, first.sigma))
+    taken = islice(iterate(sampler, recorder, recorder.start, levels, recorder), steps)
+    last = deque(taken, maxlen=1)[0].x
+    states = torch.cat([*recorder.states, last])
+    made = 1 + len(recorder.levels)
+    # the columns of evaluations that were not made are left out
+    after = slice(1 + declared, 1 + declared + len(recorder.columns))
+    weights = torch.cat([states[:, :made], states[:, after]], 1)
+    numbers = torch.cat([recorder.numbers[:made], recorder.numbers[after]])
+    difference = states[:, -_PROBES:] - weights @ numbers
+    size = float((weights.abs() @ numbers.abs()).max())
+    rows = [(level.t, level.alpha, level.sigma) for level in recorder.levels]
+    of_levels = torch.tensor(rows, dtype=torch.float64).reshape(-1, 3).T.contiguous()
+    return Table(weights, of_levels, float(difference.abs().max()) / size)
+
+
+def _declared(sampler: Sampler, levels: Levels) -> int:
+    """The number of evaluations of a run, as the sampler declares it."""
     plain = isinstance(levels, TruncatedLevels)
     declared = (sampler.plain_evaluations if plain else sampler.evaluations)(levels.steps)
     if declared is None:
         raise NotLinear(f"{type(sampler).__name__} chooses its own steps")
-    most = 2 * levels.steps if sampler.stochastic else 0
-    recorder = _Recorder(schedule, declared, most)
-    start = torch.zeros(1, 1 + declared + most, dtype=torch.float64)
-    start[0, 0] = 1
-    out = in_data_units(final_state(sampler, recorder, start, levels, recorder.noise), levels)
-    if len(recorder.states) != declared:
-        found = f"{len(recorder.states)} evaluations, and declares {declared}"
-        raise NotLinear(f"{type(sampler).__name__} makes {found}")
-    used = 1 + declared + len(recorder.noise.columns)
-    rows = [(level.t, level.alpha, level.sigma) for level in recorder.levels]
-    weights = torch.cat([*recorder.states, out])[:, :used]
-    return Table(weights, torch.tensor(rows, dtype=torch.float64).reshape(-1, 3).T.contiguous())
+    return declared
 
 
 class _Recorder(Denoiser):
-    """A denoiser whose k-th output is the k-th unit vector; keeps the states and levels."""
+    """A denoiser, and noise, whose outputs are vectors of their own; keeps the states and levels.
 
-    def __init__(self, schedule: NoiseSchedule, evaluations: int, draws: int) -> None:
+    The start, the outputs and the draws are unit vectors, with more numbers in the last columns.
+    These show whether a state is the same combination of other numbers.
+
+    Args:
+        schedule: the path.
+        evaluations: the most outputs of the denoiser.
+        draws: the most draws.
+        size: of the start in the last columns.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, evaluations: int, draws: int, size: float) -> None:
         super().__init__()
         self.schedule = schedule
-        self.noise = _UnitNoise(1 + evaluations, draws)
-        self.evaluations = evaluations
+        self.evaluations, self.draws = evaluations, draws
+        places = torch.arange(1 + evaluations + draws, dtype=torch.float64)
+        self.numbers = torch.cos(places[:, None] * (1 + places.new_tensor(range(_PROBES))))
+        self.numbers[0] *= size
+        units = torch.eye(len(places), dtype=torch.float64)
+        vectors = torch.split(torch.cat([units, self.numbers], 1), 1)
+        self.start, self._outputs = vectors[0], vectors[1:]
         self.states: list[Tensor] = []
         self.levels: list[Level[float]] = []
-
-    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
-        place = len(self.states) + 1
-        if place > self.evaluations:
-            raise NotLinear(f"the run makes more than {self.evaluations} evaluations")
-        assert isinstance(level.t, float)
-        self.states.append(x)
-        self.levels.append(Level(level.t, float(level.alpha), float(level.sigma)))
-        unit = torch.zeros_like(x)
-        unit[0, place] = 1
-        return unit
-
-
-class _UnitNoise:
-    """Noise whose draws are unit vectors, each with a column of its own."""
-
-    def __init__(self, first: int, most: int) -> None:
-        self._first, self._most = first, most
         self.columns: dict[tuple[int, int], int] = {}
 
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        if len(self.states) == self.evaluations:
+            raise NotLinear(f"the run makes more than {self.evaluations} evaluations")
+        assert isinstance(level.t, float)
+        self.states.append(x.clone())
+        self.levels.append(Level(level.t, float(level.alpha), float(level.sigma)))
+        return self._outputs[len(self.states) - 1]
+
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """The derivative depends on the model.
+
+        Raises:
+            NotLinear: always.
+        """
+        raise NotLinear("the run uses the derivative of the denoiser")
+
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        column = self.columns.setdefault((step, draw), self._first + len(self.columns))
-        if len(self.columns) > self._most:
+        """A draw: a vector of its own."""
+        column = self.columns.setdefault((step, draw), len(self.columns))
+        if column >= self.draws:
             raise NotLinear("the run draws more noise than it declares")
-        unit = torch.zeros_like(like)
-        unit[0, column] = 1
-        return unit
+        return self._outputs[self.evaluations + column]
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """Uniform numbers are not linear.
+
+        Raises:
+            NotLinear: always.
+        """
         raise NotLinear("the run draws uniform numbers")
 
 
@@ -214,6 +277,8 @@ class Runs:
     ) -> None:
         self.sampler, self.model, self.x = sampler, model, x
         self._evaluate = (with_tangents_by_rows if tangents else by_rows)(model)
+        #: The last grid that ran alone: its times, its table and the terms of its states.
+        self._known: tuple[Tensor, Table, Tensor] | None = None
         self._draws = draws
         self.grids = self.evaluations = 0
         self._follows = x.shape[1] <= _FEW and not tangents and draws is None
@@ -228,7 +293,7 @@ class Runs:
             return str(error)
         few = Runs.__new__(Runs)
         vars(few).update(vars(self), x=self.x[:4])
-        tabled, alone = few._run([table], [0])[0], few._alone(levels)
+        tabled, alone = few._run([table], [0])[0][0], few._alone(levels)
         scale = max(float(self.x.abs().max()), float(alone.abs().max()))
         same = bool(((tabled - alone).abs() <= _SAME * scale).all())
         return None if same else f"{type(self.sampler).__name__} is not linear"
@@ -246,7 +311,10 @@ class Runs:
             self.grids += len(grids)
             return torch.stack([self._alone(levels) for levels in grids])
         tables = [recorded(self.sampler, self.model.schedule, levels) for levels in grids]
-        return self._run(tables, [0] * len(tables))
+        last, terms = self._run(tables, [0] * len(tables))
+        if len(grids) == 1:
+            self._known = (grids[0].t, tables[0], terms)
+        return last
 
     def variations(self, base: Levels, moved: Sequence[Levels], change: float) -> Tensor:
         """The last states on `base`, and those to first order on grids with one level moved.
@@ -260,11 +328,13 @@ class Runs:
         """
         if not self.linear:
             return self.outputs([base, *moved])
-        tables = [recorded(self.sampler, self.model.schedule, levels) for levels in (base, *moved)]
+        known = self._known if self._known and torch.equal(self._known[0], base.t) else None
+        own = known[1] if known else recorded(self.sampler, self.model.schedule, base)
+        tables = [recorded(self.sampler, self.model.schedule, levels) for levels in moved]
         if self._follows and len(moved) > _SEVERAL:
-            return self._followed(tables[0], tables[1:], change)
-        since = [0, *(_first_difference(tables[0], table) for table in tables[1:])]
-        return self._run(tables, since)
+            return self._followed(own, tables, change)
+        since = [0, *(_first_difference(own, table) for table in tables)]
+        return self._run([own, *tables], since, known[2] if known else None)[0]
 
     @torch.no_grad()
     def _followed(self, base: Table, moved: Sequence[Table], change: float) -> Tensor:
@@ -296,8 +366,16 @@ class Runs:
         return torch.cat([state[None], state + change * change_of_state])
 
     @torch.no_grad()
-    def _run(self, tables: Sequence[Table], since: Sequence[int]) -> Tensor:
-        """The last states; a grid has the outputs of the first one before evaluation `since`."""
+    def _run(
+        self, tables: Sequence[Table], since: Sequence[int], known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The last states, and the terms of all states, shape (grids, 1 + K + D, n·dim).
+
+        Args:
+            tables: of the grids.
+            since: a grid has the outputs of the first one before this evaluation.
+            known: the terms of the first grid, if it ran before.
+        """
         count, size = tables[0].evaluations, self.x.numel()
         weights = torch.stack([table.weights for table in tables]).to(self.x)
         levels = torch.stack([table.levels for table in tables], 1).to(self.x.device)
@@ -306,16 +384,23 @@ class Runs:
         if tables[0].draws:
             assert self._draws is not None
             terms[:, 1 + count :] = self._draws(tables[0].draws).reshape(-1, size)
+        new = 0 if known is None else 1
+        if known is not None:
+            terms[:, 1 : 1 + count] = known[:, 1 : 1 + count]
         for k in range(count):
             own = 1 + max(place for place, first in enumerate(since) if first <= k)
-            states = torch.bmm(weights[:own, k : k + 1], terms[:own])
-            level = Level(*(scale[:own, k, None, None] for scale in levels.unbind()))
-            out = self._evaluate(states.reshape(own, *self.x.shape), level).reshape(own, size)
-            terms[:own, 1 + k] = out
-            terms[own:, 1 + k] = out[0]
-            self.evaluations += own * len(self.x)
-        self.grids += len(tables)
-        return torch.bmm(weights[:, count:], terms).reshape(-1, *self.x.shape)
+            if own == new:
+                continue
+            states = torch.bmm(weights[new:own, k : k + 1], terms[new:own])
+            level = Level(*(scale[new:own, k, None, None] for scale in levels.unbind()))
+            out = self._evaluate(states.reshape(-1, *self.x.shape), level).reshape(-1, size)
+            terms[new:own, 1 + k] = out
+            if known is None:
+                terms[own:, 1 + k] = out[0]
+            self.evaluations += (own - new) * len(self.x)
+        self.grids += len(tables) - new
+        last = torch.bmm(weights[:, count:], terms).reshape(-1, *self.x.shape)
+        return last, terms
 
 
 def _first_difference(one: Table, other: Table) -> int:

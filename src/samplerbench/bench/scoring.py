@@ -51,6 +51,7 @@ from samplerbench.bench.chains import LEAST_FRAMES, MIXED, Chains
 from samplerbench.bench.statistics import holm
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import Dataset, finite
+from samplerbench.datasets.file import TABLES
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.metrics.base import Distance, LawMetric, Metric
 
@@ -292,6 +293,8 @@ def require_fits(clouds: Mapping[str, Cloud], truth: Truth) -> None:
         allowed = f"{truth.dim} columns, as the data have"
         if rows == truth.dim:
             allowed += f": the array has {rows} rows, so it may be on its side; save its transpose"
+        elif columns > truth.dim and name.endswith(TABLES):
+            allowed += "; columns=NAME,NAME chooses some of a table"
         require(columns == truth.dim, name, f"{columns} columns", allowed)
         reason = truth.why_too_large(rows)
         require(reason is None, name, f"{rows} rows", f"fewer for {truth.metric}: {reason}")

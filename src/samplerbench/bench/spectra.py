@@ -7,9 +7,9 @@ affine:
     Var x_out = a²·Var x_in + Σ_j b_j² .
 
 `affine` gives a, b_j and c of all coordinates, without samples and without a dim × dim matrix.
-Cost: about four runs of one row, or one run of a batch if the coordinates and draws are few, see
-`affine`. A run has some thousand coordinates at a time, so the memory does not grow with their
-number.
+Cost: one run on a row of a few hundred numbers and two evaluations of the denoiser, or about four
+runs if there are many steps and coordinates, see `affine`. Some thousand coordinates are computed
+at a time, so the memory does not grow with their number.
 
 Reference: E. Pierret, B. Galerne, Diffusion models for Gaussian distributions: exact solutions and
 Wasserstein errors, ICML 2025, arXiv 2405.14250.
@@ -30,6 +30,7 @@ from samplerbench.core.grids import Levels, TruncatedLevels, in_data_units
 from samplerbench.core.models import Denoiser, Guided, Score
 from samplerbench.core.starts import Start
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
+from samplerbench.errors import first_line
 from samplerbench.samplers.base import Sampler
 
 if TYPE_CHECKING:
@@ -86,7 +87,10 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     start = sweep.starts_of(sampler)[cell.start]
     mean, variances = start.moments(law.mean, law.variances, levels.rows[0])
     model = sweep.denoisers[cell.denoiser]
-    mean, variances = output_spectrum(sampler, model, levels, mean, variances)
+    try:
+        mean, variances = output_spectrum(sampler, model, levels, mean, variances)
+    except ValueError as error:  # it is not affine, or not on this model
+        return OutputLaw(None, 0, 0.0, "incompatible", first_line(error))
     # twice, since variances have squared units
     variances = in_data_units(in_data_units(variances, levels), levels)
     out = torch.stack([in_data_units(mean, levels), variances])

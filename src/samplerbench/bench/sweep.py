@@ -26,7 +26,13 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
+from samplerbench.bench.converged import (
+    ConvergedRuns,
+    distances_to_converged,
+    why_not_converged,
+)
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
+from samplerbench.bench.log_z import log_z_of, why_no_log_z
 from samplerbench.bench.own_grids import OwnGrid, require_no_doubles
 from samplerbench.bench.paths import paths_of, why_no_paths
 from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
@@ -56,6 +62,7 @@ from samplerbench.metrics.base import (
     exact_names,
 )
 from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.samplers.peers import Peer
 
 T = TypeVar("T")
 #: The levels of more steps would fill the memory.
@@ -68,6 +75,7 @@ class Samples:
 
     points: Tensor | None
     nfe: int
+    rounds: int
     seconds: float
     status: str
     message: str
@@ -133,6 +141,8 @@ OUTPUT_LAWS: Mapping[
     "density": (why_no_density, density),
     "paths": (why_no_paths, paths_of),
     "spectrum": (why_no_spectrum, spectrum_of),
+    "log_z": (why_no_log_z, log_z_of),
+    "converged": (why_not_converged, distances_to_converged),
 }
 
 
@@ -251,6 +261,11 @@ class Sweep:
     def law(self) -> Dataset:
         """The law that samples are measured against."""
         return self.dataset if self.truth is None else self.truth
+
+    @cached_property
+    def converged_runs(self) -> ConvergedRuns:
+        """The converged runs that its cells are compared with."""
+        return ConvergedRuns()
 
     @cached_property
     def books(self) -> Books:
@@ -408,7 +423,10 @@ class Sweep:
             yield x[: self.n_samples - block * self.block]
 
     def beginning(self, cell: Cell, levels: Levels, block: int) -> tuple[Tensor, Noise]:
-        """The first states of a block, shape (block, dim), and the noise of its sampler."""
+        """The first states of a block, shape (rows, dim), and the noise of its sampler.
+
+        There are as many rows as the block has, or fewer in the last block, see `_rows`.
+        """
         key = (self.seed, cell.repetition, block)
         assert cell.settings is not None  # a floor has no sampler
         start = self.starts_of(cell.settings)[cell.start]
@@ -416,10 +434,25 @@ class Sweep:
         shape = (self.block, self.dataset.dim)
         found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         require(found == shape, f"start.{cell.start}", found, f"states of shape {shape}")
-        x = x.to(self.device, self.dtype)
+        x = x[: self._rows(cell, block)].to(self.device, self.dtype)
         if cell.coupled:
             return x, BrownianNoise(("coupled", *key), levels)
         return x, KeyedNoise(("sampler", *key))
+
+    def _rows(self, cell: Cell, block: int) -> int:
+        """The number of rows of a block that are run, without a change of a bit of the samples.
+
+        A denoiser of a large finite data set evaluates a few states at a time. Then the pieces
+        that have no sample of the cell are left out. An adaptive sampler keeps them, since its
+        number of evaluations is that of the whole block; and the code of other packages may use
+        the whole batch.
+        """
+        piece = self.denoisers[cell.denoiser].piece
+        assert cell.settings is not None
+        if piece is None or isinstance(cell.settings, Peer) or cell.settings.adaptive:
+            return self.block
+        samples = self.n_samples - block * self.block
+        return min(self.block, -(-samples // piece) * piece)
 
     def distances(self) -> dict[str, Reference]:
         """The reference of each metric, by name: the evaluation points, or the law."""
@@ -496,7 +529,7 @@ class Sweep:
     def draw(self, cell: Cell) -> Samples:
         """The cell's samples; a failure is in their status and message, never an exception."""
         began = time.perf_counter()
-        nfe, status, message = 0, "ok", ""
+        nfe, rounds, status, message = 0, 0, "ok", ""
         samples = None
         try:
             if cell.settings is None:
@@ -513,15 +546,15 @@ class Sweep:
                 if reason is not None:
                     status, message = "incompatible", reason
                 else:
-                    counts: list[int] = []
+                    counts: list[tuple[int, int]] = []
                     sizes: list[int] = []
                     for block in self.samples(cell, model):
                         if samples is None:
                             samples = block.new_empty(self.n_samples, *block.shape[1:])
                         samples[sum(sizes) : sum(sizes) + len(block)] = block
-                        counts.append(model.evaluations - sum(counts))
+                        counts.append(model.taken())
                         sizes.append(len(block))
-                    nfe = mean_over_samples(counts, sizes)
+                    nfe, rounds = (mean_over_samples(c, sizes) for c in zip(*counts, strict=True))
             if samples is not None and not all_usable(samples):
                 bad = int((~(samples.abs() < LARGEST)).any(-1).sum())  # NaN counts as bad
                 if bad:
@@ -531,7 +564,7 @@ class Sweep:
                     status, samples = "diverged", None
         except Exception as error:  # a defect of one cell must not cost the others
             status, message, samples = "failed", kind_and_line(error), None
-        return Samples(samples, nfe, time.perf_counter() - began, status, message)
+        return Samples(samples, nfe, rounds, time.perf_counter() - began, status, message)
 
     def measure(self, lazy: LazySamples, metric: str, to: Reference) -> Row:
         """The row of one distance of a cell's samples; `seconds` is for sampling and metric.
@@ -564,6 +597,7 @@ class Sweep:
         return replace(
             row,
             nfe=samples.nfe,
+            rounds=samples.nfe if samples.rounds is None else samples.rounds,
             seconds=seconds,
             status=status,
             message=message,
@@ -605,7 +639,17 @@ def most_steps(sampler: Sampler, nfe: int, *, plain: bool = False) -> int:
     An adaptive sampler may need more; `statistics.at_equal_cost` uses the counted evaluations.
     `plain` if final=none.
     """
-    steps = 0
-    while steps < nfe and sampler.least_evaluations(steps + 1, plain=plain) <= nfe:
-        steps += 1
+
+    def fits(steps: int) -> bool:
+        return sampler.least_evaluations(steps, plain=plain) <= nfe
+
+    if fits(nfe):
+        return nfe
+    steps, too_many = 0, nfe
+    while too_many - steps > 1:  # more steps never need fewer evaluations
+        middle = (steps + too_many) // 2
+        if fits(middle):
+            steps = middle
+        else:
+            too_many = middle
     return steps

@@ -43,12 +43,33 @@ FEW = 8
 """The number of means that are added up faster one by one than by a matrix product."""
 
 
+#: A method of a model: states (*batch, dim) at a level ↦ a tensor with their batch.
+Call = Callable[[Tensor, AnyLevel], Tensor]
+
+
 class Score(nn.Module, ABC):
-    """A model with a score."""
+    """A model with a score.
+
+    Attributes:
+        piece: the number of states that it evaluates at a time, so that the bits of a state depend
+            on no state of another piece; None if they may depend on the size of the batch.
+    """
+
+    piece: int | None = None
 
     @abstractmethod
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """∇ log q(x) at the level, shape (*batch, dim)."""
+
+    def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
+        """A method of this model at W states of each sample: W evaluations in one round.
+
+        Args:
+            call: such as `self.denoiser`.
+            x: the states, shape (W, *batch, dim).
+            level: of the states; fields of shape (W, *batch, 1) are levels of their own.
+        """
+        return call(x, level)
 
     def why_incompatible(self, levels: Levels) -> str | None:
         """Why this model is undefined at one of the levels, in one line; None if it is defined."""
@@ -387,6 +408,7 @@ class IsotropicMixtureOracle(Denoiser):
     half_squares: Tensor
     variances: Tensor
     centre: Tensor
+    piece: int
 
     def __init__(
         self, schedule: NoiseSchedule, weights: Tensor, means: Tensor, variances: Tensor
@@ -404,9 +426,9 @@ class IsotropicMixtureOracle(Denoiser):
         self.register_buffer("variances", variances[:1] if equal else variances[:, None])
         self.register_buffer("centre", centre[:, None])
         self._equal = equal
-        self._rows = max(1, ENTRIES // len(means))
+        self.piece = max(1, ENTRIES // len(means))
         if means.shape[1] >= 32:  # a matrix product with fewer states is slower
-            self._rows = max(self._rows, min(ROWS, WIDE_ENTRIES // len(means)))
+            self.piece = max(self.piece, min(ROWS, WIDE_ENTRIES // len(means)))
         self._sparse = means.numel() >= 2**18
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
@@ -510,7 +532,7 @@ class IsotropicMixtureOracle(Denoiser):
         def centred(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
             return part(x.T.contiguous() - alpha * self.centre, alpha, sigma).T
 
-        return _in_pieces(centred, x, level, self._rows)
+        return _in_pieces(centred, x, level, self.piece)
 
 
 def _in_pieces(
@@ -553,6 +575,7 @@ class MixtureOracle(Denoiser):
     means: Tensor
     eigenvalues: Tensor
     basis: Tensor
+    piece: int
 
     def __init__(
         self, schedule: NoiseSchedule, weights: Tensor, means: Tensor, covariances: Tensor
@@ -564,6 +587,7 @@ class MixtureOracle(Denoiser):
         self.register_buffer("means", means.double())
         self.register_buffer("eigenvalues", eigenvalues.clamp_min(0))
         self.register_buffer("basis", basis)
+        self.piece = max(1, ENTRIES // means.numel())
 
     def _log_joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """ln(w_k·N(x; αμ_k, S_k)), (K, n), Q_kᵀ(x − αμ_k), and the eigenvalues of S_k.
@@ -606,7 +630,7 @@ class MixtureOracle(Denoiser):
     def _in_pieces(
         self, part: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, level: AnyLevel
     ) -> Tensor:
-        return _in_pieces(part, x, level, max(1, ENTRIES // self.means.numel()))
+        return _in_pieces(part, x, level, self.piece)
 
 
 def _flat(scale: float | Tensor, x: Tensor) -> Tensor:
@@ -617,10 +641,15 @@ def _flat(scale: float | Tensor, x: Tensor) -> Tensor:
 
 
 class Counted(Denoiser):
-    """Wraps a model and counts its calls: the number of function evaluations, NFE.
+    """Wraps a model and counts its function evaluations, NFE, and their sequential rounds.
 
-    One evaluation is one call for a whole batch, as in the literature. `Sampler.why_incompatible`
-    has checked that the wrapped model has the methods that the sampler calls.
+    One evaluation is one state of each sample of a batch, as in the literature. All calls are one
+    evaluation in a round of its own, except `parallel`. `Sampler.why_incompatible` has checked that
+    the wrapped model has the methods that the sampler calls.
+
+    Attributes:
+        evaluations: NFE so far.
+        rounds: the calls so far, each of which may need the result of the one before it.
     """
 
     def __init__(self, model: Score) -> None:
@@ -628,24 +657,39 @@ class Counted(Denoiser):
         self.model = model
         if isinstance(model, Denoiser):
             self.schedule, self.has_covariance = model.schedule, model.has_covariance
-        self.evaluations = 0
+        self.evaluations = self.rounds = 0
+
+    def taken(self) -> tuple[int, int]:
+        """Evaluations and rounds so far; then both counts begin again at 0."""
+        counts = self.evaluations, self.rounds
+        self.evaluations = self.rounds = 0
+        return counts
+
+    def _count(self) -> None:
+        self.evaluations += 1
+        self.rounds += 1
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         assert isinstance(self.model, Denoiser)  # checked by the sampler's `needs`
-        self.evaluations += 1
+        self._count()
         return self.model.denoiser(x, level)
+
+    def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
+        result = super().parallel(call, x, level)
+        self.evaluations += len(x) - 1
+        return result
 
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """The wrapped denoiser's x̂₀ and ∂x̂₀/∂x, counted as one evaluation."""
         assert isinstance(self.model, Denoiser)
-        self.evaluations += 1
+        self._count()
         return self.model.derivative(x, level)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        self.evaluations += 1
+        self._count()
         return self.model.score(x, level)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         assert isinstance(self.model, Density)  # checked by the sampler's `needs_density`
-        self.evaluations += 1
+        self._count()
         return self.model.log_density(x, level)

@@ -165,6 +165,10 @@ def as_points(array: np.ndarray, name: str) -> Tensor:
     return torch.from_numpy(array.astype(np.float64))
 
 
+#: The suffixes of files of which `columns` chooses some.
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".nc")
+
+
 def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
     readers: dict[str, Callable[[Path], np.ndarray]] = {
         ".npy": _read_npy,
@@ -180,9 +184,13 @@ def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
     suffix = location.suffix.lower()
     require(suffix in readers, "path", path, f"a file of {', '.join(readers)}")
     require(location.is_file(), "path", path, "a file that exists")
-    holds_several, is_table = suffix in (".npz", ".pt"), suffix not in (".npy", ".npz", ".pt")
-    require(array is None or holds_several, "array", array, "left out: it is for .npz and .pt")
-    require(columns is None or is_table, "columns", columns, "left out: it is for tables")
+    require(
+        array is None or suffix in (".npz", ".pt"),
+        "array",
+        array,
+        "left out: it is for .npz and .pt",
+    )
+    require(columns is None or suffix in TABLES, "columns", columns, "left out: it is for tables")
     try:
         return readers[suffix](location)
     except InvalidSetting:

@@ -36,6 +36,7 @@ from samplerbench.figures.style import (
     fit_distances,
     interval_curve,
     label_log_axis,
+    legend_above,
     narrow,
     sized,
     spans_decades,
@@ -60,7 +61,11 @@ _OTHER_LINES: Sequence[LineStyle] = (
 _SHIFT = 1.012
 _PANEL = 4.6
 """The width of a panel in inches."""
-X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sample (NFE)"}
+X_TITLES = {
+    "steps": "number of steps N",
+    "nfe": "network evaluations per sample (NFE)",
+    "rounds": "sequential rounds of evaluations",
+}
 _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
@@ -79,7 +84,8 @@ def distance_against(
     Args:
         table: rows of the results store.
         metric: one of its metrics.
-        x: steps, or nfe, the counted evaluations, for a comparison at equal cost.
+        x: steps; nfe, the counted evaluations, for a comparison at equal cost; or rounds, the
+            sequential ones of them.
         axes: to draw into, one for each start; none for a new figure.
 
     Raises:
@@ -115,7 +121,7 @@ def distance_curves(
     Args:
         cells: lines of `statistics.summary` with the column `name` of a curve.
         floors: rows of fresh draws of the law.
-        x: steps or nfe.
+        x: a key of `X_TITLES`.
         title: of the axis of distances.
         styles: by name, in the order of the legend.
         caption: text above the panels; not in given axes.
@@ -155,12 +161,12 @@ def distance_curves(
         for panel in axes or panels[:1]:
             fit_distances(panel, cells["mean"], pd.concat(of_starts))
         if axes:
-            panels[-1].legend(handles=handles, handlelength=2.8)
+            legend_above(panels[-1], handles)
         else:
             for panel in panels:
                 panel.label_outer()
             add_legend(figure, handles)
-            subtitle(figure, caption)
+            subtitle(figure, caption + spread(cells, x))
     return figure
 
 
@@ -184,7 +190,7 @@ def draw_curves(
     Args:
         axes: the panel.
         cells: as in `distance_curves`, of one start.
-        x: steps or nfe.
+        x: a key of `X_TITLES`.
         styles: by name.
         lines: of denoisers; None if dashes distinguish settings.
     """
@@ -204,7 +210,7 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
     Args:
         axes: the panel.
         rows: of the results store.
-        x: steps or nfe.
+        x: a key of `X_TITLES`.
         styles: by name.
     """
     names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
@@ -267,6 +273,14 @@ def about(cells: pd.DataFrame) -> str:
     bars = "; bars: 95 % intervals of the mean" if uncertain else ""
     end = ", final=none" if "final" in cells and set(cells["final"]) == {"none"} else ""
     return f"{datasets}, {size}, {repetitions(cells['count'])}{end}{bars}"
+
+
+def spread(cells: pd.DataFrame, x: str) -> str:
+    """The words for a caption that `draw_curves` shifts curves, if a panel has several."""
+    curves = cells.groupby("start")[["denoiser", "name"]].apply(lambda own: own.drop_duplicates())
+    several = curves.groupby(level=0).size().max() > 1
+    number = "N" if x == "steps" else "NFE"
+    return f"; points of one {number} are drawn side by side, so none is hidden" if several else ""
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:

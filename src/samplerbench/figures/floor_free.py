@@ -33,6 +33,7 @@ from samplerbench.figures.distance import (
     mark_missing,
     ordered_starts,
     score_lines,
+    spread,
     start_title,
 )
 from samplerbench.figures.style import (
@@ -54,7 +55,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
     Args:
         table: rows of the results store.
         metric: of the distances.
-        x: steps or nfe.
+        x: a key of `distance.X_TITLES`.
         view: the views whose rows have no floor.
     """
     own = to_data(table)
@@ -124,7 +125,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
             figure,
             f"{' and '.join(cells['dataset'].unique())}; above: {size}, "
             f"{repetitions(cells['count'])}; below: {'; '.join(below)}, 1 repetition; "
-            "bars: 95 % intervals",
+            f"bars: 95 % intervals{spread(cells, x)}",
         )
     return figure
 

@@ -186,11 +186,7 @@ def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
     The figure becomes higher if the legend needs more space.
     """
-    size = mpl.rcParams["legend.fontsize"] / 72
-    lines = [str(handle.get_label()).split("\n") for handle in handles]
-    # the line, the spaces around it, and characters of half the size of the font
-    width = size * (5.2 + 0.56 * max(len(line) for label in lines for line in label))
-    rows, height = sum(map(len, lines)), 1.52 * size
+    width, height, rows = _legend_size(handles)
     whole, tall = figure.get_size_inches()
     if width <= whole / 4:
         figure.set_figheight(max(tall, height * rows + 0.6))
@@ -199,6 +195,35 @@ def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
     columns = max(1, min(len(handles), int(whole / width)))
     figure.set_size_inches(whole, tall + height * -(-rows // columns))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.8)
+
+
+def legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
+    """Put a legend into a panel, above its curves: the upper end of its axis rises.
+
+    The legend gets two thirds of the panel at most.
+
+    Args:
+        axes: the panel, in a figure whose layout is the user's.
+        handles: the entries.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    wide, tall = axes.get_position().size * figure.get_size_inches()
+    width, height, rows = _legend_size(handles)
+    columns = max(1, min(len(handles), int(wide / width)))
+    share = min(2 / 3, height * (-(-rows // columns) + 1) / tall)
+    above = axes.transAxes.transform((0, 1 / (1 - share)))
+    axes.set_ylim(top=axes.transData.inverted().transform(above)[1])
+    axes.legend(handles=handles, handlelength=2.8, ncols=columns, loc="upper center")
+
+
+def _legend_size(handles: Sequence[Artist]) -> tuple[float, float, int]:
+    """The width of a legend in one column, the height of a line, in inches, and its lines."""
+    size = mpl.rcParams["legend.fontsize"] / 72
+    lines = [str(handle.get_label()).split("\n") for handle in handles]
+    # the line, the spaces around it, and characters of half the size of the font
+    width = size * (5.2 + 0.56 * max(len(line) for label in lines for line in label))
+    return width, 1.52 * size, sum(map(len, lines))
 
 
 def subtitle(figure: Figure, text: str) -> None:

@@ -23,7 +23,8 @@ Several files are compared with each other: a second table has the difference of
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ from samplerbench.app.config.groups import chosen_members
 from samplerbench.app.config.numbers import whole_number
 from samplerbench.app.terminal import console
 from samplerbench.bench.rounding import difference, distance, plain
-from samplerbench.errors import require
+from samplerbench.errors import InvalidSetting, require
 
 if TYPE_CHECKING:  # torch is slow to import: functions import it after the words are checked
     from torch import Tensor
@@ -68,8 +69,9 @@ def main(words: list[str]) -> None:
     if out is not None:
         require(Path(out).suffix in WRITTEN, "out", out, f"a file of {' or '.join(WRITTEN)}")
         new_path(Path(out), "file")
-    for name in [*files, *([] if reference is None else [reference])]:
-        require(Path(name).expanduser().exists(), "path", name, "a file that exists")
+    for key, name in [("", name) for name in files] + [("reference", reference)]:
+        there = name is None or Path(name).expanduser().exists()
+        require(there, key, name, "a file that exists")
     allowed = "given, or reference=FILE: see samplerbench list datasets"
     require(reference is not None or "dataset" in values, "dataset", "", allowed)
     for key in values if reference is not None else ():
@@ -112,7 +114,8 @@ def score_files(
     shape, truths = read_truths(reference, words)
     clouds: dict[str, Cloud] = {}
     for file in files:
-        clouds |= read_clouds(file, shape, **reading)
+        with typed_as(""):
+            clouds |= read_clouds(file, shape, **reading)
     for truth in truths:
         require_fits(clouds, truth)
     is_way = reading.get("frame") == "all"
@@ -145,6 +148,17 @@ def score_files(
     return lines
 
 
+@contextmanager
+def typed_as(key: str) -> Iterator[None]:
+    """Errors of a file name it as it was typed: with this key, or without one."""
+    try:
+        yield
+    except InvalidSetting as error:
+        if error.field != "path":
+            raise
+        raise InvalidSetting(key, error.value, error.allowed) from error
+
+
 def read_truths(
     reference: str | None, words: Mapping[str, str]
 ) -> tuple[tuple[int, ...] | None, list[Truth]]:
@@ -162,8 +176,9 @@ def read_truths(
     require(used or "n_reference" not in words, "n_reference", words.get("n_reference"), allowed)
     seed = whole_number(config, "seed")
     if reference is not None:
-        points, shape = read_samples(reference)
-        require_upright(points, reference)
+        with typed_as("reference"):
+            points, shape = read_samples(reference)
+            require_upright(points, reference)
         if Cloud(points).rows_depend:
             depend = "its rows depend on the rows before them, and the floor is too low for that"
             console().print(f"{reference}: {depend}; thin it", markup=False)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from samplerbench.app.config.compose import check_keys
 from samplerbench.app.config.construct import construct, construct_grid, convert
+from samplerbench.app.config.folders import member_files
 from samplerbench.app.config.groups import chosen_members, chosen_nodes, is_typed
 from samplerbench.app.config.numbers import whole_number, whole_numbers
 from samplerbench.app.job.basis import (
@@ -29,14 +30,16 @@ from samplerbench.app.job.basis import (
     processor_count,
 )
 from samplerbench.app.job.denoisers import build_trainings, make_origin, scores_of
+from samplerbench.app.job.racing import NOT_RACED, named_grids, racing_grids
 from samplerbench.app.job.refusals import check
 from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.training import PARTS, Training, training_keys
-from samplerbench.bench.best_grids import EACH_BEST
+from samplerbench.bench.best_grids import EACH_BEST, require_choices
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels
 from samplerbench.bench.chains import require_chains
+from samplerbench.bench.design import DESIGNED
 from samplerbench.bench.designing import DesignedGrid
 from samplerbench.bench.floor_free import FloorFree
 from samplerbench.bench.sweep import Sweep, recall_nothing
@@ -67,8 +70,8 @@ class Job:
         chains: the number of chains of each Langevin sampler to examine, or 0.
         config: the resolved config, plain values only.
         look: of figures.
-        each_best: whether every sampler runs on the grid that is best for it; they are chosen once
-            the denoiser is trained.
+        grids: names of grids, or `EACH_BEST`: every sampler runs on the best of them for it, which
+            is chosen once the denoiser is trained; empty if all run on the grid of the sweep.
         all_rows: the numbers of points that are all that a finite data set has, by key.
     """
 
@@ -83,7 +86,7 @@ class Job:
     chains: int
     config: dict[str, Any]
     look: Look = field(default_factory=Look)
-    each_best: bool = False
+    grids: tuple[str, ...] = ()
     all_rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -150,7 +153,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         chains,
         base.plain,
         chosen_look(config),
-        chosen_each_best(config, sweep),
+        chosen_grids(config, sweep),
         {key: n for key, n in base.reduced.items() if used[key]},
     )
 
@@ -248,18 +251,23 @@ def make_labels(base: Basis, run: str, noise: str) -> Labels:
     )
 
 
-def chosen_each_best(config: DictConfig, sweep: Sweep) -> bool:
-    """Whether every sampler runs on the grid that is best for it."""
+def chosen_grids(config: DictConfig, sweep: Sweep) -> tuple[str, ...]:
+    """The names of the grids from which each sampler gets its best; none if all have one grid."""
     value = config.get("grids")
-    require(value in (None, EACH_BEST), "grids", value, f"null or {EACH_BEST}")
     if value is None:
-        return False
+        return ()
+    names = (value,) if isinstance(value, str) else tuple(map(str, value))
+    known = [*(name for name in member_files("grid") if name not in NOT_RACED), DESIGNED]
+    good = names == (EACH_BEST,) or (0 < len(names) == len({*names}) and {*names} <= {*known})
+    allowed = f"null, {EACH_BEST}, or a list of grids, each once, of {', '.join(known)}"
+    require(good and names != (DESIGNED,), "grids", value, allowed)
     allowed = "null beside grid=designed: the best grid may be a designed one in any case"
     require(not isinstance(sweep.grid, DesignedGrid), "grids", value, allowed)
     first = next(iter(sweep.denoisers.values()), None)
     allowed = "null here: it compares grids by runs of the first denoiser, and there is none"
     require(isinstance(first, Denoiser), "grids", value, allowed)
-    return True
+    require_choices(sweep, racing_grids(sweep, named_grids(names)))
+    return names
 
 
 def chosen_budget(config: DictConfig, sweep: Sweep) -> Budget | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from omegaconf import ListConfig, OmegaConf
@@ -20,6 +21,7 @@ from samplerbench.app.job.training import (
     Training,
     build_training,
     guide_training,
+    with_weights,
     worse_training,
 )
 from samplerbench.bench.cell import Origin
@@ -50,6 +52,8 @@ def build_trainings(base: Basis, kinds: Sequence[str]) -> dict[str, Training]:
     if "learned" not in kinds:
         return {}
     trainings = {"learned": build_training(base)}
+    if base.config.get("weights") is not None:
+        trainings["learned"] = with_weights(trainings["learned"], Path(str(base.config.weights)))
     if altered(base) == "learned":
         if "guided" in kinds:
             trainings["guided"] = guide_training(base, guide_law(base))

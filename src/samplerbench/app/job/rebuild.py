@@ -47,22 +47,30 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
     # only a running job opens a log, and the package of the log may be missing here
     config.logger = {"_target_": "samplerbench.logs.base.NoLogger"}
     config.cache = "off"
+    given = config.get("weights") is not None
+    config.weights = None  # the run has a copy
     try:
         job = build(config, run.choices, run.name)
     except OmegaConfBaseException as error:  # the run's version did not have one of the keys
         allowed = f"a complete run of this version ({first_line(error)})"
         raise InvalidSetting("run", run.directory, allowed) from error
     if job.trainings:
-        job = _with_weights(run, job)
+        job = _with_weights(run, job, given)
     if isinstance(job.sweep.grid, FittedGrid):
         job = with_sweep(job, _with_grid(run, job.sweep))
     if isinstance(job.sweep.grid, DesignedGrid):
         return with_sweep(job, _with_designs(run, job.sweep))
-    return with_sweep(job, _with_choices(run, job.sweep)) if job.each_best else job
+    return with_sweep(job, _with_choices(run, job.sweep)) if job.grids else job
 
 
-def _with_weights(run: StoredRun, job: Job) -> Job:
-    """The job with the weights of the run, and with the identities of the trainings behind them."""
+def _with_weights(run: StoredRun, job: Job, given: bool) -> Job:
+    """The job with the weights of the run, and with the identities of the trainings behind them.
+
+    Args:
+        run: the run.
+        job: its job, not trained.
+        given: whether its learned denoiser had the weights of a file.
+    """
     made_by = {}
     for name, training in job.trainings.items():
         model, path = training.objective.model, run.directory / weights_folder(name) / WEIGHTS
@@ -72,7 +80,9 @@ def _with_weights(run: StoredRun, job: Job) -> Job:
             allowed = f"one with the weights of its own network ({kind_and_line(error)})"
             raise InvalidSetting("run", path, allowed) from error
         model.to(job.sweep.device)
-        found = training_of(path) or identity_of_model(model)
+        found = ("" if given and name == "learned" else training_of(path)) or identity_of_model(
+            model
+        )
         same = found == training.id
         made_by[name] = (training.id, training.recipe) if same else (found, found)
     if all(ids[0] == job.trainings[name].id for name, ids in made_by.items()):

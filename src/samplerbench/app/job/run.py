@@ -28,16 +28,17 @@ from samplerbench.app.folder.claim import amend, claim, write_status
 from samplerbench.app.folder.runs import State, weights_folder
 from samplerbench.app.job.build import Job, build, with_sweep
 from samplerbench.app.job.console import print_designs
-from samplerbench.app.job.racing import fitted_grids, racing_grids
+from samplerbench.app.job.racing import fitted_grids, named_grids, racing_grids
 from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
 from samplerbench.app.job.training import Training
 from samplerbench.app.terminal import console, shown
-from samplerbench.bench.best_grids import CHOICES, chosen, with_best, written
+from samplerbench.bench.best_grids import CHOICES, EACH_BEST, Best, chosen, with_best, written
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
 from samplerbench.bench.chains import chain_cells, diagnose, diagnostic_names
+from samplerbench.bench.design import DESIGNED
 from samplerbench.bench.designing import DESIGNS, DesignedGrid, designed, to_json
 from samplerbench.bench.fitting import TABLE, fitted
 from samplerbench.bench.scene import Scene
@@ -196,7 +197,7 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
         job = fit_grid(job, directory, out)
         showing = replace(showing, job=job)
         view = replace(view, grid=job.sweep.path_grid)
-    if job.each_best:
+    if job.grids:
         job = choose_grids(job, directory, out)
         showing = replace(showing, job=job)
         view = replace(view, own_grids=job.sweep.own_grids)
@@ -226,7 +227,7 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
 
 def known_id(job: Job) -> str:
     """The identity of the sweep; empty before its grids are fitted and chosen."""
-    waits = job.each_best or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
+    waits = bool(job.grids) or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
     return "" if waits else job.sweep.books.sweep_id
 
 
@@ -243,19 +244,26 @@ def fit_grid(job: Job, directory: Path, out: Console) -> Job:
 
 def choose_grids(job: Job, directory: Path, out: Console) -> Job:
     """The job with every sampler on the grid that is best for it; the run keeps the choices."""
-    candidates, _, missing = fitted_grids(job.sweep, racing_grids(job.sweep), job.cache)
-    for one in missing:
-        out.print(f"grids: without {one.label}: {one.reason}", markup=False)
-    choices = chosen(
-        job.sweep,
-        candidates,
-        job.cache,
-        lambda best: out.print(f"grid of {best.line}", markup=False),
-    )
+    choices = chosen_grids(job, out)
     write_atomically(directory / CHOICES, written(choices))
     sweep = with_best(job.sweep, choices)
     amend(directory, {"sweep_id": sweep.books.sweep_id})
     return with_sweep(job, sweep)
+
+
+def chosen_grids(job: Job, out: Console) -> list[Best]:
+    """The grid that is best for each sampler of a job at each number of steps."""
+    grids = racing_grids(job.sweep, named_grids(job.grids))
+    candidates, _, missing = fitted_grids(job.sweep, grids, job.cache)
+    for one in missing:
+        out.print(f"grids: without {one.label}: {one.reason}", markup=False)
+    return chosen(
+        job.sweep,
+        candidates,
+        job.cache,
+        lambda best: out.print(f"grid of {best.line}", markup=False),
+        designs=bool({EACH_BEST, DESIGNED} & {*job.grids}),
+    )
 
 
 def design_grids(job: Job, directory: Path, out: Console) -> Job:
@@ -276,6 +284,13 @@ def fit(job: Job, name: str, view: Scene, directory: Path, log: Log, out: Consol
     Pictures and logs show the learned denoiser, not its guides.
     """
     training, labels = job.trainings[name], job.sweep.labels
+    own = directory / weights_folder(name)
+    own.mkdir(parents=True, exist_ok=True)  # it exists if the job was started before
+    if training.weights is not None:
+        out.print(f"weights of {training.weights}: no training", markup=False)
+        write_atomically(own / WEIGHTS, training.weights.read_bytes())
+        training.objective.model.to(job.sweep.device)
+        return view
     recipe = training.objective.recipe
     precision = training.objective.precision(job.sweep.device.type)
     arithmetic = "" if precision == "32-true" else f" in {precision}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -14,11 +15,12 @@ from samplerbench.app.config.construct import construct, parameters, read_member
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.job.basis import Basis
 from samplerbench.datasets.base import Dataset, finite
-from samplerbench.errors import InvalidSetting, require
-from samplerbench.identity import VERSIONS, arithmetic, describe, identity
+from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.identity import VERSIONS, arithmetic, describe, identity, identity_of_model
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
 from samplerbench.training.batches import TensorData
+from samplerbench.training.weights import load
 
 #: Parts of a training that the constructor of an objective may have as parameters.
 PARTS = ("target", "level_law", "weighting")
@@ -35,12 +37,14 @@ class Training:
         data: of the batches.
         id: the identity of the training.
         recipe: the same without its seeds.
+        weights: the file of the model's weights, if it is not trained here.
     """
 
     objective: Objective[Any]
     data: TensorData
     id: str
     recipe: str
+    weights: Path | None = None
 
 
 def build_training(base: Basis) -> Training:
@@ -101,6 +105,21 @@ def worse_training(base: Basis) -> Training:
     allowed = "with settings that differ: 'worse.network={width: 32}' 'worse.trainer={steps: 200}'"
     require(changed, "worse", {group: plain["worse"].get(group) for group in WORSE}, allowed)
     return build_training(replace(base, config=config, plain=plain))
+
+
+def with_weights(training: Training, path: Path) -> Training:
+    """The training whose model has the weights of a file, and is not trained.
+
+    Raises:
+        InvalidSetting: the file cannot be read, or has the weights of another network.
+    """
+    try:
+        load(training.objective.model, path)
+    except Exception as error:  # the file may have any content
+        allowed = f"a file with weights of this network, as a run has ({kind_and_line(error)})"
+        raise InvalidSetting("weights", path, allowed) from error
+    own = identity_of_model(training.objective.model)
+    return replace(training, weights=path, id=own, recipe=own)
 
 
 def training_keys(config: DictConfig) -> list[str]:
