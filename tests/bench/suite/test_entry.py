@@ -287,9 +287,17 @@ def test_a_changed_value_is_caught(tmp_path):
     assert "value" in faults(tmp_path, Heun(), change=better)
 
 
+def test_an_interval_cannot_be_widened_to_hide_worse_values_elsewhere(tmp_path):
+    def vague(rows):
+        return rows.assign(upper=rows["upper"] + 100)
+
+    assert faults(tmp_path, knows_the_starts(), change=vague) == {"value"}
+
+
 def test_another_machine_has_a_tolerance(tmp_path):
     def elsewhere(rows):
-        return rows.assign(value=(1 + factor) * rows["value"], cell_id="of another version")
+        more = (1 + factor) * rows[["value", "upper"]]
+        return rows.assign(value=more["value"], upper=more["upper"], cell_id="another")
 
     factor = 0.5 * entries.ELSEWHERE
     assert faults(tmp_path, Heun(), change=elsewhere) == set()
@@ -298,7 +306,7 @@ def test_another_machine_has_a_tolerance(tmp_path):
 
 
 def test_a_changed_number_of_evaluations_is_caught(tmp_path):
-    assert faults(tmp_path, Heun(), change=lambda rows: rows.assign(nfe=1)) == {"count"}
+    assert faults(tmp_path, Heun(), change=lambda rows: rows.assign(nfe=1)) == {"value", "count"}
 
 
 def test_another_grid_than_named_is_caught(tmp_path):

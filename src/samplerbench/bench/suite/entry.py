@@ -86,6 +86,8 @@ _NEEDED = (
     "cell_id",
     "command",
 )
+#: Columns that describe the entrant.
+_DESCRIBED = ("package", "order", "noise")
 #: A row of the results.
 Values = Mapping[Hashable, Any]
 #: The columns that identify a value within an entry.
@@ -483,19 +485,20 @@ def _unknown_law(
 
 
 def _other_value(row: Values, again: Values) -> str:
-    """How the value of a cell differs from that of the entry; empty if it does not."""
-    if row["status"] != again["status"]:
-        return f"the entry has status {row['status']}, and again it is {again['status']}"
+    """How the result of a cell differs from that of the entry; empty if it does not."""
+    for name in ("status", "nfe", *(name for name in _DESCRIBED if name in row)):
+        one, other = row[name], again[name]
+        if one != other and not (pd.isna(one) and pd.isna(other)):
+            return f"the entry has {name} {one}, and again it is {other}"
     if row["status"] != "ok":
         return ""
-    value, own = float(row["value"]), float(again["value"])
-    if value == own:
-        return ""
-    if row["cell_id"] == again["cell_id"]:
-        return f"the entry has {value:.6g}, and the same cell has {own:.6g}"
-    if abs(value - own) <= ELSEWHERE * abs(own) + 1e-12:
-        return ""
-    return f"the entry has {value:.6g}, and here it is {own:.6g}: more than {ELSEWHERE:.0%} apart"
+    same = row["cell_id"] == again["cell_id"]
+    for name in ("value", "upper"):
+        value, own = float(row[name]), float(again[name])
+        if value != own and (same or not abs(value - own) <= ELSEWHERE * abs(own) + 1e-12):
+            where = "the same cell has" if same else f"here it is more than {ELSEWHERE:.0%} away,"
+            return f"the entry has {name} {value:.6g}, and {where} {own:.6g}"
+    return ""
 
 
 def _worse_elsewhere(row: Values, fresh: Sequence[Values]) -> str:
