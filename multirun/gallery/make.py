@@ -34,6 +34,8 @@ SECONDS = "seconds.txt"
 ORDERS = "orders"
 #: The figures of `grids.py`.
 GRIDS, TWIN = GALLERY / "grids" / "samplers.png", GALLERY / "grids" / "twin_trap.png"
+#: A figure of `samplerbench suite`.
+SUITE = GALLERY / "suite" / "v1" / "suite_shares.png"
 #: Ends the name of the folder of an experiment with fidelity=notebook, which `make gallery` leaves.
 OWN_SETTING = "_notebook"
 KEPT = ("*.png", "*.gif", REPORT)
@@ -159,6 +161,17 @@ def index() -> str:
             "",
             f"[The orders of all samplers, declared and measured]({ORDERS}.md), on three paths:",
             "on a Gaussian, and for samplers without noise also on a mixture.",
+        ]
+    if SUITE.exists():
+        lines += [
+            "",
+            "## The suite",
+            "",
+            "All samplers on fixed tasks (`samplerbench suite`): version 1, its results and its",
+            "page `index.html`, which a browser opens from a clone; see",
+            "[docs/suite.md](../../docs/suite.md).",
+            "",
+            f"![share of problems solved against evaluations]({SUITE.relative_to(GALLERY)})",
         ]
     if GRIDS.exists():
         lines += [
