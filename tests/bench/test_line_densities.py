@@ -225,6 +225,14 @@ def test_a_remembered_estimate_may_have_no_effect_at_much_noise(sampler):
     assert abs(float(x.std() / spread) - 1) < 0.02
 
 
+def test_more_memory_than_one_estimate_is_refused_also_where_it_hardly_matters():
+    """At few steps from much noise the older x̂₀ is not seen by exchanging rows."""
+    schedule = EDM(800.0)
+    levels = functools.partial(karras, noise_min=0.01, rho=7.0)(schedule, 4)
+    with pytest.raises(Refused, match="remember more"):
+        carried(ERSDE(3), levels, schedule=schedule)
+
+
 def test_gauss_rules():
     """That of the normal law has Hermite's nodes; one point has all of a law without width."""
     x = torch.linspace(-12, 12, 2001).double()

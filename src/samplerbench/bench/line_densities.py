@@ -267,7 +267,10 @@ class _Run:
             state.data = x.repeat_interleave(masses.shape[1])[:, None].to(state)
 
         sampler, model, levels = self._run
-        drive(sampler, model, x[:, None].to(self._like), levels, _no_noise, at)
+        try:
+            drive(sampler, model, x[:, None].to(self._like), levels, _no_noise, at)
+        except RuntimeError as error:  # an earlier tensor of the sampler has the old nodes
+            raise Refused("its steps remember more than the state and one x̂₀") from error
         return law
 
     def _through_map(self, law: _Law, resolution: Resolution) -> LineNodes:
