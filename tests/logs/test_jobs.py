@@ -128,7 +128,7 @@ def test_an_error_budget_is_logged_as_table_figure_and_file(job, wandb_runs):
     table = json.loads((run["files"] / run["last"]["budget.path"]).read_text())
     assert len(table["data"]) == len(pd.read_csv(folder / "budget.csv"))
     cells = pd.read_parquet(folder / "cells.parquet")
-    assert {"data", "oracle", "exact", "converged", "doubled"} == set(cells["reference"])
+    assert {"data", "exact", "converged", "doubled"} == set(cells["reference"])
     drawn = run["files"] / run["last"][f"budget/{METRIC}.path"]
     assert drawn.read_bytes() == (folder / f"budget_{METRIC}.png").read_bytes()
     assert (run["files"] / "budget.csv").read_bytes() == (folder / "budget.csv").read_bytes()
