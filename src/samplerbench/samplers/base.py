@@ -56,6 +56,7 @@ class Sampler(ABC):
         holds: whether it stays at one level, as in `grids.hold`; all others must move.
         brings_levels: whether its levels are its own, whatever the job's grid.
         rejects: whether it may reject proposals; then `info` has `acceptance`.
+        yields_late: whether it yields its states when the run has ended.
         couples: whether its draws may be the increments of a Brownian path; see `core.coupling`.
     """
 
@@ -67,6 +68,7 @@ class Sampler(ABC):
     brings_levels: ClassVar[bool] = False
     rejects: ClassVar[bool] = False
     couples: ClassVar[bool] = False
+    yields_late: ClassVar[bool] = False
 
     @classmethod
     def variants(cls) -> Sequence[Self]:
