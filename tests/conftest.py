@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import inspect
 import json
@@ -12,7 +13,7 @@ import pydoc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -23,9 +24,12 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal import config_loader_impl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from samplerbench.app.commands.examine import objects
@@ -80,7 +84,8 @@ def no_time_is_lost() -> Iterator[None]:
 
     Imported modules are not searched for garbage again and again, files are not forced onto the
     disk (tests of a full disk put their own `os.fsync` here), a yaml file of conf/ is parsed once,
-    and a config that does not set `hydra.mode` is not composed a second time in order to know it.
+    the same members are composed once, and a config that does not set `hydra.mode` is not composed
+    a second time in order to know it.
     """
     conf, parse, parsed = str(folders.conf_directory()), yaml.load, {}
 
@@ -93,9 +98,42 @@ def no_time_is_lost() -> Iterator[None]:
             parsed[key] = parse(stream, Loader)
         return copy.deepcopy(parsed[key])
 
+    chosen: dict[Any, DefaultsList] = {}
+    merged: dict[int, DictConfig] = {}
+    choose, merge = create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
+
+    def chosen_once(repo: Any, config_name: str, overrides_list: Any, **more: Any) -> DefaultsList:
+        """Hydra's choice of files, by the words that name members; other words come after it."""
+        places = {source.path for source in repo.get_sources() if source.scheme() == "file"}
+        if places != {conf}:  # a folder of a test's own, whose files may change
+            return choose(repo, config_name, overrides_list, **more)
+        members = [word for word in overrides_list if repo.group_exists(word.key_or_group)]
+        key = config_name, repr(more), *(word.input_line for word in members)
+        if key not in chosen:
+            chosen[key] = choose(repo, config_name, members, **more)
+        values = Overrides(repo, overrides_list).config_overrides
+        return dataclasses.replace(chosen[key], config_overrides=values)
+
+    def merged_once(self: ConfigLoaderImpl, defaults: Any, repo: Any) -> DictConfig:
+        """The config of a choice, before the words that change its values."""
+        if all(defaults is not one.defaults for one in chosen.values()):
+            return merge(self, defaults, repo)
+        if id(defaults) not in merged:
+            merged[id(defaults)] = merge(self, defaults, repo)
+        return copy.deepcopy(merged[id(defaults)])
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(yaml, "load", load)
+        patch.setattr(config_loader_impl, "create_defaults_list", chosen_once)
+        searched = ConfigLoaderImpl._process_config_searchpath
+
+        def search(self: ConfigLoaderImpl, config_name: Any, words: Any, repo: Any) -> None:
+            if any(word.get_key_element() == "hydra.searchpath" for word in words):
+                searched(self, config_name, words, repo)
+
+        patch.setattr(ConfigLoaderImpl, "_process_config_searchpath", search)
+        patch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", merged_once)
         asked = Hydra.get_mode
 
         def get_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
@@ -251,77 +289,98 @@ def defined(kind: str, modules: Sequence[ModuleType] = ()) -> list[Any]:
     return [c for c in classes if issubclass(c, bases) and not inspect.isabstract(c)]
 
 
-def walk(found: dict[str, Callable[[], Any]]) -> Callable[[Callable[..., Any]], Any]:
-    """A fixture that has each of the members in turn."""
-    return pytest.fixture(params=list(found.values()), ids=list(found))
+@cache
+def all_of(kind: str) -> list[Any]:
+    """The objects of all members of a kind that need no files."""
+    return [build() for build in members(kind).values()]
 
 
-SCHEDULES: list[NoiseSchedule] = [build() for build in members("schedule").values()]
-#: The settings of each sampler that are tested.
-SAMPLERS: dict[str, Sampler] = {
-    repr(one): one for kind in defined("sampler") for one in kind.variants()
-}
+@cache
+def settings_of_samplers() -> dict[str, Sampler]:
+    """The settings of each sampler that are tested."""
+    return {repr(one): one for kind in defined("sampler") for one in kind.variants()}
+
+
 #: For tests that hardly depend on the schedule: noise at t = 0, variance preserving, and no signal
 #: at t = 1.
 THREE: tuple[type[NoiseSchedule], ...] = (GeometricVE, VPLinear, Rectified)
-
-
-@walk(
-    {
-        f"{kind}={name}": partial(lambda *pair: pair, kind, build)
+#: What builds each of the members that a fixture has in turn. They are found when a test of the
+#: process asks for one: an import of all packages of samplers takes seconds.
+WALKS: dict[str, Callable[[], dict[str, Callable[[], Any]]]] = {
+    "any_member": lambda: {
+        f"{kind}={name}": lambda kind=kind, build=build: (kind, build())
         for kind in CONTRACTS
         if kind != "sampler"
         for name, build in members(kind).items()
-    }
-)
+    },
+    "any_dataset": lambda: members("dataset"),
+    "any_metric": lambda: members("metric"),
+    "every_schedule": lambda: {repr(path): lambda path=path: path for path in all_of("schedule")},
+    "schedule": lambda: {kind.__name__: kind for kind in THREE},
+    "grid": lambda: members("grid"),
+    "target": lambda: members("target"),
+    "sampler": lambda: {name: lambda one=one: one for name, one in settings_of_samplers().items()},
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of one of `WALKS` runs for each member, unless it has a list of its own."""
+    marks = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    own = {name for names in marks for name in ([names] if isinstance(names, str) else names)}
+    for name in [name for name in WALKS if name in {*metafunc.fixturenames} - own]:
+        found = WALKS[name]()
+        metafunc.parametrize(name, list(found.values()), ids=list(found), indirect=True)
+
+
+@pytest.fixture
 def any_member(request: pytest.FixtureRequest) -> tuple[str, Any]:
-    kind, build = request.param()
-    return kind, build()
+    pair: tuple[str, Any] = request.param()
+    return pair
 
 
-@walk(members("dataset"))
+@pytest.fixture
 def any_dataset(request: pytest.FixtureRequest) -> Dataset:
     return request.param()
 
 
-@walk(members("metric"))
+@pytest.fixture
 def any_metric(request: pytest.FixtureRequest) -> Metric | LawMetric:
     return request.param()
 
 
-@walk({repr(path): lambda path=path: path for path in SCHEDULES})
+@pytest.fixture
 def every_schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
     return request.param()
 
 
-@walk({kind.__name__: kind for kind in THREE})
+@pytest.fixture
 def schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
     return request.param()
 
 
-@walk(members("grid"))
+@pytest.fixture
 def grid(request: pytest.FixtureRequest) -> Callable[[NoiseSchedule, int], Levels]:
     return request.param()
 
 
-@walk(members("target"))
+@pytest.fixture
 def target(request: pytest.FixtureRequest) -> Target:
     return request.param()
 
 
-@walk({name: lambda one=one: one for name, one in SAMPLERS.items()})
+@pytest.fixture
 def sampler(request: pytest.FixtureRequest) -> Sampler:
     return request.param()
 
 
 @pytest.fixture
 def all_schedules() -> list[NoiseSchedule]:
-    return SCHEDULES
+    return all_of("schedule")
 
 
 @pytest.fixture
 def all_samplers() -> list[Sampler]:
-    return list(SAMPLERS.values())
+    return list(settings_of_samplers().values())
 
 
 @pytest.fixture

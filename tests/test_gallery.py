@@ -88,6 +88,13 @@ def test_the_page_has_the_measured_table_of_samplers_on_their_own_grids(grids):
     assert grids.statements(panels) in page
 
 
+def test_the_page_has_the_measured_gains_of_designs(grids):
+    rows = json.loads(grids.GAINED.read_text(encoding="utf-8"))
+    page = (Path(__file__).parents[1] / "docs" / "grids.md").read_text(encoding="utf-8")
+    assert grids.gains_table(rows) in page
+    assert all(len(row["seeds"]) == len(grids.SEEDS) for row in rows)
+
+
 def test_orders_are_counted_from_significant_pairs(grids):
     row = {"common": [1.0, 0.9, 1.1], "own": [0.5, 0.4, 0.6], "gain": [2.0, 1.5, 2.5]}
     panel = {

@@ -29,7 +29,7 @@ from samplerbench.bench.ranking import ranking
 from samplerbench.bench.statistics import against_floor, summary
 from samplerbench.bench.store import CLOCKS
 from samplerbench.core.grids import karras, uniform
-from samplerbench.core.models import Denoiser
+from samplerbench.core.models import Corrupted, Denoiser, Guided
 from samplerbench.core.schedules import EDM, VPCosine
 from samplerbench.core.starts import Exact, Start
 from samplerbench.datasets.divided import Divided
@@ -778,3 +778,18 @@ def test_the_parts_of_a_training_have_names():
         sb.train(law, steps=2, settings={"trainer": "slow"})
     with pytest.raises(InvalidSetting, match="trainer=3: must be the name of a member"):
         sb.train(law, steps=2, settings={"trainer": 3})
+
+
+def test_denoisers_that_alter_the_exact_one_have_names():
+    few = {"steps": 3, "n_samples": 50, "repetitions": 1, "floor_repetitions": 0}
+    law = sb.dataset("grid_mixture")
+    named = sb.sweep(law, "heun", denoisers=["corrupted", "autoguided"], metrics="sliced", **few)
+    oracle = law.oracle(sb.schedule("edm"))
+    worse = law.noised(0.1).oracle(sb.schedule("edm"))
+    own = {"c": Corrupted(oracle, 0.1), "a": Guided(oracle, worse, 2.0)}
+    objects = sb.sweep(law, "heun", denoisers=own, metrics="sliced", **few)
+    values = [list(table.sort_values("denoiser")["value"]) for table in (named, objects)]
+    assert values[0] == values[1]
+    for wrong, known in ((law, "corrupted, autoguided"), ("pinwheel", "none here")):
+        with pytest.raises(InvalidSetting, match=f"denoiser=guided: must be one of .*{known}"):
+            sb.sweep(wrong, "heun", denoisers=["guided"], **few)

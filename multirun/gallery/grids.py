@@ -2,7 +2,11 @@
 
     make grids                      # measures everything again, in two processes
     make grids ARGS=digits          # measures one data set again, or several
+    make grids ARGS=trap            # only the designs on a Gaussian twin
+    make grids ARGS=gains           # only what designs gain on three seeds
     make grids ARGS=figure          # draws and prints from the last measurements
+
+`digits-unet` is a small U-Net, in the run multirun/grids_unet, which is made if it is not there.
 
 For every data set, sampler and number of evaluations, the best grid is chosen from those of
 conf/grid/ and from levels designed for the sampler, on training starts (`bench.best_grids`). Both
@@ -15,12 +19,14 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import matplotlib as mpl
@@ -30,6 +36,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 import samplerbench as sb
+from samplerbench.app.commands import design
 from samplerbench.app.job.objects import exact_sweep
 from samplerbench.app.job.racing import fitted_grids, racing_grids
 from samplerbench.bench.best_grids import chosen
@@ -42,7 +49,25 @@ PLACE = Path(__file__).parent / "grids"
 FACTS = PLACE / "held_out.json"
 COMMON = "karras"
 #: The data, and the number of held-out starts.
-DATA = {"grid_mixture": 4000, "two_moons": 4000, "eight_gaussians": 4000, "digits": 1000}
+DATA = {
+    "grid_mixture": 4000,
+    "two_moons": 4000,
+    "eight_gaussians": 4000,
+    "digits": 1000,
+    "digits-unet": 500,
+}
+#: The data set whose denoiser is a trained network, and the job that trains it.
+LEARNED, RUN = "digits-unet", Path("multirun/grids_unet")
+TRAINING = (
+    "experiment=images/edm trainer=digits network.channels=[16,16] denoiser=learned "
+    "sampler=heun steps=[5] picture=[] repetitions=1"
+)
+#: The figure of designs on the Gaussian twin of the digits, and the words of `samplerbench design`.
+TRAP, TWIN = "trap", PLACE / "twin_trap.png"
+TRAPPED = (
+    "dataset=digits law=gaussian_twin grid.criterion=spectrum start=exact carry=digits "
+    "grid.held_out=500 sampler=[ddim,heun,dpm_solver_pp,unipc] sampler.ddim.eta=0 nfe=[6,10,16]"
+)
 NFE = (6, 10)
 SAMPLERS = {
     "DDIM": ("ddim", {"eta": 0.0}),
@@ -54,21 +79,79 @@ SAMPLERS = {
     "DEIS": ("deis_time", {"points": 3}),
     "iPNDM": ("ipndm", {"points": 4}),
 }
+#: The designs whose gains the page has, and their seeds.
+GAINS, GAINED = "gains", PLACE / "gains.json"
+SEEDS = (0, 1, 2)
+DESIGNED = {
+    "grid_mixture": ("DDIM", "Heun", "UniPC", "DPM-Solver++ 2M"),
+    "two_moons": ("DDIM", "Heun", "UniPC", "DPM-Solver++ 2M", "DPM-Solver-3"),
+}
+
+
+def gains() -> list[dict[str, Any]]:
+    """What each design gains on held-out starts: a row for each of them, a list for each seed."""
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for data, names in DESIGNED.items():
+        made = {name: sb.sampler(SAMPLERS[name][0], **SAMPLERS[name][1]) for name in names}
+        for seed in SEEDS:
+            found = sb.design(data, made, nfe=NFE, starts=["exact"], seed=seed)
+            for one in found.designs:
+                most = next(n for n in NFE if one.nfe <= n)
+                row = rows.setdefault(
+                    (data, one.sampler, most),
+                    {"data": data, "sampler": one.sampler, "nfe": most, "seeds": []},
+                )
+                row["seeds"].append(
+                    {
+                        "standard": one.standard,
+                        "standard_value": one.standard_value,
+                        "designed_value": one.designed_value,
+                        "gain": [one.gain, one.lower, one.upper],
+                        "better": one.better,
+                    }
+                )
+    return list(rows.values())
+
+
+def gains_table(rows: list[dict[str, Any]]) -> str:
+    """The gains as Markdown; a star where a design is not shown to be better."""
+    lines = [
+        "| data | sampler | NFE at most | best standard grid | its value | designed "
+        f"| gain at seeds {', '.join(map(str, SEEDS))}, with 95 % intervals |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        seeds = row["seeds"]
+        names = "/".join(f"`{name}`" for name in dict.fromkeys(one["standard"] for one in seeds))
+        values = [median(one[key] for one in seeds) for key in ("standard_value", "designed_value")]
+        texts = []
+        for one in seeds:
+            gain, lower, upper = (f"{end:.3g}" for end in one["gain"])
+            texts.append(f"{gain} ({lower}–{upper}){'' if one['better'] else chr(92) + '*'}")
+        lines.append(
+            f"| {row['data']} | {row['sampler']} | {row['nfe']} | {names} | {values[0]:.3g} "
+            f"| {values[1]:.3g} | {' · '.join(texts)} |"
+        )
+    return "\n".join(lines)
 
 
 def measured(data: str, nfe: int) -> dict[str, Any]:
     """The facts of a panel."""
     torch.set_num_threads(1)
     began = time.perf_counter()
-    sweep = exact_sweep((data, sb.dataset(data)), None, ["grid=karras"])
-    made = [(name, sb.sampler(kind, **settings)) for name, (kind, settings) in SAMPLERS.items()]
-    oracle = sweep.dataset.exact_score(sweep.schedule)
-    assert oracle is not None
-    ours = {"denoisers": {"oracle": oracle}, "starts": {"prior": sb.start("prior")}}
+    if data == LEARNED:
+        sweep, name = sb.load(RUN).sweep, "learned"
+        model = sweep.denoisers[name]
+    else:
+        sweep, name = exact_sweep((data, sb.dataset(data)), None, ["grid=karras"]), "oracle"
+        model = sweep.dataset.exact_score(sweep.schedule)
+        assert model is not None
+    made = [(key, sb.sampler(kind, **settings)) for key, (kind, settings) in SAMPLERS.items()]
+    ours = {"denoisers": {name: model}, "starts": {"prior": sb.start("prior")}}
     sweep = replace(sweep, samplers=made, steps=[nfe], nfe=[nfe], **ours)
     candidates, _, _ = fitted_grids(sweep, racing_grids(sweep))
     choices = chosen(sweep, candidates)
-    course, count = Course(sweep, "oracle", "prior"), DATA[data]
+    course, count = Course(sweep, name, "prior"), DATA[data]
     values: dict[str, dict[str, np.ndarray]] = {"common": {}, "own": {}}
     for (name, sampler), best in zip(made, choices, strict=True):
         common = course.entrant(name, sampler, COMMON, sweep.grid, best.steps)
@@ -123,6 +206,7 @@ def interval(values: np.ndarray) -> list[float]:
 def figure(panels: list[dict[str, Any]]) -> Figure:
     """A panel for each data set and number of evaluations; a line for each sampler."""
     names = list(dict.fromkeys(panel["data"] for panel in panels))
+    learned = " and a trained U-Net" if LEARNED in names else ""
     with mpl.rc_context(styled()):
         drawn = Figure(figsize=sized(2.9 * len(names), 6.2), layout="constrained")
         axes = drawn.subplots(len(NFE), len(names), squeeze=False, sharex=True)
@@ -147,7 +231,8 @@ def figure(panels: list[dict[str, Any]]) -> Figure:
         drawn.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         subtitle(
             drawn,
-            "Exact denoisers, σ from 10, prior start. Common grid: Karras (ρ = 5, σ_min = .02).\n"
+            f"Exact denoisers{learned}, σ from 10, prior start. "
+            "Common grid: Karras (ρ = 5, σ_min = .02).\n"
             "Own: the best of all grids and of designed levels, chosen on training starts and "
             "measured on others; bars: 95 % intervals",
         )
@@ -202,11 +287,20 @@ def main() -> None:
     """Measure, draw, print."""
     PLACE.mkdir(exist_ok=True)
     words = sys.argv[1:]
-    if not {*words} <= {*DATA, "figure"}:
-        sys.exit(f"one of {', '.join(DATA)}, or figure")
+    if not {*words} <= {*DATA, TRAP, GAINS, "figure"}:
+        sys.exit(f"one of {', '.join(DATA)}, {TRAP}, {GAINS}, or figure")
+    if not words or GAINS in words:
+        torch.set_num_threads(1)
+        GAINED.write_text(json.dumps(gains(), indent=1) + "\n", encoding="utf-8")
+    if not words or TRAP in words:
+        TWIN.unlink(missing_ok=True)
+        design.main([*TRAPPED.split(), f"out={TWIN}"])
     jobs = [(data, nfe) for data in DATA for nfe in NFE if not words or data in words]
     known = json.loads(FACTS.read_text(encoding="utf-8")) if FACTS.exists() else []
     panels = {(one["data"], one["nfe"]): one for one in known}
+    if any(data == LEARNED for data, _ in jobs) and not RUN.exists():
+        words = [sys.executable, "-m", "samplerbench", *TRAINING.split(), f"hydra.run.dir={RUN}"]
+        subprocess.run(words, check=True)
     with ProcessPoolExecutor(2) as pool:
         for panel in pool.map(measured, *zip(*jobs, strict=True)) if jobs else ():
             print(f"{panel['seconds']:4.0f} s  {panel['data']}, {panel['nfe']}", flush=True)
@@ -216,6 +310,8 @@ def main() -> None:
     figure(order).savefig(PLACE / "samplers.png")
     print(table(order))
     print(statements(order))
+    if GAINED.exists():
+        print(gains_table(json.loads(GAINED.read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":

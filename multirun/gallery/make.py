@@ -32,12 +32,18 @@ GALLERY = Path("multirun/gallery")
 REPORT = "report.txt"
 SECONDS = "seconds.txt"
 ORDERS = "orders"
-#: The figure of `grids.py`.
-GRIDS = GALLERY / "grids" / "samplers.png"
+#: The figures of `grids.py`.
+GRIDS, TWIN = GALLERY / "grids" / "samplers.png", GALLERY / "grids" / "twin_trap.png"
+#: A figure of `samplerbench suite`.
+SUITE = GALLERY / "suite" / "v1" / "suite_shares.png"
 #: Ends the name of the folder of an experiment with fidelity=notebook, which `make gallery` leaves.
 OWN_SETTING = "_notebook"
 KEPT = ("*.png", "*.gif", REPORT)
 MAIN = "main"
+#: Begins the command of an experiment that compares several jobs, in the comment of its yaml.
+COMPARE, MULTIRUN = "# Compare: samplerbench ", "-m"
+#: Comments that the index leaves out: it shows the command itself.
+LEFT_OUT = ("# @package", COMPARE)
 #: The entries that the README shows; they come first: the main job, and an experiment.
 FIRST = (MAIN, "budget")
 TITLES = {
@@ -68,15 +74,21 @@ def experiments(words: list[str]) -> list[str]:
 def run(name: str) -> bool:
     """Run an experiment and keep its pictures; return whether it succeeded."""
     directory = Path("multirun") / run_name()
-    words = [*_words(name), "logger=none", f"hydra.run.dir={directory}"]
+    words = _words(name)
+    many = MULTIRUN in words
+    folder = "hydra.sweep.dir" if many else "hydra.run.dir"
     began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "samplerbench", *words], env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    status = _command([*words, "logger=none", f"{folder}={directory}"])
     seconds = time.perf_counter() - began
-    print(f"{name}: {seconds:.0f} s, status {done.returncode}", flush=True)
-    if done.returncode != 0:
+    print(f"{name}: {seconds:.0f} s, status {status}", flush=True)
+    if status != 0:
         return False
+    if many:  # one figure and one table of all its jobs
+        page = directory / "report"
+        if _command(["report", str(directory), f"out={page}", "figures=png"]) != 0:
+            return False
+        directory = page / "figures"
+        shutil.copy(page / "table.md", directory / REPORT)
     place = GALLERY / name
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -87,9 +99,19 @@ def run(name: str) -> bool:
     return True
 
 
+def _command(words: list[str]) -> int:
+    """Run samplerbench; return its exit status."""
+    command = [sys.executable, "-m", "samplerbench", *words]
+    return subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode
+
+
 def _words(name: str) -> list[str]:
-    """The words after `samplerbench` for an entry."""
-    return [] if name == MAIN else [f"experiment={name}"]
+    """The words after `samplerbench` for an entry: those of its yaml's line "Compare:", if any."""
+    if name == MAIN:
+        return []
+    yaml = (conf_directory() / f"experiment/{name}.yaml").read_text(encoding="utf-8")
+    compared = (line.partition(COMPARE)[2].split() for line in yaml.splitlines())
+    return next(filter(None, compared), [f"experiment={name}"])
 
 
 def orders() -> str:
@@ -140,6 +162,17 @@ def index() -> str:
             f"[The orders of all samplers, declared and measured]({ORDERS}.md), on three paths:",
             "on a Gaussian, and for samplers without noise also on a mixture.",
         ]
+    if SUITE.exists():
+        lines += [
+            "",
+            "## The suite",
+            "",
+            "All samplers on fixed tasks (`samplerbench suite`): version 1, its results and its",
+            "page `index.html`, which a browser opens from a clone; see",
+            "[docs/suite.md](../../docs/suite.md).",
+            "",
+            f"![share of problems solved against evaluations]({SUITE.relative_to(GALLERY)})",
+        ]
     if GRIDS.exists():
         lines += [
             "",
@@ -150,6 +183,17 @@ def index() -> str:
             "",
             f"![samplers on a common grid, and each on its own]({GRIDS.relative_to(GALLERY)})",
         ]
+    if TWIN.exists():
+        lines += [
+            "",
+            "## Grids that are designed on a Gaussian twin",
+            "",
+            "What they gain on the twin and on the digits: wrong for multistep methods",
+            "(`make grids ARGS=trap`); see",
+            "[docs/grids.md](../../docs/grids.md#the-trap-of-the-gaussian-twin).",
+            "",
+            f"![gains on the twin and on the digits]({TWIN.relative_to(GALLERY)})",
+        ]
     notebook = ""
     for name in experiments([]):
         own = f"{name}{OWN_SETTING}"
@@ -159,9 +203,9 @@ def index() -> str:
             lines += ["", f"## {TITLES[notebook]}"]
         file = "config.yaml" if name == MAIN else f"experiment/{name}.yaml"
         yaml = (conf_directory() / file).read_text(encoding="utf-8").splitlines()
-        # the comment at its top, without the line for Hydra
+        # the comment at its top
         top = takewhile(lambda line: line.startswith("# "), yaml)
-        comment = [line.removeprefix("# ") for line in top if "@package" not in line]
+        comment = [line.removeprefix("# ") for line in top if not line.startswith(LEFT_OUT)]
         lines += _entry(name, _words(name), comment)
         lines += _entry(own, [*_words(name), "fidelity=notebook"], ["As in the notebook."])
     return "\n".join(lines) + "\n"

@@ -48,6 +48,7 @@ PRESENTATION = (
     *(f"bench/{name}.py" for name in ("cache", "jackknife", "ranking", "statistics", "store")),
     *("bench/resolution.py", "bench/rounding.py", "bench/scoring.py"),
     *(f"bench/budget/{name}.py" for name in ("mismatch", "parts", "words")),
+    "bench/suite/",
 )
 """Modules that only store, compare or show values; excluded from the hash of the code."""
 

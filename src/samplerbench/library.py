@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from samplerbench.bench import statistics
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.chains import diagnose, require_chains
-from samplerbench.bench.designing import Carried, Designed, carried, designed
+from samplerbench.bench.designing import Carried, Designed, carried, designed, require_carried
 from samplerbench.bench.fitting import fitted
 from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
@@ -52,7 +52,8 @@ from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.file import as_chains, as_points
 from samplerbench.errors import InvalidSetting, kind_and_line, require, similar, warn
-from samplerbench.figures.distance import distance_against
+from samplerbench.figures.distance import X_TITLES, distance_against
+from samplerbench.figures.setting import setting_figure
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
 from samplerbench.metrics.base import LawMetric, Metric
@@ -60,6 +61,9 @@ from samplerbench.samplers.base import Sampler
 
 #: An attribute of members that were built by name: their name.
 _NAME = "_samplerbench_name"
+
+#: Denoisers that alter the exact one and have settings in the config.
+_BY_NAME = ("corrupted", "autoguided")
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -307,7 +311,8 @@ def sweep(
         steps: numbers of steps.
         nfe: numbers of network evaluations, instead of steps: each sampler takes the largest number
             of steps within this bound.
-        denoisers: names of the run's ("learned", "oracle"), or your denoisers by name.
+        denoisers: names of the run's ("learned", "oracle"); "corrupted" and "autoguided", with the
+            settings of the main job, change the exact one; or your denoisers by name.
         starts: laws of the first state.
         metrics: distances to the data.
         schedule: the path; a run has its own.
@@ -737,7 +742,8 @@ def design(
         schedule: as in `sweep`.
         final: as in `sweep`.
         carry: other data sets, on which each design is measured too.
-        eta: η of runs with noise, on which the designs of a sampler with η = 0 are measured too.
+        eta: η of runs with noise, on which the designs of a sampler with η = 0 are measured too;
+            None is 0.5.
         seed: of the starts of the design.
         settings: others of grid=designed, such as {"budget": 500}.
 
@@ -757,6 +763,7 @@ def design(
             starts=starts,
         )
         laws = dict(_one("dataset", law, Dataset) for law in carry)
+        require_carried(sweep, laws, eta)
         _, done = designed(sweep)
         return Designs(done, carried(sweep, recipe, done, laws, eta), sweep.schedule)
 
@@ -806,7 +813,9 @@ def plot(
     Args:
         table: of `sweep`, or of a run.
         metric: the name of one of its metrics; None for the first one.
-        x: "steps", or "nfe", the counted evaluations, for a comparison at equal cost.
+        x: "steps"; "nfe", the counted evaluations, for a comparison at equal cost; "rounds", the
+            sequential ones of them; or the numeric setting of the sampler in which its cells
+            differ, at one number of steps.
         ax: your axes to draw into, one for each start; None for a new figure. The last one gets
             the legend, above the curves. Points of one number of steps are side by side.
 
@@ -820,10 +829,16 @@ def plot(
     metrics = list(dict.fromkeys(rows.loc[rows["denoiser"] != "law", "metric"]))
     allowed = f"one of {', '.join(metrics)}" if metrics else "a table with values"
     require(bool(metrics) and (metric is None or metric in metrics), "metric", metric, allowed)
-    require(x in ("steps", "nfe"), "x", x, "steps or nfe")
+    metric = metrics[0] if metric is None else metric
+    setting = statistics.varied_setting(rows[rows["metric"] == metric])
+    known = [*X_TITLES, *([] if setting is None else [setting])]
+    require(x in known, "x", x, " or ".join(known))
     _show_figures()
     axes: list[Axes] = [] if ax is None else list(np.ravel(np.asarray(ax, dtype=object)))
-    return distance_against(rows, metrics[0] if metric is None else metric, x, axes)
+    if x == setting:
+        require(not axes, "ax", f"{len(axes)} axes", f"None with x={setting}")
+        return setting_figure(rows, metric, x)
+    return distance_against(rows, metric, x, axes)
 
 
 @_hinting
@@ -1039,8 +1054,13 @@ def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score
     require(listed, "denoiser", given, "a name, a list of names, or a mapping to models")
     names = [given] if isinstance(given, str) else list(given)
     require(len(set(names)) == len(names) > 0, "denoiser", names, "at least one, and none twice")
+    known = dict.fromkeys([*models, *(_BY_NAME if oracle or "oracle" in models else ())])
     for name in names:
-        require(name in models, "denoiser", name, f"one of {', '.join(models) or 'none here'}")
+        require(name in known, "denoiser", name, f"one of {', '.join(known) or 'none here'}")
+        if name not in models:
+            from samplerbench.app.job.objects import altered_denoiser
+
+            models[name], origins[name] = altered_denoiser(base, name)
     return replace(base, denoisers={name: models[name] for name in names}, origins=origins)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
@@ -368,3 +369,68 @@ def test_the_arithmetic_that_auto_chooses_is_in_the_identity_of_a_training(compo
     assert identity(True, "trainer.precision=32-true") == identity(
         False, "trainer.precision=32-true"
     )
+
+
+def test_a_worse_model_is_a_guide_and_alters_like_any_other(composed):
+    """The exact denoiser is guided by that of the noised law, and a network by a worse network."""
+    words = ["denoiser=[autoguided,corrupted]", "worse.noise=0.5", "guidance=[1,3]", *FEW]
+    words += ["corruption.profile=[noise,data]", "corruption.cut=0.5"]
+    sweep = build(composed(*words), {}, "test").sweep
+    names = ["autoguided 1", "autoguided 3", "corrupted noise", "corrupted data"]
+    assert list(sweep.denoisers) == names
+    x, level = torch.ones(1, 2).double(), Level(0.1, 1.0, 1.0)
+    exact, worse = (
+        law.oracle(sweep.schedule).denoiser(x, level)
+        for law in (sweep.dataset, sweep.dataset.noised(0.5))
+    )
+    found = sweep.denoisers["autoguided 3"].denoiser(x, level)
+    torch.testing.assert_close(found, 3 * exact - 2 * worse)
+    assert sweep.books.origins["autoguided 3"].kind == "autoguided"
+
+    learned = ["denoiser=[learned,guided,autoguided,corrupted]", "altered=learned", *FEW]
+    learned += ["+dataset@guide=two_clusters", "worse.network={width: 16}"]
+    job = build(composed(*learned), {}, "test")
+    assert list(job.trainings) == ["learned", "guided", "autoguided"]
+    assert job.training is job.trainings["learned"]
+    models = {name: one.objective.model for name, one in job.trainings.items()}
+    for kind in ("guided", "autoguided"):
+        assert job.sweep.denoisers[kind].model is models["learned"]
+        assert job.sweep.denoisers[kind].guide is models[kind]
+    assert job.sweep.denoisers["corrupted"].model is models["learned"]
+    widths = [model.network.width for model in models.values()]
+    assert widths == [96, 96, 16]
+    assert len({one.id for one in job.trainings.values()}) == 3
+    # each denoiser depends on its own trainings
+    ids = {name: origin.id for name, origin in job.sweep.books.origins.items()}
+    for change, changed in (
+        ("worse.trainer={steps: 7}", {"autoguided"}),
+        ("guide.variance=2", {"guided"}),
+        ("guidance=4", {"guided", "autoguided"}),
+        ("corruption.cut=0.3", {"corrupted"}),
+        ("trainer.steps=11", set(ids)),
+    ):
+        other = build(composed(*learned, change), {}, "test").sweep.books.origins
+        assert {name for name in ids if other[name].id != ids[name]} == changed, change
+    for wrong, message in (
+        (["denoiser=[autoguided]", "altered=learned"], r"^altered=learned: must be oracle, or lea"),
+        (["altered=oracle2", "denoiser=corrupted"], r"^altered=oracle2: must be oracle or learned"),
+        (["denoiser=autoguided", "worse.noise=0"], r"^worse.noise=0.0: must be positive"),
+        (["denoiser=autoguided", "dataset=two_moons"], r"^dataset=.*a Gaussian mixture; or altere"),
+        ([*learned, "worse.network={width: 96}"], r"^worse=.*: must be with settings that"),
+        (
+            [*learned[:-1], "worse.network={wdith: 9}"],
+            r"^worse.network.wdith=9: must be left out",
+        ),
+        ([*learned[:-1], "worse.trainer={steps: 7}", *HELD], r"^altered=learned: must be oracle"),
+    ):
+        with pytest.raises(InvalidSetting, match=message):
+            build(composed(*wrong, *FEW[: 0 if wrong[0] == learned[0] else None]), {}, "test")
+
+
+def test_the_papers_setting_is_that_of_the_source(composed):
+    quick, notebook, paper = (
+        composed("experiment=shapes/restart", f"fidelity={word}")
+        for word in ("quick", "notebook", "paper")
+    )
+    assert quick.sampler.restart.repeats == [2, 10]
+    assert notebook.sampler.restart.repeats == paper.sampler.restart.repeats == [2, 5, 10, 20]

@@ -173,6 +173,19 @@ assert "torch" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_settings_follow_the_name_of_a_member(command, capsys):
+    assert command("check", "dataset=gaussian_mixture", "dataset.means=[[0,0],[3,1]]") == 0
+    assert "kept" in capsys.readouterr().out
+    for words, message in (
+        (["dataset=gaussian_mixture"], "means=None: must be given: a list of points such as"),
+        (["heun", "dataset.means=[[0]]"], "must be left out, or with dataset=NAME"),
+        (["dataset=gaussian_mixture", "dataset.no=1"], "Could not override 'dataset.no'"),
+        (["metric=sliced", "metric.sliced.directions=0"], "metric.sliced.directions=0: must be"),
+    ):
+        assert command("check", *words) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_what_cannot_be_built_or_has_no_contract():
     for word, line in (
         ("picture=loss", "check=picture: must be one of dataset, grid, level_law, metric"),

@@ -4,8 +4,9 @@ import copy
 
 import numpy as np
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from PIL import Image
 
 from samplerbench.app.config.construct import read_member
@@ -26,6 +27,7 @@ EXPERIMENTS = [
     for path in sorted((CONF / "experiment").rglob("*.yaml"))
     if path.stem != "celebahq"  # its weights are a download: tests/training/test_pretrained.py
 ]
+CHOOSES_OTHERS = ("objective", "fidelity")  # members of these groups choose those of others
 SEVERAL = ("sampler", "metric", "picture", "start")  # groups of which a job has several
 LITTLE = ["n_train=50", "n_reference=50", "n_samples=50"]
 FEW = ["n_train=10", "n_validation=5", "n_reference=10", "n_samples=10"]  # images
@@ -55,6 +57,7 @@ NEEDS = {
             "score_heatmap",
         )
     },
+    ("picture", "heavy_mode"): ["dataset=two_modes", "metric=sliced"],
     ("picture", "spectrum_error"): SPECTRUM,
     ("picture", "w2_path"): SPECTRUM,
     ("picture", "truth_generated_1d"): ["metric=max_sliced", *LINE],
@@ -63,6 +66,8 @@ NEEDS = {
     ("metric", "w_law_1d"): LINE,
     ("metric", "w_output_1d"): LINE,
     ("metric", "kl_paths"): ["sampler=ancestral"],
+    ("metric", "paired"): ["sampler=heun", "denoiser=oracle"],
+    ("metric", "log_z"): ["sampler=smc", "denoiser=oracle"],
     ("metric", "w2_law_gaussian"): SPECTRUM,
     ("metric", "kl_law_gaussian"): [*SPECTRUM[:2], "law=gaussian_twin"],
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
@@ -71,7 +76,18 @@ NEEDS = {
     ("dataset", "ill_conditioned"): ["metric=sliced", "denoiser=oracle"],
     ("dataset", "gaussian_mixture"): ["dataset.means=[[0,0],[3,1]]"],
     **{("dataset", name): CHAINS for name in ("funnel", "banana", "many_well")},
-    **{("sampler", name): ["denoiser=oracle"] for name in ("ula", "mala", "hmc", "underdamped")},
+    **{
+        ("sampler", name): ["denoiser=oracle"]
+        for name in (
+            "ula",
+            "mala",
+            "hmc",
+            "replica_exchange",
+            "ais",
+            "smc",
+            "underdamped",
+        )
+    },
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
     **{("sampler", peer): ["denoiser=oracle"] for peer in ("azula", "diffusers", "k_diffusion")},
@@ -122,20 +138,53 @@ def jobs():
         yield pytest.param(group, names, [f"{group}={words}", *needs], id=f"{group}={words}")
 
 
+def chosen(config, word):
+    """The config with a word that chooses members or sets a value, as Hydra would apply it.
+
+    From the members' own files, which is much faster; `test_members_are_composed_as_they_are_read`
+    compares the two.
+    """
+    key, _, text = word.partition("=")
+    if not (CONF / key).is_dir():
+        OmegaConf.update(config, key, yaml.safe_load(text))
+        return
+    nodes = {name: read_member(CONF / key / f"{name}.yaml") for name in text.strip("[]").split(",")}
+    with open_dict(config):  # the main job has no picture
+        config[key] = OmegaConf.create(nodes) if key in SEVERAL else nodes[text]
+
+
 @pytest.mark.parametrize(("group", "names", "words"), jobs())
 def test_every_member_builds(composed, main_job, own_data, group, names, words):
     if names == ["animal_mnist"]:
         pytest.importorskip("animal_mnist")  # no extra brings it, since it asks for tensorflow
-    if len(words) > 1 or group in (*SEVERAL, "objective", "fidelity"):  # they change other groups
-        config = composed(*LITTLE, *[word.format(**own_data) for word in words])
+    words = [word.format(**own_data) for word in words]
+    if any(word.startswith(CHOOSES_OTHERS) for word in words):
+        config = composed(*LITTLE, *words)
     else:
         config = copy.deepcopy(main_job)
-        config[group] = read_member(CONF / group / f"{names[0]}.yaml")
+        for word in words:
+            chosen(config, word)
     job = build(config, {}, "test")
     assert job.sweep.cells()
     built = {"sampler": dict(job.sweep.samplers), "start": job.sweep.starts}
     built |= {"metric": job.sweep.metrics, "picture": job.pictures}
     assert group not in SEVERAL or list(built[group]) == names
+
+
+def test_members_are_composed_as_they_are_read(composed, main_job):
+    """All members of the groups of several at once, one of each other group, and values."""
+    known = {key: [name for group, name in MEMBERS if group == key] for key in dict(MEMBERS)}
+    words = [f"{key}=[{','.join(known[key])}]" for key in SEVERAL]
+    words += [
+        f"{key}={names[-1]}"
+        for key, names in known.items()
+        if key not in SEVERAL and not key.startswith(CHOOSES_OTHERS)
+    ]
+    words += ["steps=[5,6]", "n_validation=5", "schedule.beta_max=7.5"]
+    config = copy.deepcopy(main_job)
+    for word in words:
+        chosen(config, word)
+    assert config == composed(*LITTLE, *words)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

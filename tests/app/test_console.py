@@ -288,3 +288,13 @@ def test_an_interval_of_a_distance_ends_at_zero():
     assert "0.09 ± 0.12" in text
     assert "0.09 (≤ 0.21)" in text
     assert "(≤ " in printed(print_cells, cell([0.1, 0.01, 0.3]))
+
+
+def test_rounds_are_printed_where_they_are_not_the_evaluations():
+    parallel = cell(NEAR, sampler="picard", nfe=40, rounds=9, steps=20)
+    plain = cell(NEAR, sampler="heun", nfe=39, rounds=39, steps=20)
+    text = printed(print_cells, parallel, plain, unit="N")
+    assert "(40 in 9)" in text
+    assert "(39" not in text
+    assert "in 5 sequential rounds" in text
+    assert "rounds" not in printed(print_cells, plain, unit="N")

@@ -1,25 +1,29 @@
 """`samplerbench design`, grid=designed in a job, and what leaves it."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import samplerbench as sb
+import samplerbench.library
 from samplerbench.app.commands import design
 from samplerbench.bench import designing
 from samplerbench.bench.designing import DESIGNS, AtTimes, Carried, from_json
-from samplerbench.bench.exported_grids import exported
-from samplerbench.core.grids import custom
+from samplerbench.bench.exported_grids import exported, nearest_timesteps
+from samplerbench.core.grids import custom, to_data
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import EDM, Rectified
+from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.design_gain import design_gain
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.heun import Heun
 
 FEW = ["grid.paths=48", "grid.choice=48", "grid.held_out=200", "grid.budget=60"]
@@ -34,10 +38,11 @@ def designs():
 
 def test_the_command_prints_tables_and_levels_and_writes_them(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["sampler=[heun,ddim]", "sampler.ddim.eta=0", "nfe=[6]", f"dataset={LAW}", *FEW]
-    design.main([*words, "carry=two_moons", "out=levels.json"])
+    words = ["sampler=[heun,ddim]", "sampler.ddim.eta=0", "nfe=[6]", "dataset=two_moons", *FEW]
+    design.main([*words, "carry=grid_mixture", "out=levels.json"])
     text = capsys.readouterr().out
-    for part in ("designed grids, oracle, prior", "σ/α, heun, N=3", "two_moons", "η=0.5", "sd"):
+    parts = ("designed grids, oracle, prior", "σ/α, heun, N=3", LAW, "η=0.5", "sd", "evaluations")
+    for part in parts:
         assert part in text
     heun, ddim = json.loads((tmp_path / "levels.json").read_text())
     assert (heun["steps"], heun["nfe"], ddim["steps"]) == (3, 5, 6)
@@ -54,7 +59,14 @@ def test_the_command_prints_tables_and_levels_and_writes_them(tmp_path, capsys, 
     ("words", "message"),
     [
         (["sampler=ddim", "nfe=10"], "this sampler draws noise"),
-        (["sampler=dpm_solver_3", "nfe=3"], "2 steps or more"),
+        (["sampler=dpm_solver_3", "nfe=3"], "nfe=3: must be at least 4 for dpm_solver_3"),
+        (["sampler=heun", "nfe=[2,6]"], "nfe=2: must be at least 3 for heun .* no free level"),
+        (["sampler=heun", "steps=[1,6]"], "steps=1: must be at least 2 for heun"),
+        (["sampler=heun", "nfe=6", "carry=[two_moons,digits]"], "carry=digits: .* 2 dimensions"),
+        (["sampler=heun", "nfe=6", "eta=1"], "eta=1.0: must be left out"),
+        (["sampler=ddim", "sampler.ddim.eta=0", "nfe=6", "eta=-1"], "eta=-1.0: .* at least 0"),
+        (["sampler=ddim", "sampler.ddim.eta=0", "nfe=6", "eta=0"], "eta=0.0: must be above 0"),
+        (["sampler=[heun,unipc]", "nfe=6", "out=a.yaml"], "has one design, and there are 2"),
         (["sampler=heun", "nfe=6", "grid=karras"], "this command designs it"),
         (["sampler=heun", "nfe=6", "out=levels.txt"], "a file of .json"),
         (["sampler=heun", "nfe=6", "metric=sliced"], "design uses"),
@@ -66,6 +78,7 @@ def test_the_command_prints_tables_and_levels_and_writes_them(tmp_path, capsys, 
 )
 def test_bad_words_are_refused_in_one_line(tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(designing, "design", None)  # before any work
     with pytest.raises(InvalidSetting, match=message) as refused:
         design.main([*words, f"dataset={LAW}"])
     assert "\n" not in str(refused.value)
@@ -117,8 +130,14 @@ def test_the_library_says_what_the_command_says(designs):
     assert "times better" in repr(designs)
     assert list(designs.carried_table["to"]) == ["two_moons"]
     assert designs.export()[0]["words"][0] == "grid=custom"
-    with pytest.raises(InvalidSetting, match="this sampler draws noise"):
-        sb.design(LAW, ["ancestral"], nfe=[6])
+    for settings, message in (
+        ({"samplers": ["ancestral"]}, "this sampler draws noise"),
+        ({"carry": ["digits"]}, "carry=digits: must be data with an exact denoiser"),
+        ({"eta": 0.5}, "eta=0.5: must be left out"),
+        ({"nfe": 2}, "nfe=2: must be at least 3"),
+    ):
+        with pytest.raises(InvalidSetting, match=message):
+            sb.design(LAW, **{"samplers": ["heun"], "nfe": [6], **settings})
 
 
 def test_a_worse_design_is_called_worse():
@@ -163,6 +182,71 @@ def test_exported_sigmas_give_the_same_result_in_diffusers(designs):
         direction = (state - row.alpha * x0_hat) / row.sigma - x0_hat
         state = scheduler.step(direction, t, state).prev_sample
     assert torch.allclose(state.double(), ours, atol=1e-4)
+
+
+def test_exported_timesteps_give_the_same_result_in_diffusers():
+    """Schedulers with the table of a VP path, at the integers of the list."""
+    diffusers = pytest.importorskip("diffusers")
+    path, law = VPLinear(), sb.dataset(LAW)
+    oracle = law.oracle(path)
+    done = sb.design(LAW, ["heun"], nfe=[6], schedule="vp_linear", settings=SETTINGS)
+    (record,) = done.export()
+    timesteps, rounding = (record["diffusers"][key] for key in ("timesteps", "rounding"))
+    assert timesteps[0] == path.train_steps - 1
+    assert rounding < 0.02
+    times = (torch.tensor(timesteps).double() + 1) / path.train_steps
+    alpha, sigma = path(times)
+    assert (sigma / alpha).log().numpy() == pytest.approx(np.log(record["ratios"]), abs=rounding)
+    levels = to_data(path, times)
+    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)).double()
+    start = levels.rows[0].sigma * x
+    grid = torch.arange(path.train_steps + 1, dtype=torch.float64) / path.train_steps
+    square = path.alpha(grid).square()
+    table = {"trained_betas": (1 - square[1:] / square[:-1]).tolist(), "prediction_type": "sample"}
+    for name, ours, scaled in (
+        ("EulerDiscreteScheduler", DDIM(0.0), True),
+        ("DPMSolverMultistepScheduler", DPMSolverPP(), False),
+    ):
+        scheduler = getattr(diffusers, name)(**table)
+        scheduler.set_timesteps(timesteps=timesteps)
+        assert scheduler.timesteps.tolist() == timesteps
+        state = start / levels.rows[0].alpha if scaled else start
+        for t, row in zip(scheduler.timesteps, levels.rows, strict=False):
+            scheduler.scale_model_input(state, t)
+            x0_hat = oracle.denoiser(state * row.alpha if scaled else state, row)
+            state = scheduler.step(x0_hat, t, state).prev_sample
+        want = final_state(ours, oracle, start, levels, KeyedNoise(("x",)))
+        assert torch.allclose(state.double(), want, atol=1e-3), name
+
+
+def test_timesteps_are_listed_only_where_a_scheduler_has_them():
+    assert nearest_timesteps([10.0, 1.0], EDM(10.0)) == (None, None)
+    assert nearest_timesteps([10.0, 1.0, 1.00001], VPLinear()) == (None, None)
+    found, rounding = nearest_timesteps([10.0, 1.0], VPLinear())
+    assert len(found) == 2
+    assert rounding < 0.01
+
+
+def test_a_yaml_is_a_grid(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "conf" / "grid"
+    folder.mkdir(parents=True)
+    words = ["sampler=heun", "nfe=6", f"dataset={LAW}", *FEW]
+    design.main([*words, "out=conf/grid/mine.yaml"])
+    design.main([*words, "out=levels.json"])
+    (record,) = json.loads((tmp_path / "levels.json").read_text())
+    assert record["value"] == min(record["designed_value"], record["standard_value"])
+    config = OmegaConf.load(folder / "mine.yaml")
+    assert list(config.ratios) == record["ratios"]
+    assert config["_target_"] == "samplerbench.core.grids.custom"
+
+
+def test_a_design_that_nobody_runs_on_is_not_carried(monkeypatch):
+    done = sb.design(LAW, ["heun"], nfe=[6], settings=SETTINGS)
+    kept = replace(done.designs[0], grid="karras")
+    monkeypatch.setattr(samplerbench.library, "designed", lambda sweep: (sweep, [kept]))
+    again = sb.design(LAW, ["heun"], nfe=[6], carry=["two_moons"], settings=SETTINGS)
+    assert again.carried == []
 
 
 def test_levels_for_another_number_of_steps_are_refused():

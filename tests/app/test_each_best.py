@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import samplerbench as sb
+from samplerbench.app.job import build
 from samplerbench.app.job import run as job_run
 from samplerbench.bench import best_grids
 from samplerbench.bench.best_grids import CHOICES
@@ -16,9 +17,9 @@ from samplerbench.bench.race import Size
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     small = Size(first=32, batch=2, finalists=2, noisy_finalists=1, designs=1)
-    monkeypatch.setattr(best_grids, "_size", lambda sweep: small)
+    monkeypatch.setattr(best_grids, "_size", lambda sweep, designs: small)
     few = {name: sb.grid(name) for name in ("karras", "log_snr", "entropic")}
-    monkeypatch.setattr(job_run, "racing_grids", lambda sweep: dict(few))
+    monkeypatch.setattr(job_run, "racing_grids", lambda sweep, names=None: dict(few))
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +84,33 @@ def test_a_run_without_its_choices_is_refused_in_one_line(best, command, capsys,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["grids=best"], "grids=best: must be null or each-best"),
+        (["grids=best"], "grids=best: must be null, each-best, or a list of grids"),
+        (["grids=[]"], "or a list of grids"),
+        (["grids=[karras,karras]"], "each once"),
+        (["grids=[designed]"], "or a list of grids"),
         (["grids=each-best", "grid=designed"], "null beside grid=designed"),
+        (["grids=each-best", "sampler=ancestral", "n_reference=20"], "too few data to compare"),
+        (["grids=each-best"], "heun runs on none: "),
     ],
 )
-def test_bad_values_are_one_line(command, words, message, capsys):
-    assert command("experiment=tiny", "logger=none", "sampler=heun", *words) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+def test_bad_values_are_one_line(command, words, message, capsys, monkeypatch):
+    words = words if "sampler=ancestral" in words else ["sampler=heun", *words]
+    grids = {"karras": sb.grid("karras", noise_max=1e9)}
+    monkeypatch.setattr(build, "racing_grids", lambda sweep, names=None: grids)
+    assert command("experiment=tiny", "logger=none", *words) == 2
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
     assert message in line
+    assert "run:" not in said.out  # before any work
+
+
+@pytest.mark.parametrize(("grids", "counts"), [("karras,log_snr", 2), ("karras,designed", 2)])
+def test_a_list_of_grids_has_the_choices(grids, counts, command, tmp_path, monkeypatch):
+    """Levels are designed only if the list says so."""
+    monkeypatch.undo()
+    folder = tmp_path / "listed"
+    words = ("experiment=tiny", "logger=none", "sampler=heun", "steps=[3]", "denoiser=oracle")
+    assert command(*words, f"grids=[{grids}]", "cache=off", f"hydra.run.dir={folder}") == 0
+    (choice,) = json.loads((folder / CHOICES).read_text())
+    assert choice["choices"] == counts
+    assert choice["grid"] in grids.split(",")

@@ -62,7 +62,7 @@ def test_a_name_that_is_no_text_is_replaced_in_a_report_and_refused_of_a_job(typ
 
 
 def test_a_command_is_printed_with_replacements(in_ascii, typed, run):
-    commands = ["list", "list samplers datasets", "check heun", "--help", "--cfg job"]
+    commands = ["list", "list samplers datasets", "check schedule=edm", "--help", "--cfg job"]
     for words in (*commands, *(f"{name} --help" for name in COMMANDS)):
         status, out = in_ascii(*words.split())
         assert status == 0, words

@@ -10,8 +10,10 @@ import pytest
 import safetensors.torch
 import torch
 
+from samplerbench.app.commands.export import LEVELS
 from samplerbench.app.folder.runs import open_run
 from samplerbench.app.job.rebuild import rebuild
+from samplerbench.bench.designing import DESIGNS
 from samplerbench.core import grids
 from samplerbench.core.models import Learned
 from samplerbench.core.noise import KeyedNoise
@@ -48,6 +50,22 @@ def exported(command, run):
     out = run.parent / "exported"
     assert command("export", run, f"out={out}") == 0
     return out
+
+
+def test_levels_of_single_samplers_are_exported_too(command, run, exported, capsys):
+    assert not (exported / LEVELS).exists()
+    few = ("grid.paths=8", "grid.choice=8", "grid.held_out=100", "grid.budget=10", "steps=[3]")
+    own, out = run.parent / "designed", run.parent / "with_levels"
+    words = ("grid=designed", f"hydra.run.dir={own}", f"cache_dir={run.parent}/cache")
+    assert command(*RUN, *few, *words) == 0
+    assert command("export", own, f"out={out}") == 0
+    assert LEVELS in capsys.readouterr().out
+    (record,) = json.loads((out / LEVELS).read_text())
+    (kept,) = json.loads((own / DESIGNS).read_text())
+    assert record["ratios"] == pytest.approx(kept["ratios"])
+    assert (record["grid"], record["steps"]) == (kept["grid"], 3)
+    assert record["diffusers"]["timesteps"][0] == 999
+    assert diffusers.DDIMPipeline.from_pretrained(out) is not None
 
 
 def feed(monkeypatch):

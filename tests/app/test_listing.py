@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 
 import pytest
 
@@ -46,6 +47,20 @@ def test_references():
         "dataset/grid_mixture": "",
     }.items():
         assert listing.reference(conf_directory() / f"{member}.yaml") == source
+
+
+def test_the_packages_of_peers_are_not_imported(capsys, monkeypatch):
+    """diffusers alone takes longer than all the rest of the list."""
+    packages = ("diffusers", "azula", "k_diffusion")
+    if not all(map(find_spec, packages)):
+        pytest.skip("needs diffusers, azula and k-diffusion (make test has them)")
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)
+    listing.main(["samplers"])
+    lines = capsys.readouterr().out.splitlines()
+    for name in packages:
+        line = next(line for line in lines if line.startswith(f"{name} "))
+        assert line.partition("–")[2].split()[:2] == ["varies", "denoiser"]
 
 
 def test_what_a_sampler_declares():

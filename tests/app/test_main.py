@@ -35,16 +35,16 @@ def only_run(folder: Path) -> Path:
 
 
 def test_the_tiny_main_job_leaves_everything(typed, tmp_path, wandb_runs):
-    status, out, err = typed("experiment=tiny", "floor_free=true")
+    status, out, err = typed("experiment=tiny", "floor_free=true", "sampler.ddim.eta=[0,0.5]")
     assert status == 0, err
     folder = only_run(tmp_path)
     table = pd.read_parquet(folder / "cells.parquet")
-    # learned and oracle × prior and exact × four η × two N × two repetitions, and the floor
+    # learned and oracle × prior and exact × two η × two N × two repetitions, and the floor
     in_samples = table["reference"] == "data"
-    assert in_samples.sum() == 2 * 2 * 4 * 2 * 2 + 4
-    # without a floor: a divergence at η = 0, a paired distance of the exact score at three η
+    assert in_samples.sum() == 2 * 2 * 2 * 2 * 2 + 4
+    # without a floor: a divergence at η = 0, a paired distance of the exact score at η = 0.5
     assert (table["metric"] == "kl_law").sum() == 2 * 2 * 2
-    assert (table["reference"] == "converged").sum() == 3 * 2
+    assert (table["reference"] == "converged").sum() == 2
     assert set(table.loc[table["metric"] != "kl_law", "status"]) == {"ok"}
     assert "to the same run with 27 steps" in " ".join(out.split())
     whole, table = table, table[in_samples]
@@ -92,7 +92,7 @@ EXPERIMENTS = [
     if path.stem != "celebahq"  # its weights are a download: tests/training/test_pretrained.py
 ]
 #: One of each kind; test_configs.py builds all of them, and the slow suite runs all.
-QUICK = ("budget", "n0/chain", "shapes/heun_euler")
+QUICK = ("n0/chain", "shapes/heun_euler")
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,12 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
         few[5] = "nfe=[3,5]"
     if name == "shapes/restart":  # ten restarts of two steps of two evaluations
         few[5] = "nfe=[41,43]"
+    if name == "shapes/many_well":  # one step of four replicas, or of eight particles
+        few[5] = "nfe=[40,41]"
     if name in ("shapes/samplers", "images/budget"):
         few += ["budget.converged_steps=8"]
+    if name == "shapes/restart":
+        few += ["picture.contraction.points=50"]
     if name == "budget":
         few += ["budget.converged_steps=5", "sampler.ddim.eta=[0,1]"]
     status, out, err = typed(f"experiment={name}", *few)
@@ -124,7 +128,9 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
     chains = table["reference"] == "chain"  # three steps are too few to examine
     # a network of three steps has no density, nor have two steps with noise near the data
     without = ("main", "shapes/grids_kl", "shapes/ode_or_sde")
+    without += ("shapes/autoguidance", "shapes/entropic")
     allowed = {"ok", NOT_A_DENSITY} if name in without else {"ok"}
+    allowed |= {"incompatible"} if name == "shapes/many_well" else set()  # ln Z of chains
     assert {"ok"} <= set(table["status"][~chains]) <= allowed
     assert set(table["status"][chains]) <= {"incompatible"}
     of_laws = table["metric"].str.contains("law_gaussian|kl_law|w_output").all()

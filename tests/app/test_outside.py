@@ -101,21 +101,30 @@ def test_a_multirun_over_ours_and_theirs(ours_and_theirs):
 def test_what_is_not_trusted_or_not_there_is_one_line(here, command, capsys):
     for words, message in (
         ([], "a member of samplerbench; add trusted=lab if you trust its code"),
-        (["trusted=la"], "a member of samplerbench, la; add trusted=lab if"),
-        (["trusted=lab.dataset"], "add trusted=lab if"),
         (["trusted=[3]"], "trusted=3: must be the name of a package"),
-        (["trusted=file:x"], "trusted=file:x: must be the name of a package"),
         (
             ["trusted=lab", "sampler.mine._target_=lab.nothing.Mine"],
             "module 'lab' has no attribute",
         ),
-        (["trusted=lab", "sampler.mine._target_=labevil.Mine"], "add trusted=labevil if"),
     ):
         capsys.readouterr()
         assert command("--config-dir", "conf", "sampler=mine", *SMALL, *words) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 1
         assert message in err
+
+
+def test_a_package_is_trusted_by_its_whole_name(here):
+    for packages, target, message in (
+        ("la", "lab.sampler.Mine", "a member of samplerbench, la; add trusted=lab if"),
+        ("lab.dataset", "lab.sampler.Mine", "add trusted=lab if"),
+        ("lab", "labevil.Mine", "add trusted=labevil if"),
+    ):
+        with trusting(packages), pytest.raises(InvalidSetting, match=message):
+            trusted(target, "sampler.mine")
+    refused = pytest.raises(InvalidSetting, match="trusted=file:x: must be the name of a package")
+    with refused, trusting("file:x"):
+        pass
 
 
 def test_where_it_is_defined_decides(here):

@@ -9,6 +9,8 @@ import sys
 import pandas as pd
 import pytest
 
+from samplerbench.verify import peer_curves
+
 pytest.importorskip("diffusers")
 pytest.importorskip("azula.sample")
 
@@ -106,8 +108,10 @@ def test_a_network_is_asked_within_its_training(command, lab, capfd):
     assert "Diffusers asks for" in capfd.readouterr().err
 
 
-def test_check_prints_the_curve(command, lab, capsys):
+def test_check_prints_the_curve(command, lab, capsys, monkeypatch):
     """Of any settings; here the one whose last step is of second order from 15 steps on."""
+    monkeypatch.setattr(peer_curves, "EVERY", 16)
+    monkeypatch.setattr(peer_curves, "FROM_THERE", 500)
     settings = "sampler.diffusers.settings={final_sigmas_type: sigma_min}"
     kind = "sampler.diffusers.scheduler=DPMSolverMultistepScheduler"
     assert command("check", "diffusers", kind, settings) == 0

@@ -121,6 +121,20 @@ def test_a_run_s_own_settings_race_first(finished):
     assert not {"diffusers", "k_diffusion", "azula"} & names
 
 
+def test_a_default_that_does_not_race_is_measured_too(finished, capsys):
+    recommend.main([str(finished), "sampler=unipc", "grid=log_snr", "nfe=4"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "the default, ddim η=0.5 on karras, has " in lines[1]
+
+
+def test_a_race_of_one_entrant_against_nothing(capsys):
+    recommend.main(["dataset=two_modes", "sampler=ddpm_linear", "grid=karras", "nfe=1"])
+    text = capsys.readouterr().out
+    assert ": 1 step, 1 evaluation\n" in text
+    assert "\n1 entrant, " in text
+    assert "start=[prior]" in text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -116,7 +116,7 @@ def test_a_file_that_was_made_meanwhile_is_kept(run, monkeypatch):
     def slow(array, *_):
         with open("x.npy", "w") as other:
             other.write("somebody's")
-        return sampling.SamplingCost(1, 0.0, 0)
+        return sampling.SamplingCost(1, 1, 0.0, 0)
 
     monkeypatch.setattr(sampling, "sample_into", slow)
     with pytest.raises(InvalidSetting, match="created meanwhile"):
@@ -127,7 +127,7 @@ def test_a_file_that_was_made_meanwhile_is_kept(run, monkeypatch):
 
 
 def test_samples_that_are_not_finite_are_said(run, monkeypatch, capsys):
-    monkeypatch.setattr(sampling, "_block", lambda *_: (4, 3))
+    monkeypatch.setattr(sampling, "_block", lambda *_: ((4, 4), 3))
     with pytest.raises(SystemExit) as leaving:
         made(run, "sampler=heun", "steps=4", "n=100")
     said = "6 of 100 samples are not finite; score refuses x.npy until their rows are removed"

@@ -113,7 +113,9 @@ def test_a_prediction_is_that_of_the_text_books():
     assert logarithms == pytest.approx((np.exp(1 / 3 - half), np.exp(1 / 3 + half)))
 
 
-@pytest.mark.parametrize(("n", "m"), [(40, 60), (90, 30)])
+@pytest.mark.parametrize(
+    ("n", "m"), [(90, 30), pytest.param(40, 60, marks=pytest.mark.slow)], ids=str
+)
 def test_two_files_of_one_law_are_told_apart_as_rarely_as_promised(n, m):
     """Heavy tails, and any sizes: 2.5 % a side."""
     metric, rng = Sliced(directions=2), np.random.default_rng(n + m)
@@ -208,7 +210,7 @@ def test_samples_that_collapsed_and_odd_names_are_measured(files, capsys):
 def test_states_along_the_way_are_scored_at_their_end_or_all(files, capsys):
     end = np.load(files("end", 1.0))
     np.save("way.npy", np.stack([10 * end, 3 * end, end]))
-    words = ["way.npy", "dataset=grid_mixture", "metric=sliced"]
+    words = ["way.npy", "dataset=grid_mixture", "n_reference=1000", *SLICED]
     with pytest.raises(InvalidSetting, match="frame=last or frame=all that sample --every wrote"):
         score.main(words)
     score.main(["end.npy", *words[1:]])
@@ -231,13 +233,13 @@ def test_a_folder_of_images(tmp_path, monkeypatch, capsys):
             Image.fromarray(image).convert(mode).save(f"{folder}/{number:03}.tif")
     np.save("flat.npy", pixels[:60].reshape(60, -1) / 127.5 - 1)
     words = ["dataset=image_folder", "dataset.path=data", "dataset.size=3", "dataset.colours=grey"]
-    words += ["dataset.train=.1", "dataset.validation=.1", "n_reference=20", "metric=sliced"]
+    words += ["dataset.train=.1", "dataset.validation=.1", "n_reference=20", *SLICED]
     score.main(["grey", "colours", "flat.npy", *words])
     found = lines(capsys)
     found = [line for line in found if line.split()[0] in ("grey", "colours", "flat.npy")]
     assert len({line.split(maxsplit=1)[1] for line in found[:3]}) == 1
     assert [line.split()[-3:] for line in found[3:]] == [["the", "same", "values"]] * 3
-    score.main(["grey", "reference=colours", "metric=sliced"])
+    score.main(["grey", "reference=colours", *SLICED])
     assert " 0.000 " in lines(capsys)[2]
     Image.new("L", (4, 3)).save("grey/larger.png")
     for words, message in (
@@ -253,6 +255,7 @@ def test_a_folder_of_images(tmp_path, monkeypatch, capsys):
 
 
 NORMAL = ["dataset=gaussian", "dataset.mean=[0,0]", "dataset.covariance=[[1,0],[0,1]]", *SLICED]
+NORMAL += ["n_reference=2000"]
 
 
 def autoregressive(correlation, draws, chains, seed):

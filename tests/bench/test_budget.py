@@ -45,6 +45,9 @@ from samplerbench.samplers.restart import Restart
 from samplerbench.verify.exact_law import output_law
 
 MEAN, COVARIANCE = [1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]]
+#: The converged number of steps of most budgets here: at twice as many Heun has converged.
+STEPS = 24
+DOUBLING = f"{STEPS} → {2 * STEPS} steps"
 
 
 class Shrunk(Denoiser):
@@ -59,7 +62,7 @@ class Shrunk(Denoiser):
 
 
 def budget(
-    dataset, samplers, learned=True, tolerance=0.05, converged_steps=60, **changes
+    dataset, samplers, learned=True, tolerance=0.05, converged_steps=STEPS, **changes
 ) -> Budget:
     schedule = EDM(10.0)
     oracle = dataset.oracle(schedule)
@@ -117,6 +120,21 @@ def test_differences_add_up_and_neighbours_bound_the_total(gaussian_budget):
         assert (group["count"] == 3).all()
 
 
+def test_another_score_stands_in_the_place_of_the_learned_one():
+    """A corrupted or guided score has the part of the score, by any name."""
+    of = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())], steps=[5])
+    oracle, wrong = (of.sweep.denoisers[name] for name in ("oracle", "learned"))
+    named = {"oracle": oracle, "corrupted 0.1": wrong}
+    other = replace(of, sweep=replace(of.sweep, denoisers=named))
+    rows = [table(one) for one in (of, other)]
+    lines = [parts(one, of.converged_steps).drop(columns="eta") for one in rows]
+    assert "score" in set(lines[0]["part"])
+    pd.testing.assert_frame_equal(*lines)
+    advised = [line for line in verdict(other, rows[1]) if "score dominates" in line]
+    assert all("it is the effect of the changed score" in line for line in advised)
+    assert not any("one training" in line for line in verdict(other, rows[1]))
+
+
 def student(values):
     """Mean and the ends of the 95 % interval."""
     return values.mean(), *stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
@@ -124,7 +142,7 @@ def student(values):
 
 def test_the_intervals_are_scipy_s(gaussian_budget):
     _, rows = gaussian_budget
-    found = parts(rows, 60).set_index(["sampler", "steps", "part", "kind"]).sort_index()
+    found = parts(rows, STEPS).set_index(["sampler", "steps", "part", "kind"]).sort_index()
     key = ["steps", "denoiser", "start", "reference", "repetition"]
     value = rows[rows["sampler"] == "heun"].set_index(key).sort_index()["value"]
     ends = ["mean", "lower", "upper"]
@@ -152,9 +170,9 @@ def test_the_interval_of_a_limit_is_of_the_repetitions_that_have_both(gaussian_b
     rows.loc[(rows["sampler"] == "ODE limit") & (rows["repetition"] == 0), "status"] = "failed"
     limit = rows[(rows["sampler"] == "ODE limit") & (rows["repetition"] > 0)]
     value = limit.set_index(["reference", "steps", "repetition"]).sort_index()["value"]
-    moved = student((value["data", 120] - value["data", 60]).to_numpy())
-    apart = student(value[DOUBLED, 60].to_numpy())
-    line = convergence(rows, 60, 0.05).set_index("sampler").loc["ODE limit"]
+    moved = student((value["data", 2 * STEPS] - value["data", STEPS]).to_numpy())
+    apart = student(value[DOUBLED, STEPS].to_numpy())
+    line = convergence(rows, STEPS, 0.05).set_index("sampler").loc["ODE limit"]
     want = (moved[0], moved[2] - moved[0], apart[0], apart[2] - apart[0])
     assert tuple(line[["moved", "half", "apart", "apart_half"]]) == pytest.approx(want)
 
@@ -163,9 +181,9 @@ def test_the_deterministic_members_share_one_limit(gaussian_budget):
     _, rows = gaussian_budget
     limits = rows[rows["sampler"].str.endswith(" limit")]
     assert set(limits["sampler"]) == {"ODE limit", "ddim limit"}
-    assert set(limits["steps"]) == {60, 120}
+    assert set(limits["steps"]) == {STEPS, 2 * STEPS}
     assert len(limits) == 2 * (2 + 1) * 3
-    assert convergence(rows, 60, 0.5)["converged"].all()
+    assert convergence(rows, STEPS, 0.5)["converged"].all()
 
 
 @pytest.mark.slow
@@ -193,7 +211,7 @@ def test_neighbours_have_their_closed_form(max_sliced_w2):
         "A": output_law(DDIM(0.0), of.sweep.denoisers["learned"], levels, *prior),
         "B": output_law(DDIM(0.0), oracle, levels, *prior),
         "C": output_law(DDIM(0.0), oracle, levels, *exact),
-        "C∞": output_law(Heun(), oracle, of.sweep.levels(120), *exact),
+        "C∞": output_law(Heun(), oracle, of.sweep.levels(2 * of.converged_steps), *exact),
     }
     for part, one, other in (
         ("score", "A", "B"),
@@ -307,11 +325,11 @@ def test_cells_without_a_value_say_why(gaussian_budget):
 
 def test_a_limit_that_is_not_reached_is_named_with_its_trend(gaussian_budget):
     of, rows = gaussian_budget
-    assert not convergence(rows, 60, 1e-9)["converged"].any()
+    assert not convergence(rows, STEPS, 1e-9)["converged"].any()
     words = verdict(replace(of, tolerance=1e-9), rows)
     lines = [line for line in words if line.startswith("NOT converged")]
     assert lines
-    assert all("60 → 120 steps" in line for line in lines)
+    assert all(DOUBLING in line for line in lines)
     assert all("raise budget.converged_steps" in line for line in lines)
 
 
@@ -371,8 +389,14 @@ def test_impossible_budgets_are_refused(tmp_path):
         (lambda: budget(law, [("restart", Restart())]), r"sampler=restart: must be one that"),
         (lambda: Budget(replace(sweep, denoisers={"learned": oracle})), "oracle"),
         (
-            lambda: Budget(replace(sweep, denoisers={"oracle": oracle, "guided 2": oracle})),
-            r"denoiser=\['guided 2'\]: must be oracle, learned or empirical in an error budget",
+            lambda: Budget(replace(sweep, denoisers=dict.fromkeys(["oracle", "a", "b"], oracle))),
+            r"denoiser=\['a', 'b'\]: must be one score beside oracle",
+        ),
+        (
+            lambda: Budget(
+                replace(sweep, denoisers=dict.fromkeys(["oracle", "empirical", "a"], oracle))
+            ),
+            r"denoiser=.*: must be without empirical",
         ),
         (lambda: Budget(replace(sweep, starts={"prior": Prior()})), "exact"),
         # an even start and a random one have different floors; that is no mismatch
@@ -402,12 +426,12 @@ def test_the_two_runs_of_a_limit_are_compared_directly(gaussian_budget):
     of, rows = gaussian_budget
     doubled = rows[rows["reference"] == DOUBLED]
     assert set(doubled["sampler"]) == {"ODE limit", "ddim limit"}
-    assert set(doubled["steps"]) == {60}
+    assert set(doubled["steps"]) == {STEPS}
     assert (doubled["value"] > 0).all()
-    lines = convergence(rows, 60, 0.05).set_index("sampler")
+    lines = convergence(rows, STEPS, 0.05).set_index("sampler")
     means = doubled.groupby("sampler")["value"].mean()
     assert lines["apart"].to_dict() == pytest.approx(means.to_dict())
-    words = [line for line in verdict(of, rows) if "60 → 120 steps" in line]
+    words = [line for line in verdict(of, rows) if DOUBLING in line]
     assert all(" and the samples by W = " in line for line in words)
     # DDIM(1) is of order 1: its limit is far from Heun's accuracy
     assert lines.loc["ddim limit", "apart"] > 5 * lines.loc["ODE limit", "apart"]
@@ -426,11 +450,11 @@ def test_the_rule_of_convergence(gaussian_budget, move, spread, state):
     of, rows = gaussian_budget
     rows = rows.copy()
     to_data = rows["sampler"].str.endswith(" limit") & (rows["reference"] == "data")
-    first, double = to_data & (rows["steps"] == 60), to_data & (rows["steps"] == 120)
+    first, double = to_data & (rows["steps"] == STEPS), to_data & (rows["steps"] == 2 * STEPS)
     rows.loc[first, "value"] = 1.0
     rows.loc[double, "value"] = 1.0 + move + spread * (rows.loc[double, "repetition"] - 1.0)
-    assert set(convergence(rows, 60, 0.05)["state"]) == {state}
-    words = [line for line in verdict(of, rows) if "60 → 120 steps" in line]
+    assert set(convergence(rows, STEPS, 0.05)["state"]) == {state}
+    words = [line for line in verdict(of, rows) if DOUBLING in line]
     assert len(words) == 2
     assert all(line.startswith(f"{state}, ") for line in words)
 
@@ -441,7 +465,7 @@ def test_a_failed_limit_is_not_the_ode_s(gaussian_budget):
     lost = rows["sampler"] == "ddim limit"
     rows.loc[lost, ["status", "message"]] = ["failed", "no luck"]
     rows.loc[lost, "value"] = np.nan
-    lines = parts(rows, 60)
+    lines = parts(rows, STEPS)
     stochastic = lines["sampler_settings"] == '{"eta": 1.0}'
     found = set(lines.loc[stochastic & (lines["kind"] == "difference"), "part"])
     assert found == {"start", "score", "total"}
@@ -468,7 +492,7 @@ def test_parts_are_of_the_same_repetitions(gaussian_budget):
     rows = rows.copy()
     lost = (rows["denoiser"] == "learned") & (rows["repetition"] == 1)
     rows.loc[lost, "status"] = "diverged"
-    lines = parts(rows, 60)
+    lines = parts(rows, STEPS)
     lines = lines[lines["kind"] == "difference"]
     assert set(lines["count"]) == {2}
     for _, group in lines.groupby(["sampler", "sampler_settings", "steps"]):
@@ -496,7 +520,7 @@ def test_an_unbiased_estimate_has_no_neighbours():
     rows.loc[rows["start"] == "prior", "value"] += 1.0
     assert set(rows["reference"]) == {"data"}
     rows.loc[rows["sampler"].str.endswith(" limit"), "value"] = -0.01  # as chance would have it
-    assert set(parts(rows, 60)["kind"]) == {"difference"}
+    assert set(parts(rows, STEPS)["kind"]) == {"difference"}
     words = "\n".join(verdict(of, rows))
     assert "start dominates: prior mismatch: raise schedule.sigma_max; σ/α is 10 at" in words
     assert "W =" not in words
@@ -617,7 +641,7 @@ def test_rows_of_two_sweeps_are_no_budget(gaussian_budget):
     for other in (one.assign(sweep_id="other"), one.assign(setting_id="another model")):
         for compute in (parts, partial(convergence, tolerance=0.1)):
             with pytest.raises(InvalidSetting, match="table=rows of 2 sweeps: must be those"):
-                compute(pd.concat([one, other]), 60)
+                compute(pd.concat([one, other]), STEPS)
 
 
 class Trained(Denoiser):
@@ -729,8 +753,8 @@ def test_the_costs_of_start_and_end_are_those_of_a_gaussian(max_sliced_w2):
 def test_a_tolerance_is_a_share(gaussian_budget):
     """The same data in another unit converge as they did."""
     _, rows = gaussian_budget
-    plain = convergence(rows, 60, 0.05)
-    scaled = convergence(rows.assign(value=1e-6 * rows["value"]), 60, 0.05)
+    plain = convergence(rows, STEPS, 0.05)
+    scaled = convergence(rows.assign(value=1e-6 * rows["value"]), STEPS, 0.05)
     assert list(scaled["state"]) == list(plain["state"])
     assert scaled["allowed"].tolist() == pytest.approx((1e-6 * plain["allowed"]).tolist())
 
@@ -754,7 +778,7 @@ def test_a_budget_of_exact_laws_needs_no_points_of_the_data():
     changes = {"metrics": {"w2": W2LawGaussian()}, "reference": torch.empty(0, 4)}
     of = budget(law, [("heun", Heun())], learned=False, repetitions=2, steps=[20], **changes)
     rows = as_table(vars(row) for row in of.run())
-    means = parts(rows, 60).set_index("part")["mean"]
+    means = parts(rows, STEPS).set_index("part")["mean"]
     summed = means["floor"] + means["start"] + means["discretisation"]
     assert summed == pytest.approx(means["total"], rel=1e-9)
     assert "start dominates: prior mismatch: raise schedule.sigma_max" in "\n".join(
@@ -771,6 +795,7 @@ def test_a_budget_in_nats_has_the_words_of_its_page():
         metrics={"kl_law": KLLaw()},
         n_samples=128,
         repetitions=2,
+        converged_steps=60,
     )
     rows = table(of)
     (line,) = convergence(rows, of.converged_steps, of.tolerance).to_dict("records")
@@ -795,6 +820,7 @@ def test_exact_laws_need_no_repetitions():
         metrics={"w2_law_gaussian": W2LawGaussian()},
         repetitions=1,
         floor_repetitions=0,
+        converged_steps=60,
     )
     rows = table(of)
     lines = verdict(of, rows)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from samplerbench.bench.cell import Labels
-from samplerbench.bench.chains import Chains, diagnose, record
+from samplerbench.bench.chains import Chains, _Law, diagnose, record
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import hold, karras
 from samplerbench.core.noise import KeyedNoise
@@ -123,7 +123,7 @@ def test_diagnose_tells_chains_that_mix_from_chains_that_do_not():
     assert all(json.loads(row.info) == {"states": 8 * 400} for row in one)
     assert 0.5 < values(one, "acceptance").pop("mala") < 1
     assert "ula" not in values(one, "acceptance")  # it never rejects
-    assert len({row.cell_id for row in one}) == len(one) == 9
+    assert len({row.cell_id for row in one}) == len(one) == 11
     small = [("ula", ULA(0.005)), ("mala", MALA(0.005))]  # below twice the variance .01: stable
     apart = isotropic((0.5, 0.5), ((-9.0,), (9.0,)), 0.1)
     two = diagnose(sweep_of(apart, small, 800), 8)
@@ -230,3 +230,21 @@ def test_each_langevin_sampler_brings_its_grid_and_its_start():
     assert noisy.levels(3, ULA()).rows[0].sigma == 0.5
     assert of.levels(3, ULA()).held
     assert of.levels(3, DDIM()).moving
+
+
+def test_evaluations_until_second_moments_are_right(states):
+    """Of independent draws about 100; of an AR(1) process more, as its x² is slower."""
+    law = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 4.0)))
+    cell = next(cell for cell in sweep_of(law, [("ula", ULA())], 10).cells() if cell.settings)
+    known = _Law.at(sweep_of(law, [("ula", ULA())], 10), cell)
+    draws = states(1000, 200, 2) * torch.tensor([1.0, 2.0])
+    found = known.evaluations_to_moments(draws, 3.0)["evaluations_to_moments"]
+    assert found == pytest.approx(300, rel=0.3)
+    # x² of an AR(1) process with the correlation r has r²; the chains begin in their law
+    slow, r = [draws[0]], 0.7
+    for fresh in draws[1:]:
+        slow.append(r * slow[-1] + math.sqrt(1 - r**2) * fresh)
+    found = known.evaluations_to_moments(torch.stack(slow), 1.0)["evaluations_to_moments"]
+    assert found == pytest.approx(100 * (1 + r**2) / (1 - r**2), rel=0.35)
+    wrong = known.evaluations_to_moments(1.2 * draws, 1.0)["evaluations_to_moments"]
+    assert math.isnan(wrong)

@@ -35,7 +35,8 @@ def deterministic() -> Iterator[Sampler]:
             if ours and issubclass(kind, Sampler) and not inspect.isabstract(kind):
                 if kind.holds or kind.brings_levels or kind.adaptive:
                     continue
-                yield from (one for one in kind.variants() if not one.stochastic)
+                fixed = (one for one in kind.variants() if one.evaluations(STEPS) is not None)
+                yield from (one for one in fixed if not one.stochastic)
 
 
 def levels(path, logs: torch.Tensor) -> Levels:

@@ -12,6 +12,7 @@ import samplerbench as sb
 from samplerbench.app.job.objects import exact_sweep
 from samplerbench.bench.course import CHOICE, MEASUREMENT, Course, Entrant
 from samplerbench.bench.race import (
+    EXACT,
     LAWS,
     PATHS,
     Size,
@@ -22,6 +23,7 @@ from samplerbench.bench.race import (
     ratio,
     run_count,
 )
+from samplerbench.bench.recommendation import Recommendation
 from samplerbench.core import grids
 from samplerbench.core.starts import FixedGaussian
 from samplerbench.datasets.gaussian import gaussian
@@ -254,3 +256,35 @@ def test_what_cannot_run_has_a_reason(course):
     assert "stays" in reasons["ula step_size=0.01"]
     assert reasons["annealed_langevin inner=5 step_size=0.0001"] == "one step takes 5 evaluations"
     assert "not fixed" in next(why for name, why in reasons.items() if "dormand" in name)
+
+
+def test_on_a_line_laws_are_compared_exactly():
+    law = sb.dataset("gaussian_mixture", means=[[-1.0], [1.0]], covariances=0.04)
+    sweep = exact_sweep(("line", law), None, ["n_reference=2000"])
+    course = Course(sweep, "oracle", "prior")
+    samplers = [("ddim", DDIM(1.0)), ("ddim", DDIM(0.5)), ("heun", Heun())]
+    ones = entrants(course, samplers, levels={"karras": GRIDS["karras"]})
+    verdict = race(course, ones, replace(SMALL, measured=64))
+    exact = {one.standing.entrant.sampler: one for one in verdict.measured if one.kind == EXACT}
+    assert {DDIM(1.0), DDIM(0.5), Heun()} == {*exact}
+    assert not any(one.kind == LAWS for one in verdict.measured)
+    for sampler, one in exact.items():  # the metric of a sweep
+        levels = one.standing.entrant.levels
+        table = sb.sweep(
+            law,
+            {"own": sampler},
+            steps=[levels.steps],
+            starts=["prior"],
+            metrics=["w_output_1d"],
+            grid="karras",
+            repetitions=1,
+        )
+        value = table.loc[table["sampler"] == "own", "value"].iloc[0]
+        assert one.mean == one.lower == one.upper == pytest.approx(value, rel=1e-6)
+    nearest = min(exact, key=lambda sampler: exact[sampler].mean)
+    assert verdict.winner.entrant.sampler == nearest == DDIM(0.5)
+    assert verdict.kind == EXACT
+    assert exact[Heun()].apart
+    second = Recommendation(6, verdict, ones[2], (), 3, 0, 0.0).lines[1]
+    assert second.startswith("W₂ between the law of its samples and that of the data, exact: 0.")
+    assert second.endswith(" more")

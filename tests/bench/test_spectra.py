@@ -47,7 +47,7 @@ def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
     dense = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist())
     checked, grid = 0, functools.partial(grids.karras, noise_max=5.0, noise_min=0.1)
     for sampler in all_samplers:
-        levels = sampler.levels(grid, schedule, 6)
+        levels = sampler.levels(grid, schedule, 4)
         reason = sampler.why_incompatible(law.oracle(schedule), levels)
         if sampler.holds or not sampler.affine or reason is not None:
             continue

@@ -133,3 +133,15 @@ def test_the_values_of_the_grid_are_distances_to_data_or_law(tmp_path):
         for sampler in ("heun", "heun limit", "ODE limit"):
             store.write(row(cell_id=reference + sampler, reference=reference, sampler=sampler))
     assert sorted(to_data(store.table())["cell_id"]) == ["dataheun", "lawheun"]
+
+
+def test_values_of_a_version_without_rounds_had_one_evaluation_in_each(tmp_path):
+    store = Store(tmp_path)
+    store.write(row(cell_id="a", nfe=7, rounds=7))
+    (path,) = (tmp_path / "cells").glob("*.json")
+    record = json.loads(path.read_text())
+    del record["rounds"]
+    path.write_text(json.dumps(record))
+    table, problems = store.readable()
+    assert problems == []
+    assert table.loc[0, "rounds"] == 7

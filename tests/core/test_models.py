@@ -158,7 +158,12 @@ def test_counted(oracle, states):
     assert counted.schedule == oracle.schedule
     assert torch.equal(counted.denoiser(x, level), oracle.denoiser(x, level))
     assert torch.equal(counted.score(x, level), oracle.score(x, level))
-    assert counted.evaluations == 2
+    assert (counted.evaluations, counted.rounds) == (2, 2)
+    column = Level(*(torch.full((3, 4, 1), value).double() for value in (0.5, 0.8, 0.6)))
+    side_by_side = counted.parallel(counted.denoiser, x.expand(3, 4, 2), column)
+    torch.testing.assert_close(side_by_side[2], oracle.denoiser(x, level))
+    assert counted.taken() == (5, 3)  # three evaluations in one round
+    assert (counted.evaluations, counted.rounds) == (0, 0)
 
 
 class ExactNetwork(nn.Module):

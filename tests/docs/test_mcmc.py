@@ -46,8 +46,18 @@ def test_four_samplers_in_one_table(lab, command, capsys):
     assert grids == {name: ["hold"] for name in ("mala", "ula", "underdamped")}
 
 
+def test_particles_of_a_density_and_of_a_mixture(lab, command, capsys):
+    assert command(*COMMANDS[1], *FEW, "steps=[5]") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "log_z on many_well: ln of the estimate − ln Z by n = 50 samples" in text
+    assert command(*COMMANDS[2], *FEW, "steps=[4]") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "log_z on grid_mixture" in text
+    assert "(72 in 9)" in text
+
+
 def test_a_density_by_the_command(lab, command, capsys):
-    assert command(*COMMANDS[1], *FEW, "nfe=[100]") == 0
+    assert command(*COMMANDS[3], *FEW, "nfe=[100]") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "moments on density" in text
     assert "NFE ≤ 100" in text
@@ -64,5 +74,5 @@ def test_a_density_in_python(lab, monkeypatch):
 
 
 def test_there_is_nothing_else_to_run():
-    assert len(COMMANDS) == 2  # the others need files of a reader's
+    assert len(COMMANDS) == 4  # the others need files of a reader's
     assert "(mcmc.md)" in (Path(__file__).parents[2] / "docs" / "README.md").read_text()

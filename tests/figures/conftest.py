@@ -21,6 +21,7 @@ from samplerbench.datasets.four_well import FourWell
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
 from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.datasets.two_modes import two_modes
 from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
@@ -68,6 +69,11 @@ def plane():
 @pytest.fixture(scope="session")
 def line(line_law):
     return make_scene(line_law)
+
+
+@pytest.fixture(scope="session")
+def modes():
+    return make_scene(two_modes(2, weight=0.7, variance=0.1))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The figures of results: every curve, the floor, the intervals, and legends that have room."""
 
+import json
 import math
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from samplerbench.bench.cell import NOT_A_DENSITY, sampler_name
+from samplerbench.bench.statistics import varied_setting
 from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.budget import waterfall
@@ -18,6 +20,7 @@ from samplerbench.figures.common import Look, looking
 from samplerbench.figures.distance import distance_against
 from samplerbench.figures.distance_families import FAMILIES, distance_figure, family
 from samplerbench.figures.paired_error import paired_error_against_nfe
+from samplerbench.figures.setting import setting_figure
 from samplerbench.figures.style import curve_style, interval_curve, label_log_axis
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
@@ -504,3 +507,33 @@ def test_other_denoisers_have_different_dashes_also_in_the_legend(row):
     keys = [str(line._unscaled_dash_pattern) for line in figure.legends[0].get_lines()[-4:]]
     assert curves == keys
     assert len(set(curves)) == 4
+
+
+def test_a_setting_of_the_sampler_is_the_axis_if_only_it_varies(row):
+    """One panel for each denoiser; the exact score is in all of them."""
+    rows = [
+        row(denoiser, "exact", "sde", 8, r, 0.1 * w + 0.01 * r + error, settings={"w": w})
+        for denoiser, error in (("oracle", 0.1), ("corrupted noise", 0.4), ("corrupted data", 0.2))
+        for w in (0.0, 0.5, 2.0)
+        for r in (0, 1)
+    ]
+    table = pd.DataFrame(rows)
+    assert varied_setting(table) == "w"
+    for other in (
+        table[table["sampler_settings"] != json.dumps({"w": 2.0})],  # two values are no curve
+        pd.concat([table, table.assign(steps=16)]),
+        pd.concat([table, table.assign(sampler="heun", sampler_settings="")]),
+        table.assign(sampler_settings=[json.dumps({"w": f"{k}"}) for k in range(len(table))]),
+        table.assign(sampler_settings=[json.dumps({"w": k, "v": -k}) for k in range(len(table))]),
+    ):
+        assert varied_setting(other) is None
+    figure = setting_figure(table, "w", "w")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["corrupted score: data", "corrupted score: noise"]
+    for axes, error in zip(figure.axes, (0.2, 0.4), strict=True):
+        exact, own = (np.array(bars.lines[0].get_xydata(), float) for bars in axes.containers)
+        np.testing.assert_allclose(own[:, 0], [0, 0.5, 2])
+        np.testing.assert_allclose(own[:, 1], error + np.array([0.005, 0.055, 0.205]))
+        np.testing.assert_allclose(exact[:, 1], 0.1 + np.array([0.005, 0.055, 0.205]))
+    (axes,) = setting_figure(table[table["denoiser"] == "oracle"], "w", "w").axes
+    assert axes.get_title() == "exact score"

@@ -20,6 +20,7 @@ from samplerbench.app.config.construct import construct
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
+from samplerbench.core.models import Corrupted
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.core.starts import FixedGaussian, Prior
 from samplerbench.datasets.gaussian import gaussian
@@ -31,7 +32,9 @@ from samplerbench.figures.band_1d import Band1D
 from samplerbench.figures.base import Animation, PathPicture, write
 from samplerbench.figures.chain import Chain
 from samplerbench.figures.clones import Clones, same_mode
+from samplerbench.figures.contraction import PANELS, Contraction
 from samplerbench.figures.densities_1d import Densities1D, level_at
+from samplerbench.figures.heavy_mode import HeavyMode
 from samplerbench.figures.image_panel import ImagePanel
 from samplerbench.figures.loss import Loss
 from samplerbench.figures.noised_data import NoisedData
@@ -58,6 +61,7 @@ SCHEDULE = EDM(10.0)
 YAMLS = sorted((conf_directory() / "picture").glob("*.yaml"))
 # small enough for a test, for the members that have it
 SMALL = {"chains": 20, "points": 100, "frames": 5, "mesh": 9, "cells": 10, "every": 2}
+SMALL |= {"dims": (2, 4)}
 
 
 def member(path):
@@ -72,12 +76,12 @@ def small(picture):
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_every_member_draws_and_is_written(
-    path, plane, line, trajectory, images, spectrum, tmp_path
+    path, plane, line, modes, trajectory, images, spectrum, tmp_path
 ):
     picture = small(member(path))
     if isinstance(picture, PathPicture):
         picture = replace(picture, denoisers=("learned",))
-    scenes = (plane, line, trajectory, images, spectrum)
+    scenes = (plane, line, modes, trajectory, images, spectrum)
     scene = next(s for s in scenes if picture.why_incompatible(s) is None)
     drawings = picture.draw(scene)
     assert drawings
@@ -467,3 +471,59 @@ def test_clones_of_the_reverse_sde_have_the_exact_probability(scene_of):
     u = torch.from_numpy(qmc.Sobol(5, rng=1).random(4096)).clamp(1e-9, 1 - 1e-9)
     for ratio, share in shares.items():
         assert share == pytest.approx(same_mode(law, ratio, u), abs=0.05)
+
+
+def test_the_share_of_the_heavy_mode_is_its_weight_for_the_exact_flow(scene_of):
+    samplers = [("heun", Heun())]
+    law = two_modes(3, weight=0.25, variance=0.05)
+    scene = scene_of(law, learned=False, samplers=samplers, steps=[30])
+    (figure,) = HeavyMode(dims=(2, 4), points=2000).draw(scene).values()
+    (axes,) = figure.axes
+    assert axes.lines[0].get_ydata()[0] == 0.75  # of the heavier mode, here the second
+    (bars,) = axes.containers
+    np.testing.assert_allclose(bars.lines[0].get_ydata(), 0.75, atol=0.04)
+    for law, words in (
+        (grid_mixture(), "two round modes"),
+        (isotropic((0.3, 0.7), ((-1.0,), (0.5,)), 0.04), "two round modes"),
+    ):
+        assert words in HeavyMode().why_incompatible(scene_of(law))
+    none = replace(scene, denoisers={"learned": scene.denoisers["oracle"]})
+    assert "denoiser=[oracle]" in HeavyMode().why_incompatible(none)
+
+
+def test_noise_contracts_what_the_flow_keeps(scene_of):
+    """On N(0, 1) the flow from κ keeps a share 1/√(1 + κ²) of a difference, the SDE its square.
+
+    With the exact score there is no error to contract, and the additional one is at its floor.
+    """
+    law = gaussian([0.0], [[1.0]])
+    samplers = [("heun", Heun()), ("ddim", DDIM(1.0))]
+    wrong = Corrupted(law.oracle(SCHEDULE), 0.3, "noise", cut=0.1)
+    scene = scene_of(law, learned=False, samplers=samplers, steps=[100])
+    scene = replace(scene, denoisers={"corrupted": wrong, **scene.denoisers})
+    picture = Contraction(ratio=1.0, points=200)
+    flow, noisy = (picture.errors(scene, run) for run in picture._runs(scene))
+    assert flow.nfe == 199
+    levels = scene.levels(100)
+    kappa = (levels.sigma / levels.alpha)[levels.sigma >= levels.alpha]
+    assert noisy.nfe == 199 - (100 - (len(kappa) - 1)) + 1  # Heun's method down to the level
+    expected = flow.contracted / math.sqrt(1 + float(kappa[-1]) ** 2)
+    assert noisy.contracted == pytest.approx(expected, rel=0.05)
+    exact = replace(picture, denoiser="oracle")
+    floor = picture.floor(scene)
+    for run in exact._runs(scene):
+        errors = exact.errors(scene, run)
+        assert errors.contracted < 0.02
+        assert errors.additional == pytest.approx(floor.mean(), abs=4 * floor.std() + 0.05)
+    figure = picture.draw(scene)["contraction"]
+    assert [axes.get_title() for axes in figure.axes] == [f"{part} error" for part in PANELS]
+
+
+def test_denoisers_of_one_sampler_fill_rows(plane):
+    scene = replace(plane, samplers=[("heun", Heun())])
+    oracle = scene.denoisers["oracle"]
+    scene = replace(scene, denoisers=dict.fromkeys(("a", "b", "c", "oracle"), oracle))
+    (figure,) = Samples(chains=10, points=50).draw(scene).values()
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(panels) == 4
+    assert len({axes.get_subplotspec().rowspan.start for axes in panels}) == 2

@@ -127,6 +127,8 @@ def test_an_error_budget_is_logged_as_table_figure_and_file(job, wandb_runs):
     assert run["display_name"] == "ddim · oracle · grid_mixture"
     table = json.loads((run["files"] / run["last"]["budget.path"]).read_text())
     assert len(table["data"]) == len(pd.read_csv(folder / "budget.csv"))
+    cells = pd.read_parquet(folder / "cells.parquet")
+    assert {"data", "oracle", "exact", "converged", "doubled"} == set(cells["reference"])
     drawn = run["files"] / run["last"][f"budget/{METRIC}.path"]
     assert drawn.read_bytes() == (folder / f"budget_{METRIC}.png").read_bytes()
     assert (run["files"] / "budget.csv").read_bytes() == (folder / "budget.csv").read_bytes()

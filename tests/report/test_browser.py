@@ -5,7 +5,6 @@ It needs Chromium and its driver, such as Debian's packages chromium and chromiu
 
 import csv
 import json
-import shutil
 import time
 from dataclasses import replace
 
@@ -15,37 +14,6 @@ from samplerbench.report.compare import compare
 from samplerbench.report.content import gather
 from samplerbench.report.entries import labelled
 from samplerbench.report.folder import write_report
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="no Chromium with chromedriver on the path (Debian: chromium chromium-driver)",
-)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
-
-    home = tmp_path_factory.mktemp("browser")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(word)
-    options.add_argument(f"--user-data-dir={home / 'profile'}")
-    options.add_argument("--window-size=1280,900")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.downloads = home / "downloads"
-    driver.execute_cdp_cmd(
-        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(driver.downloads)}
-    )
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +250,7 @@ def test_a_sampler_has_one_colour_and_the_axis_is_logarithmic_over_decades(brows
     script = """return document.querySelector("[data-distance]").layout.yaxis.type"""
     assert browser.execute_script(script) == "log"
     choose(browser, "y", "linear")
+    draw_all(browser)  # a chart that is out of view waits until it comes into view
     until(lambda: browser.execute_script(script) == "linear")
     choose(browser, "colour", "objective")
     by_objective = {trace["name"]: trace["colour"] for trace in traces(browser)}

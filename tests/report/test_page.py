@@ -182,3 +182,11 @@ def test_many_cells_make_a_page_that_is_not_too_large(rows, entry):
     assert len(embedded(page, "data")["rows"]) == 2000
     # a line of the table has 30 numbers and names
     assert len(page.encode()) - len(render(gather([entry("#1", rows())])).encode()) < 60 * 2000
+
+
+def test_rounds_are_shown_where_they_are_not_the_evaluations(rows, entry):
+    def kind(page):
+        return {name: kind for name, *_, kind in embedded(page, "data")["columns"]}["rounds"]
+
+    assert kind(render(gather([entry("#1", rows())]))) == "hidden"
+    assert kind(render(gather([entry("#1", rows(nfe=40, rounds=9))]))) == "shown"

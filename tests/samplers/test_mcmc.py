@@ -99,8 +99,9 @@ def test_mala_stays_where_the_proposal_has_no_density(mixture_law, states):
         assert steps[-1].info["acceptance"].max() == 0
 
 
-@pytest.mark.parametrize("friction", [0.3, 4.0, math.inf])
-@pytest.mark.parametrize("share", [0.3, 0.95])
+@pytest.mark.parametrize(
+    ("share", "friction"), [(0.95, 0.3), (0.3, 4.0), (0.3, math.inf), (0.95, math.inf)]
+)
 def test_baoab_has_the_exact_law_on_a_gaussian(wide_law, gaussian_moments, friction, share):
     """N(m, S) at every stable step size, where ULA is off by ½h; the start is forgotten."""
     levels = hold(EDM(), 400 if friction < 1 else 150)

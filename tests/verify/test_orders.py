@@ -88,7 +88,9 @@ def on_the_mixture(sampler):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "order"), [(DDIM(1.0), 1), (ReverseSDE(), 1), (SDEDPMpp2M(), 2)], ids=repr
+    ("sampler", "order"),
+    [(DDIM(1.0), 1), (ReverseSDE(), 1), pytest.param(SDEDPMpp2M(), 2, marks=pytest.mark.slow)],
+    ids=repr,
 )
 def test_weak_on_the_mixture(sampler, order):
     found = on_the_mixture(sampler)
@@ -113,9 +115,17 @@ MUTANTS = [
     (sde_dpmpp_2m, "SDEDPMpp2M", "h / (2 * h_before)", "h / h_before"),
     (sde_dpmpp_2m, "SDEDPMpp2M", "h_before = x0_hat, h", "h_before = x0_hat, 0.9 * h"),
 ]
+#: A drift, a kick and a share of the noise; the others take longer, and are in the slow suite.
+QUICK = (0, 5, 6)
 
 
-@pytest.mark.parametrize(("module", "name", "right", "wrong"), MUTANTS)
+@pytest.mark.parametrize(
+    ("module", "name", "right", "wrong"),
+    [
+        pytest.param(*mutant, marks=[pytest.mark.slow] * (place not in QUICK))
+        for place, mutant in enumerate(MUTANTS)
+    ],
+)
 def test_one_wrong_coefficient_is_found_on_the_mixture(module, name, right, wrong):
     source = inspect.getsource(module)
     assert source.count(right) == 1

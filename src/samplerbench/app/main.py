@@ -73,7 +73,7 @@ def command(name: str, words: list[str]) -> None:
     if {"--help", "-h"} & set(words):
         print(inspect.getdoc(module))
         return
-    if name == "cache":  # it builds no members
+    if name in ("cache", "suite"):  # it builds no members, or in jobs of its own
         module.main(words)
         return
     folders, packages, words = split_member_words(words)

@@ -1,10 +1,11 @@
-"""`grids=each-best`: every sampler of a sweep on the grid that is best for it.
+"""`grids=each-best`, or a list of grids: every sampler on the one that is best for it.
 
 At equal evaluations a comparison of samplers on one grid is mostly a comparison of how well the
 grid suits them. Here each sampler with its settings has, at each number of steps, the best of many
-grids: the members of conf/grid/ and, without noise, levels that are designed for it. The choice is
-made as in a race, see `race`, on training starts, which no cell of a sweep uses; so the values of
-the cells have no bias of selection. It uses the first denoiser and the first start of the sweep.
+grids: the members of conf/grid/, or those of a list, and, without noise, levels that are designed
+for it, if the list has `designed`. The choice is made as in a race, see `race`, on training starts,
+which no cell of a sweep uses; so the values of the cells have no bias of selection. It uses the
+first denoiser and the first start of the sweep.
 
 A choice is found by its identity: the candidates, the law, the path, the denoiser, the start, the
 seed, and the software and the machine that determine its bits.
@@ -27,6 +28,7 @@ from samplerbench.bench.own_grids import OwnGrid
 from samplerbench.bench.race import LAWS, PATHS, Size, halve
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import Grid
+from samplerbench.core.starts import for_samplers
 from samplerbench.errors import InvalidSetting
 from samplerbench.identity import arithmetic, identity
 from samplerbench.samplers.base import Sampler
@@ -74,6 +76,8 @@ def chosen(
     candidates: Mapping[str, Grid],
     cache: Archives | None = None,
     on_choice: Callable[[Best], None] = lambda best: None,
+    *,
+    designs: bool = True,
 ) -> list[Best]:
     """The best grid of every sampler at each of its numbers of steps.
 
@@ -84,24 +88,67 @@ def chosen(
         candidates: by name, fitted.
         cache: keeps choices.
         on_choice: called with each choice.
+        designs: whether levels are designed too.
 
     Raises:
-        InvalidSetting: no candidate fits a sampler, or the first denoiser has one level only.
+        InvalidSetting: as for `require_choices`.
     """
-    course = Course(sweep, next(iter(sweep.denoisers)), next(iter(sweep.starts)))
-    found = []
-    for place, (name, sampler) in enumerate(sweep.samplers):
-        if sampler.holds or sampler.brings_levels or sampler.adaptive:
-            continue
-        for steps in sweep.steps_of(sampler):
-            best = _recalled(course, place, steps, candidates, cache)
-            if best is None:
-                best = _best(course, name, place, steps, candidates)
-                if cache is not None:
-                    cache.keep_archive(best.id, {CHOICES: written([best])})
-            on_choice(best)
-            found.append(best)
+    course, found = _course(sweep), []
+    for place, steps in _places(sweep):
+        best = _recalled(course, place, steps, candidates, cache, designs)
+        if best is None:
+            best = _best(course, sweep.samplers[place][0], place, steps, candidates, designs)
+            if cache is not None:
+                cache.keep_archive(best.id, {CHOICES: written([best])})
+        on_choice(best)
+        found.append(best)
     return found
+
+
+def require_choices(sweep: Sweep, candidates: Mapping[str, Grid]) -> None:
+    """Refuse a sweep with a sampler that has no grid to choose, before any work.
+
+    Args:
+        sweep: its learned denoiser need not be trained.
+        candidates: by name; recipes need not be fitted.
+
+    Raises:
+        InvalidSetting: no candidate fits a sampler, the law of a sampler with noise cannot be
+            compared, or the first denoiser has one level only.
+    """
+    course = _course(sweep)
+    for place, steps in _places(sweep):
+        _entrants(course, *sweep.samplers[place], steps, candidates)
+
+
+def _course(sweep: Sweep) -> Course:
+    """Runs of the first denoiser from the first start for samplers that move."""
+    starts = for_samplers(sweep.starts, holds=False)
+    return Course(sweep, next(iter(sweep.denoisers)), next(iter(starts)))
+
+
+def _places(sweep: Sweep) -> list[tuple[int, int]]:
+    """(place, steps) of the samplers that run on the levels of a grid."""
+    return [
+        (place, steps)
+        for place, (_, sampler) in enumerate(sweep.samplers)
+        if not (sampler.holds or sampler.brings_levels or sampler.adaptive)
+        for steps in sweep.steps_of(sampler)
+    ]
+
+
+def _entrants(
+    course: Course, name: str, sampler: Sampler, steps: int, candidates: Mapping[str, Grid]
+) -> list[Entrant]:
+    """A sampler on each of the candidates where it can run."""
+    if sampler.stochastic and course.why_no_laws is not None:
+        raise InvalidSetting("grids", EACH_BEST, f"null here: {course.why_no_laws}")
+    found = [course.entrant(name, sampler, grid, candidates[grid], steps) for grid in candidates]
+    entrants = [one for one in found if isinstance(one, Entrant)]
+    if not entrants:
+        reason = next(one.reason for one in found if not isinstance(one, Entrant))
+        raise InvalidSetting("grids", EACH_BEST, f"null here: {name} runs on none: {reason}")
+    return entrants
 
 
 def with_best(sweep: Sweep, choices: Sequence[Best]) -> Sweep:
@@ -133,7 +180,7 @@ def _one(values: dict[str, Any]) -> Best:
 
 
 def _identities(
-    course: Course, sampler: Sampler, steps: int, candidates: Mapping[str, Grid]
+    course: Course, sampler: Sampler, steps: int, candidates: Mapping[str, Grid], designs: bool
 ) -> tuple[str, str]:
     sweep = course.sweep
     origin = sweep.origin_of(course.denoiser)
@@ -145,7 +192,7 @@ def _identities(
         "denoiser": [origin.kind, origin.recipe],
         "start": sweep.starts[course.start],
         "final": sweep.final,
-        "size": _size(sweep),
+        "size": _size(sweep, designs),
     }
     more = {
         "sampler": sampler,
@@ -164,8 +211,9 @@ def _identities(
     return identity({**recipe, **more}), identity(recipe)
 
 
-def _size(sweep: Sweep) -> Size:
-    return replace(Size.of(sweep.dataset.dim), finalists=2, noisy_finalists=1, designs=1)
+def _size(sweep: Sweep, designs: bool) -> Size:
+    size = Size.of(sweep.dataset.dim)
+    return replace(size, finalists=2, noisy_finalists=1, designs=int(designs))
 
 
 def _recalled(
@@ -174,9 +222,10 @@ def _recalled(
     steps: int,
     candidates: Mapping[str, Grid],
     cache: Archives | None,
+    designs: bool,
 ) -> Best | None:
     name, sampler = course.sweep.samplers[place]
-    archive, recipe = _identities(course, sampler, steps, candidates)
+    archive, recipe = _identities(course, sampler, steps, candidates, designs)
     check = partial(_check, archive)
     files = None if cache is None else cache.recall_archive(archive, check)
     if files is None:
@@ -192,22 +241,21 @@ def _check(archive: str, files: Mapping[str, bytes]) -> None:
 
 
 def _best(
-    course: Course, name: str, place: int, steps: int, candidates: Mapping[str, Grid]
+    course: Course,
+    name: str,
+    place: int,
+    steps: int,
+    candidates: Mapping[str, Grid],
+    designs: bool,
 ) -> Best:
     sweep, before = course.sweep, course.evaluations
     sampler = sweep.samplers[place][1]
-    found = [course.entrant(name, sampler, grid, candidates[grid], steps) for grid in candidates]
-    entrants = [one for one in found if isinstance(one, Entrant)]
+    entrants = _entrants(course, name, sampler, steps, candidates)
     kind = LAWS if sampler.stochastic else PATHS
-    if kind == LAWS and course.why_no_laws is not None:
-        raise InvalidSetting("grids", EACH_BEST, f"null here: {course.why_no_laws}")
-    if not entrants:
-        reason = next(one.reason for one in found if not isinstance(one, Entrant))
-        raise InvalidSetting("grids", EACH_BEST, f"null here: {name} runs on none: {reason}")
-    size = _size(sweep)
+    size = _size(sweep, designs)
     track = halve(course, kind, entrants, size)
-    designs = int(kind == PATHS and size.designs > 0 and not track.undesigned)
+    designed = int(kind == PATHS and size.designs > 0 and not track.undesigned)
     best, spent = track.finalists[0].entrant, course.evaluations - before
-    own, recipe = _identities(course, sampler, steps, candidates)
-    levels, choices = at_times(best.levels), len(entrants) + designs
+    own, recipe = _identities(course, sampler, steps, candidates, designs)
+    levels, choices = at_times(best.levels), len(entrants) + designed
     return Best(name, place, steps, best.grid, choices, spent, levels, own, recipe)

@@ -138,7 +138,7 @@ class Books:
             settings: of the metric, for `identity.describe`.
             to: the reference of the samples.
             measured: the value, or None if there is none.
-            found: the columns nfe, seconds, status and message.
+            found: the columns nfe, rounds, seconds, status and message.
         """
         samples_id = self.samples_id(cell)
         measure = {"truth": self.truth, "metric": self._described(settings)}
@@ -188,7 +188,7 @@ class Books:
             device=self.device,
             dtype=self.dtype,
             version=__version__,
-            **{"nfe": 0, "seconds": 0.0, "status": "", "message": "", **found},
+            **{"nfe": 0, "rounds": 0, "seconds": 0.0, "status": "", "message": "", **found},
             **columns(measured),
         )
 
@@ -228,14 +228,15 @@ class Books:
 def columns(
     measured: Measurement | None, info: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """The columns of a measurement; without one, NaN and the given info."""
+    """The columns of a measurement, with more info; without one, NaN and the given info."""
     if measured is None:
-        measured = Measurement(math.nan, math.nan, math.nan, None, 0, info or {})
+        measured = Measurement(math.nan, math.nan, math.nan, None, 0, {})
+    info = {**(info or {}), **measured.info}
     return {
         "value": measured.value,
         "lower": measured.lower,
         "upper": measured.upper,
-        "info": json.dumps(dict(measured.info), sort_keys=True) if measured.info else "",
+        "info": json.dumps(info, sort_keys=True) if info else "",
     }
 
 

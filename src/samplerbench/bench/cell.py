@@ -78,7 +78,16 @@ class Cell:
 
 
 #: Kinds of denoisers; law stands for the floor, which has no denoiser.
-KINDS = ("learned", "pretrained", "empirical", "guided", "corrupted", "oracle", "law")
+KINDS = (
+    "learned",
+    "pretrained",
+    "empirical",
+    "guided",
+    "autoguided",
+    "corrupted",
+    "oracle",
+    "law",
+)
 
 
 @dataclass(frozen=True)
@@ -125,10 +134,11 @@ class Row:
     start and no steps. `lower` and `upper` bound the metric's own value for these samples (a
     certificate, not a confidence interval); they are NaN for a metric without bounds. `eta` is NaN
     for samplers without one. `final` is one of `FINAL`, or empty for samplers with an end of their
-    own. `info` has more numbers of the metric as JSON, such as the p-value
-    of mode_weights. `seconds` is the time of sampling and metric of this cell. `status` is ok,
-    diverged, not a density, incompatible or failed. If it is not ok, the value is NaN, and
-    `message` is the reason.
+    own. `nfe` are evaluations of the model, `rounds` those that need the result of an earlier one:
+    fewer than `nfe` only for a sampler with parallel ones. `info` has more numbers of the metric as
+    JSON, such as the p-value of mode_weights. `seconds` is the time of sampling and metric of this
+    cell. `status` is ok, diverged, not a density, incompatible or failed. If it is not ok, the
+    value is NaN, and `message` is the reason.
     """
 
     cell_id: str
@@ -153,6 +163,7 @@ class Row:
     eta: float
     steps: int
     nfe: int
+    rounds: int
     seed: int
     data_seed: int
     train_seed: int
@@ -177,7 +188,7 @@ class Row:
 
 
 #: The columns with results; all others are known before the cell is run.
-RESULTS = ("value", "lower", "upper", "info", "nfe", "seconds", "status", "message")
+RESULTS = ("value", "lower", "upper", "info", "nfe", "rounds", "seconds", "status", "message")
 #: The names of a value; with its cell_id they identify it within a job.
 NAMES = ["denoiser", "start", "sampler", "metric"]
 SEEDS = ["seed", "data_seed", "train_seed", "metric_seed"]

@@ -15,13 +15,19 @@ law at their level is known, all recorded states are also compared with it:
 - *mass_not_reached*, for separate modes: the weight of the modes that contain no state;
 - *mass_misplaced*, for separate modes: ½ Σ|share − weight|, as in `metrics.mode_weights`;
 - *mean_error*: the largest |mean − mean of the law| of a coordinate, in deviations of the law;
-- *sd_error*: the largest |sd/sd of the law − 1|.
+- *sd_error*: the largest |sd/sd of the law − 1|;
+- *evaluations_to_moments*: the least number of evaluations of one chain after which its mean of x²
+  is right and stays so: b² = max_i E[(mean of x_i² − E x_i²)²]/Var[x_i²] < .01, the mean over the
+  chains. For n independent draws b² = 1/n, so that is the cost of about 100 of them. NaN if the
+  chains are too short.
 
 ArviZ computes ESS and R̂: Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified library for
 exploratory analysis of Bayesian models in Python", JOSS 4(33), 2019; the definitions are those of
 Vehtari, Gelman, Simpson, Carpenter, Bürkner, "Rank-normalization, folding, and localization: an
 improved R̂ for assessing convergence of MCMC", Bayesian Analysis 16(2), 2021, Section 3, with the
-split-R̂ of Gelman et al., "Bayesian data analysis", 3rd ed., 2013, Section 11.4.
+split-R̂ of Gelman et al., "Bayesian data analysis", 3rd ed., 2013, Section 11.4. b² is the measure
+of Robnik, De Luca, Silverstein, Seljak, "Microcanonical Hamiltonian Monte Carlo", JMLR 24, 2023
+(arXiv 2212.08549), with the worst coordinate for their mean.
 """
 
 from __future__ import annotations
@@ -44,7 +50,7 @@ from samplerbench.bench.cell import Against, Cell, Row
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Counted, Score
-from samplerbench.core.noise import Noise
+from samplerbench.core.noise import Noise, generator
 from samplerbench.core.starts import Moments
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
@@ -61,6 +67,9 @@ MIXED = 1.01
 
 CHAIN = "chain"
 """The column `reference` of diagnostics."""
+
+BIAS = 0.01
+"""The b² of moments that are right."""
 
 MOST_FRAMES = 1000
 """`diagnose` keeps at most this number of frames; the frames between are nearly the same."""
@@ -166,7 +175,7 @@ def require_chains(sweep: Sweep, count: int) -> None:
     """
     installed = find_spec("arviz") is not None
     require(installed, "chains", count, "0, or pip install 'samplerbench[chains]'")
-    holding = any(sampler.holds for _, sampler in sweep.samplers)
+    holding = any(sampler.holds and not sampler.anneals for _, sampler in sweep.samplers)
     require(holding, "chains", count, "0: no sampler here stays at one level; see sampler=ula")
 
 
@@ -194,7 +203,7 @@ def chain_cells(sweep: Sweep) -> list[Cell]:
         Cell(denoiser, start, name, sampler, max(sweep.steps_of(sampler)), 0)
         for denoiser in sweep.denoisers
         for name, sampler in sweep.samplers
-        if sampler.holds
+        if sampler.holds and not sampler.anneals
         for start in sweep.starts_of(sampler)
     ]
     return [
@@ -215,17 +224,21 @@ def diagnostic_names(sweep: Sweep, cell: Cell) -> list[str]:
         *["acceptance"] * cell.settings.rejects,
         *("effective_sample_size", "split_r_hat"),
         *["mass_not_reached", "mass_misplaced"] * (known.modes is not None),
-        *["mean_error", "sd_error"] * (known.moments is not None),
+        *["mean_error", "sd_error", "evaluations_to_moments"] * (known.moments is not None),
     ]
 
 
 @dataclass(frozen=True, eq=False)
 class _Law:
-    """The known modes and moments of the law of x/α at the level of a chain."""
+    """The known modes and moments of the law of x/α at the level of a chain.
+
+    `spread` is the variance of x² of each coordinate, from draws, or as if the law were Gaussian.
+    """
 
     alpha: float
     modes: Modes | None
     moments: Moments | None
+    spread: Tensor | None = None
 
     @classmethod
     def at(cls, sweep: Sweep, cell: Cell) -> _Law:
@@ -234,10 +247,17 @@ class _Law:
             return cls(level.alpha, None, None)
         noise = level.sigma / level.alpha
         law, moments = dataset.noised(noise) if noise > 0 else dataset, dataset.moments()
+        spread = None
         if moments is not None:
             moments = moments._replace(variance=moments.variance + noise**2)
+            spread = 2 * moments.variance * (moments.variance + 2 * moments.mean.square())
+            if dataset.can_be_drawn:
+                points = dataset.known_points()
+                eps = generator("chains", "moments").standard_normal(tuple(points.shape))
+                spread = (points + noise * torch.from_numpy(eps)).square().var(0)
         separate = law is not None and ModeWeights().why_incompatible(law) is None
-        return cls(level.alpha, modes_of(law) if law is not None and separate else None, moments)
+        modes = modes_of(law) if law is not None and separate else None
+        return cls(level.alpha, modes, moments, spread)
 
     def errors(self, frames: Tensor) -> dict[str, float]:
         """The errors of frames, shape (frames, chains, dim), by name."""
@@ -250,6 +270,18 @@ class _Law:
         if self.moments is not None:
             found["mean_error"], found["sd_error"] = self.moments.errors_of(x)
         return found
+
+    def evaluations_to_moments(self, frames: Tensor, each: float) -> dict[str, float]:
+        """The number of this name, for frames that take `each` evaluations."""
+        if self.moments is None or self.spread is None:
+            return {}
+        second = self.moments.variance + self.moments.mean.square()
+        count = torch.arange(1, len(frames) + 1, dtype=frames.dtype).reshape(-1, 1, 1)
+        means = (frames / self.alpha).square().cumsum(0) / count
+        bias = ((means - second).square() / self.spread).mean(1).amax(-1)
+        late = int((~(bias < BIAS)).nonzero().max()) + 1 if not bool((bias < BIAS).all()) else 0
+        needed = math.ceil((late + 1) * each) if late < len(frames) else math.nan
+        return {"evaluations_to_moments": float(needed)}
 
 
 def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
@@ -276,12 +308,14 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
     try:
         x, noise = sweep.beginning(cell, levels, 0)
         chains = record(cell.settings, model, x, levels, noise, burn_in=half, every=every)
+        law = _Law.at(sweep, cell)
         states = chains.frames.shape[0] * chains.frames.shape[1]
         values = {
             "acceptance": float(chains.acceptance.mean()),
             "effective_sample_size": float(chains.effective_sample_size().min()),
             "split_r_hat": float(chains.split_r_hat().max()),
-            **_Law.at(sweep, cell).errors(chains.frames),
+            **law.errors(chains.frames),
+            **law.evaluations_to_moments(chains.frames, every * model.evaluations / cell.steps),
         }
     except ValueError as error:
         status, message = "diverged", str(error)
@@ -291,6 +325,7 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
             name,
             Measurement(values[name], math.nan, math.nan, None, 0, info) if values else None,
             nfe=model.evaluations,
+            rounds=model.rounds,
             seconds=seconds,
             status=status,
             message=message,

@@ -277,6 +277,8 @@ class Runs:
     ) -> None:
         self.sampler, self.model, self.x = sampler, model, x
         self._evaluate = (with_tangents_by_rows if tangents else by_rows)(model)
+        #: The last grid that ran alone: its times, its table and the terms of its states.
+        self._known: tuple[Tensor, Table, Tensor] | None = None
         self._draws = draws
         self.grids = self.evaluations = 0
         self._follows = x.shape[1] <= _FEW and not tangents and draws is None
@@ -291,7 +293,7 @@ class Runs:
             return str(error)
         few = Runs.__new__(Runs)
         vars(few).update(vars(self), x=self.x[:4])
-        tabled, alone = few._run([table], [0])[0], few._alone(levels)
+        tabled, alone = few._run([table], [0])[0][0], few._alone(levels)
         scale = max(float(self.x.abs().max()), float(alone.abs().max()))
         same = bool(((tabled - alone).abs() <= _SAME * scale).all())
         return None if same else f"{type(self.sampler).__name__} is not linear"
@@ -309,7 +311,10 @@ class Runs:
             self.grids += len(grids)
             return torch.stack([self._alone(levels) for levels in grids])
         tables = [recorded(self.sampler, self.model.schedule, levels) for levels in grids]
-        return self._run(tables, [0] * len(tables))
+        last, terms = self._run(tables, [0] * len(tables))
+        if len(grids) == 1:
+            self._known = (grids[0].t, tables[0], terms)
+        return last
 
     def variations(self, base: Levels, moved: Sequence[Levels], change: float) -> Tensor:
         """The last states on `base`, and those to first order on grids with one level moved.
@@ -323,11 +328,13 @@ class Runs:
         """
         if not self.linear:
             return self.outputs([base, *moved])
-        tables = [recorded(self.sampler, self.model.schedule, levels) for levels in (base, *moved)]
+        known = self._known if self._known and torch.equal(self._known[0], base.t) else None
+        own = known[1] if known else recorded(self.sampler, self.model.schedule, base)
+        tables = [recorded(self.sampler, self.model.schedule, levels) for levels in moved]
         if self._follows and len(moved) > _SEVERAL:
-            return self._followed(tables[0], tables[1:], change)
-        since = [0, *(_first_difference(tables[0], table) for table in tables[1:])]
-        return self._run(tables, since)
+            return self._followed(own, tables, change)
+        since = [0, *(_first_difference(own, table) for table in tables)]
+        return self._run([own, *tables], since, known[2] if known else None)[0]
 
     @torch.no_grad()
     def _followed(self, base: Table, moved: Sequence[Table], change: float) -> Tensor:
@@ -359,8 +366,16 @@ class Runs:
         return torch.cat([state[None], state + change * change_of_state])
 
     @torch.no_grad()
-    def _run(self, tables: Sequence[Table], since: Sequence[int]) -> Tensor:
-        """The last states; a grid has the outputs of the first one before evaluation `since`."""
+    def _run(
+        self, tables: Sequence[Table], since: Sequence[int], known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The last states, and the terms of all states, shape (grids, 1 + K + D, n·dim).
+
+        Args:
+            tables: of the grids.
+            since: a grid has the outputs of the first one before this evaluation.
+            known: the terms of the first grid, if it ran before.
+        """
         count, size = tables[0].evaluations, self.x.numel()
         weights = torch.stack([table.weights for table in tables]).to(self.x)
         levels = torch.stack([table.levels for table in tables], 1).to(self.x.device)
@@ -369,16 +384,23 @@ class Runs:
         if tables[0].draws:
             assert self._draws is not None
             terms[:, 1 + count :] = self._draws(tables[0].draws).reshape(-1, size)
+        new = 0 if known is None else 1
+        if known is not None:
+            terms[:, 1 : 1 + count] = known[:, 1 : 1 + count]
         for k in range(count):
             own = 1 + max(place for place, first in enumerate(since) if first <= k)
-            states = torch.bmm(weights[:own, k : k + 1], terms[:own])
-            level = Level(*(scale[:own, k, None, None] for scale in levels.unbind()))
-            out = self._evaluate(states.reshape(own, *self.x.shape), level).reshape(own, size)
-            terms[:own, 1 + k] = out
-            terms[own:, 1 + k] = out[0]
-            self.evaluations += own * len(self.x)
-        self.grids += len(tables)
-        return torch.bmm(weights[:, count:], terms).reshape(-1, *self.x.shape)
+            if own == new:
+                continue
+            states = torch.bmm(weights[new:own, k : k + 1], terms[new:own])
+            level = Level(*(scale[new:own, k, None, None] for scale in levels.unbind()))
+            out = self._evaluate(states.reshape(-1, *self.x.shape), level).reshape(-1, size)
+            terms[new:own, 1 + k] = out
+            if known is None:
+                terms[own:, 1 + k] = out[0]
+            self.evaluations += (own - new) * len(self.x)
+        self.grids += len(tables) - new
+        last = torch.bmm(weights[:, count:], terms).reshape(-1, *self.x.shape)
+        return last, terms
 
 
 def _first_difference(one: Table, other: Table) -> int:

@@ -14,6 +14,9 @@ perfect samples, in independent batches. A paired distance of noisy runs on one 
 be unfair: it is a strong error, and a sampler with a large strong error can have a small error of
 the law.
 
+On a line the law of the output is known, with noise too, and W₂ to the data is exact: the finalists
+are compared by it in the place of the energy distance.
+
 The distance of paths is the error of the steps alone. That of laws also has the errors of score and
 start, of which fresh noise removes a part.
 """
@@ -30,13 +33,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.cell import Cell, sampler_name
 from samplerbench.bench.criteria import Targets
-from samplerbench.bench.design import BUDGET, PATHS, design
+from samplerbench.bench.densities import density
 from samplerbench.bench.design import CHOICE as CHOSEN
+from samplerbench.bench.design import PATHS, design, usual_budget
+from samplerbench.bench.designing import at_times
+from samplerbench.bench.own_grids import OwnGrid
 from samplerbench.bench.sweep import Sweep, most_steps
 from samplerbench.core import grids
 from samplerbench.core.grids import Grid, Level, Levels, in_data_units
+from samplerbench.core.line_laws import LineNodes
 from samplerbench.core.models import Counted, Denoiser
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.datasets.base import LARGEST
@@ -119,6 +126,7 @@ class Course:
     _targets: dict[object, Tensor] = field(default_factory=dict)
     _distances: dict[object, Distance] = field(default_factory=dict)
     _spent: list[int] = field(default_factory=list)
+    _exact: dict[object, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         good = isinstance(self.sweep.denoisers[self.denoiser], Denoiser)
@@ -273,10 +281,10 @@ class Course:
             InvalidSetting: nothing can be designed for it.
         """
         sweep = self.sweep
-        few = sweep.dataset.dim <= MANY
+        few, steps = sweep.dataset.dim <= MANY, entrant.levels.steps
         found = design(
             entrant.sampler,
-            entrant.levels.steps,
+            steps,
             self.model,
             sweep.starts[self.start],
             sweep.dataset,
@@ -288,7 +296,7 @@ class Course:
             dtype=sweep.dtype,
             device=sweep.device,
             targets=self._converged_runs,
-            budget=BUDGET if few else 120,
+            budget=usual_budget(steps) if few else min(usual_budget(steps), 120),
             paths=PATHS if few else 64,
             choice=CHOSEN if few else 128,
         )
@@ -305,6 +313,29 @@ class Course:
         if len(self.sweep.reference) < 4 * BATCHES:
             return "there are too few data to compare the law of samples with"
         return None
+
+    def exact_law(self, entrant: Entrant) -> float | None:
+        """W₂ between the law of an entrant's samples and that of the data, by quadrature.
+
+        It is known on a line, with noise too, see `densities`; None elsewhere, and for samplers
+        whose law is not known.
+        """
+        sweep = self.sweep
+        data = sweep.dataset.line_law() if sweep.dataset.dim == 1 else None
+        if data is None:
+            return None
+        key = ("law", id(entrant))
+        if key not in self._exact:
+            steps, grid = entrant.levels.steps, at_times(entrant.levels)
+            own = [OwnGrid(entrant.sampler, steps, grid, entrant.grid)]
+            alone = replace(sweep, own_grids=() if entrant.sampler.brings_levels else own)
+            cell = Cell(self.denoiser, self.start, entrant.name, entrant.sampler, steps, 0)
+            found = density(alone, cell)
+            self._spent.append(found.nfe)
+            values = found.values
+            known = isinstance(values, LineNodes)
+            self._exact[key] = values.distance(data, 2) if known else None  # type: ignore[union-attr]
+        return self._exact[key]
 
     def laws(self, x: Tensor, purpose: str, batch: int) -> float:
         """The squared energy distance of samples to a batch of data; ∞ if they diverged.

@@ -43,6 +43,8 @@ from samplerbench.samplers.rk4 import RK4
 AGREE = 1e-3
 #: The first and the largest number of steps of a converged run.
 FIRST_RK4, MOST_RK4 = 25, 800
+#: A last level of a grid, in units of sd, that is too large to tell where a converged run ends.
+_LARGE = 0.05
 #: Added to the loss of a start whose volume is turned over: the map is not one-to-one there.
 _TURNED = 10.0
 
@@ -201,7 +203,7 @@ class Paired(Criterion):
     def sample(self, problem: Problem, purpose: str, count: int) -> Sample:
         x, scale = problem.draw(purpose, count), problem.scale
         key = (purpose, count, *_ends(problem))
-        target, spent = problem.targets.get(key, lambda: converged(problem, x, scale))
+        target, spent = problem.targets.get(key, lambda: converged(problem, x, scale)[:2])
         runs = _runs(problem, x)
         return Sample(runs, lambda out: ((out - target) / scale).double().cpu(), spent)
 
@@ -318,13 +320,20 @@ def _plain(start: Start) -> Start:
 
 
 @torch.no_grad()
-def converged(problem: Problem, x: Tensor, scale: float) -> tuple[Tensor, int]:
-    """The outputs of the exact flow from the starts x, shape (n, dim), and the evaluations.
+def converged(
+    problem: Problem, x: Tensor, scale: float, least: float | None = None
+) -> tuple[Tensor, int, float]:
+    """The outputs of the exact flow from the starts x, shape (n, dim).
 
     Args:
         problem: the path, the denoiser and the ends of the runs.
         x: first states, shape (n, dim).
         scale: sd.
+        least: a κ in units of sd below which the run ends; None for one below the grid's.
+
+    Returns:
+        The outputs, the evaluations, and the last change. The error is below this change: the
+        method is of order 4, which makes it a fifteenth of it.
 
     Raises:
         InvalidSetting: runs with `MOST_RK4` steps and half of them differ by more than `AGREE`.
@@ -332,13 +341,13 @@ def converged(problem: Problem, x: Tensor, scale: float) -> tuple[Tensor, int]:
     counted, steps = Counted(problem.model), FIRST_RK4
     before, change = None, math.inf
     while steps <= MOST_RK4:
-        levels = _fine(problem, steps)
+        levels = _fine(problem, steps, least)
         out = final_state(RK4(), counted, x, levels, KeyedNoise(("none",)))
         out = in_data_units(out, levels)
         if before is not None:
             change = float(((out - before) / scale).square().sum(-1).mean().sqrt())
             if change <= AGREE:
-                return out, counted.evaluations * len(x)
+                return out, counted.evaluations * len(x), change
         before, steps = out, 2 * steps
     allowed = (
         f"another one, or another path: the runs that designs are compared with do not converge, "
@@ -347,19 +356,24 @@ def converged(problem: Problem, x: Tensor, scale: float) -> tuple[Tensor, int]:
     raise InvalidSetting("denoiser", type(problem.model).__name__, allowed)
 
 
-def _ends(problem: Problem) -> tuple[float, float, float]:
-    """The first time, and ln of the largest and the lowest κ of a converged run."""
+def _ends(problem: Problem, least: float | None = None) -> tuple[float, float, float]:
+    """The first time, and ln of the largest and the lowest κ of a converged run.
+
+    The lowest one is a tenth of the last one of the grid, and at most .005 sd.
+    """
     schedule, rows = problem.model.schedule, problem.levels.rows
     first, last = rows[0], rows[-1 if problem.plain else -2]
     top = min(first.sigma / first.alpha, MOST_NOISE) if first.alpha > 0 else MOST_NOISE
-    end = last.sigma / last.alpha
-    low = end if problem.plain else max(schedule.noise_range[0], end / 10)
+    end = last.sigma / last.alpha if last.alpha > 0 else MOST_NOISE  # one step from pure noise
+    fine = min(end, _LARGE * problem.scale) / 10  # grids of few steps may end at much noise
+    fine = fine if least is None else min(fine, least * problem.scale)
+    low = end if problem.plain else max(schedule.noise_range[0], fine)
     return first.t, math.log(top), math.log(low)
 
 
-def _fine(problem: Problem, steps: int) -> Levels:
+def _fine(problem: Problem, steps: int, least: float | None) -> Levels:
     """A log-uniform grid from the first level to far below the last one, or to a fixed end."""
-    first, top, low = _ends(problem)
+    first, top, low = _ends(problem, least)
     schedule = problem.model.schedule
     kappa = torch.linspace(top, low, steps, dtype=torch.float64).exp()
     times = schedule.time_at(kappa).clamp(0, 1)

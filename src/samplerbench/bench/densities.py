@@ -57,7 +57,8 @@ class OutputLaw:
     """The law of a cell's output, or the reason why it is not known.
 
     Its values are ln p − ln q at points drawn from the law q, shape (n,), or the nodes of q on a
-    line, or means and variances of the coordinates, shape (2, dim).
+    line, or means and variances of the coordinates, shape (2, dim), or estimates of ln Z, shape
+    (n,).
     """
 
     values: Tensor | LineNodes | None
@@ -66,6 +67,7 @@ class OutputLaw:
     status: str = "ok"
     message: str = ""
     info: Mapping[str, float] = field(default_factory=dict)
+    rounds: int | None = None  # None: as many as evaluations
 
 
 def why_no_density(sweep: Sweep, cell: Cell) -> str | None:

@@ -52,8 +52,8 @@ from samplerbench.samplers.base import Sampler
 
 Vector = NDArray[np.float64]
 
-#: Candidate grids of one design, at most.
-BUDGET = 160
+#: Candidate grids of one design: at first, for each free level, and at most.
+_FIRST, _FOR_LEVEL, _MOST = 40, 15, 160
 #: Numbers of starts: of the optimiser, of the choice among its grids, and for the result.
 PATHS, CHOICE, HELD_OUT = 192, 512, 2000
 #: The smallest share of the range of ln κ between two levels.
@@ -72,6 +72,9 @@ _RESAMPLED = 400
 _ROUNDING = 1e-6
 #: The name of a designed grid.
 DESIGNED = "designed"
+#: The smallest number of steps of a design, and the reason.
+LEAST_STEPS = 2
+NO_FREE_LEVEL = "a run of one step has no free level"
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,7 +344,7 @@ def design(
     name: str = "grid",
     criterion: str = "paired",
     seed: int = 0,
-    budget: int = BUDGET,
+    budget: int | None = None,
     paths: int = PATHS,
     choice: int = CHOICE,
     held_out: int = HELD_OUT,
@@ -362,7 +365,7 @@ def design(
         name: of that grid.
         criterion: one of `CRITERIA`.
         seed: of the starts.
-        budget: the largest number of candidate grids.
+        budget: the largest number of candidate grids; None is `usual_budget(steps)`.
         paths: the number of training starts.
         choice: the number of starts for the choice among candidates.
         held_out: the number of held-out starts.
@@ -375,15 +378,16 @@ def design(
         InvalidSetting: nothing can be designed here, or the converged run does not converge.
     """
     require(criterion in CRITERIA, "criterion", criterion, f"one of {', '.join(CRITERIA)}")
+    budget = usual_budget(steps) if budget is None else budget
     for key, number, least in (
-        ("steps", steps, 1),
         ("budget", budget, 10),
         ("paths", paths, 8),
         ("choice", choice, 8),
         ("held_out", held_out, 100),
     ):
         require(number >= least, key, number, f"at least {least}")
-    reason = why_not_designed(sampler, steps)
+    require(steps >= LEAST_STEPS, "steps", steps, f"at least {LEAST_STEPS}: {NO_FREE_LEVEL}")
+    reason = why_not_designed(sampler)
     if reason is not None:
         raise InvalidSetting("sampler", type(sampler).__name__, reason)
     ending: Grid = Truncated(grid) if final == "none" else grid
@@ -426,14 +430,17 @@ def design(
     )
 
 
-def why_not_designed(sampler: Sampler, steps: int) -> str | None:
+def usual_budget(steps: int) -> int:
+    """The number of candidate grids of a design for N steps, which has N − 1 free levels."""
+    return min(_FIRST + _FOR_LEVEL * (steps - 1), _MOST)
+
+
+def why_not_designed(sampler: Sampler) -> str | None:
     """Why a sampler has no levels to design, in one line; None if it has some."""
     if sampler.holds or sampler.brings_levels:
         return "one that runs on the levels of a grid: this one has its own"
     if sampler.adaptive:
         return "one with fixed steps: this one chooses its own"
-    if steps < 2:
-        return "run with 2 steps or more: one step has no free level"
     return None
 
 

@@ -19,10 +19,11 @@ from torch import Tensor
 from samplerbench.bench.cell import Origin, sampler_name
 from samplerbench.bench.criteria import CRITERIA, Criterion, Problem, Targets
 from samplerbench.bench.design import (
-    BUDGET,
     CHOICE,
     DESIGNED,
     HELD_OUT,
+    LEAST_STEPS,
+    NO_FREE_LEVEL,
     PATHS,
     Value,
     design,
@@ -64,7 +65,7 @@ class DesignedGrid:
         noise_min: κ_min of the standard grids, as in `grids.karras`.
         noise_max: κ_max of all grids, as in `grids.karras`.
         seed: of the starts; that of the job changes no level.
-        budget: the largest number of candidate grids of a design.
+        budget: the largest number of candidate grids of a design; None is `design.usual_budget`.
         paths: training starts.
         choice: starts for the choice among candidates.
         held_out: starts for the result.
@@ -76,7 +77,7 @@ class DesignedGrid:
     noise_min: float = 0.02
     noise_max: float | None = None
     seed: int = 0
-    budget: int = BUDGET
+    budget: int | None = None
     paths: int = PATHS
     choice: int = CHOICE
     held_out: int = HELD_OUT
@@ -85,7 +86,8 @@ class DesignedGrid:
         allowed = f"one of {', '.join(CRITERIA)}"
         require(self.criterion in CRITERIA, "criterion", self.criterion, allowed)
         for name, least in (("budget", 10), ("paths", 8), ("choice", 8), ("held_out", 100)):
-            require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+            number = getattr(self, name)
+            require(number is None or number >= least, name, number, f"at least {least}")
 
     @property
     def base(self) -> partial[Levels]:
@@ -284,8 +286,15 @@ def require_designs(sweep: Sweep) -> None:
         levels = sweep.levels(steps)
         problem = Problem(sampler, model, sweep.dataset, start, levels)
         named = sampler_name(name, settings_text(sampler))
+        if steps < LEAST_STEPS:
+            plain = sweep.final == "none"
+            cost = sampler.least_evaluations(LEAST_STEPS, plain=plain)
+            least = cost if sweep.nfe else LEAST_STEPS
+            allowed = f"at least {least} for {named} with grid=designed: {NO_FREE_LEVEL}"
+            field, asked = ("nfe", sweep.nfe) if sweep.nfe else ("steps", sweep.steps)
+            raise InvalidSetting(field, min(asked), allowed)
         for key, value, reason in (
-            ("sampler", named, why_not_designed(sampler, steps)),
+            ("sampler", named, why_not_designed(sampler)),
             ("sampler", named, sampler.why_incompatible(model, levels)),
             ("grid.criterion", recipe.criterion, measure.why_incompatible(problem)),
         ):
@@ -469,6 +478,27 @@ class Carried:
         return "WORSE than the standard grid" if self.upper < 1 else "not distinguishable"
 
 
+def require_carried(sweep: Sweep, laws: Mapping[str, Dataset], eta: float | None) -> None:
+    """Refuse places where `carried` cannot run designs, before any work.
+
+    Raises:
+        InvalidSetting: it names the key, its value and what is allowed.
+    """
+    for name, law in laws.items():
+        fits = law.dim == sweep.dataset.dim and law.oracle(sweep.schedule) is not None
+        allowed = f"data with an exact denoiser and {sweep.dataset.dim} dimensions"
+        require(fits, "carry", name, allowed)
+    if eta is None:
+        return
+    try:
+        noisy = [_with_noise(sampler, eta) for _, sampler in sweep.samplers]
+    except InvalidSetting as error:
+        raise InvalidSetting("eta", eta, error.allowed) from error
+    allowed = "left out: no sampler here has an η of 0, as sampler=ddim sampler.ddim.eta=0 has"
+    require(any(one is not None for one in noisy), "eta", eta, allowed)
+    require(eta > 0, "eta", eta, "above 0: it is for runs with noise")
+
+
 def carried(
     sweep: Sweep,
     recipe: DesignedGrid,
@@ -478,20 +508,22 @@ def carried(
 ) -> list[Carried]:
     """Each design on other denoisers, data, samplers and with noise: is it still better there?
 
-    The criterion is that of the design, or paired where that is not possible.
+    A design that is not shown to be better than the standard grid where it was made is left out:
+    nobody runs on it. The criterion is that of the design, or paired where that is not possible.
 
     Args:
         sweep: as for `designed`, with its recipe.
         recipe: the recipe.
         designs: of this sweep.
-        laws: other data sets with an exact denoiser, by name.
-        eta: η of runs with noise, for a sampler that has an η and couples; None for no such runs.
+        laws: other data sets with an exact denoiser, by name; see `require_carried`.
+        eta: η of runs with noise, for a sampler that has an η and couples; None is `NOISY_ETA`.
     """
+    eta = NOISY_ETA if eta is None else eta
     (on, model, _) = _model(sweep, recipe)
     start, targets = _start(sweep, recipe)[1], dict[str, Targets]()
     samplers = {(n, settings_text(sampler)): sampler for n, sampler in sweep.samplers}
     found = []
-    for done in designs:
+    for done in (one for one in designs if one.better):
         own = samplers[done.sampler, done.settings]
         pair = [
             grid(sweep.schedule, done.steps)
@@ -510,10 +542,7 @@ def carried(
         ]
         for name, law in laws.items():
             exact = law.oracle(sweep.schedule)
-            allowed = f"data with an exact denoiser and {sweep.dataset.dim} dimensions"
-            fits = exact is not None and law.dim == sweep.dataset.dim
-            require(fits, "carry", name, allowed)
-            assert exact is not None
+            assert exact is not None  # see require_carried
             places.append((name, problem(own, exact.to(sweep.device), law, name)))
         for (name, settings), other in samplers.items():
             if other != own:
@@ -525,7 +554,7 @@ def carried(
                 continue
             sample = measure.sample(at, "carried", recipe.held_out)
             found.append(_compared(done, name, pair, sample.losses(pair), measure))
-        noisy = None if eta is None else _with_noise(own, eta)
+        noisy = _with_noise(own, eta)
         if noisy is not None and recipe.criterion == "paired" and sweep.final == "denoise":
             at = problem(noisy, model, sweep.dataset, on)
             losses = coupled_losses(at, pair, recipe.held_out)
@@ -548,6 +577,8 @@ def _with_noise(sampler: Sampler, eta: float) -> Sampler | None:
     return replace(sampler, eta=eta)  # type: ignore[type-var]  # samplers are dataclasses
 
 
+#: η of runs with noise to which designs are carried.
+NOISY_ETA = 0.5
 #: Steps of the converged run of a sampler that draws noise.
 _NOISY_STEPS = 400
 

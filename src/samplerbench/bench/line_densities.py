@@ -237,6 +237,8 @@ class _Run:
     def _through_noise(self, resolution: Resolution) -> _Law:
         """The law after the last transition."""
         start, following = self._start, iter(self._chain)
+        # a remembered x̂₀ that has no effect after a step is still there: its mean is enough
+        least = int(any(one.with_x0 for one in self._chain))
         coming = next(following)
         x = _spaced(start.ends, resolution.spacing * _width(start.width, coming))
         masses = (start.log_density_and_cdf(x)[0].exp() * (x[1] - x[0]))[:, None]
@@ -254,7 +256,7 @@ class _Run:
             if coming is _NONE:
                 return
             x = _spaced(sums.ends, resolution.spacing * _width(here.scale, coming))
-            log_q, _, rule = sums.at(x, resolution.points if here.with_x0 else 0)
+            log_q, _, rule = sums.at(x, resolution.points if here.with_x0 else least)
             masses = (log_q.exp() * (x[1] - x[0]))[:, None]
             kept = masses[:, 0] > _LEAST
             x, masses = x[kept], masses[kept]
@@ -414,7 +416,7 @@ def gauss_rule(weights: Tensor, values: Tensor, count: int) -> tuple[Tensor, Ten
         now = torch.where(goes_on, now, 1.0)
         norm = torch.where(goes_on, following, 1.0)
         beside.append(step.sqrt())
-    off = torch.cat(beside[:-1], 1)
+    off = torch.cat(beside, 1)[:, :-1]
     matrix = torch.diag_embed(torch.cat(diagonal, 1))
     matrix = matrix + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
     points, vectors = torch.linalg.eigh(matrix)

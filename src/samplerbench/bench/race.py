@@ -44,6 +44,10 @@ Array = NDArray[np.float64]
 
 #: The tracks.
 PATHS, LAWS = "paths", "laws"
+#: The distance of laws that are known on a line, in the place of `LAWS` for the finalists.
+EXACT = "exact laws"
+#: Exact distances that differ by less than this, in deviations of the data, are equal.
+EQUAL = 1e-5
 #: Outputs that differ by less than this, in deviations of the data, are the same.
 SAME = 1e-5
 LEVEL = 0.95
@@ -149,6 +153,11 @@ def gap(a: Array, b: Array) -> Estimate:
         return t_interval(a - b, LEVEL)
     size = 0.0 if not any(fine) else (-math.inf if fine[0] else math.inf)
     return Estimate(size, size, size, 0.0, 0.0 if size else math.nan, len(a))
+
+
+def exact_gap(a: float, b: float, tolerance: float) -> Estimate:
+    """a − b of exact values; it is significant if it is larger than the tolerance."""
+    return Estimate(a - b, a - b, a - b, 0.0, 0.0 if abs(a - b) > tolerance else 1.0, 1)
 
 
 #: How two entrants of a track are compared.
@@ -299,8 +308,8 @@ class Measured:
 
     Attributes:
         standing: whose.
-        kind: the distance: of `PATHS` or `LAWS`.
-        mean: the squared distance, in units of the data: d² of paths, or that of laws.
+        kind: the distance: of `PATHS`, `LAWS` or `EXACT`.
+        mean: d² of paths, the squared distance of laws, or W₂ of exact laws.
         lower: end of its interval.
         upper: end of its interval.
         compared: its difference from the winner: ln of the ratio of d², or the difference.
@@ -358,7 +367,7 @@ def race(
         course: runs the entrants.
         entrants: at least one.
         size: of the race.
-        default: one of the entrants, which is measured in any case.
+        default: measured in any case, also if it is none of the entrants.
         on_run: called after each run of an entrant in the choice.
     """
     tracks = choose(course, entrants, size, on_run)
@@ -382,17 +391,35 @@ def choose(
 
 def _winner(course: Course, tracks: Mapping[str, Track], size: Size) -> tuple[Standing, str]:
     """The best entrant by training starts: the one without noise, unless it is worse."""
-    first = {kind: track.finalists[0] for kind, track in tracks.items()}
-    if LAWS not in first:
-        return first[PATHS], PATHS
-    if PATHS not in first:
-        return first[LAWS], LAWS
-    rounds = first[LAWS].rounds
-    count = size.in_batch(rounds - 1)
-    values, _ = laws(course, first[PATHS].entrant, CHOICE, rounds - 1, count)
-    better = gap(first[LAWS].values, values)
-    noisy = better.mean < 0 and better.p_value <= 1 - LEVEL
-    return (first[LAWS], LAWS) if noisy else (first[PATHS], PATHS)
+    if LAWS not in tracks:
+        return tracks[PATHS].finalists[0], PATHS
+    first = tracks[LAWS].finalists[0]
+    quiet = tracks[PATHS].finalists[0] if PATHS in tracks else None
+    exact = _exact_laws(course, tracks)
+    if exact is not None:
+        first = min(tracks[LAWS].finalists, key=lambda one: exact[id(one)])
+        noisy = quiet is None or exact[id(quiet)] - exact[id(first)] > EQUAL * course.scale
+    elif quiet is None:
+        noisy = True
+    else:
+        count = size.in_batch(first.rounds - 1)
+        values, _ = laws(course, quiet.entrant, CHOICE, first.rounds - 1, count)
+        better = gap(first.values, values)
+        noisy = better.mean < 0 and better.p_value <= 1 - LEVEL
+    if noisy or quiet is None:
+        return first, LAWS if exact is None else EXACT
+    return quiet, PATHS
+
+
+def _exact_laws(course: Course, tracks: Mapping[str, Track]) -> dict[int, float] | None:
+    """The exact distances of laws, by the ids of the finalists with noise and of the best one
+    without; None if one is not known.
+    """
+    finalists = [*tracks[LAWS].finalists] if LAWS in tracks else []
+    finalists += tracks[PATHS].finalists[:1] if PATHS in tracks else []
+    found = {id(one): course.exact_law(one.entrant) for one in finalists}
+    known = {key: value for key, value in found.items() if value is not None}
+    return known if len(known) == len(found) else None
 
 
 def measure(
@@ -409,15 +436,23 @@ def measure(
     if default is not None:
         own = noisy if default.sampler.stochastic else quiet
         if not any(one.entrant is default for one in own):
-            everyone = tracks[LAWS if default.sampler.stochastic else PATHS].dropped
-            own += [one for one in everyone if one.entrant is default]
+            track = tracks.get(LAWS if default.sampler.stochastic else PATHS)
+            dropped = [one for one in track.dropped if one.entrant is default] if track else []
+            own += dropped or [Standing(default, np.array([math.nan]), rounds=0)]
     both = [*noisy, *(one for one in quiet if one is quiet[0] or one.entrant is default)]
     by_paths = {id(one): _held_out_paths(course, one.entrant, size) for one in quiet}
-    by_laws = (
-        {id(one): laws(course, one.entrant, MEASUREMENT, 0, size.measured_batch)[0] for one in both}
-        if noisy
-        else {}
-    )
+    exact = _exact_laws(course, tracks) if noisy else None
+    by_laws: dict[int, Array] = {}
+    if exact is not None:
+        found = {id(one): course.exact_law(one.entrant) for one in both}
+        both = [one for one in both if found[id(one)] is not None]  # that of a default may not be
+        by_laws = {key: np.array([value]) for key, value in found.items() if value is not None}
+    elif noisy:
+        by_laws = {
+            id(one): laws(course, one.entrant, MEASUREMENT, 0, size.measured_batch)[0]
+            for one in both
+        }
+    law_kind = LAWS if exact is None else EXACT
     compared = list[tuple[Standing, str, Array, Estimate]]()
     for one in quiet:
         own_values = by_paths[id(one)]
@@ -425,7 +460,11 @@ def measure(
         compared.append((one, PATHS, own_values, by))
     for one in both if noisy else []:
         own_values = by_laws[id(one)]
-        compared.append((one, LAWS, own_values, gap(own_values, by_laws[id(winner)])))
+        if exact is None:
+            by = gap(own_values, by_laws[id(winner)])
+        else:
+            by = exact_gap(own_values.item(), by_laws[id(winner)].item(), EQUAL * course.scale)
+        compared.append((one, law_kind, own_values, by))
     corrected = holm([math.nan if one is winner else by.p_value for one, *_, by in compared])
     measured = [
         Measured(one, by_kind, *_interval(values), by, float(p))
@@ -447,5 +486,7 @@ def _interval(values: Array) -> tuple[float, float, float]:
     """Mean and interval."""
     if not np.isfinite(values).all():
         return math.inf, math.inf, math.inf
+    if len(values) == 1:  # exact
+        return (float(values[0]),) * 3
     own = t_interval(values, LEVEL)
     return own.mean, own.lower, own.upper

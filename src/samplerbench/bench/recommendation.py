@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from samplerbench.bench.course import Entrant, Refusal
-from samplerbench.bench.race import LAWS, PATHS, Measured, Standing, Verdict
-from samplerbench.bench.rounding import difference, plain
+from samplerbench.bench.race import EXACT, LAWS, PATHS, Measured, Standing, Verdict
+from samplerbench.bench.rounding import counted, difference, plain
 from samplerbench.core.grids import Levels, TruncatedLevels
 from samplerbench.samplers.base import Sampler
 
@@ -75,7 +75,8 @@ class Recommendation:
         cost = of(self.steps)
         same = self.verdict.winner.same
         also = f" (the same as {_listed(same)})" if same else ""
-        return f"use {self.entrant.label}: {self.steps} steps, {cost} evaluations{also}"
+        size = f"{counted(self.steps, 'step')}, {counted(cost or 0, 'evaluation')}"
+        return f"use {self.entrant.label}: {size}{also}"
 
     @property
     def _how_much(self) -> str:
@@ -92,8 +93,8 @@ class Recommendation:
         other = next((one for one in measured if one.kind == kind), None)
         if other is None:
             # the law of a default with noise is measured beside the best one without
-            kind = LAWS
-            other = next((one for one in measured if one.kind == kind), None)
+            other = next((one for one in measured if one.kind != PATHS), None)
+            kind = LAWS if other is None else other.kind
             own = self.verdict.of(winner, kind)
         if other is None or own is None:
             return f"{text}; it is not compared with {name}"
@@ -103,7 +104,8 @@ class Recommendation:
     def _undecided(self) -> str:
         rivals = [one for one in self.verdict.measured if not math.isnan(one.p_holm)]
         parts = []
-        for kind, by in ((PATHS, "by paths"), (LAWS, "by the law of samples")):
+        by_law = "by the law of samples"
+        for kind, by in ((PATHS, "by paths"), (LAWS, by_law), (EXACT, by_law)):
             own = [one for one in rivals if one.kind == kind]
             ties = [one.standing.entrant.label for one in own if not one.apart]
             ahead = [one.standing.entrant.label for one in own if one.apart and _is_ahead(one)]
@@ -112,11 +114,13 @@ class Recommendation:
             if ahead:
                 parts.append(f"better than it {by} on held-out starts: {_listed(ahead)}")
         quiet = self.verdict.tracks.get(PATHS)
-        if self.verdict.kind == LAWS and quiet is not None:
+        if self.verdict.kind != PATHS and quiet is not None:
             parts.append(f"the best without noise: {quiet.finalists[0].entrant.label}")
         early = sum(len(track.undecided) for track in self.verdict.tracks.values())
         if early:
             parts.append(f"dropped early without a significant difference: {early} more")
+        if not rivals:
+            return "nothing else took part"
         return "; ".join(parts or ["all other finalists are worse"]) + " (95 %, Holm)"
 
     @staticmethod
@@ -130,11 +134,12 @@ class Recommendation:
     def table(self) -> pd.DataFrame:
         """One row per entrant and distance, the finalists first.
 
-        `distance` names the distance: paths (root mean square, in deviations of the data) or laws
-        (squared energy distance). `chosen_by` is its value on training starts, `value` with `lower`
-        and `upper` on held-out ones. `times` is the ratio of paths to those of the winner, `more`
-        the difference of laws, both with their intervals; `p_holm` is corrected. `dropped_p` is the
-        p-value of the difference from the leader in the round that dropped the entrant.
+        `distance` names the distance: paths (root mean square, in deviations of the data), laws
+        (squared energy distance), or exact laws (W₂ on a line). `chosen_by` is its value on
+        training starts, `value` with `lower` and `upper` on held-out ones. `times` is the ratio of
+        paths to those of the winner, `more` the difference of laws, both with their intervals;
+        `p_holm` is corrected. `dropped_p` is the p-value of the difference from the leader in the
+        round that dropped the entrant.
         """
         rows = []
         for one in self.verdict.measured:
@@ -150,12 +155,14 @@ class Recommendation:
 _DISTANCE = {
     PATHS: "root mean square distance of its paths to the converged run, in sd of the data:",
     LAWS: "squared energy distance of its samples to the data:",
+    EXACT: "W₂ between the law of its samples and that of the data, exact:",
 }
 
 
 def _of(standing: Standing, kind: str) -> dict[str, object]:
     entrant = standing.entrant
     chosen = _root(standing.mean) if kind == PATHS else standing.mean
+    own = LAWS if entrant.sampler.stochastic else PATHS
     return {
         "entrant": entrant.label,
         "sampler": entrant.name,
@@ -164,7 +171,7 @@ def _of(standing: Standing, kind: str) -> dict[str, object]:
         "noise": entrant.sampler.stochastic,
         "distance": kind,
         "rounds": standing.rounds,
-        "chosen_by": chosen if (kind == LAWS) == entrant.sampler.stochastic else math.nan,
+        "chosen_by": chosen if kind == own else math.nan,
         "dropped_p": standing.p_value,
         "same": ", ".join(standing.same),
     }
@@ -182,7 +189,7 @@ def _numbers(one: Measured) -> dict[str, object]:
 
 def _shown(one: Measured) -> tuple[float, float, float]:
     """Value and interval: the root of paths."""
-    if one.kind == LAWS:
+    if one.kind != PATHS:
         return one.mean, one.lower, one.upper
     return _root(one.mean), _root(one.lower), _root(one.upper)
 
@@ -194,7 +201,7 @@ def _root(value: float) -> float:
 def _ends(one: Measured) -> tuple[float, float, float]:
     """The comparison with the winner and its interval: a ratio of paths, a difference of laws."""
     ends = (one.compared.mean, one.compared.lower, one.compared.upper)
-    if one.kind == LAWS:
+    if one.kind != PATHS:
         return ends
     first, lower, upper = (math.exp(end / 2) if end < 700 else math.inf for end in ends)
     return first, lower, upper

@@ -11,8 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+#: Metrics that are no distances: their values may have any sign.
+SIGNED = {"log_z"}
 #: Numbers at or above the first, and below the second, are written with an exponent.
 _LARGE, _SMALL = 1e6, 1e-4
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 step, 2 steps."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def plain(value: float, digits: int = 3) -> str:
@@ -44,9 +51,9 @@ def difference(value: float, half: float, *, signed: bool = False) -> str:
     return f"+{text}" if signed and value > 0 else text
 
 
-def distance(value: float, half: float) -> str:
-    """The same for an expected distance, which is not negative."""
-    if value < 0 or not half > value:
+def distance(value: float, half: float, metric: str = "") -> str:
+    """The same for an expected distance, which is not negative, unless the metric is `SIGNED`."""
+    if metric in SIGNED or value < 0 or not half > value:
         return difference(value, half)
     end = difference(value + half, half).partition(" ")[0]
     return f"{difference(value, half).partition(' ')[0]} (≤ {end})"

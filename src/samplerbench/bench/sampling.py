@@ -33,11 +33,13 @@ class SamplingCost:
 
     Args:
         nfe: evaluations of the model per sample.
+        rounds: sequential ones of them.
         seconds: for all samples.
         bad: the number of samples that are not finite, or too large to be measured.
     """
 
     nfe: int
+    rounds: int
     seconds: float
     bad: int
 
@@ -98,14 +100,15 @@ def sample_into(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     sizes = [min(sweep.block, sweep.n_samples - block * sweep.block) for block in blocks]
-    return SamplingCost(mean_over_samples(counts, sizes), time.perf_counter() - began, bad)
+    nfe, rounds = (mean_over_samples(each, sizes) for each in zip(*counts, strict=True))
+    return SamplingCost(nfe, rounds, time.perf_counter() - began, bad)
 
 
 @torch.no_grad()
 def _block(
     rows: Mapping[int, NDArray[np.floating]], sweep: Sweep, cell: Cell, block: int
-) -> tuple[int, int]:
-    """Fill the block's rows of every frame; return the numbers of evaluations and bad samples."""
+) -> tuple[tuple[int, int], int]:
+    """Fill the block's rows of every frame; return its evaluations, rounds, and bad samples."""
     assert cell.settings is not None
     first = block * sweep.block
     count = min(sweep.block, sweep.n_samples - first)
@@ -122,4 +125,4 @@ def _block(
         x = step.x if number < cell.steps else in_data_units(step.x, levels)
         keep(number, x)
     bad = ~(x[:count].abs() < LARGEST)  # also true for NaN
-    return model.evaluations, int(bad.any(-1).sum())
+    return model.taken(), int(bad.any(-1).sum())

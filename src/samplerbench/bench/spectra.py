@@ -30,6 +30,7 @@ from samplerbench.core.grids import Levels, TruncatedLevels, in_data_units
 from samplerbench.core.models import Denoiser, Guided, Score
 from samplerbench.core.starts import Start
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
+from samplerbench.errors import first_line
 from samplerbench.samplers.base import Sampler
 
 if TYPE_CHECKING:
@@ -86,7 +87,10 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     start = sweep.starts_of(sampler)[cell.start]
     mean, variances = start.moments(law.mean, law.variances, levels.rows[0])
     model = sweep.denoisers[cell.denoiser]
-    mean, variances = output_spectrum(sampler, model, levels, mean, variances)
+    try:
+        mean, variances = output_spectrum(sampler, model, levels, mean, variances)
+    except ValueError as error:  # it is not affine, or not on this model
+        return OutputLaw(None, 0, 0.0, "incompatible", first_line(error))
     # twice, since variances have squared units
     variances = in_data_units(in_data_units(variances, levels), levels)
     out = torch.stack([in_data_units(mean, levels), variances])

@@ -53,6 +53,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
 from samplerbench.bench.cell import CELL, CURVE, DISTINGUISHING, MEASURE, SEEDS, distinct
+from samplerbench.bench.rounding import SIGNED
 from samplerbench.errors import InvalidSetting, require
 
 Array = NDArray[np.float64]
@@ -95,8 +96,27 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
     return pd.concat([ok[law], rows], ignore_index=True), beyond
 
 
+def varied_setting(table: pd.DataFrame) -> str | None:
+    """The numeric setting of at least three values, if cells differ only in it and in denoisers.
+
+    Args:
+        table: rows of the results store.
+    """
+    cells = table[table["denoiser"] != "law"]
+    if any(cells[name].nunique() != 1 for name in ("sampler", "start", "steps")):
+        return None
+    values = [json.loads(text or "{}") for text in cells["sampler_settings"].unique()]
+    varied = [key for key in values[0] if len({str(one.get(key)) for one in values}) > 1]
+    numeric = all(_is_number(one.get(key)) for one in values for key in varied)
+    return varied[0] if len(varied) == 1 and numeric and len(values) >= 3 else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """One line per cell: mean, sd, count, the interval [lower, upper], nfe, seconds and names.
+    """One line per cell: mean, sd, count, the interval [lower, upper], nfe, rounds, seconds, names.
 
     An expected distance is not negative, so if the mean is at least 0, `lower` is at least 0 too.
 
@@ -109,6 +129,8 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
             95 % interval.
     """
     ok = distinct(table[table["status"] == "ok"])
+    if "rounds" not in ok:
+        ok = ok.assign(rounds=ok["nfe"])
     if "info" in ok:
         ok = ok.assign(own_half=[_own_half(info) for info in ok["info"].fillna("")])
     else:
@@ -123,6 +145,7 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
             sd=("value", "std"),
             count=("value", "size"),
             nfe=("nfe", mean_evaluations),
+            rounds=("rounds", mean_evaluations),
             seconds=("seconds", "mean"),
             own_half=("own_half", "first"),
             **named,
@@ -132,7 +155,8 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     own = lines.pop("own_half") * (stdtrit(math.inf, 0.5 + level / 2) / 1.96)
     half = student_half(lines["sd"], lines["count"], level).where(lines["count"] > 1, own)
     lower = lines["mean"] - half
-    lower = lower.where(lines["mean"] < 0, lower.clip(lower=0))
+    free = (lines["mean"] < 0) | lines["metric"].isin(SIGNED)
+    lower = lower.where(free, lower.clip(lower=0))
     return lines.assign(lower=lower, upper=lines["mean"] + half)
 
 

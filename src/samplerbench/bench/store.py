@@ -183,6 +183,8 @@ def _completed(record: Any) -> dict[str, object]:
     completed: dict[str, object] = {}
     for name, kind in _TYPES.items():
         given = record.get(name)
+        if given is None and name == "rounds":  # before this column every round was one evaluation
+            given = record.get("nfe")
         if given is None:
             given = math.nan if kind is float else kind()
         if isinstance(given, str) is not (kind is str):

@@ -26,7 +26,13 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
+from samplerbench.bench.converged import (
+    ConvergedRuns,
+    distances_to_converged,
+    why_not_converged,
+)
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
+from samplerbench.bench.log_z import log_z_of, why_no_log_z
 from samplerbench.bench.own_grids import OwnGrid, require_no_doubles
 from samplerbench.bench.paths import paths_of, why_no_paths
 from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
@@ -69,6 +75,7 @@ class Samples:
 
     points: Tensor | None
     nfe: int
+    rounds: int
     seconds: float
     status: str
     message: str
@@ -134,6 +141,8 @@ OUTPUT_LAWS: Mapping[
     "density": (why_no_density, density),
     "paths": (why_no_paths, paths_of),
     "spectrum": (why_no_spectrum, spectrum_of),
+    "log_z": (why_no_log_z, log_z_of),
+    "converged": (why_not_converged, distances_to_converged),
 }
 
 
@@ -252,6 +261,11 @@ class Sweep:
     def law(self) -> Dataset:
         """The law that samples are measured against."""
         return self.dataset if self.truth is None else self.truth
+
+    @cached_property
+    def converged_runs(self) -> ConvergedRuns:
+        """The converged runs that its cells are compared with."""
+        return ConvergedRuns()
 
     @cached_property
     def books(self) -> Books:
@@ -515,7 +529,7 @@ class Sweep:
     def draw(self, cell: Cell) -> Samples:
         """The cell's samples; a failure is in their status and message, never an exception."""
         began = time.perf_counter()
-        nfe, status, message = 0, "ok", ""
+        nfe, rounds, status, message = 0, 0, "ok", ""
         samples = None
         try:
             if cell.settings is None:
@@ -532,15 +546,15 @@ class Sweep:
                 if reason is not None:
                     status, message = "incompatible", reason
                 else:
-                    counts: list[int] = []
+                    counts: list[tuple[int, int]] = []
                     sizes: list[int] = []
                     for block in self.samples(cell, model):
                         if samples is None:
                             samples = block.new_empty(self.n_samples, *block.shape[1:])
                         samples[sum(sizes) : sum(sizes) + len(block)] = block
-                        counts.append(model.evaluations - sum(counts))
+                        counts.append(model.taken())
                         sizes.append(len(block))
-                    nfe = mean_over_samples(counts, sizes)
+                    nfe, rounds = (mean_over_samples(c, sizes) for c in zip(*counts, strict=True))
             if samples is not None and not all_usable(samples):
                 bad = int((~(samples.abs() < LARGEST)).any(-1).sum())  # NaN counts as bad
                 if bad:
@@ -550,7 +564,7 @@ class Sweep:
                     status, samples = "diverged", None
         except Exception as error:  # a defect of one cell must not cost the others
             status, message, samples = "failed", kind_and_line(error), None
-        return Samples(samples, nfe, time.perf_counter() - began, status, message)
+        return Samples(samples, nfe, rounds, time.perf_counter() - began, status, message)
 
     def measure(self, lazy: LazySamples, metric: str, to: Reference) -> Row:
         """The row of one distance of a cell's samples; `seconds` is for sampling and metric.
@@ -583,6 +597,7 @@ class Sweep:
         return replace(
             row,
             nfe=samples.nfe,
+            rounds=samples.nfe if samples.rounds is None else samples.rounds,
             seconds=seconds,
             status=status,
             message=message,
@@ -624,7 +639,17 @@ def most_steps(sampler: Sampler, nfe: int, *, plain: bool = False) -> int:
     An adaptive sampler may need more; `statistics.at_equal_cost` uses the counted evaluations.
     `plain` if final=none.
     """
-    steps = 0
-    while steps < nfe and sampler.least_evaluations(steps + 1, plain=plain) <= nfe:
-        steps += 1
+
+    def fits(steps: int) -> bool:
+        return sampler.least_evaluations(steps, plain=plain) <= nfe
+
+    if fits(nfe):
+        return nfe
+    steps, too_many = 0, nfe
+    while too_many - steps > 1:  # more steps never need fewer evaluations
+        middle = (steps + too_many) // 2
+        if fits(middle):
+            steps = middle
+        else:
+            too_many = middle
     return steps

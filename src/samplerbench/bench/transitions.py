@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.core.grids import AnyLevel, Levels
-from samplerbench.core.models import Counted, Score
+from samplerbench.core.models import Call, Counted, Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.samplers.base import Sampler
 
@@ -74,6 +74,9 @@ class _Watched(Counted):
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         self._on_call(x, None)
         return super().score(x, level)
+
+    def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
+        raise Refused("it evaluates several states of a sample at once")
 
 
 class _Draws:

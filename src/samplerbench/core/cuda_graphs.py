@@ -8,19 +8,16 @@ because numbers would be recorded as constants.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from samplerbench.core.grids import AnyLevel, Level, Levels
-from samplerbench.core.models import Denoiser
+from samplerbench.core.models import Call, Denoiser
 
 WARM_UP = 3
 """Calls before a recording, in which libraries choose their kernels."""
-
-Call = Callable[[Tensor, AnyLevel], Tensor]
 
 
 @dataclass(frozen=True, eq=False)

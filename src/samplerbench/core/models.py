@@ -43,6 +43,10 @@ FEW = 8
 """The number of means that are added up faster one by one than by a matrix product."""
 
 
+#: A method of a model: states (*batch, dim) at a level ↦ a tensor with their batch.
+Call = Callable[[Tensor, AnyLevel], Tensor]
+
+
 class Score(nn.Module, ABC):
     """A model with a score.
 
@@ -56,6 +60,16 @@ class Score(nn.Module, ABC):
     @abstractmethod
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """∇ log q(x) at the level, shape (*batch, dim)."""
+
+    def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
+        """A method of this model at W states of each sample: W evaluations in one round.
+
+        Args:
+            call: such as `self.denoiser`.
+            x: the states, shape (W, *batch, dim).
+            level: of the states; fields of shape (W, *batch, 1) are levels of their own.
+        """
+        return call(x, level)
 
     def why_incompatible(self, levels: Levels) -> str | None:
         """Why this model is undefined at one of the levels, in one line; None if it is defined."""
@@ -118,9 +132,11 @@ class Guided(Denoiser):
 
     The score is moved in the same way. If the model is that of one class and the guide that of all
     data, this is classifier-free guidance: Ho and Salimans, "Classifier-free diffusion guidance",
-    2022 (arXiv 2207.12598), with γ = 1 + w. The samples do not have the law ∝ p^γ·p_guide^(1−γ):
-    Bradley and Nakkiran, "Classifier-free guidance is a predictor-corrector", 2024 (arXiv
-    2408.09000).
+    2022 (arXiv 2207.12598), with γ = 1 + w. If the guide is a worse model of the same data, it is
+    autoguidance: Karras, Aittala, Kynkäänniemi, Lehtinen, Aila, Laine, "Guiding a diffusion model
+    with a bad version of itself", NeurIPS 2024 (arXiv 2406.02507). The samples do not have the law
+    ∝ p^γ·p_guide^(1−γ): Bradley and Nakkiran, "Classifier-free guidance is a
+    predictor-corrector", 2024 (arXiv 2408.09000).
 
     Args:
         model: the denoiser.
@@ -136,6 +152,11 @@ class Guided(Denoiser):
         self.schedule = model.schedule
         self.model, self.guide, self.weight = model, guide, weight
         self.trained_noise = min(model.trained_noise, guide.trained_noise)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """Everything but the two denoisers, for identities."""
+        return {"weight": self.weight}
 
     def why_incompatible(self, levels: Levels) -> str | None:
         return self.model.why_incompatible(levels) or self.guide.why_incompatible(levels)
@@ -159,7 +180,7 @@ DIRECTIONS = ("along", "across")
 
 
 class Corrupted(Denoiser):
-    """s′ = s + ε·p(t)·R·s: an exact score with a known error.
+    """s′ = s + ε·p(t)·R·s: a score with an error of known size.
 
     With R = I (`along`) the score is too long by a share ε·p(t) of itself. With `across` R turns
     each pair of coordinates (x₁, x₂), (x₃, x₄), … by a right angle; then q·R·s = R·∇q has no
@@ -199,6 +220,12 @@ class Corrupted(Denoiser):
         self.schedule, self.trained_noise = model.schedule, model.trained_noise
         self.model, self.amplitude = model, amplitude
         self.profile, self.direction, self.cut = profile, direction, cut
+
+    @property
+    def settings(self) -> dict[str, float | str]:
+        """Everything but the denoiser, for identities."""
+        names = ("amplitude", "profile", "direction", "cut")
+        return {name: getattr(self, name) for name in names}
 
     def why_incompatible(self, levels: Levels) -> str | None:
         first = levels.rows[0]
@@ -614,10 +641,15 @@ def _flat(scale: float | Tensor, x: Tensor) -> Tensor:
 
 
 class Counted(Denoiser):
-    """Wraps a model and counts its calls: the number of function evaluations, NFE.
+    """Wraps a model and counts its function evaluations, NFE, and their sequential rounds.
 
-    One evaluation is one call for a whole batch, as in the literature. `Sampler.why_incompatible`
-    has checked that the wrapped model has the methods that the sampler calls.
+    One evaluation is one state of each sample of a batch, as in the literature. All calls are one
+    evaluation in a round of its own, except `parallel`. `Sampler.why_incompatible` has checked that
+    the wrapped model has the methods that the sampler calls.
+
+    Attributes:
+        evaluations: NFE so far.
+        rounds: the calls so far, each of which may need the result of the one before it.
     """
 
     def __init__(self, model: Score) -> None:
@@ -625,24 +657,39 @@ class Counted(Denoiser):
         self.model = model
         if isinstance(model, Denoiser):
             self.schedule, self.has_covariance = model.schedule, model.has_covariance
-        self.evaluations = 0
+        self.evaluations = self.rounds = 0
+
+    def taken(self) -> tuple[int, int]:
+        """Evaluations and rounds so far; then both counts begin again at 0."""
+        counts = self.evaluations, self.rounds
+        self.evaluations = self.rounds = 0
+        return counts
+
+    def _count(self) -> None:
+        self.evaluations += 1
+        self.rounds += 1
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         assert isinstance(self.model, Denoiser)  # checked by the sampler's `needs`
-        self.evaluations += 1
+        self._count()
         return self.model.denoiser(x, level)
+
+    def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
+        result = super().parallel(call, x, level)
+        self.evaluations += len(x) - 1
+        return result
 
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """The wrapped denoiser's x̂₀ and ∂x̂₀/∂x, counted as one evaluation."""
         assert isinstance(self.model, Denoiser)
-        self.evaluations += 1
+        self._count()
         return self.model.derivative(x, level)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        self.evaluations += 1
+        self._count()
         return self.model.score(x, level)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         assert isinstance(self.model, Density)  # checked by the sampler's `needs_density`
-        self.evaluations += 1
+        self._count()
         return self.model.log_density(x, level)

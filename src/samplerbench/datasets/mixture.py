@@ -41,7 +41,8 @@ def mixture(
         found = _from_file(path)
         means, weights = found["means"], found.get("weights", weights)
         covariances = found.get("covariances", covariances)
-    require(means is not None, "means", None, "a list of points, or a path")
+    allowed = "given: a list of points such as [[0,0],[3,1]], or path=FILE.npz"
+    require(means is not None, "means", None, allowed)
     points = _tensor(means, "means")
     good = points.ndim == 2 and 0 not in points.shape
     require(good, "means", means, "a list of points of one dimension, such as [[0, 0], [1, 2]]")

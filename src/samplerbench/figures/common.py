@@ -26,7 +26,7 @@ class Look:
 
     Args:
         style: one of `STYLES`: a page such as a README, slides, a column of a paper.
-        format: one or several of `FORMATS`.
+        format: one or several of `FORMATS`; none, if no figures of results are drawn.
         font: size of the text in points; None is that of the style.
         width: in inches; None is that of the style.
     """
@@ -38,8 +38,8 @@ class Look:
 
     def __post_init__(self) -> None:
         require(self.style in STYLES, "figure.style", self.style, f"one of {', '.join(STYLES)}")
-        known = 0 < len(self.format) == len(set(self.format) & set(FORMATS))
-        allowed = f"one or several of {', '.join(FORMATS)}"
+        known = len(self.format) == len(set(self.format) & set(FORMATS))
+        allowed = f"one or several of {', '.join(FORMATS)}, or [] for no figures of results"
         require(known, "figure.format", ",".join(self.format), allowed)
         for name, low, high in (("font", 4, 40), ("width", 1.5, 40)):
             value = getattr(self, name)
@@ -127,6 +127,7 @@ _METRICS = {
     "kl_law": "KL divergence from the law, nats",
     "kl_law_gaussian": "KL divergence from the law, nats",
     "kl_paths": "upper bound of the KL divergence (paths), nats",
+    "log_z": "error of ln Z, nats",
     "tv_law": "total variation distance",
     "within_mode": "W₂ within the modes",
     "mode_weights": "error of the modes' weights",
@@ -144,6 +145,7 @@ _WHOLE = {
     "kl_law",
     "kl_law_gaussian",
     "kl_paths",
+    "log_z",
     "within_mode",
     "mode_weights",
     "moments",
@@ -203,4 +205,33 @@ def repetitions(counts: Iterable[int]) -> str:
 def score_title(denoiser: str) -> str:
     """The name of a denoiser's score, for a title or a legend."""
     names = {"oracle": "exact score", "empirical": "training set's score"}
-    return names.get(denoiser, f"{denoiser} score")
+    kind, _, settings = denoiser.partition(" ")
+    # with several settings: "guided 2", "corrupted 0.3 noise"
+    several = f"{kind} score: {settings}" if settings else f"{kind} score"
+    return names.get(denoiser, several)
+
+
+#: The quantities of a suite: a short name for an axis, and what it is.
+QUANTITIES = {
+    "paired": ("paired distance", "root mean square distance to the converged run, same starts"),
+    "kl_law": ("KL divergence", "KL divergence of the output's law from the law of the data"),
+    "w2_law_gaussian": ("W₂ of Gaussian laws", "W₂ of the output's law to the law of the data"),
+    "w_output_1d": ("W₂ on a line", "W₂ of the output's law to the law of the data"),
+}
+
+
+#: Units of a suite: a short name, for an axis, and a phrase.
+UNITS = {
+    "sd": ("sd", "in standard deviations of the data"),
+    "share": ("relative", "relative to the size of the data"),
+}
+
+
+def quantity_title(quantity: str) -> str:
+    """A short name of a quantity of a suite."""
+    return QUANTITIES[quantity][0] if quantity in QUANTITIES else metric_title(quantity)
+
+
+def unit_title(unit: str) -> str:
+    """A short name of a unit of a suite."""
+    return UNITS[unit][0] if unit in UNITS else unit

@@ -61,7 +61,11 @@ _OTHER_LINES: Sequence[LineStyle] = (
 _SHIFT = 1.012
 _PANEL = 4.6
 """The width of a panel in inches."""
-X_TITLES = {"steps": "number of steps N", "nfe": "network evaluations per sample (NFE)"}
+X_TITLES = {
+    "steps": "number of steps N",
+    "nfe": "network evaluations per sample (NFE)",
+    "rounds": "sequential rounds of evaluations",
+}
 _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
@@ -80,7 +84,8 @@ def distance_against(
     Args:
         table: rows of the results store.
         metric: one of its metrics.
-        x: steps, or nfe, the counted evaluations, for a comparison at equal cost.
+        x: steps; nfe, the counted evaluations, for a comparison at equal cost; or rounds, the
+            sequential ones of them.
         axes: to draw into, one for each start; none for a new figure.
 
     Raises:
@@ -116,7 +121,7 @@ def distance_curves(
     Args:
         cells: lines of `statistics.summary` with the column `name` of a curve.
         floors: rows of fresh draws of the law.
-        x: steps or nfe.
+        x: a key of `X_TITLES`.
         title: of the axis of distances.
         styles: by name, in the order of the legend.
         caption: text above the panels; not in given axes.
@@ -185,7 +190,7 @@ def draw_curves(
     Args:
         axes: the panel.
         cells: as in `distance_curves`, of one start.
-        x: steps or nfe.
+        x: a key of `X_TITLES`.
         styles: by name.
         lines: of denoisers; None if dashes distinguish settings.
     """
@@ -205,7 +210,7 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
     Args:
         axes: the panel.
         rows: of the results store.
-        x: steps or nfe.
+        x: a key of `X_TITLES`.
         styles: by name.
     """
     names = map(sampler_name, rows["sampler"], rows["sampler_settings"])

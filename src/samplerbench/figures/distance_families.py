@@ -46,6 +46,8 @@ FAMILIES = (
     "deterministic, several\nevaluations a step",
     "with noise",
 )
+#: As `distance.X_TITLES`, for narrow panels.
+_X_TITLES = {"steps": "steps N", "nfe": "evaluations (NFE)", "rounds": "sequential rounds"}
 _ALIKE = 1e-3
 """Curves with a smaller relative difference look equal."""
 
@@ -66,7 +68,7 @@ def distance_figure(
     Args:
         table: rows of the results store.
         metric: one of its metrics.
-        x: steps, or nfe, the counted evaluations.
+        x: a key of `distance.X_TITLES`.
         families: the `family` of each sampler setting, by the name of `sampler_name`.
     """
     if len(families) <= MOST_CURVES:
@@ -85,7 +87,7 @@ def distance_of_families(
     Args:
         table: rows of the results store.
         metric: one of its metrics.
-        x: steps, or nfe, the counted evaluations.
+        x: a key of `distance.X_TITLES`.
         families: the `family` of each sampler setting, by the name of `sampler_name`.
     """
     lines = summary(table[table["metric"] == metric])
@@ -132,7 +134,7 @@ def distance_of_families(
                 if column == 0:
                     axes.set_ylabel(f"{title}\n\n{ylabel}")
                 if row == len(rows) - 1:
-                    axes.set_xlabel("evaluations (NFE)" if x == "nfe" else "steps N")
+                    axes.set_xlabel(_X_TITLES[x])
             beside = figure.add_subplot(grid[row, len(columns)])
             beside.axis("off")
             beside.legend(

@@ -55,7 +55,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
     Args:
         table: rows of the results store.
         metric: of the distances.
-        x: steps or nfe.
+        x: a key of `distance.X_TITLES`.
         view: the views whose rows have no floor.
     """
     own = to_data(table)

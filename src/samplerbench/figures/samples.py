@@ -7,13 +7,14 @@ score belongs to the law with that noise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from samplerbench.bench.scene import Scene
+from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.figures.base import Drawings, PathPicture, require_counts
 from samplerbench.figures.panels import (
     GENERATED,
@@ -23,6 +24,7 @@ from samplerbench.figures.panels import (
     legend_below,
     level_name,
     not_shown,
+    panel_columns,
     plane,
     require_half_width,
     scatter,
@@ -35,7 +37,7 @@ from samplerbench.figures.style import sized, styled, subtitle
 
 @dataclass(frozen=True)
 class Samples(PathPicture):
-    """One row for each sampler setting, one column for each denoiser.
+    """One row for each sampler setting, one column for each denoiser; a single setting fills rows.
 
     Args:
         chains: number of samples.
@@ -61,29 +63,27 @@ class Samples(PathPicture):
         x0 = scene.data(self.points)
         behind = level.alpha * x0 + level.sigma * standard_normal(x0, scene, "samples")
         shown = frame(behind, self.half_width, [end.x[-1] for end in ends])
-        rows = list(dict.fromkeys(run.label for run in runs))
-        columns = list(dict.fromkeys(run.denoiser for run in runs))
+        places, rows, columns = _places(runs)
         with mpl.rc_context(styled()):
-            width = 3.6 if len(columns) > 1 else 4.4
-            height = width * shown.ratio
-            figure = Figure(figsize=sized(width * len(columns) + 0.4, height * len(rows) + 0.8))
+            width = 3.6 if columns > 1 else 4.4
+            height = width * shown.ratio + 0.25  # with a title
+            figure = Figure(figsize=sized(width * columns + 0.4, height * rows + 1.2))
             figure.set_layout_engine("constrained")
-            panels = figure.subplots(
-                len(rows), len(columns), sharex=True, sharey=True, squeeze=False
-            )
+            panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
             for axes in panels.flat:
                 axes.set_visible(False)
             name = "data" if level.sigma == 0 else f"noised data, {level_name(level)}"
             for run, end in zip(runs, ends, strict=True):
-                axes = panels[rows.index(run.label), columns.index(run.denoiser)]
+                row, column = places[run]
+                axes = panels[row, column]
                 axes.set_visible(True)
                 scatter(axes, behind, GREY, label=name)
                 scatter(axes, end.x[-1], GENERATED, label="samples", alpha=0.8)
                 title = f"{run.label}, {score_name(scene, run.denoiser)}"
                 plane(axes, shown, title + not_shown(end.x[-1]))
-                if rows.index(run.label) < len(rows) - 1:
+                if (row + 1, column) in places.values():
                     axes.set_xlabel("")
-                if columns.index(run.denoiser) > 0:
+                if column > 0:
                     axes.set_ylabel("")
             subtitle(
                 figure,
@@ -91,3 +91,21 @@ class Samples(PathPicture):
             )
             legend_below(figure, next(axes for axes in panels.flat if axes.get_visible()))
         return {"samples": figure}
+
+
+def _places(runs: Sequence[SamplerRun]) -> tuple[dict[SamplerRun, tuple[int, int]], int, int]:
+    """Row and column of each run, and the numbers of rows and columns.
+
+    The denoisers of a single sampler fill several rows.
+    """
+    labels = list(dict.fromkeys(run.label for run in runs))
+    denoisers = list(dict.fromkeys(run.denoiser for run in runs))
+    if len(labels) > 1:
+        places = {run: (labels.index(run.label), denoisers.index(run.denoiser)) for run in runs}
+        return places, len(labels), len(denoisers)
+    columns = panel_columns(len(runs))
+    return (
+        {run: divmod(k, columns) for k, run in enumerate(runs)},
+        -(-len(runs) // columns),
+        columns,
+    )

@@ -33,6 +33,7 @@ COLUMNS = [
     "schedule",
     "grid",
     "nfe",
+    "rounds",
     "seconds",
     "mean",
     "half",
@@ -122,7 +123,7 @@ def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     several = (seeds.groupby(of_curve).transform("nunique") > 1) & (finished["setting_id"] != "")
     if not several.any():
         return finished
-    numbers = ["mean", "floor", "nfe", "seconds"]
+    numbers = ["mean", "floor", "nfe", "rounds", "seconds"]
     each = finished[several].assign(seeds=seeds)
     names = {name: "first" for name in COLUMNS if name not in (*curve, *numbers, "steps", "run")}
     # first one line per seed: two runs of one seed are not two trainings

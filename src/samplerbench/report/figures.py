@@ -23,7 +23,7 @@ MOST_IN_FIGURE = 7
 
 
 def write_figures(report: Report, directory: Path, formats: Sequence[str]) -> None:
-    """Write distance against steps and NFE, and budgets.
+    """Write distance against steps, NFE and rounds, and budgets.
 
     Args:
         report: the content.
@@ -44,8 +44,9 @@ def write_figures(report: Report, directory: Path, formats: Sequence[str]) -> No
         own_law = law[law["measure"] == measure]
         title = distance_title(metric, own_law["reference"])
         caption = _caption(cells, own["curve"].nunique())
-        # if each step is one evaluation, both figures would be the same
-        axes = ("steps",) if (own["nfe"] == own["steps"]).all() else ("steps", "nfe")
+        axes = ["steps"]  # equal numbers would give the same figure again
+        axes += ["nfe"] * bool((own["nfe"] != own["steps"]).any())
+        axes += ["rounds"] * bool((own["rounds"] != own["nfe"]).any())
         for x in axes:
             if shown[x].nunique() > 1:
                 name = f"distance_{number}_{_file_name(str(measure))}_{x}"

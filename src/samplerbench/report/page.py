@@ -12,6 +12,7 @@ import re
 import zlib
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ from samplerbench.version import __version__
 
 MOST_CHARTS = 60
 #: A column of a table: its name, its title, whether it has numbers, and one of "shown"; "choice"
-#: (shown, with a menu if it has several values); "hidden" (only for the filter, the charts and the
-#: CSV).
+#: (shown, with a menu if it has several values); "menu" (only that menu); "hidden" (only for the
+#: filter, the charts and the CSV).
 Column = tuple[str, str, bool, str]
 _COLUMNS: tuple[Column, ...] = (
     ("name", "sampler", False, "shown"),
@@ -47,6 +48,7 @@ _COLUMNS: tuple[Column, ...] = (
     ("start", "start", False, "choice"),
     ("steps", "N", True, "shown"),
     ("nfe", "NFE", True, "shown"),
+    ("rounds", "rounds", True, "shown"),
     ("mean", "mean", True, "shown"),
     ("half", "± 95 %", True, "hidden"),
     ("floor", "floor", True, "shown"),
@@ -81,14 +83,6 @@ def _difference_columns(labels: tuple[str, str]) -> tuple[Column, ...]:
 
 def render(report: Report) -> str:
     """The page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("samplerbench.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["arxiv"] = _with_links
     charts = list(_charts(report))
     notes = list(report.notes)
     if len(charts) > MOST_CHARTS:
@@ -103,24 +97,47 @@ def render(report: Report) -> str:
     ]
     content = {
         "figures": [chart.figure for chart in charts[:MOST_CHARTS]],
-        "data": _sheet((*_COLUMNS, *_SEED_COLUMNS), report.lines),
+        "data": _sheet((*_columns(report.lines), *_SEED_COLUMNS), report.lines),
         "curves": None
         if report.curves["curve"].nunique() == finished["curve"].nunique()
-        else _sheet(_COLUMNS, report.curves),
+        else _sheet(_columns(report.curves), report.curves),
         "differences": _differences(report.comparison),
         "distances": {"floors": bands, "order": in_order(finished), "palette": PALETTE},
     }
-    return environment.get_template("report.html.jinja").render(
-        asset=_asset,
+    return filled(
+        "report.html.jinja",
+        content,
         report=report,
         notes=notes,
         sections=sections,
         floors=bands,
         sources=sources([entry.config for entry in report.entries]),
         comparison=report.comparison,
+    )
+
+
+def filled(template: str, content: Mapping[str, Any], **words: Any) -> str:
+    """A page that needs no other file.
+
+    Args:
+        template: a file of `templates`.
+        content: for its scripts, as values of JSON.
+        words: for the template.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("samplerbench.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["arxiv"] = _with_links
+    return environment.get_template(template).render(
+        asset=_asset,
         version=__version__,
-        plotly=_packed(_plotly()),
+        plotly=_plotly(),
         content=_packed(json.dumps(content, ensure_ascii=False, default=_plain).encode()),
+        **words,
     )
 
 
@@ -129,15 +146,16 @@ def _asset(name: str) -> Markup:
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
-def _plotly() -> bytes:
-    """The script of plotly; its Python package is slow to import, so it is not used."""
+@cache  # the script has 4 MB, and every page has it
+def _plotly() -> str:
+    """The script of plotly, packed; its Python package is slow to import, so it is not used."""
     (folder,) = getattr(find_spec("plotly"), "submodule_search_locations", None) or ("",)
-    return (Path(folder) / "package_data" / "plotly.min.js").read_bytes()
+    return _packed((Path(folder) / "package_data" / "plotly.min.js").read_bytes())
 
 
 def _packed(data: bytes) -> str:
     """Data for a script element: compressed, in characters that are not markup."""
-    return b64encode(zlib.compress(data, 3)).decode()
+    return b64encode(zlib.compress(data, 6)).decode()
 
 
 def _plain(value: Any) -> Any:
@@ -153,6 +171,14 @@ def _charts(report: Report) -> Iterator[Chart]:
         yield from waterfalls(parts, label if len(report.entries) > 1 else "")
     yield from report.panels
     yield from heat_maps(report.curves)
+
+
+def _columns(lines: pd.DataFrame) -> Sequence[Column]:
+    """The columns of lines; rounds are hidden where they are the evaluations."""
+    shown = (lines["rounds"] != lines["nfe"]) & lines["nfe"].notna()
+    hidden: Column = ("rounds", "rounds", True, "hidden")
+    keep = shown.any()
+    return [one if keep or one[0] != "rounds" else hidden for one in _COLUMNS]
 
 
 def _sheet(columns: Sequence[Column], lines: pd.DataFrame) -> Mapping[str, Any]:

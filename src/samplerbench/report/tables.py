@@ -89,12 +89,14 @@ class Value:
     """One entry of a table.
 
     Args:
+        metric: its name.
         mean: of the cell.
         half: of its interval.
         same: whether it is not distinguishable from the floor.
         best: whether it is the smallest for its start, denoiser and N.
     """
 
+    metric: str
     mean: float
     half: float
     same: bool
@@ -102,7 +104,7 @@ class Value:
 
     def text(self) -> str:
         """The numbers."""
-        return distance(self.mean, self.half)
+        return distance(self.mean, self.half, self.metric)
 
 
 @dataclass(frozen=True)
@@ -157,10 +159,11 @@ def _lines(rows: pd.DataFrame, columns: list[int]) -> list[tuple[list[str], list
     lines = rows.sort_values(["run", "start", "denoiser", "sampler", "eta", "name"])
     key = ["run", "start", "denoiser", "name"]
     values: dict[tuple[str, ...], dict[int, Value]] = {}
-    for run, start, denoiser, name, steps, mean, half, verdict in zip(
-        *(lines[column] for column in [*key, "steps", "mean", "half", "verdict"]), strict=True
+    names = [*key, "metric", "steps", "mean", "half", "verdict"]
+    for run, start, denoiser, name, metric, steps, mean, half, verdict in zip(
+        *(lines[column] for column in names), strict=True
     ):
         best = mean == smallest.get((start, denoiser, steps))
-        value = Value(mean, half, verdict == SAME, best)
+        value = Value(metric, mean, half, verdict == SAME, best)
         values.setdefault((run, start, denoiser, name), {})[steps] = value
     return [(list(names), [own.get(count) for count in columns]) for names, own in values.items()]

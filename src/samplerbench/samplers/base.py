@@ -55,6 +55,9 @@ class Sampler(ABC):
         needs_signal: whether it is undefined at levels without signal, α = 0.
         holds: whether it stays at one level, as in `grids.hold`; all others must move.
         brings_levels: whether its levels are its own, whatever the job's grid.
+        anneals: whether its states on the way have other laws than the last, although it `holds`.
+        estimates_log_z: whether `info` has `log_z`, ln of an estimate of the integral of the
+            model's density.
         rejects: whether it may reject proposals; then `info` has `acceptance`.
         yields_late: whether it yields its states when the run has ended.
         couples: whether its draws may be the increments of a Brownian path; see `core.coupling`.
@@ -66,6 +69,8 @@ class Sampler(ABC):
     needs_signal: ClassVar[bool] = False
     holds: ClassVar[bool] = False
     brings_levels: ClassVar[bool] = False
+    anneals: ClassVar[bool] = False
+    estimates_log_z: ClassVar[bool] = False
     rejects: ClassVar[bool] = False
     couples: ClassVar[bool] = False
     yields_late: ClassVar[bool] = False

@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+import yaml
 from torch import Tensor
 
 from samplerbench.core.grids import Level, Levels
@@ -67,7 +68,9 @@ class Diffusers(Peer):
     sample steps are flawed", WACV 2024 (arXiv 2305.08891), Table 2.
 
     Args:
-        scheduler: the name of its class; null with `config` is the class that this names.
+        scheduler: the name of its class; null with `config` is the class that this names. Settings
+            may follow, as in "DDIMScheduler clip_sample=false": so a list can have schedulers with
+            settings of their own.
         settings: those that differ from the defaults of the class: of its config, and arguments of
             its `step` (such as eta) and `set_timesteps` (such as mu).
         config: a scheduler_config.json, its folder, or the folder of a pipeline. `settings` win
@@ -84,9 +87,10 @@ class Diffusers(Peer):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "version", self.installed())
-        given = dict(self.settings or {})
+        name, added = _called(self.scheduler)
+        given = {**(self.settings or {}), **added}
         file = {} if self.config is None else _read(self.config)
-        kind: Any = self.custom or _kind(self.scheduler or file.get("_class_name"))
+        kind: Any = self.custom or _kind(name or file.get("_class_name"))
         with quiet():
             try:
                 _require_keys(kind, given)
@@ -235,6 +239,18 @@ class Network:
         if self.kind == "v_prediction":
             return place.alpha * eps_hat - place.sigma * x0_hat
         return eps_hat - x0_hat  # a flow
+
+
+def _called(text: str | None) -> tuple[str | None, dict[str, Any]]:
+    """The name and the settings in "Name key=value key=value"."""
+    name, *words = (text or "").split() or [""]
+    settings = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        allowed = "a class, and settings after it, as in DDIMScheduler clip_sample=false"
+        require(bool(key and equals and value), "scheduler", text, allowed)
+        settings[key] = yaml.safe_load(value)
+    return name or None, settings
 
 
 def _kind(name: object) -> Any:

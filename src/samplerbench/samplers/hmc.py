@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -60,16 +60,15 @@ class HMC(Langevin):
     def steps(self, model: Score, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(model, Density)  # `needs_density`
         level, size = levels.rows[0], self.step_size
+
+        def slope_at(y: Tensor) -> Tensor:
+            return model.score(y, level)
+
         score, log_q = model.score(x, level), model.log_density(x, level)
         for step in range(levels.steps):
             v = noise.normal(x, step)
             before = log_q - 0.5 * v.square().sum(-1)
-            y, slope = x, score
-            for _ in range(self.leapfrog):
-                v = v + 0.5 * size * slope
-                y = y + size * v
-                slope = model.score(y, level)
-                v = v + 0.5 * size * slope
+            y, v, slope = trajectory(slope_at, x, v, score, size, self.leapfrog)
             log_q_y = model.log_density(y, level)
             log_ratio = log_q_y - 0.5 * v.square().sum(-1) - before
             acceptance = log_ratio.clamp(max=0.0).exp().nan_to_num(0.0)
@@ -78,3 +77,29 @@ class HMC(Langevin):
             log_q = torch.where(moves.squeeze(-1), log_q_y, log_q)
             x0_hat = (x + level.sigma**2 * score) / level.alpha
             yield Step(x, x0_hat, {"acceptance": acceptance})
+
+
+def trajectory(
+    slope_at: Callable[[Tensor], Tensor],
+    x: Tensor,
+    v: Tensor,
+    slope: Tensor,
+    size: float | Tensor,
+    count: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """State, velocity and slope after leapfrog steps.
+
+    Args:
+        slope_at: the gradient of the log-density at states, same shape.
+        x: states.
+        v: velocities.
+        slope: at x.
+        size: ε; a tensor for sizes of their own.
+        count: of the steps.
+    """
+    for _ in range(count):
+        v = v + 0.5 * size * slope
+        x = x + size * v
+        slope = slope_at(x)
+        v = v + 0.5 * size * slope
+    return x, v, slope

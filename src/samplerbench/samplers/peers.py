@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from threading import Lock
@@ -236,6 +236,7 @@ class Peer(Sampler):
     order: ClassVar[int | None] = None  # it is measured, not declared
     #: The package, as it is installed.
     package: ClassVar[str]
+    version: str
 
     @abstractmethod
     def own(self, schedule: NoiseSchedule, steps: int) -> OwnLevels:
@@ -349,7 +350,8 @@ class Peer(Sampler):
         return not torch.equal(one, two)
 
     def evaluations(self, steps: int) -> int | None:
-        return self._toy_run(steps, KeyedNoise((0, "toy")))[1]
+        """The evaluations in a run on a simple model; None if its code fails with so few steps."""
+        return _counted(self, steps)
 
     @torch.no_grad()
     def _toy_run(self, steps: int, noise: Noise) -> tuple[Tensor, int]:
@@ -358,6 +360,14 @@ class Peer(Sampler):
         levels = self.own(EDM(), steps)
         x = torch.full((1, 2), levels.rows[0].sigma, dtype=torch.float64)
         return final_state(self, model, x, levels, noise), model.evaluations
+
+
+@lru_cache(maxsize=2**14)
+def _counted(peer: Peer, steps: int) -> int | None:
+    try:
+        return peer._toy_run(steps, KeyedNoise((0, "toy")))[1]
+    except Exception:  # its code may raise anything; a cell with these steps has the message
+        return None
 
 
 class _Counting:

@@ -114,7 +114,9 @@ def oracle(law: Dataset) -> str | None:
         return DOES_NOT_APPLY
     if getattr(model, "schedule", None) != PATH:
         return "the schedule of the oracle is not the argument of `oracle`"
-    count = 20_000 if law.dim <= 2 and law.known_law else min(2_000, 2**20 // law.dim)
+    count = min(2_000, 2**20 // law.dim)
+    if law.dim <= 2 and law.known_law:  # fewer if a state costs the sum over many components
+        count = min(20_000, max(4_000, 2**21 // len(getattr(law, "weights", (1,)))))
     x0 = law.sample(count, np.random.default_rng(1))
     eps = _normal(*x0.shape)
     for alpha, share in LEVELS:

@@ -97,15 +97,29 @@ class ScoreAlone(Score):
         return self.model.score(x, level)
 
 
-class Changed(Denoiser):
+class DenoiserAlone(Denoiser):
+    """A denoiser without a log-density."""
+
+    def __init__(self, model: Denoiser) -> None:
+        super().__init__()
+        self.model, self.schedule = model, model.schedule
+
+    def denoiser(self, x: Tensor, level: Level[Any]) -> Tensor:
+        return self.model.denoiser(x, level)
+
+
+class Changed(DenoiserAlone):
     """A denoiser whose output is changed by a function of the output and the level."""
 
     def __init__(self, model: Denoiser, change: Callable[[Tensor, Level[Any]], Tensor]) -> None:
-        super().__init__()
-        self.model, self.schedule, self.change = model, model.schedule, change
+        super().__init__(model)
+        self.change = change
 
     def denoiser(self, x: Tensor, level: Level[Any]) -> Tensor:
-        return self.change(self.model.denoiser(x, level), level)
+        return self.change(super().denoiser(x, level), level)
+
+    def log_density(self, x: Tensor, level: Level[Any]) -> Tensor:
+        return cast(Density, self.model).log_density(x, level)
 
 
 def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
@@ -230,12 +244,12 @@ def needs(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """A sampler that `needs` a score accepts every score; the others refuse it in one line."""
     levels, x = bed.levels(sampler), bed.start(sampler, 3)
     alone: Any = ScoreAlone(bed.model)
-    reason = sampler.why_incompatible(alone, levels)
     if sampler.needs_density:
-        if not _refuses(reason, "needs the log-density"):
-            return "it needs a density, and does not refuse a score without one"
+        without = alone if sampler.needs is Score else DenoiserAlone(bed.model)
+        if not _refuses(sampler.why_incompatible(without, levels), "needs the log-density"):
+            return "it needs a density, and does not refuse a model without one"
         alone.log_density = cast(Density, bed.model).log_density
-        reason = sampler.why_incompatible(alone, levels)
+    reason = sampler.why_incompatible(alone, levels)
     if sampler.needs is not Score:
         refuses = _refuses(reason, "needs a denoiser")
         return None if refuses else "it needs a denoiser, and does not refuse a score"

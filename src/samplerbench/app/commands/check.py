@@ -18,8 +18,11 @@ with
 - *contract*: promises that make its results comparable; see `verify.sampler_contract`.
 
 A sampler of another package declares no order. Its curve from 5 to 1 000 steps and its faults are
-printed; see `verify.peer_curves`. Settings may follow the name:
-`samplerbench check diffusers sampler.diffusers.scheduler=EulerDiscreteScheduler`.
+printed; see `verify.peer_curves`.
+
+Settings may follow the name, as in a job:
+`samplerbench check diffusers sampler.diffusers.scheduler=EulerDiscreteScheduler`, or
+`samplerbench check dataset=gaussian_mixture 'dataset.means=[[0,0],[3,1]]'`.
 
 Each fault is one line on standard error, and the exit status is 1.
 """
@@ -38,7 +41,7 @@ def main(words: list[str]) -> None:
         InvalidSetting: there is no such kind or member, or it cannot be built.
     """
     chosen = []
-    given = [word for word in words if word.startswith("sampler.")]
+    given = [word for word in words if "=" in word and _kind_of_setting(word) in groups()]
     for word in [word for word in words if word not in given] or member_files("sampler"):
         kind, equals, name = word.rpartition("=")
         kind = kind if equals else "sampler"
@@ -52,6 +55,16 @@ def main(words: list[str]) -> None:
             allowed = " or ".join(others) or allowed + similar(name, names)
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))
+    kinds = {kind for kind, _ in chosen}
+    for word in given:
+        kind = _kind_of_setting(word)
+        require(kind in kinds, "check", word, f"left out, or with {kind}=NAME")
     from samplerbench.app.commands.examine import examine  # slow: imports torch
 
     examine(chosen, given)
+
+
+def _kind_of_setting(word: str) -> str:
+    """The kind of dataset.means=…; empty for a member, dataset=gaussian_mixture."""
+    kind, dot, _ = word.partition("=")[0].partition(".")
+    return kind if dot else ""

@@ -19,8 +19,7 @@ from samplerbench.errors import similar
 #: The commands that parse their own words.
 COMMANDS = (
     *("list", "check", "cite", "score", "report", "sample", "design", "recommend"),
-    "export",
-    "cache",
+    *("export", "cache", "suite"),
 )
 #: The extra that installs a plugin of Hydra, by the plugin's name; see docs/cluster.md.
 PLUGINS = dict.fromkeys(("joblib", "submitit_local", "submitit_slurm"), "launchers")

@@ -19,7 +19,8 @@ and `denoiser` (oracle, or empirical) are as in a job. The other words are those
 `sampler`, `start`, `nfe` or `steps`, `final`, `law`, `seed`, each with its settings, and
 `grid.criterion` (paired, kl, spectrum), `grid.budget`, `grid.seed` and the other settings of
 grid=designed. `out` is a new file: .json for the levels (σ/α, the words for a job, and lists for
-diffusers), or .png, .pdf or .svg for a figure of the gains, here and on other data and denoisers.
+diffusers); .yaml for one design as a grid, for your conf/grid/; or .png, .pdf or .svg for a figure
+of the gains, here and on other data and denoisers.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ USED = (
 )
 GROUPS = ("sampler", "dataset", "schedule", "start", "grid")
 #: The suffixes of `out`: levels, or the figure of the gains.
-WRITTEN = (".json", ".png", ".pdf", ".svg")
+WRITTEN = (".json", ".yaml", ".png", ".pdf", ".svg")
 #: Those that a run has already.
 OF_RUN = ("dataset", "schedule", "denoiser", "law", "n_train")
 
@@ -56,8 +57,9 @@ def main(words: list[str]) -> None:
     runs, values = read_words("design", words, ("carry", "eta", "out", *USED), groups=GROUPS)
     require(len(runs) <= 1, "design", " ".join(runs), "at most one folder of a run")
     out = values.pop("out", None)
+    suffix = "" if out is None else Path(out).suffix
     if out is not None:
-        require(Path(out).suffix in WRITTEN, "out", out, f"a file of {', '.join(WRITTEN)}")
+        require(suffix in WRITTEN, "out", out, f"a file of {', '.join(WRITTEN)}")
         new_path(Path(out), "file")
     given = values.get("grid", "designed")
     require(given == "designed", "grid", given, "left out: this command designs it")
@@ -65,26 +67,31 @@ def main(words: list[str]) -> None:
         allowed = "left out: the run has it"
         require(key.partition(".")[0] not in OF_RUN, key, values[key], allowed)
     laws = [name for name in values.pop("carry", "").strip("[]").split(",") if name]
-    eta = values.pop("eta", "0.5")
+    eta = values.pop("eta", None)
     # slow: imports torch
     from samplerbench.app.config.compose import make_member
     from samplerbench.app.config.construct import convert
     from samplerbench.app.job.console import print_carried, print_designs
-    from samplerbench.bench.designing import DesignedGrid, carried, designed
-    from samplerbench.bench.exported_grids import exported
+    from samplerbench.bench.designing import DesignedGrid, carried, designed, require_carried
+    from samplerbench.bench.exported_grids import as_member, exported
 
-    strength = convert(eta, float, "eta")
+    strength = None if eta is None else convert(eta, float, "eta")
     sweep, cache = _sweep(Path(runs[0]) if runs else None, values)
     recipe = sweep.grid
     assert isinstance(recipe, DesignedGrid)
     others = {name: make_member("dataset", name, {}) for name in laws}
+    require_carried(sweep, others, strength)
+    if suffix == ".yaml":
+        count = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
+        allowed = f"a .json file: a .yaml file has one design, and there are {count}"
+        require(count == 1, "out", out, allowed)
     _, designs = designed(sweep, cache)
     print_designs(designs, console())
     elsewhere = carried(sweep, recipe, designs, others, strength)
     print_carried(elsewhere, console())
     if out is None:
         return
-    if Path(out).suffix != ".json":
+    if suffix not in (".json", ".yaml"):
         from samplerbench.figures.design_gain import design_gain  # slow: imports matplotlib
         from samplerbench.figures.style import save
 
@@ -94,7 +101,8 @@ def main(words: list[str]) -> None:
         return
     with whole_or_nothing(Path(out)) as path:
         records = [exported(design, sweep.schedule) for design in designs]
-        path.write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(records, indent=1, ensure_ascii=False)
+        path.write_text(as_member(designs[0]) if suffix == ".yaml" else text, encoding="utf-8")
 
 
 def _sweep(run: Path | None, words: Mapping[str, str]) -> Any:

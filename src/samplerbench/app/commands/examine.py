@@ -73,7 +73,7 @@ def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> Non
 
     Args:
         chosen: pairs of a kind and the name of a member of conf/KIND/, or of a class.
-        given: settings of samplers, "sampler.diffusers.scheduler=EulerDiscreteScheduler".
+        given: settings of members, "sampler.diffusers.scheduler=EulerDiscreteScheduler".
 
     Raises:
         InvalidSetting: there is no such kind or member, or it cannot be built.
@@ -244,7 +244,7 @@ def objects(kind: str, name: str, given: Sequence[str] = ()) -> list[Any]:
     Args:
         kind: of the member.
         name: of its yaml, or its class.
-        given: settings of samplers, as on the command line.
+        given: settings of members, as on the command line.
 
     Raises:
         InvalidSetting: there is no such kind or member, or it cannot be built.
@@ -254,7 +254,7 @@ def objects(kind: str, name: str, given: Sequence[str] = ()) -> list[Any]:
         return settings(name, given)
     with trust(name):
         try:
-            return [_object(kind, name)]
+            return [_object(kind, name, given)]
         except InvalidSetting:
             raise
         except Exception as error:  # its own code, or settings without a default
@@ -268,8 +268,8 @@ def trust(name: str) -> AbstractContextManager[None]:
     return trusting([*trusted_packages(), *([package] if package else [])])
 
 
-def _object(kind: str, name: str) -> Any:
-    node = _node(kind, name)
+def _object(kind: str, name: str, given: Sequence[str] = ()) -> Any:
+    node = _node(kind, name, given)
     if kind == "network":
         make: Any = partial(_network, node)
     elif kind == "objective":
@@ -284,10 +284,17 @@ def _object(kind: str, name: str) -> Any:
     return make
 
 
-def _node(kind: str, name: str) -> DictConfig:
-    """The settings of a member's yaml, or a class with its defaults."""
+def _node(kind: str, name: str, given: Sequence[str] = ()) -> DictConfig:
+    """The settings of a member's yaml with the given ones, or a class with its defaults."""
+    own = [word for word in given if word.startswith(f"{kind}.")]
     if "." not in name:
-        return member_node(kind, name)
+        if not own:
+            return member_node(kind, name)
+        several = "_target_" not in compose_config([])[0][kind]
+        chosen = compose_config([f"{kind}=[{name}]" if several else f"{kind}={name}", *own])[0]
+        node: DictConfig = chosen[kind][name] if several else chosen[kind]
+        return node
+    require(not own, "check", own[0] if own else "", "left out: a class has its own defaults")
     node = OmegaConf.create({"_target_": name})
     # a grid is a function of schedule and steps, or an object with settings
     if kind == "grid" and not inspect.isclass(trusted(name, kind)):
@@ -322,8 +329,9 @@ def settings(name: str, given: Sequence[str] = ()) -> list[Sampler]:
     path = member_files("sampler").get(name)
     if path is not None:
         node = read_member(path)
-        if given:
-            node = compose_config([f"sampler=[{name}]", *given])[0].sampler[name]
+        own = [word for word in given if word.startswith("sampler.")]
+        if own:
+            node = compose_config([f"sampler=[{name}]", *own])[0].sampler[name]
         grid = construct_grid(node, f"sampler.{name}")
         return grid if len(grid) == 1 else [grid[0], grid[-1]]
     module, _, class_name = name.rpartition(".")

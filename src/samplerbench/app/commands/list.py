@@ -11,9 +11,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omegaconf import DictConfig
 from rich.table import Table
 
-from samplerbench.app.config.construct import construct_grid, first_comment, read_member
+from samplerbench.app.config.construct import construct_grid, first_comment, read_member, trusted
 from samplerbench.app.config.folders import groups, member_files
 from samplerbench.app.terminal import console
 from samplerbench.errors import InvalidSetting, similar
@@ -68,13 +69,31 @@ def sampler_table(paths: dict[str, Path]) -> Table:
         # up to a full stop (not that of "et al."), a colon or a semicolon
         words = re.split(r"(?<=[a-zé)0-9])(?<!\bal)[.:;](?: |$)", first_comment(path))
         try:
-            row = declared(construct_grid(read_member(path), f"sampler.{name}")[0])
+            row = described(read_member(path), f"sampler.{name}")
         except InvalidSetting as error:
-            if not error.field.endswith(".needs"):
+            if error.field.rpartition(".")[2] != "needs":
                 raise
             row = "–", "–", f"{error.value}, not installed"
         table.add_row(name, words[0], *row, reference(path))
     return table
+
+
+def described(node: DictConfig, key: str) -> tuple[str, str, str]:
+    """Order, evaluations and needs of a member, in words.
+
+    The settings of a peer decide its order and its cost, `samplerbench check` measures them. So it
+    is not constructed: the import of its package can take a second.
+
+    Raises:
+        InvalidSetting: the member cannot be constructed, or a package is not installed.
+    """
+    from samplerbench.samplers.peers import Peer  # slow: imports torch
+
+    kind = trusted(node.get("_target_"), key)
+    if isinstance(kind, type) and issubclass(kind, Peer):
+        kind.installed()
+        return "–", "varies", "denoiser"
+    return declared(construct_grid(node, key)[0])
 
 
 def declared(sampler: Sampler) -> tuple[str, str, str]:

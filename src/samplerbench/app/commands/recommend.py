@@ -39,6 +39,7 @@ from samplerbench.app.config.compose import compose_config, member_node
 from samplerbench.app.config.construct import construct, convert
 from samplerbench.app.folder.runs import open_run
 from samplerbench.app.terminal import console
+from samplerbench.bench.rounding import counted
 from samplerbench.errors import require
 
 if TYPE_CHECKING:  # torch is slow to import
@@ -83,8 +84,8 @@ def main(words: list[str]) -> None:
     place = ["sample", folders[0]] if folders else [*law, "denoiser=[oracle]"]
     print(f"command: {shlex.join(['samplerbench', *place, *using(found, sweep, bool(folders))])}")
     print(
-        f"{found.raced} entrants, {len(found.refused)} could not run; {found.evaluations:,} "
-        f"evaluations of one state, {found.seconds:.0f} s"
+        f"{counted(found.raced, 'entrant')}, {len(found.refused)} could not run; "
+        f"{found.evaluations:,} evaluations of one state, {found.seconds:.0f} s"
     )
     if out is not None:
         with whole_or_nothing(out) as path:
@@ -160,8 +161,8 @@ def using(found: Recommendation, sweep: Sweep, is_run: bool) -> list[str]:
         grid = ["grid=custom", f"grid.ratios=[{listed}]"]
     if entrant.sampler.brings_levels or (is_run and entrant.grid == own_grid(sweep)):
         grid = []
-    start = [f"start={next(iter(sweep.starts))}"]
     if is_run:
+        start = [f"start={next(iter(sweep.starts))}"]
         end = [f"denoiser={next(iter(sweep.denoisers))}", f"steps={found.steps}"]
         return [
             f"sampler={entrant.name}",
@@ -172,7 +173,8 @@ def using(found: Recommendation, sweep: Sweep, is_run: bool) -> list[str]:
             "n=1000",
             "out=samples.npy",
         ]
-    return [f"sampler=[{entrant.name}]", *settings, *grid, f"steps=[{found.steps}]"]
+    start = [f"start=[{next(iter(sweep.starts))}]"]
+    return [f"sampler=[{entrant.name}]", *settings, *grid, *start, f"steps=[{found.steps}]"]
 
 
 def _levels(found: Recommendation) -> str:
@@ -181,16 +183,18 @@ def _levels(found: Recommendation) -> str:
 
 
 def _table(found: Recommendation) -> Table:
-    from samplerbench.bench.race import LAWS, PATHS
+    from samplerbench.bench.race import EXACT, LAWS, PATHS
 
+    law = EXACT if any(one.kind == EXACT for one in found.verdict.measured) else LAWS
+    title = "law, W₂" if law == EXACT else "law, squared energy"
     table = Table(box=None, pad_edge=False)
     table.add_column("sampler", overflow="fold", min_width=34)
-    for name in ("paths, rms / sd", "times", "p", "law, squared energy", "more", "p"):
+    for name in ("paths, rms / sd", "times", "p", title, "more", "p"):
         table.add_column(name)
     measured = found.verdict.measured
     for name in dict.fromkeys(one.standing.entrant.label for one in measured):
         cells = []
-        for kind in (PATHS, LAWS):
+        for kind in (PATHS, law):
             of_kind = (one for one in measured if one.kind == kind)
             own = next((one for one in of_kind if one.standing.entrant.label == name), None)
             cells += ["", "", ""] if own is None else list(found.cells(own))

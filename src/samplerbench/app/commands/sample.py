@@ -243,7 +243,8 @@ def report(
 
     name = sampler_name(cell.sampler, settings_text(cell.settings))
     where = f"{name}, N={cell.steps}, {cell.denoiser} score, {cell.start} start"
-    yield f"{where}: {request.n:,} samples, NFE {cost.nfe}, {cost.seconds:.1f} s"
+    rounds = "" if cost.rounds == cost.nfe else f" in {cost.rounds} sequential rounds"
+    yield f"{where}: {request.n:,} samples, NFE {cost.nfe}{rounds}, {cost.seconds:.1f} s"
     yield f"samples: {request.out}, shape {shape_of(sweep, cell, request.every)}"
     if request.every is not None:
         yield "         the first axis is the number of steps; its last entry has the samples"

@@ -27,15 +27,21 @@ if TYPE_CHECKING:
     from samplerbench.samplers.base import Sampler
 
 
-def _fidelity(quick: Any, notebook: Any, *, _root_: DictConfig) -> Any:
-    """One of two settings of an experiment, by the key `fidelity`."""
-    settings = {"quick": quick, "notebook": notebook}
+def _in_conf(name: str) -> str:
+    """The path of a file that is installed with the yaml files."""
+    return str(conf_directory() / name)
+
+
+def _fidelity(quick: Any, source: Any, *, _root_: DictConfig) -> Any:
+    """One of two settings of an experiment, by the key `fidelity`: ours, or that of its source."""
+    settings = {"quick": quick, "notebook": source, "paper": source}
     if _root_.fidelity not in settings:
         raise InvalidSetting("fidelity", _root_.fidelity, f"one of {', '.join(settings)}")
     return settings[_root_.fidelity]
 
 
 OmegaConf.register_new_resolver("samplerbench.run_name", run_name, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("samplerbench.conf", _in_conf, replace=True)
 OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 

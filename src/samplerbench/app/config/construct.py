@@ -141,9 +141,10 @@ def construct_grid(node: DictConfig, key: str) -> list[Any]:
         _call({**plain, **dict(zip(lists, combination, strict=True))}, key, {})
         for combination in product(*lists.values())
     ]
-    for name, value in lists.items():
-        if len({getattr(member, name, None) for member in members}) < len(value):
-            raise InvalidSetting(f"{key}.{name}", value, "a list without repetitions")
+    if any(one in members[:place] for place, one in enumerate(members)):
+        values_of = {n: {getattr(one, n, None) for one in members} for n in lists}
+        name = min(lists, key=lambda n: len(values_of[n]) - len(lists[n]))
+        raise InvalidSetting(f"{key}.{name}", lists[name], "a list without repetitions")
     return members
 
 

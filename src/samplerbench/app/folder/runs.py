@@ -38,6 +38,11 @@ State = Literal["running", "finished", "failed", "interrupted"]
 CONFIG, STATUS, ABOUT, CHECKPOINTS = "config.yaml", "status.json", "run.json", "checkpoints"
 
 
+def weights_folder(training: str) -> str:
+    """The folder of the weights of a training in the folder of a run: of `learned`, or a guide."""
+    return CHECKPOINTS if training == "learned" else f"{CHECKPOINTS}/{training}"
+
+
 @dataclass(frozen=True)
 class StoredRun:
     """The content of a run's folder.

@@ -26,7 +26,17 @@ from samplerbench.training.pretrained import Pretrained, pretrained
 
 CACHE = ("on", "off", "refresh")
 LAWS = (None, "gaussian_twin")
-DENOISERS = ("learned", "empirical", "oracle", "guided", "corrupted", "pretrained")
+DENOISERS = (
+    "learned",
+    "empirical",
+    "oracle",
+    "guided",
+    "autoguided",
+    "corrupted",
+    "pretrained",
+)
+#: What `guided`, `autoguided` and `corrupted` alter.
+ALTERED = ("oracle", "learned")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 #: The numbers of points that are drawn from a part of the data, by key.
 SIZES = {"n_train": "train", "n_validation": "validation", "n_reference": "evaluation"}

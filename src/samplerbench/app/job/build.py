@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig
 
 from samplerbench.app.config.compose import check_keys
 from samplerbench.app.config.construct import construct, construct_grid, convert
+from samplerbench.app.config.folders import member_files
 from samplerbench.app.config.groups import chosen_members, chosen_nodes, is_typed
 from samplerbench.app.config.numbers import whole_number, whole_numbers
 from samplerbench.app.job.basis import (
@@ -29,30 +29,24 @@ from samplerbench.app.job.basis import (
     noised_law,
     processor_count,
 )
+from samplerbench.app.job.denoisers import build_trainings, make_origin, scores_of
+from samplerbench.app.job.racing import NOT_RACED, named_grids, racing_grids
 from samplerbench.app.job.refusals import check
 from samplerbench.app.job.scenes import scene
-from samplerbench.app.job.training import (
-    PARTS,
-    Training,
-    build_training,
-    training_identities,
-    training_keys,
-)
-from samplerbench.bench.best_grids import EACH_BEST
+from samplerbench.app.job.training import PARTS, Training, training_keys
+from samplerbench.bench.best_grids import EACH_BEST, require_choices
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
-from samplerbench.bench.cell import Labels, Origin
+from samplerbench.bench.cell import Labels
 from samplerbench.bench.chains import require_chains
+from samplerbench.bench.design import DESIGNED
 from samplerbench.bench.designing import DesignedGrid
 from samplerbench.bench.floor_free import FloorFree
 from samplerbench.bench.sweep import Sweep, recall_nothing
-from samplerbench.core.cuda_graphs import Graphed
-from samplerbench.core.models import Corrupted, Denoiser, Guided, Score
-from samplerbench.datasets.base import Dataset, finite
-from samplerbench.datasets.empirical import Empirical
+from samplerbench.core.models import Denoiser
+from samplerbench.datasets.base import finite
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.figures.common import Look
-from samplerbench.identity import identity
 from samplerbench.logs.base import Logger
 from samplerbench.metrics.base import Metric, OutputLawMetric
 
@@ -68,7 +62,7 @@ class Job:
         sweep: the grid of cells; its learned denoiser, if any, is not trained yet.
         budget: the error budget of the sweep, or None.
         floor_free: what the floor hides, or None; budgets and metrics without a floor show it.
-        training: trains the sweep's learned denoiser; None if there is none.
+        trainings: of the sweep's learned denoiser, `learned`, and of its guides, see `denoisers`.
         pictures: by name; each is possible for this job.
         logger: the logger of the run.
         cache: of models and values, or None.
@@ -76,15 +70,15 @@ class Job:
         chains: the number of chains of each Langevin sampler to examine, or 0.
         config: the resolved config, plain values only.
         look: of figures.
-        each_best: whether every sampler runs on the grid that is best for it; they are chosen once
-            the denoiser is trained.
+        grids: names of grids, or `EACH_BEST`: every sampler runs on the best of them for it, which
+            is chosen once the denoiser is trained; empty if all run on the grid of the sweep.
         all_rows: the numbers of points that are all that a finite data set has, by key.
     """
 
     sweep: Sweep
     budget: Budget | None
     floor_free: FloorFree | None
-    training: Training | None
+    trainings: Mapping[str, Training]
     pictures: Mapping[str, Picture]
     logger: Logger
     cache: Cache | None
@@ -92,8 +86,13 @@ class Job:
     chains: int
     config: dict[str, Any]
     look: Look = field(default_factory=Look)
-    each_best: bool = False
+    grids: tuple[str, ...] = ()
     all_rows: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def training(self) -> Training | None:
+        """The training of the learned denoiser, if there is one."""
+        return self.trainings.get("learned")
 
 
 def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
@@ -114,7 +113,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         and len(config.denoiser) == 0
     )
     scores = [] if wants_none else chosen_denoisers(config)
-    sweep, training = assemble(base, scores, run=run, cache=cache)
+    sweep, trainings = assemble(base, scores, run=run, cache=cache)
     # some pictures need no samplers or metrics: they show data or scores
     chains = chosen_chains(config, sweep)
     for key, chosen in (("metric", sweep.metrics), ("sampler", sweep.samplers)):
@@ -129,7 +128,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     require(not (pictures and unseen), "picture", ", ".join(pictures), allowed)
     for name, picture in pictures.items():
         plain = replace(sweep, own_grids=())  # they may need a model that is not trained yet
-        reason = picture.why_incompatible(scene(plain, training))
+        reason = picture.why_incompatible(scene(plain, trainings.get("learned")))
         if reason is not None:
             raise InvalidSetting("picture", name, f"another one: {reason}")
     wanted = convert(config.wanted, float, "wanted")
@@ -138,15 +137,15 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     floor_free = convert(config.get("floor_free", False), bool, "floor_free") and budget is None
     with_floor = not all(isinstance(one, OutputLawMetric) for one in sweep.metrics.values())
     used = {
-        "n_train": training is not None or "empirical" in scores,
-        "n_validation": training is not None,
+        "n_train": len(trainings) > 0 or "empirical" in scores,
+        "n_validation": len(trainings) > 0,
         "n_reference": len(sweep.reference) > 0,
     }
     return Job(
         sweep,
         budget,
         FloorFree(sweep) if floor_free and with_floor else None,
-        training,
+        trainings,
         pictures,
         logger,
         cache,
@@ -154,7 +153,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
         chains,
         base.plain,
         chosen_look(config),
-        chosen_each_best(config, sweep),
+        chosen_grids(config, sweep),
         {key: n for key, n in base.reduced.items() if used[key]},
     )
 
@@ -171,8 +170,8 @@ def with_sweep(job: Job, sweep: Sweep) -> Job:
 
 def assemble(
     base: Basis, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
-) -> tuple[Sweep, Training | None]:
-    """The sweep of a config, for the command and the library, and the training of its denoiser.
+) -> tuple[Sweep, dict[str, Training]]:
+    """The sweep of a config, for the command and the library, and the trainings of its denoisers.
 
     Raises:
         InvalidSetting: it names the key, its value and what is allowed.
@@ -193,10 +192,10 @@ def assemble(
     if any(isinstance(metric, Metric) for metric in metrics.values()):  # others use no points
         law, m = truth or base.dataset, base.plain["n_reference"]
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
-    training = build_training(base) if "learned" in scores else None
+    trainings = build_trainings(base, scores)
     denoisers, kinds = {}, {}
     for kind in scores:
-        for name, score in scores_of(base, kind, training).items():
+        for name, score in scores_of(base, kind, trainings).items():
             denoisers[name], kinds[name] = score, kind
     workers = whole_number(config, "workers") if config.workers is not None else processor_count()
     sweep = Sweep(
@@ -221,7 +220,7 @@ def assemble(
         repetitions=whole_number(config, "repetitions"),
         floor_repetitions=whole_number(config, "floor_repetitions"),
         origins={
-            name: make_origin(base, kinds[name], score, training)
+            name: make_origin(base, kinds[name], score, trainings)
             for name, score in denoisers.items()
         },
         block=chosen_block(config, base.dataset.event_shape),
@@ -231,114 +230,7 @@ def assemble(
         labels=make_labels(base, run, f" + {noise:g}·ε" if truth else ""),
         **seeds,
     )
-    return sweep, training
-
-
-def scores_of(base: Basis, kind: str, training: Training | None) -> dict[str, Score]:
-    """The denoisers of one of `DENOISERS` by name: several if its setting is a list."""
-    key = {"guided": "guidance", "corrupted": "corruption.amplitude"}.get(kind)
-    if key is None:
-        return {kind: chosen_denoiser(base, kind, training)}
-    node = OmegaConf.select(base.config, key)
-    values = list(node) if isinstance(node, ListConfig) else [node]
-    require(len(values) > 0, key, values, "a number, or a list of numbers")
-    numbers = [convert(value, float, key) for value in values]
-    require(len(set(numbers)) == len(numbers), key, values, "different numbers")
-    short = {value: f"{value:g}" for value in numbers}
-    if len(set(short.values())) < len(numbers):  # equal in six digits
-        short = {value: repr(value) for value in numbers}
-    names = [f"{kind} {short[value]}" if len(numbers) > 1 else kind for value in numbers]
-    return {
-        name: chosen_denoiser(base, kind, training, value)
-        for name, value in zip(names, numbers, strict=True)
-    }
-
-
-def chosen_denoiser(
-    base: Basis, name: str, training: Training | None, value: float = math.nan
-) -> Score:
-    """One of `DENOISERS`, on the job's device; the learned one is not trained yet.
-
-    Args:
-        base: of the job.
-        name: of the kind.
-        training: of the learned one.
-        value: γ of the guided one, or ε of the corrupted one.
-    """
-    score: Score
-    if name == "learned":
-        assert training is not None
-        score = training.objective.model
-    elif name == "empirical":
-        n, seed = base.plain["n_train"], base.seeds["data_seed"]
-        points = finite(base.dataset.draws(n, "train", seed), "dataset")
-        score = Empirical(points).oracle(base.schedule).to(base.device)
-    elif name == "pretrained":
-        assert base.model is not None
-        score = base.model.to(base.device)
-    elif name == "guided":
-        score = guided(base, value).to(base.device)
-    elif name == "corrupted":
-        exact = exact_denoiser(base, "dataset", base.dataset)
-        settings = {key: str(base.config.corruption[key]) for key in ("profile", "direction")}
-        cut = convert(base.config.corruption.cut, float, "corruption.cut")
-        score = Corrupted(exact, value, cut=cut, **settings).to(base.device)
-        across = settings["direction"] == "across"
-        dim = base.dataset.dim
-        require(
-            not across or dim % 2 == 0, "corruption.direction", "across", f"along: dim={dim} is odd"
-        )
-    else:
-        oracle = base.dataset.exact_score(base.schedule)
-        if oracle is None:
-            reason = f"learned or empirical: {base.choices.get('dataset')} has no exact denoiser"
-            raise InvalidSetting("denoiser", name, reason)
-        score = oracle.to(base.device)
-    if not convert(base.config.graphs, bool, "graphs"):
-        return score
-    cuda = base.device.type == "cuda"
-    require(cuda, "graphs", True, "false: CUDA graphs need device=cuda")
-    return Graphed(score) if isinstance(score, Denoiser) else score
-
-
-def exact_denoiser(base: Basis, key: str, law: Dataset) -> Denoiser:
-    """The exact denoiser of a law, or an error that names its key."""
-    oracle = law.oracle(base.schedule)
-    if oracle is None:
-        raise InvalidSetting(key, type(law).__name__, "one with an exact denoiser")
-    return oracle
-
-
-def guided(base: Basis, weight: float) -> Guided:
-    """The exact denoiser of the data, guided by that of another data set."""
-    config, allowed = base.config, "a data set, such as +dataset@guide=gaussian_spectrum"
-    require(config.get("guide") is not None, "guide", None, allowed)
-    # twins are in bases of their own, in which the two cannot be mixed
-    require(config.get("law") is None, "law", config.get("law"), "null with denoiser=guided")
-    guide: Dataset = construct(config.guide, "guide")
-    dim = base.dataset.dim
-    require(guide.dim == dim, "guide.dim", guide.dim, f"{dim}, as the data's")
-    model, other = (
-        exact_denoiser(base, key, law) for key, law in (("dataset", base.dataset), ("guide", guide))
-    )
-    return Guided(model, other, weight)
-
-
-def make_origin(base: Basis, name: str, score: Score, training: Training | None) -> Origin:
-    """The origin of one of `DENOISERS`, for identities."""
-    n = base.plain["n_train"]
-    if name == "learned":
-        assert training is not None
-        return Origin(name, *training_identities(base, training))
-    if name == "empirical":
-        return Origin(name, identity(score), identity(n))
-    if name in ("guided", "corrupted"):
-        return Origin(name, identity(score), identity(score))
-    if name == "pretrained":
-        assert base.model is not None
-        weights = identity([base.model.digest(), version("diffusers")])
-        return Origin(name, weights, weights)
-    return Origin(name)
+    return sweep, trainings
 
 
 def make_labels(base: Basis, run: str, noise: str) -> Labels:
@@ -359,18 +251,23 @@ def make_labels(base: Basis, run: str, noise: str) -> Labels:
     )
 
 
-def chosen_each_best(config: DictConfig, sweep: Sweep) -> bool:
-    """Whether every sampler runs on the grid that is best for it."""
+def chosen_grids(config: DictConfig, sweep: Sweep) -> tuple[str, ...]:
+    """The names of the grids from which each sampler gets its best; none if all have one grid."""
     value = config.get("grids")
-    require(value in (None, EACH_BEST), "grids", value, f"null or {EACH_BEST}")
     if value is None:
-        return False
+        return ()
+    names = (value,) if isinstance(value, str) else tuple(map(str, value))
+    known = [*(name for name in member_files("grid") if name not in NOT_RACED), DESIGNED]
+    good = names == (EACH_BEST,) or (0 < len(names) == len({*names}) and {*names} <= {*known})
+    allowed = f"null, {EACH_BEST}, or a list of grids, each once, of {', '.join(known)}"
+    require(good and names != (DESIGNED,), "grids", value, allowed)
     allowed = "null beside grid=designed: the best grid may be a designed one in any case"
     require(not isinstance(sweep.grid, DesignedGrid), "grids", value, allowed)
     first = next(iter(sweep.denoisers.values()), None)
     allowed = "null here: it compares grids by runs of the first denoiser, and there is none"
     require(isinstance(first, Denoiser), "grids", value, allowed)
-    return True
+    require_choices(sweep, racing_grids(sweep, named_grids(names)))
+    return names
 
 
 def chosen_budget(config: DictConfig, sweep: Sweep) -> Budget | None:

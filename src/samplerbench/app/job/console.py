@@ -71,6 +71,9 @@ def print_cells(
             of = f"the law of the output against that of the data, {how}"
             if used.needs == "paths":
                 of = f"an upper bound of the divergence of the law of the output, {how}"
+            if used.needs == "log_z":
+                of = f"ln of the estimate − ln Z by n = {first['n_samples']:,} samples; "
+                of += "value ± half of the 95 % interval"
         if "final" in cells and set(cells["final"]) == {"none"}:
             of += "; final=none"
         out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
@@ -107,14 +110,13 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
     keys = ["start", "denoiser", "sampler", "eta", "sampler_settings"]
     ordered = cells.sort_values(keys, ascending=[False, True, True, True, True])
     fewer = unit == "NFE" and bool((cells["nfe"] != cells["steps"]).any())
-    lines = []
+    lines, metric = [], str(cells["metric"].iloc[0])
     for key, line in ordered.groupby(keys, dropna=False, sort=False):
         start, denoiser, sampler, _, settings = cast(tuple[str, str, str, float, str], key)
         found = {
-            count: distance(mean, upper - mean)
-            + (f" ({nfe})" if unit == "NFE" and nfe != count else "")
-            for count, mean, upper, nfe in zip(
-                line["steps"], line["mean"], line["upper"], line["nfe"], strict=True
+            count: distance(mean, upper - mean, metric) + _evaluations(unit, count, nfe, rounds)
+            for count, mean, upper, nfe, rounds in zip(
+                *(line[name] for name in ("steps", "mean", "upper", "nfe", "rounds")), strict=True
             )
         }
         lines.append(((start, denoiser, sampler_name(sampler, settings)), found))
@@ -125,6 +127,15 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
             "(in brackets: the number of evaluations, if it is below the bound; one more step "
             "would exceed the bound)"
         )
+    if (cells["rounds"] != cells["nfe"]).any():
+        out.print("(20 in 5: 20 evaluations, in 5 sequential rounds of parallel ones)")
+
+
+def _evaluations(unit: str, count: int, nfe: int, rounds: int) -> str:
+    """The evaluations of a cell in brackets, if the title of its column does not tell them."""
+    if rounds != nfe:
+        return f" ({nfe} in {rounds})"
+    return f" ({nfe})" if unit == "NFE" and nfe != count else ""
 
 
 def _print_grid(
@@ -274,7 +285,8 @@ def print_claims(
         steps = int(cells["steps"].max())
         ranked = metrics[str(metric)].smaller_is_better
         if not ranked:
-            text = f"{metric}: no ranking, since a smaller value is not better: see its floor"
+            text = f"{metric}: no ranking, since a smaller value is not better"
+            text += ": see its floor" if len(cells) < len(ok) else ""
             out.print(text, markup=False)
         for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
             group = group[~pd.MultiIndex.from_frame(group[_CHAINS]).isin(list(unmixed))]
@@ -365,13 +377,15 @@ def print_designs(designs: Sequence[Designed], out: Console) -> None:
     for one in designs:
         levels = ", ".join(f"{ratio:.4g}" for ratio in one.ratios)
         out.print(f"σ/α, {one.name}, {one.grid}: {levels}", markup=False, soft_wrap=True)
+    spent = sum(one.evaluations for one in designs)
+    out.print(f"cost: {spent:,} evaluations of the {first.denoiser} denoiser, one state each")
 
 
 def print_carried(lines: Sequence[Carried], out: Console) -> None:
     """Where a design was made for something else: whether it is better there."""
     if not lines:
         return
-    out.print("how far the designs carry: each one on something that it was not made for")
+    out.print("how far the designs carry: each better one on something that it was not made for")
     table = Table(box=None, pad_edge=False)
     table.add_column("designed for", overflow="fold")
     table.add_column("run with", overflow="fold")
@@ -409,7 +423,8 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
             f"{values['effective_sample_size']:.0f} of {states:,.0f} states, "
             f"split R̂ {_r_hat(values['split_r_hat'])}"
             + ("" if values["split_r_hat"] <= MIXED else " (not mixed)")
-            + _errors_text(values),
+            + _errors_text(values)
+            + _cost_text(values),
             markup=False,
         )
 
@@ -452,6 +467,16 @@ def _errors_text(values: Mapping[str, float]) -> str:
             f"of the sd {100 * values['sd_error']:.0f} %"
         )
     return ""
+
+
+def _cost_text(values: Mapping[str, float]) -> str:
+    """The evaluations until the second moments are right; empty without known moments."""
+    needed = values.get("evaluations_to_moments")
+    if needed is None:
+        return ""
+    if math.isnan(needed):
+        return "; its second moments are not right (b² < .01) within one chain"
+    return f"; second moments right (b² < .01) after {needed:,.0f} evaluations of one chain"
 
 
 def print_budget(out: Console, lines: pd.DataFrame) -> None:

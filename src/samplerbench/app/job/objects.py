@@ -17,13 +17,16 @@ from samplerbench.app.config.construct import trusting
 from samplerbench.app.folder.runs import open_run
 from samplerbench.app.job.basis import Basis, make_basis
 from samplerbench.app.job.build import assemble
+from samplerbench.app.job.denoisers import make_origin, scores_of
 from samplerbench.app.job.rebuild import rebuild
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import scene
 from samplerbench.bench.budget.mismatch import mismatch
+from samplerbench.bench.cell import Origin
 from samplerbench.bench.designing import designed
 from samplerbench.bench.fitting import fitted
 from samplerbench.bench.sweep import Sweep
+from samplerbench.core.models import Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require, warn
@@ -35,7 +38,7 @@ UNUSED = frozenset(
     {
         *("dataset", "law", "denoiser", "model", "clip_x0", "budget", "chains", "picture"),
         *("logger", "cache", "cache_dir", "wanted", "sweeper_metric", "trusted", "debug"),
-        *("experiment", "guide", "guidance", "corruption", "floor_free"),
+        *("experiment", "guide", "guidance", "altered", "worse", "corruption", "floor_free"),
     }
 )
 
@@ -74,8 +77,8 @@ def trained_sweep(
         allowed = "left out: a training does not use it"
         require(key.partition(".")[0] not in unused, key, value, allowed)
     base = _basis(*compose_config(words, settings), dataset, schedule, settings)
-    sweep, training = assemble(base, ["learned", *_exact(base)])
-    assert training is not None
+    sweep, trainings = assemble(base, ["learned", *_exact(base)])
+    training = trainings["learned"]
     # samplers and metrics are not known yet; a later sweep checks them
     check(replace(sweep, samplers=[], metrics={}))
     warn_of_mismatch(sweep)
@@ -88,7 +91,7 @@ def trained_sweep(
             log=lambda losses: advance(losses[-1][0]),
             device=sweep.device,
             progress=False,
-            training_id=sweep.origins["learned"].id,
+            training_id=training.id,
         )
         losses = pd.read_csv(Path(folder) / LOSSES)
     denoisers = {**sweep.denoisers, "learned": model.to(sweep.device)}
@@ -114,13 +117,26 @@ def stored_sweep(
     return _identified(job.sweep), losses, run.table()
 
 
+def altered_denoiser(sweep: Sweep, kind: str) -> tuple[Score, Origin]:
+    """`corrupted` or `autoguided` by name, of the exact denoiser, with the settings of the config.
+
+    Raises:
+        InvalidSetting: the law of the data is not known, or has no such denoiser.
+    """
+    config, chosen = compose_config([])
+    names = {**chosen, "dataset": sweep.labels.dataset}
+    base = replace(make_basis(config, names, sweep.dataset, sweep.schedule), device=sweep.device)
+    ((_, score),) = scores_of(base, kind, {}).items()
+    return score, make_origin(base, kind, score, {})
+
+
 def _identified(sweep: Sweep) -> Sweep:
-    """The sweep with its learned model identified by its current weights."""
-    if "learned" not in sweep.origins:
-        return sweep
-    now = identity_of_model(sweep.denoisers["learned"])
-    learned = replace(sweep.origins["learned"], content=now)
-    return replace(sweep, origins={**sweep.origins, "learned": learned})
+    """The sweep with its networks identified by their current weights, which may be changed."""
+    origins = dict(sweep.origins)
+    for name, model in sweep.denoisers.items():
+        if name in origins and next(model.parameters(), None) is not None:
+            origins[name] = replace(origins[name], content=identity_of_model(model))
+    return replace(sweep, origins=origins)
 
 
 def _basis(

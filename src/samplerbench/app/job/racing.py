@@ -12,8 +12,9 @@ from typing import Any
 
 from samplerbench.app.config.compose import make_member, sampler_settings
 from samplerbench.app.config.folders import member_files
+from samplerbench.bench.best_grids import EACH_BEST
 from samplerbench.bench.cache import Cache
-from samplerbench.bench.course import ITS_OWN, Course, Refusal
+from samplerbench.bench.course import ITS_OWN, Course, Entrant, Refusal
 from samplerbench.bench.design import DESIGNED
 from samplerbench.bench.fitting import fitted
 from samplerbench.bench.race import Size, race, run_count
@@ -78,6 +79,11 @@ def racing_grids(sweep: Sweep, names: Sequence[str] | None = None) -> dict[str, 
         if grid is not None:
             found[name] = grid
     return found
+
+
+def named_grids(grids: Sequence[str]) -> list[str] | None:
+    """The names among the values of the key `grids`; None for all members."""
+    return None if EACH_BEST in grids else [name for name in grids if name != DESIGNED]
 
 
 def _unless_missing(make: Callable[[], Any], named: bool) -> Any:
@@ -152,15 +158,7 @@ def recommended(
     if not entrants:
         reason = refused[0].reason if refused else "there is no sampler"
         raise InvalidSetting("nfe", nfe, f"enough for a sampler on one of the grids: {reason}")
-    default = next(
-        (
-            one
-            for _, sampler in sweep.samplers[:1]
-            for one in entrants
-            if one.sampler == sampler and one.grid in (own_grid(sweep), ITS_OWN)
-        ),
-        None,
-    )
+    default = _default(course, entrants, nfe)
     size = Size.of(sweep.dataset.dim)
     done = count(1)
     with progress(run_count(entrants, size)) as advance:
@@ -169,3 +167,18 @@ def recommended(
     return Recommendation(
         nfe, verdict, default, refused, len(entrants), course.evaluations + spent, seconds
     )
+
+
+def _default(course: Course, entrants: Sequence[Entrant], nfe: int) -> Entrant | None:
+    """The first sampler on the grid of the sweep, also if it does not race; None: it cannot run."""
+    sweep = course.sweep
+    name = own_grid(sweep)
+    for sampler in sweep.samplers[:1]:
+        for one in entrants:
+            if one.sampler == sampler[1] and one.grid in (name, ITS_OWN):
+                return one
+        ready, _, _ = fitted_grids(sweep, {name: sweep.grid})
+        found, _ = course.entrants([sampler], ready, nfe)
+        if found and not (found[0].sampler.stochastic and course.why_no_laws):
+            return found[0]
+    return None

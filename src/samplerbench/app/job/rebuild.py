@@ -9,8 +9,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from samplerbench.app.folder.runs import CHECKPOINTS, StoredRun
+from samplerbench.app.folder.runs import StoredRun, weights_folder
 from samplerbench.app.job.build import Job, build, with_sweep
+from samplerbench.app.job.denoisers import GRIDS, altered_origin
 from samplerbench.bench.best_grids import CHOICES, read, with_best
 from samplerbench.bench.cell import Origin
 from samplerbench.bench.designing import (
@@ -31,8 +32,8 @@ from samplerbench.training.weights import WEIGHTS, load, training_of
 def rebuild(run: StoredRun, **changes: Any) -> Job:
     """The job of a run, its learned denoiser with the trained weights.
 
-    If code or data have changed since the training, the learned denoiser keeps the identity of the
-    training that made its weights.
+    If code or data have changed since a training, its denoisers keep the identity of the training
+    that made their weights.
 
     Args:
         run: a result of `open_run`.
@@ -46,30 +47,54 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
     # only a running job opens a log, and the package of the log may be missing here
     config.logger = {"_target_": "samplerbench.logs.base.NoLogger"}
     config.cache = "off"
+    given = config.get("weights") is not None
+    config.weights = None  # the run has a copy
     try:
         job = build(config, run.choices, run.name)
     except OmegaConfBaseException as error:  # the run's version did not have one of the keys
         allowed = f"a complete run of this version ({first_line(error)})"
         raise InvalidSetting("run", run.directory, allowed) from error
-    if job.training is not None:
-        model = job.training.objective.model
-        path = run.directory / CHECKPOINTS / WEIGHTS
+    if job.trainings:
+        job = _with_weights(run, job, given)
+    if isinstance(job.sweep.grid, FittedGrid):
+        job = with_sweep(job, _with_grid(run, job.sweep))
+    if isinstance(job.sweep.grid, DesignedGrid):
+        return with_sweep(job, _with_designs(run, job.sweep))
+    return with_sweep(job, _with_choices(run, job.sweep)) if job.grids else job
+
+
+def _with_weights(run: StoredRun, job: Job, given: bool) -> Job:
+    """The job with the weights of the run, and with the identities of the trainings behind them.
+
+    Args:
+        run: the run.
+        job: its job, not trained.
+        given: whether its learned denoiser had the weights of a file.
+    """
+    made_by = {}
+    for name, training in job.trainings.items():
+        model, path = training.objective.model, run.directory / weights_folder(name) / WEIGHTS
         try:
             load(model, path)
         except Exception as error:  # the file may have any content
             allowed = f"one with the weights of its own network ({kind_and_line(error)})"
             raise InvalidSetting("run", path, allowed) from error
         model.to(job.sweep.device)
-        made_by = training_of(path) or identity_of_model(model)
-        if made_by != job.sweep.origins["learned"].id:
-            learned = Origin("learned", made_by, made_by)
-            sweep = replace(job.sweep, origins={**job.sweep.origins, "learned": learned})
-            job = with_sweep(job, sweep)
-    if isinstance(job.sweep.grid, FittedGrid):
-        job = with_sweep(job, _with_grid(run, job.sweep))
-    if isinstance(job.sweep.grid, DesignedGrid):
-        return with_sweep(job, _with_designs(run, job.sweep))
-    return with_sweep(job, _with_choices(run, job.sweep)) if job.each_best else job
+        found = ("" if given and name == "learned" else training_of(path)) or identity_of_model(
+            model
+        )
+        same = found == training.id
+        made_by[name] = (training.id, training.recipe) if same else (found, found)
+    if all(ids[0] == job.trainings[name].id for name, ids in made_by.items()):
+        return job
+    origins = dict(job.sweep.origins)
+    for name, origin in origins.items():
+        if origin.kind == "learned":
+            origins[name] = Origin(origin.kind, *made_by["learned"])
+        elif origin.kind in GRIDS and job.config.get("altered") == "learned":
+            score = job.sweep.denoisers[name]
+            origins[name] = altered_origin(origin.kind, score, made_by)
+    return with_sweep(job, replace(job.sweep, origins=origins))
 
 
 def _with_choices(run: StoredRun, sweep: Sweep) -> Sweep:

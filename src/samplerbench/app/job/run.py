@@ -25,19 +25,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from samplerbench.app.folder.claim import amend, claim, write_status
-from samplerbench.app.folder.runs import CHECKPOINTS, State
+from samplerbench.app.folder.runs import State, weights_folder
 from samplerbench.app.job.build import Job, build, with_sweep
 from samplerbench.app.job.console import print_designs
-from samplerbench.app.job.racing import fitted_grids, racing_grids
+from samplerbench.app.job.racing import fitted_grids, named_grids, racing_grids
 from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
 from samplerbench.app.job.training import Training
 from samplerbench.app.terminal import console, shown
-from samplerbench.bench.best_grids import CHOICES, chosen, with_best, written
+from samplerbench.bench.best_grids import CHOICES, EACH_BEST, Best, chosen, with_best, written
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
 from samplerbench.bench.chains import chain_cells, diagnose, diagnostic_names
+from samplerbench.bench.design import DESIGNED
 from samplerbench.bench.designing import DESIGNS, DesignedGrid, designed, to_json
 from samplerbench.bench.fitting import TABLE, fitted
 from samplerbench.bench.scene import Scene
@@ -47,7 +48,7 @@ from samplerbench.core.fitted_grids import FittedGrid
 from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_line, require
 from samplerbench.figures.common import looking
 from samplerbench.files import set_aside, write_atomically
-from samplerbench.logs.base import Log, RunInfo, run_name
+from samplerbench.logs.base import Log, NoLog, RunInfo, run_name
 from samplerbench.memory import keep_freed_memory
 from samplerbench.samplers.peers import Peer
 from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, check_losses, load
@@ -190,13 +191,13 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
         out.print(f"data:   {sizes}: all rows of these parts of the data set", markup=False)
     for line in [*mismatch(job.sweep).lines, *known_of_peers(job.sweep)]:
         out.print(line, markup=False)
-    if job.training is not None:
-        view = fit(job, job.training, view, directory, log, out)
+    for name in job.trainings:
+        view = fit(job, name, view, directory, log, out)
     if isinstance(job.sweep.grid, FittedGrid):
         job = fit_grid(job, directory, out)
         showing = replace(showing, job=job)
         view = replace(view, grid=job.sweep.path_grid)
-    if job.each_best:
+    if job.grids:
         job = choose_grids(job, directory, out)
         showing = replace(showing, job=job)
         view = replace(view, own_grids=job.sweep.own_grids)
@@ -226,7 +227,7 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
 
 def known_id(job: Job) -> str:
     """The identity of the sweep; empty before its grids are fitted and chosen."""
-    waits = job.each_best or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
+    waits = bool(job.grids) or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
     return "" if waits else job.sweep.books.sweep_id
 
 
@@ -243,19 +244,26 @@ def fit_grid(job: Job, directory: Path, out: Console) -> Job:
 
 def choose_grids(job: Job, directory: Path, out: Console) -> Job:
     """The job with every sampler on the grid that is best for it; the run keeps the choices."""
-    candidates, _, missing = fitted_grids(job.sweep, racing_grids(job.sweep), job.cache)
-    for one in missing:
-        out.print(f"grids: without {one.label}: {one.reason}", markup=False)
-    choices = chosen(
-        job.sweep,
-        candidates,
-        job.cache,
-        lambda best: out.print(f"grid of {best.line}", markup=False),
-    )
+    choices = chosen_grids(job, out)
     write_atomically(directory / CHOICES, written(choices))
     sweep = with_best(job.sweep, choices)
     amend(directory, {"sweep_id": sweep.books.sweep_id})
     return with_sweep(job, sweep)
+
+
+def chosen_grids(job: Job, out: Console) -> list[Best]:
+    """The grid that is best for each sampler of a job at each number of steps."""
+    grids = racing_grids(job.sweep, named_grids(job.grids))
+    candidates, _, missing = fitted_grids(job.sweep, grids, job.cache)
+    for one in missing:
+        out.print(f"grids: without {one.label}: {one.reason}", markup=False)
+    return chosen(
+        job.sweep,
+        candidates,
+        job.cache,
+        lambda best: out.print(f"grid of {best.line}", markup=False),
+        designs=bool({EACH_BEST, DESIGNED} & {*job.grids}),
+    )
 
 
 def design_grids(job: Job, directory: Path, out: Console) -> Job:
@@ -270,26 +278,43 @@ def design_grids(job: Job, directory: Path, out: Console) -> Job:
     return with_sweep(job, sweep)
 
 
-def fit(
-    job: Job, training: Training, view: Scene, directory: Path, log: Log, out: Console
-) -> Scene:
-    """Train the sweep's learned denoiser, or load it; return the scene for pictures."""
-    objective, labels = training.objective, job.sweep.labels
-    recipe, precision = objective.recipe, objective.precision(job.sweep.device.type)
+def fit(job: Job, name: str, view: Scene, directory: Path, log: Log, out: Console) -> Scene:
+    """Train one of the job's networks, or load it; return the scene for pictures.
+
+    Pictures and logs show the learned denoiser, not its guides.
+    """
+    training, labels = job.trainings[name], job.sweep.labels
+    own = directory / weights_folder(name)
+    own.mkdir(parents=True, exist_ok=True)  # it exists if the job was started before
+    if training.weights is not None:
+        out.print(f"weights of {training.weights}: no training", markup=False)
+        write_atomically(own / WEIGHTS, training.weights.read_bytes())
+        training.objective.model.to(job.sweep.device)
+        return view
+    recipe = training.objective.recipe
+    precision = training.objective.precision(job.sweep.device.type)
     arithmetic = "" if precision == "32-true" else f" in {precision}"
-    out.print(
-        f"training {labels.network} with {labels.objective} on {labels.dataset}: "
-        f"{recipe.steps:,} steps of {recipe.batch_size:,}{arithmetic}"
-    )
-    model = objective.model
+    steps = f"{recipe.steps:,} steps of {recipe.batch_size:,}{arithmetic}"
+    learned = name == "learned"
+    if learned:
+        of = f"{labels.network} with {labels.objective} on {labels.dataset}"
+        out.print(f"training {of}: {steps}")
+    else:
+        out.print(f"training the guide of {name}: {steps}")
+    model = training.objective.model
     initial = copy.deepcopy(model)
     untrained = copy.deepcopy(model).eval().requires_grad_(False)
-    if job.cache is None or not from_cache(job, job.cache, training, directory, log, out):
-        own = directory / CHECKPOINTS
+    own = directory / weights_folder(name)
+    own.mkdir(parents=True, exist_ok=True)  # it exists if the job was started before
+    if not learned:
+        log = NoLog()
+    if job.cache is None or not from_cache(job, job.cache, training, own, log, out):
         restore_weights(model, initial)  # the cache may have failed during a training
         train_here(job, training, own, log, out)
-        (own / LOSSES).replace(directory / LOSSES)
     model.to(job.sweep.device)
+    if not learned:
+        return view
+    (own / LOSSES).replace(directory / LOSSES)
     losses = read_losses(directory / LOSSES)
     log.losses(list(losses.itertuples(index=False, name=None)))
     return replace(view, untrained=untrained.to(job.sweep.device), losses=losses)
@@ -304,9 +329,9 @@ def restore_weights(model: nn.Module, initial: nn.Module) -> None:
 
 
 def from_cache(
-    job: Job, cache: Cache, training: Training, directory: Path, log: Log, out: Console
+    job: Job, cache: Cache, training: Training, own: Path, log: Log, out: Console
 ) -> bool:
-    """Take the training from the cache, or train there; return whether the run has it now.
+    """Take the training from the cache, or train there; return whether `own` has it now.
 
     It has not if there is no such training and the cache cannot be written to.
     """
@@ -315,16 +340,15 @@ def from_cache(
         out.print("another job trains this model: waiting for it")
 
     def trained(place: Path) -> bool:
-        known = not cache.refresh and copy_training(place, directory, training)
+        known = not cache.refresh and copy_training(place, own, training)
         if known:
             out.print("it was trained before; cache=refresh trains again")
         return known
 
-    training_id = job.sweep.origins["learned"].id
     # weights are complete or absent, so this needs no lock
-    if trained(cache.place(training_id)):
+    if trained(cache.place(training.id)):
         return True
-    with cache.training(training_id, wait) as place:
+    with cache.training(training.id, wait) as place:
         if place is None or trained(place):
             return place is not None
         try:
@@ -338,14 +362,12 @@ def from_cache(
         except OSError as error:  # for example the disk of the cache is full
             message.warning("cache: %s; the training is repeated and not kept there", error)
             return False
-        return copy_training(place, directory, training)
+        return copy_training(place, own, training)
 
 
-def copy_training(place: Path, directory: Path, training: Training) -> bool:
-    """Copy a training from the cache into the run; return whether it is there and complete."""
-    own = directory / CHECKPOINTS
-    own.mkdir(exist_ok=True)  # it exists if the job was started before
-    weights, losses = own / WEIGHTS, directory / LOSSES
+def copy_training(place: Path, own: Path, training: Training) -> bool:
+    """Copy a training from the cache into a folder; return whether it is there and complete."""
+    weights, losses = own / WEIGHTS, own / LOSSES
 
     def read() -> None:
         # into a copy: an incomplete file must not change the model
@@ -388,7 +410,7 @@ def train_here(
         device=job.sweep.device,
         progress=sys.stderr.isatty(),
         resumable=resumable,
-        training_id=job.sweep.origins["learned"].id,
+        training_id=training.id,
     )
     losses = read_losses(place / LOSSES)
     last = losses[losses["name"] == "train"]["loss"]

@@ -16,7 +16,8 @@ from samplerbench.identity import describe
 
 def scene(sweep: Sweep, training: Training | None) -> Scene:
     """The scene of the job's pictures, before the training."""
-    untrained = training.objective.model if training else None
+    trained = training is not None and training.weights is None
+    untrained = training.objective.model if training is not None and trained else None
     return Scene(
         dataset=sweep.dataset,
         schedule=sweep.schedule,

@@ -36,7 +36,7 @@ from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.chains import CHAIN
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.score_error import COLUMNS, score_errors
-from samplerbench.bench.statistics import at_equal_cost, summary
+from samplerbench.bench.statistics import at_equal_cost, summary, varied_setting
 from samplerbench.bench.store import table_digest, to_data
 from samplerbench.errors import kind_and_line
 from samplerbench.figures.common import repetitions, sizes
@@ -77,10 +77,14 @@ class Showing:
         rows = [row for row in sweep.levels(max(sweep.all_steps)).rows if row.sigma > 0]
         chosen = sorted({round(k * (len(rows) - 1) / 4) for k in range(5)}) if rows else []
         path = self.directory / SCORE_ERRORS
+        # a guided score is not meant to be the exact one
+        kinds = {name: origin.kind for name, origin in sweep.origins.items()}
+        guided = ("guided", "autoguided")
+        measured = [name for name in sweep.denoisers if kinds.get(name) not in guided]
 
         def make() -> list[Path]:
             errors = score_errors(
-                sweep.denoisers,
+                {name: sweep.denoisers[name] for name in measured},
                 exact,
                 sweep.dataset,
                 [rows[k] for k in chosen],
@@ -118,7 +122,8 @@ class Showing:
                 self.out.print(line, markup=False)
         chains = table[table["reference"] == CHAIN]
         print_chains(self.out, chains)
-        if self.job.chains == 0 and any(sampler.holds for _, sampler in sweep.samplers):
+        chained = any(one.holds and not one.anneals for _, one in sweep.samplers)
+        if self.job.chains == 0 and chained:
             text = "chains were not examined for mixing: chains=20 examines 20 of each sampler"
             self.out.print(text, markup=False)
         print_failures(self.out, table)
@@ -131,12 +136,17 @@ class Showing:
         for metric in sweep.metrics:
             rows = ok[ok["metric"] == metric]
             if rows["steps"].nunique() > 1:  # one point is not a curve
-                self._distance(table, metric)
+                if self.job.look.format:
+                    self._distance(table, metric, "nfe" if sweep.nfe else "steps")
+                    if (rows["rounds"] != rows["nfe"]).any():
+                        self._distance(table, metric, "rounds")
                 lines = summary(rows)
                 names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
                 lines = lines.assign(name=names)
                 by = ["denoiser", "start", "name"]
-                self.log.curves(metric, lines, ["nfe", "steps"], "mean", by)
+                self.log.curves(metric, lines, ["nfe", "rounds", "steps"], "mean", by)
+            elif len(rows) > 0:
+                self._setting(table, metric)
 
     def pictures(self, view: Scene) -> list[str]:
         """Draw the chosen pictures of the trained model; return a line for each that failed.
@@ -169,10 +179,10 @@ class Showing:
         seen = scene_description(self.job.sweep)
         return self._drawn({"picture": describe(picture), "name": name, "scene": seen}, draw)
 
-    def _distance(self, table: pd.DataFrame, metric: str) -> None:
-        """The figure of a metric against steps, or against evaluations at equal cost."""
+    def _distance(self, table: pd.DataFrame, metric: str, x: str) -> None:
+        """The figure of a metric against steps, evaluations at equal cost, or their rounds."""
         samplers, view = self.job.sweep.samplers, self.job.floor_free
-        x = "nfe" if self.job.sweep.nfe else "steps"
+        name = f"{metric}_rounds" if x == "rounds" else metric
         with_view = view is not None and view.row_count() > 0 and metric == view.metric_above
 
         def draw() -> Drawings:
@@ -181,12 +191,29 @@ class Showing:
 
             families = {sampler_name(n, settings_text(s)): family(s) for n, s in samplers}
             if view is not None and with_view and len(families) <= MOST_CURVES:
-                return {f"distance_{metric}": with_floor_free(table, metric, x, view)}
-            return {f"distance_{metric}": distance_figure(to_data(table), metric, x, families)}
+                return {f"distance_{name}": with_floor_free(table, metric, x, view)}
+            return {f"distance_{name}": distance_figure(to_data(table), metric, x, families)}
 
         of = {"distance": metric, "x": x, "view": with_view, "table": table_digest(table)}
         for path in self._drawn(of, draw):
-            self._figure(f"distance/{metric}", path)
+            self._figure(f"distance/{name}", path)
+
+    def _setting(self, table: pd.DataFrame, metric: str) -> None:
+        """The figure of a metric against a setting of the sampler, if just one varies."""
+        values = to_data(table)
+        values = values[values["metric"] == metric]
+        setting = varied_setting(values)
+        if setting is None:
+            return
+
+        def draw() -> Drawings:
+            from samplerbench.figures.setting import setting_figure
+
+            return {f"setting_{metric}": setting_figure(values, metric, setting)}
+
+        of = {"setting": setting, "metric": metric, "table": table_digest(table)}
+        for path in self._drawn(of, draw):
+            self._figure(f"setting/{metric}", path)
 
     def _budget(self, budget: Budget, table: pd.DataFrame) -> None:
         """The budget as a table, in words and as a figure, for every metric."""

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from samplerbench.app.config.construct import construct, parameters, read_member, trusted
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.job.basis import Basis
-from samplerbench.datasets.base import finite
-from samplerbench.errors import InvalidSetting
-from samplerbench.identity import VERSIONS, arithmetic, describe, identity
+from samplerbench.datasets.base import Dataset, finite
+from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.identity import VERSIONS, arithmetic, describe, identity, identity_of_model
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
 from samplerbench.training.batches import TensorData
+from samplerbench.training.weights import load
 
 #: Parts of a training that the constructor of an objective may have as parameters.
 PARTS = ("target", "level_law", "weighting")
+#: Groups whose settings the key `worse` changes.
+WORSE = ("network", "trainer")
 
 
 @dataclass(frozen=True)
 class Training:
-    """The objective that is trained, and its data."""
+    """The objective that is trained, its data, and its identities.
+
+    Args:
+        objective: with the model.
+        data: of the batches.
+        id: the identity of the training.
+        recipe: the same without its seeds.
+        weights: the file of the model's weights, if it is not trained here.
+    """
 
     objective: Objective[Any]
     data: TensorData
+    id: str
+    recipe: str
+    weights: Path | None = None
 
 
 def build_training(base: Basis) -> Training:
@@ -56,13 +72,54 @@ def build_training(base: Basis) -> Training:
     shared |= {key: construct(config[key], key) for key in PARTS if key in named}
     shared = {key: value for key, value in shared.items() if key in named}
     try:
-        return Training(construct(config.objective, "objective", **shared), data)
+        objective = construct(config.objective, "objective", **shared)
     except InvalidSetting as error:
         if error.field != "objective.network":
             raise
         refused = shared["network"].needs_level
         possible = ", ".join(name for name, level in networks().items() if level != refused)
         raise InvalidSetting("network", error.value, f"{error.allowed}: {possible}") from error
+    return Training(objective, data, *training_identities(base, objective, data))
+
+
+def guide_training(base: Basis, law: Dataset) -> Training:
+    """A network like the learned one, trained on another law, for classifier-free guidance."""
+    return build_training(replace(base, dataset=law))
+
+
+def worse_training(base: Basis) -> Training:
+    """A worse network than the learned one on the same data, by the settings `worse`.
+
+    Raises:
+        InvalidSetting: nothing is changed, or a setting that the network or the trainer lacks.
+    """
+    config, plain = copy.deepcopy(base.config), dict(base.plain)
+    for group in WORSE:
+        for key, value in (plain["worse"].get(group) or {}).items():
+            known = [str(name) for name in config[group] if not str(name).startswith("_")]
+            allowed = f"left out; {group} has {', '.join(known)}"
+            require(key in known, f"worse.{group}.{key}", value, allowed)
+            config[group][key] = value
+        plain[group] = OmegaConf.to_container(config[group], resolve=True)
+    changed = any(plain[group] != base.plain[group] for group in WORSE)
+    allowed = "with settings that differ: 'worse.network={width: 32}' 'worse.trainer={steps: 200}'"
+    require(changed, "worse", {group: plain["worse"].get(group) for group in WORSE}, allowed)
+    return build_training(replace(base, config=config, plain=plain))
+
+
+def with_weights(training: Training, path: Path) -> Training:
+    """The training whose model has the weights of a file, and is not trained.
+
+    Raises:
+        InvalidSetting: the file cannot be read, or has the weights of another network.
+    """
+    try:
+        load(training.objective.model, path)
+    except Exception as error:  # the file may have any content
+        allowed = f"a file with weights of this network, as a run has ({kind_and_line(error)})"
+        raise InvalidSetting("weights", path, allowed) from error
+    own = identity_of_model(training.objective.model)
+    return replace(training, weights=path, id=own, recipe=own)
 
 
 def training_keys(config: DictConfig) -> list[str]:
@@ -72,9 +129,11 @@ def training_keys(config: DictConfig) -> list[str]:
     return [*parts, "network", "objective", "trainer", "n_train", "n_validation"]
 
 
-def training_identities(base: Basis, training: Training) -> tuple[str, str]:
+def training_identities(
+    base: Basis, objective: Objective[Any], data: TensorData
+) -> tuple[str, str]:
     """The identity of a training, and the same without its seeds."""
-    network, data = training.objective.model.network, training.data
+    network = objective.model.network
     recipe = {
         **{key: base.plain[key] for key in training_keys(base.config)},
         "path": describe(base.schedule),  # a pretrained model has its own
@@ -82,7 +141,7 @@ def training_identities(base: Basis, training: Training) -> tuple[str, str]:
         # with the code of members of trusted packages
         "members": [member_code(base.config, key) for key in training_keys(base.config)],
         "device": base.device.type,
-        "precision": training.objective.precision(base.device.type),
+        "precision": objective.precision(base.device.type),
         "threads": torch.get_num_threads(),
         "arithmetic": arithmetic(),
         "versions": VERSIONS | {name: version(name) for name in network.packages},

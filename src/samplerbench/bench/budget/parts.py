@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from samplerbench.bench.budget.run import DOUBLED, NEIGHBOURS, ODE
+from samplerbench.bench.budget.run import DOUBLED, NEIGHBOURS, ODE, scores
 from samplerbench.bench.cell import require_one_sweep
 from samplerbench.bench.statistics import student_half
 from samplerbench.bench.store import LIMIT
@@ -29,6 +29,8 @@ PARTS = (
 
 #: A sampler with its settings. They contain eta; the column eta can be NaN, so it is no join key.
 KEY = ["metric", "sampler", "sampler_settings"]
+#: The columns of a table that decide a budget; pandas copies all columns in each step.
+_USED = [*KEY, "denoiser", "start", "reference", "steps", "repetition", "eta", "status", "value"]
 
 
 def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.DataFrame:
@@ -49,6 +51,7 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
         InvalidSetting: the table has no budget.
     """
     require_one_sweep(table)
+    table = table[_USED]
     limits = table[table["sampler"].str.endswith(LIMIT)]
     if limits.empty:
         raise InvalidSetting("experiment", "this run", "budget: the table has no converged run")
@@ -90,9 +93,8 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
             first = there.notna().groupby(level="metric").transform("any")
             for part, values in (("discretisation", here - there), ("start", there - frame["C∞"])):
                 differences[part] = values.where(first, differences[part])
-    for denoiser in ("empirical", "learned"):
-        if not table["denoiser"].eq(denoiser).any():
-            continue
+    empirical = ["empirical"] * bool(table["denoiser"].eq("empirical").any())
+    for denoiser in [*empirical, *scores(table["denoiser"])]:
         part = "finite data" if denoiser == "empirical" else "score"
         if part == "score" and "finite data" in differences:
             part = "optimisation"
@@ -102,11 +104,13 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     differences = _complete(differences)
     once = _metrics_without_repetitions(table)
     blocks = [_intervals(of, part, "difference", level, once) for part, of in differences.items()]
-    for part, (denoiser, reference) in NEIGHBOURS.items():
+    for part, reference in NEIGHBOURS.items():
         if part == "truncation":  # between limits, which many cells share
             apart = _at_limit(limits, [reference], end, frame.index)
         else:
-            rows = ok[(ok["reference"] == reference) & (ok["denoiser"] == denoiser)]
+            rows = ok[ok["reference"] == reference]
+            if reference == "oracle":  # of two parts
+                rows = rows[rows["denoiser"].eq("empirical") == (part == "finite data")]
             apart = distances(rows)
         if not apart.dropna().empty:
             blocks.append(_intervals(apart, part, "neighbours", level, once))
@@ -202,6 +206,7 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     budget decomposes, down to rounding. Then the tolerance is a share of the smallest of these.
     """
     require_one_sweep(table)
+    whole, table = table, table[_USED]
     ok = table[(table["status"] == "ok") & table["sampler"].str.endswith(LIMIT)]
     to_data = ok[ok["reference"].isin(["data", "law"])]
     to_data = to_data[to_data["start"] == _exact_start(ok, converged_steps)]
@@ -213,9 +218,12 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     apart = _means(between, once).rename(columns={"mean": "apart", "half": "apart_half"})
     squares = wide[2 * converged_steps].pow(2).groupby(level=KEY).mean()
     own = squares.pow(0.5)
-    found = parts(table, converged_steps)
-    totals = found[(found["part"] == "total") & found["metric"].isin(_of_laws(table))]
-    least = totals.groupby("metric")["mean"].min()
+    of_laws = _of_laws(table)
+    least: pd.Series = pd.Series(dtype=float)
+    if of_laws:
+        found = parts(whole, converged_steps)
+        totals = found[(found["part"] == "total") & found["metric"].isin(of_laws)]
+        least = totals.groupby("metric")["mean"].min()
     other = pd.Series(
         own.index.get_level_values("metric").map(least.to_dict()), own.index, dtype=float
     )

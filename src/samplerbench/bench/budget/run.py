@@ -32,13 +32,15 @@ There are two budgets, with d the distance to the data.
   the increments of one Brownian path (see `coupling`). A sampler that does not couple shares the
   start only; then W(C, C∞) is not paired, and the text says so.
 
-The score's part is split if the sweep also has the denoiser *empirical*, the ideal denoiser of the
-training set. The part from it to the oracle is the error of finite data; the part from the network
-to it is the error of the optimisation. If the law of the data is not known, the oracle is the ideal
-denoiser of the training set, the floor is the distance of C∞ to training points, and the signed
-part *generalisation* is the difference between those and the held-out data. The ideal denoiser
-memorises, so a "score error" against it is not a defect. A metric against the law itself has no
-distance to training points: its floor is d(C∞), which contains the generalisation.
+A corrupted or guided score may stand in the place of *learned*. Then the part is the effect of that
+change. The part of a learned score is split if the sweep also has the denoiser *empirical*, the
+ideal denoiser of the training set. The part from it to the oracle is the error of finite data; the
+part from the network to it is the error of the optimisation. If the law of the data is not known,
+the oracle is the ideal denoiser of the training set, the floor is the distance of C∞ to training
+points, and the signed part *generalisation* is the difference between those and the held-out data.
+The ideal denoiser memorises, so a "score error" against it is not a defect. A metric against the
+law itself has no distance to training points: its floor is d(C∞), which contains the
+generalisation.
 
 Neighbours depend on each other, so a metric that needs independent clouds (an unbiased energy
 distance, an MMD) has the differences only.
@@ -66,7 +68,7 @@ if the rank test with Holm's correction finds it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -82,14 +84,14 @@ from samplerbench.metrics.base import Distance, Divergence, LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.heun import Heun
 
-#: Distances between neighbours: the denoiser of the cells, and the `reference` column.
+#: Distances between neighbours, by part: the `reference` column of their rows.
 NEIGHBOURS = {
-    "truncation": ("oracle", "denoised"),
-    "discretisation": ("oracle", "converged"),
-    "start": ("oracle", "exact"),
-    "finite data": ("empirical", "oracle"),
-    "optimisation": ("learned", "empirical"),
-    "score": ("learned", "oracle"),
+    "truncation": "denoised",
+    "discretisation": "converged",
+    "start": "exact",
+    "finite data": "oracle",
+    "optimisation": "empirical",
+    "score": "oracle",
 }
 
 
@@ -99,13 +101,18 @@ ODE = f"ODE{LIMIT}"
 DOUBLED = "doubled"
 
 
+def scores(denoisers: Iterable[str]) -> list[str]:
+    """The denoisers whose error is the part `score`: all but references, without repetitions."""
+    return [name for name in dict.fromkeys(denoisers) if name not in ("oracle", "empirical", "law")]
+
+
 @dataclass(frozen=True)
 class Budget:
     """A sweep whose distances are divided into parts.
 
     Args:
-        sweep: with the denoisers oracle and, for the score's part, learned; with the starts exact
-            and, for the start's part, prior (or any other one).
+        sweep: with the denoisers oracle and, for the score's part, learned or another one; with the
+            starts exact and, for the start's part, prior (or any other one).
         converged_steps: the number of steps of the converged runs.
         tolerance: the largest change of the distance if that number is doubled, as a share of it.
     """
@@ -130,9 +137,12 @@ class Budget:
             list(self.sweep.denoisers),
             "with oracle: the budget needs the exact denoiser",
         )
-        others = sorted({*self.sweep.denoisers} - {"oracle", "learned", "empirical"})
-        allowed = "oracle, learned or empirical in an error budget, which has no part for others"
-        require(not others, "denoiser", others, allowed)
+        others = scores(self.sweep.denoisers)
+        allowed = "one score beside oracle: an error budget has one part for it; run one for each"
+        require(len(others) <= 1, "denoiser", others, allowed)
+        split = "empirical" in self.sweep.denoisers and others not in ([], ["learned"])
+        allowed = "without empirical, which splits the error of a learned score only"
+        require(not split, "denoiser", list(self.sweep.denoisers), allowed)
         starts = self.sweep.starts
         exact = [name for name, start in starts.items() if start.uses_data]
         allowed = "exact or exact_sobol: the budget needs one exact start"
@@ -190,7 +200,8 @@ class Budget:
     @property
     def other_denoisers(self) -> list[str]:
         """The denoisers besides the oracle, in the order of the path."""
-        return [name for name in ("empirical", "learned") if name in self.sweep.denoisers]
+        names = self.sweep.denoisers
+        return [*(["empirical"] * ("empirical" in names)), *scores(names)]
 
     def row_count(self) -> int:
         """The number of rows of `run`."""
@@ -283,7 +294,7 @@ class Budget:
             denoised, more = self._walk(cell, to_data)
             rows += more
             for metric in self.sweep.metrics:
-                rows += between(self.sweep, end, metric, NEIGHBOURS["truncation"][1], denoised)
+                rows += between(self.sweep, end, metric, NEIGHBOURS["truncation"], denoised)
         if not self.sweep.dataset.known_law:
             rows += self._to_training(denoised)
         if self.prior is not None:
@@ -347,7 +358,7 @@ class Budget:
                 after, more = self._walk(cell, to_data)
                 rows += more
                 for metric in self.sweep.metrics:
-                    rows += between(self.sweep, after, metric, NEIGHBOURS[part][1], before)
+                    rows += between(self.sweep, after, metric, NEIGHBOURS[part], before)
                 before = after
         return rows
 

@@ -298,6 +298,8 @@ def _advice(budget: Budget, part: str, metric: str, floor: float) -> str:
     if part in ("finite data", "generalisation"):
         return "take more training data"
     if part in ("score", "optimisation"):
+        if "learned" not in sweep.denoisers:
+            return "it is the effect of the changed score"
         return "train longer, or a larger network" + (", or on more data" * (part == "score"))
     start = sweep.starts[cast(str, budget.prior)]
     start = start.start if isinstance(start, Sobol) else start

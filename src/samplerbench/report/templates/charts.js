@@ -26,7 +26,7 @@ const charts = (() => {
       if (layout[name].title) layout[name].title = { ...layout[name].title, standoff: 8, font: { size: 13 } };
     }
     Object.assign(layout, {
-      height: 350, showlegend: false, autosize: true, margin: { l: 58, r: 14, t: 30, b: 40 },
+      height: own.height ?? 350, showlegend: false, autosize: true, margin: { l: 58, r: 14, t: 30, b: 40 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12.5 },
     });
@@ -36,6 +36,11 @@ const charts = (() => {
       modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] };
     await Plotly.react(place, data, layout, options);
     await Plotly.relayout(place, colours());
+    if (place.pick && !place.picks) {  // a point is touched, or chosen by a click
+      place.picks = true;
+      place.on("plotly_hover", ({ points }) => place.pick(points[0], false));
+      place.on("plotly_click", ({ points }) => place.pick(points[0], true));
+    }
     legend(place, data);
   }
 
@@ -90,8 +95,17 @@ const charts = (() => {
   });
   addEventListener("beforeprint", () => places.forEach((place) => drawn.has(place) || draw(place)));
   return {
-    add(place, chart) { place.chart = chart; places.add(place); watch.observe(place); },
-    again() { drawn.forEach(draw); },
+    add(place, chart, pick) { Object.assign(place, { chart, pick }); places.add(place); watch.observe(place); },
+    remove(place) { watch.unobserve(place); places.delete(place); drawn.delete(place); },
+    // those in view now, the others when they come into view
+    again() {
+      drawn.clear();
+      for (const place of places) {
+        watch.unobserve(place);
+        watch.observe(place);
+      }
+    },
+    key,
   };
 })();
 for (const place of document.querySelectorAll("[data-chart]")) {

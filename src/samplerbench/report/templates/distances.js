@@ -11,7 +11,7 @@
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x"];
   const DASHES = { learned: "solid", oracle: "dash", empirical: "dot" };
   const OPEN = { learned: "", empirical: "-open-dot" };
-  const AXES = { nfe: "network evaluations per sample (NFE)", steps: "number of steps N",
+  const AXES = { nfe: "network evaluations per sample (NFE)", rounds: "sequential rounds of evaluations", steps: "number of steps N",
     seconds: "seconds for a cell's samples" };
   const escaped = (text) => String(text).replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
 
@@ -27,7 +27,8 @@
     return select;
   };
   const costs = Object.entries(AXES).filter(([name]) => unique(each.map((row) => row[name])).length > 1 &&
-    (name !== "nfe" || each.some((row) => row.nfe !== row.steps)));
+    (name !== "nfe" || each.some((row) => row.nfe !== row.steps)) &&
+    (name !== "rounds" || each.some((row) => row.rounds !== row.nfe)));
   const x = choice("x", costs.length ? costs : [["steps", AXES.steps]]);
   const y = choice("y", [["", "as the values need"], ["linear", "linear"], ["log", "logarithmic"]]);
   const seeds = content.curves
@@ -84,13 +85,13 @@
         const symbol = SYMBOLS[(other + Math.floor(place / palette.length)) % SYMBOLS.length];
         const costsOf = curve.map((row) => row[cost]), half = curve.map((row) => row.half ?? 0);
         // an interval below 0 has no end on a log axis, and a distance is not negative
-        const down = curve.map((row, k) => Math.min(half[k], row.mean > 0 ? (log ? 0.9 : 1) * row.mean : half[k]));
+        const down = curve.map((row, k) => Math.min(half[k], row.mean > 0 && !SIGNED.test(row.measure) ? (log ? 0.9 : 1) * row.mean : half[k]));
         const line = { type: "scatter", x: costsOf, y: curve.map((row) => row.mean), name: title,
           legendgroup: title, showlegend: !inLegend.has(title), mode: "lines+markers",
           line: { color: colour, width: 1.8, dash: DASHES[denoiser] ?? "dot" },
           marker: { symbol: symbol + (OPEN[denoiser] ?? "-open"), size: 7 },
-          text: curve.map((row) => `<b>${interval(row.mean, row.half, true)}</b><br>N = ${row.steps}, ` +
-            `NFE ${row.nfe}, ${+row.seconds.toPrecision(3)} s<br>${escaped(row.verdict)}`),
+          text: curve.map((row) => `<b>${interval(row.mean, row.half, !SIGNED.test(row.measure))}</b><br>N = ${row.steps}, ` +
+            `NFE ${row.nfe}${row.rounds === row.nfe ? "" : ` in ${row.rounds} rounds`}, ${+row.seconds.toPrecision(3)} s<br>${escaped(row.verdict)}`),
           hovertemplate: `%{text}<extra>${title}<br>${escaped(denoiser)}</extra>` };
         if (curve[0].verdict.startsWith("mean over")) {
           data.push({ type: "scatter", x: [...costsOf, ...costsOf.toReversed()],

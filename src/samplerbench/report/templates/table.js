@@ -13,6 +13,7 @@ function written(value, last, power) {
   if (power >= 6 || power < -4) text = value.toExponential(Math.max((value ? exponent(value) : power) - last, 0));
   return +text === 0 ? text.replace("-", "") : text;
 }
+const SIGNED = /^log_z\b/;  // metrics of any sign, as in bench/rounding.py
 function interval(value, half, isDistance) {
   const sign = !isDistance && value > 0 ? "+" : "";
   if (value === null || half === null || half === 0) return sign + number(value);
@@ -21,19 +22,21 @@ function interval(value, half, isDistance) {
   if (isDistance && value >= 0 && half > value) return `${text} (≤ ${written(value + half, last, power)})`;
   return `${text} ± ${written(half, last, power)}`;
 }
-for (const sheet of document.querySelectorAll(".sheet")) {
-  const { columns, rows } = content[sheet.dataset.rows];
+// The content of a cell that is not plain text comes from `special(name, value, row)`: a text or a
+// node, or undefined. Returns a function that shows other rows in the place of these.
+function table(sheet, { columns, rows }, special = () => undefined) {
   const PAGE = 30, PRINTED = 300;
   const at = Object.fromEntries(columns.map(([name], place) => [name, place]));
   const find = (part) => sheet.querySelector(`.${part}`);
   const [head, body] = sheet.querySelector("table").children;
-  const texts = rows.map((row) => searched(columns, row));
+  let texts = rows.map((row) => searched(columns, row));
   // such a column with one value only is not shown; the CSV has it anyway
-  const CHOSEN = columns.filter(([, , , kind]) => kind === "choice").map(([name]) => name);
+  const CHOSEN = columns.filter(([, , , kind]) => kind === "choice" || kind === "menu").map(([name]) => name);
   const values = (place) => [...new Set(rows.map((row) => row[place]))];
   const shown = columns.map((_, place) => place).filter(
-    (place) => columns[place][3] !== "hidden" &&
+    (place) => !["hidden", "menu"].includes(columns[place][3]) &&
       (!CHOSEN.includes(columns[place][0]) || values(place).length > 1 || rows.length === 0));
+  const things = sheet.dataset.things;
   let order = rows.map((_, place) => place), page = 0, sorted = { by: -1, up: true };
 
   const element = (tag, text, kind) => {
@@ -49,11 +52,13 @@ for (const sheet of document.querySelectorAll(".sheet")) {
     for (const place of shown) {
       const [name, , numeric] = columns[place];
       let text = numeric ? number(row[place]) : row[place], kind = numeric ? "number" : "";
-      if (name === "mean" || name === "difference") text = interval(row[place], row[at.half], name === "mean");
+      if (name === "mean" || name === "difference") text = interval(row[place], row[at.half], name === "mean" && !SIGNED.test(row[at.measure]));
       if (name === "verdict") {
         kind = "verdict " + (kinds.find(([start]) => text.startsWith(start)) || ["", "none"])[1];
       }
-      cells.append(element("td", text, kind));
+      const cell = element("td", undefined, kind);
+      cell.append(special(name, row[place], row) ?? text);  // a text is never markup
+      cells.append(cell);
     }
     return cells;
   }
@@ -63,7 +68,7 @@ for (const sheet of document.querySelectorAll(".sheet")) {
     const part = order.slice(page * count, (page + 1) * count);
     body.replaceChildren(...part.map((place) => line(rows[place])));
     const first = part.length ? page * count + 1 : 0;
-    find("shown").textContent = `${first}–${page * count + part.length} of ${order.length} cells` +
+    find("shown").textContent = `${first}–${page * count + part.length} of ${order.length} ${things}` +
       (order.length < rows.length ? ` (${rows.length} in all)` : "");
     find("back").disabled = page === 0;
     find("next").disabled = page === last;
@@ -129,4 +134,10 @@ for (const sheet of document.querySelectorAll(".sheet")) {
   addEventListener("afterprint", () => draw());
   find("tools").hidden = false;
   draw();
+  return (others) => {
+    rows = others;
+    texts = rows.map((row) => searched(columns, row));
+    arrange();
+  };
 }
+for (const sheet of document.querySelectorAll(".sheet[data-rows]")) table(sheet, content[sheet.dataset.rows]);

@@ -1,0 +1,271 @@
+"""`samplerbench suite`: version 1 of the suite, all samplers on fixed tasks; see docs/suite.md.
+
+    samplerbench suite                                     all tasks, all entrants
+    samplerbench suite suite=quick                         a few tasks, in minutes
+    samplerbench suite sampler=heun                        one entrant: its entry
+    samplerbench suite --config-dir conf trusted=lab sampler=mine
+    samplerbench suite hydra/launcher=joblib               on several processes, as any multirun
+    samplerbench suite page FOLDER...                      the page from finished tasks and entries
+    samplerbench suite verify ENTRY                        run a part of an entry again
+
+The suite is one multirun of jobs, `experiment=suite/v1/LAW-PATH`. Each of them can be run alone. It
+continues where it was interrupted if the command is given again, and values that are in the cache
+are not computed again. Other words are those of a multirun; `hydra.sweep.dir` is the folder, by
+default multirun/suite-v1. In it are `results.parquet`, one row per value, and the page
+`index.html`. With `sampler=…` there is an entry in its folder `entry`: `entry.parquet` and
+`entry.json`. `verify` checks `cells=12` cells of it, from other starts of a random `seed`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from samplerbench.app.commands.sample import whole
+from samplerbench.app.commands.words import read_words, split_member_words, value_of
+from samplerbench.app.config.construct import trusting
+from samplerbench.app.config.folders import adding, conf_directory
+from samplerbench.app.folder.runs import STATUS
+from samplerbench.app.terminal import console, shown
+from samplerbench.errors import require
+
+VERSION = "v1"
+#: The grids from which each sampler has the best for it, at each number of evaluations.
+OWN_GRIDS = ("karras", "log_snr", "uniform", "quadratic", "tangent")
+#: The tasks and the words of suite=quick.
+QUICK = ("two_moons-vp_linear", "grid_mixture-edm", "gaussian-vp_linear", "four_wells-rectified")
+#: Keys that the tasks fix.
+FIXED = ("experiment", "grids", "dataset", "schedule", "nfe", "n_samples", "metric", "denoiser")
+QUICK_WORDS = ("nfe=[4,8,16,32]", "n_samples=128")
+#: The results, the output of the jobs, and the rows of the table that are printed.
+RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
+#: The folder of an entry in that of its jobs, and one of its files.
+ENTRY, ENTRY_FILE = "entry", "entry.json"
+#: The tasks of samplers that draw noise, and those of no others.
+NOISY_TASKS, ONLY_NOISY = ("four_wells_noisy", "gaussian"), "four_wells_noisy"
+
+
+def main(words: list[str]) -> None:
+    """Run the suite, make its page, or verify an entry.
+
+    Raises:
+        InvalidSetting: before any work, for a word that has no use here.
+    """
+    kind = words[0] if words[:1] in (["page"], ["verify"]) else "run"
+    if kind == "run":
+        sys.exit(_run(words))
+    folders, packages, rest = split_member_words(words[1:])
+    with adding(folders), trusting(packages):
+        _page(rest) if kind == "page" else _verify(rest)
+
+
+def tasks() -> list[str]:
+    """The names of the tasks of this version, by law and path."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def _of_size(size: str) -> tuple[Sequence[str], Sequence[str]]:
+    """The tasks of an entry, and the words that the commands of its jobs may have."""
+    own = f"grids=[{','.join(OWN_GRIDS)}]"
+    sizes = {
+        VERSION: (tasks(), ("grids=null", own)),
+        f"{VERSION} quick": (QUICK, ("grids=null", *QUICK_WORDS)),
+    }
+    require(size in sizes, "entry.suite", size, " or ".join(sizes))
+    return sizes[size]
+
+
+def _folder() -> Path:
+    return conf_directory() / "experiment" / "suite" / VERSION
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run the jobs and write the results; return the exit status."""
+    sizes = [word.partition("=")[2] for word in words if word.partition("=")[0] == "suite"]
+    require(sizes in ([], ["quick"]), "suite", ",".join(sizes), "left out, or quick")
+    quick, own = sizes == ["quick"], [word for word in words if not word.startswith("suite=")]
+    entry = [word.partition("=")[2] for word in own if word.startswith("sampler=")]
+    for word in own:
+        fixed = word.lstrip("+~").partition("=")[0] in FIXED
+        require(not fixed, "suite", word, "left out: the tasks of the suite are fixed")
+    names = list(QUICK if quick else tasks())
+    if entry:
+        noisy = _draw_noise(own)
+        names = [name for name in names if name.startswith(NOISY_TASKS) or not noisy]
+        names = [name for name in names if noisy or not name.startswith(ONLY_NOISY)]
+    default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
+    if entry:
+        default += f"-{entry[0].strip('[]').replace(',', '-')}"
+    places = [word.partition("=")[2] for word in own if word.startswith("hydra.sweep.dir=")]
+    folder = Path(places[-1] if places else default)
+    grids = "null" if quick else f"null,[{','.join(OWN_GRIDS)}]"
+    jobs = len(names) * (1 if quick else 2)
+    listed = ",".join(f"suite/{VERSION}/{name}" for name in names)
+    swept = ["-m", f"experiment={listed}", f"grids={grids}", *(QUICK_WORDS if quick else ())]
+    swept += own if places else [*own, f"hydra.sweep.dir={folder}"]
+    print(f"{jobs} jobs in {folder}; their output: {folder / OUTPUT}", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    status = 0
+    with _counting(folder, jobs), (folder / OUTPUT).open("a", encoding="utf-8") as log:
+        from samplerbench.app.commands import run  # it imports Hydra
+
+        try:
+            with redirect_stdout(log):
+                run.main(swept)
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+            if status != 1:  # refused, or interrupted
+                raise
+    _written([folder], folder)
+    if entry:
+        from samplerbench.app.job.suite import entry_of
+
+        size = f"{VERSION} quick" if quick else VERSION
+        entry_of(folder, size, shlex.join(["samplerbench", "suite", *words]))
+        print(f"entry:   {shown(folder / ENTRY)}; samplerbench suite verify {folder / ENTRY}")
+    return status
+
+
+def _draw_noise(words: Sequence[str]) -> bool:
+    """Whether the entrants of a command draw noise.
+
+    Raises:
+        InvalidSetting: some do and some do not, or one cannot be built.
+    """
+    from samplerbench.app.config.compose import compose_config
+    from samplerbench.app.job.suite import samplers_of
+
+    folders, packages, rest = split_member_words(words)
+    with adding(folders), trusting(packages):
+        config, _ = compose_config([w for w in rest if w.lstrip("+~").startswith("sampler")])
+        kinds = {sampler.stochastic for _, sampler in samplers_of(config)}
+    allowed = "samplers that all draw noise, or all draw none: they have different tasks"
+    require(len(kinds) == 1, "sampler", ",".join(words), allowed)
+    return kinds.pop()
+
+
+@contextmanager
+def _counting(folder: Path, jobs: int) -> Iterator[None]:
+    """Within it a line on the terminal counts the jobs that have ended."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done = threading.Event()
+
+    def count() -> None:
+        while not done.wait(2):
+            ended = sum('"running"' not in path.read_text() for path in folder.glob(f"*/{STATUS}"))
+            print(f"\r{ended} of {jobs} jobs", end="", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=count, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        print(file=sys.stderr)
+
+
+def _page(words: Sequence[str]) -> None:
+    """The page of finished tasks."""
+    folders = [Path(word) for word in words if "=" not in word]
+    out = [word.partition("=")[2] for word in words if word.startswith("out=")]
+    require(bool(folders), "suite", "page", "followed by folders of a suite")
+    require(len(out) <= 1, "out", ",".join(out), "given once")
+    _written(folders, Path(out[0]) if out else folders[0])
+
+
+def _written(folders: Sequence[Path], place: Path) -> None:
+    """Write results, page and figures of the jobs in folders; print the table."""
+    import pandas as pd
+
+    from samplerbench.app.job.suite import suite_results
+    from samplerbench.bench.suite.results import TARGETS
+    from samplerbench.bench.suite.standing import runtimes, standing
+    from samplerbench.figures.suite import write_suite_figures
+    from samplerbench.report.suite_page import write_suite_page
+
+    parts = [
+        _read(folder) if (folder / ENTRY_FILE).exists() else suite_results(folder)
+        for folder in folders
+    ]
+    results = pd.concat(parts, ignore_index=True)
+    place.mkdir(parents=True, exist_ok=True)
+    results.to_parquet(place / RESULTS, index=False)
+    solved = runtimes(results, TARGETS)
+    for (grid, noise), rows in solved.groupby(["grid", "noise"], sort=True):
+        table = standing(rows)
+        kind = "with" if noise else "without"
+        first = table.head(PRINTED)
+        of = f"the first {len(first)} of {len(table)}"
+        _print(f"Samplers {kind} noise, {grid} grid: {of}", first)
+    for path in write_suite_figures(results, place, TARGETS):
+        print(f"figure:  {shown(path)}")
+    print(f"page:    {shown(write_suite_page(results, place, TARGETS))}")
+    print(f"results: {shown(place / RESULTS)}")
+
+
+def _read(folder: Path) -> Any:
+    """The results of an entry."""
+    from samplerbench.bench.suite.entry import read_entry
+
+    return read_entry(folder)[0]
+
+
+def _print(title: str, rows: Any) -> None:
+    """A table of standings."""
+    solved = [name for name in rows.columns if name.startswith("solved_")]
+    caption = (
+        "share of problems solved within so many evaluations; evaluations: the mean ratio to those "
+        "of all entrants on the same problems; =: not distinguishable from the entrant above"
+    )
+    out, table = console(), Table(title=title, caption=caption)
+    heads = [f"≤ {name.removeprefix('solved_')}" for name in solved]
+    for head in ("rank", "entrant", "problems", *heads, "evaluations"):
+        left = head == "entrant"
+        table.add_column(
+            head, justify="left" if left else "right", overflow="fold", no_wrap=not left
+        )
+    for row in rows.to_dict("records"):
+        shares = [f"{row[name]:.0%}" for name in solved]
+        rank = f"{row['rank']}{'=' if row['tied'] else ''}"
+        texts = (rank, row["entrant"], f"{row['problems']}", *shares, f"{row['to_field']:.2f}")
+        table.add_row(*map(str, texts))
+    out.print(table)
+
+
+def _verify(words: Sequence[str]) -> None:
+    """Run a part of an entry again; exit with status 1 if it is refused."""
+    places, values = read_words("suite verify", words, ("cells", "seed"))
+    require(len(places) == 1, "suite", "verify", "followed by the folder of one entry")
+    # the entrant must not know the other starts
+    values = {"cells": "12", "seed": str(1 + secrets.randbelow(2**31 - 1)), **values}
+    cells, seed = (whole(key, value_of(f"{key}={values[key]}")) for key in ("cells", "seed"))
+    from samplerbench.app.job.verifying import suite_job, tasks_of
+    from samplerbench.bench.suite.entry import read_entry, verify
+
+    results, about = read_entry(Path(places[0]))
+    names, fixed = _of_size(str(about["suite"]))
+    listed = tasks_of(results, [f"{VERSION}/{name}" for name in names], fixed)
+    verdict = verify(
+        Path(places[0]),
+        lambda command, entrants: suite_job(command, entrants, fixed),
+        cells=cells,
+        seed=seed,
+        tasks=listed,
+        on_check=lambda line: print(line, flush=True),
+    )
+    for line in verdict.lines:
+        print(f"refused: {line}")
+    print(f"{verdict.sentence} (seed={seed})")
+    if not verdict.accepted:
+        sys.exit(1)

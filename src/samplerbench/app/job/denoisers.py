@@ -1,0 +1,226 @@
+"""The denoisers of a job: `DENOISERS` by name, their trainings and their origins.
+
+`guided`, `autoguided` and `corrupted` alter another denoiser, the exact or the learned one
+(`altered`). The guide of `guided` is a denoiser of another law, `guide`; that of `autoguided` is a
+worse denoiser of the same data, `worse`. With altered=learned a guide is a network of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from omegaconf import ListConfig, OmegaConf
+
+from samplerbench.app.config.construct import construct, convert
+from samplerbench.app.job.basis import ALTERED, Basis
+from samplerbench.app.job.training import (
+    Training,
+    build_training,
+    guide_training,
+    with_weights,
+    worse_training,
+)
+from samplerbench.bench.cell import Origin
+from samplerbench.core.cuda_graphs import Graphed
+from samplerbench.core.models import Corrupted, Denoiser, Guided, Score
+from samplerbench.datasets.base import Dataset, finite
+from samplerbench.datasets.empirical import Empirical
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.identity import identity
+
+#: Denoisers that alter another one, with the settings that may be lists.
+GRIDS: Mapping[str, Mapping[str, type]] = {
+    "guided": {"guidance": float},
+    "autoguided": {"guidance": float},
+    "corrupted": {"corruption.amplitude": float, "corruption.profile": str},
+}
+
+Trainings = Mapping[str, Training]
+
+
+def build_trainings(base: Basis, kinds: Sequence[str]) -> dict[str, Training]:
+    """The trainings of a job: `learned`, and those of the guides, by the kind that uses them.
+
+    Args:
+        base: of the job.
+        kinds: some of `DENOISERS`.
+    """
+    if "learned" not in kinds:
+        return {}
+    trainings = {"learned": build_training(base)}
+    if base.config.get("weights") is not None:
+        trainings["learned"] = with_weights(trainings["learned"], Path(str(base.config.weights)))
+    if altered(base) == "learned":
+        if "guided" in kinds:
+            trainings["guided"] = guide_training(base, guide_law(base))
+        if "autoguided" in kinds:
+            trainings["autoguided"] = worse_training(base)
+    return trainings
+
+
+def altered(base: Basis) -> str:
+    """What `GRIDS` alter. Earlier configs do not have the key."""
+    name = base.config.get("altered", ALTERED[0])
+    require(name in ALTERED, "altered", name, " or ".join(ALTERED))
+    return str(name)
+
+
+def scores_of(base: Basis, kind: str, trainings: Trainings) -> dict[str, Score]:
+    """The denoisers of one of `DENOISERS` by name: several if one of its settings is a list."""
+    lists = [_listed(base, key, of) for key, of in GRIDS.get(kind, {}).items()]
+    scores = {}
+    for values in product(*lists):
+        parts = [text[value] for text, value in zip(lists, values, strict=True) if len(text) > 1]
+        scores[" ".join([kind, *parts])] = _on_device(base, _score(base, kind, trainings, values))
+    return scores
+
+
+def _listed(base: Basis, key: str, of: type) -> dict[Any, str]:
+    """The values of a setting that may be a list, and their short texts."""
+    node = OmegaConf.select(base.config, key)
+    given = list(node) if isinstance(node, ListConfig) else [node]
+    kind = "number" if of is float else "name"
+    require(len(given) > 0, key, given, f"a {kind}, or a list of {kind}s")
+    values = [convert(value, of, key) for value in given]
+    require(len(set(values)) == len(values), key, given, f"different {kind}s")
+    short = {value: f"{value:g}" if of is float else value for value in values}
+    if len(set(short.values())) < len(values):  # equal in six digits
+        short = {value: repr(value) for value in values}
+    return short
+
+
+def _score(base: Basis, kind: str, trainings: Trainings, values: Sequence[Any]) -> Score:
+    """One of `DENOISERS`; learned ones are not trained yet.
+
+    Args:
+        base: of the job.
+        kind: its name.
+        trainings: of the job.
+        values: of its `GRIDS`.
+    """
+    if kind == "learned":
+        model: Score = trainings["learned"].objective.model
+        return model
+    if kind == "empirical":
+        n, seed = base.plain["n_train"], base.seeds["data_seed"]
+        return Empirical(finite(base.dataset.draws(n, "train", seed), "dataset")).oracle(
+            base.schedule
+        )
+    if kind == "pretrained":
+        assert base.model is not None
+        return base.model
+    if kind == "corrupted":
+        amplitude, profile = values
+        cut = convert(base.config.corruption.cut, float, "corruption.cut")
+        direction, dim = str(base.config.corruption.direction), base.dataset.dim
+        allowed = f"along: dim={dim} is odd"
+        require(direction != "across" or dim % 2 == 0, "corruption.direction", "across", allowed)
+        return Corrupted(_altered(base, kind, trainings), amplitude, profile, direction, cut)
+    if kind in ("guided", "autoguided"):
+        return Guided(_altered(base, kind, trainings), _guide(base, kind, trainings), *values)
+    oracle = base.dataset.exact_score(base.schedule)
+    if oracle is None:
+        reason = f"learned or empirical: {base.choices.get('dataset')} has no exact denoiser"
+        raise InvalidSetting("denoiser", kind, reason)
+    return oracle
+
+
+def _on_device(base: Basis, score: Score) -> Score:
+    """The denoiser on the job's device, with CUDA graphs if the config says so."""
+    score = score.to(base.device)
+    if not convert(base.config.graphs, bool, "graphs"):
+        return score
+    cuda = base.device.type == "cuda"
+    require(cuda, "graphs", True, "false: CUDA graphs need device=cuda")
+    return Graphed(score) if isinstance(score, Denoiser) else score
+
+
+def _altered(base: Basis, kind: str, trainings: Trainings) -> Denoiser:
+    """The denoiser that one of `GRIDS` alters."""
+    if altered(base) == "oracle":
+        return _exact(base, "dataset", base.dataset)
+    allowed = f"oracle, or learned with denoiser=[learned,{kind}]"
+    require("learned" in trainings, "altered", "learned", allowed)
+    return _trained(trainings["learned"])
+
+
+def _guide(base: Basis, kind: str, trainings: Trainings) -> Denoiser:
+    """The guide of `guided` or `autoguided`."""
+    if kind in trainings:
+        return _trained(trainings[kind])
+    if kind == "guided":
+        return _exact(base, "guide", guide_law(base))
+    noise = convert(OmegaConf.select(base.config, "worse.noise"), float, "worse.noise")
+    require(0 < noise < float("inf"), "worse.noise", noise, "positive and finite")
+    law = base.dataset.noised(noise)
+    allowed = "one whose law with more noise is known, a Gaussian mixture; or altered=learned"
+    require(law is not None, "dataset", base.choices.get("dataset"), allowed)
+    assert law is not None
+    return _exact(base, "dataset", law)
+
+
+def guide_law(base: Basis) -> Dataset:
+    """The law of the guide of `guided`."""
+    config, allowed = base.config, "a data set, such as +dataset@guide=gaussian_spectrum"
+    require(config.get("guide") is not None, "guide", None, allowed)
+    # twins are in bases of their own, in which the two cannot be mixed
+    require(config.get("law") is None, "law", config.get("law"), "null with denoiser=guided")
+    guide: Dataset = construct(config.guide, "guide")
+    dim = base.dataset.dim
+    require(guide.dim == dim, "guide.dim", guide.dim, f"{dim}, as the data's")
+    return guide
+
+
+def _trained(training: Training) -> Denoiser:
+    """The model of a training that makes a denoiser."""
+    model = training.objective.model
+    allowed = "oracle: the objective makes a score of one noise level, and no denoiser"
+    require(isinstance(model, Denoiser), "altered", "learned", allowed)
+    assert isinstance(model, Denoiser)
+    return model
+
+
+def _exact(base: Basis, key: str, law: Dataset) -> Denoiser:
+    """The exact denoiser of a law, or an error that names its key."""
+    oracle = law.oracle(base.schedule)
+    if oracle is None:
+        raise InvalidSetting(key, type(law).__name__, "one with an exact denoiser")
+    return oracle
+
+
+def make_origin(base: Basis, kind: str, score: Score, trainings: Trainings) -> Origin:
+    """The origin of a denoiser of one of `DENOISERS`, for identities."""
+    if kind == "learned":
+        return Origin(kind, trainings["learned"].id, trainings["learned"].recipe)
+    if kind == "empirical":
+        return Origin(kind, identity(score), identity(base.plain["n_train"]))
+    if kind in GRIDS and altered(base) == "learned":
+        return altered_origin(
+            kind, score, {name: (one.id, one.recipe) for name, one in trainings.items()}
+        )
+    if kind in GRIDS:
+        return Origin(kind, identity(score), identity(score))
+    if kind == "pretrained":
+        assert base.model is not None
+        weights = identity([base.model.digest(), version("diffusers")])
+        return Origin(kind, weights, weights)
+    return Origin(kind)
+
+
+def altered_origin(kind: str, score: Score, made_by: Mapping[str, tuple[str, str]]) -> Origin:
+    """The origin of one of `GRIDS` that alters the learned denoiser.
+
+    Args:
+        kind: its name.
+        score: the denoiser.
+        made_by: the identities of the trainings of the job, with and without seeds, by name.
+    """
+    inner = score.model if isinstance(score, Graphed) else score
+    assert isinstance(inner, Guided | Corrupted)
+    of = [type(inner), inner.settings]
+    used = [made_by[name] for name in ("learned", kind) if name in made_by]
+    return Origin(kind, *(identity([of, [one[place] for one in used]]) for place in (0, 1)))

@@ -1,0 +1,132 @@
+"""The results of the suite in the folder of its multirun."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from samplerbench.app.config.construct import construct, construct_grid
+from samplerbench.app.config.groups import chosen_nodes
+from samplerbench.app.folder.runs import find_runs, open_run
+from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.suite.entry import about_samplers, write_entry
+from samplerbench.bench.suite.results import COLUMNS, About, Entrant, job_results
+from samplerbench.datasets.base import Dataset
+from samplerbench.errors import require
+from samplerbench.identity import settings_text
+from samplerbench.samplers.base import Sampler
+from samplerbench.samplers.peers import Peer
+from samplerbench.version import __version__
+
+#: The experiments of the suite are in this folder of conf/experiment/, by version and task.
+SUITE = "suite/"
+#: Keys that only say where a job runs and what it keeps; the command of its values leaves them out.
+PLACES = ("cache", "cache_dir", "workers", "logger", "picture", "hydra", "debug")
+
+
+def suite_results(folder: Path) -> pd.DataFrame:
+    """The results of all jobs of a suite in a folder, one row per value.
+
+    Raises:
+        InvalidSetting: there is no job of the suite.
+    """
+    runs = [open_run(path) for path in find_runs(folder)]
+    jobs = [run for run in runs if str(run.choices.get("experiment", "")).startswith(SUITE)]
+    allowed = f"a folder with jobs of experiment={SUITE}…: samplerbench suite makes one"
+    require(len(jobs) > 0, "suite", folder, allowed)
+    scales: dict[str, tuple[float, int]] = {}
+    parts = []
+    for run in jobs:
+        law = str(run.choices["dataset"])
+        if law not in scales:
+            scales[law] = scale_of(construct(run.config.dataset, "dataset"))
+        about, table = about_job(run.config, law, scales[law], run.overrides), run.table()
+        if about.own:  # their values on their own levels are those of the other job
+            brings = [about.entrants(*pair).brings_levels for pair in _pairs(table)]
+            table = table[[not one for one in brings]]
+        parts.append(job_results(table, about))
+    return pd.concat(parts, ignore_index=True)[COLUMNS]
+
+
+def entry_of(folder: Path, suite: str, command: str) -> Path:
+    """Write the entry of the samplers of a suite's jobs into its folder `entry`.
+
+    Args:
+        folder: of the multirun.
+        suite: its version and size.
+        command: that made it.
+    """
+    results = suite_results(folder)
+    samplers = {
+        sampler_name(name, settings_text(sampler)): sampler
+        for path in find_runs(folder)
+        for name, sampler in samplers_of(open_run(path).config)
+    }
+    own = {name: samplers[name] for name in sorted({*results["entrant"]})}
+    about = {"suite": suite, "command": command, "samplers": about_samplers(own)}
+    return write_entry(results, folder / "entry", about)
+
+
+def about_job(
+    config: DictConfig, law: str, scale: tuple[float, int], words: Sequence[str]
+) -> About:
+    """What a job of the suite knows about its rows.
+
+    Args:
+        config: of the job.
+        law: the name of its data set.
+        scale: of the data, and their number of coordinates.
+        words: of the command, without its name.
+    """
+    entrants, own = _entrants(config), config.get("grids") is not None
+    kept = [word for word in words if word.partition("=")[0].partition(".")[0] not in PLACES]
+    command = shlex.join(["samplerbench", *kept])
+    return About(law, *scale, own, command, lambda *pair: entrants[pair])
+
+
+def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(table["sampler"], table["sampler_settings"], strict=True))
+
+
+def _entrants(config: DictConfig) -> dict[tuple[str, str], Entrant]:
+    """By the name and the settings of a row."""
+    return {(name, settings_text(one)): _entrant(one) for name, one in samplers_of(config)}
+
+
+def samplers_of(config: DictConfig) -> Iterator[tuple[str, Sampler]]:
+    """The samplers of a config, by name."""
+    for name, node in chosen_nodes(config, "sampler").items():
+        for sampler in construct_grid(node, f"sampler.{name}"):
+            yield name, sampler
+
+
+def _entrant(sampler: Sampler) -> Entrant:
+    package, *_ = type(sampler).__module__.partition(".")
+    version = __version__ if package == __name__.partition(".")[0] else _version(package)
+    if isinstance(sampler, Peer):
+        package, version = sampler.package, sampler.version
+    order = math.nan if sampler.order is None else float(sampler.order)
+    return Entrant(package, version, order, sampler.stochastic, sampler.brings_levels)
+
+
+@cache
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a package in a folder, as trusted=lab
+        return ""
+
+
+def scale_of(dataset: Dataset) -> tuple[float, int]:
+    """s and the number of coordinates."""
+    moments = dataset.moments()
+    assert moments is not None  # every law of the suite has draws
+    return math.sqrt(float(moments.variance.sum())), dataset.dim

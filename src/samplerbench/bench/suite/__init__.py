@@ -1,0 +1,1 @@
+"""The suite: `standing` computes runtimes and the table from its results."""

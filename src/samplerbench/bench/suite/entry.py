@@ -1,0 +1,589 @@
+"""Entries of a suite: the results of somebody's samplers, and their verification.
+
+An entry is a folder with two files. `entry.parquet` has the rows of the results of its samplers.
+`entry.json` says how they were made: the version of the suite, the command, the class of each
+sampler, its settings and the digest of its source, the versions of the software, the machine, and
+the digest of the table.
+
+`verify` runs some cells of an entry again, chosen at random, and makes these checks of them:
+
+    table     the table is the one that entry.json describes, and a task has all numbers of steps
+    tasks     no task is missing
+    source    the class of the sampler has the source that the entry had
+    value     the same cell has the same value: the same bits if its identity is the same, else
+              within `ELSEWHERE` of the value
+    grid      the sampler ran on the levels that the entry names
+    starts    from `FRESH` other sets of starts the values are not all larger: a sampler that is
+              tuned on the starts of the suite, or knows them, is not as good elsewhere
+    model     the samples have the same bits with an opaque denoiser (`opaque`), in a thread whose
+              stack has no law: a sampler must not read the law, or the network, from the model
+    count     the entry, the declaration `evaluations(steps)` and the opaque denoiser have the same
+              number of evaluations; a call with k times the states counts k times
+    law       on `LAWS` laws that it cannot know, each of two narrow normal laws at random places
+              within the data, the samples lie in the law
+
+These checks find what samplers do by accident or by an easy trick. They cannot find everything: a
+sampler is code of the same process. So a person also reads the source of an entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import platform
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from samplerbench.bench.cell import Cell, Row
+from samplerbench.bench.store import as_table
+from samplerbench.bench.suite.results import OWN, SHIPPED
+from samplerbench.bench.suite.standing import BUDGET, TASK
+from samplerbench.bench.sweep import Sweep, most_steps
+from samplerbench.core.grids import AnyLevel, Level, Levels, in_data_units
+from samplerbench.core.models import Denoiser, Density, IsotropicMixtureOracle
+from samplerbench.core.noise import KeyedNoise, Noise
+from samplerbench.errors import kind_and_line, require
+from samplerbench.files import write_atomically
+from samplerbench.identity import OURS, VERSIONS, arithmetic, settings_text
+from samplerbench.samplers.base import Sampler, final_state
+
+TABLE, ABOUT = "entry.parquet", "entry.json"
+#: The largest relative difference of a value that is computed on another machine or by other
+#: versions.
+ELSEWHERE = 0.01
+#: The number of other sets of starts, and how much larger than both half intervals together all
+#: values from them must be to refuse an entry.
+FRESH, BEYOND = 2, 2.0
+#: The unknown law, in standard deviations of the data: the distance of its centre from theirs,
+#: which is also that of its two means from its centre, its own deviation, and the largest root
+#: mean square distance of a sample from the nearer mean. An entrant whose values are all above
+#: `GOOD` is too far from any law for this check.
+SHIFT, WIDTH, OFF, GOOD = 0.5, 0.1, 0.3, 0.1
+#: The number of unknown laws.
+LAWS = 3
+#: The cells of one job that are checked: a job may train a network and choose grids first.
+PER_JOB = 4
+#: More columns of the results that are used.
+_NEEDED = (
+    "sampler",
+    "sampler_settings",
+    "chosen",
+    "nfe",
+    "value",
+    "upper",
+    "status",
+    "cell_id",
+    "command",
+)
+#: Columns that describe the entrant.
+_DESCRIBED = ("package", "order", "noise")
+#: A row of the results.
+Values = Mapping[Hashable, Any]
+#: The columns that identify a value within an entry.
+KEY = [*TASK, "grid", "entrant", "steps"]
+
+
+def about_samplers(samplers: Mapping[str, Sampler]) -> dict[str, dict[str, str]]:
+    """The class, the settings and the digest of the source of samplers.
+
+    Args:
+        samplers: by the name of their entrant.
+    """
+    return {
+        name: {
+            "class": f"{type(sampler).__module__}.{type(sampler).__qualname__}",
+            "settings": settings_text(sampler),
+            "source": _source_digest(sampler),
+        }
+        for name, sampler in samplers.items()
+    }
+
+
+def _source_digest(sampler: Sampler) -> str:
+    """SHA-256 of the file of a sampler's class; empty if it has none, as in a notebook."""
+    try:
+        path = inspect.getsourcefile(type(sampler))
+        return "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        return ""
+
+
+def write_entry(results: pd.DataFrame, folder: Path, about: Mapping[str, object]) -> Path:
+    """Write the rows of an entry, and how they were made, into a folder.
+
+    Args:
+        results: the rows of the results of the entrants, all of one suite.
+        folder: a new one, or that of an earlier entry, which is replaced.
+        about: suite (its version), command, samplers (from `about_samplers`).
+
+    Returns:
+        The folder.
+
+    Raises:
+        InvalidSetting: the folder has other files, a row is of no sampler of the entry, or a value
+            is there twice.
+    """
+    others = {path.name for path in folder.glob("*")} - {TABLE, ABOUT}
+    require(not others, "entry", folder, "a new folder, or that of an entry, which is replaced")
+    missing = [key for key in ("suite", "command", "samplers") if key not in about]
+    require(not missing, "about", f"no {', '.join(missing)}", "suite, command and samplers")
+    _require_rows(results, about)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = results.sort_values(KEY, ignore_index=True)
+    with_index = table.to_parquet(index=False)
+    machine = {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "instructions": arithmetic(),
+        "threads": torch.get_num_threads(),
+    }
+    whole = {
+        **about,
+        "rows": len(table),
+        "table": hashlib.sha256(with_index).hexdigest(),
+        "versions": dict(VERSIONS),
+        "machine": machine,
+    }
+    write_atomically(folder / TABLE, with_index)
+    text = json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True)
+    write_atomically(folder / ABOUT, text.encode() + b"\n")
+    return folder
+
+
+def read_entry(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The rows of an entry, and how they were made.
+
+    Raises:
+        InvalidSetting: one of its files is missing, or cannot be read.
+    """
+    try:
+        content = (folder / TABLE).read_bytes()
+        results = pd.read_parquet(folder / TABLE)
+        about = dict(json.loads((folder / ABOUT).read_bytes()))
+        digest = str(about["table"])
+        about["samplers"] = {
+            str(name): {key: str(one[key]) for key in ("class", "settings", "source")}
+            for name, one in about["samplers"].items()
+        }
+    except Exception as error:  # the files may have any content
+        allowed = f"a folder with {TABLE} and {ABOUT} ({kind_and_line(error)})"
+        require(False, "entry", folder, allowed)
+        raise
+    same = hashlib.sha256(content).hexdigest() == digest
+    require(same, "entry", folder / TABLE, f"the table that {ABOUT} describes")
+    _require_rows(results, about)
+    return results, about
+
+
+def _require_rows(results: pd.DataFrame, about: Mapping[str, Any]) -> None:
+    missing = sorted({*KEY, *_NEEDED} - {*results.columns})
+    require(not missing, "entry", f"no column {', '.join(missing)}", "the results of a suite")
+    foreign = sorted({*results["entrant"]} ^ {*about["samplers"]})
+    require(not foreign, "entry", ", ".join(foreign), "rows of its own samplers, and of each")
+    twice = results[results.duplicated(KEY)]
+    require(twice.empty, "entry", _place(twice[:1]), "there once")
+
+
+@dataclass(frozen=True, eq=False)
+class SuiteJob:
+    """A job of a suite that can run again.
+
+    Args:
+        sweep: its sweep, with trained networks and chosen grids.
+        results: the rows of the results, from the table of some of its cells.
+    """
+
+    sweep: Sweep
+    results: Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What the verification of an entry found.
+
+    Attributes:
+        checks: one row per check of a cell: the columns of `KEY`, check, fault (empty if it is
+            passed).
+    """
+
+    checks: pd.DataFrame = field(repr=False)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether every check is passed."""
+        return bool((self.checks["fault"] == "").all())
+
+    @property
+    def lines(self) -> list[str]:
+        """The faults in words, one line each."""
+        bad = self.checks[self.checks["fault"] != ""]
+        return [f"{_place(bad[i : i + 1])}: {bad['fault'].iloc[i]}" for i in range(len(bad))]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        run = self.checks[self.checks["check"] != "tasks"]
+        cells = len(run.drop_duplicates(["law", "path", "denoiser", "grid", "entrant", "steps"]))
+        done = f"{len(self.checks)} checks of {cells} cells"
+        if self.accepted:
+            return f"accepted: {done} passed"
+        return f"refused: {int((self.checks['fault'] != '').sum())} of {done} failed"
+
+
+def _place(rows: pd.DataFrame) -> str:
+    """The names of the first row."""
+    if rows.empty:
+        return ""
+    one = rows.iloc[0]
+    task = " ".join(str(one[name]) for name in TASK)
+    return f"{one['entrant']}, {task}, grid {one['grid']}, {one['steps']} steps"
+
+
+def verify(
+    entry: Path,
+    jobs: Callable[[str, Sequence[str]], SuiteJob],
+    *,
+    cells: int = 20,
+    seed: int = 0,
+    tasks: Iterable[tuple[str, ...]] | None = None,
+    on_check: Callable[[str], None] = lambda line: None,
+) -> Verdict:
+    """Run a part of an entry again.
+
+    Args:
+        entry: the folder.
+        jobs: makes a job of the suite again, from its command and the names of the entrants in
+            it.
+        cells: the number of cells that are checked.
+        seed: of their choice and of the other starts; the entrant must not know it.
+        tasks: law, path, denoiser, quantity and grid setting of all tasks that an entry must have.
+        on_check: called with a line about each cell.
+
+    Raises:
+        InvalidSetting: the entry cannot be read, or there is nothing to check.
+    """
+    require(cells >= 1, "cells", cells, "at least 1")
+    results, about = read_entry(entry)
+    rng = np.random.default_rng(seed)
+    found = _missing(results, tasks)
+    able = results[results["status"] != "incompatible"]
+    require(len(able) > 0, "entry", entry, "one with a sampler that can run")
+    left = cells
+    for command in rng.permutation(sorted({*able["command"]})):
+        own = able[able["command"] == command].sort_values(KEY)
+        places = own.drop_duplicates(["entrant", "steps"])
+        places = places.iloc[rng.permutation(len(places))[: min(left, PER_JOB)]]
+        job, other = jobs(str(command), sorted({*places["entrant"]})), int(rng.integers(1, 2**31))
+        # the cells of a job share their converged runs
+        fresh = [replace(job.sweep, seed=other + number) for number in range(FRESH)]
+        for entrant, cells_of in places.groupby("entrant", sort=True):
+            of_entrant, samplers = own[own["entrant"] == entrant], about["samplers"]
+            for number, steps in enumerate(cells_of["steps"]):
+                checks = _Checks(job, of_entrant, int(steps), fresh)
+                found += checks.run(samplers[entrant], whole=number == 0)
+                on_check(f"{_place(checks.rows)}: {'; '.join(checks.faults) or 'passed'}")
+        left -= len(places)
+        if left <= 0:
+            break
+    return Verdict(pd.DataFrame(found, columns=[*KEY, "check", "fault"]))
+
+
+def _missing(results: pd.DataFrame, tasks: Iterable[tuple[str, ...]] | None) -> list[Values]:
+    """The checks that every entrant has every task."""
+    if tasks is None:
+        return []
+    found: list[Values] = []
+    names = [*TASK, "grid"]
+    for entrant, own in results.groupby("entrant", sort=True):
+        there = {*own[names].itertuples(index=False, name=None)}
+        brings = bool((own["chosen"] == SHIPPED).all())
+        for task in sorted({*map(tuple, tasks)}):
+            place: dict[Hashable, Any] = dict(zip(names, task, strict=True))
+            if brings and place["grid"] == OWN:  # it runs on its own levels in any case
+                continue
+            fault = "" if task in there else "the task is missing"
+            found.append(
+                place | {"entrant": entrant, "steps": 0} | {"check": "tasks", "fault": fault}
+            )
+    return found
+
+
+class _Checks:
+    """The checks of one cell.
+
+    Args:
+        job: the job of the cell.
+        of_entrant: the rows of its entrant in this job.
+        steps: of the cell.
+        fresh: the sweep of the job with other seeds.
+    """
+
+    def __init__(
+        self, job: SuiteJob, of_entrant: pd.DataFrame, steps: int, fresh: Sequence[Sweep]
+    ) -> None:
+        self.job, self.of_entrant, self.fresh = job, of_entrant, fresh
+        self.rows = of_entrant[of_entrant["steps"] == steps]
+        self.found: list[Values] = []
+
+    @property
+    def faults(self) -> list[str]:
+        """In words."""
+        return [str(one["fault"]) for one in self.found if one["fault"]]
+
+    def note(self, row: Values, check: str, fault: str) -> None:
+        """Keep the result of a check."""
+        place: dict[Hashable, Any] = {key: row[key] for key in KEY}
+        self.found.append({**place, "check": check, "fault": fault})
+
+    def run(self, about: Mapping[str, str], whole: bool) -> list[Values]:
+        """All checks.
+
+        Args:
+            about: the sampler, as in entry.json.
+            whole: whether to make the checks that do not depend on the cell, too.
+        """
+        first = self.rows.to_dict("records")[0]
+        cell = self._cell(first)
+        if cell is None or cell.settings is None:
+            self.note(first, "table", "the job has no such sampler at this number of steps")
+            return self.found
+        sampler = cell.settings
+        steps = {*self.job.sweep.steps_of(sampler)} - {*self.of_entrant["steps"]}
+        words = ", ".join(map(str, sorted(steps)))
+        self.note(first, "table", f"it has no values at {words} steps" if steps else "")
+        now = about_samplers({"": sampler})[""]
+        # the versions of an entry tell those of the samplers of this package
+        changed = now["source"] != about["source"] and not now["class"].startswith(f"{OURS}.")
+        self.note(first, "source", "the source of its class has changed" if changed else "")
+        self._values(cell)
+        if (self.rows["status"] == "ok").any():
+            self._model(first, cell, sampler)
+            if whole and self.of_entrant["value"].min() <= GOOD:
+                self._law(first, sampler)
+        return self.found
+
+    def _cell(self, row: Values) -> Cell | None:
+        """The cell of the sweep."""
+        return next(
+            (
+                cell
+                for cell in self.job.sweep.cells()
+                if cell.settings is not None
+                and (cell.sampler, settings_text(cell.settings))
+                == (row["sampler"], row["sampler_settings"])
+                and cell.steps == row["steps"]
+                and cell.repetition == 0
+            ),
+            None,
+        )
+
+    def _results(self, sweep: Sweep, cell: Cell) -> dict[str, Values]:
+        """The results of a cell, by quantity."""
+        distances, lazy = sweep.distances(), sweep.lazy_samples(cell)
+        rows: list[Row] = [
+            sweep.measure(lazy, name, distances[name]) for name in sweep.metrics_of(cell)
+        ]
+        table = self.job.results(as_table(map(vars, rows)))
+        return {str(one["quantity"]): one for one in table.to_dict("records")}
+
+    def _values(self, cell: Cell) -> None:
+        """The same starts, and others."""
+        again = self._results(self.job.sweep, cell)
+        others = [self._results(sweep, cell) for sweep in self.fresh]
+        for row in self.rows.to_dict("records"):
+            one = again.get(str(row["quantity"]))
+            if one is None:
+                self.note(row, "value", f"the job measures no {row['quantity']}")
+                continue
+            self.note(row, "value", _other_value(row, one))
+            ran, named = one["chosen"], row["chosen"]
+            self.note(row, "grid", "" if ran == named else f"it ran on {ran}, not on {named}")
+            if row["status"] == "ok":
+                fresh = [of[str(row["quantity"])] for of in others]
+                self.note(row, "starts", _worse_elsewhere(row, fresh))
+
+    def _model(self, row: Values, cell: Cell, sampler: Sampler) -> None:
+        """Samples and evaluations with an opaque denoiser."""
+        sweep = self.job.sweep
+        usual = sweep.draw(cell)
+        levels = sweep.levels_of(cell)
+        model, evaluations = opaque(sweep.denoisers[cell.denoiser], sweep.block)
+        hidden = _alone(sampler, model, *sweep.beginning(cell, levels, 0), levels)
+        counted, fault = evaluations(), ""
+        if isinstance(hidden, str):
+            fault = f"with an opaque denoiser it fails: {hidden}"
+        elif not _same_rows(usual.points, hidden):
+            fault = "with an opaque denoiser it has other samples: it reads more of the model"
+        self.note(row, "model", fault)
+        plain = sweep.final == "none"
+        declared = (sampler.plain_evaluations if plain else sampler.evaluations)(cell.steps)
+        fault = ""
+        if declared not in (None, counted):
+            fault = f"it declares {declared} evaluations and makes {counted}"
+        elif not sampler.adaptive and int(row["nfe"]) != counted:
+            fault = f"the entry has {int(row['nfe'])} evaluations and it makes {counted}"
+        self.note(row, "count", fault)
+
+    def _law(self, row: Values, sampler: Sampler) -> None:
+        """The samples of laws that the sampler cannot know, with many steps."""
+        sweep = self.job.sweep
+        steps = most_steps(sampler, BUDGET, plain=sweep.final == "none")
+        levels, fault = sweep.levels(max(1, steps), sampler), ""
+        for number in range(LAWS):
+            noise = KeyedNoise(("unknown law", self.fresh[0].seed, number))
+            law, means, x, size = _unknown_law(sweep, levels.rows[0], noise)
+            model, _ = opaque(law, sweep.block)
+            out = _alone(sampler, model, x, noise, levels)
+            if isinstance(out, str):
+                fault = f"on a law that it cannot know it fails: {out}"
+                break
+            nearest = torch.cdist(out.double().cpu(), means).amin(1)
+            off = float(nearest.square().mean().sqrt()) / size
+            if not off <= OFF:  # also if it is NaN
+                fault = f"on a law that it cannot know its samples are {off:.2g} deviations off"
+                break
+        self.note(row, "law", fault)
+
+
+def _same_rows(points: Tensor | None, block: Tensor) -> bool:
+    """Whether the first samples of a cell have the bits of a block, whose end may be cut off."""
+    return points is not None and torch.equal(points[: len(block)], block[: len(points)])
+
+
+def _unknown_law(
+    sweep: Sweep, first: Level[float], noise: KeyedNoise
+) -> tuple[Denoiser, Tensor, Tensor, float]:
+    """The denoiser of a law at a random place, its two means, first states, and the size of data.
+
+    The law lies within the data, since samplers may clip x̂₀ to their range.
+    """
+    moments, dim, count = sweep.dataset.moments(), sweep.dataset.dim, sweep.block
+    deviation = 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
+    centre = torch.zeros(dim) if moments is None else moments.mean.cpu()
+    size = deviation * math.sqrt(dim)
+    away, along = normalize(noise.normal(torch.zeros(2, dim, dtype=torch.float64), 0))
+    point = centre.double() + SHIFT * size * away
+    means = torch.stack([point - SHIFT * size * along, point + SHIFT * size * along])
+    variances = torch.full((2,), (WIDTH * deviation) ** 2, dtype=torch.float64)
+    law = IsotropicMixtureOracle(sweep.schedule, torch.ones(2), means, variances)
+    like = torch.zeros(count, dim, dtype=torch.float64)
+    draws = means[torch.arange(count) % 2] + WIDTH * deviation * noise.normal(like, 1)
+    x = first.alpha * draws + first.sigma * noise.normal(like, 2)
+    return law.to(sweep.device), means, x.to(sweep.device, sweep.dtype), size
+
+
+def _other_value(row: Values, again: Values) -> str:
+    """How the result of a cell differs from that of the entry; empty if it does not."""
+    for name in ("status", "nfe", *(name for name in _DESCRIBED if name in row)):
+        one, other = row[name], again[name]
+        if one != other and not (pd.isna(one) and pd.isna(other)):
+            return f"the entry has {name} {one}, and again it is {other}"
+    if row["status"] != "ok":
+        return ""
+    same = row["cell_id"] == again["cell_id"]
+    for name in ("value", "upper"):
+        value, own = float(row[name]), float(again[name])
+        if value != own and (same or not abs(value - own) <= ELSEWHERE * abs(own) + 1e-12):
+            where = "the same cell has" if same else f"here it is more than {ELSEWHERE:.0%} away,"
+            return f"the entry has {name} {value:.6g}, and {where} {own:.6g}"
+    return ""
+
+
+def _worse_elsewhere(row: Values, fresh: Sequence[Values]) -> str:
+    """Whether all values from other starts are larger; empty if they are not."""
+    value, half = float(row["value"]), float(row["upper"]) - float(row["value"])
+    values = [float(one["value"]) if one["status"] == "ok" else math.inf for one in fresh]
+    halves = [float(one["upper"]) - float(one["value"]) for one in fresh]
+    gaps = [
+        own - value - BEYOND * math.hypot(half, 0.0 if math.isnan(of) else of)
+        for own, of in zip(values, halves, strict=True)
+    ]
+    if min(gaps) <= ELSEWHERE * abs(value) + 1e-12:
+        return ""
+    return f"the entry has {value:.4g}, and from other starts it is at least {min(values):.4g}"
+
+
+def opaque(model: Any, states: int) -> tuple[Denoiser, Callable[[], int]]:
+    """A denoiser that shows only what a sampler may use, and the number of its evaluations so far.
+
+    A sampler may call it, its score, its derivative, and its log-density if it has one, and ask for
+    the schedule, the range of the training, whether it has a covariance, and on which levels it is
+    defined. There is no data set, no inner model and no counter that could be changed.
+
+    Args:
+        model: the denoiser.
+        states: the number of states of a run; a call with more counts as several evaluations.
+    """
+    require(isinstance(model, Denoiser), "denoiser", type(model).__name__, "a denoiser")
+    calls: list[int] = []
+
+    def count(x: Tensor) -> None:
+        rows = max(1, x.numel() // max(1, x.shape[-1]))
+        calls.append(-(-rows // states))
+
+    class Opaque(Denoiser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.schedule, self.trained_noise = model.schedule, model.trained_noise
+            self.has_covariance = model.has_covariance
+
+        def why_incompatible(self, levels: Levels) -> str | None:
+            reason: str | None = model.why_incompatible(levels)
+            return reason
+
+        def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+            count(x)
+            x0_hat: Tensor = model.denoiser(x, level)
+            return x0_hat
+
+        def score(self, x: Tensor, level: AnyLevel) -> Tensor:
+            count(x)
+            score: Tensor = model.score(x, level)
+            return score
+
+        def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+            count(x)
+            both: tuple[Tensor, Tensor] = model.derivative(x, level)
+            return both
+
+    class OpaqueDensity(Opaque):
+        def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
+            count(x)
+            log_density: Tensor = model.log_density(x, level)
+            return log_density
+
+    kind = OpaqueDensity if isinstance(model, Density) else Opaque
+    return kind(), lambda: sum(calls)
+
+
+def _alone(
+    sampler: Sampler, model: Denoiser, x: Tensor, noise: Noise, levels: Levels
+) -> Tensor | str:
+    """The samples, or the reason why there are none, in a thread whose stack has nothing else."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_samples, sampler, model, x, noise, levels).result()
+
+
+@torch.no_grad()
+def _samples(
+    sampler: Sampler, model: Denoiser, x: Tensor, noise: Noise, levels: Levels
+) -> Tensor | str:
+    try:
+        reason = sampler.why_incompatible(model, levels)
+        if reason is not None:
+            return reason
+        return in_data_units(final_state(sampler, model, x, levels, noise), levels)
+    except Exception as error:  # a defect of one sampler must not cost the other checks
+        return kind_and_line(error)

@@ -1,0 +1,86 @@
+"""A metric against a numeric setting of one sampler, such as its amount of noise, at one N.
+
+There is a panel for each denoiser, and the exact score is a grey curve in all of them, so that each
+panel shows the effect of one error of the score.
+"""
+
+from __future__ import annotations
+
+import json
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from samplerbench.bench.statistics import floor_of, summary
+from samplerbench.figures.common import COLOURS, distance_title, score_title
+from samplerbench.figures.distance import about, floor_band
+from samplerbench.figures.panels import panel_columns
+from samplerbench.figures.style import (
+    add_legend,
+    fit_distances,
+    interval_curve,
+    sized,
+    spans_decades,
+    styled,
+    subtitle,
+)
+
+_EXACT = "oracle"
+
+
+def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
+    """A panel for each denoiser besides the exact one.
+
+    Args:
+        table: rows of the results store, with one sampler, one start and one N.
+        metric: one of its metrics.
+        setting: the setting along the axis, see `statistics.varied_setting`.
+    """
+    own = table[table["metric"] == metric]
+    lines = summary(own)
+    cells = lines[lines["denoiser"] != "law"]
+    x = [float(json.loads(text)[setting]) for text in cells["sampler_settings"]]
+    cells = cells.assign(x=x).sort_values("x")
+    names = list(cells["denoiser"].unique())
+    shown = sorted(name for name in names if name != _EXACT) or [_EXACT]
+    exact = cells[cells["denoiser"] == _EXACT]
+    floor = floor_of(own[own["denoiser"] == "law"], str(cells["start"].iloc[0]))
+    columns = panel_columns(len(shown))
+    rows = -(-len(shown) // columns)
+    with mpl.rc_context(styled()):
+        size = sized(max(3.2 * columns, 4.6) + 1.9, 3.0 * rows + 0.6)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        panels = list(grid.flat)
+        if spans_decades(cells["mean"]):
+            panels[0].set_yscale("log")
+        for axes, name in zip(panels, shown, strict=False):
+            if not floor.empty:
+                floor_band(axes, floor)
+            if name != _EXACT:
+                interval_curve(axes, exact, "x", cap=1.5, color="0.5", marker="s", ls="--")
+            curve = cells[cells["denoiser"] == name]
+            interval_curve(axes, curve, "x", cap=1.5, color=COLOURS[0], marker="o")
+            axes.set_title(score_title(name))
+            axes.set_xlabel(f"{setting} of {cells['sampler'].iloc[0]}")
+            axes.set_ylabel(distance_title(metric, own["reference"]))
+            axes.label_outer()
+        for axes in panels[len(shown) :]:
+            axes.set_visible(False)
+        fit_distances(panels[0], cells["mean"], floor)
+        handles: list[Artist] = [
+            Line2D([], [], color=COLOURS[0], marker="o", label="score of the panel")
+        ]
+        if shown != [_EXACT] and not exact.empty:
+            handles.append(
+                Line2D([], [], color="0.5", marker="s", ls="--", label=score_title(_EXACT))
+            )
+        if not floor.empty:
+            handles.append(Patch(color="0.85", label="floor: fresh draws\nof the data, 95 %"))
+        add_legend(figure, handles)
+        subtitle(figure, f"{about(cells)}; N = {cells['steps'].iloc[0]:,}")
+    return figure

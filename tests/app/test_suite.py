@@ -1,0 +1,96 @@
+"""`samplerbench suite`: the tasks of version 1, a run of a few of them, and what is refused."""
+
+import json
+import shutil
+from hashlib import sha256
+
+import pandas as pd
+import pytest
+
+from samplerbench.app.commands import suite
+from samplerbench.app.config.compose import compose_config
+from samplerbench.app.job.suite import samplers_of, suite_results
+from samplerbench.bench.suite.results import TARGETS
+
+#: Tasks of seconds: with and without noise, on a line and in many dimensions.
+FEW = ("checkerboard-edm", "gaussian-edm")
+WORDS = ("logger=none", "cache=off", "workers=1")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(suite, "QUICK", FEW)
+    monkeypatch.setattr(suite, "QUICK_WORDS", ("nfe=[4,8]", "n_samples=32"))
+
+
+def test_version_1_is_fixed():
+    """The tasks, their files of weights and the targets: any change of them needs a version 2."""
+    digest = sha256()
+    for path in sorted(suite._folder().rglob("*.*")):
+        text = path.suffix == ".yaml"
+        content = path.read_text().encode() if text else path.read_bytes()
+        digest.update(path.relative_to(suite._folder()).as_posix().encode() + content)
+    digest.update(json.dumps({key: [*TARGETS[key]] for key in sorted(TARGETS)}).encode())
+    assert digest.hexdigest()[:16] == "FIXED"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["four_wells_noisy-edm", "gaussian-rectified", "two_moons-edm-learned"],
+        pytest.param(suite.tasks(), marks=pytest.mark.slow),
+    ],
+    ids=["three", "all"],
+)
+def test_every_task_can_be_composed(names):
+    for name in names:
+        config, choices = compose_config([f"experiment=suite/v1/{name}"])
+        law, path, *rest = name.split("-")
+        assert choices["schedule"] == path
+        assert config.denoiser == ("learned" if rest else config.denoiser)
+        assert list(config.nfe) == [4, 6, 8, 12, 16, 24, 32, 64, 128]
+        kinds = {sampler.stochastic for _, sampler in samplers_of(config)}
+        noisy, both = law == "four_wells_noisy", law == "gaussian"
+        assert kinds == ({True} if noisy else {True, False} if both else {False})
+
+
+def test_a_run_has_results_a_page_and_an_entry(few, typed, tmp_path):
+    words = ("suite", "suite=quick", "sampler=[euler,heun]", *WORDS)
+    status, out, err = typed(*words)
+    assert status == 0, err
+    folder = tmp_path / "multirun" / "suite-v1-quick-euler-heun"
+    for name in ("results.parquet", "index.html", "suite_shares.png", "entry/entry.json"):
+        assert (folder / name).exists()
+    results = pd.read_parquet(folder / "results.parquet")
+    assert {*results["entrant"]} == {"euler", "heun"}
+    assert {*results["quantity"]} == {"paired", "w2_law_gaussian"}
+    assert (results["status"] == "ok").all()
+    assert "Samplers without noise, common grid" in out
+
+    # it continues: nothing is measured again
+    again = typed(*words)
+    assert again[0] == 0
+    before = results.set_index("cell_id")["value"].sort_index()
+    after = suite_results(folder).set_index("cell_id")["value"].sort_index()
+    assert (before == after).all()
+
+    # the page of a part of the jobs
+    shutil.copytree(folder / "0", tmp_path / "part" / "0")
+    status, out, err = typed("suite", "page", "part", "out=page")
+    assert status == 0, err
+    assert {*pd.read_parquet(tmp_path / "page" / "results.parquet")["law"]} == {"checkerboard"}
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["suite=large"], "suite=large: must be left out, or quick"),
+        (["nfe=[4]"], "suite=nfe=[4]: must be left out: the tasks of the suite are fixed"),
+        (["sampler=[heun,ancestral]"], "samplers that all draw noise, or all draw none"),
+        (["page"], "followed by folders of a suite"),
+        (["page", "there_is_none"], "run=there_is_none"),
+        (["verify"], "followed by the folder of one entry"),
+    ],
+)
+def test_bad_words_are_one_line(words, part, refuses):
+    refuses(["suite", *words], part)

@@ -1,0 +1,82 @@
+"""`samplerbench suite verify`: which commands of an entry are run, and a real entry."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from samplerbench.app.commands.suite import _of_size
+from samplerbench.app.commands.suite import main as suite
+from samplerbench.app.job.verifying import suite_words, tasks_of
+from samplerbench.bench.suite.entry import TABLE, read_entry
+from samplerbench.errors import InvalidSetting
+
+FIXED = _of_size("v1")[1]
+JOB = "samplerbench experiment=suite/v1/two_moons-edm"
+
+
+def test_the_words_of_a_job_of_the_suite_are_kept():
+    words = suite_words(
+        f"{JOB} grids=[karras,log_snr,uniform,quadratic,tangent] 'sampler=[mine]' sampler.mine.k=2",
+        FIXED,
+    )
+    assert words[2:] == ["sampler=[mine]", "sampler.mine.k=2"]
+    # whoever verifies an entry names the trusted packages
+    assert suite_words(f"{JOB} grids=null trusted=lab cache=off", FIXED)[1:] == ["grids=null"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("", "rm -rf x", "samplerbench", "samplerbench 'experiment=", "samplerbench grids=null"),
+        "samplerbench experiment=tiny grids=null",
+        "samplerbench experiment=suite/v1/../../tiny grids=null",
+        f"{JOB} grids=[designed]",
+        *(f"{JOB} {word}" for word in ("n_samples=1", "nfe=[4]", "seed=3", "metric=kl_law")),
+        *(f"{JOB} {word}" for word in ("hydra.run.dir=/tmp", "+dataset.x=1", "weights=mine")),
+        f"{JOB} experiment=suite/v1/two_moons-edm",
+    ],
+)
+def test_other_commands_are_refused(command):
+    with pytest.raises(InvalidSetting, match="must be that of a job of the suite"):
+        suite_words(command, FIXED)
+
+
+def test_an_entry_of_another_suite_is_refused():
+    with pytest.raises(InvalidSetting, match=r"entry\.suite=v7: must be v1 or v1 quick"):
+        _of_size("v7")
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    """The tasks of an entry without any results."""
+    nothing = pd.DataFrame(
+        [{"law": "", "path": "", "denoiser": "", "quantity": "", "grid": ""}]
+    ).assign(chosen="karras", command=f"{JOB} grids=null sampler=heun")
+    return tasks_of(nothing, ["v1/two_moons-edm"], FIXED)
+
+
+def test_all_tasks_are_required(tasks):
+    expected = {("two_moons", "edm", "oracle", of, grid) for of in ("paired",) for grid in "ab"}
+    names = {task[:3] for task in tasks}
+    assert names == {task[:3] for task in expected}
+    assert {task[4] for task in tasks} == {"common", "own"}
+    assert "paired" in {task[3] for task in tasks}
+
+
+@pytest.mark.slow
+def test_a_real_entry_is_accepted_and_a_changed_one_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        suite(["suite=quick", "sampler=heun", "cache=off", "hydra.sweep.dir=runs"])
+    assert ended.value.code == 0
+    entry = Path("runs/entry")
+    suite(["verify", str(entry), "cells=4", "seed=1"])
+    assert "accepted: " in capsys.readouterr().out
+    table, _ = read_entry(entry)
+    other = Path("other")
+    shutil.copytree(entry, other)
+    table.assign(value=0.5 * table["value"]).to_parquet(other / TABLE, index=False)
+    with pytest.raises(InvalidSetting, match=r"must be the table that entry.json describes"):
+        suite(["verify", str(other)])

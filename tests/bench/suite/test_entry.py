@@ -1,0 +1,422 @@
+"""Entries of a suite: an honest one is accepted, and planted cheats of each kind are refused."""
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import ClassVar
+
+import pandas as pd
+import pytest
+import torch
+
+from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.store import as_table
+from samplerbench.bench.suite import entry as entries
+from samplerbench.bench.suite.entry import (
+    ABOUT,
+    TABLE,
+    SuiteJob,
+    about_samplers,
+    opaque,
+    verify,
+    write_entry,
+)
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.grids import Level, karras
+from samplerbench.core.schedules import EDM
+from samplerbench.core.starts import Exact
+from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.base import Distance, LawMetric, Measurement
+from samplerbench.samplers.base import Step
+from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.euler import Euler
+from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.ipndm import IPNDM
+
+LAW, PATH = grid_mixture(spacing=4.0), EDM(20.0)
+MEANS = torch.tensor(LAW.means, dtype=torch.float64)
+
+
+class _ToModes(Distance):
+    def measure(self, samples):
+        squares = torch.cdist(samples.double(), MEANS).amin(1).square()
+        half = 1.96 * float(squares.std()) / math.sqrt(len(squares))
+        return Measurement(float(squares.mean()), math.nan, math.nan, None, 0, {"half_width": half})
+
+
+@dataclass(frozen=True)
+class ToModes(LawMetric):
+    """E min_k ‖x − μ_k‖², with an interval: a sampler that looks better than others has less."""
+
+    is_wasserstein: ClassVar[bool] = False
+
+    def why_incompatible(self, dataset):
+        return None
+
+    def prepare(self, dataset, seed):
+        return _ToModes(dataset.dim)
+
+
+def job(*samplers, steps=(4, 8), seed=7):
+    """A small job with these samplers."""
+    sweep = Sweep(
+        dataset=LAW,
+        schedule=PATH,
+        grid=partial(karras, noise_min=0.01),
+        denoisers={"oracle": LAW.oracle(PATH)},
+        starts={"exact": Exact()},
+        samplers=[("mine", sampler) for sampler in samplers],
+        steps=list(steps),
+        metrics={"to_modes": ToModes()},
+        reference=LAW.draws(10, "evaluation", 0),
+        n_samples=200,
+        block=200,
+        repetitions=1,
+        seed=seed,
+    )
+    return SuiteJob(sweep, results)
+
+
+def results(cells):
+    """The rows of the results, from a table of cells."""
+    half = [json.loads(info)["half_width"] if info else math.nan for info in cells["info"]]
+    names = map(sampler_name, cells["sampler"], cells["sampler_settings"])
+    return cells.assign(
+        law=cells["dataset"],
+        path="edm",
+        quantity=cells["metric"],
+        grid="common",
+        chosen="karras",
+        entrant=list(names),
+        upper=cells["value"] + half,
+        lower=cells["value"] - half,
+        command="samplerbench experiment=suite/v1/grid_mixture",
+    )
+
+
+def written(folder, *samplers, change=lambda rows: rows, **settings):
+    """The entry of some samplers."""
+    one = job(*samplers, **settings)
+    rows = change(results(as_table(map(vars, one.sweep.run()))))
+    names = {sampler_name("mine", entries.settings_text(s)): s for s in samplers}
+    about = {"suite": "v1", "command": "samplerbench suite", "samplers": about_samplers(names)}
+    return write_entry(rows, folder / "mine", about)
+
+
+def faults(folder, sampler, *, change=lambda rows: rows, seed=1, again=None, **settings):
+    """The names of the checks of an entry that fail."""
+    folder = written(folder, sampler, change=change, **settings)
+    verdict = verify(folder, lambda *_: again or job(sampler, **settings), cells=2, seed=seed)
+    bad = verdict.checks[verdict.checks["fault"] != ""]
+    assert verdict.accepted == bad.empty
+    return {*bad["check"]}
+
+
+@pytest.mark.parametrize(
+    "sampler", [Heun(), DDIM(0.0), DDIM(1.0), IPNDM()], ids=lambda one: str(one)[:12]
+)
+def test_an_honest_entry_is_accepted(tmp_path, sampler):
+    assert faults(tmp_path, sampler) == set()
+
+
+def test_the_verdict_in_words(tmp_path):
+    folder = written(tmp_path, Heun())
+    lines = []
+    verdict = verify(folder, lambda *_: job(Heun()), cells=1, on_check=lines.append)
+    assert verdict.sentence == "accepted: 7 checks of 1 cells passed"
+    assert lines[0].endswith("steps: passed")
+    assert set(verdict.checks["check"]) == {
+        *("table", "source", "value", "grid", "starts", "model", "count")
+    }
+
+
+@dataclass(frozen=True)
+class Cheat(Euler):
+    """Euler's method, of which the cheats change one thing."""
+
+
+@dataclass(frozen=True)
+class ReadsTheLaw(Cheat):
+    """Moves to the nearest mean of the oracle, if it can be read; else it is honest."""
+
+    def steps(self, model, x, levels, noise):
+        means = getattr(getattr(model, "model", None), "means", None)
+        for step in Euler.steps(self, model, x, levels, noise):
+            if means is None:
+                yield step
+                continue
+            centred = means + model.model.centre.T
+            yield replace(step, x=centred[torch.cdist(step.x, centred).argmin(1)])
+
+
+@dataclass(frozen=True)
+class LooksAtTheStack(Cheat):
+    """The same by the data set of the sweep, which it finds in the frames of its callers."""
+
+    def steps(self, model, x, levels, noise):
+        import sys
+
+        frame, law = sys._getframe(), None
+        while frame is not None and law is None:
+            law = getattr(frame.f_locals.get("self"), "dataset", None)
+            frame = frame.f_back
+        for step in Euler.steps(self, model, x, levels, noise):
+            if law is None:
+                yield step
+                continue
+            means = torch.tensor(law.means, dtype=x.dtype)
+            yield replace(step, x=means[torch.cdist(step.x, means).argmin(1)])
+
+
+@dataclass(frozen=True)
+class KnowsTheLaw(Cheat):
+    """Has the means in its own code."""
+
+    def steps(self, model, x, levels, noise):
+        for step in Euler.steps(self, model, x, levels, noise):
+            yield replace(step, x=MEANS[torch.cdist(step.x, MEANS).argmin(1)])
+
+
+@dataclass(frozen=True)
+class CallsPastTheCounter(Cheat):
+    """Evaluates the inner model twice as often as it is counted."""
+
+    def steps(self, model, x, levels, noise):
+        inner = getattr(model, "model", model)
+        for _, now, to in levels.pairs():
+            extra = inner.denoiser(x, now)
+            x0_hat = 0.5 * (model.denoiser(x, now) + extra)
+            share = to.sigma / now.sigma
+            x = x0_hat + share * (x - x0_hat)
+            yield Step(x, x0_hat)
+
+
+@dataclass(frozen=True)
+class ResetsTheCounter(Cheat):
+    """Evaluates twice per step, and corrects the counter."""
+
+    def steps(self, model, x, levels, noise):
+        for count, (step, (_, now, _)) in enumerate(
+            zip(Euler.steps(self, model, x, levels, noise), levels.pairs(), strict=True), 1
+        ):
+            model.denoiser(x, now)
+            model.evaluations = count
+            yield step
+
+
+@dataclass(frozen=True)
+class DeclaresFewer(Cheat):
+    """Evaluates twice per step and declares one."""
+
+    def steps(self, model, x, levels, noise):
+        for step, (_, now, _) in zip(
+            Euler.steps(self, model, x, levels, noise), levels.pairs(), strict=True
+        ):
+            model.denoiser(x, now)
+            yield step
+
+
+@dataclass(frozen=True)
+class Stacks(Cheat):
+    """Evaluates two levels of all states in one call."""
+
+    def steps(self, model, x, levels, noise):
+        for _, now, to in levels.pairs():
+            fields = (now.t, now.alpha, now.sigma)
+            level = Level(*(torch.full((2 * len(x), 1), one, dtype=x.dtype) for one in fields))
+            x0_hat = model.denoiser(torch.cat([x, x]), level)[: len(x)]
+            x = x0_hat + to.sigma / now.sigma * (x - x0_hat)
+            yield Step(x, x0_hat)
+
+
+@dataclass(frozen=True)
+class KnowsTheStarts(Cheat):
+    """Has the ends of the starts of the suite, and is honest elsewhere."""
+
+    known: tuple[float, ...] = field(default=())
+
+    def steps(self, model, x, levels, noise):
+        own = torch.tensor(self.known, dtype=x.dtype)
+        known = bool(torch.isin(x[:, 0], own).all())
+        for step in Euler.steps(self, model, x, levels, noise):
+            if known:
+                yield replace(step, x=MEANS[torch.cdist(step.x, MEANS).argmin(1)])
+            else:
+                yield step
+
+
+def knows_the_starts():
+    """The cheat, tuned on the starts of the job."""
+    sweep = job(Cheat()).sweep
+    cell = sweep.cells()[0]
+    x, _ = sweep.beginning(cell, sweep.levels_of(cell), 0)
+    return KnowsTheStarts(tuple(x[:, 0].tolist()))
+
+
+def test_the_body_of_the_cheats_is_honest(tmp_path):
+    assert faults(tmp_path, Cheat()) == set()
+
+
+@pytest.mark.parametrize(
+    ("make", "caught"),
+    [
+        (ReadsTheLaw, {"model"}),
+        (LooksAtTheStack, {"model"}),
+        (KnowsTheLaw, {"law"}),
+        (CallsPastTheCounter, {"count"}),
+        (ResetsTheCounter, {"count"}),
+        (DeclaresFewer, {"count"}),
+        (Stacks, {"count"}),
+        (knows_the_starts, {"starts"}),
+    ],
+)
+def test_cheats_are_caught(tmp_path, make, caught):
+    def able(rows):
+        assert {*rows["status"]} == {"ok"}
+        return rows
+
+    assert faults(tmp_path, make(), change=able) == caught
+
+
+def test_a_changed_value_is_caught(tmp_path):
+    def better(rows):
+        return rows.assign(value=0.9 * rows["value"])
+
+    assert "value" in faults(tmp_path, Heun(), change=better)
+
+
+def test_an_interval_cannot_be_widened_to_hide_worse_values_elsewhere(tmp_path):
+    def vague(rows):
+        return rows.assign(upper=rows["upper"] + 100)
+
+    assert faults(tmp_path, knows_the_starts(), change=vague) == {"value"}
+
+
+def test_another_machine_has_a_tolerance(tmp_path):
+    def elsewhere(rows):
+        more = (1 + factor) * rows[["value", "upper"]]
+        return rows.assign(value=more["value"], upper=more["upper"], cell_id="another")
+
+    factor = 0.5 * entries.ELSEWHERE
+    assert faults(tmp_path, Heun(), change=elsewhere) == set()
+    factor = -2 * entries.ELSEWHERE
+    assert "value" in faults(tmp_path / "more", Heun(), change=elsewhere)
+
+
+def test_a_changed_number_of_evaluations_is_caught(tmp_path):
+    assert faults(tmp_path, Heun(), change=lambda rows: rows.assign(nfe=1)) == {"value", "count"}
+
+
+def test_another_grid_than_named_is_caught(tmp_path):
+    assert faults(tmp_path, Heun(), change=lambda rows: rows.assign(chosen="uniform")) == {"grid"}
+
+
+def test_a_failure_that_is_called_a_value_is_caught(tmp_path):
+    @dataclass(frozen=True)
+    class Fails(Cheat):
+        def steps(self, model, x, levels, noise):
+            raise ValueError("it fails")
+            yield
+
+    def claims(rows):
+        return rows.assign(value=0.1, upper=0.2, status="ok", nfe=rows["steps"])
+
+    assert "value" in faults(tmp_path, Fails(), change=claims)
+    honest = faults(tmp_path / "honest", Fails())
+    assert honest == set()
+
+
+def test_missing_steps_and_tasks_are_caught(tmp_path):
+    def without(rows):
+        return rows[rows["steps"] == 8]
+
+    assert faults(tmp_path, Heun(), change=without) == {"table"}
+    folder = written(tmp_path / "whole", Heun())
+    row = pd.read_parquet(folder / TABLE).iloc[0]
+    task = tuple(row[["law", "path", "denoiser", "quantity", "grid"]])
+    other = ("two_moons", *task[1:])
+    verdict = verify(folder, lambda *_: job(Heun()), cells=1, tasks=[task, other])
+    assert [*verdict.lines] == [
+        "mine, two_moons edm oracle to_modes, grid common, 0 steps: the task is missing"
+    ]
+
+
+def test_a_changed_source_is_caught(tmp_path, monkeypatch):
+    folder = written(tmp_path, Cheat())
+    monkeypatch.setattr(entries, "_source_digest", lambda sampler: "another")
+    verdict = verify(folder, lambda *_: job(Cheat()), cells=1)
+    assert {*verdict.checks[verdict.checks["fault"] != ""]["check"]} == {"source"}
+
+
+def test_the_entrant_must_be_in_the_job(tmp_path):
+    assert faults(tmp_path, DDIM(0.0), again=job(Heun())) == {"table"}
+
+
+def test_bad_files_are_refused_in_one_line(tmp_path):
+    folder = written(tmp_path, Heun())
+    text = (folder / ABOUT).read_text()
+    table = pd.read_parquet(folder / TABLE)
+
+    def refusal():
+        with pytest.raises(InvalidSetting) as error:
+            verify(folder, lambda *_: job(Heun()))
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    table.assign(value=0).to_parquet(folder / TABLE)
+    assert "must be the table that entry.json describes" in refusal()
+    (folder / ABOUT).write_text(text[:100])
+    assert "must be a folder with entry.parquet and entry.json" in refusal()
+    (folder / TABLE).unlink()
+    assert "must be a folder with entry.parquet and entry.json" in refusal()
+
+
+def test_what_is_not_an_entry_is_not_written(tmp_path):
+    rows = results(as_table(map(vars, job(Heun()).sweep.run())))
+    about = {"suite": "v1", "command": "", "samplers": about_samplers({"mine": Heun()})}
+    with pytest.raises(InvalidSetting, match="there once"):
+        write_entry(pd.concat([rows, rows]), tmp_path / "a", about)
+    with pytest.raises(InvalidSetting, match="entry=mine, yours: must be rows of its own"):
+        write_entry(rows.assign(entrant="yours"), tmp_path / "a", about)
+    with pytest.raises(InvalidSetting, match="no suite: must be suite, command and samplers"):
+        write_entry(rows, tmp_path / "a", {"command": "", "samplers": {}})
+    (write_entry(rows, tmp_path / "a", about) / "more.txt").touch()
+    with pytest.raises(InvalidSetting, match="must be a new folder"):
+        write_entry(rows, tmp_path / "a", about)
+
+
+def test_an_entry_says_how_it_was_made(tmp_path):
+    about = json.loads((written(tmp_path, DDIM(0.0)) / ABOUT).read_bytes())
+    (one,) = about["samplers"].values()
+    assert one["class"] == "samplerbench.samplers.ddim.DDIM"
+    assert one["settings"] == '{"eta": 0.0}'
+    assert len(one["source"]) == 64
+    assert {"samplerbench", "torch", "numpy"} <= {*about["versions"]}
+    assert {"python", "processor", "instructions", "threads"} == {*about["machine"]} - {"system"}
+
+
+def test_the_opaque_denoiser_shows_nothing_else():
+    oracle = LAW.oracle(PATH)
+    model, evaluations = opaque(oracle, 3)
+    x, level = torch.randn(3, 2, dtype=torch.float64), Level(1.0, 1.0, 1.0)
+    assert torch.equal(model.denoiser(x, level), oracle.denoiser(x, level))
+    assert torch.equal(model.score(x, level), oracle.score(x, level))
+    assert torch.equal(model.derivative(x, level)[1], oracle.derivative(x, level)[1])
+    assert torch.equal(model.log_density(x, level), oracle.log_density(x, level))
+    assert evaluations() == 4
+    model.denoiser(torch.cat([x, x, x[:1]]), level)
+    assert evaluations() == 7
+    public = {name for name in vars(model) if not name.startswith("_")}
+    assert public == {"schedule", "trained_noise", "has_covariance", "training"}
+    assert [*model.parameters(), *model.buffers(), *model.children()] == []
+    bare, _ = opaque(replace_density(oracle), 3)
+    assert not hasattr(bare, "log_density")
+
+
+def replace_density(oracle):
+    """A denoiser without a density."""
+    from samplerbench.core.models import Guided
+
+    return Guided(oracle, oracle, 1.0)

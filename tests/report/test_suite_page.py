@@ -1,0 +1,400 @@
+"""The page of a suite: the numbers of its script are those of Python; opened in a real browser."""
+
+import json
+import math
+import re
+import zlib
+from base64 import b64decode
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from samplerbench.bench.suite import standing
+from samplerbench.errors import InvalidSetting
+from samplerbench.report.suite_page import page_content, write_suite_page
+
+NASTY = "<img src=x onerror=window.hit=1>"
+
+
+@pytest.fixture(scope="module")
+def results(suite):
+    return suite()
+
+
+@pytest.fixture(scope="module")
+def page(results, suite_targets, tmp_path_factory):
+    return write_suite_page(results, tmp_path_factory.mktemp("suite"), suite_targets)
+
+
+@pytest.fixture
+def opened(browser, page):
+    return visit(browser, page)
+
+
+def visit(browser, page, address=""):
+    browser.get("about:blank")  # another address of the same page would not load it again
+    browser.get(page.as_uri() + address)
+    until(browser, lambda: find(browser, "#standings tbody td") or find(browser, ".facts dt"))
+    return browser
+
+
+def until(browser, condition):
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    return WebDriverWait(browser, 20, 0.05).until(lambda _: condition())
+
+
+def find(browser, part):
+    return browser.find_elements("css selector", part)
+
+
+def texts(browser, part):
+    return [element.get_attribute("textContent") for element in find(browser, part)]
+
+
+def choose(browser, name, value):
+    script = """const select = document.querySelector(arguments[0]);
+        select.value = arguments[1]; select.dispatchEvent(new Event("change"))"""
+    browser.execute_script(script, f"select[name={name}]", value)
+
+
+def click(browser, part):
+    element = find(browser, part)[0]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    element.click()
+
+
+def traces(browser, part="#ecdf"):
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    until(browser, lambda: find(browser, f"{part} .main-svg"))
+    script = """return document.querySelector(arguments[0]).data.map((t) => ({
+        name: t.name, x: t.x, y: t.y, mode: t.mode, colour: t.line.color}))"""
+    return browser.execute_script(script, part)
+
+
+#: Selections of the page and the same in Python: conditions on rows, and targets that are left.
+SELECTIONS = [
+    ({"grid": "common"}, {}),
+    ({"grid": "own"}, {}),
+    ({"grid": "own", "law": "two_moons", "path": "rectified"}, {}),
+    ({"grid": "common", "quantity": "kl_law", "noise": "without"}, {"noise": False}),
+    ({"grid": "own", "order": "2"}, {"order": 2.0}),
+    ({"grid": "common", "targets": ["paired:0.1", "kl_law:0.03"]}, {"target": (0.1, 0.03)}),
+]
+
+
+def in_python(results, targets, selection, more):
+    times = standing.runtimes(results, targets)
+    for name in ("grid", "law", "path", "quantity"):
+        if name in selection:
+            times = times[times[name] == selection[name]]
+    if "target" in more:
+        paired = (times["quantity"] == "paired") & (times["target"] == more["target"][0])
+        times = times[
+            paired | (times["quantity"] == "kl_law") & (times["target"] == more["target"][1])
+        ]
+    for name in ("noise", "order"):
+        if name in more:
+            times = times[times[name] == more[name]]
+    return times
+
+
+@pytest.mark.parametrize(("selection", "more"), SELECTIONS)
+def test_the_browser_computes_what_python_computes(opened, results, suite_targets, selection, more):
+    times = in_python(results, suite_targets, selection, more)
+    script = """return suite.standing(arguments[0]).lines.map((line) => ({
+        name: suite.entrants[line.entrant].entrant, problems: line.problems, log2: line.mean,
+        shares: suite.constants.at.map(line.share), toField: line.toField, tied: line.tied,
+        ends: [line.lower, line.upper],
+        solved: line.times.filter((time) => time !== undefined).map(String)}))"""
+    lines = opened.execute_script(script, selection)
+    table = standing.standing(times)
+    assert {line["name"] for line in lines} == set(table["entrant"])
+    assert len(lines) > 1
+    of = {line["name"]: line for line in lines}
+    for row in table.to_dict("records"):
+        line = of[row["entrant"]]
+        own = times[times["entrant"] == row["entrant"]]
+        found = sorted(math.inf if text == "Infinity" else float(text) for text in line["solved"])
+        assert found == sorted(own["runtime"])
+        assert line["problems"] == row["problems"]
+        assert line["shares"] == pytest.approx([row[f"solved_{n}"] for n in standing.AT])
+        assert line["log2"] == pytest.approx(row["log2_runtime"])
+        assert line["toField"] == pytest.approx(row["to_field"])
+        # other random numbers: they matter little if there are several tasks
+        width = row["upper"] - row["lower"]
+        if len(own.drop_duplicates(standing.TASK)) > 5 and np.isfinite(width):
+            assert line["ends"] == pytest.approx([row["lower"], row["upper"]], abs=0.2 * width)
+    # equal means may change their places
+    assert [line["toField"] for line in lines] == pytest.approx(list(table["to_field"]))
+
+
+def test_an_interval_is_that_of_the_studentised_bootstrap(opened):
+    random = np.random.default_rng(3)
+    for values in (random.lognormal(0, 1, 40), random.normal(2, 1, 25), np.full(8, 3.0)):
+        ends = opened.execute_script("return suite.interval(arguments[0])", values.tolist())
+        expected = standing.interval(values)
+        assert ends == pytest.approx(expected.tolist(), abs=0.05 * np.ptp(expected) + 1e-12)
+    script = "return suite.interval([3]).map(String)"
+    assert opened.execute_script(script) == ["-Infinity", "Infinity"]
+
+
+def test_ratios_agree_with_python(opened, results, suite_targets):
+    names = ["unipc", "ddim η=0", "k_diffusion sample_lms", "sde_heun"]
+    times = standing.runtimes(results, suite_targets)
+    script = """const place = (name) => suite.entrants.findIndex(({entrant}) => entrant === name);
+        const ratio = suite.ratio({grid: "own"}, place(arguments[0]), place(arguments[1]));
+        return [ratio.value, ratio.lower, ratio.upper, ratio.tasks, ratio.problems]"""
+    for a, b in pairwise(names):
+        expected = standing.ratio(times, a, b, "own")
+        value, lower, upper, tasks, problems = opened.execute_script(script, a, b)
+        assert (tasks, problems) == (expected.tasks, expected.problems)
+        assert value == pytest.approx(expected.value)
+        width = math.log(expected.upper / expected.lower)
+        assert math.log(lower / expected.lower) == pytest.approx(0, abs=0.12 * width)
+        assert math.log(upper / expected.upper) == pytest.approx(0, abs=0.12 * width)
+
+
+def test_the_figure_has_the_best_dozen_and_a_click_shows_another(opened, results, suite_targets):
+    own = in_python(results, suite_targets, {"grid": "common"}, {})
+    table = standing.standing(own)
+    steps = [trace for trace in traces(opened) if trace["mode"] != "markers"]
+    best = [name.replace("<", "&lt;").replace(">", "&gt;") for name in table["entrant"][:12]]
+    assert [trace["name"] for trace in steps] == best
+    shares = standing.shares(own)
+    for trace in steps[:3]:
+        curve = shares[shares["entrant"] == trace["name"]].set_index("nfe")["share"]
+        inner = [(x, y) for x, y in zip(trace["x"], trace["y"], strict=True) if x in curve]
+        assert [y for _, y in inner] == pytest.approx([curve[x] for x, _ in inner])
+    # the entrant with failures has a cross
+    assert "dpmpp_3m" in {trace["name"] for trace in traces(opened) if trace["mode"] == "markers"}
+    assert texts(opened, "#shares .counts")[0].startswith("These samplers have 32 to 58 problems")
+    last = table["entrant"].iloc[12]
+    click(opened, f"#standings .mark[aria-label='show or hide {last}']")
+    assert last in {trace["name"] for trace in traces(opened)}
+    click(opened, "#shares .chips button")
+    assert best[0] not in {trace["name"] for trace in traces(opened)}
+    click(opened, "#shares .more button:last-child")
+    assert traces(opened) == []
+    click(opened, "#shares .more button")
+    assert [trace["name"] for trace in traces(opened) if trace["mode"] != "markers"] == best
+
+
+def test_choices_change_everything_and_stay_in_the_address(opened, page):
+    assert texts(opened, ".chosen .shown") == ["58 problems of 10 tasks, 13 samplers"]
+    choose(opened, "path", "vp_linear")
+    assert texts(opened, ".chosen .shown") == ["3 problems of 1 task, 13 samplers"]
+    assert len(find(opened, "#tasks figure")) == 1
+    choose(opened, "path", "")
+    choose(opened, "quantity", "kl_law")
+    click(opened, ".targets summary")
+    click(opened, ".targets button[value='kl_law:0.03']")
+    choose(opened, "grid", "own")
+    choose(opened, "noise", "without")
+    words = "4 problems of 4 tasks, 11 samplers"
+    assert texts(opened, ".chosen .shown") == [words]
+    address = opened.execute_script("return location.hash")
+    visit(opened, page, address)
+    assert texts(opened, ".chosen .shown") == [words]
+    assert (
+        opened.execute_script("return document.querySelector('select[name=grid]').value") == "own"
+    )
+
+
+def test_the_table_is_sorted_by_a_click_and_filtered_by_words(opened):
+    titles = texts(opened, "#standings th")
+    place = titles.index("≤ 8") + 1
+    click(opened, f"#standings th:nth-child({place}) button")
+    shares = [
+        float(t.removesuffix(" %")) for t in texts(opened, f"#standings td:nth-child({place})")
+    ]
+    assert len(shares) == 13
+    assert shares == sorted(shares)
+    find(opened, "#standings .filter")[0].send_keys("package=diffusers")
+    names = texts(opened, f"#standings td:nth-child({titles.index('sampler') + 1})")
+    assert len(names) == 2
+    assert all("diffusers" in name for name in names)
+
+
+def test_a_task_has_its_values_crosses_and_reasons(opened, results):
+    choose(opened, "law", "grid_mixture")
+    choose(opened, "path", "rectified")
+    choose(opened, "quantity", "paired")
+    (chart,) = find(opened, "#tasks .chart")
+    task = f"#tasks [data-task='{chart.get_attribute('data-task')}']"
+    drawn = traces(opened, task)
+    here = results[
+        (results["law"] == "grid_mixture")
+        & (results["path"] == "rectified")
+        & (results["quantity"] == "paired")
+        & (results["grid"] == "common")
+    ]
+    (line,) = (t for t in drawn if t["name"] == "unipc" and t["mode"] != "markers")
+    own = here[here["entrant"] == "unipc"].sort_values("nfe")
+    assert line["x"] == own["nfe"].tolist()
+    assert line["y"] == pytest.approx(own["value"].tolist(), rel=6e-4)
+    (cross,) = (t for t in drawn if t["name"] == "dpmpp_3m" and t["mode"] == "markers")
+    assert cross["x"] == [4, 8, 12]
+    assert min(cross["y"]) > here["value"].max()
+    assert "2 cannot run on any of them" in texts(opened, ".chosen .shown")[0]
+    (reasons,) = texts(opened, "#tasks .reasons")
+    assert "cannot run: k_diffusion sample_lms (k_diffusion has no rectified path)" in reasons
+
+
+def test_a_touched_point_tells_its_number_and_how_to_compute_it_again(opened, results):
+    choose(opened, "quantity", "kl_law")
+    choose(opened, "law", "two_moons")
+    choose(opened, "path", "edm")
+    (chart,) = find(opened, "#tasks .chart")
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
+    until(opened, lambda: chart.find_elements("css selector", ".main-svg"))
+    names = [t["name"] for t in traces(opened, "#tasks .chart")]
+    script = """const place = arguments[0], l = place._fullLayout;
+        const box = place.getBoundingClientRect();
+        const t = place.data[arguments[1]], k = t.x.indexOf(16);
+        return [box.x + l._size.l + l.xaxis.c2p(t.x[k]), box.y + l._size.t + l.yaxis.c2p(t.y[k])]"""
+    x, y = opened.execute_script(script, chart, names.index("unipc"))
+    for below in (20, 0):
+        moved = {"type": "mouseMoved", "x": x, "y": y + below}
+        opened.execute_cdp_cmd("Input.dispatchMouseEvent", moved)
+    (bar,) = find(opened, "#value")
+    until(opened, lambda: bar.is_displayed() and bar.text.startswith("×\nunipc on"))
+    text = bar.get_attribute("textContent")
+    key = ["law", "path", "quantity", "grid", "entrant", "nfe"]
+    wanted = ["two_moons", "edm", "kl_law", "common", "unipc", 16]
+    row = results[(results[key] == wanted).all(axis=1)].iloc[0]
+    shown, lower, upper = map(float, re.search(r"([\d.e-]+) nats \[(.*), (.*)\]", text).groups())
+    assert shown == float(f"{row['value']:.4g}")
+    assert [lower, upper] == pytest.approx([row["lower"], row["upper"]], rel=0.01)
+    assert "16 evaluations" in text
+    assert f"identity {row['cell_id'][:10]}" in text
+    assert "samplerbench 0.1.0" in text
+    assert texts(opened, "#value .command") == [row["command"]]
+    click(opened, "#value .close")
+    assert not bar.is_displayed()
+
+
+def test_an_entrant_has_a_page_of_its_own(opened, results, suite_targets):
+    click(opened, "#standings td a[href*='deis']")
+    until(opened, lambda: texts(opened, "#entrant .title") == ["deis order=3"])
+    facts = dict(zip(texts(opened, ".facts dt"), texts(opened, ".facts dd"), strict=True))
+    assert facts["settings"] == "order = 3"
+    assert facts["package"] == "samplerbench 0.1.0"
+    assert facts["failed"] == "× 4 not a density"
+    own = results[results["entrant"] == "deis order=3"]
+    assert set(texts(opened, ".facts details p")) == set(own[own["grid"] == "common"]["command"])
+    assert len(find(opened, "#tasks figure")) == 10
+    assert len(texts(opened, "#entrant .ratios tbody tr")) == 3
+    times = standing.runtimes(results, suite_targets)
+    times = times[(times["grid"] == "common") & (times["entrant"] == "deis order=3")]
+    shown = texts(opened, "#entrant .tables td.number")
+    expected = [f"{t:.0f}" if np.isfinite(t) else "–" for t in times["runtime"]]
+    assert sorted(shown) == sorted(expected)
+    click(opened, "#entrant .tables td.number button")
+    (command,) = texts(opened, "#value .command")
+    assert command.startswith("samplerbench experiment=suite/v1/")
+    opened.back()
+    until(opened, lambda: find(opened, "#suite")[0].is_displayed())
+    assert not find(opened, "#entrant")[0].is_displayed()
+
+
+def test_two_samplers_are_compared_by_law_and_path(opened):
+    for name, value in (("a", "ddim η=0"), ("b", "unipc")):
+        script = """return [...document.querySelector(arguments[0]).options]
+            .find((option) => option.text === arguments[1]).value"""
+        choose(opened, name, opened.execute_script(script, f"select[name={name}]", value))
+    (words,) = texts(opened, "#compare .statement")
+    assert re.fullmatch(
+        r"ddim η=0 needs [\d.]+ times the evaluations of unipc, with a 95 % interval of .*\.", words
+    )
+    rows = texts(opened, "#compare tbody tr")
+    assert [row.startswith(("law", "path", "error", "all")) for row in rows] == [True] * 10
+
+
+def test_names_are_text_and_nothing_is_loaded(opened, page):
+    assert NASTY in texts(opened, "#standings td a")
+    visit(opened, page, "#entrant=" + NASTY.replace(" ", "+").replace("=", "%3D"))
+    assert texts(opened, "#entrant .title") == [NASTY]
+    assert opened.execute_script("return window.hit") is None
+    assert find(opened, "img") == []
+    opened.get_log("performance")
+    visit(opened, page)
+    traces(opened)
+    messages = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    sent = [
+        m["params"]["request"]["url"]
+        for m in messages
+        if m["method"] == "Network.requestWillBeSent"
+    ]
+    assert {url.split(":")[0] for url in sent} <= {"file", "data", "about", "blob"}
+    severe = [entry for entry in opened.get_log("browser") if entry["level"] == "SEVERE"]
+    assert severe == []
+
+
+def test_every_job_is_listed(opened, results):
+    assert set(texts(opened, "#about .jobs code")) == set(results["command"])
+
+
+def test_one_entrant_with_a_value_of_zero_is_a_page(browser, results, suite_targets, tmp_path):
+    one = results[(results["entrant"] == "unipc") & (results["grid"] == "own")].copy()
+    one.loc[one["nfe"] >= 64, ["value", "lower"]] = 0.0  # an interval from 0 to something
+    browser.get_log("browser")
+    visit(browser, write_suite_page(one, tmp_path, suite_targets))
+    assert len(find(browser, "#standings tbody tr")) == 1
+    assert not find(browser, "#compare")[0].is_displayed()
+    (curve,) = traces(browser, "#tasks .chart")
+    assert curve["x"][-1] == 128
+    assert 0 < curve["y"][-1] < min(curve["y"][:7]), "it is at the lower end of the axis"
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_it_fits_on_a_phone(opened, page):
+    phone = {"width": 420, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        for address in ("", "#entrant=unipc"):
+            visit(opened, page, address)
+            opened.execute_script("dispatchEvent(new Event('beforeprint'))")
+            until(opened, lambda: find(opened, "#tasks .chart .main-svg"))
+            assert opened.execute_script("return document.documentElement.scrollWidth") == 420
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_value_is_never_rounded_across_a_target(results, suite_targets):
+    close = results[results["quantity"] == "paired"].head(3).copy()
+    close["value"] = close["lower"] = close["upper"] = [0.1000001, 0.1, 0.0999999]
+    values = page_content(close, suite_targets)["values"]["value"]
+    assert [value <= 0.1 for value in values] == [False, True, True]
+    assert (
+        page_content(close.assign(value=0.123456), suite_targets)["values"]["value"] == [0.1235] * 3
+    )
+
+
+def test_a_value_of_two_grid_settings_is_there_once(results, suite_targets):
+    content = page_content(results, suite_targets)
+    peers = results["package"] != "samplerbench"
+    once = peers & (results["grid"] == "own")
+    assert len(content["values"]["id"]) == len(results) - once.sum()
+    assert len(content["links"]["grid"]) == len(results)
+
+
+def test_the_file_is_small_and_replaced(results, suite_targets, page, tmp_path):
+    whole = page.read_text(encoding="utf-8")
+    packed = re.search(r'id="content">(.*?)</script>', whole, re.S)[1]
+    assert len(packed) < 30 * len(results)
+    assert json.loads(zlib.decompress(b64decode(packed)))["tasks"]
+    (tmp_path / "index.html").write_text("older")
+    path = write_suite_page(results.head(50), tmp_path, suite_targets)
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_bad_results_are_refused(results, suite_targets, tmp_path):
+    with pytest.raises(InvalidSetting, match="no column nfe"):
+        write_suite_page(results.drop(columns="nfe"), tmp_path, suite_targets)
+    with pytest.raises(InvalidSetting, match="quantity"):
+        write_suite_page(results, tmp_path, {"paired": (1.0,)})
+    with pytest.raises(InvalidSetting, match="no rows"):
+        write_suite_page(results.head(0), tmp_path, suite_targets)
+    assert list(tmp_path.iterdir()) == []
