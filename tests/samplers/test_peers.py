@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from inspect import signature
 from threading import Thread
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -213,7 +214,7 @@ def test_a_function_is_its_own_call(name, settings, mixture_law, states):
 
     more = {}
     if "noise_sampler" in signature(getattr(theirs, name)).parameters:
-        more["noise_sampler"] = Path(x, draws)
+        more["noise_sampler"] = Path(SimpleNamespace(x0_hat=x), draws)
     with keyed(lambda: 0):
         sigmas = theirs.get_sigmas_karras(N, 0.01, 80.0)
         last = getattr(theirs, name)(model, x, sigmas, disable=True, **settings, **more)
@@ -244,7 +245,7 @@ def test_functions_that_choose_their_steps(mixture_law, states):
 def test_the_noise_of_a_step_is_of_one_brownian_path():
     """Increments of [4, 1] and [4, 2] have covariance 2, of [2, 1] and [4, 2] none."""
     like = torch.zeros(200_000, dtype=torch.float64)
-    path = Path(like, Drawing(KeyedNoise(KEY)))
+    path = Path(SimpleNamespace(x0_hat=like), Drawing(KeyedNoise(KEY)))
     four, two, one = (torch.tensor(v) for v in (4.0, 2.0, 1.0))
     all_, part = path(four, one) * 3**0.5, path(four, two) * 2**0.5
     assert float(all_.var()) == pytest.approx(3, rel=0.02)

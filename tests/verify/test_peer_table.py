@@ -12,13 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from samplerbench.core.grids import Level, uniform
+from samplerbench.bench.line_densities import law_of_output
+from samplerbench.core.grids import Level, Levels, uniform
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import Rectified
+from samplerbench.core.schedules import EDM, Rectified
+from samplerbench.core.starts import Exact
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.samplers.azula import Azula
 from samplerbench.samplers.base import final_state
+from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.diffusers import Diffusers
 from samplerbench.samplers.k_diffusion import KDiffusion
+from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
 from samplerbench.verify import peer_table
 from samplerbench.verify.peer_curves import (
     GAUSSIAN,
@@ -169,6 +174,33 @@ def test_levels_of_every_number_of_steps():
     assert found.refused == [104]
 
 
+@pytest.mark.parametrize(
+    ("function", "settings", "ours"),
+    [
+        ("sample_euler_ancestral", {}, DDIM(1.0)),
+        ("sample_dpmpp_2m_sde", {"solver_type": "midpoint"}, SDEDPMpp2M()),
+    ],
+)
+def test_the_law_of_a_function_is_that_of_our_sampler(function, settings, ours):
+    """k-diffusion yields no states during a run; its states are seen when it calls the model."""
+    peer = KDiffusion(function, settings)
+    own = peer.levels(uniform, Rectified(), 8)
+    levels = Levels(own.t, own.alpha, own.sigma)
+    law = GaussianMixture((0.35, 0.65), ((-0.7,), (0.35,)), (((0.0144,),), ((0.09,),)))
+    oracle = law.oracle(EDM(1e9))
+    first = own.rows[0]
+    starts = Exact().draw(law, 64, first, (0, 0, 0))
+    theirs, of_ours = (
+        law_of_output(one, oracle, at, lambda x: oracle.log_density(x, first), starts)[0]
+        for one, at in ((peer, own), (ours, levels))
+    )
+    moments = [
+        torch.stack([nodes.mean(nodes.points**k) for k in (1, 2, 3, 4)])
+        for nodes in (theirs, of_ours)
+    ]
+    assert torch.allclose(*moments, rtol=1e-5, atol=1e-6)
+
+
 AGAIN = (
     *(("DDIMScheduler", "clip_sample=false"), ("DPMSolverMultistepScheduler", "")),
     *(("DPMSolverMultistepScheduler", "final_sigmas_type=sigma_min"), ("PNDMScheduler", "")),
@@ -176,6 +208,7 @@ AGAIN = (
     *(("UniPCMultistepScheduler", ""), ("DEISMultistepScheduler", "")),
     *(("FlowMatchEulerDiscreteScheduler", ""), ("EDMEulerScheduler", "")),
     *(("sample_dpmpp_2m", ""), ("HeunSampler", ""), ("zABSampler", "")),
+    ("sample_dpmpp_2m_sde", ""),
 )
 
 

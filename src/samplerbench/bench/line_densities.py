@@ -264,6 +264,8 @@ class _Run:
                 values, shares = (column[kept] for column in rule)
                 masses = masses * shares
                 x0_hat.data = values.reshape(-1, 1).to(x0_hat)
+            elif x0_hat is not None:  # it is not remembered, or equal for all states
+                x0_hat.data = x0.mean().expand(len(x), 1).to(x0_hat)
             state.data = x.repeat_interleave(masses.shape[1])[:, None].to(state)
 
         sampler, model, levels = self._run
@@ -325,6 +327,24 @@ class _Run:
     @torch.no_grad()
     def _map(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """H and its derivative at x, shape (n,)."""
+        inputs, output = self._mapped(x)
+        if output is inputs:
+            return x, torch.ones_like(x)
+        if output.requires_grad:
+            with torch.enable_grad():
+                (slope,) = torch.autograd.grad(output.sum(), inputs)
+        else:  # a package may switch gradients off
+            step = 1e-5 * float(x.max() - x.min())
+            ahead, behind = (self._mapped(x + shift)[1] for shift in (step, -step))
+            slope = (ahead - behind) / (2 * step)
+        ends, slope = (v.detach().double().cpu().reshape(-1, len(x)) for v in (output, slope))
+        if not bool((ends - ends[0]).abs().max() <= 1e-9 * ends.abs().max()):
+            raise Refused("its last steps remember more than the state")
+        return ends[0], slope[0]
+
+    @torch.no_grad()
+    def _mapped(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x and H(x), with gradients if the sampler has them; the same object if H is nothing."""
         sampler, model, levels = self._run
         at_event = self._chain[-1].event if self._chain else -1
         with_x0 = bool(self._chain) and self._chain[-1].with_x0
@@ -348,13 +368,7 @@ class _Run:
             torch.set_grad_enabled(True)
             first = inputs.requires_grad_()
         drive(sampler, model, first, levels, _no_noise, at)
-        if output is inputs:
-            return x, torch.ones_like(x)
-        (slope,) = torch.autograd.grad(output.sum(), inputs)
-        ends, slope = (v.detach().double().cpu().reshape(-1, len(x)) for v in (output, slope))
-        if not bool((ends - ends[0]).abs().max() <= 1e-9 * ends.abs().max()):
-            raise Refused("its last steps remember more than the state")
-        return ends[0], slope[0]
+        return inputs, output
 
 
 _NONE = Transition(-1, False)

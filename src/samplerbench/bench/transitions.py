@@ -5,7 +5,8 @@ run is a call of the model, or a yielded state. At an event the states can be re
 written into the tensor with which the sampler continues. A test shows whether this replaces all of
 its memory: two rows exchange their states, and from then on their noise. Then all later states must
 be exchanged too. If this fails at all events between two draws, x̂₀ of the yielded step is also
-exchanged: a method of two steps remembers it.
+exchanged: a method of two steps remembers it. A code that yields its states when the run has ended
+has the events of its calls and its last state, and there the x̂₀ is that of the call before.
 
 If there is such an event after every draw, the run is a Markov chain. Its transitions are
 
@@ -16,6 +17,7 @@ with the same s for all states, if the noise enters as a Gaussian. This is teste
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -57,18 +59,20 @@ class Refused(ValueError):
 
 
 class _Watched(Counted):
-    """A model that reports the states of its calls."""
+    """A model that reports the states of its calls, and its output of the call before."""
 
-    def __init__(self, model: Score, on_call: Callable[[Tensor], None]) -> None:
+    def __init__(self, model: Score, on_call: Callable[[Tensor, Tensor | None], None]) -> None:
         super().__init__(model)
         self._on_call = on_call
+        self._output: Tensor | None = None
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
-        self._on_call(x)
-        return super().denoiser(x, level)
+        self._on_call(x, self._output)
+        self._output = super().denoiser(x, level)
+        return self._output
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-        self._on_call(x)
+        self._on_call(x, None)
         return super().score(x, level)
 
     def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
@@ -114,8 +118,12 @@ def drive(
         events += 1
         on_event(events - 1, state, x0_hat)
 
-    watched = _Watched(model, happened)
-    for step in sampler.steps(watched, x, levels, _Draws(make_noise)):
+    def called(state: Tensor, before: Tensor | None) -> None:
+        happened(state, before if sampler.yields_late else None)
+
+    watched = _Watched(model, called)
+    steps = sampler.steps(watched, x, levels, _Draws(make_noise))
+    for step in deque(steps, maxlen=1) if sampler.yields_late else steps:
         happened(step.x, step.x0_hat)
     return watched.evaluations
 
@@ -144,15 +152,15 @@ def transitions(
 def _replaceable(
     sampler: Sampler, model: Score, levels: Levels, pair: Tensor
 ) -> tuple[list[Transition], int]:
-    """The first event after each draw at which states can be replaced."""
-    source, before_draw, yields, events = KeyedNoise(("transitions",)), [0], set[int](), 0
+    """The first event after each draw at which states can be replaced; the last one always can."""
+    source, before_draw, shows, events = KeyedNoise(("transitions",)), [0], set[int](), 0
     before_draw.clear()
 
     def count(event: int, x: Tensor, x0_hat: Tensor | None) -> None:
         nonlocal events
         events = event + 1
         if x0_hat is not None:
-            yields.add(event)
+            shows.add(event)
 
     def note(draw: int, like: Tensor) -> Tensor:
         before_draw.append(events)
@@ -164,7 +172,7 @@ def _replaceable(
     last = events - 1
     within = range(before_draw[0], last)
     tests = [(event, False) for event in within]
-    tests += [(event, True) for event in within if event in yields]
+    tests += [(event, True) for event in within if event in shows]
     passed = torch.zeros(len(tests) + 1, dtype=torch.bool)  # the first pair is never exchanged
     worst = torch.zeros(len(tests) + 1, dtype=pair.dtype)
 

@@ -59,6 +59,7 @@ class Sampler(ABC):
         estimates_log_z: whether `info` has `log_z`, ln of an estimate of the integral of the
             model's density.
         rejects: whether it may reject proposals; then `info` has `acceptance`.
+        yields_late: whether it yields its states when the run has ended.
         couples: whether its draws may be the increments of a Brownian path; see `core.coupling`.
     """
 
@@ -72,6 +73,7 @@ class Sampler(ABC):
     estimates_log_z: ClassVar[bool] = False
     rejects: ClassVar[bool] = False
     couples: ClassVar[bool] = False
+    yields_late: ClassVar[bool] = False
 
     @classmethod
     def variants(cls) -> Sequence[Self]:

@@ -74,6 +74,7 @@ class KDiffusion(Peer):
     """
 
     package: ClassVar[str] = "k-diffusion"
+    yields_late: ClassVar[bool] = True
     function: str = "sample_dpmpp_2m"
     settings: Mapping[str, Any] | None = field(default=None, hash=False)
     sigmas: str | None = None
@@ -147,7 +148,7 @@ class KDiffusion(Peer):
         ask = Denoised(model, grid.tolist())
         more = dict(self.settings or {}, disable=True)
         if "noise_sampler" in known:
-            more["noise_sampler"] = Path(x, draws)
+            more["noise_sampler"] = Path(ask, draws)
         if not self._takes_sigmas:
             more |= self._scales(function) | ({"n": levels.requested} if "n" in known else {})
             with self.drawing(draws):
@@ -198,17 +199,17 @@ class Path:
     overlap: [σ, σ'] and [σ, σ''].
     """
 
-    def __init__(self, x: Tensor, draws: Drawing) -> None:
-        self.x, self.draws = x, draws
+    def __init__(self, model: Denoised, draws: Drawing) -> None:
+        self.model, self.draws = model, draws  # each step calls the model first
         self.first: float | None = None
         self.known: dict[float, Tensor] = {}
 
     def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         first, to = float(sigma), float(sigma_next)
         if first != self.first:
-            self.first, self.known = first, {first: torch.zeros_like(self.x)}
+            self.first, self.known = first, {first: torch.zeros_like(self.model.x0_hat)}
         if to not in self.known:
-            fresh = self.draws.normal(self.x)
+            fresh = self.draws.normal(self.model.x0_hat)
             # the nearest known points, above and below in σ
             above = min(s for s in self.known if s > to)
             below = [s for s in self.known if s < to]

@@ -15,8 +15,8 @@ squares over quantiles, in standard deviations of the data.
   clipped. One run with a row for each draw gives all coefficients, and so the law of the output:
   its error is the W₂ distance, without Monte Carlo.
 - On the mixture the law of such a peer is known by quadrature, see `bench.line_densities`, if it
-  shows its state after each step and remembers no more than this state and one x̂₀. It is computed
-  at the numbers of steps of `LAWS`.
+  continues with the state that it yields or that its model gets, and remembers no more than this
+  state and one x̂₀. It is computed at the numbers of steps of `LAWS`.
 
 A run at every N to 1 000 would take half a million steps. So every N has its levels made, which
 finds refused N and lengths of the list, and `curve` runs some N, with those whose levels repeat:
@@ -43,7 +43,7 @@ from samplerbench.core.grids import Level, Levels, uniform
 from samplerbench.core.line_laws import MixtureLine
 from samplerbench.core.models import Denoiser, Density
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import Rectified
+from samplerbench.core.schedules import EDM, Rectified
 from samplerbench.core.starts import Exact
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.errors import kind_and_line
@@ -236,7 +236,9 @@ def _on_mixture(peer: Peer, levels: Levels) -> float:
     """The W₂ distance of the law on the mixture, in its deviations; NaN if it is not known."""
     weights, means, widths = (one[MIXTURE] for one in (_WEIGHTS, _MEANS, _DEVIATIONS))
     law = GaussianMixture(weights, tuple((m,) for m in means), tuple(((w**2,),) for w in widths))
-    oracle, first, last = law.oracle(Rectified()), levels.rows[0], levels.rows[-1]
+    first, last = levels.rows[0], levels.rows[-1]
+    # on a path with α = 1 like theirs, codes continue with the states that the model has seen
+    oracle = law.oracle(EDM(1e9) if first.alpha == 1 else Rectified())
     assert isinstance(oracle, Density)
     path = oracle.log_density
     starts = Exact().draw(law, 64, first, (0, 0, 0))
