@@ -41,7 +41,7 @@ OWN_SETTING = "_notebook"
 KEPT = ("*.png", "*.gif", REPORT)
 MAIN = "main"
 #: Begins the command of an experiment that compares several jobs, in the comment of its yaml.
-COMPARE, MULTIRUN = "# Compare: samplerbench ", "-m"
+COMPARE, MULTIRUN = "# Gallery: samplerbench ", "-m"
 #: Comments that the index leaves out: it shows the command itself.
 LEFT_OUT = ("# @package", COMPARE)
 #: The entries that the README shows; they come first: the main job, and an experiment.
@@ -106,7 +106,7 @@ def _command(words: list[str]) -> int:
 
 
 def _words(name: str) -> list[str]:
-    """The words after `samplerbench` for an entry: those of its yaml's line "Compare:", if any."""
+    """The words after `samplerbench` for an entry: those of its yaml's line "Gallery:", if any."""
     if name == MAIN:
         return []
     yaml = (conf_directory() / f"experiment/{name}.yaml").read_text(encoding="utf-8")
