@@ -89,7 +89,9 @@ def test_the_same_command_gives_the_same_bits_and_another_seed_others(typed, tmp
 EXPERIMENTS = [
     path.relative_to(conf_directory() / "experiment").with_suffix("").as_posix()
     for path in sorted((conf_directory() / "experiment").rglob("*.yaml"))
-    if path.stem != "celebahq"  # its weights are a download: tests/training/test_pretrained.py
+    # the weights of celebahq are a download: tests/training/test_pretrained.py; the tasks of the
+    # suite run in test_suite.py
+    if path.stem != "celebahq" and "suite" not in path.parts
 ]
 #: One of each kind; test_configs.py builds all of them, and the slow suite runs all.
 QUICK = ("n0/chain", "shapes/heun_euler")
@@ -256,7 +258,7 @@ START = (Path(__file__).parents[2] / "docs" / "start.md").read_text()
 START_COMMANDS = [
     line.split("#")[0].strip()
     for line in START.splitlines()
-    if re.match(r"samplerbench (?!score|design)\S+=", line)
+    if re.match(r"samplerbench (?!score|design)\S+=", line) and "RUN" not in line
 ]
 
 

@@ -212,7 +212,7 @@ def test_what_has_no_better_direction_is_read_from_the_source():
         for name, of in targets.items()
     }
     assert found == {n for n, of in classes.items() if not getattr(of, "smaller_is_better", True)}
-    assert found == {"nearest_training"}
+    assert found == {"nearest_training", "log_z"}
     for odd in (
         None,
         {},

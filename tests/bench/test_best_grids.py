@@ -21,7 +21,7 @@ CANDIDATES = {name: sb.grid(name) for name in ("karras", "log_snr", "uniform")}
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     small = Size(first=32, batch=4, finalists=2, noisy_finalists=1, designs=0)
-    monkeypatch.setattr(best_grids, "_size", lambda sweep: small)
+    monkeypatch.setattr(best_grids, "_size", lambda sweep, designs: small)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_every_sampler_and_number_of_steps_has_a_choice(sweep):
 
 def test_the_choice_is_the_grid_with_the_smallest_distance(sweep, monkeypatch):
     many = Size(first=512, finalists=2, designs=0)
-    monkeypatch.setattr(best_grids, "_size", lambda sweep: many)
+    monkeypatch.setattr(best_grids, "_size", lambda sweep, designs: many)
     one = replace(sweep, samplers=[("heun", Heun())], steps=[6])
     (best,) = chosen(one, CANDIDATES)
     course = best_grids.Course(one, "oracle", "prior", held_out=1)

@@ -229,8 +229,8 @@ def test_what_cannot_be_designed_is_refused_in_one_line(settings, words, monkeyp
 def test_a_converged_run_has_converged():
     problem = Problem(Heun(), LAW.oracle(PATH), LAW, Exact(), KARRAS(PATH, 3))
     x = problem.draw("x", 50)
-    out, spent = converged(problem, x, problem.scale)
-    finer, _ = converged(replace(problem, levels=log_snr(PATH, 9, noise_min=0.005)), x, 1e9)
+    out, spent, _ = converged(problem, x, problem.scale)
+    finer, *_ = converged(replace(problem, levels=log_snr(PATH, 9, noise_min=0.005)), x, 1e9)
     assert (out - finer).abs().max() < 1e-2 * problem.scale
     assert spent >= 50 * (97 + 197)
 
@@ -238,8 +238,8 @@ def test_a_converged_run_has_converged():
 def test_a_converged_run_does_not_end_where_a_grid_of_few_steps_ends():
     few = Problem(Heun(), LAW.oracle(PATH), LAW, Exact(), uniform(PATH, 3))
     x = few.draw("x", 50)
-    out, _ = converged(few, x, few.scale)
-    finer, _ = converged(replace(few, levels=KARRAS(PATH, 3)), x, few.scale)
+    out, *_ = converged(few, x, few.scale)
+    finer, *_ = converged(replace(few, levels=KARRAS(PATH, 3)), x, few.scale)
     assert (out - finer).abs().max() < 2e-3 * few.scale
 
 

@@ -53,7 +53,7 @@ def test_a_mixture_from_a_file(tmp_path):
 
 BAD = {
     "means": [
-        ({}, "a list of points, or a path"),
+        ({}, "a list of points such as"),
         ({"means": [1, 2]}, "points of one dimension"),
         ({"means": [[1, 2], [3]]}, "the same count in every row"),
         ({"means": [[math.nan, 2]]}, "finite points"),

@@ -162,7 +162,8 @@ def _counting(folder: Path, jobs: int) -> Iterator[None]:
 
     def count() -> None:
         while not done.wait(2):
-            ended = sum('"running"' not in path.read_text() for path in folder.glob(f"*/{STATUS}"))
+            texts = (path.read_text("utf-8") for path in folder.glob(f"*/{STATUS}"))
+            ended = sum('"running"' not in text for text in texts)
             print(f"\r{ended} of {jobs} jobs", end="", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=count, daemon=True)
