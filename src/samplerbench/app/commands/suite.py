@@ -162,7 +162,7 @@ def _counting(folder: Path, jobs: int) -> Iterator[None]:
 
     def count() -> None:
         while not done.wait(2):
-            texts = (path.read_text("utf-8") for path in folder.glob(f"*/{STATUS}"))
+            texts = (path.read_text(encoding="utf-8") for path in folder.glob(f"*/{STATUS}"))
             ended = sum('"running"' not in text for text in texts)
             print(f"\r{ended} of {jobs} jobs", end="", file=sys.stderr, flush=True)
 
