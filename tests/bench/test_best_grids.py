@@ -9,9 +9,8 @@ import torch
 import samplerbench as sb
 from samplerbench.app.job.objects import exact_sweep
 from samplerbench.bench import best_grids
-from samplerbench.bench.best_grids import chosen, read, with_best, written
+from samplerbench.bench.best_grids import chosen, read, with_best, without_choice, written
 from samplerbench.bench.race import Size
-from samplerbench.errors import InvalidSetting
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
 
@@ -126,7 +125,9 @@ def test_samples_are_those_of_the_chosen_grid(sweep):
     assert own.books.samples_id(cell) != one.books.samples_id(cell)
 
 
-def test_without_data_samplers_with_noise_have_no_choice(sweep):
-    few = replace(sweep, samplers=[("ddim", DDIM(1.0))], reference=sweep.reference[:20])
-    with pytest.raises(InvalidSetting, match="grids=each-best: must be null here"):
-        chosen(few, CANDIDATES)
+def test_without_data_samplers_with_noise_keep_the_grid(sweep):
+    both = [("ddim", DDIM(1.0)), ("heun", Heun())]
+    few = replace(sweep, samplers=both, steps=[3], reference=sweep.reference[:20])
+    assert [one.sampler for one in chosen(few, CANDIDATES)] == ["heun"]
+    assert "too few data to compare" in without_choice(few)
+    assert without_choice(replace(few, reference=sweep.reference)) == ""

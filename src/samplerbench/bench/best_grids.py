@@ -81,7 +81,8 @@ def chosen(
 ) -> list[Best]:
     """The best grid of every sampler at each of its numbers of steps.
 
-    Samplers that stay at one level or bring their levels are left out.
+    Samplers that stay at one level or bring their levels are left out, and so are those that draw
+    noise where their law cannot be compared with data: see `without_choice`.
 
     Args:
         sweep: its learned denoiser, if any, is trained.
@@ -113,8 +114,7 @@ def require_choices(sweep: Sweep, candidates: Mapping[str, Grid]) -> None:
         candidates: by name; recipes need not be fitted.
 
     Raises:
-        InvalidSetting: no candidate fits a sampler, the law of a sampler with noise cannot be
-            compared, or the first denoiser has one level only.
+        InvalidSetting: no candidate fits a sampler, or the first denoiser has one level only.
     """
     course = _course(sweep)
     for place, steps in _places(sweep):
@@ -127,12 +127,23 @@ def _course(sweep: Sweep) -> Course:
     return Course(sweep, next(iter(sweep.denoisers)), next(iter(starts)))
 
 
+def without_choice(sweep: Sweep) -> str:
+    """A line about samplers with noise that keep the grid of the sweep; empty if there are none."""
+    reason = _course(sweep).why_no_laws
+    noisy = [name for name, sampler in sweep.samplers if sampler.stochastic]
+    if reason is None or not noisy:
+        return ""
+    return f"samplers with noise keep the grid {sweep.labels.grid or 'of the sweep'}: {reason}"
+
+
 def _places(sweep: Sweep) -> list[tuple[int, int]]:
-    """(place, steps) of the samplers that run on the levels of a grid."""
+    """(place, steps) of the samplers that get a grid."""
+    no_laws = _course(sweep).why_no_laws is not None
     return [
         (place, steps)
         for place, (_, sampler) in enumerate(sweep.samplers)
         if not (sampler.holds or sampler.brings_levels or sampler.adaptive)
+        and not (sampler.stochastic and no_laws)
         for steps in sweep.steps_of(sampler)
     ]
 
@@ -141,8 +152,6 @@ def _entrants(
     course: Course, name: str, sampler: Sampler, steps: int, candidates: Mapping[str, Grid]
 ) -> list[Entrant]:
     """A sampler on each of the candidates where it can run."""
-    if sampler.stochastic and course.why_no_laws is not None:
-        raise InvalidSetting("grids", EACH_BEST, f"null here: {course.why_no_laws}")
     found = [course.entrant(name, sampler, grid, candidates[grid], steps) for grid in candidates]
     entrants = [one for one in found if isinstance(one, Entrant)]
     if not entrants:

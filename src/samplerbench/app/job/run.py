@@ -33,7 +33,15 @@ from samplerbench.app.job.scenes import scene
 from samplerbench.app.job.show import Showing
 from samplerbench.app.job.training import Training
 from samplerbench.app.terminal import console, shown
-from samplerbench.bench.best_grids import CHOICES, EACH_BEST, Best, chosen, with_best, written
+from samplerbench.bench.best_grids import (
+    CHOICES,
+    EACH_BEST,
+    Best,
+    chosen,
+    with_best,
+    without_choice,
+    written,
+)
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.cache import ABOUT, Cache
 from samplerbench.bench.cell import Row
@@ -257,6 +265,9 @@ def chosen_grids(job: Job, out: Console) -> list[Best]:
     candidates, _, missing = fitted_grids(job.sweep, grids, job.cache)
     for one in missing:
         out.print(f"grids: without {one.label}: {one.reason}", markup=False)
+    kept = without_choice(job.sweep)
+    if kept:
+        out.print(kept, markup=False)
     return chosen(
         job.sweep,
         candidates,

@@ -47,9 +47,9 @@ def suite_results(folder: Path) -> pd.DataFrame:
         if law not in scales:
             scales[law] = scale_of(construct(run.config.dataset, "dataset"))
         about, table = about_job(run.config, law, scales[law], run.overrides), run.table()
-        if about.own:  # their values on their own levels are those of the other job
-            brings = [about.entrants(*pair).brings_levels for pair in _pairs(table)]
-            table = table[[not one for one in brings]]
+        if about.own:  # those that have no grid to choose have their values in the other job
+            entrants = [about.entrants(*pair) for pair in _pairs(table)]
+            table = table[[not (one.brings_levels or one.noise) for one in entrants]]
         parts.append(job_results(table, about))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
