@@ -22,7 +22,7 @@ from samplerbench.app.job.suite import SUITE, about_job, scale_of
 from samplerbench.bench.best_grids import with_best
 from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.suite.entry import SuiteJob
-from samplerbench.bench.suite.results import COMMON, OWN, job_results, quantity_of
+from samplerbench.bench.suite.results import COMMON, OWN, SHIPPED, job_results, quantity_of
 from samplerbench.bench.suite.standing import TASK
 from samplerbench.bench.sweep import recall_nothing
 from samplerbench.errors import InvalidSetting, require
@@ -90,7 +90,8 @@ def tasks_of(
 ) -> list[tuple[str, ...]]:
     """Law, path, denoiser, quantity and grid setting of the tasks that an entry must have.
 
-    Tasks on which none of its samplers can run are left out.
+    Tasks on which none of its samplers can run are left out, and for samplers that bring their
+    levels, or draw noise, those on their own grid.
 
     Args:
         results: of the entry.
@@ -100,10 +101,13 @@ def tasks_of(
     place = [*TASK, "grid"]
     there = {*results[place].itertuples(index=False, name=None)}
     grids = [word for word in fixed if word.startswith("grids=")]
+    common = bool(((results["chosen"] == SHIPPED) | results["noise"]).all())
     samplers = _sampler_words(results)
     found = []
     for name in names:
         for grid in grids:
+            if common and grid != "grids=null":
+                continue
             others = [word for word in fixed if word not in grids]
             words = [f"experiment={SUITE}{name}", grid, *others]
             own = [*_tasks(words, COMMON if grid == "grids=null" else OWN)]
