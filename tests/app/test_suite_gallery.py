@@ -10,7 +10,7 @@ from samplerbench.app.commands import suite
 from samplerbench.app.job.verifying import suite_job
 from samplerbench.bench.store import as_table
 from samplerbench.bench.suite.results import COLUMNS, SHIPPED, TARGETS
-from samplerbench.bench.suite.standing import runtimes, standing
+from samplerbench.bench.suite.standing import ratio, runtimes, standing
 
 FOLDER = Path(__file__).parents[2] / "multirun" / "gallery" / "suite" / "v1"
 #: A value on another machine, or of later code, may differ by this share, or by a small number.
@@ -37,6 +37,33 @@ def test_the_table_is_that_of_the_results(results):
     table = standing(runtimes(results, TARGETS))
     assert len(table) > 100
     assert table["to_field"].notna().all()
+
+
+#: The ratios in docs/suite.md.
+PAIRS = [
+    ("heun", "dpm_solver_pp points=2"),
+    ("heun", "ddim η=0"),
+    ("unipc points=2", "dpm_solver_pp points=2"),
+    ("ipndm points=4", "dpm_solver_pp points=2"),
+    ("rk2 alpha=0.5", "heun"),
+    ("rk4", "heun"),
+    ("unipc points=3", "unipc points=2"),
+    ("dpm_solver_pp points=3", "dpm_solver_pp points=2"),
+    ("euler", "ddim η=0"),
+    ("deis_log_rho points=3", "unipc points=2"),
+]
+
+
+def test_the_page_has_the_ratios_of_the_results(results):
+    page = (FOLDER.parents[3] / "docs" / "suite.md").read_text(encoding="utf-8")
+    table = runtimes(results, TARGETS)
+    for a, b in PAIRS:
+        for grid in ("common", "own"):
+            found = ratio(table, a, b, grid)
+            value, lower, upper = (
+                f"{end:.2f}".removeprefix("0") for end in (found.value, found.lower, found.upper)
+            )
+            assert f"{value} ({lower}–{upper})" in page, (a, b, grid)
 
 
 @pytest.mark.slow
