@@ -53,7 +53,7 @@ def tasks():
     """The tasks of an entry without any results."""
     nothing = pd.DataFrame(
         [{"law": "", "path": "", "denoiser": "", "quantity": "", "grid": ""}]
-    ).assign(chosen="karras", command=f"{JOB} grids=null sampler=heun")
+    ).assign(chosen="karras", noise=False, command=f"{JOB} grids=null sampler=heun")
     return tasks_of(nothing, ["v1/two_moons-edm"], FIXED)
 
 

@@ -101,7 +101,8 @@ def tasks_of(
     place = [*TASK, "grid"]
     there = {*results[place].itertuples(index=False, name=None)}
     grids = [word for word in fixed if word.startswith("grids=")]
-    common = bool(((results["chosen"] == SHIPPED) | results["noise"]).all())
+    alone = (results["chosen"] == SHIPPED) | results["noise"].astype(bool)
+    common = len(results) > 0 and bool(alone.all())
     samplers = _sampler_words(results)
     found = []
     for name in names:
