@@ -94,3 +94,16 @@ def test_a_run_has_results_a_page_and_an_entry(few, typed, tmp_path):
 )
 def test_bad_words_are_one_line(words, part, refuses):
     refuses(["suite", *words], part)
+
+
+def test_the_packages_of_entrants_are_needed(refuses, monkeypatch):
+    """Not for an entry, which has other samplers."""
+    from importlib.metadata import PackageNotFoundError
+
+    from samplerbench.samplers import peers
+
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(peers, "version", absent)
+    refuses(["suite"], "diffusers", "[peers]")

@@ -101,6 +101,8 @@ def _run(words: Sequence[str]) -> int:
         noisy = _draw_noise(own)
         names = [name for name in names if name.startswith(NOISY_TASKS) or not noisy]
         names = [name for name in names if noisy or not name.startswith(ONLY_NOISY)]
+    else:
+        _require_packages()
     default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
     if entry:
         default += f"-{entry[0].strip('[]').replace(',', '-')}"
@@ -132,6 +134,16 @@ def _run(words: Sequence[str]) -> int:
         entry_of(folder, size, shlex.join(["samplerbench", "suite", *words]))
         print(f"entry:   {shown(folder / ENTRY)}; samplerbench suite verify {folder / ENTRY}")
     return status
+
+
+def _require_packages() -> None:
+    """Refuse a suite of all entrants without the packages of some of them, before any work."""
+    from samplerbench.samplers.azula import Azula
+    from samplerbench.samplers.diffusers import Diffusers
+    from samplerbench.samplers.k_diffusion import KDiffusion
+
+    for peer in (Diffusers, KDiffusion, Azula):
+        peer.installed()
 
 
 def _draw_noise(words: Sequence[str]) -> bool:
