@@ -58,7 +58,7 @@ _PLACES = 2 * _LOG_RANGE * _PER_UNIT
 _KEPT = 2**21
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _recent(
     key: tuple[int | str, ...], places: tuple[int | None, ...], shape: tuple[int, ...]
 ) -> dict[int, Tensor]:
