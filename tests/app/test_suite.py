@@ -87,6 +87,8 @@ def test_a_run_has_results_a_page_and_an_entry(few, typed, tmp_path):
         (["suite=large"], "suite=large: must be left out, or quick"),
         (["nfe=[4]"], "suite=nfe=[4]: must be left out: the tasks of the suite are fixed"),
         (["sampler=[heun,ancestral]"], "samplers that all draw noise, or all draw none"),
+        (["sampler=heun", "verify"], "suite=verify: must be key=value; page and verify come first"),
+        (["sampler=heun", "n_sampels=5"], "n_sampels"),
         (["page"], "followed by folders of a suite"),
         (["page", "there_is_none"], "run=there_is_none"),
         (["verify"], "followed by the folder of one entry"),

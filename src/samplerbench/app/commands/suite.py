@@ -96,11 +96,12 @@ def _run(words: Sequence[str]) -> int:
     for word in own:
         fixed = word.lstrip("+~").partition("=")[0] in FIXED
         require(not fixed, "suite", word, "left out: the tasks of the suite are fixed")
-    names = list(QUICK if quick else tasks())
+    names, noisy = list(QUICK if quick else tasks()), _checked(own)
     if entry:
-        noisy = _draw_noise(own)
-        names = [name for name in names if name.startswith(NOISY_TASKS) or not noisy]
-        names = [name for name in names if noisy or not name.startswith(ONLY_NOISY)]
+        names = [name for name in names if name.startswith(NOISY_TASKS) or True not in noisy]
+        names = [name for name in names if True in noisy or not name.startswith(ONLY_NOISY)]
+        allowed = "samplers that all draw noise, or all draw none: they have different tasks"
+        require(len(noisy) == 1, "sampler", ",".join(own), allowed)
     else:
         _require_packages()
     default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
@@ -146,22 +147,23 @@ def _require_packages() -> None:
         peer.installed()
 
 
-def _draw_noise(words: Sequence[str]) -> bool:
-    """Whether the entrants of a command draw noise.
+def _checked(words: Sequence[str]) -> set[bool]:
+    """Whether the samplers of a command draw noise; its words are checked before any work.
 
     Raises:
-        InvalidSetting: some do and some do not, or one cannot be built.
+        InvalidSetting: a word is none of a job, or a sampler cannot be built.
     """
     from samplerbench.app.config.compose import compose_config
     from samplerbench.app.job.suite import samplers_of
 
     folders, packages, rest = split_member_words(words)
+    for word in rest:
+        good = "=" in word or word.startswith("~")
+        require(good, "suite", word, "key=value; page and verify come first")
     with adding(folders), trusting(packages):
-        config, _ = compose_config([w for w in rest if w.lstrip("+~").startswith("sampler")])
-        kinds = {sampler.stochastic for _, sampler in samplers_of(config)}
-    allowed = "samplers that all draw noise, or all draw none: they have different tasks"
-    require(len(kinds) == 1, "sampler", ",".join(words), allowed)
-    return kinds.pop()
+        of_jobs = [word for word in rest if not word.lstrip("+~").startswith("hydra")]
+        config, _ = compose_config(of_jobs)
+        return {sampler.stochastic for _, sampler in samplers_of(config)}
 
 
 @contextmanager
