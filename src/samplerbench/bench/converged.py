@@ -96,7 +96,7 @@ def distances_to_converged(sweep: Sweep, cell: Cell) -> OutputLaw:
     if reason is not None:
         return OutputLaw(None, 0, 0.0, "incompatible", reason)
     assert isinstance(model, Denoiser)
-    counted, scale = Counted(model), _scale(sweep)
+    counted, scale = Counted(model), sweep.dataset.deviation
     parts, change = [], 0.0
     for block in range(math.ceil(sweep.n_samples / sweep.block)):
         x, noise = sweep.beginning(cell, levels, block)
@@ -117,12 +117,6 @@ def distances_to_converged(sweep: Sweep, cell: Cell) -> OutputLaw:
     return OutputLaw(squares, nfe, seconds, info={"converged_to": change})
 
 
-def _scale(sweep: Sweep) -> float:
-    """sd, the deviation of a coordinate of the data; 1 if it is not known."""
-    moments = sweep.dataset.moments()
-    return 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
-
-
 def _flow(sweep: Sweep, cell: Cell, levels: Levels, x: Tensor) -> Converged:
     model, sampler = sweep.denoisers[cell.denoiser], cell.settings
     assert isinstance(model, Denoiser)
@@ -131,7 +125,7 @@ def _flow(sweep: Sweep, cell: Cell, levels: Levels, x: Tensor) -> Converged:
         levels, x = _on_path(model, levels, x)
     start = sweep.starts_of(sampler)[cell.start]
     problem = Problem(sampler, model, sweep.dataset, start, levels)
-    out, _, change = converged(problem, x, _scale(sweep), LEAST_NOISE)
+    out, _, change = converged(problem, x, sweep.dataset.deviation, LEAST_NOISE)
     return out, change
 
 

@@ -141,8 +141,7 @@ class Course:
     @cached_property
     def scale(self) -> float:
         """s, in units of the data; 1 for a pretrained model without data."""
-        moments = self.sweep.dataset.moments()
-        return 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
+        return self.sweep.dataset.deviation
 
     @property
     def model(self) -> Denoiser:

@@ -104,8 +104,7 @@ class Problem:
     @property
     def scale(self) -> float:
         """The data's standard deviation, the unit of paired distances; 1 if it is not known."""
-        moments = self.dataset.moments()
-        return 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
+        return self.dataset.deviation
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ keys of `noise.generator`, so they are independent.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from math import prod
+from math import prod, sqrt
 
 import numpy as np
 from torch import Tensor
@@ -112,6 +112,12 @@ class Dataset(ABC):
         override this if they know the exact moments.
         """
         return Moments.of(self._some_draws()) if self.can_be_drawn else None
+
+    @property
+    def deviation(self) -> float:
+        """sd of a coordinate, the square root of the mean variance; 1 if it is unknown."""
+        moments = self.moments()
+        return 1.0 if moments is None else sqrt(float(moments.variance.mean()))
 
     def covariance(self) -> Tensor | None:
         """The covariance of the law, shape (dim, dim), float64, if it is known exactly."""

@@ -470,7 +470,7 @@ def _unknown_law(
     The law lies within the data, since samplers may clip x̂₀ to their range.
     """
     moments, dim, count = sweep.dataset.moments(), sweep.dataset.dim, sweep.block
-    deviation = 1.0 if moments is None else math.sqrt(float(moments.variance.mean()))
+    deviation = sweep.dataset.deviation
     centre = torch.zeros(dim) if moments is None else moments.mean.cpu()
     size = deviation * math.sqrt(dim)
     away, along = normalize(noise.normal(torch.zeros(2, dim, dtype=torch.float64), 0))
