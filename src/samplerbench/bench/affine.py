@@ -122,11 +122,7 @@ def affine_map(
 def _by_table(
     sampler: Sampler, model: Denoiser, levels: Levels, mean: Tensor, steps: int | None
 ) -> AffineMap:
-    """The map of a model that acts on each coordinate separately, from the table of the run.
-
-    Raises:
-        NotLinear: the run has no table.
-    """
+    """The map of a model that acts on each coordinate separately, from the table of the run."""
     table = table_of_states(sampler, model.schedule, levels, steps)
     if not table.error <= _SAME:
         raise NotLinear(f"{sampler} is not affine in state and noise")

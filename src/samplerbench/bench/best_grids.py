@@ -109,10 +109,6 @@ def chosen(
 def require_choices(sweep: Sweep, candidates: Mapping[str, Grid]) -> None:
     """Refuse a sweep with a sampler that has no grid to choose, before any work.
 
-    Args:
-        sweep: its learned denoiser need not be trained.
-        candidates: by name; recipes need not be fitted.
-
     Raises:
         InvalidSetting: no candidate fits a sampler, or the first denoiser has one level only.
     """
@@ -175,11 +171,7 @@ def written(choices: Sequence[Best]) -> bytes:
 
 
 def read(content: bytes) -> list[Best]:
-    """The choices in a file.
-
-    Raises:
-        Exception: it is not the content of such a file.
-    """
+    """The choices in a file."""
     return [_one(values) for values in json.loads(content)]
 
 

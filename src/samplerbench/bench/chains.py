@@ -187,10 +187,6 @@ def diagnose(sweep: Sweep, count: int) -> list[Row]:
     coordinates. The chains are those of the cell with n = `count` in one block and the largest
     number of steps; their reference is "chain". Chains that cannot be examined have rows with the
     reason.
-
-    Args:
-        sweep: the job.
-        count: the number of chains.
     """
     alone = replace(sweep, n_samples=count, block=count)
     rows = [row for cell in chain_cells(sweep) for row in _diagnosed(alone, cell)]

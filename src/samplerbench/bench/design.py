@@ -157,12 +157,7 @@ def ratios(levels: Levels) -> list[float]:
 
 
 class Space:
-    """The grids of one number of steps between fixed ends, as vectors.
-
-    Args:
-        schedule: the path.
-        standard: levels with these ends.
-    """
+    """The grids of one number of steps between fixed ends, as vectors."""
 
     def __init__(self, schedule: NoiseSchedule, standard: Levels) -> None:
         self.schedule = schedule

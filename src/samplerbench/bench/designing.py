@@ -202,11 +202,7 @@ def to_json(design: Designed) -> dict[str, object]:
 
 
 def from_json(record: Mapping[str, object]) -> Designed:
-    """A design from the data that `to_json` made.
-
-    Raises:
-        Exception: they are something else.
-    """
+    """A design from the data that `to_json` made."""
     values = dict(record)
     for key in ("levels", "designed_levels", "standard_levels"):
         inner = values[key]
@@ -272,11 +268,7 @@ def with_designs(sweep: Sweep, designs: Sequence[Designed]) -> Sweep:
 
 
 def require_designs(sweep: Sweep) -> None:
-    """Refuse a recipe that cannot be followed for one of the sweep's samplers, before any work.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
-    """
+    """Refuse a recipe that cannot be followed for one of the sweep's samplers, before any work."""
     recipe = sweep.grid
     if not isinstance(recipe, DesignedGrid):
         return
@@ -479,11 +471,7 @@ class Carried:
 
 
 def require_carried(sweep: Sweep, laws: Mapping[str, Dataset], eta: float | None) -> None:
-    """Refuse places where `carried` cannot run designs, before any work.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
-    """
+    """Refuse places where `carried` cannot run designs, before any work."""
     for name, law in laws.items():
         fits = law.dim == sweep.dataset.dim and law.oracle(sweep.schedule) is not None
         allowed = f"data with an exact denoiser and {sweep.dataset.dim} dimensions"

@@ -122,11 +122,7 @@ def with_table(sweep: Sweep, table: bytes) -> Sweep:
 
 
 def require_fits(sweep: Sweep) -> None:
-    """Refuse a recipe that cannot be fitted to the sweep's denoiser, before any work.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
-    """
+    """Refuse a recipe that cannot be fitted to the sweep's denoiser, before any work."""
     recipe = sweep.grid
     if not isinstance(recipe, FittedGrid):
         return

@@ -161,9 +161,6 @@ class Scene:
             denoisers: their names; None for all of the job.
             start: the name of a start; None for the first one that fits the sampler.
             steps: the number of steps; None for the job's largest.
-
-        Raises:
-            InvalidSetting: if there is no such denoiser or start.
         """
         runs = self._all_runs(denoisers, start, steps)
         return [run for run in runs if self._reason(run) is None]

@@ -230,11 +230,7 @@ def t_interval(
 
 
 def require_repetitions(count: int, least: int = 2, what: str = "an interval") -> None:
-    """Refuse fewer repetitions than an interval needs.
-
-    Raises:
-        InvalidSetting: one line with the number of repetitions and the number needed.
-    """
+    """Refuse fewer repetitions than an interval needs."""
     least = max(least, 2)
     require(count >= least, "repetitions", count, f"at least {least} for {what}")
 
@@ -492,10 +488,6 @@ def floor_of(floors: pd.DataFrame, start: str) -> pd.Series:
     """The values of the floor for the cells of a start.
 
     Empty if the rows have several measures or sizes, since each of them has its own floor.
-
-    Args:
-        floors: rows of fresh draws of the law.
-        start: name of the start.
     """
     if len(floors[present(floors, MEASURE)].drop_duplicates()) > 1:
         return pd.Series(dtype=float)
@@ -505,11 +497,7 @@ def floor_of(floors: pd.DataFrame, start: str) -> pd.Series:
 
 
 def require_single(table: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Refuse a table in which one of the columns has several values.
-
-    Raises:
-        InvalidSetting: the message names the column and its values.
-    """
+    """Refuse a table in which one of the columns has several values."""
     for name in present(table, columns):
         values = list(table[name].drop_duplicates())
         if name == "measure_id" and len(values) > 1:  # a hash means nothing to a reader

@@ -123,12 +123,7 @@ class LazySamples:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The reference of a distance.
-
-    Args:
-        distance: measures samples, or their known law, against it.
-        to: its description.
-    """
+    """The reference of a distance."""
 
     distance: Lazy[Callable[[Any], Measurement]]
     to: Against

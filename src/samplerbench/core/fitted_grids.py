@@ -530,11 +530,7 @@ def to_bytes(grid: Grid) -> bytes:
 
 
 def from_bytes(content: bytes) -> Grid:
-    """The grid of a file that `to_bytes` made.
-
-    Raises:
-        ValueError: the file has other content.
-    """
+    """The grid of a file that `to_bytes` made."""
     record = json.loads(content)
     table = TABLES.get(record.pop("table", "")) if isinstance(record, dict) else None
     if table is None or {field.name for field in fields(table)} != {*record}:

@@ -454,9 +454,6 @@ class Truncated:
 
     They are its levels for N + 1 steps without the last one. Grids that stay at one level, or end
     with noise, are not changed.
-
-    Args:
-        grid: the other one.
     """
 
     grid: Grid

@@ -109,9 +109,6 @@ def require_counts(picture: object, **least: int) -> None:
     Args:
         picture: the settings.
         least: the smallest value of each setting.
-
-    Raises:
-        InvalidSetting: it names the first such setting.
     """
     for name, low in least.items():
         value, high = getattr(picture, name), MOST.get(name, MOST_OTHERS)

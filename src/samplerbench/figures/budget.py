@@ -35,11 +35,6 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
     """One row for each sampler setting; columns for the fewest, a middle and the most steps.
 
     A narrow figure has no middle column.
-
-    Args:
-        lines: of `bench.budget.parts.parts`.
-        metric: the metric to draw.
-        title: a line above the panels.
     """
     lines = lines[lines["metric"] == metric]
     settings = lines.sort_values(["sampler", "eta"])[[*KEY, "eta"]].drop_duplicates()

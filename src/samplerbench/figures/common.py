@@ -163,12 +163,7 @@ def metric_title(metric: str) -> str:
 
 
 def distance_title(metric: str, references: Iterable[str]) -> str:
-    """The metric and its reference: "sliced W₂ to the data".
-
-    Args:
-        metric: its name.
-        references: the references of its rows.
-    """
+    """The metric and its reference: "sliced W₂ to the data"."""
     if _kind(metric) in _WHOLE:
         return metric_title(metric)
     return f"{metric_title(metric)} to the {'law' if set(references) == {'law'} else 'data'}"

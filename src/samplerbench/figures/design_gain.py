@@ -19,13 +19,7 @@ from samplerbench.figures.style import add_legend, curve_style, sized, styled
 
 
 def design_gain(designs: Sequence[Designed], carried: Sequence[Carried], made_for: str) -> Figure:
-    """The figure.
-
-    Args:
-        designs: the designs.
-        carried: their values elsewhere.
-        made_for: what they were made for, in words.
-    """
+    """The gains of designs on what they were made for (`made_for`, in words), and elsewhere."""
     rows = {one.name: place for place, one in enumerate(reversed(designs))}
     marks = [(made_for, one.name, one.gain, one.lower, one.upper) for one in designs]
     marks += [(one.to, one.design, one.gain, one.lower, one.upper) for one in carried]

@@ -60,12 +60,7 @@ def write_suite_figures(
 
 
 def suite_shares(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) -> Figure:
-    """The share of problems solved against evaluations, for the best entrants.
-
-    Args:
-        results: one row a value.
-        targets: of each quantity.
-    """
+    """The share of problems solved against evaluations, for the best entrants."""
     times = runtimes(results, targets)
     best = _best(times, MOST_SHARES)
     styles = _styles(best)

@@ -121,11 +121,7 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureMetric(Metric):
-    """A squared distance between features, in their squared units.
-
-    Args:
-        features: of images.
-    """
+    """A squared distance between features, in their squared units."""
 
     is_wasserstein: ClassVar[bool] = False
     features: Features

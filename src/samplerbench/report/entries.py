@@ -162,11 +162,7 @@ def all_values(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def distances(values: pd.DataFrame) -> pd.DataFrame:
-    """The distances to data or law, with the column `measure`; a budget's other rows are left out.
-
-    Args:
-        values: from `all_values`.
-    """
+    """The distances to data or law, with the column `measure`, without a budget's other rows."""
     limits = values["sampler"].str.endswith(LIMIT)
     rows = values[values["reference"].isin(["data", "law", ""]) & ~limits]
     named = []
@@ -214,12 +210,7 @@ def _parsed(text: str) -> Any:
 
 
 def warnings(entries: Sequence[Entry], rows: pd.DataFrame) -> list[str]:
-    """Warnings for a reader who compares runs: unread files, different measures and versions.
-
-    Args:
-        entries: the runs.
-        rows: from `distances`.
-    """
+    """Warnings for a reader who compares runs: unread files, different measures and versions."""
     lines = [f"{entry.label}: skipped {problem}" for entry in entries for problem in entry.problems]
     names = rows.groupby("metric")["measure"].unique()
     lines += [

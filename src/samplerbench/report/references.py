@@ -74,13 +74,7 @@ def without_entry(target: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Source:
-    """The sources of a member of a group.
-
-    Args:
-        group: of the config.
-        name: of the member.
-        texts: one for each paper.
-    """
+    """The sources of a member of a group."""
 
     group: str
     name: str

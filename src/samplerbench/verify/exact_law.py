@@ -45,9 +45,6 @@ def output_law(
         levels: of the sampler.
         start_mean: of the first state, shape (dim,).
         start_covariance: of the first state, shape (dim, dim).
-
-    Raises:
-        ValueError: the sampler cannot run here, or its run is not affine.
     """
     of = affine_map(sampler, model, levels, start_mean)
     covariance = of.by_state @ start_covariance.double() @ of.by_state.mT

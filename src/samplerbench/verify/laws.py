@@ -62,10 +62,6 @@ class LawError:
 def measured_law(sampler: Sampler, schedule: NoiseSchedule) -> LawError | None:
     """The error of a sampler's law, or None if it neither declares an order nor holds a level.
 
-    Args:
-        sampler: with its settings.
-        schedule: the path.
-
     Raises:
         ValueError: it declares itself affine and is not, or does not forget its start.
     """

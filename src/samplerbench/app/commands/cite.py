@@ -52,11 +52,7 @@ class Use:
 
 
 def main(words: list[str]) -> None:
-    """Print a comment for each member, and the entries.
-
-    Raises:
-        InvalidSetting: no folder is named, or a folder has no run that can be read.
-    """
+    """Print a comment for each member, and the entries."""
     folders, _ = read_words("cite", words, [])
     require(len(folders) > 0, "cite", "no folder", "one or more folders of runs")
     runs = [open_run(path) for folder in folders for path in find_runs(Path(folder))]
@@ -83,11 +79,7 @@ def _uses(run: StoredRun) -> list[Use]:
 
 
 def members_used(run: StoredRun) -> Iterator[Use]:
-    """The members that a run used, from its config.
-
-    Raises:
-        InvalidSetting: a member is of a package that is not trusted.
-    """
+    """The members that a run used, from its config."""
     from samplerbench.app.job.training import training_keys  # slow: imports torch
 
     config = run.config

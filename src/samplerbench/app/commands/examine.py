@@ -74,9 +74,6 @@ def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> Non
     Args:
         chosen: pairs of a kind and the name of a member of conf/KIND/, or of a class.
         given: settings of members, "sampler.diffusers.scheduler=EulerDiscreteScheduler".
-
-    Raises:
-        InvalidSetting: there is no such kind or member, or it cannot be built.
     """
     samplers = Table("sampler", "declared", box=None, pad_edge=False)
     for law, path in ON:
@@ -239,16 +236,7 @@ def declared(sampler: Sampler) -> str:
 
 
 def objects(kind: str, name: str, given: Sequence[str] = ()) -> list[Any]:
-    """The objects to check: samplers with all their settings, or one member of another kind.
-
-    Args:
-        kind: of the member.
-        name: of its yaml, or its class.
-        given: settings of members, as on the command line.
-
-    Raises:
-        InvalidSetting: there is no such kind or member, or it cannot be built.
-    """
+    """The objects to check: samplers with all their settings, or one member of another kind."""
     require(kind in CONTRACTS, "check", kind, f"one of {', '.join(sorted(CONTRACTS))}")
     if kind == "sampler":
         return settings(name, given)

@@ -86,11 +86,7 @@ class StoredRun:
 
 
 def open_run(directory: Path) -> StoredRun:
-    """Read a run's folder.
-
-    Raises:
-        InvalidSetting: it contains no run, or a run that cannot be read.
-    """
+    """Read a run's folder."""
     path = directory / CONFIG
     if not path.is_file():
         allowed = "a folder that a job of samplerbench made, with its config.yaml"
@@ -131,11 +127,7 @@ def _read_config(path: Path) -> DictConfig:
 
 
 def find_runs(directory: Path) -> list[Path]:
-    """The folder itself, or the folders of runs below it, sorted by name.
-
-    Raises:
-        InvalidSetting: there is no such folder, or no run in it.
-    """
+    """The folder itself, or the folders of runs below it, sorted by name."""
     runs = sorted(path.parent for path in directory.rglob(CONFIG))
     if not runs:
         allowed = "a folder that a job of samplerbench made, or one that contains such folders"

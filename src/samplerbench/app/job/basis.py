@@ -119,11 +119,7 @@ def make_basis(
 
 
 def chosen_sizes(config: DictConfig, dataset: Dataset, given: Collection[str]) -> dict[str, int]:
-    """The `SIZES` that are larger than the parts of a finite data set, reduced to these parts.
-
-    Raises:
-        InvalidSetting: the user gave such a number; it names all of them.
-    """
+    """The `SIZES` that are larger than the parts of a finite data set, reduced to these parts."""
     most = {key: dataset.most_draws(part) for key, part in SIZES.items()}
     sizes = {key: whole_number(config, key) for key in SIZES}
     reduced = {key: n for key, n in most.items() if n is not None and n < sizes[key]}

@@ -96,11 +96,7 @@ class Job:
 
 
 def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
-    """Build and check everything.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
-    """
+    """Build and check everything."""
     check_keys(config)
     base = make_basis(config, choices)
     pictures = chosen_members(config, "picture")
@@ -171,11 +167,7 @@ def with_sweep(job: Job, sweep: Sweep) -> Job:
 def assemble(
     base: Basis, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
 ) -> tuple[Sweep, dict[str, Training]]:
-    """The sweep of a config, for the command and the library, and the trainings of its denoisers.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
-    """
+    """The sweep of a config, for the command and the library, and its trainings."""
     config: DictConfig = base.config
     seeds: dict[str, Any] = dict(base.seeds)
     starts, metrics = chosen_members(config, "start"), chosen_members(config, "metric")

@@ -138,9 +138,6 @@ def recommended(
         samplers: by name.
         levels: grids by name.
         progress: opens a progress bar for a number of runs.
-
-    Raises:
-        InvalidSetting: before any work, if nothing can run.
     """
     began = time.perf_counter()
     course = Course(sweep, next(iter(sweep.denoisers)), next(iter(sweep.starts)))

@@ -38,9 +38,6 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
     Args:
         run: a result of `open_run`.
         changes: top-level keys of the config to change first, such as device="cuda".
-
-    Raises:
-        InvalidSetting: an object cannot be built here, or there are no weights.
     """
     config = OmegaConf.merge(run.config, changes)
     assert isinstance(config, DictConfig)

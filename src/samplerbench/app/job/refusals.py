@@ -24,9 +24,6 @@ def check(sweep: Sweep) -> None:
 
     A sampler that cannot run gives rows with the reason. It is an error if no sampler can run, or
     none on the learned model.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
     """
     # own grids may need a model that is not trained yet; they begin where the sweep's grid does
     sweep = replace(sweep, own_grids=())

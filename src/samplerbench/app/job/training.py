@@ -88,11 +88,7 @@ def guide_training(base: Basis, law: Dataset) -> Training:
 
 
 def worse_training(base: Basis) -> Training:
-    """A worse network than the learned one on the same data, by the settings `worse`.
-
-    Raises:
-        InvalidSetting: nothing is changed, or a setting that the network or the trainer lacks.
-    """
+    """A worse network than the learned one on the same data, by the settings `worse`."""
     config, plain = copy.deepcopy(base.config), dict(base.plain)
     for group in WORSE:
         for key, value in (plain["worse"].get(group) or {}).items():
@@ -108,11 +104,7 @@ def worse_training(base: Basis) -> Training:
 
 
 def with_weights(training: Training, path: Path) -> Training:
-    """The training whose model has the weights of a file, and is not trained.
-
-    Raises:
-        InvalidSetting: the file cannot be read, or has the weights of another network.
-    """
+    """The training whose model has the weights of a file, and is not trained."""
     try:
         load(training.objective.model, path)
     except Exception as error:  # the file may have any content
