@@ -94,7 +94,6 @@ class Cache:
         """The files with this identity, by name, or None if they are not stored.
 
         Args:
-            archive_id: their identity.
             check: raises an error for unexpected files; everybody can write to a shared cache.
         """
         if self.refresh:
@@ -129,7 +128,6 @@ class Cache:
         """The folder of a training, locked for this process; None if it cannot be written to.
 
         Args:
-            training_id: its identity.
             wait: called once before waiting, if another process has the lock.
         """
         folder = self.place(training_id)

@@ -49,23 +49,14 @@ class Archives(Protocol):
 
 @dataclass(frozen=True)
 class Fit:
-    """A fit, for the output and `run.json`.
+    """A fit, for the output and `run.json`."""
 
-    Args:
-        grid: the name of the recipe.
-        denoiser: the name of the model.
-        evaluations: of the model; a call for n states counts n times.
-        known: whether it was computed before.
-        fit_id: identity of everything that determines the table.
-        table: the content of its file.
-    """
-
-    grid: str
-    denoiser: str
-    evaluations: int
-    known: bool
-    fit_id: str
-    table: bytes
+    grid: str  # the name of the recipe
+    denoiser: str  # the name of the model
+    evaluations: int  # of the model; a call for n states counts n times
+    known: bool  # whether it was computed before
+    fit_id: str  # identity of everything that determines the table
+    table: bytes  # the content of its file
 
     @property
     def line(self) -> str:
@@ -85,7 +76,6 @@ def fitted(
 
     Args:
         sweep: its learned denoiser, if any, is trained.
-        cache: keeps the fit.
         refresh: whether to ignore fits that are known.
 
     Raises:

@@ -29,19 +29,12 @@ from samplerbench.samplers.base import iterate
 
 @dataclass(frozen=True)
 class SamplingCost:
-    """The cost of sampling, and the number of bad samples.
+    """The cost of sampling, and the number of bad samples."""
 
-    Args:
-        nfe: evaluations of the model per sample.
-        rounds: sequential ones of them.
-        seconds: for all samples.
-        bad: the number of samples that are not finite, or too large to be measured.
-    """
-
-    nfe: int
-    rounds: int
-    seconds: float
-    bad: int
+    nfe: int  # evaluations of the model per sample
+    rounds: int  # sequential ones of them
+    seconds: float  # for all samples
+    bad: int  # the number of samples that are not finite, or too large to be measured
 
 
 def frames(steps: int, every: int) -> list[int]:

@@ -61,7 +61,6 @@ class Store:
         """Write one fragment, atomically.
 
         Args:
-            row: the value.
             durable: whether to wait until it is on the disk; not needed for a cached value.
         """
         self.fragments.mkdir(parents=True, exist_ok=True)

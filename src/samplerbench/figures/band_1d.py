@@ -31,18 +31,12 @@ from samplerbench.figures.style import sized, styled, subtitle
 
 @dataclass(frozen=True)
 class Band1D(PathPicture):
-    """One figure and one animation for each denoiser, one panel for each sampler setting.
-
-    Args:
-        chains: number of chains.
-        frames: largest number of frames of the animation.
-        milliseconds: duration of each frame.
-    """
+    """One figure and one animation for each denoiser, one panel for each sampler setting."""
 
     shown_dim: ClassVar[int] = 1
-    chains: int = 8
-    frames: int = 60
-    milliseconds: int = 80
+    chains: int = 8  # number of chains
+    frames: int = 60  # largest number of frames of the animation
+    milliseconds: int = 80  # duration of each frame
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,18 +38,12 @@ from samplerbench.figures.style import sized, styled, subtitle
 
 @dataclass(frozen=True)
 class Chain(PathPicture):
-    """One figure for each sampler setting, one panel for each denoiser.
-
-    Args:
-        every: k, the number of steps from one drawn state to the next.
-        points: largest number of draws of the law, in grey.
-        half_width: half the widths of the axes; null fits the law.
-    """
+    """One figure for each sampler setting, one panel for each denoiser."""
 
     shown_dim: ClassVar[int] = 2
-    every: int = 1000
-    points: int = 2000
-    half_width: HalfWidth | None = None
+    every: int = 1000  # k, the number of steps from one drawn state to the next
+    points: int = 2000  # largest number of draws of the law, in grey
+    half_width: HalfWidth | None = None  # half the widths of the axes; null fits the law
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -44,15 +44,10 @@ _EVEN = 4096
 
 @dataclass(frozen=True)
 class Clones(Picture):
-    """φ against the noise-to-signal ratio: exact, and by samplers.
+    """φ against the noise-to-signal ratio: exact, and by samplers."""
 
-    Args:
-        points: the number of pairs of clones at a level.
-        levels: the number of levels at which clones begin.
-    """
-
-    points: int = 2000
-    levels: int = 9
+    points: int = 2000  # the number of pairs of clones at a level
+    levels: int = 9  # the number of levels at which clones begin
 
     def __post_init__(self) -> None:
         require_counts(self, points=10, levels=1)

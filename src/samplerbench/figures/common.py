@@ -173,8 +173,6 @@ def sizes(metrics: Iterable[str], n_samples: Iterable[int], exact: bool = False)
     """The source of values: "n = 2,000 samples", exact laws, or the points of a density.
 
     Args:
-        metrics: their names.
-        n_samples: of their rows.
         exact: whether densities are those of exact laws, as they are on a line.
     """
     kinds, counts = set(map(_kind, metrics)), sorted(set(n_samples))

@@ -70,19 +70,12 @@ class Errors(NamedTuple):
 
 @dataclass(frozen=True)
 class Contraction(Picture):
-    """Three panels, against the number of evaluations of the whole run.
+    """Three panels, against the number of evaluations of the whole run."""
 
-    Args:
-        ratio: the smallest κ = σ/α of the level at which a run is cut.
-        points: the number of samples of each run.
-        steps: the numbers of steps; null is all of the job.
-        denoiser: its name in the job; null is the first.
-    """
-
-    ratio: float = 0.3
-    points: int = 2000
-    steps: tuple[int, ...] | None = None
-    denoiser: str | None = None
+    ratio: float = 0.3  # the smallest κ = σ/α of the level at which a run is cut
+    points: int = 2000  # the number of samples of each run
+    steps: tuple[int, ...] | None = None  # the numbers of steps; null is all of the job
+    denoiser: str | None = None  # its name in the job; null is the first
 
     def __post_init__(self) -> None:
         require(0 < self.ratio < float("inf"), "ratio", self.ratio, "positive and finite")

@@ -31,17 +31,12 @@ from samplerbench.figures.style import sized, styled
 
 @dataclass(frozen=True)
 class Densities1D(Picture):
-    """One panel: a curve for each time, and N(0, σ(1)²) dashed.
+    """One panel: a curve for each time, and N(0, σ(1)²) dashed."""
 
-    Args:
-        times: t of the curves; 0 is data (or the least noise of the path), 1 is noise.
-        points: largest number of data.
-        bandwidth: of the smallest kernel, in units of Scott's rule, which is too wide for several
-            modes.
-    """
-
+    # t of the curves; 0 is data (or the least noise of the path), 1 is noise
     times: tuple[float, ...] = (0.0, 0.5, 0.7, 1.0)
-    points: int = 10_000
+    points: int = 10_000  # largest number of data
+    # of the smallest kernel, in units of Scott's rule, which is too wide for several modes
     bandwidth: float = 0.5
 
     def __post_init__(self) -> None:

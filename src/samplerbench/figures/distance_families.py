@@ -66,8 +66,6 @@ def distance_figure(
     """Distance against steps or evaluations; with many samplers there are panels by family.
 
     Args:
-        table: rows of the results store.
-        metric: one of its metrics.
         x: a key of `distance.X_TITLES`.
         families: the `family` of each sampler setting, by the name of `sampler_name`.
     """
@@ -85,8 +83,6 @@ def distance_of_families(
     value. The entries of a legend are sorted by the geometric mean of the curve, largest first.
 
     Args:
-        table: rows of the results store.
-        metric: one of its metrics.
         x: a key of `distance.X_TITLES`.
         families: the `family` of each sampler setting, by the name of `sampler_name`.
     """

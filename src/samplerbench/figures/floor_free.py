@@ -53,8 +53,6 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
     """Panels of distances with their floor, and of errors that have no floor.
 
     Args:
-        table: rows of the results store.
-        metric: of the distances.
         x: a key of `distance.X_TITLES`.
         view: the views whose rows have no floor.
     """

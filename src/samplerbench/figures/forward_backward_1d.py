@@ -41,19 +41,13 @@ _FRAMES = 201
 
 @dataclass(frozen=True)
 class ForwardBackward1D(PathPicture):
-    """One figure for each sampler setting, one panel for each time, one curve for each denoiser.
-
-    Args:
-        times: t of the panels, from noise to data.
-        chains: number of samples.
-        points: largest number of data.
-        bandwidth: of the kernel, in units of Scott's rule, which is too wide for several modes.
-    """
+    """One figure for each sampler setting, one panel for each time, one curve for each denoiser."""
 
     shown_dim: ClassVar[int] = 1
-    times: tuple[float, ...] = (1.0, 0.7, 0.5, 0.0)
-    chains: int = 5000
-    points: int = 10_000
+    times: tuple[float, ...] = (1.0, 0.7, 0.5, 0.0)  # t of the panels, from noise to data
+    chains: int = 5000  # number of samples
+    points: int = 10_000  # largest number of data
+    # of the kernel, in units of Scott's rule, which is too wide for several modes
     bandwidth: float = 0.5
 
     def __post_init__(self) -> None:

@@ -25,17 +25,11 @@ from samplerbench.figures.style import sized, styled
 
 @dataclass(frozen=True)
 class ForwardPaths1D(Picture):
-    """Trajectories of the forward SDE from t = 0 to t_max.
+    """Trajectories of the forward SDE from t = 0 to t_max."""
 
-    Args:
-        chains: number of trajectories.
-        steps: number of steps of Euler–Maruyama.
-        t_max: the last time; below 1 if the path ends without signal.
-    """
-
-    chains: int = 40
-    steps: int = 500
-    t_max: float = 1.0
+    chains: int = 40  # number of trajectories
+    steps: int = 500  # number of steps of Euler–Maruyama
+    t_max: float = 1.0  # the last time; below 1 if the path ends without signal
 
     def __post_init__(self) -> None:
         require_counts(self, chains=1, steps=1)

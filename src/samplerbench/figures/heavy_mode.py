@@ -34,15 +34,10 @@ _EXACT = "oracle"
 
 @dataclass(frozen=True)
 class HeavyMode(Picture):
-    """The share of the samples in the heavier mode, by sampler.
+    """The share of the samples in the heavier mode, by sampler."""
 
-    Args:
-        dims: the dimensions, in ascending order.
-        points: the number of samples in each.
-    """
-
-    dims: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)
-    points: int = 2000
+    dims: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)  # the dimensions, in ascending order
+    points: int = 2000  # the number of samples in each
 
     def __post_init__(self) -> None:
         require_counts(self, points=10)

@@ -25,19 +25,12 @@ from samplerbench.figures.style import sized, styled, subtitle
 
 @dataclass(frozen=True)
 class ImagePanel(Picture):
-    """One figure for each denoiser.
+    """One figure for each denoiser."""
 
-    Args:
-        images: number of images in each panel, in a square.
-        denoisers: their names in the job; null is all.
-        start: the name of one of the job's starts; null is the first.
-        steps: numbers of steps, one for each column; null is the job's.
-    """
-
-    images: int = 9
-    denoisers: tuple[str, ...] | None = None
-    start: str | None = None
-    steps: tuple[int, ...] | None = None
+    images: int = 9  # number of images in each panel, in a square
+    denoisers: tuple[str, ...] | None = None  # their names in the job; null is all
+    start: str | None = None  # the name of one of the job's starts; null is the first
+    steps: tuple[int, ...] | None = None  # numbers of steps, one for each column; null is the job's
 
     def __post_init__(self) -> None:
         require_counts(self, images=1)

@@ -31,17 +31,11 @@ from samplerbench.figures.style import sized, styled
 
 @dataclass(frozen=True)
 class NoisedData(Picture):
-    """Two panels: data and noised data.
+    """Two panels: data and noised data."""
 
-    Args:
-        noise: σ, in data units.
-        points: largest number of points.
-        half_width: half the widths of the axes; null fits the data.
-    """
-
-    noise: float = 3.0
-    points: int = 2000
-    half_width: HalfWidth | None = None
+    noise: float = 3.0  # σ, in data units
+    points: int = 2000  # largest number of points
+    half_width: HalfWidth | None = None  # half the widths of the axes; null fits the data
 
     def __post_init__(self) -> None:
         require(0 < self.noise < math.inf, "noise", self.noise, "positive")

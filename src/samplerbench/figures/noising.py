@@ -33,21 +33,13 @@ from samplerbench.figures.style import sized, styled
 
 @dataclass(frozen=True)
 class Noising(Picture):
-    """One panel, animated over the levels of the grid.
+    """One panel, animated over the levels of the grid."""
 
-    Args:
-        points: largest number of data.
-        frames: largest number of frames, one for each level.
-        milliseconds: duration of each frame.
-        steps: number of steps of the grid; null is the job's largest.
-        half_width: half the widths of the axes; null fits the data.
-    """
-
-    points: int = 1000
-    frames: int = 60
-    milliseconds: int = 80
-    steps: int | None = None
-    half_width: HalfWidth | None = None
+    points: int = 1000  # largest number of data
+    frames: int = 60  # largest number of frames, one for each level
+    milliseconds: int = 80  # duration of each frame
+    steps: int | None = None  # number of steps of the grid; null is the job's largest
+    half_width: HalfWidth | None = None  # half the widths of the axes; null fits the data
 
     def __post_init__(self) -> None:
         require_counts(self, points=1, frames=2, milliseconds=20)

@@ -35,7 +35,6 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     Args:
         table: rows of the results store, written by a budget.
-        metric: one of its metrics.
 
     Raises:
         InvalidSetting: the rows are of several sweeps.
@@ -56,7 +55,6 @@ def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
 
     Args:
         table: rows of the results store, written by a budget.
-        metric: one of its metrics.
     """
     lines = paired_errors(table, metric)
     last = lines.sort_values("nfe").groupby("sampler")["mean"].last().sort_values(ascending=False)

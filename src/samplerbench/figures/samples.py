@@ -37,18 +37,12 @@ from samplerbench.figures.style import sized, styled, subtitle
 
 @dataclass(frozen=True)
 class Samples(PathPicture):
-    """One row for each sampler setting, one column for each denoiser; a single setting fills rows.
-
-    Args:
-        chains: number of samples.
-        points: largest number of data.
-        half_width: half the widths of the axes; null fits the data.
-    """
+    """A row for each sampler setting, a column for each denoiser; a single setting fills rows."""
 
     shown_dim: ClassVar[int] = 2
-    chains: int = 300
-    points: int = 2000
-    half_width: HalfWidth | None = None
+    chains: int = 300  # number of samples
+    points: int = 2000  # largest number of data
+    half_width: HalfWidth | None = None  # half the widths of the axes; null fits the data
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -29,17 +29,11 @@ from samplerbench.figures.style import sized, styled
 
 @dataclass(frozen=True)
 class ScoreHeatmap(Picture):
-    """One panel each: the untrained model, every denoiser of the job, and the oracle if it exists.
+    """A panel each: the untrained model, every denoiser of the job, and the oracle if it exists."""
 
-    Args:
-        cells: number of cells along each axis.
-        low: the smallest x, in data units.
-        high: the largest x, in data units.
-    """
-
-    cells: int = 100
-    low: float = -2.0
-    high: float = 2.0
+    cells: int = 100  # number of cells along each axis
+    low: float = -2.0  # the smallest x, in data units
+    high: float = 2.0  # the largest x, in data units
 
     def __post_init__(self) -> None:
         require_counts(self, cells=2)

@@ -23,13 +23,9 @@ from samplerbench.figures.style import sized, styled
 
 @dataclass(frozen=True)
 class Series1D(Picture):
-    """Two panels that share the axis of x.
+    """Two panels that share the axis of x."""
 
-    Args:
-        bins: of the histogram.
-    """
-
-    bins: int = 50
+    bins: int = 50  # of the histogram
 
     def __post_init__(self) -> None:
         require_counts(self, bins=2)

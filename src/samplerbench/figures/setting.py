@@ -37,7 +37,6 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
 
     Args:
         table: rows of the results store, with one sampler, one start and one N.
-        metric: one of its metrics.
         setting: the setting along the axis, see `statistics.varied_setting`.
     """
     own = table[table["metric"] == metric]

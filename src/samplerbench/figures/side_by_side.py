@@ -29,22 +29,14 @@ from samplerbench.figures.style import sized, styled
 
 @dataclass(frozen=True)
 class SideBySide(PathPicture):
-    """One animation for each denoiser, one panel for each sampler setting.
-
-    Args:
-        chains: number of samples.
-        points: largest number of data, in grey.
-        frames: largest number of frames.
-        milliseconds: duration of each frame.
-        half_width: half the widths of the axes; null fits the data.
-    """
+    """One animation for each denoiser, one panel for each sampler setting."""
 
     shown_dim: ClassVar[int] = 2
-    chains: int = 100
-    points: int = 1000
-    frames: int = 60
-    milliseconds: int = 80
-    half_width: HalfWidth | None = None
+    chains: int = 100  # number of samples
+    points: int = 1000  # largest number of data, in grey
+    frames: int = 60  # largest number of frames
+    milliseconds: int = 80  # duration of each frame
+    half_width: HalfWidth | None = None  # half the widths of the axes; null fits the data
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -47,16 +47,11 @@ _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 
 @dataclass(frozen=True)
 class CurveStyle:
-    """The look of a curve; the first 49 all differ in colour or marker.
+    """The look of a curve; the first 49 all differ in colour or marker."""
 
-    Attributes:
-        colour: of line and marker.
-        marker: matplotlib's name of it.
-        dashes: one pattern for the first seven curves, another one for the next seven.
-    """
-
-    colour: str
-    marker: str
+    colour: str  # of line and marker
+    marker: str  # matplotlib's name of it
+    # one pattern for the first seven curves, another one for the next seven
     dashes: str | tuple[int, tuple[float, float]]
 
     @property
@@ -92,11 +87,9 @@ def interval_curve(
     """Draw a curve of means with their intervals.
 
     Args:
-        axes: of the panel.
         curve: with the columns mean, lower and upper, and that of `x`; an interval may be NaN.
         x: the column along the axis.
         cap: length of the intervals' caps, in points.
-        line: parameters of matplotlib.
     """
     low = curve["mean"] - curve["lower"]
     if axes.get_yscale() == "log":  # an interval that extends below 0 has no end there
@@ -167,7 +160,6 @@ def fit_distances(axes: Axes, means: pd.Series, floor: pd.Series) -> None:
 
     Args:
         axes: one of the panels that share the axis.
-        means: of all curves.
         floor: its values; may be empty.
     """
     low, high = float(means.min()), float(means.max())
@@ -204,7 +196,6 @@ def legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
 
     Args:
         axes: the panel, in a figure whose layout is the user's.
-        handles: the entries.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None

@@ -47,8 +47,6 @@ def write_suite_figures(
 
     Args:
         results: one row a value, from `bench.suite.results`.
-        folder: where they go.
-        targets: of each quantity.
         tasks: law, path, denoiser and quantity of the panels; without any, four that differ.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,8 +108,6 @@ def suite_tasks(
     """Error against evaluations on some tasks, each sampler with the best of its grids.
 
     Args:
-        results: one row a value.
-        targets: of each quantity, the horizontal lines.
         tasks: law, path, denoiser and quantity of each panel.
     """
     times = runtimes(results, targets)

@@ -25,18 +25,12 @@ from samplerbench.figures.style import sized, styled
 
 @dataclass(frozen=True)
 class TruthGenerated1D(PathPicture):
-    """One panel for each sampler setting: data filled, one outline for each denoiser.
-
-    Args:
-        chains: number of samples.
-        points: largest number of data.
-        bins: number of bins, the same for all histograms.
-    """
+    """One panel for each sampler setting: data filled, one outline for each denoiser."""
 
     shown_dim: ClassVar[int] = 1
-    chains: int = 10_000
-    points: int = 10_000
-    bins: int = 50
+    chains: int = 10_000  # number of samples
+    points: int = 10_000  # largest number of data
+    bins: int = 50  # number of bins, the same for all histograms
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -31,13 +31,9 @@ _FRAMES = 30
 
 @dataclass(frozen=True, kw_only=True)
 class W2Path(GaussianPicture):
-    """A curve for each sampler.
+    """A curve for each sampler."""
 
-    Args:
-        steps: number of steps of the samplers; null is the job's largest.
-    """
-
-    steps: int | None = None
+    steps: int | None = None  # number of steps of the samplers; null is the job's largest
 
     def __post_init__(self) -> None:
         require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or null")

@@ -34,17 +34,11 @@ _CLOSED = {"learned": "", "oracle": "-open", "empirical": "-open-dot"}
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """One chart of the page.
+    """One chart of the page."""
 
-    Args:
-        section: the heading of its section.
-        title: above the chart, plain text.
-        figure: data and layout of plotly.
-    """
-
-    section: str
-    title: str
-    figure: Mapping[str, Any]
+    section: str  # the heading of its section
+    title: str  # above the chart, plain text
+    figure: Mapping[str, Any]  # data and layout of plotly
 
 
 def figure(data: Sequence[Mapping[str, Any]], x: Any, y: Any, **layout: Any) -> Mapping[str, Any]:

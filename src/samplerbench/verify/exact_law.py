@@ -42,7 +42,6 @@ def output_law(
     Args:
         sampler: a method whose steps are affine in state and noise.
         model: an affine denoiser, such as the oracle of one Gaussian.
-        levels: of the sampler.
         start_mean: of the first state, shape (dim,).
         start_covariance: of the first state, shape (dim, dim).
     """

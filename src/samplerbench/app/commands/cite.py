@@ -36,19 +36,12 @@ TRAINING = ("network", "objective", "target", "level_law", "weighting")
 
 @dataclass(frozen=True)
 class Use:
-    """A member that a run used, and its references.
+    """A member that a run used, and its references."""
 
-    Args:
-        group: "sampler".
-        name: of the member in the group.
-        keys: of entries in references.bib.
-        numbers: arXiv numbers that have no entry.
-    """
-
-    group: str
-    name: str
-    keys: tuple[str, ...]
-    numbers: tuple[str, ...] = ()
+    group: str  # "sampler"
+    name: str  # of the member in the group
+    keys: tuple[str, ...]  # of entries in references.bib
+    numbers: tuple[str, ...] = ()  # arXiv numbers that have no entry
 
 
 def main(words: list[str]) -> None:

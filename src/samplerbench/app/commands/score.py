@@ -96,7 +96,6 @@ def score_files(
     """Print the tables of each metric; returns the lines of all.
 
     Args:
-        files: of samples.
         reference: a file of data; None for the config's data set.
         words: keys of the config and their values, as on the command line.
         reading: how files are read, see `READING`.

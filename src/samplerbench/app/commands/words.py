@@ -29,7 +29,6 @@ def read_words(
     """The folders or files that the words name, and the values of the keys.
 
     Args:
-        command: its name, for messages.
         words: without those of `split_member_words`.
         keys: that the command uses.
         groups: keys that may have settings too, `group.setting=value`.

@@ -45,29 +45,17 @@ def weights_folder(training: str) -> str:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """The content of a run's folder.
-
-    Args:
-        directory: the folder.
-        config: the resolved configuration.
-        choices: the chosen member of each group.
-        overrides: the words of the command.
-        versions: of the software that determines the run's bits, and of Python.
-        values: the number of values of the complete run; 0 if it is not known.
-        sweep_id: identity of the sweep; empty if it is not known.
-        state: of the run; interrupted if its process has ended too early.
-        message: the reason, in one line, unless it finished.
-    """
+    """The content of a run's folder."""
 
     directory: Path
-    config: DictConfig
-    choices: Mapping[str, Any]
-    overrides: Sequence[str]
-    versions: Mapping[str, str]
-    values: int
-    sweep_id: str
-    state: State
-    message: str
+    config: DictConfig  # the resolved configuration
+    choices: Mapping[str, Any]  # the chosen member of each group
+    overrides: Sequence[str]  # the words of the command
+    versions: Mapping[str, str]  # of the software that determines the run's bits, and of Python
+    values: int  # the number of values of the complete run; 0 if it is not known
+    sweep_id: str  # identity of the sweep; empty if it is not known
+    state: State  # of the run; interrupted if its process has ended too early
+    message: str  # the reason, in one line, unless it finished
 
     @property
     def name(self) -> str:

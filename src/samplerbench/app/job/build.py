@@ -56,37 +56,25 @@ if TYPE_CHECKING:  # slow: imports matplotlib
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that one job needs, built and checked.
+    """Everything that one job needs, built and checked."""
 
-    Args:
-        sweep: the grid of cells; its learned denoiser, if any, is not trained yet.
-        budget: the error budget of the sweep, or None.
-        floor_free: what the floor hides, or None; budgets and metrics without a floor show it.
-        trainings: of the sweep's learned denoiser, `learned`, and of its guides, see `denoisers`.
-        pictures: by name; each is possible for this job.
-        logger: the logger of the run.
-        cache: of models and values, or None.
-        wanted: a distance that the user wants to detect, as a share of the floor.
-        chains: the number of chains of each Langevin sampler to examine, or 0.
-        config: the resolved config, plain values only.
-        look: of figures.
-        grids: names of grids, or `EACH_BEST`: every sampler runs on the best of them for it, which
-            is chosen once the denoiser is trained; empty if all run on the grid of the sweep.
-        all_rows: the numbers of points that are all that a finite data set has, by key.
-    """
-
-    sweep: Sweep
-    budget: Budget | None
+    sweep: Sweep  # the grid of cells; its learned denoiser, if any, is not trained yet
+    budget: Budget | None  # the error budget of the sweep, or None
+    # what the floor hides, or None; budgets and metrics without a floor show it
     floor_free: FloorFree | None
+    # of the sweep's learned denoiser, `learned`, and of its guides, see `denoisers`
     trainings: Mapping[str, Training]
-    pictures: Mapping[str, Picture]
-    logger: Logger
-    cache: Cache | None
-    wanted: float
-    chains: int
-    config: dict[str, Any]
+    pictures: Mapping[str, Picture]  # by name; each is possible for this job
+    logger: Logger  # the logger of the run
+    cache: Cache | None  # of models and values, or None
+    wanted: float  # a distance that the user wants to detect, as a share of the floor
+    chains: int  # the number of chains of each Langevin sampler to examine, or 0
+    config: dict[str, Any]  # the resolved config, plain values only
     look: Look = field(default_factory=Look)
+    # names of grids, or `EACH_BEST`: every sampler runs on the best of them for it, which is chosen
+    # once the denoiser is trained; empty if all run on the grid of the sweep
     grids: tuple[str, ...] = ()
+    # the numbers of points that are all that a finite data set has, by key
     all_rows: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -204,7 +204,6 @@ def altered_origin(kind: str, score: Score, made_by: Mapping[str, tuple[str, str
 
     Args:
         kind: its name.
-        score: the denoiser.
         made_by: the identities of the trainings of the job, with and without seeds, by name.
     """
     inner = score.model if isinstance(score, Graphed) else score

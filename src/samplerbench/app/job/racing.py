@@ -135,8 +135,6 @@ def recommended(
     Args:
         sweep: the default is its first sampler on its grid.
         nfe: the largest number of evaluations of a run.
-        samplers: by name.
-        levels: grids by name.
         progress: opens a progress bar for a number of runs.
     """
     began = time.perf_counter()

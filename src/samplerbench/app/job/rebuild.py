@@ -64,8 +64,6 @@ def _with_weights(run: StoredRun, job: Job, given: bool) -> Job:
     """The job with the weights of the run, and with the identities of the trainings behind them.
 
     Args:
-        run: the run.
-        job: its job, not trained.
         given: whether its learned denoiser had the weights of a file.
     """
     made_by = {}

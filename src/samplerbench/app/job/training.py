@@ -30,21 +30,13 @@ WORSE = ("network", "trainer")
 
 @dataclass(frozen=True)
 class Training:
-    """The objective that is trained, its data, and its identities.
+    """The objective that is trained, its data, and its identities."""
 
-    Args:
-        objective: with the model.
-        data: of the batches.
-        id: the identity of the training.
-        recipe: the same without its seeds.
-        weights: the file of the model's weights, if it is not trained here.
-    """
-
-    objective: Objective[Any]
-    data: TensorData
-    id: str
-    recipe: str
-    weights: Path | None = None
+    objective: Objective[Any]  # with the model
+    data: TensorData  # of the batches
+    id: str  # the identity of the training
+    recipe: str  # the same without its seeds
+    weights: Path | None = None  # the file of the model's weights, if it is not trained here
 
 
 def build_training(base: Basis) -> Training:

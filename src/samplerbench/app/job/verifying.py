@@ -40,7 +40,6 @@ def suite_job(command: str, entrants: Collection[str], fixed: Collection[str]) -
 
     Args:
         command: that made the results, as in their column.
-        entrants: as in their column.
         fixed: the words of the suite that it may have, besides its experiment and sampler.
     """
     words = suite_words(command, fixed)
@@ -87,7 +86,6 @@ def tasks_of(
     levels, or draw noise, those on their own grid.
 
     Args:
-        results: of the entry.
         names: of the tasks of the suite: `two_moons-edm`.
         fixed: the words of the suite in the commands of its jobs.
     """

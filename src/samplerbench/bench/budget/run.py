@@ -108,17 +108,13 @@ def scores(denoisers: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Budget:
-    """A sweep whose distances are divided into parts.
+    """A sweep whose distances are divided into parts."""
 
-    Args:
-        sweep: with the denoisers oracle and, for the score's part, learned or another one; with the
-            starts exact and, for the start's part, prior (or any other one).
-        converged_steps: the number of steps of the converged runs.
-        tolerance: the largest change of the distance if that number is doubled, as a share of it.
-    """
-
+    # with the denoisers oracle and, for the score's part, learned or another one; with the starts
+    # exact and, for the start's part, prior (or any other one)
     sweep: Sweep
-    converged_steps: int = 400
+    converged_steps: int = 400  # the number of steps of the converged runs
+    # the largest change of the distance if that number is doubled, as a share of it
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
@@ -369,11 +365,8 @@ def between(
     """The row of W(samples, other); none for a metric that needs independent clouds.
 
     Args:
-        sweep: the sweep of both.
-        samples: of a cell.
         metric: the name of one of the sweep's.
         reference: the name of the other samples in the column `reference`.
-        other: the other samples.
     """
     plain = sweep.metrics[metric]
     if isinstance(plain, LawMetric) or not plain.allows_coupled:

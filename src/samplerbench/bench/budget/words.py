@@ -124,10 +124,7 @@ def _dominates(budget: Budget, metric: str, means: pd.DataFrame, unfit: Mismatch
     """The part that is at least half of a cell's distance, and what would lower it.
 
     Args:
-        budget: the budget that wrote the table.
-        metric: of the cell.
         means: a line for each part of the cell, by its name.
-        unfit: the mismatch of the sweep.
     """
     total, floor = float(means["mean"]["total"]), float(means["mean"]["floor"])
     # a part with a large mean may have an interval that contains zero
