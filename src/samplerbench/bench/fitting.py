@@ -24,7 +24,13 @@ from samplerbench.core.fitted_grids import (
 from samplerbench.core.grids import Grid
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.datasets.gaussian_spectrum import gaussian_twin
-from samplerbench.errors import InvalidSetting, RunFailed, kind_and_line, require
+from samplerbench.errors import (
+    InvalidSetting,
+    RunFailed,
+    kind_and_line,
+    require,
+    require_compatible,
+)
 from samplerbench.identity import arithmetic, identity
 
 if TYPE_CHECKING:
@@ -117,8 +123,7 @@ def require_fits(sweep: Sweep) -> None:
     if not isinstance(recipe, FittedGrid):
         return
     reason = recipe.why_incompatible(_model(sweep, recipe)[1], sweep.dataset)
-    if reason is not None:
-        raise InvalidSetting("grid", sweep.labels.grid, f"another one: {reason}")
+    require_compatible(reason, "grid", sweep.labels.grid)
 
 
 def _model(sweep: Sweep, recipe: FittedGrid) -> tuple[str, Score, Origin]:

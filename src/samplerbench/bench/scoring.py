@@ -52,7 +52,7 @@ from samplerbench.bench.statistics import holm
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.file import TABLES
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, require, require_compatible
 from samplerbench.metrics.base import Distance, LawMetric, Metric
 
 #: The number of draws of a floor; with it the verdict is exact.
@@ -192,8 +192,7 @@ def to_points(
         raise InvalidSetting(
             "metric", name, "one between points, such as sliced: a file has no law"
         )
-    reason = metric.why_incompatible(points.shape[1])
-    require(reason is None, "metric", name, f"another one: {reason}")
+    require_compatible(metric.why_incompatible(points.shape[1]), "metric", name)
     between = metric
     return Truth(
         name,
@@ -237,8 +236,7 @@ def to_law(
         reason, against = metric.why_incompatible(dataset), "the law itself"
     else:
         reason, against = metric.why_incompatible(dataset.dim), f"{n_reference:,} draws"
-    if reason is not None:
-        raise InvalidSetting("metric", name, f"another one: {reason}")
+    require_compatible(reason, "metric", name)
     if isinstance(metric, LawMetric):
         distance = metric.against_law(dataset, seed=seed)
     else:

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 from samplerbench.bench.scene import Scene
 from samplerbench.core.grids import Level
 from samplerbench.errors import require
@@ -28,7 +25,7 @@ from samplerbench.figures.panels import (
     scatter,
     standard_normal,
 )
-from samplerbench.figures.style import sized, styled
+from samplerbench.figures.style import new_figure
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,7 @@ class Noising(Picture):
         last = levels[-1].alpha * x0 + levels[-1].sigma * eps
         shown = frame(x0, self.half_width, [last])
         count = [int(shown.inside(level.alpha * x0 + level.sigma * eps).sum()) for level in levels]
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(4.6, 4.6), layout="constrained")
+        with new_figure(4.6, 4.6) as figure:
             axes = figure.subplots()
             scatter(axes, x0, COLOURS[0])
             plane(axes, shown, " ")

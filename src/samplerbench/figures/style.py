@@ -5,7 +5,8 @@ Figures are made without pyplot, so there is no global state and no window, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -124,6 +125,13 @@ def sized(width: float, height: float) -> tuple[float, float]:
         return width, height
     titles = 0.9
     return chosen.inches, (height - titles) * chosen.inches / width + titles * chosen.scale
+
+
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure of the `sized` size; within the block all that is drawn has the style."""
+    with mpl.rc_context(styled()):
+        yield Figure(figsize=sized(width, height), layout="constrained")
 
 
 def label_log_axis(axes: Axes, numbers: Iterable[float], share: float) -> None:

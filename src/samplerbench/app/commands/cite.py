@@ -24,7 +24,7 @@ from pybtex.database import BibliographyData, Entry, Person
 from samplerbench.app.commands.words import read_words
 from samplerbench.app.config.construct import first_comment, trusted
 from samplerbench.app.config.folders import member_files
-from samplerbench.app.folder.runs import StoredRun, find_runs, open_run
+from samplerbench.app.folder.runs import COMPLETE, StoredRun, find_runs, open_run
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.report.references import bibtex, mentioned, references, without_entry
 
@@ -67,7 +67,7 @@ def _uses(run: StoredRun) -> list[Use]:
     except InvalidSetting:
         raise
     except Exception as error:  # the file may have any content
-        allowed = f"a complete run of this version ({kind_and_line(error)})"
+        allowed = f"{COMPLETE} ({kind_and_line(error)})"
         raise InvalidSetting("run", run.directory, allowed) from error
 
 

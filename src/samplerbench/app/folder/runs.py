@@ -29,13 +29,16 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from samplerbench.app.folder.lock import LOCK, is_locked
-from samplerbench.errors import InvalidSetting, kind_and_line
+from samplerbench.errors import InvalidSetting, refusing
 
 if TYPE_CHECKING:
     import pandas as pd
 
 State = Literal["running", "finished", "failed", "interrupted"]
 CONFIG, STATUS, ABOUT, CHECKPOINTS = "config.yaml", "status.json", "run.json", "checkpoints"
+
+#: What the files of a run must be, for messages.
+COMPLETE = "a complete run of this version"
 
 
 def weights_folder(training: str) -> str:
@@ -79,21 +82,17 @@ def open_run(directory: Path) -> StoredRun:
     if not path.is_file():
         allowed = "a folder that a job of samplerbench made, with its config.yaml"
         raise InvalidSetting("run", directory, allowed)
-    try:
+    with refusing("run", directory, COMPLETE):
         config = _read_config(path)
         if not (directory / STATUS).exists():  # the last of the three files of a new run
-            return StoredRun(
-                directory, config, {}, [], {}, 0, "", "interrupted", "ended when it started"
-            )
+            ended = "ended when it started"
+            return StoredRun(directory, config, {}, [], {}, 0, "", "interrupted", ended)
         about = read_about(directory)
         status = read_status(directory)
         state, message = status["state"], str(status["message"])
         if state == "running" and is_gone(directory, status):
             state, message = "interrupted", "its process has ended"
         return StoredRun(directory, config, *about, state, message)
-    except Exception as error:  # the files may have any content
-        allowed = f"a complete run of this version ({kind_and_line(error)})"
-        raise InvalidSetting("run", directory, allowed) from error
 
 
 def _read_config(path: Path) -> DictConfig:

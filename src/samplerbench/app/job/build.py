@@ -45,7 +45,7 @@ from samplerbench.bench.floor_free import FloorFree
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.models import Denoiser
 from samplerbench.datasets.base import finite
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import require, require_compatible
 from samplerbench.figures.common import Look
 from samplerbench.logs.base import Logger
 from samplerbench.metrics.base import Metric, OutputLawMetric
@@ -112,9 +112,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     require(not (pictures and unseen), "picture", ", ".join(pictures), allowed)
     for name, picture in pictures.items():
         plain = replace(sweep, own_grids=())  # they may need a model that is not trained yet
-        reason = picture.why_incompatible(scene(plain, trainings.get("learned")))
-        if reason is not None:
-            raise InvalidSetting("picture", name, f"another one: {reason}")
+        view = scene(plain, trainings.get("learned"))
+        require_compatible(picture.why_incompatible(view), "picture", name)
     wanted = convert(config.wanted, float, "wanted")
     require(0 < wanted < math.inf, "wanted", wanted, "positive: a share of the floor")
     budget = chosen_budget(config, sweep)

@@ -15,7 +15,7 @@ from samplerbench.app.config.construct import construct, parameters, read_member
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.job.basis import Basis
 from samplerbench.datasets.base import Dataset, finite
-from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.errors import InvalidSetting, refusing, require
 from samplerbench.identity import VERSIONS, arithmetic, describe, identity, identity_of_model
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
@@ -97,11 +97,8 @@ def worse_training(base: Basis) -> Training:
 
 def with_weights(training: Training, path: Path) -> Training:
     """The training whose model has the weights of a file, and is not trained."""
-    try:
+    with refusing("weights", path, "a file with weights of this network, as a run has"):
         load(training.objective.model, path)
-    except Exception as error:  # the file may have any content
-        allowed = f"a file with weights of this network, as a run has ({kind_and_line(error)})"
-        raise InvalidSetting("weights", path, allowed) from error
     own = identity_of_model(training.objective.model)
     return replace(training, weights=path, id=own, recipe=own)
 

@@ -78,7 +78,7 @@ from samplerbench.bench.cell import Against, Cell, Row
 from samplerbench.bench.store import LIMIT
 from samplerbench.bench.sweep import Lazy, LazySamples, Reference, Samples, Sweep
 from samplerbench.core.starts import Sobol
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, require, require_compatible
 from samplerbench.identity import content, settings_text
 from samplerbench.metrics.base import Distance, Divergence, LawMetric, Metric
 from samplerbench.samplers.base import Sampler
@@ -158,11 +158,8 @@ class Budget:
                 raise InvalidSetting("sampler", name, allowed)
         n = self.sweep.n_samples  # neighbours are clouds of n points each
         for name, metric in self.sweep.metrics.items():
-            reason = None
             if isinstance(metric, Metric) and metric.allows_coupled:
-                reason = metric.why_too_large(n, n)
-            if reason is not None:
-                raise InvalidSetting("metric", name, f"another one: {reason}")
+                require_compatible(metric.why_too_large(n, n), "metric", name)
         self._require_training_points()
         once = {*self.sweep.metrics} <= {*self.sweep.exact_metrics}
         require(
