@@ -185,6 +185,7 @@ def composed():
 TINY = ("experiment=tiny", "trainer.steps=20", "n_samples=150", "block=64", "n_reference=200")
 TINY += (
     "logger=none",
+    "figure.format=[]",
     "steps=[2,4]",
     "sampler=[ddim,heun]",
     "sampler.ddim.eta=0.5",

@@ -305,6 +305,7 @@ def test_a_sweep_has_one_row_for_a_cell():
     assert value["DDIM", "exact", "kl"] == pytest.approx(kl(carried(DDIM(1.0), sweep.levels(6))))
 
 
+@pytest.mark.slow
 def test_a_budget_adds_up_without_intervals():
     metrics = {"kl": KLLaw(), "w": WOutput1D()}
     sweep = sweep_of([DDIM(1.0), Heun()], [3, 5], metrics=metrics, floor_repetitions=0)

@@ -104,6 +104,7 @@ def test_it_is_above_the_divergence_at_the_last_level(sampler):
     assert value - half > exact > 0
 
 
+@pytest.mark.slow
 def test_it_falls_with_the_steps_for_the_reverse_sde_only():
     """Like 1/N for η = 1; like N for η = ½, where each step adds the same."""
     falling = [value for value, _ in measured(DDIM(1.0), [20, 40, 80], grid_mixture())]
@@ -112,6 +113,7 @@ def test_it_falls_with_the_steps_for_the_reverse_sde_only():
     assert [growing[1] / growing[0], growing[2] / growing[1]] == pytest.approx([2, 2], rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_wrong_start_is_in_it():
     """The start's part is KL of the first law, the same for every N."""
     rough = measured(DDIM(1.0), [160], start=Prior())[0][0]

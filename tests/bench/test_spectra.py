@@ -41,7 +41,11 @@ from samplerbench.verify.exact_law import gaussian_w2, output_law
 LAW = gaussian_spectrum(dim=8, exponent=2.0)
 
 
-@pytest.mark.parametrize("schedule", [EDM(10.0), Rectified()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule",
+    [Rectified(), pytest.param(EDM(10.0), marks=pytest.mark.slow)],
+    ids=lambda s: type(s).__name__,
+)
 def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
     law = GaussianSpectrum(LAW.variances, torch.linspace(-1, 2, 8).double())
     dense = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist())

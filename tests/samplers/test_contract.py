@@ -47,8 +47,8 @@ from samplerbench.verify.sampler_contract import (
 )
 
 #: Samplers whose law on a line `verify.orders` may not know, or takes seconds for; the slow test
-#: below, and `test_sde_solvers`.
-MEASURED_ELSEWHERE = (DDPMOptimal, ERSDE, SASolver)
+#: below, `test_sde_solvers`, and `test_picard`, whose states are those of DDIM.
+MEASURED_ELSEWHERE = (DDPMOptimal, ERSDE, SASolver, Picard)
 
 
 def test_samplers_are_found(all_samplers):
@@ -94,6 +94,7 @@ def test_order(sampler):
             if order is not None and max(order.errors) > 1e-12:
                 assert order.slope == pytest.approx(sampler.order, abs=0.15), (law, schedule)
             unknown = sampler.order is None or sampler.adaptive
+            unknown |= sampler.stochastic and not sampler.affine  # its strong order is below
             assert (order is None) == unknown, (law, schedule)
 
 
@@ -150,6 +151,8 @@ BAD = [
     (Picard, {"rule": "heun"}, "ddim or euler"),
     (Picard, {"window": 0}, "at least 1"),
     (Picard, {"tolerance": -1.0}, "at least 0 and finite"),
+    (Picard, {"eta": -0.1}, "at least 0 and finite"),
+    (Picard, {"rule": "euler", "eta": 1.0}, "0 with rule=euler"),
     (FlowSDE, {"diffusion": "linear"}, "sigma or sine"),
     (FlowSDE, {"scale": -1.0}, "at least 0 and finite"),
     (DDPMOptimal, {"covariance": "isotropic"}, "full or diagonal"),
