@@ -45,7 +45,7 @@ from torch import Tensor
 
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import generator
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, require, require_compatible
 
 #: Stands for the data in starts that do not use them.
 _NONE = torch.full((1, 1), torch.nan, dtype=torch.float64)
@@ -381,9 +381,7 @@ class Sobol(Start):
         Raises:
             InvalidSetting: the start needs x₀, and the data set is not a map of the unit cube.
         """
-        reason = self.why_incompatible(dataset)
-        if reason is not None:
-            raise InvalidSetting("start", type(self).__name__, f"another one: {reason}")
+        require_compatible(self.why_incompatible(dataset), "start", type(self).__name__)
         data_columns = dataset.uniform_dim or 0
         *shared, block = key
         first = int(block) * count

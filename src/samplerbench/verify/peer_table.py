@@ -143,78 +143,48 @@ def rows() -> tuple[Peer, ...]:
 
 @dataclass(frozen=True)
 class Facts:
-    """The measured properties of a sampler.
+    """The measured properties of a sampler."""
 
-    Args:
-        package: its package.
-        version: of the package.
-        name: of the class or function.
-        settings: those that differ from its defaults, as text.
-        source: the file of its code, below the package's folder.
-        stochastic: whether it draws noise.
-        clips: whether x̂₀ is clipped.
-        evaluations: at N = 10, 11 and 20.
-        lengths: numbers of steps N at which the number of evaluations differs from its formula.
-        first: σ/α of the first level at N = 20; infinite if no signal is left.
-        last: σ/α of the last level at N = 20.
-        order: on the Gaussian and on the mixture; NaN where none was found.
-        gaussian: errors at `SHOWN`.
-        mixture: errors at `SHOWN`.
-        floor: see `Curve.floor`.
-        before: σ/α of the level before the last at N = 80 and 320.
-        time_error: the largest difference of ln σ/α between the model's input and the state.
-        jump: see `Curve.jump`.
-        worse: see `Curve.worse`.
-        sign_changes: see `Curve.sign_changes`.
-        not_finite: numbers of steps whose result is not a number.
-        refused: numbers of steps that end in an error.
-        ran: how many numbers of steps were tried.
-        in_double: the error at the number of steps of the floor, if the package's tables are made
-            in float64; NaN without a floor.
-        floats: whether float64 states have the digits of float32.
-        global_draws: whether its code, as shipped, draws from torch's global generator, with no
-            argument for another one.
-        neighbours: whether a result depends on the other rows of its batch.
-        same: our sampler of the same method; empty if there is none.
-        apart: the largest distance from it on the same levels at N = 20.
-    """
-
-    package: str
-    version: str
-    name: str
-    settings: str
-    source: str
-    stochastic: bool
-    clips: bool
-    evaluations: tuple[int, int, int]
+    package: str  # its package
+    version: str  # of the package
+    name: str  # of the class or function
+    settings: str  # those that differ from its defaults, as text
+    source: str  # the file of its code, below the package's folder
+    stochastic: bool  # whether it draws noise
+    clips: bool  # whether x̂₀ is clipped
+    evaluations: tuple[int, int, int]  # at N = 10, 11 and 20
+    # numbers of steps N at which the number of evaluations differs from its formula
     lengths: tuple[int, ...]
-    first: float
-    last: float
-    order: tuple[float, float]
-    gaussian: tuple[float, ...]
-    mixture: tuple[float, ...]
-    floor: float
-    before: tuple[float, float]
-    time_error: float
-    jump: tuple[int, float]
-    worse: int
-    sign_changes: int
-    not_finite: tuple[int, ...]
-    refused: tuple[int, ...]
-    ran: int
+    first: float  # σ/α of the first level at N = 20; infinite if no signal is left
+    last: float  # σ/α of the last level at N = 20
+    order: tuple[float, float]  # on the Gaussian and on the mixture; NaN where none was found
+    gaussian: tuple[float, ...]  # errors at `SHOWN`
+    mixture: tuple[float, ...]  # errors at `SHOWN`
+    floor: float  # see `Curve.floor`
+    before: tuple[float, float]  # σ/α of the level before the last at N = 80 and 320
+    time_error: float  # the largest difference of ln σ/α between the model's input and the state
+    jump: tuple[int, float]  # see `Curve.jump`
+    worse: int  # see `Curve.worse`
+    sign_changes: int  # see `Curve.sign_changes`
+    not_finite: tuple[int, ...]  # numbers of steps whose result is not a number
+    refused: tuple[int, ...]  # numbers of steps that end in an error
+    ran: int  # how many numbers of steps were tried
+    # the error at the number of steps of the floor, if the package's tables are made in float64;
+    # NaN without a floor
     in_double: float
-    floats: bool
+    floats: bool  # whether float64 states have the digits of float32
+    # whether its code, as shipped, draws from torch's global generator, with no argument for
+    # another one
     global_draws: bool
-    neighbours: bool
-    same: str
-    apart: float
+    neighbours: bool  # whether a result depends on the other rows of its batch
+    same: str  # our sampler of the same method; empty if there is none
+    apart: float  # the largest distance from it on the same levels at N = 20
 
 
 def facts(peer: Peer, found: Curve) -> Facts:
     """All properties of a sampler, from its curve and from further measurements.
 
     Args:
-        peer: with its settings.
         found: its curve, which must hold `SHOWN`.
     """
     name, settings = called(peer)
