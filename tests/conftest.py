@@ -322,6 +322,11 @@ WALKS: dict[str, Callable[[], dict[str, Callable[[], Any]]]] = {
     "grid": lambda: members("grid"),
     "target": lambda: members("target"),
     "sampler": lambda: {name: lambda one=one: one for name, one in settings_of_samplers().items()},
+    "default_or_without_order": lambda: {
+        name: lambda one=one: one
+        for name, one in settings_of_samplers().items()
+        if one == type(one)() or one.order is None
+    },
 }
 
 
@@ -372,6 +377,11 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 @pytest.fixture
 def sampler(request: pytest.FixtureRequest) -> Sampler:
+    return request.param()
+
+
+@pytest.fixture
+def default_or_without_order(request: pytest.FixtureRequest) -> Sampler:
     return request.param()
 
 

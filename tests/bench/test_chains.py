@@ -134,11 +134,11 @@ def test_the_law_stands_beside_an_r_hat_that_passes():
     """Chains that start in one of three modes agree, and four tenths of the mass are elsewhere."""
     law = isotropic((0.6, 0.1, 0.3), ((0.0,), (9.0,), (-9.0,)), 0.1)
     sweep = replace(
-        sweep_of(law, [("ula", ULA(0.02))], 1000),
+        sweep_of(law, [("ula", ULA(0.02))], 2000),
         starts={"point": FixedGaussian(std=1e-9), "prior": Prior()},
         repetitions=1,
     )
-    rows = {(row.start, row.metric): row for row in diagnose(sweep, 30)}
+    rows = {(row.start, row.metric): row for row in diagnose(sweep, 40)}
     value = {key: row.value for key, row in rows.items()}
     assert value["point", "split_r_hat"] < 1.01
     assert value["point", "mass_not_reached"] == pytest.approx(0.4)

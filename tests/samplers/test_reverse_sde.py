@@ -53,7 +53,7 @@ def test_it_is_diffusers(mixture_law, states):
 @pytest.mark.parametrize("denoise", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_whole_path(normal_law, gaussian_moments, log_slope, denoise):
     """N2's path to its end: the law at t = 0, which keeps η_min, or that law denoised."""
-    schedule, many, errors = GeometricVE(), [40, 80], []
+    schedule, many, errors = GeometricVE(), [50, 100, 200], []
     oracle, moments = normal_law.oracle(schedule), gaussian_moments(normal_law)
     for steps in many:
         levels = uniform(schedule, steps + 1)
