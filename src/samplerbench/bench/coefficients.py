@@ -151,7 +151,6 @@ class _Recorder(Denoiser):
     These show whether a state is the same combination of other numbers.
 
     Args:
-        schedule: the path.
         evaluations: the most outputs of the denoiser.
         draws: the most draws.
         size: of the start in the last columns.
@@ -248,7 +247,6 @@ class Runs:
 
     Args:
         sampler: if its runs are not linear, each of them is made alone.
-        model: the denoiser.
         x: the starts, shape (n, dim).
         example: levels of such a run; the table of its run is compared with the run itself.
         tangents: whether the starts come with tangents; see `core.tangents`.

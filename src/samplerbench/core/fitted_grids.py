@@ -61,11 +61,8 @@ class Fitting:
     """What a grid is fitted to, and the count of its evaluations.
 
     Args:
-        denoiser: the model.
         law: of the data.
         spectrum: gives the eigenvalues of the data's covariance, shape (dim,).
-        dtype: of the states.
-        device: of the states.
 
     Attributes:
         evaluations: of the denoiser so far; a call for n states counts n times.

@@ -134,15 +134,12 @@ class Start(ABC):
         Args:
             x0: shape (n, dim), float64; see `uses_data`.
             eps: shape (n, dim), float64.
-            level: the first level of the sampler.
         """
 
     def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
         """ln of the density of the first state, shape (n,), at points (n, dim).
 
         Args:
-            x: the points.
-            level: the first level of the sampler.
             path: ln q(x) of the path at a level.
 
         Raises:
@@ -158,7 +155,6 @@ class Start(ABC):
         Args:
             mean: of the data, shape (dim,).
             variances: of its independent coordinates, shape (dim,).
-            level: the first level of the sampler.
 
         Raises:
             InvalidSetting: the first state is not known to be Gaussian.
@@ -177,9 +173,7 @@ class Start(ABC):
         """Draw the first states of a block, shape (count, dim), float64.
 
         Args:
-            dataset: the law of x₀.
             count: the size of the block.
-            level: the first level of the sampler.
             key: (seed, repetition, block). The draw depends only on this key.
         """
         eps = generator("start", *key, "eps").standard_normal((count, dataset.dim))
@@ -373,9 +367,7 @@ class Sobol(Start):
         """Draw the first states of a block, shape (count, dim), float64.
 
         Args:
-            dataset: the law of x₀.
             count: the size of the block, the same for all blocks.
-            level: the first level of the sampler.
             key: (seed, repetition, block). The points of the sequence depend on the block.
 
         Raises:
@@ -426,7 +418,6 @@ def stratified_draws(dataset: Law, count: int, *key: int | str) -> Tensor:
     """Draws of the law from Sobol points, shape (count, dim), float64: the floor of Sobol starts.
 
     Args:
-        dataset: the law.
         count: n, best a power of two.
         key: purpose, seed and repetition. Every key has its own scramble.
 

@@ -71,13 +71,7 @@ def require_upright(data: Tensor, path: str) -> None:
 
 
 def read_points(path: str, *, array: str | None = None, columns: str | None = None) -> Tensor:
-    """The points in a file, one a row, shape (n, dim), float64; see `from_file`.
-
-    Args:
-        path: of the file.
-        array: as in `from_file`.
-        columns: as in `from_file`.
-    """
+    """The points in a file, one a row, shape (n, dim), float64; see `from_file`."""
     values = _read(path, array, columns)
     return as_points(values.reshape(-1, values.shape[-1]) if names_axes(path) else values, path)
 
@@ -93,7 +87,6 @@ def read_chains(
     """Markov chains in a file, shape (draws, chains, dim), float64.
 
     Args:
-        path: of the file.
         layout: as in `as_chains`; None for a file that names its axes.
         array: as in `read_points`.
         columns: as in `read_points`.
@@ -119,7 +112,6 @@ def as_chains(values: np.ndarray, layout: str, name: str) -> Tensor:
     """Markov chains, shape (draws, chains, dim), float64.
 
     Args:
-        values: the array.
         layout: what its first axes are, one of `LAYOUTS`; the last axis is the coordinates, and is
             left out of data in one dimension.
         name: of the array, for messages.

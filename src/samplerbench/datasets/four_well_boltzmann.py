@@ -146,7 +146,6 @@ class FourWellOracle(Denoiser):
     else `MANY`. It works on a few states at a time, in bounded memory.
 
     Args:
-        schedule: the path.
         beta: β.
     """
 

@@ -95,7 +95,6 @@ class SpectrumOracle(Denoiser):
     """The exact denoiser of N(mean, diag(variances)), in float64; the result has the state's dtype.
 
     Args:
-        schedule: the path.
         mean: shape (dim,).
         variances: shape (dim,).
     """
