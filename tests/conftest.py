@@ -305,6 +305,15 @@ def settings_of_samplers() -> dict[str, Sampler]:
 #: For tests that hardly depend on the schedule: noise at t = 0, variance preserving, and no signal
 #: at t = 1.
 THREE: tuple[type[NoiseSchedule], ...] = (GeometricVE, VPLinear, Rectified)
+#: Members whose contract takes long, and is checked in the slow suite; each has tests of its own.
+TAKE_LONG = {
+    *("dataset=checkerboard", "dataset=tree", "dataset=four_well", "dataset=faces"),
+    *("dataset=four_well_boltzmann", "dataset=many_well", "dataset=gaussian_spectrum"),
+    *("grid=score_optimal", "grid=align_your_steps", "grid=entropic_rescaled", "grid=gits"),
+    *("metric=w_output_1d", "metric=max_sliced_law", "metric=max_sliced_refined"),
+    *("objective=ncsn", "objective=likelihood", "objective=hutchinson", "objective=v_prediction"),
+    *("objective=sliced", "objective=sliced_vr", "metric=outliers", "network=unet"),
+}
 #: What builds each of the members that a fixture has in turn. They are found when a test of the
 #: process asks for one: an import of all packages of samplers takes seconds.
 WALKS: dict[str, Callable[[], dict[str, Callable[[], Any]]]] = {
@@ -334,8 +343,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     own = {name for names in marks for name in ([names] if isinstance(names, str) else names)}
     for name in [name for name in WALKS if name in {*metafunc.fixturenames} - own]:
-        found = WALKS[name]()
-        metafunc.parametrize(name, list(found.values()), ids=list(found), indirect=True)
+        cases = [
+            pytest.param(build, id=case, marks=[pytest.mark.slow] * (case in TAKE_LONG))
+            for case, build in WALKS[name]().items()
+        ]
+        metafunc.parametrize(name, cases, indirect=True)
 
 
 @pytest.fixture
