@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import importlib.util
 import inspect
 import json
 import os
@@ -410,6 +411,20 @@ def all_samplers() -> list[Sampler]:
 def all_members() -> Callable[..., dict[str, Callable[[], Any]]]:
     """The walk over the members of a kind, see `members`."""
     return members
+
+
+@pytest.fixture(scope="session")
+def gallery_script() -> Callable[[str], ModuleType]:
+    """Loads a script of multirun/gallery by its name."""
+
+    def load(name: str) -> ModuleType:
+        path = Path(__file__).parents[1] / "multirun" / "gallery" / f"{name}.py"
+        spec: Any = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.job.build import build
+from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.identity import settings_text
 from samplerbench.memory import keep_freed_memory
@@ -30,15 +31,15 @@ pytestmark = pytest.mark.bench
 
 TURNS, EVALUATIONS = 3, (4, 16, 64)
 LAWS = ("grid_mixture", "two_modes", "digits", "gaussian")
-#: The schedulers, and the entrants with the same algorithm.
+#: The schedulers with their order, and the entrants with the same algorithm.
 SAME = {
-    ("DDIMScheduler", ""): ("ddim", '{"eta": 0.0}'),
-    ("EulerDiscreteScheduler", ""): ("euler", "{}"),
-    ("HeunDiscreteScheduler", ""): ("heun", "{}"),
-    ("DPMSolverMultistepScheduler", ""): ("dpm_solver_pp", '{"points": 2}'),
-    ("DPMSolverMultistepScheduler", "solver_order"): ("dpm_solver_pp", '{"points": 3}'),
-    ("UniPCMultistepScheduler", ""): ("unipc", '{"points": 2}'),
-    ("DEISMultistepScheduler", ""): ("deis_log_rho", '{"points": 2}'),
+    ("DDIMScheduler", 2): "ddim η=0",
+    ("EulerDiscreteScheduler", 2): "euler",
+    ("HeunDiscreteScheduler", 2): "heun",
+    ("DPMSolverMultistepScheduler", 2): "dpm_solver_pp points=2",
+    ("DPMSolverMultistepScheduler", 3): "dpm_solver_pp points=3",
+    ("UniPCMultistepScheduler", 2): "unipc points=2",
+    ("DEISMultistepScheduler", 2): "deis_log_rho points=2",
 }
 
 
@@ -49,7 +50,7 @@ def sweep_of(law: str) -> tuple[Sweep, float]:
     samplers = [
         (name, sampler)
         for name, sampler in whole.samplers
-        if (name, settings_text(sampler)) in SAME.values()
+        if sampler_name(name, settings_text(sampler)) in SAME.values()
     ]
     assert len(samplers) == len(SAME)
     few = replace(whole, samplers=samplers, nfe=EVALUATIONS, recall=recall_nothing, workers=1)
@@ -88,11 +89,11 @@ def exact(sweep: Sweep) -> tuple[Callable[[Tensor, float, float], Tensor], Tenso
 def plain(sweep: Sweep) -> float:
     """The processor's seconds of all cells in plain loops."""
     x0_of, draws = exact(sweep)
-    samplers = {(name, settings_text(one)): one for name, one in sweep.samplers}
+    samplers = {sampler_name(name, settings_text(one)): one for name, one in sweep.samplers}
     uniform = ot.unif(len(draws))
     began = time.process_time()
-    for (name, orders), entrant in SAME.items():
-        settings = {orders: 3} if orders else {}
+    for (name, order), entrant in SAME.items():
+        settings = {"solver_order": order} if "Multistep" in name else {}
         for steps in sweep.steps_of(samplers[entrant]):
             scheduler = getattr(diffusers, name)(**settings)
             scheduler.set_timesteps(steps)
