@@ -25,8 +25,9 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra._internal import config_loader_impl
+from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
@@ -99,14 +100,35 @@ def no_time_is_lost() -> Iterator[None]:
             parsed[key] = parse(stream, Loader)
         return copy.deepcopy(parsed[key])
 
+    read: dict[str, Any] = {}
     chosen: dict[Any, DefaultsList] = {}
     merged: dict[int, DictConfig] = {}
     choose, merge = create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
+    read_file, known_choices = ConfigRepository.load_config, defaults_list._create_interpolation_map
+
+    def is_fixed(repo: Any) -> bool:
+        """False with a folder of a test's own, whose files may change."""
+        return {one.path for one in repo.get_sources() if one.scheme() == "file"} == {conf}
+
+    def read_once(self: ConfigRepository, config_path: str) -> Any:
+        """The content of a file, which the composition may change."""
+        if not is_fixed(self):
+            return read_file(self, config_path)
+        if config_path not in read:
+            read[config_path] = read_file(self, config_path)
+        result = copy.copy(read[config_path])
+        if result is not None:
+            result.config = copy.deepcopy(result.config)
+        return result
+
+    def known_choices_where_needed(overrides: Any, defaults: Any, self_added: bool) -> Any:
+        """For interpolations; conf/ has few."""
+        needed = any(one.is_interpolation() for one in defaults)
+        return known_choices(overrides, defaults, self_added) if needed else None
 
     def chosen_once(repo: Any, config_name: str, overrides_list: Any, **more: Any) -> DefaultsList:
         """Hydra's choice of files, by the words that name members; other words come after it."""
-        places = {source.path for source in repo.get_sources() if source.scheme() == "file"}
-        if places != {conf}:  # a folder of a test's own, whose files may change
+        if not is_fixed(repo):
             return choose(repo, config_name, overrides_list, **more)
         members = [word for word in overrides_list if repo.group_exists(word.key_or_group)]
         key = config_name, repr(more), *(word.input_line for word in members)
@@ -126,6 +148,8 @@ def no_time_is_lost() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(yaml, "load", load)
+        patch.setattr(ConfigRepository, "load_config", read_once)
+        patch.setattr(defaults_list, "_create_interpolation_map", known_choices_where_needed)
         patch.setattr(config_loader_impl, "create_defaults_list", chosen_once)
         searched = ConfigLoaderImpl._process_config_searchpath
 
@@ -331,10 +355,10 @@ WALKS: dict[str, Callable[[], dict[str, Callable[[], Any]]]] = {
     "grid": lambda: members("grid"),
     "target": lambda: members("target"),
     "sampler": lambda: {name: lambda one=one: one for name, one in settings_of_samplers().items()},
-    "default_or_without_order": lambda: {
+    "default_sampler": lambda: {
         name: lambda one=one: one
         for name, one in settings_of_samplers().items()
-        if one == type(one)() or one.order is None
+        if one == type(one)()
     },
 }
 
@@ -393,7 +417,7 @@ def sampler(request: pytest.FixtureRequest) -> Sampler:
 
 
 @pytest.fixture
-def default_or_without_order(request: pytest.FixtureRequest) -> Sampler:
+def default_sampler(request: pytest.FixtureRequest) -> Sampler:
     return request.param()
 
 
