@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import importlib.util
 import inspect
 import json
 import os
@@ -185,6 +186,7 @@ def composed():
 TINY = ("experiment=tiny", "trainer.steps=20", "n_samples=150", "block=64", "n_reference=200")
 TINY += (
     "logger=none",
+    "figure.format=[]",
     "steps=[2,4]",
     "sampler=[ddim,heun]",
     "sampler.ddim.eta=0.5",
@@ -320,6 +322,11 @@ WALKS: dict[str, Callable[[], dict[str, Callable[[], Any]]]] = {
     "grid": lambda: members("grid"),
     "target": lambda: members("target"),
     "sampler": lambda: {name: lambda one=one: one for name, one in settings_of_samplers().items()},
+    "default_or_without_order": lambda: {
+        name: lambda one=one: one
+        for name, one in settings_of_samplers().items()
+        if one == type(one)() or one.order is None
+    },
 }
 
 
@@ -374,6 +381,11 @@ def sampler(request: pytest.FixtureRequest) -> Sampler:
 
 
 @pytest.fixture
+def default_or_without_order(request: pytest.FixtureRequest) -> Sampler:
+    return request.param()
+
+
+@pytest.fixture
 def all_schedules() -> list[NoiseSchedule]:
     return all_of("schedule")
 
@@ -387,6 +399,20 @@ def all_samplers() -> list[Sampler]:
 def all_members() -> Callable[..., dict[str, Callable[[], Any]]]:
     """The walk over the members of a kind, see `members`."""
     return members
+
+
+@pytest.fixture(scope="session")
+def gallery_script() -> Callable[[str], ModuleType]:
+    """Loads a script of multirun/gallery by its name."""
+
+    def load(name: str) -> ModuleType:
+        path = Path(__file__).parents[1] / "multirun" / "gallery" / f"{name}.py"
+        spec: Any = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture

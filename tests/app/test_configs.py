@@ -187,7 +187,13 @@ def test_members_are_composed_as_they_are_read(composed, main_job):
     assert config == composed(*LITTLE, *words)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name",  # test_suite.py runs two tasks of the suite
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith("suite/"))
+        for name in EXPERIMENTS
+    ],
+)
 def test_every_experiment_builds(composed, name):
     config = composed(f"experiment={name}")
     has_two = "${fidelity:" in (CONF / "experiment" / f"{name}.yaml").read_text()

@@ -10,6 +10,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
+from helpers import normal
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics import pairs
 from samplerbench.metrics.base import Metric
@@ -21,10 +22,6 @@ from samplerbench.metrics.region_share import RegionShare
 from samplerbench.metrics.w_law_1d import WLaw1D
 
 METRICS = [Energy(), MMD(0.7), MMD()]
-
-
-def _normal(n: int, dim: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, dim)))
 
 
 def _by_loops(x: Tensor, y: Tensor, f: object) -> tuple[float, float, float]:
@@ -43,7 +40,7 @@ def _by_loops(x: Tensor, y: Tensor, f: object) -> tuple[float, float, float]:
 @pytest.mark.parametrize("piece", [1, 7, 50, 2**20])
 def test_is_the_sum_over_different_points(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     monkeypatch.setattr(pairs, "PIECE", piece)  # changes rounding only: 1e-13
-    x, y = _normal(9, 3), 2 * _normal(13, 3, seed=1) + 0.5
+    x, y = normal(9, 3), 2 * normal(13, 3, seed=1) + 0.5
     across, own_x, own_y = _by_loops(x, y, lambda d: d)
     value = Energy().against(y, seed=0)(x).value
     assert value == pytest.approx(2 * across - own_x - own_y, abs=1e-13)
@@ -54,7 +51,7 @@ def test_is_the_sum_over_different_points(monkeypatch: pytest.MonkeyPatch, piece
 
 def test_energy_is_scipys_but_for_the_pairs_of_a_point_with_itself() -> None:
     n, m = 40, 55
-    x, y = _normal(n, 1), _normal(m, 1, seed=1) * 2 + 0.3
+    x, y = normal(n, 1), normal(m, 1, seed=1) * 2 + 0.3
     own = [float(torch.pdist(cloud).mean()) for cloud in (x, y)]
     value = Energy().against(y, seed=0)(x).value
     square = scipy.stats.energy_distance(x[:, 0].numpy(), y[:, 0].numpy()) ** 2
@@ -72,7 +69,9 @@ def test_expected_value_is_that_of_the_laws(shift: float) -> None:
     mmd = 2 * kernel * (1 - math.exp(-(shift**2) / (2 * (h**2 + 2))))
     for metric, expected in ((Energy(), energy), (MMD(h), mmd)):
         values = [
-            metric.against(_normal(8, 1, 2 * k) + shift, seed=0)(_normal(5, 1, 2 * k + 1)).value
+            metric.against(normal(8, 1, seed=2 * k) + shift, seed=0)(
+                normal(5, 1, seed=2 * k + 1)
+            ).value
             for k in range(400)
         ]
         error = np.std(values) / math.sqrt(len(values))
@@ -86,8 +85,8 @@ def test_expected_value_is_that_of_the_laws(shift: float) -> None:
 
 @pytest.mark.parametrize("metric", METRICS, ids=repr)
 def test_rotation_and_translation_invariant(metric: Metric) -> None:
-    x, y = _normal(30, 4) * 2, _normal(40, 4, seed=1)
-    turn, _ = torch.linalg.qr(_normal(4, 4, seed=2))
+    x, y = normal(30, 4) * 2, normal(40, 4, seed=1)
+    turn, _ = torch.linalg.qr(normal(4, 4, seed=2))
     value = metric.against(y, seed=0)(x).value
     assert metric.against(y @ turn + 9, seed=0)(x @ turn + 9).value == pytest.approx(value, 1e-10)
     if metric != MMD():  # whose bandwidth is that of one side
@@ -95,14 +94,14 @@ def test_rotation_and_translation_invariant(metric: Metric) -> None:
 
 
 def test_bandwidth_is_the_references_median() -> None:
-    y = _normal(300, 3)
+    y = normal(300, 3)
     gaps = torch.pdist(y).sort().values
     median = float(gaps[(len(gaps) - 1) // 2])
     distance = MMD().against(y, seed=0)
     for scale in (0.1, 50.0):
-        result = distance(scale * _normal(20, 3, seed=1))
+        result = distance(scale * normal(20, 3, seed=1))
         assert result.info == {"bandwidth": pytest.approx(median)}
-        fixed = MMD(median).against(y, seed=0)(scale * _normal(20, 3, seed=1))
+        fixed = MMD(median).against(y, seed=0)(scale * normal(20, 3, seed=1))
         assert fixed.value == pytest.approx(result.value, rel=1e-12)
     # Rows in order, as of a file: every part is seen.
     ramp = torch.arange(5000).double()[:, None]
@@ -110,7 +109,7 @@ def test_bandwidth_is_the_references_median() -> None:
 
 
 def test_far_apart_is_two_kernels_of_nothing() -> None:
-    x = _normal(20, 2)
+    x = normal(20, 2)
     own = [float(torch.exp(-torch.pdist(x).square() / 2).mean())] * 2
     value = MMD(1.0).against(x, seed=0)(x + 1e6).value
     assert value == pytest.approx(sum(own), rel=1e-9)
@@ -121,7 +120,7 @@ def test_refuses_one_point(metric: Metric) -> None:
     allowed = "must be at least 2 for an unbiased value; metric=sliced takes 1"
     with pytest.raises(InvalidSetting, match=rf"reference.shape\[0\]=1: {allowed}"):
         metric.against(torch.ones(1, 2), seed=0)
-    distance = metric.against(_normal(5, 2), seed=0)
+    distance = metric.against(normal(5, 2), seed=0)
     with pytest.raises(InvalidSetting, match=rf"samples.shape\[0\]=1: {allowed}"):
         distance(torch.ones(1, 2))
 
@@ -163,7 +162,9 @@ def test_between_draws_of_one_law_the_spread_falls_like_n() -> None:
     spreads = []
     for n in (50, 400):
         values = [
-            Energy().against(_normal(n, 1, 2 * seed), seed=0)(_normal(n, 1, 2 * seed + 1)).value
+            Energy()
+            .against(normal(n, 1, seed=2 * seed), seed=0)(normal(n, 1, seed=2 * seed + 1))
+            .value
             for seed in range(300)
         ]
         spreads.append(torch.tensor(values).std())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.bench.line_densities import law_of_output
-from samplerbench.bench.sweep import Sweep
 from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import Levels, karras, uniform
 from samplerbench.core.models import Counted
@@ -131,20 +131,9 @@ def test_its_law_on_a_line_is_not_claimed():
 
 def test_a_table_has_the_rounds(mixture_law):
     """Rounds are evaluations, except of a sampler with parallel ones."""
-    sweep = Sweep(
-        dataset=mixture_law,
-        schedule=EDM(10.0),
-        grid=uniform,
-        denoisers={"oracle": mixture_law.oracle(EDM(10.0))},
-        starts={"prior": Prior()},
-        samplers=[("picard", Picard(window=20)), ("ddim", DDIM(0.0))],
-        steps=[30],
-        metrics={"energy": Energy()},
-        reference=mixture_law.draws(50, "evaluation", 0),
-        n_samples=60,
-        block=40,
-        repetitions=1,
-    )
+    samplers = [("picard", Picard(window=20)), ("ddim", DDIM(0.0))]
+    settings = {"grid": uniform, "starts": {"prior": Prior()}, "metrics": {"energy": Energy()}}
+    sweep = sweep_of(mixture_law, samplers, [30], n_samples=60, block=40, **settings)
     rows = {row.sampler: row for row in sweep.run()}
     assert (rows["ddim"].nfe, rows["ddim"].rounds) == (30, 30)
     assert 4 < rows["picard"].rounds < 30 < rows["picard"].nfe

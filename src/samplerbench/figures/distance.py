@@ -82,7 +82,6 @@ def distance_against(
     dashes.
 
     Args:
-        table: rows of the results store.
         metric: one of its metrics.
         x: steps; nfe, the counted evaluations, for a comparison at equal cost; or rounds, the
             sequential ones of them.
@@ -188,10 +187,8 @@ def draw_curves(
     """Draw the curves of one panel, with their intervals side by side.
 
     Args:
-        axes: the panel.
         cells: as in `distance_curves`, of one start.
         x: a key of `X_TITLES`.
-        styles: by name.
         lines: of denoisers; None if dashes distinguish settings.
     """
     groups = cells.groupby(["denoiser", "name"])
@@ -208,10 +205,7 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
     """Mark outputs without a density by crosses at the upper end of a panel, and name them.
 
     Args:
-        axes: the panel.
-        rows: of the results store.
         x: a key of `X_TITLES`.
-        styles: by name.
     """
     names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
     marks = sorted(set(zip(rows[x], rows["denoiser"], names, strict=True)))

@@ -50,11 +50,7 @@ OF_RUN = ("dataset", "schedule", "denoiser", "law", "n_train", "model", "clip_x0
 
 
 def main(words: list[str]) -> None:
-    """Print the tables and the levels.
-
-    Raises:
-        InvalidSetting: a word has no use here, or nothing can be designed.
-    """
+    """Print the tables and the levels."""
     runs, values = read_words("design", words, ("carry", "eta", "out", *USED), groups=GROUPS)
     require(len(runs) <= 1, "design", " ".join(runs), "at most one folder of a run")
     out = values.pop("out", None)

@@ -118,11 +118,7 @@ def stored_sweep(
 
 
 def altered_denoiser(sweep: Sweep, kind: str) -> tuple[Score, Origin]:
-    """`corrupted` or `autoguided` by name, of the exact denoiser, with the settings of the config.
-
-    Raises:
-        InvalidSetting: the law of the data is not known, or has no such denoiser.
-    """
+    """`corrupted` or `autoguided`, of the exact denoiser, with the settings of the config."""
     config, chosen = compose_config([])
     names = {**chosen, "dataset": sweep.labels.dataset}
     base = replace(make_basis(config, names, sweep.dataset, sweep.schedule), device=sweep.device)
