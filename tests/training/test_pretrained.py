@@ -794,12 +794,15 @@ def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_levels_are_designed_for_a_pipeline(command, folders, tmp_path, monkeypatch):
-    """For a model alone and for a run with it; and both samplers of a race run on it."""
+def test_levels_are_designed_for_a_pipeline(command, tmp_path, monkeypatch):
+    """For a model alone, and the same for a run with it."""
     monkeypatch.chdir(tmp_path)
-    asked = ("sampler=heun", "nfe=6")
-    asked += ("grid.paths=16", "grid.choice=16", "grid.held_out=40", "grid.budget=30")
-    model = ("denoiser=pretrained", f"model={folders['epsilon']}")
+    network = unet()  # never trained: its noise is made small, so that the flow is smooth
+    with torch.no_grad():
+        network.conv_out.weight.mul_(0.02)
+    asked = ("sampler=heun", "nfe=6", "grid.noise_max=2")
+    asked += ("grid.paths=16", "grid.choice=16", "grid.held_out=100", "grid.budget=30")
+    model = ("denoiser=pretrained", f"model={save(tmp_path / 'smooth', network)}")
     assert command("design", "dataset=digits", *model, *asked, "out=alone.json") == 0
     words = ("sampler=ddim", "sampler.ddim.eta=0", "steps=[2]", "hydra.run.dir=run")
     assert command(*SWEEP, *SMALL, *model, *words) == 0
@@ -810,9 +813,6 @@ def test_levels_are_designed_for_a_pipeline(command, folders, tmp_path, monkeypa
     )
     assert (alone["steps"], alone["nfe"]) == (of_run["steps"], of_run["nfe"]) == (3, 5)
     assert np.allclose(alone["ratios"], of_run["ratios"], rtol=1e-6)
-    entrants = ("sampler=[ddim,heun]", "grid=[karras,log_snr]", "out=race.csv")
-    assert command("recommend", "run", "nfe=5", *entrants) == 0
-    assert {"ddim", "heun"} <= set(pd.read_csv("race.csv")["sampler"])
 
 
 class Rows(nn.Module):
