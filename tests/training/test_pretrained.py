@@ -789,6 +789,28 @@ def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatc
     assert not ids[0] & ids[2]  # the same weights on another table are another cell
 
 
+@pytest.mark.slow
+def test_levels_are_designed_for_a_pipeline(command, folders, tmp_path, monkeypatch):
+    """For a model alone and for a run with it; and both samplers of a race run on it."""
+    monkeypatch.chdir(tmp_path)
+    asked = ("sampler=heun", "nfe=6")
+    asked += ("grid.paths=16", "grid.choice=16", "grid.held_out=40", "grid.budget=30")
+    model = ("denoiser=pretrained", f"model={folders['epsilon']}")
+    assert command("design", "dataset=digits", *model, *asked, "out=alone.json") == 0
+    words = ("sampler=ddim", "sampler.ddim.eta=0", "steps=[2]", "hydra.run.dir=run")
+    assert command(*SWEEP, *SMALL, *model, *words) == 0
+    assert command("design", "run", *asked, "out=of_run.json") == 0
+    assert command("design", "run", *asked, *model) == 2
+    ((alone,), (of_run,)) = (
+        json.loads(Path(name).read_text()) for name in ("alone.json", "of_run.json")
+    )
+    assert (alone["steps"], alone["nfe"]) == (of_run["steps"], of_run["nfe"]) == (3, 5)
+    assert np.allclose(alone["ratios"], of_run["ratios"], rtol=1e-6)
+    entrants = ("sampler=[ddim,heun]", "grid=[karras,log_snr]", "out=race.csv")
+    assert command("recommend", "run", "nfe=5", *entrants) == 0
+    assert {"ddim", "heun"} <= set(pd.read_csv("race.csv")["sampler"])
+
+
 class Rows(nn.Module):
     """A network that counts the images that it is given."""
 

@@ -37,7 +37,9 @@ def _fidelity(quick: Any, source: Any, *, _root_: DictConfig) -> Any:
     settings = {"quick": quick, "notebook": source, "paper": source}
     if _root_.fidelity not in settings:
         raise InvalidSetting("fidelity", _root_.fidelity, f"one of {', '.join(settings)}")
-    return settings[_root_.fidelity]
+    value = settings[_root_.fidelity]
+    # a plain list would not be a list to those who read the config
+    return OmegaConf.create(value) if isinstance(value, list) else value
 
 
 OmegaConf.register_new_resolver("samplerbench.run_name", run_name, use_cache=True, replace=True)
