@@ -13,18 +13,16 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import ot
 import pytest
 import torch
-from torch import Tensor
 
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.job.build import build
 from samplerbench.bench.cell import sampler_name
-from samplerbench.bench.sweep import Sweep, recall_nothing
+from samplerbench.bench.sweep import recall_nothing
 from samplerbench.identity import settings_text
 from samplerbench.memory import keep_freed_memory
 
@@ -45,7 +43,7 @@ SAME = {
 }
 
 
-def sweep_of(law: str) -> tuple[Sweep, float]:
+def sweep_of(law):
     """The sample of cells of a job, and their share of the cells that use its converged runs."""
     config, choices = compose_config([f"experiment=suite/v1/{law}-vp_linear", "cache=off"])
     whole = build(config, choices, "").sweep
@@ -59,16 +57,15 @@ def sweep_of(law: str) -> tuple[Sweep, float]:
     return few, len(few.cells()) / len(whole.cells())
 
 
-def exact(sweep: Sweep) -> tuple[Callable[[Tensor, float, float], Tensor], Tensor]:
+def exact(sweep):
     """x̂₀ of a state α·x₀ + σ·ε as a script has it, and as many draws of the data as samples."""
     data, count = sweep.dataset, sweep.n_samples
     draws = data.draws(count, "evaluation", 0).double()
     if hasattr(data, "variances"):  # the Gaussian
 
-        def of_gaussian(x: Tensor, alpha: float, sigma: float) -> Tensor:
+        def of_gaussian(x, alpha, sigma):
             gain = alpha * data.variances / (alpha**2 * data.variances + sigma**2)
-            result: Tensor = data.mean + gain * (x - alpha * data.mean)
-            return result
+            return data.mean + gain * (x - alpha * data.mean)
 
         return of_gaussian, draws
     if hasattr(data, "covariances"):
@@ -78,17 +75,16 @@ def exact(sweep: Sweep) -> tuple[Callable[[Tensor, float, float], Tensor], Tenso
         means, variance = data.part("train"), 0.0
         weights = torch.ones(len(means)).double()
 
-    def of_mixture(x: Tensor, alpha: float, sigma: float) -> Tensor:
+    def of_mixture(x, alpha, sigma):
         total = alpha**2 * variance + sigma**2
         logits = weights.log() - torch.cdist(x, alpha * means) ** 2 / (2 * total)
         near = torch.softmax(logits, dim=1) @ means
-        result: Tensor = near + alpha * variance / total * (x - alpha * near)
-        return result
+        return near + alpha * variance / total * (x - alpha * near)
 
     return of_mixture, draws
 
 
-def plain(sweep: Sweep) -> float:
+def plain(sweep):
     """The processor's seconds of all cells in plain loops."""
     x0_of, draws = exact(sweep)
     samplers = {sampler_name(name, settings_text(one)): one for name, one in sweep.samplers}
@@ -130,7 +126,7 @@ def seconds(sweep: Sweep) -> float:
 
 @pytest.mark.parametrize("law", LAWS)
 @torch.no_grad()
-def test_the_cells_of_a_task(law: str) -> None:
+def test_the_cells_of_a_task(law):
     torch.set_num_threads(1)
     keep_freed_memory()
     whole, share = sweep_of(law)

@@ -37,11 +37,7 @@ NOISE = KeyedNoise((0, "pretrained"))
 STEPS, BATCH, SHAPE = 4, 3, (1, 8, 8)
 FLOAT32 = 1e-5  # for four steps in single precision; the first multiplies by 1/α = 150
 KINDS = {"epsilon": NoiseTarget(), "v_prediction": VTarget(), "sample": DataTarget()}
-GRIDS = {
-    "leading": grids.leading,
-    "trailing": grids.trailing,
-    "linspace": grids.linspace,
-}
+GRIDS = {"leading": grids.leading, "trailing": grids.trailing, "linspace": grids.linspace}
 
 
 def unet(**settings):
