@@ -107,7 +107,7 @@ def plain(sweep):
     return time.process_time() - began
 
 
-def floor(sweep: Sweep) -> float:
+def floor(sweep):
     """W₂ of two sets of draws of the data, in sizes of the data."""
     data, count = sweep.dataset, sweep.n_samples
     one, other = (data.draws(count, "evaluation", key).numpy() for key in (0, 1))
@@ -115,7 +115,7 @@ def floor(sweep: Sweep) -> float:
     return float(ot.emd2(ot.unif(count), ot.unif(count), ot.dist(one, other))) ** 0.5 / size
 
 
-def seconds(sweep: Sweep) -> float:
+def seconds(sweep):
     """The processor's seconds of all cells of the suite."""
     began = time.process_time()
     rows = sweep.run()
