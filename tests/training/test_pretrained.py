@@ -244,7 +244,14 @@ def first():
     return NOISE.normal(torch.empty(BATCH, *SHAPE), 1000)
 
 
-@pytest.mark.parametrize(("grid", "eta"), [("leading", 0.0), ("leading", 1.0), ("trailing", 0.5)])
+@pytest.mark.parametrize(
+    ("grid", "eta"),
+    [
+        ("leading", 1.0),
+        pytest.param("leading", 0.0, marks=pytest.mark.slow),
+        pytest.param("trailing", 0.5, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_ddim_is_diffusers(folders, first, kind, grid, eta):
     model = pretrained.pretrained(folders[kind])
@@ -283,7 +290,10 @@ def keyed(shape):
         ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
     ],
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "v_prediction")) for kind in KINDS],
+)
 def test_a_pipeline_with_another_scheduler(folders, first, monkeypatch, kind, name, settings):
     """`DDPMPipeline(scheduler=…)` as it is, clipping and all; it begins with N(0, I)."""
     scheduler = getattr(diffusers, name)
@@ -313,11 +323,10 @@ def test_a_pipeline_with_another_scheduler(folders, first, monkeypatch, kind, na
         ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
         ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "leading"}),
         ("HeunDiscreteScheduler", {}),
-        ("KDPM2DiscreteScheduler", {}),
-        ("LMSDiscreteScheduler", {}),
-        ("DEISMultistepScheduler", {}),
-        ("UniPCMultistepScheduler", {}),
-        ("PNDMScheduler", {}),
+        *(
+            pytest.param(f"{name}Scheduler", {}, marks=pytest.mark.slow)
+            for name in ("KDPM2Discrete", "LMSDiscrete", "DEISMultistep", "UniPCMultistep", "PNDM")
+        ),
     ],
 )
 def test_a_scheduler_that_pixel_pipelines_do_not_take(folders, first, monkeypatch, name, settings):
