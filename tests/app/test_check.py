@@ -104,12 +104,7 @@ def test_the_noise_of_a_sampler_is_checked_on_a_mixture(mine, tmp_path, capsys):
             "Step(x.view(-1, 7), x)",
             ["(mine_raises.py, line 15) in step 1, from "],
         ),
-        (
-            "mine_yields",
-            1,
-            "x",
-            ["steps=Tensor: must be a generator that yields Step(x, x0_hat)"],
-        ),
+        ("mine_yields", 1, "x", ["steps=Tensor: must be a generator that yields Step(x, x0_hat)"]),
     ],
 )
 def test_what_fails_is_named_in_a_line_each(mine, module, order, step, lines):

@@ -78,15 +78,7 @@ NEEDS = {
     **{("dataset", name): CHAINS for name in ("funnel", "banana", "many_well")},
     **{
         ("sampler", name): ["denoiser=oracle"]
-        for name in (
-            "ula",
-            "mala",
-            "hmc",
-            "replica_exchange",
-            "ais",
-            "smc",
-            "underdamped",
-        )
+        for name in ("ula", "mala", "hmc", "replica_exchange", "ais", "smc", "underdamped")
     },
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],

@@ -169,10 +169,7 @@ def test_an_archive_holds_figures_or_the_errors_of_scores():
 
 
 def test_a_picture_too_large_is_refused_before_any_work(refuses):
-    for word in (
-        "picture.samples.half_width=[1e308,1e308]",
-        "picture.samples.chains=1000000000",
-    ):
+    for word in ("picture.samples.half_width=[1e308,1e308]", "picture.samples.chains=1000000000"):
         refuses([*PLAIN, "picture=[samples]", word], word.partition("=")[0])
 
 

@@ -15,12 +15,7 @@ from samplerbench.app.job.refusals import check
 from samplerbench.bench import line_densities
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
-from samplerbench.bench.line_densities import (
-    RESOLUTIONS,
-    Resolution,
-    gauss_rule,
-    law_of_output,
-)
+from samplerbench.bench.line_densities import RESOLUTIONS, Resolution, gauss_rule, law_of_output
 from samplerbench.bench.store import as_table
 from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import hold, karras, uniform

@@ -460,21 +460,13 @@ NETWORKS = [
         (lambda net, u, at: sound(net, u, at) + of_fewer_rows(u, at), "broadcasts", "of states"),
         (lambda net, u, at: sound(net, u, at).double(), "shapes", "torch.float64"),
         (lambda net, u, at: sound(net, u.mul_(1.1), at), "shapes", "in place"),
-        (
-            lambda net, u, at: sound(net, u, at) + UNKEYED.random(),
-            "shapes",
-            "y is random",
-        ),
+        (lambda net, u, at: sound(net, u, at) + UNKEYED.random(), "shapes", "y is random"),
         (lambda net, u, at: sound(net, u.detach(), at), "gradients", "reaches the state"),
         (lambda net, u, at: sound(net, u, at).detach() + u, "gradients", "reaches first.weight"),
     )
 ] + [
     (lambda seed: Sound(0), "seed", "another seed gives the same first.weight"),
-    (
-        lambda seed: nn.Sequential(Sound(seed), nn.Linear(2, 2)),
-        "seed",
-        "a global random generator",
-    ),
+    (lambda seed: nn.Sequential(Sound(seed), nn.Linear(2, 2)), "seed", "a global random generator"),
 ]
 
 

@@ -228,12 +228,7 @@ def _check(archive: str, files: Mapping[str, bytes]) -> None:
 
 
 def _best(
-    course: Course,
-    name: str,
-    place: int,
-    steps: int,
-    candidates: Mapping[str, Grid],
-    designs: bool,
+    course: Course, name: str, place: int, steps: int, candidates: Mapping[str, Grid], designs: bool
 ) -> Best:
     sweep, before = course.sweep, course.evaluations
     sampler = sweep.samplers[place][1]

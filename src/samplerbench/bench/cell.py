@@ -78,16 +78,7 @@ class Cell:
 
 
 #: Kinds of denoisers; law stands for the floor, which has no denoiser.
-KINDS = (
-    "learned",
-    "pretrained",
-    "empirical",
-    "guided",
-    "autoguided",
-    "corrupted",
-    "oracle",
-    "law",
-)
+KINDS = ("learned", "pretrained", "empirical", "guided", "autoguided", "corrupted", "oracle", "law")
 
 
 @dataclass(frozen=True)

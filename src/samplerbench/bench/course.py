@@ -185,11 +185,7 @@ class Course:
 
     @torch.no_grad()
     def _run(
-        self,
-        sampler: Sampler,
-        levels: Levels,
-        first: Level[float],
-        draws: tuple[str, int, int],
+        self, sampler: Sampler, levels: Levels, first: Level[float], draws: tuple[str, int, int]
     ) -> Tensor:
         """The outputs of runs from starts at the level `first`, shape (count, dim)."""
         sweep, outputs = self.sweep, list[Tensor]()

@@ -478,10 +478,7 @@ def _apart(tried: list[tuple[float, Vector]]) -> list[tuple[float, Vector]]:
 
 
 def _chosen(
-    sample: Sample,
-    space: Space,
-    tried: list[tuple[float, Vector]],
-    standards: Mapping[str, Levels],
+    sample: Sample, space: Space, tried: list[tuple[float, Vector]], standards: Mapping[str, Levels]
 ) -> tuple[float, Levels, str]:
     """(training loss, levels) of the best candidate on the choice starts, and the best standard."""
     candidates = [space.levels(logs) for _, logs in tried]

@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from samplerbench.bench.cell import Origin
-from samplerbench.core.fitted_grids import (
-    TABLES,
-    Fitted,
-    FittedGrid,
-    Fitting,
-    from_bytes,
-    to_bytes,
-)
+from samplerbench.core.fitted_grids import TABLES, Fitted, FittedGrid, Fitting, from_bytes, to_bytes
 from samplerbench.core.grids import Grid
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.datasets.gaussian_spectrum import gaussian_twin

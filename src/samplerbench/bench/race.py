@@ -215,10 +215,7 @@ def run_count(entrants: Sequence[Entrant], size: Size) -> int:
     """The largest number of runs of `choose`."""
     noisy = sum(one.sampler.stochastic for one in entrants)
     total = 0
-    for left, keep in (
-        (len(entrants) - noisy, size.finalists),
-        (noisy, size.noisy_finalists),
-    ):
+    for left, keep in ((len(entrants) - noisy, size.finalists), (noisy, size.noisy_finalists)):
         total += left
         while left > keep:
             left = max(keep, math.ceil(left / 2))

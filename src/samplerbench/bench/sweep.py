@@ -26,11 +26,7 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.converged import (
-    ConvergedRuns,
-    distances_to_converged,
-    why_not_converged,
-)
+from samplerbench.bench.converged import ConvergedRuns, distances_to_converged, why_not_converged
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
 from samplerbench.bench.log_z import log_z_of, why_no_log_z
 from samplerbench.bench.own_grids import OwnGrid, require_no_doubles
@@ -47,20 +43,8 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Sobol, Start, for_samplers, stratified_draws
 from samplerbench.datasets.base import LARGEST, Dataset, all_usable
 from samplerbench.errors import kind_and_line, require
-from samplerbench.identity import (
-    VERSIONS,
-    arithmetic,
-    content,
-    identity,
-    identity_of_model,
-)
-from samplerbench.metrics.base import (
-    LawMetric,
-    Measurement,
-    Metric,
-    OutputLawMetric,
-    exact_names,
-)
+from samplerbench.identity import VERSIONS, arithmetic, content, identity, identity_of_model
+from samplerbench.metrics.base import LawMetric, Measurement, Metric, OutputLawMetric, exact_names
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.peers import Peer
 

@@ -22,13 +22,7 @@ from matplotlib.patches import Patch
 from samplerbench.bench.cell import NOT_A_DENSITY, curve_names, sampler_name
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.errors import require
-from samplerbench.figures.common import (
-    COLOURS,
-    distance_title,
-    repetitions,
-    score_title,
-    sizes,
-)
+from samplerbench.figures.common import COLOURS, distance_title, repetitions, score_title, sizes
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,

@@ -20,11 +20,7 @@ from matplotlib.patches import Patch
 from samplerbench.bench.cell import curve_names
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.figures.common import distance_title, score_title
-from samplerbench.figures.distance import (
-    about,
-    distance_against,
-    floor_band,
-)
+from samplerbench.figures.distance import about, distance_against, floor_band
 from samplerbench.figures.style import (
     CurveStyle,
     curve_style,

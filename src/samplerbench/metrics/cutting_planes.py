@@ -97,10 +97,7 @@ def check_stop(relative_tolerance: float, evaluations: int) -> None:
 
 
 def search(
-    couple: Callable[[float], Bound],
-    *,
-    relative_tolerance: float,
-    evaluations: int,
+    couple: Callable[[float], Bound], *, relative_tolerance: float, evaluations: int
 ) -> Peak:
     """Find the direction of the largest W₂; stop at a small gap or at the last evaluation.
 

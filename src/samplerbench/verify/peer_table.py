@@ -24,12 +24,7 @@ from samplerbench.samplers.deis import DEISLogRho, DEISRho
 from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.peers import Peer
 from samplerbench.samplers.unipc import UniPC
-from samplerbench.verify.peer_curves import (
-    Curve,
-    apart_from,
-    error_in_double,
-    touches_other_rows,
-)
+from samplerbench.verify.peer_curves import Curve, apart_from, error_in_double, touches_other_rows
 
 #: The facts of all rows, as they were measured last.
 KEPT = Path(__file__).parent / "peers.json"

@@ -88,10 +88,7 @@ def main(words: list[str]) -> None:
 
 
 def score_files(
-    files: Sequence[str],
-    reference: str | None,
-    words: Mapping[str, str],
-    **reading: str,
+    files: Sequence[str], reference: str | None, words: Mapping[str, str], **reading: str
 ) -> list[Line]:
     """Print the tables of each metric; returns the lines of all.
 

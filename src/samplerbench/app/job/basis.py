@@ -26,15 +26,7 @@ from samplerbench.training.pretrained import Pretrained, pretrained
 
 CACHE = ("on", "off", "refresh")
 LAWS = (None, "gaussian_twin")
-DENOISERS = (
-    "learned",
-    "empirical",
-    "oracle",
-    "guided",
-    "autoguided",
-    "corrupted",
-    "pretrained",
-)
+DENOISERS = ("learned", "empirical", "oracle", "guided", "autoguided", "corrupted", "pretrained")
 #: What `guided`, `autoguided` and `corrupted` alter.
 ALTERED = ("oracle", "learned")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -14,13 +14,7 @@ from samplerbench.app.job.build import Job, build, with_sweep
 from samplerbench.app.job.denoisers import GRIDS, altered_origin
 from samplerbench.bench.best_grids import CHOICES, read, with_best
 from samplerbench.bench.cell import Origin
-from samplerbench.bench.designing import (
-    DESIGNS,
-    DesignedGrid,
-    designed,
-    from_json,
-    with_designs,
-)
+from samplerbench.bench.designing import DESIGNS, DesignedGrid, designed, from_json, with_designs
 from samplerbench.bench.fitting import TABLE, fitted, with_table
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import FittedGrid

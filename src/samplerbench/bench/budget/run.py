@@ -382,10 +382,7 @@ def between(
 
     books = sweep.books
     neighbour = Against(
-        reference,
-        sweep.n_samples,
-        books.samples_id(other.cell),
-        books.samples_setting(other.cell),
+        reference, sweep.n_samples, books.samples_id(other.cell), books.samples_setting(other.cell)
     )
     paired = replace(samples, draw=Lazy(draw))
     return [sweep.measure(paired, metric, Reference(Lazy(distance), neighbour))]
