@@ -620,7 +620,13 @@ SCHEDULERS = [
 ]
 
 
-@pytest.mark.parametrize("pipeline", pipeline_folder.PIPELINES)
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "DDIMPipeline"))
+        for name in pipeline_folder.PIPELINES
+    ],
+)
 def test_the_table_is_that_of_whoever_loads_the_pipeline(tmp_path, pipeline):
     for kind, settings in SCHEDULERS:
         save_ddpm(tmp_path, getattr(diffusers, kind)(**settings))
@@ -753,6 +759,7 @@ SWEEP += ("metric.sliced.directions=50",)
 SWEEP += ("n_samples=20", "block=20", "repetitions=2", "floor_repetitions=2", "n_train=50")
 
 
+@pytest.mark.slow
 def test_a_sweep_beside_the_ideal_denoiser_of_the_data(command, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("denoiser=[pretrained,empirical]", f"model={folders['epsilon']}", "steps=[2,3]")
@@ -781,6 +788,7 @@ def test_the_experiment_with_a_model_that_is_here(command, folders, tmp_path, mo
     assert not (tmp_path / "y.npy").exists()
 
 
+@pytest.mark.slow
 def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values, ids = [], []
