@@ -20,6 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL))
 NAMES = {path.split("/")[1]: path.split("/")[2][:-5] for path in FILES if path.startswith("conf")}
 SMALL = ["experiment=tiny", "logger=none", "denoiser=learned", "start=prior", "trainer.steps=5"]
+SMALL += ["figure.format=[]"]
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,7 @@ def test_the_page_has_the_ratios_of_the_results(results):
 def test_random_cells_have_the_same_values(results):
     pytest.importorskip("diffusers")
     seed = random.randrange(10**6)
+    print(f"seed={seed}")
     cheap = results[(results["nfe"] <= 16) & (results["status"] == "ok")]
     cheap = cheap[~cheap["command"].str.contains("noisy|digits|tree")]
     quiet = cheap[(cheap["grid"] == "common") | (cheap["chosen"] == SHIPPED)]

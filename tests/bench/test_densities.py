@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.densities import log_ratios
 from samplerbench.bench.store import as_table
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import karras
 from samplerbench.core.models import Learned
 from samplerbench.core.noise import KeyedNoise
@@ -43,22 +43,10 @@ from samplerbench.verify.exact_law import output_law
 KARRAS = functools.partial(karras, noise_min=0.02, rho=5.0)
 
 
-def sweep_of(law, samplers, steps, start="prior", schedule=None, n=2048, **changes):
-    schedule = schedule or EDM(10.0)
-    return Sweep(
-        dataset=law,
-        schedule=schedule,
-        grid=KARRAS,
-        denoisers={"oracle": law.oracle(schedule)},
-        starts={start: {"prior": Prior(), "exact": Exact()}[start]},
-        samplers=[(type(sampler).__name__, sampler) for sampler in samplers],
-        steps=steps,
-        metrics={"kl": KLLaw(), "tv": TVLaw()},
-        reference=law.draws(10, "evaluation", 0),
-        n_samples=n,
-        repetitions=1,
-        **changes,
-    )
+def divergences(law, samplers, steps, start="prior", n=2048, **changes):
+    starts = {start: {"prior": Prior(), "exact": Exact()}[start]}
+    settings = {"starts": starts, "grid": KARRAS, "metrics": {"kl": KLLaw(), "tv": TVLaw()}}
+    return sweep_of(law, samplers, steps, n_samples=n, **settings | changes)
 
 
 def ratios(sweep):
@@ -71,7 +59,7 @@ def ratios(sweep):
 def test_on_a_gaussian_it_is_the_closed_form(sampler, schedule):
     """Outputs from the prior are Gaussian, and `exact_law` has their mean and covariance."""
     law = gaussian([1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]])
-    sweep = sweep_of(law, [sampler], [6], schedule=schedule)
+    sweep = divergences(law, [sampler], [6], schedule=schedule)
     levels = sweep.levels(6)
     sigma = levels.rows[0].sigma
     start_covariance = sigma**2 * torch.eye(2).double()
@@ -110,7 +98,7 @@ def test_on_a_mixture_it_is_the_integral_over_the_start(sampler, steps, side):
     start = torch.distributions.Normal(0.0, 10.0).log_prob(x).sum(-1)
     terms = start.exp() * (start - volume - law.log_density(end(x)))
     expected = float(terms.sum()) * float(side[1] - side[0]) ** 2
-    values = ratios(sweep_of(law, [sampler], [steps], n=8192)).values
+    values = ratios(divergences(law, [sampler], [steps], n=8192)).values
     assert float(-values.mean()) == pytest.approx(expected, rel=0.02)
     assert KLLaw().estimate(values).value == pytest.approx(expected, rel=0.05)
 
@@ -128,7 +116,7 @@ VALUES = {
 def test_the_values_are_those_of_other_implementations(start, kind):
     steps = list(VALUES[start, kind])
     sampler = DDIM(0.0) if kind is DDIM else Heun()
-    rows = sweep_of(grid_mixture(), [sampler], steps, start=start, n=8192).run()
+    rows = divergences(grid_mixture(), [sampler], steps, start=start, n=8192).run()
     found = {row.steps: row for row in rows if row.metric == "kl"}
     for number, value in VALUES[start, kind].items():
         assert found[number].status == "ok"
@@ -144,7 +132,7 @@ def json_of(row):
 
 
 def test_a_map_that_folds_has_no_density():
-    sweep = sweep_of(grid_mixture(), [Heun()], [4])
+    sweep = divergences(grid_mixture(), [Heun()], [4])
     rows = sweep.run()
     assert [row.status for row in rows] == ["not a density"] * 2
     assert all(math.isnan(row.value) for row in rows)
@@ -157,7 +145,7 @@ def test_a_law_that_misses_a_mode_has_no_density():
     """A start that reaches one mode only: the mean of p/q is not 1, it is that mode's weight."""
     law = grid_mixture()
     sweep = replace(
-        sweep_of(law, [DDIM(0.0)], [50]), starts={"one": FixedGaussian(mean=0.0, std=0.05)}
+        divergences(law, [DDIM(0.0)], [50]), starts={"one": FixedGaussian(mean=0.0, std=0.05)}
     )
     found = ratios(sweep)
     assert found.status == "not a density"
@@ -176,7 +164,7 @@ def test_a_law_that_misses_a_mode_has_no_density():
     ],
 )
 def test_what_has_no_density_is_one_line(changes, message):
-    sweep = sweep_of(grid_mixture(), [DDIM(0.0)], [5])
+    sweep = divergences(grid_mixture(), [DDIM(0.0)], [5])
     if "dataset" in changes:
         changes = changes | {"denoisers": {"oracle": changes["dataset"].oracle(EDM(10.0))}}
     with pytest.raises(InvalidSetting, match=message):
@@ -184,7 +172,7 @@ def test_what_has_no_density_is_one_line(changes, message):
 
 
 def test_a_floor_has_no_row_of_a_divergence():
-    sweep = sweep_of(grid_mixture(), [DDIM(0.0), DDIM(1.0)], [5, 9], n=64, floor_repetitions=3)
+    sweep = divergences(grid_mixture(), [DDIM(0.0), DDIM(1.0)], [5, 9], n=64, floor_repetitions=3)
     sweep = replace(sweep, metrics=sweep.metrics | {"sliced": Sliced(directions=10)})
     rows = sweep.run()
     assert len(rows) == sweep.row_count() == 3 + 4 * 3
@@ -265,7 +253,7 @@ def test_pieces_of_the_points_change_no_estimate(monkeypatch):
 
 def test_four_wells_have_a_density():
     law = FourWellBoltzmann()
-    found = ratios(sweep_of(law, [Heun()], [30], start="exact", n=512))
+    found = ratios(divergences(law, [Heun()], [30], start="exact", n=512))
     assert found.status == "ok"
     assert KLLaw().estimate(found.values).value == pytest.approx(0, abs=0.05)
 
@@ -273,7 +261,7 @@ def test_four_wells_have_a_density():
 def test_the_budget_adds_up_in_nats():
     law = grid_mixture()
     sweep = replace(
-        sweep_of(law, [DDIM(0.0)], [16], n=2048),
+        divergences(law, [DDIM(0.0)], [16], n=2048),
         starts={"exact": Exact(), "prior": Prior()},
         repetitions=2,
     )

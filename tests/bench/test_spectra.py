@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.affine import affine_map
 from samplerbench.bench.coefficients import table_of_states
 from samplerbench.bench.recurrences import NotTraced
 from samplerbench.bench.spectra import output_spectrum
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core import grids
 from samplerbench.core.models import Denoiser, Guided
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
@@ -45,7 +45,11 @@ from samplerbench.verify.exact_law import gaussian_w2, output_law
 LAW = gaussian_spectrum(dim=8, exponent=2.0)
 
 
-@pytest.mark.parametrize("schedule", [EDM(10.0), Rectified()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule",
+    [Rectified(), pytest.param(EDM(10.0), marks=pytest.mark.slow)],
+    ids=lambda s: type(s).__name__,
+)
 def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
     law = GaussianSpectrum(LAW.variances, torch.linspace(-1, 2, 8).double())
     dense = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist())
@@ -319,14 +323,13 @@ def test_images_of_200_000_numbers_take_a_moment():
 
 def test_a_sweep_has_one_exact_row_a_cell():
     law, schedule = gaussian_spectrum(dim=6), EDM(20.0)
-    sweep = Sweep(
-        dataset=law,
+    sweep = sweep_of(
+        law,
+        [("ddim", DDIM(0.5)), ("dormand_prince", DormandPrince())],
+        [5, 50],
         schedule=schedule,
         grid=functools.partial(grids.karras, noise_min=0.01),
-        denoisers={"oracle": law.oracle(schedule)},
         starts={"prior": Prior(), "exact": Exact(), "other": FixedGaussian(1.0, 3.0)},
-        samplers=[("ddim", DDIM(0.5)), ("dormand_prince", DormandPrince())],
-        steps=[5, 50],
         metrics={"w2": W2LawGaussian(), "max_sliced": MaxSliced(directions=4)},
         reference=law.draws(20, "evaluation", 0),
         n_samples=20,

@@ -36,6 +36,16 @@ def test_every_part_of_the_address_matters():
     assert len(numbers.unique()) == len(numbers)
 
 
+def test_a_draw_can_be_changed_in_place():
+    """Small draws are kept for other cells, and a caller gets its own numbers."""
+    like = SMALL.clone()
+    first = KeyedNoise((7,)).normal(like, 0)
+    expected = first.clone()
+    first.zero_()
+    assert torch.equal(KeyedNoise((7,)).normal(like, 0), expected)
+    assert torch.equal(KeyedNoise((7,)).normal(like[:2], 0), expected[:2])  # another shape
+
+
 def test_numpy_integers_are_integers():
     assert generator(np.int64(3), "a").random() == generator(3, "a").random()
     assert torch_generator(np.int32(3)).initial_seed() == torch_generator(3).initial_seed()

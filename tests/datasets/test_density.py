@@ -88,6 +88,7 @@ def test_errors_of_moments():
     assert one.known_to == 0
 
 
+@pytest.mark.slow  # quick: test_mcmc.py
 def test_five_lines_of_python():
     """Every sampler of one level, with ESS, R̂ and the errors of known moments."""
     law = sb.dataset("density", log_p=bell, dimension=2, mean=[0, 0], variance=[4, 1])

@@ -199,13 +199,7 @@ def test_moving_a_level_of_the_tangents_makes_it_worse():
 
 
 DDIM_STEPS = (10, 20, 50, 100, 1000)
-DDIM_ROWS = {
-    "0": DDIM(0.0),
-    "0.2": DDIM(0.2),
-    "0.5": DDIM(0.5),
-    "1": DDIM(1.0),
-    "σ̂": DDPMLarge(),
-}
+DDIM_ROWS = {"0": DDIM(0.0), "0.2": DDIM(0.2), "0.5": DDIM(0.5), "1": DDIM(1.0), "σ̂": DDPMLarge()}
 #: W₂ to the data's law on N(0, .1²) and on the spectrum of CIFAR-10.
 DDIM_NARROW = {"1": ".071 .053 .032 .021 .0037", "σ̂": ".224 .088 .028 .013 .0008"}
 DDIM_CIFAR10 = {

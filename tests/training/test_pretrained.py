@@ -37,11 +37,7 @@ NOISE = KeyedNoise((0, "pretrained"))
 STEPS, BATCH, SHAPE = 4, 3, (1, 8, 8)
 FLOAT32 = 1e-5  # for four steps in single precision; the first multiplies by 1/α = 150
 KINDS = {"epsilon": NoiseTarget(), "v_prediction": VTarget(), "sample": DataTarget()}
-GRIDS = {
-    "leading": grids.leading,
-    "trailing": grids.trailing,
-    "linspace": grids.linspace,
-}
+GRIDS = {"leading": grids.leading, "trailing": grids.trailing, "linspace": grids.linspace}
 
 
 def unet(**settings):
@@ -791,6 +787,28 @@ def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatc
         shutil.rmtree(tmp_path / "run")
     assert values[0] == values[1]
     assert not ids[0] & ids[2]  # the same weights on another table are another cell
+
+
+@pytest.mark.slow
+def test_levels_are_designed_for_a_pipeline(command, tmp_path, monkeypatch):
+    """For a model alone, and the same for a run with it."""
+    monkeypatch.chdir(tmp_path)
+    network = unet()  # never trained: its noise is made small, so that the flow is smooth
+    with torch.no_grad():
+        network.conv_out.weight.mul_(0.02)
+    asked = ("sampler=heun", "nfe=6", "grid.noise_max=2")
+    asked += ("grid.paths=16", "grid.choice=16", "grid.held_out=100", "grid.budget=30")
+    model = ("denoiser=pretrained", f"model={save(tmp_path / 'smooth', network)}")
+    assert command("design", "dataset=digits", *model, *asked, "out=alone.json") == 0
+    words = ("sampler=ddim", "sampler.ddim.eta=0", "steps=[2]", "hydra.run.dir=run")
+    assert command(*SWEEP, *SMALL, *model, *words) == 0
+    assert command("design", "run", *asked, "out=of_run.json") == 0
+    assert command("design", "run", *asked, *model) == 2
+    ((alone,), (of_run,)) = (
+        json.loads(Path(name).read_text()) for name in ("alone.json", "of_run.json")
+    )
+    assert (alone["steps"], alone["nfe"]) == (of_run["steps"], of_run["nfe"]) == (3, 5)
+    assert np.allclose(alone["ratios"], of_run["ratios"], rtol=1e-6)
 
 
 class Rows(nn.Module):

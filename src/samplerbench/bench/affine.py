@@ -45,17 +45,11 @@ _SAME = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class AffineMap:
-    """The output of a run without noise, and its derivatives, float64.
+    """The output of a run without noise, and its derivatives, float64."""
 
-    Attributes:
-        output: c, shape (dim,).
-        by_state: A, shape (dim, dim), or its diagonal, shape (dim,).
-        by_draws: the matrices B_j or their diagonals, stacked.
-    """
-
-    output: Tensor
-    by_state: Tensor
-    by_draws: Tensor
+    output: Tensor  # c, shape (dim,)
+    by_state: Tensor  # A, shape (dim, dim), or its diagonal, shape (dim,)
+    by_draws: Tensor  # the matrices B_j or their diagonals, stacked
 
 
 def affine_map(
@@ -72,7 +66,6 @@ def affine_map(
     Args:
         sampler: a method with fixed steps.
         model: an affine denoiser, such as the oracle of one Gaussian.
-        levels: of the sampler.
         mean: m, shape (dim,).
         diagonal: whether the model acts on each coordinate separately.
         steps: the number of steps to take; None for all.

@@ -58,18 +58,14 @@ class NotLinear(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The coefficients of a run, float64.
+    """The coefficients of a run, float64."""
 
-    Attributes:
-        weights: shape (K + 1, 1 + K + D): the states of the K evaluations and the last state, in
-            terms of the start, the K outputs and the D draws.
-        levels: t, α and σ of the evaluations, shape (3, K).
-        error: the largest difference between the states of a run on other numbers and what the
-            weights give for them, as a share of the largest term; 0 if they are read off the code.
-    """
-
+    # shape (K + 1, 1 + K + D): the states of the K evaluations and the last state, in terms of the
+    # start, the K outputs and the D draws
     weights: Tensor
-    levels: Tensor
+    levels: Tensor  # t, α and σ of the evaluations, shape (3, K)
+    # the largest difference between the states of a run on other numbers and what the weights give
+    # for them, as a share of the largest term; 0 if they are read off the code
     error: float
 
     @property
@@ -88,8 +84,6 @@ def recorded(sampler: Sampler, schedule: NoiseSchedule, levels: Levels) -> Table
 
     Args:
         sampler: one with fixed steps.
-        schedule: the path.
-        levels: of the sampler.
 
     Raises:
         NotLinear: the run evaluates another model than a denoiser, draws uniform numbers, or makes
@@ -112,8 +106,6 @@ def table_of_states(
 
     Args:
         sampler: one with fixed steps.
-        schedule: the path.
-        levels: of the sampler.
         steps: the number of steps to take; None for all.
 
     Raises:
@@ -159,7 +151,6 @@ class _Recorder(Denoiser):
     These show whether a state is the same combination of other numbers.
 
     Args:
-        schedule: the path.
         evaluations: the most outputs of the denoiser.
         draws: the most draws.
         size: of the start in the last columns.
@@ -256,7 +247,6 @@ class Runs:
 
     Args:
         sampler: if its runs are not linear, each of them is made alone.
-        model: the denoiser.
         x: the starts, shape (n, dim).
         example: levels of such a run; the table of its run is compared with the run itself.
         tangents: whether the starts come with tangents; see `core.tangents`.
@@ -378,7 +368,6 @@ class Runs:
         """The last states, and the terms of all states, shape (grids, 1 + K + D, n·dim).
 
         Args:
-            tables: of the grids.
             since: a grid has the outputs of the first one before this evaluation.
             known: the terms of the first grid, if it ran before.
         """

@@ -42,9 +42,7 @@ def half_width(
     """Half of the length of the 95 % interval, in the units of the distance.
 
     Args:
-        distance: to the data.
         samples: shape (n, dim).
-        seed: of the groups.
         consecutive: whether groups are of consecutive rows, see the module.
 
     Returns:

@@ -112,7 +112,6 @@ def output_spectrum(
     Args:
         sampler: a method with fixed steps.
         model: a denoiser that acts on each coordinate separately.
-        levels: of the sampler.
         start_mean: of the first state, shape (dim,).
         start_variances: of its independent coordinates, shape (dim,).
         steps: the number of steps to take; None for all.

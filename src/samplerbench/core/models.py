@@ -149,7 +149,6 @@ class Guided(Denoiser):
     predictor-corrector", 2024 (arXiv 2408.09000).
 
     Args:
-        model: the denoiser.
         guide: the other one, for the same path.
         weight: γ; 1 is the model alone.
     """
@@ -202,7 +201,6 @@ class Corrupted(Denoiser):
     `along` and the profiles p.
 
     Args:
-        model: the denoiser.
         amplitude: ε.
         profile: the name of p: constant is 1; sine is (1 + sin 2πt)/2; noise is 1 for t > cut and
             data is 1 for t ≤ cut, and 0 elsewhere; t is the time of the schedule.
@@ -433,7 +431,6 @@ class IsotropicMixtureOracle(Denoiser):
     on this state only, so a state does not depend on its neighbours.
 
     Args:
-        schedule: the path.
         weights: positive, shape (K,); normalised here.
         means: shape (K, dim).
         variances: c_k ≥ 0, shape (K,).
@@ -579,7 +576,6 @@ def _in_pieces(
     Args:
         part: of states (n, dim), float64, and of α and σ of shape (1, 1) or (1, n).
         x: the states, shape (*batch, dim); the result has their dtype.
-        level: of the states.
         rows: the largest number of states at a time.
     """
     flat, alpha, sigma = x.reshape(-1, x.shape[-1]), _flat(level.alpha, x), _flat(level.sigma, x)
@@ -601,7 +597,6 @@ class MixtureOracle(Denoiser):
     tables have about `ENTRIES` numbers.
 
     Args:
-        schedule: the path.
         weights: positive, shape (K,); normalised here.
         means: shape (K, dim).
         covariances: symmetric, positive semi-definite, shape (K, dim, dim).

@@ -16,6 +16,7 @@ device.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from operator import index
 from typing import Protocol
@@ -23,6 +24,9 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+
+_SMALL, _KEPT = 2**12, 128
+"""Draws of at most so many numbers are kept, and how many of them: 4 MB in all."""
 
 
 def generator(*key: int | str) -> np.random.Generator:
@@ -72,10 +76,22 @@ class KeyedNoise:
     key: tuple[int | str, ...]
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        numbers = generator(*self.key, "normal", step, draw).standard_normal(tuple(like.shape))
-        return torch.from_numpy(numbers).to(like)
+        key, shape = (*self.key, "normal", step, draw), tuple(like.shape)
+        if like.numel() > _SMALL:
+            return _normal(key, shape).to(like)
+        return _recent(key, shape).to(like, copy=True)  # the caller may change it in place
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         numbers = generator(*self.key, "uniform", step, draw).random(tuple(like.shape))
         # rounding to a shorter format must not give 1
         return torch.from_numpy(numbers).to(like).clamp(max=1 - torch.finfo(like.dtype).eps / 2)
+
+
+def _normal(key: tuple[int | str, ...], shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(generator(*key).standard_normal(shape))
+
+
+@lru_cache(maxsize=_KEPT)
+def _recent(key: tuple[int | str, ...], shape: tuple[int, ...]) -> Tensor:
+    """A draw that other cells of a sweep need too; a new one takes ten times as long."""
+    return _normal(key, shape)

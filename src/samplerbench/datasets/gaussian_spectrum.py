@@ -95,7 +95,6 @@ class SpectrumOracle(Denoiser):
     """The exact denoiser of N(mean, diag(variances)), in float64; the result has the state's dtype.
 
     Args:
-        schedule: the path.
         mean: shape (dim,).
         variances: shape (dim,).
     """
@@ -236,11 +235,7 @@ def _from_file(path: str) -> GaussianSpectrum:
 
 
 def _real(array: NDArray[Any]) -> NDArray[np.float64]:
-    """An array in float64.
-
-    Raises:
-        TypeError: it has no real numbers.
-    """
+    """An array in float64."""
     if array.dtype.kind not in "fiu":
         raise TypeError(f"real numbers are needed, and these are {array.dtype}")
     return array.astype(np.float64)

@@ -163,12 +163,7 @@ def metric_title(metric: str) -> str:
 
 
 def distance_title(metric: str, references: Iterable[str]) -> str:
-    """The metric and its reference: "sliced W₂ to the data".
-
-    Args:
-        metric: its name.
-        references: the references of its rows.
-    """
+    """The metric and its reference: "sliced W₂ to the data"."""
     if _kind(metric) in _WHOLE:
         return metric_title(metric)
     return f"{metric_title(metric)} to the {'law' if set(references) == {'law'} else 'data'}"
@@ -178,8 +173,6 @@ def sizes(metrics: Iterable[str], n_samples: Iterable[int], exact: bool = False)
     """The source of values: "n = 2,000 samples", exact laws, or the points of a density.
 
     Args:
-        metrics: their names.
-        n_samples: of their rows.
         exact: whether densities are those of exact laws, as they are on a line.
     """
     kinds, counts = set(map(_kind, metrics)), sorted(set(n_samples))

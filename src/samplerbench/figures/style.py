@@ -5,7 +5,8 @@ Figures are made without pyplot, so there is no global state and no window, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -47,16 +48,11 @@ _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 
 @dataclass(frozen=True)
 class CurveStyle:
-    """The look of a curve; the first 49 all differ in colour or marker.
+    """The look of a curve; the first 49 all differ in colour or marker."""
 
-    Attributes:
-        colour: of line and marker.
-        marker: matplotlib's name of it.
-        dashes: one pattern for the first seven curves, another one for the next seven.
-    """
-
-    colour: str
-    marker: str
+    colour: str  # of line and marker
+    marker: str  # matplotlib's name of it
+    # one pattern for the first seven curves, another one for the next seven
     dashes: str | tuple[int, tuple[float, float]]
 
     @property
@@ -92,11 +88,9 @@ def interval_curve(
     """Draw a curve of means with their intervals.
 
     Args:
-        axes: of the panel.
         curve: with the columns mean, lower and upper, and that of `x`; an interval may be NaN.
         x: the column along the axis.
         cap: length of the intervals' caps, in points.
-        line: parameters of matplotlib.
     """
     low = curve["mean"] - curve["lower"]
     if axes.get_yscale() == "log":  # an interval that extends below 0 has no end there
@@ -133,6 +127,13 @@ def sized(width: float, height: float) -> tuple[float, float]:
     return chosen.inches, (height - titles) * chosen.inches / width + titles * chosen.scale
 
 
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure of the `sized` size; within the block all that is drawn has the style."""
+    with mpl.rc_context(styled()):
+        yield Figure(figsize=sized(width, height), layout="constrained")
+
+
 def label_log_axis(axes: Axes, numbers: Iterable[float], share: float) -> None:
     """Make x logarithmic, with labels at the numbers that have space for one.
 
@@ -167,7 +168,6 @@ def fit_distances(axes: Axes, means: pd.Series, floor: pd.Series) -> None:
 
     Args:
         axes: one of the panels that share the axis.
-        means: of all curves.
         floor: its values; may be empty.
     """
     low, high = float(means.min()), float(means.max())
@@ -204,7 +204,6 @@ def legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
 
     Args:
         axes: the panel, in a figure whose layout is the user's.
-        handles: the entries.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None

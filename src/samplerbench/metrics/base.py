@@ -36,23 +36,16 @@ from samplerbench.errors import InvalidSetting, require
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """The result of one distance.
+    """The result of one distance."""
 
-    Attributes:
-        value: the estimate, in data units.
-        lower: a lower bound on the metric, nan if there is none.
-        upper: an upper bound on the metric, nan if there is none.
-        direction: the unit vector `(dim,)` that attains the value, in float64 on the CPU; None
-            for a metric without directions.
-        evaluations: the number of one-dimensional distances that were computed.
-        info: more numbers by name, such as the p-value of a test; see the member.
-    """
-
-    value: float
-    lower: float
-    upper: float
+    value: float  # the estimate, in data units
+    lower: float  # a lower bound on the metric, nan if there is none
+    upper: float  # an upper bound on the metric, nan if there is none
+    # the unit vector `(dim,)` that attains the value, in float64 on the CPU; None for a metric
+    # without directions
     direction: Tensor | None
-    evaluations: int
+    evaluations: int  # the number of one-dimensional distances that were computed
+    # more numbers by name, such as the p-value of a test; see the member
     info: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -25,13 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samplerbench.metrics.base import (
-    Divergence,
-    Measurement,
-    mean_ratio,
-    mean_with_half,
-    total,
-)
+from samplerbench.metrics.base import Divergence, Measurement, mean_ratio, mean_with_half, total
 
 
 @dataclass(frozen=True)

@@ -79,22 +79,20 @@ def sort_order(lines: Tensor) -> Tensor:
 def long_sum(lines: Tensor) -> Tensor:
     """Sum each row of `(k, n)`: short pieces in their own dtype, then their sums in float64."""
     # three times as fast as float64 for everything; the sum of a piece is pairwise and accurate
+    if lines.shape[1] <= _STRETCH:
+        return lines.sum(dim=1).double()
     stretches = [stretch.sum(dim=1) for stretch in torch.split(lines, _STRETCH, dim=1)]
     return torch.stack(stretches).sum(dim=0, dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class QuantileGrid:
-    """The common refinement of n and m equal quantile cells, cell by cell of the first.
+    """The common refinement of n and m equal quantile cells, cell by cell of the first."""
 
-    Attributes:
-        index: the cells of m that overlap cell i of n: `(n, width)`; short rows repeat their last
-            entry, with weight 0.
-        weight: the sizes of the overlaps: `(n, width)` in float64, sum 1.
-    """
-
+    # the cells of m that overlap cell i of n: `(n, width)`; short rows repeat their last entry,
+    # with weight 0
     index: Tensor
-    weight: Tensor
+    weight: Tensor  # the sizes of the overlaps: `(n, width)` in float64, sum 1
 
     def pick(self, y: Tensor) -> Tensor:
         """Sorted lines `(k, m)` by cells, shape `(k, n, width)`; a view if n divides m."""

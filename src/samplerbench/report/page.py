@@ -122,7 +122,6 @@ def filled(template: str, content: Mapping[str, Any], **words: Any) -> str:
     Args:
         template: a file of `templates`.
         content: for its scripts, as values of JSON.
-        words: for the template.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("samplerbench.report"),

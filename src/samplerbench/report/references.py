@@ -74,13 +74,7 @@ def without_entry(target: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Source:
-    """The sources of a member of a group.
-
-    Args:
-        group: of the config.
-        name: of the member.
-        texts: one for each paper.
-    """
+    """The sources of a member of a group."""
 
     group: str
     name: str
@@ -165,12 +159,7 @@ def _title(key: str) -> str:
 
 
 def declared(target: str, name: str) -> Any:
-    """A plain value that the class of one of our members declares, or None.
-
-    Args:
-        target: the full name of the class.
-        name: of its attribute.
-    """
+    """A plain value that the class of one of our members declares, or None."""
     node, _ = _defined(target) if _OURS.fullmatch(target) else (None, None)
     values = {
         ast.unparse(line.target): line.value.value

@@ -32,9 +32,6 @@ def panels(scene: Scene, lines: pd.DataFrame, run: str) -> Iterator[Chart]:
         scene: the run's objects, with its weights loaded.
         lines: from `cells.cell_lines`, of this run and one measure.
         run: label, or empty if there is only one run.
-
-    Raises:
-        InvalidSetting: the data are not in one or two dimensions, or every cell takes too long.
     """
     dim = scene.dataset.dim
     if dim > 2:

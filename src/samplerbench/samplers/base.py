@@ -227,7 +227,6 @@ def iterate(
         sampler: it must be compatible with the model and the levels; see `why_incompatible`.
         model: of the type that the sampler `needs`.
         x: the first state, shape (*batch, dim).
-        levels: of the states.
         noise: the source of fresh noise.
 
     Raises:
@@ -322,7 +321,6 @@ def stages(schedule: NoiseSchedule, levels: Levels, share: float) -> list[Stage]
 
     Args:
         schedule: the path, for the levels between those of the grid.
-        levels: of the sampler.
         share: c ∈ [0, 1] of the Butcher tableau; for 0 and 1 the stages are levels of the grid.
     """
     rows = torch.stack([levels.t, levels.alpha, levels.sigma])[:, levels.sigma > 0]

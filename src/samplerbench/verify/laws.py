@@ -41,16 +41,12 @@ COVARIANCE = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
 
 @dataclass(frozen=True)
 class LawError:
-    """The error of a sampler's law, divided by the width of the exact law.
+    """The error of a sampler's law, divided by the width of the exact law."""
 
-    Args:
-        errors: with few and with many steps, or at the step size and at a quarter of it; only one
-            number if nothing can be refined.
-        small: an error that is small enough.
-    """
-
+    # with few and with many steps, or at the step size and at a quarter of it; only one number if
+    # nothing can be refined
     errors: tuple[float, ...]
-    small: float
+    small: float  # an error that is small enough
 
     @property
     def right(self) -> bool:
@@ -61,10 +57,6 @@ class LawError:
 
 def measured_law(sampler: Sampler, schedule: NoiseSchedule) -> LawError | None:
     """The error of a sampler's law, or None if it neither declares an order nor holds a level.
-
-    Args:
-        sampler: with its settings.
-        schedule: the path.
 
     Raises:
         ValueError: it declares itself affine and is not, or does not forget its start.
@@ -93,7 +85,6 @@ def stationary_law(
 
     Args:
         sampler: an affine Langevin sampler.
-        schedule: the path.
         levels: of a hold grid.
 
     Raises:

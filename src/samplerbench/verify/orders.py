@@ -78,19 +78,12 @@ REFERENCES: dict[int, Sampler] = {
 
 @dataclass(frozen=True)
 class Order:
-    """A measured order.
+    """A measured order."""
 
-    Args:
-        law: gaussian or mixture.
-        weak: whether the errors are those of the law, not of the states.
-        steps: the numbers of steps.
-        errors: the error for each number of steps.
-    """
-
-    law: str
-    weak: bool
-    steps: tuple[int, ...]
-    errors: tuple[float, ...]
+    law: str  # gaussian or mixture
+    weak: bool  # whether the errors are those of the law, not of the states
+    steps: tuple[int, ...]  # the numbers of steps
+    errors: tuple[float, ...]  # the error for each number of steps
 
     @property
     def slope(self) -> float:
@@ -124,7 +117,6 @@ def relative_error(
     """The error on the mixture, divided by that of the reference method of the declared order.
 
     Args:
-        sampler: with its settings.
         levels: `interior` or `rough`.
         steps: N.
 
@@ -150,8 +142,6 @@ def measured_order(
     affine method on the Gaussian, and on the mixture a law by quadrature.
 
     Args:
-        sampler: with its settings.
-        schedule: the path.
         law: gaussian or mixture.
         steps: numbers of steps, increasing.
     """

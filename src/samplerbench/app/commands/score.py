@@ -56,11 +56,7 @@ WRITTEN = (".csv", ".json")
 
 
 def main(words: list[str]) -> None:
-    """Print a table, the nearest file first.
-
-    Raises:
-        InvalidSetting: a file cannot be read, or a word has no use here.
-    """
+    """Print a table, the nearest file first."""
     keys = ("reference", "out", *READING, *USED)
     files, values = read_words("score", words, keys, groups=GROUPS, place="file or folder")
     reading = {key: values.pop(key) for key in READING if key in values}
@@ -92,21 +88,14 @@ def main(words: list[str]) -> None:
 
 
 def score_files(
-    files: Sequence[str],
-    reference: str | None,
-    words: Mapping[str, str],
-    **reading: str,
+    files: Sequence[str], reference: str | None, words: Mapping[str, str], **reading: str
 ) -> list[Line]:
     """Print the tables of each metric; returns the lines of all.
 
     Args:
-        files: of samples.
         reference: a file of data; None for the config's data set.
         words: keys of the config and their values, as on the command line.
         reading: how files are read, see `READING`.
-
-    Raises:
-        InvalidSetting: a file cannot be read, or a value is not allowed.
     """
     from samplerbench.bench.jackknife import FEWEST
     from samplerbench.bench.scoring import differences, distances, require_fits

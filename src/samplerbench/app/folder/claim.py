@@ -46,8 +46,6 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
     again. A file of the run that cannot be read is named and set aside.
 
     Args:
-        directory: of the run.
-        config: of the run.
         about: choices, overrides, values and sweep_id, as in `StoredRun`.
 
     Raises:
@@ -108,7 +106,6 @@ def own_folder(directory: Path, multirun: Path, config: DictConfig) -> Path:
     Args:
         directory: the folder of the job's number; it may belong to a job with that number before.
         multirun: the folder of all its jobs.
-        config: of the job.
 
     Returns:
         The folder that contains this job; or that of its number, if it is free; or a new one.

@@ -44,8 +44,6 @@ def print_cells(
     """A table for each metric: a line for each curve, a column for each number of steps.
 
     Args:
-        out: the console.
-        table: rows of cells and their floor.
         unit: N or NFE, the meaning of a column's number.
         known_law: whether the law of the data is known.
         metrics: by name; those of output laws are measured in another way than samples.

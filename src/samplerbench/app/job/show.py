@@ -53,19 +53,12 @@ SCORE_ERRORS = "score_errors.csv"
 
 @dataclass(frozen=True, eq=False)
 class Showing:
-    """Prints, draws and logs the results of a job.
-
-    Args:
-        job: the job.
-        directory: of the run; figures and tables are written there.
-        log: of the run.
-        out: the console.
-    """
+    """Prints, draws and logs the results of a job."""
 
     job: Job
-    directory: Path
+    directory: Path  # of the run; figures and tables are written there
     log: Log
-    out: Console
+    out: Console  # the console
 
     def score_errors(self) -> None:
         """The errors of the scores, if the exact one is known."""
@@ -278,7 +271,6 @@ class Showing:
 
         Args:
             of: everything that determines them, except the software.
-            make: writes them into the folder.
             check: raises an error if the files in the cache are not of this kind.
         """
         cache = self.job.cache
