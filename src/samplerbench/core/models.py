@@ -29,7 +29,12 @@ import torch
 from torch import Tensor, nn
 
 from samplerbench.core.grids import AnyLevel, Level, Levels
-from samplerbench.core.responsibilities import log_sum, relative_terms, responsibilities
+from samplerbench.core.responsibilities import (
+    log_sum,
+    relative_terms,
+    responsibilities,
+    summands,
+)
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.targets import Target
 from samplerbench.errors import require
@@ -486,8 +491,8 @@ class IsotropicMixtureOracle(Denoiser):
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
             spread = alpha**2 * self.variances + sigma**2
-            top, terms = self._terms(u, alpha, spread)
-            log_density = top + terms.sum(0, keepdim=True).log()
+            top, fall = self._falls(u, alpha, spread)
+            log_density = top + summands(fall).sum(0, keepdim=True).log()
             return log_density + self._same(u, spread) if self._equal else log_density
 
         return self._in_pieces(part, x, level).reshape(x.shape[:-1])
@@ -537,7 +542,12 @@ class IsotropicMixtureOracle(Denoiser):
         return (sums if bool(few.all()) else torch.where(few, sums, table @ self.means)).T
 
     def _terms(self, u: Tensor, alpha: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-        """The largest ln(w_k·N(x; αμ_k, S_k)), (1, n), and the terms relative to it, (K, n).
+        """As `_falls`, but the terms w_k·N(x; αμ_k, S_k) themselves, relative to the largest."""
+        top, fall = self._falls(u, alpha, spread)
+        return top, relative_terms(fall)
+
+    def _falls(self, u: Tensor, alpha: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest ln(w_k·N(x; αμ_k, S_k)), (1, n), and all of them minus it, (K, n).
 
         If the variances are equal, `_same` is left out. The first axis is that of the components,
         because sums over a short last axis are ten times slower on a CPU.
@@ -551,7 +561,7 @@ class IsotropicMixtureOracle(Denoiser):
         else:
             logs = (self.means @ u).mul_(scale).add_(bias).add_(self._same(u, spread))
         top = logs.amax(0, keepdim=True)
-        return top, relative_terms(logs - top)
+        return top, logs - top
 
     def _same(self, u: Tensor, spread: Tensor) -> Tensor:
         """The part of ln N(x; αμ_k, S_k) that does not depend on μ_k."""
