@@ -92,10 +92,8 @@ def score_files(
 ) -> list[Line]:
     """Print the tables of each metric; returns the lines of all.
 
-    Args:
-        reference: a file of data; None for the config's data set.
-        words: keys of the config and their values, as on the command line.
-        reading: how files are read, see `READING`.
+    The words are keys of the config and values; see `READING` for how files are read. Without a
+    reference the data are those of the config.
     """
     from samplerbench.bench.jackknife import FEWEST
     from samplerbench.bench.scoring import differences, distances, require_fits

@@ -269,9 +269,8 @@ class Showing:
     ) -> list[Path]:
         """Files in the folder of the run: from the job's cache, or made now and stored there.
 
-        Args:
-            of: everything that determines them, except the software.
-            check: raises an error if the files in the cache are not of this kind.
+        `of` is all that determines them, except the software; `check` raises an error if the files
+        in the cache are not of this kind.
         """
         cache = self.job.cache
         if cache is None:
