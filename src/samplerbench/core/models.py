@@ -29,12 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from samplerbench.core.grids import AnyLevel, Level, Levels
-from samplerbench.core.responsibilities import (
-    log_sum,
-    relative_terms,
-    responsibilities,
-    summands,
-)
+from samplerbench.core.responsibilities import log_sum, relative_terms, responsibilities, summands
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.targets import Target
 from samplerbench.errors import require
