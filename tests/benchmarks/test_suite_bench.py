@@ -117,7 +117,6 @@ def seconds(sweep):
 @pytest.mark.parametrize("law", LAWS)
 @torch.no_grad()
 def test_the_cells_of_a_task(law):
-    torch.set_num_threads(1)
     keep_freed_memory()
     sweep, share = sweep_of(law)
     first = seconds(sweep)  # with the converged runs
