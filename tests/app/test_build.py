@@ -37,10 +37,8 @@ def test_a_member_of_an_experiment_can_be_dropped(composed):
 
 def test_what_an_experiment_chose_can_be_replaced(composed):
     for experiment, *words in (
-        ("n0/chain", "start=prior"),  # its start has a width, its picture a k
-        ("n0/chain", "picture=[samples]"),
+        ("n0/chain", "start=prior", "picture=[samples]"),  # its start has a width, its picture a k
         ("shapes/samplers", "metric=sliced", "sampler=heun"),
-        ("images/ddim_table", "network=unet", "trainer=digits"),
     ):
         assert build(composed(f"experiment={experiment}", *words, *FEW), {}, "test")
 

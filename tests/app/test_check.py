@@ -133,6 +133,7 @@ def test_an_error_in_a_step_says_where_and_what_to_declare(mine):
     assert "(mine_divides.py, line 15) in step 1" not in lines[0]
 
 
+@pytest.mark.slow  # quick: test_orders.py
 def test_a_wrong_weight_is_remarked_though_the_order_is_right(capsys):
     check.main(["ipndm"])
     out = capsys.readouterr().out

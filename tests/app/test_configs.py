@@ -180,9 +180,9 @@ def test_members_are_composed_as_they_are_read(composed, main_job):
 
 
 @pytest.mark.parametrize(
-    "name",  # test_suite.py runs two tasks of the suite
+    "name",  # test_suite.py runs two tasks of the suite; all members of the others are built above
     [
-        pytest.param(name, marks=[pytest.mark.slow] * name.startswith("suite/"))
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith(("suite/", "shapes/")))
         for name in EXPERIMENTS
     ],
 )

@@ -129,6 +129,7 @@ def test_a_picture_of_somebody_else_s_is_drawn_each_time(run, theirs, tmp_path):
     assert second[own] == first[own]
 
 
+@pytest.mark.slow
 def test_pictures_and_settings_that_differ_have_files_of_their_own(run):
     samples = "_target_: samplerbench.figures.samples.Samples, chains: 5"
     words = ("sampler.ddim.eta=[0.1,0.1000001]", "picture=[samples,quiver]", "steps=[2]")

@@ -114,7 +114,7 @@ def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
     assert refused == weighting | rejecting | others
 
 
-@pytest.mark.parametrize("eta", [0.3, 1.0])
+@pytest.mark.parametrize("eta", [0.3, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_it_is_an_independent_quadrature_on_a_mixture(eta):
     """DDIM(η) by a dense matrix on a fixed grid, with its coefficients and x̂₀ written again."""
     levels = KARRAS(EDM(10.0), 4)
@@ -181,7 +181,10 @@ def test_ten_million_samples_have_this_law(sampler):
     assert distance_from_samples(sampler, 10, 1_000_000) < 1.95
 
 
-@pytest.mark.parametrize("sampler", [DDIM(1.0), SDEDPMpp2M(0.7), EDMChurn(), Heun()], ids=repr)
+REFINED = [DDIM(1.0), EDMChurn(), Heun(), pytest.param(SDEDPMpp2M(0.7), marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("sampler", REFINED, ids=repr)
 def test_the_stated_error_is_one(sampler, monkeypatch):
     """Against a law at a much finer resolution."""
     metrics = [KLLaw(), TVLaw(), WOutput1D(1), WOutput1D(2)]

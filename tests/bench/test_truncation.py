@@ -118,24 +118,26 @@ def test_chains_and_langevin_have_an_end_of_their_own():
 
 @pytest.fixture(scope="module")
 def budgets():
-    """Of two ends, on a Gaussian, with even starts."""
+    """Of an end, on a Gaussian, with even starts."""
     law = gaussian([1.0, -0.5], COVARIANCE)
     metrics = {"w2": ExactW2(), "kl_law": KLLaw()}
     starts = {"prior": sobol_prior(), "exact": sobol_exact()}
-    made = {}
-    for final in ("none", "denoise"):
+
+    @functools.cache
+    def made(final):
         sweep = truncated(law, [DDIM(0.0)], [8, 16], metrics, final=final)
         sweep = replace(sweep, starts=starts, repetitions=2, n_samples=256, block=256)
         budget = Budget(sweep, converged_steps=32)
         rows = budget.run()
         assert len(rows) == budget.row_count()
         assert all(row.status == "ok" for row in rows)
-        made[final] = budget, as_table(map(vars, rows))
+        return budget, as_table(map(vars, rows))
+
     return made
 
 
 def test_truncation_is_a_part_of_the_budget(budgets):
-    budget, table = budgets["none"]
+    budget, table = budgets("none")
     lines = parts(table, 32).set_index(["metric", "kind", "steps", "part"])["mean"].sort_index()
     for metric in ("w2", "kl_law"):
         own = lines[metric, "difference", 16]
@@ -168,12 +170,13 @@ def test_truncation_is_a_part_of_the_budget(budgets):
     assert found.lost == pytest.approx(float(lost), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_there_is_none_where_runs_end_at_the_denoised_state(budgets):
-    _, table = budgets["denoise"]
+    _, table = budgets("denoise")
     lines = parts(table, 32)
     assert "truncation" not in set(lines["part"])
     # the two budgets have one floor: that of the run that goes on to x̂₀
-    other = parts(budgets["none"][1], 32)
+    other = parts(budgets("none")[1], 32)
     floors = [
         of[(of["part"] == "floor") & (of["metric"] == "kl_law")]["mean"].iloc[0]
         for of in (lines, other)

@@ -270,6 +270,7 @@ def test_ddim_s_table_on_the_spectrum_of_cifar10():
             assert is_printed(ddim_distance(row, steps, law), number), (row, steps)
 
 
+@pytest.mark.slow
 def test_guided_samplers_of_gaussians_do_not_have_the_tilted_law():
     """Bradley and Nakkiran 2024 (arXiv 2408.09000): the class is N(0, 1), all data are N(0, 2).
 

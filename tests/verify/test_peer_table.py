@@ -208,7 +208,7 @@ AGAIN = (
     *(("UniPCMultistepScheduler", ""), ("DEISMultistepScheduler", "")),
     *(("FlowMatchEulerDiscreteScheduler", ""), ("EDMEulerScheduler", "")),
     *(("sample_dpmpp_2m", ""), ("HeunSampler", ""), ("zABSampler", "")),
-    ("sample_dpmpp_2m_sde", ""),
+    pytest.param(("sample_dpmpp_2m_sde", ""), marks=pytest.mark.slow),
 )
 
 

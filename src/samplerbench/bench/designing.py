@@ -498,7 +498,11 @@ def _with_noise(sampler: Sampler, eta: float) -> Sampler | None:
     """The sampler with another η; None if it has none, or its noise is not that of a path."""
     if not sampler.couples or getattr(sampler, "eta", None) != 0:
         return None
-    return replace(sampler, eta=eta)  # type: ignore[type-var]  # samplers are dataclasses
+    try:
+        replace(sampler, eta=NOISY_ETA)  # type: ignore[type-var]  # samplers are dataclasses
+    except InvalidSetting:  # such as Picard's iteration with Euler's rule
+        return None
+    return replace(sampler, eta=eta)  # type: ignore[type-var]
 
 
 #: η of runs with noise to which designs are carried.
