@@ -135,7 +135,6 @@ def seconds(sweep):
 @pytest.mark.parametrize("law", LAWS)
 @torch.no_grad()
 def test_the_cells_of_a_task(law):
-    torch.set_num_threads(1)
     keep_freed_memory()
     whole, share = sweep_of(law)
     sweep = replace(whole, metrics={k: v for k, v in whole.metrics.items() if k != "kl_law"})

@@ -76,11 +76,7 @@ WIDTHS = tuple(_moments(law)[1] for law in (GAUSSIAN, MIXTURE))
 
 
 class Line(Denoiser):
-    """The exact denoiser of laws on the line, one for each row of a state of shape (rows, 1).
-
-    Args:
-        rows: the number of the law of each row.
-    """
+    """The exact denoiser of laws on the line, one for each row of a state of shape (rows, 1)."""
 
     def __init__(self, rows: Sequence[int]) -> None:
         super().__init__()
