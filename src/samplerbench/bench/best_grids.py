@@ -67,18 +67,11 @@ def chosen(
     *,
     designs: bool = True,
 ) -> list[Best]:
-    """The best grid of every sampler at each of its numbers of steps.
+    """The best of the fitted candidates for every sampler at each of its numbers of steps.
 
     Samplers that stay at one level or bring their levels are left out, and so are those that draw
-    noise where their law cannot be compared with data: see `without_choice`.
-
-    Args:
-        sweep: its learned denoiser, if any, is trained.
-        candidates: by name, fitted.
-        designs: whether levels are designed too.
-
-    Raises:
-        InvalidSetting: as for `require_choices`.
+    noise where their law cannot be compared with data: see `without_choice`. A learned denoiser
+    must be trained. With `designs`, levels are designed too. Errors as in `require_choices`.
     """
     course, found = _course(sweep), []
     for place, steps in _places(sweep):

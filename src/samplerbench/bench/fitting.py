@@ -73,9 +73,7 @@ def fitted(
 ) -> tuple[Sweep, Fit | None]:
     """The sweep with its recipe replaced by the fitted grid, and the fit; None without a recipe.
 
-    Args:
-        sweep: its learned denoiser, if any, is trained.
-        refresh: whether to ignore fits that are known.
+    A learned denoiser must be trained; `refresh` ignores fits that are known.
 
     Raises:
         InvalidSetting: the recipe cannot be fitted here.

@@ -147,12 +147,7 @@ def halve(
     size: Size,
     on_run: Callable[[], None] = lambda: None,
 ) -> Track:
-    """Choose the finalists of a track on training starts.
-
-    Args:
-        entrants: all of them for paths without noise.
-        on_run: called after each run of an entrant.
-    """
+    """Choose the finalists of a track (entrants: all on paths without noise) on training starts."""
     compare = COMPARED[kind]
     keep = size.finalists if kind == PATHS else size.noisy_finalists
     standings, firsts = list[Standing](), dict[int, Array]()

@@ -106,8 +106,7 @@ class Recurrence:
     def derivatives(self, gain: Array) -> tuple[Array, Array, Array]:
         """Those of the last state by start, outputs and draws: (dim,), (K, dim) and (D, dim).
 
-        Args:
-            gain: g, shape (K, dim).
+        `gain` is g, shape (K, dim).
         """
         count, dim = gain.shape
         by_state = np.ones((count + 1, dim))
@@ -155,13 +154,7 @@ def from_weights(weights: Array, levels: Array) -> Recurrence:
 def traced(
     sampler: Sampler, schedule: NoiseSchedule, levels: Levels, steps: int | None = None
 ) -> Recurrence:
-    """The recurrence of a run.
-
-    Args:
-        sampler: one with fixed steps.
-        schedule: the path.
-        levels: of the sampler.
-        steps: the number of steps to take; None for all.
+    """The recurrence of a run of a sampler with fixed steps, or of some of them.
 
     Raises:
         NotTraced: there is none, or not for this code.
@@ -276,11 +269,7 @@ class _Tracer(Denoiser):
         return _Combination({4 * k + 1: 1.0})
 
     def derivative(self, x: Tensor, level: AnyLevel) -> NoReturn:
-        """The derivative depends on the model.
-
-        Raises:
-            NotTraced: always.
-        """
+        """The derivative depends on the model, which is not linear."""
         raise NotTraced("the run uses the derivative of the denoiser")
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Any:
@@ -288,9 +277,5 @@ class _Tracer(Denoiser):
         return _Combination({4 * self.draws.setdefault((step, draw), len(self.draws)) + 2: 1.0})
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> NoReturn:
-        """Uniform numbers are not linear.
-
-        Raises:
-            NotTraced: always.
-        """
+        """Uniform numbers are not linear."""
         raise NotTraced("the run draws uniform numbers")

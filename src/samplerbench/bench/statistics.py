@@ -221,10 +221,7 @@ def require_repetitions(count: int, least: int = 2, what: str = "an interval") -
 def select(table: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """The rows of a selection: every named column has the value, or one of the list of values.
 
-    NaN selects NaN, as for the eta of samplers without one.
-
-    Raises:
-        InvalidSetting: a name is not a column.
+    NaN selects NaN, as for the eta of samplers without one. Names must be those of columns.
     """
     if isinstance(selection, pd.Series):
         return table[selection.astype(bool)]

@@ -196,11 +196,7 @@ def draw_curves(
 
 
 def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle]) -> None:
-    """Mark outputs without a density by crosses at the upper end of a panel, and name them.
-
-    Args:
-        x: a key of `X_TITLES`.
-    """
+    """Mark outputs without a density by crosses at the upper end of a panel, and name them."""
     names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
     marks = sorted(set(zip(rows[x], rows["denoiser"], names, strict=True)))
     # without height and unseen, so that the axis reaches the places of all marks

@@ -96,11 +96,7 @@ class Facts:
 
 
 def facts(peer: Peer, found: Curve) -> Facts:
-    """All properties of a sampler, from its curve and from further measurements.
-
-    Args:
-        found: its curve, which must hold `SHOWN`.
-    """
+    """All properties of a sampler, from its curve, which has `SHOWN`, and from measurements."""
     name, settings = called(peer)
     at = {one.steps: one for one in found.points}
     ten, eleven, twenty = (peer.evaluations(n) or 0 for n in (10, 11, 20))

@@ -71,9 +71,8 @@ _RAISED = re.compile(r"(?:on \w+: )?(\w+): .*(\([^()]+\.py, line \d+\))")
 def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> None:
     """Check members and print; exit with status 1 if a promise is broken.
 
-    Args:
-        chosen: pairs of a kind and the name of a member of conf/KIND/, or of a class.
-        given: settings of members, "sampler.diffusers.scheduler=EulerDiscreteScheduler".
+    `chosen` has pairs of a kind and the name of a member of conf/KIND/, or of a class; `given` has
+    settings of members, "sampler.diffusers.scheduler=EulerDiscreteScheduler".
     """
     samplers = Table("sampler", "declared", box=None, pad_edge=False)
     for law, path in ON:

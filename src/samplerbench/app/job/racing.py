@@ -130,12 +130,9 @@ def recommended(
     levels: Mapping[str, Grid],
     progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> Recommendation:
-    """Race, with the first denoiser and the first start of a sweep.
+    """Race with the first denoiser and the first start of a sweep, in runs of at most that NFE.
 
-    Args:
-        sweep: the default is its first sampler on its grid.
-        nfe: the largest number of evaluations of a run.
-        progress: opens a progress bar for a number of runs.
+    The default is the first sampler on its grid. `progress` opens a bar for a number of runs.
     """
     began = time.perf_counter()
     course = Course(sweep, next(iter(sweep.denoisers)), next(iter(sweep.starts)))

@@ -223,12 +223,7 @@ class Budget:
         return floor + rows + sweep.repetitions * of_pairs
 
     def paired(self, name: str, settings: str) -> bool:
-        """Whether runs of a sampler with different numbers of steps have the same noise.
-
-        Args:
-            name: of the sampler or its limit.
-            settings: the column `sampler_settings`.
-        """
+        """Whether runs of a sampler, or its limit, with different steps have the same noise."""
         name = name.removesuffix(LIMIT)
         return all(
             sampler.couples or not sampler.stochastic
