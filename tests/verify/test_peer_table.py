@@ -202,6 +202,19 @@ def test_the_law_of_a_function_is_that_of_our_sampler(function, settings, ours):
     assert torch.allclose(*moments, rtol=1e-5, atol=1e-6)
 
 
+def test_noise_of_a_last_step_that_is_all_but_0_is_left_out():
+    """DDPM's last step draws with a width of 1e-10; Euler's ancestral step is the same method."""
+    ddpm, euler = (
+        point(Diffusers(f"{name} timestep_spacing=trailing", settings), 10)
+        for name, settings in (
+            ("DDPMScheduler", {"clip_sample": False}),
+            ("EulerAncestralDiscreteScheduler", {}),
+        )
+    )
+    assert ddpm.mixture == pytest.approx(euler.mixture, rel=1e-3)
+    assert ddpm.gaussian == pytest.approx(euler.gaussian, rel=1e-3)
+
+
 AGAIN = (
     *(("DDIMScheduler", "clip_sample=false"), ("DPMSolverMultistepScheduler", "")),
     *(("DPMSolverMultistepScheduler", "final_sigmas_type=sigma_min"), ("PNDMScheduler", "")),
